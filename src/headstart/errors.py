@@ -1,0 +1,105 @@
+"""The tree of errors a person can meet, drawn first.
+
+    HeadstartError                 exit 1   something went wrong and we know what
+    ├── UsageError                 exit 2   the command or a setting is not possible
+    │   └── SettingError           exit 2   a setting has an unknown name or a value that does not fit
+    ├── DataError                  exit 3   the pictures or their labels do not allow it
+    │   └── DishonestError         exit 3   a number could be computed but would mislead
+    ├── MissingExtraError          exit 1   an optional part of headstart is not installed
+    ├── WeightsError               exit 1   pretrained weights are missing, damaged or of another network
+    │   └── OfflineError           exit 1   something would have to be fetched and the network may not be used
+    ├── BundleError                exit 1   a saved model cannot be read or does not agree with its training
+    └── CacheError                 exit 1   the cache folder cannot be used (full, no permission)
+
+Each error says what happened, what was expected and how to mend it.  The command line catches
+`HeadstartError` once; nothing else is ever turned into a plain message, so a traceback is always a
+defect of ours.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "CacheError",
+    "DataError",
+    "DishonestError",
+    "HeadstartError",
+    "MissingExtraError",
+    "OfflineError",
+    "SettingError",
+    "UsageError",
+    "WeightsError",
+]
+
+
+class HeadstartError(Exception):
+    """Something went wrong and we know what.
+
+    Args:
+        message: What happened and what was expected, one or two sentences.
+        hint: How to mend it; a command where there is one.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+    def __reduce__(self) -> tuple[type, tuple[str, str | None]]:
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(HeadstartError):
+    """The command or a setting is not possible."""
+
+    exit_code = 2
+
+
+class SettingError(UsageError):
+    """A setting has an unknown name or a value that does not fit."""
+
+
+class DataError(HeadstartError):
+    """The pictures or their labels do not allow what was asked."""
+
+    exit_code = 3
+
+
+class DishonestError(DataError):
+    """A number could be computed but would mislead."""
+
+
+class MissingExtraError(HeadstartError):
+    """An optional part of headstart is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the optional part `{extra}` of headstart, which is not installed.",
+            hint=f'pip install "headstart[{extra}]"',
+        )
+        self.what = what
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # type: ignore[override]
+        return type(self), (self.what, self.extra)
+
+
+class WeightsError(HeadstartError):
+    """Pretrained weights are missing, damaged or of another network."""
+
+
+class OfflineError(WeightsError):
+    """Something would have to be fetched and the network may not be used."""
+
+
+class BundleError(HeadstartError):
+    """A saved model cannot be read or does not agree with its training."""
+
+
+class CacheError(HeadstartError):
+    """The cache folder cannot be used (full, no permission)."""

@@ -1,0 +1,202 @@
+"""A content-addressed store of pooled features, safe with two processes and with SIGKILL.
+
+The one decision: a shard is one uncompressed `.npz` written beside its place and renamed into it, and
+nothing is ever changed in place.  So a shard is whole or absent; zip's own checksums find a damaged
+one, which is dropped and rebuilt; two processes at worst store the same rows twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import time
+import uuid
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.machine import atomic_file, private_folder
+
+__all__ = ["DEFAULT_LIMIT_BYTES", "CacheInfo", "FeatureCache", "FeatureSpace", "cache_info", "clear_cache"]
+
+DEFAULT_LIMIT_BYTES = 4 << 30
+"""What all pooled features together may take; the spaces that were not used for longest go first."""
+
+_MERGE_ABOVE = 8  # so many shards of one space are merged into one
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """What one part of the cache holds."""
+
+    name: str
+    num_files: int
+    size_bytes: int
+
+
+class FeatureSpace:
+    """The features of one (backbone graph, pixel spec, view): digest of a file's bytes to a row of each block.
+
+    Args:
+        folder: Where its shards lie; made when the first shard is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._rows: dict[bytes, tuple[int, int]] = {}
+        self._shards: list[dict[str, NDArray[np.float32]]] = []
+        self._files: list[Path] = []
+        self.write_error: str | None = None
+        self._load()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._rows
+
+    def get(self, digest: bytes) -> dict[str, NDArray[np.float32]] | None:
+        """One (D,) row a block, or None where this picture is not known."""
+        place = self._rows.get(digest)
+        if place is None:
+            return None
+        shard, row = place
+        return {name: block[row] for name, block in self._shards[shard].items()}
+
+    def put(self, digests: list[bytes], blocks: Mapping[str, NDArray[np.float32]]) -> bool:
+        """Writes one shard.
+
+        Args:
+            digests: n digests of 32 bytes.
+            blocks: (n, D) float32 by block name.
+
+        Returns:
+            False where the disk refused (full, read-only): the reason stands in `write_error`, and the
+            rows are simply not kept.
+        """
+        if not digests or self.write_error:
+            return False
+        keys = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), 32)
+        path = self.folder / f"{uuid.uuid4().hex}.npz"
+        try:
+            private_folder(self.folder)
+            with atomic_file(path) as temporary, open(temporary, "wb") as file:
+                np.savez(file, digests=keys, **{f"block_{k}": v for k, v in blocks.items()})
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+            self.write_error = "the disk is full" if full else (error.strerror or str(error))
+            return False
+        self._add(path, keys, dict(blocks))
+        return True
+
+    def merge(self) -> None:
+        """Writes many small shards as one and drops them; harmless if it does not come to an end."""
+        if len(self._files) <= _MERGE_ABOVE or self.write_error:
+            return
+        old_files, old_rows, old_shards = self._files, self._rows, self._shards
+        self._files, self._rows, self._shards = [], {}, []
+        digests = list(old_rows)
+        names = list(old_shards[0])
+        blocks = {n: np.stack([old_shards[s][n][r] for s, r in old_rows.values()]) for n in names}
+        if not self.put(digests, blocks):
+            self._files, self._rows, self._shards = old_files, old_rows, old_shards
+            return
+        for file in old_files:
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+    def _load(self) -> None:
+        if not self.folder.is_dir():
+            return
+        for stale in self.folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - stale.stat().st_mtime > 3600:  # another process may be writing it now
+                    stale.unlink()
+        for path in sorted(self.folder.glob("*.npz")):
+            try:
+                with np.load(path, allow_pickle=False) as data:
+                    keys = data["digests"]
+                    blocks = {n[6:]: data[n] for n in data.files if n.startswith("block_")}
+                if any(len(b) != len(keys) for b in blocks.values()) or not blocks:
+                    raise ValueError("rows are missing")
+            except FileNotFoundError:
+                continue  # merged away by another process: its rows stand in the merged shard or are rebuilt
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                continue
+            self._add(path, keys, blocks)
+        with contextlib.suppress(OSError):
+            os.utime(self.folder)  # last used, for the bound on size
+
+    def _add(self, path: Path, keys: NDArray[np.uint8], blocks: dict[str, NDArray[np.float32]]) -> None:
+        shard = len(self._shards)
+        self._shards.append(blocks)
+        self._files.append(path)
+        for row, key in enumerate(keys):
+            self._rows[key.tobytes()] = (shard, row)
+
+
+class FeatureCache:
+    """All feature spaces under one root.
+
+    Args:
+        root: The cache folder (see `machine.cache_root`).
+        limit_bytes: What they may take together.
+    """
+
+    def __init__(self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        self.root = root / "features"
+        self.limit_bytes = limit_bytes
+
+    def space(self, graph_digest: str, spec_digest: str, view: str = "plain") -> FeatureSpace:
+        """The space of one graph, pixel spec and view; its key is the digest of the three."""
+        key = hashlib.sha256(f"{graph_digest}/{spec_digest}/{view}/1".encode()).hexdigest()[:32]
+        return FeatureSpace(self.root / key)
+
+    def bound(self, keep: FeatureSpace | None = None) -> int:
+        """Drops the spaces unused for longest until the limit holds; returns the bytes dropped."""
+        if not self.root.is_dir():
+            return 0
+        spaces = []
+        for folder in self.root.iterdir():
+            with contextlib.suppress(OSError):
+                if folder.is_dir():
+                    size = sum(f.stat().st_size for f in folder.iterdir())
+                    spaces.append((folder.stat().st_mtime, size, folder))
+        total, dropped = sum(s for _, s, _ in spaces), 0
+        for _, size, folder in sorted(spaces):
+            if total - dropped <= self.limit_bytes:
+                break
+            if keep is not None and folder == keep.folder:
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            dropped += size
+        return dropped
+
+
+def cache_info(root: Path) -> list[CacheInfo]:
+    """Number of files and bytes of each part of the cache."""
+    parts = []
+    if root.is_dir():
+        for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+            files = [f for f in folder.rglob("*") if f.is_file()]
+            parts.append(CacheInfo(folder.name, len(files), sum(f.stat().st_size for f in files)))
+    return parts
+
+
+def clear_cache(root: Path, part: str | None = None) -> int:
+    """Deletes the cache, or one part of it; returns the bytes that were freed."""
+    freed = 0
+    for info in cache_info(root):
+        if part is None or info.name == part:
+            shutil.rmtree(root / info.name, ignore_errors=True)
+            freed += info.size_bytes
+    return freed

@@ -1,0 +1,103 @@
+"""What this machine offers: cores, the cache folder, atomic writing.
+
+Floor 0: standard library only, and every POSIX-only call has its Windows branch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from headstart.errors import CacheError
+
+__all__ = ["atomic_file", "atomic_folder", "available_cores", "cache_root", "fsync_path", "private_folder"]
+
+
+def available_cores() -> int:
+    """Number of cores this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def cache_root() -> Path:
+    """The cache folder: `HEADSTART_CACHE`, else the user's own cache folder.
+
+    Linux honours `XDG_CACHE_HOME`; macOS has `~/Library/Caches`, Windows `%LOCALAPPDATA%`.
+    """
+    named = os.environ.get("HEADSTART_CACHE")
+    if named:
+        return Path(named).expanduser()
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "headstart"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "headstart" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "headstart"
+    return Path.home() / ".cache" / "headstart"
+
+
+def private_folder(folder: Path) -> Path:
+    """Makes a folder that only this user can read, with its parents.
+
+    Raises:
+        CacheError: It cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(
+            f"the cache folder `{folder}` cannot be made ({error.strerror or error}).",
+            hint="name a folder that can be written: HEADSTART_CACHE=/some/folder",
+        ) from error
+    return folder
+
+
+def fsync_path(path: Path) -> None:
+    """Flushes a file or (where the system allows it) a folder to the disk."""
+    if sys.platform == "win32" and path.is_dir():
+        return  # a folder cannot be opened for flushing there; renames are journalled
+    handle = os.open(path, os.O_RDONLY if sys.platform != "win32" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `target`; at the end it becomes `target` in one step, or nothing happens."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        fsync_path(temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `target` that becomes `target` in one step at the end.
+
+    Where `target` already exists (another process was faster) the new one is dropped.
+    """
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir(mode=0o700, parents=True)
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            if file.is_file():
+                fsync_path(file)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,321 @@
+"""The pixel contract: the same file gives the same numbers wherever headstart looks at it.
+
+`PixelSpec` is a small JSON value.  `read_picture` turns a file into an (H, W, 3) uint8 array and
+`normalise` turns that into the network's float32 input.  Training, evaluation, prediction, serving and
+the parity check after an export all call these two functions; there is no second implementation.  Only
+numpy and Pillow are used, so that the runtime needs no torch.
+
+The one decision: resizing and cropping are a single `resize(box=...)` from source coordinates, so no
+intermediate size is ever rounded and nothing is computed that the crop throws away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (  # the plugins are named so that opening never depends on what else was opened
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageOps,
+    JpegImagePlugin,  # noqa: F401
+    MpoImagePlugin,  # noqa: F401 (a JPEG of many pictures: phones)
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
+
+__all__ = [
+    "FORMATS",
+    "Fit",
+    "PictureError",
+    "PixelSpec",
+    "fit_picture",
+    "flatten",
+    "normalise",
+    "open_picture",
+    "read_bytes",
+    "read_picture",
+]
+
+Fit = Literal["crop", "cover", "squash", "pad"]
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""The formats Pillow may open; everything else is named and refused."""
+
+_DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_REDUCING_GAP = 2.0  # large pictures are first reduced by whole factors, then filtered
+
+
+class PictureError(Exception):
+    """One picture cannot be read.
+
+    Not a `HeadstartError`: it is caught beside the picture, named, and the rest goes on.
+
+    Args:
+        kind: Short stable word: `missing`, `permission`, `empty`, `format`, `truncated`, `damaged`,
+            `too-large`, `range`, `folder`.
+        detail: What is wrong, in plain words, without the file's name.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSpec:
+    """How a file becomes numbers.
+
+    Attributes:
+        size_hw: Height and width that the network sees, pixels.
+        fit: `crop` (short side to `size / crop_fraction`, centre cut out), `cover` (the same with
+            nothing but the overhang cut off), `squash` (both sides to size, proportions lost), `pad`
+            (whole picture inside, rest filled with `background`).
+        crop_fraction: Share of the short side that `crop` keeps, in (0, 1].
+        interpolation: Pillow filter, `nearest`, `bilinear`, `bicubic` or `lanczos`.
+        mean, std: Per channel, on a scale of 0 to 1.
+        background: RGB 0-255 that transparent parts and padding get.
+        value_range: (low, high) that 16-bit and float pictures are mapped from onto 0-255, one range
+            for a whole data set; None means 0-65535 for integers and refuses floats.
+        has_draft: Whether large JPEGs are decoded at a reduced scale (never below the target size).
+        max_pixels: Larger pictures are refused before they are decoded.
+    """
+
+    size_hw: tuple[int, int] = (224, 224)
+    fit: Fit = "crop"
+    crop_fraction: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    background: tuple[int, int, int] = (255, 255, 255)
+    value_range: tuple[float, float] | None = None
+    has_draft: bool = True
+    max_pixels: int = 178_000_000
+
+    def __post_init__(self) -> None:
+        for name in ("size_hw", "mean", "std", "background"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.value_range is not None:
+            object.__setattr__(self, "value_range", tuple(self.value_range))
+        if self.fit not in ("crop", "cover", "squash", "pad"):
+            raise ValueError(f"fit is crop, cover, squash or pad, not {self.fit!r}")
+        if self.interpolation not in _FILTERS:
+            raise ValueError(f"interpolation is one of {sorted(_FILTERS)}, not {self.interpolation!r}")
+        if min(self.size_hw) < 1 or not 0 < self.crop_fraction <= 1 or min(self.std) <= 0:
+            raise ValueError("size_hw and std are positive and crop_fraction lies in (0, 1]")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able value; `from_json` reads it back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> PixelSpec:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: A key is unknown or a value does not fit.
+        """
+        unknown = set(value) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"unknown pixel settings: {', '.join(sorted(unknown))}")
+        return cls(**value)
+
+    def with_(self, **changes: Any) -> PixelSpec:
+        """The same with some values replaced."""
+        return replace(self, **changes)
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of everything that changes the uint8 or float values."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_picture(source: str | os.PathLike[str] | bytes, spec: PixelSpec) -> NDArray[np.uint8]:
+    """Decodes, orients, flattens to RGB, resizes and crops one picture.
+
+    Args:
+        source: A path, or the bytes of a file.
+        spec: The pixel contract.
+
+    Returns:
+        (H, W, 3) uint8 in RGB order, H and W from `spec.size_hw`.
+
+    Raises:
+        PictureError: The file is missing, empty, damaged, of a foreign format or too large.
+    """
+    with open_picture(source, spec.max_pixels) as image:
+        try:
+            if spec.has_draft and image.format in ("JPEG", "MPO"):
+                _draft(image, spec)
+            image.load()
+        except Image.DecompressionBombError as error:
+            raise PictureError("too-large", str(error)) from error
+        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
+            kind = "truncated" if "truncated" in str(error).lower() else "damaged"
+            raise PictureError(kind, f"the picture data cannot be decoded ({error})") from error
+        return fit_picture(flatten(_orient(image), spec), spec)
+
+
+def open_picture(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image.Image:
+    """Opens a picture without decoding it; only `FORMATS`, only up to `max_pixels`.
+
+    Raises:
+        PictureError: As in `read_picture`.
+    """
+    data = source if isinstance(source, bytes) else read_bytes(source)
+    if not data:
+        raise PictureError("empty", "the file is empty (0 bytes)")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise PictureError("too-large", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise PictureError("format", "this is not a picture in a format that can be read") from error
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError) as error:
+        raise PictureError("damaged", f"the picture's header is damaged ({error})") from error
+    if image.width * image.height > max_pixels:
+        raise PictureError(
+            "too-large",
+            f"{image.width} x {image.height} pixels are more than the limit of {max_pixels:,}",
+        )
+    return image
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        PictureError: There is no such file, it is a folder, or it may not be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise PictureError("missing", "there is no such file") from error
+    except IsADirectoryError as error:
+        raise PictureError("folder", "this is a folder, not a picture") from error
+    except PermissionError as error:
+        kind, detail = "permission", "the file may not be read (permission denied)"
+        raise PictureError(kind, detail) from error
+    except OSError as error:
+        raise PictureError("unreadable", f"the file cannot be read ({error.strerror or error})") from error
+
+
+def flatten(image: Image.Image, spec: PixelSpec) -> Image.Image:
+    """Any mode to RGB: deep pictures through one range, transparency onto the stated background.
+
+    Raises:
+        PictureError: A float picture without a range.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in _DEEP_MODES:
+        if spec.value_range is None and image.mode == "F":
+            raise PictureError("range", "a floating-point picture needs a range: --range LOW,HIGH")
+        low, high = spec.value_range or (0.0, 65535.0)
+        values = np.asarray(image, dtype=np.float32)
+        scaled = np.clip((np.nan_to_num(values) - low) * (255.0 / (high - low)), 0, 255)
+        return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (*spec.background, 255))
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def fit_picture(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
+    """Resizes and crops an RGB picture to `spec.size_hw`: (H, W, 3) uint8."""
+    height, width = spec.size_hw
+    resample = _FILTERS[spec.interpolation]
+    if image.size == (width, height) and (spec.fit != "crop" or spec.crop_fraction == 1):
+        return np.asarray(image)
+    if spec.fit == "squash":
+        image = image.resize((width, height), resample, reducing_gap=_REDUCING_GAP)
+    elif spec.fit == "pad":
+        scale = min(width / image.width, height / image.height)
+        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        small = image.resize(inner, resample, reducing_gap=_REDUCING_GAP)
+        image = Image.new("RGB", (width, height), spec.background)
+        image.paste(small, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    else:
+        box = _crop_box(image.width, image.height, spec)
+        image = image.resize((width, height), resample, box=box, reducing_gap=_REDUCING_GAP)
+    return np.asarray(image)
+
+
+def normalise(pixels: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.float32]:
+    """The network's input from decoded pictures.
+
+    Args:
+        pixels: (H, W, 3) or (B, H, W, 3) uint8, RGB.
+        spec: The pixel contract.
+
+    Returns:
+        (3, H, W) or (B, 3, H, W) float32, contiguous, `(value / 255 - mean) / std`.
+    """
+    scale, shift = _affine(spec.mean, spec.std)
+    moved = np.moveaxis(pixels, -1, -3)
+    out = np.empty(moved.shape, dtype=np.float32)
+    np.multiply(moved, scale, out=out, casting="unsafe")
+    out += shift
+    return out
+
+
+@lru_cache(maxsize=16)
+def _affine(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    m, s = np.array(mean, dtype=np.float64), np.array(std, dtype=np.float64)
+    scale = (1.0 / (255.0 * s)).astype(np.float32).reshape(3, 1, 1)
+    shift = (-m / s).astype(np.float32).reshape(3, 1, 1)
+    return scale, shift
+
+
+def _crop_box(width: int, height: int, spec: PixelSpec) -> tuple[float, float, float, float]:
+    """The part of the source that is seen, in source coordinates (left, upper, right, lower)."""
+    out_h, out_w = spec.size_hw
+    fraction = spec.crop_fraction if spec.fit == "crop" else 1.0
+    scale = min(width / out_w, height / out_h) * fraction
+    box_w, box_h = out_w * scale, out_h * scale
+    left, upper = max((width - box_w) / 2, 0.0), max((height - box_h) / 2, 0.0)
+    return left, upper, min(left + box_w, width), min(upper + box_h, height)
+
+
+def _draft(image: Image.Image, spec: PixelSpec) -> None:
+    """Lets libjpeg decode at 1/2, 1/4 or 1/8 where that is still at least the size needed."""
+    out_h, out_w = spec.size_hw
+    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+        out_h, out_w = out_w, out_h
+    fraction = spec.crop_fraction if spec.fit == "crop" else 1.0
+    ratios = (out_w / image.width, out_h / image.height)
+    scale = (min(ratios) if spec.fit == "pad" else max(ratios)) / fraction
+    if spec.fit == "squash":
+        image.draft(None, (out_w, out_h))
+    elif scale < 1:
+        # Pillow takes the largest reduction that leaves both sides at least as long as asked.
+        image.draft(None, (int(np.ceil(image.width * scale)), int(np.ceil(image.height * scale))))
+
+
+def _orient(image: Image.Image) -> Image.Image:
+    """Applies the camera's orientation; a damaged EXIF block leaves the picture as stored."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF is read by many parsers in Pillow, and a picture is more than its EXIF
+        return image

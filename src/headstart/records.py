@@ -1,0 +1,260 @@
+"""The values that travel between rooms: frozen, plain, without behaviour beyond reading themselves.
+
+Nothing here imports torch or Pillow.  Arrays are numpy; the order of samples is one order for a whole
+run, so every array of length N in these records is aligned with `Samples`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "ClassScore",
+    "Decision",
+    "Estimate",
+    "Evaluation",
+    "Features",
+    "Prediction",
+    "Problem",
+    "Sample",
+    "Samples",
+    "Split",
+    "SplitName",
+]
+
+SplitName = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture as a person gave it.
+
+    Attributes:
+        path: Absolute path of the file.
+        name: The path as the person would write it, relative to the data root, with `/`.
+        label: Class name, or None where the picture has no label.
+        split: The split that the person's layout gave it, or None.
+        group: Samples that share a group must not be parted (same patient, video, original), or None.
+    """
+
+    path: str
+    name: str
+    label: str | None = None
+    split: SplitName | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Samples(Sequence[Sample]):
+    """The pictures of a data set, in one fixed order (sorted by name unless a list gave the order).
+
+    Attributes:
+        items: The samples.
+        class_names: Sorted names of all labels; a `class_id` is a position in it.
+        root: The folder that names are relative to.
+        layout: Short name of the layout that was recognised, e.g. `class folders`.
+        sentence: One sentence that says what was understood, shown before anything runs.
+        notes: Things a person should know that stop nothing (ignored files, odd names).
+    """
+
+    items: tuple[Sample, ...]
+    class_names: tuple[str, ...]
+    root: str = ""
+    layout: str = ""
+    sentence: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
+
+    @cached_property
+    def class_ids(self) -> NDArray[np.int64]:
+        """(N,) position of each label in `class_names`; -1 where there is no label."""
+        position = {name: i for i, name in enumerate(self.class_names)}
+        return np.array([position.get(s.label or "", -1) for s in self.items], dtype=np.int64)
+
+    @property
+    def paths(self) -> list[str]:
+        return [s.path for s in self.items]
+
+    @property
+    def names(self) -> list[str]:
+        return [s.name for s in self.items]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One file (or line) that cannot be used as it is.
+
+    Attributes:
+        name: Path relative to the data root.
+        kind: Short stable word: `unreadable`, `empty`, `truncated`, `missing`, `permission` ...
+        detail: What is wrong, in plain words.
+    """
+
+    name: str
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who is trained on and who is only scored.
+
+    Attributes:
+        assignment: (N,) of `train`, `val`, `test`, or the empty string for a sample that is left out.
+        groups: (N,) integer group of each sample, or None where every sample stands alone.
+        source: `given` (the person's own), `file` (a saved manifest) or `made` (by us).
+        protocol: How the headline test was drawn: `given`, `val`, `held out 20%`, or None without one.
+        seed: The seed it was made with.
+        reason: One sentence that says why it is so.
+    """
+
+    assignment: NDArray[np.str_]
+    groups: NDArray[np.int64] | None
+    source: Literal["given", "file", "made"]
+    protocol: str | None
+    seed: int
+    reason: str = ""
+
+    def where(self, name: SplitName) -> NDArray[np.int64]:
+        """Positions of the samples in one split."""
+        return np.flatnonzero(self.assignment == name)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a frozen backbone says about every picture.
+
+    Attributes:
+        blocks: Pooled features by block name, e.g. `stage6`, `embedding`, each (N, D) float32.
+        digests: (N,) content digest of each file, hex.
+        problems: Files that could not be embedded; their rows are NaN.
+        is_ok: (N,) False where a row is NaN.
+        tuned_on: Digests of the samples that the backbone itself was tuned on (empty for a
+            pretrained network).  Leave-one-out on those would lie and is refused.
+    """
+
+    blocks: dict[str, NDArray[np.float32]]
+    digests: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    is_ok: NDArray[np.bool_]
+    tuned_on: frozenset[str] = frozenset()
+
+    def take(self, index: NDArray[np.int64]) -> Features:
+        """The same for some of the samples."""
+        return Features(
+            blocks={k: v[index] for k, v in self.blocks.items()},
+            digests=tuple(self.digests[i] for i in index),
+            problems=self.problems,
+            is_ok=self.is_ok[index],
+            tuned_on=self.tuned_on,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One value that was chosen, and why: printed while it works and kept in the run.
+
+    Attributes:
+        what: The setting, e.g. `head.penalty`.
+        value: What was chosen.
+        reason: Why, with the numbers that decided it.
+        source: `auto`, `default`, `config` or `cli`.
+    """
+
+    what: str
+    value: Any
+    reason: str
+    source: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured share with its 95 % interval; all of it in [0, 1].
+
+    Attributes:
+        value: Best estimate, corrected for choosing where something was chosen on the same data.
+        low, high: Ends of the interval; None where it cannot be measured (too few groups).
+        uncorrected: The plain share, before any correction.
+        n_eff: The number of independent samples that the interval is worth.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    uncorrected: float | None
+    n_eff: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """How one class fares; `support` counts its scored samples."""
+
+    name: str
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    support: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known about a model on one set of scored samples (a block of `metrics.json`).
+
+    Attributes:
+        protocol: How the scores came about, e.g. `leave-one-out`, `given`, `val`, `resubstitution`.
+        num_samples, num_groups: What was scored (`num_groups` is None without groups).
+        accuracy, balanced_accuracy, f1_macro: With intervals.
+        log_loss: Mean negative log-probability of the true class, nats.
+        ece: Expected calibration error, in [0, 1].
+        per_class: One score a class, in order of class ids.
+        confusion: (K, K) counts, rows truth, columns prediction.
+        per_group: Accuracy and size of each group, or None.
+        notes: What must be said beside these numbers.
+    """
+
+    protocol: str
+    num_samples: int
+    num_groups: int | None
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    f1_macro: Estimate
+    log_loss: float | None
+    ece: float | None
+    per_class: tuple[ClassScore, ...]
+    confusion: NDArray[np.int64]
+    per_group: dict[str, dict[str, float]] | None = None
+    notes: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says about one picture.
+
+    Attributes:
+        file: Name of the picture as it was given.
+        label: Most probable class, or None where the picture could not be read.
+        probability: Its probability in [0, 1].
+        top: (class name, probability) pairs, most probable first.
+        error: Why there is no label, or None.
+    """
+
+    file: str
+    label: str | None
+    probability: float | None
+    top: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
