@@ -1,0 +1,238 @@
+"""What a model scored on some pictures: counts, shares with intervals, and the JSON block that holds them.
+
+The one decision: everything is read off one confusion matrix, so no two figures of a run can disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.records import ClassScore, Estimate, Evaluation
+from headstart.trust.intervals import MIN_GROUPS, Worth, estimate_share, measure_worth
+from headstart.trust.selection import choosing_bias
+
+__all__ = ["confusion_matrix", "evaluate", "evaluation_to_json", "expected_calibration_error", "log_loss", "softmax"]
+
+RESUBSTITUTION = "resubstitution"
+_FLOOR = 1e-12
+
+
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Probabilities (N, K) of logits (N, K); `-inf` gives exactly 0."""
+    z = np.asarray(logits, dtype=np.float64)
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float64)
+
+
+def is_out_of_fold(protocol: str) -> bool:
+    """Whether a protocol scores samples that trained one another's models (`leave-one-out`, `10-fold` ...)."""
+    return "leave-one" in protocol or "fold" in protocol
+
+
+def confusion_matrix(truth: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """(K, K) counts, rows truth, columns prediction."""
+    counts = np.bincount(truth * num_classes + predicted, minlength=num_classes * num_classes)
+    return counts.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def log_loss(probabilities: NDArray[np.float64], class_ids: NDArray[np.int64]) -> float:
+    """Mean negative log-probability of the true class, in nats (probabilities floored at 1e-12)."""
+    p = probabilities[np.arange(len(class_ids)), class_ids]
+    return float(-np.log(np.maximum(p, _FLOOR)).mean())
+
+
+def expected_calibration_error(confidence: NDArray[np.float64], hits: NDArray[np.bool_], num_bins: int = 15) -> float:
+    """Mean gap between confidence and share of hits, over bins that hold equally many samples; in [0, 1]."""
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, min(num_bins, len(order)))
+    gaps = [len(b) * abs(float(confidence[b].mean() - hits[b].mean())) for b in bins]
+    return float(sum(gaps) / len(order))
+
+
+def evaluate(
+    scores: NDArray[np.floating[Any]],
+    class_ids: NDArray[np.int64],
+    class_names: Sequence[str],
+    *,
+    protocol: str,
+    is_logits: bool = False,
+    groups: NDArray[np.int64] | None = None,
+    group_names: Sequence[str] | None = None,
+    candidates: tuple[NDArray[np.floating[Any]], NDArray[np.bool_]] | None = None,
+    unmeasurable: NDArray[np.bool_] | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Score predictions against labels, every share with its 95 % interval.
+
+    Args:
+        scores: (N, K) probabilities, or logits with `is_logits`.
+        class_ids: (N,) true classes in [0, K).
+        class_names: K names.
+        protocol: How the scores came about; `leave-one-...` and `...fold...` are held to be out of fold,
+            `resubstitution` gets no interval, since training pictures say nothing about new ones.
+        is_logits: Whether `scores` are logits.
+        groups: (N,) integer group of each sample, or None.
+        group_names: Name of group `g` at position `g`; the number itself without it.
+        candidates: (M, N) out-of-fold log-losses and hits of everything that was chosen among on these samples;
+            the reported shares are lowered by what the choosing has flattered them.
+        unmeasurable: (N,) samples whose whole class was left out with their group: counted as wrong.
+        seed: Of the bootstrap behind the correction.
+
+    Raises:
+        ValueError: The shapes do not fit, a class id is out of range or `scores` are not probabilities.
+    """
+    truth = np.asarray(class_ids, dtype=np.int64)
+    num, num_classes = len(truth), len(class_names)
+    if scores.shape != (num, num_classes):
+        raise ValueError(f"expected scores of shape {(num, num_classes)}, got {scores.shape}")
+    if num == 0:
+        raise ValueError("there is nothing to evaluate: 0 samples")
+    if truth.min() < 0 or truth.max() >= num_classes:
+        raise ValueError(f"class ids must lie in 0..{num_classes - 1}; samples without a label cannot be scored")
+    probabilities = softmax(scores) if is_logits else np.asarray(scores, dtype=np.float64)
+    if not is_logits and (probabilities.min() < -1e-6 or abs(probabilities.sum(axis=1) - 1).max() > 1e-3):
+        raise ValueError("rows of probabilities must be in [0, 1] and sum to 1 (say is_logits=True for logits)")
+
+    predicted = probabilities.argmax(axis=1)
+    if unmeasurable is not None and unmeasurable.any():
+        other = probabilities.copy()
+        other[np.arange(num), truth] = -1.0
+        predicted = np.where(unmeasurable, other.argmax(axis=1), predicted)
+    hits = predicted == truth
+    counts = confusion_matrix(truth, predicted, num_classes)
+    support = counts.sum(axis=1)
+
+    notes: list[str] = []
+    worth = measure_worth(hits, groups, is_out_of_fold=is_out_of_fold(protocol))
+    if protocol == RESUBSTITUTION:
+        worth = Worth(None, worth.quantile, worth.num_groups)
+        notes.append("Measured on the pictures it was trained on: it says nothing about new ones.")
+    elif worth.ratio is None and worth.num_groups is not None:
+        notes.append(
+            f"The uncertainty cannot be measured: the pictures fall into {worth.num_groups} groups, "
+            f"and at least {MIN_GROUPS} are needed."
+        )
+    if unmeasurable is not None and unmeasurable.any():
+        notes.append(
+            f"{int(unmeasurable.sum())} pictures belong to a class that lies wholly in one group; "
+            "they cannot be predicted without that group and count as wrong."
+        )
+    class_weight = np.where(support > 0, 1.0 / np.maximum(support, 1), 0.0)[truth]  # (N,)
+    bias, bias_balanced = 0.0, 0.0
+    if candidates is not None:
+        bias = choosing_bias(*candidates, groups=groups, seed=seed)
+        bias_balanced = choosing_bias(*candidates, groups=groups, sample_weights=class_weight, seed=seed)
+
+    per_class = tuple(_class_score(name, k, counts, worth) for k, name in enumerate(class_names))
+    present = [k for k in range(num_classes) if support[k] > 0]
+    return Evaluation(
+        protocol=protocol,
+        num_samples=num,
+        num_groups=worth.num_groups,
+        accuracy=estimate_share(float(hits.mean()), num, worth, bias=bias),
+        balanced_accuracy=_macro([per_class[k].recall for k in present], bias_balanced),
+        f1_macro=_macro([per_class[k].f1 for k in present], bias_balanced),
+        log_loss=log_loss(probabilities, truth),
+        ece=expected_calibration_error(probabilities.max(axis=1), hits),
+        per_class=per_class,
+        confusion=counts,
+        per_group=None if groups is None else _per_group(hits, groups, group_names),
+        notes=tuple(notes),
+        extra={"choosing_bias": bias, "confidence": 0.95},
+    )
+
+
+def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The block of `metrics.json` that holds one evaluation; plain numbers, lists and None only."""
+    return {
+        "protocol": evaluation.protocol,
+        "num_samples": evaluation.num_samples,
+        "num_groups": evaluation.num_groups,
+        "accuracy": asdict(evaluation.accuracy),
+        "balanced_accuracy": asdict(evaluation.balanced_accuracy),
+        "f1_macro": asdict(evaluation.f1_macro),
+        "log_loss": evaluation.log_loss,
+        "ece": evaluation.ece,
+        "per_class": [
+            {
+                "name": score.name,
+                "precision": _short(score.precision),
+                "recall": _short(score.recall),
+                "f1": _short(score.f1),
+                "support": score.support,
+            }
+            for score in evaluation.per_class
+        ],
+        "confusion": evaluation.confusion.tolist(),
+        "per_group": evaluation.per_group,
+        "notes": list(evaluation.notes),
+        **evaluation.extra,
+    }
+
+
+def _short(estimate: Estimate) -> dict[str, float | None]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _class_score(name: str, k: int, counts: NDArray[np.int64], worth: Worth) -> ClassScore:
+    hit = int(counts[k, k])
+    truth, predicted = int(counts[k].sum()), int(counts[:, k].sum())
+    union = truth + predicted - hit
+    jaccard = estimate_share(hit / union if union else None, union, worth)
+    # F1 = 2 J / (1 + J) with J = TP / (TP + FP + FN), a plain share: so its interval is that of J, mapped.
+    f1 = Estimate(
+        value=_jaccard_to_f1(jaccard.value),
+        low=_jaccard_to_f1(jaccard.low),
+        high=_jaccard_to_f1(jaccard.high),
+        uncorrected=_jaccard_to_f1(jaccard.uncorrected),
+        n_eff=jaccard.n_eff,
+    )
+    return ClassScore(
+        name=name,
+        precision=estimate_share(hit / predicted if predicted else None, predicted, worth),
+        recall=estimate_share(hit / truth if truth else None, truth, worth),
+        f1=f1,
+        support=truth,
+    )
+
+
+def _jaccard_to_f1(jaccard: float | None) -> float | None:
+    return None if jaccard is None else 2 * jaccard / (1 + jaccard)
+
+
+def _macro(parts: Sequence[Estimate], bias: float) -> Estimate:
+    """Mean of shares, its interval from the combined variances of theirs.
+
+    Source: Zou and Donner (2008), method of variance estimates recovery: the squared distances from each share
+    to its ends add up, each side for itself, which keeps the ends in [0, 1] and the asymmetry near 0 and 1.
+    """
+    values = [p.value for p in parts if p.value is not None]
+    if not values:
+        return Estimate(None, None, None, None, None)
+    plain = float(np.mean(values))
+    value = min(1.0, max(0.0, plain - bias))
+    ends = [(p.value, p.low, p.high) for p in parts if p.value is not None and p.low is not None and p.high is not None]
+    if len(ends) < len(values):
+        return Estimate(value, None, None, plain, None)
+    array = np.array(ends, dtype=np.float64)  # (K, 3)
+    below = float(np.sqrt(((array[:, 0] - array[:, 1]) ** 2).sum()) / len(ends))
+    above = float(np.sqrt(((array[:, 2] - array[:, 0]) ** 2).sum()) / len(ends))
+    n_eff = float(sum(p.n_eff or 0.0 for p in parts))
+    return Estimate(value, max(0.0, value - below), min(1.0, value + above), plain, n_eff)
+
+
+def _per_group(
+    hits: NDArray[np.bool_], groups: NDArray[np.int64], names: Sequence[str] | None
+) -> dict[str, dict[str, float]]:
+    unique, position = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(position)
+    right = np.bincount(position, weights=hits)
+    return {
+        (str(g) if names is None else names[int(g)]): {"num_samples": int(n), "accuracy": float(r / n)}
+        for g, n, r in zip(unique, sizes, right, strict=True)
+    }
