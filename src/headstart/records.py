@@ -7,7 +7,7 @@ run, so every array of length N in these records is aligned with `Samples`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -61,6 +61,8 @@ class Samples(Sequence[Sample]):
         layout: Short name of the layout that was recognised, e.g. `class folders`.
         sentence: One sentence that says what was understood, shown before anything runs.
         notes: Things a person should know that stop nothing (ignored files, odd names).
+        problems: Files that reading already knows cannot be used (missing, a foreign format ...).
+        columns: The other columns of a table, each with one value a sample, for `--group-from`.
     """
 
     items: tuple[Sample, ...]
@@ -69,6 +71,8 @@ class Samples(Sequence[Sample]):
     layout: str = ""
     sentence: str = ""
     notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -84,6 +88,14 @@ class Samples(Sequence[Sample]):
         """(N,) position of each label in `class_names`; -1 where there is no label."""
         position = {name: i for i, name in enumerate(self.class_names)}
         return np.array([position.get(s.label or "", -1) for s in self.items], dtype=np.int64)
+
+    def take(self, index: NDArray[np.int64]) -> Samples:
+        """The same for some of the samples; the class names stay."""
+        return replace(
+            self,
+            items=tuple(self.items[i] for i in index),
+            columns={k: tuple(v[i] for i in index) for k, v in self.columns.items()},
+        )
 
     @property
     def paths(self) -> list[str]:

@@ -1,0 +1,206 @@
+"""Reads labels, splits and groups out of folder names.
+
+The one decision: a reading is taken only where it is the only one that fits.  Where two fit, both are
+shown with the `--layout` that chooses between them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from headstart.data.walk import FoundFile, clean_label
+from headstart.errors import DataError, UsageError
+from headstart.records import SplitName
+
+__all__ = ["Reading", "read_folders", "split_name"]
+
+_SPLIT_WORDS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "trn": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "tst": "test",
+}
+_SPLIT_SUFFIX = re.compile(r"[-_ ]?(set|data|images|imgs|split)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One picture with what its place says about it."""
+
+    file: FoundFile
+    label: str
+    split: SplitName | None = None
+    group: str | None = None
+
+
+@dataclass
+class Reading:
+    """One way to understand a data set.
+
+    Attributes:
+        layout: Its short name, e.g. `class folders`.
+        template: The `--layout` that asks for it.
+        rows: The labelled pictures.
+        unlabelled: Pictures that this reading has no label for.
+        notes: What should be said about it.
+    """
+
+    layout: str
+    template: str
+    rows: list[Row] = field(default_factory=list)
+    unlabelled: list[FoundFile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def split_name(folder: str) -> SplitName | None:
+    """Which split a folder or a cell names, in any case (`Train`, `VAL`, `valid`, `test_set`), or None."""
+    word = _SPLIT_SUFFIX.sub("", folder.strip().lower())
+    return _SPLIT_WORDS.get(word)
+
+
+def read_folders(pictures: Sequence[FoundFile]) -> Reading:
+    """Understands class folders, with splits above or below them and groups where they are nested.
+
+    Raises:
+        DataError: No folder gives a label.
+        UsageError: Two readings fit.
+    """
+    wrapper = 0
+    while True:
+        tops = {p.folders[wrapper] for p in pictures if len(p.folders) > wrapper}
+        deeper = any(len(p.folders) > wrapper + 1 for p in pictures)
+        if len(tops) == 1 and deeper and split_name(next(iter(tops))) is None:
+            wrapper += 1  # one folder around everything, as unpacked archives have
+            continue
+        break
+    prefix = "*/" * wrapper
+    inside = [p for p in pictures if len(p.folders) > wrapper]
+    stray = [p for p in pictures if len(p.folders) <= wrapper]
+    if not inside:
+        raise DataError(
+            f"There are {len(pictures)} pictures but no class folders; one sub-folder a class was expected.",
+            hint="sort them into class folders, give a table (image,label), or tell --label-pattern where the label is "
+            "in the file name, e.g. '{label}_*'",
+        )
+    splits = {top: split_name(top) for top in {p.folders[wrapper] for p in inside}}
+    named = [top for top, split in splits.items() if split]
+    if len(named) == len(splits):
+        reading = _below_splits(inside, wrapper, prefix)
+    elif len(named) >= 2 and "train" in splits.values():
+        others = sorted(set(splits) - set(named))
+        raise UsageError(
+            f"Two readings fit: the folders {_some(named)} are splits and {_some(others)} is something else, or all of "
+            "them are classes.",
+            hint=f"move {_some(others)} away, or say --layout '{prefix}{{label}}/**' to read all of them as classes",
+        )
+    else:
+        reading = _below(inside, wrapper, prefix, None)
+    reading.unlabelled.extend(stray)
+    return reading
+
+
+def _below_splits(pictures: Sequence[FoundFile], level: int, prefix: str) -> Reading:
+    """`<split>/<class>/...`: every split is read alike; pictures straight in a split have no label."""
+    deep = [p for p in pictures if len(p.folders) > level + 1]
+    if not deep:
+        raise DataError(
+            "The split folders hold pictures but no class folders; `train/<class>/*` was expected.",
+            hint="sort them into class folders, or tell --label-pattern where the label is in the file name",
+        )
+    reading = _below(deep, level + 1, prefix + "{split}/", level)
+    reading.unlabelled.extend(p for p in pictures if len(p.folders) == level + 1)
+    reading.layout = "split folders with " + reading.layout
+    return reading
+
+
+def _below(pictures: Sequence[FoundFile], level: int, prefix: str, split_level: int | None) -> Reading:
+    """Class folders at `level`, or one of the nested forms below them."""
+    label_level, group_level, shape = level, level + 1, "{label}/*"
+    layout = "class folders"
+    nested = [p for p in pictures if len(p.folders) > level + 1]
+    if nested:
+        seconds = {p.folders[level + 1] for p in nested}
+        if split_level is None and len(nested) == len(pictures) and all(split_name(s) for s in seconds):
+            split_level, group_level = level + 1, level + 2
+            layout, shape = "class folders with splits inside", "{label}/{split}/*"
+        elif _which_is_class(nested, pictures, level, prefix) == "second":
+            label_level, group_level = level + 1, level
+            layout, shape = "group folders with classes inside", "{group}/{label}/*"
+        else:
+            layout, shape = "class folders with groups inside", "{label}/{group}/*"
+    reading = Reading(layout, prefix + shape)
+    for picture in pictures:
+        folders = picture.folders
+        if len(folders) <= max(label_level, -1 if split_level is None else split_level):
+            reading.unlabelled.append(picture)
+            continue
+        split = split_name(folders[split_level]) if split_level is not None else None
+        group = clean_label(folders[group_level]) if nested and len(folders) > group_level else None
+        reading.rows.append(Row(picture, clean_label(folders[label_level]), split, group))
+    return reading
+
+
+def _which_is_class(nested: Sequence[FoundFile], pictures: Sequence[FoundFile], level: int, prefix: str) -> str:
+    """Whether the `first` or the `second` of two nested folder levels is the class.
+
+    The same few names under every top folder (`patient07/benign`) are classes; names that look like
+    numbered things are groups.  What stays undecided is asked.
+
+    Raises:
+        UsageError: Both fit.
+    """
+    parents: dict[str, set[str]] = defaultdict(set)
+    for picture in nested:
+        parents[picture.folders[level + 1]].add(picture.folders[level])
+    tops = {p.folders[level] for p in pictures}
+    seconds = set(parents)
+    recurring = sum(len(v) > 1 for v in parents.values())
+    top_ids, second_ids = _look_like_ids(tops), _look_like_ids(seconds)
+    if len(tops) == 1:
+        return "second" if len(seconds) > 1 and not second_ids else "first"
+    if second_ids and not top_ids:
+        return "first"
+    if len(seconds) > 1 and recurring == len(seconds):
+        if top_ids and not second_ids:
+            return "second"
+        if len(tops) >= 20 and len(tops) >= 5 * len(seconds):
+            return "second"
+    elif recurring <= 0.1 * len(seconds):
+        sizes = Counter(p.folders[: level + 2] for p in nested)
+        if len(pictures) > len(nested) or len(seconds) == len(tops) or len(seconds) >= 5 * len(tops):
+            return "first"
+        if sorted(sizes.values())[len(sizes) // 2] < 10:
+            return "first"
+    raise UsageError(
+        f"Two readings of the folders fit: {_some(tops)} are the classes and {_some(seconds)} say what belongs "
+        f"together, or {_some(seconds)} are the classes.",
+        hint=f"say --layout '{prefix}{{label}}/{{group}}/*' for the first, --layout '{prefix}{{group}}/{{label}}/*' "
+        "for the second, or put `*` where a level means nothing",
+    )
+
+
+def _look_like_ids(names: set[str]) -> bool:
+    """Whether names are of numbered things: most hold a digit, or they share all but a short ending."""
+    if len(names) < 2:
+        return any(any(c.isdigit() for c in n) for n in names)
+    if sum(any(c.isdigit() for c in n) for n in names) >= 0.7 * len(names):
+        return True
+    ordered = sorted(names)
+    first, last = ordered[0], ordered[-1]
+    shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return shared >= 3 and all(len(n) - shared <= 2 for n in names)
+
+
+def _some(names: Sequence[str] | set[str]) -> str:
+    ordered = sorted(names)
+    shown = ", ".join(f"`{clean_label(n)}`" for n in ordered[:4])
+    return shown if len(ordered) <= 4 else f"{shown} ... ({len(ordered)})"

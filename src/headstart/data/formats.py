@@ -1,0 +1,91 @@
+"""Which file endings hold pictures that can be read, which would need an export, and which are no pictures.
+
+The one decision: a format that cannot be read is never ignored in silence; it is counted with its export step.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EXPORT_STEPS", "IGNORED", "PICTURES", "PLAIN", "TABLES", "UNFINISHED"]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PICTURES = _words(".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm")
+"""Endings of pictures that can be read."""
+
+UNFINISHED = _words(".part .partial .crdownload .download .opdownload .filepart .!ut .aria2 .tmp")
+"""Endings that browsers and download programs give a file until it is whole."""
+
+PLAIN = _words(
+    ".txt .lst .csv .tsv .json .jsonl .xml .yaml .yml .md .rst .html .htm .css .js .py .ipynb .toml .ini .cfg .log "
+    ".xlsx .xls .ods .doc .docx .ppt .pptx .zip .tar .gz .tgz .7z .rar .bz2 .xz .db .sqlite .pkl .pt .pth .onnx "
+    ".safetensors .bin .exe .sh .bat .names .data .license .cff .bib"
+)
+"""Endings of files that are no pictures; they are not looked into."""
+
+TABLES = _words(".csv .tsv .jsonl .txt .lst .xlsx .xls .ods")
+"""Endings of files that may hold labels."""
+
+IGNORED = _words("__macosx thumbs.db desktop.ini ehthumbs.db $recycle.bin @eadir lost+found") | {
+    "system volume information"
+}
+"""Names (lower case) that operating systems leave behind; names with a leading dot are ignored too."""
+
+EXPORT_STEPS = {
+    ".heic": "convert to JPEG: in Photos choose Export, on iPhone set Camera > Formats > Most Compatible",
+    ".heif": "convert to JPEG: in Photos choose Export, on iPhone set Camera > Formats > Most Compatible",
+    ".avif": "convert to PNG or JPEG with an image viewer",
+    ".jxl": "convert to PNG or JPEG with `djxl in.jxl out.png`",
+    ".jp2": "convert to PNG with an image viewer or `opj_decompress -i in.jp2 -o out.png`",
+    ".j2k": "convert to PNG with an image viewer or `opj_decompress -i in.j2k -o out.png`",
+    ".dcm": "export as PNG from the DICOM viewer with one fixed window for all pictures",
+    ".dicom": "export as PNG from the DICOM viewer with one fixed window for all pictures",
+    ".nii": "export slices as PNG from the viewer with one fixed window for all pictures",
+    ".czi": "export as 16-bit TIFF from ZEN or Fiji (File > Save As > Tiff)",
+    ".nd2": "export as 16-bit TIFF from NIS-Elements or Fiji (File > Save As > Tiff)",
+    ".lif": "export as 16-bit TIFF from LAS X or Fiji (File > Save As > Tiff)",
+    ".lsm": "export as 16-bit TIFF from ZEN or Fiji (File > Save As > Tiff)",
+    ".oib": "export as 16-bit TIFF from Fiji (File > Save As > Tiff)",
+    ".oif": "export as 16-bit TIFF from Fiji (File > Save As > Tiff)",
+    ".svs": "export tiles as PNG or JPEG from QuPath (Automate > Script > Tile exporter)",
+    ".ndpi": "export tiles as PNG or JPEG from QuPath (Automate > Script > Tile exporter)",
+    ".mrxs": "export tiles as PNG or JPEG from QuPath (Automate > Script > Tile exporter)",
+    ".scn": "export tiles as PNG or JPEG from QuPath (Automate > Script > Tile exporter)",
+    ".vsi": "export tiles as PNG or JPEG from QuPath (Automate > Script > Tile exporter)",
+    ".raw": "develop to JPEG or 16-bit TIFF with the camera's program or darktable",
+    ".dng": "develop to JPEG or 16-bit TIFF with the camera's program or darktable",
+    ".cr2": "develop to JPEG or 16-bit TIFF with the camera's program or darktable",
+    ".cr3": "develop to JPEG or 16-bit TIFF with the camera's program or darktable",
+    ".nef": "develop to JPEG or 16-bit TIFF with the camera's program or darktable",
+    ".arw": "develop to JPEG or 16-bit TIFF with the camera's program or darktable",
+    ".orf": "develop to JPEG or 16-bit TIFF with the camera's program or darktable",
+    ".rw2": "develop to JPEG or 16-bit TIFF with the camera's program or darktable",
+    ".psd": "save as PNG from the painting program",
+    ".xcf": "export as PNG from GIMP",
+    ".kra": "export as PNG from Krita",
+    ".ai": "export as PNG from the drawing program",
+    ".eps": "export as PNG from the drawing program",
+    ".svg": "export as PNG from the drawing program",
+    ".pdf": "export the pages as PNG",
+    ".exr": "save as 16-bit or float TIFF",
+    ".hdr": "save as 16-bit or float TIFF",
+    ".fits": "save as 16-bit or float TIFF",
+    ".fit": "save as 16-bit or float TIFF",
+    ".npy": "save each array as PNG or TIFF",
+    ".npz": "save each array as PNG or TIFF",
+    ".mat": "save each array as PNG or TIFF",
+    ".h5": "save each picture as PNG or TIFF",
+    ".hdf5": "save each picture as PNG or TIFF",
+    ".tfrecord": "write the pictures out as files",
+    ".parquet": "write the pictures out as files",
+    ".ico": "save as PNG",
+    ".tga": "save as PNG",
+    ".mp4": "cut into frames: `ffmpeg -i in.mp4 -vf fps=1 out_%05d.png`, one folder a video",
+    ".avi": "cut into frames: `ffmpeg -i in.avi -vf fps=1 out_%05d.png`, one folder a video",
+    ".mov": "cut into frames: `ffmpeg -i in.mov -vf fps=1 out_%05d.png`, one folder a video",
+    ".mkv": "cut into frames: `ffmpeg -i in.mkv -vf fps=1 out_%05d.png`, one folder a video",
+    ".webm": "cut into frames: `ffmpeg -i in.webm -vf fps=1 out_%05d.png`, one folder a video",
+}
+"""Formats that hold pictures but cannot be read here, each with the step that makes them readable."""

@@ -1,0 +1,59 @@
+"""Reads fields out of a path by a template such as `{group}/{label}/*`, without regular expressions.
+
+The one decision: a field or `*` never crosses a `/`; `**` does.
+"""
+
+from __future__ import annotations
+
+import re
+
+from headstart.errors import UsageError
+
+__all__ = ["Template"]
+
+_TOKEN = re.compile(r"\{(\w*)\}|\*\*/?|\*|\?")
+_FIELDS = ("label", "group", "split")
+
+
+class Template:
+    """A layout template.
+
+    Args:
+        text: Literal text with `{label}`, `{group}`, `{split}`, `*`, `**` and `?`.
+        file_only: Match the file name alone; otherwise the whole path below the root.
+
+    Raises:
+        UsageError: An unknown or repeated field.
+    """
+
+    def __init__(self, text: str, *, file_only: bool = False) -> None:
+        self.text = text
+        self.file_only = file_only
+        parts, position, seen = [], 0, set()
+        for token in _TOKEN.finditer(text):
+            parts.append(re.escape(text[position : token.start()]))
+            position = token.end()
+            field = token.group(1)
+            if field is not None:
+                if field not in _FIELDS or field in seen:
+                    raise UsageError(
+                        f"The layout `{text}` has {'twice' if field in seen else 'an unknown'} field `{{{field}}}`.",
+                        hint="fields are {label}, {group} and {split}, each at most once; `*` stands for anything",
+                    )
+                seen.add(field)
+                parts.append(f"(?P<{field}>[^/]+?)")
+            elif token.group().startswith("**"):
+                parts.append("(?:.*/)?" if token.group().endswith("/") else ".*")
+            else:
+                parts.append("[^/]*" if token.group() == "*" else "[^/]")
+        parts.append(re.escape(text[position:]))
+        self.fields = frozenset(seen)
+        # A template that ends in a field or literal may leave the file's extension away.
+        self._pattern = re.compile("".join(parts) + r"(?:\.[^./]*)?", re.DOTALL)
+
+    def match(self, name: str) -> dict[str, str] | None:
+        """The fields of one name (path below the root, with `/`), or None where it does not fit."""
+        if self.file_only:
+            name = name.rpartition("/")[2]
+        found = self._pattern.fullmatch(name)
+        return None if found is None else found.groupdict()

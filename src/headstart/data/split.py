@@ -1,0 +1,311 @@
+"""Parts samples into train, val and test: the person's own split is honoured, groups stay whole.
+
+The one decision: nothing is held out unless it is asked for, because the score is measured out of fold on
+everything.  A split that is made is stratified, seeded, and written down so that it can be used again.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.folders import split_name
+from headstart.data.layouts import Template
+from headstart.errors import DataError, UsageError
+from headstart.records import Decision, Samples, Split
+
+__all__ = ["group_ids", "make_split", "read_split", "write_split"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_TRIES = 12  # group assignments tried; the best balanced is kept
+
+
+def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int64] | None, Decision]:
+    """Which samples must not be parted, from what the person said.
+
+    Args:
+        samples: The pictures.
+        group_from: None takes the groups that the layout or table gave; `none` switches groups off;
+            `folder` takes the folder of each picture; else a column of the table, a template with
+            `{group}` for the name, or a regular expression (its bracketed parts are the group).
+
+    Returns:
+        (N,) group of each sample, numbered by first appearance, or None without groups; and why.
+        A sample that has no group stands alone.
+
+    Raises:
+        UsageError: There is no such column, or nothing matches.
+    """
+    source = "auto" if group_from is None else "cli"
+    if group_from is not None and group_from.lower() == "none":
+        return None, Decision("group_from", "none", "groups were switched off", source)
+    if group_from is None:
+        keys = [s.group for s in samples]
+        if not any(keys):
+            return None, Decision("group_from", None, "nothing in the data says what belongs together", source)
+        reason = f"{len({k for k in keys if k})} groups given by the {samples.layout or 'data'}"
+        return _number(keys), Decision("group_from", "given", reason, source)
+    if group_from in samples.columns:
+        keys = [v or None for v in samples.columns[group_from]]
+        what = f"column `{group_from}`"
+    elif group_from == "group" and any(s.group for s in samples):
+        keys, what = [s.group for s in samples], "column `group`"
+    elif group_from == "folder":
+        keys, what = [s.name.rpartition("/")[0] for s in samples], "the folder of each picture"
+    elif "{group}" in group_from:
+        template = Template(group_from, file_only="/" not in group_from)
+        keys = [(template.match(s.name) or {}).get("group") for s in samples]
+        what = f"the pattern `{group_from}`"
+    else:
+        keys, what = _by_expression(samples, group_from), f"the expression `{group_from}`"
+    found = len({k for k in keys if k})
+    if not found:
+        known = ", ".join(f"`{c}`" for c in samples.columns) or "none"
+        raise UsageError(
+            f"--group-from `{group_from}` is no column of the table and matches no file name.",
+            hint=f"columns: {known}; a pattern looks like '{{group}}_*' and an expression like '^(.*?)_'",
+        )
+    alone = sum(not k for k in keys)
+    reason = f"{found} groups from {what}" + (f"; {alone} pictures stand alone" if alone else "")
+    return _number(keys), Decision("group_from", group_from, reason, source)
+
+
+def make_split(
+    samples: Samples,
+    *,
+    groups: NDArray[np.int64] | None,
+    test_size: float | None = None,
+    seed: int = 0,
+    leave_out: NDArray[np.bool_] | None = None,
+) -> Split:
+    """Who is trained on and who is only scored.
+
+    Args:
+        samples: The pictures; a split that they bring is honoured.
+        groups: (N,) samples that must not be parted, or None.
+        test_size: Share to hold out, in (0, 1), where the person's data have no split.
+        seed: Of the shuffle.
+        leave_out: (N,) samples that belong to no split (unreadable, two labels).
+
+    Returns:
+        With train and val given, val is the scored split and is called `test`.
+
+    Raises:
+        UsageError: `test_size` does not fit, or the data already have a split.
+        DataError: There is a test split but nothing to train on, or nothing can be held out.
+    """
+    count = len(samples)
+    out = np.zeros(count, dtype=bool) if leave_out is None else leave_out
+    if any(s.split for s in samples):
+        if test_size is not None:
+            raise UsageError(
+                "--test-size was given, but the data bring their own split.",
+                hint="leave --test-size away, or read the pictures with a --layout that puts `*` for the split",
+            )
+        return _given(np.array([s.split or "train" for s in samples]), groups, out, seed, "given")
+    assignment = np.where(out, "", "train").astype("<U5")
+    if test_size is None:
+        reason = "no split was given and none is needed: the score is measured out of fold on every picture"
+        return Split(assignment, groups, "made", None, seed, reason)
+    if not 0 < test_size < 1:
+        raise UsageError(f"--test-size is a share between 0 and 1, not {test_size:g}.", hint="e.g. --test-size 0.2")
+    is_test, unscored = _hold_out(samples.class_ids, groups, test_size, seed, out)
+    if not is_test.any():
+        raise DataError(
+            "Nothing can be held out: every class has only one picture or one group.",
+            hint="leave --test-size away; the score is then measured out of fold",
+        )
+    assignment[is_test] = "test"
+    whole = "" if groups is None else ", groups kept whole"
+    reason = f"{int(is_test.sum())} of {int((~out).sum())} pictures held out, by class{whole}, seed {seed}"
+    if unscored:
+        names = ", ".join(f"`{samples.class_names[k]}`" for k in unscored[:5])
+        reason += f"; {names} cannot be scored: all its pictures are one group"
+    return Split(assignment, groups, "made", f"held out {test_size:.0%}", seed, reason)
+
+
+def write_split(path: str | Path, samples: Samples, split: Split) -> None:
+    """Writes the manifest (image, label, split, group) that `read_split` reads and a spreadsheet shows."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("image", "label", "split", "group"))
+        for i, sample in enumerate(samples):
+            group = "" if split.groups is None else str(split.groups[i])
+            cells = (sample.name, sample.label or "", str(split.assignment[i]), group)
+            writer.writerow([_guard(c) for c in cells])
+
+
+def read_split(path: str | Path, samples: Samples) -> Split:
+    """Reads a manifest for these samples.
+
+    Pictures that the manifest does not name are left out, and counted in the reason.
+
+    Raises:
+        DataError: The file cannot be read, has no `image` and `split` column, an unknown split, or names
+            none of the samples.
+    """
+    shown = f"`{os.fspath(path)}`"
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"The split file {shown} cannot be read ({error}).") from error
+    if not rows or not {"image", "split"} <= set(rows[0]):
+        raise DataError(
+            f"The split file {shown} has no columns `image` and `split`.", hint="write it like a run's split.csv"
+        )
+    places: dict[str, list[int]] = {}
+    for i, sample in enumerate(samples):
+        places.setdefault(sample.name, []).append(i)
+    assignment = np.full(len(samples), "", dtype="<U5")
+    keys: list[str | None] = [None] * len(samples)
+    missing = 0
+    for line, row in enumerate(rows, start=2):
+        place = places.get(_unguard(row["image"] or ""))
+        if not place:
+            missing += 1
+            continue
+        i = place.pop(0) if len(place) > 1 else place[0]
+        word = row["split"] or ""
+        split = split_name(word)
+        if split is None and word.strip():
+            raise DataError(f"Line {line} of {shown} has the split `{word}`; train, val or test was expected.")
+        assignment[i] = split or ""
+        keys[i] = row.get("group") or None
+    if missing == len(rows):
+        raise DataError(
+            f"None of the {len(rows)} pictures in {shown} is in this data set.",
+            hint="names in the split file are relative to the data folder",
+        )
+    listed = {_unguard(r["image"] or "") for r in rows}
+    extra = sum(s.name not in listed for s in samples)
+    groups = _number(keys) if any(keys) else None
+    made = _given(assignment, groups, assignment == "", 0, "file")
+    more = [f"{missing} of its pictures are not here"] if missing else []
+    more += [f"{extra} pictures here are not in it and are left out"] if extra else []
+    return Split(made.assignment, groups, "file", made.protocol, 0, "; ".join([f"read from {shown}", *more]))
+
+
+def _given(
+    wanted: NDArray[np.str_], groups: NDArray[np.int64] | None, out: NDArray[np.bool_], seed: int, source: str
+) -> Split:
+    """The person's own split; val takes the place of a test split that is not there."""
+    assignment = np.where(out, "", wanted).astype("<U5")
+    counts = Counter(assignment.tolist())
+    if not counts["train"]:
+        raise DataError(
+            "The data have a split but no training pictures.", hint="a folder (or split value) `train` is needed"
+        )
+    protocol: str | None
+    if counts["test"]:
+        protocol, reason = "given", "your own split"
+    elif counts["val"]:
+        assignment[assignment == "val"] = "test"
+        protocol, reason = "val", "your own split; with no test pictures the validation pictures are the ones scored"
+    else:
+        protocol, reason = None, "all pictures are for training; the score is measured out of fold"
+    return Split(assignment, groups, "file" if source == "file" else "given", protocol, seed, reason)
+
+
+def _hold_out(
+    class_ids: NDArray[np.int64], groups: NDArray[np.int64] | None, share: float, seed: int, out: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], list[int]]:
+    """Test mask (N,) and the classes that are wholly in one group and so stay in training."""
+    ids = np.arange(len(class_ids)) if groups is None else groups
+    use = np.flatnonzero(~out & (class_ids >= 0))
+    _, unit = np.unique(ids[use], return_inverse=True)
+    num_units, num_classes = int(unit.max(initial=-1)) + 1, int(class_ids.max(initial=-1)) + 1
+    table = np.zeros((num_units, num_classes), dtype=np.int64)  # (units, classes) pictures
+    np.add.at(table, (unit, class_ids[use]), 1)
+    units_of_class = (table > 0).sum(axis=0)
+    total = table.sum(axis=0)
+    target = np.where(units_of_class >= 2, np.maximum(1, np.rint(total * share)), 0)
+    target = np.minimum(target, np.maximum(total - 1, 0))
+    rng = np.random.default_rng(seed)
+    best: NDArray[np.bool_] | None = None
+    best_cost = np.inf
+    is_single = table.sum(axis=1) == 1
+    for _ in range(1 if is_single.all() else _TRIES):
+        chosen = _assign(table, target, is_single, rng)
+        got = table[chosen].sum(axis=0)
+        empty = ((got == 0) & (target > 0)) | ((got == total) & (total > 0))
+        cost = float((((got - target) ** 2) / np.maximum(target, 1)).sum() + 1e6 * empty.sum())
+        if cost < best_cost:
+            best, best_cost = chosen, cost
+    is_test = np.zeros(len(class_ids), dtype=bool)
+    if best is not None:
+        is_test[use] = best[unit]
+    return is_test, [int(k) for k in np.flatnonzero((units_of_class == 1) & (total > 1))]
+
+
+def _assign(
+    table: NDArray[np.int64], target: NDArray[np.float64], is_single: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """One greedy assignment: larger groups where they bring the counts nearer, then single pictures exactly."""
+    chosen = np.zeros(len(table), dtype=bool)
+    left = target.astype(np.float64).copy()
+    total = table.sum(axis=0)
+    weight = 1.0 / np.maximum(target, 1)
+    several = np.flatnonzero(~is_single)
+    several = several[rng.permutation(len(several))]
+    for i in several:
+        row = table[i]
+        gain = (weight * (left**2 - (left - row) ** 2)).sum()
+        keeps_train = ((total - table[chosen].sum(axis=0) - row)[row > 0] > 0).all() if gain > 0 else False
+        if gain > 0 and keeps_train:
+            chosen[i] = True
+            left -= row
+    for k in range(table.shape[1]):
+        singles = np.flatnonzero(is_single & (table[:, k] > 0))
+        singles = singles[rng.permutation(len(singles))]
+        chosen[singles[: max(0, int(left[k]))]] = True
+    return chosen
+
+
+def _by_expression(samples: Samples, expression: str) -> list[str | None]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise UsageError(
+            f"--group-from `{expression}` is no column of the table and not a regular expression ({error}).",
+            hint="e.g. --group-from '^(.*?)_' takes what stands before the first underscore",
+        ) from error
+    keys: list[str | None] = []
+    for sample in samples:
+        found = pattern.search(sample.name) or pattern.search(sample.name.rpartition("/")[2])
+        if found is None:
+            keys.append(None)
+        else:
+            keys.append("|".join(g or "" for g in found.groups()) if found.groups() else found.group())
+    return keys
+
+
+def _number(keys: list[str | None]) -> NDArray[np.int64]:
+    """Ids by first appearance; a sample without a key gets an id of its own."""
+    known: dict[str, int] = {}
+    ids = np.empty(len(keys), dtype=np.int64)
+    following = 0
+    for i, key in enumerate(keys):
+        if key and key in known:
+            ids[i] = known[key]
+            continue
+        if key:
+            known[key] = following
+        ids[i] = following
+        following += 1
+    return ids
+
+
+def _guard(cell: str) -> str:
+    """Keeps a spreadsheet from running a cell as a formula; `_unguard` takes it back."""
+    return "'" + cell if cell.startswith((*_FORMULA, "'")) else cell
+
+
+def _unguard(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell
