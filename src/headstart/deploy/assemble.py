@@ -1,0 +1,238 @@
+"""Joins a frozen network's graph and a head into the one `model.onnx` that is deployed.
+
+The one decision: everything between normalised pixels and logits (flip averaging, the head's normaliser,
+its affine map, the temperature) lives inside the graph, so that a runtime in any language is
+"pixels in, softmax out".  Only the `onnx` package is needed, never torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import BundleError, MissingExtraError
+
+if TYPE_CHECKING:
+    from headstart.heads.linear import LinearHead
+
+__all__ = ["assemble_direct", "assemble_model", "graph_tensors"]
+
+INPUT = "pixels"
+_NORM_FLOOR = 1e-12  # a row of zeros stays a row of zeros
+_MIN_OPSET = 13  # ReduceSum takes its axes as an input from here on
+
+
+def assemble_model(graph: str | Path | bytes, head: LinearHead, *, has_flip: bool = False) -> bytes:
+    """Makes the deployed model from a graph of pooled features and a head.
+
+    Args:
+        graph: ONNX model with input `pixels` (B, 3, H, W) and one output (B, D) a block.
+        head: The head; its blocks are outputs of the graph.
+        has_flip: Whether features are the mean over the picture and its mirror image.
+
+    Returns:
+        The serialised model: input `pixels` float32 (B, 3, H, W) normalised, outputs `logits` (B, K) with
+        the temperature applied and `embedding` (B, D), the block `embedding` or else the head's last block.
+
+    Raises:
+        BundleError: A block of the head is not in the graph, or its size differs.
+        MissingExtraError: The `onnx` package is not installed.
+    """
+    onnx = _import_onnx()
+    model = _load(onnx, graph)
+    names, sizes = head.normaliser.names, head.normaliser.sizes
+    widths = _check_graph(model, names)
+    for name, size in zip(names, sizes, strict=True):
+        if widths[name] != size:
+            raise BundleError(f"The head expects {size} features of `{name}`, the graph gives {widths[name]}.")
+    embedding = "embedding" if "embedding" in widths else names[-1]
+    needed = dict.fromkeys([*names, embedding])
+    _keep_outputs(model, needed)
+    parts = _Parts(onnx, model)
+    source = {name: name for name in needed}
+    if has_flip:
+        source = _average_flip(parts, {name: widths[name] for name in needed})
+    elif embedding != "embedding":
+        parts.node("Identity", [embedding], "embedding")
+    elif "logits" in widths:
+        raise BundleError("The graph of features has an output called `logits`; it would be mistaken for the head's.")
+    joined = [_add_block(parts, head, i, source[name]) for i, name in enumerate(names)]
+    features = joined[0] if len(joined) == 1 else parts.node("Concat", joined, "head.features", axis=1)
+    weight, bias = head.folded()
+    parts.node("Gemm", [features, parts.constant("head.weight", weight.T), parts.constant("head.bias", bias)], "logits")
+    if has_flip:
+        parts.node("Identity", [source[embedding]], "embedding")
+    _set_outputs(onnx, model, {"logits": len(head.bias), "embedding": widths[embedding]})
+    return _finish(onnx, model)
+
+
+def assemble_direct(graph: str | Path | bytes) -> bytes:
+    """Makes a deployed model from a network that already ends in its own classifier.
+
+    Args:
+        graph: ONNX model with input `pixels` and output `logits` (B, K); `embedding` is kept where it is there.
+
+    Raises:
+        BundleError: There is no such output.
+        MissingExtraError: The `onnx` package is not installed.
+    """
+    onnx = _import_onnx()
+    model = _load(onnx, graph)
+    widths = _check_graph(model, ["logits"])
+    keep: dict[str, int] = {name: widths[name] for name in ("logits", "embedding") if name in widths}
+    _keep_outputs(model, keep)
+    _set_outputs(onnx, model, keep)
+    return _finish(onnx, model)
+
+
+def graph_tensors(model: bytes) -> dict[str, NDArray[Any]]:
+    """All weights of a serialised model by name, as arrays."""
+    onnx = _import_onnx()
+    loaded = onnx.load_from_string(model)
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in loaded.graph.initializer}
+
+
+class _Parts:
+    """Appends nodes and constants to a graph; keeps their names apart from the network's own."""
+
+    def __init__(self, onnx: Any, model: Any) -> None:
+        self._onnx = onnx
+        self._graph = model.graph
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        array = value if value.dtype == np.int64 else value.astype(np.float32)
+        self._graph.initializer.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self._graph.node.append(self._onnx.helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def prepend(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self._graph.node.insert(0, self._onnx.helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def rename(self, names: dict[str, str]) -> None:
+        """Gives tensors other names wherever they are made or read."""
+        for node in self._graph.node:
+            for places in (node.input, node.output):
+                for i, name in enumerate(places):
+                    if name in names:
+                        places[i] = names[name]
+
+
+def _add_block(parts: _Parts, head: LinearHead, index: int, source: str) -> str:
+    """The head's normaliser for one block, (B, D) to (B, D): `Normaliser` in the words of ONNX."""
+    norm = head.normaliser
+    prefix = f"head.{norm.names[index]}"
+    mean, scale = (
+        parts.constant(f"{prefix}.mean", norm.means[index]),
+        parts.constant(f"{prefix}.scale", norm.scales[index]),
+    )
+    centred = parts.node("Sub", [source, mean], f"{prefix}.centred")
+    scaled = parts.node("Div", [centred, scale], f"{prefix}.scaled")
+    low = parts.constant(f"{prefix}.low", np.array(-norm.clip))
+    high = parts.constant(f"{prefix}.high", np.array(norm.clip))
+    z = parts.node("Clip", [scaled, low, high], f"{prefix}.z")
+    squares = parts.node("Mul", [z, z], f"{prefix}.squares")
+    axes = parts.constant(f"{prefix}.axes", np.array([1], dtype=np.int64))
+    total = parts.node("ReduceSum", [squares, axes], f"{prefix}.total", keepdims=1)
+    length = parts.node("Sqrt", [total], f"{prefix}.length")
+    floored = parts.node("Max", [length, parts.constant(f"{prefix}.floor", np.array(_NORM_FLOOR))], f"{prefix}.floored")
+    weight = parts.constant(f"{prefix}.block_weight", np.array(norm.weights[index]))
+    factor = parts.node("Div", [weight, floored], f"{prefix}.factor")  # (B, 1)
+    return parts.node("Mul", [z, factor], f"{prefix}.weighted")
+
+
+def _average_flip(parts: _Parts, widths: dict[str, int]) -> dict[str, str]:
+    """Runs the network on (picture, mirror image) as one batch of 2 B and averages each block."""
+    parts.rename({INPUT: "flip.both", **{name: f"flip.{name}" for name in widths}})
+    minus_one, axis = np.array([-1], dtype=np.int64), np.array([3], dtype=np.int64)
+    start = parts.constant("flip.start", minus_one)
+    end = parts.constant("flip.end", np.array([np.iinfo(np.int64).min], dtype=np.int64))
+    axes = parts.constant("flip.axes", axis)
+    step = parts.constant("flip.step", minus_one)
+    parts.prepend("Concat", [INPUT, "flip.mirrored"], "flip.both", axis=0)
+    parts.prepend("Slice", [INPUT, start, end, axes, step], "flip.mirrored")
+    half = parts.constant("flip.half", np.array(0.5))
+    averaged = {}
+    axes0 = parts.constant("flip.axes0", np.array([0], dtype=np.int64))
+    for name, width in widths.items():
+        shape = parts.constant(f"flip.{name}.shape", np.array([2, -1, width], dtype=np.int64))
+        paired = parts.node("Reshape", [f"flip.{name}", shape], f"flip.{name}.paired")  # (2, B, D)
+        total = parts.node("ReduceSum", [paired, axes0], f"flip.{name}.total", keepdims=0)  # (B, D)
+        averaged[name] = parts.node("Mul", [total, half], f"flip.{name}.mean")
+    return averaged
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+        import onnx.helper
+        import onnx.numpy_helper
+    except ImportError as error:
+        raise MissingExtraError("Writing a bundle", "train") from error
+    return onnx
+
+
+def _load(onnx: Any, graph: str | Path | bytes) -> Any:
+    model = onnx.load_from_string(graph) if isinstance(graph, bytes) else onnx.load(str(graph))
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    if set(versions) - {"", "ai.onnx"} or max(versions.values(), default=0) < _MIN_OPSET:
+        raise BundleError(
+            f"The graph of features needs standard operators of version {_MIN_OPSET} or newer, not {versions}."
+        )
+    return model
+
+
+def _check_graph(model: Any, wanted: Iterable[str]) -> dict[str, int]:
+    """Widths of the graph's outputs; refuses where one that is wanted is missing."""
+    inputs = [value.name for value in model.graph.input]
+    if inputs != [INPUT]:
+        raise BundleError(f"The graph of features has inputs {inputs}; exactly one called `{INPUT}` is expected.")
+    widths = {value.name: value.type.tensor_type.shape.dim[-1].dim_value for value in model.graph.output}
+    missing = [name for name in wanted if name not in widths]
+    if missing:
+        raise BundleError(f"The graph of features has no output {', '.join(missing)}; it has {', '.join(widths)}.")
+    return widths
+
+
+def _keep_outputs(model: Any, needed: Iterable[str]) -> None:
+    """Removes nodes and weights that nothing needed depends on; the order of nodes stays."""
+    alive, kept = set(needed), []
+    for node in reversed(model.graph.node):
+        if alive.intersection(node.output):
+            kept.append(node)
+            alive.update(node.input)
+    kept.reverse()
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in alive]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.extend(weights)
+
+
+def _set_outputs(onnx: Any, model: Any, widths: dict[str, int]) -> None:
+    """Declares the model's outputs, each float32 (B, width)."""
+    del model.graph.output[:]
+    for name, width in widths.items():
+        value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["B", width])
+        model.graph.output.append(value)
+
+
+def _finish(onnx: Any, model: Any) -> bytes:
+    """Makes the batch free, drops what only debuggers read (paths of the exporting machine among it), checks."""
+    graph = model.graph
+    graph.input[0].type.tensor_type.shape.dim[0].dim_param = "B"
+    for holder in (model, graph, *graph.node, *graph.input, *graph.initializer):
+        holder.doc_string = ""
+        if hasattr(holder, "metadata_props"):
+            del holder.metadata_props[:]
+    del graph.value_info[:]
+    graph.name = "headstart"
+    model.producer_name, model.producer_version = "headstart", ""
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,102 @@
+"""Whatever a person hands over as a picture, file or memory, to the network's uint8 pixels.
+
+The one decision: pictures in memory go through the same functions as files (`headstart.pixels.spec`);
+only decoding is left out, so a decoded JPEG gives what its file gives as long as the file is not
+decoded at a reduced scale.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from headstart.errors import UsageError
+from headstart.pixels.spec import PictureError, PixelSpec, fit_picture, flatten, read_picture
+
+__all__ = ["Source", "as_sources", "name_of", "to_pixels"]
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
+
+
+def as_sources(sources: Any) -> Iterator[Source]:
+    """One or many pictures as an iterator over single ones, made lazily.
+
+    Args:
+        sources: A path, bytes, a PIL picture, an (H, W, 3) array; an iterable of those; an (N, H, W, 3) array.
+
+    Raises:
+        UsageError: Something in it is no picture; raised when its turn comes.
+    """
+    if isinstance(sources, (str, os.PathLike, bytes, Image.Image)):
+        yield sources
+        return
+    if isinstance(sources, np.ndarray) and sources.ndim != 4:
+        yield _check(sources, 0)
+        return
+    if not isinstance(sources, Iterable):
+        raise UsageError(f"A picture is a path, bytes, a PIL picture or an (H, W, 3) array, not {_kind(sources)}.")
+    for index, source in enumerate(sources):
+        yield _check(source, index)
+
+
+def name_of(source: Source, index: int) -> str:
+    """The path as given; `#3` for the fourth picture in memory."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"#{index}"
+
+
+def to_pixels(source: Source, spec: PixelSpec, channel_order: Literal["rgb", "bgr"] = "rgb") -> NDArray[np.uint8]:
+    """One picture as the (H, W, 3) uint8 RGB that the network's input is made from.
+
+    Args:
+        source: A path, the bytes of a file, a PIL picture, or an (H, W, 3) uint8 array.
+        spec: The pixel contract.
+        channel_order: Of arrays.
+
+    Raises:
+        PictureError: As in `read_picture`.
+    """
+    if isinstance(source, (str, os.PathLike, bytes)):
+        return read_picture(source, spec)
+    if isinstance(source, Image.Image):
+        image = _orient(source)
+    else:
+        rgb = source if channel_order == "rgb" else source[..., ::-1]
+        image = Image.fromarray(np.ascontiguousarray(rgb))
+    if image.width * image.height > spec.max_pixels:
+        raise PictureError("too-large", f"{image.width} x {image.height} pixels are more than {spec.max_pixels:,}")
+    if min(image.size) < 1:
+        raise PictureError("empty", "the picture has no pixels")
+    return fit_picture(flatten(image, spec), spec)
+
+
+def _orient(image: Image.Image) -> Image.Image:
+    try:
+        image.load()  # a lazily opened picture is decoded here
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+        raise PictureError("damaged", f"the picture data cannot be decoded ({error})") from error
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block leaves the picture as stored, as for files
+        return image
+
+
+def _check(source: Any, index: int) -> Source:
+    if isinstance(source, np.ndarray):
+        if source.ndim == 3 and source.shape[-1] == 3 and source.dtype == np.uint8:
+            return source
+        raise UsageError(
+            f"Picture {index} is an array {source.shape} of {source.dtype}; (H, W, 3) of uint8 is expected.",
+            hint="scale to 0..255 and convert with .astype('uint8'); repeat a grey picture to three channels",
+        )
+    if isinstance(source, (str, os.PathLike, bytes, Image.Image)):
+        return source
+    raise UsageError(f"Picture {index} is {_kind(source)}; a path, bytes, PIL picture or array is expected.")
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
