@@ -23,6 +23,9 @@ MIN_GROUPS = 6
 OUT_OF_FOLD_WORTH = 0.8
 """Out-of-fold hits share their training pictures, so they vary 1.15 to 1.3 times as much as independent ones."""
 
+PRIOR_CORRELATION = 0.1
+PRIOR_VOTES = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Worth:
@@ -87,12 +90,31 @@ def measure_worth(
         return Worth(base, z, num_groups)
     if num_groups < MIN_GROUPS:
         return Worth(None, z, num_groups)
+    mean_size = float((sizes**2).sum() / num)  # size of the group of a sample drawn at random
+    effect = 1.0 + (mean_size - 1.0) * _intra_group_correlation(hits, position, sizes)
+    return Worth(base / effect, t_quantile(0.5 + confidence / 2, num_groups - 1), num_groups)
+
+
+def _intra_group_correlation(hits: NDArray[np.bool_], position: NDArray[np.int64], sizes: NDArray[np.float64]) -> float:
+    """How alike samples of one group are in being right, in [0, 1]: the measured value, drawn towards a usual one.
+
+    The one-way analysis-of-variance estimator sees nothing where there are few groups or few errors (all right:
+    0 / 0), and an interval on it alone held in 83 % instead of 95 % at accuracy 0.97 with ten groups.  So it
+    counts with one vote less than there are groups, at most one vote an error, against `PRIOR_VOTES` votes for
+    `PRIOR_CORRELATION`.
+
+    Source: Donner (1986) for the estimator; benchmarks/bench_honesty.py for the two constants.
+    """
+    num, num_groups = len(hits), len(sizes)
     share = float(np.mean(hits))
-    residual = np.bincount(position, weights=hits - share)  # (G,)
-    spread = num_groups / (num_groups - 1) * float(np.sum(residual**2))
-    binomial = num * share * (1 - share)
-    effect = spread / binomial if binomial > 0 else 1.0
-    return Worth(base / max(effect, 1.0), t_quantile(0.5 + confidence / 2, num_groups - 1), num_groups)
+    right = np.bincount(position, weights=hits)  # (G,)
+    within = float((right * (1.0 - right / sizes)).sum()) / max(num - num_groups, 1)
+    between = float((sizes * (right / sizes - share) ** 2).sum()) / (num_groups - 1)
+    size = (num - float((sizes**2).sum()) / num) / (num_groups - 1)
+    total = between + (size - 1.0) * within
+    measured = min(1.0, max(0.0, (between - within) / total)) if total > 0 else 0.0
+    votes = min(num_groups - 1.0, float(right.sum()), num - float(right.sum()))
+    return (votes * measured + PRIOR_VOTES * PRIOR_CORRELATION) / (votes + PRIOR_VOTES)
 
 
 def estimate_share(share: float | None, num: float, worth: Worth, *, bias: float = 0.0) -> Estimate:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from headstart.records import ClassScore, Estimate, Evaluation
 from headstart.trust.intervals import MIN_GROUPS, Worth, estimate_share, measure_worth
+from headstart.trust.macro import balanced_accuracy, f1_macro
 from headstart.trust.selection import choosing_bias
 
 __all__ = ["confusion_matrix", "evaluate", "evaluation_to_json", "expected_calibration_error", "log_loss", "softmax"]
@@ -129,14 +130,14 @@ def evaluate(
         bias_balanced = choosing_bias(*candidates, groups=groups, sample_weights=class_weight, seed=seed)
 
     per_class = tuple(_class_score(name, k, counts, worth) for k, name in enumerate(class_names))
-    present = [k for k in range(num_classes) if support[k] > 0]
     return Evaluation(
         protocol=protocol,
         num_samples=num,
         num_groups=worth.num_groups,
         accuracy=estimate_share(float(hits.mean()), num, worth, bias=bias),
-        balanced_accuracy=_macro([per_class[k].recall for k in present], bias_balanced),
-        f1_macro=_macro([per_class[k].f1 for k in present], bias_balanced),
+        balanced_accuracy=estimate_share(*balanced_accuracy(counts), worth, bias=bias_balanced),
+        # F1 has no hits of single samples to choose again on; it is flattered about as much as the mean recall.
+        f1_macro=estimate_share(*f1_macro(counts), worth, bias=bias_balanced),
         log_loss=log_loss(probabilities, truth),
         ece=expected_calibration_error(probabilities.max(axis=1), hits),
         per_class=per_class,
@@ -203,27 +204,6 @@ def _class_score(name: str, k: int, counts: NDArray[np.int64], worth: Worth) -> 
 
 def _jaccard_to_f1(jaccard: float | None) -> float | None:
     return None if jaccard is None else 2 * jaccard / (1 + jaccard)
-
-
-def _macro(parts: Sequence[Estimate], bias: float) -> Estimate:
-    """Mean of shares, its interval from the combined variances of theirs.
-
-    Source: Zou and Donner (2008), method of variance estimates recovery: the squared distances from each share
-    to its ends add up, each side for itself, which keeps the ends in [0, 1] and the asymmetry near 0 and 1.
-    """
-    values = [p.value for p in parts if p.value is not None]
-    if not values:
-        return Estimate(None, None, None, None, None)
-    plain = float(np.mean(values))
-    value = min(1.0, max(0.0, plain - bias))
-    ends = [(p.value, p.low, p.high) for p in parts if p.value is not None and p.low is not None and p.high is not None]
-    if len(ends) < len(values):
-        return Estimate(value, None, None, plain, None)
-    array = np.array(ends, dtype=np.float64)  # (K, 3)
-    below = float(np.sqrt(((array[:, 0] - array[:, 1]) ** 2).sum()) / len(ends))
-    above = float(np.sqrt(((array[:, 2] - array[:, 0]) ** 2).sum()) / len(ends))
-    n_eff = float(sum(p.n_eff or 0.0 for p in parts))
-    return Estimate(value, max(0.0, value - below), min(1.0, value + above), plain, n_eff)
 
 
 def _per_group(
