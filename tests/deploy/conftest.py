@@ -27,7 +27,7 @@ def make_graph(path: Path, widths: dict[str, int] | None = None, size_hw: tuple[
     rng = np.random.default_rng(0)
     nodes, weights, outputs, source, channels = [], [], [], "pixels", 3
     for name, width in widths.items():
-        kernel = rng.normal(size=(width, channels, 3, 3)).astype(np.float32) / np.sqrt(9 * channels)
+        kernel = (rng.normal(size=(width, channels, 3, 3)) / np.sqrt(9 * channels)).astype(np.float32)
         weights.append(onnx.numpy_helper.from_array(kernel, f"{name}.weight"))
         nodes += [
             onnx.helper.make_node("Conv", [source, f"{name}.weight"], [f"{name}.map"], strides=[2, 2], pads=[1] * 4),

@@ -63,7 +63,9 @@ def assemble_model(graph: str | Path | bytes, head: LinearHead, *, has_flip: boo
     joined = [_add_block(parts, head, i, source[name]) for i, name in enumerate(names)]
     features = joined[0] if len(joined) == 1 else parts.node("Concat", joined, "head.features", axis=1)
     weight, bias = head.folded()
-    parts.node("Gemm", [features, parts.constant("head.weight", weight.T), parts.constant("head.bias", bias)], "logits")
+    kernel = parts.constant("head.weight", weight[:, :, None, None])
+    maps = parts.node("Conv", [features, kernel, parts.constant("head.bias", bias)], "head.logits")  # (B, K, 1, 1)
+    parts.node("Flatten", [maps], "logits", axis=1)
     if has_flip:
         parts.node("Identity", [source[embedding]], "embedding")
     _set_outputs(onnx, model, {"logits": len(head.bias), "embedding": widths[embedding]})
@@ -126,25 +128,31 @@ class _Parts:
 
 
 def _add_block(parts: _Parts, head: LinearHead, index: int, source: str) -> str:
-    """The head's normaliser for one block, (B, D) to (B, D): `Normaliser` in the words of ONNX."""
+    """The head's normaliser for one block, (B, D) to (B, D, 1, 1): `Normaliser` in the words of ONNX.
+
+    Sums over features are 1x1 convolutions, which run picture by picture: ONNX Runtime's ReduceSum and Gemm
+    add in an order that depends on the batch, and a picture's answer must not depend on its neighbours.
+    """
     norm = head.normaliser
     prefix = f"head.{norm.names[index]}"
-    mean, scale = (
-        parts.constant(f"{prefix}.mean", norm.means[index]),
-        parts.constant(f"{prefix}.scale", norm.scales[index]),
-    )
-    centred = parts.node("Sub", [source, mean], f"{prefix}.centred")
+    size = norm.sizes[index]
+    shape = (1, size, 1, 1)
+    axes = parts.constant(f"{prefix}.axes", np.array([2, 3], dtype=np.int64))
+    x = parts.node("Unsqueeze", [source, axes], f"{prefix}.x")
+    mean = parts.constant(f"{prefix}.mean", norm.means[index].reshape(shape))
+    scale = parts.constant(f"{prefix}.scale", norm.scales[index].reshape(shape))
+    centred = parts.node("Sub", [x, mean], f"{prefix}.centred")
     scaled = parts.node("Div", [centred, scale], f"{prefix}.scaled")
     low = parts.constant(f"{prefix}.low", np.array(-norm.clip))
     high = parts.constant(f"{prefix}.high", np.array(norm.clip))
     z = parts.node("Clip", [scaled, low, high], f"{prefix}.z")
     squares = parts.node("Mul", [z, z], f"{prefix}.squares")
-    axes = parts.constant(f"{prefix}.axes", np.array([1], dtype=np.int64))
-    total = parts.node("ReduceSum", [squares, axes], f"{prefix}.total", keepdims=1)
+    ones = parts.constant(f"{prefix}.ones", np.ones(shape))
+    total = parts.node("Conv", [squares, ones], f"{prefix}.total")  # (B, 1, 1, 1)
     length = parts.node("Sqrt", [total], f"{prefix}.length")
     floored = parts.node("Max", [length, parts.constant(f"{prefix}.floor", np.array(_NORM_FLOOR))], f"{prefix}.floored")
     weight = parts.constant(f"{prefix}.block_weight", np.array(norm.weights[index]))
-    factor = parts.node("Div", [weight, floored], f"{prefix}.factor")  # (B, 1)
+    factor = parts.node("Div", [weight, floored], f"{prefix}.factor")
     return parts.node("Mul", [z, factor], f"{prefix}.weighted")
 
 
@@ -234,5 +242,5 @@ def _finish(onnx: Any, model: Any) -> bytes:
     del graph.value_info[:]
     graph.name = "headstart"
     model.producer_name, model.producer_version = "headstart", ""
-    onnx.checker.check_model(model)
+    onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
