@@ -7,14 +7,26 @@ than guess.  Nothing is ever written beside the data.
 from __future__ import annotations
 
 import os
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from headstart.data.folders import Reading, read_folders
-from headstart.data.walk import FoundFile, Tree, printable, walk
-from headstart.errors import DataError
-from headstart.records import Sample, Samples
+from headstart.data.archive import unpack
+from headstart.data.describe import left_out_notes, sentence_of
+from headstart.data.folders import Reading, Row, read_folders, split_name
+from headstart.data.formats import EXPORT_STEPS, PICTURES
+from headstart.data.layouts import Template
+from headstart.data.paths import Finder
+from headstart.data.tables import Table, label_matcher, read_list, read_table, rows_of_list, table_reading
+from headstart.data.walk import FoundFile, Tree, clean_label, printable, walk
+from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.records import Problem, Sample, Samples
 
 __all__ = ["read"]
+
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+_ARCHIVES = (".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
+_Found = tuple[Reading, list[Problem], dict[str, list[str]]]
 
 
 def read(
@@ -28,37 +40,266 @@ def read(
     """Reads a data set: which pictures there are, and what each is labelled.
 
     Args:
-        data: A folder.
+        data: A folder, a table (.csv, .tsv, .jsonl), a list (.txt, `path label`) or a .zip.
         allow_outside: Follow links and paths that lead out of the data's folder.
-        label_pattern: Where the label stands in the file name.
-        layout: The folder levels, e.g. `{group}/{label}/*`.
-        task: `classify`.
+        label_pattern: Where the label stands in the file name: a template such as `{label}_*` or a
+            regular expression with brackets.
+        layout: The folder levels, e.g. `{group}/{label}/*`; fields are label, group and split.
+        task: `classify` needs labels; `pictures` takes every picture, labelled or not.
 
     Returns:
-        The labelled pictures, with the sentence that says what was understood.
+        The pictures, sorted by name or in the order of the table, with the sentence that says what was
+        understood.  Files that cannot be used stand in `problems`.
 
     Raises:
         DataError: There is nothing that can be learned from.
         UsageError: Two readings fit, or an option does not.
     """
+    if task not in ("classify", "pictures"):
+        raise UsageError(f"read() knows the tasks `classify` and `pictures`, not `{task}`.")
     place = os.fspath(data)
+    shown = printable(place)
     if not os.path.exists(place):
         raise DataError(
-            f"`{printable(place)}` does not exist; a folder of pictures was expected.", hint="check the spelling"
+            f"`{shown}` does not exist; a folder of pictures, a table or a .zip was expected.",
+            hint="check the spelling; a path with spaces needs quotes",
         )
+    extension = os.path.splitext(place)[1].lower()
+    if os.path.isdir(place):
+        return _read_folder(place, allow_outside, label_pattern, layout, task, [])
+    if extension in _SPREADSHEETS:
+        raise UsageError(
+            f"`{shown}` is a spreadsheet, which is not read.", hint="save as CSV (File > Save As > CSV UTF-8)"
+        )
+    if extension == ".zip":
+        folder, problems = unpack(place)
+        samples = _read_folder(folder, False, label_pattern, layout, task, problems)
+        return replace(samples, sentence=f"Unpacked `{os.path.basename(shown)}`. {samples.sentence}")
+    if extension in _ARCHIVES:
+        raise UsageError(f"`{shown}` is an archive of a kind that is not read.", hint="unpack it, and give the folder")
+    if extension in PICTURES or extension in EXPORT_STEPS:
+        raise UsageError(f"`{shown}` is one picture; a folder of labelled pictures was expected.")
+    if layout:
+        raise UsageError("--layout is about folders and has no effect on a table.", hint="leave it away")
+    root = os.path.dirname(os.path.abspath(place))
+    finder = Finder(root, allow_outside=allow_outside)
+    table = read_list(place, finder) if extension not in (".csv", ".tsv", ".jsonl", ".ndjson") else read_table(place)
+    if table.label is None and label_pattern is None and task == "pictures":
+        label_pattern = "^()"  # no label is needed
+    found = table_reading(table, finder, label_template=label_pattern)
+    if extension in (".txt", ".lst"):
+        found[0].layout = "list"
+    return _finish(found, root, [], task)
+
+
+def _read_folder(
+    place: str, allow_outside: bool, label_pattern: str | None, layout: str | None, task: str, problems: list[Problem]
+) -> Samples:
     tree = walk(place, allow_outside=allow_outside)
-    return _finish(read_folders(_pictures(tree)), tree)
-
-
-def _pictures(tree: Tree) -> list[FoundFile]:
+    tree.problems.extend(problems)
     if not tree.pictures:
-        raise DataError(f"`{printable(tree.root)}` holds no picture.")
-    return tree.pictures
+        _refuse_empty(tree)
+    if layout or label_pattern:
+        reading = _by_template(tree, layout, label_pattern)
+        return _finish((reading, tree.problems, {}), tree.root, left_out_notes(tree, reading), task)
+    tables = _label_tables(tree, allow_outside)
+    folders: Reading | None = None
+    error: HeadstartError | None = None
+    try:
+        folders = read_folders(tree.pictures)
+    except (DataError, UsageError) as caught:
+        error = caught
+    if tables is not None:
+        if folders is not None:
+            _refuse_two(tables[0], folders, tree)
+        found = (tables[0], [*tree.problems, *tables[1]], tables[2])
+        return _finish(found, tree.root, left_out_notes(tree, None), task)
+    if folders is None:
+        if task != "pictures":
+            assert error is not None
+            raise error
+        folders = Reading("pictures", "**")
+        folders.unlabelled = list(tree.pictures)
+    return _finish((folders, tree.problems, {}), tree.root, left_out_notes(tree, folders), task)
 
 
-def _finish(reading: Reading, tree: Tree) -> Samples:
+def _by_template(tree: Tree, layout: str | None, label_pattern: str | None) -> Reading:
+    """Labels by `--layout`, by `--label-pattern`, or the label by the one and the rest by the other."""
+    template = Template(layout) if layout else None
+    matcher = label_matcher(label_pattern) if label_pattern else None
+    if template and ("label" in template.fields) == (matcher is not None):
+        raise UsageError(
+            "The label is named by both --layout and --label-pattern."
+            if matcher
+            else f"The layout `{layout}` has no {{label}}, so no picture would have one.",
+            hint="e.g. --layout '{split}/{label}/*', or --layout '{group}/*' with --label-pattern '{label}_*'",
+        )
+    reading = Reading(f"the layout `{layout}`" if layout else f"the pattern `{label_pattern}`", layout or "**")
+    for picture in tree.pictures:
+        fields = template.match(picture.name) if template else {}
+        label = clean_label((matcher(picture.name) if matcher else (fields or {}).get("label")) or "")
+        if fields is None or not label:
+            reading.unlabelled.append(picture)
+            continue
+        if "split" in fields:
+            split = split_name(fields["split"])
+            if split is None:
+                raise UsageError(
+                    f"By the layout `{layout}` the picture `{picture.name}` would be in a split `{fields['split']}`; "
+                    "train, val or test was expected.",
+                    hint="put `*` where a level means nothing",
+                )
+        else:
+            split = next((s for s in map(split_name, picture.folders) if s), None) if not template else None
+        reading.rows.append(Row(picture, label, split, clean_label(fields.get("group", "")) or None))
+    if not reading.rows:
+        raise DataError(
+            f"No picture fits {reading.layout}; the first is `{tree.pictures[0].name}`.",
+            hint="the pattern is matched with the path below the data folder; `*` does not cross a `/`, `**` does",
+        )
+    return reading
+
+
+def _label_tables(tree: Tree, allow_outside: bool) -> _Found | None:
+    """What the label tables inside a folder say, or None where there is none.
+
+    Raises:
+        UsageError: Several tables could be the one.
+    """
+    named = [t for t in tree.tables if t.file.lower() in ("metadata.csv", "metadata.jsonl")]
+    plain = [t for t in tree.tables if not t.folders and t not in named]
+    candidates: list[tuple[FoundFile, Table]] = []
+    for found in named or [t for t in plain if t.file.lower().endswith((".csv", ".tsv", ".jsonl"))]:
+        try:
+            table = read_table(found.path)
+        except (DataError, UsageError):
+            if named:
+                raise
+            continue
+        if table.label is not None and "probability" not in (c.lower() for c in table.others):
+            candidates.append((found, table))
+    if not candidates:
+        finder = Finder(tree.root, allow_outside=allow_outside)
+        for found in plain:
+            if not found.file.lower().endswith((".txt", ".lst")) or not rows_of_list(found.path):
+                continue
+            try:
+                table = read_list(found.path, finder)
+            except DataError:
+                continue
+            if table.label is not None:
+                candidates.append((found, table))
+    if not candidates:
+        return None
+    splits = [split_name(os.path.splitext(f.file)[0]) for f, _ in candidates]
+    if len(candidates) > 1 and not named and not all(splits):
+        raise UsageError(
+            "Several tables could hold the labels: " + ", ".join(f"`{f.name}`" for f, _ in candidates[:6]) + ".",
+            hint=f"give the one that is meant: {printable(candidates[0][0].path)}",
+        )
+    return _join_tables(candidates, [None if len(candidates) == 1 else s for s in splits], tree, allow_outside)
+
+
+def _join_tables(
+    candidates: list[tuple[FoundFile, Table]], splits: list[str | None], tree: Tree, allow_outside: bool
+) -> _Found:
+    """One reading from one or several tables (one a split, or one a folder)."""
+    whole = Reading("table", candidates[0][0].name)
+    problems: list[Problem] = []
+    columns: dict[str, list[str]] = {}
+    for (found, table), split in zip(candidates, splits, strict=True):
+        folder = os.path.dirname(found.path)
+        inside = next((s for s in map(split_name, found.folders) if s), None)
+        finder = Finder(folder, allow_outside=allow_outside)
+        part, part_problems, part_columns = table_reading(table, finder, split=split or inside)
+        before = len(whole.rows)
+        for row in part.rows:
+            file = FoundFile(row.file.path, (*found.folders, *row.file.folders), row.file.file)
+            whole.rows.append(replace(row, file=file))
+        problems.extend(part_problems)
+        for name, cells in part_columns.items():
+            columns.setdefault(name, [""] * before).extend(cells)
+        for cells in columns.values():
+            cells.extend([""] * (len(whole.rows) - len(cells)))
+        whole.notes += [n for n in part.notes if n not in whole.notes]
+        whole.unlabelled += part.unlabelled
+    tabled = {r.file.path for r in whole.rows}
+    rest = [p for p in tree.pictures if p.path not in tabled]
+    if rest:
+        example = rest[0].name
+        whole.notes.append(f"{len(rest)} pictures are in no table and are left out, e.g. `{example}`")
+    return whole, problems, columns
+
+
+def _refuse_two(table: Reading, folders: Reading, tree: Tree) -> None:
+    """Stops where the table and the folders give different labels.
+
+    Raises:
+        UsageError: They do.
+    """
+    by_folder = {r.file.path: r for r in folders.rows}
+    both = [(r, by_folder[r.file.path]) for r in table.rows if r.file.path in by_folder]
+    labels = {f.label for _, f in both}
+    if not both or len(labels) < 2:
+        return  # one folder of pictures (`images/`) is no class
+    differing = next(((t, f) for t, f in both if t.label != f.label), None)
+    if differing is None and len(both) == len(by_folder):
+        return
+    if differing is None:
+        detail = f"the table has {len(table.rows)} of the {len(by_folder)} pictures in class folders"
+    else:
+        tabled, placed = differing
+        detail = f"`{tabled.file.name}` is `{tabled.label}` by the table and `{placed.label}` by its folder"
+    place = printable(os.path.join(tree.root, table.template))
+    raise UsageError(
+        f"Two readings fit: the table `{table.template}` and the {folders.layout}; {detail}.",
+        hint=f"give the table itself ({place}), or say --layout '{folders.template}' for the folders",
+    )
+
+
+def _refuse_empty(tree: Tree) -> None:
+    shown = printable(tree.root)
+    foreign = Counter(os.path.splitext(p.name)[1].lower() for p in tree.problems if p.kind == "foreign-format")
+    if foreign:
+        extension, count = foreign.most_common(1)[0]
+        raise DataError(
+            f"`{shown}` holds no picture that can be read, but {count} {extension} files.",
+            hint=EXPORT_STEPS.get(extension, "export them as PNG"),
+        )
+    if tree.problems:
+        first = tree.problems[0]
+        raise DataError(
+            f"`{shown}` holds no picture that can be read; `{first.name}`: {first.detail}"
+            + (f" (and {len(tree.problems) - 1} more)." if len(tree.problems) > 1 else "."),
+        )
+    kinds = ", ".join(f"{n} {e}" for e, n in tree.others.most_common(3)) or "nothing"
+    raise DataError(
+        f"`{shown}` holds no picture (found: {kinds}).",
+        hint="one sub-folder a class with its pictures inside was expected",
+    )
+
+
+def _finish(found: _Found, root: str, notes: list[str], task: str) -> Samples:
     """Samples in a fixed order, with the sentence and the notes."""
-    rows = sorted(reading.rows, key=lambda r: r.file.name)
-    class_names = tuple(sorted({r.label for r in rows}))
-    items = tuple(Sample(r.file.path, r.file.name, r.label, r.split, r.group) for r in rows)
-    return Samples(items, class_names, tree.root, reading.layout, "", (), tuple(tree.problems))
+    reading, problems, columns = found
+    rows = [(r.file, r.label, r.split, r.group) for r in reading.rows]
+    if task == "pictures":
+        rows = [(f, label or None, s, g) for f, label, s, g in rows]  # type: ignore[misc]
+        rows += [(f, None, None, None) for f in reading.unlabelled]  # type: ignore[misc]
+        columns = {c: v + [""] * (len(rows) - len(v)) for c, v in columns.items()}
+    if not rows:
+        raise DataError("No picture has a label.", hint="one sub-folder a class with its pictures inside was expected")
+    order = list(range(len(rows)))
+    if reading.layout not in ("table", "list"):
+        order.sort(key=lambda i: rows[i][0].name)
+    items = tuple(Sample(rows[i][0].path, rows[i][0].name, *rows[i][1:]) for i in order)
+    samples = Samples(
+        items=items,
+        class_names=tuple(sorted({s.label for s in items if s.label})),
+        root=root,
+        layout=reading.layout,
+        notes=(*reading.notes, *notes),
+        problems=tuple(problems),
+        columns={c: tuple(v[i] for i in order) for c, v in columns.items()},
+    )
+    return replace(samples, sentence=sentence_of(samples))

@@ -129,12 +129,15 @@ def _place(
         return
     if name.lower() in IGNORED:
         return
+    is_link = False
     try:
         is_link = entry.is_symlink() or (hasattr(entry, "is_junction") and entry.is_junction())
         is_folder, is_file = entry.is_dir(), entry.is_file()
-    except OSError as error:  # a loop of links, or a file that has just gone
-        _problem(tree, here, "unreadable", f"this cannot be looked at ({error.strerror or error})")
-        return
+    except OSError as error:
+        if not is_link:
+            _problem(tree, here, "unreadable", f"this cannot be looked at ({error.strerror or error})")
+            return
+        is_folder = is_file = False  # a link to itself
     if is_link:
         target = os.path.realpath(entry.path)
         inside = target == real_root or target.startswith(real_root.rstrip(os.sep) + os.sep)
@@ -196,8 +199,8 @@ def looks_like_picture(path: str) -> bool:
 
 
 def clean_label(name: str) -> str:
-    """A label from a folder's or a table's text: one Unicode form, no space around it, writable as UTF-8."""
-    return printable(unicodedata.normalize("NFC", name)).strip()
+    """A label from a folder's or a table's text: one Unicode form, no line breaks, writable as UTF-8."""
+    return " ".join(printable(unicodedata.normalize("NFC", name)).split())
 
 
 def _problem(tree: Tree, names: tuple[str, ...], kind: str, detail: str) -> None:

@@ -1,0 +1,373 @@
+"""Reads labels from tables: CSV and TSV as spreadsheets write them, Hugging Face metadata, and list files.
+
+The one decision: a path in a table is looked up below the table's own folder and nowhere else; absolute
+paths, `..` and links that lead out are refused unless that is allowed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from headstart.data.folders import Reading, Row, split_name
+from headstart.data.layouts import Template
+from headstart.data.paths import Finder
+from headstart.data.walk import clean_label, printable
+from headstart.errors import DataError, UsageError
+from headstart.records import Problem
+
+__all__ = ["Table", "label_matcher", "read_list", "read_table", "rows_of_list", "table_reading"]
+
+_IMAGE = (
+    *("image", "file_name", "filename", "path", "file", "image_path", "image_name", "image_file"),
+    *("file_path", "filepath", "img", "img_path", "picture", "photo", "image_id"),
+)
+_LABEL = ("label", "class", "labels", "class_name", "label_name", "category", "target")
+_SPLIT = ("split", "subset", "partition", "set")
+_GROUP = ("group", "group_id")
+_NAME_LISTS = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt")
+
+
+@dataclass
+class Table:
+    """A table of pictures and labels.
+
+    Attributes:
+        path: The file.
+        lines: (line number, cells by column) of each row.
+        image, label, split, group: Names of the columns, None where there is none.
+        notes: What was unusual about it.
+    """
+
+    path: str
+    lines: list[tuple[int, dict[str, str]]]
+    image: str
+    label: str | None
+    split: str | None = None
+    group: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def others(self) -> list[str]:
+        """The columns that mean nothing to us."""
+        known = {self.image, self.label, self.split, self.group}
+        return [c for c in (self.lines[0][1] if self.lines else {}) if c not in known]
+
+
+def read_table(path: str) -> Table:
+    """Reads a CSV, TSV or JSON-lines table and finds its columns.
+
+    Raises:
+        DataError: It cannot be read, is empty, or has no column for the picture.
+        UsageError: Two columns could be the label.
+    """
+    shown = printable(os.path.basename(path))
+    text, notes = _decode(path)
+    if path.lower().endswith((".jsonl", ".ndjson")):
+        header, lines = _json_lines(text, shown)
+    else:
+        header, lines = _separated(text, shown, path)
+    if not lines:
+        raise DataError(f"The table `{shown}` has no rows.", hint="a header and one row a picture: image,label")
+    image = _first(header, _IMAGE)
+    if image is None:
+        raise DataError(
+            f"The table `{shown}` has no column that names the picture; its columns are {_listed(header)}.",
+            hint="name the columns image,label (and optionally split,group)",
+        )
+    found = [c for c in header if _plain(c) in _LABEL and c != image]
+    table = Table(path, lines, image, None, _first(header, _SPLIT), _first(header, _GROUP), notes)
+    table.label = _one_label(table, found, shown)
+    return table
+
+
+def table_reading(
+    table: Table, finder: Finder, *, split: str | None = None, label_template: str | None = None
+) -> tuple[Reading, list[Problem], dict[str, list[str]]]:
+    """Looks up the pictures of a table.
+
+    Args:
+        table: The table.
+        finder: Knows the folder and its safety.
+        split: The split of all rows, where the file's name says it.
+        label_template: Takes the label from the picture's name instead of a column.
+
+    Returns:
+        The labelled rows, the rows that cannot be used, and the other columns aligned with the rows.
+
+    Raises:
+        DataError: No picture of the table exists, a split is unknown, or there is no label.
+    """
+    shown = printable(os.path.basename(table.path))
+    if table.label is None and label_template is None:
+        raise DataError(
+            f"The table `{shown}` has no column for the label; its columns are {_listed(table.lines[0][1])}.",
+            hint="name the columns image,label (and optionally split,group)",
+        )
+    template = label_matcher(label_template) if label_template else None
+    reading = Reading("table", table.path)
+    problems: list[Problem] = []
+    others = table.others
+    columns: dict[str, list[str]] = {c: [] for c in others}
+    seen: set[tuple[str, str]] = set()
+    repeated = 0
+    for line, cells in table.lines:
+        cell = cells.get(table.image, "").strip()
+        where = f"line {line} of {shown}"
+        if not cell:
+            problems.append(Problem(where, "missing", "the row names no picture"))
+            continue
+        file = finder.find(cell, where)
+        if isinstance(file, Problem):
+            problems.append(file)
+            continue
+        text = template(file.name) if template else cells.get(table.label or "", "")
+        label = clean_label(text or "")
+        if not label:
+            problems.append(Problem(file.name, "no-label", f"{where} has no label"))
+            reading.unlabelled.append(file)
+            continue
+        if (file.path, label) in seen:
+            repeated += 1
+            continue
+        seen.add((file.path, label))
+        word = cells.get(table.split, "") if table.split else (split or "")
+        named = split_name(word) if word.strip() else None
+        if word.strip() and named is None:
+            raise DataError(
+                f"Line {line} of `{shown}` has the {table.split} `{word}`; train, val or test was expected.",
+                hint=f"mend it, or give the column `{table.split}` another name to have it ignored",
+            )
+        group = cells.get(table.group, "").strip() if table.group else ""
+        reading.rows.append(Row(file, label, named, clean_label(group) or None))
+        for column in others:
+            columns[column].append(cells.get(column, ""))
+    finder.refuse_outside(shown)
+    if not reading.rows:
+        raise DataError(
+            f"None of the {len(table.lines)} rows of `{shown}` can be used: {problems[0].detail}."
+            if problems
+            else f"No row of `{shown}` can be used.",
+            hint="paths in a table are relative to the table's folder",
+        )
+    reading.notes += [*table.notes, *finder.notes()]
+    if repeated:
+        reading.notes.append(f"{repeated} rows that repeat a picture with the same label were read once")
+    return reading, problems, columns
+
+
+def label_matcher(text: str) -> Callable[[str], str | None]:
+    """A function from a picture's name to its label, by a template (`{label}_*`) or a regular expression.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if "{" in text:
+        template = Template(text, file_only="/" not in text)
+        if "label" not in template.fields:
+            raise UsageError(f"The pattern `{text}` has no {{label}}.", hint="e.g. --label-pattern '{label}_*'")
+        return lambda name: (template.match(name) or {}).get("label")
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UsageError(
+            f"`{text}` is neither a template with {{label}} nor a regular expression ({error}).",
+            hint="e.g. --label-pattern '{label}_*'",
+        ) from error
+    if not pattern.groups:
+        raise UsageError(f"The expression `{text}` has no brackets around the label.", hint="e.g. '^([a-z]+)_'")
+    group: str | int = "label" if "label" in pattern.groupindex else 1
+
+    def match(name: str) -> str | None:
+        found = pattern.search(name.rpartition("/")[2]) or pattern.search(name)
+        return None if found is None else found.group(group)
+
+    return match
+
+
+def read_list(path: str, finder: Finder, names_beside: Sequence[str] = _NAME_LISTS) -> Table:
+    """Reads a list file, one `path label` a line; the label is what stands after the last (or first) space.
+
+    Raises:
+        DataError: It is empty or holds no labels.
+    """
+    shown = printable(os.path.basename(path))
+    text, notes = _decode(path)
+    numbered = [(i, t) for i, t in enumerate(text.splitlines(), start=1) if t.strip() and not t.startswith("#")]
+    if not numbered:
+        raise DataError(f"The list `{shown}` is empty.", hint="one picture a line: path label")
+    best: list[tuple[int, dict[str, str]]] = []
+    most = -1
+    probe = numbered[:: max(1, len(numbered) // 50)]
+    for cut in (_by_tab, _by_last, _by_first, _by_comma):
+        pairs = [cut(t) for _, t in probe]
+        hits = sum(bool(label) and finder.exists(place) for place, label in pairs)
+        if hits > most:
+            most = hits
+            best = [(i, dict(zip(("image", "label"), cut(t), strict=True))) for i, t in numbered]
+    if most == 0 and not any(finder.exists(t.strip()) for _, t in probe):
+        raise DataError(
+            f"No line of the list `{shown}` names a picture below its folder.", hint="one picture a line: path label"
+        )
+    if most == 0:
+        return Table(path, [(i, {"image": t.strip()}) for i, t in numbered], "image", None, notes=notes)
+    _name_numbers(best, os.path.dirname(path), names_beside, notes)
+    return Table(path, best, "image", "label", notes=notes)
+
+
+def rows_of_list(path: str, limit: int = 20) -> list[str]:
+    """The first lines of a text file, to see whether it may be a list; empty where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n") for line, _ in zip(file, range(limit), strict=False)]
+    except OSError:
+        return []
+
+
+def _decode(path: str) -> tuple[str, list[str]]:
+    """The text of a file as Excel, Notepad or anything newer writes it."""
+    shown = printable(os.path.basename(path))
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise DataError(f"`{shown}` cannot be read ({error.strerror or error}).") from error
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace"), []
+    try:
+        return data.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace"), [f"`{shown}` is not UTF-8; it was read as Windows-1252"]
+
+
+def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and rows of a CSV or TSV with whichever separator its header has."""
+    first = text.split("\n", 1)[0]
+    separator = max(("\t", ",", ";", "|"), key=first.count)
+    if first.lower().startswith("sep="):  # Excel's own hint
+        separator, text = first.strip()[4:] or separator, text.partition("\n")[2]
+    csv.field_size_limit(1 << 20)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        rows = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
+    except csv.Error as error:
+        raise DataError(f"The table `{shown}` cannot be read ({error}).") from error
+    if not rows:
+        raise DataError(f"The table `{shown}` is empty.", hint="a header and one row a picture: image,label")
+    header = [c.strip() for c in rows[0][1]]
+    start = 1
+    if _first(header, _IMAGE) is None and len(header) >= 2:
+        beside = os.path.join(os.path.dirname(path), header[0])
+        if os.path.isfile(beside):  # no header at all
+            header, start = ["image", "label", *(f"column{i}" for i in range(3, len(header) + 1))], 0
+    lines = []
+    for number, row in rows[start:]:
+        if len(row) > len(header) and any(c.strip() for c in row[len(header) :]):
+            raise DataError(
+                f"Line {number} of `{shown}` has {len(row)} cells, the header has {len(header)}.",
+                hint=f"put quotes around a cell that holds `{separator}`",
+            )
+        lines.append((number, dict(zip(header, row, strict=False))))
+    return header, lines
+
+
+def _json_lines(text: str, shown: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    header: dict[str, None] = {}
+    lines = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"Line {number} of `{shown}` is not JSON ({error}).") from error
+        if not isinstance(value, dict):
+            raise DataError(f"Line {number} of `{shown}` is not a JSON object with file_name and label.")
+        cells = {str(k): _cell(v) for k, v in value.items()}
+        header.update(dict.fromkeys(cells))
+        lines.append((number, cells))
+    return list(header), lines
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _one_label(table: Table, found: list[str], shown: str) -> str | None:
+    """The label column; two are one where they say the same thing in other words."""
+    if len(found) < 2:
+        return found[0] if found else None
+    first, *rest = sorted(found, key=lambda c: _LABEL.index(_plain(c)))
+    for other in rest:
+        pairs = {(cells.get(first, ""), cells.get(other, "")) for _, cells in table.lines}
+        if len(pairs) != len({a for a, _ in pairs}) or len(pairs) != len({b for _, b in pairs}):
+            raise UsageError(
+                f"Two columns of `{shown}` could be the label: `{first}` and `{other}`, and they do not agree.",
+                hint="rename the one that is not the label",
+            )
+        if all(a.strip().lstrip("-").isdigit() for a, _ in pairs):
+            first = other  # the names rather than the numbers
+    return first
+
+
+def _first(header: Iterable[str], wanted: Sequence[str]) -> str | None:
+    plain = {_plain(c): c for c in reversed(list(header))}
+    return next((plain[w] for w in wanted if w in plain), None)
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[\s\-]+", "_", column.strip().lower())
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = [f"`{n}`" for n in names]
+    return ", ".join(shown[:10]) + (f" ... ({len(shown)})" if len(shown) > 10 else "")
+
+
+def _by_tab(line: str) -> tuple[str, str]:
+    place, _, label = line.partition("\t")
+    return place.strip(), label.strip()
+
+
+def _by_comma(line: str) -> tuple[str, str]:
+    place, _, label = line.rpartition(",")
+    return place.strip(), label.strip()
+
+
+def _by_last(line: str) -> tuple[str, str]:
+    place, _, label = line.strip().rpartition(" ")
+    return place.strip(), label.strip()
+
+
+def _by_first(line: str) -> tuple[str, str]:
+    place, _, label = line.strip().partition(" ")
+    return place.strip(), label.strip()
+
+
+def _name_numbers(
+    lines: list[tuple[int, dict[str, str]]], folder: str, names_beside: Sequence[str], notes: list[str]
+) -> None:
+    """Turns numbers into names where a file of names lies beside the list."""
+    if not all(cells["label"].isdigit() for _, cells in lines):
+        return
+    for beside in names_beside:
+        names = [t.strip() for t in rows_of_list(os.path.join(folder, beside), 100_000) if t.strip()]
+        if not names:
+            continue
+        table = {str(i): n for i, n in enumerate(names)}
+        if all(re.match(r"\d+[\s:,]+\S", n) for n in names):
+            table = {re.split(r"[\s:,]+", n, maxsplit=1)[0]: re.split(r"[\s:,]+", n, maxsplit=1)[1] for n in names}
+        if all(cells["label"] in table for _, cells in lines):
+            for _, cells in lines:
+                cells["label"] = table[cells["label"]]
+            notes.append(f"class names were taken from `{beside}`")
+            return
