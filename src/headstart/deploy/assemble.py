@@ -19,7 +19,7 @@ from headstart.errors import BundleError, MissingExtraError
 if TYPE_CHECKING:
     from headstart.heads.linear import LinearHead
 
-__all__ = ["assemble_direct", "assemble_model", "graph_tensors"]
+__all__ = ["assemble_direct", "assemble_model", "graph_weights"]
 
 INPUT = "pixels"
 _NORM_FLOOR = 1e-12  # a row of zeros stays a row of zeros
@@ -91,11 +91,11 @@ def assemble_direct(graph: str | Path | bytes) -> bytes:
     return _finish(onnx, model)
 
 
-def graph_tensors(model: bytes) -> dict[str, NDArray[Any]]:
-    """All weights of a serialised model by name, as arrays."""
+def graph_weights(graph: str | Path) -> dict[str, NDArray[np.float32]]:
+    """The float weights of a graph by name, constants of its operators left out."""
     onnx = _import_onnx()
-    loaded = onnx.load_from_string(model)
-    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in loaded.graph.initializer}
+    tensors = onnx.load(str(graph)).graph.initializer
+    return {t.name: onnx.numpy_helper.to_array(t) for t in tensors if t.data_type == onnx.TensorProto.FLOAT and t.dims}
 
 
 class _Parts:
@@ -183,7 +183,7 @@ def _import_onnx() -> Any:
         import onnx.helper
         import onnx.numpy_helper
     except ImportError as error:
-        raise MissingExtraError("Writing a bundle", "train") from error
+        raise MissingExtraError("writing a bundle", "train") from error
     return onnx
 
 

@@ -11,10 +11,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from headstart.records import Prediction
 __all__ = ["Runtime", "measure_latency", "softmax"]
 
 ChannelOrder = Literal["rgb", "bgr"]
+
+Answer: TypeAlias = tuple[str, tuple[NDArray[np.float32], ...] | PictureError]
+"""Name of a picture, and one row of each output of the network or what is wrong with the picture."""
 
 BATCH = 4
 """Pictures a worker takes at once; more is slower on a CPU, whose caches overflow (`benchmarks/bench_predict.py`)."""
@@ -83,7 +86,7 @@ class Runtime:
         if top < 1:
             raise UsageError(f"top is at least 1, not {top}.")
         names = self.bundle.class_names
-        for name, outputs in self._run(sources, ("logits",), batch, channel_order):
+        for name, outputs in self.iter_outputs(sources, ("logits",), batch=batch, channel_order=channel_order):
             if isinstance(outputs, PictureError):
                 yield Prediction(file=name, label=None, probability=None, error=str(outputs))
                 continue
@@ -103,7 +106,9 @@ class Runtime:
         return self._collect(sources, "embedding", batch, channel_order)
 
     def _collect(self, sources: Any, output: str, batch: int, channel_order: ChannelOrder) -> NDArray[np.float32]:
-        rows = [outputs for _, outputs in self._run(sources, (output,), batch, channel_order)]
+        rows = [
+            outputs for _, outputs in self.iter_outputs(sources, (output,), batch=batch, channel_order=channel_order)
+        ]
         good = next((row[0] for row in rows if not isinstance(row, PictureError)), None)
         width = len(self.class_names) if good is None and output == "logits" else 0 if good is None else len(good)
         table = np.full((len(rows), width), np.nan, dtype=np.float32)
@@ -112,9 +117,14 @@ class Runtime:
                 table[i] = row[0]
         return table
 
-    def _run(
-        self, sources: Any, outputs: tuple[str, ...], batch: int, channel_order: ChannelOrder
-    ) -> Iterator[tuple[str, tuple[NDArray[np.float32], ...] | PictureError]]:
+    def iter_outputs(
+        self,
+        sources: Any,
+        outputs: tuple[str, ...],
+        *,
+        batch: int = BATCH,
+        channel_order: ChannelOrder = "rgb",
+    ) -> Generator[Answer, None, None]:
         """Yields (name, one row of each output) or (name, what is wrong with the picture), in order."""
         if batch < 1:
             raise UsageError(f"batch is at least 1, not {batch}.")
@@ -144,7 +154,7 @@ class Runtime:
 
     def _work(
         self, chunk: list[tuple[int, Source]], outputs: tuple[str, ...], session: Any, channel_order: ChannelOrder
-    ) -> list[tuple[str, tuple[NDArray[np.float32], ...] | PictureError]]:
+    ) -> list[Answer]:
         """Decodes a handful of pictures and runs the network on those that could be read."""
         results: list[Any] = []
         pixels: list[NDArray[np.uint8]] = []
@@ -167,7 +177,7 @@ class Runtime:
         with self._lock:
             if threads not in self._sessions:
                 self._sessions[threads] = session = open_session(self.bundle.model, threads)
-                _check_session(session, self.bundle)
+                _check_session(session, self.bundle.spec.size_hw, len(self.class_names))
             return self._sessions[threads]
 
 
@@ -201,32 +211,33 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return shifted
 
 
-def measure_latency(model: bytes, size_hw: tuple[int, int], runs: int = 30) -> dict[str, Any]:
-    """Time of one normalised picture through the warm model on all cores, milliseconds."""
+def measure_latency(model: bytes, size_hw: tuple[int, int], num_classes: int) -> dict[str, Any]:
+    """Time of one normalised picture through the warm model on all cores, milliseconds.
+
+    Raises:
+        BundleError: The model does not take such pictures or knows another number of classes.
+    """
     threads = available_cores()
     session = open_session(model, threads)
+    _check_session(session, size_hw, num_classes)
     pixels = np.zeros((1, 3, *size_hw), dtype=np.float32)
-    times = []
-    for _ in range(runs + 3):
+    times: list[float] = []
+    begun = time.perf_counter()
+    while len(times) < 33 and (len(times) < 8 or time.perf_counter() - begun < 1.0):
         started = time.perf_counter()
         session.run(None, {"pixels": pixels})
         times.append((time.perf_counter() - started) * 1000)
     p50, p95 = np.quantile(times[3:], [0.5, 0.95])  # the first runs warm up
-    return {
-        "batch": 1,
-        "p50_ms": round(float(p50), 3),
-        "p95_ms": round(float(p95), 3),
-        "threads": threads,
-        "runs": runs,
-    }
+    rounded = {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3)}
+    return {"batch": 1, **rounded, "threads": threads, "runs": len(times) - 3}
 
 
-def _check_session(session: Any, bundle: Bundle) -> None:
+def _check_session(session: Any, size_hw: tuple[int, int], num_classes: int) -> None:
     """The model takes and gives what `bundle.json` says."""
-    inputs = {value.name: (value.type, value.shape) for value in session.get_inputs()}
-    outputs = {value.name: value.shape for value in session.get_outputs()}
-    expected = [3, *bundle.spec.size_hw]
+    inputs = {value.name: (value.type, list(value.shape)) for value in session.get_inputs()}
+    outputs = {value.name: list(value.shape) for value in session.get_outputs()}
+    expected = [3, *size_hw]
     if list(inputs) != ["pixels"] or inputs["pixels"][0] != "tensor(float)" or inputs["pixels"][1][1:] != expected:
-        raise BundleError(f"The model takes {inputs}; one float32 input `pixels` (B, {expected}) is expected.")
-    if "logits" not in outputs or outputs["logits"][1:] != [len(bundle.class_names)]:
-        raise BundleError(f"The model gives {outputs}; `logits` of {len(bundle.class_names)} classes is expected.")
+        raise BundleError(f"The model takes {inputs}; one float32 input `pixels` of (B, {expected}) is expected.")
+    if outputs.get("logits", [])[1:] != [num_classes]:
+        raise BundleError(f"The model gives {outputs}; `logits` of {num_classes} classes are expected.")

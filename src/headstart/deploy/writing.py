@@ -1,0 +1,190 @@
+"""Writes a bundle, whole or not at all.
+
+The one decision: all files are made in memory first (so their digests are known), then written into a
+temporary folder beside the target that becomes the target in one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart import __version__
+from headstart.deploy.members import INFO, MODEL, TRAINED_ON, WEIGHTS
+from headstart.errors import BundleError, MissingExtraError, UsageError
+from headstart.machine import atomic_file, atomic_folder
+from headstart.pixels.spec import PixelSpec
+
+if TYPE_CHECKING:
+    from headstart.heads.linear import LinearHead
+
+__all__ = ["DIGEST_LENGTH", "SCHEMA", "amend_bundle", "make_direct_bundle", "write_bundle"]
+
+SCHEMA = 1
+"""Version of the layout; a runtime refuses bundles with a larger one."""
+
+DIGEST_LENGTH = 16
+"""Hex digits kept of the digest of each training picture: enough to know it again, too few to prove more."""
+
+_RESERVED = {"schema", "class_names", "pixels", "temperature", "files", "created_by", "input", "outputs", "head"}
+
+
+def write_bundle(
+    folder: str | Path,
+    *,
+    graph_path: str | Path,
+    graph_meta: Mapping[str, Any] | None = None,
+    head: LinearHead | None,
+    spec: PixelSpec,
+    class_names: Sequence[str],
+    meta: Mapping[str, Any] | None = None,
+    has_flip: bool = False,
+    weights: Mapping[str, Any] | None = None,
+    trained_on: Sequence[str] = (),
+) -> Path:
+    """Writes a bundle.
+
+    Args:
+        folder: The bundle folder; it must not exist, or be empty.
+        graph_path: The frozen network (see `assemble`).
+        graph_meta: The network's card, JSON-able: `name`, `licence`, `source`, `digest` ...; kept as `backbone`.
+        head: The head, or None where the graph ends in its own classifier (output `logits`).
+        spec: The pixel contract.
+        class_names: In the order of the logits.
+        meta: More for `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_licence` ...
+        has_flip: Whether features are averaged over the picture and its mirror image.
+        weights: Tensors of the network for `model.safetensors`; None takes those of the graph.
+        trained_on: sha256 of each training picture, hex.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: Graph, head, pixels and class names do not fit together, or the disk is full.
+        UsageError: The folder is there already.
+        MissingExtraError: The training part is not installed.
+    """
+    from headstart.deploy.assemble import assemble_direct, assemble_model
+    from headstart.deploy.runtime import measure_latency
+
+    folder = Path(folder)
+    extra = dict(meta or {})
+    if _RESERVED & set(extra):
+        raise ValueError(f"meta may not hold {sorted(_RESERVED & set(extra))}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"`{folder}` is there already and is not overwritten.", hint="name another folder")
+    if not class_names or len(set(class_names)) != len(class_names):
+        raise BundleError(f"The {len(class_names)} class names are none, or one of them stands twice.")
+    if head is not None and head.num_classes != len(class_names):
+        raise BundleError(f"The head knows {head.num_classes} classes, and {len(class_names)} names were given.")
+    model = assemble_direct(graph_path) if head is None else assemble_model(graph_path, head, has_flip=has_flip)
+    contents = {MODEL: model, WEIGHTS: _weights_file(graph_path, head, weights)}
+    if trained_on:
+        kept = sorted({digest[:DIGEST_LENGTH] for digest in trained_on})
+        contents[TRAINED_ON] = "".join(f"{digest}\n" for digest in kept).encode("ascii")
+    card = dict(graph_meta or {})
+    info = {
+        "schema": SCHEMA,
+        "created_by": f"headstart {__version__}",
+        "task": "classify",
+        "class_names": list(class_names),
+        "pixels": spec.to_json(),
+        "input": {"name": "pixels", "type": "float32", "shape": ["B", 3, *spec.size_hw]},
+        "outputs": {"logits": ["B", len(class_names)], "embedding": ["B", "D"]},
+        "temperature": 1.0 if head is None else float(head.temperature),
+        "head": None if head is None else head.normaliser.to_json(),
+        "has_flip": has_flip,
+        "thresholds": {},
+        "score": None,
+        "backbone": card,
+        "weights_licence": card.get("licence"),
+        "latency": measure_latency(model, spec.size_hw, len(class_names)),
+        **extra,
+        "files": {n: {"size_bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in contents.items()},
+    }
+    contents[INFO] = _dump(info)
+    _place(folder, contents)
+    return folder
+
+
+def make_direct_bundle(
+    folder: str | Path,
+    *,
+    graph_path: str | Path,
+    graph_meta: Mapping[str, Any] | None = None,
+    spec: PixelSpec,
+    class_names: Sequence[str],
+    meta: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a bundle of a network with its own classifier, e.g. the 1,000 classes of ImageNet.
+
+    Args: as in `write_bundle`; the graph has an output `logits` (B, K), and `embedding` where it can.
+    """
+    return write_bundle(
+        folder, graph_path=graph_path, graph_meta=graph_meta, head=None, spec=spec, class_names=class_names, meta=meta
+    )
+
+
+def amend_bundle(folder: str | Path, **changes: Any) -> None:
+    """Replaces values of `bundle.json` in one step, e.g. `parity` or `score`, which are known later.
+
+    Raises:
+        BundleError: The file cannot be written.
+    """
+    if _RESERVED & set(changes):
+        raise ValueError(f"these may not be changed: {sorted(_RESERVED & set(changes))}")
+    path = Path(folder) / INFO
+    try:
+        info = json.loads(path.read_text(encoding="utf-8")) | changes
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(_dump(info))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Puts the files where they belong in one step; clears away what a killed writer left."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+        if folder.is_dir():
+            folder.rmdir()
+        with atomic_folder(folder) as temporary:
+            for name, data in contents.items():
+                (temporary / name).write_bytes(data)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _weights_file(graph_path: str | Path, head: LinearHead | None, weights: Mapping[str, Any] | None) -> bytes:
+    """The head before the temperature is folded in, and the network: what training on starts from."""
+    import numpy as np
+
+    try:
+        from safetensors.numpy import save
+    except ImportError as error:
+        raise MissingExtraError("writing a bundle", "train") from error
+    from headstart.deploy.assemble import graph_weights
+
+    network = graph_weights(graph_path) if weights is None else weights
+    tensors = {f"backbone.{name}": value for name, value in network.items()}
+    if head is not None:
+        arrays = {"weight": head.weight, "bias": head.bias, **head.normaliser.arrays()}
+        tensors |= {f"head.{name}": value for name, value in arrays.items()}
+    return bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
+
+
+def _dump(info: Mapping[str, Any]) -> bytes:
+    return (json.dumps(info, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def _unwritable(path: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"The bundle `{path}` cannot be written ({error.strerror or error}).",
+        hint="free some space, or name another folder with --out",
+    )
