@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from headstart.data.formats import EXPORT_STEPS
 from headstart.errors import UsageError
 from headstart.pixels.spec import PictureError, PixelSpec, fit_picture, flatten, read_picture
+from headstart.records import Problem
 
 __all__ = ["Source", "as_sources", "name_of", "to_pixels"]
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
+Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Problem"
+"""One picture; a `Problem` is one that is known to be of no use, and keeps its place in the order."""
 
 
 def as_sources(sources: Any) -> Iterator[Source]:
@@ -32,7 +35,7 @@ def as_sources(sources: Any) -> Iterator[Source]:
     Raises:
         UsageError: Something in it is no picture; raised when its turn comes.
     """
-    if isinstance(sources, (str, os.PathLike, bytes, Image.Image)):
+    if isinstance(sources, (str, os.PathLike, bytes, Image.Image, Problem)):
         yield sources
         return
     if isinstance(sources, np.ndarray) and sources.ndim != 4:
@@ -46,6 +49,8 @@ def as_sources(sources: Any) -> Iterator[Source]:
 
 def name_of(source: Source, index: int) -> str:
     """The path as given; `#3` for the fourth picture in memory."""
+    if isinstance(source, Problem):
+        return source.name
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"#{index}"
 
 
@@ -60,8 +65,13 @@ def to_pixels(source: Source, spec: PixelSpec, channel_order: Literal["rgb", "bg
     Raises:
         PictureError: As in `read_picture`.
     """
+    if isinstance(source, Problem):
+        raise PictureError(source.kind, source.detail)
     if isinstance(source, (str, os.PathLike, bytes)):
-        return read_picture(source, spec)
+        try:
+            return read_picture(source, spec)
+        except PictureError as error:
+            raise _with_step(error, source) from error
     if isinstance(source, Image.Image):
         image = _orient(source)
     else:
@@ -72,6 +82,15 @@ def to_pixels(source: Source, spec: PixelSpec, channel_order: Literal["rgb", "bg
     if min(image.size) < 1:
         raise PictureError("empty", "the picture has no pixels")
     return fit_picture(flatten(image, spec), spec)
+
+
+def _with_step(error: PictureError, source: str | os.PathLike[str] | bytes) -> PictureError:
+    """Says how a foreign format is made readable, where the name of the file tells."""
+    if error.kind == "format" and not isinstance(source, bytes):
+        extension = os.path.splitext(os.fspath(source))[1].lower()
+        if extension in EXPORT_STEPS:
+            return PictureError(error.kind, f"{extension} cannot be read here: {EXPORT_STEPS[extension]}")
+    return error
 
 
 def _orient(image: Image.Image) -> Image.Image:
@@ -93,7 +112,7 @@ def _check(source: Any, index: int) -> Source:
             f"Picture {index} is an array {source.shape} of {source.dtype}; (H, W, 3) of uint8 is expected.",
             hint="scale to 0..255 and convert with .astype('uint8'); repeat a grey picture to three channels",
         )
-    if isinstance(source, (str, os.PathLike, bytes, Image.Image)):
+    if isinstance(source, (str, os.PathLike, bytes, Image.Image, Problem)):
         return source
     raise UsageError(f"Picture {index} is {_kind(source)}; a path, bytes, PIL picture or array is expected.")
 

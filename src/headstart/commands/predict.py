@@ -1,0 +1,106 @@
+"""`headstart predict MODEL PATHS...`: rows on stdout (or in a file), talk on stderr."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from headstart.records import Prediction
+    from headstart.talk import Talk
+
+__all__ = ["register"]
+
+_MANY = 20  # pictures from which on progress is shown
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("predict")(_predict)
+
+
+def _predict(
+    model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
+    paths: list[str] = typer.Argument(..., help="Pictures, folders, globs; - reads names from stdin."),
+    out: str | None = typer.Option(
+        None, "--out", metavar="FILE", help="A .csv or .jsonl file [default: CSV on stdout]."
+    ),
+    top: int = typer.Option(1, "--top", min=1, help="How many classes to name for each picture."),
+    threads: int | None = typer.Option(None, "--threads", "--workers", min=1, help="Threads [default: one a core]."),
+    allow_outside: bool = typer.Option(False, "--allow-outside", help="Follow links that lead out of a folder."),
+    offline: bool = typer.Option(False, "--offline", help="Never use the network (imagenet:NAME may need it once)."),
+) -> None:
+    """Predict pictures with a saved model: a row each, with its class and probability.
+
+    Exit code 1 when a picture could not be read; its row says why.
+    """
+    from headstart.deploy.outputs import check_output, write_rows
+    from headstart.deploy.runtime import Runtime
+    from headstart.talk import to_stderr
+
+    if out is not None:
+        check_output(out)
+    talk = to_stderr()
+    place = model
+    if model.startswith("imagenet:"):
+        from headstart.api import imagenet_bundle
+
+        place = str(imagenet_bundle(model.removeprefix("imagenet:"), offline=offline, talk=talk))
+    runtime = Runtime(place, threads)
+
+    from headstart.deploy.inputs import expand_inputs
+
+    inputs = expand_inputs(paths, allow_outside=allow_outside)
+    for note in inputs.notes:
+        talk.say(f"note: {note}.")
+    top = min(top, len(runtime.class_names))
+    failed: list[str] = []
+    watched = _watch(runtime.iter_predict(inputs, top), len(inputs), failed, talk, has_rows_on_screen=out is None)
+    if out is not None:
+        write_rows(out, watched, top)
+    else:
+        _print_rows(watched, top)
+    if out is not None:
+        talk.say(f"{len(inputs) - len(failed):,} pictures predicted: {out}")
+    if failed:
+        talk.say(f"{len(failed):,} of {len(inputs):,} pictures could not be read:")
+        for line in failed[:10]:
+            talk.say(f"  {line}")
+        if len(failed) > 10:
+            talk.say(f"  and {len(failed) - 10:,} more; the column `error` names them")
+        raise typer.Exit(1)
+
+
+def _watch(
+    predictions: Iterable[Prediction], total: int, failed: list[str], talk: Talk, *, has_rows_on_screen: bool
+) -> Iterator[Prediction]:
+    """Passes predictions on, collects what failed and shows how far it is."""
+    import sys
+
+    is_quiet = total < _MANY or (has_rows_on_screen and sys.stdout.isatty())
+    report = None if is_quiet else talk.progress("predicting")
+    for done, prediction in enumerate(predictions, start=1):
+        if prediction.error is not None:
+            failed.append(f"{prediction.file}: {prediction.error}")
+        if report is not None:
+            report(done, total)
+        yield prediction
+
+
+def _print_rows(predictions: Iterable[Prediction], top: int) -> None:
+    """CSV on stdout; a name that the console cannot show must not stop the rest."""
+    import io
+    import sys
+
+    from headstart.deploy.outputs import row_writer
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+    write = row_writer(sys.stdout, top)
+    for prediction in predictions:
+        write(prediction)
+    sys.stdout.flush()
