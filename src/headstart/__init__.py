@@ -1,2 +1,49 @@
-"""Turns your own pictures into a model you can trust, by transfer learning."""
+"""Turns your own pictures into a model you can trust, by transfer learning.
+
+    import headstart
+
+    run = headstart.train("photos/")            # a folder with one sub-folder a class
+    print(run.score)                            # with its 95 % interval and how it was measured
+    run.predict("new_pictures/").to_csv("answers.csv")
+
+Names are loaded when they are first used, so `import headstart` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+_HOME = {
+    "train": "headstart.api",
+    "load": "headstart.api",
+    "predict": "headstart.api",
+    "evaluate": "headstart.api",
+    "embed": "headstart.api",
+    "ImageClassifier": "headstart.classifier",
+    "HeadstartError": "headstart.errors",
+    "Run": "headstart.model",
+    "Model": "headstart.model",
+}
+
+__all__ = ["HeadstartError", "ImageClassifier", "Model", "Run", "__version__", "embed", "evaluate", "load", "predict",
+           "train"]  # fmt: skip
+
+if TYPE_CHECKING:
+    from headstart.api import embed, evaluate, load, predict, train
+    from headstart.classifier import ImageClassifier
+    from headstart.errors import HeadstartError
+    from headstart.model import Model, Run
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -85,7 +85,7 @@ class MissingExtraError(HeadstartError):
         self.what = what
         self.extra = extra
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.what, self.extra)
 
 

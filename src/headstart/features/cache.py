@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ class FeatureSpace:
         return {name: block[row] for name, block in self._shards[shard].items()}
 
     def put(self, digests: list[bytes], blocks: Mapping[str, NDArray[np.float32]]) -> bool:
-        """Writes one shard.
+        """Writes one shard; its rows are found from the next time the space is opened.
 
         Args:
             digests: n digests of 32 bytes.
@@ -88,29 +89,28 @@ class FeatureSpace:
         try:
             private_folder(self.folder)
             with atomic_file(path) as temporary, open(temporary, "wb") as file:
-                np.savez(file, digests=keys, **{f"block_{k}": v for k, v in blocks.items()})
+                arrays: dict[str, Any] = {f"block_{name}": block for name, block in blocks.items()}
+                np.savez(file, digests=keys, **arrays)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
             self.write_error = "the disk is full" if full else (error.strerror or str(error))
             return False
-        self._add(path, keys, dict(blocks))
+        self._files.append(path)
         return True
 
     def merge(self) -> None:
         """Writes many small shards as one and drops them; harmless if it does not come to an end."""
         if len(self._files) <= _MERGE_ABOVE or self.write_error:
             return
-        old_files, old_rows, old_shards = self._files, self._rows, self._shards
-        self._files, self._rows, self._shards = [], {}, []
-        digests = list(old_rows)
-        names = list(old_shards[0])
-        blocks = {n: np.stack([old_shards[s][n][r] for s, r in old_rows.values()]) for n in names}
-        if not self.put(digests, blocks):
-            self._files, self._rows, self._shards = old_files, old_rows, old_shards
+        whole = FeatureSpace(self.folder)
+        rows = list(whole._rows.values())
+        if not rows:
             return
-        for file in old_files:
-            with contextlib.suppress(OSError):
-                file.unlink()
+        blocks = {n: np.stack([whole._shards[s][n][r] for s, r in rows]) for n in whole._shards[0]}
+        if whole.put(list(whole._rows), blocks):
+            for file in whole._files[:-1]:  # all but the merged one, which was written last
+                with contextlib.suppress(OSError):
+                    file.unlink()
 
     def _load(self) -> None:
         if not self.folder.is_dir():
@@ -121,7 +121,7 @@ class FeatureSpace:
                     stale.unlink()
         for path in sorted(self.folder.glob("*.npz")):
             try:
-                with np.load(path, allow_pickle=False) as data:
+                with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
                     keys = data["digests"]
                     blocks = {n[6:]: data[n] for n in data.files if n.startswith("block_")}
                 if any(len(b) != len(keys) for b in blocks.values()) or not blocks:

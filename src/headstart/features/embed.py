@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,25 +30,43 @@ _SHARD_ROWS = (16, 512)  # least and most rows a shard
 _SHARD_SECONDS = 10.0  # a killed run loses at most so much work
 
 
-@dataclass
 class _Work:
     """What the workers share; everything under one lock."""
 
-    names: Sequence[str]
-    space: FeatureSpace | None
-    rows: dict[int, dict[str, NDArray[np.float32]]] = field(default_factory=dict)
-    digests: dict[int, bytes] = field(default_factory=dict)
-    problems: dict[int, Problem] = field(default_factory=dict)
-    fresh: list[int] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    num_done: int = 0
-    num_computed: int = 0
-    last_write: float = field(default_factory=time.monotonic)
-    last_report: float = 0.0
+    def __init__(self, count: int, names: Sequence[str], space: FeatureSpace | None) -> None:
+        self.names = names
+        self.space = space
+        self.blocks: dict[str, NDArray[np.float32]] = {}
+        self.is_ok = np.zeros(count, dtype=bool)
+        self.digests: list[bytes] = [b""] * count
+        self.problems: dict[int, Problem] = {}
+        self.fresh: list[int] = []
+        self.lock = threading.Lock()
+        self.num_done = 0
+        self.num_computed = 0
+        self.last_write = time.monotonic()
+        self.last_report = 0.0
+
+    def store(self, i: int, rows: Mapping[str, NDArray[np.float32]]) -> None:
+        """Puts one picture's (D,) rows in their place; the caller holds the lock."""
+        if not self.blocks:
+            count = len(self.digests)
+            self.blocks = {n: np.full((count, r.shape[0]), np.nan, dtype=np.float32) for n, r in rows.items()}
+        for name, row in rows.items():
+            self.blocks[name][i] = row
+        self.is_ok[i] = True
+
+    def flush(self) -> None:
+        """Writes what is new as one shard; the caller holds the lock."""
+        self.last_write = time.monotonic()
+        fresh, self.fresh = self.fresh, []
+        if self.space is not None and fresh:
+            unique = list({self.digests[i]: i for i in fresh}.values())
+            self.space.put([self.digests[i] for i in unique], {n: b[unique] for n, b in self.blocks.items()})
 
 
 def embed_files(
-    paths: Sequence[str],
+    paths: Sequence[str | bytes],
     engine: Engine,
     spec: PixelSpec,
     *,
@@ -62,7 +79,7 @@ def embed_files(
     """Embeds pictures with a frozen network.
 
     Args:
-        paths: N files.
+        paths: N files, or the bytes of files.
         engine: The network.
         spec: The pixel contract.
         names: How files are called in messages; the paths by default.
@@ -75,7 +92,7 @@ def embed_files(
         The features in the order of `paths`, and how many pictures were computed rather than found.
         Pictures that cannot be read have NaN rows and stand in `problems`.
     """
-    work = _Work(names=names or paths, space=space)
+    work = _Work(len(paths), names or [str(p) if isinstance(p, str) else "picture" for p in paths], space)
     size = (BATCH if space is None or len(space) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
     starts = range(0, len(paths), size)
     most = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
@@ -84,7 +101,7 @@ def embed_files(
         _embed_batch(range(start, min(start + size, len(paths))), paths, engine, spec, is_mirrored, work)
         with work.lock:
             if len(work.fresh) >= most or (work.fresh and time.monotonic() - work.last_write > _SHARD_SECONDS):
-                _flush(work)
+                work.flush()
             now = time.monotonic()
             if progress and (now - work.last_report > 0.2 or work.num_done == len(paths)):
                 work.last_report = now
@@ -97,19 +114,26 @@ def embed_files(
     finally:  # also after Ctrl-C: what is done is kept
         pool.shutdown(wait=True, cancel_futures=True)
         with work.lock:
-            _flush(work)
+            work.flush()
     if space is not None:
         space.merge()
-    return _collect(work, len(paths)), work.num_computed
+    features = Features(
+        blocks=work.blocks,
+        digests=tuple(digest.hex() for digest in work.digests),
+        problems=tuple(work.problems[i] for i in sorted(work.problems)),
+        is_ok=work.is_ok,
+    )
+    return features, work.num_computed
 
 
 def _embed_batch(
-    positions: range, paths: Sequence[str], engine: Engine, spec: PixelSpec, is_mirrored: bool, work: _Work
+    positions: range, paths: Sequence[str | bytes], engine: Engine, spec: PixelSpec, is_mirrored: bool, work: _Work
 ) -> None:
     pixels, kept = [], []
     for i in positions:
         try:
-            data = read_bytes(paths[i])
+            source = paths[i]
+            data = source if isinstance(source, bytes) else read_bytes(source)
             digest = hashlib.sha256(data).digest()
             known = work.space.get(digest) if work.space is not None else None
             if known is None:
@@ -123,41 +147,14 @@ def _embed_batch(
         with work.lock:
             work.digests[i] = digest
             if known is not None:
-                work.rows[i] = known
+                work.store(i, known)
     for first in range(0, len(kept), BATCH):
         chunk = kept[first : first + BATCH]
         outputs = engine.run(normalise(np.stack(pixels[first : first + BATCH]), spec))
         with work.lock:
             for row, i in enumerate(chunk):
-                work.rows[i] = {name: np.array(block[row]) for name, block in outputs.items()}
+                work.store(i, {name: block[row] for name, block in outputs.items()})
             work.fresh.extend(chunk)
             work.num_computed += len(chunk)
     with work.lock:
         work.num_done += len(positions)
-
-
-def _flush(work: _Work) -> None:
-    """Writes what is new as one shard; the caller holds the lock."""
-    work.last_write = time.monotonic()
-    fresh, work.fresh = work.fresh, []
-    if work.space is None or not fresh:
-        return
-    unique = list({work.digests[i]: i for i in fresh}.values())
-    blocks = {name: np.stack([work.rows[i][name] for i in unique]) for name in work.rows[unique[0]]}
-    work.space.put([work.digests[i] for i in unique], blocks)
-
-
-def _collect(work: _Work, count: int) -> Features:
-    blocks: dict[str, NDArray[np.float32]] = {}
-    if work.rows:
-        shapes = {name: row.shape[0] for name, row in next(iter(work.rows.values())).items()}
-        blocks = {name: np.full((count, width), np.nan, dtype=np.float32) for name, width in shapes.items()}
-        for i, rows in work.rows.items():
-            for name, row in rows.items():
-                blocks[name][i] = row
-    return Features(
-        blocks=blocks,
-        digests=tuple(work.digests[i].hex() if i in work.digests else "" for i in range(count)),
-        problems=tuple(work.problems[i] for i in sorted(work.problems)),
-        is_ok=np.array([i in work.rows for i in range(count)], dtype=bool),
-    )

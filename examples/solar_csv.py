@@ -1,0 +1,16 @@
+"""Writes `solar.csv` (image, label, group) from the solar cells of the package `elpv-dataset`.
+
+    pip install elpv-dataset
+    python examples/solar_csv.py
+    headstart train solar.csv --allow-outside
+
+The pictures are licensed CC BY-NC-SA 4.0: not for commercial use.
+"""
+
+from pathlib import Path
+
+from headstart.demo import LICENCE, write_solar_csv
+
+if __name__ == "__main__":
+    count = write_solar_csv(Path("solar.csv"))
+    print(f"solar.csv: {count} pictures of solar cells; {LICENCE}")

@@ -1,0 +1,175 @@
+"""The story on one page: what the command line does, as functions that take and return values.
+
+Nothing here blocks, opens a browser or exits the interpreter.  Heavy imports happen inside, so that
+predicting needs neither torch nor the training part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.errors import MissingExtraError
+from headstart.talk import Talk
+
+if TYPE_CHECKING:
+    from headstart.config import Resolved
+    from headstart.model import Model, Run
+    from headstart.results import Embedding, EvaluationResult
+
+__all__ = ["embed", "evaluate", "imagenet_bundle", "load", "predict", "train"]
+
+
+def train(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    talk: Talk | None = None,
+    **settings: Any,
+) -> Run:
+    """Turns labelled pictures into a model, a score with an interval, and a run folder.
+
+    Args:
+        data: Folder, table, metadata file, list or zip of pictures.
+        config: Settings as a dict, or a YAML file.
+        talk: Where it says what it does; silent by default.
+        settings: Any setting of `headstart train`, in any accepted spelling, e.g. `backbone="lite1"`,
+            `budget="5m"`, `test_size=0.2`.
+
+    Returns:
+        The run: its score, its folder, and the model ready to predict.
+
+    Raises:
+        SettingError: An unknown setting or value.
+        DataError: The pictures do not allow an honest model.
+
+    Example:
+        >>> run = headstart.train("photos/")        # doctest: +SKIP
+        >>> run.score                               # doctest: +SKIP
+        >>> run.predict("new_pictures/")            # doctest: +SKIP
+    """
+    import time
+
+    started = time.monotonic()
+    resolved = _resolve(data, config, settings)
+    return train_resolved(resolved, talk or Talk(None), started=started)
+
+
+def train_resolved(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Run:
+    """`train` from settings that are already resolved (the command line's entry)."""
+    from headstart.model import Run
+    from headstart.workflow.probe_road import train_probe
+
+    return Run(train_probe(resolved, talk, started=started))
+
+
+def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Model:
+    """Opens a run, a bundle folder or its zip, or `imagenet:NAME`, to predict with.
+
+    Raises:
+        UsageError: There is nothing there.
+        BundleError: It is damaged, of a newer version, or would reach outside of itself.
+    """
+    from headstart.deploy.runtime import Runtime
+    from headstart.model import Model
+
+    place = os.fspath(model)
+    if place.startswith("imagenet:"):
+        place = str(imagenet_bundle(place.removeprefix("imagenet:")))
+    return Model(Runtime(place, threads=threads))
+
+
+def predict(model: str | os.PathLike[str], pictures: Any, *, top: int = 1, threads: int | None = None) -> Any:
+    """Predicts pictures with a saved model.
+
+    Args:
+        model: See `load`.
+        pictures: One or many: paths, folders, PIL pictures, (H, W, 3) uint8 arrays.
+        top: How many classes to name for each.
+        threads: Cores to use.
+
+    Returns:
+        `Predictions`: a list with `.to_pandas()`, `.to_csv()`; pictures that cannot be read carry an error.
+    """
+    return load(model, threads=threads).predict(pictures, top=top)
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    allow_outside: bool = False,
+    talk: Talk | None = None,
+) -> EvaluationResult:
+    """Scores a saved model on labelled pictures.
+
+    Says which of them it was trained on (by content) and which classes are missing or new; pictures it
+    was trained on are scored apart and are not in the headline.
+
+    Raises:
+        DataError: No picture has a label the model knows.
+    """
+    from headstart.workflow.evaluation import evaluate_model
+
+    return evaluate_model(load(model, threads=threads).runtime, os.fspath(data), allow_outside, talk or Talk(None))
+
+
+def embed(
+    data: str | os.PathLike[str],
+    *,
+    backbone: str = "efficientnet_lite0",
+    out: str | os.PathLike[str] | None = None,
+    talk: Talk | None = None,
+    **settings: Any,
+) -> Embedding:
+    """Uses a pretrained network as a feature extractor, without training anything.
+
+    Args:
+        data: Pictures, labelled or not.
+        backbone: The network.
+        out: A `.npz` file to write (`features`, `paths`, `labels`, and one array a block).
+        talk: Where it says what it does.
+        settings: `size`, `fit`, `device`, `workers`, `offline`, `cache`, `allow_outside`.
+    """
+    from headstart.workflow.extraction import extract
+
+    resolved = _resolve(data, None, {"backbone": backbone, **settings})
+    return extract(resolved, talk or Talk(None), out)
+
+
+def imagenet_bundle(name: str, *, offline: bool = False, talk: Talk | None = None) -> Path:
+    """The bundle of a network with its own 1,000 ImageNet classes; built once, torch-free afterwards.
+
+    Returns:
+        Its folder in the cache.
+
+    Raises:
+        MissingExtraError: It has to be built and the training part is not installed.
+    """
+    from headstart.workflow.direct import direct_bundle
+
+    return direct_bundle(name, talk or Talk(None), offline=offline)
+
+
+def _resolve(
+    data: str | os.PathLike[str] | None,
+    config: Mapping[str, Any] | str | os.PathLike[str] | None,
+    settings: Mapping[str, Any],
+) -> Resolved:
+    try:
+        from headstart.config import resolve
+    except ImportError as error:
+        raise MissingExtraError("training", "train") from error
+    given: dict[str, Any] = {}
+    file: str | os.PathLike[str] | None = None
+    if isinstance(config, Mapping):
+        given.update(config)
+    else:
+        file = config
+    given.update(settings)
+    if data is not None:
+        given["data"] = os.fspath(data)
+    return resolve(given, config_file=Path(file) if file is not None else None, source="python")

@@ -1,0 +1,153 @@
+"""`ImageClassifier`: the probe with scikit-learn's estimator contract.
+
+X is a list (or array) of paths or PIL pictures, so it can be cloned, put into a pipeline and
+cross-validated like any other classifier.  Features are cached by content, so cross-validation looks at
+every picture once.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.errors import DataError, MissingExtraError
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils.validation import check_is_fitted
+except ImportError as error:  # pragma: no cover (the base install)
+    raise MissingExtraError("ImageClassifier", "train") from error
+
+__all__ = ["ImageClassifier"]
+
+
+class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A new head on a frozen pretrained backbone, fitted in closed form.
+
+    Args:
+        backbone: The pretrained network.
+        size: Side that the network sees, pixels; its own by default.
+        fit_mode: How a picture is brought to size: `crop`, `cover`, `squash` or `pad`.
+        class_weight: None, or `balanced` (each class weighs the same).
+        logistic: Whether logistic regression is tried as well: `auto`, True or False.
+        random_state: Seed of everything that is drawn.
+        offline: Never use the network.
+        workers: Threads; one a core by default.
+
+    Attributes:
+        classes_: (K,) labels in the order of `predict_proba`'s columns.
+        oof_logits_: (N, K) of every training picture by a model that had not seen it.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "efficientnet_lite0",
+        *,
+        size: int | None = None,
+        fit_mode: str = "crop",
+        class_weight: str | None = None,
+        logistic: str | bool = "auto",
+        random_state: int = 0,
+        offline: bool = False,
+        workers: int | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.size = size
+        self.fit_mode = fit_mode
+        self.class_weight = class_weight
+        self.logistic = logistic
+        self.random_state = random_state
+        self.offline = offline
+        self.workers = workers
+
+    def fit(self, X: Sequence[Any], y: Sequence[Any], groups: Sequence[Any] | None = None) -> ImageClassifier:
+        """Fits the head.
+
+        Args:
+            X: N paths or PIL pictures.
+            y: N labels.
+            groups: N group names or numbers; pictures of one group are left out together.
+
+        Raises:
+            DataError: A picture cannot be read, or there are fewer than two classes.
+        """
+        from headstart.heads.probe import fit_probe
+
+        if len(X) != len(y):
+            raise DataError(f"there are {len(X)} pictures and {len(y)} labels.")
+        if self.class_weight not in (None, "balanced"):
+            raise ValueError(f"class_weight is None or 'balanced', not {self.class_weight!r}")
+        self.classes_, class_ids = np.unique(np.asarray(y), return_inverse=True)
+        blocks = self._embed(X)
+        counts = np.bincount(class_ids)
+        weights = len(class_ids) / (len(counts) * counts) if self.class_weight == "balanced" else None
+        fitted = fit_probe(
+            blocks,
+            class_ids.astype(np.int64),
+            len(self.classes_),
+            groups=None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64),
+            class_weights=weights,
+            seed=self.random_state,
+            logistic=self.logistic,  # type: ignore[arg-type]
+        )
+        self.head_ = fitted.head
+        self.oof_logits_ = fitted.oof_logits
+        self.decisions_ = fitted.decisions
+        return self
+
+    def decision_function(self, X: Sequence[Any]) -> NDArray[np.float32]:
+        """(N, K) logits; (N,) of the second class against the first where there are two, as scikit-learn has it."""
+        check_is_fitted(self, "head_")
+        logits = self.head_.logits(self._embed(X))
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Sequence[Any]) -> NDArray[np.float64]:
+        """(N, K) calibrated probabilities."""
+        from headstart.trust.metrics import softmax
+
+        check_is_fitted(self, "head_")
+        return softmax(self.head_.logits(self._embed(X)))
+
+    def predict(self, X: Sequence[Any]) -> NDArray[Any]:
+        """(N,) most probable label of each picture."""
+        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return labels
+
+    def _embed(self, X: Sequence[Any]) -> dict[str, NDArray[np.float32]]:
+        from headstart.talk import Talk
+        from headstart.workflow.embedding import open_embedder
+
+        embedder = open_embedder(
+            self.backbone,
+            Talk(None),
+            size=self.size,
+            fit=self.fit_mode,
+            threads=self.workers,
+            offline=self.offline,
+        )
+        sources = [_as_source(x) for x in X]
+        names = [x if isinstance(x, str) else f"picture {i}" for i, x in enumerate(sources)]
+        features, _, _ = embedder.embed(sources, names, Talk(None))
+        if features.problems:
+            first = features.problems[0]
+            raise DataError(f"{len(features.problems)} pictures cannot be read, first `{first.name}`: {first.detail}.")
+        return features.blocks
+
+
+def _as_source(x: Any) -> str | bytes:
+    """A path as text; a picture in memory as the bytes of a lossless file, so that it has a content digest."""
+    if isinstance(x, (str, os.PathLike)):
+        return os.fspath(x)
+    if isinstance(x, np.str_):
+        return str(x)
+    if isinstance(x, Image.Image):
+        buffer = io.BytesIO()
+        x.save(buffer, format="TIFF" if x.mode in ("F", "CMYK", "LAB", "YCbCr") else "PNG")
+        return buffer.getvalue()
+    raise DataError(f"pictures are paths or PIL pictures, not {type(x).__name__}.")

@@ -1,0 +1,22 @@
+"""What several commands need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from headstart.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from headstart.config import Resolved
+
+__all__ = ["resolved_settings"]
+
+
+def resolved_settings(given: Mapping[str, Any], config: str | None, overrides: Iterable[str]) -> Resolved:
+    """Settings of a command; names the missing part where only prediction is installed."""
+    try:
+        from headstart.config import resolve
+    except ImportError as error:
+        raise MissingExtraError("training", "train") from error
+    return resolve(given, config_file=config, overrides=overrides, source="cli")

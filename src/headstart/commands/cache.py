@@ -1,0 +1,39 @@
+"""`headstart cache info|clear`."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+_app = typer.Typer(help="What headstart keeps so that nothing is computed twice.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.add_typer(_app, name="cache")
+
+
+@_app.command("info")
+def _info() -> None:
+    """Where the cache lies and what it holds."""
+    from headstart.features.cache import cache_info
+    from headstart.machine import cache_root
+
+    typer.echo(f"{cache_root()}")
+    for part in cache_info(cache_root()):
+        typer.echo(f"  {part.name:<12} {part.num_files:>7,} files {part.size_bytes / 1e6:>10,.1f} MB")
+
+
+@_app.command("clear")
+def _clear(part: str = typer.Argument(None, help="One part, e.g. features; everything by default.")) -> None:
+    """Delete it; everything in it can be made again."""
+    from headstart.errors import UsageError
+    from headstart.features.cache import cache_info, clear_cache
+    from headstart.machine import cache_root
+
+    parts = [info.name for info in cache_info(cache_root())]
+    if part is not None and part not in parts:
+        raise UsageError(f"the cache has no part `{part}`.", hint=f"parts: {', '.join(parts) or 'none'}")
+    freed = clear_cache(cache_root(), part)
+    typer.echo(f"{freed / 1e6:,.1f} MB freed")

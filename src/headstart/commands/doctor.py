@@ -1,0 +1,33 @@
+"""`headstart doctor`: what this machine has, and what is wrong with it."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("doctor")(_doctor)
+
+
+def _doctor(
+    prepare: bool = typer.Option(False, "--prepare", help="Make the one-off graphs now, e.g. before going offline."),
+    backbone: list[str] = typer.Option(None, "--backbone", help="Networks to prepare [default: the bundled ones]."),
+) -> None:
+    """Say what is installed, where things lie, and what is wrong."""
+    from headstart.talk import to_stderr
+    from headstart.workflow.checkup import check_machine, prepare_backbones
+
+    lines, problems = check_machine()
+    for line in lines:
+        typer.echo(line)
+    for problem in problems:
+        typer.echo(f"problem: {problem}")
+    if not problems:
+        typer.echo("nothing is wrong.")
+    if prepare:
+        prepare_backbones(backbone or None, to_stderr())
+    if problems:
+        raise typer.Exit(1)

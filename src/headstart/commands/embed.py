@@ -1,0 +1,50 @@
+"""`headstart embed DATA --out features.npz`."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("embed")(_embed)
+
+
+def _embed(
+    data: str = typer.Argument(..., help="Pictures, labelled or not."),
+    out: str = typer.Option(..., "--out", help="The .npz file to write."),
+    backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
+    weights: str = typer.Option(None, "--weights", help="A weights tag or file [default: the network's own]."),
+    size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
+    fit: str = typer.Option(None, "--fit", help="How a picture is brought to size: crop, cover, squash or pad."),
+    value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
+    device: str = typer.Option(None, "--device", help="auto, cpu, or a torch device such as cuda."),
+    workers: int = typer.Option(None, "--workers", "--threads", help="Threads [default: one a core]."),
+    offline: bool = typer.Option(None, "--offline", help="Never use the network."),
+    allow_outside: bool = typer.Option(None, "--allow-outside", help="Allow a table's paths outside its folder."),
+) -> None:
+    """Write what a pretrained network sees in each picture (its features), training nothing."""
+    from headstart.commands._shared import resolved_settings
+    from headstart.talk import to_stderr
+
+    resolved = resolved_settings(
+        {
+            "data": data,
+            "backbone": backbone,
+            "weights": weights,
+            "size": size,
+            "fit": fit,
+            "value_range": value_range,
+            "device": device,
+            "workers": workers,
+            "offline": offline or None,
+            "allow_outside": allow_outside or None,
+        },
+        None,
+        [],
+    )
+    from headstart.workflow.extraction import extract
+
+    extract(resolved, to_stderr(), out)

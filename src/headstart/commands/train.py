@@ -1,0 +1,84 @@
+"""`headstart train DATA`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("train", context_settings={"allow_interspersed_args": True})(_train)
+
+
+def _train(
+    data: str = typer.Argument(..., help="Folder, CSV/TSV table, metadata file, list or zip of labelled pictures."),
+    overrides: list[str] = typer.Argument(None, metavar="[NAME=VALUE]...", help="Further settings, dotted."),
+    out: str = typer.Option(None, "--out", "--project", help="The run folder [default: the next free runs/trainN]."),
+    strategy: str = typer.Option(None, "--strategy", help="`probe`: a new head on the frozen backbone."),
+    backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
+    weights: str = typer.Option(None, "--weights", help="A weights tag or file [default: the network's own]."),
+    size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
+    fit: str = typer.Option(None, "--fit", help="How a picture is brought to size: crop, cover, squash or pad."),
+    value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
+    seed: int = typer.Option(None, "--seed", help="Seed of everything that is drawn [default: 0]."),
+    budget: str = typer.Option(None, "--budget", help="Time that may be spent, e.g. 5m or 90s."),
+    group_from: str = typer.Option(None, "--group-from", help="Column or pattern of what belongs together, or none."),
+    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
+    split: str = typer.Option(None, "--split", help="The split.csv of an earlier run, to use again."),
+    test_size: float = typer.Option(None, "--test-size", help="Share held out as test split, e.g. 0.2."),
+    skip_class: list[str] = typer.Option(None, "--skip-class", help="Leave a class out (may be repeated)."),
+    class_weights: str = typer.Option(None, "--class-weights", help="`none` or `auto` (each class weighs the same)."),
+    device: str = typer.Option(None, "--device", help="auto, cpu, or a torch device such as cuda."),
+    workers: int = typer.Option(None, "--workers", "--threads", help="Threads [default: one a core]."),
+    batch: int = typer.Option(None, "--batch", "--batch-size", "--batch_size", hidden=True),
+    epochs: int = typer.Option(None, "--epochs", hidden=True),
+    lr: float = typer.Option(None, "--lr", "--lr0", hidden=True),
+    patience: int = typer.Option(None, "--patience", hidden=True),
+    config: str = typer.Option(None, "--config", "-c", help="A YAML file of settings, or a config.resolved.yaml."),
+    offline: bool = typer.Option(None, "--offline", help="Never use the network."),
+    allow_outside: bool = typer.Option(None, "--allow-outside", help="Allow a table's paths outside its folder."),
+    no_cache: bool = typer.Option(None, "--no-cache", help="Keep no features for the next time."),
+) -> None:
+    """Train a model on labelled pictures, and say honestly how good it is."""
+    started = time.monotonic()
+    from headstart.commands._shared import resolved_settings
+    from headstart.talk import to_stderr
+
+    given: dict[str, Any] = {
+        "data": data,
+        "out": out,
+        "strategy": strategy,
+        "backbone": backbone,
+        "weights": weights,
+        "size": size,
+        "fit": fit,
+        "value_range": value_range,
+        "seed": seed,
+        "budget_minutes": budget,
+        "group_from": group_from,
+        "layout": layout,
+        "label_pattern": label_pattern,
+        "split": split,
+        "test_size": test_size,
+        "skip_class": skip_class or None,
+        "head.class_weights": class_weights,
+        "device": device,
+        "workers": workers,
+        "batch_size": batch,
+        "epochs": epochs,
+        "lr": lr,
+        "patience": patience,
+        "offline": offline or None,
+        "allow_outside": allow_outside or None,
+        "cache": False if no_cache else None,
+    }
+    resolved = resolved_settings(given, config, overrides or [])
+    from headstart.api import train_resolved
+
+    train_resolved(resolved, to_stderr(), started=started)

@@ -1,0 +1,327 @@
+"""Every setting with its type, default and meaning; file, command line and Python become one resolved config.
+
+The one decision: the command line beats the file and the file beats the default, an explicit value
+always beats an automatic one, and nothing is ignored: an unknown name is an error with the nearest
+name, and so is a setting that would have no effect.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from headstart.errors import SettingError
+from headstart.records import Decision
+
+__all__ = ["ALIASES", "HeadSettings", "Resolved", "TrainSettings", "parse_minutes", "parse_override", "resolve"]
+
+ALIASES = {
+    "arch": "backbone",
+    "model": "backbone",
+    "imgsz": "size",
+    "img_size": "size",
+    "image_size": "size",
+    "batch": "batch_size",
+    "lr0": "lr",
+    "base_lr": "lr",
+    "learning_rate": "lr",
+    "threads": "workers",
+    "budget": "budget_minutes",
+    "class_weights": "head.class_weights",
+    "project": "out",
+}
+"""Spellings that people bring from other tools, and ours."""
+
+_WITHOUT_EFFECT = {
+    "epochs": "the probe has no epochs: its head is computed in closed form",
+    "lr": "the probe has no learning rate: its head is computed in closed form",
+    "patience": "the probe has nothing to stop early: its head is computed in closed form",
+    "batch_size": "the probe's result does not depend on a batch size, and its memory hardly does",
+}
+"""Settings of gradient training, known so that they can be refused with the reason."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class HeadSettings(_Settings):
+    """How the new head is fitted on the frozen backbone."""
+
+    class_weights: Literal["none", "auto"] = Field("none", description="`auto` weighs each class by 1 / its size.")
+    logistic: Literal["auto", "on", "off"] = Field("auto", description="Whether logistic regression is tried as well.")
+    mirror: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether features of the mirrored picture are averaged in (twice the time)."
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _switches(cls, value: Any) -> Any:
+        return (
+            {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+        )  # YAML reads on as true
+
+
+class TrainSettings(_Settings):
+    """All settings of `headstart train`."""
+
+    data: str = Field(description="Folder, CSV/TSV table, metadata file, list or zip of pictures.")
+    out: str | None = Field(None, description="The run folder; by default the next free `runs/trainN`.")
+    strategy: Literal["probe"] = Field("probe", description="`probe`: a new head on the frozen backbone.")
+    backbone: str = Field("efficientnet_lite0", description="The pretrained network; see `headstart models`.")
+    weights: str | None = Field(None, description="A weights tag or a file; by default the network's own.")
+    size: int | None = Field(None, ge=32, le=2048, description="Side of what the network sees, pixels.")
+    fit: Literal["crop", "cover", "squash", "pad"] = Field("crop", description="How a picture is brought to size.")
+    value_range: tuple[float, float] | None = Field(None, description="LOW,HIGH of 16-bit and float pictures.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is drawn.")
+    budget_minutes: float | None = Field(None, gt=0, description="Time that may be spent, e.g. `5m` or `90s`.")
+    group_from: str | None = Field(None, description="Column or pattern that says which pictures belong together.")
+    layout: str | None = Field(None, description="How folders are to be read, e.g. `{group}/{label}/*`.")
+    label_pattern: str | None = Field(None, description="Pattern that finds the label in a file name.")
+    split: str | None = Field(None, description="A `split.csv` of an earlier run to use again.")
+    test_size: float | None = Field(None, gt=0, lt=0.9, description="Share of pictures held out as test split.")
+    skip_class: tuple[str, ...] = Field((), description="Classes that are left out.")
+    device: str = Field("auto", description="`auto`, `cpu`, or a torch device such as `cuda`.")
+    workers: int | None = Field(None, ge=1, le=512, description="Threads; by default one a core.")
+    offline: bool = Field(False, description="Never use the network.")
+    allow_outside: bool = Field(False, description="Allow paths in a table that lie outside its folder.")
+    cache: bool = Field(True, description="Keep features so that they need not be computed again.")
+    head: HeadSettings = Field(default_factory=lambda: HeadSettings())
+
+    @field_validator("budget_minutes", mode="before")
+    @classmethod
+    def _minutes(cls, value: Any) -> Any:
+        return parse_minutes(value) if isinstance(value, str) else value
+
+    @field_validator("value_range", "skip_class", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings with where each came from.
+
+    Attributes:
+        settings: The values.
+        sources: `default`, `config`, `cli` or `python` by dotted name.
+        decisions: Values chosen by measurement later on; they stand in the resolved file too.
+    """
+
+    settings: TrainSettings
+    sources: dict[str, str]
+    decisions: tuple[Decision, ...] = field(default=())
+
+    def is_explicit(self, name: str) -> bool:
+        """Whether a person set it; then nothing automatic may change it."""
+        return self.sources.get(name, "default") != "default"
+
+    def with_decisions(self, decisions: Iterable[Decision]) -> Resolved:
+        """The same with more chosen values."""
+        return replace(self, decisions=(*self.decisions, *decisions))
+
+    def to_yaml(self) -> str:
+        """`config.resolved.yaml`: value, source and reason of every setting."""
+        chosen = {d.what: d for d in self.decisions}
+        rows: dict[str, dict[str, Any]] = {}
+        for name, value in _flat(self.settings.model_dump()).items():
+            meaning = _meaning(name)
+            row = {"value": value, "source": self.sources.get(name, "default"), "reason": meaning}
+            if name in chosen:
+                d = chosen.pop(name)
+                row = {"value": d.value, "source": d.source, "reason": d.reason}
+            rows[name] = row
+        for name, d in chosen.items():
+            rows[name] = {"value": d.value, "source": d.source, "reason": d.reason}
+        plain = {k: {n: _plain(v) for n, v in row.items()} for k, row in rows.items()}
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110)
+
+
+def resolve(
+    given: Mapping[str, Any],
+    *,
+    config_file: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    source: str = "cli",
+) -> Resolved:
+    """Puts defaults, a file and explicit values together.
+
+    Args:
+        given: Explicit values by name (aliases and dotted names allowed); None means not given.
+        config_file: A YAML file of settings, or a run's `config.resolved.yaml`.
+        overrides: `name=value` texts, names dotted where nested.
+        source: What the explicit values are called, `cli` or `python`.
+
+    Raises:
+        SettingError: An unknown name, a value that does not fit, or a setting without effect.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if config_file is not None:
+        for name, value in _read_file(Path(config_file)).items():
+            key = _canonical(name)
+            _set_once(values, sources, key, value, "config", name)
+    explicit: dict[str, Any] = {}
+    seen: dict[str, str] = {}
+    for name, value in [
+        *((n, v) for n, v in _flat(dict(given)).items() if v is not None),
+        *(parse_override(text) for text in overrides),
+    ]:
+        _set_once(explicit, seen, _canonical(name), value, source, name)
+    values.update(explicit)
+    sources.update(seen)
+    for name in values:
+        if name in _WITHOUT_EFFECT:
+            raise SettingError(f"`{name}` has no effect here: {_WITHOUT_EFFECT[name]}.", hint=f"leave `{name}` out")
+    if "data" not in values:
+        raise SettingError("no data were named.", hint="headstart train photos/")
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        target = nested
+        *parents, leaf = name.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = os.fspath(value) if isinstance(value, os.PathLike) else value
+    try:
+        settings = TrainSettings.model_validate(nested)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            name = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+            problems.append(f"`{name}` cannot be {item['input']!r}: {_meaning(name)} ({item['msg']})")
+        raise SettingError("; ".join(problems) + ".", hint="headstart train --help") from error
+    return Resolved(settings, sources)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`head.mirror=on` to its name and value (YAML rules for the value).
+
+    Raises:
+        SettingError: There is no `=`.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise SettingError(f"`{text}` is not understood.", hint="further settings are written as name=value")
+    return name.strip(), _scalar(value)
+
+
+def parse_minutes(text: str) -> float:
+    """`5m`, `90s`, `1.5h` or a bare number of minutes.
+
+    Raises:
+        SettingError: Anything else.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|m|min|h)?\s*", text.lower())
+    if not match:
+        raise SettingError(f"`{text}` is not a length of time.", hint="write 90s, 5m or 1.5h")
+    return float(match[1]) * {"s": 1 / 60, "sec": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0}[match[2] or "m"]
+
+
+def known_names() -> list[str]:
+    """Dotted names of all settings."""
+    names: list[str] = []
+    for name, info in TrainSettings.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names.extend(f"{name}.{leaf}" for leaf in inner.model_fields)
+        else:
+            names.append(name)
+    return names
+
+
+def _canonical(name: str) -> str:
+    plain = name.strip().replace("-", "_")
+    plain = plain.removeprefix("train.")
+    plain = ALIASES.get(plain, plain)
+    if plain in known_names() or plain in _WITHOUT_EFFECT:
+        return plain
+    candidates = [*known_names(), *ALIASES]
+    near = difflib.get_close_matches(plain, candidates, n=1, cutoff=0.5)
+    raise SettingError(
+        f"there is no setting called `{name}`.",
+        hint=f"did you mean `{near[0]}`?" if near else f"settings are: {', '.join(known_names())}",
+    )
+
+
+def _set_once(values: dict[str, Any], sources: dict[str, str], key: str, value: Any, source: str, name: str) -> None:
+    if key in values and values[key] != value:
+        raise SettingError(f"`{key}` is given twice, as {values[key]!r} and (through `{name}`) as {value!r}.")
+    values[key] = value
+    sources[key] = source
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise SettingError(f"the settings file `{path}` cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"the settings file `{path}` is not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingError(f"the settings file `{path}` holds no `name: value` lines.")
+    resolved = {k: v for k, v in content.items() if isinstance(v, dict) and set(v) == {"value", "source", "reason"}}
+    if len(resolved) == len(content):  # a run's resolved file: what a person had set then, is set again
+        return {str(k): v["value"] for k, v in resolved.items() if v["source"] in ("config", "cli", "python")}
+    return {str(k): _interpolate(v) for k, v in _flat(content).items()}
+
+
+def _interpolate(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+
+    def look_up(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise SettingError(f"the settings file asks for the environment variable `{match[1]}`, which is not set.")
+        return os.environ[match[1]]
+
+    return re.sub(r"\$\{(\w+)\}", look_up, value)
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            flat.update(_flat(inner, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = inner
+    return flat
+
+
+def _meaning(name: str) -> str:
+    model: type[BaseModel] = TrainSettings
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        inner = model.model_fields[parent].annotation if parent in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return name
+        model = inner
+    info = model.model_fields.get(leaf)
+    return (info.description or name) if info else name
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if hasattr(value, "item"):
+        return value.item()
+    return value

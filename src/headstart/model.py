@@ -1,0 +1,121 @@
+"""A saved model and a finished run, ready to use from Python."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.deploy.outputs import expand_inputs
+from headstart.deploy.runtime import Runtime
+from headstart.results import EvaluationResult, Predictions, html_table, import_pandas, score_text
+from headstart.talk import Talk
+
+__all__ = ["Model", "Run"]
+
+
+class Model:
+    """A saved model, open and ready.
+
+    Args:
+        runtime: What runs it.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.runtime.class_names
+
+    def predict(self, pictures: Any, *, top: int = 1, channel_order: Any = "rgb") -> Predictions:
+        """Predicts one or many: paths, folders, globs, PIL pictures, (H, W, 3) uint8 arrays."""
+        return Predictions(self.runtime.predict(_expand(pictures), top, channel_order=channel_order))
+
+    def predict_proba(self, pictures: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
+        """(N, K) probabilities in the order of `class_names`; NaN rows for pictures that cannot be read."""
+        return self.runtime.predict_proba(_expand(pictures), channel_order=channel_order)
+
+    def embed(self, pictures: Any, *, channel_order: Any = "rgb") -> NDArray[np.float32]:
+        """(N, D) pooled features of the network."""
+        return self.runtime.embed(_expand(pictures), channel_order=channel_order)
+
+    def evaluate(self, data: str | os.PathLike[str]) -> EvaluationResult:
+        """Scores it on labelled pictures; see `headstart.evaluate`."""
+        from headstart.workflow.evaluation import evaluate_model
+
+        return evaluate_model(self.runtime, os.fspath(data), False, Talk(None))
+
+    def __repr__(self) -> str:
+        info = self.runtime.bundle.info
+        score = info.get("score") or {}
+        text = f"headstart model of {len(self.class_names)} classes: {', '.join(self.class_names[:8])}"
+        text += " ..." if len(self.class_names) > 8 else ""
+        if score.get("value") is not None:
+            text += f"\n{score_text(score)}"
+        return text
+
+
+class Run:
+    """One training run: its folder and everything in it."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """`metrics.json`."""
+        return dict(json.loads((self.folder / "metrics.json").read_text(encoding="utf-8")))
+
+    @property
+    def score(self) -> dict[str, Any]:
+        """The headline: `metric, value, low, high, protocol, num_samples`."""
+        return dict(self.metrics["headline"])
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, ready to predict."""
+        return Model(Runtime(str(self.folder)))
+
+    def predict(self, pictures: Any, *, top: int = 1) -> Predictions:
+        """See `Model.predict`."""
+        return self.model.predict(pictures, top=top)
+
+    def predict_proba(self, pictures: Any) -> NDArray[np.float64]:
+        """See `Model.predict_proba`."""
+        return self.model.predict_proba(pictures)
+
+    def evaluate(self, data: str | os.PathLike[str]) -> EvaluationResult:
+        """See `headstart.evaluate`."""
+        return self.model.evaluate(data)
+
+    def to_pandas(self) -> Any:
+        """The scores of each class on the headline's pictures, as a DataFrame."""
+        return import_pandas().DataFrame(self._class_rows())
+
+    def _class_rows(self) -> list[dict[str, Any]]:
+        block = self.metrics["test"] or self.metrics["cv"]
+        return [
+            {"class": c["name"], **{m: c[m]["value"] for m in ("precision", "recall", "f1")}, "support": c["support"]}
+            for c in block["per_class"]
+        ]
+
+    def __repr__(self) -> str:
+        return f"headstart run {self.folder}\n{score_text(self.score)}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._class_rows(), f"{self.folder}: {score_text(self.score)}")
+
+
+def _expand(pictures: Any) -> Any:
+    """Folders and globs to files; in-memory pictures stay as they are."""
+    if isinstance(pictures, (str, os.PathLike)):
+        return expand_inputs([os.fspath(pictures)])
+    if isinstance(pictures, (list, tuple)) and pictures and all(isinstance(p, (str, os.PathLike)) for p in pictures):
+        return expand_inputs([os.fspath(p) for p in pictures])
+    return pictures

@@ -1,0 +1,217 @@
+"""What the Python functions return: readable on a console and in a notebook, and easy to carry on with."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.deploy.outputs import write_rows
+from headstart.errors import MissingExtraError
+from headstart.records import Prediction
+
+if TYPE_CHECKING:
+    from headstart.records import Evaluation
+
+__all__ = ["Embedding", "EvaluationResult", "Predictions", "html_table", "import_pandas", "score_text"]
+
+
+class Predictions(Sequence[Prediction]):
+    """Predictions in the order of the pictures."""
+
+    def __init__(self, items: Sequence[Prediction]) -> None:
+        self._items = list(items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._items[index]
+        return Predictions(found) if isinstance(index, slice) else found
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self._items)
+
+    @property
+    def labels(self) -> list[str | None]:
+        """The most probable class of each picture, None where it could not be read."""
+        return [p.label for p in self._items]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat dict a picture, as in the CSV."""
+        rows = []
+        for p in self._items:
+            row: dict[str, Any] = {"file": p.file, "label": p.label, "probability": p.probability}
+            for rank, (name, probability) in enumerate(p.top[1:], start=2):
+                row[f"label{rank}"], row[f"probability{rank}"] = name, probability
+            row["error"] = p.error
+            rows.append(row)
+        return rows
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame."""
+        return import_pandas().DataFrame(self.rows())
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Writes what `headstart predict --out FILE.csv` writes."""
+        write_rows(path, self._items)
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self)} predictions"]
+        for p in self._items[:10]:
+            lines.append(f"  {p.file}: {p.error}" if p.error else f"  {p.file}: {p.label} ({p.probability or 0:.2f})")
+        if len(self) > 10:
+            lines.append(f"  ... and {len(self) - 10} more")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows()[:50], f"{len(self)} predictions")
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """A saved model judged on labelled pictures.
+
+    Attributes:
+        evaluation: On pictures it was not trained on.
+        known: On pictures it was trained on, None where there are none.
+        new_classes: Labels of the data that the model does not know; their pictures are not scored.
+        missing_classes: Classes of the model of which the data have no picture.
+        num_unreadable: Pictures that could not be read.
+        predictions: Of every scored picture, trained-on ones included.
+    """
+
+    evaluation: Evaluation | None
+    known: Evaluation | None
+    new_classes: tuple[str, ...]
+    missing_classes: tuple[str, ...]
+    num_unreadable: int
+    predictions: Predictions
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, evaluations as in `metrics.json`."""
+        from headstart.trust.metrics import evaluation_to_json
+
+        return {
+            "test": None if self.evaluation is None else evaluation_to_json(self.evaluation),
+            "trained_on": None if self.known is None else evaluation_to_json(self.known),
+            "new_classes": list(self.new_classes),
+            "missing_classes": list(self.missing_classes),
+            "num_unreadable": self.num_unreadable,
+        }
+
+    def to_pandas(self) -> Any:
+        """One row a class, as a DataFrame."""
+        return import_pandas().DataFrame(self._class_rows())
+
+    def _class_rows(self) -> list[dict[str, Any]]:
+        if self.evaluation is None:
+            return []
+        return [
+            {"class": s.name, "precision": s.precision.value, "recall": s.recall.value, "f1": s.f1.value,
+             "support": s.support}
+            for s in self.evaluation.per_class
+        ]  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """What the command line prints."""
+        lines = [repr(self)]
+        if self.known is not None:
+            lines.append(f"{self.known.num_samples} pictures are ones it was trained on; they are not in this score.")
+        if self.new_classes:
+            lines.append(f"The model does not know: {', '.join(self.new_classes)}; their pictures are not scored.")
+        if self.missing_classes:
+            lines.append(f"The data have no picture of: {', '.join(self.missing_classes)}.")
+        if self.num_unreadable:
+            lines.append(f"{self.num_unreadable} pictures cannot be read and are not scored.")
+        if self.evaluation is not None:
+            width = max(len(s.name) for s in self.evaluation.per_class)
+            lines.append(f"{'class':<{width}}  precision  recall    f1  pictures")
+            for s in self.evaluation.per_class:
+                cells = "".join(
+                    f"{'-' if e.value is None else f'{e.value:.3f}':>{w}}"
+                    for e, w in ((s.precision, 11), (s.recall, 8), (s.f1, 6))
+                )
+                lines.append(f"{s.name:<{width}}{cells}{s.support:>10}")
+        return lines
+
+    def __repr__(self) -> str:
+        if self.evaluation is None:
+            return "every readable picture was trained on; nothing is left to score"
+        a = self.evaluation.accuracy
+        return f"{self.evaluation.num_samples} new pictures: " + score_text(
+            {"metric": "accuracy", "value": a.value, "low": a.low, "high": a.high}
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(self._class_rows(), repr(self))
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Features of pictures.
+
+    Attributes:
+        features: (N, D) float32, the network's final pooled features.
+        blocks: The same at several depths, by name.
+        paths: N names.
+        labels: N labels, None where there is none.
+    """
+
+    features: NDArray[np.float32]
+    blocks: dict[str, NDArray[np.float32]]
+    paths: tuple[str, ...]
+    labels: tuple[str | None, ...]
+
+    def to_pandas(self) -> Any:
+        """One row a picture: path, label, then the features."""
+        frame = import_pandas().DataFrame(self.features)
+        frame.insert(0, "label", list(self.labels))
+        frame.insert(0, "path", list(self.paths))
+        return frame
+
+    def __repr__(self) -> str:
+        return f"features {self.features.shape} of {len(self.paths)} pictures; blocks: {', '.join(self.blocks)}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>"
+
+
+def score_text(score: dict[str, Any]) -> str:
+    """A score with its interval and protocol on one line."""
+    value, low, high = score.get("value"), score.get("low"), score.get("high")
+    if value is None:
+        return "score: cannot be measured"
+    interval = f" (95 %: {100 * low:.1f}-{100 * high:.1f})" if low is not None and high is not None else ""
+    how = f", {score['protocol']}" if score.get("protocol") else ""
+    return f"{str(score.get('metric', 'accuracy')).replace('_', ' ')} {100 * value:.1f} %{interval}{how}"
+
+
+def html_table(rows: list[dict[str, Any]], caption: str) -> str:
+    """Rows as an HTML table, every text escaped."""
+    if not rows:
+        return f"<p>{html.escape(caption)}</p>"
+    keys = list(rows[0])
+
+    def cell(value: Any) -> str:
+        text = f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+        return f"<td>{html.escape(text)}</td>"
+
+    head = "".join(f"<th>{html.escape(str(k))}</th>" for k in keys)
+    body = "".join("<tr>" + "".join(cell(row.get(k)) for k in keys) + "</tr>" for row in rows)
+    title = html.escape(caption)
+    return f"<table><caption>{title}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def import_pandas() -> Any:
+    """pandas, or an error that names how to get it."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError("a table as a pandas DataFrame", "pandas") from error
+    return pandas

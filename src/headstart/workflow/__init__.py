@@ -1,0 +1,1 @@
+"""The roads that `api` tells on one page: each composes rooms that do not know one another."""

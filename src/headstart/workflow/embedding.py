@@ -1,0 +1,165 @@
+"""From samples to cached features: finds the graph (or makes it, once) and runs the engine.
+
+The one decision: torch and timm are imported only to make a graph, or where a GPU was asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.backbones.cards import Card, find_card
+from headstart.errors import MissingExtraError
+from headstart.features.cache import FeatureCache
+from headstart.features.embed import embed_files
+from headstart.features.engine import Engine, OnnxEngine, TorchEngine
+from headstart.features.graph import FrozenGraph, graph_folder, prepare_graph
+from headstart.machine import cache_root
+from headstart.pixels.spec import PixelSpec
+from headstart.records import Features
+from headstart.talk import Talk
+
+__all__ = ["Embedder", "open_embedder", "open_graph"]
+
+_DEPTHS = 3  # pooled features of so many last stages stand beside the embedding
+
+
+@dataclass
+class Embedder:
+    """A backbone ready to embed files.
+
+    Attributes:
+        graph: The frozen network.
+        spec: The pixel contract of this run.
+        engine: What runs it.
+        cache: Where features are kept, or None.
+        threads: Workers, or None for one a core.
+    """
+
+    graph: FrozenGraph
+    spec: PixelSpec
+    engine: Engine
+    cache: FeatureCache | None
+    threads: int | None
+
+    def embed(
+        self, paths: Sequence[str | bytes], names: Sequence[str], talk: Talk, *, is_mirrored: bool = False
+    ) -> tuple[Features, int, float]:
+        """Features of files, how many had to be computed, and the seconds it took."""
+        started = time.monotonic()
+        view = "mirrored" if is_mirrored else "plain"
+        space = self.cache.space(self.graph.digest, self.spec.digest, view) if self.cache else None
+        features, computed = embed_files(
+            paths,
+            self.engine,
+            self.spec,
+            names=names,
+            space=space,
+            is_mirrored=is_mirrored,
+            threads=self.threads,
+            progress=talk.progress("looking at mirrored pictures" if is_mirrored else "looking at pictures"),
+        )
+        if space is not None and space.write_error:
+            talk.warn(f"features could not be kept for the next time ({space.write_error}); the result is the same.")
+        if self.cache is not None:
+            self.cache.bound(keep=space)
+        return features, computed, time.monotonic() - started
+
+
+def open_embedder(
+    backbone: str,
+    talk: Talk,
+    *,
+    size: int | None = None,
+    fit: str = "crop",
+    value_range: tuple[float, float] | None = None,
+    weights: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    offline: bool = False,
+    use_cache: bool = True,
+    root: Path | None = None,
+) -> Embedder:
+    """Opens a backbone for embedding.
+
+    Raises:
+        UsageError: There is no such network.
+        WeightsError: Its weights cannot be had or are not the ones meant.
+    """
+    root = root or cache_root()
+    graph = open_graph(backbone, talk, size=size, weights=weights, offline=offline, root=root)
+    spec = graph.spec.with_(fit=fit, value_range=value_range)
+    engine: Engine
+    if device in ("auto", "cpu"):
+        engine = OnnxEngine(graph.path)
+    else:
+        from headstart.backbones import load_backbone, pooled_outputs
+
+        network = load_backbone(backbone, weights=weights, offline=offline)
+        engine = TorchEngine(pooled_outputs(network, tuple(graph.blocks)), tuple(graph.blocks), device)
+    return Embedder(graph, spec, engine, FeatureCache(root) if use_cache else None, threads)
+
+
+def open_graph(
+    backbone: str,
+    talk: Talk,
+    *,
+    size: int | None = None,
+    weights: str | None = None,
+    offline: bool = False,
+    root: Path | None = None,
+    is_direct: bool = False,
+) -> FrozenGraph:
+    """The frozen graph of a network; exported once, then found.
+
+    Args:
+        backbone: Name of the network.
+        talk: Told when the one-off is under way.
+        size: Side in pixels; the card's own by default.
+        weights: A weights tag or file.
+        offline: Never use the network.
+        root: The cache folder.
+        is_direct: Whether the graph ends in the network's own classifier (outputs `logits`, `embedding`)
+            instead of the pooled features of its last stages.
+    """
+    card = find_card(backbone)
+    spec = card.pixel_spec(size)
+    kind = "direct" if is_direct else "pooled"
+    folder = graph_folder(root or cache_root(), card.name, weights or card.digest, spec.size_hw, kind)
+
+    def load() -> tuple[Any, dict[str, int]]:
+        try:
+            from headstart.backbones import load_backbone, pooled_outputs
+        except ImportError as error:
+            raise MissingExtraError("preparing a network", "train") from error
+        network = load_backbone(card.name, weights=weights, offline=offline)
+        blocks = ("logits", "embedding") if is_direct else default_blocks(network)
+        module = pooled_outputs(network, blocks)
+        return module, _widths(module, blocks, spec)
+
+    return prepare_graph(folder, load, backbone=card.name, spec=spec, card=_card_json(card), say=talk.say)
+
+
+def default_blocks(network: Any) -> tuple[str, ...]:
+    """The last stages in order of depth, then the embedding; a last stage that *is* the embedding once only."""
+    stages = [s.name for s in network.stages if s.name.startswith("stage")]
+    if all(s.is_empty for s in network.stages if s.name == "neck"):
+        stages = stages[:-1]
+    return (*stages[-_DEPTHS:], "embedding")
+
+
+def _widths(module: Any, blocks: Sequence[str], spec: PixelSpec) -> dict[str, int]:
+    import torch
+
+    with torch.no_grad():
+        outputs = module(torch.zeros((1, 3, *spec.size_hw)))
+    return {name: int(out.shape[1]) for name, out in zip(blocks, outputs, strict=True)}
+
+
+def _card_json(card: Card) -> dict[str, Any]:
+    value = asdict(card)
+    value.pop("stages", None)
+    return value

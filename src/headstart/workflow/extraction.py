@@ -1,0 +1,68 @@
+"""A pretrained network as a stand-alone feature extractor."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from headstart.config import Resolved
+from headstart.data.sources import read
+from headstart.errors import DataError
+from headstart.machine import atomic_file
+from headstart.results import Embedding
+from headstart.talk import Talk
+from headstart.workflow.embedding import open_embedder
+from headstart.workflow.headline import name_files
+
+__all__ = ["extract"]
+
+
+def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) -> Embedding:
+    """See `api.embed`; the `.npz` holds `features`, `paths`, `labels` and one array a block, no pickle."""
+    settings = resolved.settings
+    samples = read(settings.data, allow_outside=settings.allow_outside, layout=settings.layout, task="pictures")
+    talk.say(samples.sentence)
+    embedder = open_embedder(
+        settings.backbone,
+        talk,
+        size=settings.size,
+        fit=settings.fit,
+        value_range=settings.value_range,
+        weights=settings.weights,
+        device=settings.device,
+        threads=settings.workers,
+        offline=settings.offline,
+        use_cache=settings.cache,
+    )
+    features, _, seconds = embedder.embed(samples.paths, samples.names, talk)
+    if not features.is_ok.any():
+        raise DataError(
+            "none of the pictures can be read:\n" + "\n".join(name_files(features.problems)),
+            hint="is this the right folder?",
+        )
+    if features.problems:
+        talk.warn(f"{len(features.problems)} files cannot be read and are left out:")
+        for line in name_files(features.problems):
+            talk.say(line)
+    keep = np.flatnonzero(features.is_ok)
+    kept = features.take(keep)
+    result = Embedding(
+        features=kept.blocks["embedding"],
+        blocks=kept.blocks,
+        paths=tuple(samples.names[i] for i in keep),
+        labels=tuple(samples[int(i)].label for i in keep),
+    )
+    if out is not None:
+        target = Path(out)
+        with atomic_file(target) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                features=result.features,
+                paths=np.array(result.paths, dtype=str),
+                labels=np.array([label or "" for label in result.labels], dtype=str),
+                **{f"block_{name}": block for name, block in result.blocks.items()},  # type: ignore[arg-type]
+            )
+        talk.say(f"{len(keep):,} pictures, {result.features.shape[1]} features each, in {seconds:.1f} s: {target}")
+    return result

@@ -1,0 +1,133 @@
+"""Judges a fitted head on every split there is, and against the two baselines anybody can beat by luck."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.heads.normalise import Blocks, Normaliser
+from headstart.heads.probe import ProbeFit
+from headstart.records import Evaluation, Features, Samples, Split
+from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json
+
+__all__ = ["Judgement", "judge", "neighbour_labels"]
+
+_IMBALANCE = 3.0  # above it the headline is balanced accuracy
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All blocks of `metrics.json`.
+
+    Attributes:
+        train, cv, val, test: Evaluations, None where there is nothing to score.
+        baselines: Majority class and nearest neighbour on the headline's samples.
+        logits: (N, K) of the shipped head on every sample (training samples included), for the parity check.
+        is_imbalanced: Whether the largest class has more than three times the smallest.
+    """
+
+    train: Evaluation
+    cv: Evaluation
+    val: Evaluation | None
+    test: Evaluation | None
+    baselines: dict[str, dict[str, Any]]
+    logits: NDArray[np.float32]
+    is_imbalanced: bool
+
+    @property
+    def headline(self) -> Evaluation:
+        """The test split where there is one, else out of fold."""
+        return self.test or self.cv
+
+    def headline_score(self) -> dict[str, Any]:
+        """The one number, its interval and protocol."""
+        name = "balanced_accuracy" if self.is_imbalanced else "accuracy"
+        estimate = getattr(self.headline, name)
+        return {
+            "metric": name,
+            "value": estimate.value,
+            "low": estimate.low,
+            "high": estimate.high,
+            "protocol": self.headline.protocol,
+            "num_samples": self.headline.num_samples,
+        }
+
+    def blocks_json(self) -> dict[str, Any]:
+        """`train`, `cv`, `val`, `test` and the headline, JSON-able; null where there is none."""
+        blocks = {
+            name: None if value is None else evaluation_to_json(value)
+            for name, value in (("train", self.train), ("cv", self.cv), ("val", self.val), ("test", self.test))
+        }
+        return {**blocks, "headline": self.headline_score()}
+
+
+def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, seed: int = 0) -> Judgement:
+    """Scores the head on training pictures, out of fold, and on val and test where they exist."""
+    labels, names = samples.class_ids, samples.class_names
+    logits = fit.head.logits(features.blocks)
+    train = split.where("train")
+
+    def held_out(name: str, protocol: str) -> Evaluation | None:
+        index = np.flatnonzero(split.assignment == name)
+        if len(index) == 0:
+            return None
+        groups = None if split.groups is None else split.groups[index]
+        return evaluate(
+            logits[index], labels[index], names, protocol=protocol, is_logits=True, groups=groups, seed=seed
+        )
+
+    cv = evaluate(
+        fit.oof_logits,
+        labels[train],
+        names,
+        protocol=fit.protocol,
+        is_logits=True,
+        groups=None if split.groups is None else split.groups[train],
+        candidates=(fit.candidate_losses, fit.candidate_hits),
+        unmeasurable=fit.unmeasurable,
+        seed=seed,
+    )
+    test = held_out("test", split.protocol or "given")
+    resubstitution = evaluate(logits[train], labels[train], names, protocol=RESUBSTITUTION, is_logits=True)
+    counts = np.bincount(labels[train], minlength=len(names))
+    scored = split.where("test") if test is not None else train
+    commonest = int(counts.argmax())
+    if test is None:
+        neighbour = float(fit.neighbour_hits.mean())
+    else:
+        found = neighbour_labels(fit.head.normaliser, features.blocks, train, scored, labels)
+        neighbour = float((found == labels[scored]).mean())
+    return Judgement(
+        train=resubstitution,
+        cv=cv,
+        val=held_out("val", "given"),
+        test=test,
+        baselines={
+            "majority": {"class_name": names[commonest], "accuracy": float((labels[scored] == commonest).mean())},
+            "nearest_neighbour": {"accuracy": neighbour},
+        },
+        logits=logits,
+        is_imbalanced=bool(counts.max() > _IMBALANCE * max(1, counts[counts > 0].min())),
+    )
+
+
+def neighbour_labels(
+    normaliser: Normaliser,
+    blocks: Blocks,
+    train: NDArray[np.int64],
+    scored: NDArray[np.int64],
+    labels: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """(M,) class of the nearest training picture of each scored one, in the head's own normalised features."""
+    known = normaliser({name: block[train] for name, block in blocks.items()})
+    squared = np.einsum("nd,nd->n", known, known)
+    found = np.empty(len(scored), dtype=np.int64)
+    for start in range(0, len(scored), _CHUNK):
+        part = scored[start : start + _CHUNK]
+        rows = normaliser({name: block[part] for name, block in blocks.items()})
+        found[start : start + _CHUNK] = labels[train[(squared - 2.0 * rows @ known.T).argmin(axis=1)]]
+    return found

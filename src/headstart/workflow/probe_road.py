@@ -1,0 +1,380 @@
+"""The main road: read, split, embed, fit the head, judge, save - and say each step in plain words."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.config import Resolved, TrainSettings
+from headstart.data.sources import read
+from headstart.data.split import group_ids, make_split, read_split, write_split
+from headstart.deploy.bundle import read_bundle
+from headstart.deploy.parity import check_parity
+from headstart.deploy.runtime import Runtime
+from headstart.deploy.writing import amend_bundle, write_bundle
+from headstart.errors import DataError
+from headstart.heads.probe import ProbeFit, fit_probe
+from headstart.records import Decision, Features, Samples, Split
+from headstart.talk import Talk
+from headstart.workflow.embedding import Embedder, open_embedder
+from headstart.workflow.headline import closing_lines, name_files
+from headstart.workflow.judgement import Judgement, judge
+from headstart.workflow.run_folder import environment, make_run_folder, write_json, write_oof, write_predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ProbeRoad", "train_probe"]
+
+_MIN_PER_CLASS = 2  # leaving one out must leave another
+
+
+@dataclass
+class ProbeRoad:
+    """What one pass along the road made; `duration_s` grows as it goes."""
+
+    resolved: Resolved
+    talk: Talk
+    folder: Path
+    duration_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Adds the seconds of a step under its name."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.duration_s[what] = self.duration_s.get(what, 0.0) + time.monotonic() - started
+
+    def decide(self, decisions: tuple[Decision, ...] | list[Decision]) -> None:
+        """Keeps decisions and says the automatic ones with their reasons."""
+        self.resolved = self.resolved.with_decisions(decisions)
+        for d in decisions:
+            self.talk.say(f"  {d.what} = {d.value}: {d.reason}")
+
+
+def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Path:
+    """Trains a new head on a frozen backbone and writes the run.
+
+    Args:
+        resolved: The settings.
+        talk: Told what happens.
+        started: `time.monotonic()` when the command began.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        DataError: The pictures do not allow an honest model.
+        HeadstartError: Anything else that is known to go wrong.
+    """
+    started = time.monotonic() if started is None else started
+    settings = resolved.settings
+    samples = read(
+        settings.data,
+        allow_outside=settings.allow_outside,
+        label_pattern=settings.label_pattern,
+        layout=settings.layout,
+    )
+    road = ProbeRoad(resolved, talk, make_run_folder(settings.out))
+    road.duration_s["read"] = time.monotonic() - started
+    talk.say(samples.sentence)
+    for note in samples.notes:
+        talk.say(f"  {note}")
+
+    samples = _skip_classes(samples, settings.skip_class)
+    with road.timed("prepare"):
+        embedder = _open(settings, talk)
+    features, seconds = _embed(road, embedder, samples)
+    samples, features = _leave_out_unreadable(samples, features, talk)
+    samples, features, split = _split(road, samples, features)
+    _check_classes(samples, split, bool(settings.skip_class))
+
+    with road.timed("heads"):
+        fit, features, has_mirror = _fit(road, embedder, samples, features, split, seconds, started)
+    with road.timed("judge"):
+        judgement = judge(samples, features, split, fit, seed=settings.seed)
+    with road.timed("bundle"):
+        _write_bundle(road, embedder, samples, features, split, fit, judgement, has_mirror)
+    with road.timed("parity"):
+        parity = _prove(road, samples, features, split, fit, judgement)
+    _write_run(road, embedder, samples, features, split, fit, judgement, parity, started)
+    for line in closing_lines(judgement, road.folder, time.monotonic() - started):
+        talk.say(line)
+    (road.folder / "train.log").write_text("\n".join(talk.lines) + "\n", encoding="utf-8", errors="surrogateescape")
+    return road.folder
+
+
+def _open(settings: TrainSettings, talk: Talk) -> Embedder:
+    return open_embedder(
+        settings.backbone,
+        talk,
+        size=settings.size,
+        fit=settings.fit,
+        value_range=settings.value_range,
+        weights=settings.weights,
+        device=settings.device,
+        threads=settings.workers,
+        offline=settings.offline,
+        use_cache=settings.cache,
+    )
+
+
+def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples) -> tuple[Features, float]:
+    """Features of all pictures, and the seconds a second pass over them would take."""
+    features, computed, seconds = embedder.embed(samples.paths, samples.names, road.talk)
+    road.duration_s["features"] = seconds
+    found = len(samples) - computed - len(features.problems)
+    height, width = embedder.spec.size_hw
+    road.talk.say(
+        f"{embedder.graph.backbone} looked at {computed:,} pictures at {width} x {height} pixels in {seconds:.1f} s"
+        + (f"; {found:,} were known from before" if found else "")
+        + "."
+    )
+    return features, seconds * len(samples) / computed if computed else 0.0
+
+
+def _leave_out_unreadable(samples: Samples, features: Features, talk: Talk) -> tuple[Samples, Features]:
+    if not features.problems:
+        return samples, features
+    lines = name_files(features.problems)
+    if not features.is_ok.any():
+        raise DataError(
+            f"none of the {len(samples):,} pictures can be read:\n" + "\n".join(lines),
+            hint="is this the right folder? `headstart check` says more",
+        )
+    talk.warn(f"{len(features.problems):,} files cannot be read and are left out:")
+    for line in lines:
+        talk.say(line)
+    keep = np.flatnonzero(features.is_ok)
+    return _without_empty_classes(samples.take(keep)), features.take(keep)
+
+
+def _skip_classes(samples: Samples, names: tuple[str, ...]) -> Samples:
+    unknown = set(names) - set(samples.class_names)
+    if unknown:
+        raise DataError(
+            f"there is no class {', '.join(f'`{n}`' for n in sorted(unknown))} to leave out.",
+            hint=f"classes are: {', '.join(samples.class_names[:20])}",
+        )
+    if not names:
+        return samples
+    keep = np.array([i for i, s in enumerate(samples) if s.label not in names], dtype=np.int64)
+    return _without_empty_classes(samples.take(keep))
+
+
+def _without_empty_classes(samples: Samples) -> Samples:
+    """Classes of which no picture is left are gone."""
+    left = {s.label for s in samples}
+    return replace(samples, class_names=tuple(name for name in samples.class_names if name in left))
+
+
+def _split(road: ProbeRoad, samples: Samples, features: Features) -> tuple[Samples, Features, Split]:
+    settings = road.resolved.settings
+    groups, decision = group_ids(samples, settings.group_from)
+    road.decide([decision])
+    if settings.split:
+        split = read_split(settings.split, samples)
+    else:
+        split = make_split(samples, groups=groups, test_size=settings.test_size, seed=settings.seed)
+    road.talk.say(f"split: {split.reason}.")
+    keep = np.flatnonzero(split.assignment != "")
+    if len(keep) < len(samples):
+        kept = samples.take(keep)
+        names = None if split.groups is None else split.groups[keep]
+        split = Split(split.assignment[keep], names, split.source, split.protocol, split.seed, split.reason)
+        return kept, features.take(keep), split
+    return samples, features, split
+
+
+def _check_classes(samples: Samples, split: Split, is_skipping: bool) -> None:
+    """What no honest model can be made from."""
+    train = split.where("train")
+    if len(train) == 0:
+        raise DataError("there are no training pictures.", hint="is the folder called `train`?")
+    counts = np.bincount(samples.class_ids[train], minlength=len(samples.class_names))
+    present = int((counts > 0).sum())
+    if present < 2:
+        only = samples.class_names[int(counts.argmax())]
+        raise DataError(
+            f"all training pictures have the label `{only}`; telling apart needs at least 2 classes.",
+            hint="one sub-folder for each class, with its pictures inside",
+        )
+    small = [name for name, count in zip(samples.class_names, counts, strict=True) if count < _MIN_PER_CLASS]
+    if small:
+        shown = ", ".join(f"`{n}`" for n in small[:10]) + (f" and {len(small) - 10} more" if len(small) > 10 else "")
+        flag = " ".join(f'--skip-class "{n}"' for n in small[:3])
+        raise DataError(
+            f"{shown}: fewer than {_MIN_PER_CLASS} training pictures, so the class cannot be learnt and scored too.",
+            hint=f"add pictures, or leave the class out with {flag}",
+        )
+
+
+def _fit(
+    road: ProbeRoad,
+    embedder: Embedder,
+    samples: Samples,
+    features: Features,
+    split: Split,
+    second_pass_s: float,
+    started: float,
+) -> tuple[ProbeFit, Features, bool]:
+    """The probe; with features of mirrored pictures averaged in where that was asked for or pays."""
+    settings = road.resolved.settings
+    train = split.where("train")
+    labels = samples.class_ids[train]
+    num_classes = len(samples.class_names)
+    weights = None
+    if settings.head.class_weights == "auto":
+        counts = np.bincount(labels, minlength=num_classes)
+        weights = np.where(counts > 0, len(labels) / (num_classes * np.maximum(counts, 1)), 0.0)
+        road.decide([Decision("head.class_weights", "auto", "each class weighs the same, as was asked", "cli")])
+
+    def fit(of: Features) -> ProbeFit:
+        return fit_probe(
+            {name: block[train] for name, block in of.blocks.items()},
+            labels,
+            num_classes,
+            groups=None if split.groups is None else split.groups[train],
+            class_weights=weights,
+            seed=settings.seed,
+            logistic={"auto": "auto", "on": True, "off": False}[settings.head.logistic],  # type: ignore[arg-type]
+        )
+
+    plain = fit(features)
+    choice = settings.head.mirror
+    if choice == "auto":
+        left = (settings.budget_minutes or 0.0) * 60 - (time.monotonic() - started)
+        if settings.budget_minutes is None or left < 1.5 * second_pass_s:
+            road.decide(
+                [
+                    *plain.decisions,
+                    Decision(
+                        "head.mirror",
+                        "off",
+                        "a second pass over mirrored pictures was not "
+                        "paid for: it doubles the time of every prediction (--budget 5m lets it be tried)",
+                    ),
+                ]
+            )
+            return plain, features, False
+    if choice == "off":
+        road.decide(plain.decisions)
+        return plain, features, False
+
+    mirrored, _, seconds = embedder.embed(samples.paths, samples.names, road.talk, is_mirrored=True)
+    road.duration_s["features"] += seconds
+    both = Features(
+        blocks={name: np.float32(0.5) * (block + mirrored.blocks[name]) for name, block in features.blocks.items()},
+        digests=features.digests,
+        problems=features.problems,
+        is_ok=features.is_ok,
+    )
+    averaged = fit(both)
+    gain, error = _paired_gain(plain, averaged)
+    pays = gain > error
+    reason = (
+        f"averaging in the mirrored picture changes the out-of-fold log-loss by {-gain:+.4f} (standard error "
+        f"{error:.4f}), log-loss being the mean surprise at the right answer"
+    )
+    if choice == "on" or pays:
+        road.decide([*averaged.decisions, Decision("head.mirror", "on", reason, "cli" if choice == "on" else "auto")])
+        return averaged, both, True
+    road.decide([*plain.decisions, Decision("head.mirror", "off", reason)])
+    return plain, features, False
+
+
+def _paired_gain(a: ProbeFit, b: ProbeFit) -> tuple[float, float]:
+    """Mean of (log-loss of a - log-loss of b) picture by picture, and its standard error."""
+    difference = a.candidate_losses[-1].astype(np.float64) - b.candidate_losses[-1]
+    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def _write_bundle(
+    road: ProbeRoad,
+    embedder: Embedder,
+    samples: Samples,
+    features: Features,
+    split: Split,
+    fit: ProbeFit,
+    judgement: Judgement,
+    has_mirror: bool,
+) -> None:
+    train = split.where("train")
+    write_bundle(
+        road.folder / "bundle",
+        graph_path=embedder.graph.path,
+        graph_meta=embedder.graph.card,
+        head=fit.head,
+        spec=embedder.spec,
+        class_names=samples.class_names,
+        meta={"score": judgement.headline_score(), "strategy": "probe"},
+        has_flip=has_mirror,
+        trained_on=[features.digests[i] for i in train],
+    )
+
+
+def _prove(
+    road: ProbeRoad, samples: Samples, features: Features, split: Split, fit: ProbeFit, judgement: Judgement
+) -> dict[str, Any]:
+    """Sends own files through the bundle and compares with the training path; a mismatch fails the run."""
+    order = np.random.default_rng(road.resolved.settings.seed).permutation(len(samples))
+    runtime = Runtime(read_bundle(road.folder), threads=road.resolved.settings.workers)
+    parity = check_parity(runtime, [samples.paths[i] for i in order], judgement.logits[order])
+    result = parity.to_json()
+    amend_bundle(road.folder / "bundle", parity=result)
+    return result
+
+
+def _write_run(
+    road: ProbeRoad,
+    embedder: Embedder,
+    samples: Samples,
+    features: Features,
+    split: Split,
+    fit: ProbeFit,
+    judgement: Judgement,
+    parity: dict[str, Any],
+    started: float,
+) -> None:
+    settings = road.resolved.settings
+    train = split.where("train")
+    write_split(road.folder / "split.csv", samples, split)
+    write_oof(
+        road.folder / "oof.npz",
+        names=[samples.names[i] for i in train],
+        groups=None if split.groups is None else split.groups[train],
+        class_ids=samples.class_ids[train],
+        logits=fit.oof_logits,
+        protocol=fit.protocol,
+    )
+    write_predictions(road.folder / "predictions.csv", samples, split, judgement, fit)
+    write_json(
+        road.folder / "health.json", {"unreadable": [asdict(p) for p in (*samples.problems, *features.problems)]}
+    )
+    write_json(road.folder / "environment.json", environment(settings.seed))
+    (road.folder / "config.resolved.yaml").write_text(road.resolved.to_yaml(), encoding="utf-8")
+    road.duration_s["total"] = time.monotonic() - started
+    write_json(
+        road.folder / "metrics.json",
+        {
+            "schema": 1,
+            "task": "classify",
+            "strategy": settings.strategy,
+            "backbone": embedder.graph.backbone,
+            "num_samples": len(samples),
+            "num_groups": None if split.groups is None else len(np.unique(split.groups)),
+            "num_classes": len(samples.class_names),
+            "class_names": list(samples.class_names),
+            "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
+            "baselines": judgement.baselines,
+            **judgement.blocks_json(),
+            "parity": parity,
+        },
+    )

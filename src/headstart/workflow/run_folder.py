@@ -1,0 +1,172 @@
+"""The run folder: where one execution leaves everything it found, never overwritten.
+
+The one decision: a run is written under its final name from the start, and `metrics.json` is written
+last, so its presence says that the run is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.cells import guard_cell
+from headstart.errors import UsageError
+from headstart.machine import atomic_file, available_cores
+from headstart.records import Samples, Split
+from headstart.trust.metrics import softmax
+
+if TYPE_CHECKING:
+    from headstart.heads.probe import ProbeFit
+    from headstart.workflow.judgement import Judgement
+
+__all__ = ["environment", "make_run_folder", "newest_run", "write_json", "write_oof", "write_predictions"]
+
+
+def make_run_folder(out: str | None, parent: Path | None = None) -> Path:
+    """Makes the run folder.
+
+    Args:
+        out: The folder itself; it may exist if it is empty.  None takes the next free `runs/trainN`.
+        parent: Where numbered runs lie, `runs` by default.
+
+    Raises:
+        UsageError: The folder is not empty, or cannot be made.
+    """
+    if out is not None:
+        folder = Path(out)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(
+                f"the run folder `{out}` exists and is not empty; a run never overwrites another.",
+                hint="name a new folder with --out, or leave --out away",
+            )
+        _make(folder)
+        return folder
+    parent = parent or Path("runs")
+    for number in range(1, 1_000_000):
+        folder = parent / f"train{number}"
+        try:
+            _make(parent)
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UsageError(f"the run folder `{folder}` cannot be made ({error.strerror}).") from error
+        return folder
+    raise UsageError(f"there are too many runs in `{parent}`.", hint="name a new folder with --out")
+
+
+def newest_run(parent: Path | None = None) -> Path | None:
+    """The run that was written last, or None."""
+    parent = parent or Path("runs")
+    whole = list(parent.glob("*/metrics.json")) if parent.is_dir() else []
+    return max(whole, key=lambda p: p.stat().st_mtime).parent if whole else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes readable JSON in one step; NaN becomes null, since JSON has no such number."""
+    with atomic_file(path) as temporary:
+        text = json.dumps(_clean(value), indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+
+
+def write_oof(
+    path: Path,
+    *,
+    names: list[str],
+    groups: NDArray[np.int64] | None,
+    class_ids: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    protocol: str,
+) -> None:
+    """`oof.npz`: out-of-fold logits of every training sample, readable without pickle.
+
+    Keys: `paths` (N,) str, `group` (N,) int64 (-1 without groups), `label` (N,) int64 class ids,
+    `logits` (N, K) float32 with the temperature applied, `protocol` str.
+    """
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            paths=np.array([n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in names], dtype=str),
+            group=np.full(len(names), -1, dtype=np.int64) if groups is None else groups,
+            label=class_ids,
+            logits=logits,
+            protocol=np.array(protocol),
+        )
+
+
+def write_predictions(path: Path, samples: Samples, split: Split, judgement: Judgement, fit: ProbeFit) -> None:
+    """`predictions.csv`: what is said of every scored picture; training pictures by a model that had not seen them.
+
+    Columns: `file, split, label, prediction, probability, is_right, how`.
+    """
+    logits = judgement.logits.astype(np.float64)
+    train = split.where("train")
+    logits[train] = fit.oof_logits
+    probabilities = softmax(logits)
+    best = probabilities.argmax(axis=1)
+    with (
+        atomic_file(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file", "split", "label", "prediction", "probability", "is_right", "how"))
+        for i, sample in enumerate(samples):
+            name = str(split.assignment[i])
+            prediction = samples.class_names[best[i]]
+            how = fit.protocol if name == "train" else (split.protocol or "given")
+            is_right = str(prediction == sample.label).lower()
+            row = (sample.name, name, sample.label or "", prediction, f"{probabilities[i, best[i]]:.4f}", is_right, how)
+            writer.writerow([guard_cell(cell) for cell in row])
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions and machine of a run, for `environment.json`; asks nothing of modules that are not installed."""
+    from importlib import metadata
+
+    versions: dict[str, str] = {}
+    for name in ("headstart", "numpy", "Pillow", "onnxruntime", "onnx", "torch", "torchvision", "timm", "scikit-learn"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "cores": available_cores(),
+        "versions": versions,
+        "seed": seed,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]],
+    }
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the run folder `{folder}` cannot be made ({error.strerror or error}).") from error
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _clean(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _clean(value.tolist())
+    if isinstance(value, np.generic):
+        return _clean(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

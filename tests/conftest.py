@@ -1,0 +1,63 @@
+"""Pictures and a cache that tests share; nothing outside the temporary folder is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for the whole session, so that the graph is exported once."""
+    root = Path(os.environ.get("HEADSTART_TEST_CACHE") or tmp_path_factory.mktemp("cache"))
+    before = os.environ.get("HEADSTART_CACHE")
+    os.environ["HEADSTART_CACHE"] = str(root)
+    yield root
+    if before is None:
+        del os.environ["HEADSTART_CACHE"]
+    else:
+        os.environ["HEADSTART_CACHE"] = before
+
+
+def draw_picture(kind: int, seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
+    """A picture of one of a few kinds that a pretrained network tells apart: stripes, discs, checks, noise."""
+    rng = np.random.default_rng([kind, seed])
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    phase, period = rng.uniform(0, 20), rng.uniform(8, 16)
+    if kind == 0:
+        pattern = np.sin((x + phase) * 2 * np.pi / period)
+    elif kind == 1:
+        pattern = np.where(np.hypot(x - width / 2 - phase / 4, y - height / 2) < period * 1.8, 1.0, -1.0)
+    elif kind == 2:
+        pattern = np.sign(np.sin((x + phase) * 2 * np.pi / period) * np.sin((y + phase) * 2 * np.pi / period))
+    else:
+        pattern = rng.normal(size=(height, width))
+    colour = rng.uniform(0.5, 1.0, size=3)
+    values = 127 + 90 * pattern[..., None] * colour + rng.normal(0, 12, (height, width, 3))
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def make_pictures() -> Callable[..., Path]:
+    """A function that writes `root/<class>/NNN.jpg`."""
+
+    def make(root: Path, counts: dict[str, int], first_seed: int = 0) -> Path:
+        for kind, (name, count) in enumerate(counts.items()):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                draw_picture(kind % 4, first_seed + i).save(root / name / f"{i:03d}.jpg", quality=92)
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
+    """Three classes of 16 pictures in class folders."""
+    return make_pictures(tmp_path_factory.mktemp("photos"), {"stripes": 16, "discs": 16, "checks": 16})

@@ -1,0 +1,138 @@
+"""The house: imports go down only, nothing is cyclic, light roads stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "headstart"
+
+# From the ground up.  A room may import rooms that stand before it.
+FLOORS = (
+    "errors",
+    "cells",
+    "machine",
+    "talk",
+    "records",
+    "config",
+    "pixels",
+    "data",
+    "heads",
+    "trust",
+    "backbones",
+    "features",
+    "tuning",
+    "advice",
+    "detection",
+    "report",
+    "deploy",
+    "results",
+    "workflow",
+    "demo",
+    "model",
+    "classifier",
+    "api",
+    "commands",
+    "cli",
+    "__main__",
+)
+LIGHT = ("errors", "cells", "machine", "talk", "records", "config", "heads", "trust")  # neither torch nor Pillow
+
+
+def room_of(module: str) -> str | None:
+    """`headstart.data.split` to `data`; the package itself (version, lazy names) is no room."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "headstart" and len(parts) > 1 else None
+
+
+def imports_of(path: Path) -> list[tuple[str, int, bool]]:
+    """(module, line, whether it is only for type checking) of every import of a file, lazy ones included."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [f"{node.module}.{a.name}" if node.module == "headstart" else node.module for a in node.names]
+            found += [(name, node.lineno, id(node) in typing_only) for name in names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno, id(node) in typing_only) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            pytest.fail(f"{path}:{node.lineno}: imports are written in full")
+    return found
+
+
+FILES = sorted(p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py")
+
+
+def own_room(path: Path) -> str:
+    relative = path.relative_to(SOURCE)
+    return relative.parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_down_only(path: Path) -> None:
+    own = own_room(path)
+    assert own in FLOORS, f"the room `{own}` has no floor: add it to FLOORS"
+    for module, line, is_typing in imports_of(path):
+        room = room_of(module)
+        if room is None or room.startswith("__") or is_typing:
+            continue
+        assert FLOORS.index(room) <= FLOORS.index(own), f"{path}:{line}: {own} may not import {room}, which is above it"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if own_room(p) in LIGHT], ids=lambda p: str(p.relative_to(SOURCE)))
+def test_pure_rooms_need_neither_torch_nor_pillow(path: Path) -> None:
+    heavy = {"torch", "torchvision", "timm", "PIL", "onnx", "onnxruntime"}
+    used = {module.split(".")[0] for module, _, _ in imports_of(path)}
+    assert not used & heavy
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has after a statement."""
+    code = f"{statement}\nimport sys\nprint('\\n'.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_is_nearly_free() -> None:
+    assert not loaded_by("import headstart") & {"torch", "numpy", "PIL", "typer", "pydantic", "onnxruntime"}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = {"torch", "timm", "numpy", "PIL", "onnxruntime", "onnx", "sklearn", "pydantic", "yaml", "pandas"}
+    assert not loaded_by("import headstart.cli") & heavy
+
+
+def test_no_module_is_imported_in_a_circle() -> None:
+    graph = {
+        path: [m for m, _, is_typing in imports_of(path) if not is_typing and m.startswith("headstart.")]
+        for path in FILES
+    }
+    by_name = {"headstart." + ".".join(p.relative_to(SOURCE).with_suffix("").parts): p for p in FILES}
+    done: set[Path] = set()
+
+    def walk(path: Path, road: tuple[Path, ...]) -> None:
+        assert path not in road, " -> ".join(str(p.relative_to(SOURCE)) for p in (*road, path))
+        if path in done:
+            return
+        for name in graph[path]:
+            if name in by_name:
+                walk(by_name[name], (*road, path))
+        done.add(path)
+
+    for path in FILES:
+        walk(path, ())
+
+
+def test_no_file_has_grown_past_its_room() -> None:
+    long = {str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text("utf-8").splitlines())) > 500}
+    assert not long
