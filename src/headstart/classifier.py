@@ -116,7 +116,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Sequence[Any]) -> NDArray[Any]:
         """(N,) most probable label of each picture."""
-        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
         return labels
 
     def _embed(self, X: Sequence[Any]) -> dict[str, NDArray[np.float32]]:

@@ -27,10 +27,9 @@ def headline(judgement: Judgement) -> str:
         text += f" (95 %: {100 * estimate.low:.0f}-{100 * estimate.high:.0f})"
     else:
         text += " (how sure that is cannot be measured: too few independent groups)"
-    commonest = judgement.baselines["majority"]["accuracy"]
-    nearest = judgement.baselines["nearest_neighbour"]["accuracy"]
-    if judgement.is_imbalanced:
-        commonest = 1 / max(1, sum(score.support > 0 for score in scored.per_class))
+    metric = "balanced_accuracy" if judgement.is_imbalanced else "accuracy"
+    commonest = judgement.baselines["majority"][metric]
+    nearest = judgement.baselines["nearest_neighbour"][metric]
     return (
         f"{text}; always guessing the commonest class: {100 * commonest:.0f}, "
         f"copying the most similar known picture: {100 * nearest:.0f}."

@@ -97,22 +97,27 @@ def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, 
     scored = split.where("test") if test is not None else train
     commonest = int(counts.argmax())
     if test is None:
-        neighbour = float(fit.neighbour_hits.mean())
+        neighbour_hits = fit.neighbour_hits
     else:
-        found = neighbour_labels(fit.head.normaliser, features.blocks, train, scored, labels)
-        neighbour = float((found == labels[scored]).mean())
+        neighbour_hits = neighbour_labels(fit.head.normaliser, features.blocks, train, scored, labels) == labels[scored]
     return Judgement(
         train=resubstitution,
         cv=cv,
         val=held_out("val", "given"),
         test=test,
         baselines={
-            "majority": {"class_name": names[commonest], "accuracy": float((labels[scored] == commonest).mean())},
-            "nearest_neighbour": {"accuracy": neighbour},
+            "majority": {"class_name": names[commonest], **_shares(labels[scored] == commonest, labels[scored])},
+            "nearest_neighbour": _shares(neighbour_hits, labels[scored]),
         },
         logits=logits,
         is_imbalanced=bool(counts.max() > _IMBALANCE * max(1, counts[counts > 0].min())),
     )
+
+
+def _shares(hits: NDArray[np.bool_], truth: NDArray[np.int64]) -> dict[str, float]:
+    """Accuracy, and its mean over the classes that occur."""
+    recalls = [float(hits[truth == k].mean()) for k in np.unique(truth)]
+    return {"accuracy": float(hits.mean()), "balanced_accuracy": float(np.mean(recalls))}
 
 
 def neighbour_labels(

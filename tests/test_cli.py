@@ -1,0 +1,133 @@
+"""The command line as a person meets it: words, rows, exit codes, and no traceback ever."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import headstart
+
+
+def headstart_command(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headstart", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("cli")
+    done = headstart_command("train", photos, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "train1", done
+
+
+def test_training_says_what_it_does_in_plain_words(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = trained
+    assert done.stdout == ""
+    assert "48 pictures of 3 classes" in done.stderr
+    closing = done.stderr[done.stderr.index("Right on") :].splitlines()
+    assert len(closing) <= 12
+    assert "of 100 new pictures (95 %:" in closing[0]
+    assert closing[-1].startswith("Next: headstart predict")
+
+
+def test_runs_are_numbered(trained: tuple[Path, subprocess.CompletedProcess[str]], photos: Path) -> None:
+    done = headstart_command("train", photos, cwd=trained[0].parent.parent)
+    assert done.returncode == 0
+    assert (trained[0].parent / "train2" / "metrics.json").is_file()
+
+
+def test_predict_writes_rows(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], photos: Path, tmp_path: Path
+) -> None:
+    done = headstart_command("predict", trained[0], photos / "discs", "--top", 2)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == 16
+    assert set(rows[0]) == {"file", "label", "probability", "label2", "probability2", "error"}
+    (tmp_path / "broken.jpg").write_bytes(b"no")
+    done = headstart_command(
+        "predict", trained[0], tmp_path, photos / "discs" / "001.jpg", "--out", tmp_path / "a.jsonl"
+    )
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [bool(line["error"]) for line in lines] == [True, False]
+
+
+def test_evaluate_as_json(trained: tuple[Path, subprocess.CompletedProcess[str]], photos: Path) -> None:
+    done = headstart_command("evaluate", trained[0], photos, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["test"] is None
+    assert result["trained_on"]["num_samples"] == 48
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train"], 2, "Missing argument"),
+        (["trian"], 2, "No such command"),
+        (["train", "{photos}", "--epochs", "3"], 2, "no effect"),
+        (["train", "{photos}", "sede=3"], 2, "did you mean `seed`?"),
+        (["train", "{photos}", "--fit", "stretch"], 2, "stretch"),
+        (["train", "{photos}", "--out", "{photos}"], 2, "never overwrites"),
+        (["train", "{photos}", "--backbone", "resnet5000"], 2, "resnet50"),
+        (["train", "{empty}"], 3, "empty"),
+        (["train", "{photos}", "--group-from", "patient"], 2, "patient"),
+        (["predict", "{empty}", "x.jpg"], 1, "no"),
+        (["predict", "{photos}/none", "x.jpg"], 2, "no model"),
+        (["cache", "clear", "everything"], 2, "no part"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_a_code(
+    arguments: list[str], code: int, words: str, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    filled = [a.format(photos=photos, empty=tmp_path / "empty") for a in arguments]
+    done = headstart_command(*filled, cwd=tmp_path)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code, done.stderr
+    assert words.lower() in done.stderr.lower()
+
+
+def test_version_and_module() -> None:
+    assert headstart_command("--version").stdout.strip() == f"headstart {headstart.__version__}"
+
+
+def test_doctor_finds_nothing_wrong_or_says_what() -> None:
+    done = headstart_command("doctor")
+    assert ("nothing is wrong." in done.stdout) == (done.returncode == 0)
+    assert "cache" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_in_the_middle_the_next_run_gives_the_same(
+    stop: signal.Signals, tmp_path: Path, make_pictures: Callable[..., Path]
+) -> None:
+    """Stopped while embedding; then trained again, and compared with a run that was never stopped."""
+    data = make_pictures(tmp_path / "d", {"a": 120, "b": 120}, first_seed=10_000 + stop)
+    command = [sys.executable, "-m", "headstart", "train", str(data), "--out", str(tmp_path / "one")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(2.2)
+    process.send_signal(stop)
+    _, talk = process.communicate(timeout=60)
+    assert "Traceback" not in talk
+    if stop == signal.SIGINT and process.returncode:
+        assert process.returncode == 130
+        assert "stopped" in talk
+    assert headstart_command("train", data, "--out", tmp_path / "two").returncode == 0
+    assert headstart_command("train", data, "--out", tmp_path / "three", "--no-cache").returncode == 0
+    two, three = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("two", "three"))
+    for block in ("cv", "train"):
+        assert two[block] == three[block]
