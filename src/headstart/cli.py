@@ -7,7 +7,9 @@ its exit code; nothing heavy is imported until a command needs it, so `--help` i
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -43,12 +45,22 @@ def _root(
     """Turns your own pictures into a model you can trust, by transfer learning."""
 
 
+class _Stopped(BaseException):
+    """Ctrl-C; its own class, since typer turns KeyboardInterrupt into "Aborted!"."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+    raise _Stopped
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
         Exit code: 0 ok, 1 failure, 2 usage, 3 data problem, 130 stopped by Ctrl-C.
     """
+    signal.signal(signal.SIGINT, _stop)
     try:
         app(args=arguments, prog_name="headstart", standalone_mode=True)
     except SystemExit as stop:
@@ -59,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         if error.hint:
             _say(f"hint: {error.hint}")
         _leave(error.exit_code)
-    except KeyboardInterrupt:
+    except (_Stopped, KeyboardInterrupt):
         _say("stopped; what was computed so far is kept and will not be computed again.")
         _leave(130)
     except BrokenPipeError:  # `headstart predict ... | head` is no mistake
