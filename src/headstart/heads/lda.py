@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.heads.spectrum import Float, Spectrum
+from headstart.heads.spectrum import Float, Smoothed, Spectrum, same_size, without
 
 __all__ = ["lda_coefficients", "lda_out_of_fold", "log_shares"]
 
@@ -31,109 +31,84 @@ __all__ = ["lda_coefficients", "lda_out_of_fold", "log_shares"]
 class _Products:
     """Inner products under `(W + penalty)^-1` for L penalties.
 
-    `own` (L, N) of each row with itself, `means` (L, N, K) of rows with class means, `gram` (L, K, K) of
-    class means, `coupling` (L, K, K) that corrects products of rows, `raw` (L, N, K) what it acts on.
+    `own` (L, n) of each row with itself, `means` (L, n, K) of rows with class means, `gram` (L, K, K) of
+    class means, `coupling` (L, K, K) what turns products under the ridge smoother into these.
     """
 
     own: Float
     means: Float
     gram: Float
     coupling: Float
-    raw: Float
 
 
-def lda_out_of_fold(
-    spectrum: Spectrum,
-    class_ids: NDArray[np.int64],
-    num_classes: int,
-    penalties: Float,
-    folds: Sequence[NDArray[np.int64]] | None = None,
-) -> Float:
+def lda_out_of_fold(spectrum: Spectrum, smoothed: Smoothed, folds: Sequence[NDArray[np.int64]] | None = None) -> Float:
     """What LDA says about every sample when it (or its whole fold) is left out.
 
     Args:
-        spectrum: Of all samples.
-        class_ids: (N,), every class with at least one sample.
-        num_classes: K.
-        penalties: (L,) positive, on the scale of the scatter.
-        folds: Positions of each group that is left out together; None leaves out one sample at a time.
+        spectrum: Of n samples that are looked at.
+        smoothed: Of the same samples.
+        folds: Positions among the n of each group that is left out together; None leaves out one at a time.
 
     Returns:
-        (L, N, K) discriminants `x P^-1 m_k - m_k P^-1 m_k / 2`, exactly those of a refit without the fold up
+        (L, n, K) discriminants `x P^-1 m_k - m_k P^-1 m_k / 2`, exactly those of a refit without the fold up
         to a constant a row; -inf for a class that is wholly left out.
     """
-    masses = _masses(spectrum, class_ids, num_classes)
-    products = _products(spectrum, class_ids, masses, penalties)
+    products = _correct(spectrum, smoothed)
     if folds is None:
-        return _leave_one_out(spectrum.weights, class_ids, masses, products)
-    out = np.empty_like(products.means)
-    for size in sorted({len(fold) for fold in folds}):
-        same = np.stack([fold for fold in folds if len(fold) == size])  # (g, b)
-        for i, penalty in enumerate(penalties):
-            out[i, same.ravel()] = _leave_blocks_out(
-                spectrum, class_ids, masses, products, i, float(penalty), same
-            ).reshape(-1, num_classes)
+        return _leave_one_out(spectrum, products)
+    out: Float = np.empty_like(products.means)
+    for blocks in same_size(folds):
+        if blocks.shape[1] > len(spectrum.values):
+            for fold in blocks:
+                out[:, fold] = _refit(spectrum, smoothed.penalties, fold)
+            continue
+        for i in range(len(smoothed.penalties)):
+            out[i, blocks] = _leave_blocks_out(spectrum, smoothed, products, i, blocks)
     return out
 
 
-def lda_coefficients(
-    spectrum: Spectrum, class_ids: NDArray[np.int64], num_classes: int, penalty: float
-) -> tuple[Float, Float]:
-    """The fit on all samples: (K, D) weight and (K,) bias on normalised rows, without priors."""
-    masses = _masses(spectrum, class_ids, num_classes)
-    means = _class_means(spectrum, class_ids, masses)
-    filtered = means / (spectrum.values + penalty)  # (K, r): A^-1 m
-    gram = filtered @ means.T
-    mixing = np.linalg.inv(np.diag(1.0 / masses) - gram) / masses  # (K, K): A^-1 M' mixing = P^-1 M'
-    weight = np.asarray((spectrum.basis @ (filtered.T @ mixing)).T)
-    bias = -0.5 * np.einsum("jk,jk->k", gram, mixing)
-    return weight, bias - weight @ spectrum.mean
+def lda_coefficients(spectrum: Spectrum, penalty: float) -> tuple[Float, Float]:
+    """The fit on all samples: (K, r) weight on the principal directions and (K,) bias at the mean, no priors."""
+    filtered = spectrum.class_means / (spectrum.values + penalty)  # (K, r): A^-1 m
+    gram = filtered @ spectrum.class_means.T
+    mixing = np.linalg.inv(np.diag(1.0 / spectrum.masses) - gram) / spectrum.masses  # A^-1 M' mixing = P^-1 M'
+    return mixing.T @ filtered, -0.5 * np.einsum("jk,jk->k", gram, mixing)
 
 
 def log_shares(
-    class_ids: NDArray[np.int64],
-    num_classes: int,
-    weights: Float,
-    folds: Sequence[NDArray[np.int64]] | None = None,
+    class_ids: NDArray[np.int64], masses: Float, weights: Float, folds: Sequence[NDArray[np.int64]] | None = None
 ) -> Float:
-    """(N, K) log of the weighted class shares without each sample (or its fold); -inf for an empty class."""
-    one_hot = np.zeros((len(class_ids), num_classes))
-    one_hot[np.arange(len(class_ids)), class_ids] = weights
-    masses = one_hot.sum(axis=0)
-    left = np.maximum(masses - one_hot, 0.0)
+    """Log of the weighted class shares of all samples but each one (or its fold).
+
+    Args:
+        class_ids: (n,) of the samples that are looked at.
+        masses: (K,) over all samples.
+        weights: (n,).
+        folds: Positions among the n that are left out together.
+
+    Returns:
+        (n, K); -inf for a class that is wholly left out.
+    """
+    gone = np.zeros((len(class_ids), len(masses)))
+    gone[np.arange(len(class_ids)), class_ids] = weights
     for fold in folds or ():
-        left[fold] = np.maximum(masses - one_hot[fold].sum(axis=0), 0.0)
-    left[left < 1e-9 * masses] = 0.0
+        gone[fold] = gone[fold].sum(axis=0)
+    left = masses - gone
+    left[left <= 1e-9 * masses] = 0.0
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(left / left.sum(axis=1, keepdims=True)))
 
 
-def _masses(spectrum: Spectrum, class_ids: NDArray[np.int64], num_classes: int) -> Float:
-    """(K,) sum of the sample weights of each class."""
-    return np.bincount(class_ids, weights=spectrum.weights, minlength=num_classes).astype(np.float64)
+def _correct(spectrum: Spectrum, smoothed: Smoothed) -> _Products:
+    """From `(X'X + penalty)^-1` to `(W + penalty)^-1` by Woodbury's identity in the span of the class means."""
+    coupling: Float = np.linalg.inv(np.diag(1.0 / spectrum.masses) - smoothed.gram).astype(np.float64, copy=False)
+    mixing = coupling / spectrum.masses
+    own = smoothed.own + np.einsum("lnk,lnk->ln", np.matmul(smoothed.raw, coupling), smoothed.raw)
+    return _Products(own, np.matmul(smoothed.raw, mixing), np.matmul(smoothed.gram, mixing), coupling)
 
 
-def _class_means(spectrum: Spectrum, class_ids: NDArray[np.int64], masses: Float) -> Float:
-    """(K, r) weighted class means in the principal directions, the overall mean taken off."""
-    indicator = np.zeros((len(masses), len(class_ids)))
-    indicator[class_ids, np.arange(len(class_ids))] = np.sqrt(spectrum.weights)
-    return np.asarray(indicator @ spectrum.scores / masses[:, None])
-
-
-def _products(spectrum: Spectrum, class_ids: NDArray[np.int64], masses: Float, penalties: Float) -> _Products:
-    means = _class_means(spectrum, class_ids, masses)
-    filtered = means / (spectrum.values + penalties[:, None])[:, None, :]  # (L, K, r)
-    root = np.sqrt(spectrum.weights)
-    raw = np.matmul(spectrum.scores, filtered.transpose(0, 2, 1)) / root[:, None]  # (L, N, K)
-    gram = np.matmul(filtered, means.T)  # (L, K, K)
-    coupling = np.linalg.inv(np.diag(1.0 / masses) - gram)
-    mixing = coupling / masses
-    own = spectrum.diagonal(penalties) / spectrum.weights
-    own = own + np.einsum("lnk,lnk->ln", np.matmul(raw, coupling), raw)
-    return _Products(own, np.matmul(raw, mixing), np.matmul(gram, mixing), coupling, raw)
-
-
-def _leave_one_out(weights: Float, class_ids: NDArray[np.int64], masses: Float, products: _Products) -> Float:
+def _leave_one_out(spectrum: Spectrum, products: _Products) -> Float:
+    weights, class_ids, masses = spectrum.weights, spectrum.class_ids, spectrum.masses
     rows = np.arange(len(class_ids))
     rest = masses[class_ids] - weights  # mass of the class without the sample
     is_alone = rest <= 1e-9 * masses[class_ids]
@@ -156,21 +131,15 @@ def _leave_one_out(weights: Float, class_ids: NDArray[np.int64], masses: Float, 
 
 
 def _leave_blocks_out(
-    spectrum: Spectrum,
-    class_ids: NDArray[np.int64],
-    masses: Float,
-    products: _Products,
-    index: int,
-    penalty: float,
-    blocks: NDArray[np.int64],
+    spectrum: Spectrum, smoothed: Smoothed, products: _Products, index: int, blocks: NDArray[np.int64]
 ) -> Float:
     """(g, b, K) discriminants of g left-out blocks of b rows each, for one penalty."""
-    num_classes = len(masses)
-    weights, classes = spectrum.weights[blocks], class_ids[blocks]  # (g, b)
-    scores, raw = spectrum.scores[blocks], products.raw[index][blocks]  # (g, b, r), (g, b, K)
+    masses, num_classes = spectrum.masses, spectrum.num_classes
+    weights, classes = spectrum.weights[blocks], spectrum.class_ids[blocks]  # (g, b)
+    scores, raw = spectrum.scores[blocks], smoothed.raw[index][blocks]  # (g, b, r), (g, b, K)
     gram, x_m = products.gram[index], products.means[index][blocks]
     root = np.sqrt(weights)
-    x_x = np.matmul(scores / (spectrum.values + penalty), scores.transpose(0, 2, 1))
+    x_x = np.matmul(scores / (spectrum.values + smoothed.penalties[index]), scores.transpose(0, 2, 1))
     x_x /= root[:, :, None] * root[:, None, :]
     x_x += np.matmul(np.matmul(raw, products.coupling[index]), raw.transpose(0, 2, 1))  # (g, b, b)
     x_own = np.take_along_axis(x_m, classes[:, None, :].repeat(blocks.shape[1], 1), axis=2)  # x_i . m_c(j)
@@ -196,3 +165,16 @@ def _leave_blocks_out(
     squared = squared + np.einsum("gbk,gbk->gk", d_moved, risen)
     found = x_moved + np.matmul(x_d, risen) - 0.5 * squared[:, None, :]
     return np.asarray(np.where(is_gone[:, None, :], -np.inf, found))
+
+
+def _refit(spectrum: Spectrum, penalties: Float, fold: NDArray[np.int64]) -> Float:
+    """(L, b, K) the same for one fold larger than the number of directions, where solving anew is cheaper."""
+    masses, means, scatter = without(spectrum, fold)
+    scatter -= (masses[:, None] * means).T @ means
+    rows = spectrum.scores[fold] / np.sqrt(spectrum.weights[fold])[:, None]
+    out = np.empty((len(penalties), len(fold), len(masses)))
+    for i, penalty in enumerate(penalties):
+        directions = np.linalg.solve(scatter + penalty * np.eye(len(scatter)), means.T)  # (r, K)
+        out[i] = rows @ directions - 0.5 * np.einsum("kr,rk->k", means, directions)
+    out[:, :, masses == 0.0] = -np.inf
+    return out

@@ -1,73 +1,184 @@
 """One eigendecomposition that every penalty of every closed-form head is read from.
 
-The decision: with normalised rows X, weights w and the weighted mean taken off, all that ridge and LDA
-need is the smoother `H(penalty) = T diag(1 / (e + penalty)) T'` with `T'T = diag(e)`.  T comes from the
-(D, D) Gram matrix or from the (N, N) kernel, whichever is smaller; what follows never asks which.
+The decision: with normalised rows, their weighted mean taken off and multiplied by the root of their
+weight (X), all that ridge and LDA need is the smoother `H(penalty) = T diag(1 / (e + penalty)) T'`, where
+`T'T = diag(e)`.  T comes from the (D, D) Gram matrix or from the (N, N) kernel, whichever is smaller;
+what follows never asks which.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Spectrum", "decompose"]
+__all__ = ["Float", "Gram", "Smoothed", "Spectrum", "from_gram", "from_kernel", "same_size", "smooth", "without"]
 
-Float = NDArray[np.float64]
+Float: TypeAlias = NDArray[np.float64]
+Ids: TypeAlias = NDArray[np.int64]
 
 _RANK_TOLERANCE = 1e-13  # directions below this share of the largest eigenvalue are rounding
+_BLOCK_ROWS = 2048  # left-out rows that are worked on at once
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The weighted, centred rows `X = sqrt(w) (Z - mean)` in their principal directions.
+    """Samples in the principal directions of all samples.
 
     Attributes:
-        scores: T, (N, r): X in the directions; `T'T = diag(values)`.
-        values: e, (r,) eigenvalues, positive, rising.
-        mean: (D,) weighted mean of Z.
-        weights: (N,) sample weights, mean 1.
-        basis: (D, r) directions in feature space.
+        scores: T, (n, r): the weighted, centred rows; n is all samples or a part that is looked at.
+        weights: (n,) sample weights; their mean over all samples is 1.
+        class_ids: (n,).
+        values: e, (r,) eigenvalues of all samples, positive, rising.
+        masses: (K,) sum of the weights of each class over all samples, positive.
+        class_means: (K, r) weighted class means over all samples.
     """
 
     scores: Float
-    values: Float
-    mean: Float
     weights: Float
-    basis: Float
+    class_ids: Ids
+    values: Float
+    masses: Float
+    class_means: Float
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.masses)
 
     @property
     def trace(self) -> float:
-        """Sum of the eigenvalues: the weighted scatter of all rows."""
+        """Weighted scatter of all samples: what penalties are measured in."""
         return float(self.values.sum())
 
-    def diagonal(self, penalties: Float) -> Float:
-        """Diagonal of H for each penalty, (L, N)."""
-        return np.asarray((1.0 / (self.values + penalties[:, None])) @ (self.scores**2).T)
+    def part(self, index: Ids) -> Spectrum:
+        """The same with some of the samples looked at; the totals stay those of all."""
+        return replace(self, scores=self.scores[index], weights=self.weights[index], class_ids=self.class_ids[index])
 
 
-def decompose(rows: NDArray[np.floating], weights: Float) -> Spectrum:
-    """Centres, weights and decomposes normalised rows.
+@dataclass(frozen=True)
+class Smoothed:
+    """What every head needs from the smoother, for L penalties.
 
-    Args:
-        rows: Z, (N, D).
-        weights: (N,) positive.
+    Attributes:
+        penalties: (L,) positive, on the scale of the scatter.
+        raw: (L, n, K) products of rows and class means under `(X'X + penalty)^-1`.
+        own: (L, n) of each row with itself.
+        gram: (L, K, K) of class means.
+    """
+
+    penalties: Float
+    raw: Float
+    own: Float
+    gram: Float
+
+
+def smooth(spectrum: Spectrum, penalties: Float) -> Smoothed:
+    """All products for some penalties; rows unweighted."""
+    shrink = 1.0 / (spectrum.values + penalties[:, None])  # (L, r)
+    filtered = spectrum.class_means * shrink[:, None, :]  # (L, K, r)
+    num_classes, rank = spectrum.class_means.shape
+    raw = spectrum.scores @ filtered.reshape(-1, rank).T  # (n, L K)
+    raw /= np.sqrt(spectrum.weights)[:, None]
+    return Smoothed(
+        penalties=penalties,
+        raw=np.ascontiguousarray(raw.reshape(-1, len(penalties), num_classes).transpose(1, 0, 2)),
+        own=(shrink @ (spectrum.scores**2).T) / spectrum.weights,
+        gram=np.matmul(filtered, spectrum.class_means.T),
+    )
+
+
+def same_size(folds: Iterable[Ids]) -> Iterator[Ids]:
+    """Left-out folds stacked by size, (g, b) each, so that many small ones are solved at once."""
+    by_size: dict[int, list[Ids]] = {}
+    for fold in folds:
+        by_size.setdefault(len(fold), []).append(fold)
+    for size, same in sorted(by_size.items()):
+        step = max(1, _BLOCK_ROWS // size)
+        for start in range(0, len(same), step):
+            yield np.stack(same[start : start + step])
+
+
+def without(spectrum: Spectrum, fold: Ids) -> tuple[Float, Float, Float]:
+    """Moments of all samples but a fold, for folds larger than the number of directions.
 
     Returns:
-        The spectrum; weights are scaled to mean 1.
+        (K,) masses, (K, r) class means (0 for an empty class), (r, r) weighted products about the old mean.
     """
-    weights = weights / weights.mean()
-    mean = (weights @ rows.astype(np.float64, copy=False)) / weights.sum()
-    centred = (rows - mean) * np.sqrt(weights)[:, None]  # (N, D)
-    num, width = centred.shape
-    if num <= width:
-        values, left = np.linalg.eigh(centred @ centred.T)
-        keep = values > _RANK_TOLERANCE * max(values[-1], 0.0)
-        values, left = values[keep], left[:, keep]
-        root = np.sqrt(values)
-        return Spectrum(left * root, values, mean, weights, centred.T @ (left / root))
-    values, basis = np.linalg.eigh(centred.T @ centred)
-    keep = values > _RANK_TOLERANCE * max(values[-1], 0.0)
-    values, basis = values[keep], np.ascontiguousarray(basis[:, keep])
-    return Spectrum(centred @ basis, values, mean, weights, basis)
+    scores, weights = spectrum.scores[fold], spectrum.weights[fold]
+    gone, sums = _class_sums(
+        scores * np.sqrt(weights)[:, None], weights, spectrum.class_ids[fold], spectrum.num_classes
+    )
+    masses = spectrum.masses - gone
+    is_gone = masses <= 1e-9 * spectrum.masses
+    masses = np.where(is_gone, 0.0, masses)
+    sums = np.where(is_gone[:, None], 0.0, spectrum.masses[:, None] * spectrum.class_means - sums)
+    means = sums / np.where(is_gone, 1.0, masses)[:, None]
+    return masses, means, np.diag(spectrum.values) - scores.T @ scores
+
+
+def from_kernel(kernel: Float, weights: Float, class_ids: Ids, num_classes: int) -> Spectrum:
+    """Decomposes the (N, N) products of weighted, centred rows."""
+    values, left = np.linalg.eigh(kernel)
+    keep = values > _RANK_TOLERANCE * max(float(values[-1]), 0.0)
+    values, scores = values[keep], left[:, keep] * np.sqrt(values[keep])
+    masses, sums = _class_sums(scores * np.sqrt(weights)[:, None], weights, class_ids, num_classes)
+    return Spectrum(scores, weights, class_ids, values, masses, sums / masses[:, None])
+
+
+@dataclass
+class Gram:
+    """Second moments of normalised rows, added up chunk by chunk so that no float64 copy of all is needed.
+
+    Attributes:
+        total: (D, D) weighted products; class_sums: (K, D); masses: (K,).
+    """
+
+    total: Float
+    class_sums: Float
+    masses: Float
+
+    @classmethod
+    def empty(cls, num_features: int, num_classes: int) -> Gram:
+        return cls(np.zeros((num_features, num_features)), np.zeros((num_classes, num_features)), np.zeros(num_classes))
+
+    def add(self, rows: NDArray[np.floating[Any]], weights: Float, class_ids: Ids) -> None:
+        """Adds (n, D) rows."""
+        weighted = rows * np.sqrt(weights)[:, None]
+        self.total += weighted.T @ weighted
+        masses, sums = _class_sums(rows * weights[:, None], weights, class_ids, len(self.masses))
+        self.masses += masses
+        self.class_sums += sums
+
+    @property
+    def mean(self) -> Float:
+        """(D,) weighted mean."""
+        return np.asarray(self.class_sums.sum(axis=0) / self.masses.sum())
+
+
+def from_gram(gram: Gram) -> tuple[Spectrum, Float]:
+    """Decomposes the (D, D) form.
+
+    Returns:
+        A spectrum that looks at no sample yet, and the (D, r) directions: the scores of a row z of weight w
+        are `sqrt(w) (z - mean) @ directions`.
+    """
+    mean = gram.mean
+    values, directions = np.linalg.eigh(gram.total - gram.masses.sum() * np.outer(mean, mean))
+    keep = values > _RANK_TOLERANCE * max(float(values[-1]), 0.0)
+    directions = np.ascontiguousarray(directions[:, keep])
+    means = (gram.class_sums / gram.masses[:, None] - mean) @ directions
+    none = np.empty(0)
+    spectrum = Spectrum(
+        np.empty((0, directions.shape[1])), none, none.astype(np.int64), values[keep], gram.masses, means
+    )
+    return spectrum, directions
+
+
+def _class_sums(rows: Float, weights: Float, class_ids: Ids, num_classes: int) -> tuple[Float, Float]:
+    """(K,) masses and (K, d) sums of rows by class."""
+    indicator = np.zeros((num_classes, len(class_ids)))
+    indicator[class_ids, np.arange(len(class_ids))] = 1.0
+    return indicator @ weights, indicator @ rows

@@ -1,0 +1,148 @@
+"""One set of blocks as a space to fit in: normalised rows, their decomposition, and the way back to features.
+
+The decision: normalised rows stay float32 (the runtime sees no more), every sum over them is float64, and
+scores on the principal directions are computed for the rows that are looked at, so that memory does not
+grow with the number of pictures beyond the rows themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.heads.normalise import Normaliser
+from headstart.heads.spectrum import Float, Gram, Spectrum, from_gram, from_kernel
+
+__all__ = ["Labels", "Space", "block_kernels", "open_space"]
+
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known about N samples besides their features.
+
+    Attributes:
+        class_ids: (N,) in 0..K-1, every class present.
+        num_classes: K.
+        weights: (N,) positive, mean 1.
+        groups: (N,) in 0..G-1, or None where every sample stands alone.
+    """
+
+    class_ids: NDArray[np.int64]
+    num_classes: int
+    weights: Float
+    groups: NDArray[np.int64] | None
+
+    def take(self, index: NDArray[np.int64]) -> tuple[Labels, NDArray[np.int64]]:
+        """Some of the samples on their own, and the (K',) classes that are left."""
+        present, class_ids = np.unique(self.class_ids[index], return_inverse=True)
+        weights = self.weights[index]
+        groups = None if self.groups is None else np.unique(self.groups[index], return_inverse=True)[1]
+        return Labels(class_ids, len(present), weights / weights.mean(), groups), present
+
+    def folds(self, index: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]] | None:
+        """Positions (within `index`) of each group, or None without groups."""
+        if self.groups is None:
+            return None
+        groups = self.groups if index is None else self.groups[index]
+        order = np.argsort(groups, kind="stable")
+        cuts = np.flatnonzero(np.diff(groups[order])) + 1
+        return np.split(order, cuts)
+
+    def unmeasurable(self) -> NDArray[np.bool_]:
+        """(N,) True where no picture of the class is left when the sample (or its group) is left out."""
+        total = np.bincount(self.class_ids, minlength=self.num_classes)
+        if self.groups is None:
+            return np.asarray(total[self.class_ids] == 1)
+        pair = self.groups * self.num_classes + self.class_ids
+        _, position, count = np.unique(pair, return_inverse=True, return_counts=True)
+        return np.asarray(count[position] == total[self.class_ids])
+
+
+@dataclass(frozen=True)
+class Space:
+    """A decomposed set of blocks.
+
+    Attributes:
+        normaliser: Of this set of blocks.
+        rows: (N, D) float32 normalised.
+        labels: Of the same N samples.
+        mean: (D,) weighted mean of the rows.
+        totals: The spectrum; it looks at all samples (kernel form) or at none (Gram form).
+        directions: (D, r) in the Gram form, None in the kernel form.
+    """
+
+    normaliser: Normaliser
+    rows: NDArray[np.float32]
+    labels: Labels
+    mean: Float
+    totals: Spectrum
+    directions: Float | None
+
+    def look_at(self, index: NDArray[np.int64]) -> Spectrum:
+        """The spectrum with scores for some of the samples."""
+        if self.directions is None:
+            return self.totals.part(index)
+        weights = self.labels.weights[index]
+        scores = (self.rows[index] - self.mean) @ self.directions
+        scores *= np.sqrt(weights)[:, None]
+        return replace(self.totals, scores=scores, weights=weights, class_ids=self.labels.class_ids[index])
+
+    def lift(self, weight: Float, bias: Float) -> tuple[Float, Float]:
+        """From (K, r) weight on the directions and (K,) bias at the mean to (K, D) and (K,) on normalised rows."""
+        if self.directions is not None:
+            lifted = weight @ self.directions.T
+        else:
+            along = (weight / self.totals.values) @ self.totals.scores.T  # (K, N)
+            along *= np.sqrt(self.labels.weights)
+            lifted = along @ self.rows.astype(np.float64) - np.outer(along.sum(axis=1), self.mean)
+        return lifted, bias - lifted @ self.mean
+
+
+def open_space(
+    normaliser: Normaliser,
+    rows: NDArray[np.float32],
+    labels: Labels,
+    kernels: Mapping[str, Float] | None = None,
+) -> Space:
+    """Decomposes normalised rows in the cheaper form.
+
+    Args:
+        normaliser: That made the rows.
+        rows: (N, D) float32.
+        labels: Of the N samples.
+        kernels: Products of the centred unit rows of each block, from `block_kernels`, where they exist.
+    """
+    mean = np.asarray(labels.weights @ rows / labels.weights.sum())
+    num, width = rows.shape
+    if num <= width:
+        if kernels is None:
+            centred = (rows - mean) * np.sqrt(labels.weights)[:, None]
+            kernel = centred @ centred.T
+        else:
+            parts = zip(normaliser.names, normaliser.weights, strict=True)
+            kernel = np.sum([weight**2 * kernels[name] for name, weight in parts], axis=0)
+        totals = from_kernel(kernel, labels.weights, labels.class_ids, labels.num_classes)
+        return Space(normaliser, rows, labels, mean, totals, None)
+    gram = Gram.empty(width, labels.num_classes)
+    for start in range(0, num, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        gram.add(rows[part].astype(np.float64), labels.weights[part], labels.class_ids[part])
+    totals, directions = from_gram(gram)
+    return Space(normaliser, rows, labels, gram.mean, totals, directions)
+
+
+def block_kernels(normaliser: Normaliser, rows: NDArray[np.float32], weights: Float) -> dict[str, Float]:
+    """(N, N) products of the weighted, centred rows of each block at block weight 1."""
+    kernels, start = {}, 0
+    for name, size, factor in zip(normaliser.names, normaliser.sizes, normaliser.weights, strict=True):
+        part = rows[:, start : start + size].astype(np.float64) / factor
+        part -= weights @ part / weights.sum()
+        part *= np.sqrt(weights)[:, None]
+        kernels[name] = part @ part.T
+        start += size
+    return kernels
