@@ -60,7 +60,7 @@ def test_predict_writes_rows(
         "predict", trained[0], tmp_path, photos / "discs" / "001.jpg", "--out", tmp_path / "a.jsonl"
     )
     assert done.returncode == 1
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [bool(line["error"]) for line in lines] == [True, False]
 
 
