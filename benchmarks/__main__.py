@@ -1,0 +1,24 @@
+"""`make bench`: runs every benchmark in turn; `python -m benchmarks road heads` runs some."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Runs the benchmarks that are named, or all; a missed aim is printed, not hidden, and fails nothing."""
+    known = sorted(p.stem.removeprefix("bench_") for p in Path(__file__).parent.glob("bench_*.py"))
+    names = sys.argv[1:] or known
+    for name in names:
+        if name not in known:
+            print(f"there is no benchmark `{name}`; there are: {', '.join(known)}", file=sys.stderr)
+            return 2
+        print(f"== {name}", flush=True)
+        importlib.import_module(f"benchmarks.bench_{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What every benchmark needs: the pictures, the commit, and one way to print and keep figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from headstart.machine import available_cores
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def bench_data() -> Path:
+    """The folder of real pictures, from `HEADSTART_BENCH_DATA`."""
+    named = os.environ.get("HEADSTART_BENCH_DATA")
+    if not named or not Path(named).is_dir():
+        sys.exit("HEADSTART_BENCH_DATA names the folder of real pictures; it is not set or is no folder.")
+    return Path(named)
+
+
+class Figures:
+    """Collects figures with their aims, prints them as they come, and keeps them with the commit."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, what: str, value: float, aim: str = "", *, is_met: bool | None = None, note: str = "") -> None:
+        """One figure; `aim` says what it should be and `is_met` whether it is."""
+        mark = {True: "ok    ", False: "MISSED", None: "      "}[is_met]
+        print(f"{mark} {what}: {value:.4g}" + (f"   (aim: {aim})" if aim else "") + (f"   {note}" if note else ""))
+        sys.stdout.flush()
+        row = {"what": what, "value": value, "aim": aim, "is_met": is_met, "note": note}
+        self.rows.append({k: v for k, v in row.items() if v not in ("", None)})
+
+    def save(self, **more: Any) -> None:
+        """Writes `results/NAME.json`."""
+        RESULTS.mkdir(exist_ok=True)
+        content = {
+            "benchmark": self.name,
+            "commit": commit(),
+            "date": time.strftime("%Y-%m-%d"),
+            "cores": available_cores(),
+            "processor": processor(),
+            "figures": self.rows,
+            **more,
+        }
+        (RESULTS / f"{self.name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def commit() -> str:
+    """The commit that is measured; `+` behind it where the tree differs from it."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run(
+        [*git, "status", "--porcelain", "--untracked-files=no", "--", "../src"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return (head.stdout.strip() or "unknown") + ("+" if dirty.stdout.strip() else "")
+
+
+def processor() -> str:
+    """Name of the processor where the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
