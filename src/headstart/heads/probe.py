@@ -20,6 +20,7 @@ from headstart.heads.normalise import Blocks, Normaliser, fit_normaliser
 from headstart.heads.space import Labels, Space, block_kernels, open_space
 from headstart.heads.spectrum import Float, Spectrum
 from headstart.heads.stack import Choice, Judged, Paths, choose, judge, leave_out, mixed_coefficients
+from headstart.heads.threads import one_blas_thread
 from headstart.records import Decision
 
 __all__ = ["PENALTIES", "ProbeFit", "fit_probe"]
@@ -28,7 +29,8 @@ PENALTIES = np.logspace(-6, 1, 18)
 """Penalties of ridge and LDA as shares of the total scatter; all of them cost little more than one."""
 
 _EARLIER_WEIGHT = 0.5  # of the earlier stages in the third set of blocks; 1 in the second
-_CHOOSING_ROWS = 1024  # samples that the set of blocks is chosen on
+_CHOOSING_LIMIT = 1024  # up to here every set of blocks is fitted on all samples
+_CHOOSING_ROWS = 512  # samples that the set of blocks is chosen on where there are more
 _PATH_ROWS = 4096  # samples that penalties and mixture are chosen on, at most
 _PATH_VALUES = 4_000_000  # numbers of an array of out-of-fold scores, at most
 _LEADING = 128  # directions that the nearest neighbour is looked for in
@@ -97,6 +99,21 @@ def fit_probe(
         DataError: The labels do not allow a classifier, or the features are damaged.
         DishonestError: Nothing can be scored by a model that has not seen it.
     """
+    if len(class_ids) <= _CHOOSING_LIMIT:
+        with one_blas_thread():
+            return _fit_probe(blocks, class_ids, num_classes, groups, class_weights, seed, logistic)
+    return _fit_probe(blocks, class_ids, num_classes, groups, class_weights, seed, logistic)
+
+
+def _fit_probe(
+    blocks: Blocks,
+    class_ids: NDArray[np.int64],
+    num_classes: int,
+    groups: NDArray[np.int64] | None,
+    class_weights: NDArray[np.floating] | None,
+    seed: int,
+    logistic: Literal["auto"] | bool,
+) -> ProbeFit:
     labels, present = _labels(class_ids, num_classes, groups, class_weights)
     unmeasurable = labels.unmeasurable()
     if unmeasurable.all():
@@ -109,7 +126,7 @@ def fit_probe(
 
     names: list[str] = []
     results: dict[str, _Result] = {}
-    if len(everyone) <= _CHOOSING_ROWS:
+    if len(everyone) <= _CHOOSING_LIMIT:
         results = _fit_sets(sets, normaliser, rows, labels, rng)
         losses = {name: result.choice.loss for name, result in results.items()}
     else:
@@ -307,7 +324,7 @@ def _decisions(
     """What was chosen, with the numbers that decided it."""
     choice, penalties = final.choice, final.paths.penalties
     compared = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-    where = "" if num_samples <= _CHOOSING_ROWS else f" on {_CHOOSING_ROWS:,} of the pictures"
+    where = "" if num_samples <= _CHOOSING_LIMIT else f" on {_CHOOSING_ROWS:,} of the pictures"
     shares = choice.mix / max(choice.mix.sum(), 1e-12)
     return (
         Decision("head.blocks", best, f"least log-loss on left-out pictures{where}: {compared}"),

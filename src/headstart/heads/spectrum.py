@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.heads.threads import one_blas_thread
+
 __all__ = ["Float", "Gram", "Smoothed", "Spectrum", "from_gram", "from_kernel", "same_size", "smooth", "without"]
 
 Float: TypeAlias = NDArray[np.float64]
@@ -121,7 +123,8 @@ def without(spectrum: Spectrum, fold: Ids) -> tuple[Float, Float, Float]:
 
 def from_kernel(kernel: Float, weights: Float, class_ids: Ids, num_classes: int) -> Spectrum:
     """Decomposes the (N, N) products of weighted, centred rows."""
-    values, left = np.linalg.eigh(kernel)
+    with one_blas_thread():
+        values, left = np.linalg.eigh(kernel)
     keep = values > _RANK_TOLERANCE * max(float(values[-1]), 0.0)
     values, scores = values[keep], left[:, keep] * np.sqrt(values[keep])
     masses, sums = _class_sums(scores * np.sqrt(weights)[:, None], weights, class_ids, num_classes)
@@ -166,7 +169,8 @@ def from_gram(gram: Gram) -> tuple[Spectrum, Float]:
         are `sqrt(w) (z - mean) @ directions`.
     """
     mean = gram.mean
-    values, directions = np.linalg.eigh(gram.total - gram.masses.sum() * np.outer(mean, mean))
+    with one_blas_thread():
+        values, directions = np.linalg.eigh(gram.total - gram.masses.sum() * np.outer(mean, mean))
     keep = values > _RANK_TOLERANCE * max(float(values[-1]), 0.0)
     directions = np.ascontiguousarray(directions[:, keep])
     means = (gram.class_sums / gram.masses[:, None] - mean) @ directions
