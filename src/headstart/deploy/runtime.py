@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,16 +20,18 @@ from numpy.typing import NDArray
 
 from headstart.deploy.bundle import Bundle, read_bundle
 from headstart.deploy.pictures import Source, as_sources, name_of, to_pixels
+from headstart.deploy.session import check_session, open_session
 from headstart.errors import BundleError, UsageError
 from headstart.machine import available_cores
 from headstart.pixels.spec import PictureError, normalise
 from headstart.records import Prediction
 
-__all__ = ["Runtime", "measure_latency", "softmax"]
+__all__ = ["BATCH", "Answer", "ChannelOrder", "Runtime", "softmax"]
 
 ChannelOrder = Literal["rgb", "bgr"]
 
-Answer: TypeAlias = tuple[str, tuple[NDArray[np.float32], ...] | PictureError]
+Outputs: TypeAlias = tuple[NDArray[np.float32], ...]
+Answer: TypeAlias = tuple[str, Outputs | PictureError]
 """Name of a picture, and one row of each output of the network or what is wrong with the picture."""
 
 BATCH = 4
@@ -77,7 +78,7 @@ class Runtime:
             batch: Pictures a run of the network.
             channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
 
-        Yields:
+        Returns:
             One prediction a source, in order; where a picture cannot be read, with `error` and without `label`.
 
         Raises:
@@ -85,15 +86,8 @@ class Runtime:
         """
         if top < 1:
             raise UsageError(f"top is at least 1, not {top}.")
-        names = self.bundle.class_names
-        for name, outputs in self.iter_outputs(sources, ("logits",), batch=batch, channel_order=channel_order):
-            if isinstance(outputs, PictureError):
-                yield Prediction(file=name, label=None, probability=None, error=str(outputs))
-                continue
-            probabilities = softmax(outputs[0])
-            order = np.argsort(-probabilities, kind="stable")[:top]
-            best = tuple((names[i], float(probabilities[i])) for i in order)
-            yield Prediction(file=name, label=best[0][0], probability=best[0][1], top=best)
+        answers = self.iter_outputs(sources, ("logits",), batch=batch, channel_order=channel_order)
+        return (self._prediction(name, outputs, top) for name, outputs in answers)
 
     def predict_proba(
         self, sources: Any, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
@@ -106,16 +100,24 @@ class Runtime:
         return self._collect(sources, "embedding", batch, channel_order)
 
     def _collect(self, sources: Any, output: str, batch: int, channel_order: ChannelOrder) -> NDArray[np.float32]:
-        rows = [
-            outputs for _, outputs in self.iter_outputs(sources, (output,), batch=batch, channel_order=channel_order)
-        ]
-        good = next((row[0] for row in rows if not isinstance(row, PictureError)), None)
-        width = len(self.class_names) if good is None and output == "logits" else 0 if good is None else len(good)
+        answers = self.iter_outputs(sources, (output,), batch=batch, channel_order=channel_order)
+        # Only that a picture failed is kept: the error itself would hold on to the picture's bytes.
+        rows = [None if isinstance(outputs, PictureError) else outputs[0] for _, outputs in answers]
+        good = next((row for row in rows if row is not None), None)
+        width = len(good) if good is not None else len(self.class_names) if output == "logits" else 0
         table = np.full((len(rows), width), np.nan, dtype=np.float32)
         for i, row in enumerate(rows):
-            if not isinstance(row, PictureError):
-                table[i] = row[0]
+            if row is not None:
+                table[i] = row
         return table
+
+    def _prediction(self, name: str, outputs: Outputs | PictureError, top: int) -> Prediction:
+        if isinstance(outputs, PictureError):
+            return Prediction(file=name, label=None, probability=None, error=str(outputs))
+        probabilities = softmax(outputs[0])
+        order = np.argsort(-probabilities, kind="stable")[:top]
+        best = tuple((self.class_names[i], float(probabilities[i])) for i in order)
+        return Prediction(file=name, label=best[0][0], probability=best[0][1], top=best)
 
     def iter_outputs(
         self,
@@ -125,29 +127,45 @@ class Runtime:
         batch: int = BATCH,
         channel_order: ChannelOrder = "rgb",
     ) -> Generator[Answer, None, None]:
-        """Yields (name, one row of each output) or (name, what is wrong with the picture), in order."""
+        """The network's outputs for pictures, one after another, holding only a few in memory.
+
+        Args:
+            sources, batch, channel_order: As in `iter_predict`.
+            outputs: Names of outputs, e.g. `("logits", "embedding")`.
+
+        Returns:
+            For each source in order its name, and one row of each output or what is wrong with the picture.
+
+        Raises:
+            UsageError: As in `iter_predict`, or the model has no such output.
+        """
         if batch < 1:
             raise UsageError(f"batch is at least 1, not {batch}.")
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order is `rgb` or `bgr`, not {channel_order!r}.")
-        numbered = enumerate(as_sources(sources))
-        first = list(islice(numbered, 2))
-        if len(first) < 2 or self.threads == 1:
-            session = self._session(self.threads)
-            while first:
-                yield from self._work(first, outputs, session, channel_order)
-                first = list(islice(numbered, batch))
+        if isinstance(sources, Sequence) and not isinstance(sources, (str, bytes)):
+            batch = min(batch, max(1, -(-len(sources) // self.threads)))  # a few slow pictures use all cores too
+        return self._stream(enumerate(as_sources(sources)), outputs, batch, channel_order)
+
+    def _stream(
+        self, numbered: Iterator[tuple[int, Source]], outputs: tuple[str, ...], batch: int, channel_order: ChannelOrder
+    ) -> Generator[Answer, None, None]:
+        chunk = list(islice(numbered, max(batch, 2)))
+        if len(chunk) < 2 or self.threads == 1:
+            session = self._session(self.threads, outputs)
+            while chunk:
+                yield from self._work(chunk, outputs, session, channel_order)
+                chunk = list(islice(numbered, batch))
             return
-        session = self._session(1)
-        pending: deque[Future[Any]] = deque()
-        chunk = first + list(islice(numbered, max(batch - 2, 0)))
+        numbered, chunk = chain(chunk, numbered), []
+        session = self._session(1, outputs)
+        pending: deque[Future[list[Answer]]] = deque()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="headstart") as pool:
             try:
-                while chunk or pending:
+                while (chunk := list(islice(numbered, batch))) or pending:
                     if chunk:
                         pending.append(pool.submit(self._work, chunk, outputs, session, channel_order))
-                        chunk = list(islice(numbered, batch))
-                    if pending and (not chunk or len(pending) > 2 * self.threads):
+                    if not chunk or len(pending) > 2 * self.threads:
                         yield from pending.popleft().result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -165,41 +183,26 @@ class Runtime:
             except PictureError as error:
                 results.append((name_of(source, index), error))
         if pixels:
-            rows = iter(zip(*session.run(list(outputs), {"pixels": self._input(pixels)}), strict=True))
+            try:
+                arrays = session.run(list(outputs), {"pixels": normalise(np.stack(pixels), self.bundle.spec)})
+            except Exception as error:  # ONNX Runtime's errors share no base but Exception
+                raise BundleError(f"the model of `{self.bundle.path}` fails: {str(error).splitlines()[0]}") from error
+            rows = iter(zip(*arrays, strict=True))
             results = [(name, next(rows) if problem is None else problem) for name, problem in results]
         return results
 
-    def _input(self, pixels: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        return normalise(np.stack(pixels), self.bundle.spec)
-
-    def _session(self, threads: int) -> Any:
+    def _session(self, threads: int, outputs: tuple[str, ...]) -> Any:
         """The session with that many threads, made when it is first needed."""
         with self._lock:
             if threads not in self._sessions:
-                self._sessions[threads] = session = open_session(self.bundle.model, threads)
-                _check_session(session, self.bundle.spec.size_hw, len(self.class_names))
-            return self._sessions[threads]
-
-
-def open_session(model: bytes, threads: int) -> Any:
-    """An ONNX Runtime session on the CPU.
-
-    Raises:
-        BundleError: ONNX Runtime refuses the model.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what is wrong is raised, and said in our words
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base but Exception
-        raise BundleError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot open the model: {str(error).splitlines()[0]}",
-            hint="pip install --upgrade onnxruntime",
-        ) from error
+                session = open_session(self.bundle.model, threads)
+                check_session(session, self.bundle.spec.size_hw, len(self.class_names))
+                self._sessions[threads] = session
+            session = self._sessions[threads]
+        missing = set(outputs) - {value.name for value in session.get_outputs()}
+        if missing:
+            raise UsageError(f"the model has no output {', '.join(sorted(missing))}.")
+        return session
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -209,35 +212,3 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     np.exp(shifted, out=shifted)
     shifted /= shifted.sum(axis=-1, keepdims=True)
     return shifted
-
-
-def measure_latency(model: bytes, size_hw: tuple[int, int], num_classes: int) -> dict[str, Any]:
-    """Time of one normalised picture through the warm model on all cores, milliseconds.
-
-    Raises:
-        BundleError: The model does not take such pictures or knows another number of classes.
-    """
-    threads = available_cores()
-    session = open_session(model, threads)
-    _check_session(session, size_hw, num_classes)
-    pixels = np.zeros((1, 3, *size_hw), dtype=np.float32)
-    times: list[float] = []
-    begun = time.perf_counter()
-    while len(times) < 33 and (len(times) < 8 or time.perf_counter() - begun < 1.0):
-        started = time.perf_counter()
-        session.run(None, {"pixels": pixels})
-        times.append((time.perf_counter() - started) * 1000)
-    p50, p95 = np.quantile(times[3:], [0.5, 0.95])  # the first runs warm up
-    rounded = {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3)}
-    return {"batch": 1, **rounded, "threads": threads, "runs": len(times) - 3}
-
-
-def _check_session(session: Any, size_hw: tuple[int, int], num_classes: int) -> None:
-    """The model takes and gives what `bundle.json` says."""
-    inputs = {value.name: (value.type, list(value.shape)) for value in session.get_inputs()}
-    outputs = {value.name: list(value.shape) for value in session.get_outputs()}
-    expected = [3, *size_hw]
-    if list(inputs) != ["pixels"] or inputs["pixels"][0] != "tensor(float)" or inputs["pixels"][1][1:] != expected:
-        raise BundleError(f"The model takes {inputs}; one float32 input `pixels` of (B, {expected}) is expected.")
-    if outputs.get("logits", [])[1:] != [num_classes]:
-        raise BundleError(f"The model gives {outputs}; `logits` of {num_classes} classes are expected.")

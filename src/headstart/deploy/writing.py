@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart import __version__
 from headstart.deploy.members import INFO, MODEL, TRAINED_ON, WEIGHTS
+from headstart.deploy.session import measure_latency
 from headstart.errors import BundleError, MissingExtraError, UsageError
 from headstart.machine import atomic_file, atomic_folder
 from headstart.pixels.spec import PixelSpec
@@ -69,7 +70,6 @@ def write_bundle(
         MissingExtraError: The training part is not installed.
     """
     from headstart.deploy.assemble import assemble_direct, assemble_model
-    from headstart.deploy.runtime import measure_latency
 
     folder = Path(folder)
     extra = dict(meta or {})
@@ -90,6 +90,7 @@ def write_bundle(
     info = {
         "schema": SCHEMA,
         "created_by": f"headstart {__version__}",
+        "made_with": _versions(),
         "task": "classify",
         "class_names": list(class_names),
         "pixels": spec.to_json(),
@@ -177,6 +178,15 @@ def _weights_file(graph_path: str | Path, head: LinearHead | None, weights: Mapp
         arrays = {"weight": head.weight, "bias": head.bias, **head.normaliser.arrays()}
         tensors |= {f"head.{name}": value for name, value in arrays.items()}
     return bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
+
+
+def _versions() -> dict[str, str]:
+    """Of what decides about numbers."""
+    import numpy
+    import onnxruntime
+    import PIL
+
+    return {"onnxruntime": onnxruntime.__version__, "pillow": PIL.__version__, "numpy": numpy.__version__}
 
 
 def _dump(info: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,242 @@
+"""docs/bundle.md is enough to write a runtime: the program in it, and the formulas in it, against the product."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+import PIL
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from headstart.deploy.bundle import read_bundle, write_bundle
+from headstart.deploy.runtime import Runtime
+from headstart.heads.linear import LinearHead
+from headstart.heads.normalise import fit_normaliser
+from headstart.pixels.spec import PixelSpec
+
+PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
+PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[-1]
+HW = (20, 28)
+
+SPECS = {
+    "crop": PixelSpec(size_hw=HW, fit="crop", crop_fraction=0.8),
+    "crop-whole": PixelSpec(size_hw=HW, fit="crop", crop_fraction=1.0, interpolation="bilinear"),
+    "cover": PixelSpec(size_hw=HW, fit="cover", interpolation="lanczos", mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7)),
+    "squash": PixelSpec(size_hw=HW, fit="squash", interpolation="nearest"),
+    "pad": PixelSpec(size_hw=HW, fit="pad", background=(9, 200, 31), value_range=(100.0, 3000.0)),
+    "no-draft": PixelSpec(size_hw=HW, has_draft=False),
+}
+
+
+@pytest.fixture(scope="module")
+def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Coarse pixels as features: a difference anywhere in the picture shows."""
+    kernel = np.eye(3, dtype=np.float32)[:, :, None, None] * np.ones((1, 1, 4, 4), np.float32) / 16
+    width = 3 * (HW[0] // 4) * (HW[1] // 4)
+    nodes = [
+        onnx.helper.make_node("Conv", ["pixels", "kernel"], ["map"], strides=[4, 4]),
+        onnx.helper.make_node("Flatten", ["map"], ["embedding"], axis=1),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "coarse",
+        [onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, ["B", 3, *HW])],
+        [onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["B", width])],
+        [onnx.numpy_helper.from_array(kernel, "kernel")],
+    )
+    path = tmp_path_factory.mktemp("graph") / "graph.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Every mode, orientation and size that the page speaks of."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+
+    def smooth(size: tuple[int, int], channels: int = 3) -> Image.Image:
+        coarse = rng.integers(0, 256, (7, 9, channels), dtype=np.uint8)
+        return Image.fromarray(coarse[..., 0] if channels == 1 else coarse).resize(size, Image.Resampling.BICUBIC)
+
+    for i, size in enumerate([(28, 20), (31, 200), (640, 480), (1001, 333), (12, 9), (1, 1)]):
+        smooth(size).save(folder / f"rgb{i}.png")
+        smooth(size).save(folder / f"rgb{i}.jpg", quality=90)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        smooth((410, 230)).save(folder / f"turned{orientation}.jpg", exif=exif)
+    smooth((50, 40), 4).save(folder / "alpha.png")
+    smooth((50, 40)).convert("LA").save(folder / "grey-alpha.png")
+    smooth((50, 40)).quantize(16).save(folder / "palette.gif", transparency=3)
+    smooth((50, 40)).quantize(16).save(folder / "palette.png", transparency=3)
+    smooth((50, 40)).save(folder / "keyed.png", transparency=(10, 20, 30))
+    smooth((50, 40), 1).save(folder / "grey.bmp")
+    smooth((50, 40), 1).convert("1").save(folder / "one-bit.png")
+    smooth((300, 400)).convert("CMYK").save(folder / "cmyk.jpg")
+    smooth((50, 40)).save(folder / "lossless.webp", lossless=True)
+    Image.fromarray(rng.integers(0, 5000, (40, 50), dtype=np.uint16)).save(folder / "deep.png")
+    Image.fromarray(rng.integers(0, 5000, (40, 50), dtype=np.uint16)).save(folder / "deep.tiff")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module", params=list(SPECS))
+def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, graph_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    width = 3 * (HW[0] // 4) * (HW[1] // 4)
+    norm = fit_normaliser({"embedding": rng.normal(size=(30, width)).astype(np.float32)})
+    head = LinearHead(norm, rng.normal(size=(5, width)).astype(np.float32), np.zeros(5, np.float32), 0.4)
+    folder = tmp_path_factory.mktemp("run") / "bundle"
+    return write_bundle(
+        folder,
+        graph_path=graph_path,
+        head=head,
+        spec=SPECS[request.param],
+        class_names=["a", "b", "c", "d", "é"],
+        has_flip=request.param == "cover",
+        trained_on=["0" * 64],
+    )
+
+
+def test_the_program_of_the_page_says_what_the_product_says(
+    bundle_path: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    """Run in a process of its own in which headstart cannot be imported."""
+    script = tmp_path / "reader.py"
+    script.write_text(
+        "import sys\nsys.modules['headstart'] = None\n"
+        + PROGRAM
+        + "\nreader = Reader(sys.argv[1])\n"
+        + "print(json.dumps([reader.probabilities(path).tolist() for path in sys.argv[2:]]))\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-I", str(script), str(bundle_path), *map(str, pictures)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    theirs = np.array(json.loads(done.stdout))
+    ours = Runtime(bundle_path).predict_proba(pictures)
+    assert np.isfinite(ours).all()
+    assert np.abs(theirs - ours).max() < 1e-6, [p.name for p, d in zip(pictures, np.abs(theirs - ours), strict=True)]
+    assert np.unique(ours.round(6), axis=0).shape[0] > 10  # the pictures are told apart at all
+
+
+def test_every_key_is_explained(bundle_path: Path) -> None:
+    info = json.loads((bundle_path / "bundle.json").read_text(encoding="utf-8"))
+    explained = set(re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE))
+    assert set(info) <= explained
+    assert explained - set(info) == {"parity"}  # added after the check against training
+    for key in info["pixels"]:
+        assert f"`{key}`" in PAGE, key
+
+
+def test_the_formula_of_the_page_gives_the_logits_from_the_tensors(bundle_path: Path, pictures: list[Path]) -> None:
+    bundle = read_bundle(bundle_path)
+    tensors, head = bundle.weights(), bundle.info["head"]
+    runtime = Runtime(bundle)
+    x = runtime.embed(pictures)  # the only block
+    z = np.clip((x - tensors["head.mean"]) / tensors["head.scale"], -head["clip"], head["clip"])
+    u = head["weights"][0] * z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    logits = (u @ tensors["head.weight"].T + tensors["head.bias"]) / bundle.temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    assert np.allclose(powers / powers.sum(axis=1, keepdims=True), runtime.predict_proba(pictures), atol=1e-5)
+
+
+# The page's rebuilding of Pillow's resize, in numpy.
+
+IS_PILLOW_13 = int(PIL.__version__.split(".")[0]) >= 13
+_RADIUS = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
+
+
+def _g(name: str, x: float) -> float:
+    x = abs(x)
+    if name == "bilinear":
+        return max(1 - x, 0.0)
+    if name == "bicubic":
+        a = -0.5
+        if x < 1:
+            return ((a + 2) * x - (a + 3)) * x * x + 1
+        return (((x - 5) * x + 8) * x - 4) * a if x < 2 else 0.0
+    return float(np.sinc(x) * np.sinc(x / 3)) if x < 3 else 0.0
+
+
+def _pass(picture: NDArray[Any], low: float, high: float, size: int, name: str) -> NDArray[np.uint8]:
+    """Filters along axis 1."""
+    if (low, high) == (0, picture.shape[1]) and size == picture.shape[1]:
+        return picture
+    t = float(np.float32(high) - np.float32(low)) / size
+    low = float(np.float32(low))
+    q = max(t, 1.0)
+    support = _RADIUS[name] * q
+    out = np.empty((picture.shape[0], size, 3), dtype=np.uint8)
+    for i in range(size):
+        centre = low + (i + 0.5) * t
+        first = max(0, math.trunc(centre - support + 0.5))
+        last = min(picture.shape[1], math.trunc(centre + support + 0.5))
+        weights = np.array([_g(name, (j - centre + 0.5) / q) for j in range(first, last)])
+        scaled = weights * (1 / sum(weights)) * 2**22
+        fixed = np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int64)
+        total = np.tensordot(picture[:, first:last].astype(np.int64), fixed, axes=(1, 0))
+        out[:, i] = np.clip((total + 2**21) >> 22, 0, 255)
+    return out
+
+
+def _resize(picture: NDArray[Any], size: tuple[int, int], box: tuple[float, ...], name: str) -> NDArray[np.uint8]:
+    left, upper, right, lower = box
+    if name == "nearest":
+        return picture[_nearest(upper, lower, size[1])][:, _nearest(left, right, size[0])]
+    kx = max(1, int((right - left) / size[0] / 2))
+    ky = max(1, int((lower - upper) / size[1] / 2))
+    if kx > 1 or ky > 1:
+        r = _RADIUS[name] - 0.5
+        grow_x, grow_y = r * (right - left) / size[0], r * (lower - upper) / size[1]
+        x0, y0 = max(0, int(left - grow_x)), max(0, int(upper - grow_y))
+        x1 = min(picture.shape[1], math.ceil(right + grow_x))
+        y1 = min(picture.shape[0], math.ceil(lower + grow_y))
+        cells = []
+        for y in range(y0, y1, ky):
+            for x in range(x0, x1, kx):
+                cell = picture[y : min(y + ky, y1), x : min(x + kx, x1)].reshape(-1, 3).astype(np.int64)
+                count = len(cell)
+                cells.append((cell.sum(axis=0) + count // 2) * (2**24 // count) >> 24)
+        picture = np.array(cells, dtype=np.uint8).reshape(math.ceil((y1 - y0) / ky), math.ceil((x1 - x0) / kx), 3)
+        left, right = (left - x0) / kx, (right - x0) / kx
+        upper, lower = (upper - y0) / ky, (lower - y0) / ky
+    height, width = picture.shape[:2]
+    is_vertical_first = IS_PILLOW_13 and height > size[1] and height - size[1] > 2 * (width - size[0])
+    for axis in (0, 1) if is_vertical_first else (1, 0):
+        if axis == 1:
+            picture = _pass(picture, left, right, size[0], name)
+        else:
+            picture = _pass(picture.transpose(1, 0, 2), upper, lower, size[1], name).transpose(1, 0, 2)
+    return picture
+
+
+def _nearest(low: float, high: float, size: int) -> NDArray[np.int64]:
+    t = float(np.float32(high) - np.float32(low)) / size
+    steps = np.full(size, t)
+    steps[0] = float(np.float32(low)) + t / 2
+    return np.floor(np.add.accumulate(steps)).astype(np.int64)
+
+
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size_in", [(37, 50), (16, 12), (150, 90), (301, 64)])
+@pytest.mark.parametrize("is_cropped", [False, True])
+def test_the_resize_of_the_page_is_pillows(name: str, size_in: tuple[int, int], is_cropped: bool) -> None:
+    noise = np.random.default_rng(5).integers(0, 256, (size_in[1], size_in[0], 3), dtype=np.uint8)
+    image = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(0.7))
+    width, height = image.size
+    box = (width * 0.061, height * 0.13, width * 0.94, height * 0.87) if is_cropped else (0, 0, width, height)
+    expected = np.asarray(image.resize((23, 17), Image.Resampling[name.upper()], box=box, reducing_gap=2.0))
+    found = _resize(np.asarray(image), (23, 17), box, name)
+    assert np.array_equal(found, expected), np.abs(found.astype(int) - expected).max()
