@@ -24,7 +24,15 @@ from headstart.talk import Talk
 from headstart.workflow.embedding import Embedder, open_embedder
 from headstart.workflow.headline import closing_lines, name_files
 from headstart.workflow.judgement import Judgement, judge
-from headstart.workflow.run_folder import environment, make_run_folder, write_json, write_oof, write_predictions
+from headstart.workflow.run_folder import (
+    discard_run_folder,
+    environment,
+    finish_run_folder,
+    make_run_folder,
+    write_json,
+    write_oof,
+    write_predictions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +92,17 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     )
     road = ProbeRoad(resolved, talk, make_run_folder(settings.out))
     road.duration_s["read"] = time.monotonic() - started
+    try:
+        _go(road, samples, started)
+    except BaseException:
+        discard_run_folder(road.folder)
+        raise
+    return road.folder
+
+
+def _go(road: ProbeRoad, samples: Samples, started: float) -> None:
+    """Everything after reading."""
+    settings, talk = road.resolved.settings, road.talk
     talk.say(samples.sentence)
     for note in samples.notes:
         talk.say(f"  {note}")
@@ -94,7 +113,7 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     features, seconds = _embed(road, embedder, samples)
     samples, features = _leave_out_unreadable(samples, features, talk)
     samples, features, split = _split(road, samples, features)
-    _check_classes(samples, split, bool(settings.skip_class))
+    _check_classes(samples, split)
 
     with road.timed("heads"):
         fit, features, has_mirror = _fit(road, embedder, samples, features, split, seconds, started)
@@ -103,12 +122,13 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     with road.timed("bundle"):
         _write_bundle(road, embedder, samples, features, split, fit, judgement, has_mirror)
     with road.timed("parity"):
-        parity = _prove(road, samples, features, split, fit, judgement)
+        parity = _prove(road, samples, judgement)
     _write_run(road, embedder, samples, features, split, fit, judgement, parity, started)
     for line in closing_lines(judgement, road.folder, time.monotonic() - started):
         talk.say(line)
-    (road.folder / "train.log").write_text("\n".join(talk.lines) + "\n", encoding="utf-8", errors="surrogateescape")
-    return road.folder
+    log = "\n".join(talk.lines) + "\n"
+    (road.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")
+    finish_run_folder(road.folder)
 
 
 def _open(settings: TrainSettings, talk: Talk) -> Embedder:
@@ -193,7 +213,7 @@ def _split(road: ProbeRoad, samples: Samples, features: Features) -> tuple[Sampl
     return samples, features, split
 
 
-def _check_classes(samples: Samples, split: Split, is_skipping: bool) -> None:
+def _check_classes(samples: Samples, split: Split) -> None:
     """What no honest model can be made from."""
     train = split.where("train")
     if len(train) == 0:
@@ -320,9 +340,7 @@ def _write_bundle(
     )
 
 
-def _prove(
-    road: ProbeRoad, samples: Samples, features: Features, split: Split, fit: ProbeFit, judgement: Judgement
-) -> dict[str, Any]:
+def _prove(road: ProbeRoad, samples: Samples, judgement: Judgement) -> dict[str, Any]:
     """Sends own files through the bundle and compares with the training path; a mismatch fails the run."""
     order = np.random.default_rng(road.resolved.settings.seed).permutation(len(samples))
     runtime = Runtime(read_bundle(road.folder), threads=road.resolved.settings.workers)

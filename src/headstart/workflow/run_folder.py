@@ -1,15 +1,18 @@
 """The run folder: where one execution leaves everything it found, never overwritten.
 
-The one decision: a run is written under its final name from the start, and `metrics.json` is written
-last, so its presence says that the run is whole.
+The one decision: a run is written under its final name from the start, with `unfinished.json` in it until
+`metrics.json` is there.  So a run that was killed is known for what it is: the same command may be given
+again and begins anew in the same folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 
 from headstart.cells import guard_cell
 from headstart.errors import UsageError
-from headstart.machine import atomic_file, available_cores
+from headstart.machine import atomic_file, available_cores, is_process_alive
 from headstart.records import Samples, Split
 from headstart.trust.metrics import softmax
 
@@ -29,14 +32,41 @@ if TYPE_CHECKING:
     from headstart.heads.probe import ProbeFit
     from headstart.workflow.judgement import Judgement
 
-__all__ = ["environment", "make_run_folder", "newest_run", "write_json", "write_oof", "write_predictions"]
+__all__ = [
+    "discard_run_folder",
+    "environment",
+    "finish_run_folder",
+    "make_run_folder",
+    "newest_run",
+    "write_json",
+    "write_oof",
+    "write_predictions",
+]
+
+_UNFINISHED = "unfinished.json"
+_NAMES = {
+    _UNFINISHED,
+    "bundle",
+    "config.resolved.yaml",
+    "environment.json",
+    "figures",
+    "health.json",
+    "metrics.json",
+    "oof.npz",
+    "predictions.csv",
+    "report.html",
+    "report.json",
+    "split.csv",
+    "train.log",
+}
 
 
 def make_run_folder(out: str | None, parent: Path | None = None) -> Path:
     """Makes the run folder.
 
     Args:
-        out: The folder itself; it may exist if it is empty.  None takes the next free `runs/trainN`.
+        out: The folder itself; it may exist if it is empty, or if it holds nothing but a run that was killed
+            and cannot be resumed.  None takes the next free `runs/trainN`.
         parent: Where numbered runs lie, `runs` by default.
 
     Raises:
@@ -45,11 +75,9 @@ def make_run_folder(out: str | None, parent: Path | None = None) -> Path:
     if out is not None:
         folder = Path(out)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(
-                f"the run folder `{out}` exists and is not empty; a run never overwrites another.",
-                hint="name a new folder with --out, or leave --out away",
-            )
+            _reclaim(folder, out)
         _make(folder)
+        _mark(folder)
         return folder
     parent = parent or Path("runs")
     for number in range(1, 1_000_000):
@@ -61,8 +89,21 @@ def make_run_folder(out: str | None, parent: Path | None = None) -> Path:
             continue
         except OSError as error:
             raise UsageError(f"the run folder `{folder}` cannot be made ({error.strerror}).") from error
+        _mark(folder)
         return folder
     raise UsageError(f"there are too many runs in `{parent}`.", hint="name a new folder with --out")
+
+
+def finish_run_folder(folder: Path) -> None:
+    """Says that the run is whole: to be called after everything else was written."""
+    (folder / _UNFINISHED).unlink(missing_ok=True)
+
+
+def discard_run_folder(folder: Path) -> None:
+    """Takes back the folder of a run that came to nothing."""
+    _empty(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def newest_run(parent: Path | None = None) -> Path | None:
@@ -149,6 +190,53 @@ def environment(seed: int) -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]],
     }
+
+
+def _mark(folder: Path) -> None:
+    write_json(folder / _UNFINISHED, {"pid": os.getpid(), "host": platform.node(), "command": sys.argv[1:]})
+
+
+def _reclaim(folder: Path, out: str) -> None:
+    """Empties the folder of a run that was killed; anything else is left alone and refused."""
+    try:
+        marker = json.loads((folder / _UNFINISHED).read_text(encoding="utf-8"))
+        pid, host = int(marker["pid"]), marker["host"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pid, host = None, None
+    if pid is None:
+        raise UsageError(
+            f"the run folder `{out}` exists and is not empty; a run never overwrites another.",
+            hint="name a new folder with --out, or leave --out away",
+        )
+    if host == platform.node() and pid != os.getpid() and is_process_alive(pid):
+        raise UsageError(f"another run is writing to `{out}` right now.", hint="name another folder with --out")
+    if (folder / "checkpoints").exists():
+        raise UsageError(
+            f"`{out}` holds a run that was stopped and can go on.",
+            hint=f"headstart resume {out}, or name a new folder with --out",
+        )
+    foreign = [entry.name for entry in folder.iterdir() if not _is_ours(entry)]
+    if foreign:
+        raise UsageError(
+            f"`{out}` holds a run that was stopped, and files that no run wrote: {', '.join(foreign[:5])}.",
+            hint="name a new folder with --out",
+        )
+    _empty(folder)
+
+
+def _is_ours(entry: Path) -> bool:
+    """Whether a run writes something of that name, temporary files of a killed one included."""
+    return entry.name in _NAMES or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if not _is_ours(entry):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _make(folder: Path) -> None:
