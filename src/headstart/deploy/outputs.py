@@ -51,12 +51,15 @@ def row_writer(stream: IO[str], top: int, *, is_json: bool = False) -> Callable[
         return write_json
 
     names = columns(top)
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(names)
+    plain = csv.writer(stream, lineterminator="\n")
+    quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(names)
 
     def write_csv(prediction: Prediction) -> None:
         row = row_of(prediction, top)
-        table.writerow([_cell(row[name]) for name in names])
+        cells = [_cell(row[name]) for name in names]
+        # Before Python 3.13 the csv module leaves a lone carriage return bare, which would end the row.
+        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
 
     return write_csv
 
