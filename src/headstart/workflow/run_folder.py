@@ -203,6 +203,9 @@ def _reclaim(folder: Path, out: str) -> None:
         pid, host = int(marker["pid"]), marker["host"]
     except (OSError, ValueError, KeyError, TypeError):
         pid, host = None, None
+    if pid is None and all(_is_temporary(entry) for entry in folder.iterdir()):
+        _empty(folder)  # killed before it could leave its mark
+        return
     if pid is None:
         raise UsageError(
             f"the run folder `{out}` exists and is not empty; a run never overwrites another.",
@@ -226,7 +229,11 @@ def _reclaim(folder: Path, out: str) -> None:
 
 def _is_ours(entry: Path) -> bool:
     """Whether a run writes something of that name, temporary files of a killed one included."""
-    return entry.name in _NAMES or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
+    return entry.name in _NAMES or _is_temporary(entry)
+
+
+def _is_temporary(entry: Path) -> bool:
+    return entry.name.startswith(".") and entry.name.endswith(".tmp")
 
 
 def _empty(folder: Path) -> None:
