@@ -37,7 +37,7 @@ from headstart.workflow.run_folder import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ProbeRoad", "train_probe"]
+__all__ = ["FoundProbe", "ProbeRoad", "close_road", "find_probe", "finish_probe", "read_samples", "train_probe"]
 
 _MIN_PER_CLASS = 2  # leaving one out must leave another
 
@@ -67,6 +67,18 @@ class ProbeRoad:
             self.talk.say(f"  {d.what} = {d.value}: {d.reason}")
 
 
+@dataclass(frozen=True)
+class FoundProbe:
+    """A fitted head with all it was fitted on; the features are averaged over the mirror image where `has_mirror`."""
+
+    embedder: Embedder
+    samples: Samples
+    features: Features
+    split: Split
+    fit: ProbeFit
+    has_mirror: bool
+
+
 def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Path:
     """Trains a new head on a frozen backbone and writes the run.
 
@@ -84,12 +96,7 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     """
     started = time.monotonic() if started is None else started
     settings = resolved.settings
-    samples = read(
-        settings.data,
-        allow_outside=settings.allow_outside,
-        label_pattern=settings.label_pattern,
-        layout=settings.layout,
-    )
+    samples = read_samples(settings)
     road = ProbeRoad(resolved, talk, make_run_folder(settings.out))
     road.duration_s["read"] = time.monotonic() - started
     try:
@@ -100,8 +107,23 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     return road.folder
 
 
+def read_samples(settings: TrainSettings) -> Samples:
+    """The pictures that the settings name."""
+    return read(
+        settings.data,
+        allow_outside=settings.allow_outside,
+        label_pattern=settings.label_pattern,
+        layout=settings.layout,
+    )
+
+
 def _go(road: ProbeRoad, samples: Samples, started: float) -> None:
     """Everything after reading."""
+    finish_probe(road, find_probe(road, samples, started), started)
+
+
+def find_probe(road: ProbeRoad, samples: Samples, started: float) -> FoundProbe:
+    """From samples to a fitted head: embeds, splits, fits; says what it does."""
     settings, talk = road.resolved.settings, road.talk
     talk.say(samples.sentence)
     for note in samples.notes:
@@ -114,19 +136,29 @@ def _go(road: ProbeRoad, samples: Samples, started: float) -> None:
     samples, features = _leave_out_unreadable(samples, features, talk)
     samples, features, split = _split(road, samples, features)
     _check_classes(samples, split)
-
     with road.timed("heads"):
         fit, features, has_mirror = _fit(road, embedder, samples, features, split, seconds, started)
+    return FoundProbe(embedder, samples, features, split, fit, has_mirror)
+
+
+def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
+    """From a fitted head to a whole run: judges, saves, proves."""
+    embedder, samples, features, split, fit = found.embedder, found.samples, found.features, found.split, found.fit
     with road.timed("judge"):
-        judgement = judge(samples, features, split, fit, seed=settings.seed)
+        judgement = judge(samples, features, split, fit, seed=road.resolved.settings.seed)
     with road.timed("bundle"):
-        _write_bundle(road, embedder, samples, features, split, fit, judgement, has_mirror)
+        _write_bundle(road, embedder, samples, features, split, fit, judgement, found.has_mirror)
     with road.timed("parity"):
         parity = _prove(road, samples, judgement)
     _write_run(road, embedder, samples, features, split, fit, judgement, parity, started)
+    close_road(road, judgement, started)
+
+
+def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
+    """The closing words, the log, and the mark that the run is whole."""
     for line in closing_lines(judgement, road.folder, time.monotonic() - started):
-        talk.say(line)
-    log = "\n".join(talk.lines) + "\n"
+        road.talk.say(line)
+    log = "\n".join(road.talk.lines) + "\n"
     (road.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")
     finish_run_folder(road.folder)
 

@@ -1,0 +1,235 @@
+"""Makes rows of the boundary cache in the background, in the order in which training will ask for them.
+
+The one decision: who needs a row waits for exactly that row and never gets another.  A row that cannot
+be kept (full disk) is held in memory, and beyond that is made again each time it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import DataError
+from headstart.features.boundary import BoundarySpace, row_key
+from headstart.features.engine import BATCH, Engine
+from headstart.machine import available_cores
+from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes
+from headstart.pixels.views import Augment, make_view, view_rng
+
+__all__ = ["PLAIN", "Views", "view_name"]
+
+PLAIN = 0
+"""Number of the view that is the picture itself, as prediction sees it."""
+
+_SHARD_ROWS = 128
+_SHARD_SECONDS = 10.0
+_HELD_BYTES = 512 << 20  # rows in memory where the disk refuses them
+
+
+def view_name(augment: Augment, seed: int, view: int) -> str:
+    """What a view's row is kept under: all that decides its pixels besides the file."""
+    return "plain" if view == PLAIN or augment.is_plain else f"{augment.to_text()}/{seed}/{view}"
+
+
+@dataclass(frozen=True)
+class _Job:
+    sample: int
+    view: int
+
+
+class Views:
+    """Rows of (sample, view) pairs of one data set.
+
+    Args:
+        paths: N files.
+        digests: N digests of their content, hex; a file that has changed since is refused.
+        names: How files are called in messages.
+        engine: The frozen prefix; called from several threads.
+        spec: The pixel contract.
+        space: Where rows are kept.
+        augment: How views differ from the picture.
+        seed: Of the views.
+        threads: Workers; one a core by default.
+        progress: Told (done, in all).
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | bytes],
+        digests: Sequence[str],
+        names: Sequence[str],
+        engine: Engine,
+        spec: PixelSpec,
+        space: BoundarySpace,
+        augment: Augment,
+        seed: int = 0,
+        *,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.space = space
+        self.augment = augment
+        self.num_made = 0
+        self._paths, self._names, self._engine, self._spec, self._seed = paths, names, engine, spec, seed
+        self._digests = [bytes.fromhex(d) for d in digests]
+        self._keys: dict[tuple[int, int], bytes] = {}
+        self._progress = progress
+        self._threads = max(1, threads or available_cores())
+        self._pool: ThreadPoolExecutor | None = None
+        self._changed = threading.Condition()
+        self._waiting: set[bytes] = set()  # asked for and not yet made
+        self._fresh: OrderedDict[bytes, NDArray[np.floating]] = OrderedDict()  # made and not yet on the disk
+        self._held: dict[bytes, NDArray[np.floating]] = {}  # made and refused by the disk
+        self._error: BaseException | None = None
+        self._last_write = time.monotonic()
+        self._num_asked = 0
+
+    def key(self, sample: int, view: int) -> bytes:
+        """The key of a row; without augmentation all views are the picture itself."""
+        pair = (sample, PLAIN if self.augment.is_plain else view)
+        if pair not in self._keys:
+            name = view_name(self.augment, self._seed, pair[1])
+            self._keys[pair] = row_key(self._digests[sample], name)
+        return self._keys[pair]
+
+    def is_there(self, sample: int, view: int) -> bool:
+        """Whether a row is made already."""
+        key = self.key(sample, view)
+        return key in self.space or key in self._fresh or key in self._held
+
+    def prepare(self, pairs: Sequence[tuple[int, int]]) -> int:
+        """Starts making rows in the background, in this order; returns how many are missing."""
+        jobs = []
+        with self._changed:
+            for sample, view in pairs:
+                key = self.key(sample, view)
+                if key in self._waiting or self.is_there(sample, view):
+                    continue
+                self._waiting.add(key)
+                jobs.append(_Job(sample, view))
+            self._num_asked += len(jobs)
+        if jobs and self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="views")
+        for start in range(0, len(jobs), BATCH):
+            assert self._pool is not None
+            self._pool.submit(self._run, jobs[start : start + BATCH])
+        return len(jobs)
+
+    def rows(self, samples: Sequence[int] | NDArray[np.int64], views: Sequence[int]) -> NDArray[np.floating]:
+        """(B, row_size) rows; waits for those that are being made, makes those nobody has asked for.
+
+        Raises:
+            DataError: A picture cannot be read any more, or has changed.
+        """
+        out = np.empty((len(samples), self.space.layout.row_size), dtype=self.space.layout.dtype)
+        missing = []
+        for i, (sample, view) in enumerate(zip(samples, views, strict=True)):
+            row = self._find(self.key(int(sample), int(view)), is_waiting=True)
+            if row is None:
+                missing.append(i)
+            else:
+                out[i] = row
+        for start in range(0, len(missing), BATCH):
+            part = missing[start : start + BATCH]
+            jobs = [_Job(int(samples[i]), int(views[i])) for i in part]
+            made = self._make(jobs)
+            out[part] = made
+            with self._changed:
+                self._keep(jobs, made)
+        return out
+
+    def wait(self) -> None:
+        """Until everything that was asked for is made and written."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting or self._error is not None)
+            self._raise()
+            self._write()
+
+    def close(self) -> None:
+        """Stops making rows; what is made is kept."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        with self._changed:
+            self._waiting.clear()
+            self._write()
+
+    # -- workers
+
+    def _find(self, key: bytes, *, is_waiting: bool) -> NDArray[np.floating] | None:
+        with self._changed:
+            if is_waiting and key in self._waiting:
+                self._changed.wait_for(lambda: key not in self._waiting or self._error is not None)
+            self._raise()
+            row = self._fresh.get(key)
+            if row is None:
+                row = self._held.get(key)
+        return row if row is not None else self.space.get(key)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, jobs: list[_Job]) -> None:
+        if self._error is not None:
+            return
+        try:
+            rows = self._make(jobs)
+        except BaseException as error:  # handed to whoever waits for these rows
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+            return
+        with self._changed:
+            self._keep(jobs, rows)
+            done = self._num_asked - len(self._waiting)
+            self._changed.notify_all()
+        if self._progress:
+            self._progress(done, self._num_asked)
+
+    def _make(self, jobs: Sequence[_Job]) -> NDArray[np.floating]:
+        pixels = []
+        for job in jobs:
+            source, name = self._paths[job.sample], self._names[job.sample]
+            try:
+                data = source if isinstance(source, bytes) else read_bytes(source)
+                if hashlib.sha256(data).digest() != self._digests[job.sample]:
+                    raise DataError(f"`{name}` has changed while its model was being trained.", hint="train again")
+                rng = None if job.view == PLAIN else view_rng(self._digests[job.sample], job.view, self._seed)
+                pixels.append(make_view(data, self._spec, self.augment, rng))
+            except PictureError as error:
+                raise DataError(f"`{name}` could be read before and cannot be read now: {error.detail}.") from error
+        parts = self._engine.run(normalise(np.stack(pixels), self._spec))
+        return self.space.layout.pack(parts)
+
+    def _keep(self, jobs: Sequence[_Job], rows: NDArray[np.floating]) -> None:
+        """Takes made rows in; the caller holds the lock."""
+        for job, row in zip(jobs, rows, strict=True):
+            key = self.key(job.sample, job.view)
+            self._waiting.discard(key)
+            self._fresh[key] = row
+        self.num_made += len(jobs)
+        is_due = time.monotonic() - self._last_write > _SHARD_SECONDS
+        if len(self._fresh) >= _SHARD_ROWS or is_due or not self._waiting:
+            self._write()
+
+    def _write(self) -> None:
+        """Moves made rows to the disk, or holds what it refuses; the caller holds the lock."""
+        self._last_write = time.monotonic()
+        fresh, self._fresh = self._fresh, OrderedDict()
+        if not fresh:
+            return
+        if not self.space.put(list(fresh), np.stack(list(fresh.values()))):
+            room = _HELD_BYTES - len(self._held) * self.space.layout.row_bytes
+            for key, row in fresh.items():
+                room -= self.space.layout.row_bytes
+                if room >= 0:
+                    self._held[key] = row

@@ -1,0 +1,241 @@
+"""Augmented views of a picture, drawn from a seed that belongs to the picture and the view.
+
+The one decision: what view 3 of a picture looks like depends on its content, the number 3 and the run's
+seed alone, never on the order in which views are made.  So views can be stored, made in the background
+or made again, on any machine, and are the same.  numpy and Pillow only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.errors import SettingError
+from headstart.pixels.spec import (
+    PictureError,
+    PixelSpec,
+    _draft,
+    _orient,
+    fit_picture,
+    flatten,
+    open_picture,
+    read_picture,
+)
+
+__all__ = ["Augment", "make_view", "parse_augment", "view_rng"]
+
+_WORDS = {
+    "hflip": "flip",
+    "horizontal_flip": "flip",
+    "vertical_flip": "vflip",
+    "rotation": "rotate",
+    "rotation_range": "rotate",
+    "shear_range": "shear",
+    "zoom_range": "zoom",
+    "brightness_range": "brightness",
+    "translate": "shift",
+}
+_BICUBIC = Image.Resampling.BICUBIC
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """How strongly views differ from the picture; 0 switches a part off.
+
+    Attributes:
+        flip: Probability of mirroring left to right.
+        vflip: Probability of mirroring top to bottom.
+        crop: Smallest share of the area that a random crop keeps, in (0, 1]; 1 keeps the plain crop.
+        zoom: Zoom factor is drawn from 1 - zoom .. 1 + zoom.
+        shift: Largest shift in either direction, as a share of the side.
+        rotate: Largest angle, degrees.
+        shear: Largest shear, as a ratio of the sides.
+        brightness, contrast, saturation: Largest relative change.
+        erase: Probability that a random rectangle (2 to 20 % of the area) becomes grey.
+    """
+
+    flip: float = 0.0
+    vflip: float = 0.0
+    crop: float = 1.0
+    zoom: float = 0.0
+    shift: float = 0.0
+    rotate: float = 0.0
+    shear: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    erase: float = 0.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is changed."""
+        return self == Augment()
+
+    def to_text(self) -> str:
+        """The words that `parse_augment` reads back."""
+        plain = asdict(Augment())
+        parts = [f"{n}={v:g}" for n, v in asdict(self).items() if v != plain[n]]
+        return ",".join(parts) or "none"
+
+
+def parse_augment(text: str) -> Augment:
+    """Reads `flip,zoom=.2,shear=.2`; `none` is no augmentation.  A bare `flip` or `vflip` means half of the views.
+
+    Raises:
+        SettingError: An unknown word or a value out of range.
+    """
+    values: dict[str, float] = {}
+    names = [f.name for f in fields(Augment)]
+    for part in text.split(","):
+        word, equals, number = (p.strip() for p in part.partition("="))
+        if word in ("", "none") and not equals:
+            continue
+        name = _WORDS.get(word, word)
+        if name not in names:
+            near = difflib.get_close_matches(name, [*names, *_WORDS], n=1, cutoff=0.5)
+            raise SettingError(
+                f"there is no augmentation called `{word}`.",
+                hint=f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(names)}",
+            )
+        if not equals:
+            if name not in ("flip", "vflip"):
+                raise SettingError(f"`{word}` needs a strength.", hint=f"for example {word}=0.2")
+            number = "0.5"
+        try:
+            value = float(number)
+        except ValueError as error:
+            raise SettingError(f"the strength of `{word}` is a number, not `{number}`.") from error
+        low, high = {"rotate": (0.0, 180.0), "crop": (0.05, 1.0), "zoom": (0.0, 0.9)}.get(name, (0.0, 1.0))
+        if not low <= value <= high:
+            raise SettingError(f"the strength of `{word}` lies between {low:g} and {high:g}, not at {value:g}.")
+        values[name] = value
+    return Augment(**values)
+
+
+def view_rng(digest: bytes, view: int, seed: int) -> np.random.Generator:
+    """The generator of one view of one picture (digest of the file's bytes)."""
+    key = hashlib.blake2b(digest + view.to_bytes(8, "little") + seed.to_bytes(8, "little"), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(key, "little"))
+
+
+def make_view(data: bytes, spec: PixelSpec, augment: Augment, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+    """One view of a picture: (H, W, 3) uint8 at `spec.size_hw`.
+
+    Args:
+        data: The bytes of the file.
+        spec: The pixel contract; without a generator the result is `read_picture(data, spec)` exactly.
+        augment: The strengths.
+        rng: The view's own generator.
+
+    Raises:
+        PictureError: The picture cannot be read.
+    """
+    if rng is None or augment.is_plain:
+        return read_picture(data, spec)
+    height, width = spec.size_hw
+    # Every draw is made whether or not it is used, so that one strength does not change the others' draws.
+    draws = rng.random(20)
+    image = _decode(data, spec, augment)
+    if augment.crop < 1.0:
+        box = _random_box(image.size, spec, augment.crop, draws)
+        image = image.resize((width, height), _BICUBIC, box=box, reducing_gap=2.0)
+    else:
+        image = Image.fromarray(fit_picture(image, spec))
+    if draws[5] < augment.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if draws[6] < augment.vflip:
+        image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    if augment.zoom or augment.shift or augment.rotate or augment.shear:
+        image = _warp(image, augment, draws)
+    pixels = _recolour(np.asarray(image), augment, draws)
+    if draws[16] < augment.erase:
+        pixels = _erase(pixels, draws)
+    return pixels
+
+
+def _decode(data: bytes, spec: PixelSpec, augment: Augment) -> Image.Image:
+    """The whole picture in RGB, decoded at a reduced scale where even the smallest crop allows it."""
+    scale = 1.0 / np.sqrt(augment.crop)
+    height, width = spec.size_hw
+    larger = spec.with_(size_hw=(int(np.ceil(height * scale)), int(np.ceil(width * scale))))
+    with open_picture(data, spec.max_pixels) as image:
+        try:
+            if spec.has_draft and image.format in ("JPEG", "MPO"):
+                _draft(image, larger)
+            image.load()
+        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
+            raise PictureError("damaged", f"the picture data cannot be decoded ({error})") from error
+        return flatten(_orient(image), spec)
+
+
+def _random_box(
+    size: tuple[int, int], spec: PixelSpec, least: float, draws: NDArray[np.float64]
+) -> tuple[float, float, float, float]:
+    """A crop of random area, shape (3:4 to 4:3 of the output's) and place, in source coordinates."""
+    width, height = size
+    area = width * height * (least + (1.0 - least) * draws[0])
+    ratio = float(np.exp(np.log(4 / 3) * (2.0 * draws[1] - 1.0)))
+    if spec.fit == "squash":
+        ratio *= width / height
+    else:
+        ratio *= spec.size_hw[1] / spec.size_hw[0]
+    box_w, box_h = min(np.sqrt(area * ratio), width), min(np.sqrt(area / ratio), height)
+    left, upper = draws[2] * (width - box_w), draws[3] * (height - box_h)
+    return float(left), float(upper), float(left + box_w), float(upper + box_h)
+
+
+def _warp(image: Image.Image, augment: Augment, draws: NDArray[np.float64]) -> Image.Image:
+    """Zoom, shift, rotation and shear as one affine map; what comes from outside is mirrored in."""
+    signed = 2.0 * draws - 1.0
+    width, height = image.size
+    angle = np.deg2rad(augment.rotate * signed[7])
+    zoom = 1.0 + augment.zoom * signed[8]
+    shear = augment.shear * signed[9]
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = rotation @ np.array([[1.0, shear], [0.0, 1.0]]) / zoom
+    pad_y, pad_x = height // 2, width // 2
+    padded = np.pad(np.asarray(image), ((pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode="symmetric")
+    centre = np.array([width / 2.0, height / 2.0])
+    moved = centre + np.array([pad_x, pad_y]) + augment.shift * signed[10:12] * np.array([width, height])
+    offset = moved - matrix @ centre
+    values = (matrix[0, 0], matrix[0, 1], offset[0], matrix[1, 0], matrix[1, 1], offset[1])
+    return Image.fromarray(padded).transform(
+        (width, height), Image.Transform.AFFINE, values, resample=Image.Resampling.BILINEAR, fillcolor=(128, 128, 128)
+    )
+
+
+def _recolour(pixels: NDArray[np.uint8], augment: Augment, draws: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Brightness and contrast through one table, then saturation."""
+    brightness = 1.0 + augment.brightness * (2.0 * draws[12] - 1.0)
+    contrast = 1.0 + augment.contrast * (2.0 * draws[13] - 1.0)
+    if brightness != 1.0 or contrast != 1.0:
+        middle = float(pixels.mean()) * brightness
+        values = (np.arange(256.0) * brightness - middle) * contrast + middle
+        pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)[pixels]
+    if augment.saturation:
+        factor = 1.0 + augment.saturation * (2.0 * draws[14] - 1.0)
+        grey = (pixels @ _grey())[..., None]
+        pixels = np.clip(np.rint(grey + factor * (pixels - grey)), 0, 255).astype(np.uint8)
+    return pixels
+
+
+@lru_cache(maxsize=1)
+def _grey() -> NDArray[Any]:
+    return np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+def _erase(pixels: NDArray[np.uint8], draws: NDArray[np.float64]) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    side = np.sqrt(0.02 + 0.18 * draws[17])
+    box_h, box_w = max(1, int(height * side)), max(1, int(width * side))
+    top, left = int(draws[18] * (height - box_h)), int(draws[19] * (width - box_w))
+    out = pixels.copy()
+    out[top : top + box_h, left : left + box_w] = 128
+    return out
