@@ -58,7 +58,7 @@ def closing_lines(judgement: Judgement, folder: Path, duration_s: float) -> list
         lines.append(f"Hardest class: `{worst.name}`, {100 * (worst.recall.value or 0):.0f} of 100 found.")
     lines += [f"note: {note}" for note in judgement.headline.notes[:2]]
     lines += [
-        f"Took {duration_s:.1f} s. All numbers: {folder / 'metrics.json'}; the model: {folder / 'bundle'}",
+        f"Took {duration_s:.1f} s. Report: {folder / 'report.html'}; the model: {folder / 'bundle'}",
         f"Next: headstart predict {_quoted(folder)} NEW_PICTURES/",
     ]
     return lines

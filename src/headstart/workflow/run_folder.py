@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from headstart.cells import guard_cell
 from headstart.errors import UsageError
 from headstart.machine import atomic_file, available_cores, is_process_alive
-from headstart.records import Samples, Split
+from headstart.records import Features, Samples, Split
 from headstart.trust.metrics import softmax
 
 if TYPE_CHECKING:
@@ -41,12 +41,16 @@ __all__ = [
     "write_json",
     "write_oof",
     "write_predictions",
+    "write_scores",
 ]
 
 _UNFINISHED = "unfinished.json"
 _NAMES = {
     _UNFINISHED,
     "bundle",
+    "classification_report.csv",
+    "classification_report.txt",
+    "comment.md",
     "config.resolved.yaml",
     "environment.json",
     "figures",
@@ -56,7 +60,10 @@ _NAMES = {
     "predictions.csv",
     "report.html",
     "report.json",
+    "scores.npz",
     "split.csv",
+    "summary.txt",
+    "suspects.csv",
     "train.log",
 }
 
@@ -168,6 +175,28 @@ def write_predictions(path: Path, samples: Samples, split: Split, judgement: Jud
             is_right = str(prediction == sample.label).lower()
             row = (sample.name, name, sample.label or "", prediction, f"{probabilities[i, best[i]]:.4f}", is_right, how)
             writer.writerow([guard_cell(cell) for cell in row])
+
+
+def write_scores(
+    path: Path, samples: Samples, features: Features, split: Split, judgement: Judgement, fit: ProbeFit
+) -> None:
+    """`scores.npz`: logits of every picture, training pictures by a model that had not seen them; no pickle.
+
+    Keys: `paths` (N,) str, `split` (N,) str, `label` (N,) int64 class ids, `logits` (N, K) float32 with the
+    temperature applied, `digests` (N,) leading 16 hex digits of each file's sha256.
+    """
+    logits = judgement.logits.copy()
+    logits[split.where("train")] = fit.oof_logits
+    names = [n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in samples.names]
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            paths=np.array(names, dtype=str),
+            split=split.assignment.astype(str),
+            label=samples.class_ids,
+            logits=logits.astype(np.float32),
+            digests=np.array([d[:16] for d in features.digests], dtype=str),
+        )
 
 
 def environment(seed: int) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What a person reads about a run: computed first as plain data (`summary`), drawn last (`html`, `figures`)."""

@@ -1,0 +1,97 @@
+"""Everything a report is made from, as values: what a run folder holds, read once and aligned.
+
+The one decision: nothing else is consulted later on, so a report of a run whose pictures have been moved
+differs only by the pictures that it cannot show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Facts", "Scored"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was said of N pictures; training pictures by a model that had not seen them.
+
+    Attributes:
+        names: Relative names, as the person would write them.
+        paths: Where each file lies, None where that is not known any more.
+        split: (N,) `train`, `val` or `test`.
+        truth: (N,) class ids.
+        predicted: (N,) class ids.
+        confidence: (N,) probability of the predicted class.
+        logits: (N, K) with the temperature applied, or None where the run kept none.
+        groups: (N,) group numbers, -1 where a picture stands alone, or None.
+        digests: (N,) leading hex digits of each file's sha256, or empty.
+    """
+
+    names: tuple[str, ...]
+    paths: tuple[str | None, ...]
+    split: NDArray[np.str_]
+    truth: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    logits: NDArray[np.float32] | None = None
+    groups: NDArray[np.int64] | None = None
+    digests: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def is_right(self) -> NDArray[np.bool_]:
+        """(N,) whether the prediction is the label."""
+        return np.asarray(self.truth == self.predicted)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A finished run.
+
+    Attributes:
+        run: Name of the run folder.
+        metrics: `metrics.json`.
+        scored: What was said of every picture.
+        settings: Rows of `config.resolved.yaml`: value, source and reason by name.
+        environment: `environment.json`.
+        health: `health.json`.
+        bundle: `bundle.json`.
+        tensors: Shape of each tensor of the model by name (`backbone.*`, `head.*`).
+        epochs: Rows of `results.csv`, empty where nothing was trained step by step.
+        extra: What later steps measured, by section name (`novelty`, `coverage`, `learning_curve` ...).
+        problems: What could not be read, in plain words.
+    """
+
+    run: str
+    metrics: Mapping[str, Any]
+    scored: Scored
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    health: Mapping[str, Any] = field(default_factory=dict)
+    bundle: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    epochs: tuple[Mapping[str, str], ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.metrics["class_names"])
+
+    @property
+    def headline_split(self) -> str:
+        """The split that the headline was measured on."""
+        return "test" if self.metrics.get("test") else "train"
+
+    @property
+    def headline_block(self) -> Mapping[str, Any]:
+        """The block of `metrics.json` behind the headline."""
+        block = self.metrics.get("test") or self.metrics.get("cv")
+        return dict(block or {})

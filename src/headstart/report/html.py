@@ -1,0 +1,116 @@
+"""`report.html`: one page that needs nothing but itself.
+
+The one decision: style and script stand in the page and are named by their digests in its content security
+policy, so that nothing else can run or be fetched, whatever a class or a file is called.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from headstart.errors import MissingExtraError
+from headstart.report import draw
+from headstart.report.thumbs import data_uri
+
+__all__ = ["render"]
+
+_FULL_MATRIX = 30  # classes up to which the confusion matrix is a table; above it is a picture
+
+
+def render(
+    report: Mapping[str, Any],
+    thumbs: Mapping[int, bytes | None] | None,
+    maps: Mapping[int, bytes] | None = None,
+    *,
+    template: str = "report.html",
+) -> str:
+    """Draws the page.
+
+    Args:
+        report: From `summarise`.
+        thumbs: JPEG bytes by position, None for those that cannot be opened; None for a page without pictures.
+        maps: Attribution maps by position, JPEG bytes, drawn over the picture.
+        template: The page's template in this package.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtraError("writing a report", "train") from error
+    from markupsafe import Markup
+
+    style, script = _read("report.css"), _read("report.js")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read), autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": _percent, "share": _share, "number": _number, "count": _count}
+    return environment.get_template(template).render(
+        r=report,
+        pictures=report.get("pictures") if thumbs is not None else None,
+        uris={i: data_uri(t) for i, t in (thumbs or {}).items() if t is not None},
+        maps={i: data_uri(t) for i, t in (maps or {}).items()},
+        draw=draw,
+        matrix=_matrix_picture(report) if len(report["class_names"]) > _FULL_MATRIX else None,
+        style=Markup(style),
+        script=Markup(script),
+        policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'",
+    )
+
+
+def _read(name: str) -> str:
+    return (resources.files("headstart.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _share(estimate: Mapping[str, Any] | None) -> str:
+    """An estimate with its interval, in percent."""
+    if not estimate or estimate.get("value") is None:
+        return "cannot be measured"
+    text = f"{100 * estimate['value']:.1f} %"
+    if estimate.get("low") is not None and estimate.get("high") is not None:
+        text += f" ({100 * estimate['low']:.0f}–{100 * estimate['high']:.0f})"
+    return text
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _count(value: int, one: str, many: str | None = None) -> str:
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def _matrix_picture(report: Mapping[str, Any]) -> str:
+    """The rates of a large confusion matrix as a small PNG, one square a cell, dark for many."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    rates = np.asarray(report["confusion"]["rates"], dtype=np.float64)
+    side = max(2, 640 // len(rates))
+    shade = (255 * (1 - np.sqrt(np.clip(rates, 0, 1)))).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(np.kron(shade, np.ones((side, side), dtype=np.uint8))).save(out, "PNG", optimize=True)
+    return data_uri(out.getvalue(), "png")

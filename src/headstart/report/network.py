@@ -1,0 +1,133 @@
+"""The network of a run as a table of stages: what is frozen, what trained, how many parameters and features.
+
+The one decision: it is told from the tensors in the bundle and the card of the weights, so neither torch nor
+the network itself is needed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from headstart.report.facts import Facts
+
+__all__ = ["describe_network", "network_text"]
+
+
+def describe_network(facts: Facts) -> dict[str, Any]:
+    """The `model` section of `report.json`."""
+    bundle, card = facts.bundle, dict(facts.bundle.get("backbone") or {})
+    pixels = dict(bundle.get("pixels") or {})
+    trained = set((facts.extra.get("tuning") or {}).get("trained_stages") or ())
+    rates = dict((facts.extra.get("tuning") or {}).get("learning_rates") or {})
+    parts = _parts(facts.tensors)
+    head = dict(bundle.get("head") or {})
+    used = dict(zip(head.get("names", ()), head.get("sizes", ()), strict=False))
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "num_params": count,
+            "num_tensors": tensors,
+            "state": "trained" if name in trained else "frozen",
+            "rate": rates.get(name),
+            "features": used.get(name) or (used.get("embedding") if name == "neck" else None),
+        }
+        for name, (count, tensors) in parts.items()
+        if name != "head"
+    ]
+    head_params = _head_params(facts.tensors)
+    normaliser = sum(math.prod(s) for n, s in facts.tensors.items() if n in ("head.mean", "head.scale"))
+    mixture = (facts.settings.get("head.mixture") or {}).get("value")
+    latency = dict(bundle.get("latency") or {})
+    return {
+        "title": card.get("title") or facts.metrics.get("backbone"),
+        "backbone": facts.metrics.get("backbone"),
+        "strategy": facts.metrics.get("strategy"),
+        "weights_tag": card.get("weights_tag"),
+        "weights_licence": bundle.get("weights_licence") or card.get("licence"),
+        "weights_source": card.get("source"),
+        "weights_digest": card.get("digest"),
+        "size_hw": pixels.get("size_hw"),
+        "fit": pixels.get("fit"),
+        "parts": rows,
+        "head": {
+            "num_params": head_params,
+            "num_moments": normaliser,
+            "inputs": [{"name": n, "features": s} for n, s in used.items()],
+            "num_features": sum(used.values()),
+            "num_classes": len(facts.class_names),
+            "mixture": mixture if isinstance(mixture, Mapping) else None,
+            "temperature": bundle.get("temperature"),
+        },
+        "num_params": sum(r["num_params"] for r in rows) + head_params,
+        "num_trained": head_params + sum(r["num_params"] for r in rows if r["state"] == "trained"),
+        "size_bytes": ((bundle.get("files") or {}).get("model.onnx") or {}).get("size_bytes"),
+        "latency_ms": latency.get("p50_ms"),
+        "latency_threads": latency.get("threads"),
+        "has_flip": bool(bundle.get("has_flip")),
+    }
+
+
+def network_text(report: Mapping[str, Any]) -> str:
+    """`summary.txt`: the table as text, as `model.summary()` prints elsewhere."""
+    model = report["model"]
+    head = model["head"]
+    size = " x ".join(str(v) for v in reversed(model["size_hw"])) if model.get("size_hw") else "?"
+    lines = [
+        f"{model['title']} with a new head, strategy {model['strategy']}",
+        f"weights {model['weights_tag'] or '?'}, licence {model['weights_licence'] or 'not stated'}",
+        "",
+        f"{'part':<22}{'parameters':>14}{'features used':>16}  state",
+        "-" * 72,
+        f"{'input':<22}{'0':>14}{'':>16}  {size} pixels, RGB",
+    ]
+    for row in model["parts"]:
+        rate = f", rate {row['rate']:g}" if row.get("rate") else ""
+        used = f"{row['features']:,}" if row["features"] else ""
+        lines.append(f"{row['name']:<22}{row['num_params']:>14,}{used:>16}  {row['state']}{rate}")
+    lines += [
+        f"{'head: normalise':<22}{head['num_moments']:>14,}{head['num_features']:>16,}  measured once",
+        f"{'head: linear':<22}{head['num_params']:>14,}{head['num_classes']:>16,}  trained (classes on the right)",
+        "-" * 72,
+        f"parameters: {model['num_params']:,} in all, {model['num_trained']:,} trained, "
+        f"{model['num_params'] - model['num_trained']:,} frozen",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _parts(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
+    """(parameters, tensors) of each part of the backbone, in order of depth."""
+    found: dict[str, list[int]] = {}
+    for name, shape in tensors.items():
+        if not name.startswith("backbone."):
+            continue
+        part = found.setdefault(_part_of(name.removeprefix("backbone.")), [0, 0])
+        part[0] += math.prod(shape)
+        part[1] += 1
+    return {name: (v[0], v[1]) for name, v in sorted(found.items(), key=lambda item: _depth(item[0]))}
+
+
+def _part_of(name: str) -> str:
+    """The portable name of the part that a timm tensor belongs to; its own first name where that is unknown."""
+    stage = re.match(r"(?:blocks|layer|stages|layers|features)[._]?(\d+)", name)
+    if stage:
+        offset = 0 if name.startswith("layer") and not name.startswith("layers") else 1
+        return f"stage{int(stage.group(1)) + offset}"
+    if re.match(r"(conv_stem|stem|conv1\b|bn1\b|patch_embed)", name):
+        return "stem"
+    if re.match(r"(conv_head|bn2\b|neck|norm|head)", name):
+        return "neck"
+    return name.split(".")[0]
+
+
+def _depth(part: str) -> tuple[int, int, str]:
+    number = re.fullmatch(r"stage(\d+)", part)
+    if number:
+        return 1, int(number.group(1)), ""
+    return {"stem": 0, "neck": 3}.get(part, 2), 0, part
+
+
+def _head_params(tensors: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(math.prod(s) for n, s in tensors.items() if n in ("head.weight", "head.bias"))

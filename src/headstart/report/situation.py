@@ -1,0 +1,157 @@
+"""The handful of numbers that a comment on the result is made from, taken out of a run's facts.
+
+The one decision: a comment sees only this record, so that every sentence it makes can be tested on a
+constructed case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.report.facts import Facts
+
+__all__ = ["Curve", "Situation", "take_situation"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What more pictures would bring: change of the score for twice as many, with its interval."""
+
+    gain: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A result in numbers; shares in [0, 1].
+
+    Attributes:
+        metric: `accuracy` or `balanced_accuracy`: what the next five are.
+        score, low, high: The headline with its interval; the ends are None where it cannot be measured.
+        train_score: On the pictures it was trained on.
+        majority, nearest: The two baselines on the same pictures.
+        protocol: How the headline was measured.
+        num_scored: Pictures behind it.
+        class_names: K names.
+        train_counts: (K,) training pictures of each class.
+        confusion: (K, K) counts, rows truth, columns prediction.
+        cv_score, cv_low, cv_high: Out of fold on the training pictures; None where the headline is that.
+        num_leaks: Pairs of scored and training pictures that are copies.
+        score_as_given: The score with the leaking pictures left in, where it was measured.
+        num_conflicts: Pictures that occur under two labels.
+        num_suspects: Labels that look wrong.
+        shortcuts: (what, how well it alone predicts the class) pairs.
+        curve: What twice as many pictures would bring, where it was measured.
+        block_losses: Log-loss of the last features alone and with earlier stages beside them, where measured.
+        has_groups: Whether pictures that belong together were kept together.
+        is_tuned: Whether stages of the network itself were trained.
+    """
+
+    score: float | None
+    low: float | None
+    high: float | None
+    train_score: float | None
+    majority: float
+    nearest: float | None
+    protocol: str
+    num_scored: int
+    class_names: tuple[str, ...]
+    train_counts: tuple[int, ...]
+    confusion: NDArray[np.int64]
+    metric: str = "accuracy"
+    cv_score: float | None = None
+    cv_low: float | None = None
+    cv_high: float | None = None
+    num_leaks: int = 0
+    score_as_given: float | None = None
+    num_conflicts: int = 0
+    num_suspects: int = 0
+    shortcuts: tuple[tuple[str, float], ...] = ()
+    curve: Curve | None = None
+    block_losses: tuple[float, float] | None = None
+    has_groups: bool = False
+    is_tuned: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+
+def take_situation(facts: Facts) -> Situation:
+    """The situation of a finished run."""
+    metrics, health = facts.metrics, facts.health
+    head = dict(metrics.get("headline") or {})
+    metric = str(head.get("metric", "accuracy"))
+    block, names = facts.headline_block, facts.class_names
+    train = facts.scored.truth[facts.scored.split == "train"]
+    baselines = dict(metrics.get("baselines") or {})
+    cv = (metrics.get("cv") or {}).get(metric) if metrics.get("test") else None
+    as_given = metrics.get("test_as_given") or {}
+    confusion = np.asarray(block.get("confusion") or np.zeros((len(names), len(names))), dtype=np.int64)
+    return Situation(
+        metric=metric,
+        score=head.get("value"),
+        low=head.get("low"),
+        high=head.get("high"),
+        train_score=((metrics.get("train") or {}).get(metric) or {}).get("value"),
+        majority=float((baselines.get("majority") or {}).get(metric, 1.0 / max(1, len(names)))),
+        nearest=(baselines.get("nearest_neighbour") or {}).get(metric),
+        protocol=str(head.get("protocol", "")),
+        num_scored=int(head.get("num_samples") or 0),
+        class_names=names,
+        train_counts=tuple(int(n) for n in np.bincount(train, minlength=len(names))),
+        confusion=confusion,
+        cv_score=None if cv is None else cv.get("value"),
+        cv_low=None if cv is None else cv.get("low"),
+        cv_high=None if cv is None else cv.get("high"),
+        num_leaks=_count(health.get("leaks")),
+        score_as_given=((as_given or {}).get(metric) or {}).get("value"),
+        num_conflicts=_count(health.get("label_conflicts")),
+        num_suspects=_count((facts.extra.get("suspects") or {}).get("rows")),
+        shortcuts=_shortcuts(health.get("shortcuts")),
+        curve=_curve(facts.extra.get("learning_curve")),
+        block_losses=_block_losses(facts.settings),
+        has_groups=bool(metrics.get("num_groups")),
+        is_tuned=str(metrics.get("strategy", "probe")) != "probe",
+    )
+
+
+def _count(value: Any) -> int:
+    return len(value) if isinstance(value, Sequence) and not isinstance(value, str) else 0
+
+
+def _shortcuts(value: Any) -> tuple[tuple[str, float], ...]:
+    """Accepts rows with a name and a score, as the health check writes them; only those it warns of."""
+    found: list[tuple[str, float]] = []
+    for row in value if isinstance(value, list) else []:
+        if not isinstance(row, Mapping) or row.get("is_warning") is False or row.get("flagged") is False:
+            continue
+        name = row.get("what") or row.get("name") or row.get("kind")
+        share = next((row[k] for k in ("accuracy", "balanced_accuracy", "score", "value") if k in row), None)
+        if name and isinstance(share, (int, float)):
+            found.append((str(name), float(share)))
+    return tuple(found)
+
+
+def _curve(value: Any) -> Curve | None:
+    if not isinstance(value, Mapping):
+        return None
+    gain = value.get("gain_per_doubling", value.get("gain"))
+    if isinstance(gain, Mapping):
+        return None if gain.get("value") is None else Curve(gain["value"], gain.get("low"), gain.get("high"))
+    return None if not isinstance(gain, (int, float)) else Curve(float(gain), value.get("low"), value.get("high"))
+
+
+def _block_losses(settings: Mapping[str, Mapping[str, Any]]) -> tuple[float, float] | None:
+    """Reads the losses out of the reason that the head gave for its blocks; None where it names none."""
+    reason = str((settings.get("head.blocks") or {}).get("reason", ""))
+    number = r"(\d+\.\d+)"
+    alone = re.search(rf"embedding only {number}", reason)
+    others = [float(x) for x in re.findall(rf"all stages[^,:]*? {number}", reason)]
+    if not alone or not others:
+        return None
+    return float(alone.group(1)), min(float(alone.group(1)), *others)

@@ -1,0 +1,288 @@
+"""The report as data: every table and figure is a plain value in `report.json` before anything is drawn.
+
+The one decision: a section that cannot be shown holds `missing`, a sentence that says why, instead of being
+left out, so that a reader never wonders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.report.choice import choose_cells, choose_errors, choose_samples, choose_unsure
+from headstart.report.comment import comment_to_json
+from headstart.report.facts import Facts
+from headstart.report.network import describe_network
+from headstart.report.situation import take_situation
+from headstart.report.squares import find_square
+from headstart.trust.metrics import softmax
+
+__all__ = ["SCHEMA", "headline_sentence", "summarise"]
+
+SCHEMA = 1
+_BINS = 10
+_PAIRS = 12  # pairs of copies that are shown
+
+
+def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
+    """Makes `report.json`.
+
+    Args:
+        facts: The finished run.
+        seed: Of the random pictures of each class.
+
+    Returns:
+        JSON-able sections.  Pictures are positions in `pictures`, which holds what is said of each.
+    """
+    situation = take_situation(facts)
+    scored = facts.scored
+    where = np.flatnonzero(scored.split == facts.headline_split)
+    samples = choose_samples(scored, len(facts.class_names), seed)
+    cells = choose_cells(scored, where)
+    errors, unsure = choose_errors(scored, where), choose_unsure(scored, where)
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "run": facts.run,
+        "class_names": list(facts.class_names),
+        "headline": {
+            "sentence": headline_sentence(facts.metrics),
+            "how": _how(facts),
+            "score": facts.metrics.get("headline"),
+            "baselines": facts.metrics.get("baselines"),
+            "as_given": facts.metrics.get("test_as_given"),
+        },
+        "comment": comment_to_json(situation),
+        "square": find_square(situation),
+        "data": _data(facts, samples),
+        "model": describe_network(facts),
+        "learning": _learning(facts),
+        "per_class": _per_class(facts),
+        "confusion": _confusion(facts, cells),
+        "errors": {"wrong": errors, "unsure": unsure, "num_wrong": int((~scored.is_right[where]).sum())},
+        "calibration": _calibration(facts, where),
+        "operating": facts.extra.get("operating") or {"missing": "operating points were not measured in this run"},
+        "unknown": facts.extra.get("novelty") or {"missing": "whether it knows unknown pictures was not measured"},
+        "coverage": facts.extra.get("coverage") or {"missing": "sets of classes were not measured in this run"},
+        "suspects": facts.extra.get("suspects") or {"missing": "label suspects were not looked for in this run"},
+        "settings": [{"name": k, **dict(v)} for k, v in facts.settings.items()],
+        "environment": dict(facts.environment),
+        "digests": {n: f.get("sha256") for n, f in (facts.bundle.get("files") or {}).items()},
+        "duration_s": facts.metrics.get("duration_s"),
+        "parity": facts.metrics.get("parity"),
+        "problems": list(facts.problems),
+    }
+    shown = _shown(report)
+    report["pictures"] = {str(i): _picture(facts, i) for i in sorted(shown)}
+    return report
+
+
+def headline_sentence(metrics: Mapping[str, Any]) -> str:
+    """The score in one plain sentence beside the two baselines."""
+    head = metrics.get("headline") or {}
+    value, low, high = head.get("value"), head.get("low"), head.get("high")
+    metric = head.get("metric", "accuracy")
+    if value is None:
+        return "How often it will be right cannot be said from these pictures."
+    text = f"Right on {100 * value:.0f} of 100 new pictures"
+    text += " of each class, averaged over the classes" if metric == "balanced_accuracy" else ""
+    if low is None or high is None:
+        text += " (how sure that is cannot be measured: too few independent pictures)"
+    else:
+        text += f" (95 %: {100 * low:.0f} to {100 * high:.0f})"
+    baselines = metrics.get("baselines") or {}
+    commonest = (baselines.get("majority") or {}).get(metric)
+    nearest = (baselines.get("nearest_neighbour") or {}).get(metric)
+    if commonest is not None:
+        text += f"; always guessing the commonest class would be right on {100 * commonest:.0f}"
+    if nearest is not None:
+        text += f", copying the most similar known picture on {100 * nearest:.0f}"
+    return text + "."
+
+
+def _how(facts: Facts) -> str:
+    block = facts.headline_block
+    count = f"{int(block.get('num_samples') or 0):,} pictures"
+    words = {
+        "leave-one-out": f"each of {count} was predicted by a model that had not seen it (leave-one-out)",
+        "leave-one-group-out": f"each of {count} was predicted by a model that had seen nothing of its group",
+        "given": f"{count} of your own test folder, used once",
+        "val": f"{count} of your validation folder, used for no choice",
+    }
+    protocol = str(block.get("protocol", ""))
+    return "Measured on " + words.get(protocol, f"{count}, {protocol}, used once") + "."
+
+
+def _data(facts: Facts, samples: list[list[int]]) -> dict[str, Any]:
+    scored, names = facts.scored, facts.class_names
+    counts = {
+        split: np.bincount(scored.truth[scored.split == split], minlength=len(names)).tolist()
+        for split in ("train", "val", "test")
+        if (scored.split == split).any()
+    }
+    groups = scored.groups
+    has_groups = groups is not None and bool((groups >= 0).any())
+    return {
+        "num_samples": len(scored),
+        "num_groups": len(np.unique(groups[groups >= 0])) if has_groups and groups is not None else None,
+        "counts": counts,
+        "samples": samples,
+        "unreadable": [dict(p) for p in _rows(facts.health.get("unreadable"))],
+        "copies": _copies(facts),
+        "conflicts": _rows(facts.health.get("label_conflicts")),
+        "shortcuts": _rows(facts.health.get("shortcuts")),
+        "group_patterns": _rows(facts.health.get("group_patterns")),
+        "sizes": facts.extra.get("sizes"),
+    }
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    return [dict(row) for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
+
+
+def _copies(facts: Facts) -> dict[str, Any]:
+    """Pairs of copies, those across a split first; pairs whose pictures are known are shown as pictures."""
+    position = {name: i for i, name in enumerate(facts.scored.names)}
+    pairs, leaks = [], 0
+    for kind in ("leaks", "duplicates", "near_duplicates"):
+        for row in _rows(facts.health.get(kind)):
+            a, b = position.get(str(row.get("a"))), position.get(str(row.get("b")))
+            leaks += kind == "leaks"
+            if a is not None and b is not None:
+                pairs.append({"a": a, "b": b, "is_leak": kind == "leaks", "kind": str(row.get("kind", kind))})
+    unique = {(p["a"], p["b"]): p for p in reversed(pairs)}
+    ordered = sorted(unique.values(), key=lambda p: (not p["is_leak"], p["a"], p["b"]))
+    looked = any(kind in facts.health for kind in ("leaks", "duplicates", "near_duplicates"))
+    return {
+        "num_pairs": len(unique),
+        "num_leaks": leaks,
+        "pairs": ordered[:_PAIRS],
+        **({} if looked else {"missing": "copies were not looked for in this run (headstart check does)"}),
+    }
+
+
+def _learning(facts: Facts) -> dict[str, Any]:
+    epochs: dict[str, list[float | None]] = {}
+    for row in facts.epochs:
+        for key, value in row.items():
+            try:
+                epochs.setdefault(key, []).append(float(value))
+            except (TypeError, ValueError):
+                epochs.setdefault(key, []).append(None)
+    metrics = facts.metrics
+    blocks = [
+        {"name": label, **{k: block.get(k) for k in ("accuracy", "balanced_accuracy", "log_loss", "num_samples")}}
+        for label, block in (
+            ("on its training pictures", metrics.get("train")),
+            ("left out of training (cross-validation)", metrics.get("cv")),
+            ("validation pictures", metrics.get("val")),
+            ("test pictures", metrics.get("test")),
+        )
+        if block
+    ]
+    path = facts.extra.get("penalty_path")
+    return {
+        "blocks": blocks,
+        "epochs": epochs or None,
+        "penalty_path": path,
+        "curve": facts.extra.get("learning_curve")
+        or {"missing": "what more pictures would bring was not measured in this run"},
+        **(
+            {}
+            if epochs
+            else {
+                "missing": "There are no curves over epochs: the head was computed in closed form, in one step, "
+                "and nothing was trained step by step."
+            }
+        ),
+    }
+
+
+def _per_class(facts: Facts) -> list[dict[str, Any]]:
+    return [dict(row) for row in facts.headline_block.get("per_class") or []]
+
+
+def _confusion(facts: Facts, cells: Mapping[tuple[int, int], list[int]]) -> dict[str, Any]:
+    counts = np.asarray(facts.headline_block.get("confusion") or [[0]], dtype=np.int64)
+    support = counts.sum(axis=1, keepdims=True)
+    rates = np.divide(counts, support, where=support > 0, out=np.zeros(counts.shape))
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:20]
+    pairs = [tuple(int(v) for v in np.unravel_index(i, wrong.shape)) for i in order if wrong.flat[i] > 0]
+    return {
+        "counts": counts.tolist(),
+        "rates": np.round(rates, 4).tolist(),
+        "cells": [{"truth": t, "predicted": p, "pictures": members} for (t, p), members in cells.items()],
+        "pairs": [
+            {"truth": t, "predicted": p, "count": int(counts[t, p]), "rate": float(rates[t, p])} for t, p in pairs
+        ],
+    }
+
+
+def _calibration(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
+    """Reliability diagrams with the temperature and without it."""
+    scored = facts.scored
+    temperature = facts.bundle.get("temperature")
+    block = facts.headline_block
+    value: dict[str, Any] = {
+        "temperature": temperature,
+        "ece": block.get("ece"),
+        "log_loss": block.get("log_loss"),
+        "after": _reliability(scored.confidence[where], scored.is_right[where]),
+        **dict(facts.extra.get("calibration") or {}),
+    }
+    if scored.logits is not None and isinstance(temperature, (int, float)) and len(where):
+        before = softmax(scored.logits[where].astype(np.float64) * temperature)
+        value["before"] = _reliability(before.max(axis=1), before.argmax(axis=1) == scored.truth[where])
+        floor = np.maximum(before[np.arange(len(where)), scored.truth[where]], 1e-12)
+        value["log_loss_before"] = float(-np.log(floor).mean())
+    return value
+
+
+def _reliability(confidence: NDArray[np.float64], hits: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Bins of equally many pictures: mean confidence, share of hits with Wilson's interval, count."""
+    from headstart.trust.intervals import wilson
+
+    if len(confidence) == 0:
+        return []
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, max(1, min(_BINS, len(order) // 10)))
+    rows = []
+    for members in bins:
+        share = float(hits[members].mean())
+        low, high = wilson(share, float(len(members)))
+        rows.append(
+            {
+                "confidence": float(confidence[members].mean()),
+                "right": share,
+                "low": low,
+                "high": high,
+                "count": len(members),
+            }
+        )
+    return rows
+
+
+def _picture(facts: Facts, i: int) -> dict[str, Any]:
+    scored, names = facts.scored, facts.class_names
+    return {
+        "name": scored.names[i],
+        "label": names[scored.truth[i]],
+        "prediction": names[scored.predicted[i]],
+        "confidence": round(float(scored.confidence[i]), 4),
+        "split": str(scored.split[i]),
+    }
+
+
+def _shown(report: Mapping[str, Any]) -> set[int]:
+    """Positions of all pictures that some section shows."""
+    found = {i for members in report["data"]["samples"] for i in members}
+    found |= {i for cell in report["confusion"]["cells"] for i in cell["pictures"]}
+    found |= {*report["errors"]["wrong"], *report["errors"]["unsure"]}
+    found |= {p[k] for p in report["data"]["copies"]["pairs"] for k in ("a", "b")}
+    for row in report["suspects"].get("shown", ()):
+        found |= {row["picture"], *row.get("neighbours", ())}
+    return found

@@ -1,0 +1,108 @@
+"""Texts for those who hand in or paste: scikit-learn's classification report, and the comment as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headstart.cells import guard_cell
+
+__all__ = ["classification_csv", "classification_rows", "classification_text", "comment_markdown"]
+
+
+def classification_rows(report: Mapping[str, Any]) -> list[tuple[str, float | None, float | None, float | None, int]]:
+    """(name, precision, recall, F1, support) as scikit-learn's `classification_report` orders and computes them.
+
+    From the confusion matrix alone: a precision or recall of 0 / 0 is 0, as there.
+    """
+    counts = np.asarray(report["confusion"]["counts"], dtype=np.float64)
+    hit, support, given = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    zeros = np.zeros(len(hit))
+    precision = np.divide(hit, given, where=given > 0, out=zeros.copy())
+    recall = np.divide(hit, support, where=support > 0, out=zeros.copy())
+    f1 = np.divide(2 * precision * recall, precision + recall, where=precision + recall > 0, out=zeros.copy())
+    total = int(support.sum())
+    rows: list[tuple[str, float | None, float | None, float | None, int]] = [
+        (name, float(p), float(r), float(f), int(n))
+        for name, p, r, f, n in zip(report["class_names"], precision, recall, f1, support, strict=True)
+    ]
+    present = (support > 0) | (given > 0)
+    rows.append(("accuracy", None, None, float(hit.sum() / max(1, total)), total))
+    weights = {"macro avg": present / max(1, present.sum()), "weighted avg": support / max(1, total)}
+    for name, w in weights.items():
+        rows.append((name, float(precision @ w), float(recall @ w), float(f1 @ w), total))
+    return rows
+
+
+def classification_text(report: Mapping[str, Any]) -> str:
+    """`classification_report.txt`, in the layout that scikit-learn prints."""
+    rows = classification_rows(report)
+    width = max(len("weighted avg"), *(len(r[0]) for r in rows))
+    lines = [" " * width + " " + "".join(f" {h:>9}" for h in ("precision", "recall", "f1-score", "support")), ""]
+    for index, (name, precision, recall, f1, support) in enumerate(rows):
+        if index == len(rows) - 3:
+            lines.append("")
+        cells = "".join(f" {'' if v is None else f'{v:.2f}':>9}" for v in (precision, recall, f1))
+        lines.append(f"{name:>{width}} {cells} {support:>9}")
+    return "\n".join(lines) + "\n"
+
+
+def classification_csv(report: Mapping[str, Any]) -> str:
+    """`classification_report.csv`: the same with the 95 % intervals beside each value."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    keys = ("precision", "recall", "f1")
+    writer.writerow(["class", *(f"{k}{e}" for k in keys for e in ("", "_low", "_high")), "support"])
+    intervals = {row["name"]: row for row in report["per_class"]}
+    num_classes = len(report["class_names"])
+    for index, (name, *values, support) in enumerate(classification_rows(report)):
+        known = intervals.get(name, {}) if index < num_classes else {}
+        cells: list[str] = []
+        for key, value in zip(keys, values, strict=True):
+            ends = known.get(key) or {}
+            cells += [_cell(value), _cell(ends.get("low")), _cell(ends.get("high"))]
+        writer.writerow([guard_cell(name), *cells, support])
+    return out.getvalue()
+
+
+def comment_markdown(report: Mapping[str, Any]) -> str:
+    """`comment.md`: headline, remarks, next steps, what not to conclude, and the four squares."""
+    comment, square = report["comment"], report["square"]
+    lines = ["# Comment on the result", "", report["headline"]["sentence"], "", report["headline"]["how"], ""]
+    for remark in comment["remarks"]:
+        lines += [f"## {_line(remark['title'])}", "", _line(remark["text"]), ""]
+    lines += ["## What would help more", "", *(f"- {_line(t)}" for t in comment["next"]), ""]
+    lines += ["## What not to conclude", "", *(f"- {_line(t)}" for t in comment["not_to_conclude"]), ""]
+    lines += [
+        "## The four squares of size and similarity",
+        "",
+        "| | similar to what the network learnt from | different |",
+        "|---|---|---|",
+    ]
+    advice = {(s["size"], s["similarity"]): s["advice"] for s in square["all"]}
+    for size in ("small", "large"):
+        cells = []
+        for similarity in ("similar", "different"):
+            is_here = (size, similarity) == (square["size"], square["similarity"])
+            cells.append(f"**{advice[(size, similarity)]}** (these data)" if is_here else advice[(size, similarity)])
+        lines.append(f"| {size} | {cells[0]} | {cells[1]} |")
+    lines += [
+        "",
+        f"Size: {square['size']} ({square['size_reason']}). Similarity: {square['similarity'] or 'not measured'} "
+        f"({square['similarity_reason']}).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    """One line of Markdown in which a class name is text, not markup."""
+    return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,298 @@
+"""Reads a run folder and writes what a person reads about it: the report and the files beside it.
+
+The one decision: everything is taken from the run folder (and the pictures where they still are), so a report
+can be written again at any time and on any machine that has the folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.cells import unguard_cell
+from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.machine import atomic_file
+from headstart.pixels.spec import PixelSpec
+from headstart.report.facts import Facts, Scored
+from headstart.report.html import render
+from headstart.report.network import network_text
+from headstart.report.summary import summarise
+from headstart.report.tables import classification_csv, classification_text, comment_markdown
+from headstart.report.thumbs import make_thumbs
+from headstart.talk import Talk
+from headstart.workflow.run_folder import write_json
+
+__all__ = ["find_pictures", "read_facts", "report_run", "without_pictures", "write_report"]
+
+
+def report_run(folder: Path, paths: Mapping[str, str], talk: Talk) -> None:
+    """The report at the end of a training; that it cannot be written never costs the run."""
+    try:
+        write_report(folder, paths=paths or None)
+    except (HeadstartError, OSError) as error:
+        talk.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
+
+
+def write_report(
+    folder: Path,
+    *,
+    paths: Mapping[str, str] | None = None,
+    has_pictures: bool = True,
+    extra: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Writes `report.html`, `report.json`, the classification report, the summary and the comment.
+
+    Args:
+        folder: A finished run.
+        paths: Where each picture lies by its name; None looks where the run's settings say.
+        has_pictures: Whether photographs and file names go into the files.
+        extra: More measured sections by name.
+        out: Where the files go, the run folder by default.
+
+    Returns:
+        The report as data.
+
+    Raises:
+        UsageError: It is no finished run.
+    """
+    facts = read_facts(folder, paths=paths, extra=extra)
+    report = summarise(facts)
+    thumbs = None
+    if has_pictures:
+        places = {int(i): facts.scored.paths[int(i)] for i in report["pictures"]}
+        thumbs = make_thumbs(places, _pixel_spec(facts))
+        gone = sum(t is None for t in thumbs.values())
+        if gone:
+            report["problems"].append(
+                f"{gone:,} of the {len(thumbs):,} pictures chosen for this report cannot be opened any more (moved, "
+                "renamed or deleted); everything else is as it was measured."
+            )
+    else:
+        report = without_pictures(report)
+    target = out or folder
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / "report.json", report)
+    _write(target / "report.html", render(report, thumbs))
+    _write(target / "classification_report.txt", classification_text(report))
+    _write(target / "classification_report.csv", classification_csv(report))
+    _write(target / "summary.txt", network_text(report))
+    _write(target / "comment.md", comment_markdown(report))
+    return report
+
+
+def without_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The same report without anything that shows a picture or names a file."""
+    clean = dict(report)
+    clean["pictures"] = {}
+    clean["data"] = {**report["data"], "samples": [[] for _ in report["class_names"]]}
+    clean["data"]["unreadable"] = [{"kind": p.get("kind")} for p in report["data"]["unreadable"]]
+    clean["data"]["copies"] = {**report["data"]["copies"], "pairs": []}
+    clean["data"]["conflicts"] = [{} for _ in report["data"]["conflicts"]]
+    clean["data"]["shortcuts"] = [
+        {k: v for k, v in row.items() if not isinstance(v, list)} for row in report["data"]["shortcuts"]
+    ]
+    clean["confusion"] = {**report["confusion"], "cells": []}
+    clean["errors"] = {"wrong": [], "unsure": [], "num_wrong": report["errors"]["num_wrong"]}
+    clean["suspects"] = {k: v for k, v in report["suspects"].items() if k not in ("rows", "shown")}
+    private = {"data", "out", "split", "weights"}
+    clean["settings"] = [row for row in report["settings"] if row["name"] not in private]
+    clean["environment"] = {k: v for k, v in report["environment"].items() if k != "command"}
+    return clean
+
+
+def read_facts(
+    folder: Path, *, paths: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None
+) -> Facts:
+    """Reads a run folder.
+
+    Raises:
+        UsageError: It is no finished run.
+    """
+    metrics = _read_json(folder / "metrics.json")
+    if not metrics or "class_names" not in metrics:
+        raise UsageError(
+            f"`{folder}` is no finished run: it has no readable `metrics.json`.",
+            hint="name the folder that `headstart train` wrote, e.g. runs/train1",
+        )
+    problems: list[str] = []
+    settings = _read_settings(folder / "config.resolved.yaml", problems)
+    if paths is None:
+        paths = _find_pictures(settings, problems)
+    return Facts(
+        run=folder.resolve().name,
+        metrics=metrics,
+        scored=_read_scored(folder, metrics, paths, problems),
+        settings=settings,
+        environment=_read_json(folder / "environment.json"),
+        health=_read_json(folder / "health.json"),
+        bundle=_read_json(folder / "bundle" / "bundle.json"),
+        tensors=_read_shapes(folder / "bundle" / "model.safetensors"),
+        epochs=tuple(_read_rows(folder / "results.csv")),
+        extra={**{k: metrics[k] for k in _SECTIONS if metrics.get(k)}, **dict(extra or {})},
+        problems=tuple(problems),
+    )
+
+
+_SECTIONS = ("novelty", "coverage", "operating", "learning_curve", "calibration", "suspects", "tuning", "sizes")
+
+
+def _read_scored(folder: Path, metrics: Mapping[str, Any], paths: Mapping[str, str], problems: list[str]) -> Scored:
+    names = [str(n) for n in metrics["class_names"]]
+    position = {name: i for i, name in enumerate(names)}
+    rows = []
+    for row in _read_rows(folder / "predictions.csv"):
+        clean = {k: unguard_cell(v or "") for k, v in row.items() if k}
+        if clean.get("label") in position and clean.get("prediction") in position:
+            rows.append(clean)
+    if not rows:
+        problems.append("The run has no readable predictions.csv, so single pictures cannot be shown.")
+    kept = [r["file"] for r in rows]
+    logits, digests = _read_logits(folder, kept, len(names))
+    if logits is None and rows:
+        problems.append("The run kept no scores of its pictures, so calibration can be shown only in part.")
+    groups = _read_groups(folder / "split.csv", kept)
+    return Scored(
+        names=tuple(kept),
+        paths=tuple(paths.get(name) for name in kept),
+        split=np.array([r.get("split", "") for r in rows], dtype=str),
+        truth=np.array([position[r["label"]] for r in rows], dtype=np.int64),
+        predicted=np.array([position[r["prediction"]] for r in rows], dtype=np.int64),
+        confidence=np.array([_float(r.get("probability")) for r in rows], dtype=np.float64),
+        logits=logits,
+        groups=groups,
+        digests=digests,
+    )
+
+
+def _read_logits(
+    folder: Path, names: Sequence[str], num_classes: int
+) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
+    """(N, K) logits and digests of `scores.npz`, None where the run has none or they do not fit."""
+    try:
+        with np.load(folder / "scores.npz", allow_pickle=False) as file:
+            stored, logits = [str(p) for p in file["paths"]], np.asarray(file["logits"], dtype=np.float32)
+            digests = [str(d) for d in file["digests"]] if "digests" in file else []
+    except (OSError, ValueError, KeyError):
+        return None, ()
+    if logits.shape != (len(stored), num_classes):
+        return None, ()
+    at = {name: i for i, name in enumerate(stored)}
+    if not all(name in at for name in names):
+        return None, ()
+    index = [at[name] for name in names]
+    return logits[index], tuple(digests[i] for i in index) if digests else ()
+
+
+def _read_groups(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
+    by_name = {unguard_cell(r.get("image") or ""): (r.get("group") or "") for r in _read_rows(path)}
+    texts = [by_name.get(name, "") for name in names]
+    if not any(texts):
+        return None
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(t, len(numbers)) if t else -1 for t in texts], dtype=np.int64)
+
+
+def _find_pictures(settings: Mapping[str, Mapping[str, Any]], problems: list[str]) -> dict[str, str]:
+    """Where the pictures lie, by name, as far as the data are still where they were."""
+    from headstart.data.sources import read
+
+    def value(name: str) -> Any:
+        return (settings.get(name) or {}).get("value")
+
+    data = value("data")
+    if not data:
+        problems.append("The run does not say where its pictures lay, so none can be shown.")
+        return {}
+    try:
+        samples = read(
+            data,
+            allow_outside=bool(value("allow_outside")),
+            label_pattern=value("label_pattern"),
+            layout=value("layout"),
+        )
+    except HeadstartError:
+        problems.append(
+            "The data are not where they were when the model was trained, so pictures cannot be shown; every number is "
+            "as it was measured. `headstart report RUN --data FOLDER` says where they are now."
+        )
+        return {}
+    return {s.name: s.path for s in samples}
+
+
+def find_pictures(data: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Where the pictures lie in a folder that a person names.
+
+    Raises:
+        DataError: There are none.
+    """
+    problems: list[str] = []
+    changed = {**settings, "data": {"value": data}}
+    found = _find_pictures(changed, problems)
+    if not found:
+        raise DataError(f"there are no pictures in `{data}` that can be read as the run's were.")
+    return found
+
+
+def _pixel_spec(facts: Facts) -> PixelSpec:
+    try:
+        return PixelSpec.from_json(dict(facts.bundle["pixels"]))
+    except (KeyError, TypeError, ValueError):
+        return PixelSpec()
+
+
+def _read_settings(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
+    import yaml
+
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError):
+        problems.append("The run has no readable config.resolved.yaml, so its settings cannot be shown.")
+        return {}
+    return {str(k): dict(v) for k, v in value.items() if isinstance(v, Mapping)} if isinstance(value, Mapping) else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, encoding="utf-8", newline="", errors="surrogateescape") as file:
+            return [dict(row) for row in csv.DictReader(file)]
+    except (OSError, csv.Error):
+        return []
+
+
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a safetensors file, from its header alone."""
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, 50 << 20)))
+        return {k: tuple(int(n) for n in v["shape"]) for k, v in header.items() if k != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return {}
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
