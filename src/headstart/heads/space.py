@@ -13,54 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.heads.labels import Labels
 from headstart.heads.normalise import Normaliser
 from headstart.heads.spectrum import Float, Gram, Spectrum, from_gram, from_kernel
 
-__all__ = ["Labels", "Space", "block_kernels", "open_space"]
+__all__ = ["Space", "block_kernels", "open_space"]
 
 _CHUNK = 2048
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What is known about N samples besides their features.
-
-    Attributes:
-        class_ids: (N,) in 0..K-1, every class present.
-        num_classes: K.
-        weights: (N,) positive, mean 1.
-        groups: (N,) in 0..G-1, or None where every sample stands alone.
-    """
-
-    class_ids: NDArray[np.int64]
-    num_classes: int
-    weights: Float
-    groups: NDArray[np.int64] | None
-
-    def take(self, index: NDArray[np.int64]) -> tuple[Labels, NDArray[np.int64]]:
-        """Some of the samples on their own, and the (K',) classes that are left."""
-        present, class_ids = np.unique(self.class_ids[index], return_inverse=True)
-        weights = self.weights[index]
-        groups = None if self.groups is None else np.unique(self.groups[index], return_inverse=True)[1]
-        return Labels(class_ids, len(present), weights / weights.mean(), groups), present
-
-    def folds(self, index: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]] | None:
-        """Positions (within `index`) of each group, or None without groups."""
-        if self.groups is None:
-            return None
-        groups = self.groups if index is None else self.groups[index]
-        order = np.argsort(groups, kind="stable")
-        cuts = np.flatnonzero(np.diff(groups[order])) + 1
-        return np.split(order, cuts)
-
-    def unmeasurable(self) -> NDArray[np.bool_]:
-        """(N,) True where no picture of the class is left when the sample (or its group) is left out."""
-        total = np.bincount(self.class_ids, minlength=self.num_classes)
-        if self.groups is None:
-            return np.asarray(total[self.class_ids] == 1)
-        pair = self.groups * self.num_classes + self.class_ids
-        _, position, count = np.unique(pair, return_inverse=True, return_counts=True)
-        return np.asarray(count[position] == total[self.class_ids])
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from headstart.heads.losses import best_mixture, best_multipliers, log_losses
 from headstart.heads.ridge import ridge_coefficients, ridge_out_of_fold
 from headstart.heads.spectrum import Float, Spectrum, smooth
 
-__all__ = ["Choice", "Judged", "Paths", "choose", "judge", "leave_out", "mixed_coefficients"]
+__all__ = ["SURE_LOSS", "Choice", "Judged", "Paths", "choose", "judge", "leave_out", "mixed_coefficients"]
 
 Ids = NDArray[np.int64]
-_SURE_LOSS = 5.0  # nats (at least) that a sample costs whose class nobody could have learnt
+SURE_LOSS = 5.0
+"""Nats (at least) that a sample costs whose class nobody could have learnt."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +126,16 @@ def judge(paths: Paths, choice: Choice) -> Judged:
     mixed = mixed + choice.mix[2] * paths.shares
     logits = np.concatenate([ridge, lda + paths.shares, mixed[None]])  # (2 L + 1, n, K)
     lost = np.flatnonzero(paths.weights == 0.0)
-    logits[:, lost, paths.class_ids[lost]] = logits[:, lost].min(axis=2) - _SURE_LOSS
+    logits[:, lost, paths.class_ids[lost]] = logits[:, lost].min(axis=2) - SURE_LOSS
     return Judged(log_losses(logits, paths.class_ids), logits.argmax(axis=2) == paths.class_ids, logits[-1])
 
 
-def mixed_coefficients(spectrum: Spectrum, paths: Paths, choice: Choice) -> tuple[Float, Float]:
+def mixed_coefficients(spectrum: Spectrum, penalties: Float, choice: Choice) -> tuple[Float, Float]:
     """The mixture fitted on all samples: (K, r) weight on the principal directions, (K,) bias at the mean."""
     scale = max(spectrum.trace, 1e-12)
     i, j = choice.ridge_index, choice.lda_index
-    ridge_weight, ridge_bias = ridge_coefficients(spectrum, float(paths.penalties[i]) * scale)
-    lda_weight, lda_bias = lda_coefficients(spectrum, float(paths.penalties[j]) * scale)
+    ridge_weight, ridge_bias = ridge_coefficients(spectrum, float(penalties[i]) * scale)
+    lda_weight, lda_bias = lda_coefficients(spectrum, float(penalties[j]) * scale)
     a, b = choice.mix[0] * choice.ridge_multipliers[i], choice.mix[1] * choice.lda_multipliers[j]
     shares = np.log(spectrum.masses / spectrum.masses.sum())
     return a * ridge_weight + b * lda_weight, a * ridge_bias + b * lda_bias + choice.mix[2] * shares

@@ -1,0 +1,164 @@
+"""Which stages of the backbone the head uses: the last one, all, or all with less of the earlier ones.
+
+The decision: up to 1,024 pictures each set is fitted on all of them and the least out-of-fold log-loss
+wins; with more, the sets are compared on 768 and `all stages` stays unless another is better by more than a
+standard error of the paired difference, because the earlier stages are worth more the more pictures there
+are (`benchmarks/bench_heads.py`) and the winner alone is worth an eigendecomposition of all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.heads.labels import Labels
+from headstart.heads.normalise import Normaliser
+from headstart.heads.space import Space, block_kernels, open_space
+from headstart.heads.spectrum import Spectrum
+from headstart.heads.stack import Choice, Judged, choose, judge, leave_out
+from headstart.heads.threads import one_blas_thread
+
+__all__ = ["PENALTIES", "SetFit", "fit_sets"]
+
+PENALTIES = np.logspace(-6, 1, 18)
+"""Penalties of ridge and LDA as shares of the total scatter; all of them cost little more than one."""
+
+_ALL = "all stages"
+_EARLIER_WEIGHT = 0.5  # of the earlier stages in the third set
+_COMPARE_ALL = 1024  # samples up to which every set is fitted on all of them
+_COMPARE_ROWS = 768  # samples that the sets are compared on where there are more
+_PATH_ROWS = 4096  # samples that penalties and mixture are chosen on, at most
+_PATH_VALUES = 4_000_000  # numbers in one array of out-of-fold scores, at most
+_LEADING = 128  # directions that the nearest neighbour is looked for in
+
+
+@dataclass(frozen=True)
+class SetFit:
+    """One set of blocks: fitted, chosen and judged on all its samples.
+
+    `leading` is (N, at most 128) unweighted coordinates on the leading directions.
+    """
+
+    name: str
+    space: Space
+    choice: Choice
+    judged: Judged
+    leading: NDArray[np.float32]
+
+
+def fit_sets(
+    normaliser: Normaliser, rows: NDArray[np.float32], labels: Labels, rng: np.random.Generator
+) -> tuple[SetFit, list[SetFit], str]:
+    """Fits the sets of blocks and chooses one.
+
+    Args:
+        normaliser: Of all blocks at weight 1, from early to late; the last one is the embedding.
+        rows: (N, D) float32 it made.
+        labels: Of the N samples.
+        rng: For the samples that are looked at where there are too many.
+
+    Returns:
+        The chosen set on all samples, every set that was fitted on all samples, and the reason.
+    """
+    sets = _block_sets(normaliser)
+    if len(labels) <= _COMPARE_ALL or len(sets) == 1:
+        fits = _fit_each(sets, normaliser, rows, labels, rng)
+        best = min(fits, key=lambda fit: fit.choice.loss)
+        if len(sets) == 1:
+            return best, fits, "there is only one block of features"
+        return best, fits, f"least log-loss on left-out pictures: {_told(fits)}"
+    chosen, reason = _ALL, "the pictures are too few or in too large groups to compare stages on a part of them"
+    index = labels.subset(_COMPARE_ROWS, rng)
+    part, _ = labels.take(index)
+    if len(index) <= 2 * _COMPARE_ROWS and part.num_classes > 1 and not part.unmeasurable().all():
+        with one_blas_thread():
+            fits = _fit_each(sets, normaliser, rows[index], part, rng)
+        chosen = _clearly_best(fits, part)
+        reason = f"log-loss on left-out pictures, compared on {len(index):,} of them: {_told(fits)}"
+    final = _fit_set(chosen, open_space(sets[chosen], _columns(rows, normaliser, sets[chosen]), labels), rng)
+    return final, [final], reason
+
+
+def _block_sets(normaliser: Normaliser) -> dict[str, Normaliser]:
+    names = normaliser.names
+    if len(names) == 1:
+        return {names[0]: normaliser}
+    weights = (*[_EARLIER_WEIGHT] * (len(names) - 1), 1.0)
+    return {
+        _ALL: normaliser,
+        f"{_ALL}, earlier ones at half": normaliser.restrict(names, weights),
+        f"{names[-1]} only": normaliser.restrict(names[-1:], (1.0,)),
+    }
+
+
+def _columns(rows: NDArray[np.float32], normaliser: Normaliser, chosen: Normaliser) -> NDArray[np.float32]:
+    """The rows of one set of blocks from those of all blocks at weight 1."""
+    if len(chosen.names) < len(normaliser.names):
+        return rows[:, -chosen.num_features :]
+    if chosen.weights == normaliser.weights:
+        return rows
+    return np.asarray(rows * np.repeat(np.array(chosen.weights, dtype=np.float32), chosen.sizes))
+
+
+def _fit_each(
+    sets: dict[str, Normaliser],
+    normaliser: Normaliser,
+    rows: NDArray[np.float32],
+    labels: Labels,
+    rng: np.random.Generator,
+) -> list[SetFit]:
+    kernels = block_kernels(normaliser, rows, labels.weights) if len(rows) <= normaliser.num_features else None
+    fits = []
+    for name, chosen in sets.items():
+        fits.append(_fit_set(name, open_space(chosen, _columns(rows, normaliser, chosen), labels, kernels), rng))
+    return fits
+
+
+def _clearly_best(fits: list[SetFit], labels: Labels) -> str:
+    """The first set, or the one that is better than it by the most standard errors, if by more than one."""
+    share = labels.weights / labels.weights.sum()
+    best, most = fits[0].name, 1.0
+    for fit in fits[1:]:
+        gain = fits[0].judged.losses[-1] - fit.judged.losses[-1]
+        mean = float(share @ gain)
+        error = float(np.sqrt(np.sum(share**2 * (gain - mean) ** 2)))
+        if mean > most * error:
+            best, most = fit.name, mean / max(error, 1e-12)
+    return best
+
+
+def _told(fits: list[SetFit]) -> str:
+    return ", ".join(f"{fit.name} {fit.choice.loss:.4f}" for fit in fits)
+
+
+def _fit_set(name: str, space: Space, rng: np.random.Generator) -> SetFit:
+    """Chooses penalties and mixture on as many samples as is bounded, then judges all of them."""
+    labels, num = space.labels, len(space.labels)
+    unmeasurable = labels.unmeasurable()
+    limit = max(512, min(_PATH_ROWS, _PATH_VALUES // (len(PENALTIES) * labels.num_classes)))
+    index = np.arange(num) if num <= limit else labels.subset(limit, rng)
+    if unmeasurable[index].all():
+        index = np.arange(num)
+    part = space.look_at(index)
+    paths = leave_out(part, PENALTIES, labels.folds(index), unmeasurable[index])
+    choice = choose(paths)
+    if len(index) == num:
+        return SetFit(name, space, choice, judge(paths, choice), _leading(part))
+    num_candidates = 2 * len(PENALTIES) + 1
+    losses = np.empty((num_candidates, num), dtype=np.float32)
+    hits = np.empty((num_candidates, num), dtype=np.bool_)
+    logits = np.empty((num, labels.num_classes))
+    leading = np.empty((num, min(_LEADING, len(part.values))), dtype=np.float32)
+    for chunk in labels.chunks(limit):
+        part = space.look_at(chunk)
+        judged = judge(leave_out(part, PENALTIES, labels.folds(chunk), unmeasurable[chunk]), choice)
+        losses[:, chunk], hits[:, chunk], logits[chunk] = judged.losses, judged.hits, judged.logits
+        leading[chunk] = _leading(part)
+    return SetFit(name, space, choice, Judged(losses, hits, logits), leading)
+
+
+def _leading(part: Spectrum) -> NDArray[np.float32]:
+    scores = part.scores[:, -_LEADING:] / np.sqrt(part.weights)[:, None]
+    return np.asarray(scores, dtype=np.float32)
