@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from headstart.records import Problem
+from headstart.records import Decision, Problem
 from headstart.workflow.judgement import Judgement
 
-__all__ = ["closing_lines", "headline", "name_files"]
+__all__ = ["closing_lines", "decision_line", "explain", "headline", "name_files"]
 
 _FIRST = 10
+
+_MEANINGS = {
+    "group_from": "what belongs together",
+    "head.blocks": "depths of the network that are used",
+    "head.class_weights": "weight of each class",
+    "head.lda_penalty": "smoothing of the second way to draw the borders between classes",
+    "head.logistic": "a third way to draw the borders",
+    "head.mirror": "also looking at each picture mirrored",
+    "head.mixture": "how the ways are mixed",
+    "head.ridge_penalty": "smoothing of the first way to draw the borders between classes",
+    "head.temperature": "correction of how sure it says it is",
+}
+"""What a setting is, for a person who has never met it."""
+
+_GLOSSES = {
+    "log-loss": "mean surprise at the right answer, small is good",
+    "ridge": "least squares with small weights",
+    "LDA": "linear discriminant analysis",
+    "logistic regression": "weights fitted step by step",
+    "leave-one-out": "each picture predicted by a model that has not seen it",
+    "out of fold": "by a model that has not seen the picture",
+}
+"""Terms that may stand on the screen, each with the words that go in its line (see docs/words.md)."""
 
 
 def headline(judgement: Judgement) -> str:
@@ -36,6 +60,26 @@ def headline(judgement: Judgement) -> str:
     )
 
 
+def decision_line(decision: Decision) -> str:
+    """One automatic choice in plain words: what it is, its value, why."""
+    meaning = _MEANINGS.get(decision.what)
+    value = decision.value
+    if isinstance(value, dict):
+        value = ", ".join(f"{name} {share}" for name, share in value.items())
+    elif isinstance(value, float):
+        value = f"{value:.3g}"
+    what = f"{meaning} ({decision.what})" if meaning else decision.what
+    return explain(f"  {what}: {'none' if value is None else value} - {decision.reason}")
+
+
+def explain(line: str) -> str:
+    """The line with the meaning of each term behind its first mention."""
+    for term, gloss in _GLOSSES.items():
+        if gloss not in line:
+            line = re.sub(rf"(?<![\w.]){re.escape(term)}(?![\w-])", f"{term} ({gloss})", line, count=1)
+    return line
+
+
 def how_measured(judgement: Judgement) -> str:
     """What the score was measured on, in plain words."""
     scored = judgement.headline
@@ -56,7 +100,7 @@ def closing_lines(judgement: Judgement, folder: Path, duration_s: float) -> list
     if len(weak) > 2:
         worst = min(weak, key=lambda s: s.recall.value or 0.0)
         lines.append(f"Hardest class: `{worst.name}`, {100 * (worst.recall.value or 0):.0f} of 100 found.")
-    lines += [f"note: {note}" for note in judgement.headline.notes[:2]]
+    lines += [explain(f"note: {note}") for note in judgement.headline.notes[:2]]
     lines += [
         f"Took {duration_s:.1f} s. Report: {folder / 'report.html'}; the model: {folder / 'bundle'}",
         f"Next: headstart predict {_quoted(folder)} NEW_PICTURES/",
