@@ -1,156 +1,165 @@
-"""All one must know about a network before loading it, without importing torch.
+"""From any spelling to one card: `find_card`.
 
-The one decision: a card is plain data read from tables in this package.  Listing, explaining and
-comparing networks, and deciding which pixels they want, cost milliseconds and need no torch; only
-`load_backbone` builds a network.
+The one decision: a name never guesses.  Each network of headstart's own list has one default set of
+weights; a name outside the list that two libraries share is refused with both readings.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import resources
-from typing import Any, Literal
 
+from headstart.backbones.library import (
+    DEFAULT_BACKBONE,
+    Card,
+    library_card,
+    library_table,
+    list_cards,
+    named_cards,
+)
 from headstart.errors import UsageError
-from headstart.pixels.spec import PixelSpec
 
-__all__ = ["DEFAULT_BACKBONE", "Card", "find_card", "list_cards", "normalise_name"]
+__all__ = ["DEFAULT_BACKBONE", "Card", "find_card", "list_cards", "nearest_names", "normalise_name"]
 
-DEFAULT_BACKBONE = "efficientnet_lite0"
-Library = Literal["timm", "torchvision", "headstart"]
-
-
-@dataclass(frozen=True)
-class Card:
-    """One network with one set of weights.
-
-    Attributes:
-        name: The name headstart knows it by, e.g. `efficientnet_lite0`.
-        title: As the paper writes it.
-        library: Who builds the network: timm, torchvision, or headstart itself.
-        arch: The library's own name of the architecture.
-        weights_tag: Which weights, e.g. `resnet50.a1_in1k`; empty where there are none.
-        weights_reason: Why these and not others.
-        source: Where the weights come from: `package:MODULE`, `hub:REPO`, `torchvision:ENUM.MEMBER`, or `none`.
-        licence: Licence of the weights as their source states it; empty where it states none.
-        digest: SHA-256 of the weights file, or its leading digits, or empty where the source states none.
-        pixels: Fields of the `PixelSpec` that the weights were evaluated with.
-        min_size: Shortest side in pixels that the network can take.
-        year, paper: First publication.
-        num_params: At inference, with the 1,000-class head.
-        num_aux_params: Parameters of auxiliary heads, which exist in training only; not in `num_params`.
-        num_macs: Multiply-adds of one picture at the card's size.
-        top1, top5: ImageNet-1k validation accuracy in percent, or None where no source can be opened.
-        figures_source: Where `top1` and `top5` stand.
-        stages: Rows of the stage table: name, channels, reduction, parameters, multiply-adds, output shape.
-        family: Group in listings.
-        advantages, drawbacks, choose_when: A sentence or two each; empty outside the named list.
-        aliases: Other spellings.
-        loads_as: Extra arguments of the library's constructor.
-        is_named: Whether the network stands in headstart's own list.
-    """
-
-    name: str
-    title: str
-    library: Library
-    arch: str
-    weights_tag: str = ""
-    weights_reason: str = ""
-    source: str = "none"
-    licence: str = ""
-    digest: str = ""
-    pixels: dict[str, Any] = field(default_factory=dict)
-    min_size: int = 32
-    year: int | None = None
-    paper: str = ""
-    num_params: int | None = None
-    num_aux_params: int = 0
-    num_macs: int | None = None
-    top1: float | None = None
-    top5: float | None = None
-    figures_source: str = ""
-    stages: tuple[dict[str, Any], ...] = ()
-    family: str = ""
-    advantages: str = ""
-    drawbacks: str = ""
-    choose_when: str = ""
-    aliases: tuple[str, ...] = ()
-    loads_as: dict[str, Any] = field(default_factory=dict)
-    is_named: bool = False
-
-    def pixel_spec(self, size: int | tuple[int, int] | None = None) -> PixelSpec:
-        """The pixels this network wants.
-
-        Args:
-            size: Side, or (height, width), in pixels; None takes the card's own.
-        """
-        spec = PixelSpec(**self.pixels)
-        if size is None:
-            return spec
-        size_hw = (size, size) if isinstance(size, int) else size
-        return spec.with_(size_hw=size_hw)
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether pretrained weights can be had from anywhere."""
-        return self.source != "none"
+_LIBRARIES = {"timm": "timm", "tv": "tv", "torchvision": "tv", "headstart": "headstart"}
 
 
 def normalise_name(name: str) -> str:
-    """Without case, dash, underscore, space: `MobileNetV2` and `mobilenet_v2` are one name.
-
-    A dot is kept: it parts a network from its weights tag.
-    """
+    """Without case, dash, underscore and space: `MobileNetV2` and `mobilenet_v2` are one name."""
     return re.sub(r"[-_\s()]", "", name).lower()
 
 
-@lru_cache(maxsize=1)
-def _named() -> dict[str, Card]:
-    text = resources.files("headstart.backbones").joinpath("tables/named.json").read_text("utf-8")
-    cards = {}
-    for row in json.loads(text)["cards"]:
-        row["aliases"] = tuple(row.get("aliases", ()))
-        row["stages"] = tuple(row.get("stages", ()))
-        cards[row["name"]] = Card(**row, is_named=True)
-    return cards
+def find_card(name: str, tag: str | None = None) -> Card:
+    """The card of a network by any of its spellings.
+
+    Args:
+        name: A name of the list (`ResNet50`), a library's own (`timm:resnet50d`, `tv:vgg11`), either
+            with a weights tag after a dot (`resnet50.a1_in1k`, `tv:resnet50.IMAGENET1K_V2`).
+        tag: The weights tag, where it is not part of the name.
+
+    Raises:
+        UsageError: No such network (the nearest three are named), two of them (both are named), or no
+            such weights (those that exist are named).
+    """
+    prefix, colon, rest = name.strip().partition(":")
+    if colon:
+        if prefix.lower() not in _LIBRARIES:
+            raise UsageError(
+                f"`{prefix}:` is no library of networks.", hint="`timm:NAME` and `tv:NAME` (torchvision) are"
+            )
+        return _in_library(_LIBRARIES[prefix.lower()], rest, tag)
+    if tag is None:
+        found = _spellings().get(normalise_name(name))
+        if found is not None:
+            return named_cards()[found]
+    return _outside_list(name.strip(), tag)
 
 
-def list_cards() -> tuple[Card, ...]:
-    """Every network of headstart's own list, in the order of the list."""
-    return tuple(_named().values())
+def _outside_list(name: str, tag: str | None) -> Card:
+    """A listed network with other weights, or a network that is not in the list."""
+    base, dot, own_tag = name.partition(".")
+    tag = own_tag if dot else tag
+    listed = _spellings().get(normalise_name(base))
+    if listed is not None and tag is not None:
+        card = named_cards()[listed]
+        if normalise_name(card.weights_tag.partition(".")[2]) == normalise_name(tag):
+            return card
+        return _with_tag(card, tag)
+    readings = _readings().get(normalise_name(base), [])
+    if len(readings) > 1:
+        both = " or ".join(f"`{r}`" for r in readings)
+        raise UsageError(f"`{name}` stands in more than one library.", hint=f"say which: {both}")
+    if readings:
+        return _library_card_by_tag(readings[0], tag)
+    raise UsageError(
+        f"there is no network called `{name}`.",
+        hint=f"nearest: {', '.join(nearest_names(name))}; `headstart models` lists the networks",
+    )
+
+
+def _with_tag(card: Card, tag: str) -> Card:
+    """A listed network with weights other than its default, from whichever library has them."""
+    keys = dict.fromkeys([f"{'tv' if card.library == 'torchvision' else card.library}:{card.arch}"])
+    for spelling in (card.name, *card.aliases):
+        keys |= dict.fromkeys(_readings().get(normalise_name(spelling), []))
+    available: list[str] = []
+    for key in keys:
+        for known in library_table()[key]["tags"]:
+            if normalise_name(known) == normalise_name(tag):
+                return library_card(key, known)
+            available.append(known)
+    raise UsageError(
+        f"there are no weights `{tag}` for {card.title}.",
+        hint=f"there are: {', '.join(available)}" if available else "no public weights of this network exist",
+    )
+
+
+def _in_library(prefix: str, rest: str, tag: str | None) -> Card:
+    base, dot, own_tag = rest.partition(".")
+    key = _library_spellings().get((prefix, normalise_name(base)))
+    if key is None:
+        others = [k for k in library_table() if k.startswith(prefix + ":")]
+        raise UsageError(
+            f"`{prefix}:{base}` is not a convolutional network of "
+            f"{'timm' if prefix == 'timm' else 'torchvision' if prefix == 'tv' else 'headstart'} that is known here.",
+            hint=f"nearest: {', '.join(_alike(f'{prefix}:{base}', others))}; transformers and hybrids are not offered",
+        )
+    return _library_card_by_tag(key, own_tag if dot else tag)
+
+
+def _library_card_by_tag(key: str, tag: str | None) -> Card:
+    if tag is None:
+        return library_card(key)
+    known = library_table()[key]["tags"]
+    return library_card(key, next((t for t in known if normalise_name(t) == normalise_name(tag)), tag))
+
+
+def nearest_names(name: str) -> list[str]:
+    """Three names that look most alike, best first: listed ones before a library's where both are alike."""
+    listed = list(named_cards())
+    aliases = {a: c.name for c in named_cards().values() for a in (c.title, *c.aliases)}
+    best = [aliases.get(n, n) for n in _alike(name, [*listed, *aliases], 6)]
+    found = list(dict.fromkeys(best))[:3]
+    similar = _likeness(name, found[0]) if found else 0.0
+    closer = [k for k in _alike(name, [k.partition(":")[2] for k in library_table()], 1) if similar < 0.75]
+    if closer and _likeness(name, closer[0]) > similar:
+        found = [_readings()[normalise_name(closer[0])][0], *found]
+    return found[:3]
+
+
+def _alike(name: str, names: list[str], count: int = 3) -> list[str]:
+    return sorted(names, key=lambda n: -_likeness(name, n))[:count]
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, normalise_name(a), normalise_name(b)).ratio()
 
 
 @lru_cache(maxsize=1)
 def _spellings() -> dict[str, str]:
+    """Normalised spelling to a name of the list, weights tag of the default included."""
     table: dict[str, str] = {}
-    for card in list_cards():
-        for spelling in (card.name, card.title, *card.aliases):
-            table.setdefault(normalise_name(spelling), card.name)
+    for card in named_cards().values():
+        for spelling in (card.name, card.title, *card.aliases, card.weights_tag):
+            if spelling:
+                table.setdefault(normalise_name(spelling), card.name)
     return table
 
 
-def find_card(name: str) -> Card:
-    """The card of a network by any of its spellings.
-
-    Raises:
-        UsageError: No such network; the nearest three are named.
-    """
-    found = _spellings().get(normalise_name(name))
-    if found is not None:
-        return _named()[found]
-    raise UsageError(
-        f"there is no network called `{name}`.",
-        hint=f"nearest: {', '.join(_nearest(name, (c.name for c in list_cards())))}; "
-        "`headstart models` lists all of them",
-    )
+@lru_cache(maxsize=1)
+def _readings() -> dict[str, list[str]]:
+    """Normalised architecture to the libraries' keys that are spelled so."""
+    table: dict[str, list[str]] = {}
+    for key in library_table():
+        table.setdefault(normalise_name(key.partition(":")[2]), []).append(key)
+    return table
 
 
-def _nearest(name: str, names: Iterable[str]) -> list[str]:
-    """Three names that look most alike, best first."""
-    wanted = normalise_name(name)
-    return sorted(names, key=lambda n: -difflib.SequenceMatcher(None, wanted, normalise_name(n)).ratio())[:3]
+@lru_cache(maxsize=1)
+def _library_spellings() -> dict[tuple[str, str], str]:
+    table = {}
+    for key in library_table():
+        prefix, _, arch = key.partition(":")
+        table[prefix, normalise_name(arch)] = key
+    return table

@@ -2,7 +2,8 @@
 
 The one decision: a rule maps names of parameters to stages and nothing else.  Where the data then
 flows is read from the traced network, so a rule cannot make a prefix that computes something wrong;
-at worst it finds no stages, and says so.
+at worst it finds no stages, and says so.  timm's own layer groups serve most of its networks; the
+table below has the families that group otherwise, and torchvision's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["NoStagesError", "StageMap", "map_stages"]
+__all__ = ["AUXILIARY", "NoStagesError", "StageMap", "map_stages"]
+
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.", "aux_logits.")
+"""Leading names of classifiers that serve in training only."""
+
+_MAX_STAGES = 8  # more groups than this are joined by resolution, or into quarters
+_JOINED = ("timm.selecsls",)  # groups that are single layers
+
+Rule = Callable[[str], Any]
+"""Name of a parameter to `stem`, `neck` or a sortable stage key (a number or a tuple of numbers)."""
 
 
 class NoStagesError(Exception):
@@ -27,13 +37,11 @@ class StageMap:
         stage_of: Name of a parameter or buffer to its position: 0 stem, 1..N stages, N+1 neck, N+2 head.
         num_stages: N.
         classifiers: Names of the modules that give the logits.
-        ignored: Leading names of what only exists in training (auxiliary heads).
     """
 
     stage_of: dict[str, int]
     num_stages: int
     classifiers: tuple[str, ...]
-    ignored: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,44 +49,227 @@ class StageMap:
         return ("stem", *(f"stage{k}" for k in range(1, self.num_stages + 1)), "neck", "head")
 
 
-Rule = Callable[[str], Any]
-"""Name of a parameter to `stem`, `neck`, a sortable stage key (a number or tuple of numbers), or None for neck."""
-
-
-def map_stages(module: Any, library: str) -> StageMap:
+def map_stages(network: Any) -> StageMap:
     """Finds the stages of a network of timm, torchvision or headstart.
 
     Raises:
         NoStagesError: No rule fits.
     """
-    classifiers = _classifiers(module)
-    ignored = ("AuxLogits.", "aux1.", "aux2.", "aux_logits.")
-    names = [n for n, _ in module.named_parameters()] + [n for n, _ in module.named_buffers()]
-    names = [n for n in names if not n.startswith(ignored)]
-    rule = _timm_rule(module)
+    classifiers = _classifiers(network)
+    names = [n for n, _ in network.named_parameters()] + [n for n, _ in network.named_buffers()]
+    names = [n for n in names if not n.startswith(AUXILIARY)]
+    rule = _rule(network)
     keys = {n: rule(n) for n in names}
     heads = {n for n in names if any(n.startswith(c + ".") for c in classifiers)}
-    order = sorted({k for n, k in keys.items() if n not in heads and k not in ("stem", "neck", None)})
+    order = sorted({k for n, k in keys.items() if n not in heads and k not in ("stem", "neck")})
     if not order:
         raise NoStagesError("no repeated groups of layers were found in it")
-    position = {k: i for i, k in enumerate(order, 1)}
-    position["stem"], position["neck"], position[None] = 0, len(order) + 1, len(order) + 1
-    stage_of = {n: len(order) + 2 if n in heads else position[keys[n]] for n in names}
-    return StageMap(stage_of, len(order), classifiers, ignored)
+    position: dict[Any, int] = {k: i for i, k in enumerate(order, 1)}
+    if len(order) > _MAX_STAGES or _family(network) in _JOINED:
+        position = _joined(network, order, keys)
+    count = max(position.values())
+    position |= {"stem": 0, "neck": count + 1}
+    stage_of = {n: count + 2 if n in heads else position[keys[n]] for n in names}
+    return StageMap(stage_of, count, classifiers)
 
 
-def _classifiers(module: Any) -> tuple[str, ...]:
-    """Names of the modules that give the logits."""
-    stated = (getattr(module, "pretrained_cfg", None) or {}).get("classifier")
-    if stated:
-        return (stated,) if isinstance(stated, str) else tuple(stated)
-    last = [n for n, m in module.named_modules() if type(m).__name__ in ("Linear", "Conv2d")]
-    return (last[-1],)
+def _classifiers(network: Any) -> tuple[str, ...]:
+    """Names of the modules that give the logits.
+
+    A classifier that has hidden layers of its own is told by its last linear layer, so that the rest
+    of it counts as neck; two classifiers side by side (distillation) are told whole.
+    """
+    stated = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
+    modules = dict(network.named_modules())
+    if stated is None:
+        linear = [n for n, m in modules.items() if _is_linear(m) and not n.startswith(AUXILIARY)]
+        if not linear:
+            raise NoStagesError("it has no classifier")
+        return (linear[-1],)
+    names = (stated,) if isinstance(stated, str) else tuple(stated)
+    names = tuple(n for n in names if not (n + ".").startswith(AUXILIARY))
+    if any(n not in modules or not list(modules[n].parameters()) for n in names) or not names:
+        raise NoStagesError("it has no classifier")
+    if len(names) > 1:
+        parents = tuple(n.rpartition(".")[0] for n in names)
+        return parents if len(set(parents)) == len(names) else names
+    inside = [n for n, m in modules.items() if (n + ".").startswith(names[0] + ".") and _is_linear(m)]
+    return (inside[-1],) if inside else names
 
 
-def _timm_rule(module: Any) -> Rule:
-    """timm's own grouping of layers (`group_matcher`), read with its groups apart."""
-    matcher = module.group_matcher(coarse=True)
+def _is_linear(module: Any) -> bool:
+    return any(c.__name__ in ("Linear", "Conv2d") for c in type(module).__mro__)
+
+
+def _family(network: Any) -> str:
+    path = type(network).__module__.split(".")
+    return f"{path[0]}.{path[-1]}"
+
+
+def _rule(network: Any) -> Rule:
+    family = _family(network)
+    maker = _SPECIAL.get(family)
+    if maker is not None:
+        return maker(network)
+    table = _TABLES.get(family)
+    if table is not None:
+        return _from_table(table)
+    if hasattr(network, "group_matcher"):
+        return _from_library(network)
+    raise NoStagesError(f"the family `{family}` is not one whose stages are known")
+
+
+# -- rules from a table of patterns: the first that matches decides; a group in it is the stage's number
+
+_TABLES: dict[str, list[tuple[str, Any]]] = {
+    "timm.inception_v3": [("Conv2d_", "stem"), ("Mixed_5", 1), ("Mixed_6", 2), ("Mixed_7", 3)],
+    "timm.inception_v4": [
+        (r"features\.[0-5]\.", "stem"),
+        (r"features\.[6-9]\.", 1),
+        (r"features\.1[0-7]\.", 2),
+        (r"features\.(?:18|19|20|21)\.", 3),
+    ],
+    "timm.inception_resnet_v2": [
+        ("conv2d_7b", "neck"),
+        ("conv2d_", "stem"),
+        (r"mixed_5b|repeat\.", 1),
+        ("mixed_6a|repeat_1", 2),
+        ("mixed_7a|repeat_2|block8", 3),
+    ],
+    "timm.xception": [
+        (r"conv[12]\.|bn[12]\.", "stem"),
+        (r"block([12])\.", None),
+        (r"block(?:[3-9]|10|11)\.", 3),
+        (r"block12|conv[34]|bn[34]", 4),
+    ],
+    "timm.nasnet": [
+        ("conv0|cell_stem", "stem"),
+        (r"cell_[0-5]\.", 1),
+        (r"reduction_cell_0|cell_(?:[6-9]|10|11)\.", 2),
+        ("reduction_cell_1|cell_1[2-7]", 3),
+    ],
+    "timm.pnasnet": [
+        ("conv_0|cell_stem", "stem"),
+        (r"cell_[0-3]\.", 1),
+        (r"cell_[4-7]\.", 2),
+        (r"cell_(?:8|9|10|11)\.", 3),
+    ],
+    "timm.rdnet": [("stem", "stem"), (r"dense_stages\.(\d+)", None)],
+    "timm.metaformer": [("stem", "stem"), (r"stages\.(\d+)", None)],
+    "timm.hrnet": [
+        (r"conv[12]\.|bn[12]\.", "stem"),
+        ("layer1", 1),
+        (r"(?:transition1|stage2)\.", 2),
+        (r"(?:transition2|stage3)\.", 3),
+        (r"(?:transition3|stage4)\.", 4),
+    ],
+    "torchvision.resnet": [(r"conv1|bn1", "stem"), (r"layer(\d)", None)],
+    "torchvision.densenet": [
+        (r"features\.(?:conv0|norm0)", "stem"),
+        (r"features\.(?:denseblock|transition)(\d)", None),
+    ],
+    "torchvision.inception": [("Conv2d_", "stem"), ("Mixed_5", 1), ("Mixed_6", 2), ("Mixed_7", 3)],
+    "torchvision.googlenet": [(r"conv[123]\.", "stem"), (r"inception([345])", None)],
+    "torchvision.shufflenetv2": [("conv1", "stem"), (r"stage(\d)", None)],
+    "torchvision.regnet": [("stem", "stem"), (r"trunk_output\.block(\d)", None)],
+    "torchvision.convnext": [
+        (r"features\.0\.", "stem"),
+        (r"features\.1\.", 1),
+        (r"features\.[23]\.", 2),
+        (r"features\.[45]\.", 3),
+        (r"features\.[67]\.", 4),
+    ],
+    "torchvision.mnasnet": [
+        (r"layers\.[01]\.", "stem"),
+        (r"layers\.[3-7]\.", 1),
+        (r"layers\.(8|9|10|11|12|13)\.", None),
+    ],
+}
+
+
+def _from_table(table: list[tuple[str, Any]]) -> Rule:
+    patterns = [(re.compile(p), key) for p, key in table]
+
+    def rule(name: str) -> Any:
+        for pattern, key in patterns:
+            found = pattern.match(name)
+            if found:
+                return (int(found.group(1)) if key is None else key) if key not in ("stem", "neck") else key
+        return "neck"
+
+    return rule
+
+
+# -- rules from the structure of a list of layers
+
+
+def _plain_chain(network: Any) -> Rule:
+    """VGG, AlexNet, SqueezeNet, ZFNet: the stem is the first convolution; a stage ends with its pooling.
+
+    A chain of five layers with parameters (AlexNet) has a stage for each of them.
+    """
+    layers = list(network.features.named_children())
+    count = sum(1 for _, m in layers if list(m.parameters()))
+    stages: dict[str, Any] = {}
+    stage, has_stem = 1, False
+    for name, layer in layers:
+        kind = type(layer).__name__
+        if _is_linear(layer) and not has_stem:
+            stages[name], has_stem = "stem", True
+            continue
+        if kind.startswith("BatchNorm") and len(stages) == 1:
+            stages[name] = "stem"
+        elif "Pool" in kind:
+            stage += 1 if count > 5 and any(s != "stem" for s in stages.values()) else 0
+        elif list(layer.parameters()):
+            stages[name] = stage
+            stage += 1 if count <= 5 else 0
+
+    def rule(name: str) -> Any:
+        head, _, rest = name.partition(".")
+        return stages.get(rest.partition(".")[0], "neck") if head == "features" else "neck"
+
+    return rule
+
+
+def _inverted_residuals(network: Any) -> Rule:
+    """torchvision's MobileNets and EfficientNets: the first layer is the stem and the last the neck.
+
+    Between them, a sequence is a stage (EfficientNet), or the blocks of one width are (MobileNet).
+    """
+    layers = list(network.features.children())
+    stages: dict[str, Any] = {"0": "stem", str(len(layers) - 1): "neck"}
+    stage, width = 0, None
+    for i, layer in enumerate(layers[1:-1], 1):
+        if getattr(layer, "out_channels", i) != width:
+            stage, width = stage + 1, getattr(layer, "out_channels", i)
+        stages[str(i)] = stage
+
+    def rule(name: str) -> Any:
+        head, _, rest = name.partition(".")
+        return stages[rest.partition(".")[0]] if head == "features" else "neck"
+
+    return rule
+
+
+_SPECIAL: dict[str, Callable[[Any], Rule]] = {
+    "timm.vgg": _plain_chain,
+    "torchvision.vgg": _plain_chain,
+    "torchvision.alexnet": _plain_chain,
+    "torchvision.squeezenet": _plain_chain,
+    "headstart.zfnet": _plain_chain,
+    "torchvision.mobilenetv2": _inverted_residuals,
+    "torchvision.efficientnet": _inverted_residuals,
+    "torchvision.mobilenetv3": _inverted_residuals,
+}
+
+
+# -- rules from timm's own grouping
+
+
+def _from_library(network: Any) -> Rule:
+    """timm's grouping of layers (`group_matcher`), read with its groups apart."""
+    matcher = network.group_matcher(coarse=True)
     if not isinstance(matcher, dict):
         raise NoStagesError("its library groups its layers by a function that does not name stages")
     patterns: list[tuple[re.Pattern[str], str, int, Any]] = []
@@ -98,6 +289,24 @@ def _timm_rule(module: Any) -> Rule:
                 return "neck"
             numbers = tuple(float(g) for g in found.groups() if g is not None)
             return (ordinal, *numbers, *(suffix or ()))
-        return None
+        return "neck"
 
     return rule
+
+
+def _joined(network: Any, order: list[Any], keys: dict[str, Any]) -> dict[Any, int]:
+    """Joins many small groups: a stage begins where a group reduces the resolution, else quarters."""
+    strided = set()
+    for name, module in network.named_modules():
+        stride = getattr(module, "stride", 1)
+        if (max(stride) if isinstance(stride, tuple) else stride or 1) == 1:
+            continue
+        strided |= {keys[n] for n in keys if n.startswith(name + ".")}
+    position, stage = {}, 0
+    for i, key in enumerate(order):
+        if i == 0 or key in strided:
+            stage += 1
+        position[key] = stage
+    if stage > _MAX_STAGES or stage < 2:
+        return {key: 1 + 4 * i // len(order) for i, key in enumerate(order)}
+    return position

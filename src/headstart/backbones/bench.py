@@ -1,0 +1,290 @@
+"""What a network costs on this machine, measured: `headstart models bench`.
+
+The one decision: speed depends on the shapes and not on the values of weights, so networks are measured
+with random weights and nothing is fetched.  Both engines run the same pictures in one process, turn by
+turn, and each rate is the best of several turns: on a busy machine the best is the least disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headstart.backbones.cards import find_card
+from headstart.machine import atomic_file, available_cores, cache_root, private_folder
+
+__all__ = ["BENCH_NAMES", "BenchResult", "bench", "bench_rows", "measured_columns", "read_bench"]
+
+BENCH_NAMES = ("efficientnet_lite0", "mobilenetv2", "resnet18", "resnet50", "vgg16")
+"""What is measured when nothing is named: small and large, old and new."""
+
+_FILE = "backbone_bench.json"
+_MARGIN = 0.95  # the frozen engine is taken unless torch is faster by more than this
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """One network on this machine.
+
+    Attributes:
+        name: Its name.
+        size: Side of the pictures, pixels.
+        batch: Pictures a call.
+        cores: Cores used.
+        onnx_rate: Pictures a second through ONNX Runtime, or None where the graph could not be made.
+        torch_rate: Pictures a second through torch, eager.
+        engine: `onnx` or `torch`: which one is faster here.
+        step_s: By cut, seconds a picture of a training step of everything from there on (forward, backward).
+        memory_mb: Resident memory that loading and running added, megabytes.
+        start_s: Seconds to build the network and make its first prediction in torch.
+        export_s: Seconds to make the graph; None where it could not be made.
+        note: What went wrong, or empty.
+    """
+
+    name: str
+    size: int
+    batch: int
+    cores: int
+    onnx_rate: float | None
+    torch_rate: float
+    engine: str
+    step_s: dict[str, float] = field(default_factory=dict)
+    memory_mb: float = 0.0
+    start_s: float = 0.0
+    export_s: float | None = None
+    note: str = ""
+
+
+def bench(
+    names: Sequence[str],
+    size: int | None = None,
+    batch: int = 8,
+    *,
+    seconds: float = 2.0,
+    has_training: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> list[BenchResult]:
+    """Measures networks on this machine and remembers the results for estimates of time.
+
+    Args:
+        names: Networks.
+        size: Side of the pictures; None takes each network's own.
+        batch: Pictures a call.
+        seconds: About how long each rate is measured.
+        has_training: Whether training steps are measured too, which is the slower part.
+        say: Told which network is being measured.
+
+    Raises:
+        UsageError: An unknown name, or a size that a network cannot take.
+    """
+    results = []
+    for name in names:
+        if say:
+            say(f"measuring {find_card(name).title}")
+        results.append(_bench_one(name, size, batch, seconds, has_training))
+        _remember(results[-1])
+    return results
+
+
+def bench_rows(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
+    """Results as rows for `compare.render_rows`."""
+    cuts = list(dict.fromkeys(c for r in results for c in r.step_s))
+    rows = []
+    for r in results:
+        row: dict[str, Any] = {"name": r.name, "size": r.size, "batch": r.batch}
+        row |= _columns(r)
+        row |= {f"train {c} (ms a picture)": _ms(r.step_s.get(c)) for c in cuts}
+        rows.append(row | {"note": r.note})
+    return rows
+
+
+def measured_columns(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What was measured on this machine before, by name, as columns for `compare.card_rows`."""
+    known = read_bench()
+    found = {}
+    for name in names:
+        card = find_card(name)
+        result = known.get((card.name, card.pixel_spec().size_hw[0]))
+        if result is not None:
+            found[card.name] = _columns(result)
+    return found
+
+
+def read_bench() -> Mapping[tuple[str, int], BenchResult]:
+    """Everything measured on this machine, by name and size; empty where nothing was."""
+    try:
+        rows = json.loads((cache_root() / _FILE).read_text("utf-8"))[_machine()]
+        return {(r["name"], r["size"]): BenchResult(**r) for r in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _bench_one(name: str, size: int | None, batch: int, seconds: float, has_training: bool) -> BenchResult:
+    import torch
+
+    from headstart.backbones.zoo import load_backbone, pooled_outputs
+
+    card = find_card(name)
+    size_hw = card.pixel_spec(size).size_hw
+    before = _resident_mb()
+    started = time.perf_counter()
+    torch.manual_seed(0)
+    backbone = load_backbone(name, weights="none", size=size_hw)
+    pictures = torch.randn(batch, 3, *size_hw)
+    with torch.inference_mode():
+        backbone.module(pictures[:1])
+    start_s = time.perf_counter() - started
+    module = pooled_outputs(backbone, ["embedding"]).eval()
+    onnx_run, export_s, note = _onnx_runner(module, pictures)
+
+    def torch_run() -> None:
+        with torch.inference_mode():
+            module(pictures)
+
+    torch_rate, onnx_rate = _rates(torch_run, onnx_run, batch, seconds)
+    steps = _training_steps(backbone, pictures, seconds) if has_training else {}
+    is_onnx = onnx_rate is not None and onnx_rate >= _MARGIN * torch_rate
+    return BenchResult(
+        name=card.name,
+        size=size_hw[0],
+        batch=batch,
+        cores=available_cores(),
+        onnx_rate=None if onnx_rate is None else round(onnx_rate, 2),
+        torch_rate=round(torch_rate, 2),
+        engine="onnx" if is_onnx else "torch",
+        step_s={k: round(v, 6) for k, v in steps.items()},
+        memory_mb=round(max(0.0, _resident_mb() - before), 1),
+        start_s=round(start_s, 3),
+        export_s=export_s,
+        note=note,
+    )
+
+
+def _onnx_runner(module: Any, pictures: Any) -> tuple[Callable[[], None] | None, float | None, str]:
+    """A function that runs the exported graph once."""
+    import logging
+    import warnings
+
+    import onnxruntime
+    import torch
+
+    started = time.perf_counter()
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            path = Path(folder) / "graph.onnx"
+            batch = torch.export.Dim("batch", min=1, max=1024)
+            program = torch.onnx.export(
+                module,
+                (pictures[:2],),
+                dynamo=True,
+                verbose=False,
+                dynamic_shapes=({0: batch},),
+                input_names=["pixels"],
+            )
+            program.save(str(path))
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = available_cores()
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # an exporter fails in many ways; the network is then run by torch
+        return None, None, f"no graph: {str(error).splitlines()[0][:120] if str(error) else type(error).__name__}"
+    feed = {session.get_inputs()[0].name: pictures.numpy()}
+
+    def run() -> None:
+        session.run(None, feed)
+
+    return run, round(time.perf_counter() - started, 2), ""
+
+
+def _rates(
+    first: Callable[[], None], second: Callable[[], None] | None, batch: int, seconds: float
+) -> tuple[float, float | None]:
+    """Pictures a second of both, turn by turn; the best turn of each."""
+    runs = [first] if second is None else [first, second]
+    best = [float("inf")] * len(runs)
+    for run in runs:
+        run()
+    end = time.perf_counter() + seconds * len(runs)
+    turns = 0
+    while turns < 3 or time.perf_counter() < end:
+        for i, run in enumerate(runs):
+            started = time.perf_counter()
+            run()
+            best[i] = min(best[i], time.perf_counter() - started)
+        turns += 1
+    return batch / best[0], None if second is None else batch / best[1]
+
+
+def _training_steps(backbone: Any, pictures: Any, seconds: float) -> dict[str, float]:
+    """Seconds a picture of forward and backward from each cut on, from a state that is already there."""
+    import torch
+
+    steps = {}
+    for info in backbone.stages:
+        if not info.num_params or info.name == "neck":
+            continue
+        with torch.no_grad():
+            state = backbone.prefix(info.name)(pictures)
+        suffix = backbone.suffix(info.name)
+        parts = state if isinstance(state, tuple) else (state,)
+
+        def step(suffix: Any = suffix, parts: Any = parts) -> None:
+            loss = suffix(*[p.clone() for p in parts]).logsumexp(1).mean()  # in-place layers must not change the state
+            loss.backward()
+            suffix.zero_grad(set_to_none=True)
+
+        rate, _ = _rates(step, None, len(pictures), seconds / 4)
+        steps[info.name] = 1.0 / rate
+    return steps
+
+
+def _columns(r: BenchResult) -> dict[str, Any]:
+    return {
+        "frozen engine (pictures a second)": r.onnx_rate,
+        "torch (pictures a second)": r.torch_rate,
+        "faster here": r.engine,
+        "memory (MB)": r.memory_mb,
+        "start-up (s)": r.start_s,
+    }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 2)
+
+
+def _remember(result: BenchResult) -> None:
+    path = private_folder(cache_root()) / _FILE
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    rows = [r for r in known.get(_machine(), []) if (r["name"], r["size"]) != (result.name, result.size)]
+    known[_machine()] = [*rows, asdict(result)]
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(known, indent=1), "utf-8")
+
+
+def _machine() -> str:
+    """What a measurement depends on besides the network."""
+    from importlib.metadata import version
+
+    return (
+        f"{platform.machine()}/{available_cores()} cores/torch {version('torch')}/onnxruntime {version('onnxruntime')}"
+    )
+
+
+def _resident_mb() -> float:
+    """Resident memory of this process, megabytes; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except (OSError, ValueError, AttributeError):
+        return 0.0

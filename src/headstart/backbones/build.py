@@ -1,0 +1,74 @@
+"""Bare networks from the three libraries, and weights put into them.
+
+The one decision: a network that is about to receive weights is built without memory for its parameters
+and takes the loaded tensors as they are, so that nothing is initialised only to be overwritten.  What
+cannot be built so (a few compute with tensors while they are built) is built in full.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headstart.errors import MissingExtraError, UsageError
+
+__all__ = ["build_empty", "build_network"]
+
+
+def build_network(library: str, arch: str, **arguments: Any) -> Any:
+    """A network with random weights, in eval mode.
+
+    Raises:
+        MissingExtraError: torch, torchvision or timm is not installed.
+        UsageError: The installed library does not have this network.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("loading a backbone", "train") from error
+    if library == "timm":
+        return _timm(arch, arguments)
+    if library == "torchvision":
+        return _torchvision(arch, arguments)
+    from headstart.backbones.zfnet import ZFNet
+
+    return ZFNet(**arguments).eval()
+
+
+def build_empty(library: str, arch: str, **arguments: Any) -> Any:
+    """The same without values in its parameters where that is possible (device `meta`)."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return build_network(library, arch, **arguments)
+    except (NotImplementedError, RuntimeError):
+        return build_network(library, arch, **arguments)
+
+
+def _timm(arch: str, arguments: dict[str, Any]) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtraError(f"the network `{arch}`", "train") from error
+    if not timm.is_model(arch):
+        raise UsageError(
+            f"the installed timm {timm.__version__} has no network `{arch}`.", hint="pip install --upgrade timm"
+        )
+    return timm.create_model(arch, pretrained=False, **arguments).eval()
+
+
+def _torchvision(arch: str, arguments: dict[str, Any]) -> Any:
+    try:
+        import torchvision
+        from torchvision import models
+    except ImportError as error:
+        raise MissingExtraError(f"the network `{arch}`", "train") from error
+    if arch not in models.list_models(module=models):
+        raise UsageError(
+            f"the installed torchvision {torchvision.__version__} has no network `{arch}`.",
+            hint="pip install --upgrade torchvision",
+        )
+    if arch in ("googlenet", "inception_v3"):
+        # Auxiliary heads serve in training only; the pixels are given on the weights' own scale.
+        arguments = {"aux_logits": False, "transform_input": False, "init_weights": False, **arguments}
+    return models.get_model(arch, weights=None, **arguments).eval()

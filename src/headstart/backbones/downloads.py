@@ -1,0 +1,266 @@
+"""Fetching weights: the hub through its own client, torchvision's addresses into torch's own cache.
+
+The one decision: nothing is fetched by an address of ours.  The hub's client knows mirrors, tokens and
+its cache; torchvision and timm state the addresses of their files.  What arrives is checked against the
+digest that its source states, and thrown away if it differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from headstart.backbones.library import Card
+from headstart.errors import CacheError, MissingExtraError, OfflineError, WeightsError
+
+__all__ = ["fetch_file", "library_address", "torch_cache_folder"]
+
+_TIMEOUT_S = 20.0
+_CHUNK = 1 << 20
+
+
+def fetch_file(card: Card, *, mirror: str | None = None) -> tuple[Path, str]:
+    """Downloads the weights of a card into its library's cache.
+
+    Args:
+        card: Which weights.
+        mirror: Address that stands in for the source's own; None takes `HEADSTART_MIRROR` or `HF_ENDPOINT`.
+
+    Returns:
+        The file and its SHA-256.
+
+    Raises:
+        WeightsError: The file does not exist there, broke off, or is not the one meant.
+        OfflineError: There is no way to the source.
+        CacheError: The disk is full.
+    """
+    mirror = mirror or os.environ.get("HEADSTART_MIRROR") or None
+    if card.source.startswith("hub:"):
+        return _from_hub(card, mirror or os.environ.get("HF_ENDPOINT") or None)
+    return _from_address(card, mirror)
+
+
+# -- the hub
+
+
+def _from_hub(card: Card, endpoint: str | None) -> tuple[Path, str]:
+    try:
+        from huggingface_hub import errors
+    except ImportError as error:
+        raise MissingExtraError(f"fetching the weights of {card.title}", "train") from error
+    repo, _, named = card.source.removeprefix("hub:").partition("#")
+    names = [named] if named else ["model.safetensors", "pytorch_model.bin"]
+    for filename in names:
+        try:
+            return _hub_file(card, repo, filename, endpoint)
+        except errors.EntryNotFoundError as error:
+            if isinstance(error, errors.LocalEntryNotFoundError):
+                raise _no_route(card, endpoint, error) from error
+            continue
+        except errors.GatedRepoError as error:
+            raise WeightsError(
+                f"the hub gives `{repo}` only to people who accepted its terms.",
+                hint="accept them on the hub's page of the network and set HF_TOKEN",
+            ) from error
+        except errors.RepositoryNotFoundError as error:
+            raise WeightsError(
+                f"the hub has no `{repo}` (or it is private).",
+                hint=_other_ways(card),
+            ) from error
+        except errors.HfHubHTTPError as error:
+            raise WeightsError(f"the hub refused `{repo}` ({_first_line(error)}).", hint=_other_ways(card)) from error
+        except (errors.OfflineModeIsEnabled, ConnectionError) as error:
+            raise _no_route(card, endpoint, error) from error
+        except OSError as error:
+            raise _disk_or_broken(card, error) from error
+        except Exception as error:
+            # The client's transport raises errors of its own library, which it also changes between versions.
+            if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
+                raise _broken(card, error) from error
+            raise
+    raise WeightsError(
+        f"`{repo}` on the hub holds none of {', '.join(names)} (not found).",
+        hint=_other_ways(card),
+    )
+
+
+def _hub_file(card: Card, repo: str, filename: str, endpoint: str | None) -> tuple[Path, str]:
+    """One file through the hub's client; a damaged copy in its cache is replaced once."""
+    from huggingface_hub import hf_hub_download
+
+    from headstart.backbones.weights import file_digest
+
+    for attempt in ("", "again"):
+        found = Path(hf_hub_download(repo, filename, endpoint=endpoint, force_download=bool(attempt)))
+        digest = file_digest(found)
+        blob = found.resolve()
+        expected = card.digest or (blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else "")
+        if digest.startswith(expected):
+            return found, digest
+    blob.unlink(missing_ok=True)
+    raise _wrong_digest(card, f"`{repo}/{filename}`", digest, expected)
+
+
+# -- plain addresses, as torchvision and timm state them
+
+
+def library_address(card: Card) -> str | None:
+    """The address that the library states for a card's weights, or None where it is not installed."""
+    kind, _, rest = card.source.partition(":")
+    if kind == "torchvision":
+        try:
+            models = importlib.import_module("torchvision.models")
+        except ImportError:
+            return None
+        enum, _, member = rest.partition(".")
+        weights = getattr(models, enum, None)
+        return str(weights[member].url) if weights is not None and member in weights.__members__ else None
+    if kind == "url":
+        try:
+            timm = importlib.import_module("timm")
+        except ImportError:
+            return None
+        config = timm.get_pretrained_cfg(card.weights_tag)
+        return str(config.url) if config is not None and config.url else None
+    return None
+
+
+def torch_cache_folder() -> Path:
+    """Where torch keeps downloaded checkpoints."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _from_address(card: Card, mirror: str | None) -> tuple[Path, str]:
+    from headstart.backbones.weights import file_digest
+
+    address = library_address(card)
+    if address is None:
+        library = "torchvision" if card.source.startswith("torchvision") else "timm"
+        raise WeightsError(
+            f"the installed {library} does not know the weights `{card.weights_tag}`.",
+            hint=f"pip install --upgrade {library}",
+        )
+    if mirror:
+        address = mirror.rstrip("/") + urllib.parse.urlsplit(address).path
+    target = torch_cache_folder() / address.rpartition("/")[2]
+    partial = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _resume(card, address, partial)
+        digest = file_digest(partial)
+        if not digest.startswith(card.digest):
+            partial.unlink()
+            raise _wrong_digest(card, f"`{target.name}`", digest, card.digest)
+        os.replace(partial, target)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise WeightsError(f"`{target.name}` is not at its address (not found).", hint=_other_ways(card)) from error
+        raise WeightsError(f"the source refused `{target.name}` ({error}).", hint=_other_ways(card)) from error
+    except urllib.error.URLError as error:
+        raise _no_route(card, mirror, error) from error
+    except (TimeoutError, ConnectionError) as error:
+        raise _broken(card, error) from error
+    except OSError as error:
+        raise _disk_or_broken(card, error) from error
+    return target, digest
+
+
+def _resume(card: Card, address: str, partial: Path) -> None:
+    """Downloads into a partial file, going on from where an earlier try broke off."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(address, headers={"User-Agent": "headstart"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is left to fetch, or the part is longer than the file
+            if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
+                return
+            partial.unlink()
+            return _resume(card, address, partial)
+        raise
+    with response, _progress(card, response, have) as advance:
+        is_resumed = response.status == 206
+        total = int(response.headers.get("Content-Length") or 0) + (have if is_resumed else 0)
+        with open(partial, "ab" if is_resumed else "wb") as file:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                advance(len(chunk))
+            have = file.tell()
+    if total and have != total:
+        raise ConnectionError(f"{have:,} of {total:,} bytes came")
+
+
+@contextlib.contextmanager
+def _progress(card: Card, response: Any, have: int) -> Any:
+    """A progress bar where someone looks on; gives a function that is told how many bytes came."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    length = int(response.headers.get("Content-Length") or 0)
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(card.title, total=have + length or None, completed=have)
+        yield lambda count: bar.advance(task, count)
+
+
+# -- what is said when it does not work
+
+
+def _other_ways(card: Card) -> str:
+    return f"headstart models import FILE --as {card.name}   (with a file from elsewhere)"
+
+
+def _no_route(card: Card, endpoint: str | None, error: BaseException) -> OfflineError:
+    where = f"the mirror `{endpoint}`" if endpoint else "the source of the weights"
+    return OfflineError(
+        f"the weights of {card.title} (`{card.weights_tag}`) are not on this machine, and {where} cannot be reached "
+        f"({_first_line(error.__cause__ or error)}).",
+        hint=f"on a machine with a network: headstart models fetch {card.name} --to DIR; then here: "
+        "headstart models import DIR",
+    )
+
+
+def _broken(card: Card, error: BaseException) -> WeightsError:
+    return WeightsError(
+        f"fetching the weights of {card.title} broke off ({_first_line(error)}).",
+        hint=f"headstart models fetch {card.name}   (tries again)",
+    )
+
+
+def _disk_or_broken(card: Card, error: OSError) -> WeightsError | CacheError:
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        return CacheError(
+            f"the weights of {card.title} cannot be written ({error.strerror}: {error.filename or ''}).",
+            hint="free some space, or name other folders: HF_HOME=/some/folder TORCH_HOME=/some/folder",
+        )
+    return _broken(card, error)
+
+
+def _wrong_digest(card: Card, what: str, digest: str, expected: str) -> WeightsError:
+    return WeightsError(
+        f"{what} is not the file that was meant: its SHA-256 is {digest[:16]}..., expected {expected[:16]}...; "
+        "it was thrown away.",
+        hint=f"try again; where it stays so the source or the mirror is at fault: {_other_ways(card)}",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

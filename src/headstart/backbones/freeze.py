@@ -1,0 +1,222 @@
+"""Freezing that is real: no gradient, evaluation mode, out of the optimiser, and a digest that proves it.
+
+The one decision: what is frozen is put into evaluation mode at every call, whatever `train()` was said to
+the network around it, so batch norm cannot drift; and BatchNorm of trainable stages also keeps its
+statistics unless that is asked for, because small batches spoil them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from headstart.backbones.zoo import Backbone
+from headstart.errors import SettingError, UsageError
+
+__all__ = [
+    "BatchNormPolicy",
+    "TrainRow",
+    "freeze",
+    "frozen_digest",
+    "read_freeze",
+    "train_table",
+    "trainable_parameters",
+    "unfreeze",
+]
+
+BatchNormPolicy = Literal["frozen", "train"]
+"""What BatchNorm of trainable stages does: keep its statistics and train scale and shift, or live statistics."""
+
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRow:
+    """What trains in one stage.
+
+    Attributes:
+        stage: Its name.
+        num_params: All parameters.
+        num_trainable: Those with a gradient.
+        batch_norm: `none`, `frozen` (statistics kept) or `live`.
+        rate: Learning rate, or None where nothing trains or none was given.
+    """
+
+    stage: str
+    num_params: int
+    num_trainable: int
+    batch_norm: str
+    rate: float | None
+
+
+def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the frozen stages.
+
+    Args:
+        what: `none`; `all` (everything but the head); a count k (the first k of stem, stage1, ..., neck); one
+            stage name or `last-2`, which is a cut: everything before it; or a list, which is taken as it is.
+        stage_names: All stages of the network in forward order.
+
+    Raises:
+        SettingError: An unknown name, or a count that does not fit.
+    """
+    body = [n for n in stage_names if n != "head"]
+    if isinstance(what, str) and ("," in what or what.startswith("[")):
+        what = [part.strip(" '\"") for part in what.strip("[]").split(",") if part.strip()]
+    if isinstance(what, str) and what.strip().lstrip("-").isdigit():
+        what = int(what)
+    if what is None or what == "none" or what is False:
+        return ()
+    if what == "all" or what is True:
+        return tuple(body)
+    if isinstance(what, int):
+        if not 0 <= what <= len(body):
+            raise SettingError(
+                f"freeze={what} does not fit: this network has {len(body)} parts before its head.",
+                hint=f"a count is the first so many of {', '.join(body)}",
+            )
+        return tuple(body[:what])
+    if isinstance(what, str):
+        cut = _cut_position(what, stage_names)
+        return tuple(stage_names[:cut])
+    unknown = [n for n in what if n not in stage_names]
+    if unknown:
+        raise SettingError(
+            f"freeze names {', '.join(f'`{n}`' for n in unknown)}, which this network does not have.",
+            hint=f"its stages are {', '.join(stage_names)}",
+        )
+    return tuple(n for n in stage_names if n in what)
+
+
+def freeze(
+    backbone: Backbone,
+    what: str | int | Sequence[str] | None = None,
+    *,
+    below: str | None = None,
+    batch_norm: BatchNormPolicy = "frozen",
+) -> tuple[str, ...]:
+    """Freezes stages; all others train.
+
+    Args:
+        backbone: Its prefixes and suffixes share its modules, so the freezing holds for them too.
+        what: As in `read_freeze`.
+        below: A cut: everything before it is frozen; the same as naming that stage.
+        batch_norm: What BatchNorm of the trainable stages does.
+
+    Returns:
+        The frozen stages.
+
+    Raises:
+        SettingError: `what` does not fit this network.
+        UsageError: Both or neither of `what` and `below`.
+    """
+    if (what is None) == (below is None):
+        raise UsageError("say what to freeze once: `what` or `below`.", hint='freeze(backbone, below="stage4")')
+    names = read_freeze(what if below is None else below, backbone.stage_names)
+    _apply(backbone, names, batch_norm)
+    return names
+
+
+def unfreeze(backbone: Backbone, from_: str = "stem", *, batch_norm: BatchNormPolicy = "frozen") -> tuple[str, ...]:
+    """Lets everything from a stage on train; what was frozen before it stays frozen.
+
+    Returns:
+        The stages that are still frozen.
+    """
+    cut = _cut_position(from_, backbone.stage_names)
+    names = tuple(n for n in backbone.frozen_stages if backbone.stage_names.index(n) < cut)
+    _apply(backbone, names, batch_norm)
+    return names
+
+
+def frozen_digest(backbone: Backbone) -> str:
+    """SHA-256 of all tensors in the frozen stages: equal before and after training, to the bit."""
+    digest = hashlib.sha256()
+    frozen = {backbone.stage_names.index(n) for n in backbone.frozen_stages}
+    for name, tensor in sorted(backbone.module.state_dict().items()):
+        if backbone.network.map.stage_of.get(name) in frozen:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def trainable_parameters(backbone: Backbone) -> dict[str, list[tuple[str, Any]]]:
+    """Named parameters with a gradient, by stage, for the optimiser; frozen stages are left out."""
+    groups: dict[str, list[tuple[str, Any]]] = {}
+    for name, parameter in backbone.module.named_parameters():
+        stage = backbone.network.map.stage_of.get(name)
+        if stage is not None and parameter.requires_grad:
+            groups.setdefault(backbone.stage_names[stage], []).append((name, parameter))
+    return {n: groups[n] for n in backbone.stage_names if n in groups}
+
+
+def train_table(backbone: Backbone, rates: Mapping[str, float] | None = None) -> list[TrainRow]:
+    """What trains and at which rate, one row a stage; parts that are empty are left out.
+
+    Args:
+        backbone: After `freeze`.
+        rates: Learning rate by stage.
+    """
+    is_live = backbone.batch_norm == "train"
+    frozen = backbone.frozen_stages
+    modules = dict(backbone.module.named_modules())
+    rows = []
+    for position, stage in enumerate(backbone.stage_names):
+        names = [n for n, s in backbone.network.map.stage_of.items() if s == position]
+        parameters = [p for n, p in backbone.module.named_parameters() if n in set(names)]
+        if not parameters:
+            continue
+        trainable = sum(p.numel() for p in parameters if p.requires_grad)
+        has_norm = any(isinstance(modules[n.rpartition(".")[0]], _BATCH_NORM) for n in names)
+        rows.append(
+            TrainRow(
+                stage=stage,
+                num_params=sum(p.numel() for p in parameters),
+                num_trainable=trainable,
+                batch_norm="none" if not has_norm else "live" if is_live and stage not in frozen else "frozen",
+                rate=(rates or {}).get(stage) if trainable else None,
+            )
+        )
+    return rows
+
+
+def _cut_position(cut: str, stage_names: Sequence[str]) -> int:
+    cut = cut.strip().lower()
+    num = len(stage_names) - 3
+    if cut.startswith("last-") and cut[5:].isdigit() and 1 <= int(cut[5:]) <= num:
+        return num + 1 - int(cut[5:])
+    if cut in stage_names:
+        return list(stage_names).index(cut)
+    raise SettingError(
+        f"there is no stage `{cut}` in this network.",
+        hint=f"its stages are {', '.join(stage_names)}; or last-1 .. last-{num}, a count, all, none",
+    )
+
+
+def _apply(backbone: Backbone, names: tuple[str, ...], batch_norm: BatchNormPolicy) -> None:
+    """Sets gradients, and keeps frozen modules in evaluation mode by a hook before each call."""
+    if batch_norm not in ("frozen", "train"):
+        raise SettingError(f"batch_norm is `frozen` or `train`, not `{batch_norm}`.")
+    for handle in backbone.freeze_hooks:
+        handle.remove()
+    frozen = {backbone.stage_names.index(n) for n in names}
+    stage_of = backbone.network.map.stage_of
+    for name, parameter in backbone.module.named_parameters():
+        parameter.requires_grad_(stage_of.get(name) not in frozen)
+    hooks = []
+    for path, module in backbone.module.named_modules():
+        is_frozen = bool(path) and backbone.network.stages_of_module(path) <= frozen
+        if is_frozen or (batch_norm == "frozen" and isinstance(module, _BATCH_NORM)):
+            module.training = False
+            hooks.append(module.register_forward_pre_hook(_stay_in_evaluation))
+    backbone.freeze_hooks = hooks
+    backbone.frozen_stages = names
+    backbone.batch_norm = batch_norm
+
+
+def _stay_in_evaluation(module: Any, inputs: Any) -> None:
+    module.training = False

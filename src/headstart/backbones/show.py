@@ -1,0 +1,122 @@
+"""Seeing a network, or the network of a run: layer table and diagram.
+
+The one decision: nothing here needs weights.  Networks are built without values in their parameters, so
+showing ResNet-152 costs no download and no memory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from headstart.backbones.build import build_empty
+from headstart.backbones.cards import Card, find_card
+from headstart.backbones.zoo import Backbone
+from headstart.errors import BundleError, UsageError
+
+__all__ = ["Shown", "show_network", "show_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was made to be seen.
+
+    Attributes:
+        text: The layer table, or empty.
+        diagram: The file that was drawn, or None.
+    """
+
+    text: str = ""
+    diagram: Path | None = None
+
+
+def show_network(
+    card: Card,
+    *,
+    size: int | None = None,
+    depth: str | None = "block",
+    diagram: str | Path | None = None,
+    freeze: str | None = None,
+    head: str | None = None,
+    num_classes: int | None = None,
+) -> Shown:
+    """The layer table and the diagram of a network.
+
+    Args:
+        card: Which network.
+        size: Side of the pictures; None takes the card's own.
+        depth: `stage`, `block` or `layer`; None leaves the table out.
+        diagram: A `.svg` or `.png` file to draw.
+        freeze: What is frozen, as in `freeze.read_freeze`.
+        head: A new head, as in `newhead.read_head`.
+        num_classes: Classes of the new head.
+
+    Raises:
+        UsageError: A head without classes, a size or a stage that does not fit, or a foreign kind of file.
+    """
+    from headstart.backbones.newhead import attach_head
+
+    if head is not None and num_classes is None:
+        raise UsageError("a new head needs its number of classes.", hint="--head ... --classes 10")
+    backbone = Backbone(build_empty(card.library, card.arch), card, size_hw=card.pixel_spec(size).size_hw)
+    if freeze is not None:
+        from headstart.backbones.freeze import freeze as freeze_stages
+
+        freeze_stages(backbone, freeze)
+    headed = attach_head(backbone, num_classes, head) if num_classes is not None else None
+    return _shown(backbone, headed, depth, diagram)
+
+
+def show_run(run: str | Path, *, depth: str | None = "block", diagram: str | Path | None = None) -> Shown:
+    """The network of a run with its head, as its bundle tells them.
+
+    Args:
+        run: A run folder, or a bundle folder.
+        depth: As in `show_network`.
+        diagram: As in `show_network`.
+
+    Raises:
+        BundleError: There is no run, or it does not say which network it used.
+    """
+    from headstart.backbones.freeze import freeze as freeze_stages
+    from headstart.backbones.newhead import attach_head
+    from headstart.backbones.summary import ProbeHead
+
+    folder = Path(run)
+    info = next((p for p in (folder / "bundle" / "bundle.json", folder / "bundle.json") if p.is_file()), None)
+    if info is None:
+        raise BundleError(
+            f"`{folder}` is no run folder: it has no bundle.", hint="name a folder that `headstart train` made"
+        )
+    try:
+        meta: dict[str, Any] = json.loads(info.read_text("utf-8"))
+        card = find_card(str(meta["backbone"]["name"]))
+        height, width = (int(v) for v in meta["pixels"]["size_hw"])
+        probe = ProbeHead(
+            dict(zip(meta["head"]["names"], meta["head"]["sizes"], strict=True)), len(meta["class_names"])
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"`{info}` does not say which network it holds ({error}).", hint="train again") from error
+    backbone = Backbone(build_empty(card.library, card.arch), card, size_hw=(height, width))
+    freeze_stages(backbone, str(meta.get("freeze") or "all"))
+    spec = meta.get("head_spec")
+    if isinstance(spec, str):
+        return _shown(backbone, attach_head(backbone, probe.num_classes, spec), depth, diagram)
+    return _shown(backbone, probe, depth, diagram)
+
+
+def _shown(backbone: Backbone, head: Any, depth: str | None, diagram: str | Path | None) -> Shown:
+    from headstart.backbones.summary import Depth, summarise
+
+    text, drawn = "", None
+    if depth is not None:
+        text = summarise(backbone, head, cast("Depth", depth)).to_text()
+        if backbone.frozen_stages:
+            text += "\n\nfrozen: " + ", ".join(backbone.frozen_stages)
+    if diagram is not None:
+        from headstart.backbones.diagram import draw_diagram
+
+        drawn = draw_diagram(backbone, diagram, head)
+    return Shown(text, drawn)

@@ -1,0 +1,230 @@
+"""Reading checkpoints and putting them into a network.
+
+The one decision: a checkpoint is tensors and nothing else.  It is read by safetensors or by
+`torch.load(weights_only=True)`, must fit the network name by name and shape by shape, and what does not
+fit is told instead of being skipped.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from headstart.backbones.library import Card
+from headstart.errors import WeightsError
+
+__all__ = ["adapt_channels", "fill_network", "read_tensors"]
+
+_SHOWN = 5  # differences named in a message; the rest is counted
+
+
+def read_tensors(path: str | Path) -> dict[str, Any]:
+    """The named tensors of a `.safetensors` or PyTorch checkpoint, never running code from it.
+
+    Raises:
+        WeightsError: The file is missing, damaged, or holds anything but tensors.
+    """
+    import pickle
+    import zipfile
+
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file `{path}`.", hint="name a .safetensors or .pth file")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise WeightsError(f"`{path}` is not a whole safetensors file ({error}).", hint=_AGAIN) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        with open(path, "rb") as file:
+            is_pickle = zipfile.is_zipfile(path) or file.read(1) == b"\x80"
+        if not is_pickle:
+            raise WeightsError(f"`{path}` is no checkpoint that PyTorch knows.", hint=_AGAIN) from error
+        raise WeightsError(
+            f"`{path}` holds more than tensors: opening it would run code from it, which headstart refuses.",
+            hint="ask its author for a .safetensors file, or save the bare tensors: "
+            "torch.save(network.state_dict(), path)",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"`{path}` is not a whole PyTorch checkpoint ({reason}).", hint=_AGAIN) from error
+    return _state_dict(content, path)
+
+
+_AGAIN = "it is damaged or of another kind; fetch it again"
+
+
+def fill_network(network: Any, tensors: dict[str, Any], card: Card, *, is_in_order: bool = False) -> None:
+    """Gives a network its tensors.
+
+    Args:
+        network: Built for these weights; its parameters may be without values (device `meta`).
+        tensors: From `read_tensors`.
+        card: Named in messages; says how the library itself would adapt the file.
+        is_in_order: The file names its tensors otherwise but holds them in the network's order.
+
+    Raises:
+        WeightsError: Names or shapes differ; the message says which, and the hint what to do.
+    """
+    own = network.state_dict()
+    if is_in_order and set(own) != set(tensors) and len(own) == len(tensors):
+        tensors = dict(zip(own, tensors.values(), strict=True))
+    elif set(own) - set(tensors):
+        tensors = _as_library_reads(network, tensors)
+    tensors = _without_background_class(network, tensors, own)
+    tensors = {k: v for k, v in tensors.items() if not _is_auxiliary(k) or k in own}
+    _require_fit(own, tensors, card)
+    values = {k: v.to(own[k].dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+    network.load_state_dict(values, strict=True, assign=any(v.is_meta for v in own.values()))
+
+
+def adapt_channels(network: Any, num_channels: int) -> str:
+    """Changes the stem of an RGB network to another number of channels.
+
+    One channel gets the sum of the three filters; more get them repeated in turn and scaled by 3/n, so
+    that the size of the responses stays.
+
+    Returns:
+        What was done, in one sentence.
+
+    Raises:
+        WeightsError: The stem rearranges pixels before its first convolution.
+    """
+    import torch
+
+    stated = (getattr(network, "pretrained_cfg", None) or {}).get("first_conv")
+    names = [stated] if isinstance(stated, str) else list(stated or ())
+    if not names:
+        names = [n for n, m in network.named_modules() if type(m).__name__ == "Conv2d"][:1]
+    for name in names:
+        conv = network.get_submodule(name)
+        if getattr(conv, "in_channels", None) != 3 or conv.groups != 1:
+            raise WeightsError(
+                f"the stem of this network rearranges its pixels (`{name}`), so it takes three channels only.",
+                hint="repeat a single channel three times, or take another network",
+            )
+        weight = conv.weight.detach()  # (C, 3, k, k)
+        if num_channels == 1:
+            adapted = weight.sum(1, keepdim=True)
+        else:
+            turns = [i % 3 for i in range(num_channels)]
+            adapted = weight[:, turns] * (3.0 / num_channels)
+        conv.weight = torch.nn.Parameter(adapted.clone())
+        conv.in_channels = num_channels
+    if num_channels == 1:
+        return "stem adapted to 1 channel: the filters of red, green and blue are summed"
+    how = f"the three filters are repeated in turn and scaled by 3/{num_channels}"
+    return f"stem adapted to {num_channels} channels: {how}"
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Any]:
+    """Unwraps the usual layers around a state dict: trainers' dictionaries and `module.` prefixes."""
+    import torch
+
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model", "module"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not content or not all(torch.is_tensor(v) for v in content.values()):
+        raise WeightsError(
+            f"`{path}` does not hold a dictionary of named tensors.",
+            hint="save the network with torch.save(network.state_dict(), path)",
+        )
+    tensors = {str(k): v for k, v in content.items()}
+    for prefix in ("module.", "_orig_mod."):
+        if all(k.startswith(prefix) for k in tensors):
+            tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
+    return tensors
+
+
+def _as_library_reads(network: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Renames what timm itself renames when it reads an author's original file."""
+    family = sys.modules.get(type(network).__module__)
+    for name in ("checkpoint_filter_fn", "_filter_fn"):
+        convert = getattr(family, name, None)
+        if convert is None:
+            continue
+        try:
+            converted = convert(dict(tensors), network)
+        except (KeyError, AttributeError, TypeError, RuntimeError, ValueError, IndexError):
+            continue  # not a file that this function knows; the mismatch is told by its own names
+        if isinstance(converted, dict):
+            return converted
+    return tensors
+
+
+def _without_background_class(network: Any, tensors: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Drops the background class that some of Google's classifiers have before the first class."""
+    offset = (getattr(network, "pretrained_cfg", None) or {}).get("label_offset") or 0
+    if not offset:
+        return tensors
+    return {
+        k: v[offset:] if k in own and v.dim() and v.shape[0] == own[k].shape[0] + offset else v
+        for k, v in tensors.items()
+    }
+
+
+def _is_auxiliary(name: str) -> bool:
+    from headstart.backbones.rules import AUXILIARY
+
+    return name.startswith(AUXILIARY)
+
+
+def _require_fit(own: dict[str, Any], tensors: dict[str, Any], card: Card) -> None:
+    missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
+    foreign = [k for k in tensors if k not in own]
+    other = [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
+    for key in own:
+        if key.endswith("num_batches_tracked") and key not in tensors:
+            tensors[key] = _zero()
+    if not (missing or foreign or other):
+        return
+    shapes = [f"{k} is {_shape(tensors[k])} in the file and {_shape(own[k])} in the network" for k in other]
+    if not missing and not foreign and _is_classifier_only(own, other):
+        classes = int(tensors[other[0]].shape[0])
+        raise WeightsError(
+            f"these weights tell {classes} classes apart and {card.title} is built for "
+            f"{int(own[other[0]].shape[0])}: {'; '.join(shapes)}.",
+            hint=f"say it: num_classes={classes} in Python, or "
+            f"`headstart models import FILE --as {card.name}.mine --classes {classes}`",
+        )
+    parts = [
+        *([f"different shapes: {_some(shapes)}"] if shapes else []),
+        *([f"missing in the file: {_some(missing)}"] if missing else []),
+        *([f"not in the network: {_some(foreign)}"] if foreign else []),
+    ]
+    raise WeightsError(
+        f"these are not weights of {card.title} (`{card.arch}` of {card.library}): {'. '.join(parts)}.",
+        hint="name the network that they belong to with `--backbone`; `headstart models show NAME --summary` lists "
+        "its layers and shapes",
+    )
+
+
+def _is_classifier_only(own: dict[str, Any], keys: list[str]) -> bool:
+    """Whether all of them are one layer near the end that differs in its first dimension."""
+    layers = {k.rpartition(".")[0] for k in keys}
+    last = [k.rpartition(".")[0] for k in own][-1]
+    return len(layers) == 1 and layers == {last}
+
+
+def _zero() -> Any:
+    import torch
+
+    return torch.tensor(0, dtype=torch.long)
+
+
+def _shape(tensor: Any) -> str:
+    return "x".join(str(int(n)) for n in tensor.shape) or "a number"
+
+
+def _some(items: list[str]) -> str:
+    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + rest

@@ -1,0 +1,183 @@
+"""`headstart models` and `headstart summary`: the networks by name, explained, measured, drawn, fetched.
+
+The one decision: what can be said without torch is said without torch; only measuring, drawing and
+layer tables import it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+__all__ = ["register"]
+
+_app = typer.Typer(
+    help="Pretrained networks: list, explain, compare, measure, fetch.",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.add_typer(_app, name="models")
+    app.command("summary")(_summary)
+
+
+@_app.callback(invoke_without_command=True)
+def _models(
+    context: typer.Context,
+    task: str = typer.Option("classify", "--task", help="classify, or detect: networks fit for a detector."),
+    sort: str = typer.Option(None, "--sort", help="name, year, parameters, macs, top1 or size."),
+    to: str = typer.Option("text", "--to", help="text, md, csv or html."),
+    history: bool = typer.Option(False, "--history", help="The networks of the ImageNet challenge, 2012 to 2018."),
+) -> None:
+    """List the networks; `headstart models show NAME` explains one."""
+    if context.invoked_subcommand is not None:
+        return
+    if history:
+        _history(to)
+    else:
+        _list(task, sort, to)
+
+
+@_app.command("list")
+def _list(
+    task: str = typer.Option("classify", "--task", help="classify, or detect: networks fit for a detector."),
+    sort: str = typer.Option(None, "--sort", help="name, year, parameters, macs, top1 or size."),
+    to: str = typer.Option("text", "--to", help="text, md, csv or html."),
+) -> None:
+    """List the networks."""
+    from headstart.backbones.compare import LIST_LEGEND, list_rows, render_rows
+
+    typer.echo(render_rows(list_rows(task=task, sort=sort), to))
+    typer.echo(LIST_LEGEND, err=True)
+
+
+@_app.command("history")
+def _history(to: str = typer.Option("text", "--to", help="text, md, csv or html.")) -> None:
+    """Show the networks of the ImageNet challenge, 2012 to 2018."""
+    from headstart.backbones.compare import history_rows, render_rows
+
+    typer.echo(render_rows(history_rows(), to))
+    typer.echo("errors are as reported by papers and entries, most of them of several networks together", err=True)
+
+
+@_app.command("show")
+def _show(
+    name: str = typer.Argument(..., help="A network, e.g. ResNet50, timm:resnet50d or tv:vgg11."),
+    summary: bool = typer.Option(False, "--summary", help="The layer table."),
+    depth: str = typer.Option("block", "--depth", help="Of the layer table: stage, block or layer."),
+    size: int = typer.Option(None, "--size", help="Side of the pictures, pixels."),
+    diagram: Path = typer.Option(None, "--diagram", help="Draw the architecture into this .svg or .png file."),
+    freeze: str = typer.Option(None, "--freeze", help="Mark what is frozen: a stage (all before it), all, a count."),
+    classes: int = typer.Option(None, "--classes", help="Show it with a new head for so many classes."),
+    head: str = typer.Option(None, "--head", help="The new head, e.g. hidden=256,dropout=0.5,pool=flatten."),
+) -> None:
+    """Explain a network: what it is, what it costs, its stages, its weights, when to choose it."""
+    from headstart.backbones.cards import find_card
+
+    card = find_card(name)
+    if not (summary or diagram):
+        from headstart.backbones.compare import card_text
+
+        typer.echo(card_text(card))
+        return
+    from headstart.backbones.show import show_network
+
+    shown = show_network(
+        card,
+        size=size,
+        depth=depth if summary else None,
+        diagram=diagram,
+        freeze=freeze,
+        head=head,
+        num_classes=classes,
+    )
+    if shown.text:
+        typer.echo(shown.text)
+    if shown.diagram:
+        typer.echo(f"drawn: {shown.diagram}", err=True)
+
+
+@_app.command("compare")
+def _compare(
+    names: list[str] = typer.Argument(..., help="Networks, e.g. VGG16 ResNet50 MobileNetV2."),
+    to: str = typer.Option("text", "--to", help="text, md, csv or html."),
+) -> None:
+    """Put networks side by side, with what was measured on this machine."""
+    from headstart.backbones.bench import measured_columns
+    from headstart.backbones.compare import compare_cards
+
+    typer.echo(compare_cards(names, to, measured_columns(names)))
+
+
+@_app.command("bench")
+def _bench(
+    names: list[str] = typer.Argument(None, help="Networks [default: a handful of different sizes]."),
+    size: int = typer.Option(None, "--size", help="Side of the pictures, pixels [default: each network's own]."),
+    batch: int = typer.Option(8, "--batch", help="Pictures at once."),
+    seconds: float = typer.Option(2.0, "--seconds", help="About how long each rate is measured."),
+    training: bool = typer.Option(True, "--training/--no-training", help="Measure training steps too."),
+    to: str = typer.Option("text", "--to", help="text, md, csv or html."),
+) -> None:
+    """Measure networks on this machine: rates, training steps, memory, start-up."""
+    from headstart.backbones.bench import BENCH_NAMES, bench, bench_rows
+    from headstart.backbones.compare import render_rows
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    results = bench(names or BENCH_NAMES, size, batch, seconds=seconds, has_training=training, say=say)
+    typer.echo(render_rows(bench_rows(results), to))
+
+
+@_app.command("import")
+def _import(
+    source: Path = typer.Argument(..., help="A .safetensors or .pth file, or a folder made by `models fetch`."),
+    name: str = typer.Option(None, "--as", help="The network it belongs to; NAME.TAG keeps the published weights."),
+    classes: int = typer.Option(None, "--classes", help="Classes of the file where they are not the published ones."),
+) -> None:
+    """Put weights into this machine's store; they are checked and then work without a network."""
+    from headstart.backbones.store import import_weights
+
+    for card in import_weights(source, name, num_classes=classes):
+        licence = card.licence or "not stated"
+        typer.echo(f"{card.weights_tag}: imported, SHA-256 {card.digest[:16]}..., licence: {licence}")
+
+
+@_app.command("fetch")
+def _fetch(
+    names: list[str] = typer.Argument(..., help="Networks."),
+    to: Path = typer.Option(None, "--to", help="A folder to carry to a machine without a network."),
+    mirror: str = typer.Option(None, "--mirror", help="Address that stands in for the source's own."),
+) -> None:
+    """Fetch weights, so that they work without a network here or elsewhere."""
+    from headstart.backbones.store import fetch_weights
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    for entry in fetch_weights(names, to, mirror=mirror, say=say):
+        megabytes = entry["size_bytes"] / 1e6
+        licence = entry["licence"] or "not stated"
+        typer.echo(
+            f"{entry['weights_tag']}: {megabytes:,.1f} MB, SHA-256 {entry['sha256'][:16]}..., licence: {licence}"
+        )
+    if to is not None:
+        typer.echo(f"on the other machine: headstart models import {to}", err=True)
+
+
+def _summary(
+    run: Path = typer.Argument(..., help="A run folder."),
+    depth: str = typer.Option("block", "--depth", help="stage, block or layer."),
+    diagram: Path = typer.Option(None, "--diagram", help="Draw the network into this .svg or .png file."),
+) -> None:
+    """Show the network of a run with its new head: layers, parameters, what trained and what was frozen."""
+    from headstart.backbones.show import show_run
+
+    shown = show_run(run, depth=depth, diagram=diagram)
+    typer.echo(shown.text)
+    if shown.diagram:
+        typer.echo(f"drawn: {shown.diagram}", err=True)
