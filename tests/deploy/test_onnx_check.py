@@ -91,6 +91,16 @@ def test_functions_branches_and_training_are_refused(model: Any) -> None:
             check_model(spoilt(change))
 
 
+def test_tricks_with_the_wire_format_are_refused(model: Any) -> None:
+    data = model.SerializeToString()
+    # Field 25 (functions) whose number hides behind bits that a 32-bit reader drops.
+    hidden = bytes([0xCA, 0x81, 0x80, 0x80, 0x10]) + b"\x00"
+    # The same model twice: protobuf would merge the graphs.
+    for trick in (data + hidden, data + data, data + b"\x00\x00", b"\x3b" + data, b"\x4a\x06..ORTM" + data):
+        with pytest.raises(BundleError):
+            check_model(trick)
+
+
 def test_every_truncation_is_refused_or_harmless(model: Any) -> None:
     """Cut anywhere: our error or (where the cut falls between two fields behind the graph) a whole model."""
     data = model.SerializeToString()

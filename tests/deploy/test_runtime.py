@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,6 +265,11 @@ def test_embedding(runtime: Runtime, pictures: list[Path], tmp_path: Path) -> No
     only = make_direct_bundle(tmp_path / "b", graph_path=graph, spec=SPEC, class_names=["a", "b"])
     with pytest.raises(UsageError, match="no output embedding"):
         Runtime(only).embed(pictures)
+
+
+def test_it_travels_to_another_process(runtime: Runtime, pictures: list[Path]) -> None:
+    other = pickle.loads(pickle.dumps(runtime))
+    assert other.predict(pictures) == runtime.predict(pictures)
 
 
 def test_softmax_of_large_and_equal_logits() -> None:

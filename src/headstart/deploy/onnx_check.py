@@ -50,6 +50,8 @@ class _WireError(Exception):
 
 
 def _check(data: memoryview, name: str) -> None:
+    if bytes(data[4:8]) == b"ORTM":
+        raise _refusal(name, "is in ONNX Runtime's own format")
     num_graphs = 0
     for number, value in _fields(data):
         if number == _MODEL_GRAPH:
@@ -122,8 +124,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     while position < end:
         tag, position = _varint(data, position)
         number, kind = tag >> 3, tag & 7
-        if number == 0:
-            raise _WireError("a field has number 0")
+        if number == 0 or tag >> 32:  # other readers may drop the high bits and see another field
+            raise _WireError("a field has no possible number")
         if kind == 0:
             value, position = _varint(data, position)
             yield number, value

@@ -57,6 +57,9 @@ class Runtime:
         self._sessions: dict[int, Any] = {}
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[type[Runtime], tuple[Bundle, int]]:
+        return Runtime, (self.bundle, self.threads)  # sessions are made anew where it arrives
+
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.bundle.class_names

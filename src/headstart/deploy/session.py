@@ -24,6 +24,7 @@ def open_session(model: bytes, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked, no other reading of it
     options.log_severity_level = 4  # what is wrong is raised, and said in our words
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,214 @@
+"""Prediction's cost and agreement: start-up, files to rows, memory, batches, bundles, ImageNet's own classes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._common import Figures, bench_data
+from headstart.deploy.bundle import read_bundle, write_bundle
+from headstart.deploy.parity import check_parity
+from headstart.deploy.runtime import Runtime
+from headstart.deploy.session import open_session
+from headstart.heads.linear import LinearHead
+from headstart.heads.normalise import fit_normaliser
+from headstart.machine import available_cores
+from headstart.pixels.spec import read_picture
+from headstart.talk import Talk
+from headstart.workflow.embedding import open_graph
+
+CORES = available_cores()
+TOP1 = {"efficientnet_lite0": 0.69, "efficientnet_lite2": 0.73}
+
+
+def main() -> None:
+    """Measures everything; about three minutes."""
+    figures = Figures("predict")
+    folder = bench_data() / "imagenet_val500"
+    files = sorted(str(p) for p in folder.rglob("*.JPEG"))
+    photos = sorted(str(p) for p in (bench_data() / "clothing" / "train").rglob("*.jpg"))[::4]
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        os.environ.setdefault("HEADSTART_CACHE", str(root / "cache"))
+        bundle_path = make_bundle(figures, root)
+        one = [timed("predict", str(bundle_path), photos[0]) for _ in range(9)]
+        figures.add("one picture from the shell, s", statistics.median(one), "under 1.5", is_met=max(one) < 1.5)
+        throughput(figures, bundle_path, photos)
+        memory(figures, bundle_path, files)
+        agreement(figures, bundle_path, photos[:64])
+        for name, aim in TOP1.items():
+            figure = imagenet(name, folder, root)
+            figures.add(f"imagenet:{name}, top-1 of 1,000", figure, f"at least {aim}", is_met=figure >= aim)
+    figures.save()
+
+
+def make_bundle(figures: Figures, root: Path) -> Path:
+    """Writes a bundle of the default network with a random head of ten classes; times writing and reading."""
+    graph = open_graph("efficientnet_lite0", Talk(None))
+    rng = np.random.default_rng(0)
+    norm = fit_normaliser({name: rng.random((50, width), dtype=np.float32) for name, width in graph.blocks.items()})
+    head = LinearHead(norm, rng.normal(size=(10, norm.num_features)).astype(np.float32), np.zeros(10, np.float32))
+    times, names = [], [f"class {i}" for i in range(10)]
+    for i in range(3):
+        started = time.perf_counter()
+        path = write_bundle(
+            root / f"bundle{i}",
+            graph_path=graph.path,
+            graph_meta=graph.card,
+            head=head,
+            spec=graph.spec,
+            class_names=names,
+        )
+        times.append(time.perf_counter() - started)
+    figures.add("writing a bundle, s", statistics.median(times))
+    with zipfile.ZipFile(root / "bundle.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in path.iterdir():
+            archive.write(file, f"bundle/{file.name}")
+    for place in (path, root / "bundle.zip"):
+        started = time.perf_counter()
+        bundle = read_bundle(place)
+        figures.add(f"reading it ({place.suffix or 'folder'}), ms", 1000 * (time.perf_counter() - started))
+    started = time.perf_counter()
+    open_session(bundle.model, 1)
+    figures.add("opening the session, ms", 1000 * (time.perf_counter() - started))
+    figures.add("latency of one normalised picture, p50, ms", bundle.info["latency"]["p50_ms"])
+    figures.add("latency of one normalised picture, p95, ms", bundle.info["latency"]["p95_ms"])
+    return path
+
+
+def throughput(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
+    """Files to predictions against the rate of perfect overlap; several batch sizes."""
+    bundle = read_bundle(bundle_path)
+    runtime = Runtime(bundle)
+    runtime.predict(photos[:16])
+    rounds: list[dict[str, float]] = []
+    for _ in range(5):
+        row = {"bare": bare_rate(bundle.model, bundle.spec.size_hw)}
+        started = time.perf_counter()
+        for photo in photos[:150]:
+            read_picture(photo, bundle.spec)
+        row["decode_s"] = (time.perf_counter() - started) / 150
+        for batch in (1, 2, 4, 8, 16):
+            started = time.perf_counter()
+            runtime.predict(photos, batch=batch)
+            row[f"batch {batch}"] = len(photos) / (time.perf_counter() - started)
+        row["share"] = row["batch 4"] * (1 / row["bare"] + row["decode_s"] / CORES)
+        rounds.append(row)
+    middle = {key: statistics.median(row[key] for row in rounds) for key in rounds[0]}
+    figures.add("R, bare ONNX Runtime, pictures/s", middle["bare"])
+    figures.add("d, decoding and resizing, ms", 1000 * middle["decode_s"])
+    share = middle["share"]
+    figures.add("files to predictions, share of the ideal", share, "at least 0.85", is_met=share >= 0.85)
+    for batch in (1, 2, 4, 8, 16):
+        figures.add(f"files to predictions, batch {batch}, pictures/s", middle[f"batch {batch}"])
+
+
+def bare_rate(model: bytes, size_hw: tuple[int, int], seconds: float = 1.5) -> float:
+    """One single-thread session used by all cores at once, batches of 4; no decoding."""
+    session = open_session(model, 1)
+    pixels = np.random.default_rng(0).normal(size=(4, 3, *size_hw)).astype(np.float32)
+    session.run(["logits"], {"pixels": pixels})
+    counts = [0] * CORES
+    end = time.perf_counter() + seconds
+
+    def work(i: int) -> None:
+        while time.perf_counter() < end:
+            session.run(["logits"], {"pixels": pixels})
+            counts[i] += len(pixels)
+
+    started = time.perf_counter()
+    pool = [threading.Thread(target=work, args=(i,)) for i in range(CORES)]
+    for thread in pool:
+        thread.start()
+    for thread in pool:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - started)
+
+
+def memory(figures: Figures, bundle_path: Path, files: list[str]) -> None:
+    """Private memory while many files stream through: it must not grow with their number."""
+    if sys.platform != "linux":
+        return
+    runtime = Runtime(bundle_path)
+    stream = runtime.iter_predict(files[i % len(files)] for i in range(6000))
+    for _ in islice(stream, 500):
+        pass
+    early = private_mb()
+    for _ in stream:
+        pass
+    late = private_mb()
+    figures.add("private memory after 500 pictures, MB", early)
+    growth = late - early
+    figures.add("growth over 5,500 more, MB", growth, "at most 50", is_met=growth <= 50)
+
+
+def agreement(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
+    """The same picture alone, in batches, on one thread and on all."""
+    bundle = read_bundle(bundle_path)
+    single = Runtime(bundle, 1)
+    alone = np.concatenate([single.predict_proba(photo) for photo in photos])
+    worst = 0.0
+    for threads in (1, CORES):
+        runtime = Runtime(bundle, threads)
+        for batch in (1, 3, 8, 32):
+            worst = max(worst, float(np.abs(runtime.predict_proba(iter(photos), batch=batch) - alone).max()))
+        worst = max(worst, float(np.abs(runtime.predict_proba(photos[0]) - alone[0]).max()))
+    figures.add("largest difference between batches and threads", worst, "0", is_met=worst == 0)
+    expected = np.log(single.predict_proba(photos))
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        parity = check_parity(Runtime(bundle), photos * 4, np.tile(expected, (4, 1)))
+        times.append(time.perf_counter() - started)
+    seconds = statistics.median(times)
+    note = f"{parity.num_files} photographs"
+    figures.add("parity check, s", seconds, "at most 2", is_met=seconds <= 2, note=note)
+
+
+def imagenet(name: str, folder: Path, root: Path) -> float:
+    """Top-1 among all 1,000 classes, through the command line."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    names = [str(info.index_to_description(i)) for i in range(1000)]
+    truth = {info.index_to_label_name(i): names[i] for i in range(1000)}
+    out = root / f"{name}.csv"
+    timed("predict", f"imagenet:{name}", str(folder), "--out", str(out))
+    with open(out, encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    hits = [row["label"].startswith(truth[Path(row["file"]).parent.name]) for row in rows]
+    return float(np.mean(hits))
+
+
+def timed(*arguments: str) -> float:
+    """Wall time of a command as a whole process, the interpreter's start included."""
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "headstart", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return time.perf_counter() - started
+
+
+def private_mb() -> float:
+    """Private memory of this process, MB."""
+    fields: dict[str, Any] = {}
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
+        name, value, *_ = line.split()
+        fields[name] = int(value)
+    return float(sum(v for k, v in fields.items() if k.startswith("Private_"))) / 1024
+
+
+if __name__ == "__main__":
+    main()
