@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from headstart.trust.intervals import OUT_OF_FOLD_WORTH
 from headstart.trust.metrics import evaluate, evaluation_to_json, softmax
 
 NAMES = ["ant", "bee", "<script>", "wasp"]
@@ -90,7 +91,7 @@ def test_out_of_fold_is_worth_less_than_a_test_set() -> None:
     test = evaluate(logits, truth, NAMES, protocol="held out 20%", is_logits=True)
     oof = evaluate(logits, truth, NAMES, protocol="leave-one-out", is_logits=True)
     assert test.accuracy.n_eff == len(truth)
-    assert oof.accuracy.n_eff == pytest.approx(0.8 * len(truth))
+    assert oof.accuracy.n_eff == pytest.approx(OUT_OF_FOLD_WORTH * len(truth))
     assert oof.accuracy.high - oof.accuracy.low > test.accuracy.high - test.accuracy.low
 
 

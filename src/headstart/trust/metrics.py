@@ -13,21 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.records import ClassScore, Estimate, Evaluation
+from headstart.trust.calibration import ESTIMATOR, brier, calibration_error
 from headstart.trust.intervals import MIN_GROUPS, Worth, estimate_share, measure_worth
 from headstart.trust.macro import balanced_accuracy, f1_macro
 from headstart.trust.selection import choosing_bias
+from headstart.trust.softmax import softmax
 
-__all__ = ["confusion_matrix", "evaluate", "evaluation_to_json", "expected_calibration_error", "log_loss", "softmax"]
+__all__ = ["confusion_matrix", "evaluate", "evaluation_to_json", "log_loss", "softmax"]
 
 RESUBSTITUTION = "resubstitution"
 _FLOOR = 1e-12
-
-
-def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Probabilities (N, K) of logits (N, K); `-inf` gives exactly 0."""
-    z = np.asarray(logits, dtype=np.float64)
-    e = np.exp(z - z.max(axis=-1, keepdims=True))
-    return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
 def is_out_of_fold(protocol: str) -> bool:
@@ -45,14 +40,6 @@ def log_loss(probabilities: NDArray[np.float64], class_ids: NDArray[np.int64]) -
     """Mean negative log-probability of the true class, in nats (probabilities floored at 1e-12)."""
     p = probabilities[np.arange(len(class_ids)), class_ids]
     return float(-np.log(np.maximum(p, _FLOOR)).mean())
-
-
-def expected_calibration_error(confidence: NDArray[np.float64], hits: NDArray[np.bool_], num_bins: int = 15) -> float:
-    """Mean gap between confidence and share of hits, over bins that hold equally many samples; in [0, 1]."""
-    order = np.argsort(confidence, kind="stable")
-    bins = np.array_split(order, min(num_bins, len(order)))
-    gaps = [len(b) * abs(float(confidence[b].mean() - hits[b].mean())) for b in bins]
-    return float(sum(gaps) / len(order))
 
 
 def evaluate(
@@ -129,6 +116,8 @@ def evaluate(
         bias = choosing_bias(*candidates, groups=groups, seed=seed)
         bias_balanced = choosing_bias(*candidates, groups=groups, sample_weights=class_weight, seed=seed)
 
+    effect = 1.0 if worth.ratio is None else 1.0 / worth.ratio
+    error = calibration_error(probabilities, truth, effect=effect)
     per_class = tuple(_class_score(name, k, counts, worth) for k, name in enumerate(class_names))
     return Evaluation(
         protocol=protocol,
@@ -139,12 +128,20 @@ def evaluate(
         # F1 has no hits of single samples to choose again on; it is flattered about as much as the mean recall.
         f1_macro=estimate_share(*f1_macro(counts), worth, bias=bias_balanced),
         log_loss=log_loss(probabilities, truth),
-        ece=expected_calibration_error(probabilities.max(axis=1), hits),
+        ece=error.value,
         per_class=per_class,
         confusion=counts,
         per_group=None if groups is None else _per_group(hits, groups, group_names),
         notes=tuple(notes),
-        extra={"choosing_bias": bias, "confidence": 0.95},
+        extra={
+            "choosing_bias": bias,
+            "confidence": 0.95,
+            "brier": brier(probabilities, truth),
+            "ece_low": error.low,
+            "ece_high": error.high,
+            "ece_plain": error.plain,
+            "ece_estimator": ESTIMATOR,
+        },
     )
 
 
