@@ -28,7 +28,7 @@ FLOORS = (
     "tuning",
     "advice",
     "detection",
-    "report",
+    "reports",
     "deploy",
     "results",
     "workflow",

@@ -19,6 +19,7 @@ _HOME = {
     "train": "headstart.api",
     "load": "headstart.api",
     "predict": "headstart.api",
+    "report": "headstart.api",
     "evaluate": "headstart.api",
     "embed": "headstart.api",
     "ImageClassifier": "headstart.classifier",
@@ -28,10 +29,10 @@ _HOME = {
 }
 
 __all__ = ["HeadstartError", "ImageClassifier", "Model", "Run", "__version__", "embed", "evaluate", "load", "predict",
-           "train"]  # fmt: skip
+           "report", "train"]  # fmt: skip
 
 if TYPE_CHECKING:
-    from headstart.api import embed, evaluate, load, predict, train
+    from headstart.api import embed, evaluate, load, predict, report, train
     from headstart.classifier import ImageClassifier
     from headstart.errors import HeadstartError
     from headstart.model import Model, Run

@@ -17,9 +17,9 @@ from headstart.talk import Talk
 if TYPE_CHECKING:
     from headstart.config import Resolved
     from headstart.model import Model, Run
-    from headstart.results import Embedding, EvaluationResult
+    from headstart.results import Embedding, EvaluationResult, Report
 
-__all__ = ["embed", "evaluate", "imagenet_bundle", "load", "predict", "train"]
+__all__ = ["embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "train"]
 
 
 def train(
@@ -138,6 +138,37 @@ def embed(
 
     resolved = _resolve(data, None, {"backbone": backbone, **settings})
     return extract(resolved, talk or Talk(None), out)
+
+
+def report(
+    run: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    pictures: bool = True,
+    attributions: bool = True,
+    figures: bool = True,
+) -> Report:
+    """Writes the report of a finished run again: `report.html` and the files beside it.
+
+    Args:
+        run: The run folder.
+        data: Where the pictures are now, if they were moved since.
+        out: Where the files go; the run folder by default.
+        pictures: Whether photographs and file names go into the files.
+        attributions: Whether it is drawn which part of each shown error spoke.
+        figures: Whether `figures/*.png` are drawn.
+
+    Returns:
+        The report; a notebook shows it inline.
+
+    Raises:
+        UsageError: It is no finished run.
+        DataError: There are no pictures in `data`.
+    """
+    from headstart.workflow.reporting import make_report
+
+    return make_report(Path(run), data=data, out=out, pictures=pictures, attributions=attributions, figures=figures)
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, talk: Talk | None = None) -> Path:

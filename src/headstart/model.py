@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.deploy.outputs import expand_inputs
 from headstart.deploy.runtime import Runtime
-from headstart.results import EvaluationResult, Predictions, html_table, import_pandas, score_text
+from headstart.results import EvaluationResult, Predictions, Report, html_table, import_pandas, score_text
 from headstart.talk import Talk
 
 __all__ = ["Model", "Run"]
@@ -93,6 +93,12 @@ class Run:
     def evaluate(self, data: str | os.PathLike[str]) -> EvaluationResult:
         """See `headstart.evaluate`."""
         return self.model.evaluate(data)
+
+    def report(self, **options: Any) -> Report:
+        """Writes the report again and returns it, shown inline in a notebook; see `headstart.report`."""
+        from headstart.workflow.reporting import make_report
+
+        return make_report(self.folder, **options)
 
     def to_pandas(self) -> Any:
         """The scores of each class on the headline's pictures, as a DataFrame."""

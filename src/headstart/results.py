@@ -6,6 +6,7 @@ import html
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from headstart.records import Prediction
 if TYPE_CHECKING:
     from headstart.records import Evaluation
 
-__all__ = ["Embedding", "EvaluationResult", "Predictions", "html_table", "import_pandas", "score_text"]
+__all__ = ["Embedding", "EvaluationResult", "Predictions", "Report", "html_table", "import_pandas", "score_text"]
 
 
 class Predictions(Sequence[Prediction]):
@@ -180,6 +181,40 @@ class Embedding:
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report.
+
+    Attributes:
+        folder: Where `report.html` and the files beside it are.
+        data: `report.json`.
+        has_pictures: Whether photographs and file names are in it.
+    """
+
+    folder: Path
+    data: dict[str, Any]
+    has_pictures: bool = True
+
+    @property
+    def path(self) -> Path:
+        """The page."""
+        return self.folder / "report.html"
+
+    @property
+    def remarks(self) -> list[str]:
+        """The comment on the result, one text a remark."""
+        return [f"{r['title']}: {r['text']}" for r in self.data["comment"]["remarks"]]
+
+    def _repr_html_(self) -> str:
+        """The page inline, in a frame of its own: no server, and nothing of it touches the notebook."""
+        page = html.escape(self.path.read_text(encoding="utf-8"), quote=True)
+        style = "width:100%;height:40rem;border:1px solid #888"
+        return f'<iframe title="headstart report" sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
+
+    def __repr__(self) -> str:
+        return f"headstart report {self.path}\n{self.data['headline']['sentence']}"
 
 
 def score_text(score: dict[str, Any]) -> str:

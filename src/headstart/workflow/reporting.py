@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,16 +21,25 @@ from headstart.cells import unguard_cell
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.machine import atomic_file
 from headstart.pixels.spec import PixelSpec
-from headstart.report.facts import Facts, Scored
-from headstart.report.html import render
-from headstart.report.network import network_text
-from headstart.report.summary import summarise
-from headstart.report.tables import classification_csv, classification_text, comment_markdown
-from headstart.report.thumbs import make_thumbs
+from headstart.reports.facts import Facts, Scored
+from headstart.reports.html import render
+from headstart.reports.network import network_text
+from headstart.reports.summary import summarise
+from headstart.reports.tables import classification_csv, classification_text, comment_markdown
+from headstart.reports.thumbs import make_thumbs
+from headstart.results import Report
 from headstart.talk import Talk
 from headstart.workflow.run_folder import write_json
 
-__all__ = ["find_pictures", "read_facts", "report_run", "without_pictures", "write_report"]
+__all__ = [
+    "find_pictures",
+    "make_report",
+    "read_facts",
+    "report_run",
+    "without_pictures",
+    "write_figures",
+    "write_report",
+]
 
 
 def report_run(folder: Path, paths: Mapping[str, str], talk: Talk) -> None:
@@ -40,11 +50,36 @@ def report_run(folder: Path, paths: Mapping[str, str], talk: Talk) -> None:
         talk.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
 
 
+def make_report(
+    folder: Path,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    pictures: bool = True,
+    attributions: bool = True,
+    figures: bool = True,
+) -> Report:
+    """See `api.report`."""
+    paths = None if data is None else find_pictures(os.fspath(data), read_facts(folder, paths={}).settings)
+    target = Path(out) if out is not None else folder
+    written = write_report(
+        folder,
+        paths=paths,
+        has_pictures=pictures,
+        has_attributions=attributions and pictures,
+        has_figures=figures,
+        out=target,
+    )
+    return Report(target, written, pictures)
+
+
 def write_report(
     folder: Path,
     *,
     paths: Mapping[str, str] | None = None,
     has_pictures: bool = True,
+    has_attributions: bool = False,
+    has_figures: bool = False,
     extra: Mapping[str, Any] | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
@@ -54,6 +89,8 @@ def write_report(
         folder: A finished run.
         paths: Where each picture lies by its name; None looks where the run's settings say.
         has_pictures: Whether photographs and file names go into the files.
+        has_attributions: Whether it is drawn which part of each shown error spoke.
+        has_figures: Whether `figures/*.png` are drawn.
         extra: More measured sections by name.
         out: Where the files go, the run folder by default.
 
@@ -65,7 +102,8 @@ def write_report(
     """
     facts = read_facts(folder, paths=paths, extra=extra)
     report = summarise(facts)
-    thumbs = None
+    thumbs: dict[int, bytes | None] | None = None
+    maps: dict[int, bytes] = {}
     if has_pictures:
         places = {int(i): facts.scored.paths[int(i)] for i in report["pictures"]}
         thumbs = make_thumbs(places, _pixel_spec(facts))
@@ -75,17 +113,51 @@ def write_report(
                 f"{gone:,} of the {len(thumbs):,} pictures chosen for this report cannot be opened any more (moved, "
                 "renamed or deleted); everything else is as it was measured."
             )
+        if has_attributions:
+            report["attribution"], maps = _explain(folder, facts, report)
     else:
         report = without_pictures(report)
+        report["attribution"] = {"missing": "Pictures are left out of this report."}
     target = out or folder
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "report.json", report)
-    _write(target / "report.html", render(report, thumbs))
+    _write(target / "report.html", render(report, thumbs, maps))
     _write(target / "classification_report.txt", classification_text(report))
     _write(target / "classification_report.csv", classification_csv(report))
     _write(target / "summary.txt", network_text(report))
     _write(target / "comment.md", comment_markdown(report))
+    if has_figures:
+        write_figures(target / "figures", report, thumbs)
     return report
+
+
+def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None) -> list[Path]:
+    """`figures/*.png`; figures that the report has no data for are left out, old ones of that name removed."""
+    from headstart.reports.figures import FIGURES, draw_figure, figure_png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in FIGURES:
+        path = folder / f"{name}.png"
+        figure = draw_figure(name, report, thumbs)
+        if figure is None:
+            path.unlink(missing_ok=True)
+            continue
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(figure_png(figure))
+        written.append(path)
+    return written
+
+
+def _explain(folder: Path, facts: Facts, report: Mapping[str, Any]) -> tuple[dict[str, Any], dict[int, bytes]]:
+    from headstart.workflow.explaining import explain
+
+    shown = [*report["errors"]["wrong"], *report["errors"]["unsure"]]
+    if not shown:
+        return {"missing": "There are no errors and no unsure answers to draw an attribution for."}, {}
+    scored = facts.scored
+    section, painted = explain(folder, [scored.paths[i] for i in shown], [int(scored.predicted[i]) for i in shown])
+    return section, {i: data for i, data in zip(shown, painted, strict=True) if data is not None}
 
 
 def without_pictures(report: Mapping[str, Any]) -> dict[str, Any]:

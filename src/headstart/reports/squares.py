@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.report.situation import Situation
+from headstart.reports.situation import Situation
 
 __all__ = ["SQUARES", "find_square"]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from headstart.report.facts import Facts
+from headstart.reports.facts import Facts
 
 __all__ = ["describe_network", "network_text"]
 

@@ -13,8 +13,8 @@ from importlib import resources
 from typing import Any
 
 from headstart.errors import MissingExtraError
-from headstart.report import draw
-from headstart.report.thumbs import data_uri
+from headstart.reports import draw
+from headstart.reports.thumbs import data_uri
 
 __all__ = ["render"]
 
@@ -66,7 +66,7 @@ def render(
 
 
 def _read(name: str) -> str:
-    return (resources.files("headstart.report") / "templates" / name).read_text(encoding="utf-8")
+    return (resources.files("headstart.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

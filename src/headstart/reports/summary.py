@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.report.choice import choose_cells, choose_errors, choose_samples, choose_unsure
-from headstart.report.comment import comment_to_json
-from headstart.report.facts import Facts
-from headstart.report.network import describe_network
-from headstart.report.situation import take_situation
-from headstart.report.squares import find_square
+from headstart.reports.choice import choose_cells, choose_errors, choose_samples, choose_unsure
+from headstart.reports.comment import comment_to_json
+from headstart.reports.facts import Facts
+from headstart.reports.network import describe_network
+from headstart.reports.situation import take_situation
+from headstart.reports.squares import find_square
 from headstart.trust.metrics import softmax
 
 __all__ = ["SCHEMA", "headline_sentence", "summarise"]

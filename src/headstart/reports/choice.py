@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.report.facts import Scored
+from headstart.reports.facts import Scored
 
 __all__ = ["choose_cells", "choose_errors", "choose_samples", "choose_unsure"]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from headstart.report.situation import Situation
+from headstart.reports.situation import Situation
 
 __all__ = ["Cause", "Remark", "comment_on", "comment_to_json", "confused_pair", "next_steps", "not_to_conclude"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.report.facts import Facts
+from headstart.reports.facts import Facts
 
 __all__ = ["Curve", "Situation", "take_situation"]
 

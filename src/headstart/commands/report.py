@@ -1,0 +1,38 @@
+"""`headstart report RUN`."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("report")(_report)
+
+
+def _report(
+    run: str = typer.Argument(..., help="The run folder."),
+    data: str = typer.Option(None, "--data", help="Where the pictures are now, if they were moved since."),
+    out: str = typer.Option(None, "--out", help="Where the files go [default: the run folder]."),
+    no_pictures: bool = typer.Option(False, "--no-pictures", help="Leave out photographs and file names."),
+    attributions: bool = typer.Option(True, help="Draw which part of each shown error spoke."),
+    figures: bool = typer.Option(True, help="Draw figures/*.png as well."),
+) -> None:
+    """Write the report of a run: one page, and figures and texts to hand in or paste."""
+    from headstart.api import report
+    from headstart.talk import to_stderr
+
+    made = report(run, data=data, out=out, pictures=not no_pictures, attributions=attributions, figures=figures)
+    talk = to_stderr()
+    talk.say(made.data["headline"]["sentence"])
+    for text in made.data["problems"]:
+        talk.warn(text)
+    names = ["report.html", "report.json", "classification_report.txt and .csv", "summary.txt", "comment.md"]
+    talk.say(f"Written to {made.folder}: {', '.join([*names, 'figures/'] if figures else names)}.")
+    if no_pictures:
+        talk.say("There are no photographs and no file names in these files.")
+    else:
+        count = len(made.data["pictures"])
+        talk.say(f"The page shows {count} of your pictures with their file names; --no-pictures leaves both out.")

@@ -1,1 +1,0 @@
-"""What a person reads about a run: computed first as plain data (`summary`), drawn last (`html`, `figures`)."""

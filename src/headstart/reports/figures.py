@@ -1,0 +1,269 @@
+"""Figures as PNG files, 200 dpi on white, for those who hand in or paste: drawn from `report.json` by matplotlib.
+
+The one decision: every function takes the report's data and returns a figure without touching matplotlib's
+global state, so nothing opens a window and notebooks show what is returned.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from headstart.errors import MissingExtraError
+
+__all__ = ["FIGURES", "draw_compare", "draw_figure", "figure_png"]
+
+_DPI = 200
+_BLUE, _ORANGE, _GREEN, _VIOLET = "#0b5cad", "#a84300", "#00705a", "#7a3e9d"
+_COLOURS = (_BLUE, _ORANGE, _GREEN, _VIOLET)
+_STYLES = ("-", "--", ":", "-.")
+_NAMED = 30  # classes up to which their names stand at the axes
+
+
+def figure_png(figure: Any) -> bytes:
+    """The figure as a PNG, 200 dpi on white."""
+    out = io.BytesIO()
+    figure.savefig(out, dpi=_DPI, facecolor="white", bbox_inches="tight", metadata={"Software": "headstart"})
+    return out.getvalue()
+
+
+def draw_figure(name: str, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None = None) -> Any:
+    """One figure by name, or None where the report has nothing to draw.
+
+    Args:
+        name: One of `FIGURES`.
+        report: From `summarise`.
+        thumbs: JPEG bytes by position, for `samples`.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    return FIGURES[name](report, thumbs or {})
+
+
+def _new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("drawing figures", "train") from error
+    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _text(value: str, limit: int = 24) -> str:
+    """A name as plain text: no mathematics is read into it, and it stays short."""
+    plain = "".join(c if c.isprintable() else "?" for c in value).replace("$", r"\$")
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def _samples(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
+    from PIL import Image
+
+    rows = [
+        (name, [thumbs[i] for i in members if thumbs.get(i)])
+        for name, members in zip(report["class_names"], report["data"]["samples"], strict=True)
+    ]
+    rows = [row for row in rows if row[1]][:20]
+    if not rows:
+        return None
+    columns = max(len(found) for _, found in rows)
+    figure, axes = _new(1.2 * columns + 1.2, 1.25 * len(rows), len(rows), columns)
+    for (name, found), line in zip(rows, axes, strict=True):
+        for j, axis in enumerate(line):
+            axis.set_axis_off()
+            if j < len(found):
+                axis.imshow(Image.open(io.BytesIO(found[j] or b"")))
+        line[0].set_title(_text(name), fontsize=9, loc="left")
+    return figure
+
+
+def _curves(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
+    epochs = report["learning"].get("epochs")
+    kinds = [k for k in ("loss", "accuracy") if any(k in key for key in epochs or {})]
+    if not epochs or not kinds:
+        return None
+    figure, axes = _new(5.5 * len(kinds), 3.6, 1, len(kinds))
+    x = epochs.get("epoch") or list(range(1, 1 + len(next(iter(epochs.values())))))
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        for i, (key, values) in enumerate((k, v) for k, v in epochs.items() if kind in k):
+            axis.plot(
+                x,
+                [float("nan") if v is None else v for v in values],
+                _STYLES[i % 4],
+                color=_COLOURS[i % 4],
+                label=_text(key),
+            )
+        axis.set(xlabel="epoch", ylabel=kind, title=f"{kind} over epochs")
+        axis.legend(frameon=False)
+    return figure
+
+
+def _learning_curve(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
+    series = report["learning"]["curve"].get("series")
+    if not series:
+        return None
+    figure, axes = _new(5.5, 3.8)
+    axis = axes[0][0]
+    for i, s in enumerate(series):
+        axis.plot(s["x"], s["y"], _STYLES[i % 4], marker="o", color=_COLOURS[i % 4], label=_text(s["name"], 40))
+        if s.get("low") and s.get("high"):
+            axis.fill_between(s["x"], s["low"], s["high"], color=_COLOURS[i % 4], alpha=0.15)
+    axis.set_xscale("log", base=2)
+    ticks = sorted({v for s in series for v in s["x"]})
+    axis.set_xticks(ticks, [f"{t:,.0f}" for t in ticks])
+    axis.minorticks_off()
+    axis.set(xlabel="training pictures", ylabel=report["learning"]["curve"].get("metric") or "accuracy")
+    axis.legend(frameon=False)
+    return figure
+
+
+def _confusion(is_rate: bool) -> Callable[[Mapping[str, Any], Mapping[int, bytes | None]], Any]:
+    def draw(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
+        names, counts, rates = report["class_names"], report["confusion"]["counts"], report["confusion"]["rates"]
+        k = len(names)
+        side = min(14.0, max(3.6, 0.55 * k + 1.8))
+        figure, axes = _new(side, side)
+        axis = axes[0][0]
+        axis.imshow(rates, cmap="Blues", vmin=0, vmax=1)
+        if k <= _NAMED:
+            labels = [_text(n) for n in names]
+            axis.set_xticks(range(k), labels, rotation=90)
+            axis.set_yticks(range(k), labels)
+            for t in range(k):
+                for p in range(k):
+                    if counts[t][p]:
+                        text = f"{100 * rates[t][p]:.0f} %" if is_rate else str(counts[t][p])
+                        colour = "white" if rates[t][p] > 0.55 else "black"
+                        axis.text(p, t, text, ha="center", va="center", fontsize=7, color=colour)
+        axis.set(xlabel="prediction", ylabel="label", title="share of each label" if is_rate else "pictures")
+        return figure
+
+    return draw
+
+
+def _reliability(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
+    c = report["calibration"]
+    parts = [(title, c[key]) for key, title in (("before", "before"), ("after", "after calibration")) if c.get(key)]
+    if not parts:
+        return None
+    figure, axes = _new(4.2 * len(parts), 4.0, 1, len(parts))
+    for axis, (title, bins) in zip(axes[0], parts, strict=True):
+        x, y = [b["confidence"] for b in bins], [b["right"] for b in bins]
+        below = [max(0.0, b["right"] - b["low"]) for b in bins]
+        above = [max(0.0, b["high"] - b["right"]) for b in bins]
+        axis.plot([0, 1], [0, 1], "--", color="#777777")
+        axis.errorbar(x, y, yerr=[below, above], fmt="o-", color=_BLUE, capsize=2)
+        axis.set(
+            xlim=(0, 1.02), ylim=(0, 1.02), xlabel="stated probability", ylabel="share that was right", title=title
+        )
+    return figure
+
+
+def _classes(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
+    rows = report["per_class"]
+    if not rows:
+        return None
+    figure, axes = _new(9.0, max(2.4, 0.28 * len(rows) + 1.2), 1, 3)
+    for axis, key in zip(axes[0], ("precision", "recall", "f1"), strict=True):
+        for i, row in enumerate(rows):
+            e = row[key]
+            if e["value"] is None:
+                continue
+            if e["low"] is not None and e["high"] is not None:
+                axis.plot([e["low"], e["high"]], [i, i], color=_BLUE, alpha=0.5)
+            axis.plot([e["value"]], [i], "o", color=_BLUE, markersize=4)
+        axis.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5), title=key)
+        axis.set_yticks(range(len(rows)), [_text(r["name"]) for r in rows] if key == "precision" else [""] * len(rows))
+    return figure
+
+
+def _diagram(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
+    from matplotlib.patches import FancyBboxPatch
+
+    model = report["model"]
+    size = model.get("size_hw") or ["?", "?"]
+    boxes = [("picture", f"{size[1]} x {size[0]}", "input")]
+    boxes += [(p["name"], f"{p['num_params']:,}", p["state"]) for p in model["parts"]]
+    boxes.append(("head", f"{model['head']['num_params']:,}", "trained"))
+    boxes.append((f"{model['head']['num_classes']} classes", "probabilities", "output"))
+    figure, axes = _new(1.05 * len(boxes), 1.9)
+    axis = axes[0][0]
+    axis.set_axis_off()
+    axis.set(xlim=(-0.1, len(boxes)), ylim=(-0.35, 1.25))
+    fills = {"frozen": "#dbe7f3", "trained": "#f6d9c4"}
+    for i, (name, count, state) in enumerate(boxes):
+        axis.add_patch(
+            FancyBboxPatch(
+                (i + 0.02, 0.1),
+                0.78,
+                0.9,
+                boxstyle="round,pad=0.02",
+                facecolor=fills.get(state, "white"),
+                edgecolor=_ORANGE if state == "trained" else "#666666",
+                linewidth=2 if state == "trained" else 1,
+            )
+        )
+        for height, text, size_pt in ((0.78, _text(name, 14), 8.5), (0.52, count, 7.0), (0.27, state, 7.0)):
+            axis.text(i + 0.41, height, text, ha="center", va="center", fontsize=size_pt)
+        if i:
+            axis.annotate("", (i, 0.55), (i - 0.18, 0.55), arrowprops={"arrowstyle": "->", "color": "#444444"})
+    axis.text(
+        0,
+        -0.25,
+        f"{model['title']}: {model['num_params']:,} parameters, {model['num_trained']:,} trained",
+        fontsize=8.5,
+    )
+    return figure
+
+
+def draw_compare(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> Any:
+    """The curves of runs in one picture: over epochs where there are any, else the scores by split with intervals."""
+    kinds = ("loss", "accuracy")
+    with_epochs = [r for r in reports if r["learning"].get("epochs")]
+    if with_epochs:
+        figure, axes = _new(11.0, 3.8, 1, 2)
+        for axis, kind in zip(axes[0], kinds, strict=True):
+            for i, (name, report) in enumerate(zip(names, reports, strict=True)):
+                epochs = report["learning"].get("epochs") or {}
+                for j, (key, values) in enumerate((k, v) for k, v in epochs.items() if kind in k):
+                    x = epochs.get("epoch") or list(range(1, 1 + len(values)))
+                    y = [float("nan") if v is None else v for v in values]
+                    axis.plot(x, y, _STYLES[j % 4], color=_COLOURS[i % 4], label=_text(f"{name}: {key}", 40))
+            axis.set(xlabel="epoch", ylabel=kind)
+            axis.legend(frameon=False, fontsize=8)
+        return figure
+    figure, axes = _new(7.0, 3.6)
+    axis = axes[0][0]
+    for i, (name, report) in enumerate(zip(names, reports, strict=True)):
+        blocks = report["learning"]["blocks"]
+        for j, block in enumerate(blocks):
+            e = block["accuracy"] or {}
+            if e.get("value") is None:
+                continue
+            place = j + 0.18 * (i - (len(names) - 1) / 2)
+            if e.get("low") is not None and e.get("high") is not None:
+                axis.plot([e["low"], e["high"]], [place, place], color=_COLOURS[i % 4], alpha=0.6)
+            axis.plot(
+                [e["value"]], [place], "os^D"[i % 4], color=_COLOURS[i % 4], label=_text(name) if j == 0 else None
+            )
+        axis.set_yticks(range(len(blocks)), [b["name"] for b in blocks])
+    axis.invert_yaxis()
+    axis.set(xlabel="accuracy, with 95 % interval")
+    axis.legend(frameon=False)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Mapping[str, Any], Mapping[int, bytes | None]], Any]] = {
+    "samples": _samples,
+    "curves": _curves,
+    "learning_curve": _learning_curve,
+    "confusion": _confusion(False),
+    "confusion_rates": _confusion(True),
+    "classes": _classes,
+    "reliability": _reliability,
+    "diagram": _diagram,
+}
+"""Figures by name; each becomes `figures/<name>.png`."""
