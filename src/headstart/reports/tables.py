@@ -32,9 +32,9 @@ def classification_rows(report: Mapping[str, Any]) -> list[tuple[str, float | No
     ]
     present = (support > 0) | (given > 0)
     rows.append(("accuracy", None, None, float(hit.sum() / max(1, total)), total))
-    weights = {"macro avg": present / max(1, present.sum()), "weighted avg": support / max(1, total)}
-    for name, w in weights.items():
-        rows.append((name, float(precision @ w), float(recall @ w), float(f1 @ w), total))
+    for name, weight in (("macro avg", present.astype(np.float64)), ("weighted avg", support)):
+        means = [float(np.average(v, weights=weight)) if total else 0.0 for v in (precision, recall, f1)]
+        rows.append((name, means[0], means[1], means[2], total))
     return rows
 
 

@@ -1,0 +1,84 @@
+"""Constructed runs for the report's tests: any number of classes, without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.reports.facts import Facts, Scored
+from headstart.trust.metrics import evaluate, evaluation_to_json, softmax
+
+
+def build_facts(
+    class_names: Sequence[str] = ("cat", "dog", "owl"),
+    per_class: int = 20,
+    has_test: bool = True,
+    paths: dict[str, str] | None = None,
+    seed: int = 0,
+    skill: float = 2.0,
+    **changes: Any,
+) -> Facts:
+    """A run whose scores are drawn at random with some skill."""
+    rng = np.random.default_rng(seed)
+    k = len(class_names)
+    truth = np.repeat(np.arange(k), per_class)
+    logits = rng.normal(size=(len(truth), k)).astype(np.float32)
+    logits[np.arange(len(truth)), truth] += skill
+    split = np.where(np.arange(len(truth)) % 2 == 0, "train", "test") if has_test else np.full(len(truth), "train")
+    names = tuple(f"{class_names[t]}/{i:03d}.jpg" for i, t in enumerate(truth))
+    probabilities = softmax(logits)
+
+    def block(name: str, protocol: str) -> dict[str, Any]:
+        at = split == name
+        return evaluation_to_json(evaluate(logits[at], truth[at], class_names, protocol=protocol, is_logits=True))
+
+    test = block("test", "given") if has_test else None
+    cv = block("train", "leave-one-out")
+    scored = test or cv
+    metrics = {
+        "schema": 1,
+        "task": "classify",
+        "strategy": "probe",
+        "backbone": "efficientnet_lite0",
+        "num_samples": len(truth),
+        "num_groups": None,
+        "class_names": list(class_names),
+        "baselines": {
+            "majority": {"class_name": class_names[0], "accuracy": 1 / k, "balanced_accuracy": 1 / k},
+            "nearest_neighbour": {"accuracy": 0.5, "balanced_accuracy": 0.5},
+        },
+        "train": block("train", "resubstitution"),
+        "cv": cv,
+        "val": None,
+        "test": test,
+        "headline": {"metric": "accuracy", "protocol": scored["protocol"], "num_samples": scored["num_samples"],
+                     **{key: scored["accuracy"][key] for key in ("value", "low", "high")}},
+        "duration_s": {"total": 1.0},
+    }  # fmt: skip
+    return Facts(
+        run="train1",
+        metrics=metrics,
+        scored=Scored(
+            names=names,
+            paths=tuple((paths or {}).get(n) for n in names),
+            split=split,
+            truth=truth,
+            predicted=probabilities.argmax(axis=1),
+            confidence=probabilities.max(axis=1),
+            logits=logits,
+        ),
+        settings={"seed": {"value": 0, "source": "default", "reason": "Seed of everything that is drawn."}},
+        bundle={"temperature": 1.1, "pixels": {"size_hw": [224, 224]}, "weights_licence": "Apache-2.0"},
+        tensors={"backbone.conv_stem.weight": (8, 3, 3, 3), "backbone.blocks.0.w": (8, 8, 1, 1), "head.weight": (k, 8),
+                 "head.bias": (k,)},
+        **changes,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_facts() -> Callable[..., Facts]:
+    """`build_facts`."""
+    return build_facts

@@ -1,0 +1,207 @@
+"""The page: every section there, names are text only, nothing from outside, written whatever the run holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.pixels.spec import PixelSpec
+from headstart.reports.facts import Facts
+from headstart.reports.html import render
+from headstart.reports.summary import summarise
+from headstart.reports.thumbs import make_thumbs
+from headstart.workflow.reporting import without_pictures
+
+EVIL = ("<script>alert(1)</script>", "=1+1", "\"'><img src=x onerror=alert(2)>", "ÄÖ 猫 {{ 7*7 }}")
+SECTIONS = ("comment", "data", "model", "learning", "classes", "confusion", "errors", "calibration", "operating",
+            "unknown", "suspects", "settings", "versions")  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Tags, ids and attributes of a page; complains of tags that are not closed."""
+
+    VOID = frozenset(("meta", "img", "br", "input", "link"))
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            while self.open and self.open[-1] != tag:
+                assert self.open[-1] in ("p", "li", "td", "th", "tr"), f"{self.open[-1]} is open at </{tag}>"
+                self.open.pop()
+            self.open.pop()
+
+    def ids(self) -> list[str]:
+        return [str(a["id"]) for _, a in self.tags if "id" in a]
+
+
+def page_of(facts: Facts, **options: Any) -> tuple[dict[str, Any], str]:
+    report = json.loads(json.dumps(summarise(facts), allow_nan=False))
+    thumbs = make_thumbs({int(i): facts.scored.paths[int(i)] for i in report["pictures"]}, PixelSpec())
+    return report, render(report, thumbs, **options)
+
+
+def test_every_section_is_there_in_order_and_the_page_is_sound(make_facts: Callable[..., Facts]) -> None:
+    _, text = page_of(make_facts())
+    page = Page(text)
+    ids = page.ids()
+    assert [i for i in ids if i in SECTIONS] == list(SECTIONS)
+    assert len(ids) == len(set(ids))
+    links = {str(a["href"]).removeprefix("#") for tag, a in page.tags if tag == "a"}
+    assert links <= set(ids)
+
+
+def test_nothing_comes_from_outside_and_only_our_script_may_run(make_facts: Callable[..., Facts]) -> None:
+    _, text = page_of(make_facts(EVIL))
+    page = Page(text)
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert str(policy).startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in str(policy)
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        for name, value in attributes.items():
+            assert not name.startswith("on"), f"an event handler in <{tag}>"
+            assert name != "style", "the policy refuses styles in attributes"
+            if name in ("src", "href"):
+                assert str(value).startswith(("data:", "#"))
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_class_names_are_text_everywhere(make_facts: Callable[..., Facts]) -> None:
+    facts = make_facts(EVIL, health={"unreadable": [{"name": EVIL[0], "kind": "empty", "detail": EVIL[2]}]})
+    _, text = page_of(facts)
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "{{ 7*7 }}" in text, "a name is no template"
+
+
+@pytest.mark.parametrize(
+    ("names", "per_class", "has_test"),
+    [
+        (("a", "b"), 20, True),
+        (("a", "b", "c"), 20, False),
+        (("a", "b", "c"), 3, False),
+        (tuple(f"class {i}" for i in range(200)), 4, True),
+    ],
+    ids=["two classes", "no test split", "three pictures a class", "200 classes"],
+)
+def test_written_whatever_the_run_holds(
+    make_facts: Callable[..., Facts], names: tuple[str, ...], per_class: int, has_test: bool
+) -> None:
+    report, text = page_of(make_facts(names, per_class, has_test))
+    Page(text)
+    assert len(text) < 4_000_000
+    for name in names:
+        assert name in text
+    assert "cannot be opened any more" in text, "no picture of a constructed run exists"
+    assert "were not measured in this run" in text
+    assert report["headline"]["sentence"] in text.replace("&#39;", "'")
+
+
+def test_all_right_and_all_wrong_are_said(make_facts: Callable[..., Facts]) -> None:
+    _, text = page_of(make_facts(skill=50.0))
+    assert "No scored picture was predicted wrongly" in text
+    assert "No picture was taken for another class" in text
+    report, text = page_of(make_facts(skill=-50.0))
+    assert report["comment"]["remarks"][0]["cause"] == "chance level"
+    Page(text)
+
+
+def test_pictures_are_shown_small_and_once(make_facts: Callable[..., Facts], tmp_path: Path) -> None:
+    facts = make_facts()
+    rng = np.random.default_rng(0)
+    paths = {}
+    for i, name in enumerate(facts.scored.names):
+        path = tmp_path / f"{i}.jpg"
+        Image.fromarray(rng.integers(0, 255, (600, 800, 3), dtype=np.uint8)).save(path)
+        paths[name] = str(path)
+    report, text = page_of(make_facts(paths=paths))
+    assert "cannot be opened" not in text
+    assert len(re.findall(r"<img id=", text)) == len(report["pictures"]), "each picture stands in the page once"
+    assert len(re.findall("data:image/jpeg", text)) == len(report["pictures"])
+    assert "data-copy" in text
+
+
+def test_a_page_without_pictures_names_no_file(make_facts: Callable[..., Facts]) -> None:
+    facts = make_facts(health={"unreadable": [{"name": "secret-file.jpg", "kind": "empty", "detail": "0 bytes"}],
+                               "leaks": [{"a": "cat/000.jpg", "b": "cat/001.jpg", "kind": "bytes"}]})  # fmt: skip
+    report = without_pictures(summarise(facts))
+    text = render(report, None)
+    Page(text)
+    for written in (text, json.dumps(report)):
+        assert ".jpg" not in written
+        assert "data:image/jpeg" not in written
+    assert "cat" in text
+    assert "written without pictures" in text
+
+
+def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Facts]) -> None:
+    series = [
+        {
+            "name": "all classes",
+            "x": [20, 40, 80],
+            "y": [0.6, 0.7, 0.8],
+            "low": [0.5, 0.6, 0.7],
+            "high": [0.7, 0.8, 0.9],
+        }
+    ]
+    facts = make_facts(
+        extra={
+            "learning_curve": {"series": series, "text": "Twice as many: +8 points.", "gain": 0.08,
+                               "low": 0.05, "high": 0.1},
+            "operating": {"rows": [{"threshold": 0.9, "accepted": 0.6, "error_rate": 0.01, "bound": 0.03}]},
+            "novelty": {"text": "Of 100 unknown pictures 83 are refused."},
+            "coverage": {"text": "Sets hold the right class 90 times in 100."},
+            "suspects": {"text": "3 labels look wrong.", "rows": [{}, {}, {}],
+                         "shown": [{"picture": 1, "neighbours": [2, 3], "label": "cat", "suggested": "dog",
+                                    "probability": 0.97}]},
+        },
+        epochs=tuple({"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i)} for i in range(1, 6)),
+    )  # fmt: skip
+    report, text = page_of(facts)
+    Page(text)
+    for words in (
+        "Twice as many: +8 points.",
+        "83 are refused",
+        "90 times in 100",
+        "3 labels look wrong",
+        "suggested: dog",
+    ):
+        assert words in text
+    assert "0.03" in text
+    assert text.count("<polyline") >= 4
+    assert "too little data" in [r["cause"] for r in report["comment"]["remarks"]]
+    assert "labels" in [r["cause"] for r in report["comment"]["remarks"]]
+
+
+def test_a_file_that_is_no_picture_leaves_its_place_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    Image.new("RGBA", (30, 4000)).save(tmp_path / "b.png")
+    paths = {0: str(tmp_path / "a.jpg"), 1: None, 2: str(tmp_path / "gone.jpg"), 3: str(tmp_path / "b.png")}
+    found = make_thumbs(paths, PixelSpec())
+    assert [found[i] is None for i in range(4)] == [True, True, True, False]
+    assert make_thumbs({3: str(tmp_path / "b.png")}, PixelSpec(), max_bytes=10) == {3: None}
