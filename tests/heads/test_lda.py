@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from _spectra import NUM_CLASSES, by_gram, by_kernel, folds_of, toy
 
-from headstart.heads.lda import lda_coefficients, lda_out_of_fold, log_shares
-from headstart.heads.spectrum import smooth
+from headstart.heads.lda import lda_coefficients, log_shares
+from headstart.heads.leaving import out_of_fold
 
 RELATIVE = np.logspace(-5, 1, 5)
 FORMS = [
@@ -53,10 +53,10 @@ def test_left_out_discriminants_are_those_of_a_refit(decompose, shape, num_group
     rows, class_ids, weights = toy(*shape, is_weighted)
     groups = np.random.default_rng(1).integers(0, num_groups, shape[0]) if num_groups else np.arange(shape[0])
     spectrum, _, _ = decompose(rows, class_ids, weights)
-    smoothed = smooth(spectrum, spectrum.trace * RELATIVE)
+    penalties = spectrum.trace * RELATIVE
     folds = folds_of(groups)
-    found = lda_out_of_fold(spectrum, smoothed, folds if num_groups else None)
-    for penalty, scores in zip(smoothed.penalties, found, strict=True):
+    _, found = out_of_fold(spectrum, penalties, folds if num_groups else None)
+    for penalty, scores in zip(penalties, found, strict=True):
         for fold in folds:
             keep = without(fold, shape[0])
             expected = centre(refit(rows, class_ids, weights, penalty, keep, rows[fold]))
@@ -78,7 +78,7 @@ def test_a_class_wholly_in_the_left_out_fold_is_impossible_and_the_rest_exact(de
     groups = np.where(np.arange(shape[0]) // size == 5 // size, 0, 1 + np.arange(shape[0]) // size)
     folds = folds_of(groups)
     fold = next(f for f in folds if 5 in f)
-    found = lda_out_of_fold(spectrum, smooth(spectrum, np.array([2.0])), None if size == 1 else folds)[0]
+    found = out_of_fold(spectrum, np.array([2.0]), None if size == 1 else folds)[1][0]
     assert (found[fold, 3] == -np.inf).all()
     assert np.isfinite(np.delete(found, fold, axis=0)).all()
     expected = refit(rows, class_ids, weights, 2.0, without(fold, shape[0]), rows[fold])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from _spectra import NUM_CLASSES, by_gram, by_kernel, folds_of, toy
 
-from headstart.heads.ridge import ridge_coefficients, ridge_out_of_fold
-from headstart.heads.spectrum import smooth
+from headstart.heads.leaving import out_of_fold
+from headstart.heads.ridge import ridge_coefficients
 
 RELATIVE = np.logspace(-6, 1, 5)
 FORMS = [
@@ -34,10 +34,10 @@ def test_left_out_scores_are_those_of_a_refit(decompose, shape, num_groups, is_w
     rows, class_ids, weights = toy(*shape, is_weighted)
     groups = np.random.default_rng(1).integers(0, num_groups, shape[0]) if num_groups else np.arange(shape[0])
     spectrum, _, _ = decompose(rows, class_ids, weights)
-    smoothed = smooth(spectrum, spectrum.trace * RELATIVE)
+    penalties = spectrum.trace * RELATIVE
     folds = folds_of(groups)
-    found = ridge_out_of_fold(spectrum, smoothed, folds if num_groups else None)
-    for penalty, scores in zip(smoothed.penalties, found, strict=True):
+    found, _ = out_of_fold(spectrum, penalties, folds if num_groups else None)
+    for penalty, scores in zip(penalties, found, strict=True):
         for fold in folds:
             keep = np.ones(shape[0], dtype=bool)
             keep[fold] = False

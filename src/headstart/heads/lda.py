@@ -22,13 +22,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.heads.spectrum import Float, Smoothed, Spectrum, same_size, without
+from headstart.heads.spectrum import Float, Smoothed, Spectrum
 
-__all__ = ["lda_coefficients", "lda_out_of_fold", "log_shares"]
+__all__ = [
+    "Within",
+    "lda_coefficients",
+    "lda_leave_blocks_out",
+    "lda_leave_one_out",
+    "lda_scores",
+    "log_shares",
+    "within_products",
+]
 
 
 @dataclass(frozen=True)
-class _Products:
+class Within:
     """Inner products under `(W + penalty)^-1` for L penalties.
 
     `own` (L, n) of each row with itself, `means` (L, n, K) of rows with class means, `gram` (L, K, K) of
@@ -41,30 +49,90 @@ class _Products:
     coupling: Float
 
 
-def lda_out_of_fold(spectrum: Spectrum, smoothed: Smoothed, folds: Sequence[NDArray[np.int64]] | None = None) -> Float:
-    """What LDA says about every sample when it (or its whole fold) is left out.
+def within_products(spectrum: Spectrum, smoothed: Smoothed) -> Within:
+    """From `(X'X + penalty)^-1` to `(W + penalty)^-1` by Woodbury's identity in the span of the class means."""
+    coupling: Float = np.linalg.inv(np.diag(1.0 / spectrum.masses) - smoothed.gram).astype(np.float64, copy=False)
+    mixing = coupling / spectrum.masses
+    own = smoothed.own + np.einsum("lnk,lnk->ln", np.matmul(smoothed.raw, coupling), smoothed.raw)
+    return Within(own, np.matmul(smoothed.raw, mixing), np.matmul(smoothed.gram, mixing), coupling)
 
-    Args:
-        spectrum: Of n samples that are looked at.
-        smoothed: Of the same samples.
-        folds: Positions among the n of each group that is left out together; None leaves out one at a time.
+
+def lda_scores(within: Within) -> Float:
+    """(L, n, K) discriminants of the fit on all samples for the samples that are looked at."""
+    return np.asarray(within.means - 0.5 * np.einsum("lkk->lk", within.gram)[:, None, :])
+
+
+def lda_leave_one_out(spectrum: Spectrum, within: Within) -> Float:
+    """What LDA says about every sample when it is left out.
 
     Returns:
-        (L, n, K) discriminants `x P^-1 m_k - m_k P^-1 m_k / 2`, exactly those of a refit without the fold up
+        (L, n, K) discriminants `x P^-1 m_k - m_k P^-1 m_k / 2`, exactly those of a refit without the sample up
         to a constant a row; -inf for a class that is wholly left out.
     """
-    products = _correct(spectrum, smoothed)
-    if folds is None:
-        return _leave_one_out(spectrum, products)
-    out: Float = np.empty_like(products.means)
-    for blocks in same_size(folds):
-        if blocks.shape[1] > len(spectrum.values):
-            for fold in blocks:
-                out[:, fold] = _refit(spectrum, smoothed.penalties, fold)
-            continue
-        for i in range(len(smoothed.penalties)):
-            out[i, blocks] = _leave_blocks_out(spectrum, smoothed, products, i, blocks)
-    return out
+    weights, class_ids, masses = spectrum.weights, spectrum.class_ids, spectrum.masses
+    rows = np.arange(len(class_ids))
+    rest = masses[class_ids] - weights  # mass of the class without the sample
+    is_alone = rest <= 1e-9 * masses[class_ids]
+    rest = np.where(is_alone, 1.0, rest)
+    shift = weights / rest  # the class mean moves by -shift * d, d = x - mean
+    factor = np.where(is_alone, 0.0, shift * masses[class_ids])  # W loses factor * d d'
+    own_mean = within.means[:, rows, class_ids]  # (L, N) x . m_c
+    cross = within.means - within.gram[:, class_ids]  # (L, N, K) d . m_k
+    cross_own = cross[:, rows, class_ids]
+    d_x = within.own - own_mean
+    d_d = d_x - cross_own
+    rise = factor / (1.0 - factor * d_d)
+    diagonal = np.einsum("lkk->lk", within.gram)[:, None, :]
+    scores = within.means + (rise * d_x)[:, :, None] * cross
+    scores -= 0.5 * (diagonal + rise[:, :, None] * cross**2)
+    grown = 1.0 + rise * d_d  # d . v grows by this when W is downdated
+    moved = -shift * d_x * grown + shift * cross_own * grown - 0.5 * shift**2 * d_d * grown
+    scores[:, rows, class_ids] = np.where(is_alone, -np.inf, scores[:, rows, class_ids] + moved)
+    return np.asarray(scores)
+
+
+def lda_leave_blocks_out(
+    spectrum: Spectrum, smoothed: Smoothed, within: Within, index: int, blocks: NDArray[np.int64], products: Float
+) -> Float:
+    """What LDA says about whole blocks of samples that are left out together.
+
+    Args:
+        spectrum: Of the samples that are looked at.
+        smoothed, within: Of the same samples.
+        index: Position of the penalty.
+        blocks: (g, b) positions of g blocks of b samples.
+        products: (g, b, b) of the rows of each block under `(X'X + penalty)^-1`, unweighted.
+
+    Returns:
+        (g, b, K) discriminants as in `lda_leave_one_out`.
+    """
+    masses, num_classes = spectrum.masses, spectrum.num_classes
+    weights, classes = spectrum.weights[blocks], spectrum.class_ids[blocks]  # (g, b)
+    raw, gram, x_m = smoothed.raw[index][blocks], within.gram[index], within.means[index][blocks]
+    x_x = products + np.matmul(np.matmul(raw, within.coupling[index]), raw.transpose(0, 2, 1))  # (g, b, b)
+    x_own = np.take_along_axis(x_m, classes[:, None, :].repeat(blocks.shape[1], 1), axis=2)  # x_i . m_c(j)
+    x_d = x_x - x_own  # x_i . d_j
+    d_m = x_m - gram[classes]  # d_i . m_k
+    d_own = np.take_along_axis(d_m, classes[:, None, :].repeat(blocks.shape[1], 1), axis=2)
+    d_d = x_x - x_own.transpose(0, 2, 1) - d_own  # (g, b, b)
+
+    # How much of each class is left, and how far its mean moves: m_k' = m_k - sum_j share_kj d_j.
+    member = (classes[:, None, :] == np.arange(num_classes)[:, None]) * weights[:, None, :]  # (g, K, b)
+    rest = masses - member.sum(axis=2)  # (g, K)
+    is_gone = rest <= 1e-9 * masses
+    share = member / np.where(is_gone, np.inf, rest)[:, :, None]
+    loss = np.matmul(member.transpose(0, 2, 1), share)  # W loses d' (diag(w) + loss) d
+    loss[:, np.arange(blocks.shape[1]), np.arange(blocks.shape[1])] += weights
+    eye = np.eye(blocks.shape[1])
+    rise = np.linalg.solve(eye - np.matmul(loss, d_d), loss)  # (g, b, b)
+
+    d_moved = d_m - np.matmul(d_d, share.transpose(0, 2, 1))  # d_i . m_k'
+    x_moved = x_m - np.matmul(x_d, share.transpose(0, 2, 1))
+    squared = np.diagonal(gram) - np.einsum("gkb,gbk->gk", share, d_m + d_moved)
+    risen = np.matmul(rise, d_moved)
+    squared = squared + np.einsum("gbk,gbk->gk", d_moved, risen)
+    found = x_moved + np.matmul(x_d, risen) - 0.5 * squared[:, None, :]
+    return np.asarray(np.where(is_gone[:, None, :], -np.inf, found))
 
 
 def lda_coefficients(spectrum: Spectrum, penalty: float) -> tuple[Float, Float]:
@@ -97,84 +165,3 @@ def log_shares(
     left[left <= 1e-9 * masses] = 0.0
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(left / left.sum(axis=1, keepdims=True)))
-
-
-def _correct(spectrum: Spectrum, smoothed: Smoothed) -> _Products:
-    """From `(X'X + penalty)^-1` to `(W + penalty)^-1` by Woodbury's identity in the span of the class means."""
-    coupling: Float = np.linalg.inv(np.diag(1.0 / spectrum.masses) - smoothed.gram).astype(np.float64, copy=False)
-    mixing = coupling / spectrum.masses
-    own = smoothed.own + np.einsum("lnk,lnk->ln", np.matmul(smoothed.raw, coupling), smoothed.raw)
-    return _Products(own, np.matmul(smoothed.raw, mixing), np.matmul(smoothed.gram, mixing), coupling)
-
-
-def _leave_one_out(spectrum: Spectrum, products: _Products) -> Float:
-    weights, class_ids, masses = spectrum.weights, spectrum.class_ids, spectrum.masses
-    rows = np.arange(len(class_ids))
-    rest = masses[class_ids] - weights  # mass of the class without the sample
-    is_alone = rest <= 1e-9 * masses[class_ids]
-    rest = np.where(is_alone, 1.0, rest)
-    shift = weights / rest  # the class mean moves by -shift * d, d = x - mean
-    factor = np.where(is_alone, 0.0, shift * masses[class_ids])  # W loses factor * d d'
-    own_mean = products.means[:, rows, class_ids]  # (L, N) x . m_c
-    cross = products.means - products.gram[:, class_ids]  # (L, N, K) d . m_k
-    cross_own = cross[:, rows, class_ids]
-    d_x = products.own - own_mean
-    d_d = d_x - cross_own
-    rise = factor / (1.0 - factor * d_d)
-    diagonal = np.einsum("lkk->lk", products.gram)[:, None, :]
-    scores = products.means + (rise * d_x)[:, :, None] * cross
-    scores -= 0.5 * (diagonal + rise[:, :, None] * cross**2)
-    grown = 1.0 + rise * d_d  # d . v grows by this when W is downdated
-    moved = -shift * d_x * grown + shift * cross_own * grown - 0.5 * shift**2 * d_d * grown
-    scores[:, rows, class_ids] = np.where(is_alone, -np.inf, scores[:, rows, class_ids] + moved)
-    return np.asarray(scores)
-
-
-def _leave_blocks_out(
-    spectrum: Spectrum, smoothed: Smoothed, products: _Products, index: int, blocks: NDArray[np.int64]
-) -> Float:
-    """(g, b, K) discriminants of g left-out blocks of b rows each, for one penalty."""
-    masses, num_classes = spectrum.masses, spectrum.num_classes
-    weights, classes = spectrum.weights[blocks], spectrum.class_ids[blocks]  # (g, b)
-    scores, raw = spectrum.scores[blocks], smoothed.raw[index][blocks]  # (g, b, r), (g, b, K)
-    gram, x_m = products.gram[index], products.means[index][blocks]
-    root = np.sqrt(weights)
-    x_x = np.matmul(scores / (spectrum.values + smoothed.penalties[index]), scores.transpose(0, 2, 1))
-    x_x /= root[:, :, None] * root[:, None, :]
-    x_x += np.matmul(np.matmul(raw, products.coupling[index]), raw.transpose(0, 2, 1))  # (g, b, b)
-    x_own = np.take_along_axis(x_m, classes[:, None, :].repeat(blocks.shape[1], 1), axis=2)  # x_i . m_c(j)
-    x_d = x_x - x_own  # x_i . d_j
-    d_m = x_m - gram[classes]  # d_i . m_k
-    d_own = np.take_along_axis(d_m, classes[:, None, :].repeat(blocks.shape[1], 1), axis=2)
-    d_d = x_x - x_own.transpose(0, 2, 1) - d_own  # (g, b, b)
-
-    # How much of each class is left, and how far its mean moves: m_k' = m_k - sum_j share_kj d_j.
-    member = (classes[:, None, :] == np.arange(num_classes)[:, None]) * weights[:, None, :]  # (g, K, b)
-    rest = masses - member.sum(axis=2)  # (g, K)
-    is_gone = rest <= 1e-9 * masses
-    share = member / np.where(is_gone, np.inf, rest)[:, :, None]
-    loss = np.matmul(member.transpose(0, 2, 1), share)  # W loses d' (diag(w) + loss) d
-    loss[:, np.arange(blocks.shape[1]), np.arange(blocks.shape[1])] += weights
-    eye = np.eye(blocks.shape[1])
-    rise = np.linalg.solve(eye - np.matmul(loss, d_d), loss)  # (g, b, b)
-
-    d_moved = d_m - np.matmul(d_d, share.transpose(0, 2, 1))  # d_i . m_k'
-    x_moved = x_m - np.matmul(x_d, share.transpose(0, 2, 1))
-    squared = np.diagonal(gram) - np.einsum("gkb,gbk->gk", share, d_m + d_moved)
-    risen = np.matmul(rise, d_moved)
-    squared = squared + np.einsum("gbk,gbk->gk", d_moved, risen)
-    found = x_moved + np.matmul(x_d, risen) - 0.5 * squared[:, None, :]
-    return np.asarray(np.where(is_gone[:, None, :], -np.inf, found))
-
-
-def _refit(spectrum: Spectrum, penalties: Float, fold: NDArray[np.int64]) -> Float:
-    """(L, b, K) the same for one fold larger than the number of directions, where solving anew is cheaper."""
-    masses, means, scatter = without(spectrum, fold)
-    scatter -= (masses[:, None] * means).T @ means
-    rows = spectrum.scores[fold] / np.sqrt(spectrum.weights[fold])[:, None]
-    out = np.empty((len(penalties), len(fold), len(masses)))
-    for i, penalty in enumerate(penalties):
-        directions = np.linalg.solve(scatter + penalty * np.eye(len(scatter)), means.T)  # (r, K)
-        out[i] = rows @ directions - 0.5 * np.einsum("kr,rk->k", means, directions)
-    out[:, :, masses == 0.0] = -np.inf
-    return out

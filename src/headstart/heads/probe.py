@@ -115,7 +115,8 @@ def fit_probe(
     losses.append(log_losses(mixed.logits, labels.class_ids)[None])
     candidate_hits.append((mixed.logits.argmax(axis=1) == labels.class_ids)[None])
 
-    temperature = float(1.0 / max(chosen.choice.mix[:2].sum(), 1e-6))
+    heads_share = float(chosen.choice.mix[:2].sum())
+    temperature = 1.0 / heads_share if heads_share > 1e-3 else 1.0  # 1 where nothing could be learnt
     logits = np.full((len(labels), num_classes), mixed.logits.min() - _ABSENT, dtype=np.float32)
     logits[:, present] = mixed.logits
     return ProbeFit(

@@ -8,66 +8,63 @@ Wahba (1979); the block form is the same algebra with a block of rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.heads.spectrum import Float, Smoothed, Spectrum, same_size, without
+from headstart.heads.spectrum import Float, Smoothed, Spectrum
 
-__all__ = ["ridge_coefficients", "ridge_out_of_fold"]
+__all__ = ["ridge_coefficients", "ridge_leave_blocks_out", "ridge_leave_one_out", "ridge_scores"]
 
 
-def ridge_out_of_fold(
-    spectrum: Spectrum, smoothed: Smoothed, folds: Sequence[NDArray[np.int64]] | None = None
+def ridge_scores(spectrum: Spectrum, smoothed: Smoothed) -> Float:
+    """(L, n, K) what the fit on all samples says about the samples that are looked at."""
+    return smoothed.raw * (2.0 * spectrum.masses) + _intercept(spectrum)
+
+
+def ridge_leave_one_out(spectrum: Spectrum, smoothed: Smoothed) -> Float:
+    """(L, n, K) what ridge says about every sample when it is left out, exactly that of a refit."""
+    targets = _targets(spectrum.class_ids, spectrum.num_classes)
+    leverage = spectrum.weights * smoothed.own + spectrum.weights / spectrum.masses.sum()  # (L, n)
+    residual = targets - ridge_scores(spectrum, smoothed)
+    return np.asarray(targets - residual / (1.0 - leverage)[:, :, None])
+
+
+def ridge_leave_blocks_out(
+    spectrum: Spectrum, smoothed: Smoothed, index: int, blocks: NDArray[np.int64], products: Float
 ) -> Float:
-    """What ridge says about every sample when it (or its whole fold) is left out.
+    """What ridge says about whole blocks of samples that are left out together.
 
     Args:
-        spectrum: Of n samples that are looked at.
+        spectrum: Of the samples that are looked at.
         smoothed: Of the same samples.
-        folds: Positions among the n of each group that is left out together; None leaves out one at a time.
+        index: Position of the penalty.
+        blocks: (g, b) positions of g blocks of b samples.
+        products: (g, b, b) of the rows of each block under `(X'X + penalty)^-1`, unweighted.
 
     Returns:
-        (L, n, K) scores, exactly those of a refit without the fold.
+        (g, b, K) scores, exactly those of a refit without the block.
     """
-    total = spectrum.masses.sum()
-    targets = np.full((len(spectrum.class_ids), spectrum.num_classes), -1.0)
-    targets[np.arange(len(targets)), spectrum.class_ids] = 1.0
-    intercept = 2.0 * spectrum.masses / total - 1.0
-    residual = smoothed.raw * (-2.0 * spectrum.masses) + (targets - intercept)  # (L, n, K)
-    if folds is None:
-        leverage = spectrum.weights * smoothed.own + spectrum.weights / total  # (L, n)
-        return np.asarray(targets - residual / (1.0 - leverage)[:, :, None])
-    out: Float = np.empty_like(residual)
-    root = np.sqrt(spectrum.weights)
-    for blocks in same_size(folds):  # (g, b)
-        if blocks.shape[1] > len(spectrum.values):
-            for fold in blocks:
-                out[:, fold] = _refit(spectrum, smoothed.penalties, fold)
-            continue
-        scores, side = spectrum.scores[blocks], root[blocks][:, :, None]
-        for i, penalty in enumerate(smoothed.penalties):
-            hat = np.matmul(scores / (spectrum.values + penalty), scores.transpose(0, 2, 1))  # (g, b, b)
-            hat += side * side.transpose(0, 2, 1) / total
-            left = np.linalg.solve(np.eye(blocks.shape[1]) - hat, side * residual[i][blocks]) / side
-            out[i, blocks] = targets[blocks] - left
-    return out
+    root = np.sqrt(spectrum.weights)[blocks][:, :, None]  # (g, b, 1)
+    targets = _targets(spectrum.class_ids, spectrum.num_classes)[blocks]
+    fitted = smoothed.raw[index][blocks] * (2.0 * spectrum.masses) + _intercept(spectrum)
+    hat = (products + 1.0 / spectrum.masses.sum()) * (root * root.transpose(0, 2, 1))
+    left = np.linalg.solve(np.eye(blocks.shape[1]) - hat, root * (targets - fitted)) / root
+    return np.asarray(targets - left)
 
 
 def ridge_coefficients(spectrum: Spectrum, penalty: float) -> tuple[Float, Float]:
     """The fit on all samples: (K, r) weight on the principal directions and (K,) bias at the mean."""
     pull = 2.0 * spectrum.masses[:, None] * spectrum.class_means
-    return pull / (spectrum.values + penalty), 2.0 * spectrum.masses / spectrum.masses.sum() - 1.0
+    return pull / (spectrum.values + penalty), _intercept(spectrum)
 
 
-def _refit(spectrum: Spectrum, penalties: Float, fold: NDArray[np.int64]) -> Float:
-    """(L, b, K) the same for one fold larger than the number of directions, where solving anew is cheaper."""
-    masses, means, scatter = without(spectrum, fold)
-    total = masses.sum()
-    centre = masses @ means / total  # (r,)
-    scatter -= total * np.outer(centre, centre)
-    pull = 2.0 * masses[:, None] * (means - centre)
-    rows = spectrum.scores[fold] / np.sqrt(spectrum.weights[fold])[:, None] - centre
-    fits = [np.linalg.solve(scatter + penalty * np.eye(len(centre)), pull.T) for penalty in penalties]
-    return np.asarray(np.stack([rows @ fit for fit in fits]) + (2.0 * masses / total - 1.0))
+def _intercept(spectrum: Spectrum) -> Float:
+    """(K,) weighted mean of the targets of all samples."""
+    return np.asarray(2.0 * spectrum.masses / spectrum.masses.sum() - 1.0)
+
+
+def _targets(class_ids: NDArray[np.int64], num_classes: int) -> Float:
+    """(n, K) of +1 at the class and -1 elsewhere."""
+    targets = np.full((len(class_ids), num_classes), -1.0)
+    targets[np.arange(len(class_ids)), class_ids] = 1.0
+    return targets

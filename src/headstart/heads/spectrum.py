@@ -8,7 +8,6 @@ what follows never asks which.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -17,13 +16,12 @@ from numpy.typing import NDArray
 
 from headstart.heads.threads import one_blas_thread
 
-__all__ = ["Float", "Gram", "Smoothed", "Spectrum", "from_gram", "from_kernel", "same_size", "smooth", "without"]
+__all__ = ["Float", "Gram", "Smoothed", "Spectrum", "from_gram", "from_kernel", "rest_of", "smooth"]
 
 Float: TypeAlias = NDArray[np.float64]
 Ids: TypeAlias = NDArray[np.int64]
 
 _RANK_TOLERANCE = 1e-13  # directions below this share of the largest eigenvalue are rounding
-_BLOCK_ROWS = 2048  # left-out rows that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -82,51 +80,44 @@ def smooth(spectrum: Spectrum, penalties: Float) -> Smoothed:
     shrink = 1.0 / (spectrum.values + penalties[:, None])  # (L, r)
     filtered = spectrum.class_means * shrink[:, None, :]  # (L, K, r)
     num_classes, rank = spectrum.class_means.shape
-    raw = spectrum.scores @ filtered.reshape(-1, rank).T  # (n, L K)
+    raw = spectrum.scores @ filtered.reshape(len(penalties) * num_classes, rank).T  # (n, L K)
     raw /= np.sqrt(spectrum.weights)[:, None]
     return Smoothed(
         penalties=penalties,
-        raw=np.ascontiguousarray(raw.reshape(-1, len(penalties), num_classes).transpose(1, 0, 2)),
+        raw=np.ascontiguousarray(raw.reshape(len(raw), len(penalties), num_classes).transpose(1, 0, 2)),
         own=(shrink @ (spectrum.scores**2).T) / spectrum.weights,
         gram=np.matmul(filtered, spectrum.class_means.T),
     )
 
 
-def same_size(folds: Iterable[Ids]) -> Iterator[Ids]:
-    """Left-out folds stacked by size, (g, b) each, so that many small ones are solved at once."""
-    by_size: dict[int, list[Ids]] = {}
-    for fold in folds:
-        by_size.setdefault(len(fold), []).append(fold)
-    for size, same in sorted(by_size.items()):
-        step = max(1, _BLOCK_ROWS // size)
-        for start in range(0, len(same), step):
-            yield np.stack(same[start : start + step])
+def rest_of(spectrum: Spectrum, fold: Ids) -> tuple[Spectrum, Ids]:
+    """All samples but a fold, decomposed anew, looking at the fold.
 
-
-def without(spectrum: Spectrum, fold: Ids) -> tuple[Float, Float, Float]:
-    """Moments of all samples but a fold, for folds larger than the number of directions.
+    Args:
+        spectrum: Looks at the fold at least.
+        fold: Positions among the samples that are looked at.
 
     Returns:
-        (K,) masses, (K, r) class means (0 for an empty class), (r, r) weighted products about the old mean.
+        The spectrum of the rest, and the (K',) classes that are left there.  Its class ids are meaningless.
     """
     scores, weights = spectrum.scores[fold], spectrum.weights[fold]
     gone, sums = _class_sums(
         scores * np.sqrt(weights)[:, None], weights, spectrum.class_ids[fold], spectrum.num_classes
     )
-    masses = spectrum.masses - gone
-    is_gone = masses <= 1e-9 * spectrum.masses
-    masses = np.where(is_gone, 0.0, masses)
-    sums = np.where(is_gone[:, None], 0.0, spectrum.masses[:, None] * spectrum.class_means - sums)
-    means = sums / np.where(is_gone, 1.0, masses)[:, None]
-    return masses, means, np.diag(spectrum.values) - scores.T @ scores
+    left = np.flatnonzero(spectrum.masses - gone > 1e-9 * spectrum.masses)
+    masses = (spectrum.masses - gone)[left]
+    means = (spectrum.masses[:, None] * spectrum.class_means - sums)[left] / masses[:, None]
+    centre = masses @ means / masses.sum()  # (r,)
+    scatter = np.diag(spectrum.values) - scores.T @ scores - masses.sum() * np.outer(centre, centre)
+    values, directions = _decompose(scatter)
+    rows = (scores - np.sqrt(weights)[:, None] * centre) @ directions
+    return Spectrum(rows, weights, spectrum.class_ids[fold], values, masses, (means - centre) @ directions), left
 
 
 def from_kernel(kernel: Float, weights: Float, class_ids: Ids, num_classes: int) -> Spectrum:
     """Decomposes the (N, N) products of weighted, centred rows."""
-    with one_blas_thread():
-        values, left = np.linalg.eigh(kernel)
-    keep = values > _RANK_TOLERANCE * max(float(values[-1]), 0.0)
-    values, scores = values[keep], left[:, keep] * np.sqrt(values[keep])
+    values, left = _decompose(kernel)
+    scores = left * np.sqrt(values)
     masses, sums = _class_sums(scores * np.sqrt(weights)[:, None], weights, class_ids, num_classes)
     return Spectrum(scores, weights, class_ids, values, masses, sums / masses[:, None])
 
@@ -169,16 +160,19 @@ def from_gram(gram: Gram) -> tuple[Spectrum, Float]:
         are `sqrt(w) (z - mean) @ directions`.
     """
     mean = gram.mean
-    with one_blas_thread():
-        values, directions = np.linalg.eigh(gram.total - gram.masses.sum() * np.outer(mean, mean))
-    keep = values > _RANK_TOLERANCE * max(float(values[-1]), 0.0)
-    directions = np.ascontiguousarray(directions[:, keep])
+    values, directions = _decompose(gram.total - gram.masses.sum() * np.outer(mean, mean))
     means = (gram.class_sums / gram.masses[:, None] - mean) @ directions
     none = np.empty(0)
-    spectrum = Spectrum(
-        np.empty((0, directions.shape[1])), none, none.astype(np.int64), values[keep], gram.masses, means
-    )
+    spectrum = Spectrum(np.empty((0, len(values))), none, none.astype(np.int64), values, gram.masses, means)
     return spectrum, directions
+
+
+def _decompose(matrix: Float) -> tuple[Float, Float]:
+    """(r,) eigenvalues above rounding, rising, and their (d, r) directions."""
+    with one_blas_thread():
+        values, directions = np.linalg.eigh(matrix)
+    keep = values > _RANK_TOLERANCE * max(float(values[-1]), 0.0)
+    return values[keep], np.ascontiguousarray(directions[:, keep])
 
 
 def _class_sums(rows: Float, weights: Float, class_ids: Ids, num_classes: int) -> tuple[Float, Float]:

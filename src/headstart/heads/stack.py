@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.heads.lda import lda_coefficients, lda_out_of_fold, log_shares
+from headstart.heads.lda import lda_coefficients, log_shares
+from headstart.heads.leaving import out_of_fold
 from headstart.heads.losses import best_mixture, best_multipliers, log_losses
-from headstart.heads.ridge import ridge_coefficients, ridge_out_of_fold
-from headstart.heads.spectrum import Float, Spectrum, smooth
+from headstart.heads.ridge import ridge_coefficients
+from headstart.heads.spectrum import Float, Spectrum
 
 __all__ = ["SURE_LOSS", "Choice", "Judged", "Paths", "choose", "judge", "leave_out", "mixed_coefficients"]
 
@@ -91,12 +92,12 @@ def leave_out(
         folds: Positions among the n that are left out together; None for one at a time.
         unmeasurable: (n,) samples whose class is wholly inside their fold.
     """
-    smoothed = smooth(spectrum, penalties * max(spectrum.trace, 1e-12))
+    ridge, lda = out_of_fold(spectrum, penalties * max(spectrum.trace, 1e-12), folds)
     shares = log_shares(spectrum.class_ids, spectrum.masses, spectrum.weights, folds)
     return Paths(
         penalties=penalties,
-        ridge=ridge_out_of_fold(spectrum, smoothed, folds),
-        lda=_finite(lda_out_of_fold(spectrum, smoothed, folds)),
+        ridge=ridge,
+        lda=_finite(lda),
         shares=np.maximum(shares, np.log(0.5 * spectrum.weights.min() / spectrum.masses.sum())),
         class_ids=spectrum.class_ids,
         weights=np.where(unmeasurable, 0.0, spectrum.weights),
