@@ -49,6 +49,7 @@ def test_what_was_written_is_read(bundle_path: Path) -> None:
     assert bundle.info["weights_licence"] == "CC0"
     assert bundle.info["backbone"] == {"name": "tiny", "licence": "CC0"}
     assert bundle.info["score"] == {"accuracy": 0.9}
+    assert bundle.info["outputs"] == {"logits": ["B", 4], "embedding": ["B", 11]}
     assert 0 < bundle.info["latency"]["p50_ms"] <= bundle.info["latency"]["p95_ms"]
     assert bundle.trained_on() == {"a" * 16, "b" * 16}
 

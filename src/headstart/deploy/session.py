@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from headstart.errors import BundleError
-from headstart.machine import available_cores
 
 __all__ = ["check_session", "measure_latency", "open_session"]
 
@@ -35,15 +34,14 @@ def open_session(model: bytes, threads: int) -> Any:
         ) from error
 
 
-def measure_latency(model: bytes, size_hw: tuple[int, int], num_classes: int) -> dict[str, Any]:
-    """Time of one normalised picture through the warm model on all cores, milliseconds.
+def measure_latency(session: Any, size_hw: tuple[int, int], threads: int) -> dict[str, Any]:
+    """Time of one normalised picture through the warm model, milliseconds; at most about a second is spent.
 
-    Raises:
-        BundleError: The model does not take such pictures or knows another number of classes.
+    Args:
+        session: The model, opened with `threads`.
+        size_hw: Of its pictures.
+        threads: Only written down.
     """
-    threads = available_cores()
-    session = open_session(model, threads)
-    check_session(session, size_hw, num_classes)
     pixels = np.zeros((1, 3, *size_hw), dtype=np.float32)
     times: list[float] = []
     begun = time.perf_counter()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from headstart import __version__
 from headstart.deploy.members import INFO, MODEL, TRAINED_ON, WEIGHTS
-from headstart.deploy.session import measure_latency
+from headstart.deploy.session import check_session, measure_latency, open_session
 from headstart.errors import BundleError, MissingExtraError, UsageError
-from headstart.machine import atomic_file, atomic_folder
+from headstart.machine import atomic_file, atomic_folder, available_cores
 from headstart.pixels.spec import PixelSpec
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def write_bundle(
     if head is not None and head.num_classes != len(class_names):
         raise BundleError(f"The head knows {head.num_classes} classes, and {len(class_names)} names were given.")
     model = assemble_direct(graph_path) if head is None else assemble_model(graph_path, head, has_flip=has_flip)
+    session = open_session(model, available_cores())
+    check_session(session, spec.size_hw, len(class_names))
     contents = {MODEL: model, WEIGHTS: _weights_file(graph_path, head, weights)}
     if trained_on:
         kept = sorted({digest[:DIGEST_LENGTH] for digest in trained_on})
@@ -95,7 +97,7 @@ def write_bundle(
         "class_names": list(class_names),
         "pixels": spec.to_json(),
         "input": {"name": "pixels", "type": "float32", "shape": ["B", 3, *spec.size_hw]},
-        "outputs": {"logits": ["B", len(class_names)], "embedding": ["B", "D"]},
+        "outputs": {output.name: ["B", *output.shape[1:]] for output in session.get_outputs()},
         "temperature": 1.0 if head is None else float(head.temperature),
         "head": None if head is None else head.normaliser.to_json(),
         "has_flip": has_flip,
@@ -103,7 +105,7 @@ def write_bundle(
         "score": None,
         "backbone": card,
         "weights_licence": card.get("licence"),
-        "latency": measure_latency(model, spec.size_hw, len(class_names)),
+        "latency": measure_latency(session, spec.size_hw, available_cores()),
         **extra,
         "files": {n: {"size_bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in contents.items()},
     }
