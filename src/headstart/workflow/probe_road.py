@@ -21,9 +21,11 @@ from headstart.errors import DataError
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Features, Samples, Split
 from headstart.talk import Talk
+from headstart.workflow.class_weights import class_factors
 from headstart.workflow.embedding import Embedder, open_embedder
-from headstart.workflow.headline import closing_lines, name_files
+from headstart.workflow.headline import closing_lines, decision_line, name_files
 from headstart.workflow.judgement import Judgement, judge
+from headstart.workflow.reporting import report_run
 from headstart.workflow.run_folder import (
     discard_run_folder,
     environment,
@@ -32,6 +34,7 @@ from headstart.workflow.run_folder import (
     write_json,
     write_oof,
     write_predictions,
+    write_scores,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class ProbeRoad:
     talk: Talk
     folder: Path
     duration_s: dict[str, float] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)  # where each picture lies, by name: for the report
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -64,7 +68,7 @@ class ProbeRoad:
         """Keeps decisions and says the automatic ones with their reasons."""
         self.resolved = self.resolved.with_decisions(decisions)
         for d in decisions:
-            self.talk.say(f"  {d.what} = {d.value}: {d.reason}")
+            self.talk.say(decision_line(d))
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,8 @@ def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
 
 
 def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
-    """The closing words, the log, and the mark that the run is whole."""
+    """The report, the closing words, the log, and the mark that the run is whole."""
+    report_run(road.folder, road.paths, road.talk)
     for line in closing_lines(judgement, road.folder, time.monotonic() - started):
         road.talk.say(line)
     log = "\n".join(road.talk.lines) + "\n"
@@ -282,11 +287,11 @@ def _fit(
     train = split.where("train")
     labels = samples.class_ids[train]
     num_classes = len(samples.class_names)
-    weights = None
-    if settings.head.class_weights == "auto":
-        counts = np.bincount(labels, minlength=num_classes)
-        weights = np.where(counts > 0, len(labels) / (num_classes * np.maximum(counts, 1)), 0.0)
-        road.decide([Decision("head.class_weights", "auto", "each class weighs the same, as was asked", "cli")])
+    weights = class_factors(settings.head.class_weights, labels, samples.class_names)
+    if weights is not None:
+        how = settings.head.class_weights
+        said = "each class weighs the same, as was asked" if how == "auto" else "as the file says"
+        road.decide([Decision("head.class_weights", how, said, "cli")])
 
     def fit(of: Features) -> ProbeFit:
         return fit_probe(
@@ -405,6 +410,8 @@ def _write_run(
         protocol=fit.protocol,
     )
     write_predictions(road.folder / "predictions.csv", samples, split, judgement, fit)
+    write_scores(road.folder / "scores.npz", samples, features, split, judgement, fit)
+    road.paths = dict(zip(samples.names, samples.paths, strict=True))
     write_json(
         road.folder / "health.json", {"unreadable": [asdict(p) for p in (*samples.problems, *features.problems)]}
     )
@@ -416,7 +423,7 @@ def _write_run(
         {
             "schema": 1,
             "task": "classify",
-            "strategy": settings.strategy,
+            "strategy": "probe",
             "backbone": embedder.graph.backbone,
             "num_samples": len(samples),
             "num_groups": None if split.groups is None else len(np.unique(split.groups)),
