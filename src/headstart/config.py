@@ -89,6 +89,7 @@ class TrainSettings(_Settings):
     split: str | None = Field(None, description="A `split.csv` of an earlier run to use again.")
     test_size: float | None = Field(None, gt=0, lt=0.9, description="Share of pictures held out as test split.")
     skip_class: tuple[str, ...] = Field((), description="Classes that are left out.")
+    corrections: str | None = Field(None, description="A `suspects.csv` whose column `action` is filled in.")
     device: str = Field("auto", description="`auto`, `cpu`, or a torch device such as `cuda`.")
     workers: int | None = Field(None, ge=1, le=512, description="Threads; by default one a core.")
     offline: bool = Field(False, description="Never use the network.")

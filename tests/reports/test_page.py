@@ -173,12 +173,13 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Fac
         extra={
             "learning_curve": {"series": series, "text": "Twice as many: +8 points.", "gain": 0.08,
                                "low": 0.05, "high": 0.1},
-            "operating": {"rows": [{"threshold": 0.9, "accepted": 0.6, "error_rate": 0.01, "bound": 0.03}]},
+            "operating": {"rows": [{"target": 0.05, "threshold": 0.9, "share_accepted": 0.6, "error": 0.01,
+                                    "error_bound": 0.034}], "num_samples": 30},
             "novelty": {"text": "Of 100 unknown pictures 83 are refused."},
             "coverage": {"text": "Sets hold the right class 90 times in 100."},
             "suspects": {"text": "3 labels look wrong.", "rows": [{}, {}, {}],
                          "shown": [{"picture": 1, "neighbours": [2, 3], "label": "cat", "suggested": "dog",
-                                    "probability": 0.97}]},
+                                    "doubt": 0.97}]},
         },
         epochs=tuple({"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i)} for i in range(1, 6)),
     )  # fmt: skip
@@ -192,7 +193,7 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Fac
         "suggested: dog",
     ):
         assert words in text
-    assert "0.03" in text
+    assert "3.4 %" in text
     assert text.count("<polyline") >= 4
     assert "too little data" in [r["cause"] for r in report["comment"]["remarks"]]
     assert "labels" in [r["cause"] for r in report["comment"]["remarks"]]

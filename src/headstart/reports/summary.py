@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.reports.choice import choose_cells, choose_errors, choose_samples, choose_unsure
 from headstart.reports.comment import comment_to_json
@@ -18,12 +17,11 @@ from headstart.reports.facts import Facts
 from headstart.reports.network import describe_network
 from headstart.reports.situation import take_situation
 from headstart.reports.squares import find_square
-from headstart.trust.metrics import softmax
+from headstart.reports.trusting import calibration_section, operating_section
 
 __all__ = ["SCHEMA", "headline_sentence", "summarise"]
 
 SCHEMA = 1
-_BINS = 10
 _PAIRS = 12  # pairs of copies that are shown
 
 
@@ -62,8 +60,8 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
         "per_class": _per_class(facts),
         "confusion": _confusion(facts, cells),
         "errors": {"wrong": errors, "unsure": unsure, "num_wrong": int((~scored.is_right[where]).sum())},
-        "calibration": _calibration(facts, where),
-        "operating": facts.extra.get("operating") or {"missing": "operating points were not measured in this run"},
+        "calibration": {**calibration_section(facts, where), **dict(facts.extra.get("calibration") or {})},
+        "operating": facts.extra.get("operating") or operating_section(facts, where),
         "unknown": facts.extra.get("novelty") or {"missing": "whether it knows unknown pictures was not measured"},
         "coverage": facts.extra.get("coverage") or {"missing": "sets of classes were not measured in this run"},
         "suspects": facts.extra.get("suspects") or {"missing": "label suspects were not looked for in this run"},
@@ -220,50 +218,6 @@ def _confusion(facts: Facts, cells: Mapping[tuple[int, int], list[int]]) -> dict
             {"truth": t, "predicted": p, "count": int(counts[t, p]), "rate": float(rates[t, p])} for t, p in pairs
         ],
     }
-
-
-def _calibration(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
-    """Reliability diagrams with the temperature and without it."""
-    scored = facts.scored
-    temperature = facts.bundle.get("temperature")
-    block = facts.headline_block
-    value: dict[str, Any] = {
-        "temperature": temperature,
-        "ece": block.get("ece"),
-        "log_loss": block.get("log_loss"),
-        "after": _reliability(scored.confidence[where], scored.is_right[where]),
-        **dict(facts.extra.get("calibration") or {}),
-    }
-    if scored.logits is not None and isinstance(temperature, (int, float)) and len(where):
-        before = softmax(scored.logits[where].astype(np.float64) * temperature)
-        value["before"] = _reliability(before.max(axis=1), before.argmax(axis=1) == scored.truth[where])
-        floor = np.maximum(before[np.arange(len(where)), scored.truth[where]], 1e-12)
-        value["log_loss_before"] = float(-np.log(floor).mean())
-    return value
-
-
-def _reliability(confidence: NDArray[np.float64], hits: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Bins of equally many pictures: mean confidence, share of hits with Wilson's interval, count."""
-    from headstart.trust.intervals import wilson
-
-    if len(confidence) == 0:
-        return []
-    order = np.argsort(confidence, kind="stable")
-    bins = np.array_split(order, max(1, min(_BINS, len(order) // 10)))
-    rows = []
-    for members in bins:
-        share = float(hits[members].mean())
-        low, high = wilson(share, float(len(members)))
-        rows.append(
-            {
-                "confidence": float(confidence[members].mean()),
-                "right": share,
-                "low": low,
-                "high": high,
-                "count": len(members),
-            }
-        )
-    return rows
 
 
 def _picture(facts: Facts, i: int) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from headstart.workflow.run_folder import (
     write_predictions,
     write_scores,
 )
+from headstart.workflow.suspecting import correct_labels, write_suspects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +134,7 @@ def find_probe(road: ProbeRoad, samples: Samples, started: float) -> FoundProbe:
     for note in samples.notes:
         talk.say(f"  {note}")
 
-    samples = _skip_classes(samples, settings.skip_class)
+    samples = correct_labels(_skip_classes(samples, settings.skip_class), settings.corrections, talk)
     with road.timed("prepare"):
         embedder = _open(settings, talk)
     features, seconds = _embed(road, embedder, samples)
@@ -411,6 +412,7 @@ def _write_run(
     )
     write_predictions(road.folder / "predictions.csv", samples, split, judgement, fit)
     write_scores(road.folder / "scores.npz", samples, features, split, judgement, fit)
+    write_suspects(road.folder / "suspects.csv", samples, features, split, fit, judgement)
     road.paths = dict(zip(samples.names, samples.paths, strict=True))
     write_json(
         road.folder / "health.json", {"unreadable": [asdict(p) for p in (*samples.problems, *features.problems)]}

@@ -11,6 +11,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from headstart.reports.network import network_text
 from headstart.reports.summary import summarise
 from headstart.reports.tables import classification_csv, classification_text, comment_markdown
 from headstart.reports.thumbs import make_thumbs
+from headstart.reports.trusting import suspects_section
 from headstart.results import Report
 from headstart.talk import Talk
 from headstart.workflow.run_folder import write_json
@@ -198,7 +200,7 @@ def read_facts(
     settings = _read_settings(folder / "config.resolved.yaml", problems)
     if paths is None:
         paths = _find_pictures(settings, problems)
-    return Facts(
+    facts = Facts(
         run=folder.resolve().name,
         metrics=metrics,
         scored=_read_scored(folder, metrics, paths, problems),
@@ -211,6 +213,10 @@ def read_facts(
         extra={**{k: metrics[k] for k in _SECTIONS if metrics.get(k)}, **dict(extra or {})},
         problems=tuple(problems),
     )
+    if (folder / "suspects.csv").is_file() and "suspects" not in facts.extra:
+        rows = [{k: unguard_cell(v or "") for k, v in row.items() if k} for row in _read_rows(folder / "suspects.csv")]
+        facts = replace(facts, extra={**facts.extra, "suspects": suspects_section(facts, rows)})
+    return facts
 
 
 _SECTIONS = ("novelty", "coverage", "operating", "learning_curve", "calibration", "suspects", "tuning", "sizes")

@@ -1,0 +1,139 @@
+"""What `trust` says about a run's scores, as sections of the report: calibration, operating points, suspects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.reports.facts import Facts
+from headstart.trust.calibration import ESTIMATOR, brier, calibration_error, reliability_diagram
+from headstart.trust.metrics import is_out_of_fold, log_loss, softmax
+from headstart.trust.operating import accept_above, recall_at_false_alarms
+
+__all__ = ["calibration_section", "operating_section", "suspects_section"]
+
+_TARGETS = (0.01, 0.02, 0.05, 0.1)
+_SHOWN = 18
+_FEWEST = 20  # scored pictures from which on anything about probabilities is said
+
+
+def calibration_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
+    """Reliability before and after the temperature, with the numbers that sum it up."""
+    scored, block = facts.scored, facts.headline_block
+    temperature = facts.bundle.get("temperature")
+    value: dict[str, Any] = {"temperature": temperature, "ece": block.get("ece"), "log_loss": block.get("log_loss")}
+    if scored.logits is None or len(where) < _FEWEST:
+        reason = (
+            "the run kept no scores of its pictures" if scored.logits is None else f"{len(where)} pictures are too few"
+        )
+        return {**value, "missing": f"A reliability diagram cannot be drawn: {reason}."}
+    truth, logits = scored.truth[where], scored.logits[where].astype(np.float64)
+    after = softmax(logits)
+    value |= {
+        "estimator": ESTIMATOR,
+        "error": asdict(calibration_error(after, truth)),
+        "brier": brier(after, truth),
+        "log_loss": log_loss(after, truth),
+        "after": _bins(after, truth),
+    }
+    if isinstance(temperature, (int, float)) and temperature > 0:
+        before = softmax(logits * temperature)
+        value |= {
+            "before": _bins(before, truth),
+            "error_before": asdict(calibration_error(before, truth)),
+            "log_loss_before": log_loss(before, truth),
+            "brier_before": brier(before, truth),
+        }
+    return value
+
+
+def operating_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
+    """Thresholds whose errors are promised to stay below a target, and recall of each class of two."""
+    scored = facts.scored
+    if len(where) < _FEWEST:
+        return {"missing": f"{len(where)} scored pictures are too few for an operating point."}
+    groups = None if scored.groups is None else _alone(scored.groups[where])
+    out_of_fold = is_out_of_fold(str(facts.headline_block.get("protocol", "")))
+    hits, confidence = scored.is_right[where], scored.confidence[where]
+    found = accept_above(confidence, hits, targets=_TARGETS, groups=groups, is_out_of_fold=out_of_fold)
+    rows = [{"target": target, **(asdict(point) if point else {})} for target, point in found.items()]
+    section: dict[str, Any] = {"rows": rows, "num_samples": len(where)}
+    names = facts.class_names
+    if len(names) == 2 and scored.logits is not None:
+        counts = np.bincount(scored.truth[scored.split == "train"], minlength=2)
+        positive = int(counts.argmin())
+        is_positive = scored.truth[where] == positive
+        if is_positive.any() and not is_positive.all():
+            score = softmax(scored.logits[where])[:, positive]
+            points = recall_at_false_alarms(score, is_positive, groups=groups, is_out_of_fold=out_of_fold)
+            section |= {"positive": names[positive], "alarms": [asdict(p) for p in points]}
+    return section
+
+
+def suspects_section(facts: Facts, rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """The first of `suspects.csv` as pictures, each with its nearest neighbours where they are known.
+
+    Args:
+        facts: The run.
+        rows: Rows of the file, most doubtful first.
+    """
+    if not rows:
+        return {"text": "No label stands out as wrong.", "rows": [], "shown": []}
+    position = {name: i for i, name in enumerate(facts.scored.names)}
+    called = [r for r in rows if r.get("is_suspect") == "true"]
+    held_out = sum(r.get("split") in ("val", "test") for r in called)
+    shown = []
+    for row in (called or list(rows))[:_SHOWN]:
+        picture = position.get(row.get("image", ""))
+        if picture is None:
+            continue
+        beside = (position.get(row.get(f"neighbour{n}", "")) for n in (1, 2, 3))
+        shown.append(
+            {
+                "picture": picture,
+                "label": row.get("label", ""),
+                "suggested": row.get("suggested", ""),
+                "doubt": _number(row.get("doubt")),
+                "split": row.get("split", ""),
+                "neighbours": [i for i in beside if i is not None],
+            }
+        )
+    count = len(called)
+    text = (
+        f"{count:,} {'label looks' if count == 1 else 'labels look'} wrong" if count else "No label stands out as wrong"
+    )
+    if held_out:
+        text += f", {held_out:,} of them of pictures that the score is measured on"
+    text += (
+        ". They are ranked in suspects.csv: fill in its column `action` (keep, relabel:CLASS or drop) and train again "
+        "with --corrections suspects.csv; your own files are not touched."
+    )
+    if not count:
+        text += " Below are the labels that fit least."
+    return {"text": text, "rows": [{"image": r.get("image", "")} for r in called], "shown": shown}
+
+
+def _alone(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups in which a picture without one (-1) stands by itself."""
+    alone = np.flatnonzero(groups < 0)
+    out = groups.copy()
+    out[alone] = groups.max(initial=0) + 1 + np.arange(len(alone))
+    return out
+
+
+def _bins(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, Any]]:
+    return [
+        {"confidence": b.confidence, "right": b.share_right, "low": b.low, "high": b.high, "count": b.num_samples}
+        for b in reliability_diagram(probabilities, truth)
+    ]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None

@@ -1,0 +1,193 @@
+"""`suspects.csv`, and the corrections that a person fills into it, applied without touching their files.
+
+The one decision: what was decided about pictures that a score is measured on is named and left as it was,
+since a score on labels that the model helped to set would flatter it.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.cells import guard_cell, unguard_cell
+from headstart.errors import DataError, UsageError
+from headstart.heads.normalise import Normaliser
+from headstart.heads.probe import ProbeFit
+from headstart.machine import atomic_file
+from headstart.records import Features, Samples, Split
+from headstart.talk import Talk
+from headstart.trust.metrics import softmax
+from headstart.trust.suspects import Suspect, find_suspects
+from headstart.workflow.judgement import Judgement
+
+__all__ = ["COLUMNS", "correct_labels", "write_suspects"]
+
+COLUMNS = ("image", "label", "suggested", "doubt", "probability_label", "probability_suggested", "split",
+           "is_suspect", "neighbour1", "neighbour2", "neighbour3", "action")  # fmt: skip
+_NEIGHBOURS = 3
+
+
+def write_suspects(
+    path: Path, samples: Samples, features: Features, split: Split, fit: ProbeFit, judgement: Judgement
+) -> None:
+    """Writes the labels worth a second look, most doubtful first, with an empty `action` to fill in.
+
+    Training pictures are judged out of fold; pictures of val and test, by the model that has not seen them,
+    come after them.  Files with the same bytes and different labels come first.
+    """
+    rows: list[tuple[str, ...]] = []
+    for names in (("train",), ("val", "test")):
+        index = np.flatnonzero(np.isin(split.assignment, names))
+        if len(index) < 2:
+            continue
+        is_train = names == ("train",)
+        logits = fit.oof_logits if is_train else judgement.logits[index]
+        found = find_suspects(
+            softmax(logits),
+            samples.class_ids[index],
+            unmeasurable=fit.unmeasurable if is_train else None,
+            twins=_twins([features.digests[i] for i in index]),
+        )
+        positions = np.array([index[s.index] for s in found.items], dtype=np.int64)
+        beside = _neighbours(fit.head.normaliser, features, split.where("train"), positions)
+        rows += [
+            _row(samples, split, int(i), suspect, rank < found.num_called, near)
+            for rank, (i, suspect, near) in enumerate(zip(positions, found.items, beside, strict=True))
+        ]
+    with (
+        atomic_file(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([guard_cell(cell) for cell in row] for row in rows)
+
+
+def correct_labels(samples: Samples, path: str | None, talk: Talk) -> Samples:
+    """The samples with a person's decisions applied.
+
+    Args:
+        samples: As read.
+        path: A `suspects.csv` with its column `action` filled in; None changes nothing.
+        talk: Told what was applied and what was left.
+
+    Raises:
+        UsageError: The file cannot be read or has no such columns.
+        DataError: An action is none of `keep`, `drop` and `relabel:CLASS`, or names a class that is not there.
+    """
+    if path is None:
+        return samples
+    decisions = _read_decisions(Path(path), samples)
+    known = {s.name: i for i, s in enumerate(samples)}
+    items, drop = list(samples.items), set()
+    relabelled = 0
+    apart, unknown = [], []
+    for name, label, split in decisions:
+        i = known.get(name)
+        if i is None:
+            unknown.append(name)
+        elif split in ("val", "test") or items[i].split in ("val", "test"):
+            apart.append(name)
+        elif label is None:
+            drop.add(i)
+        else:
+            items[i] = replace(items[i], label=label)
+            relabelled += 1
+    if unknown:
+        talk.warn(f"{len(unknown):,} corrections name pictures that are not in the data: {_few(unknown)}.")
+    if apart:
+        talk.warn(
+            f"{len(apart):,} corrections are about pictures that the score is measured on and are left as they were: "
+            f"{_few(apart)}."
+        )
+    talk.say(f"corrections: {relabelled:,} relabelled, {len(drop):,} left out; your files are as they were.")
+    keep = np.array([i for i in range(len(items)) if i not in drop], dtype=np.int64)
+    return replace(samples, items=tuple(items)).take(keep)
+
+
+def _read_decisions(path: Path, samples: Samples) -> list[tuple[str, str | None, str]]:
+    """(name, new label or None to drop, split) of every decision that changes something."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, csv.Error) as error:
+        raise UsageError(f"the corrections `{path}` cannot be read ({error}).") from error
+    missing = {"image", "action"} - set(rows[0] if rows else ("image", "action"))
+    if missing:
+        raise UsageError(
+            f"the corrections `{path}` have no column {', '.join(sorted(missing))}.",
+            hint="take the suspects.csv of a run and fill in its column `action`",
+        )
+    decisions: list[tuple[str, str | None, str]] = []
+    problems = []
+    for line, row in enumerate(rows, start=2):
+        action = unguard_cell((row.get("action") or "").strip())
+        name, split = unguard_cell(row.get("image") or ""), row.get("split") or ""
+        if action in ("", "keep"):
+            continue
+        if action == "drop":
+            decisions.append((name, None, split))
+        elif action.startswith("relabel:"):
+            label = unguard_cell(action.removeprefix("relabel:").strip())
+            if label not in samples.class_names:
+                near = difflib.get_close_matches(label, samples.class_names, n=1)
+                problems.append(
+                    f"line {line}: there is no class `{label}`" + (f"; is `{near[0]}` meant?" if near else "")
+                )
+            decisions.append((name, label, split))
+        else:
+            problems.append(f"line {line}: `{action}` is none of keep, drop and relabel:CLASS")
+    if problems:
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise DataError(f"the corrections `{path}` cannot be applied:\n  " + "\n  ".join(problems[:10]) + more)
+    return decisions
+
+
+def _row(
+    samples: Samples, split: Split, i: int, suspect: Suspect, is_called: bool, near: NDArray[np.int64]
+) -> tuple[str, ...]:
+    names = [samples.names[j] for j in near[:_NEIGHBOURS]]
+    return (
+        samples.names[i],
+        samples.class_names[suspect.given],
+        samples.class_names[suspect.suggested],
+        f"{suspect.doubt:.4f}",
+        f"{suspect.probability_given:.4f}",
+        f"{suspect.probability_suggested:.4f}",
+        str(split.assignment[i]),
+        str(is_called).lower(),
+        *names,
+        *[""] * (_NEIGHBOURS - len(names)),
+        "",
+    )
+
+
+def _twins(digests: Sequence[str]) -> NDArray[np.int64] | None:
+    """(P, 2) positions of files with the same bytes."""
+    seen: dict[str, int] = {}
+    pairs = [(seen[d], i) for i, d in enumerate(digests) if seen.setdefault(d, i) != i]
+    return np.array(pairs, dtype=np.int64) if pairs else None
+
+
+def _neighbours(
+    normaliser: Normaliser, features: Features, train: NDArray[np.int64], positions: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(S, 3) positions of the nearest other training pictures, in the head's own features."""
+    if len(positions) == 0:
+        return np.empty((0, _NEIGHBOURS), dtype=np.int64)
+    known = normaliser({name: block[train] for name, block in features.blocks.items()})
+    asked = normaliser({name: block[positions] for name, block in features.blocks.items()})
+    distance = np.einsum("nd,nd->n", known, known)[None] - 2.0 * asked @ known.T  # (S, N), up to a constant a row
+    distance[positions[:, None] == train[None]] = np.inf
+    nearest = np.argsort(distance, axis=1)[:, : min(_NEIGHBOURS, max(0, len(train) - 1))]
+    return np.asarray(train[nearest], dtype=np.int64)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
