@@ -26,6 +26,7 @@ PENALTIES = (3e-6, 1e-5, 3e-5, 1e-4)
 
 _NUM_FOLDS = 5
 _SAMPLES_PER_FEATURE = 8
+_SAMPLES_PER_CLASS = 20
 _MOST_VALUES = 50_000_000  # of rows, since every fold copies them
 _MOST_PRODUCTS = 400_000_000  # samples x features x classes: about 10 s on two cores
 
@@ -56,6 +57,8 @@ def is_worth_trying(num_samples: int, num_features: int, num_classes: int) -> tu
             f"it pays from {_SAMPLES_PER_FEATURE} pictures a feature on; "
             f"there are {num_samples:,} for {num_features:,} features"
         )
+    if num_samples < _SAMPLES_PER_CLASS * num_classes:
+        return False, f"it needs {_SAMPLES_PER_CLASS} pictures a class; there are {num_samples / num_classes:.0f}"
     size = num_samples * num_features
     if size > _MOST_VALUES or size * num_classes > _MOST_PRODUCTS:
         return False, "with so many pictures and classes it would take longer than all the rest"
@@ -92,7 +95,6 @@ def fit_logistic(rows: NDArray[np.float32], labels: Labels, scatter: float, rng:
 def _fit(rows: NDArray[np.float32], labels: Labels, index: NDArray[np.int64], penalty: float) -> tuple[Float, Float]:
     """(K, D) weight and (K,) bias; a class without samples gets a bias below all others."""
     try:
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
         raise MissingExtraError("Logistic regression", "train") from error
@@ -105,8 +107,8 @@ def _fit(rows: NDArray[np.float32], labels: Labels, index: NDArray[np.int64], pe
         return weight, bias
     model = LogisticRegression(C=1.0 / max(penalty, 1e-12), max_iter=100)
     with warnings.catch_warnings():
-        # Stopped early it is judged like any other candidate.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        # Stopped early or with hardly more pictures than classes it is judged like any other candidate.
+        warnings.simplefilter("ignore")
         model.fit(rows, ids, sample_weight=labels.weights[index])
     if len(present) == 2:
         weight[present] = np.concatenate([-model.coef_, model.coef_]) / 2.0

@@ -117,16 +117,13 @@ def _fit_each(
 
 
 def _clearly_best(fits: list[SetFit], labels: Labels) -> str:
-    """The first set, or the one that is better than it by the most standard errors, if by more than one."""
+    """The set with the least loss, if it is better than the first by more than a standard error; else the first."""
     share = labels.weights / labels.weights.sum()
-    best, most = fits[0].name, 1.0
-    for fit in fits[1:]:
-        gain = fits[0].judged.losses[-1] - fit.judged.losses[-1]
-        mean = float(share @ gain)
-        error = float(np.sqrt(np.sum(share**2 * (gain - mean) ** 2)))
-        if mean > most * error:
-            best, most = fit.name, mean / max(error, 1e-12)
-    return best
+    best = min(fits, key=lambda fit: fit.choice.loss)
+    gain = fits[0].judged.losses[-1] - best.judged.losses[-1]
+    mean = float(share @ gain)
+    error = float(np.sqrt(np.sum(share**2 * (gain - mean) ** 2)))
+    return best.name if mean > error else fits[0].name
 
 
 def _told(fits: list[SetFit]) -> str:
