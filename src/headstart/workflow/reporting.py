@@ -22,6 +22,7 @@ from headstart.cells import unguard_cell
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.machine import atomic_file
 from headstart.pixels.spec import PixelSpec
+from headstart.reports.card import model_card
 from headstart.reports.facts import Facts, Scored
 from headstart.reports.html import render
 from headstart.reports.network import network_text
@@ -70,7 +71,7 @@ def make_report(
         has_pictures=pictures,
         has_attributions=attributions and pictures,
         has_figures=figures,
-        out=target,
+        out=None if out is None else target,
     )
     return Report(target, written, pictures)
 
@@ -128,6 +129,8 @@ def write_report(
     _write(target / "classification_report.csv", classification_csv(report))
     _write(target / "summary.txt", network_text(report))
     _write(target / "comment.md", comment_markdown(report))
+    if out is None and (folder / "bundle").is_dir():
+        _write(folder / "bundle" / "README.md", model_card(report))
     if has_figures:
         write_figures(target / "figures", report, thumbs)
     return report

@@ -1,0 +1,133 @@
+"""The model card: `README.md` in the bundle, with the metadata that model hubs read, made from the report's data.
+
+The one decision: it says only what was measured, and lists as limits what the comment found; no file is named
+and no picture shown, since a bundle is made to be given away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["model_card"]
+
+_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause", "CC-BY-4.0": "cc-by-4.0",
+             "CC-BY-NC-4.0": "cc-by-nc-4.0", "CC-BY-SA-4.0": "cc-by-sa-4.0"}  # fmt: skip
+_MOST = 60  # classes named in full
+
+
+def model_card(report: Mapping[str, Any]) -> str:
+    """The card as Markdown with YAML metadata on top.
+
+    Args:
+        report: From `summarise`.
+    """
+    model, score, names = report["model"], dict(report["headline"].get("score") or {}), report["class_names"]
+    classes = ", ".join(f"`{_code(n)}`" for n in names[:_MOST])
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    weights, licence = model["weights_tag"] or "weights not named", model["weights_licence"]
+    rows = []
+    for c in report["per_class"][:200]:
+        shares = " | ".join(_share(c[m]) for m in ("precision", "recall", "f1"))
+        rows.append(f"| {_text(c['name'])} | {c['support']} | {shares} |")
+    sections = {
+        f"# Image classifier of {len(names)} classes": [report["headline"]["sentence"], report["headline"]["how"]],
+        "## What it is": [
+            f"{_text(model['title'])} ({_text(weights)}) with a head trained on the pictures described below; "
+            f"strategy: {_text(model['strategy'])}; {model['num_params']:,} parameters, {model['num_trained']:,} of them trained "
+            "here. It is run by ONNX Runtime from `model.onnx`; `bundle.json` says how a picture becomes numbers.",
+            f"Classes: {classes}{more}.",
+        ],
+        "## How to use it": ["    headstart predict THIS_FOLDER NEW_PICTURES/"],
+        "## Intended use": [
+            "Pictures of the same origin as those it was trained on, each showing one of the classes above. A person "
+            "should check answers that matter; the report of the training run says from which probability on."
+        ],
+        "## Data": [_data(report)],
+        "## Score": [
+            _score(score),
+            "\n".join(["| class | pictures scored | precision | recall | F1 |", "|---|---|---|---|---|", *rows]),
+        ],
+        "## Limits found": [
+            "\n".join(
+                [
+                    *(f"- {_text(r['title'])}. {_text(r['text'])}" for r in report["comment"]["remarks"]),
+                    *(f"- {_text(t)}" for t in report["comment"]["not_to_conclude"]),
+                ]
+            )
+        ],
+        "## Licence": [
+            f"The pretrained weights: {_text(licence or 'not stated by their source')} "
+            f"({_text(model['weights_source'] or 'source not stated')}). The licence of the pictures it was trained on "
+            "is for their owner to state."
+        ],
+    }
+    body = "\n\n".join("\n\n".join([heading, *texts]) for heading, texts in sections.items())
+    return _metadata(report) + body + "\n"
+
+
+def _metadata(report: Mapping[str, Any]) -> str:
+    """YAML between two lines of dashes; every text is quoted as JSON, which YAML reads."""
+    score, model = dict(report["headline"].get("score") or {}), report["model"]
+    licence = model["weights_licence"]
+    lines = [
+        "---",
+        f"license: {_LICENCES.get(str(licence), 'other')}",
+        *([f"license_name: {json.dumps(licence or 'not stated')}"] if str(licence) not in _LICENCES else []),
+        "library_name: headstart",
+        "pipeline_tag: image-classification",
+        'tags: ["image-classification", "onnx", "transfer-learning", "headstart"]',
+    ]
+    if score.get("value") is not None:
+        lines += [
+            "model-index:",
+            f"- name: {json.dumps(report['run'])}",
+            "  results:",
+            "  - task: {type: image-classification}",
+            f'    dataset: {{name: "own pictures", type: private, split: {json.dumps(str(score.get("protocol")))}}}',
+            "    metrics:",
+            f"    - {{type: {score.get('metric', 'accuracy')}, value: {score['value']:.4f}}}",
+        ]
+    return "\n".join([*lines, "---", ""])
+
+
+def _data(report: Mapping[str, Any]) -> str:
+    counts = report["data"]["counts"]
+    parts = [f"{sum(v):,} {split} (smallest class {min(v):,}, largest {max(v):,})" for split, v in counts.items()]
+    text = f"{report['data']['num_samples']:,} pictures: {'; '.join(parts)}."
+    if report["data"]["num_groups"]:
+        text += f" They fall into {report['data']['num_groups']:,} groups that were kept together."
+    if report["data"]["unreadable"]:
+        text += f" {len(report['data']['unreadable']):,} files could not be read and were left out."
+    return text
+
+
+def _score(score: Mapping[str, Any]) -> str:
+    if score.get("value") is None:
+        return "It could not be measured."
+    name = str(score.get("metric", "accuracy")).replace("_", " ")
+    span = "" if score.get("low") is None else f" (95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f})"
+    return (
+        f"{name.capitalize()} {100 * score['value']:.1f} %{span} on {score.get('num_samples', 0):,} pictures; "
+        f"protocol: {_text(str(score.get('protocol')))}."
+    )
+
+
+def _share(estimate: Mapping[str, Any]) -> str:
+    if estimate.get("value") is None:
+        return "not measurable"
+    text = f"{100 * estimate['value']:.0f} %"
+    return (
+        text if estimate.get("low") is None else text + f" ({100 * estimate['low']:.0f}–{100 * estimate['high']:.0f})"
+    )
+
+
+def _text(value: Any) -> str:
+    """A text that Markdown shows as it is."""
+    plain = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join("\\" + c if c in "|*_[]\\" else c for c in plain)
+
+
+def _code(value: str) -> str:
+    return " ".join(value.split()).replace("`", "'")

@@ -1,0 +1,44 @@
+"""The model card: metadata that a hub can read, the score with its interval, names as text, no file named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import yaml
+
+from headstart.reports.card import model_card
+from headstart.reports.facts import Facts
+from headstart.reports.summary import summarise
+
+
+def test_the_card_has_metadata_score_and_limits(make_facts: Callable[..., Facts]) -> None:
+    facts = make_facts()
+    text = model_card(summarise(facts))
+    _, metadata, body = text.split("---\n", 2)
+    read = yaml.safe_load(metadata)
+    assert read["license"] == "apache-2.0"
+    assert read["pipeline_tag"] == "image-classification"
+    value = read["model-index"][0]["results"][0]["metrics"][0]["value"]
+    score = facts.metrics["headline"]
+    assert abs(value - score["value"]) < 1e-4
+    assert f"{100 * score['low']:.1f} to {100 * score['high']:.1f}" in body
+    for heading in ("## Intended use", "## Data", "## Score", "## Limits found", "## Licence"):
+        assert heading in body
+    assert ".jpg" not in text
+
+
+def test_names_cannot_break_the_card(make_facts: Callable[..., Facts]) -> None:
+    facts = make_facts(("<script>alert(1)</script>", "a|b\n---", "`c`: [x](http://y)"), skill=0.3)
+    text = model_card(summarise(facts))
+    assert "<script>" not in text.replace("`<script>alert(1)</script>`", "")
+    yaml.safe_load(text.split("---\n", 2)[1])
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "support" not in line]
+    assert all(line.replace("\\|", "").count("|") == 6 for line in rows)
+
+
+def test_weights_without_a_known_licence_are_called_other(make_facts: Callable[..., Facts]) -> None:
+    facts = make_facts()
+    report = summarise(facts)
+    report["model"]["weights_licence"] = None
+    read = yaml.safe_load(model_card(report).split("---\n", 2)[1])
+    assert (read["license"], read["license_name"]) == ("other", "not stated")
