@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from headstart.model import Model, Run
     from headstart.results import Embedding, EvaluationResult, Report
 
-__all__ = ["embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "train"]
+__all__ = ["embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "train"]
 
 
 def train(
@@ -60,9 +60,37 @@ def train(
 def train_resolved(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Run:
     """`train` from settings that are already resolved (the command line's entry)."""
     from headstart.model import Run
-    from headstart.workflow.probe_road import train_probe
 
-    return Run(train_probe(resolved, talk, started=started))
+    settings = resolved.settings
+    if settings.strategy == "probe" or (settings.strategy == "auto" and settings.budget_minutes is None):
+        from headstart.workflow.probe_road import train_probe
+
+        return Run(train_probe(resolved, talk, started=started))
+    from headstart.workflow.tune_road import train_tuned
+
+    return Run(train_tuned(resolved, talk, started=started))
+
+
+def resume(run: str | os.PathLike[str] | None = None, *, talk: Talk | None = None) -> Run:
+    """Goes on with a training that was stopped or killed, to the result it would have had.
+
+    Args:
+        run: The run folder; the newest one that can go on by default.
+        talk: Where it says what it does.
+
+    Raises:
+        UsageError: There is nothing that can go on.
+        DataError: The pictures have changed since.
+    """
+    import time
+
+    started = time.monotonic()
+    from headstart.model import Run
+    from headstart.workflow.tune_memory import find_stopped, recall_settings
+    from headstart.workflow.tune_road import train_tuned
+
+    folder = Path(run) if run is not None else find_stopped()
+    return Run(train_tuned(recall_settings(folder), talk or Talk(None), started=started, folder=folder))
 
 
 def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Model:

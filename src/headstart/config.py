@@ -21,7 +21,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from headstart.errors import SettingError
 from headstart.records import Decision
 
-__all__ = ["ALIASES", "HeadSettings", "Resolved", "TrainSettings", "parse_minutes", "parse_override", "resolve"]
+__all__ = [
+    "ALIASES",
+    "GRADIENT_STRATEGIES",
+    "HeadSettings",
+    "Resolved",
+    "TrainSettings",
+    "TuneSettings",
+    "parse_minutes",
+    "parse_override",
+    "resolve",
+]
 
 ALIASES = {
     "arch": "backbone",
@@ -37,16 +47,34 @@ ALIASES = {
     "budget": "budget_minutes",
     "class_weights": "head.class_weights",
     "project": "out",
+    "from": "cut",
+    "optimiser": "optimizer",
+    "label_smoothing": "tune.label_smoothing",
+    "weight_decay": "tune.weight_decay",
+    "warmup": "tune.warmup",
+    "mixup": "tune.mixup",
+    "dropout": "tune.dropout",
+    "hidden": "tune.hidden",
+    "monitor": "tune.monitor",
 }
 """Spellings that people bring from other tools, and ours."""
 
+_CLOSED_FORM = "the probe's head is computed in closed form, not trained by gradient"
 _WITHOUT_EFFECT = {
     "epochs": "the probe has no epochs: its head is computed in closed form",
     "lr": "the probe has no learning rate: its head is computed in closed form",
     "patience": "the probe has nothing to stop early: its head is computed in closed form",
     "batch_size": "the probe's result does not depend on a batch size, and its memory hardly does",
+    "cut": "nothing of the network is trained by the probe",
+    "unfreeze": "nothing of the network is trained by the probe",
+    "views": "the probe looks at every picture as it is",
+    "augment": "the probe looks at every picture as it is",
+    "folds": "the probe is scored by leaving out every picture in turn, which is finer than any folds",
+    **dict.fromkeys(("optimizer", "schedule", "keep"), _CLOSED_FORM),
 }
-"""Settings of gradient training, known so that they can be refused with the reason."""
+"""Settings of training by gradient, refused with the reason where nothing is trained by gradient."""
+
+GRADIENT_STRATEGIES = ("head", "finetune", "full", "scratch")
 
 
 class _Settings(BaseModel):
@@ -56,7 +84,9 @@ class _Settings(BaseModel):
 class HeadSettings(_Settings):
     """How the new head is fitted on the frozen backbone."""
 
-    class_weights: Literal["none", "auto"] = Field("none", description="`auto` weighs each class by 1 / its size.")
+    class_weights: str = Field(
+        "none", description="`none`, `auto` (each class weighs the same) or a JSON or CSV file of name and factor."
+    )
     logistic: Literal["auto", "on", "off"] = Field("auto", description="Whether logistic regression is tried as well.")
     mirror: Literal["auto", "on", "off"] = Field(
         "auto", description="Whether features of the mirrored picture are averaged in (twice the time)."
@@ -70,12 +100,56 @@ class HeadSettings(_Settings):
         )  # YAML reads on as true
 
 
+class TuneSettings(_Settings):
+    """Finer settings of training by gradient; what is not set depends on the pictures and is written to the run."""
+
+    head_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the head.")
+    stage_decay: float | None = Field(None, gt=0, le=1, description="Factor on the rate for each earlier stage.")
+    warmup: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which rates rise.")
+    weight_decay: float | None = Field(None, ge=0, lt=10, description="Pull towards the pretrained weights.")
+    label_smoothing: float | None = Field(None, ge=0, lt=1, description="Share of the target spread over all classes.")
+    mixup: float | None = Field(None, ge=0, le=10, description="Strength of mixing pairs of pictures; 0 is off.")
+    dropout: float | None = Field(None, ge=0, lt=1, description="Share of features dropped while training.")
+    hidden: tuple[int, ...] | None = Field(None, description="Widths of hidden layers of the head, e.g. 256.")
+    tail: float | None = Field(None, ge=0, le=1, description="Share of the last steps whose weights are averaged.")
+    clip: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
+    monitor: Literal["val_loss", "val_accuracy", "val_f1_macro"] = Field(
+        "val_loss", description="What patience watches."
+    )
+
+    @field_validator("hidden", mode="before")
+    @classmethod
+    def _widths(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            return (value,)
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 class TrainSettings(_Settings):
     """All settings of `headstart train`."""
 
     data: str = Field(description="Folder, CSV/TSV table, metadata file, list or zip of pictures.")
     out: str | None = Field(None, description="The run folder; by default the next free `runs/trainN`.")
-    strategy: Literal["probe"] = Field("probe", description="`probe`: a new head on the frozen backbone.")
+    strategy: Literal["auto", "probe", "head", "finetune", "full", "scratch"] = Field(
+        "auto",
+        description="`probe`: a new head on the frozen backbone, in closed form; `head`: the same trained by gradient; "
+        "`finetune`: the last stages too; `full`: all weights; `scratch`: from random weights; `auto`: the probe, and "
+        "with a budget fine-tuning where it measurably pays.",
+    )
+    cut: str | None = Field(None, description="First stage that trains: a stage, `last`, `last-2` or `head`.")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training pictures.")
+    batch_size: int | None = Field(None, ge=1, le=100_000, description="Pictures a step.")
+    lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last stage.")
+    optimizer: str | None = Field(None, description="adamw, adam, nadam, radam, adagrad, rmsprop or sgd.")
+    schedule: str | None = Field(None, description="cosine, linear, constant, step or onecycle.")
+    augment: str | None = Field(None, description="How views differ, e.g. `flip,zoom=.2,shear=.2`, or `none`.")
+    unfreeze: str | None = Field(None, description="When stages start to train, e.g. `stage7@0,stage6@30%`.")
+    views: int | None = Field(None, ge=1, le=1000, description="Stored views of each picture.")
+    folds: int | None = Field(None, ge=2, le=100, description="Parts of a cross-validation of the training.")
+    patience: int | None = Field(None, ge=1, description="Epochs without progress before training stops.")
+    keep: Literal["asked", "best"] = Field(
+        "asked", description="`best` keeps the probe where what was asked for is not better."
+    )
     backbone: str = Field("efficientnet_lite0", description="The pretrained network; see `headstart models`.")
     weights: str | None = Field(None, description="A weights tag or a file; by default the network's own.")
     size: int | None = Field(None, ge=32, le=2048, description="Side of what the network sees, pixels.")
@@ -96,6 +170,7 @@ class TrainSettings(_Settings):
     allow_outside: bool = Field(False, description="Allow paths in a table that lie outside its folder.")
     cache: bool = Field(True, description="Keep features so that they need not be computed again.")
     head: HeadSettings = Field(default_factory=lambda: HeadSettings())
+    tune: TuneSettings = Field(default_factory=lambda: TuneSettings())
 
     @field_validator("budget_minutes", mode="before")
     @classmethod
@@ -180,9 +255,7 @@ def resolve(
         _set_once(explicit, seen, _canonical(name), value, source, name)
     values.update(explicit)
     sources.update(seen)
-    for name in values:
-        if name in _WITHOUT_EFFECT:
-            raise SettingError(f"`{name}` has no effect here: {_WITHOUT_EFFECT[name]}.", hint=f"leave `{name}` out")
+    _check_effects(values)
     if "data" not in values:
         raise SettingError("no data were named.", hint="headstart train photos/")
     nested: dict[str, Any] = {}
@@ -201,6 +274,40 @@ def resolve(
             problems.append(f"`{name}` cannot be {item['input']!r}: {_meaning(name)} ({item['msg']})")
         raise SettingError("; ".join(problems) + ".", hint="headstart train --help") from error
     return Resolved(settings, sources)
+
+
+def _check_effects(values: Mapping[str, Any]) -> None:
+    """Refuses what would be ignored.
+
+    Raises:
+        SettingError: A setting has no effect with the others.
+    """
+    strategy = values.get("strategy", "auto")
+    is_gradient = strategy in GRADIENT_STRATEGIES or (strategy == "auto" and "budget_minutes" in values)
+    for name in values:
+        if name in _WITHOUT_EFFECT or name.startswith("tune."):
+            reason = _WITHOUT_EFFECT.get(name, _CLOSED_FORM)
+            if not is_gradient:
+                raise SettingError(
+                    f"`{name}` has no effect here: {reason}.",
+                    hint=f"leave `{name}` out, or train by gradient: --strategy finetune (or head, full, scratch)",
+                )
+    alone = {
+        "cut": ("finetune", "auto"),
+        "unfreeze": ("finetune",),
+        "views": ("head", "finetune", "auto"),
+        "tune.hidden": ("head",),
+    }
+    for name, fitting in alone.items():
+        if name in values and strategy not in fitting and is_gradient:
+            raise SettingError(
+                f"`{name}` has no effect with the strategy `{strategy}`.",
+                hint=f"leave `{name}` out, or take --strategy {fitting[0]}",
+            )
+    if is_gradient and str(values.get("head.mirror", "auto")).lower() in ("on", "true"):
+        raise SettingError("`head.mirror` has no effect on a head trained by gradient.", hint="leave `head.mirror` out")
+    if strategy in GRADIENT_STRATEGIES and "budget_minutes" in values and "epochs" in values:
+        raise SettingError("`epochs` and `budget` both say how long to train.", hint="give one of them")
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -243,7 +350,7 @@ def _canonical(name: str) -> str:
     plain = name.strip().replace("-", "_")
     plain = plain.removeprefix("train.")
     plain = ALIASES.get(plain, plain)
-    if plain in known_names() or plain in _WITHOUT_EFFECT:
+    if plain in known_names():
         return plain
     candidates = [*known_names(), *ALIASES]
     near = difflib.get_close_matches(plain, candidates, n=1, cutoff=0.5)

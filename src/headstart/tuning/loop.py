@@ -1,0 +1,292 @@
+"""The one training loop: yields after every step, and a record after every epoch; neither prints nor saves.
+
+The one decision: everything random in step n comes from (seed, n), and all that a step changes is in the
+snapshot, so a training that goes on from a snapshot ends with the same weights bit by bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.tuning.network import TunedNetwork
+from headstart.tuning.optim import Stepper
+from headstart.tuning.plan import TuningPlan
+from headstart.tuning.sources import Source, epoch_order, view_of
+
+__all__ = ["EpochRecord", "Snapshot", "Training", "count_steps", "predict_logits"]
+
+Ids = NDArray[np.int64]
+_SCORE_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One epoch; what was not measured is None.
+
+    Attributes:
+        epoch: From 1.
+        train_loss, train_accuracy: Mean over the epoch's steps, as the weights were then.
+        val_loss, val_accuracy, val_f1_macro: On the validation pictures after the epoch.
+        lr: The largest rate at its end.
+        duration_s: Its wall time.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    val_f1_macro: float | None
+    lr: float
+    duration_s: float
+
+
+@dataclass
+class Snapshot:
+    """All that a step changes: tensors by name, and plain values."""
+
+    tensors: dict[str, Any]
+    values: dict[str, Any]
+
+
+@dataclass
+class Training:
+    """One training, under way.
+
+    Args:
+        net: What is trained; its weights change.
+        source: Gives batches.
+        class_ids: (N,) labels of all samples.
+        plan: The values.
+        train: Samples that are trained on.
+        val: Samples that are scored after each epoch, or none.
+        class_weights: (K,) factors on the loss, or None.
+        stage_names: For `plan.unfreeze`.
+    """
+
+    net: TunedNetwork
+    source: Source
+    class_ids: Ids
+    plan: TuningPlan
+    train: Ids
+    val: Ids | None = None
+    class_weights: NDArray[np.floating] | None = None
+    stage_names: Sequence[str] = ()
+    step: int = 0
+    records: list[EpochRecord] = field(default_factory=list)
+    is_diverged: bool = False
+    is_stopped_early: bool = False
+
+    def __post_init__(self) -> None:
+        self.start = self.net.copy_trained()
+        self.steps_per_epoch = count_steps(len(self.train), self.plan.batch_size)
+        self.num_steps = self.steps_per_epoch * self.plan.epochs
+        self._stepper = Stepper(self.net, self.plan, self.num_steps, self.stage_names)
+        self._average: dict[str, Any] = {}
+        self._num_averaged = 0
+        self._best: dict[str, Any] = {}
+        self._best_value = np.inf
+        self._num_worse = 0
+        self._good = self.net.copy_trained()
+        self._sums = [0.0, 0.0, 0.0]  # loss, hits, pictures of the epoch so far
+        self._seconds = 0.0
+        weights = self.class_weights
+        self._weights = None if weights is None else torch.from_numpy(np.asarray(weights, dtype=np.float32))
+
+    def run(self) -> Iterator[EpochRecord | None]:
+        """Yields None after each step and a record after each epoch; may be left at any time.
+
+        Afterwards the network has the final weights: the average of the tail, the best epoch's where patience
+        was given, or the last good ones where the loss was no longer a number.
+        """
+        while self.step < self.num_steps and not self.is_stopped_early:
+            epoch, at = divmod(self.step, self.steps_per_epoch)
+            order = epoch_order(self.train, epoch, self.plan.seed)
+            view = view_of(epoch, self.plan.views)
+            self._announce(order, epoch, at)
+            started = time.monotonic()
+            for i in range(at, self.steps_per_epoch):
+                samples = order[i * self.plan.batch_size : (i + 1) * self.plan.batch_size]
+                if not self._step(samples, np.full(len(samples), view)):
+                    self.is_diverged = True
+                    self.net.load_trained(self._good)
+                    return
+                if i + 1 < self.steps_per_epoch:
+                    self._seconds += time.monotonic() - started
+                    yield None
+                    started = time.monotonic()
+            record = self._end_epoch(epoch, started)
+            yield record
+        self._finish()
+
+    def snapshot(self) -> Snapshot:
+        """All that is needed to go on from here."""
+        tensors = {f"now/{n}": t for n, t in self.net.trained().items()}
+        tensors |= {f"start/{n}": t for n, t in self.start.items()}
+        tensors |= {f"good/{n}": t for n, t in self._good.items()}
+        tensors |= {f"average/{n}": t for n, t in self._average.items()}
+        tensors |= {f"best/{n}": t for n, t in self._best.items()}
+        tensors |= {f"optimizer/{n}": t for n, t in self._stepper.tensors().items()}
+        values = {
+            "step": self.step,
+            "plan": self.plan.to_json(),
+            "num_averaged": self._num_averaged,
+            "best_value": None if np.isinf(self._best_value) else self._best_value,
+            "num_worse": self._num_worse,
+            "is_stopped_early": self.is_stopped_early,
+            "sums": self._sums,
+            "seconds": self._seconds,
+            "records": [asdict(r) for r in self.records],
+        }
+        return Snapshot({n: t.detach().contiguous().clone() for n, t in tensors.items()}, values)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes back to a snapshot of the same training.
+
+        Raises:
+            ValueError: It is of another plan or network.
+        """
+        if snapshot.values["plan"] != self.plan.to_json():
+            raise ValueError("the checkpoint is of another plan")
+
+        def part(name: str) -> dict[str, Any]:
+            return {n[len(name) + 1 :]: t for n, t in snapshot.tensors.items() if n.startswith(f"{name}/")}
+
+        self.net.load_trained(part("now"))
+        self.start, self._good, self._average, self._best = part("start"), part("good"), part("average"), part("best")
+        self._stepper.set_starts(self.start, self.net)
+        self._stepper.load_tensors(part("optimizer"))
+        values = snapshot.values
+        self.step, self._num_averaged, self._num_worse = values["step"], values["num_averaged"], values["num_worse"]
+        self._best_value = np.inf if values["best_value"] is None else values["best_value"]
+        self.is_stopped_early = values["is_stopped_early"]
+        self._sums, self._seconds = list(values["sums"]), values["seconds"]
+        self.records = [EpochRecord(**r) for r in values["records"]]
+
+    # -- one step, one epoch
+
+    def _announce(self, order: Ids, epoch: int, at: int) -> None:
+        """Says what comes: the rest of this epoch, the validation pictures, and the views of later epochs."""
+        view = view_of(epoch, self.plan.views)
+        pairs = [(int(s), view) for s in order[at * self.plan.batch_size :]]
+        pairs += [(int(s), 0) for s in (self.val if self.val is not None else ())]
+        if epoch + 1 < self.plan.epochs:
+            following = view_of(epoch + 1, self.plan.views)
+            pairs += [(int(s), following) for s in epoch_order(self.train, epoch + 1, self.plan.seed)]
+        self.source.announce(pairs)
+
+    def _step(self, samples: Ids, views: Ids) -> bool:
+        """One step; False where the loss is no number."""
+        rng = np.random.default_rng([self.plan.seed, 11, self.step])
+        if self.plan.dropout or self.net.is_bn_live or self.plan.strategy in ("full", "scratch"):
+            torch.manual_seed(int(rng.integers(2**62)))
+        self.net.set_training(True)
+        rate = self._stepper.begin(self.step)
+        self._rate = rate
+        states, early = self.source.batch(samples, views)
+        target = torch.from_numpy(self.class_ids[samples])
+        other = None
+        if self.plan.mixup:
+            share = float(rng.beta(self.plan.mixup, self.plan.mixup))
+            mate = torch.from_numpy(rng.permutation(len(samples)))
+            states = tuple(torch.lerp(s[mate], s, share) for s in states)
+            early = {n: torch.lerp(e[mate], e, share) for n, e in early.items()}
+            other = target[mate]
+        logits = self.net(states, early)
+        loss = self._loss(logits, target)
+        if other is not None:
+            loss = share * loss + (1.0 - share) * self._loss(logits, other)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            return False
+        loss.backward()
+        self._stepper.step()
+        self.step += 1
+        self._sums[0] += value * len(samples)
+        self._sums[1] += float((logits.detach().argmax(1) == target).sum())
+        self._sums[2] += len(samples)
+        if self.plan.tail and self.step > self.num_steps * (1.0 - self.plan.tail):
+            self._add_to_average()
+        return True
+
+    def _loss(self, logits: Any, target: Any) -> Any:
+        return torch.nn.functional.cross_entropy(
+            logits, target, weight=self._weights, label_smoothing=self.plan.label_smoothing
+        )
+
+    def _add_to_average(self) -> None:
+        self._num_averaged += 1
+        if self._num_averaged == 1:
+            self._average = self.net.copy_trained()
+            return
+        now = self.net.trained()
+        floats = [n for n, t in now.items() if t.is_floating_point()]
+        torch._foreach_lerp_([self._average[n] for n in floats], [now[n] for n in floats], 1.0 / self._num_averaged)
+
+    def _end_epoch(self, epoch: int, started: float) -> EpochRecord:
+        scores: tuple[float | None, float | None, float | None] = (None, None, None)
+        if self.val is not None and len(self.val):
+            logits = predict_logits(self.net, self.source, self.val)
+            scores = _scores(logits, self.class_ids[self.val])
+        loss, hits, count = self._sums
+        seconds = self._seconds + time.monotonic() - started
+        record = EpochRecord(epoch + 1, loss / count, hits / count, *scores, self._rate, seconds)
+        self._sums, self._seconds = [0.0, 0.0, 0.0], 0.0
+        self.records.append(record)
+        self._good = self.net.copy_trained()
+        if self.plan.patience is not None and scores[0] is not None:
+            self._watch(record)
+        return record
+
+    def _watch(self, record: EpochRecord) -> None:
+        value = getattr(record, self.plan.monitor)
+        value = value if self.plan.monitor == "val_loss" else -value
+        if value < self._best_value:
+            self._best_value, self._num_worse = value, 0
+            self._best = self.net.copy_trained()
+            return
+        self._num_worse += 1
+        self.is_stopped_early = self._num_worse >= (self.plan.patience or 0)
+
+    def _finish(self) -> None:
+        if self._best:
+            self.net.load_trained(self._best)
+        elif self._average:
+            self.net.load_trained(self._average)
+
+
+def predict_logits(net: TunedNetwork, source: Source, samples: Ids, view: int = 0) -> NDArray[np.float32]:
+    """(M, K) logits of samples; the weights do not change."""
+    net.set_training(False)
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(samples), _SCORE_BATCH):
+            part = samples[start : start + _SCORE_BATCH]
+            states, early = source.batch(part, np.full(len(part), view))
+            parts.append(net(states, early).numpy())
+    return np.concatenate(parts)
+
+
+def count_steps(num_train: int, batch_size: int) -> int:
+    """Steps an epoch; what is left over at the end is a smaller batch."""
+    return -(-num_train // batch_size)
+
+
+def _scores(logits: NDArray[np.float32], truth: Ids) -> tuple[float, float, float]:
+    """Log-loss, accuracy and macro F1 over the classes that occur."""
+    z = logits.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    best = z.argmax(axis=1)
+    f1 = []
+    for k in np.unique(truth):
+        right = float(((best == k) & (truth == k)).sum())
+        f1.append(2.0 * right / float((best == k).sum() + (truth == k).sum()))
+    return float(-log_p[np.arange(len(truth)), truth].mean()), float((best == truth).mean()), float(np.mean(f1))

@@ -1,0 +1,147 @@
+"""The values of one training by gradient, and the defaults that depend on how many pictures there are.
+
+The one decision: a plan is plain data that fully determines a training together with its seed; nothing
+is looked up elsewhere while it runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from headstart.errors import SettingError
+
+__all__ = ["TuningPlan", "default_augment", "default_plan", "parse_unfreeze"]
+
+
+@dataclass(frozen=True, slots=True)
+class TuningPlan:
+    """What one training does.
+
+    Attributes:
+        strategy: `head`, `finetune`, `full` or `scratch`.
+        cut: First stage that trains.
+        epochs: Passes over the training pictures.
+        batch_size: Pictures a step.
+        lr: Peak rate of the last stage; earlier ones have `lr * stage_decay ** k`.
+        head_lr: Peak rate of the head.
+        stage_decay: Factor on the rate for each stage further from the head.
+        optimizer: See `optim.OPTIMIZERS`.
+        schedule: See `optim.SCHEDULES`.
+        warmup: Share of the steps in which rates rise from zero.
+        weight_decay: Pull towards the start (towards zero from scratch), a rate like the learning rate.
+        label_smoothing: Share of the target that is spread over all classes.
+        mixup: Alpha of the beta distribution that pictures are mixed with; 0 is off.
+        dropout: On the head's input while training.
+        hidden: Widths of hidden layers of the head.
+        tail: Share of the last steps whose weights are averaged.
+        clip: Largest norm of the gradient; 0 is off.
+        views: Stored views a picture.
+        augment: How views differ, in the words of `pixels.views`.
+        patience: Epochs without a better `monitor` before it stops; None never stops.
+        monitor: `val_loss`, `val_accuracy` or `val_f1_macro`.
+        unfreeze: (stage, share of the steps after which it trains); empty trains all at once.
+        seed: Of order, views and dropout.
+    """
+
+    strategy: str
+    cut: str
+    epochs: int
+    batch_size: int = 32
+    lr: float = 3e-4
+    head_lr: float = 1e-3
+    stage_decay: float = 0.6
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    warmup: float = 0.15
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    dropout: float = 0.0
+    hidden: tuple[int, ...] = ()
+    tail: float = 0.25
+    clip: float = 1.0
+    views: int = 4
+    augment: str = "none"
+    patience: int | None = None
+    monitor: str = "val_loss"
+    unfreeze: tuple[tuple[str, float], ...] = ()
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def with_(self, **changes: Any) -> TuningPlan:
+        """The same with some values replaced."""
+        return replace(self, **changes)
+
+    def sentence(self, num_params: int, num_classes: int) -> str:
+        """What trains with which optimiser, loss and metrics, in one line."""
+        what = {
+            "head": "a new head on the frozen network",
+            "finetune": f"the head and everything from {self.cut} on",
+            "full": "the whole network, from its pretrained weights",
+            "scratch": "the whole network, from random weights",
+        }[self.strategy]
+        loss = f"cross-entropy over {num_classes} classes"
+        if self.label_smoothing:
+            loss += f" with {100 * self.label_smoothing:.0f} % label smoothing"
+        epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
+        return (
+            f"training {what} ({num_params:,} weights): {epochs} of batches of {self.batch_size}, {self.optimizer} at "
+            f"{self.lr:g} (head {self.head_lr:g}), {self.schedule} schedule; loss: {loss}; metrics: accuracy, macro F1"
+        )
+
+
+def default_augment(strategy: str) -> str:
+    """How views differ where nobody says it; source: `benchmarks/bench_tuning.py`."""
+    if strategy == "scratch":
+        return "flip,crop=0.35,brightness=0.3,contrast=0.3,saturation=0.2"
+    return "flip,crop=0.5,brightness=0.2,contrast=0.2"
+
+
+def default_plan(strategy: str, cut: str, num_train: int, num_classes: int, *, seed: int = 0) -> TuningPlan:
+    """The values for this many training pictures."""
+    per_class = num_train / max(1, num_classes)
+    plan = TuningPlan(
+        strategy=strategy,
+        cut=cut,
+        epochs=10,
+        batch_size=32 if num_train >= 128 else max(4, num_train // 4),
+        label_smoothing=0.1 if per_class >= 20 and strategy in ("full", "scratch") else 0.0,
+        mixup=0.1 if num_train >= 20_000 else 0.0,
+        augment=default_augment(strategy),
+        seed=seed,
+    )
+    if strategy == "head":
+        return plan.with_(epochs=30, lr=1e-3, head_lr=1e-3, weight_decay=0.02, views=4)
+    if strategy == "full":
+        return plan.with_(lr=2e-4, stage_decay=0.7)
+    if strategy == "scratch":
+        return plan.with_(epochs=30, lr=1e-3, head_lr=1e-3, stage_decay=1.0, weight_decay=0.05, tail=0.1)
+    return plan
+
+
+def parse_unfreeze(text: str) -> tuple[tuple[str, float], ...]:
+    """`stage7@0,stage6@30%` to stages and the share of the training after which each trains.
+
+    Raises:
+        SettingError: It is not written like that.
+    """
+    found = []
+    for part in text.split(","):
+        stage, at, when = (p.strip() for p in part.partition("@"))
+        try:
+            share = float(when.rstrip("%")) / (100.0 if when.endswith("%") else 1.0) if at else 0.0
+        except ValueError:
+            share = -1.0
+        if not stage or not 0.0 <= share < 1.0:
+            raise SettingError(
+                f"`{part.strip()}` does not say when a stage is unfrozen.",
+                hint="write stage7@0,stage6@30%,stage5@60%",
+            )
+        found.append((stage, share))
+    if not any(share == 0.0 for _, share in found):
+        raise SettingError("nothing would train at first.", hint="let the last stage start at 0: stage7@0,...")
+    return tuple(found)

@@ -1,0 +1,114 @@
+"""Where batches come from: rows of the boundary cache, or pixels made as they are needed.
+
+The one decision: which view of which picture a step sees is a function of seed, epoch and position alone;
+a source only decides how it is had.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.features.viewing import PLAIN, Views
+
+__all__ = ["Batch", "BoundarySource", "PixelSource", "Source", "epoch_order", "view_of"]
+
+Batch = tuple[tuple[Any, ...], dict[str, Any]]
+"""States at the cut and the pooled features before it, float32 tensors with B first."""
+
+Ids = NDArray[np.int64]
+
+
+class Source(Protocol):
+    """Gives batches; `view` is `PLAIN` or the number of a stored view."""
+
+    def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Says what will be asked for, in order."""
+        ...
+
+    def batch(self, samples: Ids, views: Ids) -> Batch:
+        """One batch."""
+        ...
+
+
+def epoch_order(train: Ids, epoch: int, seed: int) -> Ids:
+    """The order of the training pictures in one epoch."""
+    return np.asarray(np.random.default_rng([seed, 7, epoch]).permutation(train))
+
+
+def view_of(epoch: int, num_views: int) -> int:
+    """The view that all pictures show in an epoch."""
+    return PLAIN if num_views == 0 else 1 + epoch % num_views
+
+
+class BoundarySource:
+    """Rows of the boundary cache as tensors.
+
+    Args:
+        views: The rows.
+        num_states: How many parts of a row are states; the rest are pooled features.
+    """
+
+    def __init__(self, views: Views, num_states: int) -> None:
+        self.views = views
+        self._num_states = num_states
+
+    def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """See `Source`."""
+        self.views.prepare(pairs)
+
+    def batch(self, samples: Ids, views: Ids) -> Batch:
+        """See `Source`."""
+        rows = self.views.rows(samples, [int(v) for v in views])
+        parts = self.views.space.layout.unpack(rows)
+        names = list(parts)
+        tensors = [torch.from_numpy(np.ascontiguousarray(part)).float() for part in parts.values()]
+        states = tuple(
+            t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors[: self._num_states]
+        )
+        return states, dict(zip(names[self._num_states :], tensors[self._num_states :], strict=True))
+
+
+class PixelSource:
+    """Pixels of views, made by threads a few batches ahead; nothing is stored.
+
+    Args:
+        make: (sample, view) to (3, H, W) float32 normalised pixels; called from several threads.
+        threads: Workers.
+        ahead: How many pictures may wait.
+    """
+
+    def __init__(self, make: Callable[[int, int], NDArray[np.float32]], threads: int, ahead: int = 128) -> None:
+        self._make = make
+        self._ahead = ahead
+        self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="pixels")
+        self._started: OrderedDict[tuple[int, int], Future[NDArray[np.float32]]] = OrderedDict()
+        self._coming: list[tuple[int, int]] = []
+
+    def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """See `Source`."""
+        self._coming = list(reversed(pairs))
+
+    def batch(self, samples: Ids, views: Ids) -> Batch:
+        """See `Source`."""
+        wanted = [(int(s), int(v)) for s, v in zip(samples, views, strict=True)]
+        futures = []
+        for pair in wanted:
+            is_started = pair in self._started
+            futures.append(self._started.pop(pair) if is_started else self._pool.submit(self._make, *pair))
+        while self._coming and len(self._started) < self._ahead:
+            pair = self._coming.pop()
+            if pair not in self._started and pair not in wanted:
+                self._started[pair] = self._pool.submit(self._make, *pair)
+        pixels = np.stack([f.result() for f in futures])
+        return (torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last),), {}
+
+    def close(self) -> None:
+        """Stops the workers."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,185 @@
+"""What to do with the time that is left: measured costs, short pilots, and the better arm goes on.
+
+The one decision: nothing is started that does not fit into the budget by this machine's own measured
+speed, and an arm goes on only if it is ahead of the probe on pictures that neither has seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.records import Decision
+from headstart.tuning.loop import Training
+from headstart.tuning.plan import TuningPlan
+from headstart.tuning.sources import BoundarySource
+from headstart.workflow.tune_bench import Bench
+from headstart.workflow.tune_settings import make_plan
+
+if TYPE_CHECKING:
+    from headstart.config import Resolved
+    from headstart.heads.linear import LinearHead
+    from headstart.workflow.probe_road import ProbeRoad
+
+__all__ = ["ENDING_S", "NUM_PARTS", "Arm", "choose_arm", "epochs_for_budget", "measure_speed"]
+
+NUM_PARTS = 3
+"""Pictures are parted into so many folds; the budget says how many of them are trained on."""
+
+_LADDER = ((12, 3), (10, 3), (8, 3), (6, 3), (8, 2), (6, 2), (5, 2), (6, 1), (4, 1), (3, 1), (2, 1))
+"""(epochs, folds) from the most to the least thorough; the first one that fits is taken."""
+
+ENDING_S = 20.0  # export, bundle, proof and report
+_SAFETY = 1.15  # of what was measured
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What goes on.
+
+    Attributes:
+        plan: Its training.
+        num_folds: How many of `NUM_PARTS` folds the budget allows.
+    """
+
+    plan: TuningPlan
+    num_folds: int
+
+
+def measure_speed(bench: Bench, plan: TuningPlan, head: LinearHead, train: Any) -> dict[str, float]:
+    """Seconds of making one view, and of training on one picture once, on this machine now."""
+    source, _ = bench.source(plan)
+    size = min(plan.batch_size, len(train))
+    some = np.asarray(train[: 2 * size])
+    started = time.monotonic()
+    source.batch(some, np.full(len(some), 1))
+    view_s = (time.monotonic() - started) / len(some)
+    num_made = source.views.num_made if isinstance(source, BoundarySource) else len(some)
+    if num_made == 0:  # all were there from an earlier run
+        view_s = 0.0
+    elif isinstance(source, BoundarySource):
+        view_s /= bench.threads  # one worker made them; training has all of them at it
+    net = bench.network(plan, head)
+    training = Training(net, source, bench.found.samples.class_ids, plan.with_(epochs=1, views=1), some)
+    steps = training.run()
+    next(steps)  # the first step warms up
+    started = time.monotonic()
+    num_steps = 0
+    for _ in steps:
+        num_steps += 1
+        if num_steps >= 3:
+            break
+    step_s = (time.monotonic() - started) / max(1, num_steps)
+    return {"view_s": view_s, "picture_s": step_s / size}
+
+
+def choose_arm(
+    road: ProbeRoad,
+    bench: Bench,
+    started: float,
+    make_head: Callable[[TuningPlan], LinearHead],
+    pilot: Callable[[TuningPlan], tuple[float, str]],
+) -> Arm | None:
+    """Measures, tries the arms that fit on one fold, and returns the better one; None keeps the probe.
+
+    Args:
+        road: Told every decision.
+        bench: Where trainings run.
+        started: When the command began.
+        make_head: The head that a plan starts from.
+        pilot: Runs a plan on the first fold; gives the gain in log-loss over the fold's own probe, and words.
+    """
+    resolved, found = road.resolved, bench.found
+    train = found.split.where("train")
+    num_classes = len(found.samples.class_names)
+    journal = bench.checkpoints
+    budget_s = 60.0 * (resolved.settings.budget_minutes or 0.0)
+    left = journal.once("seconds_left", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
+    if left <= 0:
+        _give_up(road, f"the budget is spent: {budget_s:.0f} s, of which the probe took most")
+        return None
+    cuts = [bench.cut(resolved.settings.cut)] if resolved.settings.cut else [bench.cut("last-2"), bench.cut("last-1")]
+    plans = [make_plan(resolved, "finetune", cut, len(train), num_classes) for cut in cuts]
+    begun = time.monotonic()
+    speeds = []
+    for plan in plans:
+        speeds.append(journal.once(f"speed-{plan.cut}", lambda p=plan: measure_speed(bench, p, make_head(p), train)))  # type: ignore[misc]
+        s = speeds[-1]
+        road.talk.say(
+            f"  measured from {plan.cut} on: {1e3 * s['picture_s']:.1f} ms a picture and epoch, "
+            f"{1e3 * s['view_s']:.1f} ms a stored view"
+        )
+    left = journal.once("seconds_left_measured", lambda: left - (time.monotonic() - begun))
+    has_val = len(found.split.where("val")) > 0
+    choice = _fit(resolved, plans, speeds, len(train), left, has_val)
+    if choice is None:
+        _give_up(road, f"{left:.0f} s are left, which is too little for a fair trial of fine-tuning")
+        return None
+    used, epochs, num_folds, seconds = choice
+    road.decide(
+        [
+            Decision(
+                "tune.trial",
+                f"{epochs} epochs, {num_folds} of {NUM_PARTS} folds",
+                f"{left:.0f} s are left and this takes about {seconds:.0f} s at the measured speed",
+            )
+        ]
+    )
+    sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
+    sized = [p.with_(views=min(p.views, p.epochs)) for p in sized]
+    gains = []
+    for plan in sized:
+        gain, words = pilot(plan)
+        road.talk.say(f"  pilot from {plan.cut} on: {words}")
+        gains.append(gain)
+    best = int(np.argmax(gains))
+    said = ", ".join(f"from {p.cut} on {g:+.4f}" for p, g in zip(sized, gains, strict=True))
+    if gains[best] <= 0:
+        _give_up(road, f"the pilots did not gain on the probe (log-loss: {said}; positive is better)")
+        return None
+    road.decide([Decision("tune.arm", f"from {sized[best].cut} on", f"gain in log-loss of the pilots: {said}")])
+    return Arm(sized[best], num_folds)
+
+
+def epochs_for_budget(
+    resolved: Resolved, speed: dict[str, float], plan: TuningPlan, num_train: int, left_s: float
+) -> int:
+    """Epochs of an asked-for training (one hold-out or folds, then everything) that fit into the time left."""
+    folds = resolved.settings.folds
+    passes = (folds - 1 if folds else 0.8) + (0.0 if plan.strategy in ("full", "scratch") and not folds else 1.0)
+    per_epoch = _SAFETY * num_train * passes * speed["picture_s"]
+    views = _SAFETY * num_train * (plan.views + 1) * speed["view_s"] if plan.strategy in ("head", "finetune") else 0.0
+    return int((left_s - views) / max(per_epoch, 1e-9))
+
+
+def _fit(
+    resolved: Resolved,
+    plans: list[TuningPlan],
+    speeds: list[dict[str, float]],
+    num: int,
+    left: float,
+    has_val: bool,
+) -> tuple[list[TuningPlan], int, int, float] | None:
+    """The most thorough trial that fits: its arms, epochs, folds and seconds."""
+    for count in dict.fromkeys((len(plans), 1)):
+        used, cost = (plans, speeds) if count == len(plans) else (plans[-1:], speeds[-1:])
+        for epochs, folds in _LADDER:
+            if resolved.is_explicit("epochs"):
+                epochs = resolved.settings.epochs or epochs
+            slowest = max(c["picture_s"] for c in cost)
+            share = 1.0 if has_val else (NUM_PARTS - 1) / NUM_PARTS
+            pilots = share * sum(c["picture_s"] for c in cost)
+            rest = 0.0 if has_val else ((folds - 1) * share + 1.0) * slowest
+            views = sum((min(p.views, epochs) + 1) * c["view_s"] for p, c in zip(used, cost, strict=True))
+            seconds = _SAFETY * num * (epochs * (pilots + rest) + views)
+            if seconds <= left:
+                return used, epochs, 1 if has_val else folds, seconds
+    return None
+
+
+def _give_up(road: ProbeRoad, reason: str) -> None:
+    road.decide([Decision("keep", "probe", reason)])

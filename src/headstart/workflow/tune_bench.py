@@ -1,0 +1,447 @@
+"""The bench on which trainings are run: network, cached views, checkpoints, and one training after another.
+
+The one decision: every training has a name and leaves its result under it, so that walking the same road
+again after a stop reads what is done and goes on with what is not.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.config import TrainSettings
+from headstart.errors import HeadstartError, SettingError
+from headstart.features.boundary import BoundaryCache, BoundarySpace, RowLayout
+from headstart.features.engine import OnnxEngine
+from headstart.features.front import prepare_front
+from headstart.features.viewing import Views
+from headstart.heads.linear import LinearHead
+from headstart.machine import cache_root
+from headstart.pixels.spec import PictureError, normalise, read_bytes
+from headstart.pixels.views import make_view, parse_augment, view_rng
+from headstart.tuning.checkpoint import Checkpoints
+from headstart.tuning.loop import EpochRecord, Snapshot, Training, predict_logits
+from headstart.tuning.network import HeadModule, TunedNetwork, interpolate
+from headstart.tuning.plan import TuningPlan, parse_unfreeze
+from headstart.tuning.safety import SHARES
+from headstart.tuning.sources import BoundarySource, PixelSource, Source
+from headstart.workflow.embedding import Embedder
+
+if TYPE_CHECKING:
+    from headstart.talk import Talk
+    from headstart.workflow.probe_road import FoundProbe
+
+__all__ = ["Bench", "JobResult", "StoppedError", "Stopper"]
+
+Ids = NDArray[np.int64]
+
+
+class StoppedError(HeadstartError):
+    """Ctrl-C: everything is saved and can go on."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a training left.
+
+    Attributes:
+        logits: (A, M, K) of the validation pictures at each share of the way, or None without any.
+        shares: The A shares.
+        start, end: Trained tensors before and after.
+        records: One an epoch.
+        is_diverged: Whether the loss was no longer a number; `end` is the last good state then.
+        best_epoch: The epoch whose weights were kept, from 1; the last one without patience.
+        frozen_before, frozen_after: Digests of everything that must not change.
+    """
+
+    logits: NDArray[np.float32] | None
+    shares: tuple[float, ...]
+    start: dict[str, Any]
+    end: dict[str, Any]
+    records: tuple[EpochRecord, ...]
+    is_diverged: bool
+    best_epoch: int
+    frozen_before: str
+    frozen_after: str
+
+
+class Stopper:
+    """Turns Ctrl-C into a wish that is granted after the step under way; a second one does not wait."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While inside, the first Ctrl-C is a wish."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self.is_asked = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class Bench:
+    """Runs trainings of one run.
+
+    Args:
+        found: The probe with its samples, features and split.
+        settings: Of the run.
+        talk: Told what happens.
+        checkpoints: Of the run.
+        folder_name: How the run is called in the sentence after a stop.
+        threads: Of torch and of the views' workers.
+    """
+
+    def __init__(
+        self,
+        found: FoundProbe,
+        settings: TrainSettings,
+        talk: Talk,
+        checkpoints: Checkpoints,
+        folder_name: str,
+        threads: int,
+    ) -> None:
+        import torch
+
+        self.found, self.settings, self.talk, self.checkpoints = found, settings, talk, checkpoints
+        self.folder_name, self.threads = folder_name, threads
+        self.embedder: Embedder = found.embedder
+        self.blocks = tuple(self.embedder.graph.blocks)
+        self.cache = BoundaryCache(cache_root())
+        self.is_cached = settings.cache
+        self.stopper = Stopper()
+        self._sources: dict[tuple[Any, ...], tuple[Source, int]] = {}
+        self._backbone: Any = None
+        self._pretrained: dict[str, Any] = {}
+        torch.set_num_threads(threads)
+
+    # -- the parts of a training
+
+    @property
+    def backbone(self) -> Any:
+        """The network in torch, loaded when it is first needed."""
+        if self._backbone is None:
+            from headstart.backbones import load_backbone
+
+            name = self.embedder.graph.backbone
+            self._backbone = load_backbone(name, weights=self.settings.weights, offline=self.settings.offline)
+            self._pretrained = {n: t.clone() for n, t in self._backbone.module.state_dict().items()}
+        return self._backbone
+
+    def cut(self, text: str) -> str:
+        """The name of the first stage after a cut that may be written as `last`, `last-2` or a stage.
+
+        Raises:
+            UsageError: There is no such cut.
+        """
+        network = self.backbone.network
+        name: str = network.names[network.position("last-1" if text == "last" else text)]
+        return name
+
+    def cut_for(self) -> str:
+        """The first stage that trains, from strategy, `from` and `unfreeze`."""
+        settings = self.settings
+        if settings.strategy == "head" or settings.cut == "head":
+            return "head"
+        if settings.strategy in ("full", "scratch"):
+            return "stem"
+        if settings.unfreeze is not None:
+            network = self.backbone.network
+            stages = [stage for stage, _ in parse_unfreeze(settings.unfreeze)]
+            first = min(stages, key=network.position)
+            if settings.cut is not None and self.cut(settings.cut) != self.cut(first):
+                raise SettingError(
+                    f"`from` says {settings.cut} and `unfreeze` begins at {first}.", hint="leave `from` out"
+                )
+            return self.cut(first)
+        return self.cut(settings.cut or "last-2")
+
+    def blocks_width(self, block: str) -> int:
+        """Width of a block of pooled features."""
+        return int(self.embedder.graph.blocks[block])
+
+    def pooled(self, names: Sequence[str]) -> Any:
+        """The backbone as it is now, from pictures to pooled features."""
+        from headstart.backbones import pooled_outputs
+
+        return pooled_outputs(self.backbone, names)
+
+    def with_logits(self, net: TunedNetwork, temperature: float) -> Any:
+        """From pictures to (logits, embedding), head included."""
+        from torch import nn
+
+        names = tuple(dict.fromkeys((*net.head.names, "embedding")))
+        if not self._pretrained:
+            _ = self.backbone
+        pooled, head = self.pooled(names), net.head
+
+        class Whole(nn.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.pooled, self.head = pooled, head
+
+            def forward(self, pixels: Any) -> Any:
+                blocks = dict(zip(names, self.pooled(pixels), strict=True))
+                return self.head(blocks) / temperature, blocks["embedding"]
+
+        return Whole().eval()
+
+    def source(self, plan: TuningPlan) -> tuple[Source, int]:
+        """Where batches come from, and how many states a batch has."""
+        key = (plan.strategy, plan.cut, plan.augment, plan.seed)
+        if key not in self._sources:
+            self._sources[key] = self._open_source(plan)
+        return self._sources[key]
+
+    def _open_source(self, plan: TuningPlan) -> tuple[Source, int]:
+        augment = parse_augment(plan.augment)
+        samples, features, spec = self.found.samples, self.found.features, self.embedder.spec
+        digests = [bytes.fromhex(d) for d in features.digests]
+        if plan.strategy in ("full", "scratch"):
+
+            def make(sample: int, view: int) -> NDArray[np.float32]:
+                try:
+                    data = read_bytes(samples.paths[sample])
+                    rng = view_rng(digests[sample], view, plan.seed) if view else None
+                    return normalise(make_view(data, spec, augment, rng), spec)
+                except PictureError as error:
+                    raise HeadstartError(f"`{samples.names[sample]}` cannot be read now: {error.detail}.") from error
+
+            return PixelSource(make, self.threads), 1
+        if plan.strategy == "head":
+            graph = self.embedder.graph
+            layout = RowLayout(self.blocks, tuple((graph.blocks[b],) for b in self.blocks), "float32")
+            engine, digest, num_states = OnnxEngine(graph.path), graph.digest, 0
+        else:
+            front = self._front(plan.cut)
+            engine, digest, layout = OnnxEngine(front.path), front.digest, front.layout
+            num_states = sum(name.startswith("state") for name in layout.names)
+        space = self._space(digest, spec.digest, layout)
+        progress = self.talk.progress("making views", "views")
+        views = Views(
+            samples.paths, features.digests, samples.names, engine, spec, space, augment, plan.seed,
+            threads=self.threads, progress=progress,
+        )  # fmt: skip
+        return BoundarySource(views, num_states), num_states
+
+    def _space(self, digest: str, spec_digest: str, layout: RowLayout) -> BoundarySpace:
+        if self.is_cached:
+            return self.cache.space(digest, spec_digest, layout)
+        return BoundarySpace(self.checkpoints.folder / "views" / digest[:16], layout)
+
+    def row_bytes(self, plan: TuningPlan) -> int:
+        """Bytes that one stored view takes on the disk."""
+        source, _ = self.source(plan)
+        return source.views.space.layout.row_bytes if isinstance(source, BoundarySource) else 0
+
+    def _front(self, cut: str) -> Any:
+        from headstart.backbones import pooled_outputs
+        from headstart.backbones.parts import split_blocks
+
+        network = self.backbone.network
+        early, _ = split_blocks(network, cut, self.blocks)
+        position = network.position(cut)
+        below = network.names[position - 1] if position else None
+
+        def load() -> Any:
+            from torch import nn
+
+            prefix = self.backbone.prefix(cut)
+            pooled = pooled_outputs(self.backbone, early) if early else None
+
+            class Front(nn.Module):  # type: ignore[misc]
+                def __init__(self) -> None:
+                    super().__init__()
+                    self.prefix, self.pooled = prefix, pooled
+
+                def forward(self, pixels: Any) -> Any:
+                    state = self.prefix(pixels)
+                    states = tuple(state) if isinstance(state, (tuple, list)) else (state,)
+                    return (*states, *(self.pooled(pixels) if self.pooled is not None else ()))
+
+            self._reset()
+            return Front().eval()
+
+        block = below if below in self.blocks else None
+        return prepare_front(self.embedder.graph, cache_root(), cut, early, load, state_block=block)
+
+    def _reset(self) -> None:
+        self.backbone.module.load_state_dict(self._pretrained)
+
+    def network(self, plan: TuningPlan, head: LinearHead) -> TunedNetwork:
+        """A network at its start: pretrained (or, from scratch, random) weights and the given head."""
+        import torch
+
+        module = HeadModule(head, hidden=plan.hidden, dropout=plan.dropout, seed=plan.seed)
+        if plan.strategy == "head":
+            return TunedNetwork(module)
+        from headstart.backbones.parts import pooled_suffix, split_blocks
+
+        network = self.backbone.network
+        self._reset()
+        cut = "stem" if plan.strategy in ("full", "scratch") else plan.cut
+        is_scratch = plan.strategy == "scratch"
+        if is_scratch:
+            torch.manual_seed(plan.seed)
+            for part in self.backbone.module.modules():
+                if hasattr(part, "reset_parameters"):
+                    part.reset_parameters()
+            generator = torch.Generator().manual_seed(plan.seed)
+            with torch.no_grad():
+                module.weight.normal_(0.0, 0.1, generator=generator)
+                module.bias.zero_()
+        _, after = split_blocks(network, cut, self.blocks)
+        used = [b for b in after if b in head.normaliser.names or b == "embedding"]
+        rear = pooled_suffix(network, cut, used).to(memory_format=torch.channels_last)
+        return TunedNetwork(
+            module,
+            rear,
+            used,
+            owner=self.backbone.module,
+            stage_of=network.map.stage_of,
+            trainable=range(network.position(cut), len(network.names)),
+            is_bn_live=is_scratch,
+        )
+
+    # -- trainings
+
+    def run(
+        self,
+        name: str,
+        plan: TuningPlan,
+        head: LinearHead,
+        train: Ids,
+        val: Ids | None = None,
+        *,
+        class_weights: NDArray[np.floating] | None = None,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> JobResult:
+        """Runs a training to its end, goes on with one that was stopped, or reads one that ended.
+
+        Raises:
+            StoppedError: Ctrl-C; it is saved.
+        """
+        done = self.checkpoints.load(f"{name}.done")
+        if done is not None:
+            result = _read_result(done)
+            for record in result.records:
+                if on_epoch:
+                    on_epoch(record)
+            return result
+        net = self.network(plan, head)
+        source, _ = self.source(plan)
+        names = self.backbone.network.names if plan.strategy != "head" else ()
+        training = Training(net, source, self.found.samples.class_ids, plan, train, val, class_weights, names)
+        before = net.frozen_digest()
+        saved = self.checkpoints.load(name)
+        if saved is not None:
+            try:
+                training.restore(saved)
+            except (ValueError, KeyError) as error:
+                raise SettingError(f"the training `{name}` cannot go on: {error}.", hint="start a new run") from error
+            self.talk.say(f"  going on with {name} at step {training.step:,} of {training.num_steps:,}")
+            for record in training.records:
+                if on_epoch:
+                    on_epoch(record)
+        with self.stopper.listening():
+            for maybe in training.run():
+                if maybe is not None and on_epoch:
+                    on_epoch(maybe)
+                if self.stopper.is_asked or self.checkpoints.is_due():
+                    self.checkpoints.save(name, training.snapshot())
+                if self.stopper.is_asked:
+                    raise StoppedError(
+                        f"stopped at step {training.step:,} of {training.num_steps:,}; everything is saved.",
+                        hint=f"headstart resume {self.folder_name}",
+                    )
+            result = self._result(training, before)
+        self.checkpoints.save(f"{name}.done", _write_result(result))
+        self.checkpoints.drop(name)
+        return result
+
+    def _result(self, training: Training, frozen_before: str) -> JobResult:
+        net, val, source = training.net, training.val, training.source
+        end = net.copy_trained()
+        shares = (1.0,) if training.plan.strategy == "scratch" else SHARES
+        logits = None
+        if val is not None and len(val):
+            parts = []
+            for share in shares:
+                net.load_trained(interpolate(training.start, end, share))
+                parts.append(predict_logits(net, source, val))
+            net.load_trained(end)
+            logits = np.stack(parts)
+        best = len(training.records)
+        if training.plan.patience is not None and training.records and training.val is not None:
+            sign = 1.0 if training.plan.monitor == "val_loss" else -1.0
+            values = [sign * (getattr(r, training.plan.monitor) or 0.0) for r in training.records]
+            best = int(np.argmin(values)) + 1
+        return JobResult(
+            logits, shares, training.start, end, tuple(training.records), training.is_diverged, best,
+            frozen_before, net.frozen_digest(),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Stops the workers; what is made is kept."""
+        for source, _ in self._sources.values():
+            if isinstance(source, BoundarySource):
+                source.views.close()
+                self.cache.bound(keep=source.views.space)
+            elif isinstance(source, PixelSource):
+                source.close()
+
+
+def _write_result(result: JobResult) -> Snapshot:
+    import torch
+
+    tensors = {f"start/{n}": t for n, t in result.start.items()} | {f"end/{n}": t for n, t in result.end.items()}
+    if result.logits is not None:
+        tensors["logits"] = torch.from_numpy(result.logits)
+    values = {
+        "shares": list(result.shares),
+        "records": [asdict(r) for r in result.records],
+        "is_diverged": result.is_diverged,
+        "best_epoch": result.best_epoch,
+        "frozen_before": result.frozen_before,
+        "frozen_after": result.frozen_after,
+    }
+    return Snapshot({n: t.detach().contiguous().clone() for n, t in tensors.items()}, values)
+
+
+def _read_result(snapshot: Snapshot) -> JobResult:
+    def part(name: str) -> dict[str, Any]:
+        return {n[len(name) + 1 :]: t for n, t in snapshot.tensors.items() if n.startswith(f"{name}/")}
+
+    values = snapshot.values
+    logits = snapshot.tensors.get("logits")
+    return JobResult(
+        None if logits is None else logits.numpy(),
+        tuple(values["shares"]),
+        part("start"),
+        part("end"),
+        tuple(EpochRecord(**r) for r in values["records"]),
+        values["is_diverged"],
+        values["best_epoch"],
+        values["frozen_before"],
+        values["frozen_after"],
+    )

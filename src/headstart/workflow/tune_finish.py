@@ -1,0 +1,249 @@
+"""From trained weights to a whole run: export, score, bundle, proof, and the probe kept beside it.
+
+The one decision: the tuned model's score comes from pictures that its fold's network had not seen; nothing
+of what was trained on everything is ever scored on what it was trained on, but as resubstitution.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.deploy.bundle import read_bundle
+from headstart.deploy.parity import check_parity
+from headstart.deploy.runtime import Runtime
+from headstart.deploy.writing import amend_bundle, write_bundle
+from headstart.features.embed import embed_files
+from headstart.features.engine import OnnxEngine
+from headstart.features.graph import _export
+from headstart.heads.linear import LinearHead
+from headstart.records import Evaluation, Features, Split
+from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json
+from headstart.tuning.network import interpolate
+from headstart.tuning.plan import TuningPlan
+from headstart.tuning.safety import Verdict
+from headstart.workflow.judgement import Judgement, judge
+from headstart.workflow.probe_road import FoundProbe, ProbeRoad, close_road
+from headstart.workflow.run_folder import environment, write_json, write_oof, write_predictions, write_scores
+from headstart.workflow.tune_bench import Bench, JobResult
+from headstart.workflow.tune_records import EpochLog, overfitting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Tuned", "finish_tuned"]
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What is shipped, with the evidence for it.
+
+    Attributes:
+        plan: Its training.
+        result: The weights at both ends of the way.
+        head: The head it started from.
+        verdict: The comparison with the probe.
+        scored: Positions of the pictures with out-of-fold logits, in the order of the verdict's rows.
+        protocol: How those came about.
+        train: Positions of what the shipped weights were trained on.
+        is_asked: Whether a person asked for it.
+    """
+
+    plan: TuningPlan
+    result: JobResult
+    head: LinearHead
+    verdict: Verdict
+    scored: Ids
+    protocol: str
+    train: Ids
+    is_asked: bool
+
+
+def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned, log: EpochLog, started: float) -> None:
+    """Writes the whole run."""
+    probe = judge(found.samples, found.features, found.split, found.fit, seed=road.resolved.settings.seed)
+    with road.timed("export"):
+        graph_path, head, logits, features = _deployed(road, found, bench, tuned)
+    with road.timed("judge"):
+        judgement = _judge(found, tuned, logits, probe, road.resolved.settings.seed)
+    meta = {"score": judgement.headline_score(), "strategy": tuned.plan.strategy}
+    trained_on = [features.digests[i] for i in found.split.where("train")]
+    with road.timed("bundle"):
+        for folder, path, shipped, info in (
+            (road.folder / "bundle", graph_path, head, meta),
+            (
+                road.folder / "probe" / "bundle",
+                found.embedder.graph.path,
+                found.fit.head,
+                {"score": probe.headline_score(), "strategy": "probe"},
+            ),
+        ):
+            folder.parent.mkdir(exist_ok=True)
+            write_bundle(
+                folder,
+                graph_path=path,
+                graph_meta=found.embedder.graph.card,
+                head=shipped,
+                spec=found.embedder.spec,
+                class_names=found.samples.class_names,
+                meta=info,
+                trained_on=trained_on,
+            )
+    with road.timed("parity"):
+        order = np.random.default_rng(road.resolved.settings.seed).permutation(len(found.samples))
+        runtime = Runtime(read_bundle(road.folder), threads=bench.threads)
+        parity = check_parity(runtime, [found.samples.paths[i] for i in order], logits[order]).to_json()
+        amend_bundle(road.folder / "bundle", parity=parity)
+    _say(road, tuned, log)
+    _write(road, found, tuned, judgement, probe, parity, features, log, started)
+    close_road(road, judgement, started)
+
+
+def _deployed(
+    road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned
+) -> tuple[Path | str, LinearHead | None, NDArray[np.float32], Features]:
+    """The tuned network as a graph, its head (None inside the graph), and what the two say of every picture."""
+    net = bench.network(tuned.plan, tuned.head)
+    share = tuned.verdict.share
+    net.load_trained(interpolate(tuned.result.start, tuned.result.end, share))
+    net.set_training(False)
+    temperature = 1.0 / tuned.verdict.multiplier
+    is_head = tuned.plan.strategy == "head"
+    if is_head and not tuned.plan.hidden:
+        head = replace(net.head.to_linear(tuned.head), temperature=temperature)
+        return found.embedder.graph.path, head, head.logits(found.features.blocks), found.features
+    road.talk.say("writing the tuned network for prediction; this takes some seconds")
+    folder = road.folder / "checkpoints" / "graph"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "graph.onnx"
+    linear: LinearHead | None = None
+    names: tuple[str, ...]
+    if tuned.plan.hidden:
+        module, names = bench.with_logits(net, temperature), ("logits", "embedding")
+    else:
+        linear = replace(net.head.to_linear(tuned.head), temperature=temperature)
+        names = tuple(dict.fromkeys((*linear.normaliser.names, "embedding")))
+        module = bench.pooled(names)
+    _export(module, names, found.embedder.spec.size_hw, path)
+    features, _ = embed_files(
+        found.samples.paths,
+        OnnxEngine(str(path)),
+        found.embedder.spec,
+        names=found.samples.names,
+        threads=bench.threads,
+        progress=road.talk.progress("looking with the tuned network"),
+    )
+    tuned_on = frozenset(features.digests[i] for i in tuned.train)
+    features = replace(features, tuned_on=tuned_on)
+    logits = features.blocks["logits"] if linear is None else linear.logits(features.blocks)
+    return path, linear, logits, features
+
+
+def _judge(found: FoundProbe, tuned: Tuned, logits: NDArray[np.float32], probe: Judgement, seed: int) -> Judgement:
+    """Scores: training pictures as resubstitution, unseen ones out of fold, val and test by the shipped model."""
+    samples, split = found.samples, found.split
+    labels, names = samples.class_ids, samples.class_names
+
+    def of(index: Ids, rows: NDArray[np.floating[Any]], protocol: str) -> Evaluation:
+        groups = None if split.groups is None or protocol == RESUBSTITUTION else split.groups[index]
+        return evaluate(rows, labels[index], names, protocol=protocol, is_logits=True, groups=groups, seed=seed)
+
+    val, test = split.where("val"), split.where("test")
+    return replace(
+        probe,
+        train=of(tuned.train, logits[tuned.train], RESUBSTITUTION),
+        cv=of(tuned.scored, tuned.verdict.logits, tuned.protocol),
+        val=of(val, logits[val], "given") if len(val) else None,
+        test=of(test, logits[test], split.protocol or "given") if len(test) else None,
+        logits=logits,
+    )
+
+
+def _say(road: ProbeRoad, tuned: Tuned, log: EpochLog) -> None:
+    for name, records in log.phases.items():
+        sentence = overfitting(records)
+        if sentence:
+            road.talk.say(f"{name}: {sentence}.")
+            break
+    if tuned.is_asked and not tuned.verdict.is_better:
+        road.talk.say(
+            f"you asked for this model and it is saved; the probe stands beside it in {road.folder / 'probe'} and is "
+            "not worse as far as can be told. `--keep best` would have taken it."
+        )
+    else:
+        road.talk.say(f"the probe stands beside it: {road.folder / 'probe'}")
+
+
+def _write(
+    road: ProbeRoad,
+    found: FoundProbe,
+    tuned: Tuned,
+    judgement: Judgement,
+    probe: Judgement,
+    parity: dict[str, Any],
+    features: Features,
+    log: EpochLog,
+    started: float,
+) -> None:
+    from headstart.data.split import write_split
+
+    samples, split = found.samples, found.split
+    write_split(road.folder / "split.csv", samples, split)
+    log.write()
+    log.draw(tuned.plan.unfreeze)
+    # Only pictures that a network has not seen have something to be said of them in the tables of predictions.
+    is_scored = np.isin(np.arange(len(samples)), tuned.scored) | (split.assignment != "train")
+    kept = np.flatnonzero(is_scored)
+    assignment = split.assignment[kept].copy()
+    is_oof = np.isin(kept, tuned.scored) & (assignment == "train")
+    groups = None if split.groups is None else split.groups[kept]
+    shown = Split(assignment, groups, split.source, split.protocol, split.seed, split.reason)
+    row_of = {int(s): i for i, s in enumerate(tuned.scored)}
+    rows = tuned.verdict.logits[[row_of[int(s)] for s in kept[is_oof]]]
+    fit = replace(found.fit, oof_logits=rows, protocol=tuned.protocol)  # type: ignore[arg-type]
+    part, shown_judgement = samples.take(kept), replace(judgement, logits=judgement.logits[kept])
+    write_oof(
+        road.folder / "oof.npz",
+        names=[samples.names[i] for i in tuned.scored],
+        groups=None if split.groups is None else split.groups[tuned.scored],
+        class_ids=samples.class_ids[tuned.scored],
+        logits=tuned.verdict.logits,
+        protocol=tuned.protocol,
+    )
+    write_predictions(road.folder / "predictions.csv", part, shown, shown_judgement, fit)
+    write_scores(road.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit)
+    problems = (*samples.problems, *found.features.problems)
+    write_json(road.folder / "health.json", {"unreadable": [asdict(p) for p in problems]})
+    write_json(road.folder / "environment.json", environment(road.resolved.settings.seed))
+    (road.folder / "config.resolved.yaml").write_text(road.resolved.to_yaml(), encoding="utf-8")
+    road.paths = dict(zip(samples.names, samples.paths, strict=True))
+    road.duration_s["total"] = time.monotonic() - started
+    verdict = {k: v for k, v in asdict(tuned.verdict).items() if k != "logits"}
+    write_json(
+        road.folder / "metrics.json",
+        {
+            "schema": 1,
+            "task": "classify",
+            "strategy": tuned.plan.strategy,
+            "backbone": found.embedder.graph.backbone,
+            "num_samples": len(samples),
+            "num_groups": None if split.groups is None else len(np.unique(split.groups)),
+            "num_classes": len(samples.class_names),
+            "class_names": list(samples.class_names),
+            "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
+            "baselines": judgement.baselines,
+            **judgement.blocks_json(),
+            "parity": parity,
+            "tuning": {"plan": tuned.plan.to_json(), "verdict": verdict, "sentence": tuned.verdict.sentence()},
+            "probe": {
+                "cv": evaluation_to_json(probe.cv),
+                "test": None if probe.test is None else evaluation_to_json(probe.test),
+            },
+        },
+    )

@@ -1,0 +1,126 @@
+"""`results.csv`, one row an epoch, the lines on the screen, and the curves as pictures.
+
+The one decision: rows are written as they come, and what the curves show is also said in words.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from headstart.machine import atomic_file
+from headstart.talk import Talk
+from headstart.tuning.loop import EpochRecord
+
+__all__ = ["EpochLog", "overfitting"]
+
+_COLUMNS = (*(f.name for f in fields(EpochRecord)), "phase")
+
+
+class EpochLog:
+    """Takes epochs as they end.
+
+    Args:
+        folder: The run.
+        talk: Told one line an epoch.
+    """
+
+    def __init__(self, folder: Path, talk: Talk) -> None:
+        self.folder, self._talk = folder, talk
+        self.phases: dict[str, list[EpochRecord]] = {}
+        self._epochs: dict[str, int] = {}
+
+    def begin(self, phase: str, num_epochs: int) -> None:
+        """A training begins (or is read back: its rows are then the same)."""
+        self.phases[phase] = []
+        self._epochs[phase] = num_epochs
+
+    def add(self, phase: str, record: EpochRecord) -> None:
+        """One epoch has ended."""
+        self.phases[phase].append(record)
+        text = f"  {phase} epoch {record.epoch} of {self._epochs[phase]}: training loss {record.train_loss:.3f}"
+        text += f", accuracy {100 * record.train_accuracy:.1f} %"
+        if record.val_loss is not None and record.val_accuracy is not None:
+            text += f"; unseen pictures: loss {record.val_loss:.3f}, accuracy {100 * record.val_accuracy:.1f} %"
+        self._talk.say(f"{text}; {record.duration_s:.1f} s")
+        self.write()
+
+    def write(self) -> None:
+        """`results.csv` as far as it is known."""
+        with (
+            atomic_file(self.folder / "results.csv") as temporary,
+            open(temporary, "w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            for phase, records in self.phases.items():
+                for record in records:
+                    row: dict[str, Any] = {**asdict(record), "phase": phase}
+                    writer.writerow([_cell(row[name]) for name in _COLUMNS])
+
+    def draw(self, unfreeze: Sequence[tuple[str, float]] = ()) -> None:
+        """`curves.png`: loss and accuracy of every training, with where stages were unfrozen."""
+        phases = {n: r for n, r in self.phases.items() if r}
+        if not phases:
+            return
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        for i, (name, records) in enumerate(phases.items()):
+            colour = f"C{i % 10}"
+            epochs = [r.epoch for r in records]
+            for axis, train, val in (
+                (left, [r.train_loss for r in records], [r.val_loss for r in records]),
+                (right, [r.train_accuracy for r in records], [r.val_accuracy for r in records]),
+            ):
+                axis.plot(epochs, train, color=colour, linestyle="--", marker=".", label=f"{name}: training")
+                if all(v is not None for v in val):
+                    axis.plot(epochs, val, color=colour, marker=".", label=f"{name}: unseen pictures")
+        for axis, title in ((left, "loss"), (right, "accuracy")):
+            axis.set_xlabel("epoch")
+            axis.set_title(title)
+            axis.grid(alpha=0.3)
+            total = max(len(r) for r in phases.values())
+            for stage, share in unfreeze:
+                if share > 0:
+                    axis.axvline(1 + share * total, color="grey", linestyle=":")
+                    axis.annotate(
+                        f"{stage} trains", (1 + share * total, axis.get_ylim()[1]), fontsize=7, rotation=90, va="top"
+                    )
+        right.legend(fontsize=7)
+        with atomic_file(self.folder / "curves.png") as temporary:
+            figure.savefig(str(temporary), format="png", dpi=120)
+
+
+def overfitting(records: Sequence[EpochRecord]) -> str | None:
+    """A sentence where the curves show that training pictures are being learnt by heart, else None.
+
+    The sign: validation loss has risen by more than 5 % above its least value while training loss kept falling.
+    """
+    losses = [r.val_loss for r in records if r.val_loss is not None]
+    if len(losses) < 3 or len(losses) != len(records):
+        return None
+    best = min(range(len(losses)), key=lambda i: losses[i])
+    if (
+        best + 1 < len(losses)
+        and losses[-1] > 1.05 * losses[best]
+        and records[-1].train_loss < records[best].train_loss
+    ):
+        return (
+            f"overfitting: after epoch {best + 1} the loss on unseen pictures rose from {losses[best]:.3f} to "
+            f"{losses[-1]:.3f} while the training loss kept falling; fewer epochs (--epochs {best + 1}), --patience 3 "
+            "or stronger --augment may help"
+        )
+    return None
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

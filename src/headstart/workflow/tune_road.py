@@ -1,0 +1,347 @@
+"""The road of trainings by gradient: probe first, then train, compare fairly, keep what is better or was asked for.
+
+The one decision: the probe is always there, and whatever is trained is compared with a probe that was
+fitted on the same pictures, on pictures that neither has seen.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.config import Resolved
+from headstart.errors import HeadstartError, SettingError
+from headstart.heads.linear import LinearHead
+from headstart.heads.normalise import Normaliser
+from headstart.heads.probe import fit_probe
+from headstart.machine import available_cores
+from headstart.records import Decision
+from headstart.talk import Talk
+from headstart.tuning.checkpoint import Checkpoints
+from headstart.tuning.folds import make_folds
+from headstart.tuning.plan import TuningPlan
+from headstart.tuning.safety import Verdict, compare
+from headstart.workflow.class_weights import class_factors
+from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe, finish_probe, read_samples
+from headstart.workflow.run_folder import discard_run_folder, make_run_folder, write_json
+from headstart.workflow.tune_auto import ENDING_S, NUM_PARTS, choose_arm, epochs_for_budget, measure_speed
+from headstart.workflow.tune_bench import Bench, JobResult
+from headstart.workflow.tune_finish import Tuned, finish_tuned
+from headstart.workflow.tune_memory import compare_memory, remember
+from headstart.workflow.tune_records import EpochLog
+from headstart.workflow.tune_settings import make_plan
+
+__all__ = ["train_tuned"]
+
+Ids = NDArray[np.int64]
+_TOP = ("cut", "epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views", "patience")
+_MOST_EPOCHS = 60  # a large budget is no reason to learn a few pictures by heart
+_HELD_OUT = 5  # one of so many parts is held out where no folds are asked for
+
+
+def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None, folder: Path | None = None) -> Path:
+    """Trains by gradient, or lets measurement decide whether to.
+
+    Args:
+        resolved: The settings; the strategy is `auto` with a budget, `head`, `finetune`, `full` or `scratch`.
+        talk: Told what happens.
+        started: `time.monotonic()` when the command began.
+        folder: A run to go on with.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        StoppedError: Ctrl-C; the run can go on.
+        HeadstartError: Anything that is known to go wrong.
+    """
+    started = time.monotonic() if started is None else started
+    settings = resolved.settings
+    # The mirrored picture is one of the views; averaging it into the features would only blur the comparison.
+    head = settings.head.model_copy(update={"mirror": "off"})
+    settings = settings.model_copy(update={"head": head})
+    resolved = replace(resolved, settings=settings)
+    if settings.device not in ("auto", "cpu"):
+        raise SettingError(
+            f"training by gradient runs on the CPU in this version, not on `{settings.device}`.",
+            hint="leave --device out, or take --strategy probe",
+        )
+    samples = read_samples(settings)
+    is_new = folder is None
+    folder = folder or make_run_folder(settings.out)
+    road = ProbeRoad(resolved, talk, folder)
+    road.duration_s["read"] = time.monotonic() - started
+    checkpoints = Checkpoints(folder / "checkpoints")
+    bench: Bench | None = None
+    try:
+        found = find_probe(road, samples, started)
+        if is_new:
+            remember(checkpoints, resolved, found)
+        else:
+            compare_memory(checkpoints, found)
+        threads = checkpoints.once("threads", lambda: settings.workers or available_cores())
+        bench = Bench(found, settings, talk, checkpoints, str(folder), threads)
+        _Road(road, found, bench, checkpoints, started).go()
+    except BaseException:
+        if bench is not None:
+            bench.close()
+        if not checkpoints.folder.exists():
+            discard_run_folder(folder)
+        raise
+    bench.close()
+    shutil.rmtree(checkpoints.folder / "views", ignore_errors=True)
+    return folder
+
+
+@dataclass
+class _Comparison:
+    """Out-of-fold evidence: positions among all samples, the folds they lie in, and both models' logits."""
+
+    samples: Ids
+    folds: Ids
+    probe: NDArray[np.float32]
+    tuned: NDArray[np.float32]
+    shares: tuple[float, ...]
+
+
+class _Road:
+    """One run of this road; every step is said."""
+
+    def __init__(
+        self, road: ProbeRoad, found: FoundProbe, bench: Bench, checkpoints: Checkpoints, started: float
+    ) -> None:
+        self.road, self.found, self.bench, self.checkpoints, self.started = road, found, bench, checkpoints, started
+        self.settings = road.resolved.settings
+        self.log = EpochLog(road.folder, road.talk)
+        self.train = found.split.where("train")
+        names = found.samples.class_names
+        self.num_classes = len(names)
+        labels = found.samples.class_ids[self.train]
+        self.class_weights = class_factors(self.settings.head.class_weights, labels, names)
+        self._heads: dict[bytes, LinearHead] = {}
+
+    def go(self) -> None:
+        """From the probe to the whole run."""
+        is_asked = self.settings.strategy != "auto"
+        if is_asked:
+            plan = self._asked_plan()
+            num_parts, num_used = (self.settings.folds or _HELD_OUT), self.settings.folds or 1
+        else:
+            arm = choose_arm(
+                self.road, self.bench, self.started, lambda plan: self._start_head(plan, self.train), self._pilot
+            )
+            if arm is None:
+                self._keep_probe()
+                return
+            plan, num_parts, num_used = arm.plan, NUM_PARTS, arm.num_folds
+        self._decide_plan(plan)
+        evidence, results = self._measure(plan, num_parts, num_used)
+        verdict = self._compare(evidence, is_probe_allowed=not is_asked)
+        self.road.talk.say(f"verdict: {verdict.sentence()}.")
+        is_kept = verdict.is_better or (is_asked and self.settings.keep != "best")
+        self.road.decide([Decision("keep", plan.strategy if is_kept else "probe", verdict.sentence())])
+        if not is_kept:
+            self._keep_probe(verdict)
+            return
+        final, head, trained_on = self._final(plan, results, num_parts)
+        self._prove_frozen([*results, final])
+        tuned = Tuned(
+            plan, final, head, verdict, evidence.samples, self._protocol(num_parts, num_used), trained_on, is_asked
+        )
+        finish_tuned(self.road, self.found, self.bench, tuned, self.log, self.started)
+
+    # -- steps
+
+    def _asked_plan(self) -> TuningPlan:
+        """The plan of a strategy that was asked for; a budget is turned into epochs, once."""
+        resolved = self.road.resolved
+        strategy = "head" if self.settings.cut == "head" else self.settings.strategy
+        plan = make_plan(resolved, strategy, self.bench.cut_for(), len(self.train), self.num_classes)
+        if self.settings.budget_minutes is None:
+            return plan
+        head = self._start_head(plan, self.train)
+        speed = self.checkpoints.once("speed", lambda: measure_speed(self.bench, plan, head, self.train))
+        left = self.checkpoints.once(
+            "seconds_left",
+            lambda: 60.0 * (self.settings.budget_minutes or 0.0) - (time.monotonic() - self.started) - ENDING_S,
+        )
+        epochs = epochs_for_budget(resolved, speed, plan, len(self.train), left)
+        if epochs < 1:
+            raise SettingError(
+                f"the budget is too small: {max(left, 0):.0f} s are left after the probe, and one epoch "
+                f"of this training takes {len(self.train) * speed['picture_s']:.0f} s here.",
+                hint="a larger --budget, or --strategy probe, which needs no more than this",
+            )
+        epochs = min(epochs, _MOST_EPOCHS)
+        reason = f"{left:.0f} s were left of the budget, at {1e3 * speed['picture_s']:.1f} ms a picture and epoch"
+        self.road.decide([Decision("epochs", epochs, reason)])
+        return plan.with_(epochs=epochs, views=epochs if strategy in ("full", "scratch") else min(plan.views, epochs))
+
+    def _pilot(self, plan: TuningPlan) -> tuple[float, str]:
+        """The gain of a plan on the first fold."""
+        evidence, _ = self._measure(plan, NUM_PARTS, 1)
+        verdict = self._compare(evidence)
+        return verdict.gain, verdict.sentence()
+
+    def _compare(self, evidence: _Comparison, *, is_probe_allowed: bool = True) -> Verdict:
+        return compare(
+            evidence.probe,
+            evidence.tuned,
+            self.found.samples.class_ids[evidence.samples],
+            evidence.folds,
+            groups=self._groups(evidence.samples),
+            shares=evidence.shares,
+            sample_weights=self._sample_weights(evidence.samples),
+            is_probe_allowed=is_probe_allowed,
+            seed=self.settings.seed,
+        )
+
+    def _keep_probe(self, verdict: Verdict | None = None) -> None:
+        """Ships the probe, with the records of what was tried."""
+        self.road.talk.say("the probe is kept.")
+        if self.log.phases:
+            self.log.write()
+            self.log.draw()
+        finish_probe(self.road, self.found, self.started)
+        if verdict is not None:
+            path = self.road.folder / "metrics.json"
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+            said = {k: v for k, v in asdict(verdict).items() if k != "logits"}
+            write_json(path, {**metrics, "tuning": {"verdict": said, "sentence": verdict.sentence()}})
+
+    def _decide_plan(self, plan: TuningPlan) -> None:
+        net = self.bench.network(plan, self._start_head(plan, self.train))
+        count = sum(p.numel() for p in net.parameters() if p.requires_grad)
+        self.road.talk.say(plan.sentence(count, self.num_classes))
+        chosen = [
+            Decision(name if name in _TOP else f"tune.{name}", value, "chosen for this number of pictures")
+            for name, value in plan.to_json().items()
+            if name not in ("strategy", "seed", "unfreeze")
+        ]
+        chosen = [d for d in chosen if not self.road.resolved.is_explicit(d.what)]
+        self.road.resolved = self.road.resolved.with_decisions(chosen)
+        need = self.bench.row_bytes(plan) * len(self.train) * (plan.views + 1)
+        if need:
+            self.road.talk.say(f"its stored views will take {need / 1e6:,.0f} MB of the cache")
+
+    def _measure(self, plan: TuningPlan, num_parts: int, num_used: int) -> tuple[_Comparison, list[JobResult]]:
+        """Trains on parts and scores on the rest; a person's own validation split takes the place of parts."""
+        val = self.found.split.where("val")
+        if len(val):
+            jobs = [("val", self.train, val)]
+        else:
+            fold_of = self._folds(num_parts)
+            used = range(min(num_used, int(fold_of.max()) + 1))
+            jobs = [(f"fold{f + 1}", self.train[fold_of != f], self.train[fold_of == f]) for f in used]
+        probes, tuned, results = [], [], []
+        for name, train, held in jobs:
+            head = self._start_head(plan, train)
+            probes.append(self._probe_head(train).logits(self._blocks(held)))
+            with self.road.timed("tuning"):
+                results.append(self._run(f"{plan.strategy}-{plan.cut}-{name}", plan, head, train, held, name))
+            tuned.append(results[-1].logits)
+        evidence = _Comparison(
+            np.concatenate([held for _, _, held in jobs]),
+            np.concatenate([np.full(len(held), i) for i, (_, _, held) in enumerate(jobs)]),
+            np.concatenate(probes),
+            np.concatenate([t for t in tuned if t is not None], axis=1),
+            results[0].shares,
+        )
+        return evidence, results
+
+    def _folds(self, num_parts: int) -> Ids:
+        labels, groups = self.found.samples.class_ids[self.train], self._groups(self.train)
+        return make_folds(labels, num_parts, groups=groups, seed=self.settings.seed)
+
+    def _run(self, name: str, plan: TuningPlan, head: LinearHead, train: Ids, val: Ids | None, phase: str) -> JobResult:
+        self.log.begin(phase, plan.epochs)
+        result = self.bench.run(
+            name, plan, head, train, val, class_weights=self.class_weights, on_epoch=lambda r: self.log.add(phase, r)
+        )
+        if result.is_diverged:
+            self.road.talk.warn(
+                f"the loss of {phase} was no longer a number; the weights of the last good epoch are kept. "
+                f"A smaller rate helps: --lr {plan.lr / 3:.2g}"
+            )
+        return result
+
+    def _final(self, plan: TuningPlan, results: list[JobResult], num_parts: int) -> tuple[JobResult, LinearHead, Ids]:
+        """What is shipped, the head it started from, and what it was trained on.
+
+        Trained on everything; with a person's own validation split, and for whole networks with one hold-out,
+        it is the model that was scored.
+        """
+        if len(self.found.split.where("val")):
+            return results[0], self._start_head(plan, self.train), self.train
+        if plan.strategy in ("full", "scratch") and len(results) == 1:
+            part = self.train[self._folds(num_parts) != 0]
+            return results[0], self._start_head(plan, part), part
+        epochs = max(1, round(float(np.mean([r.best_epoch for r in results]))))
+        final_plan = plan.with_(epochs=min(plan.epochs, epochs), patience=None)
+        final_plan = final_plan.with_(views=min(final_plan.views, final_plan.epochs))
+        head = self._start_head(plan, self.train)
+        self.road.talk.say(f"now on all {len(self.train):,} training pictures")
+        with self.road.timed("tuning"):
+            name = f"{plan.strategy}-{plan.cut}-final"
+            return self._run(name, final_plan, head, self.train, None, "final"), head, self.train
+
+    def _prove_frozen(self, results: list[JobResult]) -> None:
+        if any(r.frozen_before != r.frozen_after for r in results):
+            raise HeadstartError(
+                "tensors that were to stay frozen have changed while training.",
+                hint="please report this with your versions of torch and timm (headstart doctor)",
+            )
+
+    # -- pieces
+
+    def _probe_head(self, train: Ids) -> LinearHead:
+        """The probe of some training pictures, all of it fitted on them alone."""
+        if len(train) == len(self.train):
+            return self.found.fit.head
+        key = train.tobytes()
+        if key not in self._heads:
+            self._heads[key] = fit_probe(
+                self._blocks(train),
+                self.found.samples.class_ids[train],
+                self.num_classes,
+                groups=self._groups(train),
+                class_weights=self.class_weights,
+                seed=self.settings.seed,
+            ).head
+        return self._heads[key]
+
+    def _start_head(self, plan: TuningPlan, train: Ids) -> LinearHead:
+        if plan.strategy != "scratch":
+            return self._probe_head(train)
+        width = self.bench.blocks_width("embedding")
+        zeros, ones = np.zeros(width, dtype=np.float32), np.ones(width, dtype=np.float32)
+        # Nothing is known of the features of random weights: rows of length 16, no moments, no clipping.
+        normaliser = Normaliser(("embedding",), (zeros,), (ones,), (16.0,), 1e6)
+        weight = np.zeros((self.num_classes, width), dtype=np.float32)
+        return LinearHead(normaliser, weight, np.zeros(self.num_classes, dtype=np.float32), 1.0)
+
+    def _blocks(self, index: Ids) -> dict[str, NDArray[np.float32]]:
+        return {name: block[index] for name, block in self.found.features.blocks.items()}
+
+    def _groups(self, index: Ids) -> Ids | None:
+        groups = self.found.split.groups
+        return None if groups is None else groups[index]
+
+    def _sample_weights(self, index: Ids) -> NDArray[np.floating] | None:
+        if self.class_weights is None:
+            return None
+        return np.asarray(self.class_weights[self.found.samples.class_ids[index]])
+
+    def _protocol(self, num_parts: int, num_used: int) -> str:
+        if len(self.found.split.where("val")):
+            return "given validation"
+        share = f"{round(100 / num_parts)}%"
+        if num_used == 1:
+            return f"held out {share}"
+        return f"{num_parts}-fold" if num_used == num_parts else f"{num_used} of {num_parts} folds"

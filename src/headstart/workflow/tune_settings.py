@@ -1,0 +1,50 @@
+"""From settings to the plan of a training: what a person set is obeyed, the rest depends on the pictures."""
+
+from __future__ import annotations
+
+from headstart.config import Resolved
+from headstart.errors import SettingError
+from headstart.pixels.views import parse_augment
+from headstart.tuning.optim import OPTIMIZERS, SCHEDULES
+from headstart.tuning.plan import TuningPlan, default_plan, parse_unfreeze
+
+__all__ = ["make_plan"]
+
+_DIRECT = ("epochs", "batch_size", "lr", "optimizer", "schedule", "views", "patience")
+_NESTED = (
+    "head_lr", "stage_decay", "warmup", "weight_decay", "label_smoothing", "mixup", "dropout", "hidden", "tail", "clip",
+)  # fmt: skip
+
+
+def make_plan(resolved: Resolved, strategy: str, cut: str, num_train: int, num_classes: int) -> TuningPlan:
+    """The plan of a training.
+
+    Args:
+        resolved: The settings.
+        strategy: `head`, `finetune`, `full` or `scratch`.
+        cut: First stage that trains.
+        num_train, num_classes: What the defaults depend on.
+
+    Raises:
+        SettingError: A value does not exist or is not understood.
+    """
+    settings = resolved.settings
+    plan = default_plan(strategy, cut, num_train, num_classes, seed=settings.seed)
+    changes = {name: getattr(settings, name) for name in _DIRECT if getattr(settings, name) is not None}
+    changes |= {name: getattr(settings.tune, name) for name in _NESTED if getattr(settings.tune, name) is not None}
+    changes["monitor"] = settings.tune.monitor
+    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        if name in changes and changes[name] not in known:
+            raise SettingError(f"there is no {name} called `{changes[name]}`.", hint=f"there are: {', '.join(known)}")
+    if settings.augment is not None:
+        changes["augment"] = parse_augment(settings.augment).to_text()
+    if settings.unfreeze is not None:
+        changes["unfreeze"] = parse_unfreeze(settings.unfreeze)
+    if strategy == "head" and settings.lr is not None and settings.tune.head_lr is None:
+        changes["head_lr"] = settings.lr
+    plan = plan.with_(**changes)
+    if parse_augment(plan.augment).is_plain:
+        plan = plan.with_(views=1)
+    if strategy in ("full", "scratch"):  # every epoch sees new views, since nothing is stored
+        plan = plan.with_(views=plan.epochs)
+    return plan.with_(views=min(plan.views, plan.epochs), batch_size=min(plan.batch_size, num_train))
