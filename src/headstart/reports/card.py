@@ -35,8 +35,9 @@ def model_card(report: Mapping[str, Any]) -> str:
         f"# Image classifier of {len(names)} classes": [report["headline"]["sentence"], report["headline"]["how"]],
         "## What it is": [
             f"{_text(model['title'])} ({_text(weights)}) with a head trained on the pictures described below; "
-            f"strategy: {_text(model['strategy'])}; {model['num_params']:,} parameters, {model['num_trained']:,} of them trained "
-            "here. It is run by ONNX Runtime from `model.onnx`; `bundle.json` says how a picture becomes numbers.",
+            f"strategy: {_text(model['strategy'])}; {model['num_params']:,} parameters, {model['num_trained']:,} of "
+            "them trained here. It is run by ONNX Runtime from `model.onnx`; `bundle.json` says how a picture becomes "
+            "numbers.",
             f"Classes: {classes}{more}.",
         ],
         "## How to use it": ["    headstart predict THIS_FOLDER NEW_PICTURES/"],

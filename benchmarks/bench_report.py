@@ -1,0 +1,145 @@
+"""The report: what it costs, how large it is, and whether attribution maps find the subject.
+
+The maps are checked on pictures with boxes that the model never saw: the share of the map's energy inside the
+box must exceed the box's share of the area, and a control with shuffled weights must not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._common import Figures, bench_data
+from headstart.api import train
+from headstart.deploy.bundle import read_bundle
+from headstart.pixels.spec import normalise, read_picture
+from headstart.reports.attribution import Mapper, mean_alike
+from headstart.workflow.explaining import read_head
+from headstart.workflow.reporting import write_report
+
+SETS = ("clothing/train", "clothing/test", "clothing/val", "hand_drawn_shapes/train", "blood_cells/train")
+
+
+def main() -> None:
+    """Measures everything; about two minutes."""
+    figures = Figures("report")
+    data = bench_data()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        cost(figures, data, root)
+        attribution(figures, data, root)
+    figures.save()
+
+
+def cost(figures: Figures, data: Path, root: Path) -> None:
+    """Time and size at 3,000 pictures of 18 classes."""
+    pictures = gather(data, root / "pictures", 3000)
+    run = train(pictures, out=str(root / "run"))
+    paths = {str(p.relative_to(pictures)): str(p) for p in pictures.rglob("*") if p.is_file()}
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        write_report(run.folder, paths=paths)
+        times.append(time.monotonic() - started)
+    figures.add("report of 3,000 pictures, s", min(times), "under 5", is_met=min(times) < 5)
+    size = (run.folder / "report.html").stat().st_size / 1e6
+    figures.add("report.html, MB", size, "under 10", is_met=size < 10)
+    started = time.monotonic()
+    report = write_report(run.folder, paths=paths, has_attributions=True)
+    shown = len(report["errors"]["wrong"]) + len(report["errors"]["unsure"])
+    figures.add("attributions beyond that, s", time.monotonic() - started - min(times), note=f"{shown} pictures")
+    figures.add("maps like those of shuffled weights, rank correlation", report["attribution"]["alike"], "below 0.5",
+                is_met=report["attribution"]["alike"] < 0.5)  # fmt: skip
+    started = time.monotonic()
+    write_report(run.folder, paths=paths, has_figures=True)
+    figures.add("figures/*.png beyond that, s", time.monotonic() - started - min(times))
+    json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
+
+
+def attribution(figures: Figures, data: Path, root: Path) -> None:
+    """Half of the raccoons against other photographs are trained on; the other half has boxes to be found."""
+    images = sorted((data / "raccoon" / "images").glob("*.jpg"))
+    pictures = root / "raccoon"
+    for name, files in {
+        "raccoon": images[::2],
+        "other": sorted((data / "imagenet_val500").rglob("*.*"))[::3],
+    }.items():
+        (pictures / name).mkdir(parents=True)
+        for i, file in enumerate(f for f in files if f.suffix.lower() in (".jpg", ".jpeg", ".png")):
+            shutil.copy(file, pictures / name / f"{i:04d}{file.suffix}")
+    run = train(pictures, out=str(root / "raccoon_run"))
+    bundle = read_bundle(run.folder)
+    head = read_head(bundle)
+    mapper = Mapper.open(bundle.model, head)
+    control = Mapper.open(bundle.model, head, is_control=True)
+    wanted = np.array([bundle.class_names.index("raccoon")])
+    rows, controls, pairs = [], [], []
+    for file in images[1::2]:
+        boxes = data / "raccoon" / "annotations" / f"{file.stem}.xml"
+        if not boxes.is_file():
+            continue
+        inside = box_mask(boxes.read_text(encoding="utf-8"), bundle.spec.size_hw[0], bundle.spec.crop_fraction)
+        if not 0.01 < inside.mean() < 0.95:
+            continue
+        pixels = normalise(read_picture(file, bundle.spec), bundle.spec)[None]
+        one, other = mapper.maps(pixels, wanted)[0], control.maps(pixels, wanted)[0]
+        rows.append((energy(one, inside), inside.mean()))
+        controls.append(energy(other, inside))
+        pairs.append((one, other))
+    shares = np.array(rows)
+    gain = shares[:, 0] - shares[:, 1]
+    note = f"{len(rows)} pictures it was not trained on"
+    figures.add("energy of the map inside the box", float(shares[:, 0].mean()), note=note)
+    figures.add("the box's share of the area", float(shares[:, 1].mean()))
+    figures.add("energy minus area, mean", float(gain.mean()), "above 0", is_met=float(gain.mean()) > 0)
+    figures.add("pictures on which the energy exceeds the area", float((gain > 0).mean()))
+    figures.add("control with shuffled weights: energy minus area", float(np.mean(controls) - shares[:, 1].mean()))
+    alike = mean_alike([a for a, _ in pairs], [b for _, b in pairs])
+    figures.add("rank correlation with the control", alike, "below 0.5", is_met=alike < 0.5)
+
+
+def energy(attribution: np.ndarray, inside: np.ndarray) -> float:
+    """Share of the map that lies inside."""
+    size = inside.shape[0]
+    step = (np.arange(size) * attribution.shape[0]) // size
+    spread = attribution[np.ix_(step, step)]
+    return float(spread[inside].sum() / max(float(spread.sum()), 1e-12))
+
+
+def box_mask(text: str, size: int, crop_fraction: float) -> np.ndarray:
+    """(size, size) True inside a box, in the coordinates of what the network sees."""
+
+    def numbers(key: str) -> list[int]:
+        return [int(float(v)) for v in re.findall(f"<{key}>([^<]+)</{key}>", text)]
+
+    width, height = numbers("width")[0], numbers("height")[0]
+    scale = min(width, height) / size * crop_fraction
+    left, upper = (width - size * scale) / 2, (height - size * scale) / 2
+    mask = np.zeros((size, size), dtype=bool)
+    for x0, y0, x1, y1 in zip(*(numbers(k) for k in ("xmin", "ymin", "xmax", "ymax")), strict=True):
+        columns = np.clip([(x - left) / scale for x in (x0, x1)], 0, size).astype(int)
+        rows = np.clip([(y - upper) / scale for y in (y0, y1)], 0, size).astype(int)
+        mask[rows[0] : rows[1], columns[0] : columns[1]] = True
+    return mask
+
+
+def gather(data: Path, root: Path, count: int) -> Path:
+    """`count` real pictures of several sets as class folders."""
+    files = [(name, f) for name in SETS for f in sorted((data / name).rglob("*")) if f.is_file()]
+    rng = np.random.default_rng(0)
+    for i in rng.permutation(len(files))[:count]:
+        name, file = files[i]
+        folder = root / f"{name.split('/')[0]}-{file.parent.name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / f"{i:05d}{file.suffix}")
+    return root
+
+
+if __name__ == "__main__":
+    main()
