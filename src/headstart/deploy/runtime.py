@@ -34,8 +34,9 @@ Outputs: TypeAlias = tuple[NDArray[np.float32], ...]
 Answer: TypeAlias = tuple[str, Outputs | PictureError]
 """Name of a picture, and one row of each output of the network or what is wrong with the picture."""
 
-BATCH = 4
-"""Pictures a worker takes at once; more is slower on a CPU, whose caches overflow (`benchmarks/bench_predict.py`)."""
+BATCH = 2
+"""Pictures a worker takes at once; more is slower on a CPU, whose caches overflow, and takes more memory
+(`benchmarks/bench_predict.py`)."""
 
 
 class Runtime:
