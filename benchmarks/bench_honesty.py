@@ -1,0 +1,238 @@
+"""Do the intervals hold?  Simulated from real pictures: is the truth inside as often as the interval says?
+
+A draw is a random collection of n pictures (classes equally likely, or the commonest six times as likely as
+the rarest), as a person's collection is one.  Its probe is fitted, its 95 % interval read, and compared with the
+accuracy of that very head on all pictures that were not drawn, weighted back to the classes' likelihoods.
+Planted duplicates: 30 % of the n are copies of the others, their features shaken by a tenth of a deviation; a
+picture and its copies are one group.  A set takes part with n pictures where four times as many are left to
+measure the truth on.
+
+    python -m benchmarks.bench_honesty --draws 1000      # an hour or two; goes on where it was stopped
+
+Only a run of at least 1,000 draws is kept in `results/honesty.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._common import RESULTS, Figures, commit
+from benchmarks._embedded import Embedded, load
+from headstart.heads import fit_probe
+from headstart.trust.intervals import estimate_share, measure_worth
+from headstart.trust.metrics import evaluate
+
+SETS = ("blood_cells", "hand_drawn_shapes", "elpv", "clothing")
+SIZES = (100, 200, 400)
+LEFT = 4  # times as many pictures as were drawn must be left for the truth
+COPIES = 0.3
+KEPT_DRAWS = 1000
+
+
+def main(draws: int = 20) -> None:
+    """Real pictures first, then few groups; `make bench` does 20 draws a cell, which only shows that it runs."""
+    figures = Figures("honesty")
+    store = Store(RESULTS / "honesty.partial.jsonl", draws)
+    cells = [store.get(key, lambda key=key: measure(key, draws)) for key in cells_of_pictures()]
+    pooled(figures, "pictures, accuracy", cells, "accuracy", 0.93, 0.91)
+    pooled(figures, "pictures, balanced accuracy", cells, "balanced", None, None)
+    pooled(figures, "pictures, plain Wilson at n (for comparison)", cells, "plain", None, None)
+    figures.add("pictures, bias of the plain estimate, points", 100 * mean(cells, "bias_plain"))
+    figures.add("pictures, bias of the corrected estimate, points", 100 * mean(cells, "bias"))
+    figures.add("pictures, variance against independent hits", mean(cells, "variance_ratio"))
+    few = few_groups(max(draws, 1000))
+    pooled(figures, "10 to 20 groups", few, "accuracy", 0.91, 0.87)
+    if draws >= KEPT_DRAWS:
+        figures.save(draws=draws, cells=cells, few_groups=few)
+        store.path.unlink(missing_ok=True)
+
+
+class Store:
+    """Cells that are done, one line each, so that a long run can be stopped and goes on."""
+
+    def __init__(self, path: Path, draws: int) -> None:
+        self.path, self.draws, self.commit = path, draws, commit()
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        rows = [json.loads(line) for line in lines]
+        self.done = {tuple(r["key"]): r for r in rows if r["draws"] == draws}
+
+    def get(self, key: tuple[Any, ...], measure_cell: Any) -> dict[str, Any]:
+        """The cell, measured now unless it is there."""
+        if key not in self.done:
+            self.done[key] = {"key": list(key), "draws": self.draws, "commit": self.commit, **measure_cell()}
+            if self.draws >= KEPT_DRAWS:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(self.done[key]) + "\n")
+        row = self.done[key]
+        print(f"  {key}: accuracy {row['truth']:.3f}, covered {row['accuracy']:.3f}", flush=True)
+        return row
+
+
+def cells_of_pictures() -> list[tuple[str, int, str, str]]:
+    """(set, n, balance, duplicates)."""
+    return [
+        (name, num, balance, copies)
+        for name, num, balance, copies in product(SETS, SIZES, ("balanced", "imbalanced"), ("alone", "duplicates"))
+        if len(embedded(name).class_ids) >= (1 + LEFT) * num * 0.99
+    ]
+
+
+_loaded: dict[str, Embedded] = {}
+
+
+def embedded(name: str) -> Embedded:
+    if name not in _loaded:
+        _loaded[name] = load(name)
+    return _loaded[name]
+
+
+def measure(key: tuple[str, int, str, str], draws: int) -> dict[str, Any]:
+    """One cell."""
+    name, num, balance, copies = key
+    data = embedded(name)
+    rows = [one_draw(data, num, balance, copies, seed) for seed in range(draws)]
+    table = {field: np.array([row[field] for row in rows]) for field in rows[0]}
+    truth = table["truth"]
+    binomial = float((truth * (1 - truth)).mean()) / num
+    return {
+        "truth": float(truth.mean()),
+        "accuracy": float(table["holds"].mean()),
+        "balanced": float(table["balanced_holds"].mean()),
+        "plain": float(table["plain_holds"].mean()),
+        "above": float((table["high"] < truth).mean()),
+        "below": float((table["low"] > truth).mean()),
+        "width": float((table["high"] - table["low"]).mean()),
+        "bias": float((table["value"] - truth).mean()),
+        "bias_plain": float((table["uncorrected"] - truth).mean()),
+        "variance_ratio": float((table["uncorrected"] - truth).var() / binomial),
+    }
+
+
+def one_draw(data: Embedded, num: int, balance: str, copies: str, seed: int) -> dict[str, float]:
+    """A collection, its interval, and the truth."""
+    rng = np.random.default_rng([seed, num, len(balance), len(copies)])
+    likelihood = class_likelihood(data, balance)
+    num_classes = len(likelihood)
+    num_copies = round(COPIES * num) if copies == "duplicates" else 0
+    drawn = draw(data.class_ids, likelihood, num - num_copies, rng)
+    index = np.concatenate([drawn, rng.choice(drawn, num_copies)])
+    blocks = data.take(index)
+    for block in blocks.values():
+        shake = rng.normal(size=(num_copies, block.shape[1])) * block.std(axis=0)
+        block[len(drawn) :] += (0.1 * shake).astype(np.float32)
+    groups = index if num_copies else None
+    fit = fit_probe(blocks, data.class_ids[index], num_classes, groups=groups)
+    result = evaluate(
+        fit.oof_logits,
+        data.class_ids[index],
+        data.class_names,
+        protocol=fit.protocol,
+        is_logits=True,
+        groups=groups,
+        candidates=(fit.candidate_losses, fit.candidate_hits),
+        unmeasurable=fit.unmeasurable,
+        seed=seed,
+    )
+    rest = np.setdiff1d(np.arange(len(data.class_ids)), index)
+    hits = fit.head.logits(data.take(rest)).argmax(axis=1) == data.class_ids[rest]
+    recall = np.array([hits[data.class_ids[rest] == k].mean() for k in range(num_classes)])
+    truth, balanced_truth = float(recall @ likelihood), float(recall.mean())
+    a, b = result.accuracy, result.balanced_accuracy
+    assert a.value is not None
+    assert a.low is not None
+    assert a.high is not None
+    assert a.uncorrected is not None
+    plain = estimate_share(a.uncorrected, num, measure_worth(hits, None, is_out_of_fold=False))
+    return {
+        "truth": truth,
+        "value": a.value,
+        "uncorrected": a.uncorrected,
+        "low": a.low,
+        "high": a.high,
+        "holds": holds(a, truth),
+        "balanced_holds": holds(b, balanced_truth),
+        "plain_holds": holds(plain, truth),
+    }
+
+
+def holds(estimate: Any, truth: float) -> float:
+    return float(estimate.low <= truth <= estimate.high)
+
+
+def class_likelihood(data: Embedded, balance: str) -> NDArray[np.float64]:
+    """(K,) equal, or from 6 down to 1 in the order of the set's own frequencies."""
+    num_classes = len(data.class_names)
+    likelihood = np.ones(num_classes)
+    if balance == "imbalanced":
+        order = np.argsort(-np.bincount(data.class_ids), kind="stable")
+        likelihood[order] = np.geomspace(6, 1, num_classes)
+    return likelihood / likelihood.sum()
+
+
+def draw(
+    class_ids: NDArray[np.int64], likelihood: NDArray[np.float64], num: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """`num` different pictures; a quarter of every class at least is left for the truth."""
+    there = np.bincount(class_ids)
+    while True:
+        counts = rng.multinomial(num, likelihood)
+        if (counts <= 0.75 * there).all() and (counts > 0).sum() > 1:
+            break
+    return np.concatenate([rng.choice(np.flatnonzero(class_ids == k), c, replace=False) for k, c in enumerate(counts)])
+
+
+def few_groups(draws: int) -> list[dict[str, Any]]:
+    """Hits of 10, 14 and 20 groups of uneven size, 20 pictures each on average; their chance is beta-distributed."""
+    cells = []
+    for num_groups, correlation, truth in product((10, 14, 20), (0.05, 0.15), (0.75, 0.9, 0.97)):
+        rng = np.random.default_rng([num_groups, round(100 * correlation), round(100 * truth)])
+        scale = (1 - correlation) / correlation
+        held = 0.0
+        for _ in range(draws):
+            sizes = np.maximum(1, np.round(rng.lognormal(np.log(20), 0.5, num_groups))).astype(int)
+            chance = rng.beta(truth * scale, (1 - truth) * scale, num_groups)
+            groups = np.repeat(np.arange(num_groups), sizes)
+            hits = rng.random(len(groups)) < chance[groups]
+            worth = measure_worth(hits, groups, is_out_of_fold=False)
+            held += holds(estimate_share(float(hits.mean()), len(hits), worth), truth)
+        cells.append({"key": [num_groups, correlation, truth], "accuracy": held / draws})
+    return cells
+
+
+def mean(cells: list[dict[str, Any]], field: str) -> float:
+    return float(np.mean([cell[field] for cell in cells]))
+
+
+def pooled(
+    figures: Figures, what: str, cells: list[dict[str, Any]], field: str, aim: float | None, least: float | None
+) -> None:
+    """Coverage over all cells, and of the worst one."""
+    worst = min(cells, key=lambda cell: cell[field])
+    value = mean(cells, field)
+    figures.add(
+        f"{what}: pooled coverage of 95 %",
+        value,
+        f"at least {aim}" if aim else "",
+        is_met=None if aim is None else value >= aim,
+        note=f"{len(cells)} cells",
+    )
+    figures.add(
+        f"{what}: coverage of the worst cell",
+        worst[field],
+        f"at least {least}" if least else "",
+        is_met=None if least is None else worst[field] >= least,
+        note=" ".join(map(str, worst["key"])),
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=20)
+    main(parser.parse_args().draws)
