@@ -1,13 +1,15 @@
 """What training a suffix needs of a network: from the state at a cut to the pooled features behind it.
 
-The one decision: only nodes that the asked-for features depend on are built, so a step never computes the
-network's old classifier.
+The one decision: the suffix is the graph of the pooled features without the nodes of the prefix's graph, so
+only what the asked-for features depend on is computed, never the network's old classifier.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from torch import fx, nn
 
 from headstart.backbones.stages import StagedNetwork
 from headstart.errors import UsageError
@@ -40,15 +42,26 @@ def pooled_suffix(network: StagedNetwork, cut: str, blocks: Sequence[str]) -> An
         blocks: Names of blocks that are made after the cut (see `split_blocks`), at least one.
 
     Raises:
-        UsageError: No such cut or block, or a block that is made before the cut.
+        UsageError: No such cut or block, a block that is made before the cut, or a cut that cannot be trained from.
     """
     before, _ = split_blocks(network, cut, blocks)
     if before or not blocks:
         raise UsageError(f"`{', '.join(before)}` does not come after the cut `{cut}`.")
-    begin = network._starts[network.position(cut)]
-    groups = [
-        [network._classifier_input] if b == "embedding" else network._made_in(network.position(b)) for b in blocks
-    ]
-    nodes = [item[0] if isinstance(item, tuple) else item for group in groups for item in group]
-    last = max(network._nodes.index(node) for node in nodes)
-    return network.build(network._live(begin), network._nodes[begin : last + 1], groups, pool=True)
+    whole = network.pooled(list(blocks))
+    prefix = network.prefix(cut).graph
+    state = next(n for n in prefix.nodes if n.op == "output").args[0]
+    crossing = [n.name for n in (state if isinstance(state, (tuple, list)) else (state,))]
+    known = {n.name for n in prefix.nodes if n.op != "output"}
+    graph = fx.Graph()
+    env: dict[str, Any] = {name: graph.placeholder(name) for name in crossing}
+    for node in whole.graph.nodes:
+        if node.name in known:
+            continue
+        try:
+            env[node.name] = graph.node_copy(node, lambda n: env[n.name])
+        except KeyError as error:
+            raise UsageError(f"training cannot begin at `{cut}`: a list of tensors crosses it.") from error
+    root = whole if isinstance(whole, nn.Module) else network.network
+    suffix = fx.GraphModule(root, graph)
+    suffix.train(network.network.training)
+    return suffix
