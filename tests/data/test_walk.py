@@ -31,6 +31,7 @@ def test_loops_of_links_end_and_nothing_is_walked_twice(tmp_path: Path) -> None:
     tree = walk(str(tmp_path))
     assert [f.name for f in tree.pictures] == ["a/1.png", "b/2.png"]
     assert {(p.name, p.kind) for p in tree.problems} == {("b/self", "broken-link"), ("up", "outside")}
+    (tmp_path / "up").unlink()
     inside = walk(str(tmp_path / "a"), allow_outside=True)
     assert sorted({os.path.realpath(f.path) for f in inside.pictures}) == sorted(
         os.path.realpath(tmp_path / n) for n in ("a/1.png", "b/2.png")

@@ -33,7 +33,8 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
         samples: The pictures.
         group_from: None takes the groups that the layout or table gave; `none` switches groups off;
             `folder` takes the folder of each picture; else a column of the table, a template with
-            `{group}` for the name, or a regular expression (its bracketed parts are the group).
+            `{group}` for the name, or a regular expression (its bracketed parts are the group) for the
+            file name, or for the whole path where it holds a `/`.
 
     Returns:
         (N,) group of each sample, numbered by first appearance, or None without groups; and why.
@@ -278,7 +279,7 @@ def _by_expression(samples: Samples, expression: str) -> list[str | None]:
         ) from error
     keys: list[str | None] = []
     for sample in samples:
-        found = pattern.search(sample.name) or pattern.search(sample.name.rpartition("/")[2])
+        found = pattern.search(sample.name if "/" in expression else sample.name.rpartition("/")[2])
         if found is None:
             keys.append(None)
         else:

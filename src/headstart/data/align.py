@@ -1,0 +1,193 @@
+"""Lays one thumbnail over another (shift, scale, brightness) and says how well their details agree.
+
+The one decision: agreement is the correlation of details at three scales over the best three quarters of
+the picture, as `-log10(1 - correlation)`.  A watermark falls into the worst quarter, brightness and contrast
+cancel, a strong re-encoding costs only the finest scale, which is left out; and two different things before
+the same background agree in nothing but the background, which has no details.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["IDENTITY", "agreement", "align"]
+
+_BATCH = 256
+_GRID = 48  # details are compared on a grid of this side
+_BLOCKS = 8
+_KEPT = 0.75
+_LAYERS = ((32, 3), (48, 4))  # (side, steps): pictures are laid over each other on these grids, coarse to fine
+_RADII = (1, 1, 2, 4)  # of the smoothings, the first on the full grid and the others on the halved one
+_NOISE = 0.003  # mean square that rounding to whole grey levels leaves in the details
+
+IDENTITY = (0.0, 0.0, 1.0, 1.0)
+Array = NDArray[np.float32]
+
+
+def agreement(whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64] | None = None) -> Array:
+    """How well the details of pairs agree.
+
+    Args:
+        whole: (M, S, S) grey.
+        part: (M, S, S) grey.
+        boxes: (M, 4) top, left, height, width of `part` in `whole`, as shares; None for the whole.
+
+    Returns:
+        (M,) mean over the scales of -log10(1 - correlation): about 0 for unrelated pictures, 1 for a
+        correlation of 0.9, above 3 for copies; 0 where there are no details.
+    """
+    out = np.empty(len(whole), dtype=np.float32)
+    for start in range(0, len(whole), _BATCH):
+        rows = slice(start, start + _BATCH)
+        out[rows] = _agreement(whole[rows], part[rows], None if boxes is None else boxes[rows])
+    return out
+
+
+def align(whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Refines where `part` lies in `whole` by least squares on grey values (Lucas and Kanade, 1981).
+
+    Shift and scale of both axes are fitted together with brightness and contrast.
+
+    Args:
+        whole: (M, S, S) grey.
+        part: (M, S, S) grey.
+        boxes: (M, 4) first guesses: top, left, height, width of `part` in `whole`, as shares.
+
+    Returns:
+        (M, 4) boxes; a guess that does not improve is returned as it was.
+    """
+    out = np.empty_like(boxes)
+    for start in range(0, len(boxes), _BATCH):
+        rows = slice(start, start + _BATCH)
+        found = boxes[rows]
+        for side, steps in _LAYERS:
+            found = _align(whole[rows], part[rows], found, side, steps)
+        out[rows] = found
+    return out
+
+
+def _agreement(whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64] | None) -> Array:
+    first = whole.astype(np.float32)
+    if boxes is not None:
+        first = _warp(first, boxes, first.shape[1])
+    clipped = _clipped(whole, part) if boxes is None else None
+    scales = zip(_details(first), _details(part.astype(np.float32)), strict=True)
+    total = np.zeros(len(whole), dtype=np.float32)
+    for a, b in scales:
+        total += _trimmed(_blocks(a), _blocks(b), clipped)
+    return np.asarray(total / (len(_RADII) - 1), dtype=np.float32)
+
+
+def _clipped(whole: NDArray[np.uint8], part: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(M, blocks) where one of a pair is burnt out or black and the other is not: brightening has cut it off."""
+    count, side = len(whole), whole.shape[1] // _BLOCKS
+
+    def flat(x: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        ends = (x >= 253) | (x <= 2)
+        return np.asarray(ends.reshape(count, _BLOCKS, side, _BLOCKS, side).mean((2, 4)) > 0.2).reshape(count, -1)
+
+    return np.not_equal(flat(whole), flat(part))
+
+
+def _trimmed(a: Array, b: Array, clipped: NDArray[np.bool_] | None) -> Array:
+    """-log10(1 - correlation) of (M, blocks, pixels) details over the blocks that differ least."""
+    aa, bb, ab = ((x * y).sum(axis=2, dtype=np.float64) for x, y in ((a, a), (b, b), (a, b)))
+    kept = int(_KEPT * a.shape[1])
+    gain = ab.sum(axis=1) / (aa.sum(axis=1) + 1e-9)
+    sums = (aa.sum(axis=1), bb.sum(axis=1), ab.sum(axis=1))
+    for _ in range(2):
+        rest = bb - 2 * gain[:, None] * ab + gain[:, None] ** 2 * aa
+        if clipped is not None:
+            rest = np.where(clipped, np.inf, rest)
+        order = np.argpartition(rest, kept, axis=1)[:, :kept]
+        sums = tuple(np.take_along_axis(x, order, axis=1).sum(axis=1) for x in (aa, bb, ab))
+        gain = sums[2] / (sums[0] + 1e-9)
+    floor = _NOISE * kept * a.shape[2]
+    correlation = sums[2] / np.sqrt((sums[0] + floor) * (sums[1] + floor))
+    return np.asarray(-np.log10(1 - np.clip(correlation, 0, 0.99999)), dtype=np.float32)
+
+
+def _blocks(x: Array) -> Array:
+    count, side = len(x), x.shape[1] // _BLOCKS
+    return x.reshape(count, _BLOCKS, side, _BLOCKS, side).transpose(0, 1, 3, 2, 4).reshape(count, _BLOCKS**2, -1)
+
+
+def _details(pictures: Array) -> list[Array]:
+    """Differences of neighbouring smoothings, (M, 48, 48) each, fine to coarse."""
+    smooth = []
+    for operator in _smoothers(pictures.shape[1]):
+        pictures = np.matmul(np.matmul(operator, pictures), operator.T)
+        smooth.append(pictures)
+    return [fine - coarse for fine, coarse in pairwise(smooth)]
+
+
+@lru_cache(maxsize=4)
+def _smoothers(side: int) -> tuple[Array, ...]:
+    """Operators to be applied one after the other: (48, side) that smooths and halves, then (48, 48)."""
+    out = []
+    for radius, size in zip(_RADII, (side, _GRID, _GRID, _GRID), strict=True):
+        box = np.zeros((size, size))
+        for shift in range(-radius, radius + 1):
+            np.add.at(box, (np.arange(size), np.clip(np.arange(size) + shift, 0, size - 1)), 1 / (2 * radius + 1))
+        twice = box @ box
+        if size != _GRID:
+            twice = np.repeat(np.eye(_GRID), size // _GRID, axis=1) / (size // _GRID) @ twice
+        out.append(np.asarray(twice, dtype=np.float32))
+    return tuple(out)
+
+
+def _warp(pictures: Array, boxes: NDArray[np.float64], side: int) -> Array:
+    """Samples a box of each picture onto a `side` x `side` grid, linearly; outside repeats the edge."""
+    size = pictures.shape[1]
+    centre = (np.arange(side) + 0.5) / side
+    operators = []
+    for axis in (0, 1):
+        place = (boxes[:, axis, None] + boxes[:, axis + 2, None] * centre) * size - 0.5  # (M, side)
+        place = np.clip(place, 0, size - 1)
+        low = np.minimum(place.astype(np.int64), size - 2)
+        share = (place - low).astype(np.float32)
+        matrix = np.zeros((len(boxes), side, size), dtype=np.float32)
+        np.put_along_axis(matrix, low[:, :, None], 1 - share[:, :, None], axis=2)
+        np.put_along_axis(matrix, low[:, :, None] + 1, share[:, :, None], axis=2)
+        operators.append(matrix)
+    out: Array = np.matmul(np.matmul(operators[0], pictures), operators[1].transpose(0, 2, 1))
+    return out
+
+
+def _align(
+    whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64], side: int, steps: int
+) -> NDArray[np.float64]:
+    factor = whole.shape[1] // side
+    count = len(whole)
+    shape = (count, side, factor, side, factor)
+    large = whole.reshape(shape).mean((2, 4), dtype=np.float32)
+    target = part.reshape(shape).mean((2, 4), dtype=np.float32).reshape(count, -1)
+    target = target - target.mean(axis=1, keepdims=True)
+    power = np.sqrt((target * target).sum(axis=1)) + 1e-6
+    centre = ((np.arange(side) + 0.5) / side).astype(np.float32)
+    best, best_error, current = boxes.copy(), np.full(count, np.inf), boxes.copy()
+    for _ in range(steps + 1):
+        moved = _warp(large, current, side)
+        down, across = np.zeros_like(moved), np.zeros_like(moved)
+        down[:, 1:-1] = (moved[:, 2:] - moved[:, :-2]) / 2
+        across[:, :, 1:-1] = (moved[:, :, 2:] - moved[:, :, :-2]) / 2
+        columns = np.stack([moved, down, across, down * centre[:, None], across * centre], axis=1)
+        columns = columns.reshape(count, 5, -1)
+        columns -= columns.mean(axis=2, keepdims=True)  # brightness
+        gram = np.matmul(columns, columns.transpose(0, 2, 1))
+        right = np.matmul(columns, target[:, :, None])[:, :, 0]
+        scale = np.sqrt(np.maximum(np.einsum("mii->mi", gram), 1e-6))
+        error = 1 - right[:, 0] / (scale[:, 0] * power)
+        better = error < best_error
+        best[better], best_error[better] = current[better], error[better]
+        gram = gram / (scale[:, :, None] * scale[:, None, :]) + 1e-4 * np.eye(5, dtype=np.float32)
+        fit = np.linalg.solve(gram, (right / scale)[:, :, None])[:, :, 0] / scale
+        gain = np.where(np.abs(fit[:, :1]) > 0.2, fit[:, :1], 1.0)
+        # Slopes are per pixel and boxes are shares; the columns move top, left, height, width.
+        step = np.clip(fit[:, 1:] / gain / side, -0.03, 0.03)
+        current = np.clip(current + step, [-0.2, -0.2, 0.7, 0.7], [0.3, 0.3, 1.3, 1.3])
+    return best

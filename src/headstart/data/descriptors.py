@@ -1,0 +1,95 @@
+"""Short descriptions of thumbnails that stay nearly the same when a picture is copied with small changes.
+
+The one decision: these are the low cosine coefficients that a perceptual hash (pHash: Zauner, 2010) is the
+sign of, but kept as numbers.  Signs lose too much: cropping 8 % moves 14 of 64 bits, while the numbers of
+the right window of the original still agree.  So each picture is described whole and through windows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FLIP", "WINDOWS", "Whitener", "describe"]
+
+_SIZE = 8  # coefficients a side, as in pHash
+_BATCH = 512
+
+WINDOWS: tuple[tuple[float, float, float], ...] = (
+    (0.0, 0.0, 1.0),
+    *((y, x, 0.96) for y in (0.0, 0.04) for x in (0.0, 0.04)),
+    (0.04, 0.04, 0.92),
+    *((y, x, 0.92) for y in (0.0, 0.08) for x in (0.0, 0.08)),
+    (0.08, 0.08, 0.84),
+)
+"""(top, left, size) of the windows, as shares of the picture: what a crop may have left of it."""
+
+_signs = np.ones((_SIZE, _SIZE), dtype=np.float32)
+_signs[:, 1::2] = -1
+FLIP: NDArray[np.float32] = _signs.reshape(-1)[1:]
+"""(63,) factor that turns a description into that of the picture mirrored left to right."""
+
+
+def describe(thumbs: NDArray[np.uint8], window: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> NDArray[np.float32]:
+    """Low cosine coefficients of one window of each thumbnail, without the mean.
+
+    Args:
+        thumbs: (N, S, S) grey.
+        window: (top, left, size) as shares of the side.
+
+    Returns:
+        (N, 63) with rows of length 1, or 0 where there is nothing but one grey.
+    """
+    top, left, size = window
+    rows, columns = _cosines(thumbs.shape[1], top, size), _cosines(thumbs.shape[2], left, size)
+    out = np.empty((len(thumbs), _SIZE * _SIZE - 1), dtype=np.float32)
+    for start in range(0, len(thumbs), _BATCH):
+        part = thumbs[start : start + _BATCH].astype(np.float32)
+        coefficients = np.matmul(np.matmul(rows, part), columns.T)  # (n, 8, 8)
+        out[start : start + _BATCH] = coefficients.reshape(len(part), -1)[:, 1:]
+    return _unit(out, 40.0)
+
+
+class Whitener:
+    """Takes away what all pictures of a data set have in common, so that what is left tells them apart.
+
+    Args:
+        descriptions: (N, 63) of whole pictures.
+    """
+
+    def __init__(self, descriptions: NDArray[np.float32]) -> None:
+        used = descriptions[np.abs(descriptions).sum(axis=1) > 0]
+        if len(used) < 8:  # too few to know what is common
+            self.mean = np.zeros(descriptions.shape[1], dtype=np.float32)
+            self.scale = np.ones(descriptions.shape[1], dtype=np.float32)
+            return
+        self.mean = used.mean(axis=0)
+        deviation = used.std(axis=0)
+        self.scale = deviation + 0.3 * np.sqrt((deviation**2).mean()) + 1e-6
+
+    def __call__(self, descriptions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, 63) with rows of length 1; rows of zeros stay zero."""
+        out = (descriptions - self.mean) / self.scale
+        out[np.abs(descriptions).sum(axis=1) == 0] = 0
+        return _unit(out, 0.0)
+
+
+def _cosines(num_pixels: int, start: float, size: float) -> NDArray[np.float32]:
+    """(8, num_pixels) operator: window, sampled linearly at 64 points, then the first 8 cosines (DCT-II)."""
+    points = 64
+    place = (start + size * (np.arange(points) + 0.5) / points) * num_pixels - 0.5
+    low = np.clip(np.floor(place).astype(np.int64), 0, num_pixels - 1)
+    high = np.minimum(low + 1, num_pixels - 1)
+    share = np.clip(place - low, 0, 1)
+    sampler = np.zeros((points, num_pixels))
+    np.add.at(sampler, (np.arange(points), low), 1 - share)
+    np.add.at(sampler, (np.arange(points), high), share)
+    basis = np.cos(np.pi * np.arange(_SIZE)[:, None] * (2 * np.arange(points) + 1) / (2 * points))
+    basis[0] *= np.sqrt(0.5)
+    return np.asarray(basis @ sampler, dtype=np.float32)
+
+
+def _unit(rows: NDArray[np.float32], least: float) -> NDArray[np.float32]:
+    """Rows scaled to length 1; shorter than `least` (next to no contrast) or zero become 0."""
+    length = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    return np.where(length > max(least, 1e-9), rows / np.maximum(length, 1e-9), 0).astype(np.float32)

@@ -1,0 +1,253 @@
+"""Finds pictures that are copies of each other: same bytes, same pixels, or nearly the same picture.
+
+The one decision: how alike two *different* pictures can get depends on the data (solar cells of one wafer,
+strokes of a pen), so the bar that a pair must clear is raised to lie above what this data set's pictures
+reach among each other.  A pair too few costs a little; a pair too many merges two people's pictures.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.align import agreement, align
+from headstart.data.descriptors import FLIP, WINDOWS, Whitener, describe
+from headstart.data.looks import Looks
+from headstart.data.neighbours import nearest
+from headstart.machine import available_cores
+
+__all__ = ["Pair", "components", "find_copies"]
+
+_LEAST_COSINE = 0.6  # of descriptions; copies lie above, see benchmarks/results/data.json
+_CANDIDATES = 3  # each picture is compared with so many, and as many mirrored ones
+_WORTH_ALIGNING = 0.4
+_CERTAIN = 2.6  # such a pair need not be laid over each other more exactly
+_BAR = (1.7, 3.15)  # lowest and highest bar, in -log10(1 - correlation)
+_ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the first
+_ALIGNED_SHARE = 0.5  # so many pairs a picture are laid over each other more exactly, the likeliest first
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two pictures that are copies.
+
+    Attributes:
+        first, second: Positions, first < second.
+        kind: `bytes`, `pixels`, `near`, `mirrored` or `cropped`.
+        similarity: 1 for equal pixels; else the correlation of details, in [0, 1].
+    """
+
+    first: int
+    second: int
+    kind: str
+    similarity: float
+
+
+@dataclass
+class _Candidates:
+    """Pairs under suspicion: `part` may be a copy of the window of `whole`."""
+
+    part: NDArray[np.int64]
+    whole: NDArray[np.int64]
+    window: NDArray[np.int64]
+    is_mirrored: NDArray[np.bool_]
+
+
+def find_copies(
+    looks: Looks,
+    *,
+    embeddings: NDArray[np.float32] | None = None,
+    same_pixels: Callable[[int, int], bool] | None = None,
+    threads: int | None = None,
+) -> tuple[list[Pair], list[Pair], float]:
+    """Finds copies among all pictures.
+
+    Args:
+        looks: What was seen of them.
+        embeddings: (N, D) what a network says of them: finds more candidates; pixels decide.
+        same_pixels: Compares two pictures pixel by pixel; None trusts the digests of the thumbnails.
+        threads: Worker threads; one a core by default.
+
+    Returns:
+        Pairs of equal pictures, pairs of nearly equal ones, and the bar that the latter had to clear.
+    """
+    exact, unique = _equal(looks, same_pixels)
+    usable = unique[[_has_content(looks, i) for i in unique]] if len(unique) else unique
+    if len(usable) < 2:
+        return exact, [], _BAR[0]
+    thumbs = looks.thumbs[usable]
+    candidates = _candidates(thumbs, None if embeddings is None else embeddings[usable])
+    scores, is_cropped = _compare(thumbs, candidates, threads or available_cores())
+    bar = _bar(scores, candidates, len(usable))
+    best: dict[tuple[int, int], tuple[float, str]] = {}
+    for k in np.flatnonzero(scores >= bar):
+        a, b = sorted((int(usable[candidates.part[k]]), int(usable[candidates.whole[k]])))
+        kind = "mirrored" if candidates.is_mirrored[k] else "cropped" if is_cropped[k] else "near"
+        if scores[k] > best.get((a, b), (0.0, ""))[0]:
+            best[a, b] = (float(scores[k]), kind)
+    near = [Pair(a, b, kind, 1 - 10**-score) for (a, b), (score, kind) in sorted(best.items())]
+    return exact, near, bar
+
+
+def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """(count,) number of the connected set each belongs to, by first appearance."""
+    parent = list(range(count))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for a, b in pairs:
+        ra, rb = root(a), root(b)
+        if ra != rb:
+            parent[max(ra, rb)] = min(ra, rb)
+    roots = np.array([root(i) for i in range(count)], dtype=np.int64)
+    _, numbers = np.unique(roots, return_inverse=True)
+    return numbers.astype(np.int64)
+
+
+def _equal(looks: Looks, same_pixels: Callable[[int, int], bool] | None) -> tuple[list[Pair], NDArray[np.int64]]:
+    """Pairs with the same bytes or pixels, and one position of each set of equal pictures."""
+    by_bytes: dict[str, list[int]] = defaultdict(list)
+    for i, facts in enumerate(looks.facts):
+        if facts is not None:
+            by_bytes[facts.digest].append(i)
+    by_pixels: dict[str, list[int]] = defaultdict(list)
+    for same in by_bytes.values():
+        facts = looks.facts[same[0]]
+        if facts is not None:
+            by_pixels[facts.pixel_key].append(same[0])
+    pairs = [Pair(a, b, "bytes", 1.0) for same in by_bytes.values() for a, b in _pairs(same)]
+    unique = []
+    for same in by_pixels.values():
+        unique.append(same[0])
+        for other in same[1:]:
+            if same_pixels is None or same_pixels(same[0], other):
+                pairs.append(Pair(same[0], other, "pixels", 1.0))
+            else:
+                unique.append(other)
+    return sorted(pairs, key=lambda p: (p.first, p.second)), np.array(sorted(unique), dtype=np.int64)
+
+
+def _pairs(same: list[int]) -> list[tuple[int, int]]:
+    return list(combinations(same, 2)) if len(same) <= _ALL_PAIRS_UP_TO else [(same[0], b) for b in same[1:]]
+
+
+def _has_content(looks: Looks, i: np.int64) -> bool:
+    facts = looks.facts[int(i)]
+    return facts is not None and not any(kind == "one-colour" for kind, _ in facts.remarks)
+
+
+def _candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | None) -> _Candidates:
+    """The few nearest of each picture, whole or through a window, mirrored or not."""
+    count = len(thumbs)
+    plain = describe(thumbs)
+    whiten = Whitener(plain)
+    every = np.arange(count)
+    windows = np.concatenate([whiten(describe(thumbs, window)) for window in WINDOWS])
+    found: list[tuple[NDArray[np.generic], ...]] = []
+    part, entry, cosine = nearest(
+        whiten(plain), every, windows, np.tile(every, len(WINDOWS)), count=4 * _CANDIDATES, least=_LEAST_COSINE
+    )
+    found.append((part, entry % count, entry // count, np.zeros(len(part), dtype=bool), cosine))
+    part, entry, cosine = nearest(
+        whiten(plain * FLIP), every, windows[:count], every, count=_CANDIDATES, least=_LEAST_COSINE
+    )
+    found.append((part, entry, np.zeros(len(part), dtype=np.int64), np.ones(len(part), dtype=bool), cosine))
+    if embeddings is not None:
+        small = _compress(embeddings)
+        part, entry, cosine = nearest(small, every, small, every, count=_CANDIDATES, least=0.7)
+        zeros = np.zeros(len(part), dtype=np.int64)
+        for way in (False, True):
+            found.append((part, entry, zeros, np.full(len(part), way), cosine - 1))
+    part, whole, window = (np.concatenate([f[k] for f in found]).astype(np.int64) for k in (0, 1, 2))
+    mirrored: NDArray[np.bool_] = np.concatenate([f[3] for f in found]).astype(bool)
+    cosine = np.concatenate([f[4] for f in found])
+    # Only the best window of each (part, whole, mirrored) ...
+    order = np.lexsort((-cosine, mirrored, whole, part))
+    key = np.stack([part, whole, mirrored], axis=1)[order]
+    keep = order[np.concatenate([[True], (key[1:] != key[:-1]).any(axis=1)])] if len(order) else order
+    # ... then the best few of each part ...
+    keep = keep[np.lexsort((-cosine[keep], mirrored[keep], part[keep]))]
+    run = part[keep] * 2 + mirrored[keep]
+    keep = keep[np.arange(len(keep)) - np.searchsorted(run, run) < _CANDIDATES]
+    # ... and of the two ways round of a whole pair only one.
+    low, high = np.minimum(part, whole)[keep], np.maximum(part, whole)[keep]
+    twin = (low * count + high) * 2 + mirrored[keep]
+    _, first = np.unique(np.where(window[keep] == 0, twin, -1 - np.arange(len(keep))), return_index=True)
+    keep = np.sort(keep[first])
+    return _Candidates(part[keep], whole[keep], window[keep], mirrored[keep])
+
+
+def _compare(
+    thumbs: NDArray[np.uint8], candidates: _Candidates, threads: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(M,) agreement of each pair's details, and whether one is a part of the other."""
+    boxes = np.array([(top, left, size, size) for top, left, size in WINDOWS])
+    count = len(candidates.part)
+    scores = np.zeros(count, dtype=np.float32)
+    is_cropped = np.zeros(count, dtype=bool)
+
+    def pictures(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        part = thumbs[candidates.part[rows]]
+        mirrored = candidates.is_mirrored[rows]
+        part[mirrored] = part[mirrored][:, :, ::-1]
+        return thumbs[candidates.whole[rows]], part
+
+    def first_look(rows: NDArray[np.int64]) -> None:
+        whole, part = pictures(rows)
+        is_whole = candidates.window[rows] == 0
+        for these, box in ((is_whole, None), (~is_whole, boxes[candidates.window[rows[~is_whole]]])):
+            if these.any():
+                scores[rows[these]] = agreement(whole[these], part[these], box)
+
+    def second_look(rows: NDArray[np.int64]) -> None:
+        whole, part = pictures(rows)
+        fitted = align(whole, part, boxes[candidates.window[rows]])
+        better = agreement(whole, part, fitted)
+        gains = better > scores[rows] + 0.1
+        scores[rows[gains]] = better[gains]
+        is_cropped[rows] = np.abs(fitted - np.array([0.0, 0.0, 1.0, 1.0])).max(axis=1) > 0.01
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        list(pool.map(first_look, _chunks(np.arange(count))))
+        worth = np.flatnonzero((scores >= _WORTH_ALIGNING) & (scores < _CERTAIN))
+        worth = worth[np.argsort(-scores[worth])][: int(_ALIGNED_SHARE * len(thumbs)) + 300]
+        list(pool.map(second_look, _chunks(np.sort(worth))))
+    return scores, is_cropped
+
+
+def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[s : s + _CHUNK] for s in range(0, len(rows), _CHUNK)]
+
+
+def _bar(scores: NDArray[np.float32], candidates: _Candidates, count: int) -> float:
+    """What a pair must reach, from how alike this data set's pictures are anyway.
+
+    Each picture's best partner is mostly a different picture.  Their median and upper quartile say how the
+    tail of different pictures falls off; copies, unless they are a quarter of the data, do not move them.
+    """
+    top = np.zeros(count)
+    np.maximum.at(top, candidates.part, scores)
+    np.maximum.at(top, candidates.whole, scores)
+    median, upper = np.quantile(top, (0.5, 0.75))
+    return float(np.clip(median + 5 * (upper - median) + 0.2, *_BAR))
+
+
+def _compress(embeddings: NDArray[np.float32], size: int = 64) -> NDArray[np.float32]:
+    """(N, 64) unit rows that keep the angles of centred embeddings nearly (random projection)."""
+    centred = np.nan_to_num(embeddings - np.nanmean(embeddings, axis=0))
+    if centred.shape[1] > size:
+        rng = np.random.default_rng(0)
+        centred = centred @ rng.standard_normal((centred.shape[1], size)).astype(np.float32)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.where(length > 1e-9, centred / np.maximum(length, 1e-9), 0).astype(np.float32)

@@ -1,0 +1,269 @@
+"""Looks at every picture once: decodes it, and keeps what all later judgements need.
+
+The one decision: one decode a file, in threads, at a reduced scale where the format allows it; digests, a
+thumbnail and a few numbers stay in memory, and nothing is decoded again but pairs under suspicion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.machine import available_cores
+from headstart.pixels.exif import Exif
+from headstart.pixels.reduced import DEEP_MODES, decode_reduced
+from headstart.pixels.spec import PictureError, PixelSpec, flatten, read_bytes
+from headstart.records import Problem, Sample
+
+__all__ = ["THUMB", "Facts", "Look", "Looks", "look_at", "look_at_all"]
+
+THUMB = 96
+"""Side of the grey thumbnails, pixels; proportions are not kept."""
+
+_MIN_SIDE = 192  # large JPEGs are decoded at the smallest scale that leaves both sides at least this long
+_MAX_BYTES = 2 << 30
+_BATCH = 16
+_TINY, _LONG = 16, 8.0
+_QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one picture besides its pixels.
+
+    Attributes:
+        digest: SHA-256 of the file's bytes, hex.
+        pixel_key: Digest of the thumbnails and the size, hex; equal for equal pixels.
+        size_bytes: Length of the file.
+        format: Pillow's name of the format, e.g. `JPEG`.
+        mode: Pillow's mode before anything was converted, e.g. `RGBA`.
+        size_hw: Height and width in pixels, upright.
+        quality: Estimated JPEG quality 1-100, or None.
+        exif: What the camera wrote.
+        smoothness: Correlation of neighbouring pixels in [-1, 1]; near 0 for noise.
+        quantiles: For 16-bit and float pictures, values at 0, 0.1, 1, 50, 99, 99.9 and 100 %.
+        remarks: (kind, detail) of what is odd and was handled.
+    """
+
+    digest: str
+    pixel_key: str
+    size_bytes: int
+    format: str
+    mode: str
+    size_hw: tuple[int, int]
+    quality: int | None
+    exif: Exif
+    smoothness: float
+    quantiles: tuple[float, ...] | None
+    remarks: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One picture: its facts, and the rows that `Looks` keeps."""
+
+    facts: Facts
+    thumb: NDArray[np.uint8]
+    colour: NDArray[np.uint8]
+    histogram: NDArray[np.uint8]
+    border: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What was seen of N pictures; rows of pictures that cannot be read are zero.
+
+    Attributes:
+        facts: One a picture, None where it cannot be read.
+        problems: Why not, by position.
+        thumbs: (N, 96, 96) uint8 grey.
+        colours: (N, 8, 8, 3) uint8.
+        histograms: (N, 64) uint8, shares of 4 x 4 x 4 colours times 255.
+        borders: (N, 96) uint8, mean colours along the edges: 4 edges x 8 parts x RGB.
+    """
+
+    facts: tuple[Facts | None, ...]
+    problems: dict[int, Problem]
+    thumbs: NDArray[np.uint8]
+    colours: NDArray[np.uint8]
+    histograms: NDArray[np.uint8]
+    borders: NDArray[np.uint8]
+
+    @property
+    def is_ok(self) -> NDArray[np.bool_]:
+        """(N,) whether a picture can be read."""
+        return np.array([f is not None for f in self.facts], dtype=bool)
+
+
+def look_at_all(
+    samples: Sequence[Sample],
+    *,
+    max_pixels: int = 178_000_000,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Looks:
+    """Looks at every picture, in threads.
+
+    Args:
+        samples: The pictures.
+        max_pixels: Larger pictures are refused before they are decoded.
+        threads: Worker threads; one a core by default.
+        progress: Called with (done, all) after every few pictures, from a worker thread.
+    """
+    count = len(samples)
+    facts: list[Facts | None] = [None] * count
+    problems: dict[int, Problem] = {}
+    thumbs = np.zeros((count, THUMB, THUMB), dtype=np.uint8)
+    colours = np.zeros((count, 8, 8, 3), dtype=np.uint8)
+    histograms = np.zeros((count, 64), dtype=np.uint8)
+    borders = np.zeros((count, 96), dtype=np.uint8)
+    lock = threading.Lock()
+    done = 0
+
+    def work(start: int) -> None:
+        nonlocal done
+        stop = min(start + _BATCH, count)
+        for i in range(start, stop):
+            try:
+                look = look_at(samples[i].path, max_pixels=max_pixels)
+            except PictureError as error:
+                problems[i] = Problem(samples[i].name, error.kind, error.detail)
+                continue
+            facts[i] = look.facts
+            thumbs[i], colours[i], histograms[i], borders[i] = look.thumb, look.colour, look.histogram, look.border
+        with lock:
+            done += stop - start
+            if progress:
+                progress(done, count)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of what is named here
+        pool = ThreadPoolExecutor(max(1, threads or available_cores()), thread_name_prefix="look")
+        try:
+            for future in [pool.submit(work, start) for start in range(0, count, _BATCH)]:
+                future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return Looks(tuple(facts), dict(sorted(problems.items())), thumbs, colours, histograms, borders)
+
+
+def look_at(path: str, *, max_pixels: int = 178_000_000) -> Look:
+    """Looks at one file.
+
+    16-bit and float pictures get their own range here: the thumbnails are compared and never trained on.
+
+    Raises:
+        PictureError: It is no picture that can be read; the kind says what it is instead.
+    """
+    _check_place(path)
+    data = read_bytes(path)
+    seen = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=max_pixels, name=path)
+    spec, quantiles = PixelSpec(), None
+    if seen.mode in DEEP_MODES:
+        quantiles = _quantiles(seen.image)
+        low, high = quantiles[1], quantiles[5]
+        spec = spec.with_(value_range=(low, high if high > low else low + 1.0))
+    try:
+        rgb = flatten(seen.image, spec)
+        grey = rgb.convert("L")
+        thumb = np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BICUBIC, reducing_gap=3.0))
+        small = np.asarray(rgb.resize((32, 32), Image.Resampling.BOX, reducing_gap=2.0))
+    except (OSError, ValueError, MemoryError) as error:
+        raise PictureError("damaged", f"the picture cannot be turned into RGB ({error})") from error
+    colour = np.rint(small.reshape(8, 4, 8, 4, 3).mean((1, 3))).astype(np.uint8)
+    bins = (small >> 6).astype(np.int64) @ np.array([16, 4, 1])
+    histogram = np.rint(np.bincount(bins.ravel(), minlength=64) * (255 / 1024)).astype(np.uint8)
+    key = hashlib.blake2b(thumb.tobytes() + small.tobytes() + repr((seen.size_hw, quantiles)).encode(), digest_size=16)
+    facts = Facts(
+        digest=hashlib.sha256(data).hexdigest(),
+        pixel_key=key.hexdigest(),
+        size_bytes=len(data),
+        format=seen.format,
+        mode=seen.mode,
+        size_hw=seen.size_hw,
+        quality=seen.quality,
+        exif=seen.exif,
+        smoothness=_smoothness(grey),
+        quantiles=quantiles,
+        remarks=(*seen.remarks, *_shape_remarks(seen.size_hw, thumb)),
+    )
+    return Look(facts, thumb, colour, histogram, _border(rgb))
+
+
+def _check_place(path: str) -> None:
+    """Refuses what must not be opened: files that a cloud would first have to fetch, and giants.
+
+    Raises:
+        PictureError: It is one of them.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return  # reading says what is wrong
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise PictureError("special", "this is a pipe, socket or device, not a file")
+    is_away = getattr(status, "st_flags", 0) & 0x40000000 or getattr(status, "st_file_attributes", 0) & 0x441000
+    if is_away:  # SF_DATALESS of macOS; OFFLINE and RECALL_ON_OPEN or _DATA_ACCESS of Windows
+        raise PictureError("cloud-placeholder", "the cloud folder keeps this file elsewhere; make it available offline")
+    if status.st_size > _MAX_BYTES:
+        raise PictureError("too-large", f"the file has {status.st_size / 1e9:.1f} GB, more than the limit of 2")
+
+
+def _quantiles(image: Image.Image) -> tuple[float, ...]:
+    values = np.asarray(image, dtype=np.float64).ravel()
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise PictureError("range", "not one value of this floating-point picture is a number")
+    if len(values) > 65536:
+        ends = (values.min(), values.max())
+        values = np.append(values[:: len(values) // 65536], ends)
+    return tuple(float(v) for v in np.quantile(values, _QUANTILES))
+
+
+def _smoothness(grey: Image.Image) -> float:
+    """Correlation of horizontally neighbouring pixels in the middle of the picture; 1 where it has one colour."""
+    width, height = grey.size
+    w, h = min(width, 128), min(height, 128)
+    left, top = (width - w) // 2, (height - h) // 2
+    part = np.asarray(grey.crop((left, top, left + w, top + h)), dtype=np.float32)
+    if w < 3:
+        return 1.0
+    part -= part.mean()
+    power = float((part * part).mean())
+    return float((part[:, 1:] * part[:, :-1]).mean()) / power if power > 1.0 else 1.0
+
+
+def _border(rgb: Image.Image) -> NDArray[np.uint8]:
+    """(96,) mean colours of the outermost 2 %: top, bottom, left, right, 8 parts each."""
+    width, height = rgb.size
+    deep_x, deep_y = max(1, width // 50), max(1, height // 50)
+    edges = (
+        ((0, 0, width, deep_y), (8, 1)),
+        ((0, height - deep_y, width, height), (8, 1)),
+        ((0, 0, deep_x, height), (1, 8)),
+        ((width - deep_x, 0, width, height), (1, 8)),
+    )
+    parts = [np.asarray(rgb.resize(size, Image.Resampling.BOX, box=box)).reshape(-1) for box, size in edges]
+    return np.concatenate(parts)
+
+
+def _shape_remarks(size_hw: tuple[int, int], thumb: NDArray[np.uint8]) -> list[tuple[str, str]]:
+    remarks = []
+    height, width = size_hw
+    if min(size_hw) < _TINY:
+        remarks.append(("tiny", f"only {width} x {height} pixels"))
+    if max(size_hw) > _LONG * min(size_hw):
+        remarks.append(("long", f"{width} x {height} pixels: most of it will be cut off or squashed"))
+    if thumb.max() == thumb.min():
+        remarks.append(("one-colour", "the whole picture has one colour"))
+    return remarks

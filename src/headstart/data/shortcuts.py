@@ -1,0 +1,249 @@
+"""Asks whether something that is not the subject gives the class away: file size, camera, border, noise ...
+
+The one decision: a cue is asked by its nearest neighbours alone, since they find any relation, smooth or
+not, and a class of which half is given away (half of the files are noise) shows as the share of its
+pictures whose neighbours in that cue are all of its class.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.looks import Looks
+
+__all__ = ["Shortcut", "find_shortcuts"]
+
+_NEIGHBOURS = 9
+_AGREE = 8  # so many of the nine make a picture given away
+_MOST = 2000  # pictures asked, drawn by class
+_LEAST = 30
+_PERMUTATIONS = 99
+_MAX_P = 0.011
+_DAY_S = 86400.0
+
+# Least chance-corrected accuracy, and least share of one class given away, to be called a shortcut.  What has
+# nothing to do with the subject (format, camera, date) may say next to nothing; file size and noise follow the
+# subject's texture a little, border and thumbnail show part of it, so those must give away more
+# (benchmarks/bench_data.py has what honest sets reach).
+_LIMITS = {
+    "file size": (0.40, 0.40),
+    "picture size": (0.20, 0.40),
+    "format": (0.10, 0.40),
+    "camera": (0.10, 0.40),
+    "date": (0.10, 0.40),
+    "noise": (0.40, 0.40),
+    "border": (0.60, 0.60),
+    "thumbnail": (0.75, 0.80),
+}
+_WORDS = {
+    "file size": "the size of the file",
+    "picture size": "width and height of the picture",
+    "format": "file format and JPEG quality",
+    "camera": "the camera",
+    "date": "the date",
+    "noise": "how noisy the picture is",
+    "border": "the outermost pixels",
+    "thumbnail": "a thumbnail of 8 x 8 pixels",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """One cue that could stand in for the subject.
+
+    Attributes:
+        cue: Short name, e.g. `file size`.
+        words: The cue in plain words.
+        accuracy: Balanced accuracy of guessing the class from the cue alone, left-one-out, in [0, 1].
+        chance: The same for shuffled labels.
+        p_value: Share of shuffles that do as well.
+        given_away: Share of each class whose nearest pictures in this cue are all of its class.
+        is_flagged: Whether it is well above chance and above what honest content reaches.
+        examples: Positions of pictures that are given away, up to 6 of the worst class.
+    """
+
+    cue: str
+    words: str
+    accuracy: float
+    chance: float
+    p_value: float
+    given_away: dict[str, float]
+    is_flagged: bool
+    examples: tuple[int, ...]
+
+
+def find_shortcuts(
+    looks: Looks,
+    paths: Sequence[str],
+    class_ids: NDArray[np.int64],
+    class_names: Sequence[str],
+    *,
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> tuple[Shortcut, ...]:
+    """Asks every cue.
+
+    Args:
+        looks: What was seen of N pictures.
+        paths: Their files, for the date where the camera wrote none.
+        class_ids: (N,) in 0..K-1; -1 where there is no label.
+        class_names: K names.
+        groups: (N,) pictures that belong together; a picture's own group is not asked.
+        seed: Of the draw and the shuffles.
+
+    Returns:
+        One a cue that varies at all, the most telling first; empty with fewer than 30 pictures or two classes.
+    """
+    rng = np.random.default_rng(seed)
+    usable = np.flatnonzero(looks.is_ok & (class_ids >= 0))
+    counts = np.bincount(class_ids[usable], minlength=len(class_names))
+    usable = usable[counts[class_ids[usable]] >= 5]
+    if len(usable) < _LEAST or len(np.unique(class_ids[usable])) < 2:
+        return ()
+    chosen = _draw(usable, class_ids, rng)
+    labels = class_ids[chosen]
+    own = chosen if groups is None else groups[chosen]
+    shuffles = [rng.permutation(labels) for _ in range(_PERMUTATIONS)]
+    found = []
+    for cue, make in _CUES.items():
+        table = make(looks, paths, chosen)
+        if table is None:
+            continue
+        near = _nearest(table, own, rng)
+        if near is None:
+            continue
+        found.append(_judge(cue, near, labels, chosen, class_names, shuffles))
+    return tuple(sorted(found, key=lambda s: (not s.is_flagged, -s.accuracy)))
+
+
+def _draw(usable: NDArray[np.int64], class_ids: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """All, or so many of each class that there are `_MOST`."""
+    if len(usable) <= _MOST:
+        return usable
+    share = _MOST / len(usable)
+    parts = []
+    for k in np.unique(class_ids[usable]):
+        members = usable[class_ids[usable] == k]
+        size = min(len(members), max(5, round(share * len(members))))
+        parts.append(rng.choice(members, size, replace=False))
+    return np.sort(np.concatenate(parts))
+
+
+def _nearest(table: NDArray[np.float64], own: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64] | None:
+    """(N, 9) nearest rows outside the own group; ties are broken at random.  None where nothing varies."""
+    deviation = table.std(axis=0)
+    varies = deviation > 1e-9 * (1 + np.abs(table).max(axis=0))
+    if not varies.any():
+        return None
+    z = (table[:, varies] - table[:, varies].mean(axis=0)) / deviation[varies]
+    squared = np.einsum("nd,nd->n", z, z)
+    near = np.empty((len(z), _NEIGHBOURS), dtype=np.int64)
+    for start in range(0, len(z), 500):
+        part = slice(start, start + 500)
+        distance = np.maximum(squared[part, None] + squared - 2 * z[part] @ z.T, 0)
+        distance = np.sqrt(distance) + rng.uniform(0, 1e-6, distance.shape)
+        distance[own[part, None] == own] = np.inf
+        if np.isinf(np.partition(distance, _NEIGHBOURS - 1, axis=1)[:, _NEIGHBOURS - 1]).any():
+            return None  # too few pictures outside a group
+        near[part] = np.argpartition(distance, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
+    return near
+
+
+def _judge(
+    cue: str,
+    near: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    class_names: Sequence[str],
+    shuffles: Sequence[NDArray[np.int64]],
+) -> Shortcut:
+    accuracy, given, away = _ask(near, labels)
+    null = [_ask(near, shuffled)[:2] for shuffled in shuffles]
+    chance = float(np.mean([a for a, _ in null]))
+    expected = {k: float(np.mean([g[k] for _, g in null])) for k in given}
+    p_value = (1 + sum(a >= accuracy for a, _ in null)) / (1 + len(null))
+    least_accuracy, least_share = _LIMITS[cue]
+    excess = {k: (given[k] - expected[k]) / max(1 - expected[k], 1e-9) for k in given}
+    worst = max(excess, key=lambda k: excess[k])
+    most = max(g for _, gs in null for g in gs.values())
+    tells = (accuracy - chance) / max(1 - chance, 1e-9) >= least_accuracy and p_value <= _MAX_P
+    gives = excess[worst] >= least_share and given[worst] > most
+    examples = chosen[(labels == worst) & away][:6]
+    return Shortcut(
+        cue=cue,
+        words=_WORDS[cue],
+        accuracy=accuracy,
+        chance=chance,
+        p_value=p_value,
+        given_away={class_names[k]: round(share, 4) for k, share in given.items()},
+        is_flagged=bool(tells or gives),
+        examples=tuple(int(i) for i in examples),
+    )
+
+
+def _ask(near: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, dict[int, float], NDArray[np.bool_]]:
+    """Balanced accuracy of the neighbours' vote, the share of each class given away, and which pictures are."""
+    classes, index = np.unique(labels, return_inverse=True)
+    votes = np.zeros((len(labels), len(classes)))
+    np.add.at(votes, (np.arange(len(labels))[:, None], index[near]), 1.0)
+    prior = np.bincount(index) / len(labels)
+    best = (votes / prior).argmax(axis=1)
+    away = votes[np.arange(len(labels)), index] >= _AGREE
+    recalls = [float((best[index == k] == k).mean()) for k in range(len(classes))]
+    return float(np.mean(recalls)), {int(c): float(away[index == k].mean()) for k, c in enumerate(classes)}, away
+
+
+_Cue = Callable[[Looks, Sequence[str], NDArray[np.int64]], "NDArray[np.float64] | None"]
+
+
+def _facts(looks: Looks, chosen: NDArray[np.int64], value: Callable[..., object]) -> NDArray[np.float64]:
+    return np.array([value(looks.facts[i]) for i in chosen], dtype=np.float64).reshape(len(chosen), -1)
+
+
+def _one_hot(words: Sequence[object]) -> NDArray[np.float64]:
+    known, index = np.unique([str(w) for w in words], return_inverse=True)
+    return np.asarray(np.eye(len(known))[index], dtype=np.float64)
+
+
+def _format(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    kinds = _one_hot([(f.format, f.mode) for i in chosen if (f := looks.facts[i])])
+    quality = _facts(looks, chosen, lambda f: f.quality or 0)
+    return np.hstack([kinds * 50, quality])
+
+
+def _camera(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    cameras = [f.exif.camera for i in chosen if (f := looks.facts[i])]
+    return _one_hot(cameras) if any(cameras) else None
+
+
+def _date(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """The day it was taken, or where no camera says so, the day of the file."""
+    taken = [f.exif.taken for i in chosen if (f := looks.facts[i])]
+    if sum(t is not None for t in taken) >= len(taken) / 2:
+        known = [t for t in taken if t is not None]
+        days = [np.floor((t if t is not None else min(known) - 1000 * _DAY_S) / _DAY_S) for t in taken]
+        return np.array(days, dtype=np.float64)[:, None]
+    try:
+        days = [np.floor(os.stat(paths[i]).st_mtime / _DAY_S) for i in chosen]
+    except OSError:
+        return None
+    return np.array(days, dtype=np.float64)[:, None]
+
+
+_CUES: dict[str, _Cue] = {
+    "file size": lambda looks, paths, chosen: _facts(looks, chosen, lambda f: np.log(f.size_bytes)),
+    "picture size": lambda looks, paths, chosen: _facts(
+        looks, chosen, lambda f: (np.log(f.size_hw[0]), np.log(f.size_hw[1]), np.log(f.size_hw[0] / f.size_hw[1]))
+    ),
+    "format": _format,
+    "camera": _camera,
+    "date": _date,
+    "noise": lambda looks, paths, chosen: _facts(looks, chosen, lambda f: f.smoothness),
+    "border": lambda looks, paths, chosen: looks.borders[chosen].astype(np.float64),
+    "thumbnail": lambda looks, paths, chosen: looks.colours[chosen].reshape(len(chosen), -1).astype(np.float64),
+}

@@ -1,0 +1,160 @@
+"""Decodes a picture at a reduced scale, and says what was odd about the file.
+
+The one decision: the whole file is decoded (so that truncated ones are found) but no more pixels are
+made than asked for, where the format allows it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from PIL import Image, ImageOps
+
+from headstart.pixels.exif import Exif, read_exif
+from headstart.pixels.sniff import what_is
+from headstart.pixels.spec import PictureError, open_picture
+
+__all__ = ["DEEP_MODES", "Reduced", "decode_reduced"]
+
+DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I", "F"))
+"""Modes of pictures with more than 8 bits, which need a range."""
+
+_ENDINGS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+_LUMINANCE_SUM = 3688  # of the table in ITU-T T.81 (1992), annex K.1, which quality 50 is
+_MODES = {
+    "1": ("one-bit", "black and white only"),
+    "P": ("palette", "colours from a palette"),
+    "PA": ("palette", "colours from a palette"),
+    "CMYK": ("cmyk", "printing colours (CMYK), turned into RGB"),
+    "YCbCr": ("other-colours", "YCbCr colours, turned into RGB"),
+    "LAB": ("other-colours", "LAB colours, turned into RGB"),
+    "HSV": ("other-colours", "HSV colours, turned into RGB"),
+    "RGBA": ("transparent", "transparent parts get the background colour"),
+    "RGBa": ("transparent", "transparent parts get the background colour"),
+    "LA": ("transparent", "transparent parts get the background colour"),
+    "La": ("transparent", "transparent parts get the background colour"),
+    "F": ("float", "floating-point values, mapped by one range for the whole data set"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A decoded picture.
+
+    Attributes:
+        image: Upright, in its own mode.
+        format: Pillow's name of the format.
+        mode: The mode in the file.
+        size_hw: Full height and width, upright, pixels.
+        quality: Estimated JPEG quality 1-100, or None.
+        exif: What the camera wrote.
+        remarks: (kind, detail) of what is odd and was handled.
+    """
+
+    image: Image.Image
+    format: str
+    mode: str
+    size_hw: tuple[int, int]
+    quality: int | None
+    exif: Exif
+    remarks: tuple[tuple[str, str], ...]
+
+
+def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "") -> Reduced:
+    """Decodes the bytes of a file.
+
+    Args:
+        data: The file.
+        min_side: Both sides are left at least this long.
+        max_pixels: Larger pictures are refused before they are decoded.
+        name: The file's name, to compare its ending with what it is.
+
+    Raises:
+        PictureError: It is no picture that can be read; the kind says what it is instead.
+    """
+    try:
+        image = open_picture(data, max_pixels)
+    except PictureError as error:
+        known = what_is(data) if error.kind in ("format", "damaged") else None
+        if known:
+            raise PictureError(known[0], f"this is {known[1]}") from error
+        raise
+    exif = read_exif(image)
+    form, mode = image.format or "", image.mode
+    width, height = image.size
+    remarks = _remarks(image, exif, name)
+    quality = _quality(image)
+    try:
+        if form in ("JPEG", "MPO") and min(width, height) >= 2 * min_side:
+            image.draft(None, (min_side, min_side))
+        image.load()
+    except Image.DecompressionBombError as error:
+        raise PictureError("too-large", str(error)) from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
+        kind = "truncated" if "truncated" in str(error).lower() else "damaged"
+        raise PictureError(kind, f"the picture data cannot be decoded ({error})") from error
+    if exif.orientation > 1:
+        try:
+            image = ImageOps.exif_transpose(image)
+        except Exception:  # as `read_picture`: a damaged EXIF block leaves the picture as stored
+            exif = Exif(exif.camera, exif.taken)
+    if exif.orientation > 4:
+        width, height = height, width
+    return Reduced(image, form, mode, (height, width), quality, exif, tuple(remarks))
+
+
+def _remarks(image: Image.Image, exif: Exif, name: str) -> list[tuple[str, str]]:
+    """What is odd about an opened file."""
+    remarks = []
+    form = image.format or ""
+    ending = os.path.splitext(name)[1].lower()
+    if name and ending not in _ENDINGS.get(form, (ending,)):
+        shown = f"ends in {ending}" if ending else "has no ending"
+        remarks.append(("wrong-extension", f"{shown} but is {form}; read as what it is"))
+    if exif.orientation > 1:
+        remarks.append(("rotated", "turned upright as the camera says (EXIF)"))
+    if getattr(image, "is_animated", False) and form != "MPO":
+        if form == "TIFF":
+            remarks.append(("stack", f"{getattr(image, 'n_frames', 2)} pages; the first is taken"))
+        else:
+            remarks.append(("animated", "an animation; the first frame is taken"))
+    if image.mode in _MODES:
+        remarks.append(_MODES[image.mode])
+    elif image.mode in DEEP_MODES:
+        remarks.append(("deep", "more than 8 bits a value, mapped by one range for the whole data set"))
+    elif "transparency" in image.info:
+        remarks.append(_MODES["RGBA"])
+    if form == "PNG" and image.mode in ("RGB", "RGBA") and _png_depth(image) == 16:
+        remarks.append(("deep-colour", "16 bits a colour, of which the upper 8 are taken"))
+    if form == "TIFF":
+        samples = getattr(image, "tag_v2", {}).get(277, 1)
+        if isinstance(samples, int) and samples > len(image.getbands()):
+            remarks.append(("channels", f"{samples} channels, of which {len(image.getbands())} are taken"))
+    return remarks
+
+
+def _png_depth(image: Image.Image) -> int | None:
+    for tile in getattr(image, "tile", []):
+        raw = tile[3] if len(tile) > 3 else None
+        if isinstance(raw, str):
+            return 16 if ";16" in raw else 8
+    return None
+
+
+def _quality(image: Image.Image) -> int | None:
+    """Estimated JPEG quality as libjpeg scales the standard's table (the inverse of `jpeg_quality_scaling`)."""
+    tables = getattr(image, "quantization", None)
+    if not tables or 0 not in tables:
+        return None
+    percent = 100.0 * float(sum(tables[0])) / _LUMINANCE_SUM
+    return max(1, min(100, round(100 - percent / 2 if percent <= 100 else 5000 / percent)))

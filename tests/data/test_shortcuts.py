@@ -1,0 +1,125 @@
+"""Shortcuts: planted ones are found, honest pictures are left in peace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.data.looks import look_at_all
+from headstart.data.shortcuts import Shortcut, find_shortcuts
+from headstart.data.sources import read
+
+Change = Callable[[Image.Image, str, int], tuple[Image.Image, dict[str, object]]]
+RNG = np.random.default_rng(7)
+
+
+def scene(rng: np.random.Generator) -> Image.Image:
+    """A soft picture whose class shows only in a small patch in the middle."""
+    small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((96, 72), Image.Resampling.BICUBIC)
+
+
+def build(root: Path, change: Change, count: int = 40) -> list[Shortcut]:
+    rng = np.random.default_rng(1)
+    for name in ("left", "middle", "right"):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            image, options = change(scene(rng), name, i)
+            image.save(root / name / f"{i}.jpg", **({"quality": int(rng.integers(80, 96))} | options))
+    samples = read(root)
+    return list(find_shortcuts(look_at_all(samples), samples.paths, samples.class_ids, samples.class_names))
+
+
+def flagged(found: list[Shortcut]) -> set[str]:
+    return {s.cue for s in found if s.is_flagged}
+
+
+def test_honest_pictures_are_left_in_peace(tmp_path: Path) -> None:
+    assert flagged(build(tmp_path, lambda image, name, i: (image, {}))) == set()
+
+
+def test_jpeg_quality_by_class(tmp_path: Path) -> None:
+    quality = {"left": 40, "middle": 90, "right": 90}
+    found = build(tmp_path, lambda image, name, i: (image, {"quality": quality[name] + i % 3}))
+    assert "format" in flagged(found)
+    (told,) = (s for s in found if s.cue == "format")
+    assert told.accuracy > told.chance + 0.2
+    assert told.given_away["left"] > 0.9
+
+
+def test_a_coloured_border_in_one_class(tmp_path: Path) -> None:
+    def frame(image: Image.Image, name: str, i: int) -> tuple[Image.Image, dict[str, object]]:
+        if name == "right":
+            inner = image.resize((88, 64))
+            image = Image.new("RGB", (96, 72), (200, 30, 30))
+            image.paste(inner, (4, 4))
+        return image, {}
+
+    found = build(tmp_path, frame)
+    assert "border" in flagged(found)
+    (told,) = (s for s in found if s.cue == "border")
+    assert max(told.given_away, key=lambda k: told.given_away[k]) == "right"
+    assert 0 < len(told.examples) <= 6
+
+
+def test_noise_in_half_of_one_class(tmp_path: Path) -> None:
+    def noise(image: Image.Image, name: str, i: int) -> tuple[Image.Image, dict[str, object]]:
+        if name == "middle" and i % 2:
+            image = Image.fromarray(RNG.integers(0, 256, (72, 96, 3), dtype=np.uint8))
+        return image, {}
+
+    assert "noise" in flagged(build(tmp_path, noise))
+
+
+def test_the_camera_by_class(tmp_path: Path) -> None:
+    def camera(image: Image.Image, name: str, i: int) -> tuple[Image.Image, dict[str, object]]:
+        exif = Image.Exif()
+        exif[0x010F] = "Maker A" if name == "left" else "Maker B"
+        return image, {"exif": exif}
+
+    assert "camera" in flagged(build(tmp_path, camera))
+
+
+def test_the_folders_date(tmp_path: Path) -> None:
+    build(tmp_path, lambda image, name, i: (image, {}))
+    for file in tmp_path.rglob("*.jpg"):
+        day = 86400 * (100 if file.parent.name == "left" else 200)
+        os.utime(file, (day, day))
+    samples = read(tmp_path)
+    looks = look_at_all(samples)
+    found = find_shortcuts(looks, samples.paths, samples.class_ids, samples.class_names)
+    assert "date" in flagged(list(found))
+
+
+def test_copies_of_one_picture_do_not_vouch_for_each_other(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    groups = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for original in range(12):
+            image = scene(rng)
+            for copy in range(10):
+                image.save(tmp_path / name / f"{original:02d}_{copy}.jpg", quality=90)
+                groups.append(12 * (name == "b") + original)
+    samples = read(tmp_path)
+    looks = look_at_all(samples)
+    apart = find_shortcuts(looks, samples.paths, samples.class_ids, samples.class_names)
+    together = find_shortcuts(
+        looks, samples.paths, samples.class_ids, samples.class_names, groups=np.array(groups, dtype=np.int64)
+    )
+    assert {s.cue: s.accuracy for s in apart}["thumbnail"] == 1.0
+    assert {s.cue: s.accuracy for s in together}["thumbnail"] < 0.8
+
+
+@pytest.mark.parametrize("counts", [{"a": 4, "b": 40}, {"a": 10, "b": 10}])
+def test_too_few_pictures_say_nothing(
+    counts: dict[str, int], tmp_path: Path, make_pictures: Callable[..., Path]
+) -> None:
+    samples = read(make_pictures(tmp_path / "d", counts))
+    looks = look_at_all(samples)
+    assert find_shortcuts(looks, samples.paths, samples.class_ids, samples.class_names) == ()
