@@ -7,6 +7,7 @@ fitted on the same pictures, on pictures that neither has seen.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
@@ -72,6 +73,9 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
             f"training by gradient runs on the CPU in this version, not on `{settings.device}`.",
             hint="leave --device out, or take --strategy probe",
         )
+    # Threads of torch that wait by spinning slow everything down by factors as soon as anything else runs, our own
+    # makers of views included; read when torch is first loaded (`benchmarks/bench_tuning.py`).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     samples = read_samples(settings)
     is_new = folder is None
     folder = folder or make_run_folder(settings.out)
