@@ -22,17 +22,30 @@ _HOME = {
     "report": "headstart.api",
     "evaluate": "headstart.api",
     "embed": "headstart.api",
+    "show": "headstart.api",
     "ImageClassifier": "headstart.classifier",
     "HeadstartError": "headstart.errors",
     "Run": "headstart.model",
     "Model": "headstart.model",
 }
 
-__all__ = ["HeadstartError", "ImageClassifier", "Model", "Run", "__version__", "embed", "evaluate", "load", "predict",
-           "report", "train"]  # fmt: skip
+__all__ = [
+    "HeadstartError",
+    "ImageClassifier",
+    "Model",
+    "Run",
+    "__version__",
+    "embed",
+    "evaluate",
+    "load",
+    "predict",
+    "report",
+    "show",
+    "train",
+]
 
 if TYPE_CHECKING:
-    from headstart.api import embed, evaluate, load, predict, report, train
+    from headstart.api import embed, evaluate, load, predict, report, show, train
     from headstart.classifier import ImageClassifier
     from headstart.errors import HeadstartError
     from headstart.model import Model, Run

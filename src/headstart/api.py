@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from headstart.model import Model, Run
     from headstart.results import Embedding, EvaluationResult, Report
 
-__all__ = ["embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "train"]
+__all__ = ["embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "show", "train"]
 
 
 def train(
@@ -197,6 +197,52 @@ def report(
     from headstart.workflow.reporting import make_report
 
     return make_report(Path(run), data=data, out=out, pictures=pictures, attributions=attributions, figures=figures)
+
+
+def show(
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    per_class: int = 8,
+    seed: int = 0,
+    as_seen: bool = False,
+    backbone: str = "efficientnet_lite0",
+    size: int | None = None,
+    fit: str = "crop",
+    layout: str | None = None,
+    allow_outside: bool = False,
+    talk: Talk | None = None,
+) -> Any:
+    """Random pictures of each class on one sheet.
+
+    Args:
+        data: Pictures, labelled or not.
+        out: Where to write it, `.png` or `.jpg`; None writes nothing.
+        per_class: Pictures of each class.
+        seed: Of the draw.
+        as_seen: Show them exactly as the network gets them (`backbone`, `size`, `fit`).
+        backbone, size, fit: As in `train`.
+        layout, allow_outside: As in `train`.
+        talk: Where it says what it does.
+
+    Returns:
+        The sheet, a PIL picture, which a notebook shows.
+
+    Raises:
+        UsageError: The sheet cannot be written.
+    """
+    from headstart.workflow.showing import show_pictures
+
+    return show_pictures(
+        os.fspath(data),
+        None if out is None else os.fspath(out),
+        talk or Talk(None),
+        per_class=per_class,
+        seed=seed,
+        as_seen=(backbone, size, fit) if as_seen else None,
+        layout=layout,
+        allow_outside=allow_outside,
+    )
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, talk: Talk | None = None) -> Path:

@@ -1,0 +1,43 @@
+"""`headstart show DATA`: a contact sheet of random pictures by class."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("show")(_show)
+
+
+def _show(
+    data: str = typer.Argument(..., help="Pictures, labelled or not."),
+    out: str = typer.Option("samples.png", "--out", help="The picture to write, .png or .jpg."),
+    per_class: int = typer.Option(8, "--per-class", min=1, max=50, help="Pictures of each class."),
+    seed: int = typer.Option(0, "--seed", help="Of the draw."),
+    as_seen: bool = typer.Option(False, "--as-seen", help="Exactly as the network gets them."),
+    backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose eyes."),
+    size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
+    fit: str = typer.Option("crop", "--fit", help="crop, cover, squash or pad."),
+    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
+    allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
+) -> None:
+    """Draw random pictures of each class on one sheet."""
+    from headstart.api import show
+    from headstart.talk import to_stderr
+
+    show(
+        data,
+        out=out,
+        per_class=per_class,
+        seed=seed,
+        as_seen=as_seen,
+        backbone=backbone,
+        size=size,
+        fit=fit,
+        layout=layout,
+        allow_outside=allow_outside,
+        talk=to_stderr(),
+    )

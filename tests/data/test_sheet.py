@@ -1,0 +1,55 @@
+"""Contact sheets show what there is, and say what cannot be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.data.sheet import Tile, draw_by_class, draw_pairs, draw_sheet, picture_tile
+from headstart.data.sources import read
+from headstart.pixels.spec import PixelSpec, read_picture
+
+
+def test_a_row_a_class_and_the_same_for_one_seed(photos: Path) -> None:
+    samples = read(photos)
+    one, two = (draw_by_class(samples, per_class=4, seed=s) for s in (0, 1))
+    again = draw_by_class(samples, per_class=4, seed=0)
+    np.testing.assert_array_equal(np.asarray(one), np.asarray(again))
+    assert (np.asarray(one) != np.asarray(two)).any()
+    assert one.height > 3 * 128
+
+
+def test_as_seen_is_exactly_what_the_network_gets(photos: Path) -> None:
+    samples = read(photos)
+    spec = PixelSpec(size_hw=(100, 100), crop_fraction=0.5)
+    sheet = np.asarray(draw_by_class(samples, per_class=1, seed=3, side=100, as_seen=spec))
+    seen = [read_picture(s.path, spec) for s in samples]
+    windows = [sheet[y : y + 100, 8:108] for y in range(sheet.shape[0] - 100)]
+    assert sum(any(np.array_equal(w, p) for w in windows) for p in seen) == 3
+
+
+def test_unreadable_pictures_are_tiles_that_say_so(tmp_path: Path, make_pictures: Callable[..., Path]) -> None:
+    data = make_pictures(tmp_path / "d", {"a": 2, "b": 2})
+    (data / "a" / "broken.jpg").write_bytes(b"nonsense")
+    sheet = np.asarray(draw_by_class(read(data), per_class=5))
+    assert (sheet == (170, 30, 30)).all(-1).sum() > 200
+
+
+def test_odd_names_are_drawn_without_harm() -> None:
+    tiles = [
+        Tile(None, "a\nb\udcff" * 30, "the\x00 file " * 40),
+        picture_tile(np.zeros((5, 900, 3), np.uint8), "Ω漢字"),
+    ]
+    assert draw_sheet([("<script>" * 50, tiles)], title="t" * 500, side=64).width >= 420
+
+
+def test_pairs(photos: Path) -> None:
+    samples = read(photos)
+    sheet = draw_pairs(samples, [(0, 1, "near copies (0.99)"), (2, 3, "the same bytes")], side=80)
+    assert isinstance(sheet, Image.Image)
+    with pytest.raises(ValueError, match="at least one"):
+        draw_pairs(samples, [])
