@@ -12,13 +12,6 @@ from sklearn.metrics import roc_auc_score
 
 from headstart.trust.directions import leading_directions, squared_rest
 from headstart.trust.novelty import Novelty, fit_novelty, leave_one_class_out, rank_auc
-    Novelty,
-    fit_novelty,
-    leading_directions,
-    leave_one_class_out,
-    rank_auc,
-    squared_rest,
-)
 
 WIDTH = 60
 

@@ -46,7 +46,7 @@ def leading_directions(
     return mean, np.ascontiguousarray((basis @ vectors[:, ::-1])[:, :wanted], dtype=np.float32)
 
 
-def squared_rest(rows: Rows, mean: NDArray[np.float32], directions: NDArray[np.float32]) -> Float:
+def squared_rest(rows: Rows, mean: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N,) squared length of what is left of each row after its projection on the directions, above 0."""
     centred = rows.astype(np.float32) - mean
     total = np.einsum("nd,nd->n", centred, centred, dtype=np.float64)
