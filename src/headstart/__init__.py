@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _HOME = {
     "train": "headstart.api",
     "load": "headstart.api",
+    "compare": "headstart.api",
     "predict": "headstart.api",
     "report": "headstart.api",
     "evaluate": "headstart.api",
@@ -35,6 +36,7 @@ __all__ = [
     "Model",
     "Run",
     "__version__",
+    "compare",
     "embed",
     "evaluate",
     "load",
@@ -45,7 +47,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from headstart.api import embed, evaluate, load, predict, report, show, train
+    from headstart.api import compare, embed, evaluate, load, predict, report, show, train
     from headstart.classifier import ImageClassifier
     from headstart.errors import HeadstartError
     from headstart.model import Model, Run

@@ -17,9 +17,10 @@ from headstart.talk import Talk
 if TYPE_CHECKING:
     from headstart.config import Resolved
     from headstart.model import Model, Run
+    from headstart.reports.versus import Comparison
     from headstart.results import Embedding, EvaluationResult, Report
 
-__all__ = ["embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "show", "train"]
+__all__ = ["compare", "embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "show", "train"]
 
 
 def train(
@@ -243,6 +244,33 @@ def show(
         layout=layout,
         allow_outside=allow_outside,
     )
+
+
+def compare(
+    run_a: str | os.PathLike[str],
+    run_b: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    talk: Talk | None = None,
+) -> Comparison:
+    """Says whether run B is better than run A: paired, on the same pictures.
+
+    Args:
+        run_a, run_b: Run folders.
+        data: Labelled pictures to score both on; by default their own test pictures, or where neither has
+            any, their training pictures out of fold.
+        talk: Where it says what it does.
+
+    Returns:
+        The comparison: a sentence, all differences with intervals, `.plot()`.
+
+    Raises:
+        DataError: They were scored on different pictures or know different classes.
+        DishonestError: Every picture of `data` was trained on by one of them.
+    """
+    from headstart.workflow.comparing import compare_runs
+
+    return compare_runs(run_a, run_b, data=data, talk=talk)
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, talk: Talk | None = None) -> Path:

@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from headstart import __version__
-from headstart.commands import cache, demo, doctor, embed, evaluate, models, predict, report, resume, show, train
+from headstart.commands import cache, compare, demo, doctor, embed, evaluate, models, predict, report, resume, show, train
 from headstart.errors import HeadstartError
 
 __all__ = ["app", "main"]
@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (show, train, resume, predict, evaluate, report, models, embed, demo, doctor, cache):
+for _command in (show, train, resume, predict, evaluate, report, compare, models, embed, demo, doctor, cache):
     _command.register(app)
 
 

@@ -16,7 +16,7 @@ from headstart.results import EvaluationResult, Predictions
 from headstart.talk import Talk
 from headstart.trust.metrics import evaluate
 
-__all__ = ["evaluate_model"]
+__all__ = ["evaluate_model", "seen_in_training"]
 
 _DIGEST_LENGTH = 16  # hex digits that a bundle keeps
 
@@ -35,7 +35,7 @@ def evaluate_model(runtime: Runtime, data: str, allow_outside: bool, talk: Talk)
             hint=f"the model knows: {', '.join(names[:20])}; the data have: {', '.join(samples.class_names[:20])}",
         )
     truth = np.array([position[s.label or ""] for s in scored], dtype=np.int64)
-    seen = _seen([s.path for s in scored], runtime.bundle.trained_on())
+    seen = seen_in_training([s.path for s in scored], runtime.bundle.trained_on())
     probabilities = runtime.predict_proba([s.path for s in scored])
     is_read = np.isfinite(probabilities).all(axis=1)
 
@@ -65,7 +65,7 @@ def _prediction(name: str, row: NDArray[np.float64], names: tuple[str, ...]) -> 
     )
 
 
-def _seen(paths: list[str], trained_on: frozenset[str]) -> NDArray[np.bool_]:
+def seen_in_training(paths: list[str], trained_on: frozenset[str]) -> NDArray[np.bool_]:
     """Which files have the very bytes of a training picture."""
     seen = np.zeros(len(paths), dtype=bool)
     if trained_on:

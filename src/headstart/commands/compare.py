@@ -1,0 +1,42 @@
+"""`headstart compare RUN_A RUN_B`."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("compare")(_compare)
+
+
+def _compare(
+    run_a: str = typer.Argument(..., metavar="RUN_A", help="A run folder."),
+    run_b: str = typer.Argument(..., metavar="RUN_B", help="The run that is asked about: is it better than RUN_A?"),
+    data: str = typer.Option(
+        None, "--data", help="Labelled pictures to score both on [default: their own test pictures]."
+    ),
+    out: str = typer.Option(None, "--out", help="A folder for compare.json and compare.png (the curves of both)."),
+    as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
+) -> None:
+    """Say whether RUN_B is better than RUN_A, on the same pictures, or whether that cannot be told."""
+    import json
+    from pathlib import Path
+
+    from headstart.api import compare
+    from headstart.talk import to_stderr
+
+    talk = to_stderr()
+    found = compare(run_a, run_b, data=data, talk=talk)
+    if out is not None:
+        from headstart.workflow.comparing import write_comparison
+
+        for path in write_comparison(Path(out), found):
+            talk.say(f"written: {path}")
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        return
+    for line in found.lines():
+        typer.echo(line)

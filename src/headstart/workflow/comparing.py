@@ -1,0 +1,242 @@
+"""`headstart compare`: brings the predictions of two runs onto the same pictures, or says why that cannot be.
+
+The one decision: pictures are the same when their bytes are, whatever they are called; runs that were scored
+on different pictures are not compared on what happens to be common, but refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.sources import read
+from headstart.deploy.runtime import Runtime
+from headstart.errors import DataError, DishonestError
+from headstart.machine import atomic_file
+from headstart.reports.facts import Facts
+from headstart.reports.summary import summarise
+from headstart.reports.versus import Comparison, describe
+from headstart.talk import Talk
+from headstart.trust.metrics import softmax
+from headstart.trust.paired import compare_paired
+from headstart.workflow.evaluation import seen_in_training
+from headstart.workflow.reporting import read_facts
+from headstart.workflow.run_folder import write_json
+
+__all__ = ["compare_runs", "write_comparison"]
+
+_IMBALANCE = 3.0
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What both say of the same pictures; classes in the order of run A."""
+
+    probabilities: tuple[NDArray[np.float64], NDArray[np.float64]]
+    truth: NDArray[np.int64]
+    groups: NDArray[np.int64] | None
+    is_out_of_fold: bool
+    how: str
+
+
+def compare_runs(
+    run_a: str | os.PathLike[str],
+    run_b: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    talk: Talk | None = None,
+) -> Comparison:
+    """See `api.compare`."""
+    folders = (Path(run_a), Path(run_b))
+    facts = tuple(read_facts(folder, paths={}) for folder in folders)
+    names = _run_names(folders)
+    class_names = _same_classes(facts, names)
+    if data is None:
+        common = _from_scores(facts[0], facts[1], names)
+    else:
+        common = _from_data(folders, facts[0], os.fspath(data), talk or Talk(None))
+    counts = np.bincount(common.truth, minlength=len(class_names))
+    is_skewed = counts.max() > _IMBALANCE * max(1, counts[counts > 0].min())
+    metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed else "accuracy"
+    found = compare_paired(
+        *common.probabilities,
+        common.truth,
+        class_names,
+        metric=metric,
+        groups=common.groups,
+        is_out_of_fold=common.is_out_of_fold,
+        seed=seed,
+    )
+    sentence, caveats = describe(found, names, common.how)
+    return Comparison(
+        names=names,
+        sentence=sentence,
+        caveats=tuple(caveats),
+        how=common.how,
+        numbers=asdict(found),
+        reports=(summarise(facts[0]), summarise(facts[1])),
+    )
+
+
+def _run_names(folders: Sequence[Path]) -> tuple[str, str]:
+    a, b = (f.resolve().name for f in folders)
+    return (a, b) if a != b else (str(folders[0]), str(folders[1]))
+
+
+def _same_classes(facts: Sequence[Facts], names: Sequence[str]) -> tuple[str, ...]:
+    a, b = (f.class_names for f in facts)
+    if set(a) != set(b):
+        pairs = ((set(a), set(b)), (set(b), set(a)))
+        only = [", ".join(f"`{n}`" for n in sorted(x - y)[:5]) or "none" for x, y in pairs]
+        raise DataError(
+            f"the runs know different classes: only {names[0]} has {only[0]}; only {names[1]} has {only[1]}.",
+            hint="train both on the same classes (--skip-class leaves some out)",
+        )
+    return a
+
+
+def _from_scores(a: Facts, b: Facts, names: Sequence[str]) -> _Common:
+    """From what the runs kept of their own test pictures, or out of fold where neither has any."""
+    splits = [f.headline_split for f in (a, b)]
+    if splits[0] != splits[1]:
+        tested, other = names if splits[0] == "test" else names[::-1]
+        raise DataError(
+            f"{tested} was scored on test pictures, {other} on its own training pictures that were left out: two "
+            "different sets of pictures.",
+            hint="headstart compare RUN_A RUN_B --data LABELLED_PICTURES scores both on the same",
+        )
+    for facts, name in zip((a, b), names, strict=True):
+        if facts.scored.logits is None:
+            raise DataError(
+                f"{name} kept no scores of its pictures.", hint="--data LABELLED_PICTURES scores both on the same"
+            )
+    rows_a, rows_b = _match(a, b, splits[0], names)
+    order = [b.class_names.index(n) for n in a.class_names]
+    truth = a.scored.truth[rows_a]
+    labels_b = np.array([a.class_names.index(n) for n in b.class_names], dtype=np.int64)[b.scored.truth[rows_b]]
+    if (truth != labels_b).any():
+        raise DataError(
+            f"{int((truth != labels_b).sum())} pictures have another label in {names[1]} than in {names[0]}: the runs "
+            "were scored against different truths.",
+            hint="--data LABELLED_PICTURES scores both against one",
+        )
+    groups = a.scored.groups
+    is_test = splits[0] == "test"
+    probabilities = softmax(_logits(a)[rows_a]), softmax(_logits(b)[rows_b][:, order])
+    where = "test pictures" if is_test else "training pictures, each judged by a model that had not seen it"
+    return _Common(
+        probabilities,
+        truth,
+        None if groups is None else _numbered(groups[rows_a]),
+        not is_test,
+        f"{len(truth):,} {where}",
+    )
+
+
+def _match(a: Facts, b: Facts, split: str, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the same pictures in both, by content where both know it, else by name.
+
+    Raises:
+        DataError: The sets differ.
+    """
+    has_digests = bool(a.scored.digests) and bool(b.scored.digests)
+    keys = []
+    for facts in (a, b):
+        rows = np.flatnonzero(facts.scored.split == split)
+        source = facts.scored.digests if has_digests else facts.scored.names
+        seen: dict[str, int] = {}
+        found: dict[tuple[str, int], int] = {}
+        for i in rows:
+            count = seen[source[i]] = seen.get(source[i], -1) + 1  # copies of one file are told apart by their number
+            found[(source[i], count)] = int(i)
+        keys.append(found)
+    both = sorted(set(keys[0]) & set(keys[1]), key=lambda k: keys[0][k])
+    if len(both) < max(len(keys[0]), len(keys[1])):
+        what = "test sets" if split == "test" else "training sets"
+        raise DataError(
+            f"the {what} differ: {names[0]} was scored on {len(keys[0]):,} pictures, {names[1]} on "
+            f"{len(keys[1]):,}, and {len(both):,} are in both. A difference could come from the "
+            "pictures instead of the models.",
+            hint="train both with one split (--split RUN_A/split.csv), or give --data LABELLED_PICTURES",
+        )
+    return np.array([keys[0][k] for k in both], dtype=np.int64), np.array([keys[1][k] for k in both], dtype=np.int64)
+
+
+def _from_data(folders: Sequence[Path], a: Facts, data: str, talk: Talk) -> _Common:
+    """Both predict labelled pictures that neither was trained on."""
+    samples = read(data)
+    talk.say(samples.sentence)
+    position = {name: i for i, name in enumerate(a.class_names)}
+    scored = [s for s in samples if s.label in position]
+    if not scored:
+        raise DataError(
+            "no picture has a label that the runs know.", hint=f"they know: {', '.join(a.class_names[:20])}"
+        )
+    runtimes = [Runtime(os.fspath(folder)) for folder in folders]
+    paths = [s.path for s in scored]
+    known = np.zeros(len(scored), dtype=bool)
+    for runtime in runtimes:
+        known |= seen_in_training(paths, runtime.bundle.trained_on())
+    if known.all():
+        raise DishonestError(
+            "every one of these pictures was trained on by one of the runs; comparing on them would favour that one."
+        )
+    if known.any():
+        talk.warn(f"{int(known.sum()):,} pictures that one of the runs was trained on are left out.")
+    keep = np.flatnonzero(~known)
+    found = []
+    for runtime in runtimes:
+        talk.say(f"{Path(runtime.bundle.path).name}: looking at {len(keep):,} pictures ...")
+        order = [runtime.class_names.index(n) for n in a.class_names]
+        found.append(runtime.predict_proba([paths[i] for i in keep])[:, order])
+    is_read = np.isfinite(found[0]).all(axis=1) & np.isfinite(found[1]).all(axis=1)
+    if not is_read.any():
+        raise DataError("none of the pictures can be read.")
+    if not is_read.all():
+        talk.warn(f"{int((~is_read).sum()):,} pictures cannot be read and are left out.")
+    keep = keep[is_read]
+    truth = np.array([position[scored[i].label or ""] for i in keep], dtype=np.int64)
+    given = [scored[i].group for i in keep]
+    groups = None
+    if any(g is not None for g in given):
+        numbers: dict[str, int] = {}
+        texts = [g if g is not None else f"\0{i}" for i, g in enumerate(given)]
+        groups = np.array([numbers.setdefault(t, len(numbers)) for t in texts], dtype=np.int64)
+    return _Common(
+        (found[0][is_read], found[1][is_read]),
+        truth,
+        groups,
+        False,
+        f"{len(keep):,} pictures that neither was trained on",
+    )
+
+
+def _logits(facts: Facts) -> NDArray[np.float64]:
+    assert facts.scored.logits is not None  # looked at before
+    return facts.scored.logits.astype(np.float64)
+
+
+def _numbered(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups in which a picture without one (-1) stands by itself."""
+    alone = np.flatnonzero(groups < 0)
+    out = groups.copy()
+    out[alone] = groups.max(initial=0) + 1 + np.arange(len(alone))
+    return out
+
+
+def write_comparison(folder: Path, found: Comparison) -> list[Path]:
+    """`compare.json` and `compare.png` in a folder."""
+    from headstart.reports.figures import figure_png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "compare.json", found.to_json())
+    with atomic_file(folder / "compare.png") as temporary:
+        temporary.write_bytes(figure_png(found.plot()))
+    return [folder / "compare.json", folder / "compare.png"]
