@@ -14,7 +14,20 @@ from types import FrameType
 import typer
 
 from headstart import __version__
-from headstart.commands import cache, compare, demo, doctor, embed, evaluate, models, predict, report, resume, show, train
+from headstart.commands import (
+    cache,
+    compare,
+    demo,
+    doctor,
+    embed,
+    evaluate,
+    models,
+    predict,
+    report,
+    resume,
+    show,
+    train,
+)
 from headstart.errors import HeadstartError
 
 __all__ = ["app", "main"]
