@@ -67,11 +67,9 @@ def _outside_list(name: str, tag: str | None) -> Card:
             return card
         return _with_tag(card, tag)
     readings = _readings().get(normalise_name(base), [])
-    if len(readings) > 1:
-        both = " or ".join(f"`{r}`" for r in readings)
-        raise UsageError(f"`{name}` stands in more than one library.", hint=f"say which: {both}")
-    if readings:
-        return _library_card_by_tag(readings[0], tag)
+    key = _only(base, readings)
+    if key is not None:
+        return _library_card_by_tag(key, tag)
     raise UsageError(
         f"there is no network called `{name}`.",
         hint=f"nearest: {', '.join(nearest_names(name))}; `headstart models` lists the networks",
@@ -97,15 +95,31 @@ def _with_tag(card: Card, tag: str) -> Card:
 
 def _in_library(prefix: str, rest: str, tag: str | None) -> Card:
     base, dot, own_tag = rest.partition(".")
-    key = _library_spellings().get((prefix, normalise_name(base)))
-    if key is None:
-        others = [k for k in library_table() if k.startswith(prefix + ":")]
-        raise UsageError(
-            f"`{prefix}:{base}` is not a convolutional network of "
-            f"{'timm' if prefix == 'timm' else 'torchvision' if prefix == 'tv' else 'headstart'} that is known here.",
-            hint=f"nearest: {', '.join(_alike(f'{prefix}:{base}', others))}; transformers and hybrids are not offered",
-        )
-    return _library_card_by_tag(key, own_tag if dot else tag)
+    readings = [k for k in _readings().get(normalise_name(base), []) if k.startswith(prefix + ":")]
+    key = _only(base, readings)
+    if key is not None:
+        return _library_card_by_tag(key, own_tag if dot else tag)
+    library = {"timm": "timm", "tv": "torchvision"}.get(prefix, "headstart")
+    others = [k for k in library_table() if k.startswith(prefix + ":")]
+    raise UsageError(
+        f"`{prefix}:{base}` is not a convolutional network of {library} that is known here.",
+        hint=f"nearest: {', '.join(_alike(f'{prefix}:{base}', others))}; transformers and hybrids are not offered",
+    )
+
+
+def _only(name: str, readings: list[str]) -> str | None:
+    """The one reading of a name, or None where there is none; exactly as a library writes it comes first.
+
+    Raises:
+        UsageError: There are several.
+    """
+    exact = [r for r in readings if r.partition(":")[2] == name]
+    found = exact or readings
+    if len(found) > 1:
+        both = " or ".join(f"`{r}`" for r in found)
+        where = "stands in more than one library" if len({r.partition(":")[0] for r in found}) > 1 else "is ambiguous"
+        raise UsageError(f"`{name}` {where}.", hint=f"say which: {both}")
+    return found[0] if found else None
 
 
 def _library_card_by_tag(key: str, tag: str | None) -> Card:
@@ -153,13 +167,4 @@ def _readings() -> dict[str, list[str]]:
     table: dict[str, list[str]] = {}
     for key in library_table():
         table.setdefault(normalise_name(key.partition(":")[2]), []).append(key)
-    return table
-
-
-@lru_cache(maxsize=1)
-def _library_spellings() -> dict[tuple[str, str], str]:
-    table = {}
-    for key in library_table():
-        prefix, _, arch = key.partition(":")
-        table[prefix, normalise_name(arch)] = key
     return table

@@ -25,6 +25,7 @@ __all__ = ["fetch_file", "library_address", "torch_cache_folder"]
 
 _TIMEOUT_S = 20.0
 _CHUNK = 1 << 20
+_TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 
 
 def fetch_file(card: Card, *, mirror: str | None = None) -> tuple[Path, str]:
@@ -83,9 +84,10 @@ def _from_hub(card: Card, endpoint: str | None) -> tuple[Path, str]:
             raise _disk_or_broken(card, error) from error
         except Exception as error:
             # The client's transport raises errors of its own library, which it also changes between versions.
-            if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
-                raise _broken(card, error) from error
-            raise
+            if type(error).__module__.partition(".")[0] not in _TRANSPORTS:
+                raise
+            is_route = "Connect" in type(error).__name__ or "Proxy" in type(error).__name__
+            raise (_no_route(card, endpoint, error) if is_route else _broken(card, error)) from error
     raise WeightsError(
         f"`{repo}` on the hub holds none of {', '.join(names)} (not found).",
         hint=_other_ways(card),
@@ -94,18 +96,20 @@ def _from_hub(card: Card, endpoint: str | None) -> tuple[Path, str]:
 
 def _hub_file(card: Card, repo: str, filename: str, endpoint: str | None) -> tuple[Path, str]:
     """One file through the hub's client; a damaged copy in its cache is replaced once."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     from headstart.backbones.weights import file_digest
 
+    # Asked once before the download, because the client's own question is repeated for half a minute
+    # where there is no route; and its answer states the SHA-256 that the file must have.
+    stated = get_hf_file_metadata(hf_hub_url(repo, filename, endpoint=endpoint)).etag or ""
+    expected = card.digest or (stated if re.fullmatch(r"[0-9a-f]{64}", stated) else "")
     for attempt in ("", "again"):
         found = Path(hf_hub_download(repo, filename, endpoint=endpoint, force_download=bool(attempt)))
         digest = file_digest(found)
-        blob = found.resolve()
-        expected = card.digest or (blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else "")
         if digest.startswith(expected):
             return found, digest
-    blob.unlink(missing_ok=True)
+    found.resolve().unlink(missing_ok=True)
     raise _wrong_digest(card, f"`{repo}/{filename}`", digest, expected)
 
 

@@ -26,6 +26,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         WeightsError: The file is missing, damaged, or holds anything but tensors.
     """
     import pickle
+    import warnings
     import zipfile
 
     import torch
@@ -38,11 +39,14 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         from safetensors.torch import load_file
 
         try:
-            return dict(load_file(path))
+            # Copied, so that nothing depends on the file any more: it could be replaced while it is mapped.
+            return {k: v.clone() for k, v in load_file(path).items()}
         except SafetensorError as error:
             raise WeightsError(f"`{path}` is not a whole safetensors file ({error}).", hint=_AGAIN) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about unusual pickles, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         with open(path, "rb") as file:
             is_pickle = zipfile.is_zipfile(path) or file.read(1) == b"\x80"

@@ -82,9 +82,14 @@ def find_weights(
         if found is not None:
             return found
     except WeightsError as error:
-        if card.source.startswith("package:"):
+        if card.source.startswith(("package:", "store:")):
             raise
         damaged = error
+    if card.source.startswith("store:"):
+        raise WeightsError(
+            f"the imported weights `{card.weights_tag}` are no longer in `{weights_root() / 'store'}`.",
+            hint=f"headstart models import FILE --as {card.name}",
+        )
     if card.source.startswith("package:"):
         package = card.source.removeprefix("package:").replace("_", "-")
         raise OfflineError(
@@ -115,7 +120,8 @@ def find_local_weights(card: Card) -> WeightsFile | None:
     """
     if card.source.startswith("package:"):
         path = find_package_file(card)
-        return None if path is None else WeightsFile(path, card.digest, "installed by pip")
+        if path is not None:
+            return WeightsFile(path, card.digest, "installed by pip")
     stored = _find_stored(card)
     if stored is not None:
         return stored
@@ -229,6 +235,8 @@ def store_name(tag: str) -> str:
 def _cached_file(card: Card) -> tuple[Path, str] | None:
     """A file in the caches of the hub or of torch, and the digest that it must begin with."""
     kind, _, rest = card.source.partition(":")
+    if kind in ("package", "store"):
+        return None
     if kind == "hub":
         try:
             from huggingface_hub import try_to_load_from_cache

@@ -1,0 +1,152 @@
+"""Frozen means frozen: no gradient, no drift, not in the optimiser, the same bits afterwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from headstart.backbones import load_backbone
+from headstart.backbones.freeze import (
+    freeze,
+    frozen_digest,
+    read_freeze,
+    train_table,
+    trainable_parameters,
+    unfreeze,
+)
+from headstart.errors import SettingError, UsageError
+
+NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "neck", "head")
+
+
+@pytest.fixture
+def backbone():
+    torch.manual_seed(0)
+    return load_backbone("shufflenet_v2_x0_5", weights="none", size=64)
+
+
+def train_a_little(backbone, module=None, steps=2):
+    module = module or backbone.module
+    module.train()
+    parameters = [p for group in trainable_parameters(backbone).values() for _, p in group]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.1)
+    for _ in range(steps):
+        loss = module(torch.randn(4, 3, 64, 64)).logsumexp(1).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        (None, ()),
+        ("none", ()),
+        ("all", NAMES[:-1]),
+        (0, ()),
+        (2, NAMES[:2]),
+        ("3", NAMES[:3]),
+        (6, NAMES[:6]),
+        ("stage3", NAMES[:3]),
+        ("head", NAMES[:6]),
+        ("last-2", NAMES[:3]),
+        ("stem", ()),
+        (["stem", "stage2"], ("stem", "stage2")),
+        ("[stem, 'stage2']", ("stem", "stage2")),
+        ("stage2,stem", ("stem", "stage2")),
+    ],
+)
+def test_spellings_of_freeze(what, expected):
+    assert read_freeze(what, NAMES) == expected
+
+
+@pytest.mark.parametrize("what", ["stage9", 7, -1, ["layer1"], "last-5"])
+def test_what_does_not_fit_is_refused_with_the_stages(what):
+    with pytest.raises(SettingError) as failure:
+        read_freeze(what, NAMES)
+    assert "stage4" in failure.value.hint
+
+
+def test_frozen_stages_stay_to_the_bit_and_the_rest_moves(backbone):
+    assert freeze(backbone, below="stage2") == ("stem", "stage1")
+    before = frozen_digest(backbone)
+    free = {n: t.clone() for n, t in backbone.module.state_dict().items()}
+    train_a_little(backbone)
+    assert frozen_digest(backbone) == before
+    moved = {n for n, t in backbone.module.state_dict().items() if not torch.equal(t, free[n])}
+    stage_of = backbone.network.map.stage_of
+    assert moved
+    assert min(stage_of[n] for n in moved) == 2
+    assert not any("running" in n for n in moved)  # BatchNorm of trainable stages keeps its statistics
+
+
+def test_without_freezing_the_same_training_moves_everything(backbone):
+    freeze(backbone, "none", batch_norm="train")
+    before = {n: t.clone() for n, t in backbone.module.state_dict().items()}
+    train_a_little(backbone)
+    moved = {n for n, t in backbone.module.state_dict().items() if not torch.equal(t, before[n])}
+    assert any(n.startswith("conv1") for n in moved)
+    assert any("running_mean" in n for n in moved)
+
+
+def test_freezing_holds_in_the_suffix_and_in_a_new_head(backbone):
+    from headstart.backbones.newhead import attach_head
+
+    freeze(backbone, "last-1")
+    headed = attach_head(backbone, 5)
+    before = frozen_digest(backbone)
+    headed.train()
+    optimiser = torch.optim.SGD([p for p in headed.parameters() if p.requires_grad], lr=0.1)
+    headed(torch.randn(4, 3, 64, 64)).sum().backward()
+    optimiser.step()
+    assert frozen_digest(backbone) == before
+    assert all(p.requires_grad for p in headed.head.parameters())
+
+
+def test_live_batch_norm_only_where_it_is_asked_for(backbone):
+    freeze(backbone, "stage3", batch_norm="train")
+    before = {n: t.clone() for n, t in backbone.module.state_dict().items() if "running_mean" in n}
+    train_a_little(backbone)
+    moved = {n for n, t in backbone.module.state_dict().items() if n in before and not torch.equal(t, before[n])}
+    assert moved
+    assert {backbone.network.map.stage_of[n] for n in moved} <= {3, 4, 5}
+    with pytest.raises(SettingError):
+        freeze(backbone, "stage3", batch_norm="sometimes")
+
+
+def test_unfreeze_lets_a_stage_train_again(backbone):
+    freeze(backbone, "all")
+    assert list(trainable_parameters(backbone)) == ["head"]
+    assert unfreeze(backbone, from_="stage3") == ("stem", "stage1", "stage2")
+    assert list(trainable_parameters(backbone)) == ["stage3", "neck", "head"]
+    assert unfreeze(backbone) == ()
+
+
+def test_dropout_of_frozen_parts_is_off_even_in_training():
+    backbone = load_backbone("alexnet", weights="none", size=64)
+    freeze(backbone, "all")
+    backbone.module.train()
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(backbone.module(x), backbone.module(x))
+    unfreeze(backbone, from_="neck")
+    backbone.module.train()
+    assert not torch.equal(backbone.module(x), backbone.module(x))
+
+
+def test_table_says_what_trains_and_at_which_rate(backbone):
+    freeze(backbone, "stage2")
+    rows = {r.stage: r for r in train_table(backbone, {"stage2": 1e-4, "head": 1e-3, "stem": 1.0})}
+    assert rows["stem"].num_trainable == 0
+    assert rows["stem"].rate is None
+    assert rows["stage2"].rate == 1e-4
+    assert rows["stage2"].num_trainable == rows["stage2"].num_params
+    assert rows["stage2"].batch_norm == "frozen"
+    assert rows["head"].batch_norm == "none"
+    assert sum(r.num_params for r in rows.values()) == backbone.card.num_params
+
+
+def test_what_and_below_are_given_once(backbone):
+    with pytest.raises(UsageError):
+        freeze(backbone)
+    with pytest.raises(UsageError):
+        freeze(backbone, "all", below="stage2")
