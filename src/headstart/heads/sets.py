@@ -1,7 +1,7 @@
 """Which stages of the backbone the head uses: the last one, all, or all with less of the earlier ones.
 
 The decision: up to 1,024 pictures each set is fitted on all of them and the least out-of-fold log-loss
-wins; with more, the sets are compared on 768 and `all stages` stays unless another is better by more than a
+wins; with more, the sets are compared on 512 and `all stages` stays unless another is better by more than a
 standard error of the paired difference, because the earlier stages are worth more the more pictures there
 are (`benchmarks/bench_heads.py`) and the winner alone is worth an eigendecomposition of all.
 """
@@ -28,7 +28,7 @@ PENALTIES = np.logspace(-6, 1, 18)
 _ALL = "all stages"
 _EARLIER_WEIGHT = 0.5  # of the earlier stages in the third set
 _COMPARE_ALL = 1024  # samples up to which every set is fitted on all of them
-_COMPARE_ROWS = 768  # samples that the sets are compared on where there are more
+_COMPARE_ROWS = 512  # samples that the sets are compared on where there are more
 _PATH_ROWS = 4096  # samples that penalties and mixture are chosen on, at most
 _PATH_VALUES = 4_000_000  # numbers in one array of out-of-fold scores, at most
 _LEADING = 128  # directions that the nearest neighbour is looked for in
