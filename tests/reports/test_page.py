@@ -206,3 +206,27 @@ def test_a_file_that_is_no_picture_leaves_its_place_empty(tmp_path: Path) -> Non
     found = make_thumbs(paths, PixelSpec())
     assert [found[i] is None for i in range(4)] == [True, True, True, False]
     assert make_thumbs({3: str(tmp_path / "b.png")}, PixelSpec(), max_bytes=10) == {3: None}
+
+
+def test_curves_are_the_mean_over_folds_and_leave_the_last_training_out(make_facts: Callable[..., Facts]) -> None:
+    rows = [
+        {"epoch": str(e), "train_loss": str(v), "val_loss": str(v + 1), "phase": phase}
+        for phase, v in (("fold1", 1.0), ("fold2", 3.0))
+        for e in (1, 2)
+    ]
+    rows.append({"epoch": "1", "train_loss": "9", "val_loss": "", "phase": "final"})
+    epochs = summarise(make_facts(epochs=tuple(rows)))["learning"]["epochs"]
+    assert epochs == {"epoch": [1.0, 2.0], "train_loss": [2.0, 2.0], "val_loss": [3.0, 3.0]}
+    only = summarise(make_facts(epochs=tuple(rows[-1:])))["learning"]["epochs"]
+    assert only == {"epoch": [1.0], "train_loss": [9.0]}
+
+
+def test_trained_stages_stand_with_their_rates(make_facts: Callable[..., Facts]) -> None:
+    plan = {"cut": "stage1", "lr": 0.001, "stage_decay": 0.5}
+    facts = make_facts(extra={"tuning": {"plan": plan, "sentence": "fine-tuning lowers log-loss by 0.1"}})
+    report, text = page_of(facts)
+    assert {p["name"]: (p["state"], p["rate"]) for p in report["model"]["parts"]} == {
+        "stem": ("frozen", None),
+        "stage1": ("trained", 0.001),
+    }
+    assert "Fine-tuning lowers log-loss by 0.1." in text

@@ -329,7 +329,9 @@ def next_steps(s: Situation) -> list[str]:
             f"The commonest confusion is between `{s.class_names[a]}` and `{s.class_names[b]}` ({count} pictures): "
             "pictures that show what parts them help more than pictures of other classes."
         )
-    if not s.is_tuned:
+    if s.tuning_sentence:
+        steps.append(f"{s.tuning_sentence[0].upper()}{s.tuning_sentence[1:]}.")
+    elif not s.is_tuned:
         steps.append(
             "The network itself was left as it was (frozen) and only a new head was computed. Whether training some of "
             "its stages would help more was not measured in this run."

@@ -20,9 +20,8 @@ def describe_network(facts: Facts) -> dict[str, Any]:
     """The `model` section of `report.json`."""
     bundle, card = facts.bundle, dict(facts.bundle.get("backbone") or {})
     pixels = dict(bundle.get("pixels") or {})
-    trained = set((facts.extra.get("tuning") or {}).get("trained_stages") or ())
-    rates = dict((facts.extra.get("tuning") or {}).get("learning_rates") or {})
     parts = _parts(facts.tensors)
+    rates = _rates(tuple(p for p in parts if p != "head"), dict((facts.extra.get("tuning") or {}).get("plan") or {}))
     head = dict(bundle.get("head") or {})
     used = dict(zip(head.get("names", ()), head.get("sizes", ()), strict=False))
     rows: list[dict[str, Any]] = [
@@ -30,7 +29,7 @@ def describe_network(facts: Facts) -> dict[str, Any]:
             "name": name,
             "num_params": count,
             "num_tensors": tensors,
-            "state": "trained" if name in trained else "frozen",
+            "state": "trained" if name in rates else "frozen",
             "rate": rates.get(name),
             "features": used.get(name) or (used.get("embedding") if name == "neck" else None),
         }
@@ -127,6 +126,20 @@ def _depth(part: str) -> tuple[int, int, str]:
     if number:
         return 1, int(number.group(1)), ""
     return {"stem": 0, "neck": 3}.get(part, 2), 0, part
+
+
+def _rates(parts: tuple[str, ...], plan: Mapping[str, Any]) -> dict[str, float | None]:
+    """Peak learning rate of each part that was trained, by the plan's cut and its decay from stage to stage."""
+    cut = plan.get("cut")
+    if cut not in parts:
+        return {}
+    trained = parts[parts.index(str(cut)) :]
+    lr, decay = plan.get("lr"), plan.get("stage_decay", 1.0)
+    stages = [p for p in trained if p != "neck"]
+    if not isinstance(lr, (int, float)) or not isinstance(decay, (int, float)):
+        return dict.fromkeys(trained)
+    steps = {name: len(stages) - 1 - i for i, name in enumerate(stages)}
+    return {name: lr * decay ** steps.get(name, 0) for name in trained}
 
 
 def _head_params(tensors: Mapping[str, tuple[int, ...]]) -> int:

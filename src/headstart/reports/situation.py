@@ -52,6 +52,7 @@ class Situation:
         block_losses: Log-loss of the last features alone and with earlier stages beside them, where measured.
         has_groups: Whether pictures that belong together were kept together.
         is_tuned: Whether stages of the network itself were trained.
+        tuning_sentence: What training by gradient was measured to change against the probe, or nothing.
     """
 
     score: float | None
@@ -78,6 +79,7 @@ class Situation:
     block_losses: tuple[float, float] | None = None
     has_groups: bool = False
     is_tuned: bool = False
+    tuning_sentence: str = ""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -90,6 +92,7 @@ def take_situation(facts: Facts) -> Situation:
     train = facts.scored.truth[facts.scored.split == "train"]
     baselines = dict(metrics.get("baselines") or {})
     cv = (metrics.get("cv") or {}).get(metric) if metrics.get("test") else None
+    tuning = dict(facts.extra.get("tuning") or {})
     as_given = metrics.get("test_as_given") or {}
     confusion = np.asarray(block.get("confusion") or np.zeros((len(names), len(names))), dtype=np.int64)
     return Situation(
@@ -116,7 +119,8 @@ def take_situation(facts: Facts) -> Situation:
         curve=_curve(facts.extra.get("learning_curve")),
         block_losses=_block_losses(facts.settings),
         has_groups=bool(metrics.get("num_groups")),
-        is_tuned=str(metrics.get("strategy", "probe")) != "probe",
+        is_tuned=str(tuning.get("plan", {}).get("cut", "head")) != "head",
+        tuning_sentence=str(tuning.get("sentence") or ""),
     )
 
 

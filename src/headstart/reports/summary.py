@@ -162,13 +162,7 @@ def _copies(facts: Facts) -> dict[str, Any]:
 
 
 def _learning(facts: Facts) -> dict[str, Any]:
-    epochs: dict[str, list[float | None]] = {}
-    for row in facts.epochs:
-        for key, value in row.items():
-            try:
-                epochs.setdefault(key, []).append(float(value))
-            except (TypeError, ValueError):
-                epochs.setdefault(key, []).append(None)
+    epochs = _epochs(facts.epochs)
     metrics = facts.metrics
     blocks = [
         {"name": label, **{k: block.get(k) for k in ("accuracy", "balanced_accuracy", "log_loss", "num_samples")}}
@@ -196,6 +190,38 @@ def _learning(facts: Facts) -> dict[str, Any]:
             }
         ),
     }
+
+
+def _epochs(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float | None]]:
+    """Columns of `results.csv` over epochs; a cross-validated training is the mean over its folds.
+
+    A last training on all pictures (phase `final`) has no pictures left to be checked on, so it is drawn only
+    where there is nothing else.
+    """
+    checked = [row for row in rows if row.get("phase") != "final"] or list(rows)
+    found: dict[str, dict[float, list[float]]] = {}
+    for place, row in enumerate(checked):
+        epoch = _float(row.get("epoch"))
+        at = float(place + 1) if epoch is None else epoch
+        for key, text in row.items():
+            value = _float(text)
+            if value is not None and key not in ("epoch", "phase"):
+                found.setdefault(key, {}).setdefault(at, []).append(value)
+    places = sorted({at for column in found.values() for at in column})
+    if not places:
+        return {}
+    columns: dict[str, list[float | None]] = {"epoch": list(places)}
+    for key, column in found.items():
+        columns[key] = [float(np.mean(column[at])) if at in column else None for at in places]
+    return columns
+
+
+def _float(text: Any) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if np.isfinite(value) else None
 
 
 def _per_class(facts: Facts) -> list[dict[str, Any]]:
