@@ -94,6 +94,48 @@ class Run:
         """See `headstart.evaluate`."""
         return self.model.evaluate(data)
 
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
+        from headstart.reports.summary import summarise
+        from headstart.workflow.reporting import read_facts
+
+        return summarise(read_facts(self.folder, paths={}))
+
+    def summary(self) -> str:
+        """The network with its head as a table of text: parts, parameters, what is frozen."""
+        from headstart.reports.network import network_text
+
+        return network_text(self._summary)
+
+    def classification_report(self) -> str:
+        """Precision, recall and F1 of each class, in scikit-learn's layout."""
+        from headstart.reports.tables import classification_text
+
+        return classification_text(self._summary)
+
+    def comment(self) -> str:
+        """The comment on the result as Markdown, with the four squares of size and similarity."""
+        from headstart.reports.tables import comment_markdown
+
+        return comment_markdown(self._summary)
+
+    def plot_curves(self) -> Any:
+        """Loss and accuracy over epochs as a matplotlib figure; None where nothing was trained step by step."""
+        return self._figure("curves")
+
+    def plot_confusion(self, *, rates: bool = False) -> Any:
+        """The confusion matrix as a matplotlib figure, in pictures or in rates of each row."""
+        return self._figure("confusion_rates" if rates else "confusion")
+
+    def plot_diagram(self) -> Any:
+        """The network's parts, frozen and trained, as a matplotlib figure."""
+        return self._figure("diagram")
+
+    def _figure(self, name: str) -> Any:
+        from headstart.reports.figures import draw_figure
+
+        return draw_figure(name, self._summary)
+
     def report(self, **options: Any) -> Report:
         """Writes the report again and returns it, shown inline in a notebook; see `headstart.report`."""
         from headstart.workflow.reporting import make_report
