@@ -6,6 +6,7 @@ its exit code; nothing heavy is imported until a command needs it, so `--help` i
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -84,6 +85,13 @@ def main(arguments: list[str] | None = None) -> int:
         if error.hint:
             _say(f"hint: {error.hint}")
         _leave(error.exit_code)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing in ("", "headstart") or importlib.util.find_spec(missing) is not None:
+            raise
+        _say(f"error: this needs `{missing}`, which comes with an optional part of headstart.")
+        _say('hint: pip install "headstart[train]"')
+        _leave(1)
     except (_Stopped, KeyboardInterrupt):
         _say("stopped; what was computed so far is kept and will not be computed again.")
         _leave(130)

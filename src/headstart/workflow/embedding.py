@@ -5,6 +5,7 @@ The one decision: torch and timm are imported only to make a graph, or where a G
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from headstart.errors import MissingExtraError
 from headstart.features.cache import FeatureCache
 from headstart.features.embed import embed_files
 from headstart.features.engine import Engine, OnnxEngine, TorchEngine
-from headstart.features.graph import FrozenGraph, graph_folder, prepare_graph
+from headstart.features.graph import FrozenGraph, find_graph, graph_folder, prepare_graph
 from headstart.machine import cache_root
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
@@ -130,11 +131,12 @@ def open_graph(
     kind = "direct" if is_direct else "pooled"
     folder = graph_folder(root or cache_root(), card.name, weights or card.digest, spec.size_hw, kind)
 
+    if find_graph(folder) is None and importlib.util.find_spec("torch") is None:
+        raise MissingExtraError(f"preparing {card.title or card.name}", "train")
+
     def load() -> tuple[Any, dict[str, int]]:
-        try:
-            from headstart.backbones import load_backbone, pooled_outputs
-        except ImportError as error:
-            raise MissingExtraError("preparing a network", "train") from error
+        from headstart.backbones import load_backbone, pooled_outputs
+
         network = load_backbone(card.name, weights=weights, offline=offline)
         blocks = ("logits", "embedding") if is_direct else default_blocks(network)
         module = pooled_outputs(network, blocks)
