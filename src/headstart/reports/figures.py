@@ -97,6 +97,9 @@ def _curves(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> An
                 label=_text(key),
             )
         axis.set(xlabel="epoch", ylabel=kind, title=f"{kind} over epochs")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if kind == "accuracy":
+            axis.set_ylim(top=min(1.01, axis.get_ylim()[1]))
         axis.legend(frameon=False)
     return figure
 
