@@ -20,10 +20,15 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Features",
+    "GroupPattern",
+    "Health",
+    "PicturePair",
     "Prediction",
     "Problem",
+    "Remark",
     "Sample",
     "Samples",
+    "Shortcut",
     "Split",
     "SplitName",
 ]
@@ -119,6 +124,138 @@ class Problem:
     name: str
     kind: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Files that are odd in one way and were handled.
+
+    Attributes:
+        kind: Short stable word: `rotated`, `transparent`, `wrong-extension`, `animated` ...
+        count: How many.
+        detail: What was done, in plain words.
+        examples: Some of their names.
+    """
+
+    kind: str
+    count: int
+    detail: str
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePair:
+    """Two pictures that are copies of each other.
+
+    Attributes:
+        a, b: Names relative to the data root.
+        kind: `bytes`, `pixels`, `near`, `mirrored` or `cropped`.
+        similarity: In [0, 1]; 1 for equal pixels.
+        split_a, split_b, label_a, label_b: What the data say of each, or None.
+        index_a, index_b: Positions in the samples.
+    """
+
+    a: str
+    b: str
+    kind: str
+    similarity: float
+    split_a: str | None
+    split_b: str | None
+    label_a: str | None
+    label_b: str | None
+    index_a: int
+    index_b: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPattern:
+    """One guess about what belongs together, with its evidence.
+
+    Attributes:
+        pattern: What `--group-from` takes to ask for it.
+        meaning: The same in words.
+        num_groups: Groups of at least two training pictures.
+        accepted: Whether the pictures bear it out.
+        p_value: Of the permutation test within classes.
+        nearness: How much nearer pictures of one group are than any two of a class (difference of cosines).
+        accuracy_independent: Out-of-fold accuracy as if every picture stood alone, or None if not measured.
+        accuracy_grouped: The same with whole groups left out, or None if not measured.
+        is_used: Whether training keeps these groups together unless told otherwise.
+    """
+
+    pattern: str
+    meaning: str
+    num_groups: int
+    accepted: bool
+    p_value: float
+    nearness: float
+    accuracy_independent: float | None
+    accuracy_grouped: float | None
+    is_used: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """Something about the files, not their content, that gives a class away.
+
+    Attributes:
+        what: The cue, e.g. `JPEG quality`.
+        accuracy: Balanced out-of-fold accuracy of a small classifier that sees only the cue, in [0, 1].
+        chance: What guessing reaches.
+        detail: One sentence with the numbers.
+        classes: The classes that are given away most.
+        examples: Names of some pictures.
+    """
+
+    what: str
+    accuracy: float
+    chance: float
+    detail: str
+    classes: tuple[str, ...]
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Health:
+    """The data doctor's judgement of one data set; nothing in it changes a file.
+
+    Attributes:
+        num_samples: Pictures that were judged.
+        layout: How they were understood.
+        classes: Class name to counts by split (`none` without one).
+        formats: Counts by file format.
+        unreadable: Files that cannot be used, by name and kind.
+        remarks: Oddities that were handled.
+        duplicates: Pairs with equal bytes or pixels.
+        near_duplicates: Pairs that are nearly the same picture.
+        leaks: Those of both that lie in different splits.
+        label_conflicts: Those of both that have different labels.
+        group_patterns: Guesses about what belongs together, with evidence.
+        shortcuts: What gives a class away besides content.
+        size_range: (smallest, median, largest) of the longer side, pixels, or None.
+        value_range: What 16-bit and float pictures are mapped from, or None.
+        decisions: What was chosen, and why.
+        warnings: What else a person should know, the worst first.
+        is_dishonest: Whether a score on these data as they are would mislead, or files are lost.
+    """
+
+    num_samples: int
+    layout: str
+    classes: dict[str, dict[str, int]]
+    formats: dict[str, int]
+    unreadable: tuple[Problem, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    duplicates: tuple[PicturePair, ...] = ()
+    near_duplicates: tuple[PicturePair, ...] = ()
+    leaks: tuple[PicturePair, ...] = ()
+    label_conflicts: tuple[PicturePair, ...] = ()
+    group_patterns: tuple[GroupPattern, ...] = ()
+    shortcuts: tuple[Shortcut, ...] = ()
+    size_range: tuple[int, int, int] | None = None
+    value_range: tuple[float, float] | None = None
+    decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
+    is_dishonest: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from headstart.records import Decision, Samples, Split
 
 __all__ = ["group_ids", "make_split", "read_split", "write_split"]
 
+TIMES = {"capture-burst": 10.0, "capture-session": 600.0}
+"""Groups by time of capture, and the longest pause in seconds between two pictures of one group."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _TRIES = 12  # group assignments tried; the best balanced is kept
 
@@ -32,7 +35,8 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
     Args:
         samples: The pictures.
         group_from: None takes the groups that the layout or table gave; `none` switches groups off;
-            `folder` takes the folder of each picture; else a column of the table, a template with
+            `folder` takes the folder of each picture, `capture-burst` and `capture-session` pictures taken
+            within 10 seconds or 10 minutes of each other; else a column of the table, a template with
             `{group}` for the name, or a regular expression (its bracketed parts are the group) for the
             file name, or for the whole path where it holds a `/`.
 
@@ -57,6 +61,8 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
         what = f"column `{group_from}`"
     elif group_from == "group" and any(s.group for s in samples):
         keys, what = [s.group for s in samples], "column `group`"
+    elif group_from in TIMES:
+        keys, what = _capture_keys(samples, TIMES[group_from]), "the time of capture"
     elif group_from == "folder":
         keys, what = [s.name.rpartition("/")[0] for s in samples], "the folder of each picture"
     elif "{group}" in group_from:
@@ -267,6 +273,24 @@ def _assign(
         singles = singles[rng.permutation(len(singles))]
         chosen[singles[: max(0, int(left[k]))]] = True
     return chosen
+
+
+def _capture_keys(samples: Samples, pause: float) -> list[str | None]:
+    from headstart.data.times import keys_by_time
+    from headstart.pixels.exif import read_exif
+    from headstart.pixels.spec import PictureError, open_picture
+
+    taken, cameras = [], []
+    for sample in samples:
+        try:
+            with open_picture(sample.path, 1 << 40) as image:
+                exif = read_exif(image)
+            taken.append(exif.taken)
+            cameras.append(exif.camera or "")
+        except PictureError:
+            taken.append(None)
+            cameras.append("")
+    return keys_by_time(taken, cameras, pause)
 
 
 def _by_expression(samples: Samples, expression: str) -> list[str | None]:

@@ -1,0 +1,244 @@
+"""The data doctor: one judgement of a data set, made before any number is printed.
+
+The one decision: it changes nothing.  `inspect` finds and names, `apply_health` says what training should
+keep together and leave out, and a person can see and overrule each step.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.balance import class_table, class_warnings
+from headstart.data.duplicates import Pair, components, find_copies
+from headstart.data.leaks import find_leaks
+from headstart.data.looks import Looks, look_at_all
+from headstart.data.patterns import Score, judge_patterns
+from headstart.data.ranges import choose_range
+from headstart.data.same import SamePixels
+from headstart.data.shortcuts import find_shortcuts
+from headstart.data.split import group_ids
+from headstart.records import Decision, Health, PicturePair, Remark, Samples
+
+__all__ = ["Applied", "apply_health", "inspect"]
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What training does with a judgement; arrays are aligned with the samples.
+
+    Attributes:
+        groups: (N,) what must not be parted (copies, and accepted or asked-for groups), or None.
+        left_out: (N,) pictures that are not trained on: unreadable, or one picture under two labels.
+        test_as_given: (N,) scored pictures of the person's own split, all that can be read.
+        test: (N,) the same without those that leak: the headline.
+        decisions: What was chosen, and why.
+    """
+
+    groups: NDArray[np.int64] | None
+    left_out: NDArray[np.bool_]
+    test_as_given: NDArray[np.bool_]
+    test: NDArray[np.bool_]
+    decisions: tuple[Decision, ...]
+
+
+def inspect(
+    samples: Samples,
+    *,
+    looks: Looks | None = None,
+    embeddings: NDArray[np.float32] | None = None,
+    score: Score | None = None,
+    value_range: tuple[float, float] | None = None,
+    max_pixels: int = 178_000_000,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Health:
+    """Judges a data set.
+
+    Args:
+        samples: The pictures.
+        looks: What was seen of them, where that is known already.
+        embeddings: (N, D) what a network says of them (NaN rows where it could not): finer evidence.
+        score: Out-of-fold accuracy on the training pictures for (N,) groups (None: each alone); measures what
+            hidden groups do to the score.
+        value_range: What 16-bit and float pictures are to be mapped from; None chooses.
+        max_pixels: Larger pictures are refused.
+        threads: Worker threads.
+        progress: Called with (pictures done, all) while they are looked at.
+
+    Returns:
+        The judgement.
+    """
+    if looks is None:
+        looks = look_at_all(samples, max_pixels=max_pixels, threads=threads, progress=progress)
+    is_ok = looks.is_ok
+    exact, near, bar = find_copies(
+        looks, embeddings=embeddings, same_pixels=SamePixels(samples.paths, max_pixels), threads=threads
+    )
+    pairs = [*exact, *near]
+    copies = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
+    is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
+    patterns = judge_patterns(samples, looks, is_training, embeddings=embeddings, copies=copies, score=score)
+    chosen, range_decision = choose_range(samples, looks, value_range)
+    named = [_name(samples, p) for p in pairs]
+    leaks = [_name(samples, p) for p in find_leaks(samples, pairs)]
+    conflicts = [p for p in named if p.label_a is not None and p.label_b is not None and p.label_a != p.label_b]
+    unreadable = [*samples.problems, *looks.problems.values()]
+    shortcuts = find_shortcuts(samples, looks, is_training & (samples.class_ids >= 0), copies)
+    used = next((g for g, p in patterns if p.is_used), None)
+    warnings, is_bad = class_warnings(samples, is_ok, used)
+    straddling = _straddling(samples, is_ok, patterns)
+    decisions = [Decision("copies.bar", round(bar, 2), _bar_reason(bar, len(near)))] if near else []
+    decisions += [range_decision] if range_decision else []
+    return Health(
+        num_samples=len(samples),
+        layout=samples.layout,
+        classes=class_table(samples),
+        formats=dict(Counter(f.format for f in looks.facts if f is not None).most_common()),
+        unreadable=tuple(unreadable),
+        remarks=_remarks(samples, looks),
+        duplicates=tuple(named[: len(exact)]),
+        near_duplicates=tuple(named[len(exact) :]),
+        leaks=tuple(leaks),
+        label_conflicts=tuple(conflicts),
+        group_patterns=tuple(p for _, p in patterns),
+        shortcuts=tuple(shortcuts),
+        size_range=_sizes(looks),
+        value_range=chosen,
+        decisions=tuple(decisions),
+        warnings=(*straddling, *warnings),
+        is_dishonest=bool(unreadable or leaks or conflicts or straddling or is_bad),
+    )
+
+
+def apply_health(samples: Samples, health: Health, *, group_from: str | None = None) -> Applied:
+    """What training does with a judgement.
+
+    Args:
+        samples: The pictures that were judged.
+        health: The judgement.
+        group_from: As the person said: None uses what the data give, else what was accepted; `none` keeps
+            only copies together; a column, template or expression is used untested.
+
+    Raises:
+        UsageError: `group_from` fits nothing.
+    """
+    count = len(samples)
+    unreadable = {p.name for p in health.unreadable}
+    left_out = np.array([s.name in unreadable for s in samples], dtype=bool)
+    in_training = np.array([s.split in (None, "train") for s in samples], dtype=bool)
+    as_given = ~in_training & ~left_out
+    leaking = np.zeros(count, dtype=bool)
+    for pair in health.leaks:
+        order = {"train": 0, "val": 1, "test": 2}
+        later = max((pair.index_a, pair.index_b), key=lambda i: order.get(samples.items[i].split or "train", 0))
+        leaking[later] = True
+    for pair in health.label_conflicts:
+        for i in (pair.index_a, pair.index_b):
+            if in_training[i]:
+                left_out[i] = True
+            else:
+                leaking[i] = True
+    groups, decision = _chosen_groups(samples, health, group_from)
+    pairs = [(p.index_a, p.index_b) for p in (*health.duplicates, *health.near_duplicates)]
+    decisions = [decision]
+    if pairs:
+        links = list(pairs) if groups is None else [*pairs, *_links(groups)]
+        groups = components(count, links)
+        decisions.append(Decision("groups.copies", len(pairs), f"{len(pairs)} pairs of copies are kept together"))
+    out = int(sum(left_out[i] for i in range(count) if samples.items[i].name not in unreadable))
+    if out:
+        reason = f"{out} training pictures are one picture under two labels"
+        decisions.append(Decision("left_out.labels", out, reason))
+    return Applied(groups, left_out, as_given, as_given & ~leaking, tuple(decisions))
+
+
+def _chosen_groups(
+    samples: Samples, health: Health, group_from: str | None
+) -> tuple[NDArray[np.int64] | None, Decision]:
+    if group_from is not None or any(s.group for s in samples):
+        return group_ids(samples, group_from)
+    used = next((p for p in health.group_patterns if p.is_used), None)
+    if used is None:
+        return group_ids(samples, None)
+    groups, _ = group_ids(samples, used.pattern)
+    reason = f"{used.meaning}: {used.num_groups} groups, borne out by the pictures (p = {used.p_value:.3g})"
+    if used.accuracy_independent is not None and used.accuracy_grouped is not None:
+        reason += f"; {used.accuracy_independent:.2f} as if independent, {used.accuracy_grouped:.2f} by group"
+    return groups, Decision("group_from", used.pattern, reason)
+
+
+def _links(groups: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
+    """Each sample linked with the first of its group."""
+    first: dict[int, int] = {}
+    for i, group in enumerate(groups.tolist()):
+        yield first.setdefault(group, i), i
+
+
+def _name(samples: Samples, pair: Pair) -> PicturePair:
+    a, b = samples.items[pair.first], samples.items[pair.second]
+    return PicturePair(
+        a=a.name,
+        b=b.name,
+        kind=pair.kind,
+        similarity=round(pair.similarity, 5),
+        split_a=a.split,
+        split_b=b.split,
+        label_a=a.label,
+        label_b=b.label,
+        index_a=pair.first,
+        index_b=pair.second,
+    )
+
+
+def _remarks(samples: Samples, looks: Looks) -> tuple[Remark, ...]:
+    """Oddities by kind, the commonest first."""
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for sample, facts in zip(samples, looks.facts, strict=True):
+        for kind, detail in facts.remarks if facts is not None else ():
+            found[kind].append((sample.name, detail))
+    remarks = [
+        Remark(kind, len(rows), rows[0][1], tuple(name for name, _ in rows[:_EXAMPLES])) for kind, rows in found.items()
+    ]
+    return tuple(sorted(remarks, key=lambda r: (-r.count, r.kind)))
+
+
+def _sizes(looks: Looks) -> tuple[int, int, int] | None:
+    sides = sorted(max(f.size_hw) for f in looks.facts if f is not None)
+    return (sides[0], sides[len(sides) // 2], sides[-1]) if sides else None
+
+
+def _straddling(
+    samples: Samples, is_ok: NDArray[np.bool_], patterns: Sequence[tuple[NDArray[np.int64], object]]
+) -> list[str]:
+    """Groups in use that lie on both sides of the person's own split."""
+    found = []
+    splits = np.array([s.split or "" for s in samples])
+    if not (splits == "train").any():
+        return []
+    for groups, pattern in patterns:
+        if not getattr(pattern, "is_used", False):
+            continue
+        train = set(groups[is_ok & (splits == "train") & (groups >= 0)].tolist())
+        scored = is_ok & np.isin(splits, ("val", "test")) & (groups >= 0)
+        both = train & set(groups[scored].tolist())
+        if both:
+            share = float(np.isin(groups[scored], list(both)).mean())
+            found.append(
+                f"{len(both)} groups ({getattr(pattern, 'meaning', '')}) are on both sides of your split, with "
+                f"{share:.0%} of the scored pictures: the score says nothing about new groups"
+            )
+    return found
+
+
+def _bar_reason(bar: float, count: int) -> str:
+    return (
+        f"{count} pairs agree in {1 - 10**-bar:.1%} of their details or more, which different pictures of these data "
+        "do not"
+    )

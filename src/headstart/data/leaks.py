@@ -1,0 +1,63 @@
+"""Finds scored pictures that training has seen: copies across the person's own split.
+
+The one decision: being a copy is passed on (a copy of a copy leaks too), and each scored picture is listed
+once, with the copy in training that is most like it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from headstart.data.duplicates import Pair
+from headstart.records import Samples
+
+__all__ = ["find_leaks"]
+
+_ORDER = {"train": 0, "val": 1, "test": 2}
+
+
+def find_leaks(samples: Samples, pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs (scored picture, picture of an earlier split) that are copies, directly or through others.
+
+    Train comes before val and val before test; pictures without a split leak nowhere.
+
+    Returns:
+        One pair for each leaking picture, in order of the samples; `first` < `second` as always.
+    """
+    near: dict[int, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        near[pair.first].append(pair)
+        near[pair.second].append(pair)
+    found = []
+    for i in sorted(near):
+        split = samples.items[i].split
+        if split is None or _ORDER[split] == 0:
+            continue
+        partner = _partner(samples, i, _ORDER[split], near)
+        if partner is not None:
+            j, kind, similarity = partner
+            found.append(Pair(min(i, j), max(i, j), kind, similarity))
+    return sorted(found, key=lambda p: (p.first, p.second))
+
+
+def _partner(samples: Samples, start: int, order: int, near: dict[int, list[Pair]]) -> tuple[int, str, float] | None:
+    """The most alike picture of the earliest split that can be reached: position, kind, weakest likeness on the way."""
+    best: tuple[int, int, float, str, int] | None = None
+    reached = {start: (1.0, "bytes", 0)}
+    queue = [start]
+    while queue:
+        i = queue.pop(0)
+        likeness, kind, steps = reached[i]
+        for pair in near[i]:
+            j = pair.second if pair.first == i else pair.first
+            if j in reached:
+                continue
+            way = (min(likeness, pair.similarity), pair.kind if pair.similarity <= likeness else kind, steps + 1)
+            reached[j] = way
+            queue.append(j)
+            split = samples.items[j].split
+            if split is not None and _ORDER[split] < order:
+                rank = (_ORDER[split], way[2], -way[0], way[1], j)
+                best = rank if best is None or rank < best else best
+    return None if best is None else (best[4], best[3], -best[2])

@@ -1,0 +1,97 @@
+"""Chooses the one range that 16-bit and float pictures of a data set are mapped from.
+
+The one decision: one range for all pictures, from training pictures only.  A range for each picture would
+throw away how bright it is, and a range that has seen the test pictures would have learned from them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.looks import Looks
+from headstart.errors import UsageError
+from headstart.records import Decision, Samples
+
+__all__ = ["choose_range", "parse_range"]
+
+_BITS = (8, 10, 12, 14, 16)
+
+
+def choose_range(
+    samples: Samples, looks: Looks, given: tuple[float, float] | None = None
+) -> tuple[tuple[float, float] | None, Decision | None]:
+    """The range of a data set's deep pictures.
+
+    Args:
+        samples: The pictures; those of a val or test split are not looked at.
+        looks: What was seen of them.
+        given: What the person asked for (`--range LOW,HIGH`).
+
+    Returns:
+        (low, high) for `PixelSpec.value_range`, and why; None and None where no picture is deep.
+    """
+    rows = [
+        (f.quantiles, f.mode)
+        for s, f in zip(samples, looks.facts, strict=True)
+        if f is not None and f.quantiles is not None and s.split in (None, "train")
+    ]
+    if not rows:
+        rows = [(f.quantiles, f.mode) for f in looks.facts if f is not None and f.quantiles is not None]
+    if not rows:
+        return None, None
+    if given is not None:
+        return given, Decision("pixels.value_range", list(given), "given", "cli")
+    table = np.array([q for q, _ in rows])  # (n, 7): 0, 0.1, 1, 50, 99, 99.9, 100 %
+    count = len(table)
+    if any(mode == "F" for _, mode in rows):
+        low, high, reason = _float_range(table)
+    else:
+        low, high, reason = _integer_range(table)
+    if high <= low:
+        low, high, reason = low, low + 1.0, "the pictures have one value only"
+    reason = f"one range for all {count} pictures with more than 8 bits, from training pictures: {reason}"
+    return (low, high), Decision("pixels.value_range", [low, high], reason)
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """Reads `LOW,HIGH`.
+
+    Raises:
+        UsageError: It is not two numbers, the lower first.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--range is two numbers, LOW,HIGH, not `{text}`.", hint="e.g. --range 0,4095") from error
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise UsageError(f"--range `{text}` is empty: the lower number comes first.", hint="e.g. --range 0,4095")
+    return low, high
+
+
+def _integer_range(table: NDArray[np.float64]) -> tuple[float, float, str]:
+    """The bit depth in use, where the pictures fill it; else robust ends."""
+    largest, bright = float(table[:, -1].max()), float(np.quantile(table[:, 5], 0.95))
+    if float(table[:, 0].min()) >= 0:
+        for bits in _BITS:
+            top = 2.0**bits - 1
+            if largest <= top:
+                if bright >= 0.25 * top:
+                    return 0.0, top, f"{bits} bits are in use (largest value {largest:g})"
+                break
+    low, high = _robust(table)
+    return low, high, f"the middle 99.8 % of the values, as {largest:g} is rare"
+
+
+def _float_range(table: NDArray[np.float64]) -> tuple[float, float, str]:
+    smallest, largest = float(table[:, 0].min()), float(table[:, -1].max())
+    for top in (1.0, 255.0, 65535.0):
+        if smallest >= 0 and 0.25 * top <= float(np.quantile(table[:, 5], 0.95)) and largest <= top:
+            return 0.0, top, f"values lie between 0 and {top:g}"
+    low, high = _robust(table)
+    return low, high, f"the middle 99.8 % of the values ({smallest:g} to {largest:g})"
+
+
+def _robust(table: NDArray[np.float64]) -> tuple[float, float]:
+    """Ends that one odd picture cannot move: the 5th and 95th percentile of the pictures' own ends."""
+    return float(np.quantile(table[:, 1], 0.05)), float(np.quantile(table[:, 5], 0.95))
