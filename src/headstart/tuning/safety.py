@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MULTIPLIERS", "SHARES", "Verdict", "compare"]
+from headstart.errors import DishonestError
+from headstart.records import Features
+
+__all__ = ["MULTIPLIERS", "SHARES", "Verdict", "compare", "refuse_tuned"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the way from the probe to the tuned network that are tried; 0 is the probe."""
@@ -139,6 +142,21 @@ def compare(
         num_samples=num,
         logits=logits.astype(np.float32),
     )
+
+
+def refuse_tuned(features: Features, index: Ids) -> None:
+    """Refuses leave-one-out on pictures that the backbone itself was tuned on: every score would be flattered.
+
+    Raises:
+        DishonestError: One of the pictures was tuned on.
+    """
+    known = sum(features.digests[i] in features.tuned_on for i in index)
+    if known:
+        raise DishonestError(
+            f"{known:,} of {len(index):,} pictures were used to tune this network, so leaving one out of the head "
+            "alone would not leave it out of the model; the score would be too high.",
+            hint="score with --folds, which tunes a network for each fold, or on pictures it has not seen",
+        )
 
 
 def _losses(logits: NDArray[np.float64], class_ids: Ids) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from headstart.errors import DataError
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Features, Samples, Split
 from headstart.talk import Talk
+from headstart.tuning.safety import refuse_tuned
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.embedding import Embedder, open_embedder
 from headstart.workflow.headline import closing_lines, decision_line, name_files
@@ -124,7 +125,13 @@ def read_samples(settings: TrainSettings) -> Samples:
 
 def _go(road: ProbeRoad, samples: Samples, started: float) -> None:
     """Everything after reading."""
-    finish_probe(road, find_probe(road, samples, started), started)
+    found = find_probe(road, samples, started)
+    if road.resolved.settings.strategy == "auto":
+        road.talk.say(
+            "More time could buy more: `--budget 5m` also tries to train the last stages of the network, and keeps the "
+            "result only where it is measurably better."
+        )
+    finish_probe(road, found, started)
 
 
 def find_probe(road: ProbeRoad, samples: Samples, started: float) -> FoundProbe:
@@ -295,6 +302,7 @@ def _fit(
         road.decide([Decision("head.class_weights", how, said, "cli")])
 
     def fit(of: Features) -> ProbeFit:
+        refuse_tuned(of, train)
         return fit_probe(
             {name: block[train] for name, block in of.blocks.items()},
             labels,

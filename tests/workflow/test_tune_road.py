@@ -1,0 +1,188 @@
+"""Training by gradient on the whole road: what it writes, and that it can be killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import headstart
+from headstart.api import resume
+from headstart.errors import DataError, DishonestError, SettingError, UsageError
+from headstart.records import Features
+from headstart.tuning.checkpoint import Checkpoints, load_snapshot
+from headstart.tuning.loop import Snapshot
+from headstart.tuning.safety import refuse_tuned
+
+pytest.importorskip("torch")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
+
+
+@pytest.fixture(scope="module")
+def tuned(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
+    out = tmp_path_factory.mktemp("runs") / "tuned"
+    return headstart.train(few, out=out, strategy="finetune", **{"from": "last"}, epochs=1, views=1)
+
+
+def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:
+    names = {p.name for p in tuned.folder.iterdir()}
+    assert names >= {"bundle", "probe", "results.csv", "curves.png", "metrics.json", "oof.npz", "predictions.csv",
+                     "config.resolved.yaml", "checkpoints", "split.csv", "train.log"}  # fmt: skip
+    assert "unfinished.json" not in names
+    metrics = tuned.metrics
+    assert metrics["strategy"] == "finetune"
+    assert metrics["parity"]["label_agreement"] == 1.0
+    assert metrics["cv"]["protocol"] == "held out 20%"
+    assert metrics["probe"]["cv"]["protocol"] == "leave-one-out"
+    assert metrics["tuning"]["plan"]["cut"] == "stage7"
+    assert set(metrics["tuning"]["verdict"]) >= {"gain", "low", "share", "is_better"}
+    with open(tuned.folder / "results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_f1_macro", "lr",
+                             "duration_s", "phase"]  # fmt: skip
+    assert [(r["phase"], r["epoch"]) for r in rows] == [("fold1", "1"), ("final", "1")]
+    assert rows[0]["val_loss"]
+    assert not rows[1]["val_loss"]
+    config = yaml.safe_load((tuned.folder / "config.resolved.yaml").read_text())
+    assert config["epochs"]["source"] == "python"
+    assert config["tune.stage_decay"]["source"] == "auto"
+
+
+def test_what_was_frozen_is_unchanged(tuned: headstart.Run) -> None:
+    for name in ("fold1", "final"):
+        done = load_snapshot(tuned.folder / "checkpoints" / f"finetune-stage7-{name}.done.safetensors")
+        assert done.values["frozen_before"] == done.values["frozen_after"] != ""
+
+
+def test_both_models_predict(tuned: headstart.Run, few: Path) -> None:
+    files = [str(p) for p in sorted(few.rglob("*.jpg"))]
+    for place in (tuned.folder, tuned.folder / "probe"):
+        predictions = headstart.predict(place, files)
+        assert sum(p.label == Path(f).parent.name for p, f in zip(predictions, files, strict=True)) >= 19
+    with open(tuned.folder / "predictions.csv", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == tuned.metrics["cv"]["num_samples"]
+
+
+def test_a_finished_run_is_not_resumed(tuned: headstart.Run) -> None:
+    with pytest.raises(UsageError, match="finished"):
+        resume(tuned.folder)
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, job: str, count: int) -> None:
+    """The process dies right after the `count`-th checkpoint of a training."""
+    save, seen = Checkpoints.save, []
+
+    def dying(self: Checkpoints, name: str, snapshot: Snapshot) -> None:
+        save(self, name, snapshot)
+        seen.append(name)
+        if seen.count(job) == count:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "is_due", lambda self: True)
+    monkeypatch.setattr(Checkpoints, "save", dying)
+
+
+HEAD: dict[str, Any] = {"strategy": "head", "epochs": 4, "views": 2, "tune": {"dropout": 0.2}}
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(few: Path, tmp_path: Path) -> None:
+    whole = headstart.train(few, out=tmp_path / "whole", **HEAD)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, "head-head-final", 3)
+        with pytest.raises(Killed):
+            headstart.train(few, out=tmp_path / "killed", **HEAD)
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    with pytest.raises(UsageError, match="can go on"):
+        headstart.train(few, out=tmp_path / "killed", **HEAD)
+    again = resume(tmp_path / "killed")
+    a, b = (load_snapshot(f / "checkpoints" / "head-head-final.done.safetensors") for f in (whole.folder, again.folder))
+    assert all(np.array_equal(a.tensors[n].numpy(), b.tensors[n].numpy()) for n in a.tensors)
+    assert again.score == whole.score
+    strip = {"duration_s", "parity"}
+    assert {k: v for k, v in again.metrics.items() if k not in strip} == {
+        k: v for k, v in whole.metrics.items() if k not in strip
+    }
+
+
+def test_other_pictures_or_labels_are_refused_by_name(few: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(few, data)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, "head-head-fold1", 1)
+        with pytest.raises(Killed):
+            headstart.train(data, out=tmp_path / "run", **HEAD)
+    shutil.move(data / "discs" / "003.jpg", data / "stripes" / "moved.jpg")
+    with pytest.raises(DataError) as caught:
+        resume(tmp_path / "run")
+    assert "discs/003.jpg" in caught.value.message
+    assert "stripes/moved.jpg" in caught.value.message
+
+
+def test_folds_score_every_picture(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", folds=2, **{**HEAD, "epochs": 2})
+    assert run.metrics["cv"]["protocol"] == "2-fold"
+    assert run.metrics["cv"]["num_samples"] == 20
+    with np.load(run.folder / "oof.npz") as oof:
+        assert oof["logits"].shape == (20, 2)
+
+
+@pytest.mark.long
+def test_hidden_layers_are_deployed(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", **{**HEAD, "epochs": 2, "tune": {"hidden": "16"}})
+    assert run.metrics["parity"]["label_agreement"] == 1.0
+
+
+def test_a_budget_too_small_keeps_the_probe(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", budget="1s")
+    assert run.metrics["strategy"] == "probe"
+    assert "budget is spent" in (run.folder / "train.log").read_text()
+
+
+def test_settings_without_effect_are_refused(few: Path) -> None:
+    for settings in ({"epochs": 3}, {"strategy": "full", "views": 3}, {"strategy": "head", "unfreeze": "stage7@0"},
+                     {"strategy": "finetune", "epochs": 2, "budget": "5m"},
+                     {"strategy": "finetune", "optimizer": "adamax"},
+                     {"strategy": "finetune", "head": {"mirror": "on"}}):  # fmt: skip
+        with pytest.raises(SettingError):
+            headstart.train(few, **settings)
+
+
+def test_leave_one_out_on_tuned_features_is_refused() -> None:
+    digests = tuple(f"{i:064x}" for i in range(4))
+    features = Features({"e": np.zeros((4, 2), np.float32)}, digests, (), np.ones(4, dtype=bool))
+    refuse_tuned(features, np.arange(4))
+    with pytest.raises(DishonestError, match="tune"):
+        refuse_tuned(replace(features, tuned_on=frozenset(digests[:1])), np.arange(4))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["full", "scratch", "finetune"])
+def test_every_strategy_reaches_a_model(strategy: str, few: Path, tmp_path: Path) -> None:
+    more = {"unfreeze": "stage7@0,stage6@50%", "views": 1} if strategy == "finetune" else {}
+    run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, **more)
+    assert run.metrics["strategy"] == strategy
+    assert run.metrics["parity"]["label_agreement"] == 1.0
+
+
+@pytest.mark.long
+def test_auto_decides_by_measuring(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", budget="4m")
+    log = (run.folder / "train.log").read_text()
+    assert "pilot from stage6 on" in log
+    assert json.loads((run.folder / "metrics.json").read_text())["tuning"]["verdict"]["num_samples"] >= 6
