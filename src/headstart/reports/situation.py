@@ -144,9 +144,7 @@ def _shortcuts(value: Any) -> tuple[tuple[str, float], ...]:
 def _curve(value: Any) -> Curve | None:
     if not isinstance(value, Mapping):
         return None
-    gain = value.get("gain_per_doubling", value.get("gain"))
-    if isinstance(gain, Mapping):
-        return None if gain.get("value") is None else Curve(gain["value"], gain.get("low"), gain.get("high"))
+    gain = value.get("gain")
     return None if not isinstance(gain, (int, float)) else Curve(float(gain), value.get("low"), value.get("high"))
 
 

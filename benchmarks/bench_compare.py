@@ -1,0 +1,79 @@
+"""`headstart compare`: how often it claims a difference that is not there, and how often it sees one that is.
+
+Two real runs on `clothing` (lite0 with and without class weights) give paired predictions; swapped at random
+per picture, or per group of ten, neither can be better, so every verdict is a false one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._common import Figures, bench_data
+from headstart.api import train
+from headstart.trust.metrics import softmax
+from headstart.trust.paired import compare_paired
+from headstart.workflow.reporting import read_facts
+
+REPLICATES = 2000
+POWER_REPLICATES = 400
+DRAWS = 499
+CHURN = 0.03  # share of pictures on which two models of equal skill differ, each way
+
+
+def main() -> None:
+    """Measures everything; a few minutes."""
+    figures = Figures("compare")
+    data = bench_data() / "clothing"
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = [
+            train(data, out=str(Path(scratch) / "a")),
+            train(data, out=str(Path(scratch) / "b"), class_weights="auto"),
+        ]
+        facts = [read_facts(run.folder, paths={}) for run in runs]
+    at = facts[0].scored.split == "test"
+    truth, names = facts[0].scored.truth[at], facts[0].class_names
+    a, b = (softmax(f.scored.logits[at].astype(np.float64)) for f in facts if f.scored.logits is not None)
+    rng = np.random.default_rng(0)
+    alone = np.arange(len(truth))
+    tens = rng.permutation(len(truth)) // 10
+    for title, unit, groups in (("per picture", alone, None), ("per group of ten", tens, tens)):
+        called = 0
+        for draw in range(REPLICATES):
+            swap = rng.integers(0, 2, int(unit.max()) + 1).astype(bool)[unit][:, None]
+            found = compare_paired(
+                np.where(swap, b, a), np.where(swap, a, b), truth, names, groups=groups, num_draws=DRAWS, seed=draw
+            )
+            called += found.verdict != "cannot be told"
+        share = called / REPLICATES
+        figures.add(f"false verdicts, swapped {title}", share, "at most 0.06", is_met=share <= 0.06)
+    power(figures, rng)
+    figures.save(replicates=REPLICATES, draws=DRAWS, churn=CHURN)
+
+
+def power(figures: Figures, rng: np.random.Generator) -> None:
+    """Share of cases in which a true gain is told, by its size and the number of scored pictures."""
+    for gain in (0.02, 0.05):
+        for num in (200, 400, 1000, 3000):
+            told = 0
+            for draw in range(POWER_REPLICATES):
+                truth = rng.integers(0, 4, num)
+                hits = rng.random(num) < 0.85
+                lost = hits & (rng.random(num) < CHURN / 0.85)
+                won = ~hits & (rng.random(num) < (CHURN + gain) / 0.15)
+                found = compare_paired(
+                    _as_probabilities(truth, hits), _as_probabilities(truth, (hits & ~lost) | won), truth, "abcd",
+                    num_draws=199, seed=draw,
+                )  # fmt: skip
+                told += found.verdict == "better"
+            figures.add(f"power at +{100 * gain:.0f} points, {num} pictures", told / POWER_REPLICATES)
+
+
+def _as_probabilities(truth: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    return np.eye(4)[np.where(hits, truth, (truth + 1) % 4)] * 0.6 + 0.1
+
+
+if __name__ == "__main__":
+    main()
