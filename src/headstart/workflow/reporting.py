@@ -61,6 +61,7 @@ def make_report(
     pictures: bool = True,
     attributions: bool = True,
     figures: bool = True,
+    curve: bool = True,
 ) -> Report:
     """See `api.report`."""
     paths = None if data is None else find_pictures(os.fspath(data), read_facts(folder, paths={}).settings)
@@ -71,6 +72,7 @@ def make_report(
         has_pictures=pictures,
         has_attributions=attributions and pictures,
         has_figures=figures,
+        has_curve=curve,
         out=None if out is None else target,
     )
     return Report(target, written, pictures)
@@ -83,6 +85,7 @@ def write_report(
     has_pictures: bool = True,
     has_attributions: bool = False,
     has_figures: bool = False,
+    has_curve: bool = False,
     extra: Mapping[str, Any] | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
@@ -94,6 +97,7 @@ def write_report(
         has_pictures: Whether photographs and file names go into the files.
         has_attributions: Whether it is drawn which part of each shown error spoke.
         has_figures: Whether `figures/*.png` are drawn.
+        has_curve: Whether it is measured what more pictures would bring.
         extra: More measured sections by name.
         out: Where the files go, the run folder by default.
 
@@ -104,6 +108,10 @@ def write_report(
         UsageError: It is no finished run.
     """
     facts = read_facts(folder, paths=paths, extra=extra)
+    if has_curve:
+        from headstart.workflow.curving import measure_curve
+
+        facts = replace(facts, extra={**facts.extra, "learning_curve": measure_curve(facts)})
     report = summarise(facts)
     thumbs: dict[int, bytes | None] | None = None
     maps: dict[int, bytes] = {}
