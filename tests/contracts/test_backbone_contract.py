@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from headstart.backbones import list_cards, load_backbone, pooled_outputs
 from headstart.backbones.zoo import Backbone
 
 FAST = [
-    "efficientnet_lite0", "mobilenetv3_small", "squeezenet1_1", "googlenet", "resnet18", "timm:hrnet_w18_small",
-    "timm:mambaout_femto",
+    "timm:hrnet_w18_small", "timm:mambaout_femto", "efficientnet_lite0", "mobilenetv3_small", "squeezenet1_1",
+    "googlenet", "resnet18",
 ]  # fmt: skip
 ALL_CUTS_AS_ONNX = ["efficientnet_lite0", "resnet18", "mobilenetv2", "googlenet", "timm:hrnet_w18_small", "nasnet"]
 
@@ -23,6 +24,7 @@ def lite0() -> Backbone:
     return load_backbone("EfficientNet-Lite0", offline=True)
 
 
+@lru_cache(maxsize=1)
 def random_backbone(name: str, size: int | None = None) -> Backbone:
     """A network with seeded weights; BatchNorm statistics too, or a forgotten layer would not show."""
     torch.manual_seed(0)
@@ -57,17 +59,6 @@ def check_all_cuts(backbone: Backbone, size: int) -> None:
             assert worst <= 1e-5, f"{backbone.card.name} at {cut}: {worst}"
 
 
-@pytest.mark.parametrize("name", FAST)
-def test_suffix_of_prefix_is_the_network_at_every_cut(name):
-    check_all_cuts(random_backbone(name, small_size(name)), small_size(name))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", [c.name for c in list_cards() if c.name not in FAST])
-def test_suffix_of_prefix_is_the_network_at_every_cut_for_all_named(name):
-    check_all_cuts(random_backbone(name, small_size(name)), small_size(name))
-
-
 def test_state_of_a_branching_network_is_carried_whole():
     backbone = random_backbone("timm:hrnet_w18_small", 64)
     state = backbone.prefix("stage4")(torch.randn(1, 3, 64, 64))
@@ -83,6 +74,17 @@ def test_pooled_outputs_are_means_of_the_maps(lite0):
         assert torch.allclose(embedding, lite0.module.forward_head(lite0.module.forward_features(x), pre_logits=True))
         assert torch.equal(logits, lite0.module(x))
     assert embedding.shape == (2, lite0.num_features) == (2, 1280)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_suffix_of_prefix_is_the_network_at_every_cut(name):
+    check_all_cuts(random_backbone(name, small_size(name)), small_size(name))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [c.name for c in list_cards() if c.name not in FAST])
+def test_suffix_of_prefix_is_the_network_at_every_cut_for_all_named(name):
+    check_all_cuts(random_backbone(name, small_size(name)), small_size(name))
 
 
 def test_a_stage_that_writes_into_its_input_changes_neither_state_nor_pooled_features():

@@ -162,12 +162,12 @@ def _draw_block(axes: Any, block: Block, left: float, width: float, height: floa
     axes.add_patch(box)
     centre = left + width / 2
     axes.text(centre, height / 2 + 0.17, block.name, ha="center", va="center", fontsize=9.5, weight="bold", color=edge)
-    shapes = [_shape(s) for s in block.shapes]
-    shown = shapes if len(shapes) <= 3 else [*shapes[:2], f"+ {len(shapes) - 2} more"]
-    axes.text(centre, 0.0, "\n".join(shown), ha="center", va="center", fontsize=8, rotation=0, linespacing=1.35)
+    shapes = [_shape(s, is_single=len(block.shapes) == 1) for s in block.shapes]
+    shown = shapes if len(shapes) <= 4 else [*shapes[:3], f"+ {len(shapes) - 3} more"]
+    axes.text(centre, 0.0, "\n".join(shown), ha="center", va="center", fontsize=8, linespacing=1.35)
     beneath = [_params(block.num_params)] if block.num_params else []
     for part in block.made_of.split(", "):
-        beneath += textwrap.wrap(part, 20, break_long_words=False)
+        beneath += textwrap.wrap(part, 24, break_long_words=False)
     beneath = beneath if len(beneath) <= 6 else [*beneath[:5], "..."]
     axes.text(centre, -height / 2 - 0.12, "\n".join(beneath), ha="center", va="top", fontsize=7.2, linespacing=1.3)
 
@@ -197,8 +197,10 @@ def _draw_legend(axes: Any, blocks: list[Block]) -> None:
     )
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]:,}\n{shape[1]}×{shape[2]}" if len(shape) == 3 else f"{shape[0]:,}"
+def _shape(shape: tuple[int, ...], is_single: bool) -> str:
+    if len(shape) != 3:
+        return f"{shape[0]:,}"
+    return f"{shape[0]:,}{chr(10) if is_single else ' · '}{shape[1]}×{shape[2]}"
 
 
 def _params(count: int) -> str:

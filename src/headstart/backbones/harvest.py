@@ -228,7 +228,7 @@ def _entry(library: str, name: str, family: str, size_hw: tuple[int, ...]) -> di
         staged = StagedNetwork(network, map_stages(network), (size_hw[0], size_hw[1]))
         table = staged.table
     except NoStagesError as error:
-        entry["error"] = str(error)
+        entry["error"] = error.message
         return entry
     except Exception as error:  # one network that cannot run its own default size must not end the pass
         entry["error"] = f"it cannot be run at its own size ({type(error).__name__})"

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.errors import UsageError
+
 __all__ = ["AUXILIARY", "NoStagesError", "StageMap", "map_stages"]
 
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.", "aux_logits.")
@@ -25,8 +27,8 @@ Rule = Callable[[str], Any]
 """Name of a parameter to `stem`, `neck` or a sortable stage key (a number or a tuple of numbers)."""
 
 
-class NoStagesError(Exception):
-    """No rule finds stages in this network; the message says why in one sentence."""
+class NoStagesError(UsageError):
+    """This network cannot be cut into stages; the message says why in one sentence."""
 
 
 @dataclass(frozen=True)

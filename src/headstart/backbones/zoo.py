@@ -70,7 +70,7 @@ class Backbone:
             return StagedNetwork(self.module, map_stages(self.module), self.size_hw, self.in_channels)
         except NoStagesError as error:
             raise UsageError(
-                f"{self.card.title} cannot be cut into stages: {error}.",
+                f"{self.card.title} cannot be cut into stages: {error.message}.",
                 hint="take one of the networks that `headstart models` lists",
             ) from error
 
