@@ -65,11 +65,18 @@ def test_numbers_stand_in_the_words() -> None:
     leak = comment_on(CASES["leak"])[0].text
     assert "8 pairs" in leak
     assert "95.0 %" in leak
-    assert "file size" in comment_on(CASES["shortcut"])[0].text
+    assert "File size alone predicts the class on 93.0 %" in comment_on(CASES["shortcut"])[0].text
     pair = comment_on(CASES["two confused classes"])[0]
     assert "class 0" in pair.title
     assert "class 1" in pair.title
     assert "65 of the 74 errors" in pair.text
+
+
+def test_fine_claims_only_what_was_looked_for() -> None:
+    assert "No leak" in comment_on(CASES["fine"])[0].text
+    unseen = comment_on(situation(has_health=False))[0]
+    assert unseen.cause == "fine"
+    assert "not looked for" in unseen.text
 
 
 def test_pairs_confused_one_way_are_told_apart_from_both_ways() -> None:

@@ -130,8 +130,8 @@ def _shortcut(s: Situation) -> Remark | None:
         "shortcut",
         True,
         "The class can be told without looking at the subject",
-        f"{name} alone predicts the class on {_percent(share)} of the pictures, where guessing the commonest class "
-        f"gives {_percent(s.majority)}. The model may have learnt that instead of the subject, and would fail on "
+        f"{name[0].upper()}{name[1:]} alone predicts the class on {_percent(share)} of the pictures, where guessing "
+        f"gives {_percent(s.majority if s.shortcut_chance is None else s.shortcut_chance)}. The model may have learnt that instead of the subject, and would fail on "
         "pictures taken otherwise. Take pictures of all classes in the same way, or crop what gives them away.",
     )
 
@@ -283,9 +283,11 @@ def _labels(s: Situation) -> Remark | None:
         return None
     parts = []
     if s.num_conflicts:
-        parts.append(f"{s.num_conflicts} pictures occur under two labels")
+        parts.append(
+            f"{s.num_conflicts} {'picture occurs' if s.num_conflicts == 1 else 'pictures occur'} under two labels"
+        )
     if s.num_suspects:
-        parts.append(f"{s.num_suspects} labels look wrong")
+        parts.append(f"{s.num_suspects} {'label looks' if s.num_suspects == 1 else 'labels look'} wrong")
     text = " and ".join(parts)
     return Remark(
         "labels",
@@ -308,7 +310,12 @@ def _fine(s: Situation) -> Remark:
         False,
         "Nothing stands out",
         f"It scores {_interval(s)}, where guessing the commonest class gives {_percent(s.majority)}{nearest}.{gap} "
-        "No leak, no shortcut and no class that fails was found.",
+        + (
+            "No leak, no shortcut and no class that fails was found."
+            if s.has_health
+            else "No class fails. Copies across the split and shortcuts were not looked for in this run; `headstart check` "
+            "does."
+        ),
     )
 
 

@@ -47,6 +47,8 @@ class Situation:
         score_as_given: The score with the leaking pictures left in, where it was measured.
         num_conflicts: Pictures that occur under two labels.
         num_suspects: Labels that look wrong.
+        has_health: Whether copies, leaks and shortcuts were looked for.
+        shortcut_chance: What guessing reaches by the same measure as `shortcuts`.
         shortcuts: (what, how well it alone predicts the class) pairs.
         curve: What twice as many pictures would bring, where it was measured.
         block_losses: Log-loss of the last features alone and with earlier stages beside them, where measured.
@@ -75,6 +77,8 @@ class Situation:
     num_conflicts: int = 0
     num_suspects: int = 0
     shortcuts: tuple[tuple[str, float], ...] = ()
+    shortcut_chance: float | None = None
+    has_health: bool = True
     curve: Curve | None = None
     block_losses: tuple[float, float] | None = None
     has_groups: bool = False
@@ -116,6 +120,8 @@ def take_situation(facts: Facts) -> Situation:
         num_conflicts=_count(health.get("label_conflicts")),
         num_suspects=_count((facts.extra.get("suspects") or {}).get("rows")),
         shortcuts=_shortcuts(health.get("shortcuts")),
+        shortcut_chance=_chance(health.get("shortcuts")),
+        has_health="leaks" in health and "shortcuts" in health,
         curve=_curve(facts.extra.get("learning_curve")),
         block_losses=_block_losses(facts.settings),
         has_groups=bool(metrics.get("num_groups")),
@@ -129,16 +135,21 @@ def _count(value: Any) -> int:
 
 
 def _shortcuts(value: Any) -> tuple[tuple[str, float], ...]:
-    """Accepts rows with a name and a score, as the health check writes them; only those it warns of."""
+    """(what, accuracy) of the rows that the health check wrote."""
     found: list[tuple[str, float]] = []
     for row in value if isinstance(value, list) else []:
-        if not isinstance(row, Mapping) or row.get("is_warning") is False or row.get("flagged") is False:
+        if not isinstance(row, Mapping):
             continue
-        name = row.get("what") or row.get("name") or row.get("kind")
-        share = next((row[k] for k in ("accuracy", "balanced_accuracy", "score", "value") if k in row), None)
+        name, share = row.get("what"), row.get("accuracy")
         if name and isinstance(share, (int, float)):
             found.append((str(name), float(share)))
     return tuple(found)
+
+
+def _chance(value: Any) -> float | None:
+    rows = [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
+    found = next((row["chance"] for row in rows if isinstance(row.get("chance"), (int, float))), None)
+    return None if found is None else float(found)
 
 
 def _curve(value: Any) -> Curve | None:

@@ -184,6 +184,7 @@ def without_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
     clean["data"]["shortcuts"] = [
         {k: v for k, v in row.items() if not isinstance(v, list)} for row in report["data"]["shortcuts"]
     ]
+    clean["data"]["group_patterns"] = []  # told from file names
     clean["confusion"] = {**report["confusion"], "cells": []}
     clean["errors"] = {"wrong": [], "unsure": [], "num_wrong": report["errors"]["num_wrong"]}
     clean["suspects"] = {k: v for k, v in report["suspects"].items() if k not in ("rows", "shown")}
