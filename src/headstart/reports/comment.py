@@ -126,13 +126,14 @@ def _shortcut(s: Situation) -> Remark | None:
     if not s.shortcuts:
         return None
     name, share = max(s.shortcuts, key=lambda pair: pair[1])
+    chance = s.majority if s.shortcut_chance is None else s.shortcut_chance
     return Remark(
         "shortcut",
         True,
         "The class can be told without looking at the subject",
         f"{name[0].upper()}{name[1:]} alone predicts the class on {_percent(share)} of the pictures, where guessing "
-        f"gives {_percent(s.majority if s.shortcut_chance is None else s.shortcut_chance)}. The model may have learnt that instead of the subject, and would fail on "
-        "pictures taken otherwise. Take pictures of all classes in the same way, or crop what gives them away.",
+        f"gives {_percent(chance)}. The model may have learnt that instead of the subject, and would fail on pictures "
+        "taken otherwise. Take pictures of all classes in the same way, or crop what gives them away.",
     )
 
 
@@ -313,8 +314,8 @@ def _fine(s: Situation) -> Remark:
         + (
             "No leak, no shortcut and no class that fails was found."
             if s.has_health
-            else "No class fails. Copies across the split and shortcuts were not looked for in this run; `headstart check` "
-            "does."
+            else "No class fails. Copies across the split and shortcuts were not looked for in this run; "
+            "`headstart check` does."
         ),
     )
 
