@@ -177,6 +177,7 @@ def report(
     pictures: bool = True,
     attributions: bool = True,
     figures: bool = True,
+    curve: bool = True,
 ) -> Report:
     """Writes the report of a finished run again: `report.html` and the files beside it.
 
@@ -187,6 +188,7 @@ def report(
         pictures: Whether photographs and file names go into the files.
         attributions: Whether it is drawn which part of each shown error spoke.
         figures: Whether `figures/*.png` are drawn.
+        curve: Whether it is measured what more pictures would bring.
 
     Returns:
         The report; a notebook shows it inline.
@@ -197,7 +199,9 @@ def report(
     """
     from headstart.workflow.reporting import make_report
 
-    return make_report(Path(run), data=data, out=out, pictures=pictures, attributions=attributions, figures=figures)
+    return make_report(
+        Path(run), data=data, out=out, pictures=pictures, attributions=attributions, figures=figures, curve=curve
+    )
 
 
 def show(

@@ -19,12 +19,15 @@ def _report(
     no_pictures: bool = typer.Option(False, "--no-pictures", help="Leave out photographs and file names."),
     attributions: bool = typer.Option(True, help="Draw which part of each shown error spoke."),
     figures: bool = typer.Option(True, help="Draw figures/*.png as well."),
+    curve: bool = typer.Option(True, help="Measure what more pictures would bring."),
 ) -> None:
     """Write the report of a run: one page, and figures and texts to hand in or paste."""
     from headstart.api import report
     from headstart.talk import to_stderr
 
-    made = report(run, data=data, out=out, pictures=not no_pictures, attributions=attributions, figures=figures)
+    made = report(
+        run, data=data, out=out, pictures=not no_pictures, attributions=attributions, figures=figures, curve=curve
+    )
     talk = to_stderr()
     talk.say(made.data["headline"]["sentence"])
     for text in made.data["problems"]:

@@ -1,0 +1,154 @@
+"""What more pictures would bring: heads fitted on eighths, quarters and halves of a run's training pictures.
+
+The one decision: the features come from the cache by the run's own settings, so the curve costs a few small
+fits; where the pictures or the network are gone, the report says so instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import HeadstartError
+from headstart.heads.probe import fit_probe
+from headstart.reports.facts import Facts
+from headstart.talk import Talk
+from headstart.trust.curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
+from headstart.workflow.embedding import open_embedder
+
+__all__ = ["measure_curve"]
+
+_FEWEST = 8  # pictures a class under which eighths of the data say nothing
+_MOST = 20_000  # training pictures above which the halves alone would take minutes
+
+
+def measure_curve(facts: Facts) -> dict[str, Any]:
+    """The `learning_curve` section: points, forecast and gains, or why they cannot be had."""
+    scored = facts.scored
+    train = np.flatnonzero(scored.split == "train")
+    counts = np.bincount(scored.truth[train], minlength=len(facts.class_names))
+    if scored.logits is None:
+        return {"missing": "The run kept no scores, so what more pictures would bring cannot be measured."}
+    if facts.metrics.get("strategy") != "probe":
+        return {"missing": "What more pictures would bring is measured for the probe only, not for a tuned network."}
+    if counts.min() < _FEWEST or len(train) > _MOST:
+        why = f"a class has {int(counts.min())} pictures" if counts.min() < _FEWEST else f"{len(train):,} are too many"
+        return {"missing": f"What more pictures would bring was not measured: {why}."}
+    groups = None if scored.groups is None else _alone(scored.groups[train])
+    try:
+        blocks = _features(facts, train)
+        if blocks is None:
+            return {
+                "missing": "The pictures are not there any more, so what more of them would bring was not measured."
+            }
+        sizes, hits = _measure(blocks, scored.truth[train], len(facts.class_names), groups)
+        hits.append(scored.is_right[train].astype(np.float64))
+        found = forecast_curve(
+            np.array([*sizes, len(train)]),
+            np.array(hits),
+            scored.truth[train],
+            len(facts.class_names),
+            groups=groups,
+            bias=float((facts.metrics.get("cv") or {}).get("choosing_bias") or 0.0),
+        )
+    except (HeadstartError, ValueError) as error:
+        return {"missing": f"What more pictures would bring could not be measured ({str(error).splitlines()[0]})"}
+    return _section(found, facts.class_names)
+
+
+def _features(facts: Facts, train: NDArray[np.int64]) -> dict[str, NDArray[np.float32]] | None:
+    """Pooled features of the training pictures, mostly from the cache; None where a picture is gone."""
+
+    def value(name: str, default: Any = None) -> Any:
+        found = (facts.settings.get(name) or {}).get("value")
+        return default if found is None else found
+
+    paths = [facts.scored.paths[i] for i in train]
+    if any(p is None for p in paths):
+        return None
+    given = value("value_range")
+    embedder = open_embedder(
+        value("backbone", "efficientnet_lite0"),
+        Talk(None),
+        size=value("size"),
+        fit=value("fit", "crop"),
+        value_range=None if given is None else (float(given[0]), float(given[1])),
+        weights=value("weights"),
+        device=value("device", "auto"),
+        threads=value("workers"),
+        offline=bool(value("offline", False)),
+        use_cache=bool(value("cache", True)),
+    )
+    names = [facts.scored.names[i] for i in train]
+    features, _, _ = embedder.embed([p for p in paths if p is not None], names, Talk(None))
+    return features.blocks if features.is_ok.all() else None
+
+
+def _measure(
+    blocks: Mapping[str, NDArray[np.float32]], class_ids: NDArray[np.int64], num_classes: int,
+    groups: NDArray[np.int64] | None,
+) -> tuple[list[int], list[NDArray[np.float64]]]:  # fmt: skip
+    """Sizes, and (N,) for each how often heads of that size, fitted without a picture, had it right."""
+    sizes, hits = [], []
+    for _, pieces in sorted(nested_parts(class_ids, groups=groups).items(), reverse=True):
+        right, asked = np.zeros(len(class_ids)), np.zeros(len(class_ids))
+        for piece in pieces:
+            fit = fit_probe(
+                {name: block[piece] for name, block in blocks.items()},
+                class_ids[piece],
+                num_classes,
+                groups=None if groups is None else groups[piece],
+                logistic=False,
+            )
+            others = np.setdiff1d(np.arange(len(class_ids)), piece)
+            best = fit.head.logits({name: block[others] for name, block in blocks.items()}).argmax(axis=1)
+            right[others] += best == class_ids[others]
+            asked[others] += 1
+        sizes.append(round(float(np.mean([len(p) for p in pieces]))))
+        hits.append(right / np.maximum(asked, 1))
+    return sizes, hits
+
+
+def _section(found: LearningCurve, class_names: tuple[str, ...]) -> dict[str, Any]:
+    gain, low, high = found.gains[0]
+    twice, now = found.forecast[0], found.points[-1]
+    text = (
+        f"With {now.num_samples:,} training pictures {100 * now.value:.1f} % are right; with {twice.num_samples:,} it "
+        f"would be about {100 * twice.value:.1f} %, a change of {100 * gain:+.1f} points (95 %: {100 * low:+.1f} to "
+        f"{100 * high:+.1f}). Dashed: the forecast; the band is its 95 % interval."
+    )
+    known = [(name, g) for name, g in zip(class_names, found.per_class, strict=True) if g is not None]
+    most = sorted(known, key=lambda item: -item[1][0])[:5]
+    return {
+        "gain": gain,
+        "low": low,
+        "high": high,
+        "metric": "accuracy",
+        "text": text,
+        "series": [_series("measured", found.points), _series("forecast", (now, *found.forecast))],
+        "per_class": [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known],
+        "classes_text": "Twice as many pictures would help most: "
+        + ", ".join(f"{n} ({100 * g[0]:+.1f} points of recall)" for n, g in most)
+        + ".",
+    }
+
+
+def _series(name: str, points: tuple[CurvePoint, ...]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "x": [p.num_samples for p in points],
+        "y": [p.value for p in points],
+        "low": [p.low for p in points],
+        "high": [p.high for p in points],
+    }
+
+
+def _alone(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups in which a picture without one (-1) stands by itself."""
+    alone = np.flatnonzero(groups < 0)
+    out = groups.copy()
+    out[alone] = groups.max(initial=0) + 1 + np.arange(len(alone))
+    return out
