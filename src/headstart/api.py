@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headstart.model import Model, Run
     from headstart.reports.versus import Comparison
     from headstart.results import Embedding, EvaluationResult, Report
+    from headstart.workflow.checking import Checked
 
 __all__ = ["compare", "embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "show", "train"]
 
@@ -275,6 +276,41 @@ def compare(
     from headstart.workflow.comparing import compare_runs
 
     return compare_runs(run_a, run_b, data=data, talk=talk)
+
+
+def check(
+    data: str | os.PathLike[str],
+    *,
+    json_file: str | os.PathLike[str] | None = None,
+    sheet: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    talk: Talk | None = None,
+    **settings: Any,
+) -> Checked:
+    """Judges a data set and changes nothing: bad files, copies, leaks, hidden groups, shortcuts.
+
+    Args:
+        data: As in `train`.
+        json_file: Where to write the judgement as JSON.
+        sheet: Where to draw the pairs of copies, `.png` or `.jpg`; nothing is drawn where there are none.
+        workers: Threads; one a core by default.
+        talk: Where it says what it does.
+        settings: `layout`, `label_pattern`, `backbone`, `value_range`, `max_pixels`, `use_network`,
+            `allow_outside`, `offline`.
+
+    Returns:
+        The judgement (`.health`, `.to_json()`); its text says the worst first.
+    """
+    from headstart.workflow.checking import check_data, draw_copies
+    from headstart.workflow.run_folder import write_json
+
+    talk = talk or Talk(None)
+    checked = check_data(os.fspath(data), talk, threads=workers, **settings)
+    if json_file is not None:
+        write_json(Path(json_file), checked.to_json())
+    if sheet is not None:
+        draw_copies(checked, os.fspath(sheet), talk)
+    return checked
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, talk: Talk | None = None) -> Path:

@@ -17,6 +17,7 @@ import typer
 from headstart import __version__
 from headstart.commands import (
     cache,
+    check,
     compare,
     demo,
     doctor,
@@ -42,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (show, train, resume, predict, evaluate, report, compare, models, embed, demo, doctor, cache):
+for _command in (check, show, train, resume, predict, evaluate, report, compare, models, embed, demo, doctor, cache):
     _command.register(app)
 
 

@@ -65,12 +65,12 @@ def judge_patterns(
         evidence = _strongest(views, groups[rows], samples.class_ids[rows])
         is_near = evidence.p_value <= level and evidence.nearness >= LEAST_NEARNESS
         judged.append((guess, groups, evidence, is_near or guess.source == "given"))
-    independent = score(copies) if score is not None else None
+    independent = _measured(score(copies)) if score is not None else None
     finished = []
     for guess, groups, evidence, accepted in judged:
         grouped = None
         if score is not None:
-            grouped = score(_joined(groups, copies))
+            grouped = _measured(score(_joined(groups, copies)))
         finished.append((guess, groups, _pattern(guess, groups[rows], evidence, accepted, independent, grouped)))
     chosen = _choose(finished)
     out = [(groups, pattern if guess is not chosen else _used(pattern)) for guess, groups, pattern in finished]
@@ -136,3 +136,8 @@ def _choose(finished: list[tuple[Guess, NDArray[np.int64], GroupPattern]]) -> Gu
 
 def _used(pattern: GroupPattern) -> GroupPattern:
     return replace(pattern, is_used=True)
+
+
+def _measured(accuracy: float) -> float | None:
+    """None where no honest score can be had (too few groups or classes), which is told as NaN."""
+    return None if np.isnan(accuracy) else accuracy

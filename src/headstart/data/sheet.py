@@ -1,149 +1,181 @@
-"""Draws contact sheets: pairs of copies side by side, and random pictures by class.
+"""Contact sheets: pictures by class, or pairs side by side, with their names, as one picture to look at.
 
-The one decision: a sheet is one plain picture that any viewer opens; a picture that cannot be read becomes a
-grey tile with the reason.
+The one decision: what cannot be read is shown as a tile that says so, never left out, so that a sheet
+shows what there is.
 """
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from headstart.data.wording import one_line
-from headstart.errors import DataError, UsageError
-from headstart.pixels.reduced import decode_reduced
-from headstart.pixels.spec import PictureError, PixelSpec, flatten, read_bytes
-from headstart.records import Health, PicturePair, Samples
+from headstart.pixels.spec import PictureError, PixelSpec, read_picture
+from headstart.records import Samples
 
-__all__ = ["class_sheet", "pair_sheet", "save_sheet"]
+__all__ = ["Tile", "draw_by_class", "draw_pairs", "draw_sheet", "picture_tile"]
 
-_TILE, _GAP, _LINE = 160, 6, 13
-_MOST_PAIRS, _PAIRS_A_ROW = 60, 3
-_MOST_CLASSES = 40
-
-Reader = Callable[[str], NDArray[np.uint8]]
-"""Turns a path into (H, W, 3) uint8."""
+_INK, _PAPER, _FAINT, _WARNING = (20, 20, 20), (255, 255, 255), (110, 110, 110), (170, 30, 30)
+_GAP, _TEXT, _HEADING = 8, 13, 17
+_MOST_TILES = 2000
 
 
-def pair_sheet(samples: Samples, health: Health, *, value_range: tuple[float, float] | None = None) -> Image.Image:
-    """Pairs of copies side by side, leaks and conflicts first, at most 60.
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet.
 
-    Raises:
-        DataError: There is no pair to show.
+    Attributes:
+        image: RGB, or None where it cannot be read.
+        caption: Under it.
+        problem: Why there is no picture.
     """
-    pairs = list(dict.fromkeys((*health.leaks, *health.label_conflicts, *health.duplicates, *health.near_duplicates)))
-    if not pairs:
-        raise DataError("There are no copies to show.", hint="`headstart show` draws random pictures by class")
-    pairs = pairs[:_MOST_PAIRS]
-    read = _reader(value_range or health.value_range)
-    width, height = 2 * _TILE + 3 * _GAP, _TILE + 3 * _LINE + _GAP
-    rows = -(-len(pairs) // _PAIRS_A_ROW)
-    sheet = Image.new("RGB", (_PAIRS_A_ROW * width, rows * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = _font()
-    for k, pair in enumerate(pairs):
-        left, top = k % _PAIRS_A_ROW * width + _GAP, k // _PAIRS_A_ROW * height + _GAP
-        draw.text((left, top), _pair_title(pair), fill="black", font=font)
-        for side, (index, name) in enumerate(((pair.index_a, pair.a), (pair.index_b, pair.b))):
-            x = left + side * (_TILE + _GAP)
-            sheet.paste(_tile(samples.items[index].path, read), (x, top + _LINE))
-            draw.text((x, top + _LINE + _TILE), _short(name, font), fill="black", font=font)
-    return sheet
+
+    image: Image.Image | None
+    caption: str
+    problem: str = ""
 
 
-def class_sheet(
+def draw_by_class(
     samples: Samples,
     *,
     per_class: int = 8,
     seed: int = 0,
-    read: Reader | None = None,
-    value_range: tuple[float, float] | None = None,
+    side: int = 128,
+    as_seen: PixelSpec | None = None,
+    max_classes: int = 50,
 ) -> Image.Image:
-    """Random pictures, one row a class.
+    """Random pictures of each class, one row a class.
 
     Args:
         samples: The pictures.
-        per_class: Pictures a class.
-        seed: Of the choice.
-        read: How a path becomes pixels: give `lambda p: read_picture(p, spec)` for what the network sees.
-        value_range: What 16-bit and float pictures are mapped from.
+        per_class: How many of each.
+        seed: Of the draw.
+        side: Of a tile, pixels.
+        as_seen: Show them exactly as a network with this pixel contract gets them, at that size.
+        max_classes: So many classes at most; the heading says how many are not shown.
     """
     rng = np.random.default_rng(seed)
-    names = list(samples.class_names)[:_MOST_CLASSES] or [""]
-    reader = read or _reader(value_range)
-    height = _TILE + _LINE + _GAP
-    sheet = Image.new("RGB", (per_class * (_TILE + _GAP) + _GAP, len(names) * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = _font()
-    for row, name in enumerate(names):
-        inside = [s for s in samples if (s.label or "") == name]
-        chosen = sorted(rng.choice(len(inside), min(per_class, len(inside)), replace=False)) if inside else []
-        draw.text((_GAP, row * height), f"{one_line(name) or 'pictures'} ({len(inside)})", fill="black", font=font)
-        for column, k in enumerate(chosen):
-            tile = _tile(inside[int(k)].path, reader)
-            sheet.paste(tile, (_GAP + column * (_TILE + _GAP), row * height + _LINE))
+    rows = []
+    names: Sequence[str | None] = samples.class_names or (None,)
+    for k, name in enumerate(names[:max_classes]):
+        members = np.flatnonzero(samples.class_ids == k) if name is not None else np.arange(len(samples))
+        chosen = np.sort(rng.permutation(members)[:per_class])
+        tiles = [_sample_tile(samples, int(i), side, as_seen) for i in chosen]
+        rows.append((f"{name or 'pictures'}: {len(tiles)} of {len(members):,}", tiles))
+    left = len(names) - max_classes
+    title = f"{len(samples):,} pictures, {len(samples.class_names)} classes, drawn with seed {seed}"
+    if as_seen is not None:
+        height, width = as_seen.size_hw
+        title += f", as the network sees them ({width} x {height}, {as_seen.fit})"
+    return draw_sheet(rows, title=title + (f"; {left} classes are not shown" if left > 0 else ""), side=side)
+
+
+def draw_pairs(
+    samples: Samples, pairs: Sequence[tuple[int, int, str]], *, side: int = 160, title: str = "pairs"
+) -> Image.Image:
+    """Pairs of pictures side by side.
+
+    Args:
+        samples: The pictures.
+        pairs: (first, second, what is said of them), positions in `samples`.
+        side: Of a tile, pixels.
+        title: Over the sheet.
+    """
+    rows = []
+    for first, second, words in pairs[: _MOST_TILES // 2]:
+        rows.append((words, [_sample_tile(samples, i, side, None) for i in (first, second)]))
+    return draw_sheet(rows, title=title, side=side)
+
+
+def draw_sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, title: str, side: int) -> Image.Image:
+    """Rows of tiles with a heading each, on white.
+
+    Raises:
+        ValueError: There is nothing to draw.
+    """
+    if not rows:
+        raise ValueError("a sheet needs at least one row")
+    columns = max(1, max(len(tiles) for _, tiles in rows))
+    cell_h = side + _TEXT + _GAP
+    width = max(columns * (side + _GAP) + _GAP, 420)
+    height = _HEADING + 3 * _GAP + len(rows) * (_HEADING + _GAP + cell_h)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    small, large = _font(_TEXT - 2), _font(_HEADING - 2)
+    pen.text((_GAP, _GAP), _fit_text(title, large, width - 2 * _GAP), fill=_INK, font=large)
+    top = _HEADING + 2 * _GAP
+    for heading, tiles in rows:
+        pen.text((_GAP, top), _fit_text(heading, large, width - 2 * _GAP), fill=_INK, font=large)
+        top += _HEADING + _GAP // 2
+        for column, tile in enumerate(tiles):
+            left = _GAP + column * (side + _GAP)
+            _draw_tile(sheet, pen, tile, (left, top), side, small)
+        top += cell_h + _GAP // 2
     return sheet
 
 
-def save_sheet(sheet: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Writes a sheet as PNG or JPEG.
+def picture_tile(pixels: NDArray[np.uint8], caption: str) -> Tile:
+    """A tile of (H, W, 3) uint8."""
+    return Tile(Image.fromarray(pixels), caption)
 
-    Raises:
-        UsageError: The ending is neither, or the place cannot be written.
-    """
-    if Path(path).suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UsageError(f"A sheet is written as .png or .jpg, not `{os.fspath(path)}`.")
+
+def _sample_tile(samples: Samples, i: int, side: int, as_seen: PixelSpec | None) -> Tile:
+    sample = samples[i]
+    spec = as_seen or PixelSpec(size_hw=(side, side), fit="pad", background=(235, 235, 235))
+    caption = sample.name.rpartition("/")[2]
     try:
-        sheet.save(path)
-    except OSError as error:
-        raise UsageError(f"`{os.fspath(path)}` cannot be written ({error.strerror or error}).") from error
-
-
-def _reader(value_range: tuple[float, float] | None) -> Reader:
-    spec = PixelSpec(value_range=value_range)
-
-    def read(path: str) -> NDArray[np.uint8]:
-        seen = decode_reduced(read_bytes(path), min_side=_TILE, max_pixels=spec.max_pixels)
-        return np.asarray(flatten(seen.image, spec))
-
-    return read
-
-
-def _tile(path: str, read: Reader) -> Image.Image:
-    tile = Image.new("RGB", (_TILE, _TILE), (225, 225, 225))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.fromarray(read(path))
+        return picture_tile(read_picture(sample.path, spec), caption)
     except PictureError as error:
-        ImageDraw.Draw(tile).text((4, _TILE // 2), _short(error.kind, _font()), fill="black", font=_font())
-        return tile
-    picture.thumbnail((_TILE, _TILE))
-    tile.paste(picture, ((_TILE - picture.width) // 2, (_TILE - picture.height) // 2))
-    return tile
+        return Tile(None, caption, error.detail)
 
 
-def _pair_title(pair: PicturePair) -> str:
-    parts = [pair.kind, f"{pair.similarity:.3f}"]
-    if pair.split_a != pair.split_b:
-        parts.append(f"LEAK {pair.split_a} / {pair.split_b}")
-    if pair.label_a != pair.label_b:
-        parts.append(f"LABELS {one_line(pair.label_a or '')} / {one_line(pair.label_b or '')}")
-    return "  ".join(parts)[:54]
+def _draw_tile(
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple[int, int], side: int, font: Any
+) -> None:
+    left, top = place
+    if tile.image is None:
+        pen.rectangle((left, top, left + side - 1, top + side - 1), outline=_WARNING)
+        for line, words in enumerate(_wrap(tile.problem, font, side - 8)[: side // _TEXT - 1]):
+            pen.text((left + 4, top + 4 + line * _TEXT), words, fill=_WARNING, font=font)
+    else:
+        image = tile.image
+        image.thumbnail((side, side))
+        sheet.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))
+    pen.text((left, top + side + 1), _fit_text(tile.caption, font, side), fill=_FAINT, font=font)
 
 
-def _short(name: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    text = one_line(name)
-    while len(text) > 4 and font.getlength(text) > _TILE:
-        text = "..." + text[4:]
-    return text
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
 
 
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=10)
+def _clean(text: str) -> str:
+    """What can be drawn: no line breaks, no half characters of odd file names."""
+    plain = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(c if c.isprintable() else "?" for c in plain)
+
+
+def _fit_text(text: str, font: Any, width: int) -> str:
+    """The text, shortened in the middle until it fits."""
+    text = _clean(text)
+    if font.getlength(text) <= width:
+        return text
+    for keep in range(len(text) - 1, 1, -1):
+        short = f"{text[: (keep + 1) // 2]}...{text[-(keep // 2) :]}"
+        if font.getlength(short) <= width:
+            return short
+    return "..."
+
+
+def _wrap(text: str, font: Any, width: int) -> list[str]:
+    lines = [""]
+    for word in _clean(text).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

@@ -12,7 +12,7 @@ from headstart.errors import DataError, UsageError
 from headstart.machine import atomic_file
 from headstart.talk import Talk
 
-__all__ = ["show_pictures"]
+__all__ = ["save_sheet", "sheet_kind", "show_pictures"]
 
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
@@ -29,9 +29,8 @@ def show_pictures(
     allow_outside: bool,
 ) -> Any:
     """See `api.show`; `as_seen` is (backbone, size, fit)."""
-    kind = None if out is None else _KINDS.get(Path(out).suffix.lower())
-    if out is not None and kind is None:
-        raise UsageError(f"`{out}` has no ending that says what to write.", hint="e.g. --out samples.png")
+    if out is not None:
+        sheet_kind(out)
     samples = read(data, layout=layout, allow_outside=allow_outside, task="pictures")
     talk.say(samples.sentence)
     if not len(samples):
@@ -43,10 +42,32 @@ def show_pictures(
     side = 128 if spec is None else max(spec.size_hw)
     sheet = draw_by_class(samples, per_class=per_class, seed=seed, side=side, as_seen=spec)
     if out is not None:
-        try:
-            with atomic_file(Path(out)) as temporary:
-                sheet.save(temporary, format=kind)
-        except OSError as error:
-            raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
-        talk.say(f"{out}: {sheet.width} x {sheet.height} pixels")
+        save_sheet(sheet, out, talk)
     return sheet
+
+
+def sheet_kind(out: str) -> str:
+    """Pillow's name of the format that an ending asks for.
+
+    Raises:
+        UsageError: There is no such ending.
+    """
+    kind = _KINDS.get(Path(out).suffix.lower())
+    if kind is None:
+        raise UsageError(f"a sheet is written as .png or .jpg, not as `{out}`.", hint="e.g. --out samples.png")
+    return kind
+
+
+def save_sheet(sheet: Any, out: str, talk: Talk) -> None:
+    """Writes a sheet, whole or not at all.
+
+    Raises:
+        UsageError: The place cannot be written, or the ending says no format.
+    """
+    kind = sheet_kind(out)
+    try:
+        with atomic_file(Path(out)) as temporary:
+            sheet.save(temporary, format=kind)
+    except OSError as error:
+        raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
+    talk.say(f"{out}: {sheet.width} x {sheet.height} pixels")

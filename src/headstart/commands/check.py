@@ -1,0 +1,63 @@
+"""`headstart check DATA`: the data doctor; changes nothing."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+_DATA_PROBLEM = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("check")(_check)
+
+
+def _check(
+    data: str = typer.Argument(..., help="Folder, CSV/TSV table, metadata file, list or zip of labelled pictures."),
+    json_file: str = typer.Option(None, "--json", metavar="FILE", help="Write the judgement as JSON (- for stdout)."),
+    sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the pairs of copies, .png or .jpg."),
+    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
+    backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose features help."),
+    value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
+    max_pixels: int = typer.Option(178_000_000, "--max-pixels", help="Larger pictures are refused."),
+    no_network: bool = typer.Option(False, "--pixels-only", help="Judge by pixels alone, without a network."),
+    allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
+    offline: bool = typer.Option(False, "--offline", help="Never use the network."),
+    workers: int = typer.Option(None, "--workers", "--threads", help="Threads [default: one a core]."),
+) -> None:
+    """Say what is wrong with the data: bad files, copies, leaks, hidden groups, shortcuts.
+
+    Exit code 3 when something would make a score dishonest or loses a file.
+    """
+    from headstart.api import check
+    from headstart.data.ranges import parse_range
+    from headstart.data.wording import doctor_lines
+    from headstart.talk import to_stderr
+
+    result = check(
+        data,
+        layout=layout,
+        label_pattern=label_pattern,
+        backbone=backbone,
+        value_range=parse_range(value_range) if value_range else None,
+        max_pixels=max_pixels,
+        use_network=not no_network,
+        allow_outside=allow_outside,
+        offline=offline,
+        workers=workers,
+        json_file=json_file if json_file != "-" else None,
+        sheet=sheet,
+        talk=to_stderr(),
+    )
+    if json_file == "-":
+        import json
+
+        typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+    else:
+        for line in doctor_lines(result.health):
+            typer.echo(line)
+    if result.health.is_dishonest:
+        raise typer.Exit(_DATA_PROBLEM)
