@@ -26,7 +26,7 @@ def _check(
     no_network: bool = typer.Option(False, "--pixels-only", help="Judge by pixels alone, without a network."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     offline: bool = typer.Option(False, "--offline", help="Never use the network."),
-    workers: int = typer.Option(None, "--workers", "--threads", help="Threads [default: one a core]."),
+    workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
 ) -> None:
     """Say what is wrong with the data: bad files, copies, leaks, hidden groups, shortcuts.
 

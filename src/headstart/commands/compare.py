@@ -16,7 +16,7 @@ def _compare(
     run_a: str = typer.Argument(..., metavar="RUN_A", help="A run folder."),
     run_b: str = typer.Argument(..., metavar="RUN_B", help="The run that is asked about: is it better than RUN_A?"),
     data: str = typer.Option(
-        None, "--data", help="Labelled pictures to score both on [default: their own test pictures]."
+        None, "--data", help="Labelled pictures to score both on (default: their own test pictures)."
     ),
     out: str = typer.Option(None, "--out", help="A folder for compare.json and compare.png (the curves of both)."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),

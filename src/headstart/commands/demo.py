@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _demo(
-    out: str = typer.Option(None, "--out", help="The run folder [default: the next free runs/trainN]."),
+    out: str = typer.Option(None, "--out", help="The run folder (default: the next free runs/trainN)."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
 ) -> None:
     """Train on 2,624 real photographs of solar cells: which ones are defective?"""

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 def _doctor(
     prepare: bool = typer.Option(False, "--prepare", help="Make the one-off graphs now, e.g. before going offline."),
-    backbone: list[str] = typer.Option(None, "--backbone", help="Networks to prepare [default: the bundled ones]."),
+    backbone: list[str] = typer.Option(None, "--backbone", help="Networks to prepare (default: the bundled ones)."),
 ) -> None:
     """Say what is installed, where things lie, and what is wrong."""
     from headstart.talk import to_stderr

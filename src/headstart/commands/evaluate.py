@@ -16,7 +16,7 @@ def _evaluate(
     model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
     data: str = typer.Argument(..., help="Labelled pictures."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
-    threads: int = typer.Option(None, "--threads", "--workers", help="Threads [default: one a core]."),
+    threads: int = typer.Option(None, "--threads", "--workers", help="Threads (default: one a core)."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
 ) -> None:
     """Score a saved model on labelled pictures, apart from those it was trained on."""

@@ -115,8 +115,8 @@ def _compare(
 
 @_app.command("bench")
 def _bench(
-    names: list[str] = typer.Argument(None, help="Networks [default: a handful of different sizes]."),
-    size: int = typer.Option(None, "--size", help="Side of the pictures, pixels [default: each network's own]."),
+    names: list[str] = typer.Argument(None, help="Networks (default: a handful of different sizes)."),
+    size: int = typer.Option(None, "--size", help="Side of the pictures, pixels (default: each network's own)."),
     batch: int = typer.Option(8, "--batch", help="Pictures at once."),
     seconds: float = typer.Option(2.0, "--seconds", help="About how long each rate is measured."),
     training: bool = typer.Option(True, "--training/--no-training", help="Measure training steps too."),

@@ -26,10 +26,10 @@ def _predict(
     model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
     paths: list[str] = typer.Argument(..., help="Pictures, folders, globs; - reads names from stdin."),
     out: str | None = typer.Option(
-        None, "--out", metavar="FILE", help="A .csv or .jsonl file [default: CSV on stdout]."
+        None, "--out", metavar="FILE", help="A .csv or .jsonl file (default: CSV on stdout)."
     ),
     top: int = typer.Option(1, "--top", min=1, help="How many classes to name for each picture."),
-    threads: int | None = typer.Option(None, "--threads", "--workers", min=1, help="Threads [default: one a core]."),
+    threads: int | None = typer.Option(None, "--threads", "--workers", min=1, help="Threads (default: one a core)."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Follow links that lead out of a folder."),
     offline: bool = typer.Option(False, "--offline", help="Never use the network (imagenet:NAME may need it once)."),
 ) -> None:

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 def _report(
     run: str = typer.Argument(..., help="The run folder."),
     data: str = typer.Option(None, "--data", help="Where the pictures are now, if they were moved since."),
-    out: str = typer.Option(None, "--out", help="Where the files go [default: the run folder]."),
+    out: str = typer.Option(None, "--out", help="Where the files go (default: the run folder)."),
     no_pictures: bool = typer.Option(False, "--no-pictures", help="Leave out photographs and file names."),
     attributions: bool = typer.Option(True, help="Draw which part of each shown error spoke."),
     figures: bool = typer.Option(True, help="Draw figures/*.png as well."),

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _resume(
-    run: str = typer.Argument(None, help="The run folder [default: the newest one that was stopped]."),
+    run: str = typer.Argument(None, help="The run folder (default: the newest one that was stopped)."),
 ) -> None:
     """Go on with a training that was stopped or killed, to the same result."""
     from headstart.api import resume

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 def _train(
     data: str = typer.Argument(..., help="Folder, CSV/TSV table, metadata file, list or zip of labelled pictures."),
     overrides: list[str] = typer.Argument(None, metavar="[NAME=VALUE]...", help="Further settings, dotted."),
-    out: str = typer.Option(None, "--out", "--project", help="The run folder [default: the next free runs/trainN]."),
+    out: str = typer.Option(None, "--out", "--project", help="The run folder (default: the next free runs/trainN)."),
     strategy: str = typer.Option(
         None, "--strategy", help="auto, probe (new head, closed form), head (by gradient), finetune, full or scratch."
     ),
@@ -35,11 +35,11 @@ def _train(
     patience: int = typer.Option(None, "--patience", help="Stop after so many epochs without progress."),
     keep: str = typer.Option(None, "--keep", help="`best` keeps the probe where the asked-for model is not better."),
     backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
-    weights: str = typer.Option(None, "--weights", help="A weights tag or file [default: the network's own]."),
+    weights: str = typer.Option(None, "--weights", help="A weights tag or file (default: the network's own)."),
     size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
     fit: str = typer.Option(None, "--fit", help="How a picture is brought to size: crop, cover, squash or pad."),
     value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
-    seed: int = typer.Option(None, "--seed", help="Seed of everything that is drawn [default: 0]."),
+    seed: int = typer.Option(None, "--seed", help="Seed of everything that is drawn (default: 0)."),
     budget: str = typer.Option(None, "--budget", help="Time that may be spent, e.g. 5m or 90s."),
     group_from: str = typer.Option(None, "--group-from", help="Column or pattern of what belongs together, or none."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
@@ -52,7 +52,7 @@ def _train(
         None, "--class-weights", help="`none`, `auto` (each class weighs the same) or FILE."
     ),
     device: str = typer.Option(None, "--device", help="auto, cpu, or a torch device such as cuda."),
-    workers: int = typer.Option(None, "--workers", "--threads", help="Threads [default: one a core]."),
+    workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
     config: str = typer.Option(None, "--config", "-c", help="A YAML file of settings, or a config.resolved.yaml."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
     allow_outside: bool = typer.Option(None, "--allow-outside", help="Allow a table's paths outside its folder."),
