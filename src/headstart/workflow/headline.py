@@ -102,7 +102,8 @@ def closing_lines(judgement: Judgement, folder: Path, duration_s: float) -> list
         lines.append(f"Hardest class: `{worst.name}`, {100 * (worst.recall.value or 0):.0f} of 100 found.")
     lines += [explain(f"note: {note}") for note in judgement.headline.notes[:2]]
     lines += [
-        f"Took {duration_s:.1f} s. Report (shows some of your pictures): {folder / 'report.html'}; the model: {folder / 'bundle'}",
+        f"Took {duration_s:.1f} s. The model: {folder / 'bundle'}",
+        f"Report (shows some of your pictures): {folder / 'report.html'}",
         f"Next: headstart predict {_quoted(folder)} NEW_PICTURES/",
     ]
     return lines
