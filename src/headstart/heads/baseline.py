@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["nearest_neighbour_hits"]
 
 _CHUNK = 1024
+_MOST_KNOWN = 20_000  # pictures that the nearest is looked for among, spread evenly where there are more
 
 
 def nearest_neighbour_hits(
@@ -20,12 +21,15 @@ def nearest_neighbour_hits(
         class_ids: (N,).
         groups: (N,), at least two different, or None where every sample stands alone.
     """
-    group = np.arange(len(class_ids)) if groups is None else groups
-    squared = np.einsum("nd,nd->n", rows, rows)
-    hits = np.empty(len(class_ids), dtype=np.bool_)
-    for start in range(0, len(class_ids), _CHUNK):
+    num = len(class_ids)
+    group = np.arange(num) if groups is None else groups
+    known = np.unique(np.linspace(0, num - 1, min(num, _MOST_KNOWN)).astype(np.int64))
+    known_rows = rows[known]
+    squared = np.einsum("nd,nd->n", known_rows, known_rows)
+    hits = np.empty(num, dtype=np.bool_)
+    for start in range(0, num, _CHUNK):
         part = slice(start, start + _CHUNK)
-        distance = squared - 2.0 * (rows[part] @ rows.T)
-        distance[group[part, None] == group] = np.inf
-        hits[part] = class_ids[distance.argmin(axis=1)] == class_ids[part]
+        distance = squared - 2.0 * (rows[part] @ known_rows.T)
+        distance[group[part, None] == group[known]] = np.inf
+        hits[part] = class_ids[known[distance.argmin(axis=1)]] == class_ids[part]
     return hits

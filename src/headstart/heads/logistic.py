@@ -1,8 +1,7 @@
 """Logistic regression beside the closed forms, where pictures are many for the number of features.
 
-The decision: it is tried only from 8 pictures a feature on.  There it gains up to 1.4 points; below, its
-cross-validated log-loss was worse than that of the closed forms on every set and mixing it in changed the
-accuracy by less than 0.1 points in the mean, for ten times their cost (`benchmarks/bench_heads.py`).  It is
+The decision: it is tried only from 8 pictures a feature on.  There it gains 0.3 to 1.3 points; with fewer
+pictures than features it gains 0 to 0.3 for two to five times the cost (`benchmarks/bench_heads.py`).  It is
 kept only if the log-loss on left-out pictures falls by more than a standard error.
 """
 
