@@ -24,13 +24,15 @@ from headstart.machine import available_cores
 
 __all__ = ["Pair", "components", "find_copies"]
 
-_LEAST_COSINE = 0.6  # of descriptions; copies lie above, see benchmarks/results/data.json
+_LEAST_COSINE = 0.6  # of descriptions of whole pictures: a watermark lowers it
+_LEAST_MOVED = 0.8  # the same through a window or mirrored, where there are many more to pass by chance
 _CANDIDATES = 3  # each picture is compared with so many, and as many mirrored ones
-_WORTH_ALIGNING = 0.4
+_WORTH_ALIGNING = 0.5
 _CERTAIN = 2.6  # such a pair need not be laid over each other more exactly
 _BAR = (1.7, 3.15)  # lowest and highest bar, in -log10(1 - correlation)
+_GAP = 0.25
 _ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the first
-_ALIGNED_SHARE = 0.5  # so many pairs a picture are laid over each other more exactly, the likeliest first
+_ALIGNED_SHARE = 0.25  # so many pairs a picture are laid over each other more exactly, the likeliest first
 _CHUNK = 256
 
 
@@ -158,9 +160,11 @@ def _candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | Non
     part, entry, cosine = nearest(
         whiten(plain), every, windows, np.tile(every, len(WINDOWS)), count=4 * _CANDIDATES, least=_LEAST_COSINE
     )
+    likely = (entry < count) | (cosine >= _LEAST_MOVED)
+    part, entry, cosine = part[likely], entry[likely], cosine[likely]
     found.append((part, entry % count, entry // count, np.zeros(len(part), dtype=bool), cosine))
     part, entry, cosine = nearest(
-        whiten(plain * FLIP), every, windows[:count], every, count=_CANDIDATES, least=_LEAST_COSINE
+        whiten(plain * FLIP), every, windows[:count], every, count=_CANDIDATES, least=_LEAST_MOVED
     )
     found.append((part, entry, np.zeros(len(part), dtype=np.int64), np.ones(len(part), dtype=bool), cosine))
     if embeddings is not None:
@@ -231,16 +235,26 @@ def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def _bar(scores: NDArray[np.float32], candidates: _Candidates, count: int) -> float:
-    """What a pair must reach, from how alike this data set's pictures are anyway.
+    """What a pair must reach, from how alike this data set's pictures are anyway: the lower of two answers.
 
-    Each picture's best partner is mostly a different picture.  Their median and upper quartile say how the
-    tail of different pictures falls off; copies, unless they are a quarter of the data, do not move them.
+    Each picture's best partner is mostly a different picture: the median and upper quartile say how the tail of
+    different pictures falls off.  Where copies are so many that they move these, there is a gap between them
+    and the rest: a stretch in which next to no pair lies.
     """
     top = np.zeros(count)
     np.maximum.at(top, candidates.part, scores)
     np.maximum.at(top, candidates.whole, scores)
+    top = top[top > 0]
+    if not len(top):
+        return _BAR[0]
     median, upper = np.quantile(top, (0.5, 0.75))
-    return float(np.clip(median + 5 * (upper - median) + 0.2, *_BAR))
+    ordered = np.sort(scores)
+    bars = np.arange(_BAR[0], _BAR[1] + 1e-9, 0.05)
+    above = len(ordered) - np.searchsorted(ordered, bars)
+    below = len(ordered) - np.searchsorted(ordered, bars - _GAP) - above
+    is_gap = below <= 0.01 * above + 0.5
+    gap = bars[is_gap.argmax()] if is_gap.any() else _BAR[1]
+    return float(np.clip(min(median + 5 * (upper - median) + 0.2, gap), *_BAR))
 
 
 def _compress(embeddings: NDArray[np.float32], size: int = 64) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from headstart.data.ranges import choose_range
 from headstart.data.same import SamePixels
 from headstart.data.shortcuts import find_shortcuts
 from headstart.data.split import group_ids
-from headstart.records import Decision, Health, PicturePair, Remark, Samples
+from headstart.records import Decision, Health, PicturePair, Remark, Samples, Shortcut
 
 __all__ = ["Applied", "apply_health", "inspect"]
 
@@ -90,7 +90,7 @@ def inspect(
     leaks = [_name(samples, p) for p in find_leaks(samples, pairs)]
     conflicts = [p for p in named if p.label_a is not None and p.label_b is not None and p.label_a != p.label_b]
     unreadable = [*samples.problems, *looks.problems.values()]
-    shortcuts = find_shortcuts(samples, looks, is_training & (samples.class_ids >= 0), copies)
+    shortcuts = _shortcuts(samples, looks, is_training, copies)
     used = next((g for g, p in patterns if p.is_used), None)
     warnings, is_bad = class_warnings(samples, is_ok, used)
     straddling = _straddling(samples, is_ok, patterns)
@@ -207,6 +207,26 @@ def _remarks(samples: Samples, looks: Looks) -> tuple[Remark, ...]:
         Remark(kind, len(rows), rows[0][1], tuple(name for name, _ in rows[:_EXAMPLES])) for kind, rows in found.items()
     ]
     return tuple(sorted(remarks, key=lambda r: (-r.count, r.kind)))
+
+
+def _shortcuts(
+    samples: Samples, looks: Looks, is_training: NDArray[np.bool_], copies: NDArray[np.int64] | None
+) -> list[Shortcut]:
+    """Flagged cues, with names instead of positions, the most telling first."""
+    class_ids = np.where(is_training, samples.class_ids, -1)
+    found = []
+    for cue in find_shortcuts(looks, samples.paths, class_ids, samples.class_names, groups=copies):
+        if not cue.is_flagged:
+            continue
+        told = sorted(cue.given_away, key=lambda name: -cue.given_away[name])
+        detail = (
+            f"{cue.words} alone is right on {cue.accuracy:.0%} (chance: {cue.chance:.0%}) and gives away "
+            f"{cue.given_away[told[0]]:.0%} of `{told[0]}`"
+        )
+        classes = tuple(name for name in told[:3] if cue.given_away[name] > 0.2) or (told[0],)
+        names = tuple(samples.items[i].name for i in cue.examples)
+        found.append(Shortcut(cue.words, round(cue.accuracy, 4), round(cue.chance, 4), detail, classes, names))
+    return found
 
 
 def _sizes(looks: Looks) -> tuple[int, int, int] | None:

@@ -1,12 +1,12 @@
-"""Looks for shortcuts: something about the files, not their content, that gives the class away.
+"""Asks whether something that is not the subject gives the class away: file size, camera, border, noise ...
 
-The one decision: a cue is reported when it alone tells the classes apart well above chance, or when it
-singles out a good part of one class; the numbers and some pictures are given, and the person decides.
+The one decision: a cue is asked by its nearest neighbours alone, since they find any relation, smooth or
+not, and a class of which half is given away (half of the files are noise) shows as the share of its
+pictures whose neighbours in that cue are all of its class.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,160 +14,238 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.cues import (
-    balanced_accuracy,
-    folds,
-    from_categories,
-    from_numbers,
-    from_vectors,
-    tail_share,
-    told_apart,
-)
-from headstart.data.looks import Facts, Looks
-from headstart.records import Samples, Shortcut
+from headstart.data.looks import Looks
 
-__all__ = ["find_shortcuts"]
+__all__ = ["Shortcut", "find_shortcuts"]
 
-_LEAST_PICTURES = 5  # a class
-_TAIL = 0.25
-_EXAMPLES = 5
+_NEIGHBOURS = 9
+_AGREE = 8  # so many of the nine make a picture given away
+_MOST = 2000  # pictures asked, drawn by class
+_LEAST = 30
+_PERMUTATIONS = 99
+_MAX_P = 0.011
+_DAY_S = 86400.0
+
+# Least chance-corrected accuracy, and least share of one class given away, to be called a shortcut.  What has
+# nothing to do with the subject (format, camera, date) may say next to nothing; file size and noise follow the
+# subject's texture a little, border and thumbnail show part of it, so those must give away more
+# (benchmarks/bench_data.py has what honest sets reach).
+_LIMITS = {
+    "file size": (0.40, 0.40),
+    "picture size": (0.20, 0.40),
+    "format": (0.10, 0.40),
+    "camera": (0.10, 0.40),
+    "date": (0.10, 0.40),
+    "noise": (0.40, 0.40),
+    "border": (0.60, 0.60),
+    "thumbnail": (0.75, 0.80),
+}
+_WORDS = {
+    "file size": "the size of the file",
+    "picture size": "width and height of the picture",
+    "format": "file format and JPEG quality",
+    "camera": "the camera",
+    "date": "the date",
+    "noise": "how noisy the picture is",
+    "border": "the outermost pixels",
+    "thumbnail": "a thumbnail of 8 x 8 pixels",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _Cue:
-    """One cue: how it is called, what predicts from it, and from where on it is reported.
+class Shortcut:
+    """One cue that could stand in for the subject.
 
-    `skill` is (accuracy - chance) / (1 - chance); `hits` is hits minus false alarms of the best told class.
-    Both were set above what clean data sets reach, see benchmarks/results/data.json.
+    Attributes:
+        cue: Short name, e.g. `file size`.
+        words: The cue in plain words.
+        accuracy: Balanced accuracy of guessing the class from the cue alone, left-one-out, in [0, 1].
+        chance: The same for shuffled labels.
+        p_value: Share of shuffles that do as well.
+        given_away: Share of each class whose nearest pictures in this cue are all of its class.
+        is_flagged: Whether it is well above chance and above what honest content reaches.
+        examples: Positions of pictures that are given away, up to 6 of the worst class.
     """
 
-    what: str
-    predict: Callable[[], NDArray[np.int64]]
-    skill: float
-    hits: float
-    numbers: NDArray[np.float64] | None = None
+    cue: str
+    words: str
+    accuracy: float
+    chance: float
+    p_value: float
+    given_away: dict[str, float]
+    is_flagged: bool
+    examples: tuple[int, ...]
 
 
 def find_shortcuts(
-    samples: Samples, looks: Looks, use: NDArray[np.bool_], groups: NDArray[np.int64] | None = None
-) -> list[Shortcut]:
-    """Judges every cue on its own.
+    looks: Looks,
+    paths: Sequence[str],
+    class_ids: NDArray[np.int64],
+    class_names: Sequence[str],
+    *,
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> tuple[Shortcut, ...]:
+    """Asks every cue.
 
     Args:
-        samples: The pictures.
-        looks: What was seen of them.
-        use: (N,) the pictures to judge by: readable, for training.
-        groups: (N,) copies, which must not be parted by the folds.
+        looks: What was seen of N pictures.
+        paths: Their files, for the date where the camera wrote none.
+        class_ids: (N,) in 0..K-1; -1 where there is no label.
+        class_names: K names.
+        groups: (N,) pictures that belong together; a picture's own group is not asked.
+        seed: Of the draw and the shuffles.
 
     Returns:
-        What gives a class away, the worst first.
+        One a cue that varies at all, the most telling first; empty with fewer than 30 pictures or two classes.
     """
-    counts = np.bincount(samples.class_ids[use & (samples.class_ids >= 0)], minlength=len(samples.class_names))
-    large = np.flatnonzero(counts >= _LEAST_PICTURES)
-    if len(large) < 2:
-        return []
-    rows = np.flatnonzero(use & np.isin(samples.class_ids, large))
-    facts = [f for f in (looks.facts[i] for i in rows) if f is not None]
-    if len(facts) != len(rows):
-        raise ValueError("`use` holds pictures that cannot be read")
-    _, class_ids = np.unique(samples.class_ids[rows], return_inverse=True)
-    fold = folds(class_ids, None if groups is None else groups[rows])
+    rng = np.random.default_rng(seed)
+    usable = np.flatnonzero(looks.is_ok & (class_ids >= 0))
+    counts = np.bincount(class_ids[usable], minlength=len(class_names))
+    usable = usable[counts[class_ids[usable]] >= 5]
+    if len(usable) < _LEAST or len(np.unique(class_ids[usable])) < 2:
+        return ()
+    chosen = _draw(usable, class_ids, rng)
+    labels = class_ids[chosen]
+    own = chosen if groups is None else groups[chosen]
+    shuffles = [rng.permutation(labels) for _ in range(_PERMUTATIONS)]
     found = []
-    for cue in _cues(samples, looks, rows, facts, class_ids, fold):
-        shortcut = _judge(cue, samples, rows, class_ids, large)
-        if shortcut is not None:
-            found.append(shortcut)
-    return sorted(found, key=lambda s: -(s.accuracy - s.chance) / (1 - s.chance))
+    for cue, make in _CUES.items():
+        table = make(looks, paths, chosen)
+        if table is None:
+            continue
+        near = _nearest(table, own, rng)
+        if near is None:
+            continue
+        found.append(_judge(cue, near, labels, chosen, class_names, shuffles))
+    return tuple(sorted(found, key=lambda s: (not s.is_flagged, -s.accuracy)))
 
 
-def _cues(
-    samples: Samples,
-    looks: Looks,
-    rows: NDArray[np.int64],
-    facts: list[Facts],
-    class_ids: NDArray[np.int64],
-    fold: NDArray[np.int64],
-) -> list[_Cue]:
-    def numbers(what: str, values: Sequence[tuple[float, ...]], skill: float = 0.25, hits: float = 0.65) -> _Cue:
-        table = np.array(values, dtype=np.float64)
-        return _Cue(what, lambda: from_numbers(table, class_ids, fold), skill, hits, table[:, 0])
+def _draw(usable: NDArray[np.int64], class_ids: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """All, or so many of each class that there are `_MOST`."""
+    if len(usable) <= _MOST:
+        return usable
+    share = _MOST / len(usable)
+    parts = []
+    for k in np.unique(class_ids[usable]):
+        members = usable[class_ids[usable] == k]
+        size = min(len(members), max(5, round(share * len(members))))
+        parts.append(rng.choice(members, size, replace=False))
+    return np.sort(np.concatenate(parts))
 
-    def words(what: str, values: list[str], skill: float = 0.25, hits: float = 0.65) -> _Cue:
-        return _Cue(what, lambda: from_categories(values, class_ids, fold), skill, hits)
 
-    def vectors(what: str, values: NDArray[np.uint8], skill: float, hits: float) -> _Cue:
-        table = values[rows].reshape(len(rows), -1).astype(np.float32)
-        return _Cue(what, lambda: from_vectors(table, class_ids, fold), skill, hits)
-
-    areas = [f.size_hw[0] * f.size_hw[1] for f in facts]
-    sized = []
-    if len({f.size_hw for f in facts}) > 1:
-        density = [(f.size_bytes / a,) for f, a in zip(facts, areas, strict=True)]
-        sized.append(numbers("bytes a pixel", density))
-        sized.append(numbers("picture dimensions", [(float(f.size_hw[0]), float(f.size_hw[1])) for f in facts]))
-    return [
-        numbers("file size", [(float(f.size_bytes),) for f in facts]),
-        *sized,
-        numbers("JPEG quality", [(float(f.quality or 0),) for f in facts]),
-        numbers("noise (how alike neighbouring pixels are)", [(f.smoothness,) for f in facts], 0.35, 0.65),
-        words("file format", [f"{f.format} {f.mode}" for f in facts]),
-        words("camera", [f.exif.camera or "" for f in facts]),
-        words("day of capture", [_day(f.exif.taken) for f in facts]),
-        words("day the file was written", [_written(samples.items[i].path) for i in rows], 0.5, 0.9),
-        vectors("border pixels", looks.borders, 0.35, 0.7),
-        vectors("an 8 x 8 thumbnail", looks.colours, 0.75, 0.95),
-    ]
+def _nearest(table: NDArray[np.float64], own: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64] | None:
+    """(N, 9) nearest rows outside the own group; ties are broken at random.  None where nothing varies."""
+    deviation = table.std(axis=0)
+    varies = deviation > 1e-9 * (1 + np.abs(table).max(axis=0))
+    if not varies.any():
+        return None
+    z = (table[:, varies] - table[:, varies].mean(axis=0)) / deviation[varies]
+    squared = np.einsum("nd,nd->n", z, z)
+    near = np.empty((len(z), _NEIGHBOURS), dtype=np.int64)
+    for start in range(0, len(z), 500):
+        part = slice(start, start + 500)
+        distance = np.maximum(squared[part, None] + squared - 2 * z[part] @ z.T, 0)
+        distance = np.sqrt(distance) + rng.uniform(0, 1e-6, distance.shape)
+        distance[own[part, None] == own] = np.inf
+        if np.isinf(np.partition(distance, _NEIGHBOURS - 1, axis=1)[:, _NEIGHBOURS - 1]).any():
+            return None  # too few pictures outside a group
+        near[part] = np.argpartition(distance, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
+    return near
 
 
 def _judge(
-    cue: _Cue, samples: Samples, rows: NDArray[np.int64], class_ids: NDArray[np.int64], large: NDArray[np.int64]
-) -> Shortcut | None:
-    predicted = cue.predict()
-    accuracy, chance = balanced_accuracy(predicted, class_ids), 1.0 / len(large)
-    error = float(np.sqrt(accuracy * (1 - accuracy) / len(rows)))
-    is_clear = (accuracy - 2.5 * error - chance) / (1 - chance) > 0.1
-    scores = told_apart(predicted, class_ids)
-    best = int(scores.argmax())
-    name = samples.class_names[large[best]]
-    right = rows[(predicted == class_ids) & (class_ids == best)]
-    if is_clear and (accuracy - chance) / (1 - chance) >= cue.skill:
-        detail = f"{cue.what} alone is right for {accuracy:.0%} (chance: {chance:.0%}), best for `{name}`"
-        return _shortcut(cue, accuracy, chance, detail, (name,), samples, right)
-    if scores[best] >= cue.hits and len(right) >= _LEAST_PICTURES:
-        share = float((predicted[class_ids == best] == best).mean())
-        detail = (
-            f"{cue.what} alone tells `{name}` from the rest: {share:.0%} of it, {share - scores[best]:.0%} of others"
-        )
-        return _shortcut(cue, accuracy, chance, detail, (name,), samples, right)
-    if cue.numbers is None:
-        return None
-    for k in range(len(large)):
-        share, members = tail_share(cue.numbers, class_ids == k)
-        if share >= _TAIL and len(members) >= _LEAST_PICTURES:
-            name = samples.class_names[large[k]]
-            detail = f"{share:.0%} of `{name}` differ from all other classes in {cue.what}"
-            return _shortcut(cue, accuracy, chance, detail, (name,), samples, rows[members])
-    return None
-
-
-def _shortcut(
-    cue: _Cue,
-    accuracy: float,
-    chance: float,
-    detail: str,
-    classes: tuple[str, ...],
-    samples: Samples,
-    rows: NDArray[np.int64],
+    cue: str,
+    near: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    class_names: Sequence[str],
+    shuffles: Sequence[NDArray[np.int64]],
 ) -> Shortcut:
-    examples = tuple(samples.items[i].name for i in rows[:_EXAMPLES])
-    return Shortcut(cue.what, accuracy, chance, detail, classes, examples)
+    accuracy, given, away = _ask(near, labels)
+    null = [_ask(near, shuffled)[:2] for shuffled in shuffles]
+    chance = float(np.mean([a for a, _ in null]))
+    expected = {k: float(np.mean([g[k] for _, g in null])) for k in given}
+    p_value = (1 + sum(a >= accuracy for a, _ in null)) / (1 + len(null))
+    least_accuracy, least_share = _LIMITS[cue]
+    excess = {k: (given[k] - expected[k]) / max(1 - expected[k], 1e-9) for k in given}
+    worst = max(excess, key=lambda k: excess[k])
+    most = max(g for _, gs in null for g in gs.values())
+    tells = (accuracy - chance) / max(1 - chance, 1e-9) >= least_accuracy and p_value <= _MAX_P
+    gives = excess[worst] >= least_share and given[worst] > most
+    examples = chosen[(labels == worst) & away][:6]
+    return Shortcut(
+        cue=cue,
+        words=_WORDS[cue],
+        accuracy=accuracy,
+        chance=chance,
+        p_value=p_value,
+        given_away={class_names[k]: round(share, 4) for k, share in given.items()},
+        is_flagged=bool(tells or gives),
+        examples=tuple(int(i) for i in examples),
+    )
 
 
-def _day(taken: float | None) -> str:
-    return "" if taken is None else str(int(taken // 86400))
+def _ask(near: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, dict[int, float], NDArray[np.bool_]]:
+    """Balanced accuracy of the neighbours' vote, the share of each class given away, and which pictures are."""
+    classes, index = np.unique(labels, return_inverse=True)
+    count, num_classes = len(labels), len(classes)
+    cells = np.arange(count)[:, None] * num_classes + index[near]
+    votes = np.bincount(cells.ravel(), minlength=count * num_classes).reshape(count, num_classes)
+    sizes = np.bincount(index)
+    right = (votes / sizes).argmax(axis=1) == index
+    away = votes[np.arange(count), index] >= _AGREE
+    recalls = np.bincount(index[right], minlength=num_classes) / sizes
+    shares = np.bincount(index[away], minlength=num_classes) / sizes
+    return float(recalls.mean()), {int(c): float(s) for c, s in zip(classes, shares, strict=True)}, away
 
 
-def _written(path: str) -> str:
-    with contextlib.suppress(OSError):
-        return str(int(os.stat(path).st_mtime // 86400))
-    return ""
+_Cue = Callable[[Looks, Sequence[str], NDArray[np.int64]], "NDArray[np.float64] | None"]
+
+
+def _facts(looks: Looks, chosen: NDArray[np.int64], value: Callable[..., object]) -> NDArray[np.float64]:
+    return np.array([value(looks.facts[i]) for i in chosen], dtype=np.float64).reshape(len(chosen), -1)
+
+
+def _one_hot(words: Sequence[object]) -> NDArray[np.float64]:
+    known, index = np.unique([str(w) for w in words], return_inverse=True)
+    return np.asarray(np.eye(len(known))[index], dtype=np.float64)
+
+
+def _format(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    kinds = _one_hot([(f.format, f.mode) for i in chosen if (f := looks.facts[i])])
+    quality = _facts(looks, chosen, lambda f: f.quality or 0)
+    return np.hstack([kinds * 50, quality])
+
+
+def _camera(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    cameras = [f.exif.camera for i in chosen if (f := looks.facts[i])]
+    return _one_hot(cameras) if any(cameras) else None
+
+
+def _date(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """The day it was taken, or where no camera says so, the day of the file."""
+    taken = [f.exif.taken for i in chosen if (f := looks.facts[i])]
+    if sum(t is not None for t in taken) >= len(taken) / 2:
+        known = [t for t in taken if t is not None]
+        days = [np.floor((t if t is not None else min(known) - 1000 * _DAY_S) / _DAY_S) for t in taken]
+        return np.array(days, dtype=np.float64)[:, None]
+    try:
+        days = [np.floor(os.stat(paths[i]).st_mtime / _DAY_S) for i in chosen]
+    except OSError:
+        return None
+    return np.array(days, dtype=np.float64)[:, None]
+
+
+_CUES: dict[str, _Cue] = {
+    "file size": lambda looks, paths, chosen: _facts(looks, chosen, lambda f: np.log(f.size_bytes)),
+    "picture size": lambda looks, paths, chosen: _facts(
+        looks, chosen, lambda f: (np.log(f.size_hw[0]), np.log(f.size_hw[1]), np.log(f.size_hw[0] / f.size_hw[1]))
+    ),
+    "format": _format,
+    "camera": _camera,
+    "date": _date,
+    "noise": lambda looks, paths, chosen: _facts(looks, chosen, lambda f: f.smoothness),
+    "border": lambda looks, paths, chosen: looks.borders[chosen].astype(np.float64),
+    "thumbnail": lambda looks, paths, chosen: looks.colours[chosen].reshape(len(chosen), -1).astype(np.float64),
+}

@@ -5,6 +5,8 @@ The one decision: the first bytes decide, never the name, because what is wrong 
 
 from __future__ import annotations
 
+import struct
+
 __all__ = ["what_is"]
 
 _EXPORT = "export it as PNG or JPEG"
@@ -35,6 +37,15 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"SQLite format 3", "not-a-picture", "a database"),
     (b"\x7fELF", "not-a-picture", "a program"),
     (b"MZ", "not-a-picture", "a program"),
+)
+_PICTURES = (
+    (b"\xff\xd8", "JPEG"),
+    (b"\x89PNG", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"RIFF", "WEBP"),
 )
 _BOXES: dict[bytes, tuple[str, str]] = {
     b"heic": ("foreign-format", "a HEIC photo; export it as JPEG"),
@@ -73,6 +84,37 @@ def what_is(data: bytes) -> tuple[str, str] | None:
         return "web-page", "a web page saved in place of the picture: the download failed"
     if start.startswith((b"<svg", b"<?xml")):
         return "foreign-format" if b"<svg" in data[:4096] else "text", "an XML or SVG file; export it as PNG"
-    if all(c in b"\t\r\n\f" or 32 <= c < 127 or c >= 160 for c in data[:512]):
+    if _is_text(data[:512]):
         return "text", "a text file, not a picture"
+    for signature, name in _PICTURES:
+        if data.startswith(signature):
+            channels = _tiff_channels(data) if name == "TIFF" else None
+            if channels is not None and channels > 4:
+                return "channels", f"a TIFF with {channels} channels; export the three that matter as RGB"
+            return "damaged", f"a {name} whose header is damaged"
+    return None
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(data) - 3:  # not just cut inside a letter
+            return False
+        text = data[: error.start].decode("utf-8")
+    return len(text) >= 4 and all(c.isprintable() or c in "\t\r\n\f" for c in text)
+
+
+def _tiff_channels(data: bytes) -> int | None:
+    """Samples a pixel (tag 277) of the first directory of a TIFF, or None."""
+    order = "<" if data[:2] == b"II" else ">"
+    try:
+        (start,) = struct.unpack_from(order + "I", data, 4)
+        (count,) = struct.unpack_from(order + "H", data, start)
+        for k in range(min(count, 512)):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", data, start + 2 + 12 * k)
+            if tag == 277:
+                return int(value)
+    except struct.error:
+        pass
     return None
