@@ -77,12 +77,6 @@ def judge_patterns(
     return sorted(out, key=lambda x: (not x[1].is_used, not x[1].accepted, x[1].p_value))
 
 
-def _measured(score: Score | None, groups: NDArray[np.int64] | None) -> float | None:
-    """The accuracy, or None where it cannot be measured."""
-    value = float("nan") if score is None else score(groups)
-    return round(value, 4) if np.isfinite(value) else None
-
-
 def _strongest(views: list[NDArray[np.float32]], groups: NDArray[np.int64], class_ids: NDArray[np.int64]) -> Evidence:
     found = [permutation_test(view, groups, class_ids) for view in views]
     return min(found, key=lambda e: (e.p_value, -e.nearness))
