@@ -59,6 +59,7 @@ GOLDEN = {
 
 def test_every_listed_network_has_its_published_parameter_count():
     for card in list_cards():
+        assert card.stages_size == card.pixel_spec().size_hw[0], card.name
         if card.name in TORCHVISION:
             assert card.num_params == TORCHVISION[card.name], card.name
         elif card.name != "zfnet":

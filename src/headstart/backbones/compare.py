@@ -181,11 +181,12 @@ def card_text(card: Card) -> str:
     row = card_rows([card])[0]
     spec = card.pixel_spec()
     lines = [f"{card.title}  ({card.name})", ""]
+    at_size = "" if card.stages_size == spec.size_hw[0] else f" at {card.stages_size} px"
     facts = [
         ("from", f"{card.paper}" if card.paper else f"{card.family} of {card.library}"),
         ("parameters", f"{card.num_params:,}" if card.num_params else "unknown"),
         ("auxiliary heads", f"{card.num_aux_params:,} (training only, not counted)" if card.num_aux_params else ""),
-        ("multiply-adds", f"{card.num_macs / 1e9:.2f} thousand million a picture" if card.num_macs else ""),
+        ("multiply-adds", f"{card.num_macs / 1e9:.2f} thousand million a picture{at_size}" if card.num_macs else ""),
         ("ImageNet", _accuracy(card)),
         ("pixels", f"{spec.size_hw[0]} x {spec.size_hw[1]}, at least {card.min_size}; {_pixels(card)}"),
         ("weights", f"{card.weights_tag} ({card.weights_reason})" if card.weights_tag else card.weights_reason),
@@ -200,7 +201,7 @@ def card_text(card: Card) -> str:
     lines += [f"{label:<16}{value}" for label, value in facts if value]
     if not card.stages:
         return "\n".join([*lines, "", f"stages: none ({card.no_stages})"])
-    lines += ["", f"{'stage':<10}{'output':<36}{'parameters':>14}{'multiply-adds':>18}"]
+    lines += ["", f"{'stage':<10}{'output' + at_size:<36}{'parameters':>14}{'multiply-adds':>18}"]
     for stage in card.stages:
         if not stage["num_params"] and not stage["output_shapes"]:
             lines.append(f"{stage['name']:<10}empty")

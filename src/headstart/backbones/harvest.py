@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def _timm_entry(name: str, results: dict[tuple[str, int], tuple[float, float]]) 
     from timm.models import _registry
 
     configs = _registry._model_default_cfgs[name]
-    default = configs.default
+    listed = _listed_tags().get(f"timm:{name}", "")
+    default = configs.cfgs.get(listed, configs.default)
     entry = _entry("timm", name, _registry._model_to_module[name], tuple(default.input_size[1:]))
     entry["fixed"] = bool(default.fixed_input_size)
     tags = {}
@@ -155,6 +157,13 @@ def _timm_entry(name: str, results: dict[tuple[str, int], tuple[float, float]]) 
     entry["tags"] = tags
     entry["default"] = next((t for t in configs.tags if t in tags), "")
     return entry
+
+
+@lru_cache(maxsize=1)
+def _listed_tags() -> dict[str, str]:
+    """The weights tag of each network of headstart's own list: stages are told at its size."""
+    table = json.loads((Path(__file__).parent / "tables" / "named.json").read_text("utf-8"))
+    return {f"{row['library']}:{row['arch']}": row["tag"] for row in table["cards"]}
 
 
 def _timm_source(full: str, config: Any) -> str:
@@ -219,7 +228,7 @@ def _entry(library: str, name: str, family: str, size_hw: tuple[int, ...]) -> di
     from headstart.backbones.rules import AUXILIARY, NoStagesError, map_stages
     from headstart.backbones.stages import StagedNetwork
 
-    entry: dict[str, Any] = {"family": family, "tags": {}, "default": ""}
+    entry: dict[str, Any] = {"family": family, "tags": {}, "default": "", "size": size_hw[0]}
     network = build_empty(library, name)
     counts = {n: p.numel() for n, p in network.named_parameters()}
     entry["params"] = sum(c for n, c in counts.items() if not n.startswith(AUXILIARY))

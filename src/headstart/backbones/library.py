@@ -52,11 +52,12 @@ class Card:
         family, year, paper: Where it comes from.
         num_params: At inference, with the original classifier.
         num_aux_params: Parameters of auxiliary heads, which exist in training only; not in `num_params`.
-        num_macs: Multiply-adds of one picture at the card's size.
+        num_macs: Multiply-adds of one picture of `stages_size` pixels.
         top1, top5: ImageNet-1k validation accuracy in percent at the card's size, or None where no source
             can be opened.
         figures_source: Where `top1` and `top5` stand.
         stages: Rows of the stage table: `name`, `num_params`, `num_macs`, `output_shapes`.
+        stages_size: Side of the pictures that the stage table is told for; the card's own in headstart's list.
         no_stages: Why the network cannot be cut, or empty.
         advantages, drawbacks, choose_when: A sentence or two each; empty outside the named list.
         aliases: Other spellings.
@@ -87,6 +88,7 @@ class Card:
     top5: float | None = None
     figures_source: str = ""
     stages: tuple[dict[str, Any], ...] = ()
+    stages_size: int = 224
     no_stages: str = ""
     advantages: str = ""
     drawbacks: str = ""
@@ -134,7 +136,17 @@ class Card:
 
     def to_json(self) -> dict[str, Any]:
         """What travels with a run or a bundle: everything but the stage table and the prose."""
-        skipped = {"stages", "no_stages", "advantages", "drawbacks", "choose_when", "aliases", "tags", "is_named"}
+        skipped = {
+            "stages",
+            "stages_size",
+            "no_stages",
+            "advantages",
+            "drawbacks",
+            "choose_when",
+            "aliases",
+            "tags",
+            "is_named",
+        }
         return {k: getattr(self, k) for k in self.__dataclass_fields__ if k not in skipped}
 
 
@@ -212,6 +224,7 @@ def library_card(key: str, tag: str | None = None) -> Card:
         stages=tuple(
             {"name": n, "num_params": p, "num_macs": m, "output_shapes": o} for n, p, m, o in entry.get("stages", ())
         ),
+        stages_size=entry["size"],
         no_stages=entry.get("error", ""),
         tags=tuple(f"{arch}.{t}" if t else arch for t in tags),
     )
