@@ -90,6 +90,10 @@ def how_measured(judgement: Judgement) -> str:
         "given": f"{count} of your own test folder, used once",
         "val": f"{count} of your validation folder, used for no choice",
     }
+    if "fold" in scored.protocol:
+        return f"Measured on: each of {count} was predicted by a model that had not seen it ({scored.protocol})."
+    if scored.protocol == "given validation":
+        return f"Measured on: {count} of your validation folder, which also chose between the models."
     return "Measured on: " + words.get(scored.protocol, f"{count} {scored.protocol}, used once") + "."
 
 
