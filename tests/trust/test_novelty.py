@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from headstart.trust.directions import leading_directions, squared_rest
+from headstart.trust.directions import leading_directions, left_out_rest, squared_rest
 from headstart.trust.novelty import Novelty, fit_novelty, leave_one_class_out, rank_auc
 
 WIDTH = 60
@@ -135,3 +135,31 @@ def test_area_under_the_curve_equals_scikit_learn() -> None:
     known, novel = np.round(rng.normal(size=80), 1), np.round(rng.normal(0.5, 1, size=50), 1)
     expected = roc_auc_score(np.r_[np.zeros(80), np.ones(50)], np.r_[known, novel])
     assert rank_auc(known, novel) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num", [120, 600])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_a_training_row_counts_as_if_it_had_been_left_out(num: int, copies: int) -> None:
+    """By folds (few rows) and by leverages (many), with and without groups: as far off as new rows are."""
+    rng = np.random.default_rng(0)
+    spectrum = 1.0 / np.sqrt(np.arange(1, 201))
+    rows = rng.normal(size=(num, 200)) * spectrum
+    fresh = rng.normal(size=(2000, 200)) * spectrum
+    groups = None
+    if copies > 1:
+        groups = np.repeat(np.arange(num), copies)
+        rows = np.repeat(rows, copies, axis=0) + 1e-3 * rng.normal(size=(num * copies, 200))
+    mean, directions = leading_directions(rows, 40)
+    new = np.log(squared_rest(fresh, mean, directions))
+    naive = np.log(squared_rest(rows, mean, directions))
+    ours = np.log(left_out_rest(rows, np.zeros(len(rows), int), mean, directions, groups=groups))
+    assert abs(ours.mean() - new.mean()) < 0.25 * abs(naive.mean() - new.mean())
+
+
+def test_leverages_of_a_group_equal_those_of_its_rows_alone() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(500, 80))
+    mean, directions = leading_directions(rows)
+    ids = np.zeros(500, int)
+    alone = left_out_rest(rows, ids, mean, directions)
+    np.testing.assert_allclose(left_out_rest(rows, ids, mean, directions, groups=np.arange(500)), alone)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.trust.directions import leading_directions, squared_rest
+from headstart.trust.directions import leading_directions, left_out_rest, squared_rest
 from headstart.trust.folds import draw_folds
 
 __all__ = ["LeftOut", "Novelty", "fit_novelty", "leave_one_class_out", "rank_auc"]
@@ -135,7 +135,6 @@ def fit_novelty(
     *,
     reject: float = 0.05,
     groups: NDArray[np.int64] | None = None,
-    num_folds: int = 10,
     seed: int = 0,
 ) -> Novelty:
     """Directions from all pictures, centres and threshold from out-of-fold scores of the same.
@@ -146,7 +145,6 @@ def fit_novelty(
         class_ids: (N,) labels, to keep folds even.
         reject: Share of known pictures that may be refused, strictly between 0 and 1.
         groups: (N,) pictures that belong together stay together in the folds.
-        num_folds: Folds in which the directions are fitted again.
         seed: Of the folds, and of the pictures looked at when there are more than 4,096.
 
     Raises:
@@ -163,12 +161,10 @@ def fit_novelty(
         looked_at = np.sort(np.random.default_rng(seed).choice(num, _MAX_ROWS, replace=False))
     part = rows[looked_at]
     mean, directions = leading_directions(part, seed=seed)
-    rest = np.empty(len(part))
-    fold = draw_folds(class_ids[looked_at], num_folds, groups=None if groups is None else groups[looked_at], seed=seed)
-    for f in range(int(fold.max()) + 1):
-        out = fold == f
-        rest[out] = squared_rest(part[out], *leading_directions(part[~out], directions.shape[1], seed=seed))
-    log_rest, log_doubt = np.log(rest), _log_doubt(probabilities[looked_at])
+    part_groups = None if groups is None else groups[looked_at]
+    rest = left_out_rest(part, class_ids[looked_at], mean, directions, groups=part_groups, seed=seed)
+    log_rest = np.log(rest)
+    log_doubt = _log_doubt(probabilities[looked_at])
     doubt_centre, doubt_scale = _centre_and_scale(log_doubt)
     rest_centre, rest_scale = _centre_and_scale(log_rest)
     scores = _combine((log_doubt - doubt_centre) / doubt_scale, (log_rest - rest_centre) / rest_scale)
