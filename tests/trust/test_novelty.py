@@ -65,6 +65,8 @@ def test_what_is_written_is_read_again() -> None:
     b = Novelty.from_json(json.loads(json.dumps(a.to_json())), a.arrays())
     np.testing.assert_array_equal(a.score(rows, p), b.score(rows, p))
     assert b.threshold == a.threshold
+    rest = squared_rest(rows, b.mean, b.directions)
+    np.testing.assert_array_equal(b.combine(p.max(axis=1), rest), b.score(rows, p))
 
 
 def test_ten_pictures_get_a_score_but_no_threshold() -> None:

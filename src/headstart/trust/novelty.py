@@ -34,6 +34,7 @@ Classify = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], F
 
 _MAX_ROWS = 4096  # rows that directions and folds are fitted on, at most
 _TINY = 1e-12
+_SUREST = 1.0 - 1e-5  # a runtime's float32 tells no more apart above it, and nothing is lost by it
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,17 @@ class Novelty:
             rows: (N, D) normalised as the head's.
             probabilities: (N, K) of the head.
         """
-        u = (_log_doubt(probabilities) - self.doubt_centre) / self.doubt_scale
-        v = (np.log(squared_rest(rows, self.mean, self.directions)) - self.rest_centre) / self.rest_scale
+        return self.combine(probabilities.max(axis=1), squared_rest(rows, self.mean, self.directions))
+
+    def combine(self, largest_probability: Float, rest: Float) -> Float:
+        """(N,) novelty from the two numbers a picture that a graph can give: all that a runtime has to do itself.
+
+        Args:
+            largest_probability: (N,) of the head.
+            rest: (N,) squared length of the normalised row off the directions, see `squared_rest`.
+        """
+        u = (_log_doubt(largest_probability) - self.doubt_centre) / self.doubt_scale
+        v = (np.log(np.maximum(rest, _TINY)) - self.rest_centre) / self.rest_scale
         return _combine(u, v)
 
     def is_unknown(self, rows: Rows, probabilities: Float) -> NDArray[np.bool_]:
@@ -164,7 +174,7 @@ def fit_novelty(
     part_groups = None if groups is None else groups[looked_at]
     rest = left_out_rest(part, class_ids[looked_at], mean, directions, groups=part_groups, seed=seed)
     log_rest = np.log(rest)
-    log_doubt = _log_doubt(probabilities[looked_at])
+    log_doubt = _log_doubt(probabilities[looked_at].max(axis=1))
     doubt_centre, doubt_scale = _centre_and_scale(log_doubt)
     rest_centre, rest_scale = _centre_and_scale(log_rest)
     scores = _combine((log_doubt - doubt_centre) / doubt_scale, (log_rest - rest_centre) / rest_scale)
@@ -225,7 +235,7 @@ def leave_one_class_out(
         asked = np.concatenate([tune, score, novel])
         probabilities = classify(fit, np.searchsorted(classes, class_ids[fit]), asked)
         mean, directions = leading_directions(rows[fit], seed=seed)
-        log_rest, log_doubt = np.log(squared_rest(rows[asked], mean, directions)), _log_doubt(probabilities)
+        log_rest, log_doubt = np.log(squared_rest(rows[asked], mean, directions)), _log_doubt(probabilities.max(axis=1))
         end = len(tune)
         u, v = (_standardised(x, *_centre_and_scale(x[:end])) for x in (log_doubt, log_rest))
         total = _combine(u, v)
@@ -253,9 +263,9 @@ def rank_auc(known: Float, novel: Float) -> float:
     return float(below.mean() / (2 * len(known)))
 
 
-def _log_doubt(probabilities: Float) -> Float:
+def _log_doubt(largest_probability: Float) -> Float:
     """log(-log p): spreads out the probabilities next to 1, where most known pictures are."""
-    largest = np.clip(probabilities.max(axis=1), _TINY, 1.0 - _TINY)
+    largest = np.clip(largest_probability, _TINY, _SUREST)
     return np.asarray(np.log(-np.log(largest)), dtype=np.float64)
 
 
