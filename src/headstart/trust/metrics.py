@@ -19,7 +19,15 @@ from headstart.trust.macro import balanced_accuracy, f1_macro
 from headstart.trust.selection import choosing_bias
 from headstart.trust.softmax import softmax
 
-__all__ = ["confusion_matrix", "evaluate", "evaluation_to_json", "log_loss", "softmax"]
+__all__ = [
+    "RESUBSTITUTION",
+    "confusion_matrix",
+    "evaluate",
+    "evaluation_to_json",
+    "is_out_of_fold",
+    "log_loss",
+    "softmax",
+]
 
 RESUBSTITUTION = "resubstitution"
 _FLOOR = 1e-12
