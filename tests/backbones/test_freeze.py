@@ -11,6 +11,7 @@ from headstart.backbones.freeze import (
     frozen_digest,
     read_freeze,
     train_table,
+    train_table_text,
     trainable_parameters,
     unfreeze,
 )
@@ -115,9 +116,9 @@ def test_live_batch_norm_only_where_it_is_asked_for(backbone):
 
 
 def test_unfreeze_lets_a_stage_train_again(backbone):
-    freeze(backbone, "all")
+    assert backbone.freeze(below="head") == ("stem", "stage1", "stage2", "stage3", "neck")
     assert list(trainable_parameters(backbone)) == ["head"]
-    assert unfreeze(backbone, from_="stage3") == ("stem", "stage1", "stage2")
+    assert backbone.unfreeze(from_="stage3") == ("stem", "stage1", "stage2")
     assert list(trainable_parameters(backbone)) == ["stage3", "neck", "head"]
     assert unfreeze(backbone) == ()
 
@@ -143,6 +144,10 @@ def test_table_says_what_trains_and_at_which_rate(backbone):
     assert rows["stage2"].batch_norm == "frozen"
     assert rows["head"].batch_norm == "none"
     assert sum(r.num_params for r in rows.values()) == backbone.card.num_params
+    text = train_table_text(list(rows.values())).splitlines()
+    assert text[1].split() == ["stem", "696", "0", "frozen", "frozen"]
+    assert text[3].split()[-2:] == ["frozen", "0.0001"]
+    assert text[-1].split()[1] == "1,366,792"
 
 
 def test_what_and_below_are_given_once(backbone):

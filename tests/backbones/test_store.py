@@ -50,6 +50,7 @@ def test_own_weights_are_imported_beside_the_published_ones(small_file, small_ne
         backbone = load_backbone(**asked, offline=True)
         assert same(backbone.module, small_network)
         assert backbone.card.digest == card.digest
+        assert "nobody's published digest" in backbone.notes[0]
     with pytest.raises(WeightsError, match="may not use the network"):
         load_backbone(SMALL, offline=True)
 

@@ -24,6 +24,7 @@ __all__ = [
     "frozen_digest",
     "read_freeze",
     "train_table",
+    "train_table_text",
     "trainable_parameters",
     "unfreeze",
 ]
@@ -182,6 +183,17 @@ def train_table(backbone: Backbone, rates: Mapping[str, float] | None = None) ->
             )
         )
     return rows
+
+
+def train_table_text(rows: Sequence[TrainRow]) -> str:
+    """The table of `train_table` for a terminal or a log."""
+    lines = [f"{'stage':<10}{'parameters':>14}{'trainable':>14}  {'batch norm':<12}rate"]
+    for r in rows:
+        rate = "frozen" if not r.num_trainable else "" if r.rate is None else f"{r.rate:.3g}"
+        norm = "" if r.batch_norm == "none" else r.batch_norm
+        lines.append(f"{r.stage:<10}{r.num_params:>14,}{r.num_trainable:>14,}  {norm:<12}{rate}".rstrip())
+    total, trains = sum(r.num_params for r in rows), sum(r.num_trainable for r in rows)
+    return "\n".join([*lines, f"{'all':<10}{total:>14,}{trains:>14,}"])
 
 
 def _cut_position(cut: str, stage_names: Sequence[str]) -> int:

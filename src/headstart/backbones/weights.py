@@ -42,12 +42,14 @@ class WeightsFile:
         digest: Its SHA-256, hex.
         origin: Where it was found, in words.
         num_classes: Classes that its classifier tells apart, where the store knows better than the card.
+        is_published: Whether the publisher's digest vouches for it; of what was imported by hand, perhaps not.
     """
 
     path: Path
     digest: str
     origin: str
     num_classes: int | None = None
+    is_published: bool = True
 
 
 def weights_root() -> Path:
@@ -224,7 +226,7 @@ def _find_stored(card: Card) -> WeightsFile | None:
             f"`{path}` is not what was imported: its SHA-256 is {digest[:16]}..., expected {expected[:16]}...",
             hint=f"headstart models import FILE --as {card.name}",
         )
-    return WeightsFile(path, digest, "imported by hand", meta.get("num_classes"))
+    return WeightsFile(path, digest, "imported by hand", meta.get("num_classes"), bool(meta.get("is_published")))
 
 
 def store_name(tag: str) -> str:

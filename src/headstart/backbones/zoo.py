@@ -18,6 +18,8 @@ from headstart.backbones.weights import file_digest, find_weights
 from headstart.errors import UsageError
 
 if TYPE_CHECKING:
+    from headstart.backbones.freeze import BatchNormPolicy
+    from headstart.backbones.newhead import HeadedBackbone, HeadSpec
     from headstart.backbones.stages import StagedNetwork, StageInfo, Suffix
 
 __all__ = ["Backbone", "load_backbone", "pooled_outputs"]
@@ -104,6 +106,30 @@ class Backbone:
             UsageError: No such cut; the stages are listed.
         """
         return self.network.suffix(cut)
+
+    def freeze(
+        self,
+        what: str | int | Sequence[str] | None = None,
+        *,
+        below: str | None = None,
+        batch_norm: BatchNormPolicy = "frozen",
+    ) -> tuple[str, ...]:
+        """Freezes stages; see `freeze.freeze`."""
+        from headstart.backbones.freeze import freeze
+
+        return freeze(self, what, below=below, batch_norm=batch_norm)
+
+    def unfreeze(self, from_: str = "stem", *, batch_norm: BatchNormPolicy = "frozen") -> tuple[str, ...]:
+        """Lets everything from a stage on train; see `freeze.unfreeze`."""
+        from headstart.backbones.freeze import unfreeze
+
+        return unfreeze(self, from_, batch_norm=batch_norm)
+
+    def with_head(self, num_classes: int, spec: HeadSpec | str | None = None) -> HeadedBackbone:
+        """The network with a new classifier; see `newhead.attach_head`."""
+        from headstart.backbones.newhead import attach_head
+
+        return attach_head(self, num_classes, spec)
 
     def __repr__(self) -> str:
         return f"Backbone({self.card.name}, {self.card.weights_tag or 'no weights'})"
@@ -221,6 +247,9 @@ def _with_weights(
         tensors, digest = read_tensors(found.path), found.digest
         num_classes = num_classes or found.num_classes
         notes = [f"weights `{card.weights_tag}` {found.origin}, checked by digest"]
+        if not found.is_published:
+            notes = [f"weights `{card.weights_tag}` {found.origin}; nobody's published digest vouches for them"]
+            card = replace(card, top1=None, top5=None, figures_source="", weights_reason="imported by hand")
     arguments = _classes(card, num_classes)
     module = build_empty(card.library, card.arch, **arguments)
     fill_network(module, tensors, card, is_in_order=is_in_order)
