@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.cells import guard_cell, unguard_cell
+from headstart.data.capture import TIMES, keys_by_time
 from headstart.data.folders import split_name
 from headstart.data.layouts import Template
 from headstart.errors import DataError, UsageError
@@ -22,10 +24,6 @@ from headstart.records import Decision, Samples, Split
 
 __all__ = ["group_ids", "make_split", "read_split", "write_split"]
 
-TIMES = {"capture-burst": 10.0, "capture-session": 600.0}
-"""Groups by time of capture, and the longest pause in seconds between two pictures of one group."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _TRIES = 12  # group assignments tried; the best balanced is kept
 
 
@@ -145,7 +143,7 @@ def write_split(path: str | Path, samples: Samples, split: Split) -> None:
         for i, sample in enumerate(samples):
             group = "" if split.groups is None else str(split.groups[i])
             cells = (sample.name, sample.label or "", str(split.assignment[i]), group)
-            writer.writerow([_guard(c) for c in cells])
+            writer.writerow([guard_cell(c) for c in cells])
 
 
 def read_split(path: str | Path, samples: Samples) -> Split:
@@ -174,7 +172,7 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     keys: list[str | None] = [None] * len(samples)
     missing = 0
     for line, row in enumerate(rows, start=2):
-        place = places.get(_unguard(row["image"] or ""))
+        place = places.get(unguard_cell(row["image"] or ""))
         if not place:
             missing += 1
             continue
@@ -190,7 +188,7 @@ def read_split(path: str | Path, samples: Samples) -> Split:
             f"None of the {len(rows)} pictures in {shown} is in this data set.",
             hint="names in the split file are relative to the data folder",
         )
-    listed = {_unguard(r["image"] or "") for r in rows}
+    listed = {unguard_cell(r["image"] or "") for r in rows}
     extra = sum(s.name not in listed for s in samples)
     groups = _number(keys) if any(keys) else None
     made = _given(assignment, groups, assignment == "", 0, "file")
@@ -276,7 +274,6 @@ def _assign(
 
 
 def _capture_keys(samples: Samples, pause: float) -> list[str | None]:
-    from headstart.data.times import keys_by_time
     from headstart.pixels.exif import read_exif
     from headstart.pixels.spec import PictureError, open_picture
 
@@ -325,12 +322,3 @@ def _number(keys: list[str | None]) -> NDArray[np.int64]:
         ids[i] = following
         following += 1
     return ids
-
-
-def _guard(cell: str) -> str:
-    """Keeps a spreadsheet from running a cell as a formula; `_unguard` takes it back."""
-    return "'" + cell if cell.startswith((*_FORMULA, "'")) else cell
-
-
-def _unguard(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell

@@ -6,15 +6,12 @@ time is only a guess until the pictures bear it out.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-
+from headstart.data.capture import TIMES, keys_by_time
 from headstart.data.looks import Looks
 from headstart.data.names import Guess, is_sensible
-from headstart.data.split import TIMES
 from headstart.records import Samples
 
-__all__ = ["guess_times", "keys_by_time"]
+__all__ = ["guess_times"]
 
 
 def guess_times(samples: Samples, looks: Looks) -> list[Guess]:
@@ -30,20 +27,3 @@ def guess_times(samples: Samples, looks: Looks) -> list[Guess]:
         if is_sensible(keys):
             found.append(Guess(pattern, meaning, keys, "time"))
     return found
-
-
-def keys_by_time(taken: Sequence[float | None], cameras: Sequence[str], pause: float) -> list[str | None]:
-    """A key for each run of pictures of one camera without a longer pause than `pause` seconds."""
-    by_camera: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    for i, (time, camera) in enumerate(zip(taken, cameras, strict=True)):
-        if time is not None:
-            by_camera[camera].append((time, i))
-    keys: list[str | None] = [None] * len(taken)
-    for camera, times in by_camera.items():
-        times.sort()
-        run, last = 0, None
-        for time, i in times:
-            run += last is not None and time - last > pause
-            keys[i] = f"{camera}/{run}"
-            last = time
-    return keys
