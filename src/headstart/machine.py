@@ -6,6 +6,7 @@ Floor 0: standard library only, and every POSIX-only call has its Windows branch
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sys
@@ -20,6 +21,7 @@ __all__ = [
     "atomic_folder",
     "available_cores",
     "cache_root",
+    "file_digest",
     "fsync_path",
     "is_process_alive",
     "private_folder",
@@ -64,6 +66,12 @@ def private_folder(folder: Path) -> Path:
             hint="name a folder that can be written: HEADSTART_CACHE=/some/folder",
         ) from error
     return folder
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync_path(path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from headstart.backbones.library import Card
 from headstart.errors import CacheError, MissingExtraError, OfflineError, WeightsError
+from headstart.machine import file_digest
 
 __all__ = ["fetch_file", "library_address", "torch_cache_folder"]
 
@@ -98,8 +99,6 @@ def _hub_file(card: Card, repo: str, filename: str, endpoint: str | None) -> tup
     """One file through the hub's client; a damaged copy in its cache is replaced once."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    from headstart.backbones.weights import file_digest
-
     # Asked once before the download, because the client's own question is repeated for half a minute
     # where there is no route; and its answer states the SHA-256 that the file must have.
     stated = get_hf_file_metadata(hf_hub_url(repo, filename, endpoint=endpoint)).etag or ""
@@ -145,8 +144,6 @@ def torch_cache_folder() -> Path:
 
 
 def _from_address(card: Card, mirror: str | None) -> tuple[Path, str]:
-    from headstart.backbones.weights import file_digest
-
     address = library_address(card)
     if address is None:
         library = "torchvision" if card.source.startswith("torchvision") else "timm"

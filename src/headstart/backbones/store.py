@@ -17,9 +17,9 @@ from headstart.backbones.build import build_empty
 from headstart.backbones.cards import find_card
 from headstart.backbones.library import Card
 from headstart.backbones.tensors import fill_network, read_tensors
-from headstart.backbones.weights import file_digest, find_weights, known_digest, store_name, weights_root
+from headstart.backbones.weights import find_weights, known_digest, store_name, weights_root
 from headstart.errors import UsageError, WeightsError
-from headstart.machine import atomic_folder, private_folder
+from headstart.machine import atomic_folder, file_digest, private_folder
 
 __all__ = ["fetch_weights", "import_weights", "stored_card"]
 

@@ -7,7 +7,6 @@ the same file, because its SHA-256 says so.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -19,12 +18,11 @@ from typing import Any
 
 from headstart.backbones.library import Card
 from headstart.errors import OfflineError, WeightsError
-from headstart.machine import atomic_file, cache_root, private_folder
+from headstart.machine import atomic_file, cache_root, file_digest, private_folder
 
 __all__ = [
     "WeightsFile",
     "check_digest",
-    "file_digest",
     "find_local_weights",
     "find_package_file",
     "find_weights",
@@ -161,12 +159,6 @@ def find_package_file(card: Card) -> Path | None:
         f"{file_digest(files[0])[:16]}..., expected {card.digest[:16]}...",
         hint=again,
     )
-
-
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file as hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_digest(path: Path, expected: str, card: Card) -> str:

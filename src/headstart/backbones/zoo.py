@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.build import build_empty, build_network
 from headstart.backbones.cards import DEFAULT_BACKBONE, Card, find_card
-from headstart.backbones.weights import file_digest, find_weights
+from headstart.backbones.weights import find_weights
 from headstart.errors import UsageError
+from headstart.machine import file_digest
 
 if TYPE_CHECKING:
     from headstart.backbones.freeze import BatchNormPolicy
