@@ -243,7 +243,7 @@ def test_a_stem_that_rearranges_pixels_says_that_it_takes_three_channels(monkeyp
 
 
 def test_weights_none_is_scratch_and_needs_no_source():
-    backbone = load_backbone("zfnet", weights="none")
+    backbone = load_backbone("squeezenet1_1", weights="none")
     assert backbone.card.weights_tag == ""
     assert "scratch" in backbone.notes[0]
     with pytest.raises(WeightsError):

@@ -172,6 +172,17 @@ def test_address_of_torchvision_through_a_mirror_into_its_own_cache(served, url_
     assert find_local_weights(card).path == path
 
 
+def test_address_that_timm_states_is_remembered_by_its_digest(served):
+    card = find_card("xception")
+    path = library_address(card).split("/", 3)[3]
+    served.files[path] = b"seen for the first time"
+    found = find_weights(card, mirror=served.address)
+    assert known_digest(card) == found.digest == hashlib.sha256(b"seen for the first time").hexdigest()
+    found.path.write_bytes(b"changed afterwards")
+    with pytest.raises(WeightsError, match="SHA-256"):
+        find_weights(card, offline=True)
+
+
 def test_interrupted_address_is_resumed_by_the_next_try(served, url_card):
     card, content = url_card
     name = library_address(card).rpartition("/")[2]

@@ -13,8 +13,7 @@ from headstart.backbones import list_cards, load_backbone, pooled_outputs
 from headstart.backbones.zoo import Backbone
 
 FAST = [
-    "timm:hrnet_w18_small", "timm:mambaout_femto", "efficientnet_lite0", "mobilenetv3_small", "squeezenet1_1",
-    "googlenet", "resnet18",
+    "timm:hrnet_w18_small", "timm:mambaout_femto", "efficientnet_lite0", "squeezenet1_1", "googlenet", "resnet18",
 ]  # fmt: skip
 ALL_CUTS_AS_ONNX = ["efficientnet_lite0", "resnet18", "mobilenetv2", "googlenet", "timm:hrnet_w18_small", "nasnet"]
 
