@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
-from headstart.backbones.zoo import Backbone
 from headstart.errors import SettingError, UsageError
+
+if TYPE_CHECKING:
+    from headstart.backbones.zoo import Backbone
 
 __all__ = [
     "BatchNormPolicy",
