@@ -257,7 +257,7 @@ def _dead_features(figures: Figures, sets: list[Embedded]) -> None:
                     train, rest = order[:num], order[num:]
                     fit = fit_probe(data.take(train), data.class_ids[train], len(data.class_names))
                     gaps.append(float(fit.candidate_hits[-1].mean() - _hits(fit, data, rest).mean()))
-            is_met = abs(np.mean(gaps)) <= 0.015 if normaliser is fit_normaliser else None
+            is_met = bool(abs(np.mean(gaps)) <= 0.015) if normaliser is fit_normaliser else None
             figures.add(
                 f"line art, {num} pictures, {what}: leave-one-out - truth, points",
                 100 * float(np.mean(gaps)),
