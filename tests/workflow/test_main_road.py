@@ -276,3 +276,14 @@ class TestBadInput:
         again = headstart.train(photos, out=tmp_path / "run")
         assert again.score == run.score
         assert "disk is full" in (again.folder / "train.log").read_text()
+
+    def test_full_disk_while_the_run_is_written(
+        self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: Any, **__: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("headstart.workflow.probe_road.write_oof", full)
+        with pytest.raises(HeadstartError, match="No space left"):
+            headstart.train(photos, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()

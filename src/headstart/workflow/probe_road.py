@@ -17,7 +17,7 @@ from headstart.deploy.bundle import read_bundle
 from headstart.deploy.parity import check_parity
 from headstart.deploy.runtime import Runtime
 from headstart.deploy.writing import amend_bundle, write_bundle
-from headstart.errors import DataError
+from headstart.errors import DataError, HeadstartError
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Features, Samples, Split
 from headstart.talk import Talk
@@ -107,6 +107,12 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     road.duration_s["read"] = time.monotonic() - started
     try:
         _go(road, samples, started)
+    except OSError as error:  # the disk filled up, or the folder went away
+        discard_run_folder(road.folder)
+        raise HeadstartError(
+            f"the run cannot be written to `{road.folder}` ({error.strerror or error}).",
+            hint="free some space, or name another folder with --out; what was computed is kept in the cache",
+        ) from error
     except BaseException:
         discard_run_folder(road.folder)
         raise
