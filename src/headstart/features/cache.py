@@ -30,7 +30,9 @@ __all__ = ["DEFAULT_LIMIT_BYTES", "CacheInfo", "FeatureCache", "FeatureSpace", "
 DEFAULT_LIMIT_BYTES = 4 << 30
 """What all pooled features together may take; the spaces that were not used for longest go first."""
 
-_MERGE_ABOVE = 8  # so many shards of one space are merged into one
+_MERGE_ABOVE = 8  # so many small shards of one space are merged into one
+_SMALL_ROWS = 256
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +101,25 @@ class FeatureSpace:
         return True
 
     def merge(self) -> None:
-        """Writes many small shards as one and drops them; harmless if it does not come to an end."""
+        """Writes many small shards as one and drops them; harmless if it does not come to an end.
+
+        Only small ones are touched, so that a large space is never held in memory twice.
+        """
         if len(self._files) <= _MERGE_ABOVE or self.write_error:
             return
-        whole = FeatureSpace(self.folder)
-        rows = list(whole._rows.values())
-        if not rows:
+        small: list[tuple[Path, NDArray[np.uint8], dict[str, NDArray[np.float32]]]] = []
+        for path in sorted(self.folder.glob("*.npz")):
+            with contextlib.suppress(*_UNREADABLE):
+                keys, blocks = _read_shard(path, most_rows=_SMALL_ROWS)
+                if blocks:
+                    small.append((path, keys, blocks))
+        if len(small) <= _MERGE_ABOVE:
             return
-        blocks = {n: np.stack([whole._shards[s][n][r] for s, r in rows]) for n in whole._shards[0]}
-        if whole.put(list(whole._rows), blocks):
-            for file in whole._files[:-1]:  # all but the merged one, which was written last
+        blocks = {name: np.concatenate([shard[name] for _, _, shard in small]) for name in small[0][2]}
+        if self.put([key.tobytes() for _, keys, _ in small for key in keys], blocks):
+            for path, _, _ in small:
                 with contextlib.suppress(OSError):
-                    file.unlink()
+                    path.unlink()
 
     def _load(self) -> None:
         if not self.folder.is_dir():
@@ -121,14 +130,10 @@ class FeatureSpace:
                     stale.unlink()
         for path in sorted(self.folder.glob("*.npz")):
             try:
-                with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-                    keys = data["digests"]
-                    blocks = {n[6:]: data[n] for n in data.files if n.startswith("block_")}
-                if any(len(b) != len(keys) for b in blocks.values()) or not blocks:
-                    raise ValueError("rows are missing")
+                keys, blocks = _read_shard(path)
             except FileNotFoundError:
                 continue  # merged away by another process: its rows stand in the merged shard or are rebuilt
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            except _UNREADABLE:
                 with contextlib.suppress(OSError):
                     path.unlink()
                 continue
@@ -142,6 +147,21 @@ class FeatureSpace:
         self._files.append(path)
         for row, key in enumerate(keys):
             self._rows[key.tobytes()] = (shard, row)
+
+
+def _read_shard(path: Path, most_rows: int | None = None) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
+    """(n, 32) digests and (n, D) blocks of one shard; no blocks where it has more than `most_rows`.
+
+    Raises one of `_UNREADABLE` where it is damaged.
+    """
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
+        keys = data["digests"]
+        if most_rows is not None and len(keys) > most_rows:
+            return keys, {}
+        blocks = {name[6:]: data[name] for name in data.files if name.startswith("block_")}
+    if not blocks or any(len(block) != len(keys) for block in blocks.values()):
+        raise ValueError("rows are missing")
+    return keys, blocks
 
 
 class FeatureCache:
