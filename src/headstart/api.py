@@ -283,6 +283,7 @@ def check(
     *,
     json_file: str | os.PathLike[str] | None = None,
     sheet: str | os.PathLike[str] | None = None,
+    repair: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     talk: Talk | None = None,
     **settings: Any,
@@ -293,6 +294,7 @@ def check(
         data: As in `train`.
         json_file: Where to write the judgement as JSON.
         sheet: Where to draw the pairs of copies, `.png` or `.jpg`; nothing is drawn where there are none.
+        repair: Where to write your split without what leaks, for `train(split=...)`; no file is moved.
         workers: Threads; one a core by default.
         talk: Where it says what it does.
         settings: `layout`, `label_pattern`, `backbone`, `value_range`, `max_pixels`, `use_network`,
@@ -301,7 +303,7 @@ def check(
     Returns:
         The judgement (`.health`, `.to_json()`); its text says the worst first.
     """
-    from headstart.workflow.checking import check_data, draw_copies
+    from headstart.workflow.checking import check_data, draw_copies, write_repaired_split
     from headstart.workflow.run_folder import write_json
 
     talk = talk or Talk(None)
@@ -310,6 +312,8 @@ def check(
         write_json(Path(json_file), checked.to_json())
     if sheet is not None:
         draw_copies(checked, os.fspath(sheet), talk)
+    if repair is not None:
+        write_repaired_split(checked, os.fspath(repair), talk)
     return checked
 
 

@@ -18,6 +18,7 @@ def _check(
     data: str = typer.Argument(..., help="Folder, CSV/TSV table, metadata file, list or zip of labelled pictures."),
     json_file: str = typer.Option(None, "--json", metavar="FILE", help="Write the judgement as JSON (- for stdout)."),
     sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the pairs of copies, .png or .jpg."),
+    repair: str = typer.Option(None, "--repair", metavar="FILE", help="Write your split without what leaks."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose features help."),
@@ -50,6 +51,7 @@ def _check(
         workers=workers,
         json_file=json_file if json_file != "-" else None,
         sheet=sheet,
+        repair=repair,
         talk=to_stderr(),
     )
     if json_file == "-":

@@ -14,17 +14,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IDENTITY", "agreement", "align"]
+__all__ = ["agreement", "align"]
 
 _BATCH = 256
 _GRID = 48  # details are compared on a grid of this side
 _BLOCKS = 8
 _KEPT = 0.75
-_LAYERS = ((32, 3), (48, 4))  # (side, steps): pictures are laid over each other on these grids, coarse to fine
+_ROUGH = ((32, 3), (48, 2))  # (side, steps): pictures are laid over each other on these grids, coarse to fine
+_FINE = ((96, 3),)
 _RADII = (1, 1, 2, 4)  # of the smoothings, the first on the full grid and the others on the halved one
 _NOISE = 0.003  # mean square that rounding to whole grey levels leaves in the details
 
-IDENTITY = (0.0, 0.0, 1.0, 1.0)
 Array = NDArray[np.float32]
 
 
@@ -47,7 +47,9 @@ def agreement(whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[
     return out
 
 
-def align(whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+def align(
+    whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64], *, is_fine: bool = False
+) -> NDArray[np.float64]:
     """Refines where `part` lies in `whole` by least squares on grey values (Lucas and Kanade, 1981).
 
     Shift and scale of both axes are fitted together with brightness and contrast.
@@ -56,6 +58,7 @@ def align(whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.f
         whole: (M, S, S) grey.
         part: (M, S, S) grey.
         boxes: (M, 4) first guesses: top, left, height, width of `part` in `whole`, as shares.
+        is_fine: Guesses are good to a hundredth and are wanted to a thousandth, which costs most.
 
     Returns:
         (M, 4) boxes; a guess that does not improve is returned as it was.
@@ -64,7 +67,7 @@ def align(whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.f
     for start in range(0, len(boxes), _BATCH):
         rows = slice(start, start + _BATCH)
         found = boxes[rows]
-        for side, steps in _LAYERS:
+        for side, steps in _FINE if is_fine else _ROUGH:
             found = _align(whole[rows], part[rows], found, side, steps)
         out[rows] = found
     return out

@@ -10,19 +10,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FLIP", "WINDOWS", "Whitener", "describe"]
+__all__ = ["FLIP", "HALVES", "WINDOWS", "Box", "Whitener", "describe"]
 
 _SIZE = 8  # coefficients a side, as in pHash
 _BATCH = 512
 
-WINDOWS: tuple[tuple[float, float, float], ...] = (
-    (0.0, 0.0, 1.0),
-    *((y, x, 0.96) for y in (0.0, 0.04) for x in (0.0, 0.04)),
-    (0.04, 0.04, 0.92),
-    *((y, x, 0.92) for y in (0.0, 0.08) for x in (0.0, 0.08)),
-    (0.08, 0.08, 0.84),
+Box = tuple[float, float, float, float]
+"""(top, left, height, width) as shares of the picture."""
+
+WINDOWS: tuple[Box, ...] = (
+    (0.0, 0.0, 1.0, 1.0),
+    *((y, x, 0.96, 0.96) for y in (0.0, 0.04) for x in (0.0, 0.04)),
+    (0.04, 0.04, 0.92, 0.92),
+    *((y, x, 0.92, 0.92) for y in (0.0, 0.08) for x in (0.0, 0.08)),
+    (0.08, 0.08, 0.84, 0.84),
 )
-"""(top, left, size) of the windows, as shares of the picture: what a crop may have left of it."""
+"""What a crop may have left of a picture; the first is the whole."""
+
+HALVES: tuple[Box, ...] = ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0))
+"""The upper and the lower half: a line of text written into a copy leaves one of them as it was."""
 
 _signs = np.ones((_SIZE, _SIZE), dtype=np.float32)
 _signs[:, 1::2] = -1
@@ -30,18 +36,18 @@ FLIP: NDArray[np.float32] = _signs.reshape(-1)[1:]
 """(63,) factor that turns a description into that of the picture mirrored left to right."""
 
 
-def describe(thumbs: NDArray[np.uint8], window: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> NDArray[np.float32]:
+def describe(thumbs: NDArray[np.uint8], window: Box = WINDOWS[0]) -> NDArray[np.float32]:
     """Low cosine coefficients of one window of each thumbnail, without the mean.
 
     Args:
         thumbs: (N, S, S) grey.
-        window: (top, left, size) as shares of the side.
+        window: (top, left, height, width) as shares of the picture.
 
     Returns:
         (N, 63) with rows of length 1, or 0 where there is nothing but one grey.
     """
-    top, left, size = window
-    rows, columns = _cosines(thumbs.shape[1], top, size), _cosines(thumbs.shape[2], left, size)
+    top, left, height, width = window
+    rows, columns = _cosines(thumbs.shape[1], top, height), _cosines(thumbs.shape[2], left, width)
     out = np.empty((len(thumbs), _SIZE * _SIZE - 1), dtype=np.float32)
     for start in range(0, len(thumbs), _BATCH):
         part = thumbs[start : start + _BATCH].astype(np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.align import agreement, align
-from headstart.data.descriptors import FLIP, WINDOWS, Whitener, describe
+from headstart.data.descriptors import FLIP, HALVES, WINDOWS, Whitener, describe
 from headstart.data.looks import Looks
 from headstart.data.neighbours import nearest
 from headstart.machine import available_cores
@@ -25,14 +25,17 @@ from headstart.machine import available_cores
 __all__ = ["Pair", "components", "find_copies"]
 
 _LEAST_COSINE = 0.6  # of descriptions of whole pictures: a watermark lowers it
+_LEAST_HALF = 0.9  # of descriptions of one half
 _LEAST_MOVED = 0.8  # the same through a window or mirrored, where there are many more to pass by chance
 _CANDIDATES = 3  # each picture is compared with so many, and as many mirrored ones
-_WORTH_ALIGNING = 0.5
-_CERTAIN = 2.6  # such a pair need not be laid over each other more exactly
-_BAR = (1.7, 3.15)  # lowest and highest bar, in -log10(1 - correlation)
+_WORTH_ALIGNING = 0.5  # agreement from which on a pair is laid over each other, and then ...
+_WORTH_REFINING = 1.2  # ... more exactly, the likeliest first and no more than a share of the pictures
+_CERTAIN = 3.2  # such a pair needs neither
+_MOVED = 0.008  # share of the side by which a box must differ from the whole
+_BAR = (1.8, 3.15)  # lowest and highest bar, in -log10(1 - correlation)
 _GAP = 0.25
+_CROPPED = (0.4, 3.2)  # a part fitted into a whole must clear the bar by more, up to a bar of its own: fitting flatters
 _ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the first
-_ALIGNED_SHARE = 0.25  # so many pairs a picture are laid over each other more exactly, the likeliest first
 _CHUNK = 256
 
 
@@ -87,15 +90,32 @@ def find_copies(
     thumbs = looks.thumbs[usable]
     candidates = _candidates(thumbs, None if embeddings is None else embeddings[usable])
     scores, is_cropped = _compare(thumbs, candidates, threads or available_cores())
-    bar = _bar(scores, candidates, len(usable))
+    bar = _bar(np.where(is_cropped, 0, scores), candidates, len(usable))
+    part_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _bar(scores, candidates, len(usable)))
     best: dict[tuple[int, int], tuple[float, str]] = {}
-    for k in np.flatnonzero(scores >= bar):
+    for k in np.flatnonzero(scores >= np.where(is_cropped, part_bar, bar)):
         a, b = sorted((int(usable[candidates.part[k]]), int(usable[candidates.whole[k]])))
         kind = "mirrored" if candidates.is_mirrored[k] else "cropped" if is_cropped[k] else "near"
         if scores[k] > best.get((a, b), (0.0, ""))[0]:
             best[a, b] = (float(scores[k]), kind)
-    near = [Pair(a, b, kind, 1 - 10**-score) for (a, b), (score, kind) in sorted(best.items())]
-    return exact, near, bar
+    near = [Pair(a, b, kind, 1 - 10**-score) for (a, b), (score, kind) in best.items()]
+    return exact, _with_twins(near, exact), bar
+
+
+def _with_twins(near: list[Pair], exact: list[Pair]) -> list[Pair]:
+    """The pairs, also of the pictures that equal one of a pair (of small sets: large ones are linked anyway)."""
+    twins: dict[int, set[int]] = defaultdict(set)
+    for pair in exact:
+        twins[pair.first].add(pair.second)
+        twins[pair.second].add(pair.first)
+    out = {}
+    for pair in near:
+        for a in (pair.first, *sorted(twins[pair.first])[:_ALL_PAIRS_UP_TO]):
+            for b in (pair.second, *sorted(twins[pair.second])[:_ALL_PAIRS_UP_TO]):
+                key = (min(a, b), max(a, b))
+                if a != b and b not in twins[a] and key not in out:
+                    out[key] = Pair(*key, pair.kind, pair.similarity)
+    return [out[key] for key in sorted(out)]
 
 
 def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -167,6 +187,12 @@ def _candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | Non
         whiten(plain * FLIP), every, windows[:count], every, count=_CANDIDATES, least=_LEAST_MOVED
     )
     found.append((part, entry, np.zeros(len(part), dtype=np.int64), np.ones(len(part), dtype=bool), cosine))
+    for half in HALVES:
+        described = describe(thumbs, half)
+        described = Whitener(described)(described)
+        part, entry, cosine = nearest(described, every, described, every, count=2, least=_LEAST_HALF)
+        zeros = np.zeros(len(part), dtype=np.int64)
+        found.append((part, entry, zeros, zeros.astype(bool), cosine - 1))
     if embeddings is not None:
         small = _compress(embeddings)
         part, entry, cosine = nearest(small, every, small, every, count=_CANDIDATES, least=0.7)
@@ -180,9 +206,9 @@ def _candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | Non
     order = np.lexsort((-cosine, mirrored, whole, part))
     key = np.stack([part, whole, mirrored], axis=1)[order]
     keep = order[np.concatenate([[True], (key[1:] != key[:-1]).any(axis=1)])] if len(order) else order
-    # ... then the best few of each part ...
-    keep = keep[np.lexsort((-cosine[keep], mirrored[keep], part[keep]))]
-    run = part[keep] * 2 + mirrored[keep]
+    # ... then the best few of each part, by the whole and by halves or embeddings (whose cosines are below 0) ...
+    keep = keep[np.lexsort((-cosine[keep], cosine[keep] <= 0, mirrored[keep], part[keep]))]
+    run = part[keep] * 4 + 2 * mirrored[keep] + (cosine[keep] <= 0)
     keep = keep[np.arange(len(keep)) - np.searchsorted(run, run) < _CANDIDATES]
     # ... and of the two ways round of a whole pair only one.
     low, high = np.minimum(part, whole)[keep], np.maximum(part, whole)[keep]
@@ -196,10 +222,10 @@ def _compare(
     thumbs: NDArray[np.uint8], candidates: _Candidates, threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(M,) agreement of each pair's details, and whether one is a part of the other."""
-    boxes = np.array([(top, left, size, size) for top, left, size in WINDOWS])
+    windows = np.array(WINDOWS)
     count = len(candidates.part)
     scores = np.zeros(count, dtype=np.float32)
-    is_cropped = np.zeros(count, dtype=bool)
+    boxes = windows[candidates.window]
 
     def pictures(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         part = thumbs[candidates.part[rows]]
@@ -210,24 +236,26 @@ def _compare(
     def first_look(rows: NDArray[np.int64]) -> None:
         whole, part = pictures(rows)
         is_whole = candidates.window[rows] == 0
-        for these, box in ((is_whole, None), (~is_whole, boxes[candidates.window[rows[~is_whole]]])):
+        for these, box in ((is_whole, None), (~is_whole, boxes[rows[~is_whole]])):
             if these.any():
                 scores[rows[these]] = agreement(whole[these], part[these], box)
 
-    def second_look(rows: NDArray[np.int64]) -> None:
+    def closer_look(rows: NDArray[np.int64], is_fine: bool) -> None:
         whole, part = pictures(rows)
-        fitted = align(whole, part, boxes[candidates.window[rows]])
+        fitted = align(whole, part, boxes[rows], is_fine=is_fine)
         better = agreement(whole, part, fitted)
-        gains = better > scores[rows] + 0.1
-        scores[rows[gains]] = better[gains]
-        is_cropped[rows] = np.abs(fitted - np.array([0.0, 0.0, 1.0, 1.0])).max(axis=1) > 0.01
+        gains = better > scores[rows] + 0.05
+        scores[rows[gains]], boxes[rows[gains]] = better[gains], fitted[gains]
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         list(pool.map(first_look, _chunks(np.arange(count))))
-        worth = np.flatnonzero((scores >= _WORTH_ALIGNING) & (scores < _CERTAIN))
-        worth = worth[np.argsort(-scores[worth])][: int(_ALIGNED_SHARE * len(thumbs)) + 300]
-        list(pool.map(second_look, _chunks(np.sort(worth))))
-    return scores, is_cropped
+        for least, share, is_fine in ((_WORTH_ALIGNING, 0.25, False), (_WORTH_REFINING, 0.05, True)):
+            moved = np.abs(boxes - windows[0]).max(axis=1) > _MOVED
+            worth = np.flatnonzero((scores >= least) & (scores < _CERTAIN) & (moved | (not is_fine)))
+            order = np.lexsort((-scores[worth], candidates.window[worth] == 0))  # parts first: they need it
+            worth = worth[order[: int(share * len(thumbs)) + 200]]
+            list(pool.map(lambda rows, fine=is_fine: closer_look(rows, fine), _chunks(np.sort(worth))))
+    return scores, np.abs(boxes - windows[0]).max(axis=1) > _MOVED
 
 
 def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -244,17 +272,20 @@ def _bar(scores: NDArray[np.float32], candidates: _Candidates, count: int) -> fl
     top = np.zeros(count)
     np.maximum.at(top, candidates.part, scores)
     np.maximum.at(top, candidates.whole, scores)
-    top = top[top > 0]
+    top = top[(top > 0) & (top < _BAR[1])]  # above it are copies for certain
     if not len(top):
         return _BAR[0]
-    median, upper = np.quantile(top, (0.5, 0.75))
+    likely = _BAR[1]
+    for _ in range(3):  # copies among them raise the quantiles; without the likeliest copies these fall
+        median, upper = np.quantile(top[top < likely], (0.5, 0.75))
+        likely = min(likely, float(median + 4 * (upper - median) + 0.2))
     ordered = np.sort(scores)
     bars = np.arange(_BAR[0], _BAR[1] + 1e-9, 0.05)
     above = len(ordered) - np.searchsorted(ordered, bars)
     below = len(ordered) - np.searchsorted(ordered, bars - _GAP) - above
     is_gap = below <= 0.01 * above + 0.5
     gap = bars[is_gap.argmax()] if is_gap.any() else _BAR[1]
-    return float(np.clip(min(median + 5 * (upper - median) + 0.2, gap), *_BAR))
+    return float(np.clip(min(likely, gap), *_BAR))
 
 
 def _compress(embeddings: NDArray[np.float32], size: int = 64) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ __all__ = ["THUMB", "Facts", "Look", "Looks", "look_at", "look_at_all"]
 THUMB = 96
 """Side of the grey thumbnails, pixels; proportions are not kept."""
 
-_MIN_SIDE = 192  # large JPEGs are decoded at the smallest scale that leaves both sides at least this long
+_MIN_SIDE = 288  # large JPEGs are decoded at the smallest scale that leaves both sides at least this long
 _MAX_BYTES = 2 << 30
 _BATCH = 16
 _TINY, _LONG = 16, 8.0

@@ -128,7 +128,8 @@ def _fields(
 def _part(texts: Sequence[str], k: int, inner: bool, shown: tuple[str, ...], captured: bool = False) -> str:
     """The expression of one field with what stands before it."""
     if inner:
-        body = f"[^{re.escape((texts[k + 1] or '.')[0])}]*"
+        stop = (texts[k + 1] or ".")[0]
+        body = f"[^{stop}]*" if stop not in "]^-" else f"[^{re.escape(stop)}]*"
     else:
         body = r"\d+" if shown[k].isdigit() else r"[^\W\d_]+"
     return re.escape(texts[k]).replace(r"\-", "-") + (f"({body})" if captured else body)

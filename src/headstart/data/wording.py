@@ -68,8 +68,8 @@ def _leak_lines(health: Health) -> list[str]:
     for (first, second), pairs in by_sides.items():
         scored = {p.index_a if p.split_a == second else p.index_b for p in pairs}
         lines.append(
-            f"Leak: {len(scored)} {second} {_many('picture', len(scored))} also in {first} ({_pairs(pairs)}). The "
-            "score is given with and without them; --repair writes a split without leaks."
+            f"Leak: {len(scored)} {second} {_many('picture', len(scored))} also in {first} ({_pairs(pairs)}). A "
+            "score on them flatters; `headstart check --repair split.csv` writes your split without them."
         )
     return lines
 

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.health import inspect
+from headstart.data.health import apply_health, inspect
 from headstart.data.looks import look_at_all
 from headstart.data.sheet import draw_pairs
 from headstart.data.sources import read
+from headstart.data.split import write_split
 from headstart.data.wording import doctor_lines, health_to_json
-from headstart.errors import HeadstartError
-from headstart.records import Features, Health, Samples
+from headstart.errors import HeadstartError, UsageError
+from headstart.records import Features, Health, Samples, Split
 from headstart.results import import_pandas
 from headstart.talk import Talk
 from headstart.workflow.showing import save_sheet, sheet_kind
 
-__all__ = ["Checked", "check_data", "draw_copies"]
+__all__ = ["Checked", "check_data", "draw_copies", "write_repaired_split"]
 
 _MOST_PAIRS = 60
 _MOST_SCORED = 4000  # more pictures do not make the effect of groups clearer, only slower to measure
@@ -120,6 +121,23 @@ def draw_copies(checked: Checked, out: str, talk: Talk) -> None:
     left = len(pairs) - len(rows)
     title = f"{len(pairs)} pairs of copies" + (f"; the first {len(rows)} are shown" if left else "")
     save_sheet(draw_pairs(checked.samples, rows, title=title), out, talk)
+
+
+def write_repaired_split(checked: Checked, out: str, talk: Talk) -> None:
+    """Writes the person's split without leaking pictures and without those under two labels; moves no file.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    samples, applied = checked.samples, apply_health(checked.samples, checked.health)
+    assignment = np.array([s.split or "train" for s in samples], dtype="<U5")
+    assignment[applied.left_out | (applied.test_as_given & ~applied.test)] = ""
+    split = Split(assignment, applied.groups, "given", "given", 0, "your own split without what leaks")
+    try:
+        write_split(out, samples, split)
+    except OSError as error:
+        raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
+    talk.say(f"{out}: {int((assignment == '').sum())} pictures left out; use it with headstart train --split {out}")
 
 
 def _embed(
