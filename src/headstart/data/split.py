@@ -121,6 +121,8 @@ def make_split(
     if not 0 < test_size < 1:
         raise UsageError(f"--test-size is a share between 0 and 1, not {test_size:g}.", hint="e.g. --test-size 0.2")
     is_test, unscored = _hold_out(samples.class_ids, groups, test_size, seed, out)
+    if not is_test.any() and groups is not None:
+        is_test = _smallest_group(samples.class_ids, groups, out)  # the share is smaller than any group
     if not is_test.any():
         raise DataError(
             "Nothing can be held out: every class has only one picture or one group.",
@@ -133,6 +135,23 @@ def make_split(
         names = ", ".join(f"`{samples.class_names[k]}`" for k in unscored[:5])
         reason += f"; {names} cannot be scored: all its pictures are one group"
     return Split(assignment, groups, "made", f"held out {test_size:.0%}", seed, reason)
+
+
+def _smallest_group(
+    class_ids: NDArray[np.int64], groups: NDArray[np.int64], out: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """The smallest group without which every class still has training pictures; none where there is none."""
+    use = ~out
+    total = np.bincount(class_ids[use & (class_ids >= 0)])
+    candidates = []
+    for group in np.unique(groups[use]):
+        inside = use & (groups == group)
+        left = total - np.bincount(class_ids[inside & (class_ids >= 0)], minlength=len(total))
+        if (left[total > 0] > 0).all():
+            candidates.append((int(inside.sum()), int(group)))
+    if not candidates:
+        return np.zeros(len(groups), dtype=bool)
+    return np.asarray(use & (groups == min(candidates)[1]))
 
 
 def write_split(path: str | Path, samples: Samples, split: Split) -> None:
