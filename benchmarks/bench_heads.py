@@ -25,6 +25,7 @@ from headstart.heads import fit_normaliser, fit_probe
 from headstart.heads.leaving import out_of_fold
 from headstart.heads.losses import log_losses
 from headstart.heads.probe import ProbeFit
+from headstart.heads.threads import one_blas_thread
 from headstart.trust.intervals import wilson
 from headstart.trust.selection import choosing_bias
 
@@ -98,7 +99,7 @@ def _logistic_hits(data: Embedded, train: Ids, test: Ids) -> NDArray[np.bool_]:
         {"logisticregression__C": np.logspace(-4, 1, 6)},
         cv=StratifiedKFold(5, shuffle=True, random_state=0),
     )
-    with warnings.catch_warnings():
+    with one_blas_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the largest C need not converge
         search.fit(rows[train], data.class_ids[train])
     return np.asarray(search.predict(rows[test]) == data.class_ids[test])
