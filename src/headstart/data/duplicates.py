@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -249,13 +250,18 @@ def _compare(
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         list(pool.map(first_look, _chunks(np.arange(count))))
-        for least, share, is_fine in ((_WORTH_ALIGNING, 0.25, False), (_WORTH_REFINING, 0.05, True)):
-            moved = np.abs(boxes - windows[0]).max(axis=1) > _MOVED
-            worth = np.flatnonzero((scores >= least) & (scores < _CERTAIN) & (moved | (not is_fine)))
-            order = np.lexsort((-scores[worth], candidates.window[worth] == 0))  # parts first: they need it
-            worth = worth[order[: int(share * len(thumbs)) + 200]]
-            list(pool.map(lambda rows, fine=is_fine: closer_look(rows, fine), _chunks(np.sort(worth))))
+        is_part = candidates.window > 0
+        for rows in (is_part, ~is_part):
+            worth = np.flatnonzero(rows & (scores >= _WORTH_ALIGNING) & (scores < _CERTAIN))
+            list(pool.map(partial(closer_look, is_fine=False), _chunks(_likeliest(worth, scores, 0.2 * len(thumbs)))))
+        moved = np.abs(boxes - windows[0]).max(axis=1) > _MOVED
+        worth = np.flatnonzero(moved & (scores >= _WORTH_REFINING) & (scores < _CERTAIN))
+        list(pool.map(partial(closer_look, is_fine=True), _chunks(_likeliest(worth, scores, 0.05 * len(thumbs)))))
     return scores, np.abs(boxes - windows[0]).max(axis=1) > _MOVED
+
+
+def _likeliest(rows: NDArray[np.int64], scores: NDArray[np.float32], most: float) -> NDArray[np.int64]:
+    return np.sort(rows[np.argsort(-scores[rows])][: int(most) + 200])
 
 
 def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
