@@ -18,7 +18,7 @@ from headstart.features.cache import FeatureCache
 from headstart.features.embed import embed_files
 from headstart.features.engine import Engine, OnnxEngine, TorchEngine
 from headstart.features.graph import FrozenGraph, find_graph, graph_folder, prepare_graph
-from headstart.machine import cache_root
+from headstart.machine import cache_root, file_digest
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
 from headstart.talk import Talk
@@ -129,7 +129,7 @@ def open_graph(
     card = find_card(backbone)
     spec = card.pixel_spec(size)
     kind = "direct" if is_direct else "pooled"
-    folder = graph_folder(root or cache_root(), card.name, weights or card.digest, spec.size_hw, kind)
+    folder = graph_folder(root or cache_root(), card.name, _weights_key(card, weights), spec.size_hw, kind)
 
     if find_graph(folder) is None and importlib.util.find_spec("torch") is None:
         raise MissingExtraError(f"preparing {card.title or card.name}", "train")
@@ -143,6 +143,13 @@ def open_graph(
         return module, _widths(module, blocks, spec)
 
     return prepare_graph(folder, load, backbone=card.name, spec=spec, card=_card_json(card), say=talk.say)
+
+
+def _weights_key(card: Card, weights: str | None) -> str:
+    """What tells these weights from others: a file by its content, published ones by tag and digest."""
+    if weights is not None and Path(weights).is_file():
+        return file_digest(weights)
+    return f"{weights or card.weights_tag}/{card.digest}"
 
 
 def default_blocks(network: Any) -> tuple[str, ...]:
