@@ -8,13 +8,14 @@ the same background agree in nothing but the background, which has no details.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["agreement", "align"]
+__all__ = ["Details", "agree", "align", "details"]
 
 _BATCH = 256
 _GRID = 48  # details are compared on a grid of this side
@@ -28,23 +29,76 @@ _NOISE = 0.003  # mean square that rounding to whole grey levels leaves in the d
 Array = NDArray[np.float32]
 
 
-def agreement(whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64] | None = None) -> Array:
-    """How well the details of pairs agree.
+@dataclass(frozen=True)
+class Details:
+    """What `agree` compares of M pictures.
+
+    Attributes:
+        blocks: (M, 3, 64, 36) float32, details of three scales, fine to coarse, in 8 x 8 blocks.
+        power: (M, 3, 64) their sums of squares.
+        is_burnt: (M, 64) blocks of which a good part is white or black, or None where that is not asked.
+    """
+
+    blocks: Array
+    power: Array
+    is_burnt: NDArray[np.bool_] | None
+
+    def take(self, index: NDArray[np.int64]) -> Details:
+        """The same for some of the pictures."""
+        return Details(self.blocks[index], self.power[index], None if self.is_burnt is None else self.is_burnt[index])
+
+
+def details(pictures: NDArray[np.uint8], boxes: NDArray[np.float64] | None = None) -> Details:
+    """Details of whole pictures, or of a box of each.
 
     Args:
-        whole: (M, S, S) grey.
-        part: (M, S, S) grey.
-        boxes: (M, 4) top, left, height, width of `part` in `whole`, as shares; None for the whole.
+        pictures: (M, S, S) grey.
+        boxes: (M, 4) top, left, height, width as shares; None for the whole.
+    """
+    current = pictures.astype(np.float32)
+    if boxes is not None:
+        current = _warp(current, boxes, current.shape[1])
+    smooth = []
+    for operator in _smoothers(pictures.shape[1]):
+        current = np.matmul(np.matmul(operator, current), operator.T)
+        smooth.append(current)
+    count, side = len(pictures), _GRID // _BLOCKS
+    blocks = np.empty((count, len(smooth) - 1, _BLOCKS**2, side * side), dtype=np.float32)
+    for k, (fine, coarse) in enumerate(pairwise(smooth)):
+        parts = (fine - coarse).reshape(count, _BLOCKS, side, _BLOCKS, side).transpose(0, 1, 3, 2, 4)
+        blocks[:, k] = parts.reshape(count, _BLOCKS**2, -1)
+    burnt = None
+    if boxes is None:
+        ends = (pictures >= 253) | (pictures <= 2)
+        wide = pictures.shape[1] // _BLOCKS
+        counts = ends.reshape(count, _BLOCKS, wide, _BLOCKS, wide).sum((2, 4), dtype=np.int32)
+        burnt = counts.reshape(count, -1) > 0.2 * wide * wide
+    return Details(blocks, np.einsum("mkbp,mkbp->mkb", blocks, blocks), burnt)
+
+
+def agree(first: Details, second: Details) -> Array:
+    """How well the details of pairs agree.
 
     Returns:
         (M,) mean over the scales of -log10(1 - correlation): about 0 for unrelated pictures, 1 for a
-        correlation of 0.9, above 3 for copies; 0 where there are no details.
+        correlation of 0.9, above 3 for copies.
     """
-    out = np.empty(len(whole), dtype=np.float32)
-    for start in range(0, len(whole), _BATCH):
-        rows = slice(start, start + _BATCH)
-        out[rows] = _agreement(whole[rows], part[rows], None if boxes is None else boxes[rows])
-    return out
+    aa, bb = first.power, second.power
+    ab = np.einsum("mkbp,mkbp->mkb", first.blocks, second.blocks)
+    kept = int(_KEPT * aa.shape[2])
+    gain = ab.sum(axis=2) / (aa.sum(axis=2) + 1e-9)
+    sums = (aa, bb, ab)
+    for _ in range(2):
+        rest = bb - 2 * gain[..., None] * ab + gain[..., None] ** 2 * aa
+        if first.is_burnt is not None and second.is_burnt is not None:
+            # Where one is burnt out and the other is not, brightening has cut the details off.
+            rest = np.where((first.is_burnt != second.is_burnt)[:, None], np.inf, rest)
+        order = np.argpartition(rest, kept, axis=2)[:, :, :kept]
+        sums = tuple(np.take_along_axis(x, order, axis=2).sum(axis=2, dtype=np.float64) for x in (aa, bb, ab))
+        gain = sums[2] / (sums[0] + 1e-9)
+    floor = _NOISE * kept * first.blocks.shape[3]
+    correlation = sums[2] / np.sqrt((sums[0] + floor) * (sums[1] + floor))
+    return np.asarray(-np.log10(1 - np.clip(correlation, 0, 0.99999)).mean(axis=1), dtype=np.float32)
 
 
 def align(
@@ -71,61 +125,6 @@ def align(
             found = _align(whole[rows], part[rows], found, side, steps)
         out[rows] = found
     return out
-
-
-def _agreement(whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64] | None) -> Array:
-    first = whole.astype(np.float32)
-    if boxes is not None:
-        first = _warp(first, boxes, first.shape[1])
-    clipped = _clipped(whole, part) if boxes is None else None
-    scales = zip(_details(first), _details(part.astype(np.float32)), strict=True)
-    total = np.zeros(len(whole), dtype=np.float32)
-    for a, b in scales:
-        total += _trimmed(_blocks(a), _blocks(b), clipped)
-    return np.asarray(total / (len(_RADII) - 1), dtype=np.float32)
-
-
-def _clipped(whole: NDArray[np.uint8], part: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(M, blocks) where one of a pair is burnt out or black and the other is not: brightening has cut it off."""
-    count, side = len(whole), whole.shape[1] // _BLOCKS
-
-    def flat(x: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        ends = (x >= 253) | (x <= 2)
-        return np.asarray(ends.reshape(count, _BLOCKS, side, _BLOCKS, side).mean((2, 4)) > 0.2).reshape(count, -1)
-
-    return np.not_equal(flat(whole), flat(part))
-
-
-def _trimmed(a: Array, b: Array, clipped: NDArray[np.bool_] | None) -> Array:
-    """-log10(1 - correlation) of (M, blocks, pixels) details over the blocks that differ least."""
-    aa, bb, ab = ((x * y).sum(axis=2, dtype=np.float64) for x, y in ((a, a), (b, b), (a, b)))
-    kept = int(_KEPT * a.shape[1])
-    gain = ab.sum(axis=1) / (aa.sum(axis=1) + 1e-9)
-    sums = (aa.sum(axis=1), bb.sum(axis=1), ab.sum(axis=1))
-    for _ in range(2):
-        rest = bb - 2 * gain[:, None] * ab + gain[:, None] ** 2 * aa
-        if clipped is not None:
-            rest = np.where(clipped, np.inf, rest)
-        order = np.argpartition(rest, kept, axis=1)[:, :kept]
-        sums = tuple(np.take_along_axis(x, order, axis=1).sum(axis=1) for x in (aa, bb, ab))
-        gain = sums[2] / (sums[0] + 1e-9)
-    floor = _NOISE * kept * a.shape[2]
-    correlation = sums[2] / np.sqrt((sums[0] + floor) * (sums[1] + floor))
-    return np.asarray(-np.log10(1 - np.clip(correlation, 0, 0.99999)), dtype=np.float32)
-
-
-def _blocks(x: Array) -> Array:
-    count, side = len(x), x.shape[1] // _BLOCKS
-    return x.reshape(count, _BLOCKS, side, _BLOCKS, side).transpose(0, 1, 3, 2, 4).reshape(count, _BLOCKS**2, -1)
-
-
-def _details(pictures: Array) -> list[Array]:
-    """Differences of neighbouring smoothings, (M, 48, 48) each, fine to coarse."""
-    smooth = []
-    for operator in _smoothers(pictures.shape[1]):
-        pictures = np.matmul(np.matmul(operator, pictures), operator.T)
-        smooth.append(pictures)
-    return [fine - coarse for fine, coarse in pairwise(smooth)]
 
 
 @lru_cache(maxsize=4)

@@ -46,8 +46,8 @@ def class_warnings(
     warnings: list[str] = []
     is_bad = False
     splits = np.array([s.split or "train" for s in samples])
-    counts = np.bincount(samples.class_ids[use], minlength=len(samples.class_names)) if use.any() else np.array([0])
     names = samples.class_names
+    counts = np.bincount(samples.class_ids[use & (samples.class_ids >= 0)], minlength=max(1, len(names)))
     scored = [s for s in ("val", "test") if (splits[use] == s).any()]
     for k, name in enumerate(names):
         inside = use & (samples.class_ids == k)

@@ -8,8 +8,9 @@ reach among each other.  A pair too few costs a little; a pair too many merges t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -17,7 +18,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.align import agreement, align
+from headstart.data.align import agree, align, details
 from headstart.data.descriptors import FLIP, HALVES, WINDOWS, Whitener, describe
 from headstart.data.looks import Looks
 from headstart.data.neighbours import nearest
@@ -35,9 +36,9 @@ _CERTAIN = 3.2  # such a pair needs neither
 _MOVED = 0.008  # share of the side by which a box must differ from the whole
 _BAR = (1.8, 3.15)  # lowest and highest bar, in -log10(1 - correlation)
 _GAP = 0.25
-_CROPPED = (0.4, 3.2)  # a part fitted into a whole must clear the bar by more, up to a bar of its own: fitting flatters
+_CROPPED = (0.5, 3.2)  # a part fitted into a whole must clear the bar by more, up to a bar of its own: fitting flatters
 _ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the first
-_CHUNK = 256
+_CHUNK = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,8 @@ def _candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | Non
     low, high = np.minimum(part, whole)[keep], np.maximum(part, whole)[keep]
     twin = (low * count + high) * 2 + mirrored[keep]
     _, first = np.unique(np.where(window[keep] == 0, twin, -1 - np.arange(len(keep))), return_index=True)
-    keep = np.sort(keep[first])
+    keep = keep[first]
+    keep = keep[np.argsort(part[keep], kind="stable")]  # neighbours in the list share pictures
     return _Candidates(part[keep], whole[keep], window[keep], mirrored[keep])
 
 
@@ -228,44 +230,67 @@ def _compare(
     scores = np.zeros(count, dtype=np.float32)
     boxes = windows[candidates.window]
 
-    def pictures(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def pictures_of(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         part = thumbs[candidates.part[rows]]
         mirrored = candidates.is_mirrored[rows]
         part[mirrored] = part[mirrored][:, :, ::-1]
         return thumbs[candidates.whole[rows]], part
 
-    def first_look(rows: NDArray[np.int64]) -> None:
-        whole, part = pictures(rows)
-        is_whole = candidates.window[rows] == 0
-        for these, box in ((is_whole, None), (~is_whole, boxes[rows[~is_whole]])):
-            if these.any():
-                scores[rows[these]] = agreement(whole[these], part[these], box)
+    def compare_whole(rows: NDArray[np.int64]) -> None:
+        mirrored = candidates.is_mirrored[rows].astype(np.int64)
+        which = np.concatenate([2 * candidates.whole[rows], 2 * candidates.part[rows] + mirrored])
+        needed, place = np.unique(which, return_inverse=True)  # each picture, or its mirror image, once
+        pictures = thumbs[needed // 2]
+        turned = needed % 2 == 1
+        pictures[turned] = pictures[turned][:, :, ::-1]
+        known = details(pictures)
+        scores[rows] = agree(known.take(place[: len(rows)]), known.take(place[len(rows) :]))
 
-    def closer_look(rows: NDArray[np.int64], is_fine: bool) -> None:
-        whole, part = pictures(rows)
+    def compare_parts(rows: NDArray[np.int64]) -> None:
+        whole, part = pictures_of(rows)
+        scores[rows] = agree(details(whole, boxes[rows]), details(part))
+
+    def fit_parts(rows: NDArray[np.int64], is_fine: bool) -> None:
+        whole, part = pictures_of(rows)
         fitted = align(whole, part, boxes[rows], is_fine=is_fine)
-        better = agreement(whole, part, fitted)
+        better = agree(details(whole, fitted), details(part))
         gains = better > scores[rows] + 0.05
         scores[rows[gains]], boxes[rows[gains]] = better[gains], fitted[gains]
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(first_look, _chunks(np.arange(count))))
+    with _one_blas_thread() as is_single, ThreadPoolExecutor(max(1, threads if is_single else 1)) as pool:
         is_part = candidates.window > 0
+        list(pool.map(compare_whole, _chunks(np.flatnonzero(~is_part), 4 * _CHUNK)))
+        list(pool.map(compare_parts, _chunks(np.flatnonzero(is_part))))
         for rows in (is_part, ~is_part):
             worth = np.flatnonzero(rows & (scores >= _WORTH_ALIGNING) & (scores < _CERTAIN))
-            list(pool.map(partial(closer_look, is_fine=False), _chunks(_likeliest(worth, scores, 0.2 * len(thumbs)))))
+            list(pool.map(partial(fit_parts, is_fine=False), _chunks(_likeliest(worth, scores, 0.2 * len(thumbs)))))
         moved = np.abs(boxes - windows[0]).max(axis=1) > _MOVED
         worth = np.flatnonzero(moved & (scores >= _WORTH_REFINING) & (scores < _CERTAIN))
-        list(pool.map(partial(closer_look, is_fine=True), _chunks(_likeliest(worth, scores, 0.05 * len(thumbs)))))
+        list(pool.map(partial(fit_parts, is_fine=True), _chunks(_likeliest(worth, scores, 0.05 * len(thumbs)))))
     return scores, np.abs(boxes - windows[0]).max(axis=1) > _MOVED
 
 
+@contextmanager
+def _one_blas_thread() -> Iterator[bool]:
+    """Keeps numpy's products of small matrices in the calling thread: our own threads share the cores already.
+
+    Gives False where that cannot be had; threads of both kinds would then wait for one another.
+    """
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        yield False
+        return
+    with threadpool_limits(1, user_api="blas"):
+        yield True
+
+
 def _likeliest(rows: NDArray[np.int64], scores: NDArray[np.float32], most: float) -> NDArray[np.int64]:
-    return np.sort(rows[np.argsort(-scores[rows])][: int(most) + 200])
+    return np.sort(rows[np.argsort(-scores[rows])][: int(most) + 100])
 
 
-def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [rows[s : s + _CHUNK] for s in range(0, len(rows), _CHUNK)]
+def _chunks(rows: NDArray[np.int64], size: int = _CHUNK) -> list[NDArray[np.int64]]:
+    return [rows[s : s + size] for s in range(0, len(rows), size)]
 
 
 def _bar(scores: NDArray[np.float32], candidates: _Candidates, count: int) -> float:

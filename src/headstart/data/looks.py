@@ -176,7 +176,7 @@ def look_at(path: str, *, max_pixels: int = 178_000_000) -> Look:
     try:
         rgb = flatten(seen.image, spec)
         grey = rgb.convert("L")
-        thumb = np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BICUBIC, reducing_gap=3.0))
+        thumb = np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BICUBIC, reducing_gap=2.0))
         small = np.asarray(rgb.resize((32, 32), Image.Resampling.BOX, reducing_gap=2.0))
     except (OSError, ValueError, MemoryError) as error:
         raise PictureError("damaged", f"the picture cannot be turned into RGB ({error})") from error
