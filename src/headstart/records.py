@@ -233,6 +233,7 @@ class Health:
         group_patterns: Guesses about what belongs together, with evidence.
         shortcuts: What gives a class away besides content.
         size_range: (smallest, median, largest) of the longer side, pixels, or None.
+        seen_share: Share of the median picture that a square network sees, by `fit`.
         value_range: What 16-bit and float pictures are mapped from, or None.
         decisions: What was chosen, and why.
         warnings: What else a person should know, the worst first.
@@ -252,6 +253,7 @@ class Health:
     group_patterns: tuple[GroupPattern, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
     size_range: tuple[int, int, int] | None = None
+    seen_share: dict[str, float] = field(default_factory=dict)
     value_range: tuple[float, float] | None = None
     decisions: tuple[Decision, ...] = ()
     warnings: tuple[str, ...] = ()

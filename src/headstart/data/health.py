@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.balance import class_table, class_warnings
+from headstart.data.balance import class_table, class_warnings, seen_share
 from headstart.data.duplicates import Pair, components, find_copies
 from headstart.data.leaks import find_leaks
 from headstart.data.looks import Looks, look_at_all
+from headstart.data.memory import Memory, digest_of
 from headstart.data.patterns import Score, judge_patterns
 from headstart.data.ranges import choose_range
 from headstart.data.same import SamePixels
@@ -27,6 +28,7 @@ from headstart.records import Decision, Health, PicturePair, Remark, Samples, Sh
 __all__ = ["Applied", "apply_health", "inspect"]
 
 _EXAMPLES = 5
+_CERTAIN = 0.9993
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def inspect(
     max_pixels: int = 178_000_000,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    memory: Memory | None = None,
 ) -> Health:
     """Judges a data set.
 
@@ -71,16 +74,16 @@ def inspect(
         max_pixels: Larger pictures are refused.
         threads: Worker threads.
         progress: Called with (pictures done, all) while they are looked at.
+        memory: What is known from before; what is new is added to it.
 
     Returns:
         The judgement.
     """
     if looks is None:
-        looks = look_at_all(samples, max_pixels=max_pixels, threads=threads, progress=progress)
+        known = None if memory is None else memory.look
+        looks = look_at_all(samples, max_pixels=max_pixels, threads=threads, progress=progress, known=known)
     is_ok = looks.is_ok
-    exact, near, bar = find_copies(
-        looks, embeddings=embeddings, same_pixels=SamePixels(samples.paths, max_pixels), threads=threads
-    )
+    exact, near, bar = _copies(samples, looks, embeddings, max_pixels, threads, memory)
     pairs = [*exact, *near]
     copies = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
     is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
@@ -110,6 +113,7 @@ def inspect(
         group_patterns=tuple(p for _, p in patterns),
         shortcuts=tuple(shortcuts),
         size_range=_sizes(looks),
+        seen_share=_seen(looks),
         value_range=chosen,
         decisions=tuple(decisions),
         warnings=(*straddling, *warnings),
@@ -146,17 +150,44 @@ def apply_health(samples: Samples, health: Health, *, group_from: str | None = N
             else:
                 leaking[i] = True
     groups, decision = _chosen_groups(samples, health, group_from)
-    pairs = [(p.index_a, p.index_b) for p in (*health.duplicates, *health.near_duplicates)]
     decisions = [decision]
-    if pairs:
-        links = list(pairs) if groups is None else [*pairs, *_links(groups)]
+    copies = [*health.duplicates, *health.near_duplicates]
+    if copies:
+        tied = [p for p in copies if groups is None or groups[p.index_a] == groups[p.index_b] or _is_certain(p)]
+        pairs = [(p.index_a, p.index_b) for p in tied]
+        links = pairs if groups is None else [*pairs, *_links(groups)]
         groups = components(count, links)
-        decisions.append(Decision("groups.copies", len(pairs), f"{len(pairs)} pairs of copies are kept together"))
+        reason = f"{len(pairs)} pairs of copies are kept together"
+        if len(tied) < len(copies):
+            reason += f"; {len(copies) - len(tied)} that are less than certain do not tie groups to each other"
+        decisions.append(Decision("groups.copies", len(pairs), reason))
     out = int(sum(left_out[i] for i in range(count) if samples.items[i].name not in unreadable))
     if out:
         reason = f"{out} training pictures are one picture under two labels"
         decisions.append(Decision("left_out.labels", out, reason))
     return Applied(groups, left_out, as_given, as_given & ~leaking, tuple(decisions))
+
+
+def _copies(
+    samples: Samples,
+    looks: Looks,
+    embeddings: NDArray[np.float32] | None,
+    max_pixels: int,
+    threads: int | None,
+    memory: Memory | None,
+) -> tuple[list[Pair], list[Pair], float]:
+    """`find_copies`, remembered for the same pictures in the same order."""
+    digests = ["" if f is None else f.digest for f in looks.facts]
+    key = f"copies-1-{digest_of(digests)}-{embeddings is not None}"
+    kept = memory.note(key) if memory is not None else None
+    if kept is not None:
+        return [Pair(*p) for p in kept["exact"]], [Pair(*p) for p in kept["near"]], kept["bar"]
+    same = SamePixels(samples.paths, max_pixels)
+    exact, near, bar = find_copies(looks, embeddings=embeddings, same_pixels=same, threads=threads)
+    if memory is not None:
+        value = {"exact": [astuple(p) for p in exact], "near": [astuple(p) for p in near], "bar": bar}
+        memory.keep(looks, {key: value})
+    return exact, near, bar
 
 
 def _chosen_groups(
@@ -172,6 +203,11 @@ def _chosen_groups(
     if used.accuracy_independent is not None and used.accuracy_grouped is not None:
         reason += f"; {used.accuracy_independent:.2f} as if independent, {used.accuracy_grouped:.2f} by group"
     return groups, Decision("group_from", used.pattern, reason)
+
+
+def _is_certain(pair: PicturePair) -> bool:
+    """One pair too many would make two whole groups one, so these must be copies beyond doubt."""
+    return pair.similarity >= _CERTAIN
 
 
 def _links(groups: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
@@ -232,6 +268,15 @@ def _shortcuts(
 def _sizes(looks: Looks) -> tuple[int, int, int] | None:
     sides = sorted(max(f.size_hw) for f in looks.facts if f is not None)
     return (sides[0], sides[len(sides) // 2], sides[-1]) if sides else None
+
+
+def _seen(looks: Looks) -> dict[str, float]:
+    """Median share of a picture that is seen, by fit, at the usual crop of 0.875."""
+    sizes = [f.size_hw for f in looks.facts if f is not None]
+    if not sizes:
+        return {}
+    fits = ("crop", "cover", "squash", "pad")
+    return {fit: round(float(np.median([seen_share(s, (224, 224), fit, 0.875) for s in sizes])), 3) for fit in fits}
 
 
 def _straddling(

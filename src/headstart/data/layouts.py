@@ -6,10 +6,11 @@ The one decision: a field or `*` never crosses a `/`; `**` does.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from headstart.errors import UsageError
 
-__all__ = ["Template"]
+__all__ = ["Template", "label_matcher"]
 
 _TOKEN = re.compile(r"\{(\w*)\}|\*\*/?|\*|\?")
 _FIELDS = ("label", "group", "split")
@@ -57,3 +58,32 @@ class Template:
             name = name.rpartition("/")[2]
         found = self._pattern.fullmatch(name)
         return None if found is None else found.groupdict()
+
+
+def label_matcher(text: str) -> Callable[[str], str | None]:
+    """A function from a picture's name to its label, by a template (`{label}_*`) or a regular expression.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if "{" in text:
+        template = Template(text, file_only="/" not in text)
+        if "label" not in template.fields:
+            raise UsageError(f"The pattern `{text}` has no {{label}}.", hint="e.g. --label-pattern '{label}_*'")
+        return lambda name: (template.match(name) or {}).get("label")
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UsageError(
+            f"`{text}` is neither a template with {{label}} nor a regular expression ({error}).",
+            hint="e.g. --label-pattern '{label}_*'",
+        ) from error
+    if not pattern.groups:
+        raise UsageError(f"The expression `{text}` has no brackets around the label.", hint="e.g. '^([a-z]+)_'")
+    group: str | int = "label" if "label" in pattern.groupindex else 1
+
+    def match(name: str) -> str | None:
+        found = pattern.search(name.rpartition("/")[2]) or pattern.search(name)
+        return None if found is None else found.group(group)
+
+    return match

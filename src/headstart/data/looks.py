@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from PIL import Image
 
 from headstart.machine import available_cores
 from headstart.pixels.exif import Exif
-from headstart.pixels.reduced import DEEP_MODES, decode_reduced
+from headstart.pixels.reduced import DEEP_MODES, decode_reduced, ending_remarks
 from headstart.pixels.spec import PictureError, PixelSpec, flatten, read_bytes
 from headstart.records import Problem, Sample
 
@@ -111,6 +111,7 @@ def look_at_all(
     max_pixels: int = 178_000_000,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    known: Callable[[str], Look | None] | None = None,
 ) -> Looks:
     """Looks at every picture, in threads.
 
@@ -119,6 +120,7 @@ def look_at_all(
         max_pixels: Larger pictures are refused before they are decoded.
         threads: Worker threads; one a core by default.
         progress: Called with (done, all) after every few pictures, from a worker thread.
+        known: What was seen of a file before, by its SHA-256 (`Memory.look`); such a file is not decoded again.
     """
     count = len(samples)
     facts: list[Facts | None] = [None] * count
@@ -135,7 +137,7 @@ def look_at_all(
         stop = min(start + _BATCH, count)
         for i in range(start, stop):
             try:
-                look = look_at(samples[i].path, max_pixels=max_pixels)
+                look = look_at(samples[i].path, max_pixels=max_pixels, known=known)
             except PictureError as error:
                 problems[i] = Problem(samples[i].name, error.kind, error.detail)
                 continue
@@ -157,7 +159,7 @@ def look_at_all(
     return Looks(tuple(facts), dict(sorted(problems.items())), thumbs, colours, histograms, borders)
 
 
-def look_at(path: str, *, max_pixels: int = 178_000_000) -> Look:
+def look_at(path: str, *, max_pixels: int = 178_000_000, known: Callable[[str], Look | None] | None = None) -> Look:
     """Looks at one file.
 
     16-bit and float pictures get their own range here: the thumbnails are compared and never trained on.
@@ -167,6 +169,10 @@ def look_at(path: str, *, max_pixels: int = 178_000_000) -> Look:
     """
     _check_place(path)
     data = read_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    before = known(digest) if known is not None else None
+    if before is not None and before.facts.size_hw[0] * before.facts.size_hw[1] <= max_pixels:
+        return _renamed(before, path)
     seen = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=max_pixels, name=path)
     spec, quantiles = PixelSpec(), None
     if seen.mode in DEEP_MODES:
@@ -185,7 +191,7 @@ def look_at(path: str, *, max_pixels: int = 178_000_000) -> Look:
     histogram = np.rint(np.bincount(bins.ravel(), minlength=64) * (255 / 1024)).astype(np.uint8)
     key = hashlib.blake2b(thumb.tobytes() + small.tobytes() + repr((seen.size_hw, quantiles)).encode(), digest_size=16)
     facts = Facts(
-        digest=hashlib.sha256(data).hexdigest(),
+        digest=digest,
         pixel_key=key.hexdigest(),
         size_bytes=len(data),
         format=seen.format,
@@ -198,6 +204,13 @@ def look_at(path: str, *, max_pixels: int = 178_000_000) -> Look:
         remarks=(*seen.remarks, *_shape_remarks(seen.size_hw, thumb)),
     )
     return Look(facts, thumb, colour, histogram, _border(rgb))
+
+
+def _renamed(look: Look, path: str) -> Look:
+    """The same under another name: whether the ending is right depends on it."""
+    others = tuple(r for r in look.facts.remarks if r[0] != "wrong-extension")
+    remarks = (*ending_remarks(look.facts.format, path), *others)
+    return look if remarks == look.facts.remarks else replace(look, facts=replace(look.facts, remarks=remarks))
 
 
 def _check_place(path: str) -> None:

@@ -15,9 +15,10 @@ from headstart.data.archive import unpack
 from headstart.data.describe import left_out_notes, sentence_of
 from headstart.data.folders import Reading, Row, read_folders, split_name
 from headstart.data.formats import EXPORT_STEPS, PICTURES
-from headstart.data.layouts import Template
+from headstart.data.layouts import Template, label_matcher
+from headstart.data.lists import first_lines, read_list
 from headstart.data.paths import Finder
-from headstart.data.tables import Table, label_matcher, read_list, read_table, rows_of_list, table_reading
+from headstart.data.tables import Table, read_table, table_reading
 from headstart.data.walk import FoundFile, Tree, clean_label, printable, walk
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.records import Problem, Sample, Samples
@@ -181,7 +182,7 @@ def _label_tables(tree: Tree, allow_outside: bool) -> _Found | None:
     if not candidates:
         finder = Finder(tree.root, allow_outside=allow_outside)
         for found in plain:
-            if not found.file.lower().endswith((".txt", ".lst")) or not rows_of_list(found.path):
+            if not found.file.lower().endswith((".txt", ".lst")) or not first_lines(found.path):
                 continue
             try:
                 table = read_list(found.path, finder)

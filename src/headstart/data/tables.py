@@ -11,17 +11,17 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from headstart.data.folders import Reading, Row, split_name
-from headstart.data.layouts import Template
+from headstart.data.layouts import label_matcher
 from headstart.data.paths import Finder
 from headstart.data.walk import clean_label, printable
 from headstart.errors import DataError, UsageError
 from headstart.records import Problem
 
-__all__ = ["Table", "label_matcher", "read_list", "read_table", "rows_of_list", "table_reading"]
+__all__ = ["Table", "decode_text", "read_table", "table_reading"]
 
 _IMAGE = (
     *("image", "file_name", "filename", "path", "file", "image_path", "image_name", "image_file"),
@@ -30,7 +30,6 @@ _IMAGE = (
 _LABEL = ("label", "class", "labels", "class_name", "label_name", "category", "target")
 _SPLIT = ("split", "subset", "partition", "set")
 _GROUP = ("group", "group_id")
-_NAME_LISTS = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt")
 
 
 @dataclass
@@ -67,7 +66,7 @@ def read_table(path: str) -> Table:
         UsageError: Two columns could be the label.
     """
     shown = printable(os.path.basename(path))
-    text, notes = _decode(path)
+    text, notes = decode_text(path)
     if path.lower().endswith((".jsonl", ".ndjson")):
         header, lines = _json_lines(text, shown)
     else:
@@ -161,75 +160,7 @@ def table_reading(
     return reading, problems, columns
 
 
-def label_matcher(text: str) -> Callable[[str], str | None]:
-    """A function from a picture's name to its label, by a template (`{label}_*`) or a regular expression.
-
-    Raises:
-        UsageError: It is neither.
-    """
-    if "{" in text:
-        template = Template(text, file_only="/" not in text)
-        if "label" not in template.fields:
-            raise UsageError(f"The pattern `{text}` has no {{label}}.", hint="e.g. --label-pattern '{label}_*'")
-        return lambda name: (template.match(name) or {}).get("label")
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise UsageError(
-            f"`{text}` is neither a template with {{label}} nor a regular expression ({error}).",
-            hint="e.g. --label-pattern '{label}_*'",
-        ) from error
-    if not pattern.groups:
-        raise UsageError(f"The expression `{text}` has no brackets around the label.", hint="e.g. '^([a-z]+)_'")
-    group: str | int = "label" if "label" in pattern.groupindex else 1
-
-    def match(name: str) -> str | None:
-        found = pattern.search(name.rpartition("/")[2]) or pattern.search(name)
-        return None if found is None else found.group(group)
-
-    return match
-
-
-def read_list(path: str, finder: Finder, names_beside: Sequence[str] = _NAME_LISTS) -> Table:
-    """Reads a list file, one `path label` a line; the label is what stands after the last (or first) space.
-
-    Raises:
-        DataError: It is empty or holds no labels.
-    """
-    shown = printable(os.path.basename(path))
-    text, notes = _decode(path)
-    numbered = [(i, t) for i, t in enumerate(text.splitlines(), start=1) if t.strip() and not t.startswith("#")]
-    if not numbered:
-        raise DataError(f"The list `{shown}` is empty.", hint="one picture a line: path label")
-    best: list[tuple[int, dict[str, str]]] = []
-    most = -1
-    probe = numbered[:: max(1, len(numbered) // 50)]
-    for cut in (_by_tab, _by_last, _by_first, _by_comma):
-        pairs = [cut(t) for _, t in probe]
-        hits = sum(bool(label) and finder.exists(place) for place, label in pairs)
-        if hits > most:
-            most = hits
-            best = [(i, dict(zip(("image", "label"), cut(t), strict=True))) for i, t in numbered]
-    if most == 0 and not any(finder.exists(t.strip()) for _, t in probe):
-        raise DataError(
-            f"No line of the list `{shown}` names a picture below its folder.", hint="one picture a line: path label"
-        )
-    if most == 0:
-        return Table(path, [(i, {"image": t.strip()}) for i, t in numbered], "image", None, notes=notes)
-    _name_numbers(best, os.path.dirname(path), names_beside, notes)
-    return Table(path, best, "image", "label", notes=notes)
-
-
-def rows_of_list(path: str, limit: int = 20) -> list[str]:
-    """The first lines of a text file, to see whether it may be a list; empty where it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\n") for line, _ in zip(file, range(limit), strict=False)]
-    except OSError:
-        return []
-
-
-def _decode(path: str) -> tuple[str, list[str]]:
+def decode_text(path: str) -> tuple[str, list[str]]:
     """The text of a file as Excel, Notepad or anything newer writes it."""
     shown = printable(os.path.basename(path))
     try:
@@ -331,43 +262,3 @@ def _plain(column: str) -> str:
 def _listed(names: Iterable[str]) -> str:
     shown = [f"`{n}`" for n in names]
     return ", ".join(shown[:10]) + (f" ... ({len(shown)})" if len(shown) > 10 else "")
-
-
-def _by_tab(line: str) -> tuple[str, str]:
-    place, _, label = line.partition("\t")
-    return place.strip(), label.strip()
-
-
-def _by_comma(line: str) -> tuple[str, str]:
-    place, _, label = line.rpartition(",")
-    return place.strip(), label.strip()
-
-
-def _by_last(line: str) -> tuple[str, str]:
-    place, _, label = line.strip().rpartition(" ")
-    return place.strip(), label.strip()
-
-
-def _by_first(line: str) -> tuple[str, str]:
-    place, _, label = line.strip().partition(" ")
-    return place.strip(), label.strip()
-
-
-def _name_numbers(
-    lines: list[tuple[int, dict[str, str]]], folder: str, names_beside: Sequence[str], notes: list[str]
-) -> None:
-    """Turns numbers into names where a file of names lies beside the list."""
-    if not all(cells["label"].isdigit() for _, cells in lines):
-        return
-    for beside in names_beside:
-        names = [t.strip() for t in rows_of_list(os.path.join(folder, beside), 100_000) if t.strip()]
-        if not names:
-            continue
-        table = {str(i): n for i, n in enumerate(names)}
-        if all(re.match(r"\d+[\s:,]+\S", n) for n in names):
-            table = {re.split(r"[\s:,]+", n, maxsplit=1)[0]: re.split(r"[\s:,]+", n, maxsplit=1)[1] for n in names}
-        if all(cells["label"] in table for _, cells in lines):
-            for _, cells in lines:
-                cells["label"] = table[cells["label"]]
-            notes.append(f"class names were taken from `{beside}`")
-            return

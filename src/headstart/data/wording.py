@@ -37,6 +37,12 @@ def doctor_lines(health: Health) -> list[str]:
         *(f"Handled: {r.count} x {r.kind} ({r.detail}), e.g. `{r.examples[0]}`." for r in health.remarks),
         *(f"Chosen: {d.what} = {d.value}, because {d.reason}." for d in health.decisions if d.what != "copies.bar"),
     ]
+    cropped = health.seen_share.get("crop", 1.0)
+    if cropped < 0.55:
+        lines.append(
+            f"Seen: with --fit crop the network sees {cropped:.0%} of a picture, with cover "
+            f"{health.seen_share['cover']:.0%}, with squash and pad all of it."
+        )
     return lines or ["Nothing wrong was found: every file can be read, and no picture occurs twice."]
 
 

@@ -15,7 +15,7 @@ from headstart.pixels.exif import Exif, read_exif
 from headstart.pixels.sniff import what_is
 from headstart.pixels.spec import PictureError, open_picture
 
-__all__ = ["DEEP_MODES", "Reduced", "decode_reduced"]
+__all__ = ["DEEP_MODES", "Reduced", "decode_reduced", "ending_remarks"]
 
 DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I", "F"))
 """Modes of pictures with more than 8 bits, which need a range."""
@@ -113,14 +113,19 @@ def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "
     return Reduced(image, form, mode, (height, width), quality, exif, tuple(remarks))
 
 
+def ending_remarks(form: str, name: str) -> list[tuple[str, str]]:
+    """Whether a file's name ends as its format (Pillow's name) says; no name, no remark."""
+    ending = os.path.splitext(name)[1].lower()
+    if not name or ending in _ENDINGS.get(form, (ending,)):
+        return []
+    shown = f"ends in {ending}" if ending else "has no ending"
+    return [("wrong-extension", f"{shown} but is {form}; read as what it is")]
+
+
 def _remarks(image: Image.Image, exif: Exif, name: str) -> list[tuple[str, str]]:
     """What is odd about an opened file."""
-    remarks = []
     form = image.format or ""
-    ending = os.path.splitext(name)[1].lower()
-    if name and ending not in _ENDINGS.get(form, (ending,)):
-        shown = f"ends in {ending}" if ending else "has no ending"
-        remarks.append(("wrong-extension", f"{shown} but is {form}; read as what it is"))
+    remarks = ending_remarks(form, name)
     if exif.orientation > 1:
         remarks.append(("rotated", "turned upright as the camera says (EXIF)"))
     if getattr(image, "is_animated", False) and form != "MPO":

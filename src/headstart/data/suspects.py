@@ -1,0 +1,174 @@
+"""Finds pairs of pictures that may be copies, and says how well each pair agrees.
+
+The one decision: each picture is compared with the few that its descriptions point to, and only the
+likeliest pairs are laid over each other, so the work grows with the number of pictures and not of pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.align import agree, align, details
+from headstart.data.descriptors import FLIP, HALVES, WINDOWS, Whitener, describe
+from headstart.data.neighbours import nearest
+
+__all__ = ["CERTAIN", "Candidates", "compare", "find_candidates"]
+
+_LEAST_COSINE = 0.6  # of descriptions of whole pictures: a watermark lowers it
+_LEAST_HALF = 0.9  # of descriptions of one half
+_LEAST_MOVED = 0.8  # the same through a window or mirrored, where there are many more to pass by chance
+_CANDIDATES = 3  # each picture is compared with so many, and as many mirrored ones
+_WORTH_ALIGNING = 0.5  # agreement from which on a pair is laid over each other, and then ...
+_WORTH_REFINING = 1.2  # ... more exactly, the likeliest first and no more than a share of the pictures
+CERTAIN = 3.2  # such a pair needs neither
+_MOVED = 0.008  # share of the side by which a box must differ from the whole
+_CHUNK = 128
+
+
+@dataclass
+class Candidates:
+    """Pairs under suspicion: `part` may be a copy of the window of `whole`."""
+
+    part: NDArray[np.int64]
+    whole: NDArray[np.int64]
+    window: NDArray[np.int64]
+    is_mirrored: NDArray[np.bool_]
+
+
+def find_candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | None) -> Candidates:
+    """The few nearest of each picture, whole or through a window, mirrored or not."""
+    count = len(thumbs)
+    plain = describe(thumbs)
+    whiten = Whitener(plain)
+    every = np.arange(count)
+    windows = np.concatenate([whiten(describe(thumbs, window)) for window in WINDOWS])
+    found: list[tuple[NDArray[np.generic], ...]] = []
+    part, entry, cosine = nearest(
+        whiten(plain), every, windows, np.tile(every, len(WINDOWS)), count=4 * _CANDIDATES, least=_LEAST_COSINE
+    )
+    likely = (entry < count) | (cosine >= _LEAST_MOVED)
+    part, entry, cosine = part[likely], entry[likely], cosine[likely]
+    found.append((part, entry % count, entry // count, np.zeros(len(part), dtype=bool), cosine))
+    part, entry, cosine = nearest(
+        whiten(plain * FLIP), every, windows[:count], every, count=_CANDIDATES, least=_LEAST_MOVED
+    )
+    found.append((part, entry, np.zeros(len(part), dtype=np.int64), np.ones(len(part), dtype=bool), cosine))
+    for half in HALVES:
+        described = describe(thumbs, half)
+        described = Whitener(described)(described)
+        part, entry, cosine = nearest(described, every, described, every, count=2, least=_LEAST_HALF)
+        zeros = np.zeros(len(part), dtype=np.int64)
+        found.append((part, entry, zeros, zeros.astype(bool), cosine - 1))
+    if embeddings is not None:
+        small = _compress(embeddings)
+        part, entry, cosine = nearest(small, every, small, every, count=_CANDIDATES, least=0.7)
+        zeros = np.zeros(len(part), dtype=np.int64)
+        for way in (False, True):
+            found.append((part, entry, zeros, np.full(len(part), way), cosine - 1))
+    part, whole, window = (np.concatenate([f[k] for f in found]).astype(np.int64) for k in (0, 1, 2))
+    mirrored: NDArray[np.bool_] = np.concatenate([f[3] for f in found]).astype(bool)
+    cosine = np.concatenate([f[4] for f in found])
+    # Only the best window of each (part, whole, mirrored) ...
+    order = np.lexsort((-cosine, mirrored, whole, part))
+    key = np.stack([part, whole, mirrored], axis=1)[order]
+    keep = order[np.concatenate([[True], (key[1:] != key[:-1]).any(axis=1)])] if len(order) else order
+    # ... then the best few of each part, by the whole and by halves or embeddings (whose cosines are below 0) ...
+    keep = keep[np.lexsort((-cosine[keep], cosine[keep] <= 0, mirrored[keep], part[keep]))]
+    run = part[keep] * 4 + 2 * mirrored[keep] + (cosine[keep] <= 0)
+    keep = keep[np.arange(len(keep)) - np.searchsorted(run, run) < _CANDIDATES]
+    # ... and of the two ways round of a whole pair only one.
+    low, high = np.minimum(part, whole)[keep], np.maximum(part, whole)[keep]
+    twin = (low * count + high) * 2 + mirrored[keep]
+    _, first = np.unique(np.where(window[keep] == 0, twin, -1 - np.arange(len(keep))), return_index=True)
+    keep = keep[first]
+    keep = keep[np.argsort(part[keep], kind="stable")]  # neighbours in the list share pictures
+    return Candidates(part[keep], whole[keep], window[keep], mirrored[keep])
+
+
+def compare(
+    thumbs: NDArray[np.uint8], candidates: Candidates, threads: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(M,) agreement of each pair's details, and whether one is a part of the other."""
+    windows = np.array(WINDOWS)
+    count = len(candidates.part)
+    scores = np.zeros(count, dtype=np.float32)
+    boxes = windows[candidates.window]
+
+    def pictures_of(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        part = thumbs[candidates.part[rows]]
+        mirrored = candidates.is_mirrored[rows]
+        part[mirrored] = part[mirrored][:, :, ::-1]
+        return thumbs[candidates.whole[rows]], part
+
+    def compare_whole(rows: NDArray[np.int64]) -> None:
+        mirrored = candidates.is_mirrored[rows].astype(np.int64)
+        which = np.concatenate([2 * candidates.whole[rows], 2 * candidates.part[rows] + mirrored])
+        needed, place = np.unique(which, return_inverse=True)  # each picture, or its mirror image, once
+        pictures = thumbs[needed // 2]
+        turned = needed % 2 == 1
+        pictures[turned] = pictures[turned][:, :, ::-1]
+        known = details(pictures)
+        scores[rows] = agree(known.take(place[: len(rows)]), known.take(place[len(rows) :]))
+
+    def compare_parts(rows: NDArray[np.int64]) -> None:
+        whole, part = pictures_of(rows)
+        scores[rows] = agree(details(whole, boxes[rows]), details(part))
+
+    def fit_parts(rows: NDArray[np.int64], is_fine: bool) -> None:
+        whole, part = pictures_of(rows)
+        fitted = align(whole, part, boxes[rows], is_fine=is_fine)
+        better = agree(details(whole, fitted), details(part))
+        gains = better > scores[rows] + 0.05
+        scores[rows[gains]], boxes[rows[gains]] = better[gains], fitted[gains]
+
+    with _one_blas_thread() as is_single, ThreadPoolExecutor(max(1, threads if is_single else 1)) as pool:
+        is_part = candidates.window > 0
+        list(pool.map(compare_whole, _chunks(np.flatnonzero(~is_part), 4 * _CHUNK)))
+        list(pool.map(compare_parts, _chunks(np.flatnonzero(is_part))))
+        for rows in (is_part, ~is_part):
+            worth = np.flatnonzero(rows & (scores >= _WORTH_ALIGNING) & (scores < CERTAIN))
+            list(pool.map(partial(fit_parts, is_fine=False), _chunks(_likeliest(worth, scores, 0.2 * len(thumbs)))))
+        moved = np.abs(boxes - windows[0]).max(axis=1) > _MOVED
+        worth = np.flatnonzero(moved & (scores >= _WORTH_REFINING) & (scores < CERTAIN))
+        list(pool.map(partial(fit_parts, is_fine=True), _chunks(_likeliest(worth, scores, 0.05 * len(thumbs)))))
+    return scores, np.abs(boxes - windows[0]).max(axis=1) > _MOVED
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[bool]:
+    """Keeps numpy's products of small matrices in the calling thread: our own threads share the cores already.
+
+    Gives False where that cannot be had; threads of both kinds would then wait for one another.
+    """
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        yield False
+        return
+    with threadpool_limits(1, user_api="blas"):
+        yield True
+
+
+def _likeliest(rows: NDArray[np.int64], scores: NDArray[np.float32], most: float) -> NDArray[np.int64]:
+    return np.sort(rows[np.argsort(-scores[rows])][: int(most) + 100])
+
+
+def _chunks(rows: NDArray[np.int64], size: int = _CHUNK) -> list[NDArray[np.int64]]:
+    return [rows[s : s + size] for s in range(0, len(rows), size)]
+
+
+def _compress(embeddings: NDArray[np.float32], size: int = 64) -> NDArray[np.float32]:
+    """(N, 64) unit rows that keep the angles of centred embeddings nearly (random projection)."""
+    centred = np.nan_to_num(embeddings - np.nanmean(embeddings, axis=0))
+    if centred.shape[1] > size:
+        rng = np.random.default_rng(0)
+        centred = centred @ rng.standard_normal((centred.shape[1], size)).astype(np.float32)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.where(length > 1e-9, centred / np.maximum(length, 1e-9), 0).astype(np.float32)
