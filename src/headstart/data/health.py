@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headstart.data.balance import class_table, class_warnings, seen_share
 from headstart.data.duplicates import Pair, components, find_copies
+from headstart.data.grouping import group_ids
 from headstart.data.leaks import find_leaks
 from headstart.data.looks import Looks, look_at_all
 from headstart.data.memory import Memory, digest_of
@@ -22,7 +23,6 @@ from headstart.data.patterns import Score, judge_patterns
 from headstart.data.ranges import choose_range
 from headstart.data.same import SamePixels
 from headstart.data.shortcuts import find_shortcuts
-from headstart.data.split import group_ids
 from headstart.records import Decision, Health, PicturePair, Remark, Samples, Shortcut
 
 __all__ = ["Applied", "apply_health", "inspect"]

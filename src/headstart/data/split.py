@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -16,69 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.cells import guard_cell, unguard_cell
-from headstart.data.capture import TIMES, keys_by_time
 from headstart.data.folders import split_name
-from headstart.data.layouts import Template
+from headstart.data.grouping import group_ids, number_groups
 from headstart.errors import DataError, UsageError
-from headstart.records import Decision, Samples, Split
+from headstart.records import Samples, Split
 
 __all__ = ["group_ids", "make_split", "read_split", "write_split"]
 
 _TRIES = 12  # group assignments tried; the best balanced is kept
-
-
-def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int64] | None, Decision]:
-    """Which samples must not be parted, from what the person said.
-
-    Args:
-        samples: The pictures.
-        group_from: None takes the groups that the layout or table gave; `none` switches groups off;
-            `folder` takes the folder of each picture, `capture-burst` and `capture-session` pictures taken
-            within 10 seconds or 10 minutes of each other; else a column of the table, a template with
-            `{group}` for the name, or a regular expression (its bracketed parts are the group) for the
-            file name, or for the whole path where it holds a `/`.
-
-    Returns:
-        (N,) group of each sample, numbered by first appearance, or None without groups; and why.
-        A sample that has no group stands alone.
-
-    Raises:
-        UsageError: There is no such column, or nothing matches.
-    """
-    source = "auto" if group_from is None else "cli"
-    if group_from is not None and group_from.lower() == "none":
-        return None, Decision("group_from", "none", "groups were switched off", source)
-    if group_from is None:
-        keys = [s.group for s in samples]
-        if not any(keys):
-            return None, Decision("group_from", None, "nothing in the data says what belongs together", source)
-        reason = f"{len({k for k in keys if k})} groups given by the {samples.layout or 'data'}"
-        return _number(keys), Decision("group_from", "given", reason, source)
-    if group_from in samples.columns:
-        keys = [v or None for v in samples.columns[group_from]]
-        what = f"column `{group_from}`"
-    elif group_from == "group" and any(s.group for s in samples):
-        keys, what = [s.group for s in samples], "column `group`"
-    elif group_from in TIMES:
-        keys, what = _capture_keys(samples, TIMES[group_from]), "the time of capture"
-    elif group_from == "folder":
-        keys, what = [s.name.rpartition("/")[0] for s in samples], "the folder of each picture"
-    elif "{group}" in group_from:
-        template = Template(group_from, file_only="/" not in group_from)
-        keys = [(template.match(s.name) or {}).get("group") for s in samples]
-        what = f"the pattern `{group_from}`"
-    else:
-        keys, what = _by_expression(samples, group_from), f"the expression `{group_from}`"
-    found = len({k for k in keys if k})
-    if not found:
-        known = ", ".join(f"`{c}`" for c in samples.columns) or "none"
-        raise UsageError(
-            f"--group-from `{group_from}` is no column of the table and matches no file name.",
-            hint=f"columns: {known}; a pattern looks like '{{group}}_*' and an expression like '^(.*?)_'",
-        )
-    alone = sum(not k for k in keys)
-    reason = f"{found} groups from {what}" + (f"; {alone} pictures stand alone" if alone else "")
-    return _number(keys), Decision("group_from", group_from, reason, source)
 
 
 def make_split(
@@ -209,7 +153,7 @@ def read_split(path: str | Path, samples: Samples) -> Split:
         )
     listed = {unguard_cell(r["image"] or "") for r in rows}
     extra = sum(s.name not in listed for s in samples)
-    groups = _number(keys) if any(keys) else None
+    groups = number_groups(keys) if any(keys) else None
     made = _given(assignment, groups, assignment == "", 0, "file")
     more = [f"{missing} of its pictures are not here"] if missing else []
     more += [f"{extra} pictures here are not in it and are left out"] if extra else []
@@ -290,54 +234,3 @@ def _assign(
         singles = singles[rng.permutation(len(singles))]
         chosen[singles[: max(0, int(left[k]))]] = True
     return chosen
-
-
-def _capture_keys(samples: Samples, pause: float) -> list[str | None]:
-    from headstart.pixels.exif import read_exif
-    from headstart.pixels.spec import PictureError, open_picture
-
-    taken, cameras = [], []
-    for sample in samples:
-        try:
-            with open_picture(sample.path, 1 << 40) as image:
-                exif = read_exif(image)
-            taken.append(exif.taken)
-            cameras.append(exif.camera or "")
-        except PictureError:
-            taken.append(None)
-            cameras.append("")
-    return keys_by_time(taken, cameras, pause)
-
-
-def _by_expression(samples: Samples, expression: str) -> list[str | None]:
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise UsageError(
-            f"--group-from `{expression}` is no column of the table and not a regular expression ({error}).",
-            hint="e.g. --group-from '^(.*?)_' takes what stands before the first underscore",
-        ) from error
-    keys: list[str | None] = []
-    for sample in samples:
-        found = pattern.search(sample.name if "/" in expression else sample.name.rpartition("/")[2])
-        if found is None:
-            keys.append(None)
-        else:
-            keys.append("|".join(g or "" for g in found.groups()) if found.groups() else found.group())
-    return keys
-
-
-def _number(keys: list[str | None]) -> NDArray[np.int64]:
-    """Ids by first appearance; a sample without a key gets an id of its own."""
-    known: dict[str, int] = {}
-    ids = np.empty(len(keys), dtype=np.int64)
-    following = 0
-    for i, key in enumerate(keys):
-        if key and key in known:
-            ids[i] = known[key]
-            continue
-        if key:
-            known[key] = following
-        ids[i] = following
-        following += 1
-    return ids
