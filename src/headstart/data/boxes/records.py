@@ -1,0 +1,138 @@
+"""The values of detection that travel between rooms: frozen, plain, numpy only.
+
+The one decision: a box is always `xmin, ymin, xmax, ymax` in pixels of the picture as a person sees it (EXIF
+orientation applied), measured at the edges, so that `xmax - xmin` is the width; other forms exist in files only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.records import Problem
+
+__all__ = ["Boxes", "DetectionSamples", "Detections"]
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """The true boxes of one picture.
+
+    Attributes:
+        xyxy: (M, 4) float32, absolute pixels of the upright picture.
+        class_ids: (M,) int64 positions in `class_names`.
+        is_crowd: (M,) bool, a region with uncounted objects (COCO's `iscrowd`): not learned, not scored against.
+    """
+
+    xyxy: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    is_crowd: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    @property
+    def areas(self) -> NDArray[np.float64]:
+        """(M,) width times height, square pixels."""
+        xyxy = self.xyxy.astype(np.float64)
+        return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Boxes:
+        """Some of the boxes, by mask or positions."""
+        return Boxes(self.xyxy[which], self.class_ids[which], self.is_crowd[which])
+
+    @staticmethod
+    def of(xyxy: object, class_ids: object = (), is_crowd: object | None = None) -> Boxes:
+        """Boxes from anything that numpy understands; nothing gives no boxes."""
+        corners = np.asarray(xyxy, dtype=np.float32).reshape(-1, 4)
+        crowd = np.zeros(len(corners), dtype=bool) if is_crowd is None else np.asarray(is_crowd, dtype=bool)
+        return Boxes(corners, np.asarray(class_ids, dtype=np.int64).reshape(-1), crowd)
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What a detector found in one picture, the most certain first.
+
+    Attributes:
+        xyxy: (M, 4) float32, absolute pixels of the upright picture.
+        scores: (M,) float32 in [0, 1].
+        class_ids: (M,) int64 positions in `class_names`.
+    """
+
+    xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
+        """Some of the boxes, by mask or positions."""
+        return Detections(self.xyxy[which], self.scores[which], self.class_ids[which])
+
+    @staticmethod
+    def of(xyxy: object, scores: object = (), class_ids: object = ()) -> Detections:
+        """Detections from anything that numpy understands; nothing gives none."""
+        return Detections(
+            np.asarray(xyxy, dtype=np.float32).reshape(-1, 4),
+            np.asarray(scores, dtype=np.float32).reshape(-1),
+            np.asarray(class_ids, dtype=np.int64).reshape(-1),
+        )
+
+
+@dataclass(frozen=True)
+class DetectionSamples:
+    """The pictures of a detection data set in one fixed order; every tuple is aligned with it.
+
+    Attributes:
+        names: Path of each picture below `root`, with `/`.
+        paths: Absolute path of each picture.
+        boxes: Its boxes; a picture without objects has none and is used.
+        sizes_hw: (N, 2) int64 height and width of the upright picture, pixels.
+        class_names: A `class_id` is a position in it.
+        split: The split that the person's layout gave: `train`, `val`, `test`, or empty.
+        group: Pictures that share a group must not be parted, or None.
+        layout: Short name of the format, e.g. `VOC XML`.
+        notes: What a person should know that stops nothing.
+        root: The folder that names are relative to.
+        sentence: One sentence that says what was understood.
+        problems: Boxes and files that cannot be used, each with its reason.
+    """
+
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
+    boxes: tuple[Boxes, ...]
+    sizes_hw: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    split: tuple[str, ...]
+    group: tuple[str | None, ...]
+    layout: str
+    notes: tuple[str, ...]
+    root: Path
+    sentence: str = ""
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def num_boxes(self) -> int:
+        """Boxes of all pictures together, crowds included."""
+        return sum(len(b) for b in self.boxes)
+
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> DetectionSamples:
+        """The same for some of the pictures, in the order of `indices`; the class names stay."""
+        order = [int(i) for i in np.asarray(indices, dtype=np.int64)]
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in order),
+            paths=tuple(self.paths[i] for i in order),
+            boxes=tuple(self.boxes[i] for i in order),
+            sizes_hw=self.sizes_hw[np.asarray(order, dtype=np.int64)].reshape(-1, 2),
+            split=tuple(self.split[i] for i in order),
+            group=tuple(self.group[i] for i in order),
+        )
