@@ -1,0 +1,222 @@
+"""Reads COCO JSON: one file a split, as COCO, Roboflow (`_annotations.coco.json`) and most tools write it.
+
+The one decision: category ids mean nothing to us but which name they stand for.  They may be sparse, start at 0 or 1
+or differ between the files of two splits; inside, classes are numbered from 0 by name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, number
+from headstart.data.boxes.files import PictureIndex, split_of_name, split_of_place
+from headstart.data.paths import Finder
+from headstart.data.walk import FoundFile, clean_label, printable
+from headstart.errors import DataError
+
+__all__ = ["choose_coco", "load_coco", "read_coco"]
+
+_MOST_BYTES = 2 << 30
+_OTHER_KINDS = ("person_keypoints_", "captions_", "stuff_", "panoptic_", "image_info_")
+_KEYS = (b'"images"', b'"annotations"')
+
+
+def choose_coco(files: Sequence[FoundFile]) -> list[FoundFile]:
+    """Those JSON files that hold `images` and `annotations`, without COCO's other tasks beside `instances_`."""
+    found = [f for f in files if _looks_like(f.path)]
+    if any(f.file.startswith("instances_") for f in found):
+        found = [f for f in found if not f.file.startswith(_OTHER_KINDS)]
+    return found
+
+
+def load_coco(path: str) -> Any:
+    """The value of a JSON file; NaN and infinity, which JSON does not know, become numbers that are refused later.
+
+    Raises:
+        DataError: It is too large or no JSON.
+    """
+    shown = printable(os.path.basename(path))
+    try:
+        if os.path.getsize(path) > _MOST_BYTES:
+            raise DataError(f"`{shown}` has more than {_MOST_BYTES >> 30} GB of JSON.", hint="split it by picture")
+        with open(path, encoding="utf-8-sig") as file:
+            return json.load(file)
+    except OSError as error:
+        raise DataError(f"`{shown}` cannot be read ({error.strerror or error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"`{shown}` is not JSON ({error}).", hint="export it again") from error
+
+
+def read_coco(root: str, files: Sequence[FoundFile], index: PictureIndex, finder: Finder) -> Draft:
+    """Reads annotation files.
+
+    Args:
+        root: The data folder.
+        files: The JSON files, one a split or one in all.
+        index: The pictures.
+        finder: Looks pictures up safely.
+
+    Raises:
+        DataError: A file cannot be read.
+        UsageError: A file names pictures outside of the folder.
+    """
+    draft = Draft("COCO JSON", root)
+    names: list[str] = []
+    seen: set[tuple[str, str]] = set()
+    for file in files:
+        value = load_coco(file.path)
+        if not isinstance(value, dict) or not isinstance(value.get("images"), list):
+            draft.refuse(file.name, "bad-json", "it has no list `images`")
+            continue
+        split = split_of_place(file.folders) or (split_of_name(file.file) if len(files) > 1 else "")
+        categories = _categories(draft, file, value)
+        names += [n for n in categories.values() if n not in names]
+        pictures = _pictures(draft, file, value["images"], split, index, finder)
+        _annotate(draft, file, value.get("annotations"), categories, pictures)
+        for picture in pictures.values():
+            if picture is None:
+                continue
+            if (picture.file.path, split) in seen:
+                draft.refuse(picture.file.name, "second-annotation", f"`{file.name}` lists it again")
+                continue
+            seen.add((picture.file.path, split))
+            draft.pictures.append(picture)
+    draft.class_names = names
+    listed = {p.file.path for p in draft.pictures}
+    rest = [p for p in index.pictures if p.path not in listed]
+    if rest:
+        draft.notes.append(f"{len(rest)} pictures are in no JSON file and are left out, e.g. `{rest[0].name}`")
+    return draft
+
+
+def _categories(draft: Draft, file: FoundFile, value: dict[str, Any]) -> dict[Any, str]:
+    """Name by category id."""
+    found: dict[Any, str] = {}
+    listed = value.get("categories")
+    for item in listed if isinstance(listed, list) else ():
+        if not isinstance(item, dict) or not _is_id(item.get("id")):
+            draft.refuse(file.name, "bad-json", "a category has no id")
+            continue
+        name = clean_label(str(item.get("name") or "")) or f"category {item['id']}"
+        if item["id"] in found and found[item["id"]] != name:
+            draft.refuse(file.name, "bad-json", f"category {item['id']} is both `{found[item['id']]}` and `{name}`")
+            continue
+        found[item["id"]] = name
+    return found
+
+
+def _pictures(
+    draft: Draft, file: FoundFile, items: list[Any], split: str, index: PictureIndex, finder: Finder
+) -> dict[Any, DraftPicture | None]:
+    """Pictures by id; None where the file is missing, so that its boxes are not named as well."""
+    found: dict[Any, DraftPicture | None] = {}
+    for item in items:
+        if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get("file_name"), str):
+            draft.refuse(file.name, "bad-json", "an image has no id or no file_name")
+            continue
+        key, name = item["id"], item["file_name"]
+        if key in found:
+            draft.refuse(file.name, "bad-json", f"two images have the id {key}; the second, `{name}`, is left out")
+            continue
+        place = index.at(file.folders, name) or index.by_file(_near(file, index), name)
+        if place is None:
+            looked = finder.find(name, file.name)
+            place = looked if isinstance(looked, FoundFile) else None
+        if place is None:
+            found[key] = None
+            draft.refuse(f"{file.name}: {name}", "no-picture", "there is no such picture")
+            continue
+        height, width = number(item.get("height")), number(item.get("width"))
+        stated = None
+        if height and width and 1 <= height < 1e6 and 1 <= width < 1e6:
+            stated = (round(height), round(width))
+        found[key] = DraftPicture(place, file.name, split or split_of_place(place.folders), stated)
+    finder.refuse_outside(file.name)
+    return found
+
+
+def _near(file: FoundFile, index: PictureIndex) -> tuple[str, ...]:
+    """The folder that the pictures of a file probably lie in: its own, or one named as its split (`train2017`)."""
+    if any(p.folders == file.folders for p in index.pictures):
+        return file.folders
+    stem = os.path.splitext(file.file)[0].removeprefix("instances_").casefold()
+    for picture in index.pictures:
+        if picture.folders and picture.folders[-1].casefold() == stem:
+            return picture.folders
+    return (*file.folders, split_of_name(file.file)) if split_of_name(file.file) else file.folders
+
+
+def _annotate(
+    draft: Draft, file: FoundFile, items: Any, categories: dict[Any, str], pictures: dict[Any, DraftPicture | None]
+) -> None:
+    """Puts each annotation's box to its picture."""
+    outlines = 0
+    for position, item in enumerate(items if isinstance(items, list) else (), start=1):
+        if not isinstance(item, dict):
+            draft.refuse(file.name, "bad-json", f"annotation number {position} is no object")
+            continue
+        where = f"annotation {item.get('id', position)}"
+        key, category = item.get("image_id"), item.get("category_id")
+        if not _is_id(key) or key not in pictures:
+            draft.refuse(file.name, "no-picture", f"{where} belongs to image {key}, which is not listed")
+            continue
+        picture = pictures[key]
+        if picture is None:
+            continue
+        if not _is_id(category) or category not in categories:
+            draft.refuse(picture.file.name, "no-class", f"{where} has the category {category}, which is not listed")
+            continue
+        corners = _corners(item.get("bbox"))
+        if corners is None:
+            corners = _around(item.get("segmentation"))
+            outlines += corners is not None
+        if corners is None:
+            draft.refuse(picture.file.name, "no-box", f"{where} has no `bbox` of four numbers")
+            continue
+        is_crowd = bool(number(item.get("iscrowd")) or 0)
+        picture.boxes.append(DraftBox(corners, categories[category], where, is_crowd))
+    if outlines:
+        draft.notes.append(f"{outlines} annotations of `{file.name}` have an outline only; the box around it was taken")
+
+
+def _corners(bbox: Any) -> tuple[float, float, float, float] | None:
+    """`x, y, width, height` to corners."""
+    values = [number(v) for v in bbox] if isinstance(bbox, list) else []
+    if len(values) != 4 or any(v is None for v in values):
+        return None
+    x, y, width, height = (float(v) for v in values if v is not None)
+    return x, y, x + width, y + height
+
+
+def _around(outline: Any) -> tuple[float, float, float, float] | None:
+    """The box around polygons `[[x, y, x, y ...] ...]`."""
+    if not isinstance(outline, list):
+        return None
+    flat: list[float] = []
+    for polygon in outline:
+        values = [number(v) for v in polygon] if isinstance(polygon, list) else []
+        if len(values) < 6 or len(values) % 2 or any(v is None or not math.isfinite(v) for v in values):
+            return None
+        flat += [v for v in values if v is not None]
+    return (min(flat[::2]), min(flat[1::2]), max(flat[::2]), max(flat[1::2])) if flat else None
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _looks_like(path: str) -> bool:
+    """Whether both keys stand somewhere in the file; read in pieces, since they may stand at its end."""
+    missing, tail = set(_KEYS), b""
+    try:
+        with open(path, "rb") as file:
+            while missing and (piece := file.read(1 << 20)):
+                missing = {k for k in missing if k not in tail + piece}
+                tail = piece[-32:]
+    except OSError:
+        return False
+    return not missing

@@ -1,0 +1,102 @@
+"""What a reader of annotations understood, before any picture was opened or any box judged.
+
+The one decision: readers drop nothing but what they cannot read; a box with swapped corners or far outside is
+passed on as it stands in the file, so that all formats are judged by the same rules in one place (`settle`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from headstart.data.walk import FoundFile, printable
+from headstart.records import Problem
+
+__all__ = ["Draft", "DraftBox", "DraftPicture", "number"]
+
+Corners = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DraftBox:
+    """One box as the file has it.
+
+    Attributes:
+        corners: `xmin, ymin, xmax, ymax`, in pixels or in shares of the picture.
+        label: Class name.
+        where: Where it stands, for a person: `line 3`, `object 2`, `annotation 17`.
+        is_crowd: COCO's `iscrowd`.
+    """
+
+    corners: Corners
+    label: str
+    where: str = ""
+    is_crowd: bool = False
+
+
+@dataclass(slots=True)
+class DraftPicture:
+    """One picture with what its annotation says.
+
+    Attributes:
+        file: Where it is.
+        annotation: Name of the annotation file, for a person.
+        split: `train`, `val`, `test` or empty.
+        stated_hw: Height and width that the annotation states, or None.
+        boxes: Its boxes.
+        is_share: Whether corners are shares of width and height rather than pixels.
+        group: What must not be parted from it, or None.
+    """
+
+    file: FoundFile
+    annotation: str = ""
+    split: str = ""
+    stated_hw: tuple[int, int] | None = None
+    boxes: list[DraftBox] = field(default_factory=list)
+    is_share: bool = False
+    group: str | None = None
+
+
+@dataclass
+class Draft:
+    """A whole data set as it was read.
+
+    Attributes:
+        layout: Short name of the format, e.g. `VOC XML`.
+        root: The folder that names are relative to.
+        pictures: In no particular order.
+        class_names: The classes that the data declare, in their order; empty where only boxes name them.
+        problems: Files and lines that cannot be used.
+        notes: What a person should know that stops nothing.
+    """
+
+    layout: str
+    root: str
+    pictures: list[DraftPicture] = field(default_factory=list)
+    class_names: Sequence[str] = ()
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def refuse(self, name: str, kind: str, detail: str) -> None:
+        """Names something that cannot be used."""
+        self.problems.append(Problem(printable(name), kind, detail))
+
+    def shown(self, path: str) -> str:
+        """A path below the root as a person would write it."""
+        return printable(os.path.relpath(path, self.root).replace(os.sep, "/"))
+
+
+def number(text: object) -> float | None:
+    """A number from a cell or JSON value; None where it is none (NaN and infinity are numbers here)."""
+    if isinstance(text, bool) or text is None:
+        return None
+    if isinstance(text, (int, float)):
+        try:
+            return float(text)
+        except OverflowError:
+            return float("inf")
+    try:
+        return float(str(text).strip())
+    except ValueError:
+        return None

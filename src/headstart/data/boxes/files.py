@@ -1,0 +1,97 @@
+"""Lists the files of a folder that may hold annotations, and finds the picture that each belongs to.
+
+The one decision: nothing outside the folder is opened; a link that leads out is not followed unless that is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+
+from headstart.data.folders import split_name
+from headstart.data.formats import IGNORED
+from headstart.data.walk import FoundFile
+
+__all__ = ["PictureIndex", "list_files", "split_of_name", "split_of_place"]
+
+
+def list_files(root: str, endings: Sequence[str], *, allow_outside: bool = False) -> list[FoundFile]:
+    """Files with one of some endings (lower case, with the dot), sorted by name; hidden ones are passed over."""
+    real_root = os.path.realpath(root).rstrip(os.sep) + os.sep
+    found = []
+    for folder, folders, files in os.walk(root, followlinks=allow_outside):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f.lower() not in IGNORED)
+        inner = os.path.relpath(folder, root)
+        names = () if inner == "." else tuple(inner.split(os.sep))
+        for file in files:
+            if file.startswith(".") or os.path.splitext(file)[1].lower() not in endings:
+                continue
+            path = os.path.join(folder, file)
+            if os.path.islink(path) and not allow_outside and not os.path.realpath(path).startswith(real_root):
+                continue
+            found.append(FoundFile(path, names, file))
+    return sorted(found, key=lambda f: (*f.folders, f.file))
+
+
+def split_of_place(folders: Sequence[str]) -> str:
+    """The split that one of the folders names, or nothing."""
+    return next((s for s in map(split_of_name, folders) if s), "")
+
+
+def split_of_name(name: str) -> str:
+    """The split that a file or folder is named after (`train2017`, `instances_val`, `valid`), or nothing."""
+    whole = split_name(name)
+    if whole:
+        return whole
+    words = "".join(c if c.isalpha() else " " for c in os.path.splitext(name)[0]).split()
+    return next((s for s in map(split_name, words) if s), "")
+
+
+class PictureIndex:
+    """Pictures by name, to find the one that an annotation belongs to.
+
+    Args:
+        pictures: All pictures below the root.
+    """
+
+    def __init__(self, pictures: Sequence[FoundFile]) -> None:
+        self.pictures = pictures
+        self._by_stem: dict[str, list[FoundFile]] = {}
+        self._by_file: dict[str, list[FoundFile]] = {}
+        self._by_path: dict[str, FoundFile] = {}
+        for picture in pictures:
+            self._by_stem.setdefault(_plain(os.path.splitext(picture.file)[0]), []).append(picture)
+            self._by_file.setdefault(_plain(picture.file), []).append(picture)
+            self._by_path[_plain("/".join((*picture.folders, picture.file)))] = picture
+
+    def at(self, folders: Sequence[str], name: str) -> FoundFile | None:
+        """The picture of a name (which may hold `/`) below a folder."""
+        place = os.path.normpath("/".join((*folders, name.replace("\\", "/")))).replace(os.sep, "/")
+        return self._by_path.get(_plain(place))
+
+    def by_stem(self, folders: Sequence[str], stem: str) -> FoundFile | None:
+        """The picture with this name without ending that lies nearest to a folder; None where two are as near."""
+        return _nearest(self._by_stem.get(_plain(stem), ()), folders)
+
+    def by_file(self, folders: Sequence[str], name: str) -> FoundFile | None:
+        """The same by the whole file name."""
+        return _nearest(self._by_file.get(_plain(name.replace("\\", "/").rpartition("/")[2]), ()), folders)
+
+
+def _nearest(found: Sequence[FoundFile], folders: Sequence[str]) -> FoundFile | None:
+    """The one in the same folder, else the one whose folders share most names with these in order of place."""
+    if len(found) <= 1:
+        return found[0] if found else None
+    split = split_of_place(folders)
+    ranked = sorted(((_distance(f.folders, folders, split), i) for i, f in enumerate(found)))
+    return found[ranked[0][1]] if ranked[0][0] < ranked[1][0] else None
+
+
+def _distance(place: Sequence[str], folders: Sequence[str], split: str) -> tuple[bool, bool, int]:
+    shared = len(set(place) & set(folders))
+    return tuple(place) != tuple(folders), split_of_place(place) != split, -shared
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

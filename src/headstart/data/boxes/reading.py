@@ -1,0 +1,246 @@
+"""Finds out in which format a person's boxes are, and reads them.
+
+The one decision: the format is seen from the files.  Where two formats hold boxes, a table beside XML, JSON or text
+files is taken for a copy of them; otherwise the person is asked, never guessed for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from headstart.data.boxes.coco import choose_coco, read_coco
+from headstart.data.boxes.draft import Draft
+from headstart.data.boxes.files import PictureIndex, list_files, split_of_name
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.settle import settle
+from headstart.data.boxes.table import open_box_table, read_box_tables
+from headstart.data.boxes.voc import is_voc, read_voc
+from headstart.data.boxes.yolo import find_labels, is_label_line, read_dataset, read_yolo
+from headstart.data.lists import first_lines
+from headstart.data.paths import Finder
+from headstart.data.walk import FoundFile, printable, walk
+from headstart.errors import DataError, UsageError
+
+__all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
+
+FORMATS = {"voc": "VOC XML", "coco": "COCO JSON", "yolo": "YOLO", "csv": "CSV"}
+"""Names of the formats, and how they are called on the screen."""
+
+_PROBED = 25  # files of a kind that are looked into to see what they are
+_DATASET = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One format that holds boxes: its name, an example for a person, and how to read it."""
+
+    kind: str
+    example: str
+    read: Callable[[], Draft]
+
+
+def find_format(data: str | os.PathLike[str], *, allow_outside: bool = False) -> str | None:
+    """The format of the boxes in a folder or file: `voc`, `coco`, `yolo`, `csv`, or None where there are none.
+
+    Raises:
+        UsageError: Two formats hold boxes, and neither is a copy of the other.
+    """
+    place = os.fspath(data)
+    if not os.path.exists(place):
+        return None
+    found = _find(place, allow_outside)
+    return found.kind if found else None
+
+
+def has_boxes(data: str | os.PathLike[str], task: str = "auto", *, allow_outside: bool = False) -> bool:
+    """Whether the task is detection: as the person says, or by what the data hold.
+
+    Raises:
+        UsageError: There is no such task.
+    """
+    if task not in ("auto", "classify", "detect"):
+        raise UsageError(f"There is no task `{task}`.", hint="--task classify, --task detect or --task auto")
+    if task != "auto":
+        return task == "detect"
+    try:
+        return find_format(data, allow_outside=allow_outside) is not None
+    except UsageError:  # two formats of boxes are boxes; reading says which two
+        return True
+
+
+def read_boxes(
+    data: str | os.PathLike[str], *, allow_outside: bool = False, max_pixels: int = 178_000_000
+) -> DetectionSamples:
+    """Reads pictures with boxes.
+
+    Args:
+        data: A folder, a COCO JSON, a YOLO `data.yaml`, or a table of boxes.
+        allow_outside: Follow links and paths that lead out of the data's folder.
+        max_pixels: Larger pictures are refused.
+
+    Returns:
+        Every picture that can be used; what is odd or left out stands in `problems`.
+
+    Raises:
+        DataError: There is nothing that can be learned from.
+        UsageError: Two readings fit, or a file names pictures outside of the folder.
+    """
+    place = os.fspath(data)
+    shown = printable(place)
+    if not os.path.exists(place):
+        raise DataError(
+            f"`{shown}` does not exist; a folder of pictures with boxes was expected.",
+            hint="check the spelling; a path with spaces needs quotes",
+        )
+    if place.lower().endswith(".zip"):
+        raise UsageError(
+            f"`{shown}` is an archive; boxes are read from a folder.", hint="unpack it, and give the folder"
+        )
+    found = _find(place, allow_outside)
+    if found is None:
+        raise DataError(
+            f"`{shown}` holds no boxes; VOC XML, COCO JSON, YOLO text files or a CSV with xmin,ymin,xmax,ymax were "
+            "expected.",
+            hint="pictures and annotations belong into one folder; class folders without boxes are for --task classify",
+        )
+    samples = settle(found.read(), max_pixels=max_pixels)
+    return replace(samples, sentence=_sentence(samples))
+
+
+def _find(place: str, allow_outside: bool) -> _Found | None:
+    if os.path.isfile(place):
+        return _find_file(place, allow_outside)
+    root = _with_pictures(os.path.abspath(place))
+    found = [f for f in (_voc(root, allow_outside), _coco(root, allow_outside), _yolo(root, allow_outside)) if f]
+    if len(found) > 1:
+        raise UsageError(
+            "Two readings fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in found) + ".",
+            hint="move one of them away, or give the file itself (a .json, a data.yaml or a .csv)",
+        )
+    return found[0] if found else _csv(root, allow_outside)
+
+
+def _find_file(place: str, allow_outside: bool) -> _Found | None:
+    folder, file = os.path.split(os.path.abspath(place))
+    ending = os.path.splitext(file)[1].lower()
+    root = _with_pictures(folder)
+    inner = os.path.relpath(folder, root)
+    found = FoundFile(os.path.join(folder, file), () if inner == "." else tuple(inner.split(os.sep)), file)
+    if ending == ".json" and choose_coco([found]):
+        return _Found("coco", file, lambda: _read_coco(root, [found], allow_outside))
+    if ending in (".yaml", ".yml"):
+        return _Found("yolo", file, lambda: _read_yolo(root, found, allow_outside))
+    if ending in (".csv", ".tsv"):
+        table = open_box_table(found)
+        if table is not None:
+            return _Found("csv", file, lambda: read_box_tables(root, [table], allow_outside=allow_outside))
+    return None
+
+
+def _with_pictures(folder: str) -> str:
+    """The folder, or the one above it where this one holds annotations alone (`Annotations/` beside `JPEGImages/`)."""
+    if walk(folder).pictures:
+        return folder
+    names = {n.casefold() for n in os.listdir(os.path.dirname(folder))} if os.path.dirname(folder) != folder else set()
+    is_beside = names & {"images", "jpegimages", "imgs", "train", "train2017", "val2017"}
+    return os.path.dirname(folder) if is_beside else folder
+
+
+def _voc(root: str, allow_outside: bool) -> _Found | None:
+    files = list_files(root, (".xml",), allow_outside=allow_outside)
+    if not any(is_voc(f.path) for f in files[:_PROBED]):
+        return None
+
+    def read() -> Draft:
+        tree = walk(root, allow_outside=allow_outside)
+        lists = list_files(root, (".txt",), allow_outside=allow_outside)
+        kept = [f for f in files if is_voc(f.path)] if any(not is_voc(f.path) for f in files[:_PROBED]) else files
+        draft = read_voc(root, kept, lists, PictureIndex(tree.pictures))
+        draft.problems += tree.problems
+        return draft
+
+    return _Found("voc", next(f.name for f in files if is_voc(f.path)), read)
+
+
+def _coco(root: str, allow_outside: bool) -> _Found | None:
+    files = choose_coco(list_files(root, (".json",), allow_outside=allow_outside))
+    return _Found("coco", files[0].name, lambda: _read_coco(root, files, allow_outside)) if files else None
+
+
+def _read_coco(root: str, files: list[FoundFile], allow_outside: bool) -> Draft:
+    tree = walk(root, allow_outside=allow_outside)
+    draft = read_coco(root, files, PictureIndex(tree.pictures), Finder(root, allow_outside=allow_outside))
+    draft.problems += tree.problems
+    return draft
+
+
+def _yolo(root: str, allow_outside: bool) -> _Found | None:
+    dataset = _dataset_file(root, allow_outside)
+    texts = list_files(root, (".txt",), allow_outside=allow_outside)
+    if dataset is not None:
+        return _Found("yolo", dataset.name, lambda: _read_yolo(root, dataset, allow_outside))
+    if not texts:
+        return None
+    labels = list(find_labels(walk(root, allow_outside=allow_outside).pictures, texts).values())
+    for text in labels[:_PROBED]:
+        lines = [line for line in first_lines(text.path) if line.strip()]
+        if lines and all(is_label_line(line) for line in lines):
+            return _Found("yolo", text.name, lambda: _read_yolo(root, None, allow_outside))
+    return None
+
+
+def _dataset_file(root: str, allow_outside: bool) -> FoundFile | None:
+    """The YAML that says `names` and `train`, the uppermost first."""
+    files = list_files(root, (".yaml", ".yml"), allow_outside=allow_outside)
+    files.sort(key=lambda f: (len(f.folders), f.file.lower() not in _DATASET))
+    for file in files[:_PROBED]:
+        lines = first_lines(file.path, 5000)
+        keys = {line.partition(":")[0].strip() for line in lines if line[:1].isalpha()}
+        if "names" in keys and keys & {"train", "val", "nc"}:
+            return file
+    return None
+
+
+def _read_yolo(root: str, dataset: FoundFile | None, allow_outside: bool) -> Draft:
+    tree = walk(root, allow_outside=allow_outside)
+    if dataset is not None:
+        read_dataset(dataset.path)  # a broken one is refused before anything else is said
+    texts = list_files(root, (".txt",), allow_outside=allow_outside)
+    draft = read_yolo(root, dataset, texts, PictureIndex(tree.pictures))
+    draft.problems += tree.problems
+    return draft
+
+
+def _csv(root: str, allow_outside: bool) -> _Found | None:
+    files = list_files(root, (".csv", ".tsv"), allow_outside=allow_outside)
+    upper = min((len(f.folders) for f in files), default=0)
+    tables = [t for t in (open_box_table(f) for f in files if len(f.folders) <= upper + 1) if t is not None]
+    if not tables:
+        return None
+    if len(tables) > 1:
+        splits = [split_of_name(t.file.file) for t in tables]
+        if not all(splits) or max(Counter(splits).values()) > 1:
+            raise UsageError(
+                "Several tables hold boxes: " + ", ".join(f"`{t.file.name}`" for t in tables[:6]) + ".",
+                hint=f"give the one that is meant: {printable(tables[0].file.path)}",
+            )
+    return _Found("csv", tables[0].file.name, lambda: read_box_tables(root, tables, allow_outside=allow_outside))
+
+
+def _sentence(samples: DetectionSamples) -> str:
+    """One sentence: `364 pictures with 4,886 boxes of 3 classes (...) from VOC XML: train 205, val 87, test 72.`"""
+    count = sum(b.class_ids.size for b in samples.boxes)
+    names = ", ".join(f"`{n}`" for n in samples.class_names[:4]) + (" ..." if len(samples.class_names) > 4 else "")
+    classes = f"{len(samples.class_names)} class" + ("es" if len(samples.class_names) != 1 else "")
+    text = f"{len(samples):,} pictures with {count:,} boxes of {classes} ({names}) from {samples.layout}"
+    empty = sum(not len(b) for b in samples.boxes)
+    if empty:
+        text += f", {empty:,} of them without objects"
+    splits = Counter(s or "no split" for s in samples.split)
+    if any(samples.split):
+        text += ": " + ", ".join(f"{s} {splits[s]:,}" for s in ("train", "val", "test", "no split") if splits[s])
+    left_out = sum(p.kind in ("no-annotation", "no-picture") for p in samples.problems)
+    return text + "." + (f" {left_out:,} files are left out." if left_out else "")

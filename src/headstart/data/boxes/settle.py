@@ -1,0 +1,235 @@
+"""Judges every box and brings it to absolute pixels of the upright picture.
+
+The one decision: what has only one honest reading is mended and named (swapped corners, a box over the edge, a picture
+that was scaled or turned since), what has none is left out and named; nothing is changed in silence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.boxes.draft import Draft, DraftPicture
+from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.errors import DataError
+from headstart.machine import available_cores
+from headstart.pixels.exif import read_exif
+from headstart.pixels.spec import PictureError, open_picture
+from headstart.records import Problem
+
+__all__ = ["Measured", "measure", "settle", "turn_boxes"]
+
+_OVER_EDGE = 1.0  # pixels over the edge that come from counting pixels from 1 or at their centres
+_LEAST_LEFT = 1.0  # a box cut to less than this side, pixels, lies outside
+_SAME_SHAPE = 0.01  # relative difference of the two sides' scales up to which a picture was only scaled
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Sizes of a picture, pixels: as stored and as a person sees it, with the EXIF orientation between them."""
+
+    stored_hw: tuple[int, int]
+    upright_hw: tuple[int, int]
+    orientation: int
+
+
+def measure(paths: Sequence[str], max_pixels: int = 178_000_000) -> list[Measured | PictureError]:
+    """Sizes of pictures from their headers, in threads; nothing is decoded."""
+
+    def one(path: str) -> Measured | PictureError:
+        try:
+            with open_picture(path, max_pixels) as image:
+                stored = (image.height, image.width)
+                orientation = read_exif(image).orientation
+        except PictureError as error:
+            return error
+        return Measured(stored, stored[::-1] if orientation > 4 else stored, orientation)
+
+    with ThreadPoolExecutor(min(8, available_cores())) as pool:
+        return list(pool.map(one, paths))
+
+
+def settle(draft: Draft, *, max_pixels: int = 178_000_000) -> DetectionSamples:
+    """Judges a draft.
+
+    Args:
+        draft: What was read.
+        max_pixels: Larger pictures are refused.
+
+    Returns:
+        The pictures sorted by name; everything that is odd stands in `problems`, mended or not.
+
+    Raises:
+        DataError: Not one picture is left, or not one box.
+    """
+    problems = list(draft.problems)
+    drafted = sorted(draft.pictures, key=lambda p: (p.file.name, p.split))
+    sizes = measure([p.file.path for p in drafted], max_pixels)
+    kept: list[tuple[DraftPicture, Measured, NDArray[np.float64], list[str], list[bool]]] = []
+    for picture, size in zip(drafted, sizes, strict=True):
+        if isinstance(size, PictureError):
+            problems.append(Problem(picture.file.name, f"picture-{size.kind}", size.detail))
+            continue
+        placed = _place(picture, size, problems)
+        if placed is not None:
+            kept.append((picture, size, *_judge(picture, size.upright_hw, placed, problems)))
+    used = Counter(label for _, _, _, labels, _ in kept for label in labels)
+    if not kept or not used:
+        _refuse_empty(draft, kept, problems)
+    declared = list(dict.fromkeys(draft.class_names))
+    names = [n for n in declared if n in used] + sorted(set(used) - set(declared))
+    notes = list(draft.notes)
+    for name in declared:
+        if name not in used:
+            problems.append(Problem(name, "unused-class", "this class is declared, but no box has it; it is left out"))
+    ids = {name: i for i, name in enumerate(names)}
+    samples = DetectionSamples(
+        names=tuple(p.file.name for p, *_ in kept),
+        paths=tuple(Path(p.file.path) for p, *_ in kept),
+        boxes=tuple(Boxes.of(xyxy, [ids[n] for n in labels], crowd) for _, _, xyxy, labels, crowd in kept),
+        sizes_hw=np.array([s.upright_hw for _, s, *_ in kept], dtype=np.int64).reshape(-1, 2),
+        class_names=tuple(names),
+        split=tuple(p.split for p, *_ in kept),
+        group=tuple(p.group for p, *_ in kept),
+        layout=draft.layout,
+        notes=tuple(notes),
+        root=Path(draft.root),
+        problems=tuple(problems),
+    )
+    return samples
+
+
+def turn_boxes(xyxy: NDArray[np.float64], orientation: int, stored_hw: tuple[int, int]) -> NDArray[np.float64]:
+    """Boxes of the stored pixels on the upright picture.
+
+    Args:
+        xyxy: (M, 4) pixels of the picture as stored.
+        orientation: EXIF tag 0x0112, 1 to 8 (CIPA DC-008-2012, 4.6.4).
+        stored_hw: Height and width as stored.
+    """
+    height, width = stored_hw
+    x, y = xyxy[:, ::2], xyxy[:, 1::2]  # (M, 2) each
+    turned = {
+        1: (x, y),
+        2: (width - x, y),
+        3: (width - x, height - y),
+        4: (x, height - y),
+        5: (y, x),
+        6: (height - y, x),
+        7: (height - y, width - x),
+        8: (y, width - x),
+    }[orientation]
+    left, right = np.sort(turned[0], axis=1).T
+    top, bottom = np.sort(turned[1], axis=1).T
+    return np.stack([left, top, right, bottom], axis=1)
+
+
+def _place(picture: DraftPicture, size: Measured, problems: list[Problem]) -> NDArray[np.float64] | None:
+    """(M, 4) corners in pixels of the upright picture; None where the picture cannot be used."""
+    xyxy = np.array([b.corners for b in picture.boxes], dtype=np.float64).reshape(-1, 4)
+    height, width = size.upright_hw
+    name = picture.file.name
+    if picture.is_share:
+        if size.orientation > 1 and len(xyxy):
+            problems.append(
+                Problem(name, "rotated", "turned by EXIF; its boxes are taken as drawn on the upright picture")
+            )
+        return np.multiply(xyxy, np.array([width, height, width, height], dtype=np.float64))
+    stated = picture.stated_hw
+    if stated is None or stated == size.upright_hw:
+        if size.orientation > 1 and len(xyxy):
+            problems.append(
+                Problem(name, "rotated", "turned by EXIF; its boxes are taken as drawn on the upright picture")
+            )
+        return xyxy
+    if stated == size.stored_hw:
+        problems.append(Problem(name, "rotated", "turned by EXIF; its boxes were drawn before and are turned with it"))
+        return turn_boxes(np.sort(xyxy.reshape(-1, 2, 2), axis=1).reshape(-1, 4), size.orientation, size.stored_hw)
+    scale_y, scale_x = height / stated[0], width / stated[1]
+    words = f"the annotation says {stated[1]} x {stated[0]}, the picture has {width} x {height} pixels"
+    if abs(scale_x / scale_y - 1) <= _SAME_SHAPE:
+        problems.append(Problem(name, "scaled", f"{words}: the boxes were scaled with it"))
+        return np.multiply(xyxy, np.array([scale_x, scale_y, scale_x, scale_y], dtype=np.float64))
+    inside = np.isfinite(xyxy) & (xyxy >= -_OVER_EDGE) & (xyxy <= np.array([width, height] * 2) + _OVER_EDGE)
+    if inside.all():
+        problems.append(Problem(name, "size-differs", f"{words}: the boxes lie inside it and are taken as they are"))
+        return xyxy
+    problems.append(Problem(name, "other-picture", f"{words}, and boxes lie outside: the picture is left out"))
+    return None
+
+
+def _judge(
+    picture: DraftPicture, size_hw: tuple[int, int], xyxy: NDArray[np.float64], problems: list[Problem]
+) -> tuple[NDArray[np.float64], list[str], list[bool]]:
+    """The boxes that can be used, within the picture, each once."""
+    height, width = size_hw
+    name = picture.file.name
+    rows: list[NDArray[np.float64]] = []
+    labels: list[str] = []
+    crowds: list[bool] = []
+    seen: dict[tuple[float, ...], set[str]] = {}
+    for box, corners in zip(picture.boxes, xyxy, strict=True):
+        shown = f"{box.where} (`{box.label}`)"
+        if not np.isfinite(corners).all():
+            problems.append(Problem(name, "not-a-number", f"{shown} holds NaN or infinity"))
+            continue
+        x0, y0, x1, y1 = (float(v) for v in corners)
+        if x0 > x1 or y0 > y1:
+            problems.append(Problem(name, "swapped", f"{shown} has its corners swapped; they were put in order"))
+            x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
+        if np.float32(x1) <= np.float32(x0) or np.float32(y1) <= np.float32(y0):
+            problems.append(Problem(name, "no-area", f"{shown} has no area ({_numbers(x0, y0, x1, y1)})"))
+            continue
+        cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+        over = max(cut[0] - x0, cut[1] - y0, x1 - cut[2], y1 - cut[3])
+        if cut != (x0, y0, x1, y1):
+            if min(cut[2] - cut[0], cut[3] - cut[1]) < _LEAST_LEFT:
+                detail = f"{shown} lies outside of the {width} x {height} pixels ({_numbers(x0, y0, x1, y1)})"
+                problems.append(Problem(name, "outside", detail))
+                continue
+            if over > _OVER_EDGE:
+                problems.append(
+                    Problem(name, "over-edge", f"{shown} reached {over:.0f} pixels over the edge; it was cut")
+                )
+        key = tuple(round(v, 1) for v in cut)
+        before = seen.setdefault(key, set())
+        if box.label in before:
+            problems.append(Problem(name, "twice", f"{shown} stands there twice; one was kept"))
+            continue
+        if before:
+            problems.append(Problem(name, "two-classes", f"{shown} is also a `{min(before)}`; both were kept"))
+        before.add(box.label)
+        rows.append(np.array(cut))
+        labels.append(box.label)
+        crowds.append(box.is_crowd)
+    return np.array(rows).reshape(-1, 4), labels, crowds
+
+
+def _numbers(*values: float) -> str:
+    return ", ".join(f"{v:g}" for v in values)
+
+
+def _refuse_empty(draft: Draft, kept: Sequence[object], problems: Sequence[Problem]) -> None:
+    """Stops where nothing is left.
+
+    Raises:
+        DataError: Always.
+    """
+    shown = "; ".join(f"`{p.name}`: {p.detail}" for p in problems[:10])
+    more = f" ... ({len(problems)} in all)" if len(problems) > 10 else ""
+    if not kept:
+        raise DataError(
+            f"No picture with an annotation ({draft.layout}) can be used" + (f": {shown}{more}." if shown else "."),
+            hint="annotations and pictures belong into one folder, under the same names",
+        )
+    raise DataError(
+        f"{len(kept)} pictures were read ({draft.layout}), but not one has a box"
+        + (f" that can be used: {shown}{more}." if shown else "."),
+        hint="draw boxes around the objects first; a picture without objects is fine beside others",
+    )

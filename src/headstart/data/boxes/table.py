@@ -1,0 +1,262 @@
+"""Reads tables of boxes: one row a box, with whichever of the usual column names.
+
+The one decision: columns are found by their names only, in the forms that tools write (corners; x, y, width, height;
+a list in one cell); a table without a header is read only in the two forms that have none by custom.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headstart.data.boxes.draft import Corners, Draft, DraftBox, DraftPicture, number
+from headstart.data.boxes.files import split_of_name
+from headstart.data.paths import Finder
+from headstart.data.tables import Table, read_table
+from headstart.data.walk import FoundFile, clean_label
+from headstart.errors import DataError, HeadstartError
+
+__all__ = ["BoxTable", "open_box_table", "read_box_tables"]
+
+_IMAGE = (
+    *("image", "filename", "file_name", "path", "file", "image_path", "image_name", "imagename", "image_file"),
+    *("file_path", "filepath", "img", "img_path", "picture", "photo", "image_id", "imageid", "id"),
+)
+_LABEL = (
+    *("label", "class", "class_name", "label_name", "labelname", "category", "name", "cell_type", "object", "target"),
+    *("labels", "category_name", "object_class"),
+)
+_CORNERS = (
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("x1", "y1", "x2", "y2"),
+    ("x0", "y0", "x1", "y1"),
+    ("left", "top", "right", "bottom"),
+    ("bbox_xmin", "bbox_ymin", "bbox_xmax", "bbox_ymax"),
+    ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"),
+)
+_BY_SIZE = (
+    ("x", "y", "w", "h"),
+    ("x", "y", "width", "height"),
+    ("bbox_x", "bbox_y", "bbox_width", "bbox_height"),
+    ("left", "top", "width", "height"),
+    ("xmin", "ymin", "width", "height"),
+)
+_LIST = ("bbox", "box")
+_SIZE = (("height", "width"), ("image_height", "image_width"), ("img_height", "img_width"))
+_SPLIT = ("split", "subset", "set", "partition")
+
+
+@dataclass(frozen=True)
+class BoxTable:
+    """A table of boxes with what its columns mean.
+
+    Attributes:
+        file: Where it is.
+        lines: (line number, cells by plain column name) of each row.
+        image, label: Columns of the picture and of the class; without a label column all boxes have one class.
+        corners: Four columns, or one that holds a list.
+        has_size: Whether the last two are width and height.
+        size: Columns of the picture's height and width, or None.
+        split: Column of the split, or None.
+    """
+
+    file: FoundFile
+    lines: list[tuple[int, dict[str, str]]]
+    image: str
+    label: str | None
+    corners: tuple[str, ...]
+    has_size: bool
+    size: tuple[str, str] | None
+    split: str | None
+    group: str | None
+
+
+def open_box_table(file: FoundFile) -> BoxTable | None:
+    """The table, or None where it has no columns of boxes."""
+    table: Table | None
+    try:
+        table = _headless(file) or read_table(file.path)
+    except HeadstartError:
+        table = _renamed(file)
+        if table is None:
+            return None
+    lines = [(line, {_plain(k): v for k, v in cells.items()}) for line, cells in table.lines]
+    header = list(lines[0][1]) if lines else []
+    image = next((c for c in _IMAGE if c in header), None)
+    if image is None:
+        return None
+    corners: tuple[str, ...] | None = next((c for c in _CORNERS if set(c) <= set(header)), None)
+    has_size = corners is None
+    if corners is None:
+        corners = next((c for c in _BY_SIZE if set(c) <= set(header)), None)
+    if corners is None:
+        column = next((c for c in _LIST if c in header), None)
+        if column is None or not any(_listed(cells.get(column, "")) for _, cells in lines[:20]):
+            return None
+        corners = (column,)
+    free = [c for c in header if c not in corners and c != image]
+    size = next((s for s in _SIZE if set(s) <= set(free)), None)
+    label = next((c for c in _LABEL if c in free), None)
+    split, group = (next((c for c in names if c in free), None) for names in (_SPLIT, ("group", "group_id")))
+    return BoxTable(file, lines, image, label, corners, has_size, size, split, group)
+
+
+def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_outside: bool = False) -> Draft:
+    """Reads one table, or one a split (`train.csv`, `test.csv`).
+
+    Raises:
+        DataError: A row has an unknown split.
+        UsageError: A table names pictures outside of its folder.
+    """
+    draft = Draft("CSV", root)
+    found: dict[tuple[str, str], DraftPicture] = {}
+    for table in tables:
+        folder = os.path.dirname(table.file.path)
+        finder = Finder(folder, allow_outside=allow_outside)
+        upper = (
+            Finder(root, allow_outside=allow_outside) if os.path.realpath(folder) != os.path.realpath(root) else None
+        )
+        missing: dict[str, int] = {}
+        of_file = split_of_name(table.file.file) if len(tables) > 1 else ""
+        is_share = _is_share(table)
+        if is_share:
+            draft.notes.append(f"the boxes of `{table.file.name}` are shares of width and height")
+        for line, cells in table.lines:
+            cell = cells.get(table.image, "").strip()
+            where = f"line {line} of {table.file.name}"
+            if not cell:
+                draft.refuse(where, "bad-line", "the row names no picture")
+                continue
+            place = finder.find(cell, where)
+            if not isinstance(place, FoundFile) and upper is not None and place.kind == "missing":
+                place = upper.find(cell, where)
+            if not isinstance(place, FoundFile):
+                missing[cell] = missing.get(cell, 0) + 1
+                if missing[cell] == 1:
+                    draft.refuse(f"{table.file.name}: {cell}", "no-picture", f"{place.detail}, from line {line} on")
+                continue
+            split = _split(table, cells, where) or of_file
+            if place.folders and not split:
+                split = next((s for s in map(split_of_name, place.folders) if s), "")
+            picture = found.get((place.path, split))
+            if picture is None:
+                picture = DraftPicture(
+                    _below(place, root), table.file.name, split, _size(table, cells), is_share=is_share
+                )
+                picture.group = clean_label(cells.get(table.group, "")) or None if table.group else None
+                found[place.path, split] = picture
+            _add_box(draft, table, picture, cells, f"line {line}")
+        finder.refuse_outside(table.file.name)
+        draft.notes += finder.notes()
+    draft.pictures = list(found.values())
+    return draft
+
+
+def _add_box(draft: Draft, table: BoxTable, picture: DraftPicture, cells: dict[str, str], where: str) -> None:
+    texts = [cells.get(c, "").strip() for c in table.corners]
+    if table.has_size and len(texts) == 1:
+        texts = _listed(texts[0]) or texts
+    if not any(texts):
+        return  # a row for a picture without objects
+    values = [number(t) for t in texts]
+    name = f"{table.file.name}, {where}"
+    if len(values) != 4 or any(v is None for v in values):
+        draft.refuse(name, "bad-line", f"{' '.join(texts)[:60]!r} is no box of four numbers")
+        return
+    label = clean_label(cells.get(table.label, "")) if table.label else "object"
+    if not label:
+        draft.refuse(name, "no-class", "the row has a box but no class")
+        return
+    x0, y0, x1, y1 = (float(v) for v in values if v is not None)
+    corners: Corners = (x0, y0, x0 + x1, y0 + y1) if table.has_size else (x0, y0, x1, y1)
+    picture.boxes.append(DraftBox(corners, label, f"{where} of {table.file.name}"))
+
+
+def _is_share(table: BoxTable) -> bool:
+    """Whether no corner of the whole table lies beyond 1: then they are shares, as OpenImages writes them."""
+    seen = []
+    for _, cells in table.lines:
+        texts = [cells.get(c, "") for c in table.corners]
+        values = [number(t) for t in (_listed(texts[0]) if len(texts) == 1 else texts)]
+        seen += [v for v in values if v is not None]
+    return bool(seen) and max(seen) <= 1.0 and any(v != int(v) for v in seen if v == v and abs(v) < 2)
+
+
+def _size(table: BoxTable, cells: dict[str, str]) -> tuple[int, int] | None:
+    if table.size is None:
+        return None
+    height, width = (number(cells.get(c, "")) for c in table.size)
+    if not height or not width or not (1 <= height < 1e6 and 1 <= width < 1e6):
+        return None
+    return round(height), round(width)
+
+
+def _split(table: BoxTable, cells: dict[str, str], where: str) -> str:
+    word = cells.get(table.split, "").strip() if table.split else ""
+    split = split_of_name(word) if word else ""
+    if word and not split:
+        raise DataError(
+            f"The {table.split} of {where} is `{clean_label(word)}`; train, val or test was expected.",
+            hint=f"mend it, or give the column `{table.split}` another name to have it ignored",
+        )
+    return split
+
+
+def _listed(cell: str) -> list[str]:
+    """Four numbers in one cell: `[x, y, w, h]`, with or without brackets."""
+    parts = re.split(r"[,;\s]+", cell.strip().strip("[]()").strip())
+    return parts if len(parts) == 4 and all(number(p) is not None for p in parts) else []
+
+
+def _headless(file: FoundFile) -> Table | None:
+    """The custom `picture,x1,y1,x2,y2,class` without a header (keras-retinanet)."""
+    if not file.file.lower().endswith(".csv"):
+        return None
+    lines = []
+    try:
+        with open(file.path, encoding="utf-8-sig", errors="replace") as opened:
+            for line_number, line in enumerate(opened, start=1):
+                cells = [c.strip() for c in line.rstrip("\r\n").split(",")]
+                if cells == [""]:
+                    continue
+                is_row = len(cells) == 6 and all(number(c) is not None or c == "" for c in cells[1:5])
+                if not is_row or (line_number == 1 and not any(cells[1:5]) and not os.path.splitext(cells[0])[1]):
+                    return None
+                row = dict(zip(("image", "x1", "y1", "x2", "y2", "label"), cells, strict=True))
+                lines.append((line_number, row))
+    except OSError:
+        return None
+    return Table(file.path, lines, "image", "label") if lines else None
+
+
+def _renamed(file: FoundFile) -> Table | None:
+    """A table whose picture column has a name that only tables of boxes use (`ImageID`, `id`)."""
+    import csv
+
+    try:
+        with open(file.path, encoding="utf-8-sig", errors="replace", newline="") as opened:
+            separator = "\t" if file.file.lower().endswith(".tsv") else ","
+            rows = [row for row in csv.reader(opened, delimiter=separator) if any(c.strip() for c in row)]
+    except (OSError, csv.Error):
+        return None
+    if len(rows) < 2 or not {_plain(c) for c in rows[0]} & set(_IMAGE):
+        return None
+    header = [c.strip() for c in rows[0]]
+    lines = [(i, dict(zip(header, row, strict=False))) for i, row in enumerate(rows[1:], start=2)]
+    return Table(file.path, lines, header[0], None)
+
+
+def _below(place: FoundFile, root: str) -> FoundFile:
+    """The same file named from the data's root, where it lies below it."""
+    whole = os.path.abspath(root).rstrip(os.sep) + os.sep
+    if not place.path.startswith(whole):
+        return place
+    *folders, name = place.path[len(whole) :].split(os.sep)
+    return FoundFile(place.path, tuple(folders), name)
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[\s\-]+", "_", column.strip().lower())

@@ -1,0 +1,157 @@
+"""Reads Pascal VOC: one XML a picture, with or without `ImageSets/Main` (Everingham et al., 2010).
+
+The one decision: an XML belongs to the picture with its own name, as the format says; the `filename` inside,
+which tools often leave stale, is asked only where there is none.  XML is parsed by defusedxml: entities and document
+types are refused, so nothing is fetched and nothing explodes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, number
+from headstart.data.boxes.files import PictureIndex, split_of_name, split_of_place
+from headstart.data.lists import first_lines
+from headstart.data.walk import FoundFile, clean_label
+
+__all__ = ["is_voc", "read_voc"]
+
+_MOST_BYTES = 64 << 20
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def is_voc(path: str) -> bool:
+    """Whether an XML file looks like an annotation, from its beginning."""
+    try:
+        with open(path, "rb") as file:
+            return b"<annotation" in file.read(4096).lower()
+    except OSError:
+        return False
+
+
+def read_voc(root: str, files: Sequence[FoundFile], lists: Sequence[FoundFile], index: PictureIndex) -> Draft:
+    """Reads annotations.
+
+    Args:
+        root: The data folder.
+        files: The XML files.
+        lists: Text files among which `ImageSets/Main/train.txt` and the like are looked for.
+        index: The pictures.
+    """
+    draft = Draft("VOC XML", root)
+    splits, listed = _image_sets(lists)
+    taken: dict[str, str] = {}
+    stale = 0
+    for file in files:
+        tree = _parse(draft, file)
+        if tree is None:
+            continue
+        stem = os.path.splitext(file.file)[0]
+        stated = (tree.findtext("filename") or "").strip()
+        picture = index.by_stem(file.folders, stem)
+        if picture is None and stated:
+            picture = index.by_file(file.folders, stated) or index.by_stem(file.folders, os.path.splitext(stated)[0])
+        if picture is None:
+            expected = f"`{clean_label(stated)}`" if stated else f"`{stem}`"
+            draft.refuse(file.name, "no-picture", f"there is no one picture {expected} that it belongs to")
+            continue
+        if picture.path in taken:
+            draft.refuse(file.name, "second-annotation", f"`{picture.name}` has its boxes from `{taken[picture.path]}`")
+            continue
+        stale += bool(stated) and os.path.splitext(stated)[0].casefold() != stem.casefold()
+        taken[picture.path] = file.name
+        split = splits.get(stem, "") if splits else split_of_place(picture.folders) or split_of_place(file.folders)
+        drafted = DraftPicture(picture, file.name, split, _stated_size(tree))
+        drafted.boxes = _boxes(draft, file, tree)
+        draft.pictures.append(drafted)
+    rest = [p for p in index.pictures if p.path not in taken]
+    for picture in rest:
+        stem = os.path.splitext(picture.file)[0]
+        if stem in listed:  # named by a split, so that it is meant to be used: a picture without objects
+            draft.pictures.append(DraftPicture(picture, "", splits.get(stem, "")))
+        else:
+            detail = "no XML says what is in it; one without objects says that nothing is"
+            draft.refuse(picture.name, "no-annotation", detail)
+    if stale:
+        draft.notes.append(
+            f"{stale} XML files name another picture inside; the picture of the XML's own name was taken"
+        )
+    if splits and (without := sum(not p.split for p in draft.pictures)):
+        draft.notes.append(f"{without} pictures are in no list of ImageSets and so in no split")
+    return draft
+
+
+def _parse(draft: Draft, file: FoundFile) -> Any | None:
+    """The root element, or None where the file is refused."""
+    from xml.etree.ElementTree import ParseError
+
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import parse
+
+    try:
+        if os.path.getsize(file.path) > _MOST_BYTES:
+            draft.refuse(file.name, "too-large", f"more than {_MOST_BYTES >> 20} MB of XML")
+            return None
+        element = parse(file.path, forbid_dtd=True).getroot()
+    except DefusedXmlException:
+        draft.refuse(
+            file.name, "entity", "it declares entities or a document type, which is refused (it may fetch files)"
+        )
+        return None
+    except ParseError as error:
+        draft.refuse(file.name, "bad-xml", f"this is not well-formed XML ({error})")
+        return None
+    except (OSError, ValueError, LookupError) as error:
+        draft.refuse(file.name, "bad-xml", f"this XML cannot be read ({error})")
+        return None
+    if element.tag != "annotation":
+        draft.refuse(file.name, "bad-xml", f"its first element is <{element.tag}>; <annotation> was expected")
+        return None
+    return element
+
+
+def _boxes(draft: Draft, file: FoundFile, tree: Any) -> list[DraftBox]:
+    boxes = []
+    for position, item in enumerate(tree.findall("object"), start=1):
+        where = f"object {position}"
+        label = clean_label(item.findtext("name") or "")
+        frame = item.find("bndbox")
+        values = [number(frame.findtext(c)) if frame is not None else None for c in _CORNERS]
+        if not label:
+            draft.refuse(file.name, "no-class", f"{where} has no <name>")
+        elif frame is None:
+            draft.refuse(file.name, "no-box", f"{where} (`{label}`) has no <bndbox>")
+        elif any(v is None for v in values):
+            missing = ", ".join(c for c, v in zip(_CORNERS, values, strict=True) if v is None)
+            draft.refuse(file.name, "no-box", f"{where} (`{label}`) has no number for {missing}")
+        else:
+            x0, y0, x1, y1 = (float(v) for v in values if v is not None)
+            boxes.append(DraftBox((x0, y0, x1, y1), label, where))
+    return boxes
+
+
+def _stated_size(tree: Any) -> tuple[int, int] | None:
+    """Height and width in the file; zeros, which some tools write, state nothing."""
+    height, width = (number(tree.findtext(f"size/{side}")) for side in ("height", "width"))
+    if height is None or width is None or not (1 <= height < 1e6 and 1 <= width < 1e6):
+        return None
+    return round(height), round(width)
+
+
+def _image_sets(lists: Sequence[FoundFile]) -> tuple[dict[str, str], set[str]]:
+    """Split by picture name from `ImageSets/Main/{train,val,test,trainval}.txt`, and all names that are listed."""
+    found = {}
+    for file in lists:
+        places = [f.casefold() for f in file.folders]
+        if "imagesets" in places and (places[-1] == "main" or places[-1] == "imagesets"):
+            found[os.path.splitext(file.file)[0].casefold()] = file
+    splits: dict[str, str] = {}
+    for name in ("trainval", "train", "val", "valid", "test"):  # the finer lists come later and win
+        if name in found:
+            split = "train" if name == "trainval" else split_of_name(name)
+            for line in first_lines(found[name].path, 10_000_000):
+                if line.strip():
+                    splits[line.split()[0]] = split
+    return splits, set(splits)

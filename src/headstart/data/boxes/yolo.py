@@ -1,0 +1,313 @@
+"""Reads YOLO: a `data.yaml` (or `classes.txt`) and one text file a picture, `class cx cy width height` in shares.
+
+The one decision: class names are taken from the data, never guessed; where nothing names them, a class is called by
+its number.  `data.yaml` is read with `yaml.safe_load`, which builds values and runs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, number
+from headstart.data.boxes.files import PictureIndex, split_of_place
+from headstart.data.lists import first_lines
+from headstart.data.walk import FoundFile, clean_label, printable
+from headstart.errors import DataError
+
+__all__ = ["Dataset", "find_labels", "is_label_line", "read_dataset", "read_yolo"]
+
+_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "class_names.txt", "names.txt")
+_SLACK = 1e-3  # shares this far outside of [0, 1] are rounding
+_SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass
+class Dataset:
+    """What `data.yaml` says.
+
+    Attributes:
+        names: Class name by number.
+        places: (split, folder or list file as written) of each place.
+        keypoints: Numbers a line has after the box (`kpt_shape`), 0 without keypoints.
+    """
+
+    names: dict[int, str] = field(default_factory=dict)
+    places: list[tuple[str, str]] = field(default_factory=list)
+    keypoints: int = 0
+
+
+def is_label_line(line: str) -> bool:
+    """Whether a line is `number share share share share ...`."""
+    parts = line.split()
+    values = [number(p) for p in parts]
+    return len(parts) >= 5 and parts[0].isdigit() and all(v is not None and -1 <= v <= 2 for v in values[1:])
+
+
+def read_dataset(path: str) -> Dataset:
+    """Reads `data.yaml`.
+
+    Raises:
+        DataError: It is no YAML, asks to build something (which is refused), or has no names.
+    """
+    import yaml
+
+    shown = printable(os.path.basename(path))
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            value = yaml.safe_load(file.read(1 << 22))
+    except OSError as error:
+        raise DataError(f"`{shown}` cannot be read ({error.strerror or error}).") from error
+    except yaml.constructor.ConstructorError as error:
+        raise DataError(
+            f"`{shown}` asks for something to be built or run ({error.problem}), which is refused.",
+            hint="only names, numbers and lists belong into it",
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise DataError(f"`{shown}` is not valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"`{shown}` holds no `name: value` lines; `names` and `train` were expected.")
+    dataset = Dataset(_names(value.get("names"), value.get("nc"), shown))
+    shape = value.get("kpt_shape")
+    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(v, int) for v in shape):
+        dataset.keypoints = shape[0] * shape[1]
+    for key, split in _SPLIT_KEYS.items():
+        places = value.get(key)
+        for place in places if isinstance(places, list) else [places]:
+            if isinstance(place, str) and place.strip():
+                base = value.get("path")
+                whole = (
+                    f"{base}/{place}" if isinstance(base, str) and base.strip() and not _is_absolute(place) else place
+                )
+                dataset.places.append((split, whole.strip().replace("\\", "/")))
+    return dataset
+
+
+def find_labels(pictures: Sequence[FoundFile], texts: Sequence[FoundFile]) -> dict[str, FoundFile]:
+    """Label file by path of the picture: in the parallel folder `labels`, else beside the picture."""
+    by_place = {(tuple(f.casefold() for f in t.folders), os.path.splitext(t.file)[0]): t for t in texts}
+    found = {}
+    for picture in pictures:
+        stem = os.path.splitext(picture.file)[0]
+        folders = tuple(f.casefold() for f in picture.folders)
+        places = [folders]
+        for i in range(len(folders) - 1, -1, -1):
+            if folders[i] in ("images", "jpegimages", "imgs"):
+                places.insert(0, (*folders[:i], "labels", *folders[i + 1 :]))
+        places += [(*folders, "labels"), ("labels", *folders)]
+        text = next((by_place[p, stem] for p in places if (p, stem) in by_place), None)
+        if text is not None and text.file not in _NAME_FILES:
+            found[picture.path] = text
+    return found
+
+
+def read_yolo(root: str, dataset_file: FoundFile | None, texts: Sequence[FoundFile], index: PictureIndex) -> Draft:
+    """Reads labels.
+
+    Args:
+        root: The data folder.
+        dataset_file: `data.yaml`, or None.
+        texts: All text files below the root.
+        index: The pictures.
+
+    Raises:
+        DataError: `data.yaml` cannot be read.
+    """
+    draft = Draft("YOLO", root)
+    dataset = read_dataset(dataset_file.path) if dataset_file else Dataset()
+    if not dataset.names:
+        dataset.names = _names_beside(texts, draft)
+    splits = _splits(draft, dataset, dataset_file, index)
+    pictures = [p for p in index.pictures if not splits or p.path in splits]
+    labels = find_labels(pictures, texts)
+    used: set[int] = set()
+    counts: dict[str, int] = {}
+    for picture in pictures:
+        text = labels.get(picture.path)
+        split = splits.get(picture.path, "") if splits else split_of_place(picture.folders)
+        drafted = DraftPicture(picture, text.name if text else "", split, is_share=True)
+        if text is not None:
+            _read_lines(draft, drafted, text, dataset, used, counts)
+        draft.pictures.append(drafted)
+    draft.class_names = [dataset.names.get(k, str(k)) for k in sorted({*dataset.names, *used})]
+    _say(draft, index, pictures, labels, texts, counts)
+    return draft
+
+
+def _read_lines(
+    draft: Draft, picture: DraftPicture, text: FoundFile, dataset: Dataset, used: set[int], counts: dict[str, int]
+) -> None:
+    for line_number, line in enumerate(first_lines(text.path, 1_000_000), start=1):
+        if not line.strip():
+            continue
+        where = f"line {line_number}"
+        parts = line.split()
+        values = [number(p) for p in parts]
+        class_id = values[0]
+        if len(parts) < 5 or any(v is None for v in values) or class_id is None:
+            draft.refuse(text.name, "bad-line", f"{where} is not `class cx cy width height`")
+            continue
+        if class_id != class_id or class_id < 0 or class_id != int(min(class_id, 1e9)):
+            draft.refuse(text.name, "no-class", f"{where} has the class {parts[0]}; a number from 0 was expected")
+            continue
+        if dataset.names and int(class_id) not in dataset.names:
+            detail = f"{where} has the class {int(class_id)}, but there are only {len(dataset.names)} names"
+            draft.refuse(text.name, "no-class", detail)
+            continue
+        corners, kind = _corners([float(v) for v in values[1:] if v is not None], dataset.keypoints)
+        if kind == "odd":
+            draft.refuse(
+                text.name, "bad-line", f"{where} has {len(parts)} numbers, which is neither a box nor an outline"
+            )
+            continue
+        if any(
+            v == v and abs(v) != float("inf") and not -_SLACK <= v <= 1 + _SLACK for v in values[1:] if v is not None
+        ):
+            detail = f"{where} has values outside [0, 1]; shares of width and height were expected, not pixels"
+            draft.refuse(text.name, "not-a-share", detail)
+            continue
+        used.add(int(class_id))
+        counts[kind] = counts.get(kind, 0) + 1
+        label = dataset.names.get(int(class_id), str(int(class_id)))
+        picture.boxes.append(DraftBox(corners, label, where))
+
+
+def _corners(values: list[float], keypoints: int) -> tuple[tuple[float, float, float, float], str]:
+    """The box of a line, and whether the line was a `box`, `scored`, `keypoints`, an `outline` or `odd`."""
+    count = len(values)
+    if count == 4 or count == 5 or (keypoints and count == 4 + keypoints):
+        x, y, width, height = values[:4]
+        kind = "box" if count == 4 else "scored" if count == 5 else "keypoints"
+        return (x - width / 2, y - height / 2, x + width / 2, y + height / 2), kind
+    if count % 2:
+        return (0.0, 0.0, 0.0, 0.0), "odd"
+    return (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])), "outline"
+
+
+def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
+    """Names as a list or as `number: name`."""
+    listed = names if isinstance(names, list) else names.values() if isinstance(names, dict) else ()
+    if not all(isinstance(n, (str, int, float)) for n in listed):  # a name is one word, not a structure
+        raise DataError(f"`names` of `{shown}` holds something else than names.")
+    if isinstance(names, list):
+        found = {i: clean_label(str(n)) or str(i) for i, n in enumerate(names)}
+    elif isinstance(names, dict) and all(str(k).isdigit() for k in names):
+        found = {int(k): clean_label(str(n)) or str(k) for k, n in names.items()}
+    elif names is None:
+        return {}
+    else:
+        raise DataError(f"`names` of `{shown}` is neither a list nor `number: name` lines.")
+    if isinstance(count, int) and count != len(found):
+        raise DataError(
+            f"`{shown}` says nc: {count} but has {len(found)} names.",
+            hint="correct the one that is wrong; ids would shift",
+        )
+    return found
+
+
+def _names_beside(texts: Sequence[FoundFile], draft: Draft) -> dict[int, str]:
+    for wanted in _NAME_FILES:
+        for text in texts:
+            if text.file.casefold() == wanted:
+                names = [clean_label(line) for line in first_lines(text.path, 100_000) if line.strip()]
+                if names and not all(is_label_line(line) for line in names):
+                    draft.notes.append(f"class names were taken from `{text.name}`")
+                    return dict(enumerate(names))
+    return {}
+
+
+def _splits(draft: Draft, dataset: Dataset, dataset_file: FoundFile | None, index: PictureIndex) -> dict[str, str]:
+    """Split by path of the picture, as `data.yaml` says; places are looked up below the root only."""
+    splits: dict[str, str] = {}
+    if dataset_file is None:
+        return splits
+    for split, place in dataset.places:
+        found, is_moved = _look_up(place, dataset_file, index)
+        if not found:
+            shown = clean_label(place)
+            draft.refuse(
+                dataset_file.name, "no-pictures", f"`{split}: {shown}` leads to no picture below the data folder"
+            )
+        elif is_moved:
+            draft.notes.append(
+                f"`{split}: {clean_label(place)}` of `{dataset_file.name}` was found below the data folder"
+            )
+        for picture in found:
+            if splits.get(picture.path, split) != split:
+                draft.refuse(
+                    picture.name, "two-splits", f"it is in {splits[picture.path]} and in {split}; the first counts"
+                )
+            splits.setdefault(picture.path, split)
+    return splits
+
+
+def _look_up(place: str, dataset_file: FoundFile, index: PictureIndex) -> tuple[list[FoundFile], bool]:
+    """Pictures at a place: below the YAML's folder, else where the end of the path fits; and whether it was moved."""
+    parts = [p for p in place.split("/") if p not in ("", ".")]
+    is_plain = ".." not in parts and not _is_absolute(place)
+    plain = [p for p in parts if p != ".."]
+    for start in range(len(plain)):
+        tail = plain[start:]
+        bases = [dataset_file.folders] if not dataset_file.folders else [dataset_file.folders, ()]
+        for base in bases:
+            folder = (*base, *tail)
+            if tail[-1].casefold().endswith(".txt"):
+                found = _listed(folder, dataset_file, index)
+            else:
+                found = [p for p in index.pictures if p.folders[: len(folder)] == folder]
+            if found:
+                return found, not is_plain or start > 0
+    whole = [p for p in index.pictures if p.folders[: len(dataset_file.folders)] == dataset_file.folders]
+    return (whole, False) if not plain and is_plain else ([], False)
+
+
+def _listed(place: tuple[str, ...], dataset_file: FoundFile, index: PictureIndex) -> list[FoundFile]:
+    """Pictures of a list file (`train.txt`), one path a line."""
+    root = dataset_file.path
+    for _ in range(len(dataset_file.folders) + 1):
+        root = os.path.dirname(root)
+    found = []
+    for line in first_lines(os.path.join(root, *place), 10_000_000):
+        name = line.strip().removeprefix("./")
+        picture = index.at(place[:-1], name) or index.at((), name) or index.by_file(place[:-1], name)
+        if name and picture is not None:
+            found.append(picture)
+    return found
+
+
+def _is_absolute(place: str) -> bool:
+    return place.startswith(("/", "\\")) or (len(place) > 1 and place[1] == ":")
+
+
+def _say(
+    draft: Draft,
+    index: PictureIndex,
+    pictures: Sequence[FoundFile],
+    labels: dict[str, FoundFile],
+    texts: Sequence[FoundFile],
+    counts: dict[str, int],
+) -> None:
+    """Notes and problems of the whole."""
+    without = [p for p in pictures if p.path not in labels]
+    if without:
+        draft.notes.append(f"{len(without)} pictures have no label file and count as pictures without objects")
+    if len(pictures) < len(index.pictures):
+        draft.notes.append(
+            f"{len(index.pictures) - len(pictures)} pictures are in no split of data.yaml and are left out"
+        )
+    used = {t.path for t in find_labels(index.pictures, texts).values()}
+    for text in texts:
+        if text.path in used or text.file.casefold() in _NAME_FILES:
+            continue
+        first = next((line for line in first_lines(text.path) if line.strip()), "")
+        if is_label_line(first):
+            draft.refuse(text.name, "no-picture", "there is no picture of this name")
+    if counts.get("outline"):
+        mixed = " (boxes and outlines are mixed)" if counts.get("box") else ""
+        draft.notes.append(f"{counts['outline']} lines are outlines{mixed}; the box around each was taken")
+    if counts.get("scored"):
+        draft.notes.append(f"{counts['scored']} lines end in a score, as predictions do; it was passed over")
+    if counts.get("keypoints"):
+        draft.notes.append(f"{counts['keypoints']} lines hold key points, which were passed over")
