@@ -11,7 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from headstart.trust.directions import leading_directions, left_out_rest, squared_rest
-from headstart.trust.novelty import Novelty, fit_novelty, leave_one_class_out, rank_auc
+from headstart.trust.leftout import notice_left_out
+from headstart.trust.novelty import fit_novelty, leave_one_class_out, rank_auc, threshold_of
+from headstart.trust.rules import NoveltyRule, SetRule
 
 WIDTH = 60
 
@@ -62,11 +64,10 @@ def test_what_is_written_is_read_again() -> None:
     rows, ids = World().known(200)
     p = head(rows, ids).predict_proba(rows)
     a = fit_novelty(rows, p, ids)
-    b = Novelty.from_json(json.loads(json.dumps(a.to_json())), a.arrays())
-    np.testing.assert_array_equal(a.score(rows, p), b.score(rows, p))
-    assert b.threshold == a.threshold
-    rest = squared_rest(rows, b.mean, b.directions)
-    np.testing.assert_array_equal(b.combine(p.max(axis=1), rest), b.score(rows, p))
+    b = NoveltyRule.from_json(json.loads(json.dumps(a.rule.to_json())))
+    assert b == a.rule
+    rest = squared_rest(rows, a.mean, a.directions)
+    np.testing.assert_array_equal(b.combine(p.max(axis=1), rest), a.score(rows, p))
 
 
 def test_ten_pictures_get_a_score_but_no_threshold() -> None:
@@ -74,8 +75,8 @@ def test_ten_pictures_get_a_score_but_no_threshold() -> None:
     p = np.full((10, 5), 0.2)
     novelty = fit_novelty(rows, p, ids)
     assert math.isinf(novelty.threshold)
-    assert novelty.to_json()["threshold"] is None
-    assert math.isinf(Novelty.from_json(novelty.to_json(), novelty.arrays()).threshold)
+    assert math.isinf(NoveltyRule.from_json(novelty.rule.to_json()).threshold())
+    assert novelty.rule.threshold(0.5) < math.inf, "half of them can be told with ten"
     assert not novelty.is_unknown(World().strange(50), np.full((50, 5), 0.2)).any()
     assert np.isfinite(novelty.score(rows, p)).all()
 
@@ -165,3 +166,110 @@ def test_leverages_of_a_group_equal_those_of_its_rows_alone() -> None:
     ids = np.zeros(800, int)
     alone = left_out_rest(rows, ids, mean, directions)
     np.testing.assert_allclose(left_out_rest(rows, ids, mean, directions, groups=np.arange(800)), alone)
+
+
+def test_other_shares_can_be_asked_for_and_none_in_between_refuses_more() -> None:
+    rows, ids = World().known(400)
+    novelty = fit_novelty(rows, head(rows, ids).predict_proba(rows), ids, reject=0.05)
+    rule = novelty.rule
+    for share in (0.01, 0.02, 0.05, 0.1, 0.2):
+        assert (novelty.scores > rule.threshold(share)).mean() <= share
+    assert rule.threshold(0.055) == rule.threshold(0.05) > rule.threshold(0.06) > rule.threshold(0.2)
+    assert math.isinf(rule.threshold(0.002)), "400 pictures cannot tell that"
+    with pytest.raises(ValueError, match="refuse"):
+        rule.threshold(1.0)
+
+
+def test_without_rows_the_doubt_alone_tells() -> None:
+    rows, ids = World().known(300)
+    p = head(rows, ids).predict_proba(rows)
+    novelty = fit_novelty(None, p, ids)
+    assert not novelty.rule.has_rest
+    order = np.argsort(novelty.score(None, p))
+    np.testing.assert_array_equal(np.diff(p.max(axis=1)[order]) <= 0, True)
+    assert 0 < (novelty.scores > novelty.threshold).mean() <= 0.05
+
+
+def test_with_groups_a_new_group_is_refused_as_seldom_as_promised() -> None:
+    """Groups of very different size, each shifted as a whole: by pictures alone too many would be refused."""
+    rng = np.random.default_rng(0)
+    by_group, by_picture = [], []
+    for _ in range(200):
+        sizes = rng.integers(1, 60, 41)
+        scores = np.concatenate([rng.normal(rng.normal(0, 2), 1, n) for n in sizes])
+        groups = np.repeat(np.arange(41), sizes)
+        old = groups < 40
+        new = scores[~old]
+        by_group.append((new > threshold_of(scores[old], 0.1, groups[old])).mean())
+        by_picture.append((new > threshold_of(scores[old], 0.1)).mean())
+    assert 0.02 < np.mean(by_group) <= 0.1
+    assert np.mean(by_picture) > np.mean(by_group)
+
+
+def test_too_few_groups_for_a_promise_are_said() -> None:
+    rows, ids = World().known(200)
+    p = head(rows, ids).predict_proba(rows)
+    few = fit_novelty(rows, p, ids, groups=np.arange(200) % 10)
+    assert not few.is_by_group
+    assert math.isfinite(few.threshold)
+    assert fit_novelty(rows, p, ids, groups=np.arange(200) % 50).is_by_group
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"doubt_scale": 0.0},
+        {"rest_scale": -1.0},
+        {"doubt_centre": "0"},
+        {"doubt_centre": float("nan")},
+        {"rest_centre": None},
+        {"reject": 1.5},
+        {"thresholds": [[0.2, 1.0], [0.1, 2.0]]},
+        {"thresholds": [[0.0, 1.0]]},
+        {"thresholds": [[0.1, True]]},
+    ],
+)
+def test_numbers_from_outside_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
+    good = {"doubt_centre": 0.1, "doubt_scale": 1.0, "rest_centre": 0.2, "rest_scale": 1.0, "reject": 0.05,
+            "thresholds": [[0.05, 2.0], [0.1, 1.5]]}  # fmt: skip
+    assert NoveltyRule.from_json(good).threshold() == 2.0
+    with pytest.raises((ValueError, TypeError)):
+        NoveltyRule.from_json({**good, **change})
+
+
+def test_floors_from_outside_that_do_not_fit_are_refused() -> None:
+    good = {"coverage": 0.9, "is_guaranteed": False, "floors": {"0.9": [0.1, 0.2], "0.5": [0.4, 0.5]}}
+    rule = SetRule.from_json(good, 2)
+    assert rule.at()[0] == 0.9
+    assert rule.at(0.6)[0] == 0.9, "never the one that covers less"
+    assert rule.sets(np.array([[0.15, 0.15], [0.05, 0.1]])).tolist() == [[True, False], [False, False]]
+    assert SetRule.from_json(json.loads(json.dumps(rule.to_json())), 2).to_json() == rule.to_json()
+    with pytest.raises(ValueError, match="largest coverage"):
+        rule.at(0.95)
+    for bad in ({"floors": {}}, {"floors": {"0.9": [0.1]}}, {"floors": {"2": [0, 0]}}, {"coverage": 0}):
+        with pytest.raises(ValueError):
+            SetRule.from_json({**good, **bad}, 2)
+
+
+def test_a_left_out_class_is_noticed_by_the_quick_way_as_by_the_whole_one() -> None:
+    rows, ids = World(3).known(600)
+
+    def classify(train: np.ndarray, train_ids: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        return head(rows[train], train_ids).predict_proba(rows[asked])
+
+    whole, quick = leave_one_class_out(rows, ids, classify, reject=0.1), notice_left_out(rows, ids, reject=0.1)
+    assert set(quick.per_class) == set(range(5))
+    assert quick.auroc == pytest.approx(whole.auroc, abs=0.1)
+    assert quick.false_alarms <= 0.1
+    assert quick.detected > quick.false_alarms
+    assert len(notice_left_out(rows, ids, max_classes=2).per_class) == 2
+
+
+@pytest.mark.parametrize("num", [3, 8, 20, 60, 2000])
+def test_the_quick_way_goes_with_any_number(num: int) -> None:
+    rows, ids = World().known(num)
+    found = notice_left_out(rows, ids)
+    assert found is None if num <= 20 else found.num_samples == min(num, 600)
+    grouped = notice_left_out(rows, ids, groups=np.arange(num) // 4)
+    assert grouped is None if num <= 20 else grouped.num_samples <= 600
+    assert notice_left_out(rows, ids % 2) is None, "two classes cannot be left out"

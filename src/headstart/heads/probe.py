@@ -30,6 +30,7 @@ from headstart.records import Decision
 __all__ = ["ProbeFit", "fit_probe"]
 
 _FEW = 1024  # samples up to which every step is too small to be worth a second thread
+_DIRECTIONS = 128  # leading directions that are handed on; more change little (`benchmarks/bench_novelty.py`)
 _ABSENT = 20.0  # logits that a class without samples lies under all others
 
 
@@ -47,6 +48,9 @@ class ProbeFit:
         candidate_hits: (M, N) whether each is right out of fold.
         neighbour_hits: (N,) whether the nearest picture outside the sample's group has its class.
         unmeasurable: (N,) True where the whole class is left out with the sample: counted as wrong.
+        row_mean: (D,) float32 mean of the head's normalised rows.
+        row_directions: (D, r) float32 their leading directions, at most 128 and no more than half of N or a
+            quarter of D: what novelty is told by.
     """
 
     head: LinearHead
@@ -58,6 +62,8 @@ class ProbeFit:
     candidate_hits: NDArray[np.bool_]
     neighbour_hits: NDArray[np.bool_]
     unmeasurable: NDArray[np.bool_]
+    row_mean: NDArray[np.float32]
+    row_directions: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ def fit_probe(
         chosen, fits, reason = fit_sets(normaliser, normaliser(blocks), labels, rng)
         mixed = _mix(chosen, labels, logistic, rng)
         hits = nearest_neighbour_hits(chosen.leading, labels.class_ids, labels.groups)
+        num_rows, width = chosen.space.rows.shape
+        directions = chosen.space.leading(min(_DIRECTIONS, max(1, num_rows // 2), max(1, width // 4)))
 
     losses = [fit.judged.losses for fit in fits]
     candidate_hits = [fit.judged.hits for fit in fits]
@@ -129,6 +137,8 @@ def fit_probe(
         candidate_hits=np.concatenate(candidate_hits),
         neighbour_hits=hits,
         unmeasurable=labels.unmeasurable(),
+        row_mean=chosen.space.mean.astype(np.float32),
+        row_directions=directions,
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from headstart.records import Estimate
 from headstart.trust.folds import draw_folds
 from headstart.trust.intervals import estimate_share, measure_worth
+from headstart.trust.rules import COVERAGES, SetRule
 
 __all__ = ["ClassSets", "fit_class_sets"]
 
@@ -37,6 +38,7 @@ class ClassSets:
         share_single: Share of sets with one class.
         is_guaranteed: Whether a calibration split was kept apart.  Without it the coverage is what the method
             gives in practice, and may not be called guaranteed.
+        rule: The floors at this coverage and at the others that may be asked for later.
     """
 
     coverage: float
@@ -48,6 +50,7 @@ class ClassSets:
     share_empty: float
     share_single: float
     is_guaranteed: bool
+    rule: SetRule
 
     def sets(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """(N, K) which classes are in the set of each picture; a row without any means unknown."""
@@ -83,13 +86,17 @@ def fit_class_sets(
     """
     if not 0.0 < coverage < 1.0:
         raise ValueError(f"a coverage lies strictly between 0 and 1, got {coverage}")
-    floors, is_per_class = _floors(probabilities, class_ids, coverage, groups)
+    floors, is_per_class = _floors(probabilities, class_ids, coverage, groups, is_separate_split)
+    every = tuple(
+        (c, _floors(probabilities, class_ids, c, groups, is_separate_split)[0]) for c in sorted({*COVERAGES, coverage})
+    )
     num, num_classes = probabilities.shape
     inside = np.zeros((num, num_classes), dtype=np.bool_)
     fold = draw_folds(class_ids, num_folds, groups=groups, seed=seed)
     for f in range(int(fold.max()) + 1):
         rest = fold != f
-        part, _ = _floors(probabilities[rest], class_ids[rest], coverage, None if groups is None else groups[rest])
+        part, _ = _floors(probabilities[rest], class_ids[rest], coverage, None if groups is None else groups[rest],
+                          is_separate_split)  # fmt: skip
         inside[~rest] = probabilities[~rest] >= part
     held = inside[np.arange(num), class_ids]
     size = inside.sum(axis=1)
@@ -107,13 +114,22 @@ def fit_class_sets(
         share_empty=float((size == 0).mean()),
         share_single=float((size == 1).mean()),
         is_guaranteed=is_separate_split,
+        rule=SetRule(coverage, every, is_separate_split),
     )
 
 
 def _floors(
-    probabilities: Float, class_ids: NDArray[np.int64], coverage: float, groups: NDArray[np.int64] | None
+    probabilities: Float,
+    class_ids: NDArray[np.int64],
+    coverage: float,
+    groups: NDArray[np.int64] | None,
+    is_all_or_none: bool,
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """(K,) floors and whether each is the class's own."""
+    """(K,) floors and whether each is the class's own.
+
+    A guarantee holds for floors of the classes or for one floor of all, not for a mixture: with `is_all_or_none`
+    one class that is too small makes all share one floor.
+    """
     num_classes = probabilities.shape[1]
     given = probabilities[np.arange(len(class_ids)), class_ids]
     floors = np.full(num_classes, _floor(given, coverage, groups))
@@ -126,6 +142,8 @@ def _floors(
         if count >= enough:
             floors[k] = _floor(given[mine], coverage, part)
             is_own[k] = True
+    if is_all_or_none and not is_own.all():
+        return np.full(num_classes, _floor(given, coverage, groups)), np.zeros(num_classes, dtype=np.bool_)
     return floors, is_own
 
 

@@ -7,15 +7,16 @@ like known ones, the second pictures of another kind altogether, which a head ca
     u = standardised log(-log(largest probability)),  v = standardised log(squared rest)
     novelty = u + (max(0, v + 1) / 2)^2
 
-An export needs one (D,), one (D, r) array and six numbers.  Energy, entropy and relative Mahalanobis distance were
-measured against it (`benchmarks/bench_trust.py`); the last, with the shrinkage that small data need, hardly sees
-what lies off the plane of the classes and finds photographs *more* usual than known pictures of solar cells.
+An export needs one (D,), one (D, r) array, four numbers and the thresholds (`trust.rules`).  Energy, entropy and
+relative Mahalanobis distance were measured against it (`benchmarks/bench_novelty.py`); the last, with the shrinkage
+that small data need, hardly sees what lies off the plane of the classes and finds photographs *more* usual than
+known pictures of solar cells.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +25,9 @@ from numpy.typing import NDArray
 
 from headstart.trust.directions import leading_directions, left_out_rest, squared_rest
 from headstart.trust.folds import draw_folds
+from headstart.trust.rules import REJECTS, NoveltyRule, add_up, log_doubt
 
-__all__ = ["LeftOut", "Novelty", "fit_novelty", "leave_one_class_out", "rank_auc"]
+__all__ = ["LeftOut", "Novelty", "fit_novelty", "leave_one_class_out", "rank_auc", "threshold_of"]
 
 Float = NDArray[np.float64]
 Rows = NDArray[np.floating[Any]]
@@ -33,8 +35,6 @@ Classify = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], F
 """(training positions, their class ids 0..K'-1, positions to score) to (n, K') probabilities."""
 
 _MAX_ROWS = 4096  # rows that directions and folds are fitted on, at most
-_TINY = 1e-12
-_SUREST = 1.0 - 1e-5  # a runtime's float32 tells no more apart above it, and nothing is lost by it
 
 
 @dataclass(frozen=True)
@@ -42,81 +42,46 @@ class Novelty:
     """A fitted score of novelty with its threshold.
 
     Attributes:
-        mean: (D,) float32 mean of the normalised training rows.
-        directions: (D, r) float32 orthonormal leading directions.
-        doubt_centre, doubt_scale: Of log(-log(largest probability)) of known pictures, out of fold.
-        rest_centre, rest_scale: Of log(squared rest) of known pictures, out of fold.
-        threshold: Above it a picture counts as unknown; infinite where there are too few pictures for one.
-        reject: The share of known pictures that may be refused.
-        scores: (N,) novelty of the training pictures, each out of fold.
+        rule: The numbers that turn probability and rest into novelty, and its thresholds.
+        mean: (D,) float32 mean of the normalised training rows; None where a head gives no rows.
+        directions: (D, r) float32 orthonormal leading directions, or None.
+        scores: (N,) novelty of the training pictures, each out of fold; NaN for those not looked at.
         realised: The share of them above the threshold.
+        is_by_group: Whether the threshold holds for pictures of a new group.
     """
 
-    mean: NDArray[np.float32]
-    directions: NDArray[np.float32]
-    doubt_centre: float
-    doubt_scale: float
-    rest_centre: float
-    rest_scale: float
-    threshold: float
-    reject: float
+    rule: NoveltyRule
+    mean: NDArray[np.float32] | None
+    directions: NDArray[np.float32] | None
     scores: Float
     realised: float
+    is_by_group: bool = False
 
-    def score(self, rows: Rows, probabilities: Float) -> Float:
+    @property
+    def threshold(self) -> float:
+        """Above it a picture counts as unknown; infinite where there are too few pictures for one."""
+        return self.rule.threshold()
+
+    @property
+    def reject(self) -> float:
+        """The share of known pictures that may be refused."""
+        return self.rule.reject
+
+    def score(self, rows: Rows | None, probabilities: Float) -> Float:
         """(N,) novelty of pictures; about 0 for known ones, more is stranger.
 
         Args:
-            rows: (N, D) normalised as the head's.
+            rows: (N, D) normalised as the head's; None where it gives none.
             probabilities: (N, K) of the head.
         """
-        return self.combine(probabilities.max(axis=1), squared_rest(rows, self.mean, self.directions))
+        rest = None
+        if rows is not None and self.mean is not None and self.directions is not None:
+            rest = squared_rest(rows, self.mean, self.directions)
+        return self.rule.combine(probabilities.max(axis=1), rest)
 
-    def combine(self, largest_probability: Float, rest: Float) -> Float:
-        """(N,) novelty from the two numbers a picture that a graph can give: all that a runtime has to do itself.
-
-        Args:
-            largest_probability: (N,) of the head.
-            rest: (N,) squared length of the normalised row off the directions, see `squared_rest`.
-        """
-        u = (_log_doubt(largest_probability) - self.doubt_centre) / self.doubt_scale
-        v = (np.log(np.maximum(rest, _TINY)) - self.rest_centre) / self.rest_scale
-        return _combine(u, v)
-
-    def is_unknown(self, rows: Rows, probabilities: Float) -> NDArray[np.bool_]:
+    def is_unknown(self, rows: Rows | None, probabilities: Float) -> NDArray[np.bool_]:
         """(N,) whether each picture counts as unknown."""
         return np.asarray(self.score(rows, probabilities) > self.threshold, dtype=np.bool_)
-
-    def to_json(self) -> dict[str, Any]:
-        """What is small; an infinite threshold is None.  The arrays are in `arrays`."""
-        return {
-            "doubt_centre": self.doubt_centre,
-            "doubt_scale": self.doubt_scale,
-            "rest_centre": self.rest_centre,
-            "rest_scale": self.rest_scale,
-            "threshold": self.threshold if math.isfinite(self.threshold) else None,
-            "reject": self.reject,
-            "realised": self.realised,
-        }
-
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """`novelty_mean` (D,) and `novelty_directions` (D, r), float32."""
-        return {"novelty_mean": self.mean, "novelty_directions": self.directions}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> Novelty:
-        """Reads what `to_json` and `arrays` gave (without the training pictures' own scores)."""
-        numbers = {key: float(value[key]) for key in ("doubt_centre", "doubt_scale", "rest_centre", "rest_scale")}
-        threshold = value["threshold"]
-        return cls(
-            mean=np.asarray(arrays["novelty_mean"], dtype=np.float32),
-            directions=np.asarray(arrays["novelty_directions"], dtype=np.float32),
-            threshold=math.inf if threshold is None else float(threshold),
-            reject=float(value["reject"]),
-            scores=np.empty(0),
-            realised=float(value["realised"]),
-            **numbers,
-        )
 
 
 @dataclass(frozen=True)
@@ -129,6 +94,7 @@ class LeftOut:
         detected: Share of left-out pictures above the threshold, mean over classes.
         false_alarms: Share of known ones above it.
         per_class: (auroc, detected) by class id.
+        num_samples: Pictures that were looked at.
     """
 
     auroc: float
@@ -136,25 +102,28 @@ class LeftOut:
     detected: float
     false_alarms: float
     per_class: dict[int, tuple[float, float]]
+    num_samples: int = 0
 
 
 def fit_novelty(
-    rows: Rows,
+    rows: Rows | None,
     probabilities: Float,
     class_ids: NDArray[np.int64],
     *,
     reject: float = 0.05,
     groups: NDArray[np.int64] | None = None,
+    space: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     seed: int = 0,
 ) -> Novelty:
     """Directions from all pictures, centres and threshold from out-of-fold scores of the same.
 
     Args:
-        rows: (N, D) training pictures, normalised as the head's.
+        rows: (N, D) training pictures, normalised as the head's; None goes by the head's doubt alone.
         probabilities: (N, K) out of fold.
         class_ids: (N,) labels, to keep folds even.
         reject: Share of known pictures that may be refused, strictly between 0 and 1.
         groups: (N,) pictures that belong together stay together in the folds.
+        space: Mean (D,) and leading directions (D, r) of all rows, where they are known already.
         seed: Of the folds, and of the pictures looked at when there are more than 4,096.
 
     Raises:
@@ -165,34 +134,40 @@ def fit_novelty(
     """
     if not 0.0 < reject < 1.0:
         raise ValueError(f"the share of known pictures to refuse lies strictly between 0 and 1, got {reject}")
-    num = len(rows)
+    num = len(probabilities)
+    doubt = log_doubt(probabilities.max(axis=1))
     looked_at = np.arange(num)
-    if num > _MAX_ROWS:
-        looked_at = np.sort(np.random.default_rng(seed).choice(num, _MAX_ROWS, replace=False))
-    part = rows[looked_at]
-    mean, directions = leading_directions(part, seed=seed)
-    part_groups = None if groups is None else groups[looked_at]
-    rest = left_out_rest(part, class_ids[looked_at], mean, directions, groups=part_groups, seed=seed)
-    log_rest = np.log(rest)
-    log_doubt = _log_doubt(probabilities[looked_at].max(axis=1))
-    doubt_centre, doubt_scale = _centre_and_scale(log_doubt)
-    rest_centre, rest_scale = _centre_and_scale(log_rest)
-    scores = _combine((log_doubt - doubt_centre) / doubt_scale, (log_rest - rest_centre) / rest_scale)
-    threshold = _threshold(scores, reject)
-    everyone = np.full(num, np.nan)
-    everyone[looked_at] = scores
-    return Novelty(
-        mean=mean,
-        directions=directions,
+    mean = directions = None
+    rest_centre = rest_scale = None
+    if rows is None:
+        doubt_centre, doubt_scale = _centre_and_scale(doubt)
+        scores = (doubt - doubt_centre) / doubt_scale
+    else:
+        if num > _MAX_ROWS:
+            looked_at = np.sort(np.random.default_rng(seed).choice(num, _MAX_ROWS, replace=False))
+        part = rows if len(looked_at) == num else rows[looked_at]
+        mean, directions = leading_directions(part, seed=seed) if space is None else space
+        part_groups = None if groups is None else groups[looked_at]
+        log_rest = np.log(left_out_rest(part, class_ids[looked_at], mean, directions, groups=part_groups, seed=seed))
+        doubt_centre, doubt_scale = _centre_and_scale(doubt[looked_at])
+        rest_centre, rest_scale = _centre_and_scale(log_rest)
+        scores = add_up((doubt[looked_at] - doubt_centre) / doubt_scale, (log_rest - rest_centre) / rest_scale)
+    # With too few groups for the promise to hold for a new one, it holds for pictures of those that are there.
+    is_by_group = groups is not None and (len(np.unique(groups[looked_at])) + 1) * reject >= 1.0
+    part_groups = groups[looked_at] if groups is not None and is_by_group else None
+    levels = ((share, threshold_of(scores, share, part_groups)) for share in sorted({*REJECTS, reject}))
+    rule = NoveltyRule(
         doubt_centre=doubt_centre,
         doubt_scale=doubt_scale,
         rest_centre=rest_centre,
         rest_scale=rest_scale,
-        threshold=threshold,
         reject=reject,
-        scores=everyone,
-        realised=float((scores > threshold).mean()),
+        thresholds=tuple(pair for pair in levels if math.isfinite(pair[1])),
     )
+    everyone = np.full(num, np.nan)
+    everyone[looked_at] = scores
+    realised = float((scores > rule.threshold()).mean())
+    return Novelty(rule, mean, directions, everyone, realised, is_by_group)
 
 
 def leave_one_class_out(
@@ -235,14 +210,14 @@ def leave_one_class_out(
         asked = np.concatenate([tune, score, novel])
         probabilities = classify(fit, np.searchsorted(classes, class_ids[fit]), asked)
         mean, directions = leading_directions(rows[fit], seed=seed)
-        log_rest, log_doubt = np.log(squared_rest(rows[asked], mean, directions)), _log_doubt(probabilities.max(axis=1))
+        log_rest, doubt = np.log(squared_rest(rows[asked], mean, directions)), log_doubt(probabilities.max(axis=1))
         end = len(tune)
-        u, v = (_standardised(x, *_centre_and_scale(x[:end])) for x in (log_doubt, log_rest))
-        total = _combine(u, v)
-        threshold = _threshold(total[:end], reject)
+        u, v = (_standardised(x, *_centre_and_scale(x[:end])) for x in (doubt, log_rest))
+        total = add_up(u, v)
+        threshold = threshold_of(total[:end], reject)
         middle = end + len(score)
         auc = rank_auc(total[end:middle], total[middle:])
-        plain.append(rank_auc(log_doubt[end:middle], log_doubt[middle:]))
+        plain.append(rank_auc(doubt[end:middle], doubt[middle:]))
         alarms.append(float((total[end:middle] > threshold).mean()))
         per_class[int(left_out)] = (auc, float((total[middle:] > threshold).mean()))
     if not per_class:
@@ -253,6 +228,7 @@ def leave_one_class_out(
         detected=float(np.mean([found for _, found in per_class.values()])),
         false_alarms=float(np.mean(alarms)),
         per_class=per_class,
+        num_samples=len(rows),
     )
 
 
@@ -263,16 +239,6 @@ def rank_auc(known: Float, novel: Float) -> float:
     return float(below.mean() / (2 * len(known)))
 
 
-def _log_doubt(largest_probability: Float) -> Float:
-    """log(-log p): spreads out the probabilities next to 1, where most known pictures are."""
-    largest = np.clip(largest_probability, _TINY, _SUREST)
-    return np.asarray(np.log(-np.log(largest)), dtype=np.float64)
-
-
-def _combine(u: Float, v: Float) -> Float:
-    return np.asarray(u + (np.maximum(0.0, v + 1.0) / 2.0) ** 2, dtype=np.float64)
-
-
 def _centre_and_scale(values: Float) -> tuple[float, float]:
     return float(values.mean()), max(float(values.std()), 1e-6)
 
@@ -281,7 +247,18 @@ def _standardised(values: Float, centre: float, scale: float) -> Float:
     return (values - centre) / scale
 
 
-def _threshold(scores: Float, reject: float) -> float:
-    """The score that a new known picture exceeds with at most the chance `reject`; infinite with too few."""
-    rank = math.ceil((len(scores) + 1) * (1.0 - reject))
+def threshold_of(scores: Float, reject: float, groups: NDArray[np.int64] | None = None) -> float:
+    """The score that a new known picture exceeds with at most the chance `reject`; infinite with too few.
+
+    With groups it holds for a picture of a new group, each group counting as one (19 are needed for 5 %).
+
+    Source: Vovk (2015); for groups Lee, Barber and Willett (2023).
+    """
+    if groups is not None:
+        _, position, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        mass = 1.0 / ((len(sizes) + 1) * sizes[position])  # the new group's lies above all
+        order = np.argsort(scores, kind="stable")
+        reached = np.cumsum(mass[order]) >= 1.0 - reject - 1e-12
+        return float(scores[order[reached.argmax()]]) if reached.any() else math.inf
+    rank = math.ceil((len(scores) + 1) * (1.0 - reject) - 1e-9)
     return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])
