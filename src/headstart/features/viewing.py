@@ -29,6 +29,9 @@ __all__ = ["PLAIN", "Views", "view_name"]
 PLAIN = 0
 """Number of the view that is the picture itself, as prediction sees it."""
 
+MakeView = Callable[[bytes, PixelSpec, Augment, np.random.Generator | None], NDArray[np.uint8]]
+"""From the bytes of a file to the pixels of a view; without a generator, of the picture itself."""
+
 _SHARD_ROWS = 128
 _SHARD_SECONDS = 10.0
 _HELD_BYTES = 512 << 20  # rows in memory where the disk refuses them
@@ -59,6 +62,7 @@ class Views:
         seed: Of the views.
         threads: Workers; one a core by default.
         progress: Told (done, in all).
+        make: Makes the pixels of a view, as `pixels.views.make_view` does.
     """
 
     def __init__(
@@ -74,9 +78,11 @@ class Views:
         *,
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        make: MakeView = make_view,
     ) -> None:
         self.space = space
         self.augment = augment
+        self._make_view = make
         self.num_made = 0
         self._paths, self._names, self._engine, self._spec, self._seed = paths, names, engine, spec, seed
         self._digests = [bytes.fromhex(d) for d in digests]
@@ -204,7 +210,7 @@ class Views:
                 if hashlib.sha256(data).digest() != self._digests[job.sample]:
                     raise DataError(f"`{name}` has changed while its model was being trained.", hint="train again")
                 rng = None if job.view == PLAIN else view_rng(self._digests[job.sample], job.view, self._seed)
-                pixels.append(make_view(data, self._spec, self.augment, rng))
+                pixels.append(self._make_view(data, self._spec, self.augment, rng))
             except PictureError as error:
                 raise DataError(f"`{name}` could be read before and cannot be read now: {error.detail}.") from error
         parts = self._engine.run(normalise(np.stack(pixels), self._spec))

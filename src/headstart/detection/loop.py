@@ -1,0 +1,241 @@
+"""The training of a detector: yields a record an epoch and neither prints nor saves.
+
+The one decision: which view of which picture a step sees is a function of seed, epoch and position alone, and what
+is kept at the end is the running average of the last steps' weights, never the best epoch on anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart.detection.network import DetectorHead, make_points
+from headstart.detection.plan import DetectPlan
+from headstart.detection.targets import assign, detection_loss
+from headstart.detection.views import ViewBoxes
+from headstart.tuning.network import tensors_digest
+from headstart.tuning.optim import OPTIMIZERS, factor_at
+from headstart.tuning.sources import epoch_order, view_of
+
+__all__ = ["DetectEpoch", "DetectNetwork", "DetectSource", "DetectTraining"]
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectEpoch:
+    """One epoch: number from 1, mean losses of its steps, the head's last rate, seconds of its steps."""
+
+    epoch: int
+    train_loss: float
+    class_loss: float
+    box_loss: float
+    lr: float
+    duration_s: float
+
+
+class DetectSource(Protocol):
+    """Gives batches; view 0 is the picture itself."""
+
+    def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Says what will be asked for, in order."""
+        ...
+
+    def batch(self, samples: Ids, views: Ids) -> tuple[tuple[Any, ...], list[ViewBoxes]]:
+        """Inputs of the network's rear, B first, and the boxes of each view."""
+        ...
+
+
+class DetectNetwork(nn.Module):  # type: ignore[misc]
+    """What trains: the rear of the backbone (if any of it does) and the head.
+
+    Args:
+        rear: From what a source gives to the maps.
+        head: Pyramid and head.
+        owner: The whole backbone.
+        stage_params: Parameters by stage, the last stage first; empty where the backbone is frozen.
+        is_bn_live: Whether batch norm of the backbone learns its statistics (from scratch only).
+    """
+
+    def __init__(
+        self,
+        rear: Any,
+        head: DetectorHead,
+        owner: Any,
+        stage_params: Sequence[Sequence[tuple[str, Any]]] = (),
+        *,
+        is_bn_live: bool = False,
+    ) -> None:
+        super().__init__()
+        self.rear, self.head, self.is_bn_live = rear, head, is_bn_live
+        self.stage_params = [list(stage) for stage in stage_params]
+        self._owner = [owner]
+        names = {n for stage in self.stage_params for n, _ in stage}
+        for name, parameter in owner.named_parameters():
+            parameter.requires_grad_(name in names)
+            parameter.grad = None
+
+    def forward(self, parts: Sequence[Any]) -> tuple[Any, Any]:
+        """Class logits (B, P, K) and boxes (B, P, 4)."""
+        logits, boxes = self.head(self.rear(*parts))
+        return logits, boxes
+
+    def set_training(self, is_training: bool) -> None:
+        """The head's norms learn their statistics; the backbone's stay as they are."""
+        self.head.train(is_training)
+        self.rear.train(is_training and self.is_bn_live)
+
+    def trained(self) -> dict[str, Any]:
+        """Every tensor that training changes, by name (not copies)."""
+        found = {f"head.{n}": t.detach() for n, t in self.head.state_dict(keep_vars=True).items()}
+        found |= {f"backbone.{n}": p.detach() for stage in self.stage_params for n, p in stage}
+        if self.is_bn_live:
+            found |= {f"buffer.{n}": b for n, b in self._owner[0].named_buffers()}
+        return found
+
+    def load_trained(self, tensors: Mapping[str, Any]) -> None:
+        """Puts values back."""
+        for name, tensor in self.trained().items():
+            tensor.copy_(tensors[name])
+
+    def frozen_digest(self) -> str:
+        """sha256 over every tensor of the backbone that must not change, hex."""
+        owner = self._owner[0]
+        on = {n for stage in self.stage_params for n, _ in stage}
+        buffers = {} if self.is_bn_live else dict(owner.named_buffers())
+        return tensors_digest({n: p.detach() for n, p in owner.named_parameters() if n not in on} | buffers)
+
+
+class DetectTraining:
+    """One training.
+
+    Args:
+        net: The network at its start.
+        source: Where batches come from.
+        plan: Every number.
+        train: Positions of the training pictures.
+        sizes_hw: Of the maps, the finest first.
+    """
+
+    def __init__(
+        self,
+        net: DetectNetwork,
+        source: DetectSource,
+        plan: DetectPlan,
+        train: Ids,
+        sizes_hw: Sequence[tuple[int, int]],
+    ) -> None:
+        self.net, self.source, self.plan, self.train = net, source, plan, train
+        self.points = make_points(sizes_hw, net.head.strides)
+        self.steps_per_epoch = max(1, len(train) // plan.batch_size)
+        self.num_steps = self.steps_per_epoch * plan.epochs
+        self.step = 0
+        self.records: list[DetectEpoch] = []
+        self.is_diverged = False
+        decayed = [p for p in net.head.parameters() if p.dim() > 1]
+        others = [p for p in net.head.parameters() if p.dim() <= 1]
+        self._groups: list[dict[str, Any]] = [
+            {"params": decayed, "lr": plan.lr, "peak": plan.lr, "begin": 0.0, "decay": plan.weight_decay},
+            {"params": others, "lr": plan.lr, "peak": plan.lr, "begin": 0.0, "decay": 0.0},
+        ]
+        for rank, stage in enumerate(net.stage_params):
+            peak = plan.backbone_lr * plan.stage_decay**rank
+            row = {"params": [p for _, p in stage], "lr": peak, "peak": peak, "begin": plan.thaw, "decay": 0.0}
+            self._groups.append(row)
+        self.optimizer = OPTIMIZERS[plan.optimizer](self._groups)
+        self._params = [p for g in self._groups for p in g["params"]]
+        self._average = {n: t.clone() for n, t in net.trained().items()}
+
+    def run(self, *, stop: Any = None) -> Iterator[DetectEpoch]:
+        """Trains; gives a record after each epoch.  At the end the network holds the averaged weights.
+
+        Args:
+            stop: Called after each step; where it says True the training ends there.
+        """
+        is_stopped = False
+        for epoch in range(self.plan.epochs):
+            order = epoch_order(self.train, epoch, self.plan.seed)
+            view = view_of(epoch, self.plan.views)
+            self._announce(order, epoch)
+            started, sums = time.monotonic(), np.zeros(3)
+            for i in range(self.steps_per_epoch):
+                samples = order[i * self.plan.batch_size : (i + 1) * self.plan.batch_size]
+                losses = self.take_step(samples, np.full(len(samples), view))
+                if losses is None:
+                    self.is_diverged = True
+                    break
+                sums += losses
+                if stop is not None and stop():
+                    is_stopped = True
+                    break
+            if self.is_diverged:
+                break
+            loss, for_class, for_box = (float(s) / (i + 1) for s in sums)
+            rate = float(self.optimizer.param_groups[0]["lr"])
+            record = DetectEpoch(epoch + 1, loss, for_class, for_box, rate, time.monotonic() - started)
+            self.records.append(record)
+            yield record
+            if is_stopped:
+                break
+        if self.plan.average:
+            self.net.load_trained(self._average)
+
+    def take_step(self, samples: Ids, views: Ids) -> NDArray[np.float64] | None:
+        """One step; its loss, the class's and the box's part, or None where the loss is no number."""
+        self._begin()
+        parts, truth = self.source.batch(samples, views)
+        self.net.set_training(True)
+        logits, boxes = self.net(parts)
+        targets = assign(logits.detach(), boxes.detach(), self.points, truth, top=self.plan.top)
+        loss, for_class, for_box = detection_loss(logits, boxes, targets, box_weight=self.plan.box_weight)
+        values = np.array([float(loss.detach()), float(for_class), float(for_box)])
+        if not np.isfinite(values).all():
+            return None
+        loss.backward()
+        if self.plan.clip:
+            torch.nn.utils.clip_grad_norm_([p for p in self._params if p.grad is not None], self.plan.clip)
+        self.optimizer.step()
+        with torch.no_grad():
+            for group in self.optimizer.param_groups:
+                if group["decay"] and group["lr"] > 0:
+                    torch._foreach_mul_(group["params"], 1.0 - group["lr"] * group["decay"])
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.plan.average:
+            self._add_to_average()
+        return values
+
+    def _begin(self) -> None:
+        """Sets the rates of a step and what trains in it."""
+        share = self.step / self.num_steps
+        for group in self.optimizer.param_groups:
+            begin = group["begin"]
+            own = (share - begin) / max(1.0 - begin, 1e-9)
+            is_on = share >= begin
+            group["lr"] = group["peak"] * factor_at(self.plan.schedule, own, self.plan.warmup) if is_on else 0.0
+            for parameter in group["params"]:
+                if parameter.requires_grad != is_on:
+                    parameter.requires_grad_(is_on)
+                    parameter.grad = None
+
+    def _add_to_average(self) -> None:
+        """The running average follows quickly at first (as in YOLOX, Ge et al. 2021)."""
+        keep = self.plan.average * (1.0 - np.exp(-self.step / 200.0))
+        now = self.net.trained()
+        floats = [n for n, t in now.items() if t.is_floating_point()]
+        torch._foreach_lerp_([self._average[n] for n in floats], [now[n] for n in floats], 1.0 - keep)
+
+    def _announce(self, order: Ids, epoch: int) -> None:
+        """Says what comes: the rest of this epoch and the views of the next."""
+        pairs = [(int(s), view_of(epoch, self.plan.views)) for s in order]
+        if epoch + 1 < self.plan.epochs:
+            following = view_of(epoch + 1, self.plan.views)
+            pairs += [(int(s), following) for s in epoch_order(self.train, epoch + 1, self.plan.seed)]
+        self.source.announce(pairs)

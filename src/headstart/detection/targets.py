@@ -1,0 +1,130 @@
+"""Which place answers for which box, and how wrong it is: task-aligned assignment and its losses.
+
+The one decision: a place answers for a box if it says both the class and the box well (TOOD, Feng et al. 2021), so
+the class score learns to be the quality of the box too and no third output is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from headstart.detection.views import ViewBoxes
+
+__all__ = ["Targets", "assign", "detection_loss", "paired_iou"]
+
+_EPS = 1e-7
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What every place is to say.
+
+    Attributes:
+        scores: (B, P, K) in [0, 1]: quality of the box at the place of its class, 0 elsewhere.
+        boxes: (B, P, 4) the box of each place that has one.
+        is_positive: (B, P) whether it has one.
+        is_ignored: (B, P) whether nothing is learned here.
+    """
+
+    scores: Any
+    boxes: Any
+    is_positive: Any
+    is_ignored: Any
+
+
+def paired_iou(a: Any, b: Any, *, is_generalised: bool = False) -> Any:
+    """(...) overlap of boxes (..., 4) pair by pair, in [0, 1]; generalised (Rezatofighi et al. 2019) in [-1, 1]."""
+    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inner
+    iou = inner / union.clamp(min=_EPS)
+    if not is_generalised:
+        return iou
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
+    return iou - (hull - union) / hull.clamp(min=_EPS)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def assign(
+    logits: Any,
+    boxes: Any,
+    points: Any,
+    truth: Sequence[ViewBoxes],
+    *,
+    top: int = 10,
+    alpha: float = 1.0,
+    beta: float = 6.0,
+) -> Targets:
+    """Gives each true box the places that answer best for it.
+
+    Args:
+        logits: (B, P, K) what is said now.
+        boxes: (B, P, 4) the same, boxes.
+        points: (P, 2) where the places are.
+        truth: B pictures' boxes.
+        top: Places a box.
+        alpha, beta: How much class and overlap count: score^alpha * overlap^beta.
+    """
+    num_images, num_points, num_classes = logits.shape
+    scores = torch.zeros((num_images, num_points, num_classes))
+    chosen = boxes.new_zeros((num_images, num_points, 4))
+    is_positive = torch.zeros((num_images, num_points), dtype=torch.bool)
+    is_ignored = torch.zeros((num_images, num_points), dtype=torch.bool)
+    for b, one in enumerate(truth):
+        if len(one.ignored):
+            is_ignored[b] = _inside(points, torch.from_numpy(one.ignored)).any(0)
+        if not len(one.xyxy):
+            continue
+        own, ids = torch.from_numpy(one.xyxy), torch.from_numpy(one.class_ids)  # (G, 4), (G,)
+        inside = _inside(points, own)  # (G, P)
+        lost = ~inside.any(1)
+        if lost.any():  # smaller than the grid: the nearest place answers
+            middle = (own[lost, :2] + own[lost, 2:]) / 2
+            inside[lost.nonzero()[:, 0], torch.cdist(middle, points).argmin(1)] = True
+        overlap = paired_iou(own[:, None], boxes[b][None])  # (G, P)
+        metric = logits[b].sigmoid().T[ids].pow(alpha) * overlap.pow(beta)  # (G, P)
+        metric = torch.where(inside, metric, -1.0)
+        # Where nothing overlaps yet, what lies nearest the middle counts as best.
+        best = metric.topk(min(top, num_points), dim=1)
+        is_best = torch.zeros_like(inside).scatter_(1, best.indices, best.values >= 0)
+        rival = torch.where(is_best, overlap, -1.0)
+        winner = rival.argmax(0)  # (P,) a place in several boxes answers for the one it overlaps most
+        is_on = is_best.any(0)
+        mine = torch.zeros_like(is_best)
+        mine[winner[is_on], is_on.nonzero()[:, 0]] = True
+        metric = torch.where(mine, metric, 0.0)
+        quality = torch.where(mine, overlap, 0.0)
+        # The best place of each box is to say the overlap that was reached, the others in proportion.
+        share = metric / metric.amax(1, keepdim=True).clamp(min=1e-12) * quality.amax(1, keepdim=True)
+        where = is_on.nonzero()[:, 0]
+        scores[b, where, ids[winner[where]]] = share[winner[where], where]
+        chosen[b, where] = own[winner[where]]
+        is_positive[b] = is_on
+    return Targets(scores, chosen, is_positive, is_ignored & ~is_positive)
+
+
+def detection_loss(
+    logits: Any, boxes: Any, targets: Targets, *, box_weight: float = 2.5, gamma: float = 2.0, negative: float = 0.75
+) -> tuple[Any, Any, Any]:
+    """Loss of a batch and its two parts, class and box, each by the sum of target scores.
+
+    Class: varifocal loss (Zhang et al. 2021); box: generalised IoU, weighted with the target score.
+    """
+    total = targets.scores.sum().clamp(min=1.0)
+    weight = torch.where(targets.scores > 0, targets.scores, negative * logits.detach().sigmoid().pow(gamma))
+    weight = weight * (~targets.is_ignored)[..., None]
+    for_class = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.scores, weight, reduction="sum")
+    on = targets.is_positive
+    strength = targets.scores[on].sum(-1)
+    for_box = ((1.0 - paired_iou(boxes[on], targets.boxes[on], is_generalised=True)) * strength).sum()
+    for_class, for_box = for_class / total, for_box / total
+    return for_class + box_weight * for_box, for_class.detach(), for_box.detach()
+
+
+def _inside(points: Any, boxes: Any) -> Any:
+    """(M, P) whether places lie in boxes."""
+    x, y = points[:, 0], points[:, 1]
+    return (x > boxes[:, :1]) & (x < boxes[:, 2:3]) & (y > boxes[:, 1:2]) & (y < boxes[:, 3:4])
