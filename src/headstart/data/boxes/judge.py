@@ -1,0 +1,184 @@
+"""The data doctor for pictures with boxes: the pictures judged as everywhere, the boxes by rules of their own.
+
+The one decision: it changes nothing.  What reading had to mend or leave out is counted and named here, and what would
+make a score mislead (copies across the split, a class that cannot be learned, lost boxes) makes the data dishonest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.split import as_samples
+from headstart.data.health import Applied, apply_health, inspect
+from headstart.data.looks import Looks
+from headstart.data.memory import Memory
+from headstart.records import Health, Problem
+
+__all__ = ["LOST", "BoxHealth", "ClassBoxes", "apply_box_health", "inspect_boxes"]
+
+LOST = frozenset(
+    (
+        *("no-area", "outside", "not-a-number", "not-a-share", "bad-line", "no-class", "no-box", "no-picture"),
+        *("no-pictures", "second-annotation", "bad-xml", "bad-json", "entity", "too-large", "other-picture"),
+        "no-annotation",
+    )
+)
+"""Kinds of problems by which a box or file is lost; the others were mended or are only named."""
+
+_FEW = 10  # boxes of a class below which little can be learned or measured
+_IMBALANCE = 10.0
+_PICTURE = "picture"
+_OWN_REMARKS = ("rotated",)  # said with what it means for the boxes
+
+
+@dataclass(frozen=True, slots=True)
+class ClassBoxes:
+    """One class of boxes.
+
+    Attributes:
+        name: Its name.
+        boxes: How many, by split (`none` without one).
+        pictures: In how many pictures.
+        median_side: Median of the square root of the area, pixels.
+        side_range: 5 % and 95 % quantile of the same.
+    """
+
+    name: str
+    boxes: dict[str, int]
+    pictures: int
+    median_side: float
+    side_range: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class BoxHealth:
+    """The judgement of a data set with boxes.
+
+    Attributes:
+        num_pictures, num_boxes, num_empty: Pictures, boxes, and pictures without objects.
+        layout: The format.
+        classes: One entry a class.
+        problems: What reading mended or left out, each by name.
+        pictures: The pictures' own judgement: unreadable files, copies, leaks, groups.
+        warnings: What else a person should know, the worst first.
+        notes: What was understood.
+        is_dishonest: Whether a score on these data as they are would mislead, or boxes or files are lost.
+    """
+
+    num_pictures: int
+    num_boxes: int
+    num_empty: int
+    layout: str
+    classes: tuple[ClassBoxes, ...]
+    problems: tuple[Problem, ...]
+    pictures: Health
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    is_dishonest: bool
+
+
+def inspect_boxes(
+    samples: DetectionSamples,
+    *,
+    looks: Looks | None = None,
+    embeddings: NDArray[np.float32] | None = None,
+    max_pixels: int = 178_000_000,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    memory: Memory | None = None,
+) -> BoxHealth:
+    """Judges pictures with boxes.
+
+    Args:
+        samples: The pictures with their boxes.
+        looks, embeddings, max_pixels, threads, progress, memory: As in `data.health.inspect`.
+    """
+    plain = as_samples(samples, label=_PICTURE)
+    extra: dict[str, Any] = {} if memory is None else {"memory": memory}
+    health = inspect(
+        plain,
+        looks=looks,
+        embeddings=embeddings,
+        max_pixels=max_pixels,
+        threads=threads,
+        progress=progress,
+        **extra,
+    )
+    own = tuple(w for w in health.warnings if f"`{_PICTURE}`" not in w)
+    remarks = tuple(r for r in health.remarks if r.kind not in _OWN_REMARKS)
+    pictures = replace(health, warnings=own, classes={}, shortcuts=(), remarks=remarks, seen_share={})
+    classes = _classes(samples)
+    warnings, is_bad = _class_warnings(samples, classes)
+    is_lost = any(p.kind in LOST for p in samples.problems)
+    return BoxHealth(
+        num_pictures=len(samples),
+        num_boxes=samples.num_boxes,
+        num_empty=sum(not len(b) for b in samples.boxes),
+        layout=samples.layout,
+        classes=classes,
+        problems=samples.problems,
+        pictures=pictures,
+        warnings=(*own, *warnings),
+        notes=samples.notes,
+        is_dishonest=bool(is_lost or is_bad or own or health.unreadable or health.leaks),
+    )
+
+
+def apply_box_health(samples: DetectionSamples, health: BoxHealth, *, group_from: str | None = None) -> Applied:
+    """What training does with a judgement: groups kept whole, pictures left out, scored pictures without leaks.
+
+    Raises:
+        UsageError: `group_from` fits nothing.
+    """
+    return apply_health(as_samples(samples, label=_PICTURE), health.pictures, group_from=group_from)
+
+
+def _classes(samples: DetectionSamples) -> tuple[ClassBoxes, ...]:
+    found = []
+    for k, name in enumerate(samples.class_names):
+        counts: Counter[str] = Counter()
+        sides: list[NDArray[np.float64]] = []
+        pictures = 0
+        for boxes, split in zip(samples.boxes, samples.split, strict=True):
+            mine = boxes.class_ids == k
+            if mine.any():
+                counts[split or "none"] += int(mine.sum())
+                pictures += 1
+                sides.append(np.sqrt(boxes.areas[mine]))
+        every = np.concatenate(sides) if sides else np.zeros(1)
+        low, middle, high = (round(float(v), 1) for v in np.quantile(every, (0.05, 0.5, 0.95)))
+        found.append(ClassBoxes(name, dict(counts), pictures, middle, (low, high)))
+    return tuple(found)
+
+
+def _class_warnings(samples: DetectionSamples, classes: tuple[ClassBoxes, ...]) -> tuple[list[str], bool]:
+    """What is wrong with the classes, and whether a score would mislead by it."""
+    warnings, is_bad = [], False
+    splits = set(samples.split) - {""}
+    for entry in classes:
+        in_training = entry.boxes.get("train", 0) + (entry.boxes.get("none", 0) if not splits else 0)
+        count = sum(entry.boxes.values())
+        if splits and not in_training:
+            where = " and ".join(sorted(s for s in entry.boxes if s != "none")) or "no split"
+            warnings.append(f"class `{entry.name}` is only in {where}: it cannot be learned; move pictures to train")
+            is_bad = True
+        elif "test" in splits and not entry.boxes.get("test", 0):
+            warnings.append(f"class `{entry.name}` is not in test: nothing is measured for it")
+        elif count < _FEW:
+            boxes = "box" if count == 1 else "boxes"
+            warnings.append(f"class `{entry.name}` has {count} {boxes}: too few to learn or measure it well")
+    counts = [sum(c.boxes.values()) for c in classes]
+    if len(counts) > 1 and max(counts) > _IMBALANCE * min(counts):
+        most, least = classes[int(np.argmax(counts))], classes[int(np.argmin(counts))]
+        warnings.append(
+            f"the classes differ much in size: {max(counts):,} boxes of `{most.name}`, {min(counts):,} of "
+            f"`{least.name}`; the headline (mAP) is the mean over the classes"
+        )
+    return warnings, is_bad

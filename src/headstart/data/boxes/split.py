@@ -1,0 +1,80 @@
+"""Parts pictures with boxes into train, val and test with the same code as labelled pictures.
+
+The one decision: a picture stands in the split as its rarest class, so that the rare class, of which there are few
+boxes to measure on, is spread evenly; pictures without objects are a class of their own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.split import make_split
+from headstart.records import Sample, Samples, Split, SplitName
+
+__all__ = ["EMPTY", "as_samples", "rarest_class", "split_boxes"]
+
+EMPTY = "(no object)"
+"""What a picture without objects is called in `split.csv`."""
+
+_DEFAULT_SHARE = 0.2
+
+
+def rarest_class(samples: DetectionSamples) -> NDArray[np.int64]:
+    """(N,) of the classes in each picture the one that is in fewest pictures; -1 without objects."""
+    inside = [np.unique(b.class_ids[~b.is_crowd]) for b in samples.boxes]
+    counts = Counter(int(k) for ids in inside for k in ids)
+    return np.array([min((int(k) for k in ids), key=lambda k: (counts[k], k), default=-1) for ids in inside], np.int64)
+
+
+def as_samples(samples: DetectionSamples, *, label: str | None = None) -> Samples:
+    """The pictures as labelled samples, for the code that knows those.
+
+    Args:
+        samples: The pictures.
+        label: The label of all of them; None takes the rarest class of each, or `EMPTY`.
+    """
+    if label is None:
+        names = [samples.class_names[k] if k >= 0 else EMPTY for k in rarest_class(samples).tolist()]
+    else:
+        names = [label] * len(samples)
+    items = tuple(
+        Sample(str(path), name, text, cast("SplitName | None", split or None), group)
+        for path, name, text, split, group in zip(
+            samples.paths, samples.names, names, samples.split, samples.group, strict=True
+        )
+    )
+    return Samples(items, tuple(sorted(set(names))), root=str(samples.root), layout=samples.layout)
+
+
+def split_boxes(
+    samples: DetectionSamples,
+    *,
+    groups: NDArray[np.int64] | None,
+    test_size: float | None = None,
+    seed: int = 0,
+    leave_out: NDArray[np.bool_] | None = None,
+) -> Split:
+    """Who is trained on and who is only scored.
+
+    Args:
+        samples: The pictures; a split that they bring is honoured, and who is in none of its parts is left out.
+        groups: (N,) what must not be parted (`apply_box_health`), or None.
+        test_size: Share held out where the data bring no split; 0.2 by default.
+        seed: Of the draw.
+        leave_out: (N,) pictures that are in no split (unreadable).
+
+    Raises:
+        UsageError, DataError: As in `data.split.make_split`.
+    """
+    out = np.zeros(len(samples), dtype=bool) if leave_out is None else leave_out.copy()
+    if any(samples.split):
+        out |= np.array([not s for s in samples.split], dtype=bool)
+        share = test_size
+    else:
+        share = _DEFAULT_SHARE if test_size is None else test_size
+    return make_split(as_samples(samples), groups=groups, test_size=share, seed=seed, leave_out=out)
