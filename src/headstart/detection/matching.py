@@ -1,0 +1,144 @@
+"""Which detection finds which object: matching by the rules of COCO's reference implementation, numpy only.
+
+The one decision: a picture is matched once, for all IoU thresholds and object sizes together, and what is kept of it
+is so small that scores can be drawn again and again (bootstrap over pictures) without matching anew.
+
+Source: T.-Y. Lin et al., cocodataset/cocoapi, `PythonAPI/pycocotools/cocoeval.py`, functions `evaluateImg` and
+`accumulate` (rules; no code taken).  An object's area is that of its box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.boxes.records import Boxes, Detections
+
+__all__ = ["AREAS", "IOUS", "MAX_DETECTIONS", "ClassMatches", "iou_with_crowds", "match_all"]
+
+IOUS = np.linspace(0.5, 0.95, 10)
+"""IoU thresholds, 0.50 to 0.95."""
+
+AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+"""Ranges of object area, square pixels."""
+
+MAX_DETECTIONS = 100
+"""Detections of one class and picture that count, the most certain."""
+
+_NEARLY_ONE = 1 - 1e-10
+
+
+@dataclass(frozen=True)
+class ClassMatches:
+    """All detections of one class, by falling score; A size ranges, T thresholds, D detections, N pictures.
+
+    Attributes:
+        scores: (D,) in [0, 1], falling; equal scores keep the order of pictures.
+        picture: (D,) position of the picture.
+        is_hit: (A, T, D) whether an object was found.
+        is_ignored: (A, T, D) whether it counts neither as right nor wrong (a crowd, another size).
+        num_objects: (A, N) objects of the class that count.
+    """
+
+    scores: NDArray[np.float64]
+    picture: NDArray[np.int64]
+    is_hit: NDArray[np.bool_]
+    is_ignored: NDArray[np.bool_]
+    num_objects: NDArray[np.int64]
+
+
+def match_all(truth: Sequence[Boxes], found: Sequence[Detections], num_classes: int) -> list[ClassMatches]:
+    """Matches every picture, class by class.
+
+    Args:
+        truth: True boxes of each picture.
+        found: Detections of each picture, in any order.
+        num_classes: K.
+
+    Returns:
+        K entries.
+    """
+    if len(truth) != len(found):
+        raise ValueError(f"{len(truth)} pictures have boxes but {len(found)} have detections")
+    return [_match_class(truth, found, k) for k in range(num_classes)]
+
+
+def iou_with_crowds(
+    found: NDArray[np.float64], true: NDArray[np.float64], is_crowd: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """(D, G) overlap of detections with objects; with a crowd, the share of the detection that lies in it."""
+    low = np.maximum(found[:, None, :2], true[None, :, :2])
+    high = np.minimum(found[:, None, 2:], true[None, :, 2:])
+    sides = np.clip(high - low, 0, None)
+    shared = sides[..., 0] * sides[..., 1]  # (D, G)
+    own = np.prod(found[:, 2:] - found[:, :2], axis=1)[:, None]
+    other = np.prod(true[:, 2:] - true[:, :2], axis=1)[None, :]
+    union = np.where(is_crowd[None, :], own, own + other - shared)
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _match_class(truth: Sequence[Boxes], found: Sequence[Detections], class_id: int) -> ClassMatches:
+    scores, pictures, hits, ignored = [], [], [], []
+    num_objects = np.zeros((len(AREAS), len(truth)), dtype=np.int64)
+    for n, (boxes, detections) in enumerate(zip(truth, found, strict=True)):
+        mine = boxes.class_ids == class_id
+        theirs = np.flatnonzero(detections.class_ids == class_id)
+        theirs = theirs[np.argsort(-detections.scores[theirs], kind="stable")][:MAX_DETECTIONS]
+        true, crowd = boxes.xyxy[mine].astype(np.float64), boxes.is_crowd[mine]
+        area = np.prod(true[:, 2:] - true[:, :2], axis=1)
+        passed_over = np.stack([crowd | (area < low) | (area > high) for low, high in AREAS.values()])  # (A, G)
+        num_objects[:, n] = (~passed_over).sum(axis=1)
+        if not len(theirs):
+            continue
+        boxes_found = detections.xyxy[theirs].astype(np.float64)
+        hit, out = _match_picture(boxes_found, true, crowd, passed_over)
+        scores.append(detections.scores[theirs].astype(np.float64))
+        pictures.append(np.full(len(theirs), n, dtype=np.int64))
+        hits.append(hit)
+        ignored.append(out)
+    shape = (len(AREAS), len(IOUS), 0)
+    if not scores:
+        empty = np.zeros(shape, dtype=bool)
+        return ClassMatches(np.zeros(0), np.zeros(0, dtype=np.int64), empty, empty, num_objects)
+    every = np.concatenate(scores)
+    order = np.argsort(-every, kind="stable")
+    return ClassMatches(
+        scores=every[order],
+        picture=np.concatenate(pictures)[order],
+        is_hit=np.concatenate(hits, axis=2)[:, :, order],
+        is_ignored=np.concatenate(ignored, axis=2)[:, :, order],
+        num_objects=num_objects,
+    )
+
+
+def _match_picture(
+    found: NDArray[np.float64], true: NDArray[np.float64], crowd: NDArray[np.bool_], passed_over: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(A, T, D) hits and ignored detections of one picture and class; detections come by falling score."""
+    num, shape = len(found), (len(AREAS), len(IOUS))
+    hit, out = np.zeros((*shape, num), dtype=bool), np.zeros((*shape, num), dtype=bool)
+    area = np.prod(found[:, 2:] - found[:, :2], axis=1)
+    foreign = np.stack([(area < low) | (area > high) for low, high in AREAS.values()])  # (A, D)
+    if len(true):
+        overlap = iou_with_crowds(found, true, crowd)  # (D, G)
+        is_taken = np.zeros((*shape, len(true)), dtype=bool)
+        needed = np.minimum(IOUS, _NEARLY_ONE)[None, :, None]
+        for d in np.flatnonzero((overlap >= needed.min()).any(axis=1)):
+            near = np.flatnonzero(overlap[d] >= needed.min())[::-1]  # of equal overlaps the later object is taken
+            values = overlap[d, near]
+            is_open = (values >= needed) & (~is_taken[:, :, near] | crowd[near])  # (A, T, G)
+            counts = is_open & ~passed_over[:, None, near]
+            others = is_open & passed_over[:, None, near]
+            has_counted = counts.any(axis=2)
+            usable = np.where(has_counted[..., None], counts, others)
+            chosen = near[np.where(usable, values, -1.0).argmax(axis=2)]  # (A, T)
+            is_any = has_counted | others.any(axis=2)
+            a, t = np.nonzero(is_any)
+            is_taken[a, t, chosen[a, t]] = True
+            hit[:, :, d] = has_counted
+            out[:, :, d] = is_any & ~has_counted
+    out |= ~hit & foreign[:, None, :]
+    return hit, out

@@ -1,0 +1,336 @@
+"""How good a detector is: COCO's numbers, each with an interval from drawing pictures anew.
+
+The one decision: mAP is computed as COCO's reference implementation does (101 recall levels, precision made falling,
+mean over classes that occur), from matches that are made once; the bootstrap then only weighs pictures (or groups of
+pictures that belong together), so that 500 draws cost about as much as matching.
+
+Source: `accumulate` and `summarize` of pycocotools (rules); percentile bootstrap, Efron and Tibshirani (1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.boxes.records import Boxes, Detections
+from headstart.detection.matching import AREAS, IOUS, ClassMatches, match_all
+from headstart.detection.operating import Confusion, OperatingPoint, best_points, confuse
+from headstart.records import Estimate
+
+__all__ = [
+    "RECALLS",
+    "ClassDetection",
+    "DetectionEvaluation",
+    "average_precision",
+    "detection_to_json",
+    "evaluate_detections",
+]
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""Recall levels at which precision is read."""
+
+_LEAST_UNITS = 5  # fewer pictures (or groups) give no interval worth its name
+_T50, _T75 = 0, 5
+_ALL = 0
+
+
+@dataclass(frozen=True)
+class ClassDetection:
+    """How one class fares.
+
+    Attributes:
+        name: Its name.
+        num_boxes, num_pictures: Objects that count, and pictures with at least one.
+        ap50: Average precision at IoU 0.5, with its interval.
+        ap50_95: Mean over IoU 0.5 to 0.95, with its interval.
+        ap75: At IoU 0.75.
+        precision: (101,) precision at `RECALLS`, IoU 0.5, made falling; None where the class does not occur.
+        point: The score threshold with the best F1, or None where nothing was found.
+    """
+
+    name: str
+    num_boxes: int
+    num_pictures: int
+    ap50: Estimate
+    ap50_95: Estimate
+    ap75: float | None
+    precision: NDArray[np.float64] | None
+    point: OperatingPoint | None
+
+
+@dataclass(frozen=True)
+class DetectionEvaluation:
+    """What is known of a detector on one set of scored pictures (a block of `metrics.json`).
+
+    Attributes:
+        protocol: How the scores came about, e.g. `given` or `held out 20%`.
+        num_samples, num_boxes, num_groups: What was scored (`num_groups` is None without groups).
+        map50, map50_95, map75: Means over the classes that occur, with intervals.
+        by_size: mAP50-95 of small, medium and large objects (bounds 32 and 96 pixels squared), None where none occurs.
+        recall: Mean share of objects found at IoU 0.50-0.95 with at most 100 boxes a picture (COCO's AR).
+        per_class: One entry a class, in order of class ids.
+        confusion: What was taken for what at the thresholds.
+        notes: What must be said beside these numbers.
+    """
+
+    protocol: str
+    num_samples: int
+    num_boxes: int
+    num_groups: int | None
+    map50: Estimate
+    map50_95: Estimate
+    map75: Estimate
+    by_size: dict[str, float | None]
+    recall: float | None
+    per_class: tuple[ClassDetection, ...]
+    confusion: Confusion
+    notes: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def evaluate_detections(
+    truth: Sequence[Boxes],
+    found: Sequence[Detections],
+    class_names: Sequence[str],
+    *,
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
+    draws: int = 500,
+    protocol: str = "",
+    thresholds: Sequence[float] | None = None,
+    notes: Sequence[str] = (),
+) -> DetectionEvaluation:
+    """Scores detections.
+
+    Args:
+        truth: True boxes of each picture.
+        found: Detections of each picture; at least down to a score of 0.01, or mAP comes out too low.
+        class_names: K names.
+        groups: (N,) pictures that belong together are drawn together, or None.
+        seed: Of the bootstrap.
+        draws: Of the bootstrap; 0 leaves the intervals out.
+        protocol: How the scores came about.
+        thresholds: Score threshold of each class for the confusion; None takes the best ones on these pictures.
+        notes: What must be said beside the numbers.
+    """
+    matches = match_all(truth, found, len(class_names))
+    table = np.stack([_class_table(m) for m in matches]) if matches else np.zeros((0, len(AREAS), len(IOUS)))
+    units = np.arange(len(truth)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    drawn = _bootstrap(matches, units.astype(np.int64), seed, draws)  # (B, K, T)
+    points = best_points(matches)
+    used = thresholds if thresholds is not None else [p.threshold if p is not None else 0.5 for p in points]
+    per_class = tuple(
+        ClassDetection(
+            name=name,
+            num_boxes=int(matches[k].num_objects[_ALL].sum()),
+            num_pictures=int((matches[k].num_objects[_ALL] > 0).sum()),
+            ap50=_estimate(table[k, _ALL, _T50], drawn[:, k, _T50]),
+            ap50_95=_estimate(_mean(table[k, _ALL]), drawn[:, k].mean(axis=1)),
+            ap75=_plain(table[k, _ALL, _T75]),
+            precision=_precision_at(matches[k]),
+            point=points[k],
+        )
+        for k, name in enumerate(class_names)
+    )
+    said = list(notes)
+    num_units = int(units.max()) + 1 if len(units) else 0
+    if draws and num_units < _LEAST_UNITS:
+        said.append(f"only {num_units} {'pictures' if groups is None else 'groups'}: no interval can be given")
+    return DetectionEvaluation(
+        protocol=protocol,
+        num_samples=len(truth),
+        num_boxes=sum(c.num_boxes for c in per_class),
+        num_groups=None if groups is None else num_units,
+        map50=_estimate(_mean(table[:, _ALL, _T50]), _mean_over_classes(drawn[:, :, _T50])),
+        map50_95=_estimate(_mean(table[:, _ALL]), _mean_over_classes(drawn.mean(axis=2))),
+        map75=_estimate(_mean(table[:, _ALL, _T75]), _mean_over_classes(drawn[:, :, _T75])),
+        by_size={name: _plain(_mean(table[:, a])) for a, name in enumerate(AREAS) if name != "all"},
+        recall=_recall(matches),
+        per_class=per_class,
+        confusion=confuse(truth, found, class_names, used),
+        notes=tuple(said),
+    )
+
+
+def average_precision(
+    is_hit: NDArray[np.bool_],
+    is_ignored: NDArray[np.bool_],
+    num_objects: float,
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """Average precision over 101 recall levels.
+
+    Args:
+        is_hit: (D,) by falling score.
+        is_ignored: (D,) neither right nor wrong.
+        num_objects: Objects to be found; 0 gives NaN.
+        weights: (D,) how often each detection counts; 1 by default.
+    """
+    if num_objects <= 0:
+        return float("nan")
+    curve = _falling_precision(is_hit, is_ignored, num_objects, weights)
+    return float(curve.mean())
+
+
+def detection_to_json(evaluation: DetectionEvaluation) -> dict[str, Any]:
+    """The block of `metrics.json`."""
+    per_class = [
+        {
+            "name": c.name,
+            "num_boxes": c.num_boxes,
+            "num_pictures": c.num_pictures,
+            "AP50": _estimate_json(c.ap50),
+            "AP50_95": _estimate_json(c.ap50_95),
+            "AP75": _rounded(c.ap75),
+            "threshold": None if c.point is None else c.point.to_json(),
+            "precision_at_recall": None if c.precision is None else [round(float(v), 4) for v in c.precision],
+        }
+        for c in evaluation.per_class
+    ]
+    return {
+        "task": "detect",
+        "protocol": evaluation.protocol,
+        "num_samples": evaluation.num_samples,
+        "num_boxes": evaluation.num_boxes,
+        "num_groups": evaluation.num_groups,
+        "mAP50": _estimate_json(evaluation.map50),
+        "mAP50_95": _estimate_json(evaluation.map50_95),
+        "mAP75": _estimate_json(evaluation.map75),
+        "mAP_by_size": {k: _rounded(v) for k, v in evaluation.by_size.items()},
+        "AR100": _rounded(evaluation.recall),
+        "per_class": per_class,
+        "confusion": evaluation.confusion.to_json(),
+        "notes": list(evaluation.notes),
+        **evaluation.extra,
+    }
+
+
+def _class_table(matches: ClassMatches) -> NDArray[np.float64]:
+    """(A, T) average precision; NaN where no object occurs."""
+    return np.array(
+        [
+            [
+                average_precision(matches.is_hit[a, t], matches.is_ignored[a, t], float(matches.num_objects[a].sum()))
+                for t in range(len(IOUS))
+            ]
+            for a in range(len(AREAS))
+        ]
+    )
+
+
+def _falling_precision(
+    is_hit: NDArray[np.bool_],
+    is_ignored: NDArray[np.bool_],
+    num_objects: float,
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """(101,) precision at the recall levels, made falling; 0 beyond the recall that is reached."""
+    weight = 1.0 if weights is None else weights
+    right = np.cumsum(is_hit * weight)
+    wrong = np.cumsum((~is_hit & ~is_ignored) * weight)
+    precision = right / np.maximum(right + wrong, np.spacing(1))
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    place = np.searchsorted(right / num_objects, RECALLS, side="left")
+    is_reached = place < len(precision)
+    curve = np.zeros(len(RECALLS))
+    curve[is_reached] = precision[place[is_reached]]
+    return curve
+
+
+def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: int, draws: int) -> NDArray[np.float64]:
+    """(B, K, T) average precision of drawn sets of pictures, all sizes; NaN where a class was not drawn."""
+    num_units = int(units.max()) + 1 if len(units) else 0
+    if not draws or num_units < _LEAST_UNITS:
+        return np.zeros((0, len(matches), len(IOUS)))
+    rng = np.random.default_rng([seed, 7])
+    out = np.full((draws, len(matches), len(IOUS)), np.nan)
+    slim = [_slim(m) for m in matches]
+    for b in range(draws):
+        weight = np.bincount(rng.integers(0, num_units, num_units), minlength=num_units).astype(np.float64)[
+            units
+        ]  # (N,)
+        for k, m in enumerate(slim):
+            num_objects = float(m.num_objects[_ALL] @ weight)
+            if num_objects > 0:
+                out[b, k] = _weighted(m, weight[m.picture], num_objects)
+    return out
+
+
+def _weighted(matches: ClassMatches, weights: NDArray[np.float64], num_objects: float) -> NDArray[np.float64]:
+    """(T,) average precision with weights, as `average_precision` at each threshold."""
+    hit, out = matches.is_hit[_ALL], matches.is_ignored[_ALL]  # (T, D)
+    right = np.cumsum(hit * weights, axis=1)
+    wrong = np.cumsum((~hit & ~out) * weights, axis=1)
+    precision = right / np.maximum(right + wrong, np.spacing(1))
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    result = np.zeros(len(IOUS))
+    for t in range(len(IOUS)):
+        place = np.searchsorted(right[t] / num_objects, RECALLS, side="left")
+        place = place[place < precision.shape[1]]
+        result[t] = precision[t, place].sum() / len(RECALLS)
+    return result
+
+
+def _slim(matches: ClassMatches) -> ClassMatches:
+    """Without what cannot change any score: detections after the last hit, and those ignored throughout."""
+    hit, out = matches.is_hit[_ALL], matches.is_ignored[_ALL]
+    hits = np.flatnonzero(hit.any(axis=0))
+    last = int(hits[-1]) + 1 if len(hits) else 0
+    keep = np.flatnonzero(~out[:, :last].all(axis=0))
+    return ClassMatches(
+        matches.scores[keep],
+        matches.picture[keep],
+        matches.is_hit[:, :, keep],
+        matches.is_ignored[:, :, keep],
+        matches.num_objects,
+    )
+
+
+def _precision_at(matches: ClassMatches) -> NDArray[np.float64] | None:
+    count = float(matches.num_objects[_ALL].sum())
+    if count <= 0:
+        return None
+    return _falling_precision(matches.is_hit[_ALL, _T50], matches.is_ignored[_ALL, _T50], count)
+
+
+def _recall(matches: Sequence[ClassMatches]) -> float | None:
+    shares = [m.is_hit[_ALL].sum(axis=1) / m.num_objects[_ALL].sum() for m in matches if m.num_objects[_ALL].sum() > 0]
+    return float(np.mean(shares)) if shares else None
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Mean over what occurs; NaN where nothing does."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+def _mean_over_classes(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) from (B, K), over the classes that were drawn."""
+    is_there = np.isfinite(drawn)
+    total = np.where(is_there, drawn, 0.0).sum(axis=1)
+    return np.divide(total, is_there.sum(axis=1), out=np.full(len(drawn), np.nan), where=is_there.any(axis=1))
+
+
+def _estimate(value: float, drawn: NDArray[np.float64]) -> Estimate:
+    drawn = drawn[np.isfinite(drawn)]
+    plain = _plain(value)
+    if plain is None or not len(drawn):
+        return Estimate(plain, None, None, plain, None)
+    low, high = (float(v) for v in np.quantile(drawn, (0.025, 0.975)))
+    return Estimate(plain, min(low, plain), max(high, plain), plain, None)
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
+
+
+def _estimate_json(estimate: Estimate) -> dict[str, float | None]:
+    return {"value": _rounded(estimate.value), "low": _rounded(estimate.low), "high": _rounded(estimate.high)}

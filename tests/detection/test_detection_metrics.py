@@ -1,0 +1,150 @@
+"""COCO's numbers equal those of the reference implementation, and intervals and thresholds mean what they say."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from reference_coco import random_pictures, reference
+
+from headstart.data.boxes.records import Boxes, Detections
+from headstart.detection.matching import AREAS, match_all
+from headstart.detection.metrics import (
+    RECALLS,
+    _weighted,
+    average_precision,
+    detection_to_json,
+    evaluate_detections,
+)
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("ties", [False, True])
+def test_every_number_is_that_of_the_reference(seed: int, ties: bool) -> None:
+    truth, found = random_pictures(seed, ties=ties)
+    ours = evaluate_detections(truth, found, NAMES, draws=0)
+    theirs = reference(truth, found, 3)
+    stats = np.asarray(theirs["stats"])
+    mine = [
+        ours.map50_95.value,
+        ours.map50.value,
+        ours.map75.value,
+        ours.by_size["small"],
+        ours.by_size["medium"],
+        ours.by_size["large"],
+    ]
+    np.testing.assert_allclose([-1.0 if v is None else v for v in mine], stats[:6], atol=1e-9)
+    assert ours.recall == pytest.approx(stats[8], abs=1e-9)
+    table = np.asarray(theirs["precision"])  # (T, R, K, A, M)
+    for k, entry in enumerate(ours.per_class):
+        assert entry.ap50.value == pytest.approx(table[0, :, k, 0, -1].mean(), abs=1e-9)
+        assert entry.ap50_95.value == pytest.approx(table[:, :, k, 0, -1].mean(), abs=1e-9)
+        assert entry.precision is not None
+        np.testing.assert_allclose(entry.precision, table[0, :, k, 0, -1], atol=1e-9)
+
+
+def test_more_than_a_hundred_boxes_count_as_in_the_reference() -> None:
+    truth, found = random_pictures(3, count=6, num_classes=1)
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 300, (140, 2))
+    more = np.concatenate([corner, corner + rng.uniform(10, 90, (140, 2))], axis=1)
+    truth[0] = Boxes.of(more, np.zeros(140))
+    found[0] = Detections.of(more + rng.normal(0, 3, more.shape), rng.random(140), np.zeros(140))
+    ours = evaluate_detections(truth, found, ("a",), draws=0)
+    stats = np.asarray(reference(truth, found, 1)["stats"])
+    assert ours.map50.value == pytest.approx(stats[1], abs=1e-9)
+    assert ours.map50_95.value == pytest.approx(stats[0], abs=1e-9)
+
+
+def test_weights_equal_pictures_that_stand_there_twice() -> None:
+    truth, found = random_pictures(5, count=8, num_classes=1)
+    counts = [2, 0, 1, 3, 1, 0, 1, 1]
+    repeated = [i for i, n in enumerate(counts) for _ in range(n)]
+    once = match_all(truth, found, 1)[0]
+    many = match_all([truth[i] for i in repeated], [found[i] for i in repeated], 1)[0]
+    weights = np.array(counts, dtype=np.float64)
+    num_objects = float(once.num_objects[0] @ weights)
+    assert num_objects == many.num_objects[0].sum()
+    drawn = _weighted(once, weights[once.picture], num_objects)
+    for t in range(10):
+        expected = average_precision(many.is_hit[0, t], many.is_ignored[0, t], num_objects)
+        assert drawn[t] == pytest.approx(expected, abs=1e-12)
+        assert average_precision(
+            once.is_hit[0, t], once.is_ignored[0, t], num_objects, weights[once.picture]
+        ) == pytest.approx(expected, abs=1e-12)
+
+
+def test_intervals_hold_the_value_and_grow_with_groups() -> None:
+    truth, found = random_pictures(7, count=60)
+    alone = evaluate_detections(truth, found, NAMES, draws=200)
+    grouped = evaluate_detections(truth, found, NAMES, draws=200, groups=np.arange(60) // 10)
+    assert alone.map50.low is not None and alone.map50.high is not None and alone.map50.value is not None
+    assert 0 <= alone.map50.low < alone.map50.value < alone.map50.high <= 1
+    again = evaluate_detections(truth, found, NAMES, draws=200)
+    assert again.map50 == alone.map50
+    assert grouped.num_groups == 6
+    assert grouped.map50 != alone.map50
+
+
+def test_too_few_pictures_have_no_interval_and_say_so() -> None:
+    truth, found = random_pictures(1, count=4)
+    evaluation = evaluate_detections(truth, found, NAMES)
+    assert evaluation.map50.low is None
+    assert any("no interval" in n for n in evaluation.notes)
+
+
+def test_perfect_boxes_score_one_and_nothing_scores_zero() -> None:
+    truth, _ = random_pictures(2, crowds=False)
+    perfect = [Detections.of(b.xyxy, np.linspace(0.9, 0.5, len(b)), b.class_ids) for b in truth]
+    evaluation = evaluate_detections(truth, perfect, NAMES, draws=50)
+    assert evaluation.map50_95.value == pytest.approx(1.0)
+    assert np.trace(evaluation.confusion.counts) == evaluation.num_boxes == evaluation.confusion.counts.sum()
+    nothing = evaluate_detections(truth, [Detections.of([]) for _ in truth], NAMES, draws=50)
+    assert nothing.map50.value == 0.0
+    assert nothing.confusion.counts[:-1, -1].sum() == nothing.num_boxes
+    assert nothing.per_class[0].point is None
+
+
+def test_a_class_that_does_not_occur_is_no_number() -> None:
+    truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 6
+    found = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.9, 0.8], [0, 1])] * 6
+    evaluation = evaluate_detections(truth, found, ("a", "b"), draws=20)
+    assert evaluation.per_class[1].ap50.value is None
+    assert evaluation.map50.value == pytest.approx(1.0)
+    assert evaluation.by_size["large"] is None
+    json.dumps(detection_to_json(evaluation), allow_nan=False)
+
+
+def test_the_best_threshold_parts_right_from_wrong() -> None:
+    truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 10
+    found = [Detections.of([[0, 0, 50, 50], [100, 100, 150, 150]], [0.6 + 0.01 * i, 0.3], [0, 0]) for i in range(10)]
+    point = evaluate_detections(truth, found, ("a",), draws=0).per_class[0].point
+    assert point is not None
+    assert point.threshold == pytest.approx(0.45)
+    assert (point.precision, point.recall, point.f1) == (1.0, 1.0, 1.0)
+
+
+def test_what_is_taken_for_what_is_counted_once() -> None:
+    truth = [Boxes.of([[0, 0, 50, 50], [100, 0, 150, 50], [200, 0, 260, 60]], [0, 1, 0], [False, False, True])]
+    found = [
+        Detections.of(
+            [[0, 0, 50, 50], [100, 0, 150, 52], [0, 2, 50, 50], [300, 300, 320, 320], [205, 5, 250, 50]],
+            [0.9, 0.8, 0.7, 0.6, 0.5],
+            [0, 0, 0, 1, 0],
+        )
+    ]
+    counts = evaluate_detections(truth, found, ("a", "b"), draws=0, thresholds=(0.1, 0.1)).confusion.counts
+    assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]  # the one in the crowd is not counted
+
+
+def test_pictures_and_detections_are_aligned() -> None:
+    with pytest.raises(ValueError, match="pictures"):
+        evaluate_detections([Boxes.of([])], [], ("a",))
+
+
+def test_sizes_and_recalls_are_the_references() -> None:
+    assert list(AREAS) == ["all", "small", "medium", "large"]
+    assert len(RECALLS) == 101
