@@ -30,7 +30,10 @@ def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def draw_picture(kind: int, seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
-    """A picture of one of a few kinds that a pretrained network tells apart: stripes, discs, checks, noise."""
+    """A picture of one of a few kinds that a pretrained network tells apart: stripes, discs, checks, noise.
+
+    Soft clouds make each its own scene, so that no two are taken for copies of one picture.
+    """
     rng = np.random.default_rng([kind, seed])
     width, height = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
@@ -45,7 +48,8 @@ def draw_picture(kind: int, seed: int, size: tuple[int, int] = (96, 80)) -> Imag
         pattern = rng.normal(size=(height, width))
     colour = rng.uniform(0.5, 1.0, size=3)
     values = 127 + 90 * pattern[..., None] * colour + rng.normal(0, 12, (height, width, 3))
-    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    clouds = Image.fromarray(rng.uniform(-60, 60, (6, 6)).astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+    return Image.fromarray(np.clip(values + np.asarray(clouds)[..., None], 0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="session")

@@ -155,6 +155,7 @@ class TrainSettings(_Settings):
     size: int | None = Field(None, ge=32, le=2048, description="Side of what the network sees, pixels.")
     fit: Literal["crop", "cover", "squash", "pad"] = Field("crop", description="How a picture is brought to size.")
     value_range: tuple[float, float] | None = Field(None, description="LOW,HIGH of 16-bit and float pictures.")
+    max_pixels: int = Field(178_000_000, ge=1, description="Larger pictures are refused before they are decoded.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is drawn.")
     budget_minutes: float | None = Field(None, gt=0, description="Time that may be spent, e.g. `5m` or `90s`.")
     group_from: str | None = Field(None, description="Column or pattern that says which pictures belong together.")

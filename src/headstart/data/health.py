@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from headstart.data.duplicates import Pair, components, find_copies
 from headstart.data.grouping import group_ids
 from headstart.data.leaks import find_leaks
 from headstart.data.looks import Looks, look_at_all
-from headstart.data.memory import Memory, digest_of
 from headstart.data.patterns import Score, judge_patterns
 from headstart.data.ranges import choose_range
 from headstart.data.same import SamePixels
@@ -60,7 +59,6 @@ def inspect(
     max_pixels: int = 178_000_000,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    memory: Memory | None = None,
 ) -> Health:
     """Judges a data set.
 
@@ -74,16 +72,15 @@ def inspect(
         max_pixels: Larger pictures are refused.
         threads: Worker threads.
         progress: Called with (pictures done, all) while they are looked at.
-        memory: What is known from before; what is new is added to it.
 
     Returns:
         The judgement.
     """
     if looks is None:
-        known = None if memory is None else memory.look
-        looks = look_at_all(samples, max_pixels=max_pixels, threads=threads, progress=progress, known=known)
+        looks = look_at_all(samples, max_pixels=max_pixels, threads=threads, progress=progress)
     is_ok = looks.is_ok
-    exact, near, bar = _copies(samples, looks, embeddings, max_pixels, threads, memory)
+    same = SamePixels(samples.paths, max_pixels)
+    exact, near, bar = find_copies(looks, embeddings=embeddings, same_pixels=same, threads=threads)
     pairs = [*exact, *near]
     copies = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
     is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
@@ -166,28 +163,6 @@ def apply_health(samples: Samples, health: Health, *, group_from: str | None = N
         reason = f"{out} training pictures are one picture under two labels"
         decisions.append(Decision("left_out.labels", out, reason))
     return Applied(groups, left_out, as_given, as_given & ~leaking, tuple(decisions))
-
-
-def _copies(
-    samples: Samples,
-    looks: Looks,
-    embeddings: NDArray[np.float32] | None,
-    max_pixels: int,
-    threads: int | None,
-    memory: Memory | None,
-) -> tuple[list[Pair], list[Pair], float]:
-    """`find_copies`, remembered for the same pictures in the same order."""
-    digests = ["" if f is None else f.digest for f in looks.facts]
-    key = f"copies-1-{digest_of(digests)}-{embeddings is not None}"
-    kept = memory.note(key) if memory is not None else None
-    if kept is not None:
-        return [Pair(*p) for p in kept["exact"]], [Pair(*p) for p in kept["near"]], kept["bar"]
-    same = SamePixels(samples.paths, max_pixels)
-    exact, near, bar = find_copies(looks, embeddings=embeddings, same_pixels=same, threads=threads)
-    if memory is not None:
-        value = {"exact": [astuple(p) for p in exact], "near": [astuple(p) for p in near], "bar": bar}
-        memory.keep(looks, {key: value})
-    return exact, near, bar
 
 
 def _chosen_groups(

@@ -6,14 +6,14 @@ thumbnail and a few numbers stay in memory, and nothing is decoded again but pai
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
-import stat
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +21,16 @@ from PIL import Image
 
 from headstart.machine import available_cores
 from headstart.pixels.exif import Exif
-from headstart.pixels.reduced import DEEP_MODES, decode_reduced, ending_remarks
-from headstart.pixels.spec import PictureError, PixelSpec, flatten, read_bytes
+from headstart.pixels.reduced import DEEP_MODES, Reduced, decode_for_both, decode_reduced, ending_remarks
+from headstart.pixels.spec import PictureError, PixelSpec, flatten, read_bytes, read_picture
 from headstart.records import Problem, Sample
 
-__all__ = ["THUMB", "Facts", "Look", "Looks", "look_at", "look_at_all"]
+__all__ = ["THUMB", "Facts", "Known", "Looker", "Looks", "look_at_all"]
 
 THUMB = 96
 """Side of the grey thumbnails, pixels; proportions are not kept."""
 
-_MIN_SIDE = 288  # large JPEGs are decoded at the smallest scale that leaves both sides at least this long
-_MAX_BYTES = 2 << 30
+_MIN_SIDE = 256  # large JPEGs are decoded at the smallest scale that leaves both sides this long: as for 224 pixels
 _BATCH = 16
 _TINY, _LONG = 16, 8.0
 _QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
@@ -68,17 +67,6 @@ class Facts:
     remarks: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One picture: its facts, and the rows that `Looks` keeps."""
-
-    facts: Facts
-    thumb: NDArray[np.uint8]
-    colour: NDArray[np.uint8]
-    histogram: NDArray[np.uint8]
-    border: NDArray[np.uint8]
-
-
 @dataclass(frozen=True)
 class Looks:
     """What was seen of N pictures; rows of pictures that cannot be read are zero.
@@ -105,13 +93,103 @@ class Looks:
         return np.array([f is not None for f in self.facts], dtype=bool)
 
 
+class Known(Protocol):
+    """What was seen of files before, by their SHA-256 (`memory.Memory`)."""
+
+    def facts(self, digest: str) -> Facts | None:
+        """The facts of a file, or None."""
+
+    def fill(self, looks: Looks, places: dict[int, str]) -> None:
+        """Puts the rows of known files in their places: position to digest."""
+
+
+class Looker:
+    """Looks at pictures one by one, in any order and from any thread, also while a network looks at them.
+
+    Args:
+        samples: The pictures.
+        max_pixels: Larger pictures are refused before they are decoded.
+        known: What was seen before; such a file is not decoded again, and its rows are fetched by `looks` only.
+    """
+
+    def __init__(self, samples: Sequence[Sample], *, max_pixels: int = 178_000_000, known: Known | None = None) -> None:
+        count = len(samples)
+        self._samples, self._max_pixels, self._known = samples, max_pixels, known
+        self._facts: list[Facts | None] = [None] * count
+        self._problems: dict[int, Problem] = {}
+        self._unfetched: dict[int, str] = {}
+        self._thumbs = np.zeros((count, THUMB, THUMB), dtype=np.uint8)  # takes memory only where it is written
+        self._colours = np.zeros((count, 8, 8, 3), dtype=np.uint8)
+        self._histograms = np.zeros((count, 64), dtype=np.uint8)
+        self._borders = np.zeros((count, 96), dtype=np.uint8)
+
+    def see(self, i: int, data: bytes, digest: str, spec: PixelSpec | None = None) -> NDArray[np.uint8] | None:
+        """Looks at the bytes of picture `i`; with a spec, gives what the network sees of it: (H, W, 3) uint8.
+
+        Raises:
+            PictureError: It is no picture that can be read; it is kept in mind, too.
+        """
+        path = self._samples[i].path
+        try:
+            if self._facts[i] is None:
+                before = self._known.facts(digest) if self._known is not None else None
+                if before is not None and before.size_hw[0] * before.size_hw[1] <= self._max_pixels:
+                    self._facts[i], self._unfetched[i] = _renamed(before, path), digest
+                elif spec is None:
+                    seen = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=self._max_pixels, name=path)
+                    self._keep(i, seen, digest, len(data))
+                else:
+                    seen, pixels = decode_for_both(data, spec, min_side=_MIN_SIDE, name=path)
+                    self._keep(i, seen, digest, len(data))
+                    return pixels
+            return None if spec is None else read_picture(data, spec)
+        except PictureError as error:
+            self.fail(i, error)
+            raise
+
+    def fail(self, i: int, error: PictureError) -> None:
+        """Keeps in mind that picture `i` cannot be read."""
+        self._facts[i] = None
+        self._unfetched.pop(i, None)
+        self._problems[i] = Problem(self._samples[i].name, error.kind, error.detail)
+
+    def digests(self) -> list[str]:
+        """(N,) SHA-256 of each file, empty where it cannot be read."""
+        return ["" if facts is None else facts.digest for facts in self._facts]
+
+    def problems(self) -> list[Problem]:
+        """What cannot be read, in the order of the samples."""
+        return [self._problems[i] for i in sorted(self._problems)]
+
+    def looks(self) -> Looks:
+        """All that was seen, in the order of the samples; the rows are the looker's own, not copies."""
+        out = Looks(
+            facts=tuple(self._facts),
+            problems=dict(sorted(self._problems.items())),
+            thumbs=self._thumbs,
+            colours=self._colours,
+            histograms=self._histograms,
+            borders=self._borders,
+        )
+        if self._unfetched and self._known is not None:
+            self._known.fill(out, self._unfetched)
+            self._unfetched = {}
+        return out
+
+    def _keep(self, i: int, seen: Reduced, digest: str, size_bytes: int) -> None:
+        self._facts[i], self._thumbs[i], self._colours[i], self._histograms[i], self._borders[i] = _look(
+            seen, digest, size_bytes
+        )
+
+
 def look_at_all(
     samples: Sequence[Sample],
     *,
     max_pixels: int = 178_000_000,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    known: Callable[[str], Look | None] | None = None,
+    known: Known | None = None,
+    looker: Looker | None = None,
 ) -> Looks:
     """Looks at every picture, in threads.
 
@@ -120,15 +198,11 @@ def look_at_all(
         max_pixels: Larger pictures are refused before they are decoded.
         threads: Worker threads; one a core by default.
         progress: Called with (done, all) after every few pictures, from a worker thread.
-        known: What was seen of a file before, by its SHA-256 (`Memory.look`); such a file is not decoded again.
+        known: As in `Looker`.
+        looker: What keeps what was seen, to look on with later; a new one by default.
     """
     count = len(samples)
-    facts: list[Facts | None] = [None] * count
-    problems: dict[int, Problem] = {}
-    thumbs = np.zeros((count, THUMB, THUMB), dtype=np.uint8)
-    colours = np.zeros((count, 8, 8, 3), dtype=np.uint8)
-    histograms = np.zeros((count, 64), dtype=np.uint8)
-    borders = np.zeros((count, 96), dtype=np.uint8)
+    eyes = looker or Looker(samples, max_pixels=max_pixels, known=known)
     lock = threading.Lock()
     done = 0
 
@@ -137,12 +211,12 @@ def look_at_all(
         stop = min(start + _BATCH, count)
         for i in range(start, stop):
             try:
-                look = look_at(samples[i].path, max_pixels=max_pixels, known=known)
+                data = read_bytes(samples[i].path)
             except PictureError as error:
-                problems[i] = Problem(samples[i].name, error.kind, error.detail)
+                eyes.fail(i, error)
                 continue
-            facts[i] = look.facts
-            thumbs[i], colours[i], histograms[i], borders[i] = look.thumb, look.colour, look.histogram, look.border
+            with contextlib.suppress(PictureError):  # the looker keeps it in mind
+                eyes.see(i, data, hashlib.sha256(data).hexdigest())
         with lock:
             done += stop - start
             if progress:
@@ -156,24 +230,16 @@ def look_at_all(
                 future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return Looks(tuple(facts), dict(sorted(problems.items())), thumbs, colours, histograms, borders)
+    return eyes.looks()
 
 
-def look_at(path: str, *, max_pixels: int = 178_000_000, known: Callable[[str], Look | None] | None = None) -> Look:
-    """Looks at one file.
+def _look(
+    seen: Reduced, digest: str, size_bytes: int
+) -> tuple[Facts, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """What is kept of a decoded picture: facts, thumbnail, colours, histogram, border.
 
     16-bit and float pictures get their own range here: the thumbnails are compared and never trained on.
-
-    Raises:
-        PictureError: It is no picture that can be read; the kind says what it is instead.
     """
-    _check_place(path)
-    data = read_bytes(path)
-    digest = hashlib.sha256(data).hexdigest()
-    before = known(digest) if known is not None else None
-    if before is not None and before.facts.size_hw[0] * before.facts.size_hw[1] <= max_pixels:
-        return _renamed(before, path)
-    seen = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=max_pixels, name=path)
     spec, quantiles = PixelSpec(), None
     if seen.mode in DEEP_MODES:
         quantiles = _quantiles(seen.image)
@@ -193,7 +259,7 @@ def look_at(path: str, *, max_pixels: int = 178_000_000, known: Callable[[str], 
     facts = Facts(
         digest=digest,
         pixel_key=key.hexdigest(),
-        size_bytes=len(data),
+        size_bytes=size_bytes,
         format=seen.format,
         mode=seen.mode,
         size_hw=seen.size_hw,
@@ -203,33 +269,14 @@ def look_at(path: str, *, max_pixels: int = 178_000_000, known: Callable[[str], 
         quantiles=quantiles,
         remarks=(*seen.remarks, *_shape_remarks(seen.size_hw, thumb)),
     )
-    return Look(facts, thumb, colour, histogram, _border(rgb))
+    return facts, thumb, colour, histogram, _border(rgb)
 
 
-def _renamed(look: Look, path: str) -> Look:
+def _renamed(facts: Facts, path: str) -> Facts:
     """The same under another name: whether the ending is right depends on it."""
-    others = tuple(r for r in look.facts.remarks if r[0] != "wrong-extension")
-    remarks = (*ending_remarks(look.facts.format, path), *others)
-    return look if remarks == look.facts.remarks else replace(look, facts=replace(look.facts, remarks=remarks))
-
-
-def _check_place(path: str) -> None:
-    """Refuses what must not be opened: files that a cloud would first have to fetch, and giants.
-
-    Raises:
-        PictureError: It is one of them.
-    """
-    try:
-        status = os.stat(path)
-    except OSError:
-        return  # reading says what is wrong
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise PictureError("special", "this is a pipe, socket or device, not a file")
-    is_away = getattr(status, "st_flags", 0) & 0x40000000 or getattr(status, "st_file_attributes", 0) & 0x441000
-    if is_away:  # SF_DATALESS of macOS; OFFLINE and RECALL_ON_OPEN or _DATA_ACCESS of Windows
-        raise PictureError("cloud-placeholder", "the cloud folder keeps this file elsewhere; make it available offline")
-    if status.st_size > _MAX_BYTES:
-        raise PictureError("too-large", f"the file has {status.st_size / 1e9:.1f} GB, more than the limit of 2")
+    others = tuple(r for r in facts.remarks if r[0] != "wrong-extension")
+    remarks = (*ending_remarks(facts.format, path), *others)
+    return facts if remarks == facts.remarks else replace(facts, remarks=remarks)
 
 
 def _quantiles(image: Image.Image) -> tuple[float, ...]:

@@ -19,15 +19,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.looks import Facts, Look, Looks
+from headstart.data.looks import Facts, Looks
 from headstart.errors import CacheError
 from headstart.machine import atomic_file, private_folder
 from headstart.pixels.exif import Exif
+from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
 
-__all__ = ["Memory", "digest_of"]
+__all__ = ["Memory", "digest_of", "health_from_note"]
 
-_VERSION = 1  # of what is kept; another version is forgotten
+_VERSION = 2  # of what is kept; another version is forgotten
 _LIMIT_BYTES = 2 << 30
+_MOST_NOTES = 8
+_PIECE = 256
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 _ROWS = ("thumbs", "colours", "histograms", "borders")
 
 
@@ -44,48 +48,65 @@ class Memory:
         self.folder = root / "looks"
         self.path = self.folder / f"{name}.npz"
         self.write_error: str | None = None
-        self._facts: dict[str, tuple[dict[str, Any], int]] = {}
-        self._arrays: dict[str, NDArray[np.uint8]] = {}
+        self._facts: list[dict[str, Any]] = []
+        self._rows: dict[str, int] = {}
         self._notes: dict[str, Any] = {}
         self._load()
 
     def __len__(self) -> int:
-        return len(self._facts)
+        return len(self._rows)
 
-    def look(self, digest: str) -> Look | None:
-        """What was seen of a file with these contents, or None."""
-        found = self._facts.get(digest)
-        if found is None:
-            return None
-        facts, row = found
-        return Look(_to_facts(facts), *(self._arrays[name][row] for name in _ROWS))
+    def facts(self, digest: str) -> Facts | None:
+        """What is known of a file with these contents, or None."""
+        row = self._rows.get(digest)
+        return None if row is None else _to_facts(self._facts[row])
+
+    def fill(self, looks: Looks, places: dict[int, str]) -> None:
+        """Puts the rows of known files in their places: position to digest."""
+        try:
+            with np.load(self.path, allow_pickle=False) as data:
+                # Another process may have written the file anew, so its own order counts.
+                row_of = {f["digest"]: row for row, f in enumerate(json.loads(data["facts"].tobytes()))}
+                rows = [row_of[digest] for digest in places.values()]
+                for name in _ROWS:
+                    getattr(looks, name)[list(places)] = data[name][rows]
+        except _DAMAGED as error:
+            raise CacheError(f"`{self.path}` was changed by another program while it was read ({error}).") from error
 
     def note(self, key: str) -> Any | None:
         """A JSON value that was kept under a key, or None."""
         return self._notes.get(key)
 
     def keep(self, looks: Looks, notes: dict[str, Any] | None = None) -> None:
-        """Keeps what was seen (and notes), unless the disk refuses, which only makes the next run slower."""
-        rows: list[int] = []
-        seen: set[str] = set()
+        """Keeps what was seen, and notes, unless the disk refuses, which only makes the next run slower."""
+        rows: dict[str, int] = {}
         for i, facts in enumerate(looks.facts):
-            if facts is not None and facts.digest not in seen:
-                seen.add(facts.digest)
-                rows.append(i)
-        if seen == set(self._facts) and (notes is None or notes == self._notes):
+            if facts is not None:
+                rows.setdefault(facts.digest, i)
+        more = dict(list({**self._notes, **(notes or {})}.items())[-_MOST_NOTES:])
+        if rows.keys() == self._rows.keys() and more == self._notes:
             with contextlib.suppress(OSError):
                 os.utime(self.path)
             return
-        text = json.dumps([asdict(f) for i in rows if (f := looks.facts[i]) is not None])
-        arrays = {name: getattr(looks, name)[rows] for name in _ROWS}
-        more = json.dumps(self._notes if notes is None else notes)
+        kept = list(rows.values())
+        text = json.dumps([asdict(f) for i in kept if (f := looks.facts[i]) is not None])
         try:
             private_folder(self.folder)
-            with atomic_file(self.path) as temporary, open(temporary, "wb") as file:
-                np.savez(file, version=np.array(_VERSION), facts=_bytes(text), notes=_bytes(more), **arrays)
+            with atomic_file(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+                for name, value in (
+                    ("version", np.array(_VERSION)),
+                    ("facts", _bytes(text)),
+                    ("notes", _bytes(json.dumps(more))),
+                ):
+                    with archive.open(f"{name}.npy", "w") as file:
+                        np.lib.format.write_array(file, value, allow_pickle=False)
+                for name in _ROWS:
+                    _write_rows(archive, name, getattr(looks, name), kept)
             _bound(self.folder, self.path)
         except (OSError, CacheError) as error:
             self.write_error = str(error)
+            return
+        self._notes = more
 
     def _load(self) -> None:
         try:
@@ -93,19 +114,50 @@ class Memory:
                 if int(data["version"]) != _VERSION:
                     return
                 facts = json.loads(data["facts"].tobytes())
-                arrays = {name: data[name] for name in _ROWS}
                 notes = json.loads(data["notes"].tobytes())
-            if any(len(a) != len(facts) for a in arrays.values()):
-                return
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except _DAMAGED:
             return
-        self._facts = {f["digest"]: (f, row) for row, f in enumerate(facts)}
-        self._arrays, self._notes = arrays, notes
+        self._facts, self._notes = facts, notes
+        self._rows = {f["digest"]: row for row, f in enumerate(facts)}
+
+
+def _write_rows(archive: zipfile.ZipFile, name: str, rows: NDArray[np.uint8], kept: list[int]) -> None:
+    """Some rows of an array as a member, piece by piece: the whole is never copied."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), *rows.shape[1:])}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(kept), _PIECE):
+            file.write(rows[kept[start : start + _PIECE]].tobytes())
 
 
 def digest_of(values: Sequence[str]) -> str:
     """One digest of many, in their order."""
     return hashlib.sha256("\n".join(values).encode()).hexdigest()
+
+
+def health_from_note(value: dict[str, Any]) -> Health:
+    """A judgement from what `asdict` made of it, by way of JSON."""
+    parts: dict[str, Any] = {
+        "unreadable": Problem,
+        "duplicates": PicturePair,
+        "near_duplicates": PicturePair,
+        "leaks": PicturePair,
+        "label_conflicts": PicturePair,
+        "group_patterns": GroupPattern,
+        "decisions": Decision,
+    }
+    fields = dict(value)
+    for name, kind in parts.items():
+        fields[name] = tuple(kind(**row) for row in value[name])
+    fields["remarks"] = tuple(Remark(**{**row, "examples": tuple(row["examples"])}) for row in value["remarks"])
+    fields["shortcuts"] = tuple(
+        Shortcut(**{**row, "classes": tuple(row["classes"]), "examples": tuple(row["examples"])})
+        for row in value["shortcuts"]
+    )
+    for name in ("size_range", "value_range"):
+        fields[name] = None if value[name] is None else tuple(value[name])
+    fields["warnings"] = tuple(value["warnings"])
+    return Health(**fields)
 
 
 def _to_facts(value: dict[str, Any]) -> Facts:

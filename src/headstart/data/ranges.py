@@ -6,6 +6,10 @@ throw away how bright it is, and a range that has seen the test pictures would h
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +17,9 @@ from headstart.data.looks import Looks
 from headstart.errors import UsageError
 from headstart.records import Decision, Samples
 
-__all__ = ["choose_range", "parse_range"]
+__all__ = ["choose_range", "has_deep", "parse_range"]
 
+_SHALLOW = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp")
 _BITS = (8, 10, 12, 14, 16)
 
 
@@ -52,6 +57,24 @@ def choose_range(
         low, high, reason = low, low + 1.0, "the pictures have one value only"
     reason = f"one range for all {count} pictures with more than 8 bits, from training pictures: {reason}"
     return (low, high), Decision("pixels.value_range", [low, high], reason)
+
+
+def has_deep(paths: Sequence[str]) -> bool:
+    """Whether there may be a picture with more than 8 bits of one value: told by the first bytes of each file."""
+    return any(_may_be_deep(path) for path in paths if not path.lower().endswith(_SHALLOW))
+
+
+def _may_be_deep(path: str) -> bool:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            head = file.read(32)
+    except (OSError, ValueError):
+        return False
+    if head.startswith(b"\x89PNG"):
+        return head[24:26] == b"\x10\x00"  # 16 bits, grey
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or head[:2] in (b"P2", b"P5", b"Pf", b"PF")
 
 
 def parse_range(text: str) -> tuple[float, float]:

@@ -24,25 +24,32 @@ _KINDS = {
 }
 
 
-def doctor_lines(health: Health) -> list[str]:
-    """The judgement in plain words, the worst first; a healthy data set gives one line."""
+def doctor_lines(health: Health, *, is_training: bool = False) -> list[str]:
+    """The judgement in plain words, the worst first; a healthy data set gives one line, none while training.
+
+    While training, what cannot be read, what belongs together and what was chosen is told by training itself.
+    """
     lines = [
         *_leak_lines(health),
         *_conflict_lines(health.label_conflicts),
-        *_unreadable_lines(health.unreadable),
+        *(_unreadable_lines(health.unreadable) if not is_training else ()),
         *(f"Warning: {w}." for w in health.warnings),
-        *_group_lines(health.group_patterns),
+        *_group_lines([p for p in health.group_patterns if not (is_training and p.is_used)]),
         *_copy_lines(health),
         *(f"Shortcut? {_first_up(s.detail)}. Examples: {_names(s.examples)}." for s in health.shortcuts),
         *(f"Handled: {r.count} x {r.kind} ({r.detail}), e.g. `{r.examples[0]}`." for r in health.remarks),
-        *(f"Chosen: {d.what} = {d.value}, because {d.reason}." for d in health.decisions if d.what != "copies.bar"),
     ]
+    if not is_training:
+        chosen = [d for d in health.decisions if d.what != "copies.bar"]
+        lines += [f"Chosen: {d.what} = {d.value}, because {d.reason}." for d in chosen]
     cropped = health.seen_share.get("crop", 1.0)
     if cropped < 0.55:
         lines.append(
             f"Seen: with --fit crop the network sees {cropped:.0%} of a picture, with cover "
             f"{health.seen_share['cover']:.0%}, with squash and pad all of it."
         )
+    if is_training:
+        return lines
     return lines or ["Nothing wrong was found: every file can be read, and no picture occurs twice."]
 
 
@@ -75,7 +82,7 @@ def _leak_lines(health: Health) -> list[str]:
         scored = {p.index_a if p.split_a == second else p.index_b for p in pairs}
         lines.append(
             f"Leak: {len(scored)} {second} {_many('picture', len(scored))} also in {first} ({_pairs(pairs)}). A "
-            "score on them flatters; `headstart check --repair split.csv` writes your split without them."
+            "score on them flatters: training gives the score without them, and beside it the score as given."
         )
     return lines
 

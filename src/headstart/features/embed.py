@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,21 @@ from headstart.machine import available_cores
 from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes, read_picture
 from headstart.records import Features, Problem
 
-__all__ = ["Progress", "embed_files"]
+__all__ = ["Onlooker", "Progress", "embed_files"]
 
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all), from a worker thread, at most a few times a second."""
+
+
+class Onlooker(Protocol):
+    """Looks at each file while it is in memory anyway (`data.looks.Looker`)."""
+
+    def see(self, i: int, data: bytes, digest: str, spec: PixelSpec | None = None) -> NDArray[np.uint8] | None:
+        """Told the bytes of file `i`; with a spec it gives what `read_picture` would, or raises what it would."""
+
+    def fail(self, i: int, error: PictureError) -> None:
+        """Told that file `i` cannot even be opened."""
+
 
 _SHARD_ROWS = (16, 512)  # least and most rows a shard
 _SHARD_SECONDS = 10.0  # a killed run loses at most so much work
@@ -33,9 +45,10 @@ _SHARD_SECONDS = 10.0  # a killed run loses at most so much work
 class _Work:
     """What the workers share; everything under one lock."""
 
-    def __init__(self, count: int, names: Sequence[str], space: FeatureSpace | None) -> None:
+    def __init__(self, count: int, names: Sequence[str], space: FeatureSpace | None, onlooker: Onlooker | None) -> None:
         self.names = names
         self.space = space
+        self.onlooker = onlooker
         self.blocks: dict[str, NDArray[np.float32]] = {}
         self.is_ok = np.zeros(count, dtype=bool)
         self.digests: list[bytes] = [b""] * count
@@ -75,6 +88,7 @@ def embed_files(
     is_mirrored: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    onlooker: Onlooker | None = None,
 ) -> tuple[Features, int]:
     """Embeds pictures with a frozen network.
 
@@ -87,12 +101,14 @@ def embed_files(
         is_mirrored: Whether pictures are flipped left to right (the space must be that view's).
         threads: Worker threads; one a core by default.
         progress: Told how far it is.
+        onlooker: Shown every file, decoded once for both; not with `is_mirrored`.
 
     Returns:
         The features in the order of `paths`, and how many pictures were computed rather than found.
         Pictures that cannot be read have NaN rows and stand in `problems`.
     """
-    work = _Work(len(paths), names or [str(p) if isinstance(p, str) else "picture" for p in paths], space)
+    called = names or [str(p) if isinstance(p, str) else "picture" for p in paths]
+    work = _Work(len(paths), called, space, None if is_mirrored else onlooker)
     size = (BATCH if space is None or len(space) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
     starts = range(0, len(paths), size)
     most = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
@@ -126,18 +142,31 @@ def embed_files(
     return features, work.num_computed
 
 
+def _read(source: str | bytes, i: int, onlooker: Onlooker | None) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return read_bytes(source)
+    except PictureError as error:
+        if onlooker is not None:
+            onlooker.fail(i, error)
+        raise
+
+
 def _embed_batch(
     positions: range, paths: Sequence[str | bytes], engine: Engine, spec: PixelSpec, is_mirrored: bool, work: _Work
 ) -> None:
     pixels, kept = [], []
     for i in positions:
         try:
-            source = paths[i]
-            data = source if isinstance(source, bytes) else read_bytes(source)
+            data = _read(paths[i], i, work.onlooker)
             digest = hashlib.sha256(data).digest()
             known = work.space.get(digest) if work.space is not None else None
+            picture = None
+            if work.onlooker is not None:
+                picture = work.onlooker.see(i, data, digest.hex(), spec if known is None else None)
             if known is None:
-                picture = read_picture(data, spec)
+                picture = read_picture(data, spec) if picture is None else picture
                 pixels.append(picture[:, ::-1] if is_mirrored else picture)
                 kept.append(i)
         except PictureError as error:

@@ -9,13 +9,23 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from headstart.pixels.exif import Exif, read_exif
 from headstart.pixels.sniff import what_is
-from headstart.pixels.spec import PictureError, open_picture
+from headstart.pixels.spec import (
+    PictureError,
+    PixelSpec,
+    draft_for,
+    fit_picture,
+    flatten,
+    open_picture,
+    read_picture,
+)
 
-__all__ = ["DEEP_MODES", "Reduced", "decode_reduced", "ending_remarks"]
+__all__ = ["DEEP_MODES", "Reduced", "decode_for_both", "decode_reduced", "ending_remarks"]
 
 DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I", "F"))
 """Modes of pictures with more than 8 bits, which need a range."""
@@ -111,6 +121,42 @@ def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "
     if exif.orientation > 4:
         width, height = height, width
     return Reduced(image, form, mode, (height, width), quality, exif, tuple(remarks))
+
+
+def decode_for_both(
+    data: bytes, spec: PixelSpec, *, min_side: int, name: str = ""
+) -> tuple[Reduced, NDArray[np.uint8]]:
+    """`decode_reduced` and `read_picture` of the same bytes, decoded once where both ask for the same scale.
+
+    Args:
+        data: The file.
+        spec: What the network sees.
+        min_side: As in `decode_reduced`.
+        name: As in `decode_reduced`.
+
+    Returns:
+        Exactly what the two functions return.
+
+    Raises:
+        PictureError: As in `decode_reduced`.
+    """
+    reduced = decode_reduced(data, min_side=min_side, max_pixels=spec.max_pixels, name=name)
+    if _is_decoded_for(reduced, data, spec):
+        return reduced, fit_picture(flatten(reduced.image, spec), spec)
+    return reduced, read_picture(data, spec)
+
+
+def _is_decoded_for(reduced: Reduced, data: bytes, spec: PixelSpec) -> bool:
+    """Whether the pixel contract would have decoded at this scale too."""
+    height, width = reduced.size_hw
+    if reduced.format not in ("JPEG", "MPO") or not spec.has_draft:
+        return reduced.image.size == (width, height)
+    if spec.fit != "pad" and min(height, width) < 2 * min(spec.size_hw):
+        return reduced.image.size == (width, height)  # too small for any reduction
+    with open_picture(data, spec.max_pixels) as image:  # the header alone: Pillow itself says what it would do
+        draft_for(image, spec)
+        wanted = image.size
+    return wanted == (reduced.image.size if reduced.exif.orientation <= 4 else reduced.image.size[::-1])
 
 
 def ending_remarks(form: str, name: str) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -40,6 +41,7 @@ __all__ = [
     "Fit",
     "PictureError",
     "PixelSpec",
+    "draft_for",
     "fit_picture",
     "flatten",
     "normalise",
@@ -60,6 +62,7 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_MAX_BYTES = 2 << 30
 _REDUCING_GAP = 2.0  # large pictures are first reduced by whole factors, then filtered
 
 
@@ -70,7 +73,7 @@ class PictureError(Exception):
 
     Args:
         kind: Short stable word: `missing`, `permission`, `empty`, `format`, `truncated`, `damaged`,
-            `too-large`, `range`, `folder`.
+            `too-large`, `range`, `folder`, `special`, `cloud-placeholder`.
         detail: What is wrong, in plain words, without the file's name.
     """
 
@@ -165,7 +168,7 @@ def read_picture(source: str | os.PathLike[str] | bytes, spec: PixelSpec) -> NDA
     with open_picture(source, spec.max_pixels) as image:
         try:
             if spec.has_draft and image.format in ("JPEG", "MPO"):
-                _draft(image, spec)
+                draft_for(image, spec)
             image.load()
         except Image.DecompressionBombError as error:
             raise PictureError("too-large", str(error)) from error
@@ -207,8 +210,10 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file.
 
     Raises:
-        PictureError: There is no such file, it is a folder, or it may not be read.
+        PictureError: There is no such file, it is a folder, it may not be read, or opening it would wait (a pipe,
+            a file that a cloud would first have to fetch) or fill the memory.
     """
+    _check_place(path)
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -221,6 +226,25 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise PictureError(kind, detail) from error
     except OSError as error:
         raise PictureError("unreadable", f"the file cannot be read ({error.strerror or error})") from error
+
+
+def _check_place(path: str | os.PathLike[str]) -> None:
+    """Refuses what must not be opened: pipes, files that a cloud would first have to fetch, and giants.
+
+    Raises:
+        PictureError: It is one of them.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return  # reading says what is wrong
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise PictureError("special", "this is a pipe, socket or device, not a file")
+    is_away = getattr(status, "st_flags", 0) & 0x40000000 or getattr(status, "st_file_attributes", 0) & 0x441000
+    if is_away:  # SF_DATALESS of macOS; OFFLINE and RECALL_ON_OPEN or _DATA_ACCESS of Windows
+        raise PictureError("cloud-placeholder", "the cloud folder keeps this file elsewhere; make it available offline")
+    if status.st_size > _MAX_BYTES:
+        raise PictureError("too-large", f"the file has {status.st_size / 1e9:.1f} GB, more than the limit of 2")
 
 
 def flatten(image: Image.Image, spec: PixelSpec) -> Image.Image:
@@ -301,7 +325,7 @@ def _crop_box(width: int, height: int, spec: PixelSpec) -> tuple[float, float, f
     return left, upper, min(left + box_w, width), min(upper + box_h, height)
 
 
-def _draft(image: Image.Image, spec: PixelSpec) -> None:
+def draft_for(image: Image.Image, spec: PixelSpec) -> None:
     """Lets libjpeg decode at 1/2, 1/4 or 1/8 where that is still at least the size needed."""
     out_h, out_w = spec.size_hw
     if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):

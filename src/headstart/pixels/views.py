@@ -21,8 +21,8 @@ from headstart.errors import SettingError
 from headstart.pixels.spec import (
     PictureError,
     PixelSpec,
-    _draft,
     _orient,
+    draft_for,
     fit_picture,
     flatten,
     open_picture,
@@ -168,7 +168,7 @@ def _decode(data: bytes, spec: PixelSpec, augment: Augment) -> Image.Image:
     with open_picture(data, spec.max_pixels) as image:
         try:
             if spec.has_draft and image.format in ("JPEG", "MPO"):
-                _draft(image, larger)
+                draft_for(image, larger)
             image.load()
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
             raise PictureError("damaged", f"the picture data cannot be decoded ({error})") from error

@@ -1,32 +1,32 @@
-"""The data doctor composed: what the pictures say by themselves, and what a network and a head add to it."""
+"""`headstart check`: the data doctor's judgement told, drawn, and written as a mended split."""
 
 from __future__ import annotations
 
 import html
 import importlib.util
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from headstart.data.health import apply_health, inspect
-from headstart.data.looks import look_at_all
+from headstart.data.health import apply_health
 from headstart.data.sheet import draw_pairs
 from headstart.data.sources import read
 from headstart.data.split import write_split
 from headstart.data.wording import doctor_lines, health_to_json
 from headstart.errors import HeadstartError, UsageError
-from headstart.records import Features, Health, Samples, Split
+from headstart.records import Health, Samples, Split
 from headstart.results import import_pandas
 from headstart.talk import Talk
+from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.showing import save_sheet, sheet_kind
+
+if TYPE_CHECKING:
+    from headstart.workflow.embedding import Embedder
 
 __all__ = ["Checked", "check_data", "draw_copies", "write_repaired_split"]
 
 _MOST_PAIRS = 60
-_MOST_SCORED = 4000  # more pictures do not make the effect of groups clearer, only slower to measure
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def check_data(
     threads: int | None = None,
     offline: bool = False,
     use_network: bool = True,
+    use_memory: bool = True,
 ) -> Checked:
     """Reads and judges a data set, changing nothing.
 
@@ -75,27 +76,29 @@ def check_data(
         layout, label_pattern, value_range, allow_outside, threads, offline: As in `train`.
         max_pixels: Larger pictures are refused.
         use_network: Whether features are used at all; without the training part they never are.
+        use_memory: Whether what was seen is kept for the next time.
     """
     samples = read(data, layout=layout, label_pattern=label_pattern, allow_outside=allow_outside)
     talk.say(samples.sentence)
-    looks = look_at_all(
-        samples, max_pixels=max_pixels, threads=threads, progress=talk.progress("looking at every file")
-    )
-    embeddings, score = None, None
-    if use_network and looks.is_ok.any() and importlib.util.find_spec("torch") is not None:
-        features = _embed(samples, talk, backbone, value_range, threads, offline)
-        if features is not None:
-            embeddings, score = features.blocks["embedding"], _score(samples, features)
-    health = inspect(
+    doctor = DataDoctor(
         samples,
-        looks=looks,
-        embeddings=embeddings,
-        score=score,
+        talk,
+        place=data,
         value_range=value_range,
         max_pixels=max_pixels,
         threads=threads,
+        use_memory=use_memory,
     )
-    return Checked(samples, health)
+    if use_network and importlib.util.find_spec("torch") is not None:
+        chosen, _ = doctor.find_range()
+        embedder = _open(talk, backbone, chosen, max_pixels, threads, offline)
+        if embedder is not None:
+            features, _, _ = embedder.embed(samples.paths, samples.names, talk, onlooker=doctor.looker)
+            if features.is_ok.any():
+                return Checked(samples, doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}"))
+            return Checked(samples, doctor.judge())
+    doctor.look()
+    return Checked(samples, doctor.judge())
 
 
 def draw_copies(checked: Checked, out: str, talk: Talk) -> None:
@@ -140,48 +143,21 @@ def write_repaired_split(checked: Checked, out: str, talk: Talk) -> None:
     talk.say(f"{out}: {int((assignment == '').sum())} pictures left out; use it with headstart train --split {out}")
 
 
-def _embed(
-    samples: Samples,
+def _open(
     talk: Talk,
     backbone: str,
     value_range: tuple[float, float] | None,
+    max_pixels: int,
     threads: int | None,
     offline: bool,
-) -> Features | None:
+) -> Embedder | None:
+    """The network whose features help, or None with the reason said."""
     from headstart.workflow.embedding import open_embedder
 
     try:
-        embedder = open_embedder(backbone, talk, value_range=value_range, threads=threads, offline=offline)
+        return open_embedder(
+            backbone, talk, value_range=value_range, max_pixels=max_pixels, threads=threads, offline=offline
+        )
     except HeadstartError as error:
         talk.warn(f"copies are confirmed on pixels alone, since no network can be used: {error.message}")
         return None
-    features, _, _ = embedder.embed(samples.paths, samples.names, talk)
-    return features if features.is_ok.any() else None
-
-
-def _score(samples: Samples, features: Features) -> Callable[[NDArray[np.int64] | None], float]:
-    """Out-of-fold accuracy of a probe on the training pictures, for any grouping of them."""
-    in_training = np.array([s.split in (None, "train") for s in samples], dtype=bool)
-    usable = np.flatnonzero(in_training & features.is_ok & (samples.class_ids >= 0))
-    if len(usable) > _MOST_SCORED:
-        usable = np.sort(np.random.default_rng(0).choice(usable, _MOST_SCORED, replace=False))
-    counts = np.bincount(samples.class_ids[usable], minlength=len(samples.class_names))
-    usable = usable[counts[samples.class_ids[usable]] >= 2]
-    classes, class_ids = np.unique(samples.class_ids[usable], return_inverse=True)
-
-    def score(groups: NDArray[np.int64] | None) -> float:
-        from headstart.heads.probe import fit_probe
-
-        try:
-            fit = fit_probe(
-                {name: block[usable] for name, block in features.blocks.items()},
-                class_ids.astype(np.int64),
-                len(classes),
-                groups=None if groups is None else groups[usable],
-                logistic=False,
-            )
-        except HeadstartError:  # too few classes or groups: then the effect cannot be measured
-            return float("nan")
-        return float(fit.candidate_hits[-1].mean())
-
-    return score

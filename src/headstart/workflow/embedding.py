@@ -15,7 +15,7 @@ from typing import Any
 from headstart.backbones.cards import Card, find_card
 from headstart.errors import MissingExtraError
 from headstart.features.cache import FeatureCache
-from headstart.features.embed import embed_files
+from headstart.features.embed import Onlooker, embed_files
 from headstart.features.engine import Engine, OnnxEngine, TorchEngine
 from headstart.features.graph import FrozenGraph, find_graph, graph_folder, prepare_graph
 from headstart.machine import cache_root, file_digest
@@ -47,9 +47,15 @@ class Embedder:
     threads: int | None
 
     def embed(
-        self, paths: Sequence[str | bytes], names: Sequence[str], talk: Talk, *, is_mirrored: bool = False
+        self,
+        paths: Sequence[str | bytes],
+        names: Sequence[str],
+        talk: Talk,
+        *,
+        is_mirrored: bool = False,
+        onlooker: Onlooker | None = None,
     ) -> tuple[Features, int, float]:
-        """Features of files, how many had to be computed, and the seconds it took."""
+        """Features of files, how many had to be computed, and the seconds it took; an onlooker sees each file too."""
         started = time.monotonic()
         view = "mirrored" if is_mirrored else "plain"
         space = self.cache.space(self.graph.digest, self.spec.digest, view) if self.cache else None
@@ -62,6 +68,7 @@ class Embedder:
             is_mirrored=is_mirrored,
             threads=self.threads,
             progress=talk.progress("looking at mirrored pictures" if is_mirrored else "looking at pictures"),
+            onlooker=onlooker,
         )
         if space is not None and space.write_error:
             talk.warn(f"features could not be kept for the next time ({space.write_error}); the result is the same.")
@@ -77,6 +84,7 @@ def open_embedder(
     size: int | None = None,
     fit: str = "crop",
     value_range: tuple[float, float] | None = None,
+    max_pixels: int = 178_000_000,
     weights: str | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -92,7 +100,7 @@ def open_embedder(
     """
     root = root or cache_root()
     graph = open_graph(backbone, talk, size=size, weights=weights, offline=offline, root=root)
-    spec = graph.spec.with_(fit=fit, value_range=value_range)
+    spec = graph.spec.with_(fit=fit, value_range=value_range, max_pixels=max_pixels)
     engine: Engine
     if device in ("auto", "cpu"):
         engine = OnnxEngine(graph.path)

@@ -15,6 +15,7 @@ _FIRST = 10
 
 _MEANINGS = {
     "group_from": "what belongs together",
+    "groups.copies": "pictures that occur more than once",
     "head.blocks": "depths of the network that are used",
     "head.class_weights": "weight of each class",
     "head.lda_penalty": "smoothing of the second way to draw the borders between classes",
@@ -23,6 +24,8 @@ _MEANINGS = {
     "head.mixture": "how the ways are mixed",
     "head.ridge_penalty": "smoothing of the first way to draw the borders between classes",
     "head.temperature": "correction of how sure it says it is",
+    "left_out.labels": "left out of training",
+    "value_range": "what counts as black and as white",
 }
 """What a setting is, for a person who has never met it."""
 
@@ -100,6 +103,15 @@ def how_measured(judgement: Judgement) -> str:
 def closing_lines(judgement: Judgement, folder: Path, duration_s: float) -> list[str]:
     """At most 12 lines."""
     lines = ["", headline(judgement), how_measured(judgement)]
+    if judgement.test_as_given is not None:
+        given = judgement.test_as_given
+        name = "balanced_accuracy" if judgement.is_imbalanced else "accuracy"
+        count = given.num_samples - (judgement.test.num_samples if judgement.test else 0)
+        lines.append(
+            f"As given, with {count} test pictures that training has seen: "
+            f"{100 * (getattr(given, name).value or 0):.0f} "
+            "of 100; that flatters."
+        )
     weak = [s for s in judgement.headline.per_class if s.recall.value is not None and s.support >= 5]
     if len(weak) > 2:
         worst = min(weak, key=lambda s: s.recall.value or 0.0)

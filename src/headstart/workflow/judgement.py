@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from headstart.heads.probe import ProbeFit
 from headstart.records import Evaluation, Features, Samples, Split
 from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json
 
-__all__ = ["Judgement", "judge", "neighbour_labels"]
+__all__ = ["Judgement", "judge", "neighbour_labels", "with_leaking"]
 
 _IMBALANCE = 3.0  # above it the headline is balanced accuracy
 _CHUNK = 1024
@@ -28,6 +28,7 @@ class Judgement:
         baselines: Majority class and nearest neighbour on the headline's samples.
         logits: (N, K) of the shipped head on every sample (training samples included), for the parity check.
         is_imbalanced: Whether the largest class has more than three times the smallest.
+        test_as_given: The person's own test split with the pictures that leak, where there are such.
     """
 
     train: Evaluation
@@ -37,6 +38,7 @@ class Judgement:
     baselines: dict[str, dict[str, Any]]
     logits: NDArray[np.float32]
     is_imbalanced: bool
+    test_as_given: Evaluation | None = None
 
     @property
     def headline(self) -> Evaluation:
@@ -57,10 +59,16 @@ class Judgement:
         }
 
     def blocks_json(self) -> dict[str, Any]:
-        """`train`, `cv`, `val`, `test` and the headline, JSON-able; null where there is none."""
+        """`train`, `cv`, `val`, `test`, `test_as_given` and the headline, JSON-able; null where there is none."""
         blocks = {
             name: None if value is None else evaluation_to_json(value)
-            for name, value in (("train", self.train), ("cv", self.cv), ("val", self.val), ("test", self.test))
+            for name, value in (
+                ("train", self.train),
+                ("cv", self.cv),
+                ("val", self.val),
+                ("test", self.test),
+                ("test_as_given", self.test_as_given),
+            )
         }
         return {**blocks, "headline": self.headline_score()}
 
@@ -112,6 +120,35 @@ def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, 
         logits=logits,
         is_imbalanced=bool(counts.max() > _IMBALANCE * max(1, counts[counts > 0].min())),
     )
+
+
+def with_leaking(
+    judgement: Judgement,
+    samples: Samples,
+    split: Split,
+    leaking: Samples,
+    leaking_logits: NDArray[np.float32],
+) -> Judgement:
+    """Adds the score of the test split as it was given, with the pictures in it that training has seen.
+
+    Args:
+        judgement: Of the same samples.
+        samples: Those that were judged.
+        split: Theirs.
+        leaking: The pictures that were taken out of the test split.
+        leaking_logits: (M, K) what the shipped model says of them.
+    """
+    if not len(leaking):
+        return judgement
+    test = split.where("test")
+    scored = evaluate(
+        np.concatenate([judgement.logits[test], leaking_logits]),
+        np.concatenate([samples.class_ids[test], leaking.class_ids]),
+        samples.class_names,
+        protocol="as given, leaks included",
+        is_logits=True,
+    )
+    return replace(judgement, test_as_given=scored)
 
 
 def _shares(hits: NDArray[np.bool_], truth: NDArray[np.int64]) -> dict[str, float]:

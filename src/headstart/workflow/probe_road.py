@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.config import Resolved, TrainSettings
-from headstart.data.sources import read
-from headstart.data.split import group_ids, make_split, read_split, write_split
+from headstart.data.split import write_split
+from headstart.data.wording import doctor_lines, health_to_json
 from headstart.deploy.bundle import read_bundle
 from headstart.deploy.parity import check_parity
 from headstart.deploy.runtime import Runtime
 from headstart.deploy.writing import amend_bundle, write_bundle
 from headstart.errors import DataError, HeadstartError
 from headstart.heads.probe import ProbeFit, fit_probe
-from headstart.records import Decision, Features, Samples, Split
+from headstart.records import Decision, Features, Health, Samples, Split
 from headstart.talk import Talk
 from headstart.tuning.safety import refuse_tuned
 from headstart.workflow.class_weights import class_factors
+from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.embedding import Embedder, open_embedder
-from headstart.workflow.headline import closing_lines, decision_line, name_files
-from headstart.workflow.judgement import Judgement, judge
+from headstart.workflow.headline import closing_lines, decision_line, explain, name_files
+from headstart.workflow.judgement import Judgement, judge, with_leaking
 from headstart.workflow.reporting import report_run
 from headstart.workflow.run_folder import (
     discard_run_folder,
@@ -37,14 +38,15 @@ from headstart.workflow.run_folder import (
     write_predictions,
     write_scores,
 )
+from headstart.workflow.splitting import ReadSamples, check_classes, part, read_samples, without_classes
 from headstart.workflow.suspecting import correct_labels, write_suspects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FoundProbe", "ProbeRoad", "close_road", "find_probe", "finish_probe", "read_samples", "train_probe"]
+    from numpy.typing import NDArray
 
-_MIN_PER_CLASS = 2  # leaving one out must leave another
+__all__ = ["FoundProbe", "ProbeRoad", "close_road", "find_probe", "finish_probe", "read_samples", "train_probe"]
 
 
 @dataclass
@@ -75,7 +77,10 @@ class ProbeRoad:
 
 @dataclass(frozen=True)
 class FoundProbe:
-    """A fitted head with all it was fitted on; the features are averaged over the mirror image where `has_mirror`."""
+    """A fitted head with all it was fitted on; the features are averaged over the mirror image where `has_mirror`.
+
+    `leaking` are scored pictures of the person's own split that training has seen: not among the samples.
+    """
 
     embedder: Embedder
     samples: Samples
@@ -83,6 +88,9 @@ class FoundProbe:
     split: Split
     fit: ProbeFit
     has_mirror: bool
+    health: Health
+    leaking: Samples
+    leaking_features: Features
 
 
 def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Path:
@@ -102,11 +110,11 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     """
     started = time.monotonic() if started is None else started
     settings = resolved.settings
-    samples = read_samples(settings)
+    data = read_samples(settings)
     road = ProbeRoad(resolved, talk, make_run_folder(settings.out))
     road.duration_s["read"] = time.monotonic() - started
     try:
-        _go(road, samples, started)
+        _go(road, data, started)
     except OSError as error:  # the disk filled up, or the folder went away
         discard_run_folder(road.folder)
         raise HeadstartError(
@@ -119,19 +127,9 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     return road.folder
 
 
-def read_samples(settings: TrainSettings) -> Samples:
-    """The pictures that the settings name."""
-    return read(
-        settings.data,
-        allow_outside=settings.allow_outside,
-        label_pattern=settings.label_pattern,
-        layout=settings.layout,
-    )
-
-
-def _go(road: ProbeRoad, samples: Samples, started: float) -> None:
+def _go(road: ProbeRoad, data: ReadSamples, started: float) -> None:
     """Everything after reading."""
-    found = find_probe(road, samples, started)
+    found = find_probe(road, data, started)
     if road.resolved.settings.strategy == "auto":
         road.talk.say(
             "More time could buy more: `--budget 5m` also tries to train the last stages of the network, and keeps the "
@@ -140,23 +138,52 @@ def _go(road: ProbeRoad, samples: Samples, started: float) -> None:
     finish_probe(road, found, started)
 
 
-def find_probe(road: ProbeRoad, samples: Samples, started: float) -> FoundProbe:
-    """From samples to a fitted head: embeds, splits, fits; says what it does."""
+def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe:
+    """From samples to a fitted head: embeds, judges the data, splits, fits; says what it does."""
     settings, talk = road.resolved.settings, road.talk
-    talk.say(samples.sentence)
-    for note in samples.notes:
+    talk.say(data.samples.sentence)
+    for note in data.samples.notes:
         talk.say(f"  {note}")
 
-    samples = correct_labels(_skip_classes(samples, settings.skip_class), settings.corrections, talk)
+    samples = correct_labels(without_classes(data.samples, settings.skip_class), settings.corrections, talk)
+    doctor = DataDoctor(
+        samples,
+        talk,
+        place=settings.data,
+        value_range=settings.value_range,
+        max_pixels=settings.max_pixels,
+        threads=settings.workers,
+        use_memory=settings.cache,
+    )
     with road.timed("prepare"):
-        embedder = _open(settings, talk)
-    features, seconds = _embed(road, embedder, samples)
-    samples, features = _leave_out_unreadable(samples, features, talk)
-    samples, features, split = _split(road, samples, features)
-    _check_classes(samples, split)
+        value_range, decision = doctor.find_range()
+        road.decide([] if decision is None else [decision])
+        embedder = _open(settings, talk, value_range)
+    features, seconds = _embed(road, embedder, samples, doctor)
+    _name_unreadable(samples, features, talk)
+    with road.timed("check"):
+        health = doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
+    for line in doctor_lines(health, is_training=True):
+        talk.say(explain(line))
+    parted = part(samples, features, health, settings, data.manifest)
+    road.decide(parted.decisions)
+    talk.say(f"split: {parted.split.reason}.")
+    check_classes(parted.samples, parted.split)
     with road.timed("heads"):
-        fit, features, has_mirror = _fit(road, embedder, samples, features, split, seconds, started)
-    return FoundProbe(embedder, samples, features, split, fit, has_mirror)
+        fit, features, has_mirror = _fit(
+            road, embedder, parted.samples, parted.features, parted.split, seconds, started
+        )
+    return FoundProbe(
+        embedder,
+        parted.samples,
+        features,
+        parted.split,
+        fit,
+        has_mirror,
+        health,
+        parted.leaking,
+        parted.leaking_features,
+    )
 
 
 def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
@@ -164,11 +191,14 @@ def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
     embedder, samples, features, split, fit = found.embedder, found.samples, found.features, found.split, found.fit
     with road.timed("judge"):
         judgement = judge(samples, features, split, fit, seed=road.resolved.settings.seed)
+        if len(found.leaking):
+            leaking = fit.head.logits(_leaking_blocks(road, found))
+            judgement = with_leaking(judgement, samples, split, found.leaking, leaking)
     with road.timed("bundle"):
         _write_bundle(road, embedder, samples, features, split, fit, judgement, found.has_mirror)
     with road.timed("parity"):
         parity = _prove(road, samples, judgement)
-    _write_run(road, embedder, samples, features, split, fit, judgement, parity, started)
+    _write_run(road, found, judgement, parity, started)
     close_road(road, judgement, started)
 
 
@@ -182,13 +212,14 @@ def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
     finish_run_folder(road.folder)
 
 
-def _open(settings: TrainSettings, talk: Talk) -> Embedder:
+def _open(settings: TrainSettings, talk: Talk, value_range: tuple[float, float] | None) -> Embedder:
     return open_embedder(
         settings.backbone,
         talk,
         size=settings.size,
         fit=settings.fit,
-        value_range=settings.value_range,
+        value_range=value_range,
+        max_pixels=settings.max_pixels,
         weights=settings.weights,
         device=settings.device,
         threads=settings.workers,
@@ -197,9 +228,9 @@ def _open(settings: TrainSettings, talk: Talk) -> Embedder:
     )
 
 
-def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples) -> tuple[Features, float]:
+def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDoctor) -> tuple[Features, float]:
     """Features of all pictures, and the seconds a second pass over them would take."""
-    features, computed, seconds = embedder.embed(samples.paths, samples.names, road.talk)
+    features, computed, seconds = embedder.embed(samples.paths, samples.names, road.talk, onlooker=doctor.looker)
     road.duration_s["features"] = seconds
     found = len(samples) - computed - len(features.problems)
     height, width = embedder.spec.size_hw
@@ -211,9 +242,9 @@ def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples) -> tuple[Featu
     return features, seconds * len(samples) / computed if computed else 0.0
 
 
-def _leave_out_unreadable(samples: Samples, features: Features, talk: Talk) -> tuple[Samples, Features]:
+def _name_unreadable(samples: Samples, features: Features, talk: Talk) -> None:
     if not features.problems:
-        return samples, features
+        return
     lines = name_files(features.problems)
     if not features.is_ok.any():
         raise DataError(
@@ -223,68 +254,6 @@ def _leave_out_unreadable(samples: Samples, features: Features, talk: Talk) -> t
     talk.warn(f"{len(features.problems):,} files cannot be read and are left out:")
     for line in lines:
         talk.say(line)
-    keep = np.flatnonzero(features.is_ok)
-    return _without_empty_classes(samples.take(keep)), features.take(keep)
-
-
-def _skip_classes(samples: Samples, names: tuple[str, ...]) -> Samples:
-    unknown = set(names) - set(samples.class_names)
-    if unknown:
-        raise DataError(
-            f"there is no class {', '.join(f'`{n}`' for n in sorted(unknown))} to leave out.",
-            hint=f"classes are: {', '.join(samples.class_names[:20])}",
-        )
-    if not names:
-        return samples
-    keep = np.array([i for i, s in enumerate(samples) if s.label not in names], dtype=np.int64)
-    return _without_empty_classes(samples.take(keep))
-
-
-def _without_empty_classes(samples: Samples) -> Samples:
-    """Classes of which no picture is left are gone."""
-    left = {s.label for s in samples}
-    return replace(samples, class_names=tuple(name for name in samples.class_names if name in left))
-
-
-def _split(road: ProbeRoad, samples: Samples, features: Features) -> tuple[Samples, Features, Split]:
-    settings = road.resolved.settings
-    groups, decision = group_ids(samples, settings.group_from)
-    road.decide([decision])
-    if settings.split:
-        split = read_split(settings.split, samples)
-    else:
-        split = make_split(samples, groups=groups, test_size=settings.test_size, seed=settings.seed)
-    road.talk.say(f"split: {split.reason}.")
-    keep = np.flatnonzero(split.assignment != "")
-    if len(keep) < len(samples):
-        kept = samples.take(keep)
-        names = None if split.groups is None else split.groups[keep]
-        split = Split(split.assignment[keep], names, split.source, split.protocol, split.seed, split.reason)
-        return kept, features.take(keep), split
-    return samples, features, split
-
-
-def _check_classes(samples: Samples, split: Split) -> None:
-    """What no honest model can be made from."""
-    train = split.where("train")
-    if len(train) == 0:
-        raise DataError("there are no training pictures.", hint="is the folder called `train`?")
-    counts = np.bincount(samples.class_ids[train], minlength=len(samples.class_names))
-    present = int((counts > 0).sum())
-    if present < 2:
-        only = samples.class_names[int(counts.argmax())]
-        raise DataError(
-            f"all training pictures have the label `{only}`; telling apart needs at least 2 classes.",
-            hint="one sub-folder for each class, with its pictures inside",
-        )
-    small = [name for name, count in zip(samples.class_names, counts, strict=True) if count < _MIN_PER_CLASS]
-    if small:
-        shown = ", ".join(f"`{n}`" for n in small[:10]) + (f" and {len(small) - 10} more" if len(small) > 10 else "")
-        flag = " ".join(f'--skip-class "{n}"' for n in small[:3])
-        raise DataError(
-            f"{shown}: fewer than {_MIN_PER_CLASS} training pictures, so the class cannot be learnt and scored too.",
-            hint=f"add pictures, or leave the class out with {flag}",
-        )
 
 
 def _fit(
@@ -402,17 +371,20 @@ def _prove(road: ProbeRoad, samples: Samples, judgement: Judgement) -> dict[str,
     return result
 
 
+def _leaking_blocks(road: ProbeRoad, found: FoundProbe) -> dict[str, NDArray[np.float32]]:
+    """Features of the pictures that leak, averaged over the mirror image as all others are."""
+    blocks = found.leaking_features.blocks
+    if not found.has_mirror:
+        return blocks
+    paths, names = found.leaking.paths, found.leaking.names
+    mirrored, _, _ = found.embedder.embed(paths, names, road.talk, is_mirrored=True)
+    return {name: np.float32(0.5) * (block + mirrored.blocks[name]) for name, block in blocks.items()}
+
+
 def _write_run(
-    road: ProbeRoad,
-    embedder: Embedder,
-    samples: Samples,
-    features: Features,
-    split: Split,
-    fit: ProbeFit,
-    judgement: Judgement,
-    parity: dict[str, Any],
-    started: float,
+    road: ProbeRoad, found: FoundProbe, judgement: Judgement, parity: dict[str, Any], started: float
 ) -> None:
+    samples, features, split, fit = found.samples, found.features, found.split, found.fit
     settings = road.resolved.settings
     train = split.where("train")
     write_split(road.folder / "split.csv", samples, split)
@@ -428,9 +400,7 @@ def _write_run(
     write_scores(road.folder / "scores.npz", samples, features, split, judgement, fit)
     write_suspects(road.folder / "suspects.csv", samples, features, split, fit, judgement)
     road.paths = dict(zip(samples.names, samples.paths, strict=True))
-    write_json(
-        road.folder / "health.json", {"unreadable": [asdict(p) for p in (*samples.problems, *features.problems)]}
-    )
+    write_json(road.folder / "health.json", health_to_json(found.health))
     write_json(road.folder / "environment.json", environment(settings.seed))
     (road.folder / "config.resolved.yaml").write_text(road.resolved.to_yaml(), encoding="utf-8")
     road.duration_s["total"] = time.monotonic() - started
@@ -440,7 +410,7 @@ def _write_run(
             "schema": 1,
             "task": "classify",
             "strategy": "probe",
-            "backbone": embedder.graph.backbone,
+            "backbone": found.embedder.graph.backbone,
             "num_samples": len(samples),
             "num_groups": None if split.groups is None else len(np.unique(split.groups)),
             "num_classes": len(samples.class_names),

@@ -1,0 +1,135 @@
+"""The data doctor at work: what the pictures say by themselves, and what a network and a head add to it.
+
+The one decision: pictures are looked at while the network looks at them, each file read and decoded once, and
+a whole judgement is remembered under everything it depends on, so that the next one costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.health import inspect
+from headstart.data.looks import Looker, Looks, look_at_all
+from headstart.data.memory import Memory, digest_of, health_from_note
+from headstart.data.ranges import choose_range, has_deep
+from headstart.errors import HeadstartError
+from headstart.machine import cache_root
+from headstart.records import Decision, Features, Health, Samples
+from headstart.talk import Talk
+
+__all__ = ["DataDoctor"]
+
+_VERSION = 1  # of what a judgement says; judgements of other versions are made anew
+_MOST_SCORED = 1500  # more pictures do not make the effect of groups clearer, only slower to measure
+
+
+class DataDoctor:
+    """Judges one data set.
+
+    Args:
+        samples: The pictures.
+        talk: Told how far it is.
+        place: Where the data lie, as the person named them.
+        value_range: What the person asked 16-bit and float pictures to be mapped from; None chooses.
+        max_pixels: Larger pictures are refused.
+        threads: Worker threads; one a core by default.
+        use_memory: Whether what was seen is kept for the next time.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        talk: Talk,
+        *,
+        place: str,
+        value_range: tuple[float, float] | None = None,
+        max_pixels: int = 178_000_000,
+        threads: int | None = None,
+        use_memory: bool = True,
+    ) -> None:
+        self.samples = samples
+        self._talk, self._range, self._max_pixels, self._threads = talk, value_range, max_pixels, threads
+        self._memory = Memory(cache_root(), place) if use_memory else None
+        self.looker = Looker(samples, max_pixels=max_pixels, known=self._memory)
+
+    def find_range(self) -> tuple[tuple[float, float] | None, Decision | None]:
+        """What 16-bit and float pictures are mapped from, and why; looks at everything only where there may be such."""
+        if self._range is not None or not has_deep(self.samples.paths):
+            return self._range, None
+        chosen, decision = choose_range(self.samples, self._look())
+        return chosen, None if decision is None else Decision("value_range", decision.value, decision.reason)
+
+    def look(self) -> None:
+        """Looks at every picture, where no network is to look at them too."""
+        self._look()
+
+    def judge(self, features: Features | None = None, network: str = "") -> Health:
+        """The judgement of everything that was looked at.
+
+        Args:
+            features: What a network said of the same pictures, in the same order.
+            network: What tells that network from others.
+        """
+        key = self._key(network if features is not None else "none")
+        kept = self._memory.note(key) if self._memory is not None else None
+        if kept is not None:
+            return health_from_note(kept)
+        looks = self.looker.looks()
+        health = inspect(
+            self.samples,
+            looks=looks,
+            embeddings=None if features is None else features.blocks.get("embedding"),
+            score=None if features is None else _score(self.samples, features),
+            value_range=self._range,
+            max_pixels=self._max_pixels,
+            threads=self._threads,
+        )
+        if self._memory is not None:
+            self._memory.keep(looks, {key: asdict(health)})
+        return health
+
+    def _look(self) -> Looks:
+        progress = self._talk.progress("looking at every file")
+        return look_at_all(self.samples, threads=self._threads, progress=progress, looker=self.looker)
+
+    def _key(self, network: str) -> str:
+        """Everything that a judgement depends on."""
+        rows = [
+            "\t".join((digest, s.name, s.label or "", s.split or "", s.group or ""))
+            for digest, s in zip(self.looker.digests(), self.samples, strict=True)
+        ]
+        unread = [f"{p.name}\t{p.kind}" for p in (*self.samples.problems, *self.looker.problems())]
+        more = [network, repr(self._range), str(self._max_pixels), self.samples.layout]
+        return f"health-{_VERSION}-{digest_of([*rows, *unread, *more])}"
+
+
+def _score(samples: Samples, features: Features) -> Callable[[NDArray[np.int64] | None], float]:
+    """Out-of-fold accuracy of a probe on the training pictures, for any grouping of them."""
+    in_training = np.array([s.split in (None, "train") for s in samples], dtype=bool)
+    usable = np.flatnonzero(in_training & features.is_ok & (samples.class_ids >= 0))
+    if len(usable) > _MOST_SCORED:
+        usable = np.sort(np.random.default_rng(0).choice(usable, _MOST_SCORED, replace=False))
+    counts = np.bincount(samples.class_ids[usable], minlength=len(samples.class_names))
+    usable = usable[counts[samples.class_ids[usable]] >= 2]
+    classes, class_ids = np.unique(samples.class_ids[usable], return_inverse=True)
+
+    def score(groups: NDArray[np.int64] | None) -> float:
+        from headstart.heads.probe import fit_probe
+
+        try:
+            fit = fit_probe(
+                {name: block[usable] for name, block in features.blocks.items()},
+                class_ids.astype(np.int64),
+                len(classes),
+                groups=None if groups is None else groups[usable],
+                logistic=False,
+            )
+        except HeadstartError:  # too few classes or groups: then the effect cannot be measured
+            return float("nan")
+        return float(fit.candidate_hits[-1].mean())
+
+    return score

@@ -1,0 +1,172 @@
+"""From pictures as they were read to those that are trained on and scored: what the doctor's judgement does.
+
+The one decision: a person's own test split is never silently shrunk.  Pictures in it that leak are taken out of
+the headline and kept beside it, so that both figures can be given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from headstart.config import TrainSettings
+from headstart.data.health import apply_health
+from headstart.data.sources import read
+from headstart.data.split import make_split, read_split
+from headstart.errors import DataError
+from headstart.records import Decision, Features, Health, Samples, Split, SplitName
+
+__all__ = ["Parted", "ReadSamples", "check_classes", "part", "read_samples", "without_classes"]
+
+_MIN_PER_CLASS = 2  # leaving one out must leave another
+
+
+@dataclass(frozen=True)
+class Parted:
+    """What training uses.
+
+    Attributes:
+        samples: The pictures that are in a split.
+        features: Theirs.
+        split: Who is trained on and who is scored.
+        leaking: Scored pictures of the person's own split that training has seen, left out of `samples`.
+        leaking_features: Theirs.
+        decisions: What was chosen, and why.
+    """
+
+    samples: Samples
+    features: Features
+    split: Split
+    leaking: Samples
+    leaking_features: Features
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True)
+class ReadSamples:
+    """The pictures that the settings name, and what the manifest of `--split` says of them (None without one)."""
+
+    samples: Samples
+    manifest: Split | None = None
+
+
+def read_samples(settings: TrainSettings) -> ReadSamples:
+    """Reads them; with `--split` only those that it names."""
+    samples = read(
+        settings.data,
+        allow_outside=settings.allow_outside,
+        label_pattern=settings.label_pattern,
+        layout=settings.layout,
+    )
+    if settings.split is None:
+        return ReadSamples(samples)
+    split = read_split(settings.split, samples)
+    keep = np.flatnonzero(split.assignment != "")
+    part = samples.take(keep)
+    items = tuple(
+        replace(
+            s, split=_word(str(split.assignment[i])), group=s.group if split.groups is None else str(split.groups[i])
+        )
+        for i, s in zip(keep, part, strict=True)
+    )
+    return ReadSamples(_without_empty_classes(replace(part, items=items)), split)
+
+
+def without_classes(samples: Samples, names: tuple[str, ...]) -> Samples:
+    """Without the classes that a person wants left out.
+
+    Raises:
+        DataError: There is no such class.
+    """
+    unknown = set(names) - set(samples.class_names)
+    if unknown:
+        raise DataError(
+            f"there is no class {', '.join(f'`{n}`' for n in sorted(unknown))} to leave out.",
+            hint=f"classes are: {', '.join(samples.class_names[:20])}",
+        )
+    if not names:
+        return samples
+    keep = np.array([i for i, s in enumerate(samples) if s.label not in names], dtype=np.int64)
+    return _without_empty_classes(samples.take(keep))
+
+
+def part(
+    samples: Samples, features: Features, health: Health, settings: TrainSettings, manifest: Split | None
+) -> Parted:
+    """Parts the pictures as the judgement, the person's own split and the settings say.
+
+    Raises:
+        UsageError, DataError: As `make_split` and `group_ids`.
+    """
+    applied = apply_health(samples, health, group_from=settings.group_from)
+    left_out = applied.left_out | ~features.is_ok
+    leaking = applied.test_as_given & ~applied.test & ~left_out
+    split = make_split(
+        samples,
+        groups=applied.groups,
+        test_size=settings.test_size,
+        seed=settings.seed,
+        leave_out=left_out | leaking,
+    )
+    if manifest is not None:
+        split = replace(split, source="file", protocol=manifest.protocol, reason=manifest.reason)
+    given = {s.split for s in samples}
+    scored = "test" if "test" in given else "val"
+    apart = np.flatnonzero(leaking & np.array([s.split == scored for s in samples], dtype=bool))
+    keep = np.flatnonzero(split.assignment != "")
+    if len(keep) < len(samples):
+        groups = None if split.groups is None else split.groups[keep]
+        split = replace(split, assignment=split.assignment[keep], groups=groups)
+    kept = _without_empty_classes(samples.take(keep))
+    known = [i for i in apart if samples[i].label in kept.class_names]
+    beside = np.array(known, dtype=np.int64)
+    return Parted(
+        samples=kept,
+        features=features.take(keep),
+        split=split,
+        leaking=replace(samples.take(beside), class_names=kept.class_names),
+        leaking_features=features.take(beside),
+        decisions=applied.decisions,
+    )
+
+
+def check_classes(samples: Samples, split: Split) -> None:
+    """What no honest model can be made from.
+
+    Raises:
+        DataError: No training pictures, one class, or a class too small to learn.
+    """
+    train = split.where("train")
+    if len(train) == 0:
+        raise DataError("there are no training pictures.", hint="is the folder called `train`?")
+    counts = np.bincount(samples.class_ids[train], minlength=len(samples.class_names))
+    present = int((counts > 0).sum())
+    if present < 2:
+        only = samples.class_names[int(counts.argmax())]
+        raise DataError(
+            f"all training pictures have the label `{only}`; telling apart needs at least 2 classes.",
+            hint="one sub-folder for each class, with its pictures inside",
+        )
+    small = [name for name, count in zip(samples.class_names, counts, strict=True) if count < _MIN_PER_CLASS]
+    if small:
+        raise DataError(
+            f"{_shown(small)}: fewer than {_MIN_PER_CLASS} training pictures, so the class cannot be learnt and "
+            "scored too.",
+            hint="add pictures, or leave the class out with " + " ".join(f'--skip-class "{n}"' for n in small[:3]),
+        )
+
+
+def _word(name: str) -> SplitName | None:
+    names: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
+    return names.get(name)
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(f"`{n}`" for n in names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _without_empty_classes(samples: Samples) -> Samples:
+    """Classes of which no picture is left are gone."""
+    left = {s.label for s in samples}
+    return replace(samples, class_names=tuple(name for name in samples.class_names if name in left))
