@@ -402,6 +402,10 @@ class Prediction:
         probability: Its probability in [0, 1].
         top: (class name, probability) pairs, most probable first.
         error: Why there is no label, or None.
+        novelty: How unlike all training pictures it is; about 0 for known ones, None where the model cannot tell.
+        is_unknown: Whether it counts as none of the classes; the label stays the best known class.
+        label_set: The classes that fit, at the coverage asked for, most probable first; empty where none does, None
+            where the model kept no sets.
     """
 
     file: str
@@ -409,3 +413,6 @@ class Prediction:
     probability: float | None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    novelty: float | None = None
+    is_unknown: bool | None = None
+    label_set: tuple[str, ...] | None = None

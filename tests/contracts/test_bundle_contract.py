@@ -24,6 +24,8 @@ from headstart.deploy.runtime import Runtime
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import fit_normaliser
 from headstart.pixels.spec import PixelSpec
+from headstart.trust.conformal import fit_class_sets
+from headstart.trust.novelty import fit_novelty
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
 PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[-1]
@@ -98,6 +100,9 @@ def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     norm = fit_normaliser({"embedding": rng.normal(size=(30, width)).astype(np.float32)})
     head = LinearHead(norm, rng.normal(size=(5, width)).astype(np.float32), np.zeros(5, np.float32), 0.4)
     folder = tmp_path_factory.mktemp("run") / "bundle"
+    rows = norm({"embedding": rng.normal(size=(60, width)).astype(np.float32)})
+    probabilities, ids = rng.dirichlet(np.ones(5), 60), rng.integers(0, 5, 60)
+    is_told = request.param != "no-draft"
     return write_bundle(
         folder,
         graph_path=graph_path,
@@ -106,6 +111,8 @@ def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         class_names=["a", "b", "c", "d", "é"],
         has_flip=request.param == "cover",
         trained_on=["0" * 64],
+        novelty=fit_novelty(None if request.param == "pad" else rows, probabilities, ids) if is_told else None,
+        sets=fit_class_sets(probabilities, ids, coverage=0.8).rule if is_told else None,
     )
 
 
@@ -118,17 +125,31 @@ def test_the_program_of_the_page_says_what_the_product_says(
         "import sys\nsys.modules['headstart'] = None\n"
         + PROGRAM
         + "\nreader = Reader(sys.argv[1])\n"
-        + "print(json.dumps([reader.probabilities(path).tolist() for path in sys.argv[2:]]))\n",
+        + "told = [[*reader.judge(path)[:2], sorted(reader.judge(path, 0.3, 0.6)[2] or [])] for path in sys.argv[2:]]\n"
+        + "print(json.dumps([[reader.probabilities(path).tolist() for path in sys.argv[2:]], told]))\n",
         encoding="utf-8",
     )
     command = [sys.executable, "-I", str(script), str(bundle_path), *map(str, pictures)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    theirs = np.array(json.loads(done.stdout))
+    probabilities, told = json.loads(done.stdout)
+    theirs = np.array(probabilities)
     ours = Runtime(bundle_path).predict_proba(pictures)
     assert np.isfinite(ours).all()
     assert np.abs(theirs - ours).max() < 1e-6, [p.name for p, d in zip(pictures, np.abs(theirs - ours), strict=True)]
     assert np.unique(ours.round(6), axis=0).shape[0] > 10  # the pictures are told apart at all
+    runtime = Runtime(bundle_path)
+    if runtime.bundle.novelty is None:
+        assert told == [[None, None, []]] * len(pictures)
+        assert {(p.novelty, p.is_unknown, p.label_set) for p in runtime.predict(pictures)} == {(None, None, None)}
+        return
+    assert runtime.bundle.novelty.has_rest == ("pad" not in runtime.bundle.spec.fit)
+    for (novelty, is_unknown, names), plain, other in zip(
+        told, runtime.predict(pictures), runtime.predict(pictures, reject=0.3, coverage=0.6), strict=True
+    ):
+        assert plain.novelty == pytest.approx(novelty, abs=1e-6)
+        assert plain.is_unknown is is_unknown
+        assert sorted(other.label_set or ()) == names
 
 
 def test_every_key_is_explained(bundle_path: Path) -> None:

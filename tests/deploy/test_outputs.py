@@ -28,16 +28,31 @@ def written(predictions: list[Prediction], top: int) -> str:
 
 
 def test_columns() -> None:
-    assert columns(1) == ["file", "label", "probability", "error"]
-    assert columns(3) == ["file", "label", "probability", "label2", "probability2", "label3", "probability3", "error"]
+    last = ["novelty", "is_unknown", "set", "error"]
+    assert columns(1) == ["file", "label", "probability", *last]
+    assert columns(3) == ["file", "label", "probability", "label2", "probability2", "label3", "probability3", *last]
 
 
 def test_csv() -> None:
     assert written([GOOD, BAD], 2) == (
-        "file,label,probability,label2,probability2,error\n"
-        "a.png,cat,0.750000,dog,0.123457,\n"
-        "b.png,,,,,the file is empty (0 bytes)\n"
+        "file,label,probability,label2,probability2,novelty,is_unknown,set,error\n"
+        "a.png,cat,0.750000,dog,0.123457,,,,\n"
+        "b.png,,,,,,,,the file is empty (0 bytes)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "cell"),
+    [((), ""), (("cat",), "cat"), (("a|b", "c\\", "d"), "a\\|b|c\\\\|d"), (("=1+1", "x"), "'=1+1|x")],
+    ids=["none", "one", "bars", "formula"],
+)
+def test_what_is_said_beside_the_class(names: tuple[str, ...], cell: str, tmp_path: Path) -> None:
+    prediction = Prediction("a.png", "cat", 0.75, (("cat", 0.75),), None, 1.23456, False, names)
+    (row,) = csv.DictReader(io.StringIO(written([prediction], 1)))
+    assert (row["novelty"], row["is_unknown"], row["set"]) == ("1.235", "false", cell)
+    write_rows(tmp_path / "o.jsonl", [prediction])
+    told = json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8"))
+    assert (told["novelty"], told["is_unknown"], told["set"]) == (1.235, False, list(names))
 
 
 def test_json_lines_have_the_same_columns(tmp_path: Path) -> None:

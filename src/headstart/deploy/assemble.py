@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import BundleError, MissingExtraError
+from headstart.trust.directions import LEAST_REST
 
 if TYPE_CHECKING:
     from headstart.heads.linear import LinearHead
@@ -26,17 +27,25 @@ _NORM_FLOOR = 1e-12  # a row of zeros stays a row of zeros
 _MIN_OPSET = 13  # ReduceSum takes its axes as an input from here on
 
 
-def assemble_model(graph: str | Path | bytes, head: LinearHead, *, has_flip: bool = False) -> bytes:
+def assemble_model(
+    graph: str | Path | bytes,
+    head: LinearHead,
+    *,
+    has_flip: bool = False,
+    space: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+) -> bytes:
     """Makes the deployed model from a graph of pooled features and a head.
 
     Args:
         graph: ONNX model with input `pixels` (B, 3, H, W) and one output (B, D) a block.
         head: The head; its blocks are outputs of the graph.
         has_flip: Whether features are the mean over the picture and its mirror image.
+        space: Mean (D,) and leading directions (D, r) of the head's normalised rows, for novelty.
 
     Returns:
         The serialised model: input `pixels` float32 (B, 3, H, W) normalised, outputs `logits` (B, K) with
-        the temperature applied and `embedding` (B, D), the block `embedding` or else the head's last block.
+        the temperature applied, `embedding` (B, D), the block `embedding` or else the head's last block, and where
+        there is a space `rest` (B, 1), the squared length of a normalised row off its leading directions.
 
     Raises:
         BundleError: A block of the head is not in the graph, or its size differs.
@@ -68,7 +77,11 @@ def assemble_model(graph: str | Path | bytes, head: LinearHead, *, has_flip: boo
     parts.node("Flatten", [maps], "logits", axis=1)
     if has_flip:
         parts.node("Identity", [source[embedding]], "embedding")
-    _set_outputs(onnx, model, {"logits": len(head.bias), "embedding": widths[embedding]})
+    outputs = {"logits": len(head.bias), "embedding": widths[embedding]}
+    if space is not None:
+        _add_rest(parts, features, *space)
+        outputs["rest"] = 1
+    _set_outputs(onnx, model, outputs)
     return _finish(onnx, model)
 
 
@@ -154,6 +167,24 @@ def _add_block(parts: _Parts, head: LinearHead, index: int, source: str) -> str:
     weight = parts.constant(f"{prefix}.block_weight", np.array(norm.weights[index]))
     factor = parts.node("Div", [weight, floored], f"{prefix}.factor")
     return parts.node("Mul", [z, factor], f"{prefix}.weighted")
+
+
+def _add_rest(parts: _Parts, rows: str, mean: NDArray[np.float32], directions: NDArray[np.float32]) -> None:
+    """What of each row (B, D, 1, 1) lies off the leading directions: `trust.directions.squared_rest`, as `rest`."""
+    width, count = directions.shape
+    centred = parts.node("Sub", [rows, parts.constant("rest.mean", mean.reshape(1, width, 1, 1))], "rest.centred")
+    kernel = parts.constant("rest.directions", directions.T.reshape(count, width, 1, 1))
+    lengths = []
+    for name, source, size in (
+        ("total", centred, width),
+        ("inside", parts.node("Conv", [centred, kernel], "rest.along"), count),
+    ):
+        squares = parts.node("Mul", [source, source], f"rest.{name}.squares")
+        ones = parts.constant(f"rest.{name}.ones", np.ones((1, size, 1, 1)))
+        lengths.append(parts.node("Conv", [squares, ones], f"rest.{name}"))  # (B, 1, 1, 1)
+    off = parts.node("Sub", lengths, "rest.off")
+    least = parts.constant("rest.least", np.array(LEAST_REST))
+    parts.node("Flatten", [parts.node("Max", [off, least], "rest.floored")], "rest", axis=1)
 
 
 def _average_flip(parts: _Parts, widths: dict[str, int]) -> dict[str, str]:

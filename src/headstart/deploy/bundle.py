@@ -29,6 +29,7 @@ from headstart.deploy.onnx_check import check_model
 from headstart.deploy.writing import DIGEST_LENGTH, SCHEMA, amend_bundle, make_direct_bundle, write_bundle
 from headstart.errors import BundleError
 from headstart.pixels.spec import PixelSpec
+from headstart.trust.rules import NoveltyRule, SetRule
 
 __all__ = [
     "DIGEST_LENGTH",
@@ -54,6 +55,8 @@ class Bundle:
         spec: The pixel contract.
         temperature: Already applied in the logits.
         thresholds: Operating points by name; may be empty.
+        novelty: How pictures that are none of the classes are told, or None.
+        sets: Floors of sets of classes, or None.
         info: The whole of `bundle.json`.
         model: The bytes of `model.onnx`.
     """
@@ -63,6 +66,8 @@ class Bundle:
     spec: PixelSpec
     temperature: float
     thresholds: dict[str, Any]
+    novelty: NoveltyRule | None
+    sets: SetRule | None
     info: dict[str, Any] = field(repr=False)
     model: bytes = field(repr=False)
 
@@ -124,11 +129,13 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         names = _read_names(info["class_names"])
         temperature = float(info["temperature"])
         thresholds = dict(info.get("thresholds") or {})
-    except (ValueError, TypeError, OverflowError) as error:
+        novelty = None if info.get("novelty") is None else NoveltyRule.from_json(info["novelty"])
+        sets = None if info.get("sets") is None else SetRule.from_json(info["sets"], len(names))
+    except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
         raise damaged(members.path, f"`{INFO}` does not fit: {error}") from error
     model = read_checked(members, MODEL, info["files"])
     check_model(model, f"{members.path}/{MODEL}")
-    return Bundle(members.path, names, spec, temperature, thresholds, info, model)
+    return Bundle(members.path, names, spec, temperature, thresholds, novelty, sets, info, model)
 
 
 def _read_info(members: Members) -> dict[str, Any]:
@@ -147,8 +154,8 @@ def _read_info(members: Members) -> dict[str, Any]:
     missing = _REQUIRED - set(info)
     if missing:
         raise damaged(path, f"`{INFO}` lacks {', '.join(sorted(missing))}")
-    if info["task"] != "classify":
-        raise BundleError(f"`{path}` is a model for `{info['task']}`; this version knows only `classify`.")
+    if info["task"] not in ("classify", "detect"):
+        raise BundleError(f"`{path}` is a model for `{info['task']}`; this version knows `classify` and `detect`.")
     if not isinstance(info["files"], dict) or MODEL not in info["files"]:
         raise damaged(path, f"`{INFO}` does not name `{MODEL}`")
     return info

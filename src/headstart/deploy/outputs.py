@@ -1,8 +1,8 @@
 """Predictions as rows of a table: CSV for people and spreadsheets, JSON Lines for programs.
 
-The one decision: both have the same columns (`file, label, probability, label2, probability2 ..., error`)
-and are written row by row, so that fifty thousand pictures need no memory.  In the CSV a text that a
-spreadsheet would run as a formula is guarded.
+The one decision: both have the same columns (`file, label, probability, label2, probability2 ..., novelty,
+is_unknown, set, error`), whatever the model can tell, and are written row by row, so that fifty thousand pictures
+need no memory.  In the CSV a text that a spreadsheet would run as a formula is guarded.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from headstart.errors import HeadstartError, UsageError
 from headstart.machine import atomic_file
 from headstart.records import Prediction
 
-__all__ = ["Inputs", "columns", "expand_inputs", "row_of", "row_writer", "write_rows"]
+__all__ = ["Inputs", "columns", "expand_inputs", "join_set", "row_of", "row_writer", "write_rows"]
 
 _PROBABILITY_DIGITS = 6
+_NOVELTY_DIGITS = 3
 
 
 def columns(top: int) -> list[str]:
     """Names of the columns when `top` classes are named for each picture."""
     ranks = [f"{what}{rank}" for rank in range(2, top + 1) for what in ("label", "probability")]
-    return ["file", "label", "probability", *ranks, "error"]
+    return ["file", "label", "probability", *ranks, "novelty", "is_unknown", "set", "error"]
 
 
 def row_of(prediction: Prediction, top: int) -> dict[str, Any]:
@@ -38,7 +39,16 @@ def row_of(prediction: Prediction, top: int) -> dict[str, Any]:
     for rank, (name, probability) in enumerate(prediction.top[:top], start=1):
         suffix = "" if rank == 1 else str(rank)
         row[f"label{suffix}"], row[f"probability{suffix}"] = name, round(probability, _PROBABILITY_DIGITS)
+    if prediction.novelty is not None:
+        row["novelty"] = round(prediction.novelty, _NOVELTY_DIGITS)
+    row["is_unknown"] = prediction.is_unknown
+    row["set"] = None if prediction.label_set is None else list(prediction.label_set)
     return row
+
+
+def join_set(names: Iterable[str]) -> str:
+    """The classes of a set in one cell, `cat|dog`; a bar or backslash within a name has a backslash before it."""
+    return "|".join(name.replace("\\", "\\\\").replace("|", "\\|") for name in names)
 
 
 def row_writer(stream: IO[str], top: int, *, is_json: bool = False) -> Callable[[Prediction], None]:
@@ -57,7 +67,7 @@ def row_writer(stream: IO[str], top: int, *, is_json: bool = False) -> Callable[
 
     def write_csv(prediction: Prediction) -> None:
         row = row_of(prediction, top)
-        cells = [_cell(row[name]) for name in names]
+        cells = [_cell(name, row[name]) for name in names]
         # Before Python 3.13 the csv module leaves a lone carriage return bare, which would end the row.
         (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
 
@@ -111,9 +121,11 @@ def check_output(path: str | os.PathLike[str]) -> bool:
     return target.suffix.lower() == ".jsonl"
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.{_PROBABILITY_DIGITS}f}"
-    return guard_cell(value)
+        return f"{value:.{_NOVELTY_DIGITS if name == 'novelty' else _PROBABILITY_DIGITS}f}"
+    return guard_cell(join_set(value) if isinstance(value, list) else value)

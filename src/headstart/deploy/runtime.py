@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.deploy.bundle import Bundle, read_bundle
+from headstart.deploy.judge import Judge
 from headstart.deploy.pictures import Source, as_sources, name_of, to_pixels
 from headstart.deploy.session import check_session, open_session
 from headstart.errors import BundleError, UsageError
@@ -52,6 +53,11 @@ class Runtime:
 
     def __init__(self, bundle: Bundle | str | os.PathLike[str], threads: int | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(os.fspath(bundle))
+        if self.bundle.task != "classify":
+            raise BundleError(
+                f"`{self.bundle.path}` is a model for `{self.bundle.task}`, not a classifier.",
+                hint="headstart.load opens every kind of model",
+            )
         if threads is not None and threads < 1:
             raise UsageError(f"The number of threads is at least 1, not {threads}.")
         self.threads = threads or available_cores()
@@ -66,13 +72,28 @@ class Runtime:
         return self.bundle.class_names
 
     def predict(
-        self, sources: Any, top: int = 1, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
+        self,
+        sources: Any,
+        top: int = 1,
+        *,
+        batch: int = BATCH,
+        channel_order: ChannelOrder = "rgb",
+        reject: float | None = None,
+        coverage: float | None = None,
     ) -> list[Prediction]:
         """Predicts one or many pictures; see `iter_predict`."""
-        return list(self.iter_predict(sources, top, batch=batch, channel_order=channel_order))
+        options: Any = {"batch": batch, "channel_order": channel_order, "reject": reject, "coverage": coverage}
+        return list(self.iter_predict(sources, top, **options))
 
     def iter_predict(
-        self, sources: Any, top: int = 1, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
+        self,
+        sources: Any,
+        top: int = 1,
+        *,
+        batch: int = BATCH,
+        channel_order: ChannelOrder = "rgb",
+        reject: float | None = None,
+        coverage: float | None = None,
     ) -> Iterator[Prediction]:
         """Predicts pictures one after another, holding only a few in memory.
 
@@ -81,6 +102,8 @@ class Runtime:
             top: How many classes to name for each picture, at least 1; at most all are named.
             batch: Pictures a run of the network.
             channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
+            reject: Share of known pictures that may be called unknown at most; None as the model was trained.
+            coverage: Share of pictures whose set shall hold the true class; None as the model was trained.
 
         Returns:
             One prediction a source, in order; where a picture cannot be read, with `error` and without `label`.
@@ -90,8 +113,9 @@ class Runtime:
         """
         if top < 1:
             raise UsageError(f"top is at least 1, not {top}.")
-        answers = self.iter_outputs(sources, ("logits",), batch=batch, channel_order=channel_order)
-        return (self._prediction(name, outputs, top) for name, outputs in answers)
+        judge = Judge(self.bundle, reject, coverage)
+        answers = self.iter_outputs(sources, judge.outputs, batch=batch, channel_order=channel_order)
+        return (self._prediction(name, outputs, top, judge) for name, outputs in answers)
 
     def predict_proba(
         self, sources: Any, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
@@ -115,13 +139,40 @@ class Runtime:
                 table[i] = row
         return table
 
-    def _prediction(self, name: str, outputs: Outputs | PictureError, top: int) -> Prediction:
+    def judge(
+        self, sources: Any, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(N, K) probabilities and (N,) novelty; NaN where a picture cannot be read or the model cannot tell."""
+        judge = Judge(self.bundle)
+        missing = np.full(len(self.class_names), np.nan)
+        rows: list[NDArray[np.float64]] = []
+        novelty: list[float] = []
+        for _, outputs in self.iter_outputs(sources, judge.outputs, batch=batch, channel_order=channel_order):
+            if isinstance(outputs, PictureError):
+                rows.append(missing)
+                novelty.append(np.nan)
+                continue
+            rows.append(softmax(outputs[0]))
+            found = judge.novelty(rows[-1], outputs)
+            novelty.append(np.nan if found is None else found)
+        return np.array(rows).reshape(-1, len(missing)), np.array(novelty, dtype=np.float64)
+
+    def _prediction(self, name: str, outputs: Outputs | PictureError, top: int, judge: Judge) -> Prediction:
         if isinstance(outputs, PictureError):
             return Prediction(file=name, label=None, probability=None, error=str(outputs))
         probabilities = softmax(outputs[0])
         order = np.argsort(-probabilities, kind="stable")[:top]
         best = tuple((self.class_names[i], float(probabilities[i])) for i in order)
-        return Prediction(file=name, label=best[0][0], probability=best[0][1], top=best)
+        novelty = judge.novelty(probabilities, outputs)
+        return Prediction(
+            file=name,
+            label=best[0][0],
+            probability=best[0][1],
+            top=best,
+            novelty=novelty,
+            is_unknown=judge.is_unknown(novelty),
+            label_set=judge.label_set(probabilities),
+        )
 
     def iter_outputs(
         self,

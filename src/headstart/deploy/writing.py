@@ -22,6 +22,8 @@ from headstart.pixels.spec import PixelSpec
 
 if TYPE_CHECKING:
     from headstart.heads.linear import LinearHead
+    from headstart.trust.novelty import Novelty
+    from headstart.trust.rules import SetRule
 
 __all__ = ["DIGEST_LENGTH", "SCHEMA", "amend_bundle", "make_direct_bundle", "write_bundle"]
 
@@ -31,7 +33,8 @@ SCHEMA = 1
 DIGEST_LENGTH = 16
 """Hex digits kept of the digest of each training picture: enough to know it again, too few to prove more."""
 
-_RESERVED = {"schema", "class_names", "pixels", "temperature", "files", "created_by", "input", "outputs", "head"}
+_RESERVED = {"schema", "class_names", "pixels", "temperature", "files", "created_by", "input", "outputs", "head",
+             "novelty", "sets"}  # fmt: skip
 
 
 def write_bundle(
@@ -46,6 +49,8 @@ def write_bundle(
     has_flip: bool = False,
     weights: Mapping[str, Any] | None = None,
     trained_on: Sequence[str] = (),
+    novelty: Novelty | None = None,
+    sets: SetRule | None = None,
 ) -> Path:
     """Writes a bundle.
 
@@ -60,6 +65,9 @@ def write_bundle(
         has_flip: Whether features are averaged over the picture and its mirror image.
         weights: Tensors of the network for `model.safetensors`; None takes those of the graph.
         trained_on: sha256 of each training picture, hex.
+        novelty: How pictures that are none of the classes are told; the graph gets an output `rest` where it needs
+            one.
+        sets: Floors of sets of classes.
 
     Returns:
         The folder.
@@ -81,7 +89,15 @@ def write_bundle(
         raise BundleError(f"The {len(class_names)} class names are none, or one of them stands twice.")
     if head is not None and head.num_classes != len(class_names):
         raise BundleError(f"The head knows {head.num_classes} classes, and {len(class_names)} names were given.")
-    model = assemble_direct(graph_path) if head is None else assemble_model(graph_path, head, has_flip=has_flip)
+    space = None
+    if novelty is not None and novelty.mean is not None and novelty.directions is not None:
+        space = novelty.mean, novelty.directions
+    if head is None and space is not None:
+        raise ValueError("a network with its own classifier has no normalised rows for novelty")
+    if head is None:
+        model = assemble_direct(graph_path)
+    else:
+        model = assemble_model(graph_path, head, has_flip=has_flip, space=space)
     session = open_session(model, available_cores())
     check_session(session, spec.size_hw, len(class_names))
     contents = {MODEL: model, WEIGHTS: _weights_file(graph_path, head, weights)}
@@ -102,6 +118,8 @@ def write_bundle(
         "head": None if head is None else head.normaliser.to_json(),
         "has_flip": has_flip,
         "thresholds": {},
+        "novelty": None if novelty is None else novelty.rule.to_json(),
+        "sets": None if sets is None else sets.to_json(),
         "score": None,
         "backbone": card,
         "weights_licence": card.get("licence"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.trust.folds import draw_folds
 
-__all__ = ["MAX_DIRECTIONS", "leading_directions", "left_out_rest", "squared_rest"]
+__all__ = ["LEAST_REST", "MAX_DIRECTIONS", "leading_directions", "left_out_rest", "squared_rest"]
 
 MAX_DIRECTIONS = 128
 """From 64 on more of them change little (`benchmarks/bench_trust.py`), and a bundle should stay small."""
@@ -23,7 +23,8 @@ FOLDED_ROWS = 700
 
 _LEVERAGE_POWER = 1.125  # 1 for fixed scores; the directions turn towards a row as well, a little
 
-_LEAST_REST = 1e-6  # of rows of length 1 to 2: what float32 cannot tell from nothing
+LEAST_REST = 1e-6
+"""Of rows of length 1 to 2: what float32 cannot tell from nothing."""
 
 Rows = NDArray[np.floating[Any]]
 
@@ -59,7 +60,7 @@ def squared_rest(rows: Rows, mean: NDArray[np.float32], directions: NDArray[np.f
     total = np.einsum("nd,nd->n", centred, centred, dtype=np.float64)
     inside = centred @ directions
     rest = total - np.einsum("nr,nr->n", inside, inside, dtype=np.float64)
-    return np.asarray(np.maximum(rest, _LEAST_REST), dtype=np.float64)
+    return np.asarray(np.maximum(rest, LEAST_REST), dtype=np.float64)
 
 
 def left_out_rest(
@@ -94,7 +95,7 @@ def left_out_rest(
     centred = rows.astype(np.float32) - mean
     scores = centred @ directions
     rest = centred - scores @ directions.T
-    scores /= np.maximum(np.linalg.norm(scores, axis=0), _LEAST_REST)
+    scores /= np.maximum(np.linalg.norm(scores, axis=0), LEAST_REST)
     squared = np.einsum("nd,nd->n", rest, rest, dtype=np.float64)
     leverage = 1.0 / len(rows) + np.einsum("nr,nr->n", scores, scores, dtype=np.float64)
     kept = np.maximum(1.0 - leverage, 0.1)
@@ -109,7 +110,7 @@ def left_out_rest(
                 away /= np.maximum(1.0 - values, 0.1)[:, None]
                 squared[index] = ((vectors @ away) ** 2).sum(axis=1)
     squared *= kept ** (2.0 - 2.0 * _LEVERAGE_POWER)
-    return np.asarray(np.maximum(squared, _LEAST_REST), dtype=np.float64)
+    return np.asarray(np.maximum(squared, LEAST_REST), dtype=np.float64)
 
 
 def _folded(
@@ -134,9 +135,9 @@ def _folded(
         within = within - mean_within - mean_within[:, None] + level
         wanted = min(count, max(1, len(inside) // 2))
         values, vectors = _leading_vectors(within.astype(np.float32), wanted, seed)
-        inner = across @ vectors / np.sqrt(np.maximum(values, _LEAST_REST))
+        inner = across @ vectors / np.sqrt(np.maximum(values, LEAST_REST))
         rest[outside] = own - np.einsum("nr,nr->n", inner, inner)
-    return np.maximum(rest, _LEAST_REST)
+    return np.maximum(rest, LEAST_REST)
 
 
 def _leading_vectors(
