@@ -185,7 +185,7 @@ def test_a_newer_schema_is_refused_with_the_remedy(copy: Path) -> None:
         {"files": []},
         {"files": {"model.onnx": 4}},
         {"files": "gone"},
-        {"task": "detect"},
+        {"task": "segment"},
     ],
 )
 def test_values_that_do_not_fit_are_refused(copy: Path, changes: dict[str, object]) -> None:
