@@ -55,6 +55,8 @@ ALIASES = {
     "mixup": "tune.mixup",
     "dropout": "tune.dropout",
     "hidden": "tune.hidden",
+    "head": "tune.head",
+    "head_spec": "tune.head",
     "monitor": "tune.monitor",
 }
 """Spellings that people bring from other tools, and ours."""
@@ -70,6 +72,7 @@ _WITHOUT_EFFECT = {
     "views": "the probe looks at every picture as it is",
     "augment": "the probe looks at every picture as it is",
     "folds": "the probe is scored by leaving out every picture in turn, which is finer than any folds",
+    "tune.head": "the probe's head is one linear map computed in closed form; other heads are trained by gradient",
     **dict.fromkeys(("optimizer", "schedule", "keep"), _CLOSED_FORM),
 }
 """Settings of training by gradient, refused with the reason where nothing is trained by gradient."""
@@ -111,6 +114,8 @@ class TuneSettings(_Settings):
     mixup: float | None = Field(None, ge=0, le=10, description="Strength of mixing pairs of pictures; 0 is off.")
     dropout: float | None = Field(None, ge=0, lt=1, description="Share of features dropped while training.")
     hidden: tuple[int, ...] | None = Field(None, description="Widths of hidden layers of the head, e.g. 256.")
+    head: str | None = Field(None, description="The head to train, e.g. `hidden=256,dropout=0.5,pool=flatten`.")
+    head_first: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which the head trains alone.")
     tail: float | None = Field(None, ge=0, le=1, description="Share of the last steps whose weights are averaged.")
     clip: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
     monitor: Literal["val_loss", "val_accuracy", "val_f1_macro"] = Field(
@@ -298,6 +303,8 @@ def _check_effects(values: Mapping[str, Any]) -> None:
         "unfreeze": ("finetune",),
         "views": ("head", "finetune", "auto"),
         "tune.hidden": ("head",),
+        "tune.head": GRADIENT_STRATEGIES,
+        "tune.head_first": ("finetune", "full", "scratch"),
     }
     for name, fitting in alone.items():
         if name in values and strategy not in fitting and is_gradient:
@@ -305,6 +312,10 @@ def _check_effects(values: Mapping[str, Any]) -> None:
                 f"`{name}` has no effect with the strategy `{strategy}`.",
                 hint=f"leave `{name}` out, or take --strategy {fitting[0]}",
             )
+    for name in ("tune.hidden", "tune.dropout"):
+        if name in values and "tune.head" in values:
+            word = name.removeprefix("tune.")
+            raise SettingError(f"`{name}` is part of the head you described.", hint=f"--head {word}=...,...")
     if is_gradient and str(values.get("head.mirror", "auto")).lower() in ("on", "true"):
         raise SettingError("`head.mirror` has no effect on a head trained by gradient.", hint="leave `head.mirror` out")
     if strategy in GRADIENT_STRATEGIES and "budget_minutes" in values and "epochs" in values:

@@ -20,7 +20,7 @@ from headstart.errors import SettingError
 if TYPE_CHECKING:
     from headstart.backbones.zoo import Backbone
 
-__all__ = ["HeadSpec", "HeadedBackbone", "NewHead", "attach_head", "read_head"]
+__all__ = ["HeadSpec", "HeadedBackbone", "NewHead", "attach_head", "head_cut", "pool_state", "read_head"]
 
 _ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "elu": nn.ELU}
 _POOLS = ("avg", "max", "gem", "flatten")
@@ -138,15 +138,19 @@ class NewHead(nn.Module):  # type: ignore[misc]
         return self.output(self.hidden(pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1)))
 
     def _pooled(self, x: Any) -> Any:
-        if x.dim() == 4 and self.is_nhwc:
-            x = x.permute(0, 3, 1, 2)
-        if x.dim() != 4 or self.pool == "flatten":
-            return x.flatten(1)
-        if self.pool == "max":
-            return x.amax((2, 3))
-        if self.exponent is not None:
+        if x.dim() == 4 and self.exponent is not None:
+            x = x.permute(0, 3, 1, 2) if self.is_nhwc else x
             return x.clamp(min=1e-6).pow(self.exponent).mean((2, 3)).pow(1 / self.exponent)
-        return x.mean((2, 3))
+        return pool_state(x, self.pool, self.is_nhwc)
+
+
+def pool_state(x: Any, pool: str, is_nhwc: bool = False) -> Any:
+    """A map (B, C, H, W) to a vector (B, D) by `avg`, `max` or `flatten`; a vector stays."""
+    if x.dim() == 4 and is_nhwc:
+        x = x.permute(0, 3, 1, 2)
+    if x.dim() != 4 or pool == "flatten":
+        return x.flatten(1)
+    return x.amax((2, 3)) if pool == "max" else x.mean((2, 3))
 
 
 class _Cosine(nn.Module):  # type: ignore[misc]

@@ -14,7 +14,7 @@ from torch import fx, nn
 from headstart.backbones.stages import StagedNetwork
 from headstart.errors import UsageError
 
-__all__ = ["pooled_suffix", "split_blocks"]
+__all__ = ["middle", "pooled_suffix", "split_blocks"]
 
 
 def split_blocks(network: StagedNetwork, cut: str, blocks: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -47,7 +47,34 @@ def pooled_suffix(network: StagedNetwork, cut: str, blocks: Sequence[str]) -> An
     before, _ = split_blocks(network, cut, blocks)
     if before or not blocks:
         raise UsageError(f"`{', '.join(before)}` does not come after the cut `{cut}`.")
-    whole = network.pooled(list(blocks))
+    return _after(network, cut, network.pooled(list(blocks)))
+
+
+def middle(network: StagedNetwork, begin: str, end: str) -> Any:
+    """A torch module from the state at one cut to a tuple of the tensors that cross a later one.
+
+    Shares its modules with the network.
+
+    Args:
+        network: The staged network.
+        begin: Name of the first stage inside.
+        end: Name of the first stage that is outside again.
+
+    Raises:
+        UsageError: No such cut, nothing lies between the two, or a cut that cannot be trained from.
+    """
+    if network.position(begin) >= network.position(end):
+        raise UsageError(f"nothing lies between `{begin}` and `{end}`.")
+    whole = network.prefix(end)
+    output = next(n for n in whole.graph.nodes if n.op == "output")
+    if not isinstance(output.args[0], (tuple, list)):
+        output.args = ((output.args[0],),)
+        whole.recompile()
+    return _after(network, begin, whole)
+
+
+def _after(network: StagedNetwork, cut: str, whole: Any) -> Any:
+    """The part of a graph from pictures that comes after a cut."""
     prefix = network.prefix(cut).graph
     state = next(n for n in prefix.nodes if n.op == "output").args[0]
     crossing = [n.name for n in (state if isinstance(state, (tuple, list)) else (state,))]

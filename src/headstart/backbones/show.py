@@ -94,16 +94,16 @@ def show_run(run: str | Path, *, depth: str | None = "block", diagram: str | Pat
         meta: dict[str, Any] = json.loads(info.read_text("utf-8"))
         card = find_card(str(meta["backbone"]["name"]))
         height, width = (int(v) for v in meta["pixels"]["size_hw"])
-        probe = ProbeHead(
-            dict(zip(meta["head"]["names"], meta["head"]["sizes"], strict=True)), len(meta["class_names"])
-        )
+        spec, num_classes = meta.get("head_spec"), len(meta["class_names"])
+        made_of = {"names": (), "sizes": ()} if spec else meta.get("head_beside") or meta["head"]
+        blocks = dict(zip(made_of["names"], made_of["sizes"], strict=True))
+        probe = ProbeHead(blocks, num_classes, tuple(int(w) for w in made_of.get("hidden") or ()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"`{info}` does not say which network it holds ({error}).", hint="train again") from error
     backbone = Backbone(build_empty(card.library, card.arch), card, size_hw=(height, width))
     freeze_stages(backbone, str(meta.get("freeze") or "all"))
-    spec = meta.get("head_spec")
     if isinstance(spec, str):
-        return _shown(backbone, attach_head(backbone, probe.num_classes, spec), depth, diagram)
+        return _shown(backbone, attach_head(backbone, num_classes, spec), depth, diagram)
     return _shown(backbone, probe, depth, diagram)
 
 

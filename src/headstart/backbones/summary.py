@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.backbones.rules import AUXILIARY
@@ -60,15 +61,25 @@ class ProbeHead:
     Attributes:
         blocks: Width of each pooled output by stage name or `embedding`.
         num_classes: K.
+        hidden: Widths of hidden layers whose output is added to that of the linear layer.
     """
 
     blocks: dict[str, int]
     num_classes: int
+    hidden: tuple[int, ...] = ()
 
     @property
     def num_params(self) -> int:
-        """Weights and biases of the linear layer."""
-        return (sum(self.blocks.values()) + 1) * self.num_classes
+        """Weights and biases of all layers."""
+        return (sum(self.blocks.values()) + 1) * self.num_classes + sum(count for _, count in self.beside)
+
+    @property
+    def beside(self) -> list[tuple[int, int]]:
+        """Width, and weights and biases, of each layer beside the linear one."""
+        if not self.hidden:
+            return []
+        widths = (sum(self.blocks.values()), *self.hidden, self.num_classes)
+        return [(b, (a + 1) * b) for a, b in pairwise(widths)]
 
 
 @dataclass(frozen=True)
@@ -220,8 +231,10 @@ def _has_parts(module: Any) -> bool:
 def _probe_rows(head: ProbeHead) -> list[SummaryRow]:
     pools = [SummaryRow(f"head.{n}", "mean over places", "head", (w,), 0, 0) for n, w in head.blocks.items()]
     normaliser = SummaryRow("head.normaliser", "standardise, clip", "head", (sum(head.blocks.values()),), 0, 0)
-    count = head.num_params
-    return [*pools, normaliser, SummaryRow("head.linear", "Linear", "head", (head.num_classes,), count, count)]
+    count = (sum(head.blocks.values()) + 1) * head.num_classes
+    beside = [SummaryRow(f"head.hidden.{i}", "Linear", "head", (w,), n, n) for i, (w, n) in enumerate(head.beside)]
+    linear = SummaryRow("head.linear", "Linear", "head", (head.num_classes,), count, count)
+    return [*pools, normaliser, *beside, linear]
 
 
 def _head_rows(headed: HeadedBackbone, depth: Depth) -> list[SummaryRow]:

@@ -185,9 +185,8 @@ class Training:
     def _step(self, samples: Ids, views: Ids) -> bool:
         """One step; False where the loss is no number."""
         rng = np.random.default_rng([self.plan.seed, 11, self.step])
-        if self.plan.dropout or self.net.is_bn_live or self.plan.strategy in ("full", "scratch"):
-            torch.manual_seed(int(rng.integers(2**62)))
-        self.net.set_training(True)
+        torch.manual_seed(int(rng.integers(2**62)))  # of dropout and whatever else a layer draws
+        self.net.set_training(True, batch_size=len(samples))
         rate = self._stepper.begin(self.step)
         self._rate = rate
         states, early = self.source.batch(samples, views)

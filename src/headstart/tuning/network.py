@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from headstart.backbones.newhead import HeadSpec, NewHead, pool_state
 from headstart.heads.linear import LinearHead
 
-__all__ = ["HeadModule", "TunedNetwork", "interpolate", "tensors_digest"]
+__all__ = ["FreshHead", "HeadModule", "SealedNetwork", "TunedNetwork", "interpolate", "tensors_digest"]
 
 _TINY = 1e-12
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _DROPPING = ("Dropout", "Dropout2d", "DropPath", "StochasticDepth", "DropBlock2d")
 
 
@@ -92,6 +94,57 @@ class HeadModule(nn.Module):  # type: ignore[misc]
         return LinearHead(head.normaliser, _numpy(self.weight), _numpy(self.bias), 1.0)
 
 
+class FreshHead(nn.Module):  # type: ignore[misc]
+    """A head as a person described it, from random weights, on the state that the backbone hands on.
+
+    Args:
+        spec: How it is built.
+        shapes: (C, H, W) or (C,) of each tensor of that state.
+        num_classes: K.
+        is_nhwc: Whether maps come as (B, H, W, C).
+        seed: Of its first weights.
+    """
+
+    def __init__(
+        self, spec: HeadSpec, shapes: Sequence[tuple[int, ...]], num_classes: int, is_nhwc: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.names = tuple(f"state{i}" for i in range(len(shapes)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.layers = NewHead(spec, shapes, num_classes, is_nhwc)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether it has statistics of its own to learn."""
+        return any(isinstance(m, _BATCH_NORM) for m in self.modules())
+
+    def forward(self, blocks: Mapping[str, Any]) -> Any:
+        """(B, K) logits."""
+        return self.layers(*[blocks[name] for name in self.names])
+
+
+class SealedNetwork(nn.Module):  # type: ignore[misc]
+    """From pictures to logits and embedding, with a described head inside.
+
+    Args:
+        body: Pictures (B, 3, H, W) to the state that the head receives.
+        head: The head.
+        temperature: Logits are divided by it.
+    """
+
+    def __init__(self, body: Any, head: NewHead, temperature: float) -> None:
+        super().__init__()
+        self.body, self.head, self.temperature = body, head, temperature
+
+    def forward(self, pixels: Any) -> Any:
+        """Logits (B, K) and the mean of the state over places (B, D)."""
+        state = self.body(pixels)
+        states = tuple(state) if isinstance(state, (tuple, list)) else (state,)
+        pooled = [pool_state(s, "avg", self.head.is_nhwc) for s in states]
+        return self.head(*states) / self.temperature, pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1)
+
+
 class TunedNetwork(nn.Module):  # type: ignore[misc]
     """Suffix and head.
 
@@ -107,7 +160,7 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
 
     def __init__(
         self,
-        head: HeadModule,
+        head: HeadModule | FreshHead,
         rear: Any = None,
         rear_blocks: Sequence[str] = (),
         *,
@@ -139,21 +192,29 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
         blocks = dict(early)
         if self.rear is not None:
             blocks.update(zip(self.rear_blocks, self.rear(*states), strict=True))
+        else:
+            blocks.update({f"state{i}": state for i, state in enumerate(states)})
         return self.head(blocks)
 
-    def set_training(self, is_training: bool) -> None:
-        """Dropout on or off; batch norm stays as it is frozen."""
+    def set_training(self, is_training: bool, batch_size: int = 2) -> None:
+        """Dropout on or off; batch norm of the backbone stays as it is frozen, that of a new head learns.
+
+        One picture alone has no spread, so batch norm learns nothing from a batch of one.
+        """
         self.train(False)
         if not is_training:
             return
+        new = set(self.head.modules()) if isinstance(self.head, FreshHead) else set()
         for module in self.modules():
-            kind = type(module).__name__
-            if kind in _DROPPING or (self.is_bn_live and isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            is_live = isinstance(module, _BATCH_NORM) and batch_size > 1 and (self.is_bn_live or module in new)
+            if is_live or type(module).__name__ in _DROPPING:
                 module.training = True
 
     def trained(self) -> dict[str, Any]:
         """Every tensor that training changes, by name (not copies)."""
         found = {f"head.{n}": p.data for n, p in self.head.named_parameters()}
+        if isinstance(self.head, FreshHead):
+            found.update({f"head.{n}": b for n, b in self.head.named_buffers()})
         for pairs in self.stage_params.values():
             found.update({f"backbone.{n}": p.data for n, p in pairs})
         if self.is_bn_live and self._owner[0] is not None:

@@ -81,23 +81,26 @@ class Stepper:
         for rank, stage in enumerate(stages):
             name = stage_names[stage] if stage < len(stage_names) else ""
             peak = plan.lr * plan.stage_decay**rank
-            begin = begins.get(name, 0.0)
+            begin = max(begins.get(name, 0.0), plan.head_first)
             params = [p for _, p in net.stage_params[stage]]
             self.groups.append({"params": params, "lr": peak, "peak": peak, "begin": begin})
         self.optimizer = OPTIMIZERS[plan.optimizer](self.groups)
         self.params = [p for g in self.groups for p in g["params"]]
-        is_scratch = plan.strategy == "scratch"
+        is_head_new = plan.strategy == "scratch" or bool(plan.head)
+        self._is_from_zero = [is_head_new, *[plan.strategy == "scratch"] * (len(self.groups) - 1)]
         self._starts = [
-            [torch.zeros_like(p) if is_scratch else p.detach().clone() for p in g["params"]] for g in self.groups
+            [_rest(p, p, is_zero) for p in g["params"]]
+            for g, is_zero in zip(self.groups, self._is_from_zero, strict=True)
         ]
 
     def set_starts(self, tensors: Mapping[str, Any], net: TunedNetwork) -> None:
         """Where decay pulls to, after a training was resumed."""
-        if self.plan.strategy == "scratch":
-            return
         by_id = {id(p): f"head.{n}" for n, p in net.head.named_parameters()}
         by_id |= {id(p): f"backbone.{n}" for pairs in net.stage_params.values() for n, p in pairs}
-        self._starts = [[tensors[by_id[id(p)]].clone() for p in g["params"]] for g in self.groups]
+        self._starts = [
+            [_rest(p, tensors[by_id[id(p)]], is_zero) for p in g["params"]]
+            for g, is_zero in zip(self.groups, self._is_from_zero, strict=True)
+        ]
 
     def begin(self, step: int) -> float:
         """Sets the rates of a step and what trains in it; returns the last stage's (or head's) rate."""
@@ -142,3 +145,10 @@ class Stepper:
             state.setdefault(int(i), {})[key] = tensor.clone()
         whole["state"] = state
         self.optimizer.load_state_dict(whole)
+
+
+def _rest(parameter: Any, start: Any, is_from_zero: bool) -> Any:
+    """Where decay pulls a weight: to its start, or to zero where that was random (scales and shifts keep theirs)."""
+    if is_from_zero and parameter.dim() > 1:
+        return torch.zeros_like(parameter)
+    return start.detach().clone()

@@ -33,7 +33,10 @@ class TuningPlan:
         label_smoothing: Share of the target that is spread over all classes.
         mixup: Alpha of the beta distribution that pictures are mixed with; 0 is off.
         dropout: On the head's input while training.
-        hidden: Widths of hidden layers of the head.
+        hidden: Widths of hidden layers beside the probe's linear map.
+        head: The head that a person described (`backbones.newhead.HeadSpec` in words), which starts from random
+            weights; empty for the probe's.
+        head_first: Share of the steps in which the head trains alone.
         tail: Share of the last steps whose weights are averaged.
         clip: Largest norm of the gradient; 0 is off.
         views: Stored views a picture.
@@ -59,6 +62,8 @@ class TuningPlan:
     mixup: float = 0.0
     dropout: float = 0.0
     hidden: tuple[int, ...] = ()
+    head: str = ""
+    head_first: float = 0.0
     tail: float = 0.25
     clip: float = 1.0
     views: int = 4
@@ -72,6 +77,16 @@ class TuningPlan:
         """Plain values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the head stays one affine map of normalised features."""
+        return not self.hidden and not self.head
+
+    @property
+    def starts_as_probe(self) -> bool:
+        """Whether the way from the probe to the trained weights can be gone in part."""
+        return self.strategy != "scratch" and not self.head
+
     def with_(self, **changes: Any) -> TuningPlan:
         """The same with some values replaced."""
         return replace(self, **changes)
@@ -84,6 +99,8 @@ class TuningPlan:
             "full": "the whole network, from its pretrained weights",
             "scratch": "the whole network, from random weights",
         }[self.strategy]
+        if self.head:
+            what += f" (head: {self.head})"
         loss = f"cross-entropy over {num_classes} classes"
         if self.label_smoothing:
             loss += f" with {100 * self.label_smoothing:.0f} % label smoothing"

@@ -29,7 +29,7 @@ from headstart.pixels.spec import PictureError, normalise, read_bytes
 from headstart.pixels.views import make_view, parse_augment, view_rng
 from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.loop import EpochRecord, Snapshot, Training, predict_logits
-from headstart.tuning.network import HeadModule, TunedNetwork, interpolate
+from headstart.tuning.network import FreshHead, HeadModule, SealedNetwork, TunedNetwork, interpolate
 from headstart.tuning.plan import TuningPlan, parse_unfreeze
 from headstart.tuning.safety import SHARES
 from headstart.tuning.sources import BoundarySource, PixelSource, Source
@@ -144,7 +144,9 @@ class Bench:
             from headstart.backbones import load_backbone
 
             name = self.embedder.graph.backbone
-            self._backbone = load_backbone(name, weights=self.settings.weights, offline=self.settings.offline)
+            size = self.embedder.spec.size_hw
+            settings = self.settings
+            self._backbone = load_backbone(name, weights=settings.weights, offline=settings.offline, size=size)
             self._pretrained = {n: t.clone() for n, t in self._backbone.module.state_dict().items()}
         return self._backbone
 
@@ -162,7 +164,7 @@ class Bench:
         """The first stage that trains, from strategy, `from` and `unfreeze`."""
         settings = self.settings
         if settings.strategy == "head" or settings.cut == "head":
-            return "head"
+            return self.head_cut(settings.tune.head) if settings.tune.head else "head"
         if settings.strategy in ("full", "scratch"):
             return "stem"
         if settings.unfreeze is not None:
@@ -176,6 +178,12 @@ class Bench:
             return self.cut(first)
         return self.cut(settings.cut or "last-2")
 
+    def head_cut(self, spec_text: str) -> str:
+        """Where a described head begins: `head`, or `neck` where the backbone's neck is dropped."""
+        from headstart.backbones.newhead import head_cut, read_head
+
+        return str(head_cut(self.backbone, read_head(spec_text)))
+
     def blocks_width(self, block: str) -> int:
         """Width of a block of pooled features."""
         return int(self.embedder.graph.blocks[block])
@@ -186,10 +194,12 @@ class Bench:
 
         return pooled_outputs(self.backbone, names)
 
-    def with_logits(self, net: TunedNetwork, temperature: float) -> Any:
-        """From pictures to (logits, embedding), head included."""
+    def with_logits(self, net: TunedNetwork, temperature: float, cut: str) -> Any:
+        """From pictures to (logits, embedding), head included; a described head begins at `cut`."""
         from torch import nn
 
+        if isinstance(net.head, FreshHead):
+            return SealedNetwork(self.backbone.prefix(cut), net.head.layers, temperature).eval()
         names = tuple(dict.fromkeys((*net.head.names, "embedding")))
         if not self._pretrained:
             _ = self.backbone
@@ -208,7 +218,7 @@ class Bench:
 
     def source(self, plan: TuningPlan) -> tuple[Source, int]:
         """Where batches come from, and how many states a batch has."""
-        key = (plan.strategy, plan.cut, plan.augment, plan.seed)
+        key = (plan.strategy, plan.cut, plan.head, plan.augment, plan.seed)
         if key not in self._sources:
             self._sources[key] = self._open_source(plan)
         return self._sources[key]
@@ -228,12 +238,12 @@ class Bench:
                     raise HeadstartError(f"`{samples.names[sample]}` cannot be read now: {error.detail}.") from error
 
             return PixelSource(make, self.threads), 1
-        if plan.strategy == "head":
+        if plan.strategy == "head" and not plan.head:
             graph = self.embedder.graph
             layout = RowLayout(self.blocks, tuple((graph.blocks[b],) for b in self.blocks), "float32")
             engine, digest, num_states = OnnxEngine(graph.path), graph.digest, 0
         else:
-            front = self._front(plan.cut)
+            front = self._front(plan)
             engine, digest, layout = OnnxEngine(front.path), front.digest, front.layout
             num_states = sum(name.startswith("state") for name in layout.names)
         space = self._space(digest, spec.digest, layout)
@@ -254,12 +264,18 @@ class Bench:
         source, _ = self.source(plan)
         return source.views.space.layout.row_bytes if isinstance(source, BoundarySource) else 0
 
-    def _front(self, cut: str) -> Any:
+    def _front(self, plan: TuningPlan) -> Any:
         from headstart.backbones import pooled_outputs
+        from headstart.backbones.newhead import pool_state, read_head
         from headstart.backbones.parts import split_blocks
 
+        cut = plan.cut
         network = self.backbone.network
-        early, _ = split_blocks(network, cut, self.blocks)
+        early = [] if plan.head else split_blocks(network, cut, self.blocks)[0]
+        # A fixed pooling is done before rows are stored: they are 50 times smaller then.
+        pool = read_head(plan.head).pool or "avg" if plan.head and plan.strategy == "head" else "none"
+        pool = pool if pool in ("avg", "max") else "none"
+        is_nhwc = network.is_nhwc
         position = network.position(cut)
         below = network.names[position - 1] if position else None
 
@@ -277,13 +293,16 @@ class Bench:
                 def forward(self, pixels: Any) -> Any:
                     state = self.prefix(pixels)
                     states = tuple(state) if isinstance(state, (tuple, list)) else (state,)
+                    if pool != "none":
+                        states = tuple(pool_state(s, pool, is_nhwc) for s in states)
                     return (*states, *(self.pooled(pixels) if self.pooled is not None else ()))
 
             self._reset()
             return Front().eval()
 
-        block = below if below in self.blocks else None
-        return prepare_front(self.embedder.graph, cache_root(), cut, early, load, state_block=block)
+        block = below if below in self.blocks and pool == "none" else None
+        kind = cut if pool == "none" else f"{cut}-{pool}"
+        return prepare_front(self.embedder.graph, cache_root(), kind, early, load, state_block=block)
 
     def _reset(self) -> None:
         self.backbone.module.load_state_dict(self._pretrained)
@@ -292,10 +311,12 @@ class Bench:
         """A network at its start: pretrained (or, from scratch, random) weights and the given head."""
         import torch
 
-        module = HeadModule(head, hidden=plan.hidden, dropout=plan.dropout, seed=plan.seed)
+        module = self._head_module(plan, head)
         if plan.strategy == "head":
+            if plan.head:
+                self._reset()
             return TunedNetwork(module)
-        from headstart.backbones.parts import pooled_suffix, split_blocks
+        from headstart.backbones.parts import middle, pooled_suffix, split_blocks
 
         network = self.backbone.network
         self._reset()
@@ -307,21 +328,34 @@ class Bench:
                 if hasattr(part, "reset_parameters"):
                     part.reset_parameters()
             generator = torch.Generator().manual_seed(plan.seed)
-            with torch.no_grad():
-                module.weight.normal_(0.0, 0.1, generator=generator)
-                module.bias.zero_()
-        _, after = split_blocks(network, cut, self.blocks)
-        used = [b for b in after if b in head.normaliser.names or b == "embedding"]
-        rear = pooled_suffix(network, cut, used).to(memory_format=torch.channels_last)
+            if isinstance(module, HeadModule):
+                with torch.no_grad():
+                    module.weight.normal_(0.0, 0.1, generator=generator)
+                    module.bias.zero_()
+        if isinstance(module, FreshHead):
+            used, rear = list(module.names), middle(network, cut, self.head_cut(plan.head))
+        else:
+            _, after = split_blocks(network, cut, self.blocks)
+            used = [b for b in after if b in head.normaliser.names or b == "embedding"]
+            rear = pooled_suffix(network, cut, used)
         return TunedNetwork(
             module,
-            rear,
+            rear.to(memory_format=torch.channels_last),
             used,
             owner=self.backbone.module,
             stage_of=network.map.stage_of,
             trainable=range(network.position(cut), len(network.names)),
             is_bn_live=is_scratch,
         )
+
+    def _head_module(self, plan: TuningPlan, head: LinearHead) -> HeadModule | FreshHead:
+        if not plan.head:
+            return HeadModule(head, hidden=plan.hidden, dropout=plan.dropout, seed=plan.seed)
+        from headstart.backbones.newhead import read_head
+
+        network = self.backbone.network
+        shapes = network.state_shapes(self.head_cut(plan.head))
+        return FreshHead(read_head(plan.head), shapes, head.num_classes, network.is_nhwc, plan.seed)
 
     # -- trainings
 
@@ -382,7 +416,7 @@ class Bench:
     def _result(self, training: Training, frozen_before: str) -> JobResult:
         net, val, source = training.net, training.val, training.source
         end = net.copy_trained()
-        shares = (1.0,) if training.plan.strategy == "scratch" else SHARES
+        shares = SHARES if training.plan.starts_as_probe else (1.0,)
         logits = None
         if val is not None and len(val):
             parts = []

@@ -72,7 +72,13 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
         graph_path, head, logits, features = _deployed(road, found, bench, tuned)
     with road.timed("judge"):
         judgement = _judge(found, tuned, logits, probe, road.resolved.settings.seed)
-    meta = {"score": judgement.headline_score(), "strategy": tuned.plan.strategy}
+    meta = {
+        "score": judgement.headline_score(),
+        "strategy": tuned.plan.strategy,
+        "freeze": {"head": "all", "finetune": tuned.plan.cut}.get(tuned.plan.strategy, "none"),
+        "head_spec": tuned.plan.head or None,
+        "head_beside": None if tuned.plan.is_linear or tuned.plan.head else _beside(tuned),
+    }
     trained_on = [features.digests[i] for i in found.split.where("train")]
     with road.timed("bundle"):
         for folder, path, shipped, info in (
@@ -115,7 +121,7 @@ def _deployed(
     net.set_training(False)
     temperature = 1.0 / tuned.verdict.multiplier
     is_head = tuned.plan.strategy == "head"
-    if is_head and not tuned.plan.hidden:
+    if is_head and tuned.plan.is_linear:
         head = replace(net.head.to_linear(tuned.head), temperature=temperature)
         return found.embedder.graph.path, head, head.logits(found.features.blocks), found.features
     road.talk.say("writing the tuned network for prediction; this takes some seconds")
@@ -124,8 +130,9 @@ def _deployed(
     path = folder / "graph.onnx"
     linear: LinearHead | None = None
     names: tuple[str, ...]
-    if tuned.plan.hidden:
-        module, names = bench.with_logits(net, temperature), ("logits", "embedding")
+    if not tuned.plan.is_linear:
+        cut = bench.head_cut(tuned.plan.head) if tuned.plan.head else "head"
+        module, names = bench.with_logits(net, temperature, cut), ("logits", "embedding")
     else:
         linear = replace(net.head.to_linear(tuned.head), temperature=temperature)
         names = tuple(dict.fromkeys((*linear.normaliser.names, "embedding")))
@@ -143,6 +150,12 @@ def _deployed(
     features = replace(features, tuned_on=tuned_on)
     logits = features.blocks["logits"] if linear is None else linear.logits(features.blocks)
     return path, linear, logits, features
+
+
+def _beside(tuned: Tuned) -> dict[str, Any]:
+    """A head with hidden layers beside its linear map lies in the graph; this is what it is made of."""
+    normaliser = tuned.head.normaliser
+    return {"names": normaliser.names, "sizes": normaliser.sizes, "hidden": tuned.plan.hidden}
 
 
 def _judge(found: FoundProbe, tuned: Tuned, logits: NDArray[np.float32], probe: Judgement, seed: int) -> Judgement:

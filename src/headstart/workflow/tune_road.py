@@ -74,6 +74,8 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
             f"training by gradient runs on the CPU in this version, not on `{settings.device}`.",
             hint="leave --device out, or take --strategy probe",
         )
+    if settings.tune.head is not None:
+        _check_head(settings.tune.head)
     # Threads of torch that wait by spinning slow everything down by factors as soon as anything else runs, our own
     # makers of views included; read when torch is first loaded (`benchmarks/bench_tuning.py`).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -102,6 +104,13 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
     bench.close()
     shutil.rmtree(checkpoints.folder / "views", ignore_errors=True)
     return folder
+
+
+def _check_head(text: str) -> None:
+    """A head that is not understood is refused before anything is computed."""
+    from headstart.backbones.newhead import read_head
+
+    read_head(text)
 
 
 @dataclass

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from headstart.backbones.newhead import read_head
 from headstart.config import Resolved
 from headstart.errors import SettingError
 from headstart.pixels.views import parse_augment
 from headstart.tuning.optim import OPTIMIZERS, SCHEDULES
 from headstart.tuning.plan import TuningPlan, default_plan, parse_unfreeze
 
-__all__ = ["make_plan"]
+__all__ = ["HEAD_FIRST", "make_plan"]
+
+HEAD_FIRST = 0.2
+"""Share of the steps in which a head from random weights trains alone, so that it does not spoil what lies below.
+
+Source: Kumar et al. (2022), fine-tuning can distort pretrained features.
+"""
 
 _DIRECT = ("epochs", "batch_size", "lr", "optimizer", "schedule", "views", "patience")
 _NESTED = (
-    "head_lr", "stage_decay", "warmup", "weight_decay", "label_smoothing", "mixup", "dropout", "hidden", "tail", "clip",
+    "head_lr", "stage_decay", "warmup", "weight_decay", "label_smoothing", "mixup", "dropout", "hidden", "head_first",
+    "tail", "clip",
 )  # fmt: skip
 
 
@@ -38,6 +46,10 @@ def make_plan(resolved: Resolved, strategy: str, cut: str, num_train: int, num_c
             raise SettingError(f"there is no {name} called `{changes[name]}`.", hint=f"there are: {', '.join(known)}")
     if settings.augment is not None:
         changes["augment"] = parse_augment(settings.augment).to_text()
+    if settings.tune.head is not None:
+        changes["head"] = str(read_head(settings.tune.head))
+        if strategy in ("finetune", "full") and settings.tune.head_first is None and settings.unfreeze is None:
+            changes["head_first"] = HEAD_FIRST
     if settings.unfreeze is not None:
         changes["unfreeze"] = parse_unfreeze(settings.unfreeze)
     if strategy == "head" and settings.lr is not None and settings.tune.head_lr is None:
