@@ -18,6 +18,7 @@ FLOORS = (
     "machine",
     "talk",
     "records",
+    "effects",
     "config",
     "pixels",
     "data",
@@ -40,7 +41,7 @@ FLOORS = (
     "cli",
     "__main__",
 )
-LIGHT = ("errors", "cells", "machine", "talk", "records", "config", "heads", "trust")  # neither torch nor Pillow
+LIGHT = ("errors", "cells", "machine", "talk", "records", "effects", "config", "heads", "trust")  # neither torch nor Pillow
 
 
 def room_of(module: str) -> str | None:

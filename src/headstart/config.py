@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +18,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from headstart.effects import GRADIENT_STRATEGIES, check_detect_effects, check_effects
 from headstart.errors import SettingError
 from headstart.records import Decision
 
 __all__ = [
     "ALIASES",
     "GRADIENT_STRATEGIES",
+    "DetectSettings",
     "HeadSettings",
     "Resolved",
     "TrainSettings",
@@ -60,25 +62,6 @@ ALIASES = {
     "monitor": "tune.monitor",
 }
 """Spellings that people bring from other tools, and ours."""
-
-_CLOSED_FORM = "the probe's head is computed in closed form, not trained by gradient"
-_WITHOUT_EFFECT = {
-    "epochs": "the probe has no epochs: its head is computed in closed form",
-    "lr": "the probe has no learning rate: its head is computed in closed form",
-    "patience": "the probe has nothing to stop early: its head is computed in closed form",
-    "batch_size": "the probe's result does not depend on a batch size, and its memory hardly does",
-    "cut": "nothing of the network is trained by the probe",
-    "unfreeze": "nothing of the network is trained by the probe",
-    "views": "the probe looks at every picture as it is",
-    "augment": "the probe looks at every picture as it is",
-    "folds": "the probe is scored by leaving out every picture in turn, which is finer than any folds",
-    "tune.head": "the probe's head is one linear map computed in closed form; other heads are trained by gradient",
-    **dict.fromkeys(("optimizer", "schedule", "keep"), _CLOSED_FORM),
-}
-"""Settings of training by gradient, refused with the reason where nothing is trained by gradient."""
-
-GRADIENT_STRATEGIES = ("head", "finetune", "full", "scratch")
-
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -130,10 +113,31 @@ class TuneSettings(_Settings):
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+class DetectSettings(_Settings):
+    """Finer settings of a detector; what is not set depends on the pictures and is written to the run."""
+
+    width: int | None = Field(None, ge=8, le=1024, description="Channels of the pyramid and the head.")
+    depth: int | None = Field(None, ge=0, le=8, description="Convolutions in each of the head's two towers.")
+    finest: Literal[4, 8, 16, 32] | None = Field(None, description="Pixels between places of the finest level.")
+    backbone_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last stage.")
+    stage_decay: float | None = Field(None, gt=0, le=1, description="Factor on that rate for each earlier stage.")
+    thaw: float | None = Field(None, ge=0, lt=1, description="Share of the steps before the stages begin to train.")
+    warmup: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which rates rise.")
+    weight_decay: float | None = Field(None, ge=0, lt=10, description="Shrinking of the head's weights.")
+    average: float | None = Field(None, ge=0, lt=1, description="Decay of the running average of the weights; 0: off.")
+    clip: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
+    top: int | None = Field(None, ge=1, le=1000, description="Places that answer for a box.")
+    box_weight: float | None = Field(None, gt=0, description="Weight of the boxes' loss against the classes'.")
+    iou: float = Field(0.6, gt=0, le=1, description="Overlap from which the less certain of two boxes is dropped.")
+
+
 class TrainSettings(_Settings):
     """All settings of `headstart train`."""
 
     data: str = Field(description="Folder, CSV/TSV table, metadata file, list or zip of pictures.")
+    task: Literal["auto", "classify", "detect"] = Field(
+        "auto", description="`classify` or `detect` (pictures with boxes); `auto` sees it from the data."
+    )
     out: str | None = Field(None, description="The run folder; by default the next free `runs/trainN`.")
     strategy: Literal["auto", "probe", "head", "finetune", "full", "scratch"] = Field(
         "auto",
@@ -177,6 +181,7 @@ class TrainSettings(_Settings):
     cache: bool = Field(True, description="Keep features so that they need not be computed again.")
     head: HeadSettings = Field(default_factory=lambda: HeadSettings())
     tune: TuneSettings = Field(default_factory=lambda: TuneSettings())
+    detect: DetectSettings = Field(default_factory=lambda: DetectSettings())
 
     @field_validator("budget_minutes", mode="before")
     @classmethod
@@ -234,6 +239,7 @@ def resolve(
     config_file: str | Path | None = None,
     overrides: Iterable[str] = (),
     source: str = "cli",
+    has_boxes: Callable[[str, bool], bool] | None = None,
 ) -> Resolved:
     """Puts defaults, a file and explicit values together.
 
@@ -242,6 +248,7 @@ def resolve(
         config_file: A YAML file of settings, or a run's `config.resolved.yaml`.
         overrides: `name=value` texts, names dotted where nested.
         source: What the explicit values are called, `cli` or `python`.
+        has_boxes: Says of (data, allow_outside) whether they are pictures with boxes; asked where the task is `auto`.
 
     Raises:
         SettingError: An unknown name, a value that does not fit, or a setting without effect.
@@ -261,9 +268,12 @@ def resolve(
         _set_once(explicit, seen, _canonical(name), value, source, name)
     values.update(explicit)
     sources.update(seen)
-    _check_effects(values)
     if "data" not in values:
+        check_effects(values)
         raise SettingError("no data were named.", hint="headstart train photos/")
+    if values.get("task", "auto") == "auto" and has_boxes is not None:
+        values["task"] = "detect" if has_boxes(os.fspath(values["data"]), bool(values.get("allow_outside"))) else "auto"
+    (check_detect_effects if values.get("task") == "detect" else check_effects)(values)
     nested: dict[str, Any] = {}
     for name, value in values.items():
         target = nested
@@ -280,46 +290,6 @@ def resolve(
             problems.append(f"`{name}` cannot be {item['input']!r}: {_meaning(name)} ({item['msg']})")
         raise SettingError("; ".join(problems) + ".", hint="headstart train --help") from error
     return Resolved(settings, sources)
-
-
-def _check_effects(values: Mapping[str, Any]) -> None:
-    """Refuses what would be ignored.
-
-    Raises:
-        SettingError: A setting has no effect with the others.
-    """
-    strategy = values.get("strategy", "auto")
-    is_gradient = strategy in GRADIENT_STRATEGIES or (strategy == "auto" and "budget_minutes" in values)
-    for name in values:
-        if name in _WITHOUT_EFFECT or name.startswith("tune."):
-            reason = _WITHOUT_EFFECT.get(name, _CLOSED_FORM)
-            if not is_gradient:
-                raise SettingError(
-                    f"`{name}` has no effect here: {reason}.",
-                    hint=f"leave `{name}` out, or train by gradient: --strategy finetune (or head, full, scratch)",
-                )
-    alone = {
-        "cut": ("finetune", "auto"),
-        "unfreeze": ("finetune",),
-        "views": ("head", "finetune", "auto"),
-        "tune.hidden": ("head",),
-        "tune.head": GRADIENT_STRATEGIES,
-        "tune.head_first": ("finetune", "full", "scratch"),
-    }
-    for name, fitting in alone.items():
-        if name in values and strategy not in fitting and is_gradient:
-            raise SettingError(
-                f"`{name}` has no effect with the strategy `{strategy}`.",
-                hint=f"leave `{name}` out, or take --strategy {fitting[0]}",
-            )
-    for name in ("tune.hidden", "tune.dropout"):
-        if name in values and "tune.head" in values:
-            word = name.removeprefix("tune.")
-            raise SettingError(f"`{name}` is part of the head you described.", hint=f"--head {word}=...,...")
-    if is_gradient and str(values.get("head.mirror", "auto")).lower() in ("on", "true"):
-        raise SettingError("`head.mirror` has no effect on a head trained by gradient.", hint="leave `head.mirror` out")
-    if strategy in GRADIENT_STRATEGIES and "budget_minutes" in values and "epochs" in values:
-        raise SettingError("`epochs` and `budget` both say how long to train.", hint="give one of them")
 
 
 def parse_override(text: str) -> tuple[str, Any]:
