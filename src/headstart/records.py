@@ -102,11 +102,11 @@ class Samples(Sequence[Sample]):
             columns={k: tuple(v[i] for i in index) for k, v in self.columns.items()},
         )
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
         return [s.path for s in self.items]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         return [s.name for s in self.items]
 

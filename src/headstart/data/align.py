@@ -60,7 +60,7 @@ def details(pictures: NDArray[np.uint8], boxes: NDArray[np.float64] | None = Non
         current = _warp(current, boxes, current.shape[1])
     smooth = []
     for operator in _smoothers(pictures.shape[1]):
-        current = np.matmul(np.matmul(operator, current), operator.T)
+        current = _both_ways(operator, current)
         smooth.append(current)
     count, side = len(pictures), _GRID // _BLOCKS
     blocks = np.empty((count, len(smooth) - 1, _BLOCKS**2, side * side), dtype=np.float32)
@@ -69,10 +69,8 @@ def details(pictures: NDArray[np.uint8], boxes: NDArray[np.float64] | None = Non
         blocks[:, k] = parts.reshape(count, _BLOCKS**2, -1)
     burnt = None
     if boxes is None:
-        ends = (pictures >= 253) | (pictures <= 2)
-        wide = pictures.shape[1] // _BLOCKS
-        counts = ends.reshape(count, _BLOCKS, wide, _BLOCKS, wide).sum((2, 4), dtype=np.int32)
-        burnt = counts.reshape(count, -1) > 0.2 * wide * wide
+        ends = ((pictures - np.uint8(3)) >= 250).astype(np.float32)  # 253 and above, or (wrapped round) 2 and below
+        burnt = _both_ways(_block_means(pictures.shape[1], _BLOCKS), ends).reshape(count, -1) > 0.2
     return Details(blocks, np.einsum("mkbp,mkbp->mkb", blocks, blocks), burnt)
 
 
@@ -142,6 +140,21 @@ def _smoothers(side: int) -> tuple[Array, ...]:
     return tuple(out)
 
 
+@lru_cache(maxsize=8)
+def _block_means(size: int, side: int) -> Array:
+    """(side, size) operator that takes the mean of each block of size / side pixels."""
+    return np.asarray(np.repeat(np.eye(side), size // side, axis=1) / (size // side), dtype=np.float32)
+
+
+def _both_ways(operator: Array, pictures: Array) -> Array:
+    """(M, side, side): an operator (side, S) along both axes of (M, S, S), the second in one large product."""
+    count, size, _ = pictures.shape
+    if len(operator) == size and (operator == np.eye(size)).all():
+        return pictures
+    across = (pictures.reshape(count * size, size) @ operator.T).reshape(count, size, len(operator))
+    return np.asarray(np.matmul(operator, across), dtype=np.float32)
+
+
 def _warp(pictures: Array, boxes: NDArray[np.float64], side: int) -> Array:
     """Samples a box of each picture onto a `side` x `side` grid, linearly; outside repeats the edge."""
     size = pictures.shape[1]
@@ -163,11 +176,10 @@ def _warp(pictures: Array, boxes: NDArray[np.float64], side: int) -> Array:
 def _align(
     whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64], side: int, steps: int
 ) -> NDArray[np.float64]:
-    factor = whole.shape[1] // side
     count = len(whole)
-    shape = (count, side, factor, side, factor)
-    large = whole.reshape(shape).mean((2, 4), dtype=np.float32)
-    target = part.reshape(shape).mean((2, 4), dtype=np.float32).reshape(count, -1)
+    shrink = _block_means(whole.shape[1], side)
+    large = _both_ways(shrink, whole.astype(np.float32))
+    target = _both_ways(shrink, part.astype(np.float32)).reshape(count, -1)
     target = target - target.mean(axis=1, keepdims=True)
     power = np.sqrt((target * target).sum(axis=1)) + 1e-6
     centre = ((np.arange(side) + 0.5) / side).astype(np.float32)

@@ -65,9 +65,10 @@ def find_copies(
     usable = unique[[_has_content(looks, i) for i in unique]] if len(unique) else unique
     if len(usable) < 2:
         return exact, [], _BAR[0]
-    thumbs = looks.thumbs[usable]
-    candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable])
-    scores, is_cropped = compare(thumbs, candidates, threads or available_cores())
+    thumbs = looks.thumbs if len(usable) == len(looks.thumbs) else looks.thumbs[usable]
+    threads = threads or available_cores()
+    candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable], threads)
+    scores, is_cropped = compare(thumbs, candidates, threads)
     bar = _bar(np.where(is_cropped, 0, scores), candidates, len(usable))
     part_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _bar(scores, candidates, len(usable)))
     best: dict[tuple[int, int], tuple[float, str]] = {}

@@ -143,10 +143,14 @@ def _nearest(table: NDArray[np.float64], own: NDArray[np.int64], rng: np.random.
     z = (table[:, varies] - table[:, varies].mean(axis=0)) / deviation[varies]
     squared = np.einsum("nd,nd->n", z, z)
     near = np.empty((len(z), _NEIGHBOURS), dtype=np.int64)
+    chances = np.lib.stride_tricks.sliding_window_view(rng.uniform(0, 1e-6, 2 * len(z)), len(z))  # other ones each row
     for start in range(0, len(z), 500):
         part = slice(start, start + 500)
-        distance = np.maximum(squared[part, None] + squared - 2 * z[part] @ z.T, 0)
-        distance = np.sqrt(distance) + rng.uniform(0, 1e-6, distance.shape)
+        distance = squared[part, None] + squared
+        distance -= 2 * (z[part] @ z.T)
+        np.maximum(distance, 0, out=distance)
+        np.sqrt(distance, out=distance)
+        distance += chances[: len(z)][part]
         distance[own[part, None] == own] = np.inf
         if np.isinf(np.partition(distance, _NEIGHBOURS - 1, axis=1)[:, _NEIGHBOURS - 1]).any():
             return None  # too few pictures outside a group

@@ -42,13 +42,14 @@ class Candidates:
     is_mirrored: NDArray[np.bool_]
 
 
-def find_candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | None) -> Candidates:
+def find_candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | None, threads: int = 1) -> Candidates:
     """The few nearest of each picture, whole or through a window, mirrored or not."""
     count = len(thumbs)
     plain = describe(thumbs)
     whiten = Whitener(plain)
     every = np.arange(count)
-    windows = np.concatenate([whiten(describe(thumbs, window)) for window in WINDOWS])
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        windows = np.concatenate(list(pool.map(lambda window: whiten(describe(thumbs, window)), WINDOWS)))
     found: list[tuple[NDArray[np.generic], ...]] = []
     part, entry, cosine = nearest(
         whiten(plain), every, windows, np.tile(every, len(WINDOWS)), count=4 * _CANDIDATES, least=_LEAST_COSINE
