@@ -212,6 +212,8 @@ def show(
     per_class: int = 8,
     seed: int = 0,
     as_seen: bool = False,
+    views: int | None = None,
+    augment: str | None = None,
     backbone: str = "efficientnet_lite0",
     size: int | None = None,
     fit: str = "crop",
@@ -227,6 +229,8 @@ def show(
         per_class: Pictures of each class.
         seed: Of the draw.
         as_seen: Show them exactly as the network gets them (`backbone`, `size`, `fit`).
+        views: Show so many augmented views of each of `per_class` pictures instead, as training would store them.
+        augment: How views differ, as in `train`; None as training would choose.
         backbone, size, fit: As in `train`.
         layout, allow_outside: As in `train`.
         talk: Where it says what it does.
@@ -245,7 +249,9 @@ def show(
         talk or Talk(None),
         per_class=per_class,
         seed=seed,
-        as_seen=(backbone, size, fit) if as_seen else None,
+        as_seen=(backbone, size, fit) if as_seen or views is not None else None,
+        views=views,
+        augment=augment,
         layout=layout,
         allow_outside=allow_outside,
     )

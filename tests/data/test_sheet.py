@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.data.sheet import Tile, draw_by_class, draw_pairs, draw_sheet, picture_tile
+from headstart.data.sheet import Tile, draw_by_class, draw_pairs, draw_sheet, draw_views, picture_tile
 from headstart.data.sources import read
 from headstart.pixels.spec import PixelSpec, read_picture
+from headstart.pixels.views import make_view, parse_augment, view_rng
 
 
 def test_a_row_a_class_and_the_same_for_one_seed(photos: Path) -> None:
@@ -30,6 +32,23 @@ def test_as_seen_is_exactly_what_the_network_gets(photos: Path) -> None:
     seen = [read_picture(s.path, spec) for s in samples]
     windows = [sheet[y : y + 100, 8:108] for y in range(sheet.shape[0] - 100)]
     assert sum(any(np.array_equal(w, p) for w in windows) for p in seen) == 3
+
+
+def test_views_are_those_that_training_stores(photos: Path) -> None:
+    samples, spec, augment = read(photos), PixelSpec(size_hw=(64, 64)), parse_augment("flip,crop=.4,brightness=.3")
+    sheet = np.asarray(draw_views(samples, spec, augment, count=2, num_pictures=3, seed=5))
+    windows = [sheet[y : y + 64, x : x + 64] for y in range(sheet.shape[0] - 64) for x in (8, 80, 152)]
+
+    def is_shown(pixels: np.ndarray) -> bool:
+        return any(np.array_equal(w, pixels) for w in windows)
+
+    shown = [s for s in samples if is_shown(read_picture(s.path, spec))]
+    assert len({s.label for s in shown}) == 3
+    for sample in shown:
+        data = Path(sample.path).read_bytes()
+        digest = hashlib.sha256(data).digest()
+        for view in (0, 1):
+            assert is_shown(make_view(data, spec, augment, view_rng(digest, view, 5)))
 
 
 def test_unreadable_pictures_are_tiles_that_say_so(tmp_path: Path, make_pictures: Callable[..., Path]) -> None:

@@ -6,6 +6,8 @@ shows what there is.
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from headstart.pixels.spec import PictureError, PixelSpec, read_picture
+from headstart.pixels.spec import PictureError, PixelSpec, read_bytes, read_picture
+from headstart.pixels.views import Augment, make_view, view_rng
 from headstart.records import Samples
 
-__all__ = ["Tile", "draw_by_class", "draw_pairs", "draw_sheet", "picture_tile"]
+__all__ = ["Tile", "draw_by_class", "draw_pairs", "draw_sheet", "draw_views", "picture_tile"]
 
 _INK, _PAPER, _FAINT, _WARNING = (20, 20, 20), (255, 255, 255), (110, 110, 110), (170, 30, 30)
 _GAP, _TEXT, _HEADING = 8, 13, 17
@@ -72,6 +75,49 @@ def draw_by_class(
         height, width = as_seen.size_hw
         title += f", as the network sees them ({width} x {height}, {as_seen.fit})"
     return draw_sheet(rows, title=title + (f"; {left} classes are not shown" if left > 0 else ""), side=side)
+
+
+def draw_views(
+    samples: Samples, spec: PixelSpec, augment: Augment, *, count: int = 7, num_pictures: int = 8, seed: int = 0
+) -> Image.Image:
+    """Random pictures, each as it is seen and in some of its augmented views, one row a picture.
+
+    Args:
+        samples: The pictures.
+        spec: The pixel contract.
+        augment: How strongly views differ.
+        count: Views of each; they are the first ones that training with this seed stores.
+        num_pictures: How many pictures, drawn from all classes in turn.
+        seed: Of the draw and of the views.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in _in_turn(samples, num_pictures, rng):
+        sample = samples[i]
+        heading = f"{sample.label}: {sample.name}" if sample.label else sample.name
+        try:
+            data = read_bytes(sample.path)
+            digest = hashlib.sha256(data).digest()
+            tiles = [picture_tile(read_picture(data, spec), "as it is")]
+            for view in range(count):
+                tiles.append(picture_tile(make_view(data, spec, augment, view_rng(digest, view, seed)), f"view {view}"))
+        except PictureError as error:
+            tiles = [Tile(None, "", error.detail)]
+        rows.append((heading, tiles))
+    title = f"views of {len(rows)} pictures, seed {seed}: {augment.to_text()}"
+    return draw_sheet(rows, title=title, side=max(spec.size_hw))
+
+
+def _in_turn(samples: Samples, count: int, rng: np.random.Generator) -> list[int]:
+    """Positions drawn at random, one of each class, then another of each."""
+    order = rng.permutation(len(samples))
+    seen: Counter[int] = Counter()
+    turns = []
+    for i in order:
+        k = int(samples.class_ids[i])
+        turns.append((seen[k], k, int(i)))
+        seen[k] += 1
+    return [i for _, _, i in sorted(turns)[:count]]
 
 
 def draw_pairs(

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from headstart.backbones.cards import find_card
-from headstart.data.sheet import draw_by_class
+from headstart.data.sheet import draw_by_class, draw_views
 from headstart.data.sources import read
 from headstart.errors import DataError, UsageError
 from headstart.machine import atomic_file
+from headstart.pixels.views import parse_augment
 from headstart.talk import Talk
+from headstart.tuning.plan import default_augment
 
 __all__ = ["save_sheet", "sheet_kind", "show_pictures"]
 
@@ -27,8 +29,10 @@ def show_pictures(
     as_seen: tuple[str, int | None, str] | None,
     layout: str | None,
     allow_outside: bool,
+    views: int | None = None,
+    augment: str | None = None,
 ) -> Any:
-    """See `api.show`; `as_seen` is (backbone, size, fit)."""
+    """See `api.show`; `as_seen` is (backbone, size, fit), which views need."""
     if out is not None:
         sheet_kind(out)
     samples = read(data, layout=layout, allow_outside=allow_outside, task="pictures")
@@ -40,6 +44,12 @@ def show_pictures(
         backbone, size, fit = as_seen
         spec = find_card(backbone).pixel_spec(size).with_(fit=fit)
     side = 128 if spec is None else max(spec.size_hw)
+    if spec is not None and views is not None:
+        strengths = parse_augment(augment if augment is not None else default_augment("finetune"))
+        sheet = draw_views(samples, spec, strengths, count=views, num_pictures=per_class, seed=seed)
+        if out is not None:
+            save_sheet(sheet, out, talk)
+        return sheet
     sheet = draw_by_class(samples, per_class=per_class, seed=seed, side=side, as_seen=spec)
     if out is not None:
         save_sheet(sheet, out, talk)
