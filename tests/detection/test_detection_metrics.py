@@ -81,7 +81,9 @@ def test_intervals_hold_the_value_and_grow_with_groups() -> None:
     truth, found = random_pictures(7, count=60)
     alone = evaluate_detections(truth, found, NAMES, draws=200)
     grouped = evaluate_detections(truth, found, NAMES, draws=200, groups=np.arange(60) // 10)
-    assert alone.map50.low is not None and alone.map50.high is not None and alone.map50.value is not None
+    assert alone.map50.low is not None
+    assert alone.map50.high is not None
+    assert alone.map50.value is not None
     assert 0 <= alone.map50.low < alone.map50.value < alone.map50.high <= 1
     again = evaluate_detections(truth, found, NAMES, draws=200)
     assert again.map50 == alone.map50

@@ -312,7 +312,9 @@ def _mean_over_classes(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """(B,) from (B, K), over the classes that were drawn."""
     is_there = np.isfinite(drawn)
     total = np.where(is_there, drawn, 0.0).sum(axis=1)
-    return np.divide(total, is_there.sum(axis=1), out=np.full(len(drawn), np.nan), where=is_there.any(axis=1))
+    means = np.full(len(drawn), np.nan)
+    np.divide(total, is_there.sum(axis=1), out=means, where=is_there.any(axis=1))
+    return means
 
 
 def _estimate(value: float, drawn: NDArray[np.float64]) -> Estimate:

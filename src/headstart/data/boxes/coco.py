@@ -122,7 +122,7 @@ def _pictures(
         if key in found:
             draft.refuse(file.name, "bad-json", f"two images have the id {key}; the second, `{name}`, is left out")
             continue
-        place = index.at(file.folders, name) or index.by_file(_near(file, index), name)
+        place = index.at(file.folders, name) or index.at((), name) or index.by_file(_near(file, index), name)
         if place is None:
             looked = finder.find(name, file.name)
             place = looked if isinstance(looked, FoundFile) else None

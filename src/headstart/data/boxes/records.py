@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headstart.records import Problem
 
-__all__ = ["Boxes", "DetectionPrediction", "DetectionSamples", "Detections"]
+__all__ = ["Boxes", "DetectionSamples", "Detections"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +82,6 @@ class Detections:
             np.asarray(scores, dtype=np.float32).reshape(-1),
             np.asarray(class_ids, dtype=np.int64).reshape(-1),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class DetectionPrediction:
-    """What a detector says about one picture.
-
-    Attributes:
-        file: Name of the picture as it was given.
-        size_hw: Height and width of the upright picture, pixels; None where it could not be read.
-        found: The boxes, the most certain first.
-        error: Why there is nothing, or None.
-    """
-
-    file: str
-    size_hw: tuple[int, int] | None
-    found: Detections
-    error: str | None = None
 
 
 @dataclass(frozen=True)

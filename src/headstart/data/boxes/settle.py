@@ -189,7 +189,8 @@ def _judge(
         cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
         over = max(cut[0] - x0, cut[1] - y0, x1 - cut[2], y1 - cut[3])
         if cut != (x0, y0, x1, y1):
-            if min(cut[2] - cut[0], cut[3] - cut[1]) < _LEAST_LEFT:
+            needed = (min(_LEAST_LEFT, (x1 - x0) / 2), min(_LEAST_LEFT, (y1 - y0) / 2))  # a small box may be inside
+            if cut[2] - cut[0] < needed[0] or cut[3] - cut[1] < needed[1]:
                 detail = f"{shown} lies outside of the {width} x {height} pixels ({_numbers(x0, y0, x1, y1)})"
                 problems.append(Problem(name, "outside", detail))
                 continue

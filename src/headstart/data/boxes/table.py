@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headstart.cells import unguard_cell
 from headstart.data.boxes.draft import Corners, Draft, DraftBox, DraftPicture, number
 from headstart.data.boxes.files import split_of_name
 from headstart.data.paths import Finder
@@ -125,7 +126,7 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_outside: boo
         if is_share:
             draft.notes.append(f"the boxes of `{table.file.name}` are shares of width and height")
         for line, cells in table.lines:
-            cell = cells.get(table.image, "").strip()
+            cell = unguard_cell(cells.get(table.image, "").strip())
             where = f"line {line} of {table.file.name}"
             if not cell:
                 draft.refuse(where, "bad-line", "the row names no picture")
@@ -166,7 +167,7 @@ def _add_box(draft: Draft, table: BoxTable, picture: DraftPicture, cells: dict[s
     if len(values) != 4 or any(v is None for v in values):
         draft.refuse(name, "bad-line", f"{' '.join(texts)[:60]!r} is no box of four numbers")
         return
-    label = clean_label(cells.get(table.label, "")) if table.label else "object"
+    label = clean_label(unguard_cell(cells.get(table.label, ""))) if table.label else "object"
     if not label:
         draft.refuse(name, "no-class", "the row has a box but no class")
         return
@@ -182,7 +183,12 @@ def _is_share(table: BoxTable) -> bool:
         texts = [cells.get(c, "") for c in table.corners]
         values = [number(t) for t in (_listed(texts[0]) if len(texts) == 1 else texts)]
         seen += [v for v in values if v is not None]
-    return bool(seen) and max(seen) <= 1.0 and any(v != int(v) for v in seen if v == v and abs(v) < 2)
+    return (
+        table.size is None
+        and bool(seen)
+        and max(seen) <= 1.0
+        and any(v != int(v) for v in seen if v == v and abs(v) < 2)
+    )
 
 
 def _size(table: BoxTable, cells: dict[str, str]) -> tuple[int, int] | None:

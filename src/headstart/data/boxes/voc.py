@@ -152,6 +152,9 @@ def _image_sets(lists: Sequence[FoundFile]) -> tuple[dict[str, str], set[str]]:
         if name in found:
             split = "train" if name == "trainval" else split_of_name(name)
             for line in first_lines(found[name].path, 10_000_000):
+                stem, _, flag = line.strip().rpartition(" ")  # `name 1` in the lists of one class
                 if line.strip():
-                    splits[line.split()[0]] = split
+                    splits[line.strip()] = split
+                if stem and flag in ("-1", "0", "1"):
+                    splits[stem.strip()] = split
     return splits, set(splits)
