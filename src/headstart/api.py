@@ -7,7 +7,7 @@ predicting needs neither torch nor the training part.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def train(
     import time
 
     started = time.monotonic()
-    resolved = _resolve(data, config, settings)
+    resolved = _resolve(data, config, settings, has_boxes=sees_boxes)
     return train_resolved(resolved, talk or Talk(None), started=started)
 
 
@@ -64,6 +64,10 @@ def train_resolved(resolved: Resolved, talk: Talk, *, started: float | None = No
     from headstart.model import Run
 
     settings = resolved.settings
+    if settings.task == "detect":
+        from headstart.workflow.detect_road import train_detector
+
+        return Run(train_detector(resolved, talk, started=started))
     if settings.strategy == "probe" or (settings.strategy == "auto" and settings.budget_minutes is None):
         from headstart.workflow.probe_road import train_probe
 
@@ -71,6 +75,13 @@ def train_resolved(resolved: Resolved, talk: Talk, *, started: float | None = No
     from headstart.workflow.tune_road import train_tuned
 
     return Run(train_tuned(resolved, talk, started=started))
+
+
+def sees_boxes(data: str, allow_outside: bool) -> bool:
+    """Whether data hold boxes, so that the task is detection; asked where nobody says the task."""
+    from headstart.data.boxes.reading import has_boxes
+
+    return has_boxes(data, allow_outside=allow_outside)
 
 
 def resume(run: str | os.PathLike[str] | None = None, *, talk: Talk | None = None) -> Run:
@@ -341,6 +352,7 @@ def _resolve(
     data: str | os.PathLike[str] | None,
     config: Mapping[str, Any] | str | os.PathLike[str] | None,
     settings: Mapping[str, Any],
+    has_boxes: Callable[[str, bool], bool] | None = None,
 ) -> Resolved:
     try:
         from headstart.config import resolve
@@ -355,4 +367,4 @@ def _resolve(
     given.update(settings)
     if data is not None:
         given["data"] = os.fspath(data)
-    return resolve(given, config_file=Path(file) if file is not None else None, source="python")
+    return resolve(given, config_file=Path(file) if file is not None else None, source="python", has_boxes=has_boxes)

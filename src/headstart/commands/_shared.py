@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import MissingExtraError
@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["resolved_settings"]
 
 
-def resolved_settings(given: Mapping[str, Any], config: str | None, overrides: Iterable[str]) -> Resolved:
+def resolved_settings(
+    given: Mapping[str, Any],
+    config: str | None,
+    overrides: Iterable[str],
+    has_boxes: Callable[[str, bool], bool] | None = None,
+) -> Resolved:
     """Settings of a command; names the missing part where only prediction is installed."""
     try:
         from headstart.config import resolve
     except ImportError as error:
         raise MissingExtraError("training", "train") from error
-    return resolve(given, config_file=config, overrides=overrides, source="cli")
+    return resolve(given, config_file=config, overrides=overrides, source="cli", has_boxes=has_boxes)

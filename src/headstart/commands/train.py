@@ -19,6 +19,7 @@ def _train(
     data: str = typer.Argument(..., help="Folder, CSV/TSV table, metadata file, list or zip of labelled pictures."),
     overrides: list[str] = typer.Argument(None, metavar="[NAME=VALUE]...", help="Further settings, dotted."),
     out: str = typer.Option(None, "--out", "--project", help="The run folder (default: the next free runs/trainN)."),
+    task: str = typer.Option(None, "--task", help="auto (seen from the data), classify or detect."),
     strategy: str = typer.Option(
         None, "--strategy", help="auto, probe (new head, closed form), head (by gradient), finetune, full or scratch."
     ),
@@ -68,6 +69,7 @@ def _train(
     given: dict[str, Any] = {
         "data": data,
         "out": out,
+        "task": task,
         "strategy": strategy,
         "backbone": backbone,
         "weights": weights,
@@ -104,7 +106,7 @@ def _train(
         "allow_outside": allow_outside or None,
         "cache": False if no_cache else None,
     }
-    resolved = resolved_settings(given, config, overrides or [])
-    from headstart.api import train_resolved
+    from headstart.api import sees_boxes, train_resolved
 
+    resolved = resolved_settings(given, config, overrides or [], has_boxes=sees_boxes)
     train_resolved(resolved, to_stderr(), started=started)

@@ -7,7 +7,8 @@ is kept at the end is the running average of the last steps' weights, never the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -153,7 +154,7 @@ class DetectTraining:
         self._params = [p for g in self._groups for p in g["params"]]
         self._average = {n: t.clone() for n, t in net.trained().items()}
 
-    def run(self, *, stop: Any = None) -> Iterator[DetectEpoch]:
+    def run(self, *, stop: Callable[[], bool] | None = None) -> Iterator[DetectEpoch]:
         """Trains; gives a record after each epoch.  At the end the network holds the averaged weights.
 
         Args:
@@ -186,6 +187,19 @@ class DetectTraining:
                 break
         if self.plan.average:
             self.net.load_trained(self._average)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """While inside, the network holds the averaged weights."""
+        if not self.plan.average:
+            yield
+            return
+        now = {n: t.clone() for n, t in self.net.trained().items()}
+        self.net.load_trained(self._average)
+        try:
+            yield
+        finally:
+            self.net.load_trained(now)
 
     def take_step(self, samples: Ids, views: Ids) -> NDArray[np.float64] | None:
         """One step; its loss, the class's and the box's part, or None where the loss is no number."""

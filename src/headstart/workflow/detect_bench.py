@@ -1,0 +1,301 @@
+"""The bench on which detectors are trained: backbone, cached views, one training after another.
+
+The one decision: what was cached stays, so a run that was killed begins anew and finds every view that it had made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.config import TrainSettings
+from headstart.data.boxes.records import Boxes, Detections
+from headstart.detection.decode import Decoding, decode
+from headstart.detection.frames import plain_frame
+from headstart.detection.plan import DetectPlan
+from headstart.detection.views import ViewBoxes, check_augment, make_box_view, view_boxes
+from headstart.errors import HeadstartError
+from headstart.features.boundary import BoundaryCache, BoundarySpace
+from headstart.features.engine import OnnxEngine
+from headstart.features.front import FrontGraph, prepare_front
+from headstart.features.graph import FrozenGraph, _export
+from headstart.features.viewing import Views
+from headstart.machine import cache_root
+from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes, read_picture
+from headstart.pixels.views import parse_augment, view_rng
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headstart.detection.loop import DetectEpoch, DetectNetwork, DetectTraining
+    from headstart.detection.taps import Taps
+    from headstart.talk import Talk
+
+__all__ = ["DetectBench"]
+
+Ids = NDArray[np.int64]
+_SCORE_BATCH = 8
+
+
+class DetectBench:
+    """Trains and scores detectors on one data set.
+
+    Args:
+        paths, names: Files, and how they are called in messages.
+        boxes: Of each picture.
+        sizes_hw: (N, 2) of the upright pictures.
+        digests: sha256 of each file, hex.
+        num_classes: K.
+        spec: The pixel contract.
+        settings: Of the run.
+        talk: Told what happens.
+        private: Where views are kept if the cache is switched off.
+        threads: Of torch and of the views' workers.
+    """
+
+    def __init__(
+        self,
+        *,
+        paths: Sequence[str],
+        names: Sequence[str],
+        boxes: Sequence[Boxes],
+        sizes_hw: NDArray[np.int64],
+        digests: Sequence[str],
+        num_classes: int,
+        spec: PixelSpec,
+        settings: TrainSettings,
+        talk: Talk,
+        private: Path,
+        threads: int,
+    ) -> None:
+        import torch
+
+        from headstart.backbones import load_backbone
+
+        torch.set_num_threads(threads)
+        self.paths, self.names, self.boxes, self.digests = list(paths), list(names), list(boxes), list(digests)
+        self.sizes_hw = [(int(h), int(w)) for h, w in sizes_hw]
+        self.num_classes, self.spec, self.settings, self.talk = num_classes, spec, settings, talk
+        self.private, self.threads = private, threads
+        self.backbone = load_backbone(
+            settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, say=talk.say
+        )
+        self.network = self.backbone.network
+        self._pretrained = {n: t.clone() for n, t in self.backbone.module.state_dict().items()}
+        self._cache = BoundaryCache(cache_root())
+        self._sources: dict[tuple[Any, ...], Any] = {}
+
+    # -- parts
+
+    def cut(self, text: str) -> str:
+        """The name of the first stage after a cut that may be written as `last`, `last-2` or a stage.
+
+        Raises:
+            UsageError: There is no such cut.
+        """
+        name: str = self.network.names[self.network.position("last-1" if text == "last" else text)]
+        return name
+
+    def taps(self, plan: DetectPlan) -> Taps:
+        """The stages that carry the pyramid."""
+        from headstart.detection.taps import choose_taps
+
+        return choose_taps(self.network, plan.finest)
+
+    def row_bytes(self, plan: DetectPlan) -> int:
+        """Bytes of one stored view; 0 where nothing is stored."""
+        return 0 if plan.strategy in ("full", "scratch") else self._front(plan).layout.row_bytes
+
+    def source(self, plan: DetectPlan) -> Any:
+        """Where batches come from."""
+        key = (plan.strategy in ("full", "scratch"), plan.cut, plan.finest, plan.augment, plan.seed)
+        if key not in self._sources:
+            self._sources[key] = self._open_source(plan)
+        return self._sources[key]
+
+    def _open_source(self, plan: DetectPlan) -> Any:
+        from headstart.detection.sources import CachedSource, PictureSource
+
+        augment = check_augment(parse_augment(plan.augment))
+        keys = [bytes.fromhex(d) for d in self.digests]
+
+        def find(sample: int, view: int) -> ViewBoxes:
+            size = self.sizes_hw[sample]
+            return view_boxes(self.boxes[sample], size, keys[sample], self.spec, augment, view, plan.seed)
+
+        if plan.strategy in ("full", "scratch"):
+
+            def make(sample: int, view: int) -> NDArray[np.float32]:
+                try:
+                    data = read_bytes(self.paths[sample])
+                    rng = view_rng(keys[sample], view, plan.seed) if view else None
+                    return normalise(make_box_view(data, self.spec, augment, rng), self.spec)
+                except PictureError as error:
+                    raise HeadstartError(f"`{self.names[sample]}` cannot be read now: {error.detail}.") from error
+
+            return PictureSource(make, find, self.threads)
+        front = self._front(plan)
+        views = Views(
+            self.paths, self.digests, self.names, OnnxEngine(front.path), self.spec, self._space(front), augment,
+            plan.seed, threads=self.threads, progress=self.talk.progress("making views", "views"), make=make_box_view,
+        )  # fmt: skip
+        return CachedSource(views, find)
+
+    def _space(self, front: FrontGraph) -> BoundarySpace:
+        if self.settings.cache:
+            return self._cache.space(front.digest, self.spec.digest, front.layout)
+        return BoundarySpace(self.private / front.digest[:16], front.layout)
+
+    def _front(self, plan: DetectPlan) -> FrontGraph:
+        from headstart.detection.taps import tap_front
+
+        stages = self.taps(plan).stages
+        card = self.backbone.card
+        graph = FrozenGraph("", card.name, {}, self.spec, f"{card.weights_tag}/{card.digest}", {}, {})
+
+        def load() -> Any:
+            self.talk.say(f"Preparing {card.name} for this machine; this is done once and takes some seconds.")
+            self.reset()
+            return tap_front(self.network, plan.cut, stages).eval()
+
+        return prepare_front(graph, cache_root(), f"maps-{plan.cut}-{'-'.join(stages)}", (), load)
+
+    def reset(self) -> None:
+        """Puts the pretrained weights back."""
+        self.backbone.module.load_state_dict(self._pretrained)
+
+    def build(self, plan: DetectPlan) -> DetectNetwork:
+        """A network at its start: pretrained (or, from scratch, random) backbone, fresh pyramid and head."""
+        import torch
+
+        from headstart.detection.loop import DetectNetwork
+        from headstart.detection.network import DetectorHead
+        from headstart.detection.taps import Rear, tap_maps, tap_rear
+
+        self.reset()
+        taps = self.taps(plan)
+        head = DetectorHead(
+            taps.channels, taps.strides, self.num_classes, width=plan.width, depth=plan.depth, seed=plan.seed
+        ).to(memory_format=torch.channels_last)
+        if plan.strategy == "scratch":
+            torch.manual_seed(plan.seed)
+            for part in self.backbone.module.modules():
+                if hasattr(part, "reset_parameters"):
+                    part.reset_parameters()
+        if plan.strategy in ("full", "scratch"):
+            rear = Rear(tap_maps(self.network, taps.stages), 1, 0, ())
+        else:
+            rear = tap_rear(self.network, plan.cut, taps.stages)
+        rear = rear.to(memory_format=torch.channels_last)
+        inside = {id(p) for p in rear.parameters()}
+        stages: dict[int, list[tuple[str, Any]]] = {}
+        for name, parameter in self.backbone.module.named_parameters():
+            if id(parameter) in inside:
+                stages.setdefault(self.network.map.stage_of[name], []).append((name, parameter))
+        rows = [stages[k] for k in sorted(stages, reverse=True)] if plan.strategy != "head" else []
+        return DetectNetwork(rear, head, self.backbone.module, rows, is_bn_live=plan.strategy == "scratch")
+
+    # -- trainings
+
+    def training(self, plan: DetectPlan, train: Ids) -> DetectTraining:
+        """A training at its start."""
+        from headstart.detection.loop import DetectTraining
+
+        net = self.build(plan)
+        height, width = self.spec.size_hw
+        sizes = [(-(-height // s), -(-width // s)) for s in net.head.strides]
+        return DetectTraining(net, self.source(plan), plan, train, sizes)
+
+    def train(
+        self,
+        plan: DetectPlan,
+        train: Ids,
+        *,
+        stop: Callable[[], bool] | None = None,
+        on_epoch: Callable[[DetectEpoch, DetectTraining], None] | None = None,
+    ) -> DetectNetwork:
+        """Trains to the end (or to a wish to stop) and gives the network with its averaged weights.
+
+        Raises:
+            HeadstartError: Frozen tensors have changed, or the loss was no number from the start.
+        """
+        training = self.training(plan, train)
+        before = training.net.frozen_digest()
+        for record in training.run(stop=stop):
+            if on_epoch:
+                on_epoch(record, training)
+        if training.is_diverged:
+            self.talk.warn(
+                "the loss was no longer a number; the average of the weights before is kept. A smaller rate helps: "
+                f"--lr {plan.lr / 3:.2g}"
+            )
+        if training.net.frozen_digest() != before:
+            raise HeadstartError(
+                "tensors that were to stay frozen have changed while training.",
+                hint="please report this with your versions of torch and timm (headstart doctor)",
+            )
+        return training.net
+
+    def find(self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: Decoding) -> list[Detections]:
+        """What a network finds in pictures as they are, from the cache where there is one."""
+        import torch
+
+        source = self.source(plan)
+        net.set_training(False)
+        found: list[Detections] = []
+        source.announce([(int(s), 0) for s in samples])
+        with torch.no_grad():
+            for start in range(0, len(samples), _SCORE_BATCH):
+                part = samples[start : start + _SCORE_BATCH]
+                states, _ = source.batch(part, np.zeros(len(part), dtype=np.int64))
+                logits, boxes = net(states)
+                for row, sample in enumerate(part):
+                    size = self.sizes_hw[int(sample)]
+                    frame = plain_frame(size, self.spec)
+                    found.append(decode(logits[row].numpy(), boxes[row].numpy(), decoding, frame, size))
+        return found
+
+    # -- the deployed network
+
+    def whole(self, net: DetectNetwork, plan: DetectPlan) -> Any:
+        """From pixels to (logits, boxes), in torch; shares its weights with `net`."""
+        from headstart.detection.network import Detector
+        from headstart.detection.taps import tap_maps
+
+        return Detector(tap_maps(self.network, self.taps(plan).stages), net.head).eval()
+
+    def export(self, net: DetectNetwork, plan: DetectPlan, path: Path) -> None:
+        """Writes the whole detector as ONNX and compares it with torch.
+
+        Raises:
+            WeightsError: The two differ.
+        """
+        _export(self.whole(net, plan), ("logits", "boxes"), self.spec.size_hw, path)
+
+    def find_from_pixels(
+        self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: Decoding
+    ) -> list[Detections]:
+        """What torch finds in files, every picture read anew and nothing cached: the reference of the export."""
+        import torch
+
+        whole, found = self.whole(net, plan), []
+        with torch.no_grad():
+            for sample in samples:
+                size = self.sizes_hw[int(sample)]
+                pixels = normalise(read_picture(self.paths[int(sample)], self.spec)[None], self.spec)
+                logits, boxes = whole(torch.from_numpy(pixels))
+                frame = plain_frame(size, self.spec)
+                found.append(decode(logits[0].numpy(), boxes[0].numpy(), decoding, frame, size))
+        return found
+
+    def close(self) -> None:
+        """Stops the workers; what is made is kept."""
+        from headstart.detection.sources import CachedSource
+
+        for source in self._sources.values():
+            source.close()
+            if isinstance(source, CachedSource):
+                self._cache.bound(keep=source.views.space)

@@ -1,0 +1,60 @@
+"""`results.csv` of a detector, one row an epoch, and the line on the screen."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.detection.loop import DetectEpoch
+from headstart.machine import atomic_file
+from headstart.talk import Talk
+
+__all__ = ["COLUMNS", "DetectLog"]
+
+COLUMNS = ("epoch", "train_loss", "class_loss", "box_loss", "val_mAP50", "lr", "duration_s", "phase")
+"""Columns of `results.csv`; `val_mAP50` stands where unseen pictures were looked at after that epoch."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    record: DetectEpoch
+    phase: str
+    map50: float | None
+
+
+class DetectLog:
+    """Takes epochs as they end.
+
+    Args:
+        folder: The run.
+        talk: Told about some of the epochs.
+    """
+
+    def __init__(self, folder: Path, talk: Talk) -> None:
+        self.folder, self._talk = folder, talk
+        self._rows: list[_Row] = []
+
+    def add(self, phase: str, num_epochs: int, record: DetectEpoch, map50: float | None) -> None:
+        """One epoch has ended."""
+        self._rows.append(_Row(record, phase, map50))
+        every = max(1, num_epochs // 10)
+        if map50 is not None or record.epoch in (1, num_epochs) or record.epoch % every == 0:
+            text = f"  {phase} epoch {record.epoch} of {num_epochs}: loss {record.train_loss:.3f}"
+            if map50 is not None:
+                text += f"; unseen pictures: mAP50 {100 * map50:.1f} %"
+            self._talk.say(f"{text}; {record.duration_s:.1f} s")
+        self.write()
+
+    def write(self) -> None:
+        """`results.csv` as far as it is known."""
+        with (
+            atomic_file(self.folder / "results.csv") as temporary,
+            open(temporary, "w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for row in self._rows:
+                r = row.record
+                values = (r.train_loss, r.class_loss, r.box_loss, row.map50, r.lr, r.duration_s)
+                writer.writerow([r.epoch, *("" if v is None else f"{v:.6g}" for v in values), row.phase])

@@ -1,0 +1,242 @@
+"""The road of a detector: read, judge, split, look at box sizes, cache, train, score, save - each step said.
+
+The one decision: the last epoch counts.  Nothing is chosen by looking at scored pictures, so their score holds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.config import Resolved
+from headstart.data.boxes.judge import BoxHealth, apply_box_health, inspect_boxes
+from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.split import as_samples, split_boxes
+from headstart.data.split import read_split
+from headstart.detection.sizes import BoxSizes, choose_finest, choose_size, measure_sizes
+from headstart.errors import DataError, HeadstartError, SettingError
+from headstart.machine import available_cores, file_digest
+from headstart.pixels.spec import PixelSpec
+from headstart.records import Decision, Split
+from headstart.talk import Talk
+from headstart.workflow.headline import decision_line, name_files
+from headstart.workflow.run_folder import discard_run_folder, make_run_folder
+
+__all__ = ["DetectRoad", "train_detector"]
+
+Ids = NDArray[np.int64]
+
+
+@dataclass
+class DetectRoad:
+    """What one pass along the road made so far."""
+
+    resolved: Resolved
+    talk: Talk
+    folder: Path
+    started: float
+    samples: DetectionSamples
+    health: BoxHealth
+    split: Split
+    sizes: BoxSizes
+    spec: PixelSpec
+    digests: tuple[str, ...]
+    duration_s: dict[str, float] = field(default_factory=dict)
+
+    def decide(self, decisions: list[Decision], *, is_said: bool = True) -> None:
+        """Keeps decisions; says the automatic ones with their reasons."""
+        self.resolved = self.resolved.with_decisions(decisions)
+        for decision in decisions if is_said else ():
+            self.talk.say(decision_line(decision))
+
+
+def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Path:
+    """Trains a detector on pictures with boxes and writes the run.
+
+    Args:
+        resolved: The settings.
+        talk: Told what happens.
+        started: `time.monotonic()` when the command began.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        DataError: The pictures do not allow an honest detector.
+        HeadstartError: Anything else that is known to go wrong.
+    """
+    started = time.monotonic() if started is None else started
+    settings = resolved.settings
+    if settings.device not in ("auto", "cpu"):
+        raise SettingError(
+            f"a detector is trained on the CPU in this version, not on `{settings.device}`.", hint="leave --device out"
+        )
+    # Threads of torch that wait by spinning slow everything down as soon as anything else runs; read when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    samples = read_boxes(settings.data, allow_outside=settings.allow_outside)
+    folder = make_run_folder(settings.out)
+    try:
+        _go(_prepare(resolved, talk, folder, samples, started))
+    except OSError as error:
+        discard_run_folder(folder)
+        raise HeadstartError(
+            f"the run cannot be written to `{folder}` ({error.strerror or error}).",
+            hint="free some space, or name another folder with --out; what was computed is kept in the cache",
+        ) from error
+    except BaseException:
+        discard_run_folder(folder)
+        raise
+    return folder
+
+
+def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSamples, started: float) -> DetectRoad:
+    """From samples to who is trained on, at which size."""
+    settings = resolved.settings
+    talk.say(samples.sentence)
+    for note in samples.notes:
+        talk.say(f"  {note}")
+    if samples.problems:
+        talk.warn(f"{len(samples.problems):,} boxes or files were mended or left out (`headstart check` says how):")
+        for line in name_files(samples.problems):
+            talk.say(line)
+    durations = {"read": time.monotonic() - started}
+    begun = time.monotonic()
+    health = inspect_boxes(samples, threads=settings.workers, progress=talk.progress("judging pictures"))
+    durations["check"] = time.monotonic() - begun
+    for warning in health.warnings:
+        talk.warn(warning)
+    applied = apply_box_health(samples, health, group_from=settings.group_from)
+    split = _split(resolved, samples, applied.groups, applied.left_out)
+    keep = np.flatnonzero(split.assignment != "")
+    groups = None if split.groups is None else split.groups[keep]
+    samples = samples.take(keep)
+    split = Split(split.assignment[keep], groups, split.source, split.protocol, split.seed, split.reason)
+    talk.say(f"split: {split.reason}.")
+    _check(samples, split)
+    spec, decisions = _spec(resolved, samples, split)
+    train = split.where("train")
+    boxes = [samples.boxes[i] for i in train]
+    sizes = measure_sizes(boxes, samples.sizes_hw[train], samples.class_names, spec)
+    height, width = spec.size_hw
+    talk.say(f"shorter side of the training boxes once pictures are {width} x {height} pixels:")
+    for line in sizes.lines():
+        talk.say(line)
+    if sizes.better_size is not None:
+        talk.warn(
+            f"{100 * sizes.tiny_share:.0f} % of the boxes have a side under 8 pixels at this size, which is too small "
+            f"to be found; --size {sizes.better_size} would leave at most 20 %, and each epoch would take about "
+            f"{sizes.time_factor:.1f} times as long"
+        )
+    digests = tuple(file_digest(p) for p in samples.paths)
+    road = DetectRoad(
+        resolved, talk, folder, started, samples, health, split, sizes, spec, digests, duration_s=durations
+    )
+    road.decide([Decision("task", "detect", f"the data hold boxes ({samples.layout})"), *applied.decisions, *decisions])
+    return road
+
+
+def _split(
+    resolved: Resolved, samples: DetectionSamples, groups: NDArray[np.int64] | None, left_out: NDArray[np.bool_]
+) -> Split:
+    settings = resolved.settings
+    if settings.split:
+        return read_split(settings.split, as_samples(samples))
+    if settings.folds is not None and settings.test_size is None and not any(samples.split):
+        assignment = np.where(left_out, "", "train").astype("<U5")
+        reason = f"every picture is scored by one of {settings.folds} detectors that have not seen it"
+        return Split(assignment, groups, "made", None, settings.seed, reason)
+    return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=left_out)
+
+
+def _check(samples: DetectionSamples, split: Split) -> None:
+    """What no detector can be made from."""
+    train = split.where("train")
+    counts = np.zeros(len(samples.class_names), dtype=np.int64)
+    for i in train:
+        boxes = samples.boxes[i]
+        counts += np.bincount(boxes.class_ids[~boxes.is_crowd], minlength=len(counts))
+    if not counts.sum():
+        raise DataError(
+            "there is no training picture with an object in it.", hint="`headstart check` says what was read"
+        )
+    unknown = [n for n, c in zip(samples.class_names, counts, strict=True) if not c]
+    if unknown:
+        shown = ", ".join(f"`{n}`" for n in unknown[:10])
+        raise DataError(
+            f"{shown}: not one training box, so it cannot be learned and would be scored as never found.",
+            hint="leave the class out of the annotations, or take another split (--seed)",
+        )
+
+
+def _spec(resolved: Resolved, samples: DetectionSamples, split: Split) -> tuple[PixelSpec, list[Decision]]:
+    """The pixel contract; the size is chosen from the boxes where nobody set it, and rounded up to steps of 32."""
+    from headstart.backbones.cards import find_card
+
+    settings = resolved.settings
+    card = find_card(settings.backbone)
+    base = card.pixel_spec(max(card.min_size, 320) if not card.is_fixed_size else None)
+    fit = settings.fit if resolved.is_explicit("fit") else "squash"
+    base = base.with_(fit=fit, value_range=settings.value_range)
+    train = split.where("train")
+    decisions = (
+        []
+        if resolved.is_explicit("fit")
+        else [Decision("fit", "squash", "the whole picture is seen; boxes are moved along")]
+    )
+    if settings.size is not None:
+        size = settings.size
+        if size % 32:
+            size = -(-size // 32) * 32
+            decisions.append(Decision("size", size, f"{settings.size} was asked for; levels need a multiple of 32"))
+    else:
+        size, reason = choose_size([samples.boxes[i] for i in train], samples.sizes_hw[train], base)
+        decisions.append(Decision("size", size, reason))
+    return card.pixel_spec(size).with_(fit=fit, value_range=settings.value_range), decisions
+
+
+def _go(road: DetectRoad) -> None:
+    """Trains, scores, saves."""
+    from headstart.workflow.detect_bench import DetectBench
+    from headstart.workflow.detect_finish import finish_detector
+    from headstart.workflow.detect_settings import make_detect_plan
+    from headstart.workflow.detect_training import DetectRun
+
+    samples, settings = road.samples, road.resolved.settings
+    threads = settings.workers or available_cores()
+    begun = time.monotonic()
+    bench = DetectBench(
+        paths=[str(p) for p in samples.paths],
+        names=samples.names,
+        boxes=samples.boxes,
+        sizes_hw=samples.sizes_hw,
+        digests=road.digests,
+        num_classes=len(samples.class_names),
+        spec=road.spec,
+        settings=settings,
+        talk=road.talk,
+        private=road.folder / "checkpoints" / "views",
+        threads=threads,
+    )
+    try:
+        train = road.split.where("train")
+        boxes = [samples.boxes[i] for i in train]
+        ids = np.concatenate([b.class_ids for b in boxes])
+        rarest = float(np.bincount(ids, minlength=len(samples.class_names)).min())
+        finest = choose_finest(boxes, samples.sizes_hw[train], road.spec)
+        plan, decisions = make_detect_plan(
+            road.resolved, bench, num_train=len(train), boxes_per_class=rarest, finest=finest
+        )
+        road.decide([d for d in decisions if d.what in ("strategy", "detect.finest")])
+        road.decide([d for d in decisions if d.what not in ("strategy", "detect.finest")], is_said=False)
+        road.duration_s["prepare"] = time.monotonic() - begun
+        run = DetectRun(road, bench, plan)
+        run.go()
+        finish_detector(road, bench, run)
+    finally:
+        bench.close()

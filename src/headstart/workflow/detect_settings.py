@@ -1,0 +1,99 @@
+"""From what a person set and what the boxes are like to the plan of a detector's training.
+
+The one decision: every value that nobody set has a reason, and those that matter are said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headstart.config import Resolved
+from headstart.detection.plan import DetectPlan
+from headstart.records import Decision
+
+if TYPE_CHECKING:
+    from headstart.workflow.detect_bench import DetectBench
+
+__all__ = ["MANY_BOXES", "make_detect_plan"]
+
+MANY_BOXES = 50
+"""Boxes a class from which the last stages of the backbone train too (`benchmarks/bench_detect.py`)."""
+
+_STEPS = 1200  # of a training whose length nobody set
+_EPOCHS = (20, 80)
+_STORED_BYTES = 4 << 30  # what the stored views of one training may take on the disk
+_VIEWS = 16
+_FINE = ("width", "depth", "stage_decay", "thaw", "warmup", "weight_decay", "average", "clip", "top", "box_weight")
+_TOP = ("epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views")
+
+
+def make_detect_plan(
+    resolved: Resolved,
+    bench: DetectBench,
+    *,
+    num_train: int,
+    boxes_per_class: float,
+    finest: tuple[int, str],
+) -> tuple[DetectPlan, list[Decision]]:
+    """The plan, and what was chosen with its reason.
+
+    Args:
+        resolved: The settings.
+        bench: Knows the backbone's stages.
+        num_train: Training pictures.
+        boxes_per_class: Training boxes of the class that has fewest.
+        finest: The stride of the finest level where nobody set it, and why.
+    """
+    settings = resolved.settings
+    decisions: list[Decision] = []
+    strategy = settings.strategy
+    if strategy == "auto":
+        strategy = "finetune" if boxes_per_class > MANY_BOXES else "head"
+        bar = f"more than {MANY_BOXES}" if strategy == "finetune" else f"{MANY_BOXES} or fewer"
+        decisions.append(
+            Decision("strategy", strategy, f"{boxes_per_class:.0f} training boxes of the rarest class, {bar}")
+        )
+    plan = DetectPlan(strategy=strategy, seed=settings.seed)
+    if settings.detect.finest is None:
+        decisions.append(Decision("detect.finest", finest[0], finest[1]))
+    plan = plan.with_(finest=settings.detect.finest or finest[0])
+    plan = plan.with_(cut=_cut(resolved, bench, plan))
+    plan = plan.with_(batch_size=min(plan.batch_size, max(1, num_train)))
+    given: dict[str, Any] = {n: getattr(settings, n) for n in _TOP}
+    given |= {n: getattr(settings.detect, n) for n in _FINE} | {"backbone_lr": settings.detect.backbone_lr}
+    plan = plan.with_(**{n: v for n, v in given.items() if v is not None})
+    if settings.epochs is None:
+        plan = plan.with_(epochs=default_epochs(num_train, plan.batch_size))
+    if settings.views is None:
+        plan = plan.with_(views=_views(bench, plan, num_train))
+    plan = plan.with_(views=min(plan.views, plan.epochs))
+    if plan.strategy == "scratch" and settings.detect.backbone_lr is None:
+        plan = plan.with_(backbone_lr=plan.lr, stage_decay=1.0, thaw=0.0)
+    for name, value in plan.to_json().items():
+        what = name if name in _TOP or name == "cut" else f"detect.{name}"
+        if name not in ("strategy", "seed", "finest") and not resolved.is_explicit(what):
+            decisions.append(Decision(what, value, "the default for this number of pictures"))
+    return plan, decisions
+
+
+def default_epochs(num_train: int, batch_size: int) -> int:
+    """Passes over the pictures that make about as many steps as were needed on small sets."""
+    return int(min(max(_STEPS * batch_size / max(num_train, 1), _EPOCHS[0]), _EPOCHS[1]))
+
+
+def _cut(resolved: Resolved, bench: DetectBench, plan: DetectPlan) -> str:
+    """The first stage that trains; for a frozen backbone the one after the last tap."""
+    if plan.strategy in ("full", "scratch"):
+        return "stem"
+    if plan.strategy == "finetune":
+        return bench.cut(resolved.settings.cut or "last-2")
+    names = bench.network.names
+    return str(names[names.index(bench.taps(plan).stages[-1]) + 1])
+
+
+def _views(bench: DetectBench, plan: DetectPlan, num_train: int) -> int:
+    """Views that fit into the cache; where nothing is stored, a new one every epoch."""
+    size = bench.row_bytes(plan)
+    if not size:
+        return plan.epochs
+    return int(min(_VIEWS, max(2, _STORED_BYTES // (size * max(num_train, 1)))))
