@@ -25,6 +25,7 @@ from headstart.errors import UsageError
 __all__ = [
     "CSV_COLUMNS",
     "PictureBoxes",
+    "annotation_files",
     "coco_value",
     "csv_row",
     "label_place",
@@ -179,7 +180,7 @@ def write_boxes(samples: DetectionSamples, folder: Path, to: str) -> list[Path]:
 
 
 def annotation_files(pictures: Sequence[PictureBoxes], class_names: Sequence[str], to: str) -> dict[str, str]:
-    """Text by place of every file that a format needs.
+    """Text by place (below one folder, with `/`) of every file that a format needs.
 
     Raises:
         UsageError: As in `write_boxes`.
@@ -218,7 +219,7 @@ def annotation_files(pictures: Sequence[PictureBoxes], class_names: Sequence[str
         places = {s: f"{s}.txt" for s in splits if s} if has_split else {}
         files |= {f"{s}.txt": "".join(f"./{p.name}\n" for p in splits[s]) for s in places}
         files["data.yaml"] = yolo_dataset_text(class_names, places)
-        files["classes.txt"] = "".join(f"{' '.join(n.split())}\n" for n in class_names)
+        files["labels/classes.txt"] = "".join(f"{' '.join(n.split())}\n" for n in class_names)
     elif has_split:
         for split in (s for s in splits if s):
             stems = [p.name.rpartition("/")[2].rpartition(".")[0] for p in splits[split]]
