@@ -20,6 +20,7 @@ from headstart.deploy.writing import amend_bundle, write_bundle
 from headstart.features.embed import embed_files
 from headstart.features.engine import OnnxEngine
 from headstart.features.graph import _export
+from headstart.features.refilling import refill_graph
 from headstart.heads.linear import LinearHead
 from headstart.records import Evaluation, Features, Split
 from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json
@@ -29,6 +30,7 @@ from headstart.tuning.safety import Verdict
 from headstart.workflow.judgement import Judgement, judge
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad, close_road
 from headstart.workflow.run_folder import environment, write_json, write_oof, write_predictions, write_scores
+from headstart.workflow.trusting import Trust, trust_probe, trust_tuned
 from headstart.workflow.tune_bench import Bench, JobResult
 from headstart.workflow.tune_records import EpochLog, overfitting
 
@@ -72,6 +74,7 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
         graph_path, head, logits, features = _deployed(road, found, bench, tuned)
     with road.timed("judge"):
         judgement = _judge(found, tuned, logits, probe, road.resolved.settings.seed)
+    trust, probe_trust = _trust(road, found, tuned, probe, head, logits, features)
     meta = {
         "score": judgement.headline_score(),
         "strategy": tuned.plan.strategy,
@@ -81,13 +84,14 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
     }
     trained_on = [features.digests[i] for i in found.split.where("train")]
     with road.timed("bundle"):
-        for folder, path, shipped, info in (
-            (road.folder / "bundle", graph_path, head, meta),
+        for folder, path, shipped, info, told in (
+            (road.folder / "bundle", graph_path, head, meta, trust),
             (
                 road.folder / "probe" / "bundle",
                 found.embedder.graph.path,
                 found.fit.head,
                 {"score": probe.headline_score(), "strategy": "probe"},
+                probe_trust,
             ),
         ):
             folder.parent.mkdir(exist_ok=True)
@@ -100,15 +104,40 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
                 class_names=found.samples.class_names,
                 meta=info,
                 trained_on=trained_on,
+                novelty=told.novelty,
+                sets=told.sets.rule,
             )
     with road.timed("parity"):
         order = np.random.default_rng(road.resolved.settings.seed).permutation(len(found.samples))
         runtime = Runtime(read_bundle(road.folder), threads=bench.threads)
-        parity = check_parity(runtime, [found.samples.paths[i] for i in order], logits[order]).to_json()
+        paths = [found.samples.paths[i] for i in order]
+        parity = check_parity(runtime, paths, logits[order], expected_novelty=trust.shipped[order]).to_json()
         amend_bundle(road.folder / "bundle", parity=parity)
     _say(road, tuned, log)
-    _write(road, found, tuned, judgement, probe, parity, features, log, started)
+    _write(road, found, tuned, judgement, probe, trust, parity, features, log, started)
     close_road(road, judgement, started)
+
+
+def _trust(
+    road: ProbeRoad,
+    found: FoundProbe,
+    tuned: Tuned,
+    probe: Judgement,
+    head: LinearHead | None,
+    logits: NDArray[np.float32],
+    features: Features,
+) -> tuple[Trust, Trust]:
+    """Novelty and sets of the tuned model and of the probe."""
+    asked: Any = {name: getattr(road.resolved.settings, name) for name in ("reject", "coverage", "seed")}
+    with road.timed("trust"):
+        trust = trust_tuned(
+            found.samples, features, found.split, head, logits, tuned.scored, tuned.verdict.logits, tuned.train,
+            is_frozen=tuned.plan.strategy == "head", **asked,
+        )  # fmt: skip
+        of_probe = trust_probe(found.samples, found.features, found.split, found.fit, probe.logits, **asked)
+    for line in trust.lines():
+        road.talk.say(line)
+    return trust, of_probe
 
 
 def _deployed(
@@ -124,7 +153,7 @@ def _deployed(
     if is_head and tuned.plan.is_linear:
         head = replace(net.head.to_linear(tuned.head), temperature=temperature)
         return found.embedder.graph.path, head, head.logits(found.features.blocks), found.features
-    road.talk.say("writing the tuned network for prediction; this takes some seconds")
+    road.talk.say("writing the tuned network for prediction")
     folder = road.folder / "checkpoints" / "graph"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "graph.onnx"
@@ -137,7 +166,9 @@ def _deployed(
         linear = replace(net.head.to_linear(tuned.head), temperature=temperature)
         names = tuple(dict.fromkeys((*linear.normaliser.names, "embedding")))
         module = bench.pooled(names)
-    _export(module, names, found.embedder.spec.size_hw, path)
+    size_hw = found.embedder.spec.size_hw
+    if linear is None or not refill_graph(found.embedder.graph.path, module, names, size_hw, path):
+        _export(module, names, size_hw, path)
     features, _ = embed_files(
         found.samples.paths,
         OnnxEngine(str(path)),
@@ -199,6 +230,7 @@ def _write(
     tuned: Tuned,
     judgement: Judgement,
     probe: Judgement,
+    trust: Trust,
     parity: dict[str, Any],
     features: Features,
     log: EpochLog,
@@ -229,8 +261,8 @@ def _write(
         logits=tuned.verdict.logits,
         protocol=tuned.protocol,
     )
-    write_predictions(road.folder / "predictions.csv", part, shown, shown_judgement, fit)
-    write_scores(road.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit)
+    write_predictions(road.folder / "predictions.csv", part, shown, shown_judgement, fit, trust.take(kept))
+    write_scores(road.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit, trust.take(kept))
     problems = (*samples.problems, *found.features.problems)
     write_json(road.folder / "health.json", {"unreadable": [asdict(p) for p in problems]})
     write_json(road.folder / "environment.json", environment(road.resolved.settings.seed))
@@ -252,6 +284,7 @@ def _write(
             "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
             "baselines": judgement.baselines,
             **judgement.blocks_json(),
+            **trust.json,
             "parity": parity,
             "tuning": {"plan": tuned.plan.to_json(), "verdict": verdict, "sentence": tuned.verdict.sentence()},
             "probe": {
