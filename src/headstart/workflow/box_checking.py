@@ -1,0 +1,120 @@
+"""The data doctor for pictures with boxes, composed: read, judged, shown on a sheet, the split mended."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.data.boxes.judge import BoxHealth, apply_box_health, inspect_boxes
+from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.sheet import draw_box_sheet
+from headstart.data.boxes.split import as_samples
+from headstart.data.boxes.wording import box_health_to_json, box_lines
+from headstart.data.split import write_split
+from headstart.errors import UsageError
+from headstart.records import Split
+from headstart.results import import_pandas
+from headstart.talk import Talk
+from headstart.workflow.showing import save_sheet, sheet_kind
+
+__all__ = ["CheckedBoxes", "check_boxes", "draw_checked_boxes", "show_boxes", "write_repaired_box_split"]
+
+
+@dataclass(frozen=True)
+class CheckedBoxes:
+    """Pictures with boxes and the doctor's judgement of them."""
+
+    samples: DetectionSamples
+    health: BoxHealth
+
+    def to_json(self) -> dict[str, Any]:
+        """The judgement, JSON-able; pictures are named relative to the data."""
+        return box_health_to_json(self.health)
+
+    def to_pandas(self) -> Any:
+        """What reading mended or left out, as a DataFrame."""
+        return import_pandas().DataFrame([asdict(p) for p in self.health.problems])
+
+    def lines(self) -> list[str]:
+        """The judgement in plain words."""
+        return box_lines(self.health)
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{html.escape(line)}</p>" for line in self.lines())
+
+
+def check_boxes(
+    data: str,
+    talk: Talk,
+    *,
+    allow_outside: bool = False,
+    max_pixels: int = 178_000_000,
+    threads: int | None = None,
+) -> CheckedBoxes:
+    """Reads and judges pictures with boxes, changing nothing.
+
+    Raises:
+        DataError, UsageError: As in `read_boxes`.
+    """
+    samples = read_boxes(data, allow_outside=allow_outside, max_pixels=max_pixels)
+    talk.say(samples.sentence)
+    progress = talk.progress("looking at every file")
+    health = inspect_boxes(samples, max_pixels=max_pixels, threads=threads, progress=progress)
+    return CheckedBoxes(samples, health)
+
+
+def draw_checked_boxes(checked: CheckedBoxes, out: str, talk: Talk) -> None:
+    """Draws the contact sheet: pictures with problems first, each class, and the copies.
+
+    Raises:
+        UsageError: The sheet cannot be written.
+    """
+    sheet_kind(out)
+    pictures = checked.health.pictures
+    pairs = list(dict.fromkeys((*pictures.leaks, *pictures.duplicates, *pictures.near_duplicates)))
+    value_range = pictures.value_range
+    save_sheet(draw_box_sheet(checked.samples, has_problems=True, pairs=pairs, value_range=value_range), out, talk)
+
+
+def show_boxes(
+    data: str, out: str | None, talk: Talk, *, per_class: int, seed: int, allow_outside: bool = False
+) -> Any:
+    """Random pictures of each class with their boxes on one sheet; see `api.show`.
+
+    Raises:
+        UsageError: The sheet cannot be written.
+    """
+    if out is not None:
+        sheet_kind(out)
+    samples = read_boxes(data, allow_outside=allow_outside)
+    talk.say(samples.sentence)
+    sheet = draw_box_sheet(samples, per_class=per_class, seed=seed)
+    if out is not None:
+        save_sheet(sheet, out, talk)
+    return sheet
+
+
+def write_repaired_box_split(checked: CheckedBoxes, out: str, talk: Talk) -> None:
+    """Writes the person's split without leaking pictures; moves no file.
+
+    Raises:
+        UsageError: The file cannot be written, or the data have no split.
+    """
+    if not any(checked.samples.split):
+        raise UsageError("the data have no split, so there is nothing to repair.", hint="leave --repair away")
+    applied = apply_box_health(checked.samples, checked.health)
+    assignment = np.array(checked.samples.split, dtype="<U5")
+    assignment[applied.left_out | (applied.test_as_given & ~applied.test)] = ""
+    split = Split(assignment, applied.groups, "given", "given", 0, "your own split without what leaks")
+    try:
+        write_split(out, as_samples(checked.samples), split)
+    except OSError as error:
+        raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
+    talk.say(f"{out}: {int((assignment == '').sum())} pictures left out; use it with headstart train --split {out}")
