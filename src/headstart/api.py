@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headstart.model import Model, Run
     from headstart.reports.versus import Comparison
     from headstart.results import Embedding, EvaluationResult, Report
+    from headstart.workflow.box_checking import CheckedBoxes
     from headstart.workflow.checking import Checked
 
 __all__ = ["compare", "embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "show", "train"]
@@ -230,9 +231,10 @@ def show(
     fit: str = "crop",
     layout: str | None = None,
     allow_outside: bool = False,
+    task: str = "auto",
     talk: Talk | None = None,
 ) -> Any:
-    """Random pictures of each class on one sheet.
+    """Random pictures of each class on one sheet, with their boxes where there are any.
 
     Args:
         data: Pictures, labelled or not.
@@ -244,6 +246,7 @@ def show(
         augment: How views differ, as in `train`; None as training would choose.
         backbone, size, fit: As in `train`.
         layout, allow_outside: As in `train`.
+        task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
         talk: Where it says what it does.
 
     Returns:
@@ -252,6 +255,16 @@ def show(
     Raises:
         UsageError: The sheet cannot be written.
     """
+    from headstart.data.boxes.reading import has_boxes
+
+    if has_boxes(data, task, allow_outside=allow_outside):
+        from headstart.workflow.box_checking import refuse_without_effect, show_boxes
+
+        refuse_without_effect(as_seen=as_seen or None, views=views, augment=augment, size=size, layout=layout)
+        place = None if out is None else os.fspath(out)
+        return show_boxes(
+            os.fspath(data), place, talk or Talk(None), per_class=per_class, seed=seed, allow_outside=allow_outside
+        )
     from headstart.workflow.showing import show_pictures
 
     return show_pictures(
@@ -302,17 +315,19 @@ def check(
     sheet: str | os.PathLike[str] | None = None,
     repair: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    task: str = "auto",
     talk: Talk | None = None,
     **settings: Any,
-) -> Checked:
-    """Judges a data set and changes nothing: bad files, copies, leaks, hidden groups, shortcuts.
+) -> Checked | CheckedBoxes:
+    """Judges a data set and changes nothing: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
 
     Args:
         data: As in `train`.
         json_file: Where to write the judgement as JSON.
-        sheet: Where to draw the pairs of copies, `.png` or `.jpg`; nothing is drawn where there are none.
+        sheet: Where to draw the pairs of copies (of pictures with boxes: these too), `.png` or `.jpg`.
         repair: Where to write your split without what leaks, for `train(split=...)`; no file is moved.
         workers: Threads; one a core by default.
+        task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
         talk: Where it says what it does.
         settings: `layout`, `label_pattern`, `backbone`, `value_range`, `max_pixels`, `use_network`,
             `allow_outside`, `offline`.
@@ -324,6 +339,14 @@ def check(
     from headstart.workflow.run_folder import write_json
 
     talk = talk or Talk(None)
+    from headstart.data.boxes.reading import has_boxes
+
+    if has_boxes(data, task, allow_outside=bool(settings.get("allow_outside", False))):
+        from headstart.workflow.box_checking import make_box_check
+
+        return make_box_check(
+            os.fspath(data), talk, json_file=json_file, sheet=sheet, repair=repair, threads=workers, **settings
+        )
     checked = check_data(os.fspath(data), talk, threads=workers, **settings)
     if json_file is not None:
         write_json(Path(json_file), checked.to_json())

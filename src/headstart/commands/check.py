@@ -15,9 +15,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _check(
-    data: str = typer.Argument(..., help="Folder, CSV/TSV table, metadata file, list or zip of labelled pictures."),
+    data: str = typer.Argument(..., help="Folder, table, metadata file, list or zip of pictures."),
     json_file: str = typer.Option(None, "--json", metavar="FILE", help="Write the judgement as JSON (- for stdout)."),
-    sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the pairs of copies, .png or .jpg."),
+    sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the pairs of copies, and boxes, .png or .jpg."),
     repair: str = typer.Option(None, "--repair", metavar="FILE", help="Write your split without what leaks."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
@@ -28,14 +28,14 @@ def _check(
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     offline: bool = typer.Option(False, "--offline", help="Never use the network."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
+    task: str = typer.Option("auto", "--task", help="classify, detect (pictures with boxes), or auto: as the data are."),
 ) -> None:
-    """Say what is wrong with the data: bad files, copies, leaks, hidden groups, shortcuts.
+    """Say what is wrong with the data: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
 
     Exit code 3 when something would make a score dishonest or loses a file.
     """
     from headstart.api import check
     from headstart.data.ranges import parse_range
-    from headstart.data.wording import doctor_lines
     from headstart.talk import to_stderr
 
     result = check(
@@ -49,6 +49,7 @@ def _check(
         allow_outside=allow_outside,
         offline=offline,
         workers=workers,
+        task=task,
         json_file=json_file if json_file != "-" else None,
         sheet=sheet,
         repair=repair,
@@ -59,7 +60,6 @@ def _check(
 
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     else:
-        for line in doctor_lines(result.health):
-            typer.echo(line)
+        typer.echo(repr(result))
     if result.health.is_dishonest:
         raise typer.Exit(_DATA_PROBLEM)

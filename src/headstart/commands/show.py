@@ -25,8 +25,9 @@ def _show(
     fit: str = typer.Option("crop", "--fit", help="crop, cover, squash or pad."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
+    task: str = typer.Option("auto", "--task", help="classify, detect (pictures with boxes), or auto: as the data are."),
 ) -> None:
-    """Draw random pictures of each class on one sheet."""
+    """Draw random pictures of each class on one sheet, with their boxes where there are any."""
     from headstart.api import show
     from headstart.talk import to_stderr
 
@@ -43,5 +44,6 @@ def _show(
         fit=fit,
         layout=layout,
         allow_outside=allow_outside,
+        task=task,
         talk=to_stderr(),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,10 @@ from headstart.errors import UsageError
 from headstart.records import Split
 from headstart.results import import_pandas
 from headstart.talk import Talk
+from headstart.workflow.run_folder import write_json
 from headstart.workflow.showing import save_sheet, sheet_kind
 
-__all__ = ["CheckedBoxes", "check_boxes", "draw_checked_boxes", "show_boxes", "write_repaired_box_split"]
+__all__ = ["CheckedBoxes", "check_boxes", "make_box_check", "refuse_without_effect", "show_boxes"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,51 @@ def check_boxes(
     progress = talk.progress("looking at every file")
     health = inspect_boxes(samples, max_pixels=max_pixels, threads=threads, progress=progress)
     return CheckedBoxes(samples, health)
+
+
+def make_box_check(
+    data: str,
+    talk: Talk,
+    *,
+    json_file: str | os.PathLike[str] | None = None,
+    sheet: str | os.PathLike[str] | None = None,
+    repair: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    allow_outside: bool = False,
+    max_pixels: int = 178_000_000,
+    **others: Any,
+) -> CheckedBoxes:
+    """`api.check` for pictures with boxes: judged by their pixels, so a network's settings change nothing.
+
+    Raises:
+        UsageError: A setting of labelled pictures was given, or a file cannot be written.
+    """
+    refuse_without_effect(**{name: others.get(name) for name in ("layout", "label_pattern", "value_range")})
+    if sheet is not None:
+        sheet_kind(os.fspath(sheet))
+    checked = check_boxes(data, talk, allow_outside=allow_outside, max_pixels=max_pixels, threads=threads)
+    if json_file is not None:
+        write_json(Path(json_file), checked.to_json())
+    if sheet is not None:
+        draw_checked_boxes(checked, os.fspath(sheet), talk)
+    if repair is not None:
+        write_repaired_box_split(checked, os.fspath(repair), talk)
+    return checked
+
+
+def refuse_without_effect(**settings: Any) -> None:
+    """Stops where a setting was given that means nothing for pictures with boxes.
+
+    Raises:
+        UsageError: It was.
+    """
+    for name, value in settings.items():
+        if value is not None:
+            shown = name.replace("_", "-")
+            raise UsageError(
+                f"--{shown} has no effect on pictures with boxes.",
+                hint=f"leave --{shown} away, or say --task classify to pass the boxes over",
+            )
 
 
 def draw_checked_boxes(checked: CheckedBoxes, out: str, talk: Talk) -> None:
