@@ -48,6 +48,7 @@ def doctor_lines(health: Health, *, is_training: bool = False) -> list[str]:
             f"Seen: with --fit crop the network sees {cropped:.0%} of a picture, with cover "
             f"{health.seen_share['cover']:.0%}, with squash and pad all of it."
         )
+    lines = [one_line(line) for line in lines]  # names of files may hold line breaks
     if is_training:
         return lines
     return lines or ["Nothing wrong was found: every file can be read, and no picture occurs twice."]

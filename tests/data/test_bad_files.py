@@ -1,0 +1,280 @@
+"""Every kind of bad file is named with its kind, none is replaced, and the good ones are used."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_files import bad_files, make_folder, odd_files
+from scenes import encode, scene
+
+from headstart.data.health import apply_health, inspect
+from headstart.data.looks import Looks, look_at_all
+from headstart.data.same import SamePixels
+from headstart.data.sources import read
+from headstart.data.wording import doctor_lines, health_to_json
+from headstart.errors import DataError
+from headstart.pixels import spec as pixel_spec
+from headstart.records import Health, Samples
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file systems only")
+
+
+@dataclass
+class Zoo:
+    """The folder of all kinds of file, read and looked at."""
+
+    root: Path
+    bad: dict[str, str]
+    odd: dict[str, str | None]
+    samples: Samples
+    looks: Looks
+    health: Health
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
+    root = tmp_path_factory.mktemp("zoo")
+    bad, odd = make_folder(root)
+    before = {p: (p.lstat().st_size, p.lstat().st_mtime_ns) for p in sorted(root.rglob("*"))}
+    samples = read(root)
+    looks = look_at_all(samples, threads=2)
+    yield Zoo(root, bad, odd, samples, looks, inspect(samples, looks=looks))
+    assert {p: (p.lstat().st_size, p.lstat().st_mtime_ns) for p in sorted(root.rglob("*"))} == before
+
+
+def put(root: Path, name: str, data: bytes) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def small_set(root: Path, per_class: int = 4) -> Path:
+    for k, label in enumerate(("a", "b")):
+        for i in range(per_class):
+            put(root, f"{label}/{i}.jpg", encode(scene(10 * k + i, (80, 60))))
+    return root
+
+
+def test_the_folder_has_at_least_forty_kinds_of_bad_file() -> None:
+    assert len(bad_files()) >= 40
+    assert len({kind for kind, _ in bad_files().values()}) >= 15
+
+
+@pytest.mark.parametrize("name", bad_files())
+def test_a_bad_file_is_named_with_its_kind(zoo: Zoo, name: str) -> None:
+    (full,) = [n for n in zoo.bad if n.rpartition("/")[2] == name]
+    (problem,) = [p for p in zoo.health.unreadable if p.name == full]
+    assert problem.kind == zoo.bad[full]
+    assert len(problem.detail) > 10
+    assert str(zoo.root) not in problem.detail
+
+
+def test_nothing_else_is_called_bad(zoo: Zoo) -> None:
+    assert sorted(p.name for p in zoo.health.unreadable) == sorted(zoo.bad)
+
+
+def test_bad_files_are_replaced_by_nothing(zoo: Zoo) -> None:
+    """No thumbnail, no facts: a black picture or a neighbour would show here."""
+    lost = [i for i, s in enumerate(zoo.samples) if s.name in zoo.bad]
+    assert len(lost) > 20
+    for i in lost:
+        assert zoo.looks.facts[i] is None
+        assert not zoo.looks.thumbs[i].any()
+        assert i in zoo.looks.problems
+    applied = apply_health(zoo.samples, zoo.health, group_from="none")
+    assert applied.left_out[lost].all()
+    two_labels = {i for p in zoo.health.label_conflicts for i in (p.index_a, p.index_b)}  # films of the same page
+    assert set(np.flatnonzero(applied.left_out & zoo.looks.is_ok)) == two_labels
+    assert {zoo.samples[i].name.rpartition("/")[2] for i in two_labels} == {
+        "ok_film.webp",
+        "ok_film.png",
+        "ok_stack.tif",
+    }
+
+
+@pytest.mark.parametrize("name", odd_files())
+def test_an_odd_file_is_used_and_told(zoo: Zoo, name: str) -> None:
+    (i,) = [k for k, s in enumerate(zoo.samples) if s.name.rpartition("/")[2] == f"ok_{name}"]
+    facts = zoo.looks.facts[i]
+    assert facts is not None
+    remark = zoo.odd[zoo.samples[i].name]
+    kinds = {kind for kind, _ in facts.remarks}
+    assert kinds - {"palette"} == ({remark} if remark else set()) - {"palette"}  # a GIF has a palette too
+    assert remark != "palette" or "palette" in kinds
+    if name != "black.png":
+        assert zoo.looks.thumbs[i].std() > 1
+
+
+def test_the_judgement_counts_what_was_handled(zoo: Zoo) -> None:
+    told = {r.kind: r.count for r in zoo.health.remarks}
+    wanted = Counter(kind for kind in zoo.odd.values() if kind)
+    wanted["palette"] += 1  # of the GIF
+    assert told == wanted
+    assert sum(zoo.health.formats.values()) == len(zoo.odd)
+    assert zoo.health.is_dishonest  # files are lost
+
+
+def test_it_is_told_and_written_without_harm(zoo: Zoo) -> None:
+    lines = doctor_lines(zoo.health)
+    assert all("\n" not in line for line in lines)
+    for kind in set(zoo.bad.values()):
+        assert any(f", {kind} (" in line for line in lines), kind
+    value = health_to_json(zoo.health)
+    assert value["counts"]["unreadable"] == len(zoo.bad)
+    json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
+
+
+def test_files_that_vanish_while_reading(tmp_path: Path) -> None:
+    root = small_set(tmp_path)
+    samples = read(root)
+    (root / "a" / "1.jpg").unlink()
+    (root / "b" / "2.jpg").unlink()
+    (root / "b" / "2.jpg").mkdir()
+    looks = look_at_all(samples, threads=2)
+    kinds = {samples[i].name: p.kind for i, p in looks.problems.items()}
+    assert kinds == {"a/1.jpg": "missing", "b/2.jpg": "folder"}
+    health = inspect(samples, looks=looks)
+    assert {p.name for p in health.unreadable} == set(kinds)
+    assert sum(health.formats.values()) == 6
+
+
+def test_a_folder_that_vanishes_while_reading(tmp_path: Path) -> None:
+    root = small_set(tmp_path)
+    samples = read(root)
+    for file in (root / "b").iterdir():
+        file.unlink()
+    (root / "b").rmdir()
+    health = inspect(samples, threads=1)
+    assert [p.kind for p in health.unreadable] == ["missing"] * 4
+    assert any("`b` has no picture that can be used" in w for w in health.warnings)
+
+
+def test_a_copy_that_vanishes_before_it_is_compared_is_no_copy(tmp_path: Path) -> None:
+    image = scene(1, (80, 60))
+    one, two = put(tmp_path, "1.png", encode(image, "PNG")), put(tmp_path, "2.bmp", encode(image, "BMP"))
+    same = SamePixels([str(one), str(two)], 10**8)
+    assert same(0, 1)
+    two.unlink()
+    assert not same(0, 1)
+
+
+@posix
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    root = small_set(tmp_path)
+    samples = read(root)
+    (root / "a" / "0.jpg").unlink()
+    os.mkfifo(root / "a" / "0.jpg")
+    looks = look_at_all(samples, threads=1)
+    assert [p.kind for p in looks.problems.values()] == ["special"]
+
+
+@posix
+def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by a stand-in for the system, because the tests may run as root, whom nothing is denied."""
+    root = small_set(tmp_path)
+
+    def guarded(path: str, mode: str = "r", *rest: object, **options: object) -> object:
+        if str(path).endswith("b/1.jpg"):
+            raise PermissionError(13, "Permission denied")
+        return open(path, mode, *rest, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(pixel_spec, "open", guarded, raising=False)
+    health = inspect(read(root), threads=1)
+    assert [(p.name, p.kind) for p in health.unreadable] == [("b/1.jpg", "permission")]
+    assert sum(health.formats.values()) == 7
+
+
+@posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_permission_denied_by_the_system_itself(tmp_path: Path) -> None:
+    root = small_set(tmp_path)
+    (root / "a" / "2.jpg").chmod(0)
+    health = inspect(read(root), threads=1)
+    assert [(p.name, p.kind) for p in health.unreadable] == [("a/2.jpg", "permission")]
+
+
+@posix
+def test_odd_names_of_bad_and_copied_files(tmp_path: Path) -> None:
+    root = os.fsencode(small_set(tmp_path))
+    twin = encode(scene(99, (80, 60)))
+    for name, data in (
+        (b"a/new\nline.jpg", b""),
+        (b"b/\xff\xfe.jpg", b"\x01nonsense" * 9),
+        (b"a/co\npy.jpg", twin),
+        (b"b/\xe9copy.jpg", twin),
+        ("b/Ω 漢字 '\" .jpg".encode(), twin),
+    ):
+        with open(os.path.join(root, name), "wb") as file:
+            file.write(data)
+    samples = read(tmp_path)
+    health = inspect(samples)
+    assert {p.name: p.kind for p in health.unreadable} == {"a/new\nline.jpg": "empty", "b/\\xff\\xfe.jpg": "format"}
+    assert len(health.duplicates) == 3
+    assert len(health.label_conflicts) == 2
+    lines = doctor_lines(health)
+    assert all(line.isprintable() for line in lines), [line for line in lines if not line.isprintable()]
+    "\n".join(lines).encode("utf-8")
+    json.dumps(health_to_json(health), ensure_ascii=False).encode("utf-8")
+
+
+@posix
+def test_loops_of_links_end(tmp_path: Path) -> None:
+    root = small_set(tmp_path)
+    (root / "a" / "again").symlink_to(root / "a")
+    (root / "b" / "up").symlink_to(root)
+    (root / "a" / "self.jpg").symlink_to(root / "a" / "self.jpg")
+    health = inspect(read(root), threads=1)
+    assert sum(health.formats.values()) == 8
+    assert [(p.name, p.kind) for p in health.unreadable] == [("a/self.jpg", "broken-link")]
+    assert not health.duplicates
+
+
+def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
+    root = small_set(tmp_path)
+    (root / "a" / "many").mkdir()
+    for i in range(3000):
+        (root / "a" / "many" / f"{i}.jpg").touch()
+    samples = read(root, layout="{label}/**")
+    health = inspect(samples, threads=2)
+    assert len(health.unreadable) == 3000
+    assert sum(health.formats.values()) == 8
+    (line,) = [line for line in doctor_lines(health) if "empty" in line]
+    assert "3000 files" in line
+    assert len(line) < 300
+
+
+def test_a_lifted_limit_lets_a_large_picture_in(tmp_path: Path) -> None:
+    root = small_set(tmp_path)
+    put(root, "a/large.png", encode(scene(50, (400, 300)), "PNG"))
+    tight = inspect(read(root), max_pixels=100_000, threads=1)
+    assert [(p.name, p.kind) for p in tight.unreadable] == [("a/large.png", "too-large")]
+    assert "100,000" in tight.unreadable[0].detail
+    assert not inspect(read(root), max_pixels=120_000, threads=1).unreadable
+
+
+def test_nothing_but_bad_files(tmp_path: Path) -> None:
+    for k, (_, make) in enumerate(list(bad_files().values())[:12]):
+        (tmp_path / "ab"[k % 2]).mkdir(exist_ok=True)
+        make(tmp_path / "ab"[k % 2] / f"{k}.jpg")
+    health = inspect(read(tmp_path), threads=1)
+    assert len(health.unreadable) == 12
+    assert (health.size_range, health.formats, health.value_range) == (None, {}, None)
+    assert doctor_lines(health)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="no picture"):
+        read(tmp_path / "none")
+
+
+def test_the_same_file_looks_the_same_from_one_thread_or_many(zoo: Zoo) -> None:
+    again = look_at_all(zoo.samples, threads=1)
+    assert again.facts == zoo.looks.facts
+    np.testing.assert_array_equal(again.thumbs, zoo.looks.thumbs)

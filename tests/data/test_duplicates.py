@@ -1,0 +1,353 @@
+"""Copies are found however they were made, different pictures are left apart, and the work stays near linear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scenes import changed, encode, looks_of, samples_of, scene
+
+from headstart.data import neighbours, suspects
+from headstart.data.align import agree, align, details
+from headstart.data.duplicates import Pair, components, find_copies
+from headstart.data.looks import Facts, Looks
+from headstart.data.neighbours import nearest
+from headstart.data.suspects import Candidates, find_candidates
+from headstart.pixels.exif import Exif
+
+KINDS = ("bytes", "pixels", "jpeg", "smaller", "larger", "watermark", "crop", "flip", "bright", "dark")
+PER_KIND = 10
+NUM_ALONE = 60
+
+
+@dataclass
+class Planted:
+    """Scenes, of which some have one changed copy; what was found among them all."""
+
+    looks: Looks
+    kind_of: dict[frozenset[int], str]
+    num_scenes: int
+    exact: list[Pair]
+    near: list[Pair]
+
+
+@pytest.fixture(scope="module")
+def planted() -> Planted:
+    rng = np.random.default_rng(4)
+    count = NUM_ALONE + PER_KIND * len(KINDS)
+    images = [scene(seed) for seed in range(count)]
+    files = [encode(image) for image in images]
+    kind_of: dict[frozenset[int], str] = {}
+    for k in range(PER_KIND * len(KINDS)):
+        kind = KINDS[k % len(KINDS)]
+        data = files[k]
+        if kind == "pixels":
+            data = data[:2] + b"\xff\xfe\x00\x07hello" + data[2:]  # a comment: other bytes, the same pixels
+        elif kind != "bytes":
+            data = changed(images[k], kind, rng)
+        kind_of[frozenset((k, len(files)))] = kind
+        files.append(data)
+    looks = looks_of(samples_of([str(i) for i in range(len(files))]), files)
+    exact, near, _ = find_copies(looks, threads=1)
+    return Planted(looks, kind_of, count, exact, near)
+
+
+def subset(looks: Looks, rows: NDArray[np.int64] | list[int]) -> Looks:
+    return Looks(
+        tuple(looks.facts[i] for i in rows),
+        {},
+        looks.thumbs[rows],
+        looks.colours[rows],
+        looks.histograms[rows],
+        looks.borders[rows],
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [
+        ("bytes", 1.0),
+        ("pixels", 1.0),
+        ("jpeg", 0.95),
+        ("smaller", 0.95),
+        ("larger", 0.95),
+        ("watermark", 0.9),
+        ("crop", 0.8),
+        ("flip", 0.9),
+        ("bright", 0.9),
+        ("dark", 0.9),
+    ],
+)
+def test_planted_copies_are_found(planted: Planted, kind: str, least: float) -> None:
+    found = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
+    hits = [pair in found for pair, k in planted.kind_of.items() if k == kind]
+    assert len(hits) == PER_KIND
+    assert np.mean(hits) >= least
+
+
+def test_every_pair_that_is_reported_was_planted(planted: Planted) -> None:
+    for pair in (*planted.exact, *planted.near):
+        assert frozenset((pair.first, pair.second)) in planted.kind_of, pair
+        assert pair.first < pair.second
+
+
+def test_pairs_say_what_they_are(planted: Planted) -> None:
+    kinds = {frozenset((p.first, p.second)): p for p in (*planted.exact, *planted.near)}
+    for pair, kind in planted.kind_of.items():
+        found = kinds.get(pair)
+        if found is None:
+            continue
+        if kind in ("bytes", "pixels"):
+            assert (found.kind, found.similarity) == (kind, 1.0)
+        elif kind == "flip":
+            assert found.kind == "mirrored"
+        elif kind == "crop":
+            assert found.kind in ("cropped", "near")
+        else:
+            assert found.kind == "near"
+        assert 0.9 < found.similarity <= 1.0
+    assert all(p.kind in ("bytes", "pixels") for p in planted.exact)
+    assert all(p.kind in ("near", "mirrored", "cropped") for p in planted.near)
+
+
+def test_no_pair_among_different_pictures(planted: Planted) -> None:
+    exact, near, _ = find_copies(subset(planted.looks, list(range(planted.num_scenes))), threads=1)
+    assert (exact, near) == ([], [])
+
+
+def test_look_alikes_of_one_studio_are_no_copies() -> None:
+    """The same backdrop and place, different things: what a product photographer's set is like."""
+    rng = np.random.default_rng(0)
+    files = []
+    backdrop = Image.fromarray(np.linspace(150, 220, 150).astype(np.uint8)[:, None].repeat(200, 1)).convert("RGB")
+    for seed in range(50):
+        image = backdrop.copy()
+        x, y = (int(v) for v in rng.integers(-4, 5, 2))
+        image.paste(scene(900 + seed, (110, 90)), (45 + x, 30 + y))
+        files.append(encode(image))
+    exact, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(50)]), files), threads=1)
+    assert (exact, near) == ([], [])
+
+
+@pytest.mark.parametrize("quality", [30, 45, 60, 75, 95])
+def test_every_quality_of_re_encoding(quality: int) -> None:
+    files = [encode(scene(s), quality=92) for s in range(300, 330)]
+    files += [encode(scene(s), quality=quality) for s in range(300, 310)]
+    _, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(40)]), files), threads=1)
+    assert {(p.first, p.second) for p in near} == {(i, 30 + i) for i in range(10)}
+
+
+def test_embeddings_point_at_more_but_pixels_decide() -> None:
+    """A network that calls all pictures alike does not make them copies."""
+    files = [encode(scene(s)) for s in range(400, 440)]
+    looks = looks_of(samples_of([str(i) for i in range(40)]), files)
+    same = np.ones((40, 16), dtype=np.float32) + 1e-3 * np.random.default_rng(0).normal(size=(40, 16)).astype(
+        np.float32
+    )
+    assert find_copies(looks, embeddings=same, threads=1)[:2] == ([], [])
+
+
+def test_embeddings_may_have_rows_that_are_missing() -> None:
+    files = [encode(scene(s)) for s in (1, 2, 1, 3)]
+    files[2] = encode(scene(1), quality=60)
+    looks = looks_of(samples_of(list("abcd")), files)
+    embeddings = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    embeddings[3] = np.nan
+    _, near, _ = find_copies(looks, embeddings=embeddings, threads=1)
+    assert [(p.first, p.second) for p in near] == [(0, 2)]
+
+
+def test_pictures_of_one_colour_are_no_near_copies() -> None:
+    files = [encode(Image.new("RGB", (80, 60), (i, 2 * i, 3 * i)), "PNG") for i in range(10, 40)]
+    exact, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(30)]), files), threads=1)
+    assert (exact, near) == ([], [])
+
+
+def test_equal_pixels_under_other_bytes_and_modes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The digests of thumbnails only point; pixels are compared one by one."""
+    image = scene(5).convert("L")
+    nearly = np.array(image)
+    nearly[3, 3] ^= 1  # one bit of one pixel
+    files = [encode(image, "PNG"), encode(image.convert("RGB"), "PNG"), encode(Image.fromarray(nearly), "PNG")]
+    looks = looks_of(samples_of(list("abc")), files)
+    asked: list[tuple[int, int]] = []
+
+    def same(a: int, b: int) -> bool:
+        asked.append((a, b))
+        return False
+
+    exact, _, _ = find_copies(looks, threads=1)
+    assert (0, 1, "pixels") in {(p.first, p.second, p.kind) for p in exact}
+    exact, _, _ = find_copies(looks, same_pixels=same, threads=1)
+    assert exact == []
+    assert (0, 1) in asked
+
+
+def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
+    one = encode(scene(1))
+    files = [one] * 300 + [encode(scene(1), quality=50)]
+    looks = looks_of(samples_of([str(i) for i in range(301)]), files)
+    exact, near, _ = find_copies(looks, threads=1)
+    assert len(exact) == 299
+    assert len(near) < 20
+    groups = components(301, [(p.first, p.second) for p in (*exact, *near)])
+    assert set(groups.tolist()) == {0}
+
+
+def test_one_and_no_picture() -> None:
+    assert find_copies(looks_of(samples_of([]), []), threads=1)[:2] == ([], [])
+    assert find_copies(looks_of(samples_of(["a"]), [encode(scene(1))]), threads=1)[:2] == ([], [])
+
+
+def test_two_pictures_suffice() -> None:
+    files = [encode(scene(1)), encode(scene(1), quality=50)]
+    _, near, _ = find_copies(looks_of(samples_of(["a", "b"]), files), threads=1)
+    assert [(p.first, p.second, p.kind) for p in near] == [(0, 1, "near")]
+
+
+def test_the_result_depends_neither_on_threads_nor_on_the_order(planted: Planted) -> None:
+    again = find_copies(planted.looks, threads=3)
+    assert (again[0], again[1]) == (planted.exact, planted.near)
+    order = np.random.default_rng(0).permutation(len(planted.looks.facts))
+    exact, near, _ = find_copies(subset(planted.looks, order), threads=1)
+    turned = {frozenset((int(order[p.first]), int(order[p.second]))) for p in (*exact, *near)}
+    plain = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
+    assert len(turned ^ plain) <= 1  # ties between candidates may fall the other way
+
+
+def test_components() -> None:
+    assert components(6, [(4, 5), (1, 4), (2, 3)]).tolist() == [0, 1, 2, 2, 1, 1]
+    assert components(3, []).tolist() == [0, 1, 2]
+    chain = [(i, i + 1) for i in range(20_000)]
+    assert set(components(20_001, chain[::-1]).tolist()) == {0}
+
+
+def test_nearest_finds_what_comparing_all_would_find() -> None:
+    rng = np.random.default_rng(1)
+    count, copies = 21_000, 300
+    rows = rng.normal(size=(count, 24)).astype(np.float32)
+    rows[-copies:] = rows[:copies] + 0.05 * rng.normal(size=(copies, 24))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    owner = np.arange(count)
+    query, entry, cosine = nearest(rows, owner, rows, owner, count=2, least=0.9)
+    found = set(zip(query.tolist(), entry.tolist(), strict=True))
+    hits = np.mean([(i, count - copies + i) in found for i in range(copies)])
+    assert hits >= 0.97
+    assert (query != entry).all()
+    np.testing.assert_allclose(cosine, (rows[query] * rows[entry]).sum(1), atol=1e-5)
+    assert np.bincount(query).max() <= 2
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
+    """How many cosines `nearest` takes among so many vectors."""
+    compared = 0
+    best: Callable[..., tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = neighbours._best
+
+    def count_them(queries: object, owner: object, rows: NDArray[np.int64], entries: object, *rest: object) -> object:
+        nonlocal compared
+        compared += len(rows) * len(rest[1])  # type: ignore[arg-type]
+        return best(queries, owner, rows, entries, *rest)
+
+    rows = np.random.default_rng(2).normal(size=(count, 8)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(neighbours, "_best", count_them)
+        nearest(rows, np.arange(count), rows, np.arange(count), count=3, least=0.99)
+    return compared
+
+
+def test_vectors_are_not_compared_with_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: about N to the power of 1.5, where all pairs would be N squared."""
+    few, many = counted(monkeypatch, 22_000), counted(monkeypatch, 44_000)
+    assert many < 0.15 * 44_000**2
+    assert many / few < 3.4  # 2 ** 1.5 is 2.8, all pairs would be 4
+
+
+def test_pairs_that_are_laid_over_each_other_grow_with_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    for num in (200, 400, 800):
+        rng = np.random.default_rng(num)
+        families = rng.integers(0, 256, (num // 10, 12, 12)).repeat(10, 0)  # ten that are somewhat alike
+        coarse = 0.7 * families + 0.3 * rng.integers(0, 256, (num, 12, 12))
+        thumbs = coarse.astype(np.uint8).repeat(8, 1).repeat(8, 2)
+        candidates = find_candidates(thumbs, None)
+        compared = 0
+
+        def count_them(first: object, second: object) -> NDArray[np.float32]:
+            nonlocal compared
+            compared += len(first.blocks)  # type: ignore[attr-defined]
+            return agree(first, second)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(suspects, "agree", count_them)
+            suspects.compare(thumbs, candidates, 1)
+        counts.append((len(candidates.part), compared))
+    for num, (pairs, compared) in zip((200, 400, 800), counts, strict=True):
+        assert num <= pairs <= 12 * num  # few partners a picture
+        assert pairs <= compared <= 6 * pairs  # each compared as it is, and some again better aligned
+    assert counts[2][1] < 2.6 * counts[1][1] < 2.6 * 2.6 * counts[0][1]
+
+
+def test_agreement_of_details() -> None:
+    """Nothing for strangers, much for a brighter, marked copy."""
+    pictures = np.stack(
+        [np.asarray(scene(s).convert("L").resize((96, 96), Image.Resampling.BICUBIC)) for s in range(8)]
+    )
+    copy = np.clip(pictures * 0.8 + 10, 0, 255).astype(np.uint8)
+    copy[:, 60:66, 10:60] = 255
+    known = details(pictures)
+    assert agree(known, details(copy)).min() > 1.8
+    assert agree(known, known.take(np.roll(np.arange(8), 1))).max() < 1.0
+
+
+def test_alignment_finds_the_window() -> None:
+    image = scene(3, (400, 300))
+    whole = np.asarray(image.convert("L").resize((96, 96), Image.Resampling.BICUBIC))[None]
+    left, top, right, bottom = 20, 12, 380, 288
+    part = np.asarray(image.crop((left, top, right, bottom)).convert("L").resize((96, 96), Image.Resampling.BICUBIC))[
+        None
+    ]
+    truth = np.array([top / 300, left / 400, (bottom - top) / 300, (right - left) / 400])
+    guess = np.array([[0.02, 0.04, 0.94, 0.92]])
+    rough = align(whole, part, guess)
+    fine = align(whole, part, rough, is_fine=True)
+    assert np.abs(fine - truth).max() < 0.006
+    assert agree(details(whole, fine), details(part))[0] > agree(details(whole, guess), details(part))[0] + 0.3
+
+
+def test_burnt_out_parts_cost_a_copy_nothing() -> None:
+    files = [encode(scene(s)) for s in range(500, 540)]
+    for s in range(500, 508):
+        bright = np.clip(np.asarray(scene(s)).astype(np.float64) * 1.25, 0, 255).astype(np.uint8)
+        assert (bright == 255).mean() > 0.03
+        files.append(encode(Image.fromarray(bright)))
+    _, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(48)]), files), threads=1)
+    found = {(p.first, p.second) for p in near}
+    assert found <= {(i, 40 + i) for i in range(8)}
+    assert len(found) >= 6
+
+
+def test_no_candidates() -> None:
+    none = Candidates(*(np.empty(0, dtype=np.int64) for _ in range(3)), np.empty(0, dtype=bool))
+    scores, is_cropped = suspects.compare(np.zeros((2, 96, 96), np.uint8), none, 1)
+    assert (len(scores), len(is_cropped)) == (0, 0)
+
+
+def test_facts_alone_make_exact_pairs() -> None:
+    """Three files with the same bytes are three pairs; a picture that cannot be read is in none."""
+
+    def facts(digest: str, key: str) -> Facts:
+        remarks = (("one-colour", "one colour"),)
+        return Facts(digest, key, 1, "PNG", "L", (9, 9), None, Exif(), 1.0, None, remarks)
+
+    rows = (facts("a", "1"), None, facts("a", "1"), facts("a", "1"), facts("b", "1"), facts("c", "2"))
+    empty = np.zeros((6, 96, 96), dtype=np.uint8)
+    exact, near, _ = find_copies(Looks(rows, {}, empty, empty, empty, empty))
+    assert near == []
+    assert [(p.first, p.second, p.kind) for p in exact] == [
+        (0, 2, "bytes"), (0, 3, "bytes"), (0, 4, "pixels"), (2, 3, "bytes"),
+    ]  # fmt: skip
