@@ -54,7 +54,8 @@ def test_predict_writes_rows(
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 16
-    assert set(rows[0]) == {"file", "label", "probability", "label2", "probability2", "error"}
+    told = {"novelty", "is_unknown", "set"}
+    assert set(rows[0]) == {"file", "label", "probability", "label2", "probability2", *told, "error"}
     (tmp_path / "broken.jpg").write_bytes(b"no")
     done = headstart_command(
         "predict", trained[0], tmp_path, photos / "discs" / "001.jpg", "--out", tmp_path / "a.jsonl"

@@ -15,6 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "headstart"
 FLOORS = (
     "errors",
     "cells",
+    "shares",
     "machine",
     "talk",
     "records",
@@ -41,7 +42,7 @@ FLOORS = (
     "cli",
     "__main__",
 )
-LIGHT = ("errors", "cells", "machine", "talk", "records", "effects", "config", "heads", "trust")  # neither torch nor Pillow
+LIGHT = ("errors", "cells", "shares", "machine", "talk", "records", "effects", "config", "heads", "trust")  # neither torch nor Pillow
 
 
 def room_of(module: str) -> str | None:

@@ -123,7 +123,15 @@ def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Model:
     return Model(Runtime(place, threads=threads))
 
 
-def predict(model: str | os.PathLike[str], pictures: Any, *, top: int = 1, threads: int | None = None) -> Any:
+def predict(
+    model: str | os.PathLike[str],
+    pictures: Any,
+    *,
+    top: int = 1,
+    threads: int | None = None,
+    reject: float | None = None,
+    coverage: float | None = None,
+) -> Any:
     """Predicts pictures with a saved model.
 
     Args:
@@ -131,11 +139,13 @@ def predict(model: str | os.PathLike[str], pictures: Any, *, top: int = 1, threa
         pictures: One or many: paths, folders, PIL pictures, (H, W, 3) uint8 arrays.
         top: How many classes to name for each.
         threads: Cores to use.
+        reject: Share of known pictures that may be called unknown, e.g. 0.05; None as the model was trained.
+        coverage: Share of sets that shall hold the right class, e.g. 0.9; None as the model was trained.
 
     Returns:
         `Predictions`: a list with `.to_pandas()`, `.to_csv()`; pictures that cannot be read carry an error.
     """
-    return load(model, threads=threads).predict(pictures, top=top)
+    return load(model, threads=threads).predict(pictures, top=top, reject=reject, coverage=coverage)
 
 
 def evaluate(

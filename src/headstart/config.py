@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from headstart.effects import GRADIENT_STRATEGIES, check_detect_effects, check_effects
 from headstart.errors import SettingError
 from headstart.records import Decision
+from headstart.shares import parse_share
 
 __all__ = [
     "ALIASES",
@@ -62,6 +63,7 @@ ALIASES = {
     "monitor": "tune.monitor",
 }
 """Spellings that people bring from other tools, and ours."""
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -174,6 +176,13 @@ class TrainSettings(_Settings):
     test_size: float | None = Field(None, gt=0, lt=0.9, description="Share of pictures held out as test split.")
     skip_class: tuple[str, ...] = Field((), description="Classes that are left out.")
     corrections: str | None = Field(None, description="A `suspects.csv` whose column `action` is filled in.")
+    reject: float = Field(
+        0.05, gt=0, lt=1, description="Share of known pictures that may be called unknown, e.g. `5%`."
+    )
+    coverage: float = Field(
+        0.9, gt=0, lt=1, description="Share of pictures whose set of classes shall hold the right one, e.g. `90%`."
+    )
+    pictures: bool = Field(True, description="Whether the report shows photographs and file names.")
     device: str = Field("auto", description="`auto`, `cpu`, or a torch device such as `cuda`.")
     workers: int | None = Field(None, ge=1, le=512, description="Threads; by default one a core.")
     offline: bool = Field(False, description="Never use the network.")
@@ -187,6 +196,11 @@ class TrainSettings(_Settings):
     @classmethod
     def _minutes(cls, value: Any) -> Any:
         return parse_minutes(value) if isinstance(value, str) else value
+
+    @field_validator("reject", "coverage", mode="before")
+    @classmethod
+    def _shares(cls, value: Any) -> Any:
+        return parse_share(value) if isinstance(value, str) else value
 
     @field_validator("value_range", "skip_class", mode="before")
     @classmethod

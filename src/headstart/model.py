@@ -33,9 +33,26 @@ class Model:
     def class_names(self) -> tuple[str, ...]:
         return self.runtime.class_names
 
-    def predict(self, pictures: Any, *, top: int = 1, channel_order: Any = "rgb") -> Predictions:
-        """Predicts one or many: paths, folders, globs, PIL pictures, (H, W, 3) uint8 arrays."""
-        return Predictions(self.runtime.predict(_expand(pictures), top, channel_order=channel_order))
+    def predict(
+        self,
+        pictures: Any,
+        *,
+        top: int = 1,
+        channel_order: Any = "rgb",
+        reject: float | None = None,
+        coverage: float | None = None,
+    ) -> Predictions:
+        """Predicts one or many: paths, folders, globs, PIL pictures, (H, W, 3) uint8 arrays.
+
+        Args:
+            pictures: What to predict.
+            top: How many classes to name for each.
+            channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
+            reject: Share of known pictures that may be called unknown; None as the model was trained.
+            coverage: Share of sets that shall hold the right class; None as the model was trained.
+        """
+        options: Any = {"channel_order": channel_order, "reject": reject, "coverage": coverage}
+        return Predictions(self.runtime.predict(_expand(pictures), top, **options))
 
     def predict_proba(self, pictures: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
         """(N, K) probabilities in the order of `class_names`; NaN rows for pictures that cannot be read."""
@@ -82,9 +99,9 @@ class Run:
         """The model, ready to predict."""
         return Model(Runtime(str(self.folder)))
 
-    def predict(self, pictures: Any, *, top: int = 1) -> Predictions:
+    def predict(self, pictures: Any, *, top: int = 1, **options: Any) -> Predictions:
         """See `Model.predict`."""
-        return self.model.predict(pictures, top=top)
+        return self.model.predict(pictures, top=top, **options)
 
     def predict_proba(self, pictures: Any) -> NDArray[np.float64]:
         """See `Model.predict_proba`."""

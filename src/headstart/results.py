@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class Predictions(Sequence[Prediction]):
             row: dict[str, Any] = {"file": p.file, "label": p.label, "probability": p.probability}
             for rank, (name, probability) in enumerate(p.top[1:], start=2):
                 row[f"label{rank}"], row[f"probability{rank}"] = name, probability
+            row["novelty"], row["is_unknown"] = p.novelty, p.is_unknown
+            row["set"] = None if p.label_set is None else list(p.label_set)
             row["error"] = p.error
             rows.append(row)
         return rows
@@ -65,7 +67,9 @@ class Predictions(Sequence[Prediction]):
     def __repr__(self) -> str:
         lines = [f"{len(self)} predictions"]
         for p in self._items[:10]:
-            lines.append(f"  {p.file}: {p.error}" if p.error else f"  {p.file}: {p.label} ({p.probability or 0:.2f})")
+            doubt = ", unknown" if p.is_unknown else ""
+            told = f"{p.label} ({p.probability or 0:.2f}{doubt})"
+            lines.append(f"  {p.file}: {p.error or told}")
         if len(self) > 10:
             lines.append(f"  ... and {len(self) - 10} more")
         return "\n".join(lines)
@@ -85,6 +89,9 @@ class EvaluationResult:
         missing_classes: Classes of the model of which the data have no picture.
         num_unreadable: Pictures that could not be read.
         predictions: Of every scored picture, trained-on ones included.
+        unknown: What came of novelty and sets on pictures it was not trained on: `false_alarms` and `detected` (shares
+            of pictures of known and of new classes that are called unknown), `coverage` and `realised` of the sets,
+            each with its count; empty where the model tells neither.
     """
 
     evaluation: Evaluation | None
@@ -93,6 +100,7 @@ class EvaluationResult:
     missing_classes: tuple[str, ...]
     num_unreadable: int
     predictions: Predictions
+    unknown: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, evaluations as in `metrics.json`."""
@@ -104,6 +112,7 @@ class EvaluationResult:
             "new_classes": list(self.new_classes),
             "missing_classes": list(self.missing_classes),
             "num_unreadable": self.num_unreadable,
+            "unknown": self.unknown,
         }
 
     def to_pandas(self) -> Any:
@@ -130,6 +139,7 @@ class EvaluationResult:
             lines.append(f"The data have no picture of: {', '.join(self.missing_classes)}.")
         if self.num_unreadable:
             lines.append(f"{self.num_unreadable} pictures cannot be read and are not scored.")
+        lines += self._unknown_lines()
         if self.evaluation is not None:
             width = max(len(s.name) for s in self.evaluation.per_class)
             lines.append(f"{'class':<{width}}  precision  recall    f1  pictures")
@@ -139,6 +149,31 @@ class EvaluationResult:
                     for e, w in ((s.precision, 11), (s.recall, 8), (s.f1, 6))
                 )
                 lines.append(f"{s.name:<{width}}{cells}{s.support:>10}")
+        return lines
+
+    def _unknown_lines(self) -> list[str]:
+        lines = []
+        alarms, detected, realised = (self.unknown.get(k) for k in ("false_alarms", "detected", "realised"))
+        if alarms:
+            lines.append(
+                f"Called unknown: {_share_text(alarms)} of {alarms['num_samples']:,} pictures of classes it knows "
+                f"(at most {100 * self.unknown['reject']:g} % were asked for)"
+                + (
+                    f"; {_share_text(detected)} of {detected['num_samples']:,} pictures of classes it does not know."
+                    if detected
+                    else "."
+                )
+            )
+        elif detected:
+            lines.append(
+                f"Called unknown: {_share_text(detected)} of {detected['num_samples']:,} pictures of classes it does "
+                "not know."
+            )
+        if realised:
+            lines.append(
+                f"Sets of classes at {100 * self.unknown['coverage']:g} %: {_share_text(realised)} of "
+                f"{realised['num_samples']:,} hold the right class, with {realised['mean_size']:.2f} classes in a set."
+            )
         return lines
 
     def __repr__(self) -> str:
@@ -217,6 +252,13 @@ class Report:
         return f"headstart report {self.path}\n{self.data['headline']['sentence']}"
 
 
+def _share_text(share: dict[str, Any]) -> str:
+    text = f"{100 * share['value']:.1f} %"
+    if share.get("low") is not None and share.get("high") is not None:
+        text += f" (95 %: {100 * share['low']:.1f}-{100 * share['high']:.1f})"
+    return text
+
+
 def score_text(score: dict[str, Any]) -> str:
     """A score with its interval and protocol on one line."""
     value, low, high = score.get("value"), score.get("low"), score.get("high")
@@ -234,6 +276,10 @@ def html_table(rows: list[dict[str, Any]], caption: str) -> str:
     keys = list(rows[0])
 
     def cell(value: Any) -> str:
+        if isinstance(value, list):
+            value = ", ".join(str(v) for v in value)
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
         text = f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
         return f"<td>{html.escape(text)}</td>"
 

@@ -97,10 +97,11 @@ def test_results_are_readable(run: headstart.Run, photos: Path, tmp_path: Path) 
     assert list(run.to_pandas()["class"]) == ["checks", "discs", "stripes"]
     predictions = run.predict(photos / "discs", top=2)
     assert len(predictions) == 16
-    assert list(predictions.to_pandas().columns) == ["file", "label", "probability", "label2", "probability2", "error"]
+    columns = ["file", "label", "probability", "label2", "probability2", "novelty", "is_unknown", "set", "error"]
+    assert list(predictions.to_pandas().columns) == columns
     predictions.to_csv(tmp_path / "p.csv")
     with open(tmp_path / "p.csv", encoding="utf-8", newline="") as file:
-        assert next(csv.reader(file)) == ["file", "label", "probability", "label2", "probability2", "error"]
+        assert next(csv.reader(file)) == columns
     assert "16 predictions" in repr(predictions)
     assert "discs" in predictions._repr_html_()
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from headstart.errors import MissingExtraError
+from headstart.errors import MissingExtraError, UsageError
+from headstart.shares import parse_share
 
 if TYPE_CHECKING:
     from headstart.config import Resolved
 
-__all__ = ["resolved_settings"]
+__all__ = ["read_share", "resolved_settings"]
+
+
+def read_share(option: str, text: str | None) -> float | None:
+    """The share that was given, e.g. `5%`; None where none was."""
+    if text is None:
+        return None
+    try:
+        return parse_share(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}.") from error
 
 
 def resolved_settings(

@@ -29,18 +29,30 @@ def _predict(
         None, "--out", metavar="FILE", help="A .csv or .jsonl file (default: CSV on stdout)."
     ),
     top: int = typer.Option(1, "--top", min=1, help="How many classes to name for each picture."),
+    reject: str | None = typer.Option(
+        None, "--reject", metavar="SHARE", help="Known pictures that may be called unknown, e.g. 5% (as trained)."
+    ),
+    coverage: str | None = typer.Option(
+        None, "--coverage", metavar="SHARE", help="Sets that shall hold the right class, e.g. 90% (as trained)."
+    ),
     threads: int | None = typer.Option(None, "--threads", "--workers", min=1, help="Threads (default: one a core)."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Follow links that lead out of a folder."),
     offline: bool = typer.Option(False, "--offline", help="Never use the network (imagenet:NAME may need it once)."),
 ) -> None:
     """Predict pictures with a saved model: a row each, with its class and probability.
 
+    Beside them stand how unlike all training pictures it is (novelty), whether it counts as unknown, and the set of
+    classes that fit.
+
     Exit code 1 when a picture could not be read; its row says why.
     """
+    from headstart.commands._shared import read_share
+    from headstart.deploy.judge import Judge
     from headstart.deploy.outputs import check_output, write_rows
     from headstart.deploy.runtime import Runtime
     from headstart.talk import to_stderr
 
+    refused, covered = read_share("--reject", reject), read_share("--coverage", coverage)
     if out is not None:
         check_output(out)
     talk = to_stderr()
@@ -50,6 +62,9 @@ def _predict(
 
         place = str(imagenet_bundle(model.removeprefix("imagenet:"), offline=offline, talk=talk))
     runtime = Runtime(place, threads)
+    judge = Judge(runtime.bundle, refused, covered)
+    if judge.coverage is not None and (covered or judge.coverage) != judge.coverage:
+        talk.say(f"note: sets are made for {100 * judge.coverage:g} %, the next coverage that the model kept.")
 
     from headstart.deploy.inputs import expand_inputs
 
@@ -58,7 +73,8 @@ def _predict(
         talk.say(f"note: {note}.")
     top = min(top, len(runtime.class_names))
     failed: list[str] = []
-    watched = _watch(runtime.iter_predict(inputs, top), len(inputs), failed, talk, has_rows_on_screen=out is None)
+    predictions = runtime.iter_predict(inputs, top, reject=refused, coverage=covered)
+    watched = _watch(predictions, len(inputs), failed, talk, has_rows_on_screen=out is None)
     if out is not None:
         write_rows(out, watched, top)
     else:

@@ -54,6 +54,9 @@ def _train(
     class_weights: str = typer.Option(
         None, "--class-weights", help="`none`, `auto` (each class weighs the same) or FILE."
     ),
+    reject: str = typer.Option(None, "--reject", help="Share of known pictures that may be called unknown, e.g. 5%."),
+    coverage: str = typer.Option(None, "--coverage", help="Share of sets that shall hold the right class, e.g. 90%."),
+    no_pictures: bool = typer.Option(None, "--no-pictures", help="A report without photographs and file names."),
     device: str = typer.Option(None, "--device", help="auto, cpu, or a torch device such as cuda."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
     config: str = typer.Option(None, "--config", "-c", help="A YAML file of settings, or a config.resolved.yaml."),
@@ -87,6 +90,9 @@ def _train(
         "skip_class": skip_class or None,
         "corrections": corrections,
         "head.class_weights": class_weights,
+        "reject": reject,
+        "coverage": coverage,
+        "pictures": False if no_pictures else None,
         "device": device,
         "workers": workers,
         "batch_size": batch,

@@ -113,6 +113,7 @@ def fit_novelty(
     reject: float = 0.05,
     groups: NDArray[np.int64] | None = None,
     space: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    rest: Float | None = None,
     seed: int = 0,
 ) -> Novelty:
     """Directions from all pictures, centres and threshold from out-of-fold scores of the same.
@@ -124,6 +125,7 @@ def fit_novelty(
         reject: Share of known pictures that may be refused, strictly between 0 and 1.
         groups: (N,) pictures that belong together stay together in the folds.
         space: Mean (D,) and leading directions (D, r) of all rows, where they are known already.
+        rest: (N,) squared rest of pictures that the space (and the network) was not fitted on; then no rows are needed.
         seed: Of the folds, and of the pictures looked at when there are more than 4,096.
 
     Raises:
@@ -139,7 +141,13 @@ def fit_novelty(
     looked_at = np.arange(num)
     mean = directions = None
     rest_centre = rest_scale = None
-    if rows is None:
+    if rest is not None and space is not None:
+        mean, directions = space
+        log_rest = np.log(rest)
+        doubt_centre, doubt_scale = _centre_and_scale(doubt)
+        rest_centre, rest_scale = _centre_and_scale(log_rest)
+        scores = add_up((doubt - doubt_centre) / doubt_scale, (log_rest - rest_centre) / rest_scale)
+    elif rows is None:
         doubt_centre, doubt_scale = _centre_and_scale(doubt)
         scores = (doubt - doubt_centre) / doubt_scale
     else:

@@ -100,8 +100,8 @@ def how_measured(judgement: Judgement) -> str:
     return "Measured on: " + words.get(scored.protocol, f"{count} {scored.protocol}, used once") + "."
 
 
-def closing_lines(judgement: Judgement, folder: Path, duration_s: float) -> list[str]:
-    """At most 12 lines."""
+def closing_lines(judgement: Judgement, folder: Path, duration_s: float, *, num_shown: int | None = None) -> list[str]:
+    """At most 12 lines; `num_shown` pictures stand in the report, None where it was not written."""
     lines = ["", headline(judgement), how_measured(judgement)]
     if judgement.test_as_given is not None:
         given = judgement.test_as_given
@@ -119,10 +119,19 @@ def closing_lines(judgement: Judgement, folder: Path, duration_s: float) -> list
     lines += [explain(f"note: {note}") for note in judgement.headline.notes[:2]]
     lines += [
         f"Took {duration_s:.1f} s. The model: {folder / 'bundle'}",
-        f"Report (shows some of your pictures): {folder / 'report.html'}",
+        *([] if num_shown is None else [_report_line(num_shown, folder)]),
         f"Next: headstart predict {_quoted(folder)} NEW_PICTURES/",
     ]
     return lines
+
+
+def _report_line(num_shown: int, folder: Path) -> str:
+    """Where the report is, and what of a person's data is in it."""
+    if num_shown:
+        holds = f"shows {num_shown:,} of your pictures with their file names; --no-pictures leaves both out"
+    else:
+        holds = "no photographs, no file names in it or the files beside it; tables such as predictions.csv name files"
+    return f"Report ({holds}): {folder / 'report.html'}"
 
 
 def name_files(problems: Sequence[Problem]) -> list[str]:

@@ -40,6 +40,7 @@ from headstart.workflow.run_folder import (
 )
 from headstart.workflow.splitting import ReadSamples, check_classes, part, read_samples, without_classes
 from headstart.workflow.suspecting import correct_labels, write_suspects
+from headstart.workflow.trusting import Trust, trust_probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,24 +189,32 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
 
 def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
     """From a fitted head to a whole run: judges, saves, proves."""
-    embedder, samples, features, split, fit = found.embedder, found.samples, found.features, found.split, found.fit
+    samples, features, split, fit = found.samples, found.features, found.split, found.fit
     with road.timed("judge"):
         judgement = judge(samples, features, split, fit, seed=road.resolved.settings.seed)
         if len(found.leaking):
             leaking = fit.head.logits(_leaking_blocks(road, found))
             judgement = with_leaking(judgement, samples, split, found.leaking, leaking)
+    settings = road.resolved.settings
+    with road.timed("trust"):
+        trust = trust_probe(
+            samples, features, split, fit, judgement.logits,
+            reject=settings.reject, coverage=settings.coverage, seed=settings.seed,
+        )  # fmt: skip
+    for line in trust.lines():
+        road.talk.say(line)
     with road.timed("bundle"):
-        _write_bundle(road, embedder, samples, features, split, fit, judgement, found.has_mirror)
+        _write_bundle(road, found, judgement, trust)
     with road.timed("parity"):
-        parity = _prove(road, samples, judgement)
-    _write_run(road, found, judgement, parity, started)
+        parity = _prove(road, samples, judgement, trust)
+    _write_run(road, found, judgement, trust, parity, started)
     close_road(road, judgement, started)
 
 
 def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
     """The report, the closing words, the log, and the mark that the run is whole."""
-    report_run(road.folder, road.paths, road.talk)
-    for line in closing_lines(judgement, road.folder, time.monotonic() - started):
+    shown = report_run(road.folder, road.paths, road.talk, has_pictures=road.resolved.settings.pictures)
+    for line in closing_lines(judgement, road.folder, time.monotonic() - started, num_shown=shown):
         road.talk.say(line)
     log = "\n".join(road.talk.lines) + "\n"
     (road.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")
@@ -337,35 +346,29 @@ def _paired_gain(a: ProbeFit, b: ProbeFit) -> tuple[float, float]:
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
-def _write_bundle(
-    road: ProbeRoad,
-    embedder: Embedder,
-    samples: Samples,
-    features: Features,
-    split: Split,
-    fit: ProbeFit,
-    judgement: Judgement,
-    has_mirror: bool,
-) -> None:
-    train = split.where("train")
+def _write_bundle(road: ProbeRoad, found: FoundProbe, judgement: Judgement, trust: Trust) -> None:
+    embedder = found.embedder
     write_bundle(
         road.folder / "bundle",
         graph_path=embedder.graph.path,
         graph_meta=embedder.graph.card,
-        head=fit.head,
+        head=found.fit.head,
         spec=embedder.spec,
-        class_names=samples.class_names,
+        class_names=found.samples.class_names,
         meta={"score": judgement.headline_score(), "strategy": "probe"},
-        has_flip=has_mirror,
-        trained_on=[features.digests[i] for i in train],
+        has_flip=found.has_mirror,
+        trained_on=[found.features.digests[i] for i in found.split.where("train")],
+        novelty=trust.novelty,
+        sets=trust.sets.rule,
     )
 
 
-def _prove(road: ProbeRoad, samples: Samples, judgement: Judgement) -> dict[str, Any]:
+def _prove(road: ProbeRoad, samples: Samples, judgement: Judgement, trust: Trust) -> dict[str, Any]:
     """Sends own files through the bundle and compares with the training path; a mismatch fails the run."""
     order = np.random.default_rng(road.resolved.settings.seed).permutation(len(samples))
     runtime = Runtime(read_bundle(road.folder), threads=road.resolved.settings.workers)
-    parity = check_parity(runtime, [samples.paths[i] for i in order], judgement.logits[order])
+    paths = [samples.paths[i] for i in order]
+    parity = check_parity(runtime, paths, judgement.logits[order], expected_novelty=trust.shipped[order])
     result = parity.to_json()
     amend_bundle(road.folder / "bundle", parity=result)
     return result
@@ -382,7 +385,7 @@ def _leaking_blocks(road: ProbeRoad, found: FoundProbe) -> dict[str, NDArray[np.
 
 
 def _write_run(
-    road: ProbeRoad, found: FoundProbe, judgement: Judgement, parity: dict[str, Any], started: float
+    road: ProbeRoad, found: FoundProbe, judgement: Judgement, trust: Trust, parity: dict[str, Any], started: float
 ) -> None:
     samples, features, split, fit = found.samples, found.features, found.split, found.fit
     settings = road.resolved.settings
@@ -396,8 +399,8 @@ def _write_run(
         logits=fit.oof_logits,
         protocol=fit.protocol,
     )
-    write_predictions(road.folder / "predictions.csv", samples, split, judgement, fit)
-    write_scores(road.folder / "scores.npz", samples, features, split, judgement, fit)
+    write_predictions(road.folder / "predictions.csv", samples, split, judgement, fit, trust)
+    write_scores(road.folder / "scores.npz", samples, features, split, judgement, fit, trust)
     write_suspects(road.folder / "suspects.csv", samples, features, split, fit, judgement)
     road.paths = dict(zip(samples.names, samples.paths, strict=True))
     write_json(road.folder / "health.json", health_to_json(found.health))
@@ -418,6 +421,7 @@ def _write_run(
             "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
             "baselines": judgement.baselines,
             **judgement.blocks_json(),
+            **trust.json,
             "parity": parity,
         },
     )

@@ -45,12 +45,18 @@ __all__ = [
 ]
 
 
-def report_run(folder: Path, paths: Mapping[str, str], talk: Talk) -> None:
-    """The report at the end of a training; that it cannot be written never costs the run."""
+def report_run(folder: Path, paths: Mapping[str, str], talk: Talk, *, has_pictures: bool = True) -> int | None:
+    """The report at the end of a training; that it cannot be written never costs the run.
+
+    Returns:
+        How many pictures it shows; None where it could not be written.
+    """
     try:
-        write_report(folder, paths=paths or None)
+        report = write_report(folder, paths=paths or None, has_pictures=has_pictures)
     except (HeadstartError, OSError) as error:
         talk.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
+        return None
+    return len(report["pictures"])
 
 
 def make_report(

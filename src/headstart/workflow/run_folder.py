@@ -31,6 +31,7 @@ from headstart.trust.metrics import softmax
 if TYPE_CHECKING:
     from headstart.heads.probe import ProbeFit
     from headstart.workflow.judgement import Judgement
+    from headstart.workflow.trusting import Trust
 
 __all__ = [
     "discard_run_folder",
@@ -152,38 +153,45 @@ def write_oof(
         )
 
 
-def write_predictions(path: Path, samples: Samples, split: Split, judgement: Judgement, fit: ProbeFit) -> None:
+def write_predictions(
+    path: Path, samples: Samples, split: Split, judgement: Judgement, fit: ProbeFit, trust: Trust
+) -> None:
     """`predictions.csv`: what is said of every scored picture; training pictures by a model that had not seen them.
 
-    Columns: `file, split, label, prediction, probability, is_right, how`.
+    Columns: `file, split, label, prediction, probability, is_right, how, novelty, is_unknown, set`, the last three as
+    in the answers of a bundle.
     """
     logits = judgement.logits.astype(np.float64)
     train = split.where("train")
     logits[train] = fit.oof_logits
     probabilities = softmax(logits)
     best = probabilities.argmax(axis=1)
+    told = trust.cells(probabilities, samples.class_names)
     with (
         atomic_file(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "split", "label", "prediction", "probability", "is_right", "how"))
+        writer.writerow(("file", "split", "label", "prediction", "probability", "is_right", "how",
+                         "novelty", "is_unknown", "set"))  # fmt: skip
         for i, sample in enumerate(samples):
             name = str(split.assignment[i])
             prediction = samples.class_names[best[i]]
             how = fit.protocol if name == "train" else (split.protocol or "given")
             is_right = str(prediction == sample.label).lower()
-            row = (sample.name, name, sample.label or "", prediction, f"{probabilities[i, best[i]]:.4f}", is_right, how)
+            row = (sample.name, name, sample.label or "", prediction, f"{probabilities[i, best[i]]:.4f}", is_right, how,
+                   *told[i])  # fmt: skip
             writer.writerow([guard_cell(cell) for cell in row])
 
 
 def write_scores(
-    path: Path, samples: Samples, features: Features, split: Split, judgement: Judgement, fit: ProbeFit
+    path: Path, samples: Samples, features: Features, split: Split, judgement: Judgement, fit: ProbeFit, trust: Trust
 ) -> None:
     """`scores.npz`: logits of every picture, training pictures by a model that had not seen them; no pickle.
 
     Keys: `paths` (N,) str, `split` (N,) str, `label` (N,) int64 class ids, `logits` (N, K) float32 with the
-    temperature applied, `digests` (N,) leading 16 hex digits of each file's sha256.
+    temperature applied, `digests` (N,) leading 16 hex digits of each file's sha256, `novelty` (N,) float32, NaN where
+    it is not known.
     """
     logits = judgement.logits.copy()
     logits[split.where("train")] = fit.oof_logits
@@ -195,6 +203,7 @@ def write_scores(
             split=split.assignment.astype(str),
             label=samples.class_ids,
             logits=logits.astype(np.float32),
+            novelty=trust.honest.astype(np.float32),
             digests=np.array([d[:16] for d in features.digests], dtype=str),
         )
 

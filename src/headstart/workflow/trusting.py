@@ -1,0 +1,356 @@
+"""What is fitted beside a head so that its answers can be trusted: novelty and sets of classes, and how they fare.
+
+The one decision: everything is fitted on pictures that the head had not seen, so it costs none; the test split
+only checks what was promised.  Sets are fitted on a validation folder where a person kept one and nothing was
+chosen on it: then, and only then, their coverage is called guaranteed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.deploy.outputs import join_set
+from headstart.heads.linear import LinearHead
+from headstart.heads.probe import ProbeFit
+from headstart.heads.threads import one_blas_thread
+from headstart.records import Decision, Features, Samples, Split
+from headstart.trust.conformal import ClassSets, fit_class_sets
+from headstart.trust.directions import leading_directions, squared_rest
+from headstart.trust.intervals import estimate_share, measure_worth
+from headstart.trust.leftout import notice_left_out
+from headstart.trust.novelty import LeftOut, Novelty, fit_novelty
+from headstart.trust.softmax import softmax
+
+__all__ = ["Trust", "trust_probe", "trust_tuned"]
+
+Float = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+_BINS = 24  # of the histogram of novelty
+_ENOUGH = (
+    5.0  # over the share that may be missed: validation pictures (or groups) from which on sets are fitted on them
+)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Novelty and sets of one model.
+
+    Attributes:
+        novelty: What is stored in the bundle.
+        sets: The same for sets of classes.
+        shipped: (N,) novelty of every sample by the shipped model, for the parity check.
+        honest: (N,) the same, training pictures out of fold; NaN where that is not known.
+        json: The sections `novelty` and `coverage` of `metrics.json`.
+    """
+
+    novelty: Novelty
+    sets: ClassSets
+    shipped: Float
+    honest: Float
+    json: dict[str, dict[str, Any]]
+
+    def lines(self) -> list[str]:
+        """What is said while training."""
+        return [self.json["novelty"]["sentence"], self.json["coverage"]["sentence"]]
+
+    def cells(self, probabilities: Float, class_names: Sequence[str]) -> list[tuple[str, str, str]]:
+        """`novelty`, `is_unknown` and `set` of every sample, as in a table of predictions; (N, K) probabilities."""
+        inside = self.sets.sets(probabilities)
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        threshold = self.novelty.threshold
+        rows = []
+        for i, value in enumerate(self.honest):
+            told = ("", "")
+            if math.isfinite(value):
+                told = (f"{value:.3f}", str(value > threshold).lower() if math.isfinite(threshold) else "")
+            rows.append((*told, join_set(class_names[k] for k in order[i] if inside[i, k])))
+        return rows
+
+    def take(self, index: Ids) -> Trust:
+        """The same for some of the samples."""
+        return replace(self, shipped=self.shipped[index], honest=self.honest[index])
+
+
+def trust_probe(
+    samples: Samples,
+    features: Features,
+    split: Split,
+    fit: ProbeFit,
+    logits: NDArray[np.float32],
+    *,
+    reject: float,
+    coverage: float,
+    seed: int = 0,
+) -> Trust:
+    """Fits and checks both for a head on frozen features.
+
+    Args:
+        samples, features, split: N samples.
+        fit: The head, fitted on the training pictures.
+        logits: (N, K) of the shipped head.
+        reject: Share of known pictures that may be called unknown.
+        coverage: Share of pictures whose set shall hold the right class.
+        seed: Of everything that is drawn.
+    """
+    train = split.where("train")
+    groups = None if split.groups is None else split.groups[train]
+    with one_blas_thread():
+        rows = fit.head.normaliser(features.blocks)  # (N, D)
+        mine = rows[train]
+        novelty = fit_novelty(
+            mine,
+            softmax(fit.oof_logits),
+            samples.class_ids[train],
+            reject=reject,
+            groups=groups,
+            space=(fit.row_mean, fit.row_directions),
+            seed=seed,
+        )
+        penalty = _chosen_penalty(fit.decisions)
+        left_out = notice_left_out(
+            mine, samples.class_ids[train], reject=reject, groups=groups, penalty=penalty, seed=seed
+        )
+        shipped = novelty.score(rows, softmax(logits))
+    return trust_scores(
+        samples, split, logits, novelty, shipped, train, fit.oof_logits,
+        left_out=left_out, coverage=coverage, is_val_kept=True, seed=seed,
+    )  # fmt: skip
+
+
+def trust_tuned(
+    samples: Samples,
+    features: Features,
+    split: Split,
+    head: LinearHead | None,
+    logits: NDArray[np.float32],
+    scored: Ids,
+    oof_logits: NDArray[np.floating[Any]],
+    trained_on: Ids,
+    *,
+    is_frozen: bool,
+    reject: float,
+    coverage: float,
+    seed: int = 0,
+) -> Trust:
+    """The same for a model that was trained by gradient.
+
+    Features of a network that was tuned on a picture look more usual than they would had it not been.  So the rest
+    counts where the network is frozen, or where pictures were held out of its last training; else the doubt alone.
+
+    Args:
+        samples, features, split: N samples; features of the network as it is shipped.
+        head: Its head, None where that lies inside the graph.
+        logits: (N, K) of the shipped model.
+        scored: (M,) positions of the pictures with out-of-fold logits.
+        oof_logits: (M, K).
+        trained_on: Positions of what the shipped weights were trained on.
+        is_frozen: Whether the network itself is as it was.
+        reject, coverage, seed: As in `trust_probe`.
+    """
+    groups = None if split.groups is None else split.groups[scored]
+    options: dict[str, Any] = {"reject": reject, "groups": groups, "seed": seed}
+    probabilities, ids = softmax(oof_logits), samples.class_ids[scored]
+    left_out = None
+    with one_blas_thread():
+        rows = None if head is None else head.normaliser(features.blocks)
+        if rows is None or not (is_frozen or not np.isin(scored, trained_on).any()):
+            rows = None
+            novelty = fit_novelty(None, probabilities, ids, **options)
+        elif is_frozen:
+            novelty = fit_novelty(rows[scored], probabilities, ids, **options)
+            left_out = notice_left_out(rows[scored], ids, reject=reject, groups=groups, seed=seed)
+        else:
+            space = leading_directions(rows[trained_on], seed=seed)
+            novelty = fit_novelty(
+                None, probabilities, ids, space=space, rest=squared_rest(rows[scored], *space), **options
+            )
+        shipped = novelty.score(rows, softmax(logits))
+    return trust_scores(
+        samples, split, logits, novelty, shipped, scored, oof_logits,
+        left_out=left_out, coverage=coverage, is_val_kept=False, seed=seed,
+    )  # fmt: skip
+
+
+def trust_scores(
+    samples: Samples,
+    split: Split,
+    logits: NDArray[np.float32],
+    novelty: Novelty,
+    shipped: Float,
+    scored: Ids,
+    oof_logits: NDArray[np.floating[Any]],
+    *,
+    left_out: LeftOut | None,
+    coverage: float,
+    is_val_kept: bool,
+    seed: int = 0,
+) -> Trust:
+    """Sets, and both checked, for a model whose novelty is fitted.
+
+    Args:
+        samples, split: N samples.
+        logits: (N, K) of the shipped model.
+        novelty: Fitted on the pictures that are scored out of fold.
+        shipped: (N,) novelty by the shipped model.
+        scored: (M,) positions of the pictures with out-of-fold logits.
+        oof_logits: (M, K).
+        left_out: How left-out classes are noticed, where that was measured.
+        coverage: As in `trust_probe`.
+        is_val_kept: Whether the validation split was used for no choice.
+        seed: Of the folds.
+    """
+    ids, groups = samples.class_ids, split.groups
+    val, test = split.where("val"), split.where("test")
+    honest = shipped.copy()
+    honest[split.where("train")] = np.nan
+    honest[scored] = novelty.scores
+    is_separate = is_val_kept and _num_units(groups, val) >= _ENOUGH / (1.0 - coverage)
+    where, fitted_on = (val, logits[val]) if is_separate else (scored, oof_logits)
+    with one_blas_thread():
+        sets = fit_class_sets(
+            softmax(fitted_on),
+            ids[where],
+            coverage=coverage,
+            groups=None if groups is None else groups[where],
+            is_separate_split=is_separate,
+            seed=seed,
+        )
+    told = {
+        "novelty": _novelty_json(novelty, honest, shipped, scored, test, groups, left_out, samples.class_names),
+        "coverage": _coverage_json(
+            sets, softmax(logits[test]), ids[test], test, groups, len(where), samples.class_names
+        ),
+    }
+    return Trust(novelty, sets, shipped, honest, told)
+
+
+def _novelty_json(
+    novelty: Novelty,
+    honest: Float,
+    shipped: Float,
+    scored: Ids,
+    test: Ids,
+    groups: Ids | None,
+    left_out: LeftOut | None,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """The section, with what is said of it in words."""
+    threshold = novelty.threshold
+    known = honest[scored][np.isfinite(honest[scored])]
+    section: dict[str, Any] = {
+        "reject": novelty.reject,
+        "threshold": threshold if math.isfinite(threshold) else None,
+        "has_rest": novelty.rule.has_rest,
+        "is_by_group": novelty.is_by_group if groups is not None else None,
+        "out_of_fold": {"false_alarms": novelty.realised, "num_samples": len(known)},
+        "test": None,
+        "left_out": None,
+        "histogram": _histogram(known, threshold),
+    }
+    if len(test) and math.isfinite(threshold):
+        alarms = _share(shipped[test] > threshold, test, groups)
+        section["test"] = {"false_alarms": alarms, "num_samples": len(test)}
+    if left_out is not None:
+        section["left_out"] = {
+            **{k: v for k, v in asdict(left_out).items() if k != "per_class"},
+            "per_class": [
+                {"name": class_names[k], "auroc": auc, "detected": found}
+                for k, (auc, found) in left_out.per_class.items()
+            ],
+        }
+    section["sentence"] = _novelty_sentence(section, len(class_names))
+    return section
+
+
+def _novelty_sentence(section: dict[str, Any], num_classes: int) -> str:
+    reject = f"{100 * section['reject']:g}"
+    if section["threshold"] is None:
+        return (
+            "unknown pictures: too few known ones were seen to say from where on a picture is unknown "
+            f"({math.ceil(1 / section['reject']) - 1} are needed for --reject {reject}%)."
+        )
+    test, left = section["test"], section["left_out"]
+    alarms = test["false_alarms"]["value"] if test else section["out_of_fold"]["false_alarms"]
+    of = "your test pictures" if test else "known pictures it had not seen"
+    text = f"unknown pictures: {100 * alarms:.1f} of 100 of {of} are called unknown (asked: at most {reject})"
+    if left is not None:
+        text += f"; of a class it was never shown, about {100 * left['detected']:.0f} of 100 are noticed"
+    elif num_classes < 3:
+        text += "; how many of a new class are noticed cannot be measured with two classes, since none can be left out"
+    return text + "."
+
+
+def _coverage_json(
+    sets: ClassSets,
+    probabilities: Float,
+    class_ids: Ids,
+    test: Ids,
+    groups: Ids | None,
+    num_fitted: int,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    section: dict[str, Any] = {
+        "coverage": sets.coverage,
+        "is_guaranteed": sets.is_guaranteed,
+        "fitted_on": "validation pictures" if sets.is_guaranteed else "out of fold",
+        "num_fitted": num_fitted,
+        "realised": asdict(sets.realised),
+        "mean_size": sets.mean_size,
+        "share_single": sets.share_single,
+        "share_empty": sets.share_empty,
+        "per_class": [
+            {"name": name, "realised": None if math.isnan(value) else float(value), "is_own": bool(own)}
+            for name, value, own in zip(class_names, sets.realised_per_class, sets.is_per_class, strict=True)
+        ],
+        "test": None,
+    }
+    if len(test):
+        inside = sets.sets(probabilities)
+        held = inside[np.arange(len(test)), class_ids]
+        section["test"] = {
+            "realised": _share(held, test, groups),
+            "num_samples": len(test),
+            "mean_size": float(inside.sum(axis=1).mean()),
+            "share_single": float((inside.sum(axis=1) == 1).mean()),
+            "share_empty": float((~inside.any(axis=1)).mean()),
+        }
+    shown = section["test"] or section
+    word = "guaranteed" if sets.is_guaranteed else "aimed at"
+    held_share = 100 * (shown["realised"]["value"] or 0.0)
+    section["sentence"] = (
+        f"sets of classes at {100 * sets.coverage:g} % ({word}): {held_share:.1f} of 100 held the right class, with "
+        f"{shown['mean_size']:.2f} classes in a set."
+    )
+    return section
+
+
+def _share(hits: NDArray[np.bool_], index: Ids, groups: Ids | None) -> dict[str, Any]:
+    """A share of held-out pictures with its interval."""
+    worth = measure_worth(hits, None if groups is None else groups[index], is_out_of_fold=False)
+    return asdict(estimate_share(float(hits.mean()), len(hits), worth))
+
+
+def _histogram(known: Float, threshold: float) -> dict[str, list[float]] | None:
+    """Counts of known pictures by novelty, the threshold well inside."""
+    if len(known) == 0:
+        return None
+    low = float(known.min())
+    high = max(float(np.quantile(known, 0.999)), low + 1.0, threshold + 1.0 if math.isfinite(threshold) else low)
+    counts, edges = np.histogram(np.clip(known, low, high), bins=_BINS, range=(low, high))
+    return {"edges": [round(float(e), 4) for e in edges], "known": [int(c) for c in counts]}
+
+
+def _chosen_penalty(decisions: Sequence[Decision]) -> float:
+    found = next((d.value for d in decisions if d.what == "head.ridge_penalty"), None)
+    return float(found) if isinstance(found, (int, float)) else 1e-2
+
+
+def _num_units(groups: Ids | None, index: Ids) -> int:
+    return len(index) if groups is None else len(np.unique(groups[index]))
