@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 def _check(
     data: str = typer.Argument(..., help="Folder, table, metadata file, list or zip of pictures."),
     json_file: str = typer.Option(None, "--json", metavar="FILE", help="Write the judgement as JSON (- for stdout)."),
-    sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the pairs of copies, and boxes, .png or .jpg."),
+    sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the copies (and boxes), .png or .jpg."),
     repair: str = typer.Option(None, "--repair", metavar="FILE", help="Write your split without what leaks."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
@@ -28,7 +28,7 @@ def _check(
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     offline: bool = typer.Option(False, "--offline", help="Never use the network."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
-    task: str = typer.Option("auto", "--task", help="classify, detect (pictures with boxes), or auto: as the data are."),
+    task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
 ) -> None:
     """Say what is wrong with the data: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
 

@@ -25,7 +25,7 @@ def _show(
     fit: str = typer.Option("crop", "--fit", help="crop, cover, squash or pad."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
-    task: str = typer.Option("auto", "--task", help="classify, detect (pictures with boxes), or auto: as the data are."),
+    task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
 ) -> None:
     """Draw random pictures of each class on one sheet, with their boxes where there are any."""
     from headstart.api import show
