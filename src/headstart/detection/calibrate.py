@@ -50,11 +50,11 @@ def fit_calibration(truth: Sequence[Boxes], found: Sequence[Detections]) -> tupl
     x = _logit(scores)
     slope, offset = 1.0, 0.0
     for _ in range(_STEPS):  # Newton's method on the regularised log-likelihood
-        p = 1.0 / (1.0 + np.exp(-(slope * x + offset)))
+        p = _sigmoid(slope * x + offset)
         w = np.maximum(p * (1.0 - p), 1e-9)
         gradient = np.array([np.sum((p - right) * x) + _RIDGE * (slope - 1.0), np.sum(p - right)])
         hessian = np.array([[np.sum(w * x * x) + _RIDGE, np.sum(w * x)], [np.sum(w * x), np.sum(w) + 1e-6]])
-        move = np.linalg.solve(hessian, gradient)
+        move = np.clip(np.linalg.solve(hessian, gradient), -2.0, 2.0)  # far from the answer the steps are too long
         slope, offset = slope - float(move[0]), offset - float(move[1])
         if np.abs(move).max() < 1e-8:
             break
@@ -65,8 +65,12 @@ def fit_calibration(truth: Sequence[Boxes], found: Sequence[Detections]) -> tupl
 
 def recalibrate(found: Detections, slope: float, offset: float) -> Detections:
     """The same detections with calibrated scores."""
-    scores = 1.0 / (1.0 + np.exp(-(slope * _logit(found.scores.astype(np.float64)) + offset)))
+    scores = _sigmoid(slope * _logit(found.scores.astype(np.float64)) + offset)
     return Detections(found.xyxy, scores.astype(np.float32), found.class_ids)
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -50.0, 50.0))))
 
 
 def _logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:

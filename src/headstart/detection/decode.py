@@ -64,7 +64,7 @@ def decode(
     values = adjusted[place, kind]
     order = np.argsort(-values, kind="stable")[: decoding.num_candidates]
     place, kind, values = place[order], kind[order], values[order]
-    scores = 1.0 / (1.0 + np.exp(-values))
+    scores = 1.0 / (1.0 + np.exp(-np.clip(values, -50.0, 50.0)))
     height, width = picture_hw
     xyxy = np.clip(frame.to_picture(boxes[place]), 0.0, np.array([width, height, width, height], dtype=np.float32))
     is_real = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])

@@ -27,11 +27,13 @@ class Taps:
         stages: Their names.
         channels: Channels of each map.
         strides: Input pixels between neighbouring places of each map.
+        sizes_hw: Height and width of each map.
     """
 
     stages: tuple[str, ...]
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    sizes_hw: tuple[tuple[int, int], ...]
 
 
 def choose_taps(network: StagedNetwork, finest: int) -> Taps:
@@ -44,17 +46,23 @@ def choose_taps(network: StagedNetwork, finest: int) -> Taps:
     Raises:
         UsageError: No stage has a map at such strides.
     """
-    found: dict[int, tuple[str, int]] = {}
+    found: dict[int, tuple[str, tuple[int, ...]]] = {}
     for row in network.table:
         is_map = len(row.output_shapes) == 1 and len(row.output_shapes[0]) == 3
         if row.name.startswith("stage") and is_map and finest <= row.reduction <= 32:
-            found[row.reduction] = (row.name, row.output_shapes[0][0])
+            found[row.reduction] = (row.name, row.output_shapes[0])
     if not found:
         raise UsageError(
             "this network has no maps that a detector can stand on.", hint="take one that `headstart models` lists"
         )
     strides = sorted(found)
-    return Taps(tuple(found[s][0] for s in strides), tuple(found[s][1] for s in strides), tuple(strides))
+    shapes = [found[s][1] for s in strides]
+    return Taps(
+        tuple(found[s][0] for s in strides),
+        tuple(shape[0] for shape in shapes),
+        tuple(strides),
+        tuple((shape[1], shape[2]) for shape in shapes),
+    )
 
 
 def split_taps(network: StagedNetwork, cut: str, stages: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -151,10 +151,13 @@ class DetectBench:
 
     def _front(self, plan: DetectPlan) -> FrontGraph:
         from headstart.detection.taps import tap_front
+        from headstart.tuning.network import tensors_digest
 
         stages = self.taps(plan).stages
         card = self.backbone.card
-        graph = FrozenGraph("", card.name, {}, self.spec, f"{card.weights_tag}/{card.digest}", {}, {})
+        # Random weights have no digest of their own, and another process's must not be taken for them.
+        digest = card.digest or tensors_digest(self._pretrained)
+        graph = FrozenGraph("", card.name, {}, self.spec, f"{card.weights_tag}/{digest}", {}, {})
 
         def load() -> Any:
             self.talk.say(f"Preparing {card.name} for this machine; this is done once and takes some seconds.")
@@ -205,9 +208,7 @@ class DetectBench:
         from headstart.detection.loop import DetectTraining
 
         net = self.build(plan)
-        height, width = self.spec.size_hw
-        sizes = [(-(-height // s), -(-width // s)) for s in net.head.strides]
-        return DetectTraining(net, self.source(plan), plan, train, sizes)
+        return DetectTraining(net, self.source(plan), plan, train, self.taps(plan).sizes_hw)
 
     def train(
         self,

@@ -1,0 +1,77 @@
+"""Views of pictures with boxes: the boxes are where the objects are, and a view is the same whenever it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.data.boxes.records import Boxes
+from headstart.detection.views import DEFAULT_AUGMENT, check_augment, make_box_view, view_boxes
+from headstart.errors import SettingError
+from headstart.pixels.spec import PixelSpec, read_picture
+from headstart.pixels.views import parse_augment, view_rng
+
+SPEC = PixelSpec(size_hw=(96, 128), fit="squash")
+BOX = (150, 60, 270, 200)
+
+
+@pytest.fixture(scope="module")
+def picture() -> bytes:
+    """A white rectangle on black, 400 x 300."""
+    pixels = np.zeros((300, 400, 3), dtype=np.uint8)
+    pixels[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 255
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("fit", ["squash", "pad"])
+def test_boxes_are_where_the_object_is(picture: bytes, fit: str) -> None:
+    spec = SPEC.with_(fit=fit, background=(0, 0, 0), mean=(0.0, 0.0, 0.0))
+    augment = parse_augment("flip=0.5,vflip=0.5,zoom=0.5,shift=0.1,brightness=0.1")
+    digest = hashlib.sha256(picture).digest()
+    boxes, num_seen = Boxes.of([BOX], [0]), 0
+    for view in range(1, 25):
+        pixels = make_box_view(picture, spec, augment, view_rng(digest, view, 3))
+        assert pixels.shape == (*spec.size_hw, 3)
+        found = view_boxes(boxes, (300, 400), digest, spec, augment, view, 3)
+        seen = np.argwhere(pixels[..., 0] > 128)
+        if len(found.xyxy):
+            num_seen += 1
+            (y0, x0), (y1, x1) = seen.min(0), seen.max(0) + 1
+            np.testing.assert_allclose(found.xyxy[0], [x0, y0, x1, y1], atol=1.6)
+        elif len(seen) > 40:
+            assert len(found.ignored) == 1
+    assert num_seen > 15
+
+
+def test_the_plain_view_is_the_picture(picture: bytes) -> None:
+    augment = parse_augment(DEFAULT_AUGMENT)
+    assert np.array_equal(make_box_view(picture, SPEC, augment, None), read_picture(picture, SPEC))
+    found = view_boxes(Boxes.of([BOX], [0]), (300, 400), b"x" * 32, SPEC, augment, 0, 0)
+    np.testing.assert_allclose(found.xyxy[0], np.array(BOX) * [0.32, 0.32, 0.32, 0.32], atol=1e-4)
+
+
+def test_a_view_depends_on_its_number_and_seed_only(picture: bytes) -> None:
+    augment, digest = parse_augment(DEFAULT_AUGMENT), b"d" * 32
+    first = make_box_view(picture, SPEC, augment, view_rng(digest, 5, 0))
+    assert np.array_equal(first, make_box_view(picture, SPEC, augment, view_rng(digest, 5, 0)))
+    assert not np.array_equal(first, make_box_view(picture, SPEC, augment, view_rng(digest, 6, 0)))
+    assert not np.array_equal(first, make_box_view(picture, SPEC, augment, view_rng(digest, 5, 1)))
+
+
+def test_crowds_are_ignored_and_not_learned() -> None:
+    boxes = Boxes.of([BOX, (0, 0, 100, 100)], [0, 1], [False, True])
+    found = view_boxes(boxes, (300, 400), b"x" * 32, SPEC, parse_augment("none"), 1, 0)
+    assert found.class_ids.tolist() == [0]
+    assert len(found.ignored) == 1
+
+
+def test_what_moves_no_boxes_is_refused() -> None:
+    with pytest.raises(SettingError, match="rotate"):
+        check_augment(parse_augment("rotate=20"))
+    assert check_augment(parse_augment(DEFAULT_AUGMENT)).zoom == 0.5

@@ -1,0 +1,185 @@
+"""A small detector on coloured squares: it learns, repeats itself, and leaves alone what is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from headstart.data.boxes.records import Boxes
+from headstart.detection.decode import Decoding, decode
+from headstart.detection.frames import plain_frame
+from headstart.detection.loop import DetectNetwork, DetectTraining
+from headstart.detection.metrics import evaluate_detections
+from headstart.detection.network import DetectorHead
+from headstart.detection.plan import DetectPlan
+from headstart.detection.views import ViewBoxes
+from headstart.pixels.spec import PixelSpec
+
+SIDE = 64
+SPEC = PixelSpec(size_hw=(SIDE, SIDE), fit="squash")
+PLAN = DetectPlan(strategy="head", epochs=14, batch_size=8, lr=4e-3, width=24, depth=1, views=2, finest=8, average=0.9)
+
+
+class Backbone(nn.Module):
+    """A few fixed random filters; the last stage can train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.first = nn.Conv2d(3, 16, 8, stride=8)
+            self.last = nn.Sequential(nn.Conv2d(16, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16))
+        self.eval()
+
+
+class Rear(nn.Module):
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.last = backbone.last
+
+    def forward(self, fine: Any) -> tuple[Any, Any]:
+        return fine, torch.relu(self.last(fine))
+
+
+class Squares:
+    """Two kinds of squares on noise: red ones and blue ones."""
+
+    def __init__(self, backbone: Backbone, count: int) -> None:
+        self.backbone, self.announced = backbone, 0
+        self.boxes, pictures = [], []
+        for i in range(count):
+            rng = np.random.default_rng([5, i])
+            picture = rng.normal(0, 0.3, (3, SIDE, SIDE)).astype(np.float32)
+            boxes, kinds = [], []
+            for k in range(int(rng.integers(0, 3))):
+                side = int(rng.integers(14, 30))
+                x, y = (int(v) for v in rng.integers(0, SIDE - side, 2))
+                kind = int(rng.integers(0, 2))
+                picture[:, y : y + side, x : x + side] = np.array([1.0, -1, -1] if kind == 0 else [-1, -1, 1.0])[
+                    :, None, None
+                ]
+                if k and Overlap.of(boxes[0], (x, y, x + side, y + side)):
+                    break
+                boxes.append((x, y, x + side, y + side))
+                kinds.append(kind)
+            pictures.append(picture)
+            self.boxes.append(Boxes.of(boxes, kinds))
+        self.pixels = torch.from_numpy(np.stack(pictures))
+
+    def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
+        self.announced += len(pairs)
+
+    def batch(self, samples: Any, views: Any) -> tuple[tuple[Any, ...], list[ViewBoxes]]:
+        with torch.no_grad():
+            fine = torch.relu(self.backbone.first(self.pixels[samples]))
+        none = np.zeros((0, 4), dtype=np.float32)
+        return (fine,), [ViewBoxes(self.boxes[i].xyxy, self.boxes[i].class_ids, none) for i in samples]
+
+
+class Overlap:
+    @staticmethod
+    def of(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+        return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+
+
+def start(plan: DetectPlan, *, has_stage: bool = False, count: int = 64) -> DetectTraining:
+    backbone = Backbone()
+    source = Squares(backbone, count + 24)
+    head = DetectorHead((16, 16), (8, 16), 2, width=plan.width, depth=plan.depth, seed=plan.seed)
+    stages = [[(n, p) for n, p in backbone.named_parameters() if n.startswith("last")]] if has_stage else []
+    net = DetectNetwork(Rear(backbone), head, backbone, stages)
+    return DetectTraining(net, source, plan, np.arange(count), [(8, 8), (4, 4)])
+
+
+def score(training: DetectTraining) -> float:
+    source, net = training.source, training.net
+    assert isinstance(source, Squares)
+    unseen = np.arange(64, 88)
+    net.set_training(False)
+    with torch.no_grad():
+        parts, _ = source.batch(unseen, np.zeros(24, dtype=np.int64))
+        logits, boxes = net(parts)
+    frame = plain_frame((SIDE, SIDE), SPEC)
+    found = [
+        decode(lo.numpy(), b.numpy(), Decoding(), frame, (SIDE, SIDE)) for lo, b in zip(logits, boxes, strict=True)
+    ]
+    value = evaluate_detections([source.boxes[i] for i in unseen], found, ("red", "blue"), draws=0).map50.value
+    assert value is not None
+    return value
+
+
+@pytest.fixture(scope="module")
+def trained() -> DetectTraining:
+    training = start(PLAN)
+    for _ in training.run():
+        pass
+    return training
+
+
+def test_it_learns_squares(trained: DetectTraining) -> None:
+    losses = [r.train_loss for r in trained.records]
+    assert len(losses) == PLAN.epochs
+    assert losses[-1] < 0.7 * losses[0]
+    assert score(trained) > 0.7
+
+
+def test_untrained_it_finds_nothing() -> None:
+    assert score(start(PLAN)) < 0.2
+
+
+def test_what_is_frozen_is_bitwise_the_same(trained: DetectTraining) -> None:
+    assert trained.net.frozen_digest() == start(PLAN).net.frozen_digest()
+
+
+def test_a_stage_trains_after_its_thaw_and_its_norms_stay() -> None:
+    plan = PLAN.with_(strategy="finetune", epochs=2, thaw=0.5, average=0.0)
+    training = start(plan, has_stage=True)
+    backbone = training.net._owner[0]
+    before = {n: t.clone() for n, t in backbone.state_dict().items()}
+    frozen = training.net.frozen_digest()
+    steps = training.run()
+    next(steps)
+    assert all(torch.equal(t, before[n]) for n, t in backbone.state_dict().items())
+    list(steps)
+    after = backbone.state_dict()
+    assert not torch.equal(after["last.0.weight"], before["last.0.weight"])
+    assert torch.equal(after["first.weight"], before["first.weight"])
+    assert torch.equal(after["last.1.running_mean"], before["last.1.running_mean"])
+    assert training.net.frozen_digest() == frozen
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
+    ends = []
+    for seed in (3, 3, 4):
+        training = start(PLAN.with_(epochs=1, seed=seed))
+        list(training.run())
+        ends.append({n: t.clone() for n, t in training.net.trained().items()})
+    assert all(torch.equal(t, ends[1][n]) for n, t in ends[0].items())
+    assert any(not torch.equal(t, ends[2][n]) for n, t in ends[0].items())
+
+
+def test_a_wish_to_stop_is_granted_after_the_step() -> None:
+    training = start(PLAN)
+    records = list(training.run(stop=lambda: training.step >= 3))
+    assert training.step == 3
+    assert len(records) == 1
+
+
+def test_looking_at_the_average_changes_nothing() -> None:
+    training = start(PLAN.with_(epochs=1))
+    list(training.run())
+    before = {n: t.clone() for n, t in training.net.trained().items()}
+    with training.averaged():
+        pass
+    assert all(torch.equal(t, before[n]) for n, t in training.net.trained().items())
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    training = start(PLAN.with_(epochs=3, lr=1e30, clip=0.0, warmup=0.0))
+    list(training.run())
+    assert training.is_diverged
