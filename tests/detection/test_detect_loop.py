@@ -21,6 +21,7 @@ from headstart.detection.views import ViewBoxes
 from headstart.pixels.spec import PixelSpec
 
 SIDE = 64
+COLOURS = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0))
 SPEC = PixelSpec(size_hw=(SIDE, SIDE), fit="squash")
 PLAN = DetectPlan(strategy="head", epochs=14, batch_size=8, lr=4e-3, width=24, depth=1, views=2, finest=8, average=0.9)
 
@@ -60,11 +61,9 @@ class Squares:
                 side = int(rng.integers(14, 30))
                 x, y = (int(v) for v in rng.integers(0, SIDE - side, 2))
                 kind = int(rng.integers(0, 2))
-                picture[:, y : y + side, x : x + side] = np.array([1.0, -1, -1] if kind == 0 else [-1, -1, 1.0])[
-                    :, None, None
-                ]
-                if k and Overlap.of(boxes[0], (x, y, x + side, y + side)):
+                if k and overlap(boxes[0], (x, y, x + side, y + side)):
                     break
+                picture[:, y : y + side, x : x + side] = np.array(COLOURS[kind])[:, None, None]
                 boxes.append((x, y, x + side, y + side))
                 kinds.append(kind)
             pictures.append(picture)
@@ -81,10 +80,8 @@ class Squares:
         return (fine,), [ViewBoxes(self.boxes[i].xyxy, self.boxes[i].class_ids, none) for i in samples]
 
 
-class Overlap:
-    @staticmethod
-    def of(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-        return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+def overlap(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 
 def start(plan: DetectPlan, *, has_stage: bool = False, count: int = 64) -> DetectTraining:
@@ -105,9 +102,8 @@ def score(training: DetectTraining) -> float:
         parts, _ = source.batch(unseen, np.zeros(24, dtype=np.int64))
         logits, boxes = net(parts)
     frame = plain_frame((SIDE, SIDE), SPEC)
-    found = [
-        decode(lo.numpy(), b.numpy(), Decoding(), frame, (SIDE, SIDE)) for lo, b in zip(logits, boxes, strict=True)
-    ]
+    pairs = zip(logits.numpy(), boxes.numpy(), strict=True)
+    found = [decode(raw, reach, Decoding(), frame, (SIDE, SIDE)) for raw, reach in pairs]
     value = evaluate_detections([source.boxes[i] for i in unseen], found, ("red", "blue"), draws=0).map50.value
     assert value is not None
     return value
