@@ -30,6 +30,7 @@ from headstart.tuning.safety import Verdict
 from headstart.workflow.judgement import Judgement, judge
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad, close_road
 from headstart.workflow.run_folder import environment, write_json, write_oof, write_predictions, write_scores
+from headstart.workflow.trusting import Trust, trust_probe, trust_tuned
 from headstart.workflow.tune_bench import Bench, JobResult
 from headstart.workflow.tune_records import EpochLog, overfitting
 
@@ -73,6 +74,7 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
         graph_path, head, logits, features = _deployed(road, found, bench, tuned)
     with road.timed("judge"):
         judgement = _judge(found, tuned, logits, probe, road.resolved.settings.seed)
+    trust, probe_trust = _trust(road, found, tuned, probe, head, logits, features)
     meta = {
         "score": judgement.headline_score(),
         "strategy": tuned.plan.strategy,
@@ -82,13 +84,14 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
     }
     trained_on = [features.digests[i] for i in found.split.where("train")]
     with road.timed("bundle"):
-        for folder, path, shipped, info in (
-            (road.folder / "bundle", graph_path, head, meta),
+        for folder, path, shipped, info, told in (
+            (road.folder / "bundle", graph_path, head, meta, trust),
             (
                 road.folder / "probe" / "bundle",
                 found.embedder.graph.path,
                 found.fit.head,
                 {"score": probe.headline_score(), "strategy": "probe"},
+                probe_trust,
             ),
         ):
             folder.parent.mkdir(exist_ok=True)
@@ -101,15 +104,40 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
                 class_names=found.samples.class_names,
                 meta=info,
                 trained_on=trained_on,
+                novelty=told.novelty,
+                sets=told.sets.rule,
             )
     with road.timed("parity"):
         order = np.random.default_rng(road.resolved.settings.seed).permutation(len(found.samples))
         runtime = Runtime(read_bundle(road.folder), threads=bench.threads)
-        parity = check_parity(runtime, [found.samples.paths[i] for i in order], logits[order]).to_json()
+        paths = [found.samples.paths[i] for i in order]
+        parity = check_parity(runtime, paths, logits[order], expected_novelty=trust.shipped[order]).to_json()
         amend_bundle(road.folder / "bundle", parity=parity)
     _say(road, tuned, log)
-    _write(road, found, tuned, judgement, probe, parity, features, log, started)
+    _write(road, found, tuned, judgement, probe, trust, parity, features, log, started)
     close_road(road, judgement, started)
+
+
+def _trust(
+    road: ProbeRoad,
+    found: FoundProbe,
+    tuned: Tuned,
+    probe: Judgement,
+    head: LinearHead | None,
+    logits: NDArray[np.float32],
+    features: Features,
+) -> tuple[Trust, Trust]:
+    """Novelty and sets of the tuned model and of the probe."""
+    asked: Any = {name: getattr(road.resolved.settings, name) for name in ("reject", "coverage", "seed")}
+    with road.timed("trust"):
+        trust = trust_tuned(
+            found.samples, features, found.split, head, logits, tuned.scored, tuned.verdict.logits, tuned.train,
+            is_frozen=tuned.plan.strategy == "head", **asked,
+        )  # fmt: skip
+        of_probe = trust_probe(found.samples, found.features, found.split, found.fit, probe.logits, **asked)
+    for line in trust.lines():
+        road.talk.say(line)
+    return trust, of_probe
 
 
 def _deployed(
@@ -202,6 +230,7 @@ def _write(
     tuned: Tuned,
     judgement: Judgement,
     probe: Judgement,
+    trust: Trust,
     parity: dict[str, Any],
     features: Features,
     log: EpochLog,
@@ -232,8 +261,8 @@ def _write(
         logits=tuned.verdict.logits,
         protocol=tuned.protocol,
     )
-    write_predictions(road.folder / "predictions.csv", part, shown, shown_judgement, fit)
-    write_scores(road.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit)
+    write_predictions(road.folder / "predictions.csv", part, shown, shown_judgement, fit, trust.take(kept))
+    write_scores(road.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit, trust.take(kept))
     problems = (*samples.problems, *found.features.problems)
     write_json(road.folder / "health.json", {"unreadable": [asdict(p) for p in problems]})
     write_json(road.folder / "environment.json", environment(road.resolved.settings.seed))
@@ -255,6 +284,7 @@ def _write(
             "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
             "baselines": judgement.baselines,
             **judgement.blocks_json(),
+            **trust.json,
             "parity": parity,
             "tuning": {"plan": tuned.plan.to_json(), "verdict": verdict, "sentence": tuned.verdict.sentence()},
             "probe": {
