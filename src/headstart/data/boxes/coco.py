@@ -67,8 +67,9 @@ def read_coco(root: str, files: Sequence[FoundFile], index: PictureIndex, finder
     draft = Draft("COCO JSON", root)
     names: list[str] = []
     seen: set[tuple[str, str]] = set()
-    for file in files:
-        value = load_coco(file.path)
+    order = {"train": 0, "val": 1, "test": 2}
+    for file in sorted(files, key=lambda f: order.get(split_of_place(f.folders) or split_of_name(f.file), 3)):
+        value = load_coco(file.path)  # training pictures first: their categories give the order of the classes
         if not isinstance(value, dict) or not isinstance(value.get("images"), list):
             draft.refuse(file.name, "bad-json", "it has no list `images`")
             continue
@@ -106,7 +107,7 @@ def _categories(draft: Draft, file: FoundFile, value: dict[str, Any]) -> dict[An
             draft.refuse(file.name, "bad-json", f"category {item['id']} is both `{found[item['id']]}` and `{name}`")
             continue
         found[item["id"]] = name
-    return found
+    return dict(sorted(found.items(), key=lambda kv: (isinstance(kv[0], str), kv[0])))
 
 
 def _pictures(

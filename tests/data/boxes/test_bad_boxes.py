@@ -1,0 +1,270 @@
+"""Bad input: everything is named at once, the honest rest goes on, and nothing from outside is opened or run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from box_folders import coco_json, put_picture, put_text, voc_xml
+
+from headstart.data.boxes.judge import LOST, inspect_boxes
+from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.wording import box_health_to_json, box_lines, problem_lines
+from headstart.errors import DataError
+from headstart.records import Problem
+
+GOOD = ("cat", (10, 20, 50, 60))
+
+
+def kinds(problems: tuple[Problem, ...]) -> list[tuple[str, str]]:
+    return sorted((p.kind, p.name) for p in problems)
+
+
+def voc_folder(root: Path, **objects: list[tuple[str, tuple[object, object, object, object]]]) -> Path:
+    """One picture and XML a name, and a good one beside."""
+    for i, (name, boxes) in enumerate({"good": [GOOD], **objects}.items()):
+        put_picture(root / f"{name}.png", seed=i)
+        put_text(root / f"{name}.xml", voc_xml(boxes))
+    return root
+
+
+def test_every_kind_of_bad_box_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    voc_folder(
+        tmp_path,
+        empty=[("cat", (5, 5, 5, 30)), GOOD],
+        outside=[("cat", (150, 5, 180, 30)), GOOD],
+        over=[("cat", (60, 5, 130, 30))],
+        edge=[("cat", (1, 1, 101, 81))],
+        swapped=[("cat", (50, 60, 10, 20))],
+        twice=[GOOD, GOOD],
+        both=[GOOD, ("dog", (10, 20, 50, 60))],
+        nan=[("cat", ("nan", 1, 20, 20)), GOOD],
+        words=[("cat", ("ten", 1, 20, 20)), GOOD],
+        nameless=[(" ", (1, 1, 20, 20)), GOOD],
+    )
+    samples = read_boxes(tmp_path)
+    assert kinds(samples.problems) == [
+        ("no-area", "empty.png"),
+        ("no-box", "words.xml"),
+        ("no-class", "nameless.xml"),
+        ("not-a-number", "nan.png"),
+        ("outside", "outside.png"),
+        ("over-edge", "over.png"),
+        ("swapped", "swapped.png"),
+        ("twice", "twice.png"),
+        ("two-classes", "both.png"),
+    ]
+    boxes = dict(zip(samples.names, samples.boxes, strict=True))
+    assert boxes["over.png"].xyxy.tolist() == [[60, 5, 100, 30]]
+    assert boxes["edge.png"].xyxy.tolist() == [[1, 1, 100, 80]]  # counted from 1: cut without a word
+    assert boxes["swapped.png"].xyxy.tolist() == [[10, 20, 50, 60]]
+    assert len(boxes["both.png"]) == 2
+    assert {n: len(b) for n, b in boxes.items()} == {n: 1 if n != "both.png" else 2 for n in samples.names}
+
+
+def test_files_without_their_other_half_and_damaged_files(tmp_path: Path) -> None:
+    voc_folder(tmp_path)
+    put_text(tmp_path / "alone.xml", voc_xml([GOOD], filename="alone.jpg"))
+    put_picture(tmp_path / "unknown.png", seed=5)
+    put_picture(tmp_path / "broken.png", seed=6)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    put_text(tmp_path / "broken.xml", voc_xml([GOOD]))
+    put_picture(tmp_path / "open.png", seed=7)
+    put_text(tmp_path / "open.xml", "<annotation><object>")
+    put_picture(tmp_path / "other.png", seed=8)
+    put_text(tmp_path / "other.xml", "<project><annotation/></project>")
+    samples = read_boxes(tmp_path)
+    found = kinds(samples.problems)
+    assert ("no-picture", "alone.xml") in found
+    assert ("no-annotation", "unknown.png") in found
+    assert ("picture-format", "broken.png") in found
+    assert ("bad-xml", "open.xml") in found
+    assert ("bad-xml", "other.xml") in found
+    assert samples.names == ("good.png",)
+    assert inspect_boxes(samples).is_dishonest
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>',
+        '<!DOCTYPE a SYSTEM "http://example.invalid/a.dtd">',
+        '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;">]>',
+    ],
+)
+def test_xml_that_names_entities_is_refused(tmp_path: Path, head: str) -> None:
+    voc_folder(tmp_path, evil=[GOOD])
+    put_text(tmp_path / "evil.xml", head + voc_xml([("&x;" if "ENTITY" in head else "cat", (1, 1, 30, 30))]))
+    samples = read_boxes(tmp_path)
+    assert kinds(samples.problems) == [("entity", "evil.xml"), ("no-annotation", "evil.png")]
+    assert samples.names == ("good.png",)
+
+
+def test_json_with_nan_loses_the_box_not_the_file(tmp_path: Path) -> None:
+    put_picture(tmp_path / "a.png")
+    value = json.loads(coco_json({1: ("a.png", (100, 80))}, [], {1: "cat"}))
+    value["annotations"] = [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1.0, float("nan"), 5.0, 5.0]},
+        {"id": 2, "image_id": 1, "category_id": 1, "bbox": [10, 20, float("inf"), 40]},
+        {"id": 3, "image_id": 1, "category_id": 1, "bbox": [10, 20, 40, 40]},
+        {"id": 4, "image_id": 1, "category_id": 8, "bbox": [10, 20, 40, 40]},
+        {"id": 5, "image_id": 99, "category_id": 1, "bbox": [10, 20, 40, 40]},
+        {"id": 6, "image_id": 1, "category_id": 1, "bbox": [10, 20, 40]},
+        {"id": 7, "image_id": 1, "category_id": 1, "bbox": None},
+        "nonsense",
+    ]
+    value["images"] += [{"id": 1, "file_name": "b.png"}, {"id": 2, "file_name": "missing.png"}, {"file_name": "c"}, 7]
+    place = put_text(tmp_path / "x.json", json.dumps(value))
+    assert "NaN" in place.read_text()
+    samples = read_boxes(tmp_path)
+    assert samples.boxes[0].xyxy.tolist() == [[10, 20, 50, 60]]
+    found = [k for k, _ in kinds(samples.problems)]
+    assert found == sorted(
+        ["not-a-number"] * 2 + ["no-class", "no-picture", "no-picture", "no-box", "no-box"] + ["bad-json"] * 4
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ['{"images": [], "annotations": [}', '{"images": {}, "annotations": []}', "[" * 100_000]
+)
+def test_json_that_is_none_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    put_picture(tmp_path / "a.png")
+    put_text(tmp_path / "x.json", text + ' "images" "annotations"' if text.startswith("[[") else text)
+    with pytest.raises(DataError, match=r"x\.json"):
+        read_boxes(tmp_path)
+
+
+def test_yolo_lines_of_every_wrong_kind(tmp_path: Path) -> None:
+    put_picture(tmp_path / "images/a.png")
+    put_picture(tmp_path / "images/b.png", seed=1)
+    lines = [
+        "0 0.3 0.5 0.4 0.5",
+        "0 30 50 40 50",
+        "0 1.2 0.5 0.4 0.5",
+        "-1 0.3 0.5 0.4 0.5",
+        "0.5 0.3 0.5 0.4 0.5",
+        "7 0.3 0.5 0.4 0.5",
+        "0 0.3 0.5",
+        "0 0.3 0.5 0.4 0.5 0.1 0.1 0.2",
+        "cat 0.3 0.5 0.4 0.5",
+        "0 nan 0.5 0.4 0.5",
+        "0 0.3 0.5 0 0.5",
+        "",
+        "0 1.0005 0.5 0.4 0.5",
+    ]
+    put_text(tmp_path / "labels/a.txt", "\n".join(lines))
+    put_text(tmp_path / "labels/lost.txt", "0 0.3 0.5 0.4 0.5\n")
+    put_text(tmp_path / "data.yaml", "train: images\nnames: [cat, unused]\n")
+    samples = read_boxes(tmp_path)
+    found = [k for k, _ in kinds(samples.problems)]
+    assert found.count("not-a-share") == 2
+    assert found.count("no-class") == 3
+    assert found.count("bad-line") == 3
+    assert found.count("not-a-number") == 1
+    assert found.count("no-area") == 1
+    assert found.count("no-picture") == 1
+    assert found.count("unused-class") == 1
+    assert len(samples.boxes[0]) == 2
+    assert len(samples.boxes[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("names: !!python/object/apply:os.system ['touch {mark}']\ntrain: images\n", "refused"),
+        ("names: [cat\ntrain: images\n", "not valid YAML"),
+        ("names: [cat]\nnc: 3\ntrain: images\n", "nc: 3"),
+        ("names: [[cat]]\ntrain: images\n", "something else than names"),
+        ("names: cat\ntrain: images\n", "neither a list"),
+    ],
+)
+def test_a_yaml_that_is_wrong_or_would_run_code_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    put_picture(tmp_path / "images/a.png")
+    put_text(tmp_path / "labels/a.txt", "0 0.3 0.5 0.4 0.5\n")
+    mark = tmp_path / "ran"
+    put_text(tmp_path / "data.yaml", text.format(mark=mark))
+    with pytest.raises(DataError, match=words):
+        read_boxes(tmp_path)
+    assert not mark.exists()
+
+
+def test_a_yaml_that_leads_outside_reads_nothing_there(tmp_path: Path) -> None:
+    put_picture(tmp_path / "secret" / "images" / "x.png")
+    put_text(tmp_path / "secret" / "labels" / "x.txt", "0 0.3 0.5 0.4 0.5\n")
+    put_picture(tmp_path / "data" / "train" / "a.png")
+    put_text(tmp_path / "data" / "train" / "a.txt", "0 0.3 0.5 0.4 0.5\n")
+    put_text(tmp_path / "data" / "data.yaml", "train: train\nval: ../secret/images\nnames: [cat]\n")
+    samples = read_boxes(tmp_path / "data")
+    assert samples.names == ("train/a.png",)
+    assert [p.kind for p in samples.problems] == ["no-pictures"]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    put_text(tmp_path / "outside.xml", voc_xml([("secret", (1, 1, 30, 30))]))
+    voc_folder(tmp_path / "data", a=[GOOD])
+    (tmp_path / "data" / "a.xml").unlink()
+    (tmp_path / "data" / "a.xml").symlink_to(tmp_path / "outside.xml")
+    assert read_boxes(tmp_path / "data").class_names == ("cat",)
+    assert set(read_boxes(tmp_path / "data", allow_outside=True).class_names) == {"cat", "secret"}
+
+
+def test_bad_rows_of_a_table_are_named_by_line(tmp_path: Path) -> None:
+    put_picture(tmp_path / "a.png")
+    lines = ["a.png,cat,10,20,50,60", "missing.png,cat,1,2,3,4", "missing.png,cat,1,2,9,9", ",cat,1,2,3,4"]
+    lines += ["a.png,cat,x,2,3,4", "a.png,,1,2,30,40", "a.png,cat,1,2,,4"]
+    put_text(tmp_path / "x.csv", "image,label,xmin,ymin,xmax,ymax\n" + "\n".join(lines) + "\n")
+    samples = read_boxes(tmp_path)
+    assert samples.num_boxes == 1
+    assert [k for k, _ in kinds(samples.problems)] == ["bad-line", "bad-line", "bad-line", "no-class", "no-picture"]
+
+
+def test_zero_pictures_with_objects_is_an_error_with_every_reason(tmp_path: Path) -> None:
+    for i in range(12):
+        put_picture(tmp_path / f"p{i}.png", seed=i)
+        put_text(tmp_path / f"p{i}.xml", voc_xml([("cat", (5, 5, 5, 30))]))
+    with pytest.raises(DataError, match=r"not one has a box.*p0\.png.*12 in all"):
+        read_boxes(tmp_path)
+
+
+def test_a_class_that_is_only_in_validation_cannot_be_learned(tmp_path: Path) -> None:
+    for i, (split, label) in enumerate([("train", "cat"), ("train", "cat"), ("valid", "dog"), ("test", "cat")]):
+        put_picture(tmp_path / split / f"{i}.png", seed=i)
+        put_text(tmp_path / split / f"{i}.xml", voc_xml([(label, (1, 1, 30, 30))]))
+    health = inspect_boxes(read_boxes(tmp_path))
+    assert health.is_dishonest
+    assert any("`dog` is only in val" in w for w in health.warnings)
+
+
+def test_copies_and_leaks_are_found_as_for_labelled_pictures(tmp_path: Path) -> None:
+    voc_folder(tmp_path / "train", a=[GOOD])
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "b.png").write_bytes((tmp_path / "train" / "a.png").read_bytes())
+    put_text(tmp_path / "test" / "b.xml", voc_xml([GOOD]))
+    samples = read_boxes(tmp_path)
+    health = inspect_boxes(samples)
+    assert [(p.a, p.b) for p in health.pictures.leaks] == [("test/b.png", "train/a.png")]
+    assert health.is_dishonest
+    assert box_lines(health)[0].startswith("Leak: 1 test picture")
+
+
+def test_a_healthy_set_says_so_and_counts_its_boxes(tmp_path: Path) -> None:
+    for i in range(10):
+        put_picture(tmp_path / f"{i}.png", (100 + i, 80), seed=i)
+        put_text(tmp_path / f"{i}.xml", voc_xml([GOOD], None))
+    health = inspect_boxes(read_boxes(tmp_path))
+    assert not health.is_dishonest
+    lines = box_lines(health)
+    assert lines[0].startswith("Nothing wrong was found")
+    assert lines[-1].startswith("Class `cat`: 10 boxes in 10 pictures, side 40 pixels")
+    json.dumps(box_health_to_json(health), allow_nan=False)
+
+
+def test_the_first_ten_are_named_then_counted(tmp_path: Path) -> None:
+    problems = [Problem(f"{i}.png", "outside", "x") for i in range(14)] + [Problem("a", "swapped", "y")] * 20
+    lines = problem_lines(problems)
+    assert lines[0].startswith("Left out: 14 boxes lie outside")
+    assert lines[11] == "  ... and 4 more"
+    assert lines[12].startswith("Handled: 20 boxes have their corners swapped")
+    assert {"outside"} <= LOST
+    assert "swapped" not in LOST

@@ -1,0 +1,354 @@
+"""Every format in the forms that people have it, found by itself; splits honoured, class ids never shifted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from box_folders import coco_json, put_picture, put_text, voc_xml
+from PIL import Image, ImageOps
+
+from headstart.data.boxes.reading import find_format, has_boxes, read_boxes
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.settle import turn_boxes
+from headstart.errors import DataError, UsageError
+
+BOX = ("cat", (10, 20, 50, 60))
+
+
+def rows(samples: DetectionSamples) -> dict[str, list[tuple[str, list[float]]]]:
+    """Class and corners of every box by picture."""
+    return {
+        name: [
+            (samples.class_names[k], np.round(xyxy, 2).tolist()) for k, xyxy in zip(b.class_ids, b.xyxy, strict=True)
+        ]
+        for name, b in zip(samples.names, samples.boxes, strict=True)
+    }
+
+
+def splits(samples: DetectionSamples) -> dict[str, str]:
+    return dict(zip(samples.names, samples.split, strict=True))
+
+
+# VOC
+
+
+def test_voc_beside_in_folders_and_as_a_folder_of_its_own(tmp_path: Path) -> None:
+    put_picture(tmp_path / "JPEGImages" / "a.jpg")
+    put_text(tmp_path / "Annotations" / "a.xml", voc_xml([BOX], filename="old name.jpg"))
+    for place in (tmp_path, tmp_path / "Annotations"):
+        samples = read_boxes(place)
+        assert list(rows(samples).values()) == [[("cat", [10, 20, 50, 60])]]
+        assert "name another picture inside" in samples.notes[0]
+    put_picture(tmp_path / "flat" / "b.png")
+    put_text(tmp_path / "flat" / "b.xml", voc_xml([("cat", ("10.25", "20.5", "50", "60.75"))]))
+    assert rows(read_boxes(tmp_path / "flat")) == {"b.png": [("cat", [10.25, 20.5, 50, 60.75])]}
+
+
+def test_voc_image_sets_and_a_picture_without_objects(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        put_picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+        if name != "d":
+            put_text(tmp_path / "Annotations" / f"{name}.xml", voc_xml([BOX] if name != "b" else []))
+    sets = tmp_path / "ImageSets" / "Main"
+    put_text(sets / "trainval.txt", "a\nb\nd\n")
+    put_text(sets / "val.txt", "b\n")
+    put_text(sets / "test.txt", "c\n")
+    put_text(sets / "cat_train.txt", "a 1\nb -1\n")
+    samples = read_boxes(tmp_path)
+    assert splits(samples) == {
+        f"JPEGImages/{n}.jpg": s for n, s in zip("abcd", ("train", "val", "test", "train"), strict=True)
+    }
+    assert len(samples.boxes[1]) == 0
+    assert len(samples.boxes[3]) == 0  # named by a split, so meant to be used
+
+
+def test_voc_parts_of_objects_are_no_objects(tmp_path: Path) -> None:
+    put_picture(tmp_path / "a.jpg")
+    part = "<part><name>hand</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></part>"
+    put_text(tmp_path / "a.xml", voc_xml([BOX]).replace("</object>", part + "</object>"))
+    assert rows(read_boxes(tmp_path)) == {"a.jpg": [("cat", [10, 20, 50, 60])]}
+
+
+def test_the_same_name_in_two_folders_is_told_apart_by_its_folder(tmp_path: Path) -> None:
+    for split, xmax in (("train", 50), ("test", 70)):
+        put_picture(tmp_path / split / "1.jpg")
+        put_text(tmp_path / split / "1.xml", voc_xml([("cat", (10, 20, xmax, 60))]))
+    samples = read_boxes(tmp_path)
+    assert rows(samples)["train/1.jpg"][0][1][2] == 50
+    assert rows(samples)["test/1.jpg"][0][1][2] == 70
+    assert splits(samples) == {"train/1.jpg": "train", "test/1.jpg": "test"}
+
+
+# COCO
+
+
+def coco_entry(image: int, category: int, bbox: object = (10, 20, 40, 40), **more: object) -> dict[str, object]:
+    return {"image_id": image, "category_id": category, "bbox": bbox, **more}
+
+
+def test_roboflow_folders_with_sparse_ids_that_differ_between_splits(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        put_picture(tmp_path / split / "a.jpg")
+    put_text(
+        tmp_path / "train/_annotations.coco.json",
+        coco_json(
+            {7: ("a.jpg", (100, 80))},
+            [coco_entry(7, 90), coco_entry(7, 3, (5, 5, 40, 40))],
+            {0: "animals", 3: "cat", 90: "dog"},
+        ),
+    )
+    put_text(
+        tmp_path / "valid/_annotations.coco.json",
+        coco_json({1: ("a.jpg", (100, 80))}, [coco_entry(1, 1)], {1: "dog", 2: "cat"}),
+    )
+    put_text(tmp_path / "test/_annotations.coco.json", coco_json({1: ("a.jpg", (100, 80))}, [], {1: "dog", 2: "cat"}))
+    samples = read_boxes(tmp_path)
+    assert find_format(tmp_path) == "coco"
+    assert samples.class_names == ("cat", "dog")
+    assert [p.kind for p in samples.problems] == ["unused-class"]
+    assert rows(samples)["train/a.jpg"] == [("dog", [10, 20, 50, 60]), ("cat", [5, 5, 45, 45])]
+    assert rows(samples)["valid/a.jpg"] == [("dog", [10, 20, 50, 60])]
+    assert splits(samples) == {"train/a.jpg": "train", "valid/a.jpg": "val", "test/a.jpg": "test"}
+    assert len(samples.boxes[samples.names.index("test/a.jpg")]) == 0
+
+
+def test_coco_as_published_with_its_other_tasks_and_crowds(tmp_path: Path) -> None:
+    for split in ("train2017", "val2017"):
+        put_picture(tmp_path / split / "1.jpg")
+    categories = {1: "cat"}
+    outline = {"segmentation": [[10, 10, 30, 10, 20, 40]]}
+    train = [
+        coco_entry(1, 1),
+        coco_entry(1, 1, (0, 0, 90, 70), iscrowd=1),
+        {"image_id": 1, "category_id": 1, **outline},
+    ]
+    put_text(tmp_path / "annotations/instances_train2017.json", coco_json({1: ("1.jpg", (100, 80))}, train, categories))
+    put_text(tmp_path / "annotations/instances_val2017.json", coco_json({9: ("1.jpg", (100, 80))}, [], categories))
+    put_text(
+        tmp_path / "annotations/captions_train2017.json", coco_json({1: ("1.jpg", (100, 80))}, [{"caption": "x"}], {})
+    )
+    samples = read_boxes(tmp_path)
+    assert splits(samples) == {"train2017/1.jpg": "train", "val2017/1.jpg": "val"}
+    assert samples.boxes[0].is_crowd.tolist() == [False, True, False]
+    assert rows(samples)["train2017/1.jpg"][2] == ("cat", [10, 10, 30, 40])
+    assert any("outline" in n for n in samples.notes)
+
+
+def test_one_json_is_given_by_itself(tmp_path: Path) -> None:
+    put_picture(tmp_path / "images" / "a.jpg")
+    place = put_text(
+        tmp_path / "labels.json", coco_json({1: ("images/a.jpg", (100, 80))}, [coco_entry(1, 5)], {5: "cat"})
+    )
+    assert rows(read_boxes(place)) == {"images/a.jpg": [("cat", [10, 20, 50, 60])]}
+
+
+# YOLO
+
+
+@pytest.mark.parametrize(
+    ("train", "names"),
+    [
+        ("train/images", "names: [cat, dog]"),
+        ("../train/images", "nc: 2\nnames:\n  0: cat\n  1: dog"),
+        ("/content/somewhere/set/train/images", "names: ['cat', 'dog']"),
+    ],
+)
+def test_data_yaml_with_the_paths_that_people_have(tmp_path: Path, train: str, names: str) -> None:
+    put_picture(tmp_path / "train/images/a.jpg")
+    put_picture(tmp_path / "valid/images/b.jpg")
+    put_text(tmp_path / "train/labels/a.txt", "1 0.3 0.5 0.4 0.5\n")
+    put_text(tmp_path / "data.yaml", f"train: {train}\nval: {train.replace('train', 'valid')}\n{names}\n")
+    samples = read_boxes(tmp_path)
+    assert find_format(tmp_path) == "yolo"
+    assert rows(samples) == {"train/images/a.jpg": [("dog", [10, 20, 50, 60])], "valid/images/b.jpg": []}
+    assert splits(samples) == {"train/images/a.jpg": "train", "valid/images/b.jpg": "val"}
+    assert any("no label file" in n for n in samples.notes)
+    assert rows(read_boxes(tmp_path / "data.yaml")) == rows(samples)
+
+
+def test_yolo_without_a_yaml_takes_names_from_classes_txt(tmp_path: Path) -> None:
+    put_picture(tmp_path / "images/a.jpg")
+    put_text(tmp_path / "labels/a.txt", "1 0.3 0.5 0.4 0.5\n")
+    assert read_boxes(tmp_path).class_names == ("1",)
+    put_text(tmp_path / "labels/classes.txt", "cat\ndog\n")
+    assert rows(read_boxes(tmp_path)) == {"images/a.jpg": [("dog", [10, 20, 50, 60])]}
+
+
+def test_yolo_outlines_scores_and_key_points(tmp_path: Path) -> None:
+    put_picture(tmp_path / "images/a.jpg")
+    lines = ["0 0.1 0.25 0.5 0.25 0.5 0.75", "0 0.3 0.5 0.4 0.5 0.9", "0 0.3 0.5 0.2 0.25"]
+    put_text(tmp_path / "labels/a.txt", "\n".join(lines))
+    samples = read_boxes(tmp_path)
+    assert [xyxy for _, xyxy in rows(samples)["images/a.jpg"]] == [[10, 20, 50, 60], [20, 30, 40, 50]]
+    assert [p.kind for p in samples.problems] == ["twice"]  # outline and scored box are one
+    assert any("mixed" in n for n in samples.notes)
+    assert any("score" in n for n in samples.notes)
+    put_text(tmp_path / "labels/a.txt", "0 0.3 0.5 0.4 0.5 0.1 0.1 1 0.2 0.2 1\n")
+    assert rows(read_boxes(tmp_path))["images/a.jpg"][0][1] != [10, 20, 50, 60]  # an outline of five points
+    put_text(tmp_path / "data.yaml", "train: images\nnames: [cat]\nkpt_shape: [2, 3]\n")
+    assert rows(read_boxes(tmp_path))["images/a.jpg"] == [("cat", [10, 20, 50, 60])]
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,100,80,cat,10,20,50,60\n",
+        "image_names,filename,cell_type,xmin,xmax,ymin,ymax\nx,a.jpg,cat,10,50,20,60\n",
+        "image;label;x;y;w;h\na.jpg;cat;10;20;40;40\n",
+        "a.jpg,10,20,50,60,cat\n",
+        'image_id,bbox,label\na,"[10, 20, 40, 40]",cat\n',
+        "ImageID,LabelName,XMin,XMax,YMin,YMax\na,cat,0.1,0.5,0.25,0.75\n",
+        "image_path,x1,y1,x2,y2,class_name\n.\\a.jpg,10,20,50,60,cat\n",
+    ],
+)
+def test_tables_as_tools_write_them(tmp_path: Path, text: str) -> None:
+    put_picture(tmp_path / "a.jpg")
+    put_text(tmp_path / "boxes.csv", text)
+    assert find_format(tmp_path) == "csv"
+    assert rows(read_boxes(tmp_path)) == {"a.jpg": [("cat", [10, 20, 50, 60])]}
+
+
+def test_a_row_without_a_box_is_a_picture_without_objects(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        put_picture(tmp_path / f"{name}.jpg")
+    put_text(
+        tmp_path / "x.csv",
+        "image,label,xmin,ymin,xmax,ymax,split,group\na.jpg,cat,1,2,30,40,train,g1\nb.jpg,,,,,,test,\n",
+    )
+    samples = read_boxes(tmp_path)
+    assert [len(b) for b in samples.boxes] == [1, 0]
+    assert samples.split == ("train", "test")
+    assert samples.group == ("g1", None)
+
+
+def test_tables_of_splits_are_one_data_set(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        put_picture(tmp_path / "images" / f"{name}.jpg")
+        put_text(tmp_path / f"{name}.csv", f"image,label,xmin,ymin,xmax,ymax\nimages/{name}.jpg,cat,1,2,30,40\n")
+    assert splits(read_boxes(tmp_path)) == {"images/train.jpg": "train", "images/test.jpg": "test"}
+
+
+def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path: Path) -> None:
+    put_picture(tmp_path / "other" / "a.jpg")
+    put_picture(tmp_path / "data" / "b.jpg")
+    put_text(tmp_path / "data" / "x.csv", "image,label,xmin,ymin,xmax,ymax\n../other/a.jpg,cat,1,2,30,40\n")
+    with pytest.raises(UsageError, match=r"other/a\.jpg"):
+        read_boxes(tmp_path / "data")
+    assert len(read_boxes(tmp_path / "data", allow_outside=True)) == 1
+
+
+# The format is seen, or asked for
+
+
+def test_what_holds_no_boxes_is_no_detection(tmp_path: Path) -> None:
+    put_picture(tmp_path / "cats" / "a.jpg")
+    put_text(tmp_path / "labels.csv", "image,label\ncats/a.jpg,cat\n")
+    put_text(tmp_path / "notes.txt", "taken in spring\n")
+    put_text(tmp_path / "config.json", json.dumps({"images": 3}))
+    put_text(tmp_path / "sheet.xml", "<project/>")
+    assert find_format(tmp_path) is None
+    assert not has_boxes(tmp_path)
+    assert has_boxes(tmp_path, "detect")
+    with pytest.raises(DataError, match="holds no boxes"):
+        read_boxes(tmp_path)
+    with pytest.raises(UsageError, match="no task"):
+        has_boxes(tmp_path, "segment")
+
+
+def test_two_formats_are_asked_about_and_a_table_beside_xml_is_its_copy(tmp_path: Path) -> None:
+    put_picture(tmp_path / "a.jpg")
+    put_text(tmp_path / "a.xml", voc_xml([BOX]))
+    put_text(tmp_path / "boxes.csv", "image,label,xmin,ymin,xmax,ymax\na.jpg,dog,1,2,30,40\n")
+    assert find_format(tmp_path) == "voc"
+    place = put_text(tmp_path / "boxes.json", coco_json({1: ("a.jpg", (100, 80))}, [coco_entry(1, 5)], {5: "bird"}))
+    with pytest.raises(UsageError, match="Two readings fit"):
+        read_boxes(tmp_path)
+    assert has_boxes(tmp_path)
+    assert read_boxes(place).class_names == ("bird",)
+    assert read_boxes(tmp_path / "boxes.csv").class_names == ("dog",)
+
+
+def test_a_missing_place_and_an_archive_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        read_boxes(tmp_path / "nothing")
+    place = put_text(tmp_path / "x.zip", "no zip")
+    with pytest.raises(UsageError, match="unpack it"):
+        read_boxes(place)
+
+
+# Pictures that were turned or scaled
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_turn_with_the_picture(orientation: int) -> None:
+    stored = np.zeros((80, 100), dtype=np.uint8)
+    stored[20:60, 10:30] = 255
+    image = Image.fromarray(stored)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.getexif().update(exif)
+    upright = np.asarray(ImageOps.exif_transpose(image))
+    ys, xs = np.nonzero(upright > 127)
+    expected = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+    turned = turn_boxes(np.array([[10.0, 20.0, 30.0, 60.0]]), orientation, (80, 100))
+    np.testing.assert_allclose(turned[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected", "kind"),
+    [
+        ((100, 80), [20, 10, 60, 50], "drawn before"),  # the size as stored: the boxes turn too
+        ((80, 100), [10, 20, 50, 60], "upright"),
+        (None, [10, 20, 50, 60], "upright"),
+    ],
+)
+def test_exif_is_applied_to_boxes_only_where_the_file_says_so(
+    tmp_path: Path, stated: tuple[int, int] | None, expected: list[float], kind: str
+) -> None:
+    put_picture(tmp_path / "a.jpg", (100, 80), orientation=6)
+    put_text(tmp_path / "a.xml", voc_xml([BOX], stated))
+    samples = read_boxes(tmp_path)
+    assert samples.sizes_hw.tolist() == [[100, 80]]
+    assert rows(samples)["a.jpg"][0][1] == expected
+    assert [p.kind for p in samples.problems] == ["rotated"]
+    assert kind in samples.problems[0].detail
+
+
+@pytest.mark.parametrize(
+    ("stated", "box", "kind", "expected"),
+    [
+        ((200, 160), (20, 40, 100, 120), "scaled", [10, 20, 50, 60]),
+        ((90, 80), (10, 20, 50, 60), "size-differs", [10, 20, 50, 60]),
+        ((300, 80), (200, 20, 250, 60), "other-picture", None),
+        ((0, 0), (10, 20, 50, 60), None, [10, 20, 50, 60]),
+    ],
+)
+def test_another_size_in_the_file_is_named_and_mended_where_it_can_be(
+    tmp_path: Path, stated: tuple[int, int], box: tuple[int, ...], kind: str | None, expected: list[float] | None
+) -> None:
+    put_picture(tmp_path / "a.jpg")
+    put_picture(tmp_path / "b.jpg")
+    put_text(tmp_path / "a.xml", voc_xml([("cat", box)], stated))  # type: ignore[list-item]
+    put_text(tmp_path / "b.xml", voc_xml([BOX]))
+    samples = read_boxes(tmp_path)
+    assert [p.kind for p in samples.problems] == ([kind] if kind else [])
+    assert rows(samples).get("a.jpg") == (None if expected is None else [("cat", expected)])
+
+
+def test_taking_some_keeps_everything_aligned(tmp_path: Path) -> None:
+    maker: Callable[[int], Path] = lambda i: put_picture(tmp_path / f"{i}.png", (40 + i, 30))  # noqa: E731
+    for i in range(4):
+        maker(i)
+        put_text(tmp_path / f"{i}.xml", voc_xml([(f"c{i}", (1, 2, 20 + i, 20))], None))
+    samples = read_boxes(tmp_path).take([3, 1])
+    assert samples.names == ("3.png", "1.png")
+    assert samples.sizes_hw.tolist() == [[30, 43], [30, 41]]
+    assert rows(samples) == {"3.png": [("c3", [1, 2, 23, 20])], "1.png": [("c1", [1, 2, 21, 20])]}
+    assert len(samples) == samples.num_boxes == 2
