@@ -19,12 +19,11 @@ def scene(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
     """Soft clouds over several scales, and a few discs, bars and lines: no two seeds give pictures that are alike."""
     rng = np.random.default_rng([77, seed])
     width, height = size
-    canvas = np.full((height, width, 3), rng.uniform(90, 160, 3))
+    canvas = np.full((height, width, 3), rng.uniform(90, 160, 3), dtype=np.float32)
     for cells, strength in ((3, 60), (7, 40), (16, 25), (40, 12)):
-        soft = rng.normal(0, strength, (cells, cells, 3)).clip(-2 * strength, 2 * strength)
-        for band in range(3):
-            layer = Image.fromarray(soft[..., band].astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
-            canvas[..., band] += np.asarray(layer)
+        soft = rng.normal(128, 50, (cells, cells, 3)).clip(0, 255).astype(np.uint8)
+        layer = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+        canvas += (layer - 128) * (strength / 50)
     image = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(image)
     for _ in range(6):
