@@ -35,6 +35,7 @@ FLOORS = (
     "results",
     "workflow",
     "demo",
+    "detector",
     "model",
     "classifier",
     "api",

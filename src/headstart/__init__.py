@@ -26,12 +26,14 @@ _HOME = {
     "embed": "headstart.api",
     "show": "headstart.api",
     "ImageClassifier": "headstart.classifier",
+    "Detector": "headstart.detector",
     "HeadstartError": "headstart.errors",
     "Run": "headstart.model",
     "Model": "headstart.model",
 }
 
 __all__ = [
+    "Detector",
     "HeadstartError",
     "ImageClassifier",
     "Model",
@@ -51,6 +53,7 @@ __all__ = [
 if TYPE_CHECKING:
     from headstart.api import compare, embed, evaluate, load, predict, report, show, train
     from headstart.classifier import ImageClassifier
+    from headstart.detector import Detector
     from headstart.errors import HeadstartError
     from headstart.model import Model, Run
 

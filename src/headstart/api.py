@@ -16,7 +16,7 @@ from headstart.talk import Talk
 
 if TYPE_CHECKING:
     from headstart.config import Resolved
-    from headstart.model import Model, Run
+    from headstart.model import Run
     from headstart.reports.versus import Comparison
     from headstart.results import Embedding, EvaluationResult, Report
     from headstart.workflow.box_checking import CheckedBoxes
@@ -107,20 +107,30 @@ def resume(run: str | os.PathLike[str] | None = None, *, talk: Talk | None = Non
     return Run(train_tuned(recall_settings(folder), talk or Talk(None), started=started, folder=folder))
 
 
-def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Model:
+def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Any:
     """Opens a run, a bundle folder or its zip, or `imagenet:NAME`, to predict with.
+
+    Returns:
+        A `Model`; for a model that finds objects a `Detector`.
 
     Raises:
         UsageError: There is nothing there.
         BundleError: It is damaged, of a newer version, or would reach outside of itself.
     """
+    from headstart.deploy.bundle import read_bundle
     from headstart.deploy.runtime import Runtime
     from headstart.model import Model
 
     place = os.fspath(model)
     if place.startswith("imagenet:"):
         place = str(imagenet_bundle(place.removeprefix("imagenet:")))
-    return Model(Runtime(place, threads=threads))
+    bundle = read_bundle(place)
+    if bundle.task == "detect":
+        from headstart.deploy.detector_runtime import DetectorRuntime
+        from headstart.detector import Detector
+
+        return Detector(DetectorRuntime(bundle, threads=threads))
+    return Model(Runtime(bundle, threads=threads))
 
 
 def predict(

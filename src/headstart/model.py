@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.deploy.outputs import expand_inputs
 from headstart.deploy.runtime import Runtime
+from headstart.detector import Detector
 from headstart.results import EvaluationResult, Predictions, Report, html_table, import_pandas, score_text
 from headstart.talk import Talk
 
@@ -95,19 +97,22 @@ class Run:
         return dict(self.metrics["headline"])
 
     @cached_property
-    def model(self) -> Model:
-        """The model, ready to predict."""
+    def model(self) -> Any:
+        """The `Model`, or for pictures with boxes the `Detector`, ready to predict."""
+        if self.metrics.get("task") == "detect":
+            return Detector(DetectorRuntime(str(self.folder)))
         return Model(Runtime(str(self.folder)))
 
-    def predict(self, pictures: Any, *, top: int = 1, **options: Any) -> Predictions:
-        """See `Model.predict`."""
-        return self.model.predict(pictures, top=top, **options)
+    def predict(self, pictures: Any, **options: Any) -> Any:
+        """See `Model.predict` and `Detector.predict`."""
+        return self.model.predict(pictures, **options)
 
     def predict_proba(self, pictures: Any) -> NDArray[np.float64]:
         """See `Model.predict_proba`."""
-        return self.model.predict_proba(pictures)
+        probabilities: NDArray[np.float64] = self.model.predict_proba(pictures)
+        return probabilities
 
-    def evaluate(self, data: str | os.PathLike[str]) -> EvaluationResult:
+    def evaluate(self, data: str | os.PathLike[str]) -> Any:
         """See `headstart.evaluate`."""
         return self.model.evaluate(data)
 
@@ -164,7 +169,17 @@ class Run:
         return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
-        block = self.metrics["test"] or self.metrics["cv"]
+        block = self.metrics["test"] or self.metrics["cv"] or self.metrics.get("val") or {"per_class": []}
+        if self.metrics.get("task") == "detect":
+            return [
+                {
+                    "class": c["name"],
+                    "AP50": c["AP50"]["value"],
+                    "AP50_95": c["AP50_95"]["value"],
+                    "boxes": c["num_boxes"],
+                }
+                for c in block["per_class"]
+            ]
         return [
             {"class": c["name"], **{m: c[m]["value"] for m in ("precision", "recall", "f1")}, "support": c["support"]}
             for c in block["per_class"]

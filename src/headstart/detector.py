@@ -1,0 +1,108 @@
+"""A saved detector, ready to use from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from headstart.deploy.detector_runtime import DetectorRuntime, PictureDetections
+from headstart.deploy.outputs import expand_inputs
+from headstart.results import html_table, import_pandas, score_text
+
+__all__ = ["Detector", "FoundObjects"]
+
+
+class FoundObjects(list[PictureDetections]):
+    """What was found, one entry a picture.
+
+    Args:
+        pictures: The entries.
+        class_names: By class id.
+    """
+
+    def __init__(self, pictures: Iterable[PictureDetections], class_names: tuple[str, ...]) -> None:
+        super().__init__(pictures)
+        self.class_names = class_names
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row an object: `file, label, score, xmin, ymin, xmax, ymax`, pixels of the upright picture."""
+        return [
+            {
+                "file": picture.file,
+                "label": self.class_names[kind],
+                "score": round(float(score), 6),
+                **{edge: round(float(v), 1) for edge, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)},
+            }
+            for picture in self
+            for box, score, kind in zip(
+                picture.detections.xyxy, picture.detections.scores, picture.detections.class_ids, strict=True
+            )
+        ]
+
+    def to_pandas(self) -> Any:
+        """The rows as a DataFrame."""
+        return import_pandas().DataFrame(
+            self.rows(), columns=["file", "label", "score", "xmin", "ymin", "xmax", "ymax"]
+        )
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Writes the rows as CSV, pictures that cannot be read and pictures without objects included."""
+        from pathlib import Path
+
+        from headstart.deploy.boxes_out import write_box_rows
+        from headstart.machine import atomic_file
+
+        with atomic_file(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+            write_box_rows(stream, self, self.class_names)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows()[:50], f"{len(self.rows()):,} objects in {len(self):,} pictures")
+
+
+class Detector:
+    """A saved detector, open and ready.
+
+    Args:
+        runtime: What runs it.
+    """
+
+    def __init__(self, runtime: DetectorRuntime) -> None:
+        self.runtime = runtime
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.runtime.class_names
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Score from which an object is reported, by class."""
+        return {n: float(t) for n, t in zip(self.class_names, self.runtime.thresholds, strict=True)}
+
+    def predict(self, pictures: Any, *, min_score: float | None = None, channel_order: Any = "rgb") -> FoundObjects:
+        """Finds objects in one or many: paths, folders, globs, PIL pictures, (H, W, 3) uint8 arrays.
+
+        Args:
+            pictures: Where to look.
+            min_score: Least score of what is given, in [0, 1]; None takes each class's own threshold.
+            channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
+        """
+        sources = _expand(pictures)
+        found = self.runtime.iter_predict(sources, min_score=min_score, channel_order=channel_order)
+        return FoundObjects(found, self.class_names)
+
+    def __repr__(self) -> str:
+        score = self.runtime.bundle.info.get("score") or {}
+        text = repr(self.runtime)
+        if score.get("value") is not None:
+            text += f"\n{score_text(score)}"
+        return text
+
+
+def _expand(pictures: Any) -> Any:
+    """Folders and globs to files; in-memory pictures stay as they are."""
+    if isinstance(pictures, (str, os.PathLike)):
+        return expand_inputs([os.fspath(pictures)])
+    if isinstance(pictures, (list, tuple)) and pictures and all(isinstance(p, (str, os.PathLike)) for p in pictures):
+        return expand_inputs([os.fspath(p) for p in pictures])
+    return pictures
