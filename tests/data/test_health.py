@@ -1,0 +1,290 @@
+"""What a judgement does: what is left out, what is scored, what is kept together, and what switches it off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scenes import encode, looks_of, samples_of, scene
+
+from headstart.data.balance import class_table, class_warnings, require_classes, seen_share
+from headstart.data.health import Applied, apply_health, inspect
+from headstart.errors import DataError, UsageError
+from headstart.records import GroupPattern, Health, PicturePair, Problem, Samples
+
+
+def pair(samples: Samples, a: int, b: int, kind: str = "bytes", similarity: float = 1.0) -> PicturePair:
+    one, two = samples[a], samples[b]
+    return PicturePair(
+        one.name, two.name, kind, similarity, one.split, two.split, one.label, two.label, a, b
+    )  # fmt: skip
+
+
+def health_of(samples: Samples, **found: object) -> Health:
+    return Health(len(samples), samples.layout, class_table(samples), {"JPEG": len(samples)}, **found)  # type: ignore[arg-type]
+
+
+def pattern(text: str, **more: object) -> GroupPattern:
+    values: dict[str, object] = {
+        "pattern": text, "meaning": "part 1 of the name", "num_groups": 2, "accepted": True, "p_value": 0.001,
+        "nearness": 0.3, "accuracy_independent": 0.91, "accuracy_grouped": 0.78, "is_used": True,
+    }  # fmt: skip
+    return GroupPattern(**(values | more))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def parted() -> Samples:
+    """Four training, two val and four test pictures."""
+    splits = ["train"] * 4 + ["val"] * 2 + ["test"] * 4
+    return samples_of([f"{i // 2}_{i}.jpg" for i in range(10)], ["a", "b"] * 5, splits)
+
+
+def where(mask: object) -> list[int]:
+    return np.flatnonzero(mask).tolist()
+
+
+def test_a_healthy_set_changes_nothing(parted: Samples) -> None:
+    applied = apply_health(parted, health_of(parted))
+    assert applied.groups is None
+    assert where(applied.left_out) == []
+    assert where(applied.test_as_given) == where(applied.test) == [4, 5, 6, 7, 8, 9]
+
+
+def test_leaking_pictures_leave_the_headline_but_not_the_score_as_given(parted: Samples) -> None:
+    leaks = (pair(parted, 0, 6), pair(parted, 1, 9, "near", 0.98))
+    applied = apply_health(parted, health_of(parted, leaks=leaks, duplicates=leaks[:1], near_duplicates=leaks[1:]))
+    assert where(applied.test) == [4, 5, 7, 8]
+    assert where(applied.test_as_given) == [4, 5, 6, 7, 8, 9]
+    assert where(applied.left_out) == []  # training keeps its own
+
+
+def test_the_later_split_is_the_one_that_leaks(parted: Samples) -> None:
+    applied = apply_health(parted, health_of(parted, leaks=(pair(parted, 4, 7),)))
+    assert where(applied.test_as_given & ~applied.test) == [7]
+
+
+def test_what_cannot_be_read_is_in_nothing(parted: Samples) -> None:
+    lost = (Problem("0_1.jpg", "truncated", "cut"), Problem("4_8.jpg", "empty", "0 bytes"), Problem("x", "lost", "?"))
+    applied = apply_health(parted, health_of(parted, unreadable=lost))
+    assert where(applied.left_out) == [1, 8]
+    assert 8 not in where(applied.test_as_given)
+    assert 8 not in where(applied.test)
+
+
+def test_one_picture_under_two_labels_is_not_trained_on(parted: Samples) -> None:
+    conflict = pair(parted, 0, 1)
+    applied = apply_health(parted, health_of(parted, duplicates=(conflict,), label_conflicts=(conflict,)))
+    assert where(applied.left_out) == [0, 1]
+    (decision,) = (d for d in applied.decisions if d.what == "left_out.labels")
+    assert decision.value == 2
+    assert "two labels" in decision.reason
+
+
+def test_two_labels_across_the_split(parted: Samples) -> None:
+    """The training one is left out; the person's own test split is never silently shrunk: both figures stay."""
+    conflict = pair(parted, 1, 6)
+    applied = apply_health(parted, health_of(parted, leaks=(conflict,), label_conflicts=(conflict,)))
+    assert where(applied.left_out) == [1]
+    assert where(applied.test_as_given & ~applied.test) == [6]
+    inside = pair(parted, 6, 7)
+    applied = apply_health(parted, health_of(parted, label_conflicts=(inside,)))
+    assert where(applied.left_out) == []
+    assert where(applied.test_as_given & ~applied.test) == [6, 7]
+
+
+def test_copies_are_kept_together() -> None:
+    samples = samples_of([f"{i}.jpg" for i in range(6)], ["a", "b"] * 3)
+    found = health_of(samples, duplicates=(pair(samples, 0, 2),), near_duplicates=(pair(samples, 2, 5, "near", 0.98),))
+    applied = apply_health(samples, found)
+    assert applied.groups is not None
+    assert applied.groups.tolist() == [0, 1, 0, 2, 3, 0]
+    (decision,) = (d for d in applied.decisions if d.what == "groups.copies")
+    assert decision.value == 2
+
+
+def test_copies_are_kept_together_even_without_groups() -> None:
+    samples = samples_of([f"{i}_x.jpg" for i in range(4)], ["a", "b"] * 2)
+    found = health_of(samples, duplicates=(pair(samples, 0, 2),), group_patterns=(pattern("^([^_]*)_"),))
+    applied = apply_health(samples, found, group_from="none")
+    assert applied.groups is not None
+    assert applied.groups.tolist() == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize(("similarity", "ties"), [(0.98, False), (0.9992, False), (0.9994, True), (1.0, True)])
+def test_only_certain_copies_tie_groups_to_each_other(similarity: float, ties: bool) -> None:
+    """One pair too many would make two persons one."""
+    samples = samples_of(
+        [f"{i}.jpg" for i in range(8)], ["a", "b"] * 4, groups=["p", "p", "p", "q", "q", "q", "r", None]
+    )
+    across = pair(samples, 2, 3, "near", similarity)
+    inside = pair(samples, 0, 1, "near", 0.98)
+    alone = pair(samples, 6, 7, "near", 0.98)  # one of a group with one that stands alone: two groups as well
+    applied = apply_health(samples, health_of(samples, near_duplicates=(across, inside, alone)))
+    assert applied.groups is not None
+    assert (applied.groups[0] == applied.groups[5]) == ties
+    assert applied.groups[6] != applied.groups[0]
+    assert len(set(applied.groups[:3].tolist())) == 1
+    (decision,) = (d for d in applied.decisions if d.what == "groups.copies")
+    assert "less than certain" in decision.reason
+
+
+def test_an_accepted_pattern_is_used_and_said() -> None:
+    samples = samples_of([f"{i // 3}_{i}.jpg" for i in range(9)], ["a", "b", "a"] * 3)
+    found = health_of(samples, group_patterns=(pattern("^([^_]*)_", num_groups=3),))
+    applied = apply_health(samples, found)
+    assert applied.groups is not None
+    assert applied.groups.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    (decision,) = applied.decisions
+    assert decision.value == "^([^_]*)_"
+    for words in ("3 groups", "p = 0.001", "0.91 as if independent, 0.78 by group"):
+        assert words in decision.reason
+    assert apply_health(samples, found, group_from="none").groups is None
+
+
+def test_a_pattern_that_is_not_in_use_groups_nothing() -> None:
+    samples = samples_of([f"{i // 3}_{i}.jpg" for i in range(9)], ["a", "b", "a"] * 3)
+    found = health_of(samples, group_patterns=(pattern("^([^_]*)_", is_used=False),))
+    assert apply_health(samples, found).groups is None
+
+
+def test_what_a_person_asks_for_beats_what_was_found() -> None:
+    samples = samples_of([f"{i // 3}_{i % 3}.jpg" for i in range(9)], ["a", "b", "a"] * 3)
+    found = health_of(samples, group_patterns=(pattern("^([^_]*)_"),))
+    applied = apply_health(samples, found, group_from=r"_(\d)\.")
+    assert applied.groups is not None
+    assert applied.groups.tolist() == [0, 1, 2] * 3
+    assert applied.decisions[0].source == "cli"
+    with pytest.raises(UsageError, match="no column"):
+        apply_health(samples, found, group_from="patient")
+
+
+def test_groups_of_the_data_beat_a_pattern() -> None:
+    samples = samples_of([f"{i // 3}_{i}.jpg" for i in range(6)], ["a", "b"] * 3, groups=["x", "y"] * 3)
+    applied = apply_health(samples, health_of(samples, group_patterns=(pattern("^([^_]*)_"),)))
+    assert applied.groups is not None
+    assert applied.groups.tolist() == [0, 1] * 3
+
+
+def test_applied_is_aligned_with_the_samples(parted: Samples) -> None:
+    applied = apply_health(parted, health_of(parted, duplicates=(pair(parted, 0, 2),)))
+    assert isinstance(applied, Applied)
+    assert applied.groups is not None
+    for array in (applied.groups, applied.left_out, applied.test, applied.test_as_given):
+        assert array.shape == (10,)
+
+
+class TestInspect:
+    """The judgement itself, of pictures in memory."""
+
+    def test_it_finds_a_conflict_and_counts_everything(self) -> None:
+        files = [encode(scene(i)) for i in range(24)]
+        files[13] = encode(scene(2), quality=50)  # under another label
+        files[5] = files[3]
+        labels = ["a", "b"] * 12
+        samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
+        health = inspect(samples, looks=looks_of(samples, files), threads=1)
+        assert [(p.a, p.b) for p in health.duplicates] == [("b/3.jpg", "b/5.jpg")]
+        assert [(p.a, p.label_a, p.b, p.label_b) for p in health.label_conflicts] == [("a/2.jpg", "a", "b/13.jpg", "b")]
+        assert health.leaks == ()
+        assert health.is_dishonest
+        assert (health.num_samples, health.formats) == (24, {"JPEG": 24})
+        assert health.classes == {"a": {"none": 12}, "b": {"none": 12}}
+        assert health.size_range == (200, 200, 200)
+        assert health.value_range is None
+
+    def test_a_healthy_set_is_honest(self) -> None:
+        labels = ["a", "b"] * 12
+        samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
+        health = inspect(samples, looks=looks_of(samples, [encode(scene(i)) for i in range(24)]), threads=1)
+        assert not health.is_dishonest
+        assert (health.duplicates, health.near_duplicates, health.label_conflicts, health.warnings) == ((), (), (), ())
+
+    def test_a_copy_that_is_cropped_or_mirrored_under_two_labels_is_a_conflict_too(self) -> None:
+        from PIL import ImageOps
+
+        files = [encode(scene(i)) for i in range(24)]
+        files[13] = encode(ImageOps.mirror(scene(2)))
+        labels = ["a", "b"] * 12
+        samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
+        (conflict,) = inspect(samples, looks=looks_of(samples, files), threads=1).label_conflicts
+        assert (conflict.a, conflict.b, conflict.kind) == ("a/2.jpg", "b/13.jpg", "mirrored")
+
+    def test_pictures_without_labels(self) -> None:
+        files = [encode(scene(i, (60, 40))) for i in range(6)]
+        files[4] = files[1]
+        samples = samples_of([f"{i}.jpg" for i in range(6)])
+        health = inspect(samples, looks=looks_of(samples, files), threads=1)
+        assert len(health.duplicates) == 1
+        assert health.label_conflicts == ()
+
+    def test_the_share_that_is_seen(self) -> None:
+        files = [encode(scene(i, (400, 100))) for i in range(3)]
+        samples = samples_of([f"{i}.jpg" for i in range(3)], list("aba"))
+        seen = inspect(samples, looks=looks_of(samples, files), threads=1).seen_share
+        assert seen == {"crop": pytest.approx(0.25 * 0.875**2, abs=1e-3), "cover": 0.25, "squash": 1.0, "pad": 1.0}
+
+
+class TestBalance:
+    """Counts, and what they forbid."""
+
+    def test_counts_by_class_and_split(self, parted: Samples) -> None:
+        assert class_table(parted) == {
+            "a": {"train": 2, "val": 1, "test": 2},
+            "b": {"train": 2, "val": 1, "test": 2},
+        }
+
+    def test_a_class_in_one_split_only_makes_a_score_dishonest(self) -> None:
+        labels = ["a"] * 12 + ["b"] * 12 + ["c"] * 3 + ["d"] * 12
+        splits: list[str | None] = [*["train"] * 10, "test", "test"] * 2 + ["test"] * 3 + ["train"] * 12
+        samples = samples_of([f"{i}.jpg" for i in range(39)], labels, splits)
+        lines, is_bad = class_warnings(samples, np.ones(39, dtype=bool), None)
+        assert is_bad
+        assert any("`c` is only in test: it cannot be learned" in w for w in lines)
+        assert any("`d` is not in test" in w for w in lines)
+
+    def test_a_class_in_one_group_is_said(self) -> None:
+        samples = samples_of([f"{i}.jpg" for i in range(24)], ["a"] * 12 + ["b"] * 12)
+        groups = np.array([*range(12), *[12] * 12])
+        lines, is_bad = class_warnings(samples, np.ones(24, dtype=bool), groups)
+        assert ["`b` is one group only" in w for w in lines] == [True]
+        assert not is_bad
+
+    def test_small_and_uneven_classes(self) -> None:
+        samples = samples_of([f"{i}.jpg" for i in range(41)], ["a"] * 31 + ["b"] * 9 + ["c"])
+        lines, _ = class_warnings(samples, np.ones(41, dtype=bool), None)
+        assert any("`b` has 9 pictures" in w for w in lines)
+        assert any("`c` has 1 picture:" in w for w in lines)
+        assert any("31 of `a`, 1 of `c`" in w for w in lines)
+
+    def test_pictures_that_cannot_be_read_do_not_count(self) -> None:
+        samples = samples_of([f"{i}.jpg" for i in range(24)], ["a"] * 12 + ["b"] * 12)
+        use = np.array([True] * 12 + [False] * 12)
+        lines, is_bad = class_warnings(samples, use, None)
+        assert is_bad
+        assert any("`b` has no picture that can be used" in w for w in lines)
+        with pytest.raises(DataError, match="one class, `a`"):
+            require_classes(samples, use)
+
+    @pytest.mark.parametrize(
+        ("labels", "words"),
+        [([], "Not one"), (["a", "a"], "one class"), (["a", "b"], "one training picture"), ([None, None], "Not one")],
+    )
+    def test_where_nothing_honest_can_be_said(self, labels: list[str | None], words: str) -> None:
+        with pytest.raises(DataError, match=words):
+            require_classes(samples_of([f"{i}.jpg" for i in range(len(labels))], labels))
+
+    def test_enough_is_enough(self) -> None:
+        require_classes(samples_of(list("123"), ["a", "b", "b"]))
+
+    @pytest.mark.parametrize(
+        ("size_hw", "fit", "share"),
+        [
+            ((100, 100), "crop", 0.25),
+            ((100, 200), "crop", 0.125),
+            ((200, 100), "cover", 0.5),
+            ((50, 400), "pad", 1.0),
+            ((50, 400), "squash", 1.0),
+            ((1, 1), "cover", 1.0),
+        ],
+    )
+    def test_seen_share(self, size_hw: tuple[int, int], fit: str, share: float) -> None:
+        assert seen_share(size_hw, (224, 224), fit, 0.5) == pytest.approx(share)
