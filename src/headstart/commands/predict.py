@@ -26,8 +26,11 @@ def _predict(
     model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
     paths: list[str] = typer.Argument(..., help="Pictures, folders, globs; - reads names from stdin."),
     out: str | None = typer.Option(
-        None, "--out", metavar="FILE", help="A .csv or .jsonl file (default: CSV on stdout)."
+        None, "--out", metavar="PLACE", help="A .csv or .jsonl file (default: CSV on stdout), or as --to says."
     ),
+    to: str | None = typer.Option(None, "--to", help="Of a detector: csv, coco (.json), yolo or voc (a new folder)."),
+    draw: str | None = typer.Option(None, "--draw", metavar="DIR", help="Of a detector: pictures with their boxes."),
+    min_score: float | None = typer.Option(None, "--min-score", help="Of a detector: least score (default: as trained)."),
     top: int = typer.Option(1, "--top", min=1, help="How many classes to name for each picture."),
     reject: str | None = typer.Option(
         None, "--reject", metavar="SHARE", help="Known pictures that may be called unknown, e.g. 5% (as trained)."
@@ -39,7 +42,7 @@ def _predict(
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Follow links that lead out of a folder."),
     offline: bool = typer.Option(False, "--offline", help="Never use the network (imagenet:NAME may need it once)."),
 ) -> None:
-    """Predict pictures with a saved model: a row each, with its class and probability.
+    """Predict pictures with a saved model: a row each, with its class and probability; with a detector a row a box.
 
     Beside them stand how unlike all training pictures it is (novelty), whether it counts as unknown, and the set of
     classes that fit.
@@ -47,21 +50,43 @@ def _predict(
     Exit code 1 when a picture could not be read; its row says why.
     """
     from headstart.commands._shared import read_share
+    from headstart.deploy.bundle import read_bundle
     from headstart.deploy.judge import Judge
     from headstart.deploy.outputs import check_output, write_rows
     from headstart.deploy.runtime import Runtime
     from headstart.talk import to_stderr
 
     refused, covered = read_share("--reject", reject), read_share("--coverage", coverage)
-    if out is not None:
-        check_output(out)
     talk = to_stderr()
     place = model
     if model.startswith("imagenet:"):
         from headstart.api import imagenet_bundle
 
         place = str(imagenet_bundle(model.removeprefix("imagenet:"), offline=offline, talk=talk))
-    runtime = Runtime(place, threads)
+    bundle = read_bundle(place)
+    if bundle.task == "detect":
+        from headstart.commands._boxes import predict_boxes
+
+        predict_boxes(
+            bundle,
+            paths,
+            out=out,
+            to=to,
+            draw=draw,
+            min_score=min_score,
+            threads=threads,
+            allow_outside=allow_outside,
+            unused={"--top": top != 1, "--reject": reject is not None, "--coverage": coverage is not None},
+            talk=talk,
+        )
+        return
+    if (to, draw, min_score) != (None, None, None):
+        from headstart.commands._boxes import refuse_box_options
+
+        refuse_box_options(to=to, draw=draw, min_score=min_score)
+    if out is not None:
+        check_output(out)
+    runtime = Runtime(bundle, threads)
     judge = Judge(runtime.bundle, refused, covered)
     if judge.coverage is not None and (covered or judge.coverage) != judge.coverage:
         talk.say(f"note: sets are made for {100 * judge.coverage:g} %, the next coverage that the model kept.")

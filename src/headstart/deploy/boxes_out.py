@@ -23,7 +23,15 @@ from headstart.records import Problem
 if TYPE_CHECKING:
     from headstart.deploy.detector_runtime import PictureDetections
 
-__all__ = ["COLUMNS", "FORMATS", "check_box_output", "relative_names", "write_box_rows", "write_found_boxes"]
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "check_box_output",
+    "coco_text",
+    "relative_names",
+    "write_box_rows",
+    "write_found_boxes",
+]
 
 FORMATS = ("csv", "coco", "yolo", "voc")
 """What `--to` takes."""

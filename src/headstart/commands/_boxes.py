@@ -1,0 +1,148 @@
+"""`headstart predict` with a detector: a row a box, or files that annotation tools open, and pictures with boxes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from headstart.deploy.boxes_drawn import check_drawing_folder, draw_found
+from headstart.deploy.boxes_out import check_box_output, coco_text, relative_names, write_box_rows, write_found_boxes
+from headstart.deploy.detector_runtime import DetectorRuntime
+from headstart.deploy.inputs import expand_inputs
+from headstart.errors import UsageError
+
+if TYPE_CHECKING:
+    from headstart.deploy.bundle import Bundle
+    from headstart.deploy.detector_runtime import PictureDetections
+    from headstart.talk import Talk
+
+__all__ = ["predict_boxes", "refuse_box_options"]
+
+_MANY = 20  # pictures from which on progress is shown
+
+
+def predict_boxes(
+    bundle: Bundle,
+    paths: Sequence[str],
+    *,
+    out: str | None,
+    to: str | None,
+    draw: str | None,
+    min_score: float | None,
+    threads: int | None,
+    allow_outside: bool,
+    unused: Mapping[str, bool],
+    talk: Talk,
+) -> None:
+    """Finds objects and writes them.
+
+    Args:
+        bundle: The detector.
+        paths: What the person named.
+        out, to, draw, min_score, threads, allow_outside: As on the command line.
+        unused: Options of a classifier, and whether each was given.
+        talk: Told what happens.
+
+    Raises:
+        UsageError: An option does not fit.
+        typer.Exit: A picture could not be read (code 1).
+    """
+    for option, is_given in unused.items():
+        if is_given:
+            raise UsageError(f"{option} has no effect with a detector.", hint=f"leave {option} out")
+    to = check_box_output(out, to)
+    if draw is not None:
+        check_drawing_folder(draw)
+    runtime = DetectorRuntime(bundle, threads)
+    inputs = expand_inputs(paths, allow_outside=allow_outside)
+    for note in inputs.notes:
+        talk.say(f"note: {note}.")
+    names = relative_names(list(inputs))
+    failed: list[str] = []
+    counts = {"boxes": 0}
+    found = runtime.iter_predict(inputs, min_score=min_score)
+    if draw is not None:
+        found = _drawn(found, draw, names, runtime)
+    watched = _watch(found, len(inputs), failed, counts, talk, has_rows_on_screen=out is None)
+    if out is not None:
+        write_found_boxes(out, to, watched, names, runtime.class_names)
+    else:
+        _to_screen(to, watched, names, runtime.class_names)
+    done = len(inputs) - len(failed)
+    places = " and ".join(place for place in (out, draw) if place is not None)
+    if places:
+        talk.say(f"{counts['boxes']:,} boxes in {done:,} pictures: {places}")
+    if failed:
+        talk.say(f"{len(failed):,} of {len(inputs):,} pictures could not be read:")
+        for line in failed[:10]:
+            talk.say(f"  {line}")
+        if len(failed) > 10:
+            talk.say(f"  and {len(failed) - 10:,} more")
+        raise typer.Exit(1)
+
+
+def refuse_box_options(**given: Any) -> None:
+    """Stops where an option of a detector was given for a classifier.
+
+    Raises:
+        UsageError: It was.
+    """
+    for name, value in given.items():
+        if value is not None:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} is for a detector; this model tells classes.", hint=f"leave {option} out")
+
+
+def _watch(
+    found: Iterator[PictureDetections],
+    total: int,
+    failed: list[str],
+    counts: dict[str, int],
+    talk: Talk,
+    *,
+    has_rows_on_screen: bool,
+) -> Iterator[PictureDetections]:
+    """Passes answers on, collects what failed and shows how far it is."""
+    is_quiet = total < _MANY or (has_rows_on_screen and sys.stdout.isatty())
+    report = None if is_quiet else talk.progress("finding objects")
+    for done, picture in enumerate(found, start=1):
+        if picture.error is not None:
+            failed.append(f"{picture.file}: {picture.error}")
+        counts["boxes"] += len(picture.detections)
+        if report is not None:
+            report(done, total)
+        yield picture
+
+
+def _drawn(
+    found: Iterator[PictureDetections], folder: str, names: Sequence[str], runtime: DetectorRuntime
+) -> Iterator[PictureDetections]:
+    for picture, name in zip(found, names, strict=True):
+        draw_found(picture, folder, name, runtime.class_names, runtime.bundle.spec)
+        yield picture
+
+
+def _to_screen(to: str, found: Iterator[PictureDetections], names: Sequence[str], class_names: Sequence[str]) -> None:
+    """CSV or COCO JSON on stdout; a name that the console cannot show must not stop the rest."""
+    import io
+
+    from headstart.data.boxes.writing import PictureBoxes
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        with contextlib.suppress(io.UnsupportedOperation):
+            sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+    if to == "csv":
+        write_box_rows(sys.stdout, found, class_names)
+    else:
+        pictures = [
+            PictureBoxes(name, p.size_hw, p.detections.xyxy, p.detections.class_ids, p.detections.scores)
+            for p, name in zip(found, names, strict=True)
+            if p.error is None
+        ]
+        sys.stdout.write(coco_text(pictures, class_names))
+    sys.stdout.flush()
