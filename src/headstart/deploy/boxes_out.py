@@ -152,7 +152,7 @@ def write_found_boxes(
 def coco_text(pictures: Sequence[PictureBoxes], class_names: Sequence[str]) -> str:
     """The COCO JSON as text."""
     value: dict[str, Any] = coco_value(pictures, class_names)
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _pictures(found: Iterable[PictureDetections], names: Sequence[str]) -> Iterator[PictureBoxes]:
