@@ -20,9 +20,11 @@ from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples, split_boxes
 from headstart.data.split import read_split
 from headstart.detection.sizes import BoxSizes, choose_finest, choose_size, measure_sizes
+from headstart.detection.views import check_augment
 from headstart.errors import DataError, HeadstartError, SettingError
 from headstart.machine import available_cores, file_digest
 from headstart.pixels.spec import PixelSpec
+from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split
 from headstart.talk import Talk
 from headstart.workflow.headline import decision_line, name_files
@@ -79,6 +81,8 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
         )
     # Threads of torch that wait by spinning slow everything down as soon as anything else runs; read when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if settings.augment is not None:
+        check_augment(parse_augment(settings.augment))
     samples = read_boxes(settings.data, allow_outside=settings.allow_outside)
     folder = make_run_folder(settings.out)
     try:

@@ -1,0 +1,212 @@
+"""The road of a detector on a few small pictures: every file, the bundle, and the same answers everywhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import headstart
+from headstart.deploy.bundle import read_bundle
+from headstart.deploy.detector_runtime import DetectorRuntime
+from headstart.deploy.runtime import Runtime
+from headstart.detector import Detector
+from headstart.errors import BundleError, DataError, SettingError, UsageError
+from headstart.talk import Talk
+
+SETTINGS: dict[str, Any] = {
+    "backbone": "timm:resnet10t",
+    "weights": "none",
+    "size": 64,
+    "views": 1,
+    "epochs": 2,
+    "workers": 1,
+    "detect.width": 16,
+    "detect.depth": 1,
+    "detect.finest": 16,
+    "strategy": "head",
+}
+
+
+def draw(root: Path, count: int) -> Path:
+    """Squares of two colours on noise, with a table of their boxes; every fifth picture is empty."""
+    root.mkdir(parents=True)
+    rows = ["image,label,xmin,ymin,xmax,ymax"]
+    for i in range(count):
+        rng = np.random.default_rng([2, i])
+        pixels = rng.integers(60, 120, (60, 90, 3)).astype(np.uint8)
+        if i % 5:
+            side, kind = int(rng.integers(20, 40)), i % 2
+            x, y = int(rng.integers(0, 90 - side)), int(rng.integers(0, 60 - side))
+            pixels[y : y + side, x : x + side] = (230, 40, 40) if kind else (40, 40, 230)
+            rows.append(f"{i:02d}.png,{'red' if kind else 'blue'},{x},{y},{x + side},{y + side}")
+        else:
+            rows.append(f"{i:02d}.png,,,,,")
+        Image.fromarray(pixels).save(root / f"{i:02d}.png")
+    (root / "boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("detect") / "squares", 20)
+
+
+@pytest.fixture(scope="module")
+def talk() -> Talk:
+    return Talk(None)
+
+
+@pytest.fixture(scope="module")
+def run(squares: Path, talk: Talk) -> headstart.Run:
+    return headstart.train(squares, out=squares.parent / "run", talk=talk, **SETTINGS)
+
+
+def test_the_task_is_seen_from_the_data(run: headstart.Run) -> None:
+    assert run.metrics["task"] == "detect"
+    assert run.metrics["class_names"] == ["blue", "red"]
+    config = yaml.safe_load((run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
+    assert config["task"]["value"] == "detect"
+    assert "boxes" in config["task"]["reason"]
+    assert config["epochs"] == {"value": 2, "source": "python", "reason": config["epochs"]["reason"]}
+    assert config["batch_size"]["source"] == "auto"
+
+
+def test_every_file_of_a_run_is_there(run: headstart.Run) -> None:
+    files = {p.name for p in run.folder.iterdir()}
+    expected = {"bundle", "config.resolved.yaml", "environment.json", "health.json", "metrics.json", "predictions.csv"}
+    assert expected | {"results.csv", "split.csv", "train.log"} <= files
+    assert "unfinished.json" not in files
+
+
+def test_a_fifth_is_held_out_and_scored(run: headstart.Run) -> None:
+    with open(run.folder / "split.csv", encoding="utf-8") as file:
+        parts = [row["split"] for row in csv.DictReader(file)]
+    assert len(parts) == 20
+    assert 3 <= parts.count("test") <= 5
+    test = run.metrics["test"]
+    assert run.metrics["cv"] is None
+    assert test["num_samples"] == parts.count("test")
+    assert set(test["mAP50"]) == {"value", "low", "high"}
+    assert [c["name"] for c in test["per_class"]] == ["blue", "red"]
+    assert run.score["metric"] == "mAP50"
+
+
+def test_a_row_an_epoch(run: headstart.Run) -> None:
+    with open(run.folder / "results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(float(row["train_loss"]) > 0 for row in rows)
+
+
+def test_the_sizes_are_shown_before_training(run: headstart.Run, talk: Talk) -> None:
+    text = "\n".join(talk.lines)
+    assert text.index("under 8") < text.index("epoch 1 of 2")
+
+
+def test_the_bundle_says_what_torch_says(run: headstart.Run) -> None:
+    parity = run.metrics["parity"]
+    assert parity["num_files"] == 20
+    assert parity["max_pixels"] <= 0.5
+    assert parity["max_score"] <= 1e-3
+    info = read_bundle(str(run.folder)).info
+    assert info["parity"] == parity
+    assert set(info["thresholds"]["per_class"]) == {"blue", "red"}
+    assert info["decoding"]["slope"] > 0
+
+
+def test_load_gives_a_detector(run: headstart.Run, squares: Path) -> None:
+    detector = headstart.load(run.folder)
+    assert isinstance(detector, Detector)
+    found = detector.predict(squares, min_score=0.0)
+    assert len(found) == 20
+    one = found[0]
+    assert one.size_hw == (60, 90)
+    assert one.error is None
+    assert len(one.detections)
+    assert one.detections.xyxy[:, 2].max() <= 90
+    array = np.asarray(Image.open(squares / "00.png"))
+    again = detector.predict([array, Image.open(squares / "00.png")], min_score=0.0)
+    for other in again:
+        np.testing.assert_allclose(other.detections.scores, one.detections.scores, atol=1e-5)
+    assert set(found.rows()[0]) == {"file", "label", "score", "xmin", "ymin", "xmax", "ymax"}
+
+
+def test_thresholds_are_used_unless_told_otherwise(run: headstart.Run, squares: Path) -> None:
+    runtime = DetectorRuntime(str(run.folder), threads=2)
+    files = sorted(str(p) for p in squares.glob("*.png"))
+    for every, reported in zip(runtime.predict(files, min_score=0.0), runtime.predict(files), strict=True):
+        limits = runtime.thresholds[every.detections.class_ids]
+        assert len(reported.detections) == int((every.detections.scores >= limits).sum())
+
+
+def test_pictures_that_cannot_be_read_keep_their_place(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    good = str(squares / "01.png")
+    found = DetectorRuntime(str(run.folder), threads=2).predict([str(tmp_path / "bad.jpg"), good, "/gone.png"])
+    assert [f.error is None for f in found] == [False, True, False]
+
+
+def test_a_detector_is_no_classifier(run: headstart.Run) -> None:
+    with pytest.raises(BundleError, match="not a classifier"):
+        Runtime(str(run.folder))
+
+
+@pytest.mark.parametrize(
+    "change", [{"decoding": {}}, {"decoding": None}, {"thresholds": {"per_class": {"red": "high"}}}]
+)
+def test_a_bundle_that_was_tampered_with_is_refused(run: headstart.Run, tmp_path: Path, change: dict[str, Any]) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder / "bundle", copy)
+    info = json.loads((copy / "bundle.json").read_text(encoding="utf-8")) | change
+    (copy / "bundle.json").write_text(json.dumps(info), encoding="utf-8")
+    with pytest.raises(BundleError, match="damaged"):
+        DetectorRuntime(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strategy": "probe"}, "no probe"),
+        ({"keep": "best"}, "no effect on a detector"),
+        ({"tune.mixup": 0.2}, "no effect on a detector"),
+        ({"fit": "crop"}, "cut objects off"),
+        ({"strategy": "head", "cut": "last-1"}, "no effect with the strategy"),
+        ({"epochs": 3, "budget": "5m"}, "how long"),
+        ({"augment": "rotate=10", **SETTINGS}, "cannot be used on pictures with boxes"),
+    ],
+)
+def test_settings_without_effect_are_refused(
+    squares: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        headstart.train(squares, out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_a_detector_are_refused_without_boxes(photos: Path) -> None:
+    with pytest.raises(SettingError, match="without boxes"):
+        headstart.train(photos, **{"detect.width": 32})
+
+
+def test_a_class_that_cannot_be_learned_is_named(squares: Path, tmp_path: Path) -> None:
+    manifest = ["image,label,split,group"]
+    for i in range(20):
+        part = "test" if i % 2 else "train"  # every red square is in the test split
+        manifest.append(f"{i:02d}.png,,{part},")
+    (tmp_path / "split.csv").write_text("\n".join(manifest) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="`red`: not one training box"):
+        headstart.train(squares, out=tmp_path / "run", split=tmp_path / "split.csv", **SETTINGS)
+
+
+def test_a_run_is_never_written_over(run: headstart.Run, squares: Path) -> None:
+    with pytest.raises(UsageError, match="not empty"):
+        headstart.train(squares, out=run.folder, **SETTINGS)
