@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headstart.results import Embedding, EvaluationResult, Report
     from headstart.workflow.box_checking import CheckedBoxes
     from headstart.workflow.checking import Checked
+    from headstart.workflow.detect_evaluating import DetectionResult
 
 __all__ = ["compare", "embed", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "show", "train"]
 
@@ -165,18 +166,23 @@ def evaluate(
     threads: int | None = None,
     allow_outside: bool = False,
     talk: Talk | None = None,
-) -> EvaluationResult:
-    """Scores a saved model on labelled pictures.
+) -> EvaluationResult | DetectionResult:
+    """Scores a saved model on labelled pictures, or a detector on pictures with boxes.
 
     Says which of them it was trained on (by content) and which classes are missing or new; pictures it
     was trained on are scored apart and are not in the headline.
 
     Raises:
-        DataError: No picture has a label the model knows.
+        DataError: No picture has a label (or box of a class) the model knows.
     """
+    runtime, place, talk = load(model, threads=threads).runtime, os.fspath(data), talk or Talk(None)
+    if runtime.bundle.task == "detect":
+        from headstart.workflow.detect_evaluating import evaluate_detector
+
+        return evaluate_detector(runtime, place, allow_outside, talk)
     from headstart.workflow.evaluation import evaluate_model
 
-    return evaluate_model(load(model, threads=threads).runtime, os.fspath(data), allow_outside, talk or Talk(None))
+    return evaluate_model(runtime, place, allow_outside, talk)
 
 
 def embed(

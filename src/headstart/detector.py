@@ -91,6 +91,13 @@ class Detector:
         found = self.runtime.iter_predict(sources, min_score=min_score, channel_order=channel_order)
         return FoundObjects(found, self.class_names)
 
+    def evaluate(self, data: str | os.PathLike[str]) -> Any:
+        """Scores it on pictures with boxes; see `headstart.evaluate`."""
+        from headstart.talk import Talk
+        from headstart.workflow.detect_evaluating import evaluate_detector
+
+        return evaluate_detector(self.runtime, os.fspath(data), False, Talk(None))
+
     def __repr__(self) -> str:
         score = self.runtime.bundle.info.get("score") or {}
         text = repr(self.runtime)

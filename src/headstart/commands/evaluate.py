@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 def _evaluate(
     model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
-    data: str = typer.Argument(..., help="Labelled pictures."),
+    data: str = typer.Argument(..., help="Labelled pictures, or for a detector pictures with boxes."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
     threads: int = typer.Option(None, "--threads", "--workers", help="Threads (default: one a core)."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),

@@ -1,0 +1,193 @@
+"""Scores a saved detector on pictures with boxes, and says which of them it has seen before.
+
+The one decision: pictures it was trained on are scored apart and never stand in the headline; classes go by their
+names, so that data with other ids, or with more classes than the detector knows, are scored rightly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.grouping import number_groups
+from headstart.deploy.detector_runtime import DetectorRuntime, PictureDetections
+from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
+from headstart.errors import DataError
+from headstart.records import Estimate
+from headstart.results import html_table, import_pandas
+from headstart.talk import Talk
+from headstart.workflow.evaluation import seen_in_training
+
+__all__ = ["DetectionResult", "evaluate_detector"]
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """A saved detector judged on pictures with boxes.
+
+    Attributes:
+        evaluation: On pictures it was not trained on, None where there are none.
+        known: On pictures it was trained on, None where there are none.
+        new_classes: Class name to boxes that the detector cannot know; they are not scored.
+        missing_classes: Classes of the detector of which the data have no box.
+        num_unreadable: Pictures that could not be read.
+        found: What was found, one entry a scored picture.
+    """
+
+    evaluation: DetectionEvaluation | None
+    known: DetectionEvaluation | None
+    new_classes: dict[str, int]
+    missing_classes: tuple[str, ...]
+    num_unreadable: int
+    found: tuple[PictureDetections, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, evaluations as in `metrics.json`."""
+        return {
+            "task": "detect",
+            "test": None if self.evaluation is None else detection_to_json(self.evaluation),
+            "trained_on": None if self.known is None else detection_to_json(self.known),
+            "new_classes": self.new_classes,
+            "missing_classes": list(self.missing_classes),
+            "num_unreadable": self.num_unreadable,
+        }
+
+    def to_pandas(self) -> Any:
+        """One row a class, as a DataFrame."""
+        return import_pandas().DataFrame(self._class_rows())
+
+    def lines(self) -> list[str]:
+        """What the command line prints."""
+        lines = [repr(self)]
+        if self.known is not None:
+            lines.append(f"{self.known.num_samples} pictures are ones it was trained on; they are not in this score.")
+        if self.new_classes:
+            shown = ", ".join(f"`{name}` ({count:,})" for name, count in self.new_classes.items())
+            lines.append(f"The detector does not know these classes, whose boxes are not scored: {shown}.")
+        if self.missing_classes:
+            lines.append(f"The data have no box of: {', '.join(self.missing_classes)}.")
+        if self.num_unreadable:
+            lines.append(f"{self.num_unreadable} pictures cannot be read and are not scored.")
+        e = self.evaluation
+        if e is None:
+            return lines
+        lines.append(
+            f"mAP50-95 {_percent(e.map50_95)}, mAP75 {_percent(e.map75)}, "
+            + ", ".join(f"{k} {'-' if v is None else f'{100 * v:.1f} %'}" for k, v in e.by_size.items())
+            + " (stricter overlaps; small, medium, large objects at mAP50-95)"
+        )
+        width = max(5, *(len(c.name) for c in e.per_class))
+        lines.append(f"{'class':<{width}}   AP50  precision  recall  threshold   boxes")
+        for c in e.per_class:
+            point = "        -       -          -"
+            if c.point is not None:
+                point = f"{c.point.precision:>9.3f}{c.point.recall:>8.3f}{c.point.threshold:>11.3f}"
+            value = "-" if c.ap50.value is None else f"{c.ap50.value:.3f}"
+            lines.append(f"{c.name:<{width}}{value:>7}  {point}{c.num_boxes:>8,}")
+        return lines
+
+    def _class_rows(self) -> list[dict[str, Any]]:
+        if self.evaluation is None:
+            return []
+        return [
+            {
+                "class": c.name,
+                "AP50": c.ap50.value,
+                "AP50_95": c.ap50_95.value,
+                "precision": None if c.point is None else c.point.precision,
+                "recall": None if c.point is None else c.point.recall,
+                "threshold": None if c.point is None else c.point.threshold,
+                "boxes": c.num_boxes,
+            }
+            for c in self.evaluation.per_class
+        ]
+
+    def __repr__(self) -> str:
+        if self.evaluation is None:
+            return "every readable picture was trained on; nothing is left to score"
+        e = self.evaluation
+        return f"{e.num_samples} new pictures, {e.num_boxes:,} boxes: mAP50 {_percent(e.map50)}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._class_rows(), repr(self))
+
+
+def evaluate_detector(runtime: DetectorRuntime, data: str, allow_outside: bool, talk: Talk) -> DetectionResult:
+    """See `api.evaluate`.
+
+    Raises:
+        DataError: The data hold no boxes, or none of a class that the detector knows.
+    """
+    samples = read_boxes(data, allow_outside=allow_outside)
+    talk.say(samples.sentence)
+    names = runtime.class_names
+    new = Counter(
+        samples.class_names[k] for b in samples.boxes for k in b.class_ids if samples.class_names[k] not in names
+    )
+    if not set(samples.class_names) & set(names):
+        raise DataError(
+            "no box is of a class that the detector knows.",
+            hint=f"it knows: {', '.join(names[:20])}; the data have: {', '.join(samples.class_names[:20])}",
+        )
+    truth = _by_name(samples, names)
+    paths = [str(p) for p in samples.paths]
+    progress = talk.progress("finding objects")
+    found = []
+    for done, picture in enumerate(runtime.iter_predict(paths, min_score=0.0), start=1):
+        found.append(picture)
+        progress(done, len(paths))
+    is_read = np.array([p.error is None for p in found], dtype=bool)
+    seen = seen_in_training(paths, runtime.bundle.trained_on())
+    groups = number_groups(list(samples.group)) if any(samples.group) else None
+    thresholds = [float(t) for t in runtime.thresholds]
+
+    def score(which: NDArray[np.bool_], protocol: str) -> DetectionEvaluation | None:
+        index = np.flatnonzero(which)
+        if not len(index):
+            return None
+        return evaluate_detections(
+            [truth[i] for i in index],
+            [found[i].detections for i in index],
+            names,
+            groups=None if groups is None else groups[index],
+            protocol=protocol,
+            thresholds=thresholds,
+        )
+
+    present = set(samples.class_names)
+    lost = sum(p.kind.startswith("picture-") for p in samples.problems)
+    return DetectionResult(
+        evaluation=score(is_read & ~seen, "given"),
+        known=score(is_read & seen, "resubstitution"),
+        new_classes=dict(new),
+        missing_classes=tuple(n for n in names if n not in present),
+        num_unreadable=int((~is_read).sum()) + lost,
+        found=tuple(found),
+    )
+
+
+def _by_name(samples: DetectionSamples, names: Sequence[str]) -> list[Boxes]:
+    """The true boxes with the detector's class ids, without classes it does not know."""
+    place = {name: i for i, name in enumerate(names)}
+    new_id = np.array([place.get(name, -1) for name in samples.class_names], dtype=np.int64)
+    kept = []
+    for boxes in samples.boxes:
+        ids = new_id[boxes.class_ids]
+        kept.append(Boxes(boxes.xyxy[ids >= 0], ids[ids >= 0], boxes.is_crowd[ids >= 0]))
+    return kept
+
+
+def _percent(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "cannot be measured"
+    text = f"{100 * estimate.value:.1f} %"
+    if estimate.low is not None and estimate.high is not None:
+        text += f" (95 %: {100 * estimate.low:.1f}-{100 * estimate.high:.1f})"
+    return text
