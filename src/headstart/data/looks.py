@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from headstart.errors import CacheError
 from headstart.machine import available_cores
 from headstart.pixels.exif import Exif
 from headstart.pixels.reduced import DEEP_MODES, Reduced, decode_for_both, decode_reduced, ending_remarks
@@ -100,7 +101,7 @@ class Known(Protocol):
         """The facts of a file, or None."""
 
     def fill(self, looks: Looks, places: dict[int, str]) -> None:
-        """Puts the rows of known files in their places: position to digest."""
+        """Puts the rows of known files in their places (position to digest), or raises `CacheError`."""
 
 
 class Looker:
@@ -163,7 +164,17 @@ class Looker:
 
     def looks(self) -> Looks:
         """All that was seen, in the order of the samples; the rows are the looker's own, not copies."""
-        out = Looks(
+        if self._unfetched and self._known is not None:
+            places, self._unfetched = self._unfetched, {}
+            try:
+                self._known.fill(self._all(), places)
+            except CacheError:  # cleared or damaged since it was opened: then those files are looked at again
+                self._known = None
+                self._see_again(places)
+        return self._all()
+
+    def _all(self) -> Looks:
+        return Looks(
             facts=tuple(self._facts),
             problems=dict(sorted(self._problems.items())),
             thumbs=self._thumbs,
@@ -171,10 +182,15 @@ class Looker:
             histograms=self._histograms,
             borders=self._borders,
         )
-        if self._unfetched and self._known is not None:
-            self._known.fill(out, self._unfetched)
-            self._unfetched = {}
-        return out
+
+    def _see_again(self, positions: Iterable[int]) -> None:
+        for i in positions:
+            self._facts[i] = None
+            try:
+                data = read_bytes(self._samples[i].path)
+                self.see(i, data, hashlib.sha256(data).hexdigest())
+            except PictureError as error:
+                self.fail(i, error)
 
     def _keep(self, i: int, seen: Reduced, digest: str, size_bytes: int) -> None:
         self._facts[i], self._thumbs[i], self._colours[i], self._histograms[i], self._borders[i] = _look(
@@ -249,7 +265,8 @@ def _look(
         rgb = flatten(seen.image, spec)
         grey = rgb.convert("L")
         thumb = np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BICUBIC, reducing_gap=2.0))
-        small = np.asarray(rgb.resize((32, 32), Image.Resampling.BOX, reducing_gap=2.0))
+        factor = max(1, min(rgb.size) // 64)  # whole factors first: the same to a grey level, in a third of the time
+        small = np.asarray(rgb.reduce(factor).resize((32, 32), Image.Resampling.BOX))
     except (OSError, ValueError, MemoryError) as error:
         raise PictureError("damaged", f"the picture cannot be turned into RGB ({error})") from error
     colour = np.rint(small.reshape(8, 4, 8, 4, 3).mean((1, 3))).astype(np.uint8)

@@ -31,7 +31,7 @@ _VERSION = 2  # of what is kept; another version is forgotten
 _LIMIT_BYTES = 2 << 30
 _MOST_NOTES = 8
 _PIECE = 256
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 _FACTS = tuple(f.name for f in fields(Facts))
 _EXIF = tuple(f.name for f in fields(Exif))
 _ROWS = ("thumbs", "colours", "histograms", "borders")
@@ -64,9 +64,13 @@ class Memory:
         return None if row is None else _to_facts(self._facts[row])
 
     def fill(self, looks: Looks, places: dict[int, str]) -> None:
-        """Puts the rows of known files in their places: position to digest."""
+        """Puts the rows of known files in their places: position to digest.
+
+        Raises:
+            CacheError: The file was cleared, damaged or written anew without them since it was opened.
+        """
         try:
-            with np.load(self.path, allow_pickle=False) as data:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as data:
                 # Another process may have written the file anew, so its own order counts.
                 row_of = {f["digest"]: row for row, f in enumerate(json.loads(data["facts"].tobytes()))}
                 rows = [row_of[digest] for digest in places.values()]
@@ -112,7 +116,7 @@ class Memory:
 
     def _load(self) -> None:
         try:
-            with np.load(self.path, allow_pickle=False) as data:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as data:
                 if int(data["version"]) != _VERSION:
                     return
                 facts = json.loads(data["facts"].tobytes())

@@ -41,8 +41,10 @@ def choose_range(
         for s, f in zip(samples, looks.facts, strict=True)
         if f is not None and f.quantiles is not None and s.split in (None, "train")
     ]
+    whose = "from training pictures"
     if not rows:
         rows = [(f.quantiles, f.mode) for f in looks.facts if f is not None and f.quantiles is not None]
+        whose = "though none of them is a training picture"
     if not rows:
         return None, None
     if given is not None:
@@ -55,7 +57,7 @@ def choose_range(
         low, high, reason = _integer_range(table)
     if high <= low:
         low, high, reason = low, low + 1.0, "the pictures have one value only"
-    reason = f"one range for all {count} pictures with more than 8 bits, from training pictures: {reason}"
+    reason = f"one range for all {count} pictures with more than 8 bits, {whose}: {reason}"
     return (low, high), Decision("pixels.value_range", [low, high], reason)
 
 
