@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["bar", "curves", "heat_level", "interval", "reliability"]
+__all__ = ["bar", "curves", "heat_level", "histogram", "interval", "reliability"]
 
 _W, _H = 360, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 40
@@ -61,6 +61,41 @@ def reliability(bins: Sequence[Mapping[str, Any]], label: str) -> Markup:
         parts.append(Markup('<circle class="dot" cx="{}" cy="{}" r="4"/>').format(cx, cy))
         points.append(f"{cx},{cy}")
     parts.append(Markup('<polyline class="line a" points="{}"/>').format(" ".join(points)))
+    return _svg(parts, label)
+
+
+def histogram(
+    edges: Sequence[float], counts: Sequence[int], label: str, *, x_title: str, threshold: float | None = None
+) -> Markup:
+    """Bars of counts over a line; what lies above the threshold is coloured otherwise.
+
+    Args:
+        edges: One more than counts, rising.
+        counts: Pictures in each bin.
+        label: What the chart shows, for those who cannot see it.
+        x_title: Of the axis.
+        threshold: Drawn as a line, where there is one.
+    """
+    x, y = _scales((edges[0], edges[-1]), (0.0, 1.05 * max(*counts, 1)))
+    span = edges[-1] - edges[0]
+    ticks = [edges[0] + span * i / 4 for i in range(5)]
+    most = max(*counts, 1)
+    parts = [_frame((edges[0], edges[-1]), (0.0, 1.05 * most), x_title, "pictures", is_count=True,
+                    x_ticks=[(t, f"{t:.1f}") for t in ticks])]  # fmt: skip
+    for low, high, count in zip(edges, edges[1:], counts, strict=False):
+        is_above = threshold is not None and (low + high) / 2 > threshold
+        parts.append(
+            Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>').format(
+                "column above" if is_above else "column", x(low) + 0.5, y(count),
+                max(0.5, round(x(high) - x(low) - 1, 1)), round(y(0.0) - y(count), 1),
+            )
+        )  # fmt: skip
+    if threshold is not None:
+        parts.append(
+            Markup('<line class="mark" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+                x(threshold), x(threshold), _TOP, y(0.0)
+            )
+        )
     return _svg(parts, label)
 
 
@@ -142,13 +177,14 @@ def _frame(
     y_title: str,
     *,
     percent: bool = False,
+    is_count: bool = False,
     x_ticks: Sequence[tuple[float, str]] | None = None,
 ) -> Markup:
     x, y = _scales(x_range, y_range)
     parts = []
     for i in range(5):
         value = y_range[0] + (y_range[1] - y_range[0]) * i / 4
-        text = f"{100 * value:.0f} %" if percent else f"{value:.2g}"
+        text = f"{100 * value:.0f} %" if percent else f"{value:,.0f}" if is_count else f"{value:.2g}"
         parts.append(
             Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
                 _LEFT, _W - _RIGHT, y(value), y(value)

@@ -30,6 +30,7 @@ class Scored:
         logits: (N, K) with the temperature applied, or None where the run kept none.
         groups: (N,) group numbers, -1 where a picture stands alone, or None.
         digests: (N,) leading hex digits of each file's sha256, or empty.
+        novelty: (N,) how unlike all training pictures each is, NaN where that is not known, or None.
     """
 
     names: tuple[str, ...]
@@ -41,6 +42,7 @@ class Scored:
     logits: NDArray[np.float32] | None = None
     groups: NDArray[np.int64] | None = None
     digests: tuple[str, ...] = ()
+    novelty: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

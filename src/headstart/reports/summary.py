@@ -13,6 +13,7 @@ import numpy as np
 
 from headstart.reports.choice import choose_cells, choose_errors, choose_samples, choose_unsure
 from headstart.reports.comment import comment_to_json
+from headstart.reports.doubting import coverage_section, unknown_section
 from headstart.reports.facts import Facts
 from headstart.reports.network import describe_network
 from headstart.reports.situation import take_situation
@@ -62,8 +63,8 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
         "errors": {"wrong": errors, "unsure": unsure, "num_wrong": int((~scored.is_right[where]).sum())},
         "calibration": {**calibration_section(facts, where), **dict(facts.extra.get("calibration") or {})},
         "operating": facts.extra.get("operating") or operating_section(facts, where),
-        "unknown": facts.extra.get("novelty") or {"missing": "whether it knows unknown pictures was not measured"},
-        "coverage": facts.extra.get("coverage") or {"missing": "sets of classes were not measured in this run"},
+        "unknown": unknown_section(facts, where),
+        "coverage": coverage_section(facts),
         "suspects": facts.extra.get("suspects") or {"missing": "label suspects were not looked for in this run"},
         "settings": [{"name": k, **dict(v)} for k, v in facts.settings.items()],
         "environment": dict(facts.environment),
@@ -253,6 +254,11 @@ def _picture(facts: Facts, i: int) -> dict[str, Any]:
         "label": names[scored.truth[i]],
         "prediction": names[scored.predicted[i]],
         "confidence": round(float(scored.confidence[i]), 4),
+        **(
+            {}
+            if scored.novelty is None or np.isnan(scored.novelty[i])
+            else {"novelty": round(float(scored.novelty[i]), 2)}
+        ),
         "split": str(scored.split[i]),
     }
 
@@ -263,6 +269,7 @@ def _shown(report: Mapping[str, Any]) -> set[int]:
     found |= {i for cell in report["confusion"]["cells"] for i in cell["pictures"]}
     found |= {*report["errors"]["wrong"], *report["errors"]["unsure"]}
     found |= {p[k] for p in report["data"]["copies"]["pairs"] for k in ("a", "b")}
+    found |= set(report["unknown"].get("strangest", ()))
     for row in report["suspects"].get("shown", ()):
         found |= {row["picture"], *row.get("neighbours", ())}
     return found

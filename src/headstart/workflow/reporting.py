@@ -193,6 +193,7 @@ def without_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
     clean["data"]["group_patterns"] = []  # told from file names
     clean["confusion"] = {**report["confusion"], "cells": []}
     clean["errors"] = {"wrong": [], "unsure": [], "num_wrong": report["errors"]["num_wrong"]}
+    clean["unknown"] = {k: v for k, v in report["unknown"].items() if k != "strangest"}
     clean["suspects"] = {k: v for k, v in report["suspects"].items() if k not in ("rows", "shown")}
     private = {"data", "out", "split", "weights"}
     clean["settings"] = [row for row in report["settings"] if row["name"] not in private]
@@ -251,7 +252,7 @@ def _read_scored(folder: Path, metrics: Mapping[str, Any], paths: Mapping[str, s
     if not rows:
         problems.append("The run has no readable predictions.csv, so single pictures cannot be shown.")
     kept = [r["file"] for r in rows]
-    logits, digests = _read_logits(folder, kept, len(names))
+    logits, digests, novelty = _read_logits(folder, kept, len(names))
     if logits is None and rows:
         problems.append("The run kept no scores of its pictures, so calibration can be shown only in part.")
     groups = _read_groups(folder / "split.csv", kept)
@@ -265,26 +266,29 @@ def _read_scored(folder: Path, metrics: Mapping[str, Any], paths: Mapping[str, s
         logits=logits,
         groups=groups,
         digests=digests,
+        novelty=novelty,
     )
 
 
 def _read_logits(
     folder: Path, names: Sequence[str], num_classes: int
-) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
-    """(N, K) logits and digests of `scores.npz`, None where the run has none or they do not fit."""
+) -> tuple[NDArray[np.float32] | None, tuple[str, ...], NDArray[np.float64] | None]:
+    """(N, K) logits, digests and (N,) novelty of `scores.npz`, None where the run has none or they do not fit."""
     try:
         with np.load(folder / "scores.npz", allow_pickle=False) as file:
             stored, logits = [str(p) for p in file["paths"]], np.asarray(file["logits"], dtype=np.float32)
             digests = [str(d) for d in file["digests"]] if "digests" in file else []
+            novelty = np.asarray(file["novelty"], dtype=np.float64) if "novelty" in file else None
     except (OSError, ValueError, KeyError):
-        return None, ()
+        return None, (), None
     if logits.shape != (len(stored), num_classes):
-        return None, ()
+        return None, (), None
     at = {name: i for i, name in enumerate(stored)}
     if not all(name in at for name in names):
-        return None, ()
+        return None, (), None
     index = [at[name] for name in names]
-    return logits[index], tuple(digests[i] for i in index) if digests else ()
+    told = novelty[index] if novelty is not None and len(novelty) == len(stored) else None
+    return logits[index], tuple(digests[i] for i in index) if digests else (), told
 
 
 def _read_groups(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
