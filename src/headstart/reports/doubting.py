@@ -72,7 +72,8 @@ def _alarms(section: dict[str, Any]) -> str:
     if section["threshold"] is None:
         return (
             f"{section['out_of_fold']['num_samples']:,} known pictures are too few to say from where on a picture "
-            f"counts as unknown when at most {reject} known ones may; {math.ceil(1 / section['reject']) - 1} are needed."
+            f"counts as unknown when at most {reject} known ones may; {math.ceil(1 / section['reject']) - 1} are "
+            "needed."
         )
     what = "how undecided the head is" + (
         " and how far its features lie off those of all training pictures" if section.get("has_rest") else ""
@@ -111,7 +112,8 @@ def _noticed(section: dict[str, Any], num_classes: int) -> str:
         f"{100 * left['detected']:.0f} of 100 of its pictures were then called unknown, and one of them ranked as "
         f"stranger than a known picture {100 * left['auroc']:.0f} times in 100 (by the probability alone "
         f"{100 * left['auroc_of_probability']:.0f} times). This was done with a simpler head on "
-        f"{left['num_samples']:,} pictures, so it is a rough figure. Pictures of quite another kind are noticed much more often."
+        f"{left['num_samples']:,} pictures, so it is a rough figure. Pictures of quite another kind are noticed much "
+        "more often."
     )
 
 
