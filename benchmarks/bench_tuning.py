@@ -1,7 +1,4 @@
-"""Speed of training a suffix from its cache against the ways it is usually done, and accuracy over the probe.
-
-    python benchmarks/bench_tuning.py              the ratios of speed, some minutes
-    python benchmarks/bench_tuning.py accuracy     the grid of accuracy, resumable; stop it whenever you like
+"""Speed of training a suffix from its cache against the ways it is usually done; some minutes.
 
 Every ratio is of medians of interleaved measurements in one process, so that other work on the machine
 slows both sides alike.
@@ -10,11 +7,9 @@ slows both sides alike.
 from __future__ import annotations
 
 import os
-import sys
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as training itself sets it
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,25 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import RESULTS, Figures, bench_data
 
-import headstart
-from headstart.errors import HeadstartError
+from benchmarks._common import Figures
 
-CELLS = RESULTS / "tuning_cells.jsonl"
 BATCH = 32
-SETS = ("clothing", "hand_drawn_shapes", "blood_cells", "covid_xray")
 
 
 def main() -> None:
-    """Runs one of the two parts."""
-    if sys.argv[1:2] == ["accuracy"]:
-        accuracy(sys.argv[2:] or ["10", "50", "all"])
-    else:
-        speed()
-
-
-def speed() -> None:
     """Seconds a picture and epoch, each way of training the same thing."""
     import torch
 
@@ -179,82 +162,6 @@ def _cached(
         next(steps)
 
     return step
-
-
-def accuracy(sizes: list[str]) -> None:
-    """Probe against the default within a budget, on every set, size and seed; finished cells are kept."""
-    done = {tuple(json.loads(line)["cell"]) for line in _lines()}
-    root = bench_data()
-    cells = [(name, size, seed) for size in sizes for seed in (0, 1, 2) for name in SETS]
-    for name, size, seed in cells:
-        if (name, size, seed) in done or not (root / name).is_dir():
-            continue
-        with tempfile.TemporaryDirectory(prefix="headstart-bench-") as folder:
-            data = _subset(root / name, size, seed, Path(folder))
-            started = time.monotonic()
-            try:
-                budget = os.environ.get("HEADSTART_BENCH_BUDGET", "2m")
-                run = headstart.train(data, out=Path(folder) / "run", budget=budget, seed=seed)
-            except HeadstartError as error:
-                print(f"{name} {size} {seed}: {error.message}")
-                continue
-            metrics = run.metrics
-            row: dict[str, Any] = {
-                "cell": [name, size, seed],
-                "taken": metrics["strategy"],
-                "test": metrics["test"]["accuracy"]["uncorrected"],
-                "probe_test": (metrics.get("probe") or metrics)["test"]["accuracy"]["uncorrected"],
-                "num_test": metrics["test"]["num_samples"],
-                "verdict": metrics.get("tuning", {}).get("verdict"),
-                "duration_s": round(time.monotonic() - started, 1),
-                "budget": budget,
-                "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            }
-        RESULTS.mkdir(exist_ok=True)
-        with open(CELLS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        print(
-            f"{name} {size} {seed}: {row['taken']}, test {row['test']:.3f}, probe {row['probe_test']:.3f}", flush=True
-        )
-    _summarise()
-
-
-def _summarise() -> None:
-    rows = [json.loads(line) for line in _lines()]
-    if not rows:
-        return
-    figures = Figures("tuning_accuracy")
-    gains = np.array([100 * (r["test"] - r["probe_test"]) for r in rows])
-    taken = np.array([r["taken"] != "probe" for r in rows])
-    rng = np.random.default_rng(0)
-    low, high = np.quantile(gains[rng.integers(0, len(gains), (2000, len(gains)))].mean(axis=1), [0.025, 0.975])
-    note = f"95 %: {low:+.2f} to {high:+.2f}, {len(rows)} cells, {int(taken.sum())} fine-tuned"
-    figures.add(
-        "mean gain of the default over the probe, points", float(gains.mean()), "> 0", is_met=low > 0, note=note
-    )
-    if taken.any():
-        loss = float(np.maximum(-gains[taken], 0).mean())
-        figures.add("mean loss over accepted fine-tunes, points", loss, "<= 0.3", is_met=loss <= 0.3)
-    figures.save(cells=rows)
-
-
-def _lines() -> list[str]:
-    return CELLS.read_text(encoding="utf-8").splitlines() if CELLS.exists() else []
-
-
-def _subset(source: Path, size: str, seed: int, folder: Path) -> Path:
-    """The set with so many training pictures a class; the test pictures stay as they are."""
-    target = folder / "data"
-    rng = np.random.default_rng([seed, 3])
-    for part in ("train", "test"):
-        for place in sorted(p for p in (source / part).iterdir() if p.is_dir()):
-            files = sorted(p for p in place.iterdir() if p.is_file())
-            if part == "train" and size != "all":
-                files = [files[i] for i in sorted(rng.permutation(len(files))[: int(size)])]
-            (target / part / place.name).mkdir(parents=True, exist_ok=True)
-            for file in files:
-                (target / part / place.name / file.name).symlink_to(file)
-    return target
 
 
 if __name__ == "__main__":
