@@ -9,6 +9,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if settings.augment is not None:
         check_augment(parse_augment(settings.augment))
-    samples = read_boxes(settings.data, allow_outside=settings.allow_outside)
+    samples = read_boxes(settings.data, allow_outside=settings.allow_outside, max_pixels=settings.max_pixels)
     folder = make_run_folder(settings.out)
     try:
         _go(_prepare(resolved, talk, folder, samples, started))
@@ -111,7 +112,9 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
             talk.say(line)
     durations = {"read": time.monotonic() - started}
     begun = time.monotonic()
-    health = inspect_boxes(samples, threads=settings.workers, progress=talk.progress("judging pictures"))
+    health = inspect_boxes(
+        samples, max_pixels=settings.max_pixels, threads=settings.workers, progress=talk.progress("judging pictures")
+    )
     durations["check"] = time.monotonic() - begun
     for warning in health.warnings:
         talk.warn(warning)
@@ -186,7 +189,8 @@ def _spec(resolved: Resolved, samples: DetectionSamples, split: Split) -> tuple[
     card = find_card(settings.backbone)
     base = card.pixel_spec(max(card.min_size, 320) if not card.is_fixed_size else None)
     fit = settings.fit if resolved.is_explicit("fit") else "squash"
-    base = base.with_(fit=fit, value_range=settings.value_range)
+    own: dict[str, Any] = {"fit": fit, "value_range": settings.value_range, "max_pixels": settings.max_pixels}
+    base = base.with_(**own)
     train = split.where("train")
     decisions = (
         []
@@ -201,7 +205,7 @@ def _spec(resolved: Resolved, samples: DetectionSamples, split: Split) -> tuple[
     else:
         size, reason = choose_size([samples.boxes[i] for i in train], samples.sizes_hw[train], base)
         decisions.append(Decision("size", size, reason))
-    return card.pixel_spec(size).with_(fit=fit, value_range=settings.value_range), decisions
+    return card.pixel_spec(size).with_(**own), decisions
 
 
 def _go(road: DetectRoad) -> None:

@@ -19,7 +19,8 @@ __all__ = ["MANY_BOXES", "make_detect_plan"]
 MANY_BOXES = 50
 """Boxes a class from which the last stages of the backbone train too (`benchmarks/bench_detect.py`)."""
 
-_STEPS = 1200  # of a training whose length nobody set
+_WIDTHS = {4: 64, 8: 64}  # fine levels have many places: a narrower pyramid pays them (`benchmarks/bench_detect.py`)
+_STEPS = 800  # of a training whose length nobody set
 _EPOCHS = (20, 80)
 _STORED_BYTES = 4 << 30  # what the stored views of one training may take on the disk
 _VIEWS = 16
@@ -57,7 +58,7 @@ def make_detect_plan(
     if settings.detect.finest is None:
         decisions.append(Decision("detect.finest", finest[0], finest[1]))
     plan = plan.with_(finest=settings.detect.finest or finest[0])
-    plan = plan.with_(cut=_cut(resolved, bench, plan))
+    plan = plan.with_(cut=_cut(resolved, bench, plan), width=_WIDTHS.get(plan.finest, plan.width))
     plan = plan.with_(batch_size=min(plan.batch_size, max(1, num_train)))
     given: dict[str, Any] = {n: getattr(settings, n) for n in _TOP}
     given |= {n: getattr(settings.detect, n) for n in _FINE} | {"backbone_lr": settings.detect.backbone_lr}

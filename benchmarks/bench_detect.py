@@ -1,0 +1,304 @@
+"""Detection: how good on two public sets, how fast to train from the cache and to predict, how much memory.
+
+    python benchmarks/bench_detect.py quality [raccoon] [bccd]   resumable: a fold that is done is not done again
+    python benchmarks/bench_detect.py speed                      ratios, measured alternately in one process
+    python benchmarks/bench_detect.py                            both, then the summary
+
+Times of training depend on what else runs; beside them stand seconds of processor time and the load.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as training itself sets it
+
+import csv
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import RESULTS, Figures, bench_data, commit
+
+import headstart
+from headstart.data.boxes.judge import apply_box_health, inspect_boxes
+from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.records import Detections
+from headstart.data.boxes.split import rarest_class
+from headstart.deploy.detector_runtime import DetectorRuntime
+from headstart.detection.metrics import evaluate_detections
+from headstart.talk import Talk
+from headstart.tuning.folds import make_folds
+
+CELLS = RESULTS / "detect_cells.jsonl"
+NOTES = RESULTS / "detect_tried.json"
+MOST_KEPT = 60  # detections of a picture that a cell keeps
+BATCH = 8
+
+
+def main() -> None:
+    """Runs the parts that are named, or all."""
+    words = sys.argv[1:] if Path(sys.argv[0]).name == "bench_detect.py" else []
+    figures = Figures("detect")
+    if not words or words[0] == "quality":
+        for name in words[1:] or ("raccoon", "bccd"):
+            quality(name)
+    if not words or words[0] == "speed":
+        speed(figures)
+    summarise(figures)
+    figures.save(**({"tried": json.loads(NOTES.read_text(encoding="utf-8"))} if NOTES.exists() else {}))
+
+
+# -- quality
+
+
+def quality(name: str) -> None:
+    """Trains what is missing of one set; each cell is appended as it comes."""
+    folder = bench_data() / name
+    samples = read_boxes(folder)
+    done = {(c["set"], c["fold"]) for c in read_cells()}
+    for fold, parts in jobs(name, folder).items():
+        if (name, fold) in done:
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            manifest = Path(place) / "split.csv"
+            with open(manifest, "w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(("image", "label", "split", "group"))
+                writer.writerows((n, "", p, "") for n, p in zip(samples.names, parts, strict=True))
+            with Peak() as peak:
+                begun, used = time.monotonic(), time.process_time()
+                run = headstart.train(folder, out=Path(place) / "run", split=manifest, talk=Talk(sys.stderr))
+                wall_s, cpu_s = time.monotonic() - begun, time.process_time() - used
+            test = [i for i, p in enumerate(parts) if p == "test"]
+            runtime = DetectorRuntime(str(run.folder))
+            runtime._worker.decoding = replace(runtime.decoding, slope=1.0, offset=0.0)  # raw scores, to be pooled
+            found = runtime.predict([str(samples.paths[i]) for i in test], min_score=0.0)
+            plan = run.metrics["tuning"]["plan"]
+        cell = {
+            "set": name,
+            "fold": fold,
+            "commit": commit(),
+            "wall_s": round(wall_s, 1),
+            "cpu_s": round(cpu_s, 1),
+            "load": round(os.getloadavg()[0], 2),
+            "private_mb": round(peak.bytes / 1e6),
+            "plan": plan,
+            "pictures": test,
+            "found": [keep(f.detections) for f in found],
+        }
+        with open(CELLS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(cell, separators=(",", ":")) + "\n")
+        print(f"{name} {fold}: {wall_s:.0f} s, {cpu_s:.0f} s of processor time", flush=True)
+
+
+def jobs(name: str, folder: Path) -> dict[str, list[str]]:
+    """Who is trained on and who is scored, by the name of the job."""
+    samples = read_boxes(folder)
+    if name == "bccd":
+        return {"test": ["test" if s == "test" else "train" if s else "" for s in samples.split]}
+    groups = apply_box_health(samples, inspect_boxes(samples)).groups
+    fold_of = make_folds(rarest_class(samples) + 1, 5, groups=groups, seed=0)
+    return {f"fold{k + 1}": ["test" if f == k else "train" for f in fold_of] for k in range(5)}
+
+
+def keep(found: Detections) -> list[list[float]]:
+    """Rows of box, score and class, rounded."""
+    best = found.take(np.arange(min(len(found), MOST_KEPT if len(found) else 0)))
+    return [
+        [*(round(float(v), 1) for v in box), round(float(score), 4), int(kind)]
+        for box, score, kind in zip(best.xyxy, best.scores, best.class_ids, strict=True)
+    ]
+
+
+def read_cells() -> list[dict[str, Any]]:
+    """What was measured so far."""
+    return [json.loads(line) for line in CELLS.read_text(encoding="utf-8").splitlines()] if CELLS.exists() else []
+
+
+def summarise(figures: Figures) -> None:
+    """The scores of all cells, pooled over folds."""
+    aims = {"raccoon": {"mAP50": 0.90}, "bccd": {"mAP50": 0.84, "Platelets": 0.70}}
+    for name, aim in aims.items():
+        cells = [c for c in read_cells() if c["set"] == name]
+        if not cells:
+            continue
+        samples = read_boxes(bench_data() / name)
+        index = [i for c in cells for i in c["pictures"]]
+        rows = [np.array(r, dtype=np.float64).reshape(-1, 6) for c in cells for r in c["found"]]
+        found = [Detections.of(r[:, :4], r[:, 4], r[:, 5]) for r in rows]
+        e = evaluate_detections([samples.boxes[i] for i in index], found, samples.class_names)
+        what = f"{name}, {len(cells)} fold{'s' * (len(cells) > 1)}, {len(index)} pictures"
+        for label, estimate in (("mAP50", e.map50), ("mAP75", e.map75), ("mAP50-95", e.map50_95)):
+            bar = aim.get(label)
+            value = estimate.value or 0.0
+            note = f"95 %: {estimate.low:.3f}-{estimate.high:.3f}" if estimate.low is not None else ""
+            is_met = None if bar is None else value >= bar
+            figures.add(f"{what}: {label}", value, f">= {bar}" if bar else "", is_met=is_met, note=note)
+        for c in e.per_class if len(e.per_class) > 1 else ():
+            value = c.ap50.value or 0.0
+            bar = aim.get(c.name)
+            is_met = None if bar is None else value >= bar
+            figures.add(f"{name}: AP50 of {c.name}", value, f">= {bar}" if bar else "", is_met=is_met)
+        limit = 900.0 if name == "bccd" else 300.0
+        cpu = max(c["cpu_s"] for c in cells)
+        wall, load = max(c["wall_s"] for c in cells), max(c["load"] for c in cells)
+        note = f"slowest wall time {wall:.0f} s at a load of up to {load}"
+        what = f"{name}: processor seconds of a fold / 2"
+        figures.add(what, cpu / 2, f"<= {limit:.0f}", is_met=cpu / 2 <= limit, note=note)
+        figures.add(f"{name}: most private memory, MB", max(c["private_mb"] for c in cells), "< 4000")
+
+
+class Peak:
+    """Most private memory while inside, by looking at it twice a second."""
+
+    def __enter__(self) -> Peak:
+        self.bytes = 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(0.5):
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("RssAnon"):
+                    self.bytes = max(self.bytes, int(line.split()[1]) * 1024)
+
+
+# -- speed
+
+
+def speed(figures: Figures) -> None:
+    """Ratios of steps and of prediction."""
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    for size, finest, cut in ((320, 16, "neck"), (320, 16, "stage6"), (416, 8, "neck"), (416, 8, "stage6")):
+        step_ratios(figures, size, finest, cut)
+    prediction(figures)
+
+
+def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
+    """One step from rows of the cache against the same step from pixels."""
+    import torch
+
+    from headstart.backbones import load_backbone
+    from headstart.detection.loop import DetectNetwork, DetectTraining
+    from headstart.detection.network import DetectorHead
+    from headstart.detection.plan import DetectPlan
+    from headstart.detection.taps import choose_taps, tap_front, tap_rear
+    from headstart.detection.views import ViewBoxes
+
+    backbone = load_backbone(size=size)
+    network = backbone.network
+    taps = choose_taps(network, finest)
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.random((BATCH, 3, size, size), dtype=np.float32))
+    corner = rng.uniform(0, size / 2, (BATCH, 3, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(30, size / 2, (BATCH, 3, 2))], 2).astype(np.float32)
+    truth = [ViewBoxes(b, np.arange(3) % 2, np.zeros((0, 4), dtype=np.float32)) for b in boxes]
+    front = tap_front(network, cut, taps.stages).eval()
+    with torch.no_grad():
+        rows = [p.half().numpy() for p in front(pixels)]
+
+    class Source:
+        def __init__(self, read: Callable[[], Any]) -> None:
+            self.read = read
+
+        def announce(self, pairs: Any) -> None:
+            pass
+
+        def batch(self, samples: Any, views: Any) -> Any:
+            with torch.no_grad():
+                return self.read(), truth
+
+    def training(read: Callable[[], Any], layout: Any) -> DetectTraining:
+        head = DetectorHead(taps.channels, taps.strides, 2).to(memory_format=layout)
+        rear = tap_rear(network, cut, taps.stages).to(memory_format=layout)
+        inside = {id(p) for p in rear.parameters()}
+        stage = [(n, p) for n, p in backbone.module.named_parameters() if id(p) in inside]
+        net = DetectNetwork(rear, head, backbone.module, [stage] if stage else [])
+        plan = DetectPlan(thaw=0.0, epochs=10_000)
+        return DetectTraining(net, Source(read), plan, np.arange(BATCH), taps.sizes_hw)
+
+    last = torch.channels_last
+    ids = np.arange(BATCH)
+    ways: dict[str, tuple[Any, Callable[[], Any]]] = {
+        "cached": (last, lambda: tuple(torch.from_numpy(r).float().contiguous(memory_format=last) for r in rows)),
+        "channels_last": (last, lambda: front(pixels.contiguous(memory_format=last))),
+        "NCHW": (torch.contiguous_format, lambda: front(pixels)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(7):
+        for name, (layout, read) in ways.items():
+            backbone.module.to(memory_format=layout)
+            one = training(read, layout)
+            one.take_step(ids, ids)
+            begun = time.perf_counter()
+            one.take_step(ids, ids)
+            one.take_step(ids, ids)
+            if turn:
+                times[name].append((time.perf_counter() - begun) / 2)
+    cached = float(np.median(times["cached"]))
+    what = f"step at {size} px, finest {finest}, {'frozen' if cut == 'neck' else 'trains from ' + cut}"
+    for name, aim in (("channels_last", 0.75), ("NCHW", 0.45)):
+        ratio = cached / float(np.median(times[name]))
+        note = f"{1e3 * cached:.0f} ms cached, batch {BATCH}"
+        figures.add(f"{what}: cached / uncached {name}", ratio, f"<= {aim}", is_met=ratio <= aim, note=note)
+
+
+def prediction(figures: Figures) -> None:
+    """Files to boxes, against torchvision's SSDlite320 in eager mode, alternately."""
+    import torch
+    from PIL import Image
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+    from torchvision.transforms.functional import pil_to_tensor
+
+    folder = bench_data() / "raccoon"
+    with tempfile.TemporaryDirectory() as place:
+        run = headstart.train(folder, out=Path(place) / "run", epochs=1, views=1, size=320)
+        runtime = DetectorRuntime(str(run.folder))
+        files = [str(p) for p in read_boxes(folder).paths][:96]
+        rival = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2).eval()
+
+        def theirs() -> None:
+            with torch.inference_mode():
+                for file in files[:24]:
+                    with Image.open(file) as image:
+                        rival([pil_to_tensor(image.convert("RGB")).float() / 255])
+
+        def ours() -> None:
+            runtime.predict(files)
+
+        ours(), theirs()
+        mine, other = [], []
+        for _ in range(5):
+            begun = time.perf_counter()
+            ours()
+            mine.append(len(files) / (time.perf_counter() - begun))
+            begun = time.perf_counter()
+            theirs()
+            other.append(24 / (time.perf_counter() - begun))
+    load = f"load {os.getloadavg()[0]:.1f}"
+    rate = float(np.median(mine))
+    figures.add("prediction at 320 px, files to boxes, pictures a second", rate, ">= 30", is_met=rate >= 30, note=load)
+    ratio = rate / float(np.median(other))
+    figures.add(
+        "the same / torchvision SSDlite320 eager", ratio, ">= 2", is_met=ratio >= 2, note="random weights there"
+    )
+
+
+if __name__ == "__main__":
+    main()
