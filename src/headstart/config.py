@@ -164,7 +164,9 @@ class TrainSettings(_Settings):
     backbone: str = Field("efficientnet_lite0", description="The pretrained network; see `headstart models`.")
     weights: str | None = Field(None, description="A weights tag or a file; by default the network's own.")
     size: int | None = Field(None, ge=32, le=2048, description="Side of what the network sees, pixels.")
-    fit: Literal["crop", "cover", "squash", "pad"] = Field("crop", description="How a picture is brought to size.")
+    fit: Literal["crop", "cover", "squash", "pad", "auto"] = Field(
+        "crop", description="How a picture is brought to size; `auto` tries all on some of the pictures."
+    )
     value_range: tuple[float, float] | None = Field(None, description="LOW,HIGH of 16-bit and float pictures.")
     max_pixels: int = Field(178_000_000, ge=1, description="Larger pictures are refused before they are decoded.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is drawn.")

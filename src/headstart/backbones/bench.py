@@ -22,7 +22,16 @@ from typing import Any
 from headstart.backbones.cards import find_card
 from headstart.machine import atomic_file, available_cores, cache_root, private_folder
 
-__all__ = ["BENCH_NAMES", "BenchResult", "bench", "bench_rows", "measured_columns", "read_bench"]
+__all__ = [
+    "BENCH_NAMES",
+    "BenchResult",
+    "bench",
+    "bench_rows",
+    "looking_s",
+    "measured_columns",
+    "read_bench",
+    "training_s",
+]
 
 BENCH_NAMES = ("efficientnet_lite0", "mobilenetv2", "resnet18", "resnet50", "vgg16")
 """What is measured when nothing is named: small and large, old and new."""
@@ -126,6 +135,20 @@ def read_bench() -> Mapping[tuple[str, int], BenchResult]:
         return {(r["name"], r["size"]): BenchResult(**r) for r in rows}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def looking_s(name: str, size: int, count: int) -> float | None:
+    """Seconds in which the frozen network looks at `count` pictures, as measured here before; None if it was not."""
+    result = read_bench().get((find_card(name).name, size))
+    rate = None if result is None else (result.onnx_rate if result.engine == "onnx" else result.torch_rate)
+    return count / rate if rate else None
+
+
+def training_s(name: str, size: int, cut: str, count: int) -> float | None:
+    """Seconds of one pass over `count` pictures that trains everything from a cut on; None if it was not measured."""
+    result = read_bench().get((find_card(name).name, size))
+    step = None if result is None else result.step_s.get(cut)
+    return None if step is None else count * step
 
 
 def _bench_one(name: str, size: int | None, batch: int, seconds: float, has_training: bool) -> BenchResult:

@@ -39,7 +39,7 @@ def _train(
     backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
     weights: str = typer.Option(None, "--weights", help="A weights tag or file (default: the network's own)."),
     size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
-    fit: str = typer.Option(None, "--fit", help="How a picture is brought to size: crop, cover, squash or pad."),
+    fit: str = typer.Option(None, "--fit", help="How a picture is brought to size: crop, cover, squash, pad or auto."),
     value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
     max_pixels: int = typer.Option(None, "--max-pixels", help="Larger pictures are refused (default: 178 million)."),
     seed: int = typer.Option(None, "--seed", help="Seed of everything that is drawn (default: 0)."),

@@ -265,7 +265,7 @@ def _look(
         rgb = flatten(seen.image, spec)
         grey = rgb.convert("L")
         thumb = np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BICUBIC, reducing_gap=2.0))
-        factor = max(1, min(rgb.size) // 64)  # whole factors first: the same to a grey level, in a third of the time
+        factor = max(1, min(rgb.size) // 64)  # whole factors first: nearly the same, in a third of the time
         small = np.asarray(rgb.reduce(factor).resize((32, 32), Image.Resampling.BOX))
     except (OSError, ValueError, MemoryError) as error:
         raise PictureError("damaged", f"the picture cannot be turned into RGB ({error})") from error

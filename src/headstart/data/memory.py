@@ -27,7 +27,7 @@ from headstart.records import Decision, GroupPattern, Health, PicturePair, Probl
 
 __all__ = ["Memory", "digest_of", "health_from_note"]
 
-_VERSION = 2  # of what is kept; another version is forgotten
+_VERSION = 3  # of what is kept; another version is forgotten
 _LIMIT_BYTES = 2 << 30
 _MOST_NOTES = 8
 _PIECE = 256

@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from headstart.backbones.cards import Card, find_card
 from headstart.errors import MissingExtraError
-from headstart.features.cache import FeatureCache
+from headstart.features.cache import FeatureCache, FeatureSpace
 from headstart.features.embed import Onlooker, embed_files
 from headstart.features.engine import Engine, OnnxEngine, TorchEngine
 from headstart.features.graph import FrozenGraph, find_graph, graph_folder, prepare_graph
@@ -45,6 +45,14 @@ class Embedder:
     engine: Engine
     cache: FeatureCache | None
     threads: int | None
+    _opened: dict[str, FeatureSpace] = field(default_factory=dict, repr=False)
+
+    def num_known(self) -> int:
+        """Pictures that were looked at before, of this data set or of others."""
+        if self.cache is None:
+            return 0
+        self._opened["plain"] = self._space("plain")
+        return len(self._opened["plain"])
 
     def embed(
         self,
@@ -57,8 +65,7 @@ class Embedder:
     ) -> tuple[Features, int, float]:
         """Features of files, how many had to be computed, and the seconds it took; an onlooker sees each file too."""
         started = time.monotonic()
-        view = "mirrored" if is_mirrored else "plain"
-        space = self.cache.space(self.graph.digest, self.spec.digest, view) if self.cache else None
+        space = self._space("mirrored" if is_mirrored else "plain") if self.cache is not None else None
         features, computed = embed_files(
             paths,
             self.engine,
@@ -75,6 +82,12 @@ class Embedder:
         if self.cache is not None:
             self.cache.bound(keep=space)
         return features, computed, time.monotonic() - started
+
+    def _space(self, view: str) -> FeatureSpace:
+        """What the cache knows of one view now; what was opened to be counted is not read again."""
+        if self.cache is None:
+            raise ValueError("there is no cache")
+        return self._opened.pop(view, None) or self.cache.space(self.graph.digest, self.spec.digest, view)
 
 
 def open_embedder(

@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.config import Resolved
 from headstart.data.sources import read
-from headstart.errors import DataError
+from headstart.errors import DataError, SettingError
 from headstart.machine import atomic_file
 from headstart.results import Embedding
 from headstart.talk import Talk
@@ -22,6 +22,10 @@ __all__ = ["extract"]
 def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) -> Embedding:
     """See `api.embed`; the `.npz` holds `features`, `paths`, `labels` and one array a block, no pickle."""
     settings = resolved.settings
+    if settings.fit == "auto":
+        raise SettingError(
+            "nothing is scored here by which --fit could be chosen.", hint="take crop, cover, squash or pad"
+        )
     samples = read(settings.data, allow_outside=settings.allow_outside, layout=settings.layout, task="pictures")
     talk.say(samples.sentence)
     embedder = open_embedder(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.backbones.bench import looking_s
 from headstart.config import Resolved, TrainSettings
 from headstart.data.split import write_split
 from headstart.data.wording import doctor_lines, health_to_json
@@ -25,6 +26,7 @@ from headstart.tuning.safety import refuse_tuned
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.embedding import Embedder, open_embedder
+from headstart.workflow.fit_choice import choose_fit, count_choice
 from headstart.workflow.headline import closing_lines, decision_line, explain, name_files
 from headstart.workflow.judgement import Judgement, judge, with_leaking
 from headstart.workflow.reporting import report_run
@@ -159,7 +161,18 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
     with road.timed("prepare"):
         value_range, decision = doctor.find_range()
         road.decide([] if decision is None else [decision])
-        embedder = _open(settings, talk, value_range)
+        choice = None
+        if settings.fit == "auto":
+            choice = choose_fit(
+                samples,
+                lambda fit: _open(settings, talk, value_range, fit),
+                talk,
+                group_from=settings.group_from,
+                seed=settings.seed,
+            )
+            road.decide([] if choice is None else [choice.decision])
+        fit_to = settings.fit if settings.fit != "auto" else (choice.fit if choice is not None else "crop")
+        embedder = _open(settings, talk, value_range, fit_to)
     features, seconds = _embed(road, embedder, samples, doctor)
     _name_unreadable(samples, features, talk)
     with road.timed("check"):
@@ -174,6 +187,7 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         fit, features, has_mirror = _fit(
             road, embedder, parted.samples, parted.features, parted.split, seconds, started
         )
+        fit = count_choice(fit, [parted.samples.paths[i] for i in parted.split.where("train")], choice)
     return FoundProbe(
         embedder,
         parted.samples,
@@ -221,12 +235,12 @@ def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
     finish_run_folder(road.folder)
 
 
-def _open(settings: TrainSettings, talk: Talk, value_range: tuple[float, float] | None) -> Embedder:
+def _open(settings: TrainSettings, talk: Talk, value_range: tuple[float, float] | None, fit: str) -> Embedder:
     return open_embedder(
         settings.backbone,
         talk,
         size=settings.size,
-        fit=settings.fit,
+        fit=fit,
         value_range=value_range,
         max_pixels=settings.max_pixels,
         weights=settings.weights,
@@ -239,10 +253,16 @@ def _open(settings: TrainSettings, talk: Talk, value_range: tuple[float, float] 
 
 def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDoctor) -> tuple[Features, float]:
     """Features of all pictures, and the seconds a second pass over them would take."""
+    height, width = embedder.spec.size_hw
+    unknown = len(samples) - embedder.num_known()
+    expected = looking_s(embedder.graph.backbone, height, unknown) if unknown > 0 else None
+    if expected is not None and expected >= 1:
+        road.talk.say(
+            f"looking at {unknown:,} pictures takes about {expected:.0f} s, as `headstart models bench` measured here"
+        )
     features, computed, seconds = embedder.embed(samples.paths, samples.names, road.talk, onlooker=doctor.looker)
     road.duration_s["features"] = seconds
     found = len(samples) - computed - len(features.problems)
-    height, width = embedder.spec.size_hw
     road.talk.say(
         f"{embedder.graph.backbone} looked at {computed:,} pictures at {width} x {height} pixels in {seconds:.1f} s"
         + (f"; {found:,} were known from before" if found else "")

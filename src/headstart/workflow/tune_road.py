@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.backbones.bench import training_s
 from headstart.config import Resolved
 from headstart.errors import HeadstartError, SettingError
 from headstart.heads.linear import LinearHead
@@ -233,6 +234,10 @@ class _Road:
         net = self.bench.network(plan, self._start_head(plan, self.train))
         count = sum(p.numel() for p in net.parameters() if p.requires_grad)
         self.road.talk.say(plan.sentence(count, self.num_classes))
+        graph = self.found.embedder.graph
+        expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
+        if expected is not None:
+            self.road.talk.say(f"that takes about {expected:.0f} s, as `headstart models bench` measured here")
         chosen = [
             Decision(name if name in _TOP else f"tune.{name}", value, "chosen for this number of pictures")
             for name, value in plan.to_json().items()

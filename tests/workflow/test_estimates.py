@@ -1,0 +1,39 @@
+"""What was measured on this machine tells how long training will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import headstart
+from headstart.backbones import bench
+from headstart.machine import cache_root
+
+
+@pytest.fixture
+def slow_machine() -> object:
+    """A measurement of a very slow machine, forgotten afterwards."""
+    result = bench.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx", step_s={"stage7": 0.25})
+    bench._remember(result)
+    yield result
+    (cache_root() / "backbone_bench.json").unlink()
+
+
+def test_seconds_follow_from_the_measured_rates(slow_machine: object) -> None:
+    assert bench.looking_s("EfficientNet-Lite0", 224, 50) == 10.0
+    assert bench.training_s("efficientnet_lite0", 224, "stage7", 40) == 10.0
+    assert bench.looking_s("efficientnet_lite0", 96, 50) is None
+    assert bench.training_s("efficientnet_lite0", 224, "stage3", 40) is None
+    assert bench.looking_s("resnet50", 224, 50) is None
+
+
+def test_train_says_how_long_looking_takes(
+    slow_machine: object, make_pictures: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_pictures(tmp_path / "d", {"stripes": 10, "discs": 10}, first_seed=700)
+    first = headstart.train(data, out=tmp_path / "one", cache=False)
+    assert "looking at 20 pictures takes about 4 s, as `headstart models bench` measured here" in (
+        first.folder / "train.log"
+    ).read_text(encoding="utf-8")
