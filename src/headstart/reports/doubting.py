@@ -112,8 +112,8 @@ def _noticed(section: dict[str, Any], num_classes: int) -> str:
         f"{100 * left['detected']:.0f} of 100 of its pictures were then called unknown, and one of them ranked as "
         f"stranger than a known picture {100 * left['auroc']:.0f} times in 100 (by the probability alone "
         f"{100 * left['auroc_of_probability']:.0f} times). This was done with a simpler head on "
-        f"{left['num_samples']:,} pictures, so it is a rough figure. Pictures of quite another kind are noticed much "
-        "more often."
+        f"{left['num_samples']:,} pictures, so it is a rough figure. Pictures of quite another kind are as a rule "
+        "noticed much more often."
     )
 
 

@@ -77,11 +77,11 @@ def histogram(
         threshold: Drawn as a line, where there is one.
     """
     x, y = _scales((edges[0], edges[-1]), (0.0, 1.05 * max(*counts, 1)))
-    span = edges[-1] - edges[0]
-    ticks = [edges[0] + span * i / 4 for i in range(5)]
+    step = max(1, round((edges[-1] - edges[0]) / 6))
+    ticks = [t for t in range(-10 * step, 100 * step, step) if edges[0] <= t <= edges[-1]]
     most = max(*counts, 1)
     parts = [_frame((edges[0], edges[-1]), (0.0, 1.05 * most), x_title, "pictures", is_count=True,
-                    x_ticks=[(t, f"{t:.1f}") for t in ticks])]  # fmt: skip
+                    x_ticks=[(float(t), str(t)) for t in ticks])]  # fmt: skip
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
         is_above = threshold is not None and (low + high) / 2 > threshold
         parts.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -50,7 +51,7 @@ def render(
         loader=jinja2.FunctionLoader(_read), autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": _percent, "share": _share, "number": _number, "count": _count}
+    environment.filters |= {"percent": _percent, "share": _share, "number": _number, "count": _count, "ticks": _ticks}
     return environment.get_template(template).render(
         r=report,
         pictures=report.get("pictures") if thumbs is not None else None,
@@ -85,6 +86,14 @@ def _share(estimate: Mapping[str, Any] | None) -> str:
     if estimate.get("low") is not None and estimate.get("high") is not None:
         text += f" ({100 * estimate['low']:.0f}–{100 * estimate['high']:.0f})"
     return text
+
+
+def _ticks(text: str) -> Any:
+    """A text in which what stands between backticks (names, commands) is set as code; everything is escaped."""
+
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _number(value: Any, digits: int = 4) -> str:

@@ -1,0 +1,325 @@
+"""The report of a detector as data: what was trained on, how good it is, on what it errs; nothing is drawn here.
+
+The one decision: `report.json` holds all that the page and the figures show, so both can be drawn again from it, and
+a report without pictures leaves out what names a file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from headstart.data.boxes.records import Boxes, Detections
+from headstart.detection.operating import confuse
+from headstart.reports.detection_comment import detection_remarks
+
+__all__ = ["BLOCKS", "DetectionFacts", "ScoredPicture", "headline_block", "summarise_detection", "without_box_pictures"]
+
+BLOCKS = {"test": "test pictures", "cv": "cross-validation", "val": "validation pictures"}
+"""Blocks of `metrics.json` in the order in which one stands for the run, with their names for a person."""
+
+_SIDES = (0.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
+_SHOWN = 12
+_MOST_SETTINGS = 400
+
+
+@dataclass(frozen=True)
+class ScoredPicture:
+    """One scored picture.
+
+    Attributes:
+        name: Below the data's root.
+        path: Where it lies now, or None.
+        size_hw: Upright, pixels; None where it is gone.
+        truth: Its true boxes; None where the data are gone.
+        found: What was found, calibrated scores.
+    """
+
+    name: str
+    path: str | None
+    size_hw: tuple[int, int] | None
+    truth: Boxes | None
+    found: Detections
+
+
+@dataclass(frozen=True)
+class DetectionFacts:
+    """What a run folder (and the data, where they still are) says.
+
+    Attributes:
+        run: Name of the run.
+        metrics, health, environment, bundle: The JSON files; empty where one is missing.
+        settings: Rows `name, value, source, reason`.
+        epochs: Rows of `results.csv`.
+        scored: The pictures of the headline's block.
+        training: (split, true boxes) of every picture of the data, or empty where they are gone.
+        problems: What could not be read, for the page.
+    """
+
+    run: str
+    metrics: Mapping[str, Any]
+    health: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    bundle: Mapping[str, Any] = field(default_factory=dict)
+    settings: Sequence[Mapping[str, Any]] = ()
+    epochs: Sequence[Mapping[str, str]] = ()
+    scored: Sequence[ScoredPicture] = ()
+    training: Sequence[tuple[str, Boxes]] = ()
+    problems: tuple[str, ...] = ()
+
+
+def headline_block(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Name and block of the score that stands for the run, or None where nothing was held out."""
+    return next(((name, metrics[name]) for name in BLOCKS if metrics.get(name)), None)
+
+
+def summarise_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, Any]:
+    """The report as JSON-able data.
+
+    Args:
+        facts: What the run says.
+        seed: Of the draw of sample pictures.
+    """
+    metrics = facts.metrics
+    names = [str(n) for n in metrics["class_names"]]
+    found = headline_block(metrics)
+    block: Mapping[str, Any] = found[1] if found else {}
+    thresholds = (facts.bundle.get("thresholds") or {}).get("per_class") or {}
+    pictures = _pictures(facts, names, thresholds, seed)
+    report: dict[str, Any] = {
+        "schema": 1,
+        "task": "detect",
+        "run": facts.run,
+        "class_names": names,
+        "headline": _headline(metrics, found),
+        "problems": list(facts.problems),
+        "data": _data(facts, names),
+        "model": _model(facts),
+        "learning": _learning(facts),
+        "scores": [
+            {
+                "name": BLOCKS[b],
+                "key": b,
+                **{k: v for k, v in metrics[b].items() if k not in ("per_class", "confusion")},
+            }
+            for b in BLOCKS
+            if metrics.get(b)
+        ],
+        "per_class": [
+            {k: v for k, v in c.items() if k != "precision_at_recall"} | {"used_threshold": thresholds.get(c["name"])}
+            for c in block.get("per_class", [])
+        ],
+        "curves": _pr_curves(block),
+        "confusion": _confusion(block),
+        "errors": pictures["errors"],
+        "samples": pictures["samples"],
+        "pictures": pictures["pictures"],
+        "settings": [dict(row) for row in facts.settings][:_MOST_SETTINGS],
+        "environment": dict(facts.environment),
+        "digests": {
+            name: value.get("sha256")
+            for name, value in (facts.bundle.get("files") or {}).items()
+            if name != "trained_on"
+        },
+        "parity": metrics.get("parity"),
+        "duration_s": metrics.get("duration_s"),
+    }
+    report["comment"] = {"remarks": detection_remarks(report)}
+    return report
+
+
+def without_box_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The same report without anything that shows a picture or names a file."""
+    private = {"data", "out", "split", "weights"}
+    return {
+        **report,
+        "pictures": {},
+        "samples": [],
+        "errors": {**report["errors"], "shown": []},
+        "data": {**report["data"], "problems": [{**row, "examples": []} for row in report["data"]["problems"]]},
+        "settings": [row for row in report["settings"] if row.get("name") not in private],
+        "environment": {k: v for k, v in report["environment"].items() if k != "command"},
+    }
+
+
+def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    if found is None:
+        return {
+            "sentence": "No picture was held out, so how good the detector is cannot be said.",
+            "how": "",
+            "score": None,
+        }
+    name, block = found
+    value = block["mAP50"]
+    sentence = f"mAP50 {_percent(value['value'])}"
+    if value.get("low") is not None and value.get("high") is not None:
+        sentence += f" (95 % interval {100 * value['low']:.0f} to {100 * value['high']:.0f})"
+    sentence += f" on {block['num_samples']:,} {BLOCKS[name]} with {block['num_boxes']:,} boxes."
+    how = (
+        "mAP50 is the mean over the classes of average precision: how much is found and how little else, where a box "
+        "counts as found if it shares half of its area with the true one. Protocol: "
+        + str(block.get("protocol") or name)
+    )
+    stricter = block.get("mAP50_95") or {}
+    if stricter.get("value") is not None:
+        how += f". Over stricter overlaps up to 95 % (mAP50-95): {_percent(stricter['value'])}"
+    return {"sentence": sentence, "how": how + ".", "score": {"metric": "mAP50", **value}, "block": name}
+
+
+def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
+    """Boxes of each class by split and by size."""
+    counts: dict[str, list[int]] = {}
+    sides = np.zeros((len(names), len(_SIDES) - 1), dtype=np.int64)
+    for split, boxes in facts.training:
+        row = counts.setdefault(split or "all", [0] * len(names))
+        side = np.sqrt(boxes.areas)
+        for k in range(len(names)):
+            mine = boxes.class_ids == k
+            row[k] += int(mine.sum())
+            sides[k] += np.histogram(side[mine], bins=_SIDES)[0]
+    labels = [
+        f"{low:g}-{high:g}" if np.isfinite(high) else f"over {low:g}"
+        for low, high in zip(_SIDES, _SIDES[1:], strict=False)
+    ]
+    order = [s for s in ("train", "val", "test", "all") if s in counts]
+    kinds = Counter(str(p.get("kind")) for p in facts.health.get("problems", []))
+    examples = {k: [p for p in facts.health.get("problems", []) if p.get("kind") == k][:10] for k in kinds}
+    return {
+        "num_pictures": facts.metrics.get("num_samples"),
+        "num_boxes": facts.metrics.get("num_boxes"),
+        "num_groups": facts.metrics.get("num_groups"),
+        "num_empty": facts.health.get("num_empty"),
+        "layout": facts.health.get("layout"),
+        "counts": {s: counts[s] for s in order},
+        "sides": {"labels": labels, "counts": sides.tolist()} if facts.training else None,
+        "after_resizing": facts.metrics.get("sizes"),
+        "problems": [{"kind": k, "count": n, "examples": examples[k]} for k, n in kinds.most_common()],
+        "warnings": list(facts.health.get("warnings", [])),
+    }
+
+
+def _model(facts: DetectionFacts) -> dict[str, Any]:
+    backbone, plan = facts.bundle.get("backbone") or {}, (facts.metrics.get("tuning") or {}).get("plan") or {}
+    pixels = facts.bundle.get("pixels") or {}
+    latency = facts.bundle.get("latency") or {}
+    files = facts.bundle.get("files") or {}
+    return {
+        "title": backbone.get("title") or facts.metrics.get("backbone"),
+        "weights_tag": backbone.get("weights_tag"),
+        "weights_licence": facts.bundle.get("weights_licence"),
+        "size_hw": pixels.get("size_hw"),
+        "strategy": facts.metrics.get("strategy"),
+        "cut": plan.get("cut"),
+        "width": plan.get("width"),
+        "depth": plan.get("depth"),
+        "finest": plan.get("finest"),
+        "latency_ms": latency.get("p50_ms"),
+        "latency_threads": latency.get("threads"),
+        "size_bytes": (files.get("model.onnx") or {}).get("size_bytes"),
+    }
+
+
+def _learning(facts: DetectionFacts) -> dict[str, Any]:
+    """Columns of `results.csv` of the training that made the model (folds have phases of their own)."""
+    rows = list(facts.epochs)
+    phases = [str(r.get("phase") or "") for r in rows]
+    last = phases[-1] if phases else ""
+    rows = [r for r, phase in zip(rows, phases, strict=True) if phase == last]
+    if not rows:
+        return {"missing": "The run kept no record of its epochs.", "epochs": {}}
+    columns = {}
+    for name in ("epoch", "train_loss", "class_loss", "box_loss", "val_mAP50", "lr"):
+        values = [_float(r.get(name)) for r in rows]
+        if any(v is not None for v in values):
+            columns[name] = values
+    return {"epochs": columns}
+
+
+def _pr_curves(block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    curves = []
+    for entry in block.get("per_class", []):
+        precision = entry.get("precision_at_recall")
+        if precision:
+            ap = (entry.get("AP50") or {}).get("value")
+            curves.append({"name": entry["name"], "AP50": ap, "recall": list(range(101)), "precision": precision})
+    return sorted(curves, key=lambda c: -(c["AP50"] or 0.0))
+
+
+def _confusion(block: Mapping[str, Any]) -> dict[str, Any] | None:
+    value = block.get("confusion")
+    if not value:
+        return None
+    counts = np.asarray(value["counts"], dtype=np.float64)
+    rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return {**value, "rates": np.round(rates, 4).tolist()}
+
+
+def _pictures(facts: DetectionFacts, names: Sequence[str], thresholds: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Which pictures are shown: those with most errors at the thresholds, and random ones; with their boxes."""
+    limits = np.array([float(thresholds.get(n, 0.5)) for n in names], dtype=np.float64)
+    usable = [i for i, p in enumerate(facts.scored) if p.truth is not None and p.size_hw is not None]
+    missed, false = np.zeros(len(facts.scored), np.int64), np.zeros(len(facts.scored), np.int64)
+    wrong_class = np.zeros(len(facts.scored), np.int64)
+    for i in usable:
+        picture = facts.scored[i]
+        assert picture.truth is not None
+        counts = confuse([picture.truth], [picture.found], names, limits.tolist()).counts
+        missed[i], false[i] = counts[:-1, -1].sum(), counts[-1, :-1].sum()
+        wrong_class[i] = counts[:-1, :-1].sum() - np.trace(counts[:-1, :-1])
+    errors = missed + false + wrong_class
+    worst = [i for i in sorted(usable, key=lambda i: (-errors[i], i)) if errors[i] > 0][:_SHOWN]
+    rest = [i for i in usable if i not in worst]
+    drawn = np.random.default_rng([seed, 3]).permutation(len(rest))[:_SHOWN]
+    random = sorted(rest[j] for j in drawn)
+    shown = {}
+    for i in (*worst, *random):
+        picture = facts.scored[i]
+        assert picture.truth is not None
+        assert picture.size_hw is not None
+        found = picture.found.take(picture.found.scores >= limits[picture.found.class_ids])
+        shown[str(i)] = {
+            "name": picture.name,
+            "size_hw": list(picture.size_hw),
+            "truth": _rows(picture.truth.xyxy, picture.truth.class_ids, None),
+            "found": _rows(found.xyxy, found.class_ids, found.scores),
+            "missed": int(missed[i]),
+            "false": int(false[i]),
+            "wrong_class": int(wrong_class[i]),
+        }
+    return {
+        "pictures": shown,
+        "samples": random,
+        "errors": {
+            "shown": worst,
+            "num_pictures": len(usable),
+            "num_wrong": int((errors[usable] > 0).sum()) if usable else 0,
+            "missed": int(missed.sum()),
+            "false": int(false.sum()),
+            "wrong_class": int(wrong_class.sum()),
+        },
+    }
+
+
+def _rows(xyxy: Any, class_ids: Any, scores: Any) -> list[dict[str, Any]]:
+    rows = []
+    for j in range(len(xyxy)):
+        row: dict[str, Any] = {"class_id": int(class_ids[j]), "xyxy": [round(float(v), 1) for v in xyxy[j]]}
+        if scores is not None:
+            row["score"] = round(float(scores[j]), 4)
+        rows.append(row)
+    return rows
+
+
+def _percent(value: float | None) -> str:
+    return "cannot be measured" if value is None else f"{100 * value:.1f} %"
+
+
+def _float(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

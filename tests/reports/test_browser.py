@@ -1,0 +1,134 @@
+"""The report in a real browser: no errors, no requests, nothing too wide, usable with keys alone, accessible."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from chromium import Browser, open_browser
+from PIL import Image
+
+from headstart.pixels.spec import PixelSpec
+from headstart.reports.facts import Facts
+from headstart.reports.html import render
+from headstart.reports.summary import summarise
+from headstart.reports.thumbs import make_thumbs
+
+pytestmark = pytest.mark.long
+
+EVIL = ("<script>alert(1)</script>", "=1+1", "\"'><img src=x onerror=alert(2)>", "ÄÖ 猫 {{ 7*7 }}", "cat")
+VIEWS = [((1280, 900), "light"), ((390, 800), "dark"), ((1280, 900), "dark"), ((390, 800), "light")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = open_browser()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def page(make_facts: Callable[..., Facts], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with every section, pictures included, of classes with the worst of names."""
+    folder = tmp_path_factory.mktemp("report")
+    rng = np.random.default_rng(0)
+    plain = make_facts(EVIL, 30)
+    paths = {}
+    for i, name in enumerate(plain.scored.names):
+        paths[name] = str(folder / f"{i}.jpg")
+        Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(paths[name])
+    series = [{"name": "measured", "x": [20, 40, 80], "y": [0.6, 0.7, 0.8], "low": [0.5, 0.6, 0.7],
+               "high": [0.7, 0.8, 0.9]}]  # fmt: skip
+    left_out = {"detected": 0.2, "auroc": 0.8, "auroc_of_probability": 0.75, "false_alarms": 0.05, "num_samples": 100,
+                "per_class": [{"name": n, "detected": 0.2, "auroc": 0.8} for n in EVIL]}  # fmt: skip
+    share = {"value": 0.9, "low": 0.8, "high": 0.95}
+    extra: dict[str, Any] = {
+        "learning_curve": {"series": series, "text": "Twice as many: +8 points.", "gain": 0.08},
+        "novelty": {"reject": 0.05, "threshold": 2.0, "has_rest": True, "test": None, "left_out": left_out,
+                    "out_of_fold": {"false_alarms": 0.05, "num_samples": 75},
+                    "histogram": {"edges": [-1.0, 0.0, 1.0, 2.0, 3.0], "known": [10, 30, 20, 5]}},
+        "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 75, "realised": share, "mean_size": 1.2,
+                     "share_single": 0.8, "share_empty": 0.01, "test": None,
+                     "per_class": [{"name": n, "realised": 0.9, "is_own": True} for n in EVIL]},
+    }  # fmt: skip
+    epochs = tuple({"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i)} for i in range(1, 6))
+    facts = make_facts(EVIL, 30, paths=paths, extra=extra, epochs=epochs)
+    report = summarise(facts)
+    thumbs = make_thumbs({int(i): facts.scored.paths[int(i)] for i in report["pictures"]}, PixelSpec())
+    target = folder / "report.html"
+    target.write_text(render(report, thumbs), encoding="utf-8")
+    return target
+
+
+@pytest.mark.parametrize(("size", "scheme"), VIEWS, ids=lambda v: str(v))
+def test_it_opens_silently_and_fits(browser: Browser, page: Path, size: tuple[int, int], scheme: str) -> None:
+    browser.open(page, size=size, scheme=scheme)
+    assert browser.run("document.querySelectorAll('section').length") == 13
+    assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert browser.run("[...document.images].filter(i => !i.complete || !i.naturalWidth).length") == 0
+    ground = browser.run("getComputedStyle(document.documentElement).backgroundColor")
+    assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+    assert browser.complaints == []
+    assert browser.requests == []
+
+
+def test_this_browser_would_notice(browser: Browser, tmp_path: Path) -> None:
+    """The collector itself: an error, a request and a page that is too wide are seen."""
+    bad = tmp_path / "bad.html"
+    bad.write_text("<img src='file:///nowhere/x.png'><div style='width:9000px'>x</div><script>nothing()</script>")
+    browser.open(bad)
+    assert any("x.png" in r for r in browser.requests)
+    assert browser.complaints
+    assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") > 0
+
+
+def test_the_policy_holds_against_what_is_put_in(browser: Browser, page: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "report.html"
+    changed.write_text(page.read_text(encoding="utf-8").replace(
+        "</main>", "<script>document.title='taken over'</script><img src='file:///x.png'></main>"
+    ), encoding="utf-8")  # fmt: skip
+    browser.open(changed)
+    assert browser.run("document.title") != "taken over"
+    assert any("Content Security Policy" in c for c in browser.complaints)
+
+
+def test_a_cell_opens_with_keys_alone(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press("Tab", 9)
+    assert browser.run("document.activeElement.className") == "skip", "the first stop skips the list of sections"
+    for _ in range(400):
+        browser.press("Tab", 9)
+        if browser.run("document.activeElement.hasAttribute('data-cell')"):
+            break
+    else:
+        pytest.fail("no cell of the matrix can be reached by the Tab key")
+    outline = browser.run("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none", "where the focus is can be seen"
+    browser.press("Enter", 13)
+    assert browser.run("document.querySelectorAll('.cells:not([hidden])').length") == 1
+    assert browser.run("document.activeElement.classList.contains('cells')")
+    assert browser.run("document.querySelectorAll('[data-cell][aria-expanded=true]').length") >= 1
+    browser.run("document.querySelector('button[data-show=rates]').focus()")
+    browser.press("Enter", 13)
+    assert browser.run("document.getElementById('matrix').classList.contains('rates')")
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize(("size", "scheme"), VIEWS, ids=lambda v: str(v))
+def test_axe_finds_nothing(browser: Browser, page: Path, size: tuple[int, int], scheme: str) -> None:
+    """Contrast, names, roles, order of headings: by axe-core, which is looked for and not part of this project."""
+    axe = os.environ.get("HEADSTART_AXE")
+    if not axe:
+        pytest.skip("HEADSTART_AXE names no axe.min.js (npm install axe-core)")
+    browser.open(page, size=size, scheme=scheme)
+    browser.run("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    browser.run("document.querySelectorAll('.cells').forEach(c => { c.hidden = false })")
+    browser.run(Path(axe).read_text(encoding="utf-8") + "; 0")
+    found = browser.run(
+        "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html.slice(0, 120))))"
+    )
+    assert found == []
