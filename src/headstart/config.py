@@ -130,6 +130,9 @@ class DetectSettings(_Settings):
     clip: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
     top: int | None = Field(None, ge=1, le=1000, description="Places that answer for a box.")
     box_weight: float | None = Field(None, gt=0, description="Weight of the boxes' loss against the classes'.")
+    mirror: bool = Field(
+        True, description="Whether prediction also looks at the mirrored picture and averages (twice the time)."
+    )
     iou: float = Field(0.6, gt=0, le=1, description="Overlap from which the less certain of two boxes is dropped.")
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from headstart.backbones import Backbone, load_backbone
+from headstart.detection.network import Detector, DetectorHead
 from headstart.detection.taps import choose_taps, split_taps, tap_front, tap_maps, tap_rear
 
 SIZE = 96
@@ -48,6 +49,20 @@ def test_a_map_that_is_the_state_is_not_stored_twice(backbone: Backbone, pixels:
         assert len(tap_front(network, "stage6", stages)(pixels)) == 2  # the map of stage 5 is what crosses the cut
         assert len(tap_front(network, "stage5", stages)(pixels)) == 2
         assert len(tap_front(network, "neck", stages)(pixels)) == 3
+
+
+def test_mirrored_pictures_give_mirrored_boxes(backbone: Backbone, pixels: torch.Tensor) -> None:
+    taps = choose_taps(backbone.network, 8)
+    head = DetectorHead(taps.channels, taps.strides, 2, width=16, depth=1).eval()
+    torch.nn.init.normal_(head.box_out.weight, std=0.3)
+    both = Detector(tap_maps(backbone.network, taps.stages), head, taps.sizes_hw, is_mirrored=True).eval()
+    with torch.no_grad():
+        logits, boxes = both(pixels)
+        other_logits, other = both(pixels.flip(-1))
+    assert torch.sigmoid(logits).shape == (2, 144 + 36 + 9, 2)
+    torch.testing.assert_close(other_logits[:, both.order], logits, rtol=1e-4, atol=1e-4)
+    turned = torch.stack((SIZE - other[..., 2], other[..., 1], SIZE - other[..., 0], other[..., 3]), -1)
+    torch.testing.assert_close(turned[:, both.order], boxes, rtol=1e-3, atol=1e-2)
 
 
 def test_gradients_behind_a_cut_are_those_of_the_whole_network(backbone: Backbone, pixels: torch.Tensor) -> None:

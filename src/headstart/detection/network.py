@@ -94,16 +94,39 @@ class DetectorHead(nn.Module):  # type: ignore[misc]
 
 
 class Detector(nn.Module):  # type: ignore[misc]
-    """From pictures to class logits and boxes: backbone maps, pyramid and head in one module."""
+    """From pictures to class logits and boxes: backbone maps, pyramid and head in one module.
 
-    def __init__(self, maps: Any, head: DetectorHead) -> None:
+    Args:
+        maps: From pictures to maps.
+        head: Pyramid and head.
+        sizes_hw: Of the maps.
+        is_mirrored: Whether the mirrored picture is looked at too, and what is said of each place averaged.
+    """
+
+    def __init__(
+        self, maps: Any, head: DetectorHead, sizes_hw: Sequence[tuple[int, int]], *, is_mirrored: bool = False
+    ) -> None:
         super().__init__()
-        self.maps, self.head = maps, head
+        self.maps, self.head, self.is_mirrored = maps, head, is_mirrored
+        order, first = [], 0
+        for height, width in sizes_hw:
+            order.append((torch.arange(height * width).reshape(height, width).flip(1) + first).flatten())
+            first += height * width
+        self.register_buffer("order", torch.cat(order))  # (P,) the place that mirrors each place
 
     def forward(self, pixels: Any) -> tuple[Any, Any]:
         """(B, 3, H, W) normalised pixels to logits (B, P, K) and boxes (B, P, 4)."""
-        logits, boxes = self.head(self.maps(pixels))
-        return logits, boxes
+        if not self.is_mirrored:
+            logits, boxes = self.head(self.maps(pixels))
+            return logits, boxes
+        both = torch.cat((pixels, pixels.flip(-1)))  # (2B, 3, H, W)
+        logits, boxes = self.head(self.maps(both))
+        logits = logits.reshape(2, -1, *logits.shape[1:])  # (2, B, P, K)
+        boxes = boxes.reshape(2, -1, *boxes.shape[1:])
+        other = boxes[1][:, self.order]
+        left, right = pixels.shape[-1] - other[..., 2:3], pixels.shape[-1] - other[..., 0:1]
+        other = torch.cat((left, other[..., 1:2], right, other[..., 3:4]), dim=-1)
+        return (logits[0] + logits[1][:, self.order]) / 2, (boxes[0] + other) / 2
 
 
 def make_points(sizes_hw: Sequence[tuple[int, int]], strides: Sequence[int]) -> Any:

@@ -266,7 +266,9 @@ class DetectBench:
         from headstart.detection.network import Detector
         from headstart.detection.taps import tap_maps
 
-        return Detector(tap_maps(self.network, self.taps(plan).stages), net.head).eval()
+        taps = self.taps(plan)
+        is_mirrored = self.settings.detect.mirror
+        return Detector(tap_maps(self.network, taps.stages), net.head, taps.sizes_hw, is_mirrored=is_mirrored).eval()
 
     def export(self, net: DetectNetwork, plan: DetectPlan, path: Path) -> None:
         """Writes the whole detector as ONNX and compares it with torch.

@@ -95,7 +95,7 @@ class DetectRun:
                     "stopped during cross-validation, before there was a detector to save.",
                     hint="the views that were made are kept; fewer --folds or a --budget need less time",
                 )
-            found += self.bench.find(net, self.plan, held, self.decoding)
+            found += self.bench.find_from_pixels(net, self.plan, held, self.decoding)  # as the bundle would
             order.append(held)
         self.oof = OutOfFold(np.concatenate(order), found, int(fold_of.max()) + 1)
 
