@@ -236,6 +236,10 @@ def report(
         UsageError: It is no finished run.
         DataError: There are no pictures in `data`.
     """
+    from headstart.workflow.detect_reporting import is_detector_run, make_detection_report
+
+    if is_detector_run(Path(run)):
+        return make_detection_report(Path(run), data=data, out=out, pictures=pictures, figures=figures)
     from headstart.workflow.reporting import make_report
 
     return make_report(

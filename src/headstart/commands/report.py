@@ -33,6 +33,8 @@ def _report(
     for text in made.data["problems"]:
         talk.warn(text)
     names = ["report.html", "report.json", "classification_report.txt and .csv", "summary.txt", "comment.md"]
+    if made.data.get("task") == "detect":
+        names = ["report.html", "report.json", "detection_report.csv"]
     talk.say(f"Written to {made.folder}: {', '.join([*names, 'figures/'] if figures else names)}.")
     if no_pictures:
         talk.say("There are no photographs and no file names in these files.")

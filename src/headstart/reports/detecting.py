@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -181,10 +182,7 @@ def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
             mine = boxes.class_ids == k
             row[k] += int(mine.sum())
             sides[k] += np.histogram(side[mine], bins=_SIDES)[0]
-    labels = [
-        f"{low:g}-{high:g}" if np.isfinite(high) else f"over {low:g}"
-        for low, high in zip(_SIDES, _SIDES[1:], strict=False)
-    ]
+    labels = [f"{low:g}-{high:g}" if np.isfinite(high) else f"over {low:g}" for low, high in pairwise(_SIDES)]
     order = [s for s in ("train", "val", "test", "all") if s in counts]
     kinds = Counter(str(p.get("kind")) for p in facts.health.get("problems", []))
     examples = {k: [p for p in facts.health.get("problems", []) if p.get("kind") == k][:10] for k in kinds}

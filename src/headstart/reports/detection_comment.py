@@ -14,6 +14,24 @@ _WIDE = 0.15  # width of a 95 % interval from which a score says little
 _WEAK = 0.15  # AP50 so far below the best class is worth a remark
 _FEW = 50  # boxes of a class below which more pictures are the first thing to try
 
+_ERRORS = (
+    (
+        "missed",
+        "Most errors are objects that were missed",
+        "A lower --min-score finds more, at the price of more false boxes.",
+    ),
+    (
+        "false",
+        "Most errors are boxes where nothing is",
+        "Pictures without objects teach what is none; a higher --min-score drops the least sure.",
+    ),
+    (
+        "wrong_class",
+        "Most errors are confusions of classes",
+        "The confusion table shows which; more pictures of both help.",
+    ),
+)
+
 
 def detection_remarks(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Remarks as `{kind, title, text}`; kind is `good` or `problem`."""
@@ -30,8 +48,9 @@ def _interval(report: Mapping[str, Any]) -> list[dict[str, str]]:
     if width < _WIDE:
         return []
     text = (
-        f"The 95 % interval of mAP50 is {100 * width:.0f} points wide: other pictures of the same kind could have given "
-        f"{100 * score['low']:.0f} or {100 * score['high']:.0f} %. More scored pictures narrow it; --folds 5 scores all."
+        f"The 95 % interval of mAP50 is {100 * width:.0f} points wide: other pictures of the same kind could have "
+        f"given {100 * score['low']:.0f} or {100 * score['high']:.0f} %. More scored pictures narrow it; --folds 5 "
+        "scores all."
     )
     return [{"kind": "problem", "title": "The score is uncertain", "text": text}]
 
@@ -66,7 +85,10 @@ def _small(report: Mapping[str, Any], name: str) -> str:
     tiny = row[0] + row[1]  # under 16 pixels
     if not total or tiny / total < 0.3:
         return ""
-    return f" {100 * tiny / total:.0f} % of its boxes have a side under 16 pixels where the network sees them: a larger --size."
+    return (
+        f" {100 * tiny / total:.0f} % of its boxes have a side under 16 pixels as the network sees them: try a larger "
+        "--size."
+    )
 
 
 def _errors(report: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -74,11 +96,7 @@ def _errors(report: Mapping[str, Any]) -> list[dict[str, str]]:
     total = e["missed"] + e["false"] + e["wrong_class"]
     if total < 10:
         return []
-    for key, title, text in (
-        ("missed", "Most errors are objects that were missed", "A lower --min-score finds more, at the price of more false boxes."),
-        ("false", "Most errors are boxes where nothing is", "Pictures without objects teach what is none; a higher --min-score drops the least sure."),
-        ("wrong_class", "Most errors are confusions of classes", "The confusion table shows which; more pictures of both help."),
-    ):  # fmt: skip
+    for key, title, text in _ERRORS:
         if e[key] > 0.6 * total:
             return [
                 {"kind": "problem", "title": title, "text": f"{e[key]:,} of {total:,} errors at the thresholds. {text}"}
@@ -94,8 +112,8 @@ def _overlap(report: Mapping[str, Any]) -> list[dict[str, str]]:
     if half is None or strict is None or half < 0.5 or strict > 0.5 * half:
         return []
     text = (
-        f"mAP50 is {100 * half:.0f} %, but at an overlap of three quarters it is {100 * strict:.0f} %: objects are found, "
-        "their edges less well. Longer training, a larger --size, or more exact boxes in the data help."
+        f"mAP50 is {100 * half:.0f} %, but at an overlap of three quarters it is {100 * strict:.0f} %: objects are "
+        "found, their edges less well. Longer training, a larger --size, or more exact boxes in the data help."
     )
     return [{"kind": "problem", "title": "Boxes fit loosely", "text": text}]
 
@@ -105,5 +123,6 @@ def _tiny(report: Mapping[str, Any]) -> list[dict[str, str]]:
     share, better = sizes.get("tiny_share") or 0.0, sizes.get("better_size")
     if share <= 0.2 or not better:
         return []
-    text = f"{100 * share:.0f} % of the boxes have a side under 8 pixels as the network sees them; --size {better} mends that."
+    text = f"{100 * share:.0f} % of the boxes have a side under 8 pixels as the network sees them; --size {better} "
+    text += "mends that."
     return [{"kind": "problem", "title": "Many boxes are too small to see", "text": text}]

@@ -1,0 +1,256 @@
+"""Reads a detector's run folder and writes what a person reads about it: the page, its data, figures and a table.
+
+The one decision: everything is taken from the run folder (and from the data where they still are), so a report can be
+written again at any time; where the data are gone the page says so and shows the rest.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstart.cells import guard_cell, unguard_cell
+from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
+from headstart.errors import HeadstartError, UsageError
+from headstart.machine import atomic_file
+from headstart.pixels.spec import PixelSpec
+from headstart.reports.detecting import (
+    DetectionFacts,
+    ScoredPicture,
+    headline_block,
+    summarise_detection,
+    without_box_pictures,
+)
+from headstart.reports.detection_thumbs import make_box_thumbs
+from headstart.reports.html import render
+from headstart.results import Report
+from headstart.talk import Talk
+from headstart.workflow.reporting import _read_json, _read_rows, _read_settings, _write
+from headstart.workflow.run_folder import write_json
+
+__all__ = ["FILES", "is_detector_run", "make_detection_report", "read_detection_facts", "report_detector_run"]
+
+FILES = ("report.html", "report.json", "detection_report.csv")
+"""What is written beside `figures/`."""
+
+_TEMPLATE = "detection.html"
+
+
+def is_detector_run(folder: Path) -> bool:
+    """Whether a run folder is a detector's."""
+    return _read_json(folder / "metrics.json").get("task") == "detect"
+
+
+def report_detector_run(
+    folder: Path, samples: DetectionSamples, talk: Talk, *, has_pictures: bool = True
+) -> int | None:
+    """The report at the end of a training; that it cannot be written never costs the run.
+
+    Returns:
+        How many pictures it shows; None where it could not be written.
+    """
+    try:
+        report = make_detection_report(folder, samples=samples, pictures=has_pictures, figures=False)
+    except (HeadstartError, OSError) as error:
+        talk.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
+        return None
+    return len(report.data["pictures"])
+
+
+def make_detection_report(
+    folder: Path,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    samples: DetectionSamples | None = None,
+    out: str | os.PathLike[str] | None = None,
+    pictures: bool = True,
+    figures: bool = True,
+) -> Report:
+    """Writes the report of a finished run.
+
+    Args:
+        folder: The run folder.
+        data: Where the data are now, if they were moved since.
+        samples: The data, where they are read already.
+        out: Where the files go; the run folder by default.
+        pictures: Whether photographs and file names go into the files.
+        figures: Whether `figures/*.png` are drawn.
+
+    Raises:
+        UsageError: It is no finished run of a detector.
+        DataError: There are no pictures with boxes in `data`.
+    """
+    facts = read_detection_facts(folder, data=data, samples=samples)
+    report = summarise_detection(facts)
+    thumbs: dict[int, bytes | None] | None = None
+    if pictures:
+        places = {int(i): facts.scored[int(i)].path for i in report["pictures"]}
+        thumbs = make_box_thumbs(report, places, _pixel_spec(facts.bundle))
+    else:
+        report = without_box_pictures(report)
+    target = Path(out) if out is not None else folder
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / "report.json", report)
+    _write(target / "report.html", render(report, thumbs, template=_TEMPLATE))
+    _write(target / "detection_report.csv", _class_table(report))
+    if figures:
+        _write_figures(target / "figures", report, thumbs)
+    return Report(target, report, pictures)
+
+
+def read_detection_facts(
+    folder: Path, *, data: str | os.PathLike[str] | None = None, samples: DetectionSamples | None = None
+) -> DetectionFacts:
+    """Reads a run folder.
+
+    Raises:
+        UsageError: It is no finished run of a detector.
+        DataError: There are no pictures with boxes in `data`.
+    """
+    metrics = _read_json(folder / "metrics.json")
+    if metrics.get("task") != "detect" or "class_names" not in metrics:
+        raise UsageError(
+            f"`{folder}` is no finished run of a detector: it has no readable `metrics.json`.",
+            hint="name the folder that `headstart train` wrote, e.g. runs/train1",
+        )
+    problems: list[str] = []
+    settings = _read_settings(folder / "config.resolved.yaml", problems)
+    if samples is None:
+        samples = _read_data(settings, data, problems)
+    splits = {unguard_cell(r.get("image") or ""): r.get("split") or "" for r in _read_rows(folder / "split.csv")}
+    return DetectionFacts(
+        run=folder.resolve().name,
+        metrics=metrics,
+        health=_read_json(folder / "health.json"),
+        environment=_read_json(folder / "environment.json"),
+        bundle=_read_json(folder / "bundle" / "bundle.json"),
+        settings=[{"name": name, **row} for name, row in settings.items()],
+        epochs=_read_rows(folder / "results.csv"),
+        scored=_read_scored(folder, metrics, samples, splits),
+        training=_training(metrics, samples, splits),
+        problems=tuple(problems),
+    )
+
+
+def _read_data(
+    settings: Mapping[str, Mapping[str, Any]], data: str | os.PathLike[str] | None, problems: list[str]
+) -> DetectionSamples | None:
+    """The data, or None where they are gone; what a person names must be there."""
+    is_outside = bool((settings.get("allow_outside") or {}).get("value"))
+    if data is not None:
+        return read_boxes(data, allow_outside=is_outside)
+    place = (settings.get("data") or {}).get("value")
+    try:
+        if not place:
+            raise UsageError("the run does not say where its data lay.")
+        return read_boxes(str(place), allow_outside=is_outside)
+    except HeadstartError:
+        problems.append(
+            "The data are not where they were when the detector was trained, so pictures cannot be shown; every number "
+            "is as it was measured. `headstart report RUN --data FOLDER` says where they are now."
+        )
+        return None
+
+
+def _training(
+    metrics: Mapping[str, Any], samples: DetectionSamples | None, splits: Mapping[str, str]
+) -> list[tuple[str, Boxes]]:
+    if samples is None:
+        return []
+    boxes = _by_name(samples, [str(n) for n in metrics["class_names"]])
+    return [(splits[n], boxes[i]) for i, n in enumerate(samples.names) if splits.get(n)]
+
+
+def _read_scored(
+    folder: Path, metrics: Mapping[str, Any], samples: DetectionSamples | None, splits: Mapping[str, str]
+) -> list[ScoredPicture]:
+    """Pictures of the headline's block with what was found in them, in the order of `split.csv`."""
+    found = headline_block(metrics)
+    if found is None:
+        return []
+    names = [str(n) for n in metrics["class_names"]]
+    ids = {name: k for k, name in enumerate(names)}
+    part = "train" if found[0] == "cv" else found[0]
+    rows: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for raw in _read_rows(folder / "predictions.csv"):
+        row = {k: unguard_cell(v or "") for k, v in raw.items() if k}
+        if row.get("split") == part and row.get("label") in ids:
+            rows[row["file"]].append(row)
+    truth = _by_name(samples, names) if samples is not None else []
+    at = {n: i for i, n in enumerate(samples.names)} if samples is not None else {}
+    scored = []
+    for name in (n for n, split in splits.items() if split == part):
+        i = at.get(name)
+        path, size = None, None
+        if i is not None and samples is not None:
+            path, size = str(samples.paths[i]), (int(samples.sizes_hw[i, 0]), int(samples.sizes_hw[i, 1]))
+        mine = [r for r in rows.get(name, []) if _is_row(r)]
+        boxes = Detections.of(
+            [[float(r[c]) for c in ("xmin", "ymin", "xmax", "ymax")] for r in mine],
+            [float(r["score"]) for r in mine],
+            [ids[r["label"]] for r in mine],
+        )
+        scored.append(ScoredPicture(name, path, size, truth[i] if i is not None else None, boxes))
+    return scored
+
+
+def _is_row(row: Mapping[str, str]) -> bool:
+    try:
+        return all(abs(float(row.get(c) or "nan")) < 1e9 for c in ("xmin", "ymin", "xmax", "ymax", "score"))
+    except ValueError:
+        return False
+
+
+def _by_name(samples: DetectionSamples, names: list[str]) -> list[Boxes]:
+    """True boxes with the run's class ids; classes that the run does not know are left out."""
+    place = [names.index(n) if n in names else -1 for n in samples.class_names]
+    kept = []
+    for boxes in samples.boxes:
+        ids = [place[k] for k in boxes.class_ids]
+        keep = [j for j, k in enumerate(ids) if k >= 0]
+        kept.append(Boxes.of(boxes.xyxy[keep], [ids[j] for j in keep], boxes.is_crowd[keep]))
+    return kept
+
+
+def _pixel_spec(bundle: Mapping[str, Any]) -> PixelSpec:
+    try:
+        return PixelSpec.from_json(dict(bundle["pixels"]))
+    except (KeyError, TypeError, ValueError):
+        return PixelSpec()
+
+
+def _class_table(report: Mapping[str, Any]) -> str:
+    """One row a class, for a spreadsheet."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("class", "boxes", "pictures", "AP50", "AP50_low", "AP50_high", "AP50_95", "precision", "recall",
+                     "threshold"))  # fmt: skip
+    for c in report["per_class"]:
+        point = c.get("threshold") or {}
+        cells = (c["AP50"]["value"], c["AP50"]["low"], c["AP50"]["high"], c["AP50_95"]["value"], point.get("precision"),
+                 point.get("recall"), c.get("used_threshold"))  # fmt: skip
+        texts = ["" if v is None else f"{v:.5f}" for v in cells]
+        writer.writerow([guard_cell(c["name"]), c["num_boxes"], c["num_pictures"], *texts])
+    return stream.getvalue()
+
+
+def _write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None) -> None:
+    """`figures/*.png`; figures that the report has no data for are left out, old ones of that name removed."""
+    from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
+    from headstart.reports.figures import figure_png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in DETECTION_FIGURES:
+        path = folder / f"{name}.png"
+        figure = draw_detection_figure(name, report, thumbs)
+        if figure is None:
+            path.unlink(missing_ok=True)
+            continue
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(figure_png(figure))
