@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headstart.errors import MissingExtraError
+from headstart.reports.letters import NOTE, drawable, lettered
 
 __all__ = ["FIGURES", "draw_compare", "draw_figure", "figure_png"]
 
@@ -19,11 +20,12 @@ _DPI = 200
 _BLUE, _ORANGE, _GREEN, _VIOLET = "#0b5cad", "#a84300", "#00705a", "#7a3e9d"
 _COLOURS = (_BLUE, _ORANGE, _GREEN, _VIOLET)
 _STYLES = ("-", "--", ":", "-.")
+_WITH_NAMES = ("samples", "confusion", "confusion_rates", "classes")  # figures in which names of classes stand
 _NAMED = 30  # classes up to which their names stand at the axes
 
 
 def figure_png(figure: Any) -> bytes:
-    """The figure as a PNG, 200 dpi on white; a letter that no font here has is drawn as a box."""
+    """The figure as a PNG, 200 dpi on white."""
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -42,7 +44,14 @@ def draw_figure(name: str, report: Mapping[str, Any], thumbs: Mapping[int, bytes
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    return FIGURES[name](report, thumbs or {})
+    if name not in _WITH_NAMES:
+        return FIGURES[name](report, thumbs or {})
+    shown, is_numbered = drawable(report)
+    with lettered(shown):
+        figure = FIGURES[name](shown, thumbs or {})
+        if figure is not None and is_numbered:
+            figure.text(0.0, -0.02, NOTE, fontsize=7, va="top")
+    return figure
 
 
 def _new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:

@@ -153,6 +153,7 @@ def write_report(
 def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None) -> list[Path]:
     """`figures/*.png`; figures that the report has no data for are left out, old ones of that name removed."""
     from headstart.reports.figures import FIGURES, draw_figure, figure_png
+    from headstart.reports.letters import drawable, names_text
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -165,6 +166,11 @@ def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, 
         with atomic_file(path) as temporary:
             temporary.write_bytes(figure_png(figure))
         written.append(path)
+    key = folder / "class_names.txt"
+    if drawable(report)[1]:
+        _write(key, names_text(report))
+    else:
+        key.unlink(missing_ok=True)
     return written
 
 
