@@ -24,6 +24,8 @@ from headstart.deploy.writing import amend_bundle
 from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.machine import atomic_file
+from headstart.workflow.detect_reporting import report_detector_run
+from headstart.workflow.headline import report_line
 from headstart.workflow.run_folder import environment, finish_run_folder, write_json
 
 if TYPE_CHECKING:
@@ -236,8 +238,9 @@ def _write_predictions(road: DetectRoad, scored: dict[str, _Scored], calibration
 
 
 def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
-    """The closing words, the log, and the mark that the run is whole."""
+    """The report, the closing words, the log, and the mark that the run is whole."""
     talk = road.talk
+    shown = report_detector_run(road.folder, road.samples, talk, has_pictures=road.resolved.settings.pictures)
     head = _headline(scored)
     name = next((n for n in ("test", "cv", "val") if n in scored), None)
     if head is None or name is None:
@@ -255,6 +258,8 @@ def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
         )
     minutes = (time.monotonic() - road.started) / 60
     talk.say(f"The run is in {road.folder}, after {minutes:.1f} minutes.")
+    if shown is not None:
+        talk.say(report_line(shown, road.folder))
     talk.say(f"Next: headstart predict {road.folder} NEW_PICTURES")
     log = "\n".join(talk.lines) + "\n"
     (road.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")

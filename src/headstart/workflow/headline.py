@@ -9,7 +9,7 @@ from pathlib import Path
 from headstart.records import Decision, Problem
 from headstart.workflow.judgement import Judgement
 
-__all__ = ["closing_lines", "decision_line", "explain", "headline", "name_files"]
+__all__ = ["closing_lines", "decision_line", "explain", "headline", "name_files", "report_line"]
 
 _FIRST = 10
 
@@ -119,13 +119,13 @@ def closing_lines(judgement: Judgement, folder: Path, duration_s: float, *, num_
     lines += [explain(f"note: {note}") for note in judgement.headline.notes[:2]]
     lines += [
         f"Took {duration_s:.1f} s. The model: {folder / 'bundle'}",
-        *([] if num_shown is None else [_report_line(num_shown, folder)]),
+        *([] if num_shown is None else [report_line(num_shown, folder)]),
         f"Next: headstart predict {_quoted(folder)} NEW_PICTURES/",
     ]
     return lines
 
 
-def _report_line(num_shown: int, folder: Path) -> str:
+def report_line(num_shown: int, folder: Path) -> str:
     """Where the report is, and what of a person's data is in it."""
     if num_shown:
         holds = f"shows {num_shown:,} of your pictures with their file names; --no-pictures leaves both out"
