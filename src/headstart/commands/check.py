@@ -37,6 +37,7 @@ def _check(
     from headstart.api import check
     from headstart.data.ranges import parse_range
     from headstart.talk import to_stderr
+    from headstart.workflow.checking import save_judgement
 
     result = check(
         data,
@@ -50,11 +51,12 @@ def _check(
         offline=offline,
         workers=workers,
         task=task,
-        json_file=json_file if json_file != "-" else None,
         sheet=sheet,
         repair=repair,
         talk=to_stderr(),
     )
+    if json_file not in (None, "-"):
+        save_judgement(result.to_json(), json_file)
     if json_file == "-":
         import json
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import importlib.util
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from headstart.records import Health, Samples, Split
 from headstart.results import import_pandas
 from headstart.talk import Talk
 from headstart.workflow.data_doctor import DataDoctor
+from headstart.workflow.run_folder import write_json
 from headstart.workflow.showing import save_sheet, sheet_kind
 
 if TYPE_CHECKING:
     from headstart.workflow.embedding import Embedder
 
-__all__ = ["Checked", "check_data", "draw_copies", "write_repaired_split"]
+__all__ = ["Checked", "check_data", "draw_copies", "save_judgement", "write_repaired_split"]
 
 _MOST_PAIRS = 60
 
@@ -124,6 +126,18 @@ def draw_copies(checked: Checked, out: str, talk: Talk) -> None:
     left = len(pairs) - len(rows)
     title = f"{len(pairs)} pairs of copies" + (f"; the first {len(rows)} are shown" if left else "")
     save_sheet(draw_pairs(checked.samples, rows, title=title), out, talk)
+
+
+def save_judgement(judgement: dict[str, Any], out: str) -> None:
+    """Writes a judgement as JSON, whole or not at all.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    try:
+        write_json(Path(out), judgement)
+    except OSError as error:
+        raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
 
 
 def write_repaired_split(checked: Checked, out: str, talk: Talk) -> None:

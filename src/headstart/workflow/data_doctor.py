@@ -103,7 +103,8 @@ class DataDoctor:
             for digest, s in zip(self.looker.digests(), self.samples, strict=True)
         ]
         unread = [f"{p.name}\t{p.kind}" for p in (*self.samples.problems, *self.looker.problems())]
-        more = [network, repr(self._range), str(self._max_pixels), self.samples.layout]
+        columns = [f"{name}\t{digest_of(cells)}" for name, cells in self.samples.columns.items()]
+        more = [*columns, network, repr(self._range), str(self._max_pixels), self.samples.layout]
         return f"health-{_VERSION}-{digest_of([*rows, *unread, *more])}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headstart.config import TrainSettings
 from headstart.data.health import apply_health
@@ -113,7 +114,12 @@ def part(
         split = replace(split, source="file", protocol=manifest.protocol, reason=manifest.reason)
     given = {s.split for s in samples}
     scored = "test" if "test" in given else "val"
-    apart = np.flatnonzero(leaking & np.array([s.split == scored for s in samples], dtype=bool))
+    if scored == "test" and not (applied.test & ~left_out & _in_split(samples, "test")).any():
+        # Else what is left, the person's own val pictures, would be taken for their test pictures.
+        assignment = np.where(split.assignment == "test", "val", split.assignment).astype("<U5")
+        reason = "none of your own test pictures can be scored; the score is measured out of fold"
+        split = replace(split, assignment=assignment, protocol=None, reason=reason)
+    apart = np.flatnonzero(leaking & _in_split(samples, scored))
     keep = np.flatnonzero(split.assignment != "")
     if len(keep) < len(samples):
         groups = None if split.groups is None else split.groups[keep]
@@ -155,6 +161,10 @@ def check_classes(samples: Samples, split: Split) -> None:
             "scored too.",
             hint="add pictures, or leave the class out with " + " ".join(f'--skip-class "{n}"' for n in small[:3]),
         )
+
+
+def _in_split(samples: Samples, name: str) -> NDArray[np.bool_]:
+    return np.array([s.split == name for s in samples], dtype=bool)
 
 
 def _word(name: str) -> SplitName | None:

@@ -1,0 +1,340 @@
+"""`headstart check` and `headstart show`: exit codes, what is written, and that a person's folder is left alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import headstart
+from headstart.cli import main
+
+Make = Callable[..., Path]
+
+
+@dataclass
+class Done:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
+    """Runs a command in this process, as the shell would."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def run(*arguments: str | Path) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(a) for a in arguments])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return Done(int(stopped.value.code or 0), said.out, said.err)
+
+    yield run
+    signal.signal(signal.SIGINT, before)
+
+
+def state_of(root: Path) -> dict[str, tuple[int, int, int]]:
+    """Every file and folder with its size, mode and time."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        found[str(path)] = (status.st_size, status.st_mode, status.st_mtime_ns)
+    return found
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("healthy"), {"stripes": 12, "discs": 12})
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+    """Two leaks, one picture under two labels, one broken file."""
+    root = tmp_path_factory.mktemp("leaky")
+    make_pictures(root / "train", {"stripes": 12, "discs": 12})
+    make_pictures(root / "test", {"stripes": 12, "discs": 12}, first_seed=60)
+    shutil.copy(root / "train/stripes/001.jpg", root / "test/stripes/000.jpg")
+    Image.open(root / "train/discs/002.jpg").save(root / "test/discs/003.jpg", quality=60)
+    shutil.copy(root / "train/discs/007.jpg", root / "train/stripes/other.jpg")
+    (root / "test/discs/004.jpg").write_bytes((root / "test/discs/005.jpg").read_bytes()[:900])
+    return root
+
+
+def test_healthy_data_give_one_line_and_exit_code_0(command: Callable[..., Done], healthy: Path) -> None:
+    done = command("check", healthy, "--pixels-only")
+    assert done.code == 0, done.out
+    assert done.out == "Nothing wrong was found: every file can be read, and no picture occurs twice.\n"
+    assert "24 pictures of 2 classes" in done.err
+
+
+def test_dishonest_data_give_exit_code_3_and_the_worst_first(command: Callable[..., Done], leaky: Path) -> None:
+    done = command("check", leaky, "--pixels-only")
+    assert done.code == 3
+    lines = done.out.splitlines()
+    assert lines[0].startswith("Leak: 2 test pictures are also in train")
+    assert lines[1].startswith("One picture, two labels:")
+    assert "test/discs/004.jpg" in lines[2]
+    assert "truncated" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda root: None, 0),
+        (lambda root: (root / "discs" / "empty.jpg").touch(), 3),
+        (lambda root: shutil.copy(root / "discs" / "001.jpg", root / "stripes" / "x.jpg"), 3),
+        (lambda root: shutil.copy(root / "discs" / "001.jpg", root / "discs" / "x.jpg"), 0),  # kept together: honest
+        (lambda root: (root / "discs" / "notes.heic").write_bytes(b"x" * 50), 3),
+        (lambda root: (root / "notes.txt").write_text("hello"), 0),
+    ],
+    ids=["nothing", "empty file", "two labels", "a copy", "foreign format", "a note"],
+)
+def test_what_makes_a_score_dishonest_or_loses_a_file(
+    command: Callable[..., Done], healthy: Path, tmp_path: Path, spoil: Callable[[Path], object], code: int
+) -> None:
+    root = tmp_path / "d"
+    shutil.copytree(healthy, root)
+    spoil(root)
+    done = command("check", root, "--pixels-only")
+    assert done.code == code, done.out
+
+
+def test_json_for_other_programs(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
+    done = command("check", leaky, "--pixels-only", "--json", "-")
+    assert done.code == 3
+    value = json.loads(done.out)
+    assert value["counts"]["leaks"] == 2
+    assert {k["name"]: k["kind"] for k in value["unreadable"]} == {"test/discs/004.jpg": "truncated"}
+    for leak in value["leaks"]:
+        assert (leaky / leak["a"]).is_file()
+        assert (leaky / leak["b"]).is_file()
+        assert {leak["split_a"], leak["split_b"]} == {"train", "test"}
+        assert 0.9 < leak["similarity"] <= 1
+    lists = {"unreadable", "duplicates", "near_duplicates", "leaks", "label_conflicts", "group_patterns"}
+    assert set(value) >= lists | {"layout", "formats", "classes"}
+    assert value["classes"]["stripes"] == {"train": 13, "test": 12}
+    done = command("check", leaky, "--pixels-only", "--json", tmp_path / "health.json")
+    assert json.loads((tmp_path / "health.json").read_text(encoding="utf-8")) == value
+    assert done.out.startswith("Leak:")
+
+
+def test_the_pairs_on_a_sheet(command: Callable[..., Done], leaky: Path, healthy: Path, tmp_path: Path) -> None:
+    done = command("check", leaky, "--pixels-only", "--sheet", tmp_path / "pairs.png")
+    assert done.code == 3
+    sheet = Image.open(tmp_path / "pairs.png")
+    assert sheet.height > 3 * 160  # three pairs, one below the other
+    assert np.asarray(sheet).std() > 20
+    done = command("check", healthy, "--pixels-only", "--sheet", tmp_path / "none.png")
+    assert done.code == 0
+    assert not (tmp_path / "none.png").exists()
+    assert "no copies" in done.err
+
+
+def test_a_mended_split_that_train_takes(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
+    done = command("check", leaky, "--pixels-only", "--repair", tmp_path / "split.csv")
+    assert done.code == 3
+    with open(tmp_path / "split.csv", encoding="utf-8", newline="") as file:
+        split = {row["image"]: row["split"] for row in csv.DictReader(file)}
+    left_out = {name for name, side in split.items() if not side}
+    assert left_out == {
+        "test/stripes/000.jpg", "test/discs/003.jpg", "test/discs/004.jpg", "train/discs/007.jpg",
+        "train/stripes/other.jpg",
+    }  # fmt: skip
+    assert all(side == name.split("/")[0] for name, side in split.items() if side)  # nothing else has moved
+    assert "--split" in done.err
+    run = headstart.train(leaky, out=tmp_path / "run", split=str(tmp_path / "split.csv"))
+    assert run.metrics["test"]["num_samples"] == 21
+    assert run.metrics["test_as_given"] is None
+    health = json.loads((run.folder / "health.json").read_text(encoding="utf-8"))
+    assert (health["leaks"], health["label_conflicts"], health["unreadable"]) == ([], [], [])
+
+
+def test_the_persons_folder_is_never_written_to(
+    command: Callable[..., Done], leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state_of(leaky)
+    monkeypatch.chdir(tmp_path)
+    command("check", leaky, "--pixels-only", "--json", "h.json", "--sheet", "s.png", "--repair", "r.csv")
+    command("show", leaky, "--out", "samples.png", "--per-class", "2")
+    assert state_of(leaky) == before
+    assert {p.name for p in tmp_path.iterdir()} == {"h.json", "s.png", "r.csv", "samples.png"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_folder_that_may_only_be_read(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    shutil.copytree(healthy, root)
+    for folder in (root / "discs", root / "stripes", root):
+        folder.chmod(0o555)
+    try:
+        assert command("check", root, "--pixels-only").code == 0
+    finally:
+        for folder in (root, root / "discs", root / "stripes"):
+            folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [
+        ("--json", "{tmp}/none/h.json"),
+        ("--sheet", "{tmp}/none/s.png"),
+        ("--repair", "{tmp}/none/r.csv"),
+        ("--repair", "{tmp}"),
+    ],
+)
+def test_what_cannot_be_written_is_said(
+    command: Callable[..., Done], leaky: Path, tmp_path: Path, option: str, place: str
+) -> None:
+    done = command("check", leaky, "--pixels-only", option, place.format(tmp=tmp_path))
+    assert done.code == 2
+    assert "cannot be written" in done.err
+
+
+def test_a_sheet_of_an_unknown_kind(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
+    done = command("check", leaky, "--pixels-only", "--sheet", tmp_path / "pairs.pdf")
+    assert done.code == 2
+    assert ".png or .jpg" in done.err
+
+
+def test_a_zip(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for file in sorted(leaky.rglob("*.jpg")):
+            archive.write(file, f"top/{file.relative_to(leaky).as_posix()}")
+    before = state_of(tmp_path)
+    done = command("check", tmp_path / "data.zip", "--pixels-only", "--json", "-")
+    assert done.code == 3
+    assert json.loads(done.out)["counts"]["leaks"] == 2
+    assert "Unpacked `data.zip`" in done.err
+    assert state_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("build", "flags"),
+    [
+        (  # both levels are words: classes in rooms, or rooms in classes
+            [
+                f"{a}/{b}/{i}.jpg"
+                for a in ("kitchen", "garden", "attic")
+                for b in ("cat", "dog", "owl")
+                for i in range(4)
+            ],
+            ["--layout '{label}/{group}/*'", "--layout '{group}/{label}/*'"],
+        ),
+        (  # splits beside something else
+            [f"{a}/x/{i}.jpg" for a in ("train", "test", "backup") for i in range(4)],
+            ["--layout '{label}/**'"],
+        ),
+    ],
+    ids=["two levels", "splits and more"],
+)
+def test_two_readings_stop_and_show_the_flag(
+    command: Callable[..., Done], healthy: Path, tmp_path: Path, build: list[str], flags: list[str]
+) -> None:
+    source = sorted(healthy.rglob("*.jpg"))
+    for i, name in enumerate(build):
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source[i % len(source)], tmp_path / "d" / name)
+    for verb in ("check", "train"):
+        done = command(verb, tmp_path / "d")
+        assert done.code == 2
+        assert "Two readings" in done.err
+        for flag in flags:
+            assert flag in done.err
+    assert command("check", tmp_path / "d", "--pixels-only", "--layout", flags[0].split("'")[1]).code in (0, 3)
+
+
+def test_a_table_against_its_folders(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    shutil.copytree(healthy, root)
+    names = sorted(f.relative_to(root).as_posix() for f in root.rglob("*.jpg"))
+    rows = [f"{name},{'odd' if i % 2 else 'even'}" for i, name in enumerate(names)]
+    (root / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    done = command("check", root)
+    assert done.code == 2
+    assert "Two readings fit: the table `labels.csv` and the class folders" in done.err
+    assert "--layout '{label}/*'" in done.err
+    assert command("check", root / "labels.csv", "--pixels-only").code in (0, 3)
+    assert command("check", root, "--layout", "{label}/*", "--pixels-only").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["check", "{tmp}/none"], 3, "does not exist"),
+        (["check", "{tmp}"], 3, "no picture"),
+        (["check", "{healthy}", "--range", "5"], 2, "LOW,HIGH"),
+        (["check", "{healthy}", "--layout", "{oops}/*"], 2, "unknown"),
+        (["show", "{healthy}", "--out", "{tmp}/x.pdf"], 2, ".png or .jpg"),
+        (["show", "{tmp}/none"], 3, "does not exist"),
+        (["show", "{healthy}", "--as-seen", "--backbone", "no_such_net", "--out", "{tmp}/x.png"], 2, "no_such_net"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_a_code(
+    command: Callable[..., Done], healthy: Path, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    filled = [a.replace("{tmp}", str(tmp_path)).replace("{healthy}", str(healthy)) for a in arguments]
+    done = command(*filled)
+    assert done.code == code, done.err
+    assert words in done.err
+
+
+def test_a_lifted_limit(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    shutil.copytree(healthy, root)
+    Image.open(root / "discs/001.jpg").resize((500, 400)).save(root / "discs/large.png")
+    assert command("check", root, "--pixels-only", "--max-pixels", 100_000).code == 3
+    assert "limit of 100,000" in command("check", root, "--pixels-only", "--max-pixels", 100_000).out
+    assert command("check", root, "--pixels-only", "--max-pixels", 200_000).code == 0
+
+
+def test_odd_names_are_told_without_harm(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    shutil.copytree(healthy, root)
+    data = (root / "discs" / "001.jpg").read_bytes()
+    for name in (b"new\nline.jpg", b"\xff\xfe.jpg", "Ω 漢字.jpg".encode()):
+        with open(os.path.join(os.fsencode(root), b"stripes", name), "wb") as file:
+            file.write(data)
+    done = command("check", root, "--pixels-only", "--json", "-")
+    assert done.code == 3
+    names = {n for p in json.loads(done.out)["duplicates"] for n in (p["a"], p["b"])}
+    assert {"stripes/new\nline.jpg", r"stripes/\xff\xfe.jpg", "stripes/Ω 漢字.jpg"} < names
+    lines = command("check", root, "--pixels-only").out.splitlines()
+    assert all(line.split(":")[0] in ("One picture, two labels", "Copies") for line in lines), lines
+
+
+def test_in_a_notebook(healthy: Path, leaky: Path, tmp_path: Path) -> None:
+    found = headstart.check(leaky, use_network=False, json_file=tmp_path / "h.json")
+    assert repr(found).startswith("Leak: 2 test pictures")
+    assert "<p>Leak" in found._repr_html_()
+    table = found.to_pandas()
+    assert len(table) == 3
+    assert set(table.columns) >= {"a", "b", "kind", "similarity"}
+    assert headstart.check(healthy, use_network=False).to_pandas().empty
+
+
+def test_with_a_network_it_says_the_same_of_copies(leaky: Path) -> None:
+    plain, helped = (headstart.check(leaky, use_network=way).to_json() for way in (False, True))
+    assert plain["leaks"] == helped["leaks"]
+    assert plain["unreadable"] == helped["unreadable"]
+
+
+def test_show_draws_what_the_network_gets(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+    done = command("show", healthy, "--as-seen", "--size", "96", "--per-class", "3", "--out", tmp_path / "seen.png")
+    assert done.code == 0
+    assert np.asarray(Image.open(tmp_path / "seen.png")).std() > 20
+    assert "pixels" in done.err

@@ -1,0 +1,325 @@
+"""Training uses the data doctor's judgement: leaks, two labels, copies, hidden groups, one range, and a memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import headstart
+from headstart.data.memory import Memory
+from headstart.machine import cache_root
+from headstart.pixels.spec import PixelSpec, read_picture
+
+Make = Callable[..., Path]
+
+
+def reencode(source: Path, target: Path, quality: int = 70) -> None:
+    """A near copy: the same picture, a little smaller, at another quality."""
+    image = Image.open(source)
+    image.resize((image.width * 9 // 10, image.height * 9 // 10), Image.Resampling.BICUBIC).save(
+        target, quality=quality
+    )
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def split_of(run: headstart.Run) -> dict[str, str]:
+    with open(run.folder / "split.csv", encoding="utf-8", newline="") as file:
+        return {row["image"]: row["split"] for row in csv.DictReader(file)}
+
+
+def log_of(run: headstart.Run) -> str:
+    return (run.folder / "train.log").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+    """A test split of ten, of which three are in training too; one training picture has two labels."""
+    root = tmp_path_factory.mktemp("leaky")
+    make_pictures(root / "train", {"stripes": 10, "discs": 10})
+    make_pictures(root / "test", {"stripes": 5, "discs": 5}, first_seed=100)
+    shutil.copy(root / "train/stripes/001.jpg", root / "test/stripes/000.jpg")
+    reencode(root / "train/stripes/002.jpg", root / "test/stripes/003.jpg")
+    reencode(root / "train/discs/004.jpg", root / "test/discs/001.jpg")
+    shutil.copy(root / "train/discs/007.jpg", root / "train/stripes/other.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def leaky_run(leaky: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
+    return headstart.train(leaky, out=tmp_path_factory.mktemp("runs") / "leaky")
+
+
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+    root = make_pictures(tmp_path_factory.mktemp("doubled"), {"stripes": 14, "discs": 14, "checks": 14})
+    for label in ("stripes", "discs", "checks"):
+        for i in range(0, 8, 2):
+            reencode(root / label / f"{i:03d}.jpg", root / label / f"z{i}.jpg")
+        shutil.copy(root / label / "001.jpg", root / label / "y1.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+    rng = np.random.default_rng(0)
+    source = make_pictures(tmp_path_factory.mktemp("originals"), {"stripes": 9, "discs": 9})
+    root = tmp_path_factory.mktemp("variants")
+    for c, label in enumerate(("stripes", "discs")):
+        (root / label).mkdir()
+        for k in range(9):
+            tint = rng.uniform(0.35, 1.0, 3)  # each its own light, so that variants are known by it
+            image = np.asarray(Image.open(source / label / f"{k:03d}.jpg"), dtype=np.float64) * tint
+            for _ in range(5):
+                turned = Image.fromarray(image.astype(np.uint8)).rotate(float(rng.uniform(-25, 25)))
+                x, y = (int(v) for v in rng.integers(0, 16, 2))
+                part = turned.crop((x, y, x + 80, y + 64)).resize((96, 80))
+                part.save(root / label / f"_{9 * c + k}_{rng.integers(100_000)}.jpg", quality=90)
+    return root
+
+
+@pytest.fixture(scope="module")
+def grouped(variants: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
+    return headstart.train(variants, out=tmp_path_factory.mktemp("runs") / "grouped")
+
+
+class TestLeaks:
+    """A person's own test split that leaks: both figures, and the headline is the honest one."""
+
+    def test_the_headline_is_without_and_the_other_with_the_leaking_pictures(self, leaky_run: headstart.Run) -> None:
+        metrics = leaky_run.metrics
+        assert metrics["test"]["num_samples"] == 7
+        assert metrics["test"]["protocol"] == "given"
+        assert metrics["test_as_given"]["num_samples"] == 10
+        assert "leaks included" in metrics["test_as_given"]["protocol"]
+        assert metrics["headline"]["num_samples"] == 7
+        assert np.sum(metrics["test_as_given"]["confusion"]) == 10
+
+    def test_the_log_says_so(self, leaky_run: headstart.Run) -> None:
+        log = log_of(leaky_run)
+        assert "Leak: 3 test pictures are also in train" in log
+        assert "As given, with 3 test pictures that training has seen" in log
+
+    def test_the_leaks_are_named(self, leaky_run: headstart.Run) -> None:
+        found = {frozenset((p["a"], p["b"])) for p in read_json(leaky_run.folder / "health.json")["leaks"]}
+        assert found == {
+            frozenset((f"train/{a}.jpg", f"test/{b}.jpg"))
+            for a, b in (
+                ("stripes/001", "stripes/000"), ("stripes/002", "stripes/003"), ("discs/004", "discs/001"),
+            )
+        }  # fmt: skip
+
+    def test_the_manifest_holds_no_leak(self, leaky_run: headstart.Run) -> None:
+        split = split_of(leaky_run)
+        assert {n for n, s in split.items() if s == "test"} & {"test/stripes/000.jpg", "test/discs/001.jpg"} == set()
+        assert sum(s == "test" for s in split.values()) == 7
+
+    def test_one_picture_under_two_labels_is_not_trained_on(self, leaky_run: headstart.Run) -> None:
+        assert leaky_run.metrics["cv"]["num_samples"] == 19
+        split = split_of(leaky_run)
+        assert "train/discs/007.jpg" not in split
+        assert "train/stripes/other.jpg" not in split
+        log = log_of(leaky_run)
+        assert (
+            "One picture, two labels: `train/discs/007.jpg` is `discs`, `train/stripes/other.jpg` is `stripes`" in log
+        )
+        assert "2 training pictures are one picture under two labels" in log
+        resolved = yaml.safe_load((leaky_run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
+        assert resolved["left_out.labels"]["value"] == 2
+
+    def test_a_test_split_that_leaks_wholly_leaves_val_as_it_is(self, tmp_path: Path, make_pictures: Make) -> None:
+        root = tmp_path / "d"
+        make_pictures(root / "train", {"stripes": 10, "discs": 10})
+        make_pictures(root / "val", {"stripes": 4, "discs": 4}, first_seed=50)
+        for label in ("stripes", "discs"):
+            (root / "test" / label).mkdir(parents=True)
+            for i in range(3):
+                shutil.copy(root / "train" / label / f"00{i}.jpg", root / "test" / label / f"{i}.jpg")
+        run = headstart.train(root, out=tmp_path / "run")
+        assert run.metrics["val"]["num_samples"] == 8
+        assert run.metrics["test"] is None
+        assert run.metrics["test_as_given"]["num_samples"] == 6
+        assert run.metrics["headline"]["protocol"].startswith("leave-one-")
+        assert "Leak: 6 test pictures" in log_of(run)
+
+
+class TestCopies:
+    """The same picture twice never parts, wherever the split is drawn."""
+
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_copies_never_part(self, doubled: Path, tmp_path: Path, seed: int) -> None:
+        run = headstart.train(doubled, out=tmp_path / "run", test_size=0.3, seed=seed)
+        split = split_of(run)
+        assert {"train", "test"} == set(split.values())
+        for label in ("stripes", "discs", "checks"):
+            for i in range(0, 8, 2):
+                assert split[f"{label}/{i:03d}.jpg"] == split[f"{label}/z{i}.jpg"]
+            assert split[f"{label}/001.jpg"] == split[f"{label}/y1.jpg"]
+        assert run.metrics["num_groups"] == 42
+        assert "pairs of copies are kept together" in log_of(run)
+
+    def test_nor_do_they_vouch_for_each_other_out_of_fold(self, doubled: Path, tmp_path: Path) -> None:
+        run = headstart.train(doubled, out=tmp_path / "run")
+        assert run.metrics["cv"]["protocol"] == "leave-one-group-out"
+        assert run.metrics["cv"]["num_groups"] == 42
+
+    def test_the_manifest_of_a_run_gives_the_same_split_again(self, doubled: Path, tmp_path: Path) -> None:
+        one = headstart.train(doubled, out=tmp_path / "one", test_size=0.25, seed=5)
+        two = headstart.train(doubled, out=tmp_path / "two", split=str(one.folder / "split.csv"))
+        assert split_of(one) == split_of(two)
+        assert one.metrics["test"]["accuracy"] == two.metrics["test"]["accuracy"]
+        assert one.metrics["test"]["confusion"] == two.metrics["test"]["confusion"]
+        assert one.metrics["cv"]["confusion"] == two.metrics["cv"]["confusion"]
+        assert read_json(two.folder / "health.json")["leaks"] == []
+
+
+class TestHiddenGroups:
+    """Variants of few originals, told by their names alone."""
+
+    def test_they_are_used_and_said(self, grouped: headstart.Run) -> None:
+        assert grouped.metrics["cv"]["protocol"] == "leave-one-group-out"
+        assert grouped.metrics["num_groups"] == 18
+        resolved = yaml.safe_load((grouped.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
+        assert resolved["group_from"]["source"] == "auto"
+        assert "18 groups, borne out by the pictures" in resolved["group_from"]["reason"]
+        assert "what belongs together (group_from): ^_" in log_of(grouped)
+
+    def test_the_effect_is_measured(self, grouped: headstart.Run) -> None:
+        patterns = read_json(grouped.folder / "health.json")["group_patterns"]
+        (used,) = [p for p in patterns if p["is_used"]]
+        assert used["accepted"]
+        assert used["num_groups"] == 18
+        assert 0 <= used["accuracy_grouped"] <= used["accuracy_independent"] <= 1
+
+    def test_none_switches_them_off(self, variants: Path, tmp_path: Path) -> None:
+        run = headstart.train(variants, out=tmp_path / "run", group_from="none")
+        assert run.metrics["num_groups"] is None or run.metrics["num_groups"] > 18
+        assert "groups were switched off" in log_of(run)
+        resolved = yaml.safe_load((run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
+        assert resolved["group_from"]["value"] == "none"
+
+    def test_another_can_be_named(self, variants: Path, tmp_path: Path) -> None:
+        run = headstart.train(variants, out=tmp_path / "run", group_from=r"_(\d)\d*\.jpg", test_size=0.3)
+        digit = {name: name.rpartition("_")[2][0] for name in split_of(run)}
+        sides: dict[str, set[str]] = {}
+        for name, side in split_of(run).items():
+            sides.setdefault(digit[name], set()).add(side)
+        assert all(len(s) == 1 for s in sides.values())
+
+
+class TestRange:
+    """16-bit and float pictures: one range, from training pictures, the same in training and in the bundle."""
+
+    @pytest.mark.parametrize("kind", ["16-bit", "float"])
+    def test_one_range_stands_everywhere_and_comes_from_training(
+        self, kind: str, tmp_path: Path, make_pictures: Make
+    ) -> None:
+        source = make_pictures(tmp_path / "source", {"stripes": 14, "discs": 14})
+        for file in sorted(source.rglob("*.jpg")):
+            number = int(file.stem)
+            grey = np.asarray(Image.open(file).convert("L"), dtype=np.float64) / 255
+            side = "train" if number < 9 else "test"
+            values = grey * (1000 if side == "train" else 30_000)  # test pictures must not choose the range
+            target = tmp_path / "d" / side / file.parent.name / f"{number}.{'png' if kind == '16-bit' else 'tif'}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            array = values.astype(np.uint16) if kind == "16-bit" else (values / 1000).astype(np.float32)
+            Image.fromarray(array).save(target)
+        run = headstart.train(tmp_path / "d", out=tmp_path / "run")
+        expected = [0.0, 1023.0] if kind == "16-bit" else [0.0, 1.0]
+        info = read_json(run.folder / "bundle" / "bundle.json")
+        spec = PixelSpec.from_json(info["pixels"])
+        assert list(spec.value_range or ()) == expected
+        resolved = yaml.safe_load((run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
+        assert list(resolved["value_range"]["value"]) == expected
+        assert "from training pictures" in resolved["value_range"]["reason"]
+        assert read_json(run.folder / "health.json")["value_range"] == expected
+        assert "what counts as black and as white" in log_of(run)
+        assert run.metrics["parity"]["max_difference"] < 1e-3
+        files = sorted((tmp_path / "d" / "train").rglob("*.*"))
+        assert read_picture(files[0], spec).std() > 20  # not black
+        found = run.predict([str(f) for f in files])
+        assert np.mean([p.label == f.parent.name for p, f in zip(found, files, strict=True)]) > 0.9
+
+    def test_a_range_that_is_asked_for(self, tmp_path: Path, make_pictures: Make) -> None:
+        source = make_pictures(tmp_path / "source", {"stripes": 6, "discs": 6})
+        for file in sorted(source.rglob("*.jpg")):
+            grey = np.asarray(Image.open(file).convert("L"), dtype=np.uint16) * 16
+            target = tmp_path / "d" / file.parent.name / f"{file.stem}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(grey).save(target)
+        run = headstart.train(tmp_path / "d", out=tmp_path / "run", value_range="0,8000")
+        info = read_json(run.folder / "bundle" / "bundle.json")
+        assert info["pixels"]["value_range"] == [0, 8000]
+
+
+class TestMemory:
+    """A second judgement costs nothing and says the same."""
+
+    def test_the_second_run_decodes_nothing_for_it_and_says_the_same(
+        self, leaky: Path, leaky_run: headstart.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            pytest.fail("something was decoded again")
+
+        monkeypatch.setattr("headstart.data.looks.decode_reduced", refuse)
+        monkeypatch.setattr("headstart.data.looks.decode_for_both", refuse)
+        monkeypatch.setattr("headstart.workflow.data_doctor.inspect", refuse)
+        again = headstart.train(leaky, out=tmp_path / "again")
+        assert read_json(again.folder / "health.json") == read_json(leaky_run.folder / "health.json")
+        for block in ("cv", "test", "test_as_given"):
+            assert again.metrics[block] == leaky_run.metrics[block]
+
+    def test_without_a_memory_it_says_the_same(self, leaky: Path, leaky_run: headstart.Run, tmp_path: Path) -> None:
+        again = headstart.train(leaky, out=tmp_path / "again", cache=False)
+        assert read_json(again.folder / "health.json") == read_json(leaky_run.folder / "health.json")
+        assert again.metrics["test"]["confusion"] == leaky_run.metrics["test"]["confusion"]
+
+    def test_check_and_train_judge_alike(self, leaky: Path, leaky_run: headstart.Run) -> None:
+        for use_memory in (True, False):
+            checked = headstart.check(leaky, use_memory=use_memory).to_json()
+            assert json.loads(json.dumps(checked)) == read_json(leaky_run.folder / "health.json")
+
+    def test_a_file_that_changed_is_judged_anew(self, tmp_path: Path, make_pictures: Make) -> None:
+        data = make_pictures(tmp_path / "d", {"stripes": 6, "discs": 6})
+        before = headstart.check(data)
+        assert not before.health.duplicates
+        shutil.copy(data / "stripes" / "000.jpg", data / "stripes" / "001.jpg")
+        after = headstart.check(data)
+        assert [(p.a, p.b) for p in after.health.duplicates] == [("stripes/000.jpg", "stripes/001.jpg")]
+
+    def test_a_column_that_was_added_is_judged_anew(self, tmp_path: Path, make_pictures: Make) -> None:
+        """The pictures are the same, but there is one more guess about what belongs together."""
+        data = make_pictures(tmp_path / "d", {"stripes": 8, "discs": 8})
+        files = sorted(data.rglob("*.jpg"))
+        rows = [f"{f.relative_to(data).as_posix()},{f.parent.name}" for f in files]
+        (data / "table.csv").write_text("\n".join(["image,label", *rows]))
+        before = headstart.check(data / "table.csv")
+        assert not any(p.pattern == "patient" for p in before.health.group_patterns)
+        rows = [f"{row},p{i // 4}" for i, row in enumerate(rows)]
+        (data / "table.csv").write_text("\n".join(["image,label,patient", *rows]))
+        after = headstart.check(data / "table.csv")
+        assert [p.num_groups for p in after.health.group_patterns if p.pattern == "patient"] == [4]
+
+    def test_a_damaged_memory_stops_nothing(self, tmp_path: Path, make_pictures: Make) -> None:
+        data = make_pictures(tmp_path / "d", {"stripes": 6, "discs": 6}, first_seed=700)
+        first = headstart.check(data)
+        memory = Memory(cache_root(), str(data))
+        assert len(memory) == 12
+        raw = bytearray(memory.path.read_bytes())
+        raw[-30_000] ^= 255  # somewhere in the rows
+        memory.path.write_bytes(bytes(raw))
+        shutil.copy(data / "stripes" / "000.jpg", data / "stripes" / "copy.jpg")
+        second = headstart.check(data)
+        assert len(second.health.duplicates) == 1
+        assert first.health.duplicates == ()
