@@ -1,0 +1,251 @@
+"""What a person does with a trained detector: check, evaluate, predict, report, by the command line and from Python."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import headstart
+from headstart.cli import main
+from headstart.data.boxes.reading import read_boxes
+from headstart.reports.detecting import summarise_detection, without_box_pictures
+from headstart.workflow.detect_reporting import make_detection_report, read_detection_facts
+
+SETTINGS: dict[str, Any] = {
+    "backbone": "timm:resnet10t",
+    "weights": "none",
+    "size": 64,
+    "views": 1,
+    "epochs": 1,
+    "workers": 1,
+    "detect.width": 16,
+    "detect.depth": 1,
+    "detect.finest": 16,
+    "strategy": "head",
+}
+
+
+def draw(root: Path, seed: int, count: int, names: tuple[str, str] = ("blue", "red")) -> Path:
+    """Squares of two colours on noise with VOC files."""
+    root.mkdir(parents=True)
+    for i in range(count):
+        rng = np.random.default_rng([seed, i])
+        pixels = rng.integers(60, 120, (60, 90, 3)).astype(np.uint8)
+        side, kind = int(rng.integers(20, 40)), i % 2
+        x, y = int(rng.integers(0, 90 - side)), int(rng.integers(0, 60 - side))
+        pixels[y : y + side, x : x + side] = (230, 40, 40) if kind else (40, 40, 230)
+        Image.fromarray(pixels).save(root / f"{i:02d}.png")
+        corners = zip(("xmin", "ymin", "xmax", "ymax"), (x, y, x + side, y + side), strict=True)
+        box = "".join(f"<{c}>{v}</{c}>" for c, v in corners)
+        text = f"<annotation><object><name>{names[kind]}</name><bndbox>{box}</bndbox></object></annotation>"
+        (root / f"{i:02d}.xml").write_text(text, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("detected") / "squares", 1, 16)
+
+
+@pytest.fixture(scope="module")
+def run(squares: Path) -> Path:
+    return headstart.train(squares, out=squares.parent / "run", **SETTINGS).folder
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_check_sees_boxes_and_exits_with_3_where_some_are_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path
+) -> None:
+    code, out, err = command(capsys, "check", str(squares))
+    assert code == 0
+    assert "16 pictures with 16 boxes of 2 classes (`blue`, `red`) from VOC XML" in err
+    assert "Class `red`: 8 boxes in 8 pictures" in out
+    broken = shutil.copytree(squares, tmp_path / "broken")
+    (broken / "00.xml").write_text("<annotation>", encoding="utf-8")
+    sheet, judged = tmp_path / "sheet.png", tmp_path / "judged.json"
+    code, out, _ = command(capsys, "check", str(broken), "--sheet", str(sheet), "--json", str(judged))
+    assert code == 3
+    assert "Left out: 1 XML files cannot be read" in out
+    assert size_of(sheet)[0] > 400
+    value = json.loads(judged.read_text(encoding="utf-8"))
+    assert value["task"] == "detect"
+    assert value["counts"] == {"bad-xml": 1, "no-annotation": 1}
+
+
+def test_an_option_of_labelled_pictures_is_refused_for_boxes(capsys: pytest.CaptureFixture[str], squares: Path) -> None:
+    code, _, err = command(capsys, "check", str(squares), "--layout", "{label}/*")
+    assert code == 2
+    assert "--layout has no effect on pictures with boxes" in err
+    code, _, err = command(capsys, "check", str(squares), "--task", "segment")
+    assert code == 2
+    assert "no task" in err
+
+
+def test_a_split_that_leaks_is_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
+    for split, names in (("train", range(12)), ("test", range(11, 16))):
+        for i in names:
+            for ending in ("png", "xml"):
+                (tmp_path / "data" / split).mkdir(parents=True, exist_ok=True)
+                shutil.copy(squares / f"{i:02d}.{ending}", tmp_path / "data" / split)
+    code, out, _ = command(capsys, "check", str(tmp_path / "data"), "--repair", str(tmp_path / "split.csv"))
+    assert code == 3
+    assert out.startswith("Leak: 1 test picture")
+    with open(tmp_path / "split.csv", encoding="utf-8", newline="") as file:
+        rows = {r["image"]: r["split"] for r in csv.DictReader(file)}
+    assert rows["test/11.png"] == ""
+    assert sorted(rows.values()) == [""] + ["test"] * 4 + ["train"] * 12
+
+
+def test_show_draws_each_class_with_its_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path
+) -> None:
+    code, _, err = command(capsys, "show", str(squares), "--out", str(tmp_path / "x.png"), "--per-class", "3")
+    assert code == 0
+    assert size_of(tmp_path / "x.png")[1] > 400
+    code, _, err = command(capsys, "show", str(squares), "--as-seen")
+    assert code == 2
+    assert "--as-seen has no effect" in err
+
+
+def test_evaluate_leaves_out_what_was_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path, squares: Path
+) -> None:
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    code, out, _ = command(capsys, "evaluate", str(run), str(squares), "--json")
+    assert code == 0
+    value = json.loads(out)
+    assert value["test"]["num_samples"] == metrics["test"]["num_samples"]
+    assert value["test"]["mAP50"]["value"] == metrics["test"]["mAP50"]["value"]
+    assert value["trained_on"]["num_samples"] == 16 - metrics["test"]["num_samples"]
+    code, out, _ = command(capsys, "evaluate", str(run), str(squares))
+    assert "are ones it was trained on" in out
+    assert "AP50" in out
+
+
+def test_evaluate_goes_by_names_not_by_ids(tmp_path: Path, run: Path) -> None:
+    new = draw(tmp_path / "new", 9, 8, ("blue", "red"))
+    other = draw(tmp_path / "other", 9, 8, ("zebra", "red"))  # ids are shifted and one class is unknown
+    known = headstart.evaluate(run, new)
+    partly = headstart.evaluate(run, other)
+    assert partly.new_classes == {"zebra": 4}
+    assert partly.missing_classes == ("blue",)
+    assert known.evaluation.num_boxes == 8
+    assert partly.evaluation.num_boxes == 4
+    assert partly.evaluation.per_class[1].ap50.value == pytest.approx(known.evaluation.per_class[1].ap50.value)
+    assert any("zebra" in line for line in partly.lines())
+    assert partly.to_pandas()["class"].tolist() == ["blue", "red"]
+    stranger = draw(tmp_path / "strange", 9, 4, ("horse", "zebra"))
+    with pytest.raises(headstart.errors.DataError, match="no box is of a class"):
+        headstart.evaluate(run, stranger)
+
+
+def test_predict_writes_what_tools_open_and_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path, squares: Path
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(3):
+        shutil.copy(squares / f"{i:02d}.png", pictures)
+    code, out, _ = command(
+        capsys, "predict", str(run), str(pictures), "--min-score", "0", "--draw", str(tmp_path / "d")
+    )
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert {os.path.basename(r["file"]) for r in rows} == {"00.png", "01.png", "02.png"}
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["00.png.png", "01.png.png", "02.png.png"]
+    count = sum(bool(r["label"]) for r in rows)
+    assert count > 3
+    for to, place in (("coco", "boxes.json"), ("yolo", "yolo"), ("voc", "voc")):
+        target = tmp_path / place
+        code, _, err = command(
+            capsys, "predict", str(run), str(pictures), "--min-score", "0", "--to", to, "--out", str(target)
+        )
+        assert code == 0
+        assert f"{count:,} boxes in 3 pictures" in err
+        home = shutil.copytree(pictures, tmp_path / f"with {to}")
+        if target.is_dir():
+            shutil.copytree(target, home, dirs_exist_ok=True)
+        else:
+            shutil.copy(target, home)
+        samples = read_boxes(home)
+        assert 0 < samples.num_boxes <= count
+        assert samples.num_boxes + len(samples.problems) >= count  # after rounding to pixels some are the same box
+    code, _, err = command(capsys, "predict", str(run), str(pictures), "--to", "yolo", "--out", str(tmp_path / "yolo"))
+    assert code == 2
+    assert "not written over" in err
+    code, _, err = command(capsys, "predict", str(run), str(tmp_path / "gone.png"))
+    assert code == 1
+    assert "gone.png" in err
+
+
+def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, squares: Path, tmp_path: Path) -> None:
+    assert (run / "report.html").is_file()  # written at the end of the training
+    made = make_detection_report(run, out=tmp_path / "report")
+    assert made.data["task"] == "detect"
+    assert made.data["headline"]["sentence"].startswith("mAP50 ")
+    counts = made.data["data"]["counts"]
+    assert sum(map(sum, counts.values())) == 16
+    assert sum(map(sum, made.data["data"]["sides"]["counts"])) == 16
+    shown = made.data["pictures"]
+    assert shown
+    for entry in shown.values():
+        assert len(entry["truth"]) == 1
+        assert entry["name"].endswith(".png")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    for part in ("Precision and recall", "Confusion", "data:image/jpeg", "Loss over epochs"):
+        assert part in page
+    figures = sorted(p.stem for p in (tmp_path / "report" / "figures").iterdir())
+    assert {"boxes", "confusion", "curves", "per_class", "samples"} <= set(figures) | {"samples"}
+    json.dumps(made.data, allow_nan=False)
+    bare = make_detection_report(run, out=tmp_path / "bare", pictures=False, figures=False)
+    for file in ("report.html", "report.json", "detection_report.csv"):
+        text = (tmp_path / "bare" / file).read_text(encoding="utf-8")
+        assert ".png" not in text
+        assert str(squares) not in text
+    assert bare.data["pictures"] == {}
+
+
+def test_a_report_without_the_data_says_so_and_shows_the_rest(
+    run: Path, squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = shutil.copytree(run, tmp_path / "run")
+    text = (moved / "config.resolved.yaml").read_text(encoding="utf-8")
+    (moved / "config.resolved.yaml").write_text(text.replace(str(squares), "/nowhere/squares"), encoding="utf-8")
+    facts = read_detection_facts(moved)
+    report = summarise_detection(facts)
+    assert any("not where they were" in p for p in report["problems"])
+    assert report["per_class"][0]["name"] == "blue"
+    assert report["data"]["sides"] is None
+    assert without_box_pictures(report)["pictures"] == {}
+    code, _, err = command(capsys, "report", str(moved), "--data", str(squares), "--no-figures")
+    assert code == 0
+    assert "detection_report.csv" in err
+    assert json.loads((moved / "report.json").read_text(encoding="utf-8"))["pictures"]
+
+
+def test_a_classifiers_options_and_a_detectors_do_not_mix(
+    capsys: pytest.CaptureFixture[str], run: Path, squares: Path
+) -> None:
+    code, _, err = command(capsys, "predict", str(run), str(squares), "--top", "3")
+    assert code == 2
+    assert "--top has no effect with a detector" in err
