@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +20,12 @@ import headstart
 from headstart.deploy.bundle import read_bundle
 from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.deploy.runtime import Runtime
+from headstart.detection.loop import DetectTraining
 from headstart.detector import Detector
-from headstart.errors import BundleError, DataError, SettingError, UsageError
+from headstart.errors import BundleError, DataError, HeadstartError, SettingError, UsageError
 from headstart.talk import Talk
+from headstart.workflow.detect_bench import DetectBench
+from headstart.workflow.run_folder import make_run_folder
 
 SETTINGS: dict[str, Any] = {
     "backbone": "timm:resnet10t",
@@ -210,3 +217,49 @@ def test_a_class_that_cannot_be_learned_is_named(squares: Path, tmp_path: Path) 
 def test_a_run_is_never_written_over(run: headstart.Run, squares: Path) -> None:
     with pytest.raises(UsageError, match="not empty"):
         headstart.train(squares, out=run.folder, **SETTINGS)
+
+
+KILLED = """
+import os, signal, sys
+import headstart.workflow.detect_records as records
+add = records.DetectLog.add
+def killing(self, *arguments):
+    add(self, *arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+records.DetectLog.add = killing
+import json
+import headstart
+headstart.train(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[3]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_run_begins_anew_from_its_cache(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", KILLED, squares, out, json.dumps(SETTINGS)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (out / "results.csv").exists()
+    assert not (out / "metrics.json").exists()
+    again = make_run_folder(str(out))
+    assert [p.name for p in again.iterdir()] == ["unfinished.json"]
+
+
+def test_ctrl_c_ends_the_training_and_saves_what_there_is(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DetectBench, "export", lambda *_: (_ for _ in ()).throw(HeadstartError("far enough")))
+    steps: list[int] = []
+
+    def asking(self: DetectTraining, *arguments: Any) -> Any:
+        steps.append(self.step)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return take_step(self, *arguments)
+
+    take_step = DetectTraining.take_step
+    monkeypatch.setattr(DetectTraining, "take_step", asking)
+    talk = Talk(None)
+    with pytest.raises(HeadstartError, match="far enough"):  # it went on to write the detector
+        headstart.train(squares, out=tmp_path / "run", talk=talk, **(SETTINGS | {"epochs": 50}))
+    assert len(steps) == 3
+    assert [line for line in talk.lines if "of 50; what is trained is saved" in line], talk.lines

@@ -6,6 +6,7 @@ The one decision: the test pictures are scored with the very bundle that is hand
 from __future__ import annotations
 
 import csv
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -46,9 +47,8 @@ def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> Non
     assert net is not None
     begun = time.monotonic()
     talk.say("writing the detector for prediction; this takes some seconds")
-    folder = road.folder / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    graph = folder / "detector.onnx"
+    road.workshop.mkdir(parents=True, exist_ok=True)
+    graph = road.workshop / "detector.onnx"
     bench.export(net, plan, graph)
     road.duration_s["export"] = time.monotonic() - begun
     begun = time.monotonic()
@@ -65,7 +65,6 @@ def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> Non
     parity = check_detector_parity(runtime, [bench.paths[i] for i in order], expected).to_json()
     amend_bundle(road.folder / "bundle", parity=parity)
     road.duration_s["parity"] = time.monotonic() - begun
-    graph.unlink()
     _write(road, run, scored, (slope, offset), parity)
     _close(road, scored)
 
@@ -263,4 +262,5 @@ def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
     talk.say(f"Next: headstart predict {road.folder} NEW_PICTURES")
     log = "\n".join(talk.lines) + "\n"
     (road.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")
+    shutil.rmtree(road.workshop, ignore_errors=True)
     finish_run_folder(road.folder)

@@ -52,6 +52,11 @@ class DetectRoad:
     digests: tuple[str, ...]
     duration_s: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def workshop(self) -> Path:
+        """Where files lie that are gone when the run is whole; what a killed run leaves is cleared away."""
+        return self.folder / ".detector.tmp"
+
     def decide(self, decisions: list[Decision], *, is_said: bool = True) -> None:
         """Keeps decisions; says the automatic ones with their reasons."""
         self.resolved = self.resolved.with_decisions(decisions)
@@ -228,7 +233,7 @@ def _go(road: DetectRoad) -> None:
         spec=road.spec,
         settings=settings,
         talk=road.talk,
-        private=road.folder / "checkpoints" / "views",
+        private=road.workshop,
         threads=threads,
     )
     try:

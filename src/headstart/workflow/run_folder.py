@@ -61,6 +61,7 @@ _NAMES = {
     "predictions.csv",
     "report.html",
     "report.json",
+    "results.csv",
     "scores.npz",
     "split.csv",
     "summary.txt",
@@ -179,9 +180,10 @@ def write_predictions(
             prediction = samples.class_names[best[i]]
             how = fit.protocol if name == "train" else (split.protocol or "given")
             is_right = str(prediction == sample.label).lower()
-            row = (sample.name, name, sample.label or "", prediction, f"{probabilities[i, best[i]]:.4f}", is_right, how,
-                   *told[i])  # fmt: skip
-            writer.writerow([guard_cell(cell) for cell in row])
+            novelty, is_unknown, fitting = told[i]
+            texts = (sample.name, name, sample.label or "", prediction)
+            numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, how, novelty, is_unknown)
+            writer.writerow([*map(guard_cell, texts), *numbers, guard_cell(fitting)])
 
 
 def write_scores(
