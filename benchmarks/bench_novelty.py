@@ -115,7 +115,8 @@ def fit_both(
     blocks = d.take(train)
     fit = fit_probe(blocks, ids[train], num_classes)
     rows = fit.head.normaliser(blocks)
-    return fit, fit_novelty(rows, softmax(fit.oof_logits), ids[train])
+    space = (fit.row_mean, fit.row_directions)
+    return fit, fit_novelty(rows, softmax(fit.oof_logits), ids[train], space=space)
 
 
 def score(fit: ProbeFit, novelty: Novelty, d: Embedded, index: NDArray[np.int64]) -> Scores:

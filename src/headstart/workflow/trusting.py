@@ -278,7 +278,7 @@ def _novelty_sentence(section: dict[str, Any], num_classes: int) -> str:
         )
     test, left = section["test"], section["left_out"]
     alarms = test["false_alarms"]["value"] if test else section["out_of_fold"]["false_alarms"]
-    of = "your test pictures" if test else "known pictures it had not seen"
+    of = "your held-out pictures" if test else "known pictures it had not seen"
     text = f"unknown pictures: {100 * alarms:.1f} of 100 of {of} are called unknown (asked: at most {reject})"
     if left is not None:
         text += f"; of a class it was never shown, about {100 * left['detected']:.0f} of 100 are noticed"
