@@ -57,7 +57,8 @@ def test_a_weights_tag_after_a_dot_takes_other_weights():
     assert find_card("resnet50").weights_tag == "resnet50.tv_in1k"
     assert find_card("ResNet50.a1_in1k").weights_tag == "resnet50.a1_in1k"
     assert find_card("resnet50.IMAGENET1K_V2").source == "torchvision:ResNet50_Weights.IMAGENET1K_V2"
-    assert find_card("resnet50", "a1_in1k").licence == "apache-2.0"
+    assert find_card("resnet50", "a1_in1k").licence == "Apache-2.0"
+    assert not any(card.licence.islower() for card in list_cards())
     with pytest.raises(UsageError, match="no weights `b9_in1k` for ResNet-50") as failure:
         find_card("resnet50.b9_in1k")
     assert "a1_in1k" in failure.value.hint

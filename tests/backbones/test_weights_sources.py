@@ -275,7 +275,7 @@ def test_command_line_fetches_from_a_mirror_without_torch(served, hub_file, tmp_
     environment = os.environ | {"HF_ENDPOINT": served.address, "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "mobilenetv3_small_100.lamb_in1k: 5.5 MB" in done.stdout
-    assert "licence: apache-2.0" in done.stdout
+    assert "licence: Apache-2.0" in done.stdout
     assert done.stdout.strip().endswith("False")
     assert (tmp_path / "carry" / "headstart-weights.json").is_file()
     assert (tmp_path / "carry" / "mobilenetv3_small_100.lamb_in1k.safetensors").read_bytes() == hub_file

@@ -29,6 +29,12 @@ _FIGURES = {
 _PREFIX: dict[str, Library] = {"timm": "timm", "tv": "torchvision", "headstart": "headstart"}
 
 
+_SPDX = {
+    name.lower(): name for name in ("Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "MIT")
+}
+"""Licences as the libraries spell them, and as the SPDX list does."""
+
+
 @dataclass(frozen=True)
 class Card:
     """One network with one set of weights.
@@ -208,7 +214,7 @@ def library_card(key: str, tag: str | None = None) -> Card:
         weights_tag=f"{arch}.{chosen}" if weights and chosen else (arch if weights else ""),
         weights_reason="the library's default" if tag is None and weights else "",
         source=weights.get("source", "none"),
-        licence=weights.get("licence", ""),
+        licence=_SPDX.get(weights.get("licence", ""), weights.get("licence", "")),
         digest=weights.get("digest", ""),
         num_classes=weights.get("classes", 1000),
         pixels=weights.get("pixels", {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}),
