@@ -193,15 +193,12 @@ def _spec(resolved: Resolved, samples: DetectionSamples, split: Split) -> tuple[
     settings = resolved.settings
     card = find_card(settings.backbone)
     base = card.pixel_spec(max(card.min_size, 320) if not card.is_fixed_size else None)
-    fit = settings.fit if resolved.is_explicit("fit") else "squash"
+    is_asked = resolved.is_explicit("fit") and settings.fit in ("squash", "pad")
+    fit = settings.fit if is_asked else "squash"
     own: dict[str, Any] = {"fit": fit, "value_range": settings.value_range, "max_pixels": settings.max_pixels}
     base = base.with_(**own)
     train = split.where("train")
-    decisions = (
-        []
-        if resolved.is_explicit("fit")
-        else [Decision("fit", "squash", "the whole picture is seen; boxes are moved along")]
-    )
+    decisions = [] if is_asked else [Decision("fit", "squash", "the whole picture is seen; boxes are moved along")]
     if settings.size is not None:
         size = settings.size
         if size % 32:

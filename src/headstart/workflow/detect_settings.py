@@ -23,7 +23,7 @@ _WIDTHS = {4: 64, 8: 64}  # fine levels have many places: a narrower pyramid pay
 _STEPS = 800  # of a training whose length nobody set
 _EPOCHS = (20, 80)
 _STORED_BYTES = 4 << 30  # what the stored views of one training may take on the disk
-_VIEWS = 16
+_VIEWS = 8
 _FINE = ("width", "depth", "stage_decay", "thaw", "warmup", "weight_decay", "average", "clip", "top", "box_weight")
 _TOP = ("epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views")
 
