@@ -198,6 +198,14 @@ def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
     assert set(groups.tolist()) == {0}
 
 
+def test_a_near_copy_of_a_picture_is_one_of_its_twin_too() -> None:
+    """Named as pairs, so that a leak or a second label is seen whichever of the twins has it."""
+    files = [encode(scene(1)), encode(scene(2)), encode(scene(1)), encode(scene(1), quality=50), encode(scene(3))]
+    exact, near, _ = find_copies(looks_of(samples_of(list("abcde")), files), threads=1)
+    assert [(p.first, p.second) for p in exact] == [(0, 2)]
+    assert {(p.first, p.second) for p in near} == {(0, 3), (2, 3)}
+
+
 def test_one_and_no_picture() -> None:
     assert find_copies(looks_of(samples_of([]), []), threads=1)[:2] == ([], [])
     assert find_copies(looks_of(samples_of(["a"]), [encode(scene(1))]), threads=1)[:2] == ([], [])

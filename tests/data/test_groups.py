@@ -45,6 +45,19 @@ def test_the_class_is_no_evidence() -> None:
     assert permutation_test(vectors, groups, classes).p_value > 0.05
 
 
+def test_what_a_class_has_in_common_hides_nothing() -> None:
+    """All pictures of a class may be nearly alike beside what tells the groups apart."""
+    groups = np.repeat(np.arange(20), 6)
+    classes = np.repeat([0, 1], 60)
+    vectors = clustered(groups, 1.0)
+    plain = permutation_test(vectors, groups, classes)
+    common = permutation_test(
+        vectors + 50 * clustered(classes, 1.0, seed=3, width=20)[[0, 60]][classes], groups, classes
+    )
+    assert common.nearness == pytest.approx(plain.nearness, abs=1e-3)
+    assert common.p_value == plain.p_value
+
+
 def test_p_values_of_chance_are_even() -> None:
     """A test at 5 % is wrong in about 5 % of the cases."""
     rng = np.random.default_rng(5)

@@ -248,6 +248,12 @@ class TestBalance:
         assert ["`b` is one group only" in w for w in lines] == [True]
         assert not is_bad
 
+    def test_pictures_that_stand_alone_are_no_group(self) -> None:
+        """A pattern that fits the names of one class says nothing of the other."""
+        samples = samples_of([f"{i}.jpg" for i in range(24)], ["a"] * 12 + ["b"] * 12)
+        groups = np.array([*np.arange(12) // 3, *[-1] * 12])
+        assert class_warnings(samples, np.ones(24, dtype=bool), groups) == ([], False)
+
     def test_small_and_uneven_classes(self) -> None:
         samples = samples_of([f"{i}.jpg" for i in range(41)], ["a"] * 31 + ["b"] * 9 + ["c"])
         lines, _ = class_warnings(samples, np.ones(41, dtype=bool), None)

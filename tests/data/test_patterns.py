@@ -93,6 +93,23 @@ def test_a_rejected_guess_is_used_by_nothing(shuffled: tuple[Samples, Looks]) ->
     assert next(d for d in applied.decisions if d.what == "group_from").value is None
 
 
+def test_few_pictures_that_happen_to_be_near_are_not_believed() -> None:
+    """Of thirty small sets of strangers many are nearer within a name by chance; next to none may be accepted."""
+    names = [f"{'ab'[i % 2]}/{i // 4}_{i}.jpg" for i in range(16)]
+    samples = samples_of(names, [n[0] for n in names])
+    looks = looks_of(samples, [encode(scene(8000 + i, (40, 30))) for i in range(16)])
+    accepted, near = 0, 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        rows = [a[rng.permutation(16)] for a in (looks.thumbs, looks.colours, looks.histograms)]
+        mixed = Looks(looks.facts, {}, *rows, looks.borders)
+        found = judged(samples, mixed, embeddings=rng.normal(size=(16, 6)).astype(np.float32))
+        accepted += any(p.accepted for _, p in found)
+        near += any(p.nearness >= 0.03 for _, p in found)
+    assert near >= 10
+    assert accepted <= 3
+
+
 def test_embeddings_alone_may_bear_a_guess_out(shuffled: tuple[Samples, Looks]) -> None:
     """Where thumbnails see nothing, a network may."""
     samples, looks = shuffled

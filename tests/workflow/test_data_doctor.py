@@ -18,6 +18,7 @@ import headstart
 from headstart.data.memory import Memory
 from headstart.machine import cache_root
 from headstart.pixels.spec import PixelSpec, read_picture
+from headstart.records import Health
 
 Make = Callable[..., Path]
 
@@ -310,6 +311,22 @@ class TestMemory:
         (data / "table.csv").write_text("\n".join(["image,label,patient", *rows]))
         after = headstart.check(data / "table.csv")
         assert [p.num_groups for p in after.health.group_patterns if p.pattern == "patient"] == [4]
+
+    def test_a_label_or_a_split_that_changed_is_judged_anew(self, tmp_path: Path, make_pictures: Make) -> None:
+        data = make_pictures(tmp_path / "d", {"stripes": 8, "discs": 8})
+        shutil.copy(data / "stripes" / "000.jpg", data / "stripes" / "copy.jpg")
+        names = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.jpg"))
+
+        def judged(label: dict[str, str], split: dict[str, str]) -> Health:
+            rows = [f"{n},{label.get(n, n.split('/')[0])},{split.get(n, 'train')}" for n in names]
+            (data / "table.csv").write_text("\n".join(["image,label,split", *rows]))
+            return headstart.check(data / "table.csv", use_network=False).health
+
+        plain = judged({}, {"discs/000.jpg": "test"})
+        assert (plain.label_conflicts, plain.leaks) == ((), ())
+        assert len(judged({"stripes/copy.jpg": "discs"}, {"discs/000.jpg": "test"}).label_conflicts) == 1
+        assert len(judged({}, {"stripes/copy.jpg": "test"}).leaks) == 1
+        assert judged({}, {"discs/000.jpg": "test"}) == plain
 
     def test_a_damaged_memory_stops_nothing(self, tmp_path: Path, make_pictures: Make) -> None:
         data = make_pictures(tmp_path / "d", {"stripes": 6, "discs": 6}, first_seed=700)

@@ -38,7 +38,7 @@ def class_warnings(
     Args:
         samples: The pictures.
         use: (N,) those that can be used.
-        groups: (N,) what belongs together, or None.
+        groups: (N,) what belongs together, -1 for a picture that stands alone, or None.
 
     Returns:
         Warnings, and whether one of them makes a score misleading (a class in one split only).
@@ -61,7 +61,7 @@ def class_warnings(
             is_bad = True
         elif scored and "test" in scored and "test" not in here:
             warnings.append(f"class `{name}` is not in test: nothing is measured for it")
-        elif groups is not None and len(np.unique(groups[inside & (splits == "train")])) == 1 and inside.sum() > 1:
+        elif groups is not None and inside.sum() > 1 and _is_one_group(groups[inside & (splits == "train")]):
             warnings.append(f"class `{name}` is one group only: with the group left out nothing of it was learned")
         elif counts[k] < _SMALL:
             many = "picture" if counts[k] == 1 else "pictures"
@@ -74,6 +74,10 @@ def class_warnings(
             "the headline is then the mean over the classes (balanced accuracy)"
         )
     return warnings, is_bad
+
+
+def _is_one_group(groups: NDArray[np.int64]) -> bool:
+    return len(np.unique(groups)) == 1 and bool(groups[0] >= 0)
 
 
 def require_classes(samples: Samples, use: NDArray[np.bool_] | None = None) -> None:
