@@ -133,6 +133,23 @@ def test_look_alikes_of_one_studio_are_no_copies() -> None:
     assert (exact, near) == ([], [])
 
 
+def test_the_bar_rises_with_how_alike_different_pictures_are() -> None:
+    """Cells of one wafer, frames of one camera: they agree in 99 % of their details and are no copies; copies are."""
+    images = []
+    for i in range(80):
+        shared = np.asarray(scene(5000 + i // 4)).astype(np.float64)
+        own = np.asarray(scene(1000 + i)).astype(np.float64) - 128
+        images.append(Image.fromarray((0.8 * shared + 25 + 0.1 * own).clip(0, 255).astype(np.uint8)))
+    files = [encode(image, quality=95) for image in images]
+    files += [encode(image, quality=75) for image in images[:32:4]]
+    looks = looks_of(samples_of([str(i) for i in range(88)]), files)
+    candidates = find_candidates(looks.thumbs, None)
+    scores, _ = suspects.compare(looks.thumbs, candidates, 1)
+    assert (scores > 1.9).sum() > 60  # a fixed bar would call these copies
+    _, near, _ = find_copies(looks, threads=1)
+    assert {(p.first, p.second) for p in near} == {(4 * k, 80 + k) for k in range(8)}
+
+
 @pytest.mark.parametrize("quality", [30, 45, 60, 75, 95])
 def test_every_quality_of_re_encoding(quality: int) -> None:
     files = [encode(scene(s), quality=92) for s in range(300, 330)]

@@ -362,6 +362,34 @@ def test_zip_that_is_damaged_or_a_bomb(tmp_path: Path, cache: Path) -> None:
         read(tmp_path / "b.zip")
 
 
+def test_members_that_no_folder_can_hold_are_named_and_the_rest_goes_on(tmp_path: Path, cache: Path) -> None:
+    put(tmp_path / "src", "1.png")
+    data = (tmp_path / "src" / "1.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.writestr("a/1.png", data)
+        file.writestr("b/2.png", data)
+        file.writestr(f"b/{'n' * 300}.png", data)
+        file.writestr("a/1.png/3.png", data)  # below a file
+    samples = read(tmp_path / "z.zip")
+    assert samples.names == ["a/1.png", "b/2.png"]
+    assert {p.name[-7:]: p.kind for p in samples.problems} == {"nnn.png": "name", "g/3.png": "duplicate-member"}
+
+
+def test_a_full_disk_stops_unpacking(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "src", "1.png")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.write(tmp_path / "src" / "1.png", "a/1.png")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("headstart.data.archive.open", full, raising=False)
+    with pytest.raises(DataError, match="No space left"):
+        read(tmp_path / "z.zip")
+    assert not [p for p in cache.rglob("*") if p.is_file()]  # nothing half-made is left
+    monkeypatch.undo()
+
+
 def test_a_damaged_member_is_named_and_the_rest_goes_on(tmp_path: Path, cache: Path) -> None:
     put(tmp_path / "src", "1.png")
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:

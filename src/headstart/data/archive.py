@@ -6,6 +6,7 @@ limit on their total size is kept while writing, whatever the archive claims.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ MAX_UNPACKED_BYTES = 20 << 30
 
 _MAX_RATIO = 200  # pictures hardly shrink; text and bombs do
 _MAX_MEMBERS = 2_000_000
+_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)
 
 
 def unpack(path: str, *, max_bytes: int = MAX_UNPACKED_BYTES) -> tuple[str, list[Problem]]:
@@ -128,6 +130,10 @@ def _unpack_all(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder
                     sink.write(chunk)
         except FileExistsError:
             problems.append((printable(name), "duplicate-member", "the archive holds two files of this name"))
+        except OSError as error:
+            if error.errno not in _NAME_ERRORS:  # a full disk, say
+                raise
+            problems.append((printable(name), "name", f"this system keeps no file of this name ({error.strerror})"))
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             place.unlink(missing_ok=True)
             problems.append((printable(name), "damaged", f"this member of the archive is damaged ({error})"))
