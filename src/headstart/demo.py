@@ -1,4 +1,4 @@
-"""The demonstration's data: photographs of solar cells that come by pip, as a table headstart reads.
+"""The demonstrations' data: photographs of solar cells that come by pip, as a table or as pictures with boxes.
 
 Source: elpv-dataset, S. Deitsch et al., https://github.com/zae-bayern/elpv-dataset, CC BY-NC-SA 4.0: not
 for commercial use.  2,624 electroluminescence pictures of cells from 44 solar modules, each with an
@@ -14,17 +14,25 @@ from __future__ import annotations
 import csv
 import importlib.util
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from PIL import Image, ImageFilter
+
+from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.boxes.writing import write_boxes
 from headstart.errors import MissingExtraError
 from headstart.machine import atomic_file
 
-__all__ = ["LICENCE", "find_solar_cells", "module_of_each", "write_solar_csv"]
+__all__ = ["LICENCE", "find_solar_cells", "module_of_each", "write_solar_csv", "write_synthetic_boxes"]
 
 LICENCE = "pictures: elpv-dataset, CC BY-NC-SA 4.0 (not for commercial use)"
 
 _CELLS_PER_MODULE = 60
 _DEFECTIVE_ABOVE = 0.5
+_KINDS, _CLASSES = ("mono", "poly"), ("monocrystalline", "polycrystalline")
+_MOST_OVERLAP = 0.15  # share of a cell that another one may cover
 
 
 def find_solar_cells() -> Path:
@@ -74,3 +82,83 @@ def module_of_each(kinds: list[str]) -> list[int]:
         first = modules[-1] + 1 if modules else 1
         modules.extend(first + position * parts // size for position in range(size))
     return modules
+
+
+def write_synthetic_boxes(target: Path, *, count: int = 120, side: int = 256, seed: int = 0) -> DetectionSamples:
+    """Makes pictures with boxes: photographs of single cells strewn over blurred enlargements of other cells.
+
+    The pictures are synthetic: the cells and their kinds (`monocrystalline`, `polycrystalline`) are real, where they
+    lie is drawn.  No cell is used twice, so no two pictures share anything; every tenth picture has no object.
+
+    Args:
+        target: A folder; it becomes a VOC data set (`JPEGImages`, `Annotations`).
+        count: Pictures.
+        side: Their width and height, pixels.
+        seed: Of everything that is drawn.
+
+    Returns:
+        The pictures with their boxes, as they were written.
+
+    Raises:
+        MissingExtraError: The package with the photographs is not installed.
+    """
+    source = find_solar_cells()
+    rows = [line.split() for line in (source / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
+    rng = np.random.default_rng(seed)
+    cells = iter([(source / rows[i][0], rows[i][2]) for i in rng.permutation(len(rows))])
+    folder = target / "JPEGImages"
+    folder.mkdir(parents=True, exist_ok=True)
+    names, boxes = [], []
+    for number in range(count):
+        picture, found = _strew(cells, 0 if number % 10 == 9 else int(rng.integers(1, 5)), side, rng)
+        names.append(f"JPEGImages/{number:04d}.jpg")
+        with atomic_file(target / names[-1]) as place:
+            picture.save(place, format="JPEG", quality=88)
+        boxes.append(Boxes.of([xyxy for xyxy, _ in found], [_KINDS.index(kind) for _, kind in found]))
+    samples = DetectionSamples(
+        names=tuple(names),
+        paths=tuple(target / name for name in names),
+        boxes=tuple(boxes),
+        sizes_hw=np.full((count, 2), side, dtype=np.int64),
+        class_names=tuple(_CLASSES),
+        split=("",) * count,
+        group=(None,) * count,
+        layout="synthetic",
+        notes=(),
+        root=target,
+    )
+    write_boxes(samples, target, "voc")
+    return samples
+
+
+def _strew(
+    cells: Iterator[tuple[Path, str]], count: int, side: int, rng: np.random.Generator
+) -> tuple[Image.Image, list[tuple[tuple[int, int, int, int], str]]]:
+    """One picture and its boxes with the kind of each cell; cells that would cover another are laid elsewhere."""
+    with Image.open(next(cells)[0]) as image:
+        edge = int(rng.integers(60, 140))
+        x, y = (int(v) for v in rng.integers(0, 300 - edge, 2))
+        ground = image.convert("L").crop((x, y, x + edge, y + edge)).resize((side, side), Image.Resampling.BICUBIC)
+    picture = ground.filter(ImageFilter.GaussianBlur(6)).point([int(0.7 * v) for v in range(256)])
+    found: list[tuple[tuple[int, int, int, int], str]] = []
+    for _ in range(count):
+        path, kind = next(cells)
+        with Image.open(path) as image:
+            size = int(np.exp(rng.uniform(np.log(side / 8), np.log(side / 2.5))))
+            cell = image.convert("L").resize((size, size), Image.Resampling.BICUBIC).rotate(90 * int(rng.integers(4)))
+        for _ in range(20):
+            x, y = (int(v) for v in rng.integers(0, side - size, 2))
+            box = (x, y, x + size, y + size)
+            if all(_overlap(box, other) < _MOST_OVERLAP for other, _ in found):
+                gain = float(rng.uniform(0.8, 1.2))
+                picture.paste(cell.point([min(255, int(gain * v)) for v in range(256)]), (x, y))
+                found.append((box, kind))
+                break
+    return picture.convert("RGB"), found
+
+
+def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+    """Share of the smaller box that lies in the other."""
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))

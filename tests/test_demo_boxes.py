@@ -1,0 +1,58 @@
+"""The demonstration's pictures with boxes: real cells, no two pictures with a cell in common, boxes that fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.cli import main
+from headstart.data.boxes.judge import inspect_boxes
+from headstart.data.boxes.reading import read_boxes
+from headstart.demo import write_synthetic_boxes
+
+
+def test_synthetic_pictures_are_a_healthy_data_set(tmp_path: Path) -> None:
+    made = write_synthetic_boxes(tmp_path, count=20)
+    read = read_boxes(tmp_path)
+    assert read.class_names == ("monocrystalline", "polycrystalline")
+    assert not read.problems
+    for ours, theirs in zip(made.boxes, read.boxes, strict=True):
+        np.testing.assert_array_equal(ours.xyxy, theirs.xyxy)
+        assert [made.class_names[k] for k in ours.class_ids] == [read.class_names[k] for k in theirs.class_ids]
+    assert [i for i, b in enumerate(made.boxes) if not len(b)] == [9, 19]
+    health = inspect_boxes(read)
+    assert not health.pictures.duplicates
+    assert not health.pictures.near_duplicates
+
+
+def test_a_cell_is_where_its_box_says(tmp_path: Path) -> None:
+    made = write_synthetic_boxes(tmp_path, count=8)
+    inside, outside = [], []
+    for path, boxes in zip(made.paths, made.boxes, strict=True):
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"), dtype=np.float64)
+        detail = np.abs(np.diff(pixels, axis=1))[:, :255]
+        mask = np.zeros(detail.shape, dtype=bool)
+        for x0, y0, x1, y1 in boxes.xyxy.astype(int):
+            mask[y0:y1, x0:x1] = True
+        inside.append(detail[mask].mean())
+        outside.append(detail[~mask].mean())
+    assert np.mean(inside) > 4 * np.mean(outside)  # the ground is blurred, the cells are not
+
+
+def test_the_same_seed_makes_the_same_pictures(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_synthetic_boxes(tmp_path / name, count=3, seed=seed)
+    first, same, other = ((tmp_path / n / "JPEGImages" / "0001.jpg").read_bytes() for n in "abc")
+    assert first == same
+    assert first != other
+
+
+def test_an_unknown_demonstration_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["demo", "--task", "segment"])
+    assert stop.value.code == 2
+    assert "no demonstration" in capsys.readouterr().err
