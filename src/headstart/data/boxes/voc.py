@@ -15,6 +15,7 @@ from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, number
 from headstart.data.boxes.files import PictureIndex, split_of_name, split_of_place
 from headstart.data.lists import first_lines
 from headstart.data.walk import FoundFile, clean_label
+from headstart.errors import MissingExtraError
 
 __all__ = ["is_voc", "read_voc"]
 
@@ -87,9 +88,11 @@ def _parse(draft: Draft, file: FoundFile) -> Any | None:
     """The root element, or None where the file is refused."""
     from xml.etree.ElementTree import ParseError
 
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import parse
-
+    try:
+        from defusedxml import DefusedXmlException
+        from defusedxml.ElementTree import parse
+    except ImportError as error:
+        raise MissingExtraError("reading VOC XML", "train") from error
     try:
         if os.path.getsize(file.path) > _MOST_BYTES:
             draft.refuse(file.name, "too-large", f"more than {_MOST_BYTES >> 20} MB of XML")

@@ -15,7 +15,7 @@ from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, number
 from headstart.data.boxes.files import PictureIndex, split_of_place
 from headstart.data.lists import first_lines
 from headstart.data.walk import FoundFile, clean_label, printable
-from headstart.errors import DataError
+from headstart.errors import DataError, MissingExtraError
 
 __all__ = ["Dataset", "find_labels", "is_label_line", "read_dataset", "read_yolo"]
 
@@ -52,8 +52,10 @@ def read_dataset(path: str) -> Dataset:
     Raises:
         DataError: It is no YAML, asks to build something (which is refused), or has no names.
     """
-    import yaml
-
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("reading a data.yaml", "train") from error
     shown = printable(os.path.basename(path))
     try:
         with open(path, encoding="utf-8-sig") as file:
