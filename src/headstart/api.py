@@ -213,7 +213,7 @@ def report(
     *,
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    pictures: bool = True,
+    pictures: bool | None = None,
     attributions: bool = True,
     figures: bool = True,
     curve: bool = True,
@@ -224,7 +224,7 @@ def report(
         run: The run folder.
         data: Where the pictures are now, if they were moved since.
         out: Where the files go; the run folder by default.
-        pictures: Whether photographs and file names go into the files.
+        pictures: Whether photographs and file names go into the files; None as the run was trained.
         attributions: Whether it is drawn which part of each shown error spoke.
         figures: Whether `figures/*.png` are drawn.
         curve: Whether it is measured what more pictures would bring.
@@ -239,7 +239,8 @@ def report(
     from headstart.workflow.detect_reporting import is_detector_run, make_detection_report
 
     if is_detector_run(Path(run)):
-        return make_detection_report(Path(run), data=data, out=out, pictures=pictures, figures=figures)
+        is_shown = pictures is not False
+        return make_detection_report(Path(run), data=data, out=out, pictures=is_shown, figures=figures)
     from headstart.workflow.reporting import make_report
 
     return make_report(

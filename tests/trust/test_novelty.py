@@ -269,7 +269,7 @@ def test_a_left_out_class_is_noticed_by_the_quick_way_as_by_the_whole_one() -> N
 def test_the_quick_way_goes_with_any_number(num: int) -> None:
     rows, ids = World().known(num)
     found = notice_left_out(rows, ids)
-    assert found is None if num <= 20 else found.num_samples == min(num, 600)
+    assert found is None if num <= 20 else found.num_samples == min(num, 500)
     grouped = notice_left_out(rows, ids, groups=np.arange(num) // 4)
-    assert grouped is None if num <= 20 else grouped.num_samples <= 600
+    assert grouped is None if num <= 20 else grouped.num_samples <= 500
     assert notice_left_out(rows, ids % 2) is None, "two classes cannot be left out"

@@ -16,7 +16,9 @@ def _report(
     run: str = typer.Argument(..., help="The run folder."),
     data: str = typer.Option(None, "--data", help="Where the pictures are now, if they were moved since."),
     out: str = typer.Option(None, "--out", help="Where the files go (default: the run folder)."),
-    no_pictures: bool = typer.Option(False, "--no-pictures", help="Leave out photographs and file names."),
+    pictures: bool = typer.Option(
+        None, "--pictures/--no-pictures", help="Photographs and file names (default: as the run was trained)."
+    ),
     attributions: bool = typer.Option(True, help="Draw which part of each shown error spoke."),
     figures: bool = typer.Option(True, help="Draw figures/*.png as well."),
     curve: bool = typer.Option(True, help="Measure what more pictures would bring."),
@@ -25,9 +27,7 @@ def _report(
     from headstart.api import report
     from headstart.talk import to_stderr
 
-    made = report(
-        run, data=data, out=out, pictures=not no_pictures, attributions=attributions, figures=figures, curve=curve
-    )
+    made = report(run, data=data, out=out, pictures=pictures, attributions=attributions, figures=figures, curve=curve)
     talk = to_stderr()
     talk.say(made.data["headline"]["sentence"])
     for text in made.data["problems"]:
@@ -36,7 +36,7 @@ def _report(
     if made.data.get("task") == "detect":
         names = ["report.html", "report.json", "detection_report.csv"]
     talk.say(f"Written to {made.folder}: {', '.join([*names, 'figures/'] if figures else names)}.")
-    if no_pictures:
+    if not made.has_pictures:
         talk.say("There are no photographs and no file names in these files.")
     else:
         count = len(made.data["pictures"])

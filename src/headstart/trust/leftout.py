@@ -26,7 +26,7 @@ __all__ = ["notice_left_out"]
 Float = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-_MOST = 600  # pictures looked at
+_MOST = 500  # pictures looked at
 _BOTH_HALVES = 300  # up to so many, each half is fitted on once
 _FEWEST = 20  # known pictures in a half, for a threshold at 5 %
 _LEAST = 1e-6
@@ -125,7 +125,7 @@ def _ask(kernel: Float, ids: Ids, fit: Ids, known: Ids, strange: Ids, penalty: f
     values = np.maximum(values, _LEAST)
     inner = across @ vectors  # (n, m): along each direction, times the root of its value
     leading = slice(max(0, len(fit) - min(MAX_DIRECTIONS, max(1, len(fit) // 2))), None)
-    rest = own - np.einsum("nr,nr->n", inner[:, leading], inner[:, leading] / values[leading])
+    rest = own - inner[:, leading] ** 2 @ (1.0 / values[leading])
     classes, position = np.unique(ids[fit], return_inverse=True)
     targets = np.eye(len(classes))[position]
     along = vectors.T @ (targets - targets.mean(axis=0))
@@ -143,7 +143,7 @@ def _ask(kernel: Float, ids: Ids, fit: Ids, known: Ids, strange: Ids, penalty: f
 
 
 def _drawn(class_ids: Ids, groups: Ids | None, rng: np.random.Generator) -> Ids:
-    """Positions of at most 600 pictures, all alike often per class as far as they go; groups whole."""
+    """Positions of at most 500 pictures, all alike often per class as far as they go; groups whole."""
     num = len(class_ids)
     if num <= _MOST:
         return np.arange(num)

@@ -64,13 +64,16 @@ def make_report(
     *,
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    pictures: bool = True,
+    pictures: bool | None = None,
     attributions: bool = True,
     figures: bool = True,
     curve: bool = True,
 ) -> Report:
     """See `api.report`."""
-    paths = None if data is None else find_pictures(os.fspath(data), read_facts(folder, paths={}).settings)
+    settings = read_facts(folder, paths={}).settings
+    if pictures is None:
+        pictures = (settings.get("pictures") or {}).get("value") is not False
+    paths = None if data is None else find_pictures(os.fspath(data), settings)
     target = Path(out) if out is not None else folder
     written = write_report(
         folder,

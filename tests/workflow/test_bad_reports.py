@@ -1,0 +1,189 @@
+"""A run whatever its data are like: the report is written, says what it cannot show, and runs nothing it is given."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import headstart
+from headstart.model import Run
+
+Make = Callable[..., Path]
+
+EVIL = ("<script>alert(1)</script>", "=1+1", '猫 | Ω, "x"')
+
+
+def command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "headstart", *map(str, arguments)],
+        capture_output=True, encoding="utf-8", timeout=300, cwd=cwd,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def page_of(run: Run) -> str:
+    return (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+    """Three classes with the worst of names (a folder could not even be called so) in a CSV; Unicode file names."""
+    root = tmp_path_factory.mktemp("table")
+    make_pictures(root / "pictures", {"ä 猫": 16, "b": 16, "c": 16})
+    with open(root / "data.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label"])
+        for folder, label in zip(("ä 猫", "b", "c"), EVIL, strict=True):
+            for i in range(16):
+                writer.writerow([f"pictures/{folder}/{i:03d}.jpg", label])
+    return root / "data.csv"
+
+
+@pytest.fixture(scope="module")
+def evil(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
+    folder = tmp_path_factory.mktemp("runs") / "evil"
+    done = command("train", table, "--out", folder, "--test-size", "0.25")
+    assert done.returncode == 0, done.stderr
+    return Run(folder), done.stderr
+
+
+def test_names_are_text_in_the_page_the_tables_and_the_texts(evil: tuple[Run, str]) -> None:
+    run, _ = evil
+    page = page_of(run)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert len(re.findall("<script", page)) == 1
+    for name in ("predictions.csv", "classification_report.csv", "suspects.csv", "split.csv"):
+        with open(run.folder / name, encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert not [c for c in cells if c.startswith(("=", "+", "@"))], name
+    assert "'=1+1" in (run.folder / "predictions.csv").read_text(encoding="utf-8")
+    assert "<script>" not in (run.folder / "comment.md").read_text(encoding="utf-8")
+    assert run.metrics["class_names"] == sorted(EVIL), "exactly as they were written"
+
+
+@pytest.mark.long
+def test_predict_evaluate_and_compare_guard_their_tables(evil: tuple[Run, str], table: Path, tmp_path: Path) -> None:
+    run, _ = evil
+    done = command("predict", run.folder, table.parent / "pictures", "--top", 3)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == 48
+    assert {"'=1+1", EVIL[0], EVIL[2]} == {r["label"] for r in rows}
+    assert all(not r[c].startswith("=") for r in rows for c in ("label", "label2", "label3", "set"))
+    assert any("\\|" in r["set"] for r in rows), "a bar within a name is no border"
+    done = command("predict", run.folder, table.parent / "pictures", "--out", tmp_path / "p.jsonl")
+    told = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {p["label"] for p in told} == set(EVIL)
+    assert {name for p in told for name in p["set"]} <= set(EVIL)
+    assert command("evaluate", run.folder, table).returncode == 0
+    done = command("compare", run.folder, run.folder, "--out", tmp_path / "compared")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "compared" / "compare.png").is_file()
+
+
+@pytest.mark.long
+def test_the_report_is_drawn_with_every_name(evil: tuple[Run, str], tmp_path: Path) -> None:
+    done = command("report", evil[0].folder, "--out", tmp_path / "r", "--no-attributions", "--no-curve")
+    assert done.returncode == 0, done.stderr
+    for name in ("samples", "confusion", "classes", "diagram"):
+        assert (tmp_path / "r" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert "with their file names; --no-pictures leaves both out" in done.stderr
+
+
+def test_the_ordinary_end_says_what_the_report_holds(evil: tuple[Run, str]) -> None:
+    shown = len(json.loads((evil[0].folder / "report.json").read_text(encoding="utf-8"))["pictures"])
+    assert f"Report (shows {shown} of your pictures with their file names; --no-pictures leaves both out)" in evil[1]
+    assert "guaranteed" not in evil[1]
+
+
+def test_without_pictures_nothing_of_them_is_in_the_report(table: Path, tmp_path: Path) -> None:
+    done = command("train", table, "--out", tmp_path / "run", "--no-pictures")
+    assert done.returncode == 0, done.stderr
+    run = Run(tmp_path / "run")
+    assert "Report (no photographs, no file names" in done.stderr
+    names = ("report.html", "report.json", "classification_report.txt", "classification_report.csv", "summary.txt",
+             "comment.md", "bundle/README.md", "bundle/bundle.json")  # fmt: skip
+    for name in names:
+        text = (run.folder / name).read_text(encoding="utf-8")
+        assert ".jpg" not in text, name
+        assert "data:image/jpeg" not in text, name
+        assert str(table.parent) not in text, name
+    assert {"unknown", "coverage", "calibration", "confusion"} <= set(
+        json.loads((run.folder / "report.json").read_text())
+    )
+    again = headstart.report(run.folder, attributions=False, curve=False)
+    assert not again.has_pictures, "what was asked of training still holds"
+    assert "data:image/jpeg" not in page_of(run)
+    assert not (run.folder / "figures" / "samples.png").exists()
+    headstart.report(run.folder, pictures=True, attributions=False, curve=False, figures=False)
+    assert "data:image/jpeg" in page_of(run)
+
+
+def test_a_class_of_three_pictures_and_no_test_split(tmp_path: Path, make_pictures: Make) -> None:
+    data = make_pictures(tmp_path / "data", {"stripes": 20, "discs": 20, "checks": 3})
+    run = headstart.train(data, out=str(tmp_path / "run"))
+    page = page_of(run)
+    assert "checks" in page
+    assert "leave-one-out" in page
+    assert run.metrics["test"] is None
+    headstart.report(run.folder, attributions=False, figures=False)
+    assert "was not measured: a class has 3 pictures" in page_of(run)
+
+
+def test_two_classes(tmp_path: Path, make_pictures: Make) -> None:
+    data = make_pictures(tmp_path / "data", {"stripes": 20, "discs": 20})
+    run = headstart.train(data, out=str(tmp_path / "run"))
+    page = page_of(run)
+    assert "with two classes none can be left out" in page
+    assert "found, at chosen false alarms" in page
+
+
+@pytest.mark.long
+def test_two_hundred_classes(tmp_path: Path, make_pictures: Make) -> None:
+    source = make_pictures(tmp_path / "source", {"stripes": 40, "discs": 40})
+    files = sorted(source.rglob("*.jpg"))
+    for k in range(200):
+        folder = tmp_path / "data" / f"class {k:03d} Ω"
+        folder.mkdir(parents=True)
+        for i in range(2):
+            picture = Image.open(files[(2 * k + i) % len(files)]).rotate(
+                (7 * k + 31 * i) % 360, fillcolor=(k, 9, 200 - k)
+            )
+            picture.save(folder / f"{i}.jpg")
+    run = headstart.train(tmp_path / "data", out=str(tmp_path / "run"))
+    page = page_of(run)
+    assert len(page) < 10_000_000
+    assert "Confusion matrix of 200 classes" in page
+    assert page.count("class 199 Ω") >= 2
+    assert len(run.metrics["novelty"]["left_out"]["per_class"] if run.metrics["novelty"]["left_out"] else []) <= 10
+    headstart.report(run.folder, attributions=False, curve=False)
+    assert (run.folder / "figures" / "confusion.png").is_file()
+
+
+@pytest.mark.long
+def test_pictures_that_were_moved(tmp_path: Path, make_pictures: Make) -> None:
+    data = make_pictures(tmp_path / "data", {"stripes": 12, "discs": 12, "checks": 12})
+    run = headstart.train(data, out=str(tmp_path / "run"))
+    shutil.move(data, tmp_path / "elsewhere")
+    done = command("report", run.folder, "--no-figures")
+    assert done.returncode == 0
+    assert "The data are not where they were" in done.stderr
+    page = page_of(run)
+    assert "cannot be opened any more" in page
+    assert "Right on" in page
+    assert "were called unknown" not in page or "%" in page
+    found = command("report", run.folder, "--no-figures", "--data", tmp_path / "elsewhere")
+    assert found.returncode == 0
+    assert "cannot be opened any more" not in page_of(run)
