@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scenes import encode, looks_of, samples_of, scene
 
+from headstart.data.health import inspect
 from headstart.data.looks import look_at_all
-from headstart.data.ranges import choose_range, has_deep, parse_range
+from headstart.data.ranges import choose_range, has_deep, mixed_depths, parse_range
 from headstart.data.sources import read
 from headstart.errors import UsageError
 from headstart.pixels.spec import PixelSpec, read_picture
@@ -123,6 +124,16 @@ def test_never_a_range_a_picture() -> None:
 def test_ordinary_pictures_need_none() -> None:
     assert chosen([encode(scene(s)) for s in range(4)]) == (None, None)
     assert choose_range(samples_of([]), looks_of(samples_of([]), [])) == (None, None)
+
+
+def test_whole_and_floating_point_numbers_in_one_set_are_warned_of() -> None:
+    files = [deep(values(s, 0, 60_000)) for s in range(3)] + [floating(values(s, 0, 1)) for s in range(2)]
+    looks = looks_of(samples_of(list("abcde")), files)
+    (line,) = mixed_depths(looks)
+    assert line.startswith("2 floating-point pictures and 3 of 16 bits")
+    assert mixed_depths(looks_of(samples_of(list("abc")), files[:3])) == []
+    assert mixed_depths(looks_of(samples_of(list("ab")), files[3:])) == []
+    assert inspect(samples_of(list("abcde")), looks=looks, threads=1).warnings[0] == line
 
 
 def test_what_a_person_asks_for_is_taken() -> None:

@@ -1,20 +1,16 @@
 """Counts classes, splits and sizes, and says what cannot be learned or measured with them.
 
-The one decision: a class that cannot be measured is named; only where nothing honest can be said at all
-does it stop.
+The one decision: a class that cannot be learned or measured is named, with what to do about it; nothing stops here.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.errors import DataError
 from headstart.records import Samples
 
-__all__ = ["class_table", "class_warnings", "require_classes", "seen_share"]
+__all__ = ["class_table", "class_warnings", "seen_share"]
 
 _SMALL = 10
 
@@ -63,10 +59,17 @@ def class_warnings(
             warnings.append(f"class `{name}` is not in test: nothing is measured for it")
         elif groups is not None and inside.sum() > 1 and _is_one_group(groups[inside & (splits == "train")]):
             warnings.append(f"class `{name}` is one group only: with the group left out nothing of it was learned")
+        elif (inside & (splits == "train")).sum() == 1:
+            warnings.append(
+                f"class `{name}` has 1 training picture and cannot be trained on: add some, or leave it out "
+                "with --skip-class"
+            )
         elif counts[k] < _SMALL:
-            many = "picture" if counts[k] == 1 else "pictures"
-            warnings.append(f"class `{name}` has {counts[k]} {many}: too few to measure it well (10 and more are)")
+            warnings.append(f"class `{name}` has {counts[k]} pictures: too few to measure it well (10 and more are)")
     used = counts[counts > 0]
+    if len(used) == 1:
+        only = names[int(counts.argmax())]
+        warnings.append(f"all pictures are of one class, `{only}`: telling apart needs at least two")
     if len(used) > 1 and used.max() > 3 * used.min():
         most, least = names[int(counts.argmax())], names[int(np.where(counts > 0, counts, 1 << 60).argmin())]
         warnings.append(
@@ -78,35 +81,6 @@ def class_warnings(
 
 def _is_one_group(groups: NDArray[np.int64]) -> bool:
     return len(np.unique(groups)) == 1 and bool(groups[0] >= 0)
-
-
-def require_classes(samples: Samples, use: NDArray[np.bool_] | None = None) -> None:
-    """Stops where no honest model can be made.
-
-    Args:
-        samples: The pictures.
-        use: (N,) those that can be used for training; all by default.
-
-    Raises:
-        DataError: No picture, one class, or one picture a class.
-    """
-    mask = np.ones(len(samples), dtype=bool) if use is None else use
-    labels = Counter(s.label for s, ok in zip(samples, mask, strict=True) if ok and s.label is not None)
-    if not labels:
-        raise DataError(
-            "Not one labelled picture can be used for training.", hint="`headstart check` names what is wrong with each"
-        )
-    if len(labels) == 1:
-        name, count = next(iter(labels.items()))
-        raise DataError(
-            f"All {count} training pictures are of one class, `{name}`; at least two classes are needed.",
-            hint="add a folder with pictures of what it is not",
-        )
-    if max(labels.values()) == 1:
-        raise DataError(
-            f"Each of the {len(labels)} classes has one training picture; nothing can be measured with that.",
-            hint="add pictures: 10 a class make a start, 50 a useful model",
-        )
 
 
 def seen_share(size_hw: tuple[int, int], out_hw: tuple[int, int], fit: str, crop_fraction: float) -> float:

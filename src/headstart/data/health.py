@@ -19,7 +19,7 @@ from headstart.data.grouping import group_ids
 from headstart.data.leaks import find_leaks
 from headstart.data.looks import Looks, look_at_all
 from headstart.data.patterns import Score, judge_patterns
-from headstart.data.ranges import choose_range
+from headstart.data.ranges import choose_range, mixed_depths
 from headstart.data.same import SamePixels
 from headstart.data.shortcuts import find_shortcuts
 from headstart.records import Decision, Health, PicturePair, Remark, Samples, Shortcut
@@ -113,7 +113,7 @@ def inspect(
         seen_share=_seen(looks),
         value_range=chosen,
         decisions=tuple(decisions),
-        warnings=(*straddling, *warnings),
+        warnings=(*straddling, *mixed_depths(looks), *warnings),
         is_dishonest=bool(unreadable or leaks or conflicts or straddling or is_bad),
     )
 
@@ -140,12 +140,12 @@ def apply_health(samples: Samples, health: Health, *, group_from: str | None = N
         order = {"train": 0, "val": 1, "test": 2}
         later = max((pair.index_a, pair.index_b), key=lambda i: order.get(samples.items[i].split or "train", 0))
         leaking[later] = True
-    for pair in health.label_conflicts:
-        for i in (pair.index_a, pair.index_b):
-            if in_training[i]:
-                left_out[i] = True
-            else:
-                leaking[i] = True
+    conflicting = [i for p in health.label_conflicts for i in (p.index_a, p.index_b)]
+    if conflicting:  # with all that equal them: of large sets of one picture only pairs with the first are listed
+        twins = components(count, [(p.index_a, p.index_b) for p in health.duplicates])
+        two_labels = np.isin(twins, twins[conflicting])
+        left_out |= two_labels & in_training
+        leaking |= two_labels & ~in_training
     groups, decision = _chosen_groups(samples, health, group_from)
     decisions = [decision]
     copies = [*health.duplicates, *health.near_duplicates]

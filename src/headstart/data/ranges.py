@@ -17,7 +17,7 @@ from headstart.data.looks import Looks
 from headstart.errors import UsageError
 from headstart.records import Decision, Samples
 
-__all__ = ["choose_range", "has_deep", "parse_range"]
+__all__ = ["choose_range", "has_deep", "mixed_depths", "parse_range"]
 
 _SHALLOW = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp")
 _BITS = (8, 10, 12, 14, 16)
@@ -59,6 +59,18 @@ def choose_range(
         low, high, reason = low, low + 1.0, "the pictures have one value only"
     reason = f"one range for all {count} pictures with more than 8 bits, {whose}: {reason}"
     return (low, high), Decision("pixels.value_range", [low, high], reason)
+
+
+def mixed_depths(looks: Looks) -> list[str]:
+    """A warning where whole numbers and floating-point numbers share the range, which fits one kind only."""
+    modes = [f.mode for f in looks.facts if f is not None and f.quantiles is not None]
+    floats = modes.count("F")
+    if not 0 < floats < len(modes):
+        return []
+    return [
+        f"{floats} floating-point pictures and {len(modes) - floats} of 16 bits share one range, which fits one kind "
+        "only: the others become black or white; save all of them alike"
+    ]
 
 
 def has_deep(paths: Sequence[str]) -> bool:
