@@ -248,6 +248,19 @@ def test_copies_and_leaks_are_found_as_for_labelled_pictures(tmp_path: Path) -> 
     assert box_lines(health)[0].startswith("Leak: 1 test picture")
 
 
+def test_copies_with_other_boxes_are_named(tmp_path: Path) -> None:
+    near = ("cat", (11, 21, 49, 58))
+    voc_folder(tmp_path, a=[GOOD, ("dog", (60, 5, 90, 30))], b=[near, ("dog", (61, 5, 90, 30))], c=[near], d=[GOOD])
+    for name, copy in (("a", "b"), ("c", "d")):
+        (tmp_path / f"{copy}.png").write_bytes((tmp_path / f"{name}.png").read_bytes())
+    assert not any("other boxes" in w for w in inspect_boxes(read_boxes(tmp_path)).warnings)
+    put_text(tmp_path / "b.xml", voc_xml([near, ("cat", (61, 5, 90, 30))]))  # another class
+    put_text(tmp_path / "d.xml", voc_xml([GOOD, ("cat", (1, 60, 30, 79))]))  # one more
+    warning = next(w for w in inspect_boxes(read_boxes(tmp_path)).warnings if "other boxes" in w)
+    assert "`a.png` and `b.png`" in warning
+    assert "`c.png` and `d.png`" in warning
+
+
 def test_a_healthy_set_says_so_and_counts_its_boxes(tmp_path: Path) -> None:
     for i in range(10):
         put_picture(tmp_path / f"{i}.png", (100 + i, 80), seed=i)

@@ -21,6 +21,7 @@ from headstart.errors import DataError
 __all__ = ["choose_coco", "load_coco", "read_coco"]
 
 _MOST_BYTES = 2 << 30
+_MOST_PROBED = 256 << 20  # the list of images of all of COCO takes 30 MB
 _OTHER_KINDS = ("person_keypoints_", "captions_", "stuff_", "panoptic_", "image_info_")
 _KEYS = (b'"images"', b'"annotations"')
 
@@ -215,7 +216,7 @@ def _looks_like(path: str) -> bool:
     missing, tail = set(_KEYS), b""
     try:
         with open(path, "rb") as file:
-            while missing and (piece := file.read(1 << 20)):
+            while missing and file.tell() < _MOST_PROBED and (piece := file.read(1 << 20)):
                 missing = {k for k in missing if k not in tail + piece}
                 tail = piece[-32:]
     except OSError:

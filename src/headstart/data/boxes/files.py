@@ -10,10 +10,10 @@ import unicodedata
 from collections.abc import Sequence
 
 from headstart.data.folders import split_name
-from headstart.data.formats import IGNORED
+from headstart.data.formats import IGNORED, PICTURES
 from headstart.data.walk import FoundFile
 
-__all__ = ["PictureIndex", "list_files", "split_of_name", "split_of_place"]
+__all__ = ["PictureIndex", "has_pictures", "list_files", "split_of_name", "split_of_place"]
 
 
 def list_files(root: str, endings: Sequence[str], *, allow_outside: bool = False) -> list[FoundFile]:
@@ -32,6 +32,11 @@ def list_files(root: str, endings: Sequence[str], *, allow_outside: bool = False
                 continue
             found.append(FoundFile(path, names, file))
     return sorted(found, key=lambda f: (*f.folders, f.file))
+
+
+def has_pictures(root: str) -> bool:
+    """Whether a folder holds a file with a picture's ending, at any depth; stops at the first."""
+    return any(os.path.splitext(f)[1].lower() in PICTURES for _, _, files in os.walk(root) for f in files)
 
 
 def split_of_place(folders: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.boxes.split import as_samples
 from headstart.data.health import Applied, apply_health, inspect
 from headstart.data.looks import Looks
@@ -34,6 +34,7 @@ LOST = frozenset(
 
 _FEW = 10  # boxes of a class below which little can be learned or measured
 _IMBALANCE = 10.0
+_SAME_BOX = 0.5  # overlap from which two annotations of one object agree
 _PICTURE = "picture"
 _OWN_REMARKS = ("rotated",)  # said with what it means for the boxes
 
@@ -116,6 +117,7 @@ def inspect_boxes(
     pictures = replace(health, warnings=own, classes={}, shortcuts=(), remarks=remarks, seen_share={})
     classes = _classes(samples)
     warnings, is_bad = _class_warnings(samples, classes)
+    warnings = [*_disagreeing_copies(samples, health), *warnings]
     is_lost = any(p.kind in LOST for p in samples.problems)
     return BoxHealth(
         num_pictures=len(samples),
@@ -138,6 +140,31 @@ def apply_box_health(samples: DetectionSamples, health: BoxHealth, *, group_from
         UsageError: `group_from` fits nothing.
     """
     return apply_health(as_samples(samples, label=_PICTURE), health.pictures, group_from=group_from)
+
+
+def _disagreeing_copies(samples: DetectionSamples, health: Health) -> list[str]:
+    """The same picture with other boxes: one of the two annotations is wrong, or both are."""
+    names = []
+    for pair in health.duplicates:
+        a, b = samples.boxes[pair.index_a], samples.boxes[pair.index_b]
+        if not (_are_found(a, b) and _are_found(b, a)):
+            names.append(f"`{pair.a}` and `{pair.b}`")
+    if not names:
+        return []
+    shown = ", ".join(names[:3]) + (f" ... ({len(names)} pairs)" if len(names) > 3 else "")
+    return [f"the same picture has other boxes: {shown}; which of them are right?"]
+
+
+def _are_found(boxes: Boxes, others: Boxes) -> bool:
+    """Whether each box has one of its class among the others that shares most of its area."""
+    for box, class_id in zip(boxes.xyxy, boxes.class_ids, strict=True):
+        rest = others.xyxy[others.class_ids == class_id].astype(np.float64)
+        sides = np.clip(np.minimum(rest[:, 2:], box[2:]) - np.maximum(rest[:, :2], box[:2]), 0, None)
+        shared = sides.prod(axis=1)
+        union = (rest[:, 2:] - rest[:, :2]).prod(axis=1) + float(np.prod(box[2:] - box[:2])) - shared
+        if not (shared >= _SAME_BOX * union).any():
+            return False
+    return True
 
 
 def _classes(samples: DetectionSamples) -> tuple[ClassBoxes, ...]:

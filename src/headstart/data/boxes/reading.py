@@ -10,10 +10,11 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from headstart.data.boxes.coco import choose_coco, read_coco
 from headstart.data.boxes.draft import Draft
-from headstart.data.boxes.files import PictureIndex, list_files, split_of_name
+from headstart.data.boxes.files import PictureIndex, has_pictures, list_files, split_of_name
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.settle import settle
 from headstart.data.boxes.table import open_box_table, read_box_tables
@@ -21,7 +22,7 @@ from headstart.data.boxes.voc import is_voc, read_voc
 from headstart.data.boxes.yolo import find_labels, is_label_line, read_dataset, read_yolo
 from headstart.data.lists import first_lines
 from headstart.data.paths import Finder
-from headstart.data.walk import FoundFile, printable, walk
+from headstart.data.walk import FoundFile, Tree, printable, walk
 from headstart.errors import DataError, UsageError
 
 __all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
@@ -30,7 +31,9 @@ FORMATS = {"voc": "VOC XML", "coco": "COCO JSON", "yolo": "YOLO", "csv": "CSV"}
 """Names of the formats, and how they are called on the screen."""
 
 _PROBED = 25  # files of a kind that are looked into to see what they are
+_MOST_TEXTS = 500  # text files that are looked into for a line of YOLO
 _DATASET = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_ENDINGS = (".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -114,87 +117,115 @@ def _find(place: str, allow_outside: bool) -> _Found | None:
     if os.path.isfile(place):
         return _find_file(place, allow_outside)
     root = _with_pictures(os.path.abspath(place))
-    found = [f for f in (_voc(root, allow_outside), _coco(root, allow_outside), _yolo(root, allow_outside)) if f]
+    listed = _Listed(root, allow_outside)
+    found = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
     if len(found) > 1:
         raise UsageError(
             "Two readings fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in found) + ".",
             hint="move one of them away, or give the file itself (a .json, a data.yaml or a .csv)",
         )
-    return found[0] if found else _csv(root, allow_outside)
+    return found[0] if found else _csv(listed)
 
 
 def _find_file(place: str, allow_outside: bool) -> _Found | None:
     folder, file = os.path.split(os.path.abspath(place))
     ending = os.path.splitext(file)[1].lower()
-    root = _with_pictures(folder)
-    inner = os.path.relpath(folder, root)
+    listed = _Listed(_with_pictures(folder), allow_outside)
+    inner = os.path.relpath(folder, listed.root)
     found = FoundFile(os.path.join(folder, file), () if inner == "." else tuple(inner.split(os.sep)), file)
     if ending == ".json" and choose_coco([found]):
-        return _Found("coco", file, lambda: _read_coco(root, [found], allow_outside))
+        return _Found("coco", file, lambda: _read_coco(listed, [found]))
     if ending in (".yaml", ".yml"):
-        return _Found("yolo", file, lambda: _read_yolo(root, found, allow_outside))
+        return _Found("yolo", file, lambda: _read_yolo(listed, found))
     if ending in (".csv", ".tsv"):
         table = open_box_table(found)
         if table is not None:
-            return _Found("csv", file, lambda: read_box_tables(root, [table], allow_outside=allow_outside))
+            return _Found("csv", file, lambda: read_box_tables(listed.root, [table], allow_outside=allow_outside))
     return None
+
+
+class _Listed:
+    """The files of a folder, listed once; pictures are walked only where they are needed.
+
+    Args:
+        root: The folder.
+        allow_outside: Whether links that leave it are followed.
+    """
+
+    def __init__(self, root: str, allow_outside: bool) -> None:
+        self.root, self.allow_outside = root, allow_outside
+
+    @cached_property
+    def files(self) -> list[FoundFile]:
+        return list_files(self.root, _ENDINGS, allow_outside=self.allow_outside)
+
+    def having(self, *endings: str) -> list[FoundFile]:
+        return [f for f in self.files if os.path.splitext(f.file)[1].lower() in endings]
+
+    @cached_property
+    def tree(self) -> Tree:
+        return walk(self.root, allow_outside=self.allow_outside)
 
 
 def _with_pictures(folder: str) -> str:
     """The folder, or the one above it where this one holds annotations alone (`Annotations/` beside `JPEGImages/`)."""
-    if walk(folder).pictures:
+    if has_pictures(folder):
         return folder
-    names = {n.casefold() for n in os.listdir(os.path.dirname(folder))} if os.path.dirname(folder) != folder else set()
-    is_beside = names & {"images", "jpegimages", "imgs", "train", "train2017", "val2017"}
-    return os.path.dirname(folder) if is_beside else folder
+    above = os.path.dirname(folder)
+    try:
+        names = {n.casefold() for n in os.listdir(above)} if above != folder else set()
+    except OSError:
+        return folder
+    return above if names & {"images", "jpegimages", "imgs", "train", "train2017", "val2017"} else folder
 
 
-def _voc(root: str, allow_outside: bool) -> _Found | None:
-    files = list_files(root, (".xml",), allow_outside=allow_outside)
-    if not any(is_voc(f.path) for f in files[:_PROBED]):
+def _voc(listed: _Listed) -> _Found | None:
+    files = listed.having(".xml")
+    first = next((f for f in files[:_PROBED] if is_voc(f.path)), None)
+    if first is None:
         return None
 
     def read() -> Draft:
-        tree = walk(root, allow_outside=allow_outside)
-        lists = list_files(root, (".txt",), allow_outside=allow_outside)
         kept = [f for f in files if is_voc(f.path)] if any(not is_voc(f.path) for f in files[:_PROBED]) else files
-        draft = read_voc(root, kept, lists, PictureIndex(tree.pictures))
-        draft.problems += tree.problems
+        draft = read_voc(listed.root, kept, listed.having(".txt"), PictureIndex(listed.tree.pictures))
+        draft.problems += listed.tree.problems
         return draft
 
-    return _Found("voc", next(f.name for f in files if is_voc(f.path)), read)
+    return _Found("voc", first.name, read)
 
 
-def _coco(root: str, allow_outside: bool) -> _Found | None:
-    files = choose_coco(list_files(root, (".json",), allow_outside=allow_outside))
-    return _Found("coco", files[0].name, lambda: _read_coco(root, files, allow_outside)) if files else None
+def _coco(listed: _Listed) -> _Found | None:
+    files = choose_coco(listed.having(".json"))
+    return _Found("coco", files[0].name, lambda: _read_coco(listed, files)) if files else None
 
 
-def _read_coco(root: str, files: list[FoundFile], allow_outside: bool) -> Draft:
-    tree = walk(root, allow_outside=allow_outside)
-    draft = read_coco(root, files, PictureIndex(tree.pictures), Finder(root, allow_outside=allow_outside))
-    draft.problems += tree.problems
+def _read_coco(listed: _Listed, files: list[FoundFile]) -> Draft:
+    finder = Finder(listed.root, allow_outside=listed.allow_outside)
+    draft = read_coco(listed.root, files, PictureIndex(listed.tree.pictures), finder)
+    draft.problems += listed.tree.problems
     return draft
 
 
-def _yolo(root: str, allow_outside: bool) -> _Found | None:
-    dataset = _dataset_file(root, allow_outside)
-    texts = list_files(root, (".txt",), allow_outside=allow_outside)
+def _yolo(listed: _Listed) -> _Found | None:
+    dataset = _dataset_file(listed)
     if dataset is not None:
-        return _Found("yolo", dataset.name, lambda: _read_yolo(root, dataset, allow_outside))
+        return _Found("yolo", dataset.name, lambda: _read_yolo(listed, dataset))
+    texts = [t for t in listed.having(".txt")[:_MOST_TEXTS] if _may_be_label(t)]
     if not texts:
         return None
-    labels = list(find_labels(walk(root, allow_outside=allow_outside).pictures, texts).values())
-    for text in labels[:_PROBED]:
-        lines = [line for line in first_lines(text.path) if line.strip()]
-        if lines and all(is_label_line(line) for line in lines):
-            return _Found("yolo", text.name, lambda: _read_yolo(root, None, allow_outside))
-    return None
+    labels = list(find_labels(listed.tree.pictures, texts).values())
+    return _Found("yolo", labels[0].name, lambda: _read_yolo(listed, None)) if labels else None
 
 
-def _dataset_file(root: str, allow_outside: bool) -> FoundFile | None:
+def _may_be_label(text: FoundFile) -> bool:
+    """Whether all of the first lines are label lines."""
+    lines = [line for line in first_lines(text.path) if line.strip()]
+    return bool(lines) and all(is_label_line(line) for line in lines)
+
+
+def _dataset_file(listed: _Listed) -> FoundFile | None:
     """The YAML that says `names` and `train`, the uppermost first."""
-    files = list_files(root, (".yaml", ".yml"), allow_outside=allow_outside)
+    files = listed.having(".yaml", ".yml")
     files.sort(key=lambda f: (len(f.folders), f.file.lower() not in _DATASET))
     for file in files[:_PROBED]:
         lines = first_lines(file.path, 5000)
@@ -204,18 +235,16 @@ def _dataset_file(root: str, allow_outside: bool) -> FoundFile | None:
     return None
 
 
-def _read_yolo(root: str, dataset: FoundFile | None, allow_outside: bool) -> Draft:
-    tree = walk(root, allow_outside=allow_outside)
+def _read_yolo(listed: _Listed, dataset: FoundFile | None) -> Draft:
     if dataset is not None:
         read_dataset(dataset.path)  # a broken one is refused before anything else is said
-    texts = list_files(root, (".txt",), allow_outside=allow_outside)
-    draft = read_yolo(root, dataset, texts, PictureIndex(tree.pictures))
-    draft.problems += tree.problems
+    draft = read_yolo(listed.root, dataset, listed.having(".txt"), PictureIndex(listed.tree.pictures))
+    draft.problems += listed.tree.problems
     return draft
 
 
-def _csv(root: str, allow_outside: bool) -> _Found | None:
-    files = list_files(root, (".csv", ".tsv"), allow_outside=allow_outside)
+def _csv(listed: _Listed) -> _Found | None:
+    files = listed.having(".csv", ".tsv")
     upper = min((len(f.folders) for f in files), default=0)
     tables = [t for t in (open_box_table(f) for f in files if len(f.folders) <= upper + 1) if t is not None]
     if not tables:
@@ -227,7 +256,8 @@ def _csv(root: str, allow_outside: bool) -> _Found | None:
                 "Several tables hold boxes: " + ", ".join(f"`{t.file.name}`" for t in tables[:6]) + ".",
                 hint=f"give the one that is meant: {printable(tables[0].file.path)}",
             )
-    return _Found("csv", tables[0].file.name, lambda: read_box_tables(root, tables, allow_outside=allow_outside))
+    is_outside = listed.allow_outside
+    return _Found("csv", tables[0].file.name, lambda: read_box_tables(listed.root, tables, allow_outside=is_outside))
 
 
 def _sentence(samples: DetectionSamples) -> str:
