@@ -40,7 +40,11 @@ def calibration_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any
         "log_loss": log_loss(after, truth),
         "after": _bins(after, truth),
     }
-    if isinstance(temperature, (int, float)) and temperature > 0:
+    chosen = dict(facts.settings.get("head.calibration") or {})
+    if chosen:
+        value["chosen"] = f"Chosen: {chosen.get('value')} ({chosen.get('reason')})."
+    is_by_class = chosen.get("value") not in (None, "temperature")  # then the temperature alone does not lead back
+    if isinstance(temperature, (int, float)) and temperature > 0 and not is_by_class:
         before = softmax(logits * temperature)
         value |= {
             "before": _bins(before, truth),

@@ -17,6 +17,7 @@ _MEANINGS = {
     "group_from": "what belongs together",
     "groups.copies": "pictures that occur more than once",
     "head.blocks": "depths of the network that are used",
+    "head.calibration": "correction of how sure it says it is, class by class",
     "head.class_weights": "weight of each class",
     "head.lda_penalty": "smoothing of the second way to draw the borders between classes",
     "head.logistic": "a third way to draw the borders",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Features, Health, Samples, Split
 from headstart.talk import Talk
 from headstart.tuning.safety import refuse_tuned
+from headstart.workflow.calibrating import scale_classes
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.embedding import Embedder, open_embedder
@@ -203,6 +204,8 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
 
 def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
     """From a fitted head to a whole run: judges, saves, proves."""
+    with road.timed("heads"):
+        found = _scale_classes(road, found)
     samples, features, split, fit = found.samples, found.features, found.split, found.fit
     with road.timed("judge"):
         judgement = judge(samples, features, split, fit, seed=road.resolved.settings.seed)
@@ -223,6 +226,18 @@ def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
         parity = _prove(road, samples, judgement, trust)
     _write_run(road, found, judgement, trust, parity, started)
     close_road(road, judgement, started)
+
+
+def _scale_classes(road: ProbeRoad, found: FoundProbe) -> FoundProbe:
+    """With a scale and a shift a class, where that pays; classes that were weighted on purpose stay as they are."""
+    settings = road.resolved.settings
+    if settings.head.class_weights != "none":
+        return found
+    train = found.split.where("train")
+    groups = None if found.split.groups is None else found.split.groups[train]
+    fit, decision = scale_classes(found.fit, found.samples.class_ids[train], groups, seed=settings.seed)
+    road.decide([] if decision is None else [decision])
+    return replace(found, fit=fit)
 
 
 def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
