@@ -158,6 +158,21 @@ def test_every_quality_of_re_encoding(quality: int) -> None:
     assert {(p.first, p.second) for p in near} == {(i, 30 + i) for i in range(10)}
 
 
+def test_a_caption_over_one_end_hides_no_copy() -> None:
+    """A bar with a title or a date: the other half of the picture is as it was."""
+    images = [scene(s) for s in range(600, 660)]
+    files = [encode(image) for image in images]
+    for k, image in enumerate(images[:12]):
+        width, height = image.size
+        bar = (0, 0, width, height * 15 // 100) if k % 2 else (0, height * 85 // 100, width, height)
+        image.paste((255, 255, 255) if k % 3 else (0, 0, 0), bar)
+        files.append(encode(image, quality=85))
+    _, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(72)]), files), threads=1)
+    found = {(p.first, p.second) for p in near}
+    assert found <= {(k, 60 + k) for k in range(12)}
+    assert len(found) >= 11
+
+
 def test_embeddings_point_at_more_but_pixels_decide() -> None:
     """A network that calls all pictures alike does not make them copies."""
     files = [encode(scene(s)) for s in range(400, 440)]

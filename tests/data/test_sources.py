@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from headstart.data.sources import read
-from headstart.errors import DataError, UsageError
+from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.records import Samples
 
 
@@ -373,6 +373,21 @@ def test_members_that_no_folder_can_hold_are_named_and_the_rest_goes_on(tmp_path
     samples = read(tmp_path / "z.zip")
     assert samples.names == ["a/1.png", "b/2.png"]
     assert {p.name[-7:]: p.kind for p in samples.problems} == {"nnn.png": "name", "g/3.png": "duplicate-member"}
+
+
+def test_what_is_wrong_with_a_zip_is_told_of_the_zip(tmp_path: Path, cache: Path) -> None:
+    put(tmp_path / "src", "1.png")
+    with zipfile.ZipFile(tmp_path / "none.zip", "w"):
+        pass
+    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as file:
+        file.write(tmp_path / "src" / "1.png", "1.png")
+        file.writestr("labels.csv", "image,label\n/etc/x.png,a\n")
+    for name in ("none.zip", "flat.zip"):
+        with pytest.raises(HeadstartError) as caught:
+            read(tmp_path / name)
+        assert str(cache) not in caught.value.message + (caught.value.hint or "")
+    with pytest.raises(DataError, match=r"none\.zip` holds no picture"):
+        read(tmp_path / "none.zip")
 
 
 def test_a_full_disk_stops_unpacking(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,6 +205,25 @@ def test_what_cannot_be_written_is_said(
     assert "cannot be written" in done.err
 
 
+def test_nothing_but_broken_files(command: Callable[..., Done], tmp_path: Path) -> None:
+    for k in range(8):
+        (tmp_path / "d" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / "ab"[k % 2] / f"{k}.jpg").write_bytes(b"\x01\x02" * 40)
+    done = command("check", tmp_path / "d")  # with a network, which has nothing to look at
+    assert done.code == 3
+    assert done.out.startswith("Left out: 8 files, format")
+    assert "`b` has no picture that can be used" in done.out
+
+
+def test_what_training_would_refuse_is_said(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    shutil.copytree(healthy / "discs", root / "discs")
+    assert "all pictures are of one class, `discs`" in command("check", root, "--pixels-only").out
+    (root / "lonely").mkdir()
+    shutil.copy(healthy / "stripes" / "001.jpg", root / "lonely")
+    assert "`lonely` has 1 training picture and cannot be trained on" in command("check", root, "--pixels-only").out
+
+
 def test_a_sheet_of_an_unknown_kind(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
     done = command("check", leaky, "--pixels-only", "--sheet", tmp_path / "pairs.pdf")
     assert done.code == 2

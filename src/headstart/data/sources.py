@@ -74,7 +74,11 @@ def read(
         )
     if extension == ".zip":
         folder, problems = unpack(place)
-        samples = _read_folder(folder, False, label_pattern, layout, task, problems)
+        try:
+            samples = _read_folder(folder, False, label_pattern, layout, task, problems)
+        except (DataError, UsageError) as error:  # where it was unpacked says nothing to a person
+            hint = None if error.hint is None else error.hint.replace(printable(folder), shown)
+            raise type(error)(error.message.replace(printable(folder), shown), hint=hint) from error
         return replace(samples, sentence=f"Unpacked `{os.path.basename(shown)}`. {samples.sentence}")
     if extension in _ARCHIVES:
         raise UsageError(f"`{shown}` is an archive of a kind that is not read.", hint="unpack it, and give the folder")
