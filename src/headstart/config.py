@@ -58,6 +58,12 @@ ALIASES = {
     "mixup": "tune.mixup",
     "dropout": "tune.dropout",
     "hidden": "tune.hidden",
+    "cutmix": "tune.cutmix",
+    "drop_path": "tune.drop_path",
+    "stochastic_depth": "tune.drop_path",
+    "accumulate": "tune.accumulate",
+    "sampling": "tune.sampling",
+    "tensorboard": "tune.tensorboard",
     "head": "tune.head",
     "head_spec": "tune.head",
     "monitor": "tune.monitor",
@@ -97,6 +103,16 @@ class TuneSettings(_Settings):
     weight_decay: float | None = Field(None, ge=0, lt=10, description="Pull towards the pretrained weights.")
     label_smoothing: float | None = Field(None, ge=0, lt=1, description="Share of the target spread over all classes.")
     mixup: float | None = Field(None, ge=0, le=10, description="Strength of mixing pairs of pictures; 0 is off.")
+    cutmix: float | None = Field(None, ge=0, le=10, description="The same for rectangles from another picture.")
+    drop_path: float | None = Field(None, ge=0, lt=1, description="Share of times the last residual block is left out.")
+    accumulate: int | None = Field(None, ge=1, le=10_000, description="Batches whose gradients make one step.")
+    sampling: Literal["natural", "balanced"] | None = Field(
+        None, description="`balanced`: pictures of every class come up equally often."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="What layers compute in; `auto` takes bfloat16 where it is measured to be faster."
+    )
+    tensorboard: bool = Field(False, description="Write event files for TensorBoard, `RUN/tensorboard`.")
     dropout: float | None = Field(None, ge=0, lt=1, description="Share of features dropped while training.")
     hidden: tuple[int, ...] | None = Field(None, description="Widths of hidden layers of the head, e.g. 256.")
     head: str | None = Field(None, description="The head to train, e.g. `hidden=256,dropout=0.5,pool=flatten`.")

@@ -60,6 +60,7 @@ def check_effects(values: Mapping[str, Any]) -> None:
         "views": ("head", "finetune", "auto"),
         "tune.hidden": ("head",),
         "tune.head": GRADIENT_STRATEGIES,
+        "tune.drop_path": ("finetune", "full", "scratch", "auto"),
         "tune.head_first": ("finetune", "full", "scratch"),
     }
     for name, fitting in alone.items():
@@ -72,6 +73,10 @@ def check_effects(values: Mapping[str, Any]) -> None:
         if name in values and "tune.head" in values:
             word = name.removeprefix("tune.")
             raise SettingError(f"`{name}` is part of the head you described.", hint=f"--head {word}=...,...")
+    if values.get("tune.sampling") == "balanced" and str(values.get("head.class_weights", "none")) != "none":
+        raise SettingError(
+            "`tune.sampling=balanced` and `class_weights` correct the same imbalance twice.", hint="give one of them"
+        )
     if is_gradient and str(values.get("head.mirror", "auto")).lower() in ("on", "true"):
         raise SettingError("`head.mirror` has no effect on a head trained by gradient.", hint="leave `head.mirror` out")
     if strategy in GRADIENT_STRATEGIES and "budget_minutes" in values and "epochs" in values:

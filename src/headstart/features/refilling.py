@@ -85,7 +85,7 @@ def _run(module: Any, example: Any) -> tuple[list[Any], list[tuple[str, str]]]:
     from torch import nn
 
     made: list[tuple[str, Any]] = []
-    found = []
+    found: list[tuple[str, str]] = []
 
     def keep(name: str) -> Any:
         return lambda _, inputs, output: made.append((name, output))

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from headstart.tuning.mixing import mix
 from headstart.tuning.network import TunedNetwork
 from headstart.tuning.optim import Stepper
 from headstart.tuning.plan import TuningPlan
-from headstart.tuning.sources import Source, epoch_order, view_of
+from headstart.tuning.sources import Batch, Source, epoch_order, view_of
 
 __all__ = ["EpochRecord", "Snapshot", "Training", "count_steps", "predict_logits"]
 
@@ -69,6 +70,7 @@ class Training:
         val: Samples that are scored after each epoch, or none.
         class_weights: (K,) factors on the loss, or None.
         stage_names: For `plan.unfreeze`.
+        device: Where the network is.
     """
 
     net: TunedNetwork
@@ -79,6 +81,7 @@ class Training:
     val: Ids | None = None
     class_weights: NDArray[np.floating] | None = None
     stage_names: Sequence[str] = ()
+    device: Any = field(default_factory=lambda: torch.device("cpu"))
     step: int = 0
     records: list[EpochRecord] = field(default_factory=list)
     is_diverged: bool = False
@@ -86,7 +89,8 @@ class Training:
 
     def __post_init__(self) -> None:
         self.start = self.net.copy_trained()
-        self.steps_per_epoch = count_steps(len(self.train), self.plan.batch_size)
+        self._per_step = self.plan.batch_size * self.plan.accumulate
+        self.steps_per_epoch = count_steps(len(self.train), self._per_step)
         self.num_steps = self.steps_per_epoch * self.plan.epochs
         self._stepper = Stepper(self.net, self.plan, self.num_steps, self.stage_names)
         self._average: dict[str, Any] = {}
@@ -98,7 +102,9 @@ class Training:
         self._sums = [0.0, 0.0, 0.0]  # loss, hits, pictures of the epoch so far
         self._seconds = 0.0
         weights = self.class_weights
-        self._weights = None if weights is None else torch.from_numpy(np.asarray(weights, dtype=np.float32))
+        self._weights = None
+        if weights is not None:
+            self._weights = torch.from_numpy(np.asarray(weights, dtype=np.float32)).to(self.device)
 
     def run(self) -> Iterator[EpochRecord | None]:
         """Yields None after each step and a record after each epoch; may be left at any time.
@@ -108,12 +114,12 @@ class Training:
         """
         while self.step < self.num_steps and not self.is_stopped_early:
             epoch, at = divmod(self.step, self.steps_per_epoch)
-            order = epoch_order(self.train, epoch, self.plan.seed)
+            order = self._order(epoch)
             view = view_of(epoch, self.plan.views)
             self._announce(order, epoch, at)
             started = time.monotonic()
             for i in range(at, self.steps_per_epoch):
-                samples = order[i * self.plan.batch_size : (i + 1) * self.plan.batch_size]
+                samples = order[i * self._per_step : (i + 1) * self._per_step]
                 if not self._step(samples, np.full(len(samples), view)):
                     self.is_diverged = True
                     self.net.load_trained(self._good)
@@ -122,6 +128,10 @@ class Training:
                     self._seconds += time.monotonic() - started
                     yield None
                     started = time.monotonic()
+            if not all(bool(t.isfinite().all()) for t in self.net.trained().values()):
+                self.is_diverged = True  # the last step of the epoch was one too far
+                self.net.load_trained(self._good)
+                return
             record = self._end_epoch(epoch, started)
             yield record
         self._finish()
@@ -157,7 +167,8 @@ class Training:
             raise ValueError("the checkpoint is of another plan")
 
         def part(name: str) -> dict[str, Any]:
-            return {n[len(name) + 1 :]: t for n, t in snapshot.tensors.items() if n.startswith(f"{name}/")}
+            own = {n[len(name) + 1 :]: t for n, t in snapshot.tensors.items() if n.startswith(f"{name}/")}
+            return {n: t.to(self.device) for n, t in own.items()}
 
         self.net.load_trained(part("now"))
         self.start, self._good, self._average, self._best = part("start"), part("good"), part("average"), part("best")
@@ -172,48 +183,61 @@ class Training:
 
     # -- one step, one epoch
 
+    def _order(self, epoch: int) -> Ids:
+        labels = self.class_ids[self.train] if self.plan.sampling == "balanced" else None
+        return epoch_order(self.train, epoch, self.plan.seed, labels)
+
     def _announce(self, order: Ids, epoch: int, at: int) -> None:
         """Says what comes: the rest of this epoch, the validation pictures, and the views of later epochs."""
         view = view_of(epoch, self.plan.views)
-        pairs = [(int(s), view) for s in order[at * self.plan.batch_size :]]
+        pairs = [(int(s), view) for s in order[at * self._per_step :]]
         pairs += [(int(s), 0) for s in (self.val if self.val is not None else ())]
         if epoch + 1 < self.plan.epochs:
             following = view_of(epoch + 1, self.plan.views)
-            pairs += [(int(s), following) for s in epoch_order(self.train, epoch + 1, self.plan.seed)]
+            pairs += [(int(s), following) for s in self._order(epoch + 1)]
         self.source.announce(pairs)
 
     def _step(self, samples: Ids, views: Ids) -> bool:
         """One step; False where the loss is no number."""
         rng = np.random.default_rng([self.plan.seed, 11, self.step])
         torch.manual_seed(int(rng.integers(2**62)))  # of dropout and whatever else a layer draws
-        self.net.set_training(True, batch_size=len(samples))
-        rate = self._stepper.begin(self.step)
-        self._rate = rate
-        states, early = self.source.batch(samples, views)
-        target = torch.from_numpy(self.class_ids[samples])
-        other = None
-        if self.plan.mixup:
-            share = float(rng.beta(self.plan.mixup, self.plan.mixup))
-            mate = torch.from_numpy(rng.permutation(len(samples)))
-            states = tuple(torch.lerp(s[mate], s, share) for s in states)
-            early = {n: torch.lerp(e[mate], e, share) for n, e in early.items()}
-            other = target[mate]
-        logits = self.net(states, early)
-        loss = self._loss(logits, target)
-        if other is not None:
-            loss = share * loss + (1.0 - share) * self._loss(logits, other)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            return False
-        loss.backward()
+        self._rate = self._stepper.begin(self.step)
+        parts = np.split(np.arange(len(samples)), range(self.plan.batch_size, len(samples), self.plan.batch_size))
+        losses, hits = [], 0.0
+        for part in parts:  # one, unless gradients are summed over several batches
+            value, right = self._pass(samples[part], views[part], len(part) / len(samples), rng)
+            if not np.isfinite(value):
+                self._stepper.forget()
+                return False
+            losses.append(value * len(part))
+            hits += right
         self._stepper.step()
         self.step += 1
-        self._sums[0] += value * len(samples)
-        self._sums[1] += float((logits.detach().argmax(1) == target).sum())
-        self._sums[2] += len(samples)
+        self._sums = [s + v for s, v in zip(self._sums, (sum(losses), hits, len(samples)), strict=True)]
         if self.plan.tail and self.step > self.num_steps * (1.0 - self.plan.tail):
             self._add_to_average()
         return True
+
+    def _pass(self, samples: Ids, views: Ids, share: float, rng: np.random.Generator) -> tuple[float, float]:
+        """Forward and backward of one batch; its loss and hits."""
+        self.net.set_training(True, batch_size=len(samples))
+        batch = _moved(self.source.batch(samples, views), self.device)
+        mixed = mix(batch, self.plan.mixup, self.plan.cutmix, rng)
+        target = torch.from_numpy(self.class_ids[samples]).to(self.device)
+        with self._autocast():
+            logits = self.net(mixed.states, mixed.early).float()
+            loss = self._loss(logits, target)
+            if mixed.mates is not None:
+                other = target[mixed.mates.to(self.device)]
+                loss = mixed.share * loss + (1.0 - mixed.share) * self._loss(logits, other)
+        value = float(loss.detach())
+        if np.isfinite(value):
+            (share * loss).backward()
+        return value, float((logits.detach().argmax(1) == target).sum())
+
+    def _autocast(self) -> Any:
+        is_half = self.plan.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_half)
 
     def _loss(self, logits: Any, target: Any) -> Any:
         return torch.nn.functional.cross_entropy(
@@ -232,7 +256,7 @@ class Training:
     def _end_epoch(self, epoch: int, started: float) -> EpochRecord:
         scores: tuple[float | None, float | None, float | None] = (None, None, None)
         if self.val is not None and len(self.val):
-            logits = predict_logits(self.net, self.source, self.val)
+            logits = predict_logits(self.net, self.source, self.val, device=self.device)
             scores = _scores(logits, self.class_ids[self.val])
         loss, hits, count = self._sums
         seconds = self._seconds + time.monotonic() - started
@@ -261,21 +285,30 @@ class Training:
             self.net.load_trained(self._average)
 
 
-def predict_logits(net: TunedNetwork, source: Source, samples: Ids, view: int = 0) -> NDArray[np.float32]:
+def predict_logits(
+    net: TunedNetwork, source: Source, samples: Ids, view: int = 0, *, device: Any = None
+) -> NDArray[np.float32]:
     """(M, K) logits of samples; the weights do not change."""
     net.set_training(False)
     parts = []
     with torch.no_grad():
         for start in range(0, len(samples), _SCORE_BATCH):
             part = samples[start : start + _SCORE_BATCH]
-            states, early = source.batch(part, np.full(len(part), view))
-            parts.append(net(states, early).numpy())
+            states, early = _moved(source.batch(part, np.full(len(part), view)), device or torch.device("cpu"))
+            parts.append(net(states, early).float().cpu().numpy())
     return np.concatenate(parts)
 
 
 def count_steps(num_train: int, batch_size: int) -> int:
     """Steps an epoch; what is left over at the end is a smaller batch."""
     return -(-num_train // batch_size)
+
+
+def _moved(batch: Batch, device: Any) -> Batch:
+    states, early = batch
+    if device.type == "cpu":
+        return batch
+    return tuple(s.to(device) for s in states), {n: e.to(device) for n, e in early.items()}
 
 
 def _scores(logits: NDArray[np.float32], truth: Ids) -> tuple[float, float, float]:

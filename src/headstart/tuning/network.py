@@ -22,7 +22,7 @@ __all__ = ["FreshHead", "HeadModule", "SealedNetwork", "TunedNetwork", "interpol
 
 _TINY = 1e-12
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
-_DROPPING = ("Dropout", "Dropout2d", "DropPath", "StochasticDepth", "DropBlock2d")
+_DROPPING = ("Dropout", "Dropout2d", "DropPath", "_DropPath", "StochasticDepth", "DropBlock2d")
 
 
 class HeadModule(nn.Module):  # type: ignore[misc]
@@ -92,6 +92,20 @@ class HeadModule(nn.Module):  # type: ignore[misc]
         if self.hidden is not None:
             raise ValueError("a head with hidden layers is not one affine map")
         return LinearHead(head.normaliser, _numpy(self.weight), _numpy(self.bias), 1.0)
+
+
+class _DropPath(nn.Module):  # type: ignore[misc]
+    """Leaves the way beside a shortcut out for some of the pictures."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Any) -> Any:
+        if not self.training or not self.rate:
+            return x
+        kept = torch.rand((len(x), *[1] * (x.dim() - 1)), device=x.device) >= self.rate
+        return x * (kept / (1.0 - self.rate)).to(x.dtype)
 
 
 class FreshHead(nn.Module):  # type: ignore[misc]
@@ -209,6 +223,24 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
             is_live = isinstance(module, _BATCH_NORM) and batch_size > 1 and (self.is_bn_live or module in new)
             if is_live or type(module).__name__ in _DROPPING:
                 module.training = True
+
+    def set_drop_path(self, rate: float) -> int:
+        """Lets residual blocks of the rear be left out while training; returns how many blocks can be.
+
+        The last block is left out with probability `rate`, earlier ones proportionally less.
+        Source: Huang et al. (2016), Deep networks with stochastic depth.
+        """
+        modules = list(self.rear.modules()) if self.rear is not None else []
+        blocks = [m for m in modules if hasattr(m, "drop_path") or type(m).__name__ == "StochasticDepth"]
+        training = [m for m in blocks if hasattr(m, "drop_path") and any(p.requires_grad for p in m.parameters())]
+        training = training or [m for m in blocks if not hasattr(m, "drop_path")]
+        for module in blocks:
+            own = rate * (training.index(module) + 1) / len(training) if module in training else 0.0
+            if hasattr(module, "drop_path"):
+                module.drop_path = _DropPath(own)
+            else:
+                module.p = own
+        return len(training)
 
     def trained(self) -> dict[str, Any]:
         """Every tensor that training changes, by name (not copies)."""

@@ -131,6 +131,10 @@ class Stepper:
                         torch._foreach_lerp_(group["params"], starts, group["lr"] * decay)
         self.optimizer.zero_grad(set_to_none=True)
 
+    def forget(self) -> None:
+        """Drops gradients that will not be used."""
+        self.optimizer.zero_grad(set_to_none=True)
+
     def tensors(self) -> dict[str, Any]:
         """The optimiser's state as named tensors."""
         state = self.optimizer.state_dict()["state"]

@@ -32,7 +32,12 @@ class TuningPlan:
         weight_decay: Pull towards the start (towards zero from scratch), a rate like the learning rate.
         label_smoothing: Share of the target that is spread over all classes.
         mixup: Alpha of the beta distribution that pictures are mixed with; 0 is off.
+        cutmix: The same for rectangles that are taken from another picture; 0 is off.
         dropout: On the head's input while training.
+        drop_path: Share of times that the last residual block is left out while training, less for earlier ones.
+        accumulate: Batches whose gradients are summed before a step.
+        sampling: `natural`, or `balanced`: every class comes up equally often.
+        precision: `float32` or `bfloat16` of what a layer computes in (weights stay in float32).
         hidden: Widths of hidden layers beside the probe's linear map.
         head: The head that a person described (`backbones.newhead.HeadSpec` in words), which starts from random
             weights; empty for the probe's.
@@ -40,6 +45,7 @@ class TuningPlan:
         tail: Share of the last steps whose weights are averaged.
         clip: Largest norm of the gradient; 0 is off.
         views: Stored views a picture.
+        is_cached: Whether what comes before the cut is stored; without, it is computed in every epoch.
         augment: How views differ, in the words of `pixels.views`.
         patience: Epochs without a better `monitor` before it stops; None never stops.
         monitor: `val_loss`, `val_accuracy` or `val_f1_macro`.
@@ -60,13 +66,19 @@ class TuningPlan:
     weight_decay: float = 0.02
     label_smoothing: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
     dropout: float = 0.0
+    drop_path: float = 0.0
+    accumulate: int = 1
+    sampling: str = "natural"
+    precision: str = "float32"
     hidden: tuple[int, ...] = ()
     head: str = ""
     head_first: float = 0.0
     tail: float = 0.25
     clip: float = 1.0
     views: int = 4
+    is_cached: bool = True
     augment: str = "none"
     patience: int | None = None
     monitor: str = "val_loss"
@@ -81,6 +93,11 @@ class TuningPlan:
     def is_linear(self) -> bool:
         """Whether the head stays one affine map of normalised features."""
         return not self.hidden and not self.head
+
+    @property
+    def is_from_pixels(self) -> bool:
+        """Whether every step begins with pictures, not with stored states."""
+        return self.strategy in ("full", "scratch") or not self.is_cached
 
     @property
     def starts_as_probe(self) -> bool:
@@ -104,9 +121,11 @@ class TuningPlan:
         loss = f"cross-entropy over {num_classes} classes"
         if self.label_smoothing:
             loss += f" with {100 * self.label_smoothing:.0f} % label smoothing"
+        what += "".join(f", {stage} after {100 * share:.0f} %" for stage, share in self.unfreeze if share > 0)
+        batches = f"{self.batch_size}" + (f" x {self.accumulate}" if self.accumulate > 1 else "")
         epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
         return (
-            f"training {what} ({num_params:,} weights): {epochs} of batches of {self.batch_size}, {self.optimizer} at "
+            f"training {what} ({num_params:,} weights): {epochs} of batches of {batches}, {self.optimizer} at "
             f"{self.lr:g} (head {self.head_lr:g}), {self.schedule} schedule; loss: {loss}; metrics: accuracy, macro F1"
         )
 

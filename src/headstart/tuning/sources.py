@@ -37,9 +37,27 @@ class Source(Protocol):
         ...
 
 
-def epoch_order(train: Ids, epoch: int, seed: int) -> Ids:
-    """The order of the training pictures in one epoch."""
-    return np.asarray(np.random.default_rng([seed, 7, epoch]).permutation(train))
+def epoch_order(train: Ids, epoch: int, seed: int, labels: Ids | None = None) -> Ids:
+    """The order of the training pictures in one epoch.
+
+    Args:
+        train: The pictures.
+        epoch: Its number, from 0.
+        seed: Of the training.
+        labels: Their classes, where every class is to come up equally often: pictures of large classes are then
+            left out in turn, and those of small ones come several times.
+    """
+    rng = np.random.default_rng([seed, 7, epoch])
+    if labels is None:
+        return np.asarray(rng.permutation(train))
+    classes = rng.permutation(np.unique(labels))
+    counts = np.full(len(classes), len(train) // len(classes)) + (np.arange(len(classes)) < len(train) % len(classes))
+    chosen = []
+    for k, count in zip(classes, counts, strict=True):
+        own = train[labels == k]
+        whole = np.tile(own, int(count) // len(own))
+        chosen += [whole, rng.permutation(own)[: int(count) % len(own)]]
+    return np.asarray(rng.permutation(np.concatenate(chosen)))
 
 
 def view_of(epoch: int, num_views: int) -> int:

@@ -18,6 +18,7 @@ from headstart.tuning.loop import Training
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.sources import BoundarySource
 from headstart.workflow.tune_bench import Bench
+from headstart.workflow.tune_fitting import fit_to_disk, without_harmful_flip
 from headstart.workflow.tune_settings import make_plan
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ __all__ = ["ENDING_S", "NUM_PARTS", "Arm", "choose_arm", "epochs_for_budget", "m
 
 NUM_PARTS = 3
 """Pictures are parted into so many folds; the budget says how many of them are trained on."""
+
+_FASTER = 3.0
+"""A third arm has the rates of the first times this: pictures far from photographs want larger ones.
+
+Source: Salman et al. (2020), their table of best rates.
+"""
 
 _LADDER = ((12, 3), (10, 3), (8, 3), (6, 3), (8, 2), (6, 2), (5, 2), (6, 1), (4, 1), (3, 1), (2, 1))
 """(epochs, folds) from the most to the least thorough; the first one that fits is taken."""
@@ -64,7 +71,8 @@ def measure_speed(bench: Bench, plan: TuningPlan, head: LinearHead, train: Any) 
     elif isinstance(source, BoundarySource):
         view_s /= bench.threads  # one worker made them; training has all of them at it
     net = bench.network(plan, head)
-    training = Training(net, source, bench.found.samples.class_ids, plan.with_(epochs=1, views=1), some)
+    short = plan.with_(epochs=1, views=1, accumulate=1)
+    training = Training(net, source, bench.found.samples.class_ids, short, some, device=bench.device)
     seconds = []
     started = time.monotonic()
     for _ in training.run():
@@ -101,6 +109,8 @@ def choose_arm(
         return None
     cuts = [bench.cut(resolved.settings.cut)] if resolved.settings.cut else [bench.cut("last-2"), bench.cut("last-1")]
     plans = [make_plan(resolved, "finetune", cut, len(train), num_classes) for cut in cuts]
+    plans = [without_harmful_flip(road, bench, p) for p in plans]
+    plans = [fit_to_disk(road, bench, p, len(train)) for p in plans]
     begun = time.monotonic()
     speeds = []
     for plan in plans:
@@ -112,6 +122,9 @@ def choose_arm(
         )
     left = journal.once("seconds_left_measured", lambda: left - (time.monotonic() - begun))
     has_val = len(found.split.where("val")) > 0
+    if not resolved.is_explicit("lr"):
+        plans = [plans[0].with_(lr=_FASTER * plans[0].lr, head_lr=_FASTER * plans[0].head_lr), *plans]
+        speeds = [speeds[0], *speeds]
     choice = _fit(resolved, plans, speeds, len(train), left, has_val)
     if choice is None:
         _give_up(road, f"{left:.0f} s are left, which is too little for a fair trial of fine-tuning")
@@ -128,17 +141,19 @@ def choose_arm(
     )
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
     sized = [p.with_(views=min(p.views, p.epochs)) for p in sized]
+    sized = _refreshed(road, bench, sized, speeds[-len(sized) :], len(train), left - seconds)
     gains = []
     for plan in sized:
         gain, words = pilot(plan)
-        road.talk.say(f"  pilot from {plan.cut} on: {words}")
+        road.talk.say(f"  pilot from {plan.cut} on at {plan.lr:g}: {words}")
         gains.append(gain)
     best = int(np.argmax(gains))
-    said = ", ".join(f"from {p.cut} on {g:+.4f}" for p, g in zip(sized, gains, strict=True))
+    said = ", ".join(f"from {p.cut} on at {p.lr:g} {g:+.4f}" for p, g in zip(sized, gains, strict=True))
     if gains[best] <= 0:
         _give_up(road, f"the pilots did not gain on the probe (log-loss: {said}; positive is better)")
         return None
-    road.decide([Decision("tune.arm", f"from {sized[best].cut} on", f"gain in log-loss of the pilots: {said}")])
+    arm = f"from {sized[best].cut} on at {sized[best].lr:g}"
+    road.decide([Decision("tune.arm", arm, f"gain in log-loss of the pilots: {said}")])
     return Arm(sized[best], num_folds)
 
 
@@ -149,7 +164,7 @@ def epochs_for_budget(
     folds = resolved.settings.folds
     passes = (folds - 1 if folds else 0.8) + (0.0 if plan.strategy in ("full", "scratch") and not folds else 1.0)
     per_epoch = _SAFETY * num_train * passes * speed["picture_s"]
-    views = _SAFETY * num_train * (plan.views + 1) * speed["view_s"] if plan.strategy in ("head", "finetune") else 0.0
+    views = 0.0 if plan.is_from_pixels else _SAFETY * num_train * (plan.views + 1) * speed["view_s"]
     return int((left_s - views) / max(per_epoch, 1e-9))
 
 
@@ -162,8 +177,8 @@ def _fit(
     has_val: bool,
 ) -> tuple[list[TuningPlan], int, int, float] | None:
     """The most thorough trial that fits: its arms, epochs, folds and seconds."""
-    for count in dict.fromkeys((len(plans), 1)):
-        used, cost = (plans, speeds) if count == len(plans) else (plans[-1:], speeds[-1:])
+    for count in range(len(plans), 0, -1):
+        used, cost = plans[-count:], speeds[-count:]
         for epochs, folds in _LADDER:
             if resolved.is_explicit("epochs"):
                 epochs = resolved.settings.epochs or epochs
@@ -171,11 +186,29 @@ def _fit(
             share = 1.0 if has_val else (NUM_PARTS - 1) / NUM_PARTS
             pilots = share * sum(c["picture_s"] for c in cost)
             rest = 0.0 if has_val else ((folds - 1) * share + 1.0) * slowest
-            views = sum((min(p.views, epochs) + 1) * c["view_s"] for p, c in zip(used, cost, strict=True))
+            by_cut = {p.cut: (min(p.views, epochs) + 1) * c["view_s"] for p, c in zip(used, cost, strict=True)}
+            views = sum(by_cut.values())
             seconds = _SAFETY * num * (epochs * (pilots + rest) + views)
             if seconds <= left:
                 return used, epochs, 1 if has_val else folds, seconds
     return None
+
+
+def _refreshed(
+    road: ProbeRoad, bench: Bench, plans: list[TuningPlan], speeds: list[dict[str, float]], num: int, spare_s: float
+) -> list[TuningPlan]:
+    """The plans with new views in later epochs, as far as time and disk allow: every view that is new is worth more."""
+    if road.resolved.is_explicit("views"):
+        return plans
+    cuts = {p.cut: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
+    more = int(0.5 * spare_s / max(_SAFETY * num * sum(cuts.values()), 1e-9))
+    row = max(bench.row_bytes(p) for p in plans) * num * len(cuts)
+    more = min(more, bench.cache.room_bytes() // max(row, 1) - plans[0].views - 1)
+    views = min(plans[0].epochs, plans[0].views + more)
+    if views <= plans[0].views or not all(p.is_cached for p in plans):
+        return plans
+    road.decide([Decision("views", views, f"there is time for {views} different views of each picture")])
+    return [p.with_(views=views) for p in plans]
 
 
 def _give_up(road: ProbeRoad, reason: str) -> None:

@@ -6,12 +6,7 @@ again after a stop reads what is done and goes on with what is not.
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,76 +23,21 @@ from headstart.machine import cache_root
 from headstart.pixels.spec import PictureError, normalise, read_bytes
 from headstart.pixels.views import make_view, parse_augment, view_rng
 from headstart.tuning.checkpoint import Checkpoints
-from headstart.tuning.loop import EpochRecord, Snapshot, Training, predict_logits
+from headstart.tuning.loop import EpochRecord, Training, predict_logits
 from headstart.tuning.network import FreshHead, HeadModule, SealedNetwork, TunedNetwork, interpolate
 from headstart.tuning.plan import TuningPlan, parse_unfreeze
 from headstart.tuning.safety import SHARES
 from headstart.tuning.sources import BoundarySource, PixelSource, Source
 from headstart.workflow.embedding import Embedder
+from headstart.workflow.tune_jobs import JobResult, StoppedError, Stopper, find_device, read_result, write_result
 
 if TYPE_CHECKING:
     from headstart.talk import Talk
     from headstart.workflow.probe_road import FoundProbe
 
-__all__ = ["Bench", "JobResult", "StoppedError", "Stopper"]
+__all__ = ["Bench", "StoppedError", "Stopper"]
 
 Ids = NDArray[np.int64]
-
-
-class StoppedError(HeadstartError):
-    """Ctrl-C: everything is saved and can go on."""
-
-    exit_code = 130
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """What a training left.
-
-    Attributes:
-        logits: (A, M, K) of the validation pictures at each share of the way, or None without any.
-        shares: The A shares.
-        start, end: Trained tensors before and after.
-        records: One an epoch.
-        is_diverged: Whether the loss was no longer a number; `end` is the last good state then.
-        best_epoch: The epoch whose weights were kept, from 1; the last one without patience.
-        frozen_before, frozen_after: Digests of everything that must not change.
-    """
-
-    logits: NDArray[np.float32] | None
-    shares: tuple[float, ...]
-    start: dict[str, Any]
-    end: dict[str, Any]
-    records: tuple[EpochRecord, ...]
-    is_diverged: bool
-    best_epoch: int
-    frozen_before: str
-    frozen_after: str
-
-
-class Stopper:
-    """Turns Ctrl-C into a wish that is granted after the step under way; a second one does not wait."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """While inside, the first Ctrl-C is a wish."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.getsignal(signal.SIGINT)
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self.is_asked = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        signal.signal(signal.SIGINT, ask)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 class Bench:
@@ -132,6 +72,8 @@ class Bench:
         self.stopper = Stopper()
         self._sources: dict[tuple[Any, ...], tuple[Source, int]] = {}
         self._backbone: Any = None
+        self._has_drop_path = False
+        self.device = find_device(settings.device)
         self._pretrained: dict[str, Any] = {}
         torch.set_num_threads(threads)
 
@@ -218,7 +160,7 @@ class Bench:
 
     def source(self, plan: TuningPlan) -> tuple[Source, int]:
         """Where batches come from, and how many states a batch has."""
-        key = (plan.strategy, plan.cut, plan.head, plan.augment, plan.seed)
+        key = (plan.strategy, plan.cut, plan.is_cached, plan.head, plan.augment, plan.seed)
         if key not in self._sources:
             self._sources[key] = self._open_source(plan)
         return self._sources[key]
@@ -227,7 +169,7 @@ class Bench:
         augment = parse_augment(plan.augment)
         samples, features, spec = self.found.samples, self.found.features, self.embedder.spec
         digests = [bytes.fromhex(d) for d in features.digests]
-        if plan.strategy in ("full", "scratch"):
+        if plan.is_from_pixels:
 
             def make(sample: int, view: int) -> NDArray[np.float32]:
                 try:
@@ -305,6 +247,7 @@ class Bench:
         return prepare_front(self.embedder.graph, cache_root(), kind, early, load, state_block=block)
 
     def _reset(self) -> None:
+        self._backbone.module.to("cpu")
         self.backbone.module.load_state_dict(self._pretrained)
 
     def network(self, plan: TuningPlan, head: LinearHead) -> TunedNetwork:
@@ -315,12 +258,14 @@ class Bench:
         if plan.strategy == "head":
             if plan.head:
                 self._reset()
-            return TunedNetwork(module)
+            net = TunedNetwork(module)
+            net.to(self.device)
+            return net
         from headstart.backbones.parts import middle, pooled_suffix, split_blocks
 
         network = self.backbone.network
         self._reset()
-        cut = "stem" if plan.strategy in ("full", "scratch") else plan.cut
+        cut = "stem" if plan.is_from_pixels else plan.cut
         is_scratch = plan.strategy == "scratch"
         if is_scratch:
             torch.manual_seed(plan.seed)
@@ -338,15 +283,30 @@ class Bench:
             _, after = split_blocks(network, cut, self.blocks)
             used = [b for b in after if b in head.normaliser.names or b == "embedding"]
             rear = pooled_suffix(network, cut, used)
-        return TunedNetwork(
+        net = TunedNetwork(
             module,
             rear.to(memory_format=torch.channels_last),
             used,
             owner=self.backbone.module,
             stage_of=network.map.stage_of,
-            trainable=range(network.position(cut), len(network.names)),
+            trainable=range(network.position(plan.cut), len(network.names)),
             is_bn_live=is_scratch,
         )
+        if plan.drop_path or self._has_drop_path:
+            self._has_drop_path = True
+            if not net.set_drop_path(plan.drop_path) and plan.drop_path:
+                raise SettingError(
+                    "`tune.drop_path` has no effect: what trains of this network has no residual blocks.",
+                    hint="leave tune.drop_path out",
+                )
+        net.to(self.device)
+        return net
+
+    def move_to_cpu(self, net: TunedNetwork) -> None:
+        """Network and backbone, for export."""
+        net.to("cpu")
+        if self._backbone is not None:
+            self._backbone.module.to("cpu")
 
     def _head_module(self, plan: TuningPlan, head: LinearHead) -> HeadModule | FreshHead:
         if not plan.head:
@@ -377,7 +337,7 @@ class Bench:
         """
         done = self.checkpoints.load(f"{name}.done")
         if done is not None:
-            result = _read_result(done)
+            result = read_result(done)
             for record in result.records:
                 if on_epoch:
                     on_epoch(record)
@@ -385,7 +345,8 @@ class Bench:
         net = self.network(plan, head)
         source, _ = self.source(plan)
         names = self.backbone.network.names if plan.strategy != "head" else ()
-        training = Training(net, source, self.found.samples.class_ids, plan, train, val, class_weights, names)
+        class_ids = self.found.samples.class_ids
+        training = Training(net, source, class_ids, plan, train, val, class_weights, names, self.device)
         before = net.frozen_digest()
         saved = self.checkpoints.load(name)
         if saved is not None:
@@ -409,7 +370,7 @@ class Bench:
                         hint=f"headstart resume {self.folder_name}",
                     )
             result = self._result(training, before)
-        self.checkpoints.save(f"{name}.done", _write_result(result))
+        self.checkpoints.save(f"{name}.done", write_result(result))
         self.checkpoints.drop(name)
         return result
 
@@ -422,7 +383,7 @@ class Bench:
             parts = []
             for share in shares:
                 net.load_trained(interpolate(training.start, end, share))
-                parts.append(predict_logits(net, source, val))
+                parts.append(predict_logits(net, source, val, device=self.device))
             net.load_trained(end)
             logits = np.stack(parts)
         best = len(training.records)
@@ -443,39 +404,3 @@ class Bench:
                 self.cache.bound(keep=source.views.space)
             elif isinstance(source, PixelSource):
                 source.close()
-
-
-def _write_result(result: JobResult) -> Snapshot:
-    import torch
-
-    tensors = {f"start/{n}": t for n, t in result.start.items()} | {f"end/{n}": t for n, t in result.end.items()}
-    if result.logits is not None:
-        tensors["logits"] = torch.from_numpy(result.logits)
-    values = {
-        "shares": list(result.shares),
-        "records": [asdict(r) for r in result.records],
-        "is_diverged": result.is_diverged,
-        "best_epoch": result.best_epoch,
-        "frozen_before": result.frozen_before,
-        "frozen_after": result.frozen_after,
-    }
-    return Snapshot({n: t.detach().contiguous().clone() for n, t in tensors.items()}, values)
-
-
-def _read_result(snapshot: Snapshot) -> JobResult:
-    def part(name: str) -> dict[str, Any]:
-        return {n[len(name) + 1 :]: t for n, t in snapshot.tensors.items() if n.startswith(f"{name}/")}
-
-    values = snapshot.values
-    logits = snapshot.tensors.get("logits")
-    return JobResult(
-        None if logits is None else logits.numpy(),
-        tuple(values["shares"]),
-        part("start"),
-        part("end"),
-        tuple(EpochRecord(**r) for r in values["records"]),
-        values["is_diverged"],
-        values["best_epoch"],
-        values["frozen_before"],
-        values["frozen_after"],
-    )

@@ -31,7 +31,8 @@ from headstart.workflow.judgement import Judgement, judge
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad, close_road
 from headstart.workflow.run_folder import environment, write_json, write_oof, write_predictions, write_scores
 from headstart.workflow.trusting import Trust, trust_probe, trust_tuned
-from headstart.workflow.tune_bench import Bench, JobResult
+from headstart.workflow.tune_bench import Bench
+from headstart.workflow.tune_jobs import JobResult
 from headstart.workflow.tune_records import EpochLog, overfitting
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def _deployed(
 ) -> tuple[Path | str, LinearHead | None, NDArray[np.float32], Features]:
     """The tuned network as a graph, its head (None inside the graph), and what the two say of every picture."""
     net = bench.network(tuned.plan, tuned.head)
+    bench.move_to_cpu(net)
     share = tuned.verdict.share
     net.load_trained(interpolate(tuned.result.start, tuned.result.end, share))
     net.set_training(False)

@@ -11,11 +11,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from headstart.errors import MissingExtraError
 from headstart.machine import atomic_file
 from headstart.talk import Talk
 from headstart.tuning.loop import EpochRecord
 
-__all__ = ["EpochLog", "overfitting"]
+__all__ = ["EpochLog", "check_tensorboard", "overfitting"]
 
 _COLUMNS = (*(f.name for f in fields(EpochRecord)), "phase")
 
@@ -26,10 +27,11 @@ class EpochLog:
     Args:
         folder: The run.
         talk: Told one line an epoch.
+        has_events: Whether event files for TensorBoard are written too.
     """
 
-    def __init__(self, folder: Path, talk: Talk) -> None:
-        self.folder, self._talk = folder, talk
+    def __init__(self, folder: Path, talk: Talk, *, has_events: bool = False) -> None:
+        self.folder, self._talk, self._has_events = folder, talk, has_events
         self.phases: dict[str, list[EpochRecord]] = {}
         self._epochs: dict[str, int] = {}
 
@@ -47,6 +49,17 @@ class EpochLog:
             text += f"; unseen pictures: loss {record.val_loss:.3f}, accuracy {100 * record.val_accuracy:.1f} %"
         self._talk.say(f"{text}; {record.duration_s:.1f} s")
         self.write()
+        if self._has_events:
+            self._write_event(phase, record)
+
+    def _write_event(self, phase: str, record: EpochRecord) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # A training that goes on says its epochs again: the same steps, which the viewer shows once.
+        with SummaryWriter(str(self.folder / "tensorboard" / phase)) as writer:
+            for name, value in asdict(record).items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, record.epoch)
 
     def write(self) -> None:
         """`results.csv` as far as it is known."""
@@ -96,6 +109,18 @@ class EpochLog:
         right.legend(fontsize=7)
         with atomic_file(self.folder / "curves.png") as temporary:
             figure.savefig(str(temporary), format="png", dpi=120)
+
+
+def check_tensorboard() -> None:
+    """Refuses at once where event files could not be written.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("tensorboard") is None:
+        raise MissingExtraError("tune.tensorboard", "tensorboard")
 
 
 def overfitting(records: Sequence[EpochRecord]) -> str | None:

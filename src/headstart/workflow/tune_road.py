@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from headstart.backbones.bench import training_s
 from headstart.config import Resolved
-from headstart.errors import HeadstartError, SettingError
+from headstart.errors import HeadstartError
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import fit_probe
@@ -34,10 +34,12 @@ from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe, fin
 from headstart.workflow.run_folder import discard_run_folder, make_run_folder, write_json
 from headstart.workflow.splitting import read_samples
 from headstart.workflow.tune_auto import ENDING_S, NUM_PARTS, choose_arm, epochs_for_budget, measure_speed
-from headstart.workflow.tune_bench import Bench, JobResult
+from headstart.workflow.tune_bench import Bench
 from headstart.workflow.tune_finish import Tuned, finish_tuned
+from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, without_harmful_flip
+from headstart.workflow.tune_jobs import JobResult, find_device
 from headstart.workflow.tune_memory import compare_memory, remember
-from headstart.workflow.tune_records import EpochLog
+from headstart.workflow.tune_records import EpochLog, check_tensorboard
 from headstart.workflow.tune_settings import make_plan
 
 __all__ = ["train_tuned"]
@@ -70,11 +72,9 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
     head = settings.head.model_copy(update={"mirror": "off"})
     settings = settings.model_copy(update={"head": head})
     resolved = replace(resolved, settings=settings)
-    if settings.device not in ("auto", "cpu"):
-        raise SettingError(
-            f"training by gradient runs on the CPU in this version, not on `{settings.device}`.",
-            hint="leave --device out, or take --strategy probe",
-        )
+    find_device(settings.device)
+    if settings.tune.tensorboard:
+        check_tensorboard()
     if settings.tune.head is not None:
         _check_head(settings.tune.head)
     # Threads of torch that wait by spinning slow everything down by factors as soon as anything else runs, our own
@@ -133,19 +133,26 @@ class _Road:
     ) -> None:
         self.road, self.found, self.bench, self.checkpoints, self.started = road, found, bench, checkpoints, started
         self.settings = road.resolved.settings
-        self.log = EpochLog(road.folder, road.talk)
+        self.log = EpochLog(road.folder, road.talk, has_events=self.settings.tune.tensorboard)
         self.train = found.split.where("train")
         names = found.samples.class_names
         self.num_classes = len(names)
         labels = found.samples.class_ids[self.train]
-        self.class_weights = class_factors(self.settings.head.class_weights, labels, names)
+        # Balanced sampling is judged as balanced: every class weighs the same in the probe and in the comparison.
+        self.is_balanced = self.settings.tune.sampling == "balanced"
+        how = "auto" if self.is_balanced else self.settings.head.class_weights
+        self.class_weights = class_factors(how, labels, names)
         self._heads: dict[bytes, LinearHead] = {}
 
     def go(self) -> None:
         """From the probe to the whole run."""
         is_asked = self.settings.strategy != "auto"
         if is_asked:
-            plan = self._asked_plan()
+            asked = self._asked_plan()
+            if asked is None:
+                self._keep_probe()
+                return
+            plan = asked
             num_parts, num_used = (self.settings.folds or _HELD_OUT), self.settings.folds or 1
         else:
             arm = choose_arm(
@@ -173,14 +180,22 @@ class _Road:
 
     # -- steps
 
-    def _asked_plan(self) -> TuningPlan:
-        """The plan of a strategy that was asked for; a budget is turned into epochs, once."""
+    def _asked_plan(self) -> TuningPlan | None:
+        """The plan that was asked for; a budget is turned into epochs, once; None where it is too small."""
         resolved = self.road.resolved
         strategy = "head" if self.settings.cut == "head" else self.settings.strategy
         plan = make_plan(resolved, strategy, self.bench.cut_for(), len(self.train), self.num_classes)
+        plan = without_harmful_flip(self.road, self.bench, plan)
+        plan = fit_to_disk(self.road, self.bench, plan, len(self.train))
+        head = self._start_head(plan, self.train)
+        if self.settings.tune.precision == "auto":
+            args = (self.bench, plan, head, len(self.train))
+            precision, reason = self.checkpoints.once("precision", lambda: measure_precision(*args))
+            if precision != "float32":
+                self.road.decide([Decision("tune.precision", precision, reason)])
+                plan = plan.with_(precision=precision)
         if self.settings.budget_minutes is None:
             return plan
-        head = self._start_head(plan, self.train)
         speed = self.checkpoints.once("speed", lambda: measure_speed(self.bench, plan, head, self.train))
         left = self.checkpoints.once(
             "seconds_left",
@@ -188,15 +203,16 @@ class _Road:
         )
         epochs = epochs_for_budget(resolved, speed, plan, len(self.train), left)
         if epochs < 1:
-            raise SettingError(
-                f"the budget is too small: {max(left, 0):.0f} s are left after the probe, and one epoch "
-                f"of this training takes {len(self.train) * speed['picture_s']:.0f} s here.",
-                hint="a larger --budget, or --strategy probe, which needs no more than this",
+            reason = (
+                f"the budget is too small for one epoch: {max(left, 0):.0f} s are left after the probe, and an epoch "
+                f"of this training takes {len(self.train) * speed['picture_s']:.0f} s here, its views not counted"
             )
+            self.road.decide([Decision("keep", "probe", reason)])
+            return None
         epochs = min(epochs, _MOST_EPOCHS)
         reason = f"{left:.0f} s were left of the budget, at {1e3 * speed['picture_s']:.1f} ms a picture and epoch"
         self.road.decide([Decision("epochs", epochs, reason)])
-        return plan.with_(epochs=epochs, views=epochs if strategy in ("full", "scratch") else min(plan.views, epochs))
+        return plan.with_(epochs=epochs, views=epochs if plan.is_from_pixels else min(plan.views, epochs))
 
     def _pilot(self, plan: TuningPlan) -> tuple[float, str]:
         """The gain of a plan on the first fold."""
@@ -245,7 +261,7 @@ class _Road:
         ]
         chosen = [d for d in chosen if not self.road.resolved.is_explicit(d.what)]
         self.road.resolved = self.road.resolved.with_decisions(chosen)
-        need = self.bench.row_bytes(plan) * len(self.train) * (plan.views + 1)
+        need = 0 if plan.is_from_pixels else self.bench.row_bytes(plan) * len(self.train) * (plan.views + 1)
         if need:
             self.road.talk.say(f"its stored views will take {need / 1e6:,.0f} MB of the cache")
 
@@ -281,7 +297,13 @@ class _Road:
     def _run(self, name: str, plan: TuningPlan, head: LinearHead, train: Ids, val: Ids | None, phase: str) -> JobResult:
         self.log.begin(phase, plan.epochs)
         result = self.bench.run(
-            name, plan, head, train, val, class_weights=self.class_weights, on_epoch=lambda r: self.log.add(phase, r)
+            name,
+            plan,
+            head,
+            train,
+            val,
+            class_weights=None if self.is_balanced else self.class_weights,
+            on_epoch=lambda r: self.log.add(phase, r),
         )
         if result.is_diverged:
             self.road.talk.warn(

@@ -19,7 +19,8 @@ Source: Kumar et al. (2022), fine-tuning can distort pretrained features.
 
 _DIRECT = ("epochs", "batch_size", "lr", "optimizer", "schedule", "views", "patience")
 _NESTED = (
-    "head_lr", "stage_decay", "warmup", "weight_decay", "label_smoothing", "mixup", "dropout", "hidden", "head_first",
+    "head_lr", "stage_decay", "warmup", "weight_decay", "label_smoothing", "mixup", "cutmix", "dropout",
+    "drop_path", "accumulate", "sampling", "hidden", "head_first",
     "tail", "clip",
 )  # fmt: skip
 
@@ -59,4 +60,6 @@ def make_plan(resolved: Resolved, strategy: str, cut: str, num_train: int, num_c
         plan = plan.with_(views=1)
     if strategy in ("full", "scratch"):  # every epoch sees new views, since nothing is stored
         plan = plan.with_(views=plan.epochs)
+    if settings.tune.precision != "auto":
+        plan = plan.with_(precision=settings.tune.precision)
     return plan.with_(views=min(plan.views, plan.epochs), batch_size=min(plan.batch_size, num_train))

@@ -1,0 +1,134 @@
+"""Fits a plan to this machine and these pictures: disk, precision, mirroring.
+
+The one decision: what a person set is never changed; everything else is measured or counted, and every change
+is said with its numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.heads.probe import fit_probe
+from headstart.pixels.views import parse_augment
+from headstart.records import Decision
+from headstart.tuning.folds import make_folds
+from headstart.tuning.plan import TuningPlan
+
+if TYPE_CHECKING:
+    from headstart.workflow.probe_road import ProbeRoad
+    from headstart.workflow.tune_bench import Bench
+
+__all__ = ["fit_to_disk", "measure_precision", "without_harmful_flip"]
+
+_FEWEST_VIEWS = 2
+_MOST_MIRRORED = 300  # pictures that are looked at in the mirror
+_WORTH_MEASURING = 3000  # pictures times epochs below which a faster number format saves less than its trial costs
+_CLEARLY_FASTER = 1.15
+
+
+def fit_to_disk(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> TuningPlan:
+    """The plan with as many stored views as the cache has room for, from a later stage, or with none stored.
+
+    Args:
+        road: Told what is decided.
+        bench: Knows sizes and room.
+        plan: What was planned.
+        num: Pictures.
+    """
+    resolved = road.resolved
+    room = bench.cache.room_bytes()
+
+    def need(of: TuningPlan) -> int:
+        return bench.row_bytes(of) * num * (of.views + 1)
+
+    wanted = need(plan)
+    if wanted <= room:
+        return plan
+    short = f"{wanted / 1e6:,.0f} MB of stored views do not fit into the {room / 1e6:,.0f} MB that are left for them"
+    tries = [plan]
+    if plan.strategy == "finetune" and not (resolved.is_explicit("cut") or resolved.is_explicit("unfreeze")):
+        tries.append(plan.with_(cut=bench.cut("last-1")))
+    for tried in tries:
+        each = bench.row_bytes(tried) * num
+        views = plan.views if resolved.is_explicit("views") else min(plan.views, room // max(each, 1) - 1)
+        if views >= min(_FEWEST_VIEWS, plan.views) and each * (views + 1) <= room:
+            fitted = tried.with_(views=int(views))
+            if fitted.cut != plan.cut:
+                road.decide([Decision("cut", fitted.cut, short)])
+            road.decide([Decision("views", fitted.views, short)])
+            return fitted
+    if plan.strategy != "finetune":
+        return plan  # a head's rows are small; what the disk refuses is held in memory or made again
+    road.decide([Decision("tune.is_cached", False, f"{short}: the frozen part is computed in every epoch")])
+    return plan.with_(is_cached=False, views=plan.epochs)
+
+
+def measure_precision(bench: Bench, plan: TuningPlan, head: Any, num: int) -> tuple[str, str]:
+    """`float32` or `bfloat16`, whichever trains faster here, and the reason."""
+    if plan.strategy not in ("full", "scratch") or plan.epochs * num < _WORTH_MEASURING:
+        return "float32", "a training this short is over before a trial of bfloat16 would pay"
+    import torch
+
+    net = bench.network(plan, head)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn((8, 3, *bench.embedder.spec.size_hw), generator=generator).to(bench.device)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    seconds = {"float32": np.inf, "bfloat16": np.inf}
+    net.set_training(True)
+    for _ in range(2):  # the first of each warms up
+        for name in seconds:
+            started = time.monotonic()
+            with torch.autocast(bench.device.type, dtype=torch.bfloat16, enabled=name == "bfloat16"):
+                net((pixels,), {}).float().square().mean().backward()
+            seconds[name] = min(seconds[name], time.monotonic() - started)
+            net.zero_grad(set_to_none=True)
+    ratio = seconds["float32"] / seconds["bfloat16"]
+    best = "bfloat16" if ratio >= _CLEARLY_FASTER else "float32"
+    return best, f"bfloat16 was measured at {ratio:.2f} times the speed of float32"
+
+
+def without_harmful_flip(road: ProbeRoad, bench: Bench, plan: TuningPlan) -> TuningPlan:
+    """The plan without mirrored views where mirrored pictures are recognised clearly worse, as letters are."""
+    augment = parse_augment(plan.augment)
+    if road.resolved.is_explicit("augment") or not augment.flip:
+        return plan
+    kept, lost, error = bench.checkpoints.once("mirrored", lambda: _mirrored(road, bench))
+    if lost <= max(2.0 * error, 0.02):
+        return plan
+    text = ",".join(part for part in plan.augment.split(",") if not part.startswith("flip")) or "none"
+    reason = f"in the mirror {100 * (kept - lost):.0f} of 100 pictures were recognised instead of {100 * kept:.0f}"
+    road.decide([Decision("augment", text, f"{reason}, so views are not mirrored")])
+    return plan.with_(augment=text)
+
+
+def _mirrored(road: ProbeRoad, bench: Bench) -> tuple[float, float, float]:
+    """Accuracy of a probe on pictures that it has not seen, what it loses in the mirror, and the error of that."""
+    found, seed = bench.found, bench.settings.seed
+    train = found.split.where("train")
+    labels = found.samples.class_ids[train]
+    groups = None if found.split.groups is None else found.split.groups[train]
+    folds = make_folds(labels, 2, groups=groups, seed=seed)
+    held = np.flatnonzero(folds == 0)
+    held = np.random.default_rng([seed, 31]).permutation(held)[:_MOST_MIRRORED]
+    fit = np.flatnonzero(folds != 0)
+    if len(np.unique(labels[fit])) < len(np.unique(labels)) or len(held) < 10:
+        return 0.0, 0.0, 0.0
+    blocks = found.features.blocks
+    head = fit_probe(
+        {n: b[train[fit]] for n, b in blocks.items()},
+        labels[fit],
+        len(found.samples.class_names),
+        groups=None if groups is None else groups[fit],
+        seed=seed,
+    ).head
+    names = [found.samples.names[i] for i in train[held]]
+    paths = [found.samples.paths[i] for i in train[held]]
+    other, _, _ = bench.embedder.embed(paths, names, road.talk, is_mirrored=True)
+    hits = head.logits({n: b[train[held]] for n, b in blocks.items()}).argmax(axis=1) == labels[held]
+    in_mirror = head.logits(other.blocks).argmax(axis=1) == labels[held]
+    difference = hits.astype(np.float64) - in_mirror
+    error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
+    return float(hits.mean()), float(difference.mean()), error

@@ -1,0 +1,137 @@
+"""What a training leaves, how it is stopped by hand, and where it runs.
+
+The one decision: Ctrl-C is a wish that is granted between two steps, so that what is saved is always whole.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import HeadstartError, SettingError
+from headstart.tuning.loop import EpochRecord, Snapshot
+
+__all__ = ["JobResult", "StoppedError", "Stopper", "find_device", "read_result", "write_result"]
+
+
+class StoppedError(HeadstartError):
+    """Ctrl-C: everything is saved and can go on."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a training left.
+
+    Attributes:
+        logits: (A, M, K) of the validation pictures at each share of the way, or None without any.
+        shares: The A shares.
+        start, end: Trained tensors before and after.
+        records: One an epoch.
+        is_diverged: Whether the loss was no longer a number; `end` is the last good state then.
+        best_epoch: The epoch whose weights were kept, from 1; the last one without patience.
+        frozen_before, frozen_after: Digests of everything that must not change.
+    """
+
+    logits: NDArray[np.float32] | None
+    shares: tuple[float, ...]
+    start: dict[str, Any]
+    end: dict[str, Any]
+    records: tuple[EpochRecord, ...]
+    is_diverged: bool
+    best_epoch: int
+    frozen_before: str
+    frozen_after: str
+
+
+class Stopper:
+    """Turns Ctrl-C into a wish that is granted after the step under way; a second one does not wait."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While inside, the first Ctrl-C is a wish."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self.is_asked = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def find_device(text: str) -> Any:
+    """The torch device that trains: the CPU unless another is asked for by name.
+
+    Raises:
+        SettingError: It is not there.
+    """
+    import torch
+
+    if text in ("auto", "cpu"):
+        return torch.device("cpu")
+    try:
+        device = torch.device(text)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SettingError(
+            f"the device `{text}` cannot be used here ({str(error).splitlines()[0]}).", hint="leave --device out"
+        ) from error
+    return device
+
+
+def write_result(result: JobResult) -> Snapshot:
+    """All of it as one checkpoint."""
+    import torch
+
+    tensors = {f"start/{n}": t for n, t in result.start.items()} | {f"end/{n}": t for n, t in result.end.items()}
+    if result.logits is not None:
+        tensors["logits"] = torch.from_numpy(result.logits)
+    values = {
+        "shares": list(result.shares),
+        "records": [asdict(r) for r in result.records],
+        "is_diverged": result.is_diverged,
+        "best_epoch": result.best_epoch,
+        "frozen_before": result.frozen_before,
+        "frozen_after": result.frozen_after,
+    }
+    return Snapshot({n: t.detach().contiguous().clone() for n, t in tensors.items()}, values)
+
+
+def read_result(snapshot: Snapshot) -> JobResult:
+    """Reads what `write_result` wrote."""
+
+    def part(name: str) -> dict[str, Any]:
+        return {n[len(name) + 1 :]: t for n, t in snapshot.tensors.items() if n.startswith(f"{name}/")}
+
+    values = snapshot.values
+    logits = snapshot.tensors.get("logits")
+    return JobResult(
+        None if logits is None else logits.numpy(),
+        tuple(values["shares"]),
+        part("start"),
+        part("end"),
+        tuple(EpochRecord(**r) for r in values["records"]),
+        values["is_diverged"],
+        values["best_epoch"],
+        values["frozen_before"],
+        values["frozen_after"],
+    )

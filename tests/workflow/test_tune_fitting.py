@@ -1,0 +1,180 @@
+"""A plan is fitted to the disk, to the machine and to mirrored pictures; what a person set stays."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import headstart
+from headstart.config import resolve
+from headstart.errors import MissingExtraError, SettingError
+from headstart.records import Decision
+from headstart.talk import Talk
+
+pytest.importorskip("torch")
+
+from headstart.features.boundary import BoundaryCache
+from headstart.tuning.checkpoint import load_snapshot
+from headstart.tuning.loop import EpochRecord
+from headstart.tuning.plan import default_plan
+from headstart.workflow.tune_fitting import fit_to_disk
+from headstart.workflow.tune_records import EpochLog
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
+
+
+class Road:
+    """Keeps what is decided."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.resolved = resolve({"data": "x", "strategy": "finetune", **settings}, source="python")
+        self.decided: dict[str, Any] = {}
+
+    def decide(self, decisions: list[Decision]) -> None:
+        self.decided |= {d.what: d.value for d in decisions}
+
+
+ROWS = {"stage6": 40_000, "stage7": 10_000}
+
+
+def bench_with(room: int) -> Any:
+    cache = SimpleNamespace(room_bytes=lambda: room)
+    return SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.cut], cut=lambda text: "stage7")
+
+
+def fitted(room: int, **settings: Any) -> tuple[Any, Road]:
+    road = Road(**settings)
+    plan = default_plan("finetune", "stage6", 1000, 4).with_(views=settings.get("views", 8))
+    return fit_to_disk(road, bench_with(room), plan, 1000), road  # type: ignore[arg-type]
+
+
+def test_what_fits_is_left_as_it_is() -> None:
+    plan, road = fitted(360_000_000)
+    assert (plan.views, plan.cut, plan.is_cached, road.decided) == (8, "stage6", True, {})
+
+
+def test_too_little_room_means_fewer_views() -> None:
+    plan, road = fitted(200_000_000)
+    assert (plan.views, plan.cut, plan.is_cached) == (4, "stage6", True)
+    assert road.decided == {"views": 4}
+
+
+def test_less_room_means_a_later_stage() -> None:
+    plan, road = fitted(60_000_000)
+    assert (plan.views, plan.cut, plan.is_cached) == (5, "stage7", True)
+    assert road.decided == {"cut": "stage7", "views": 5}
+
+
+def test_no_room_means_no_cache() -> None:
+    plan, road = fitted(1_000_000)
+    assert (plan.cut, plan.is_cached, plan.views) == ("stage6", False, plan.epochs)
+    assert road.decided == {"tune.is_cached": False}
+
+
+def test_what_a_person_set_is_not_changed() -> None:
+    plan, _ = fitted(60_000_000, views=8)
+    assert (plan.cut, plan.is_cached) == ("stage6", False)  # eight views of either stage need more
+    plan, _ = fitted(60_000_000, cut="last-2")
+    assert plan.cut == "stage6"
+    assert not plan.is_cached
+
+
+def test_a_budget_too_small_for_an_epoch_keeps_the_probe(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s")
+    assert run.metrics["strategy"] == "probe"
+    assert "too small for one epoch" in (run.folder / "train.log").read_text()
+
+
+def test_a_device_that_is_not_there_is_named(few: Path) -> None:
+    with pytest.raises(SettingError, match="cuda:7"):
+        headstart.train(few, strategy="head", device="cuda:7")
+
+
+def test_balance_is_asked_for_once(few: Path) -> None:
+    with pytest.raises(SettingError, match="twice"):
+        headstart.train(few, strategy="head", sampling="balanced", class_weights="auto")
+
+
+class TestTensorBoard:
+    RECORD = EpochRecord(1, 0.5, 0.8, None, None, None, 1e-3, 2.0)
+
+    def test_it_is_refused_where_it_is_not_installed(self, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import importlib.util
+
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "tensorboard" else find(n, *a))
+        with pytest.raises(MissingExtraError, match="tensorboard"):
+            headstart.train(few, strategy="head", tensorboard=True)
+
+    def test_every_number_of_an_epoch_is_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        written: list[tuple[str, str, float, int]] = []
+
+        @contextmanager
+        def writer(folder: str) -> Iterator[Any]:
+            def add(name: str, value: float, step: int) -> None:
+                written.append((Path(folder).name, name, value, step))
+
+            yield SimpleNamespace(add_scalar=add)
+
+        module = ModuleType("torch.utils.tensorboard")
+        module.SummaryWriter = writer  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+        log = EpochLog(tmp_path, Talk(None), has_events=True)
+        log.begin("fold1", 1)
+        log.add("fold1", self.RECORD)
+        assert ("fold1", "train_loss", 0.5, 1) in written
+        assert {name for _, name, _, _ in written} == {"train_loss", "train_accuracy", "lr", "duration_s"}
+
+
+@pytest.mark.long
+def test_without_room_the_same_is_trained_from_pictures(few: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"strategy": "finetune", "from": "last", "epochs": 2, "views": 2, "size": 64}
+    settings |= {"augment": "flip,crop=0.6"}
+    stored = headstart.train(few, out=tmp_path / "stored", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BoundaryCache, "room_bytes", lambda self: 0)
+        direct = headstart.train(few, out=tmp_path / "direct", **settings)
+    assert "computed in every epoch" in (direct.folder / "train.log").read_text()
+    name = "finetune-stage7-final.done.safetensors"
+    a, b = (load_snapshot(r.folder / "checkpoints" / name) for r in (stored, direct))
+    moved = 0.0
+    for key in a.tensors:
+        if key.startswith("end/"):
+            step = (a.tensors[key] - a.tensors["start/" + key[4:]]).abs().max()
+            moved = max(moved, float(step))
+            assert float((a.tensors[key] - b.tensors[key]).abs().mean()) <= 0.1 * float(step) + 1e-6
+    assert moved > 1e-4
+    assert b.values["frozen_before"] == b.values["frozen_after"]
+
+
+@pytest.mark.long
+def test_pictures_that_mean_something_else_in_the_mirror_are_not_mirrored(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(30):
+            low = Image.fromarray(rng.integers(120, 255, (6, 6, 3), dtype=np.uint8))
+            picture = low.resize((96, 96), Image.Resampling.BICUBIC)
+            x, y = rng.uniform(5, 35, 2)
+            corners = [(x, y), (x, y + 56), (x + 50, y + 28)]
+            if name == "left":
+                corners = [(96 - a, b) for a, b in corners]
+            ImageDraw.Draw(picture).polygon(corners, fill=tuple(int(v) for v in rng.integers(0, 100, 3)))
+            picture.save(tmp_path / "data" / name / f"{i:02d}.png")
+    settings: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1}
+    run = headstart.train(tmp_path / "data", out=tmp_path / "run", **settings)
+    assert "views are not mirrored" in (run.folder / "train.log").read_text()
+    assert "flip" not in run.metrics["tuning"]["plan"]["augment"]
+    asked = headstart.train(tmp_path / "data", out=tmp_path / "asked", augment="flip", **settings)
+    assert asked.metrics["tuning"]["plan"]["augment"] == "flip=0.5"
