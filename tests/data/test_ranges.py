@@ -170,6 +170,8 @@ def test_values_that_are_no_numbers_do_not_count() -> None:
         ("a.png", encode(scene(1, (20, 20)), "PNG"), False),
         ("a.png", encode(scene(1, (20, 20)).convert("L"), "PNG"), False),
         ("a.jpg", encode(scene(1, (20, 20))), False),
+        ("misnamed.jpg", deep(values(1, 0, 900)), True),
+        ("misnamed.WEBP", floating(values(1, 0, 1)), True),
         ("a.webp", encode(scene(1, (20, 20)), "WEBP"), False),
         ("a.png", b"", False),
         ("a.png", b"\x89PNG", False),

@@ -252,6 +252,16 @@ class TestRange:
         found = run.predict([str(f) for f in files])
         assert np.mean([p.label == f.parent.name for p, f in zip(found, files, strict=True)]) > 0.9
 
+    def test_misnamed_files_get_it_too(self, tmp_path: Path, make_pictures: Make) -> None:
+        """Else the network would see nearly black pictures, and the judgement tell of a range that it never had."""
+        data = make_pictures(tmp_path / "d", {"stripes": 6, "discs": 6})
+        for file in sorted(data.rglob("*.jpg")):
+            grey = np.asarray(Image.open(file).convert("L"), dtype=np.uint16) * 16
+            Image.fromarray(grey).save(file, format="PNG")
+        run = headstart.train(data, out=tmp_path / "run")
+        info = read_json(run.folder / "bundle" / "bundle.json")
+        assert info["pixels"]["value_range"] == read_json(run.folder / "health.json")["value_range"] == [0, 4095]
+
     def test_a_range_that_is_asked_for(self, tmp_path: Path, make_pictures: Make) -> None:
         source = make_pictures(tmp_path / "source", {"stripes": 6, "discs": 6})
         for file in sorted(source.rglob("*.jpg")):

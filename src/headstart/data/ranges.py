@@ -19,7 +19,6 @@ from headstart.records import Decision, Samples
 
 __all__ = ["choose_range", "has_deep", "mixed_depths", "parse_range"]
 
-_SHALLOW = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp")
 _BITS = (8, 10, 12, 14, 16)
 
 
@@ -74,8 +73,8 @@ def mixed_depths(looks: Looks) -> list[str]:
 
 
 def has_deep(paths: Sequence[str]) -> bool:
-    """Whether there may be a picture with more than 8 bits of one value: told by the first bytes of each file."""
-    return any(_may_be_deep(path) for path in paths if not path.lower().endswith(_SHALLOW))
+    """Whether there may be a picture with more than 8 bits of one value: told by the first bytes, not by the name."""
+    return any(map(_may_be_deep, paths))
 
 
 def _may_be_deep(path: str) -> bool:
