@@ -41,6 +41,7 @@ def test_every_kind_of_bad_box_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
         both=[GOOD, ("dog", (10, 20, 50, 60))],
         nan=[("cat", ("nan", 1, 20, 20)), GOOD],
         words=[("cat", ("ten", 1, 20, 20)), GOOD],
+        vast=[("cat", (1, 1, "1e300", 20)), ("cat", ("1e300", 1, "1e305", 20))],
         nameless=[(" ", (1, 1, 20, 20)), GOOD],
     )
     samples = read_boxes(tmp_path)
@@ -50,7 +51,9 @@ def test_every_kind_of_bad_box_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
         ("no-class", "nameless.xml"),
         ("not-a-number", "nan.png"),
         ("outside", "outside.png"),
+        ("outside", "vast.png"),
         ("over-edge", "over.png"),
+        ("over-edge", "vast.png"),
         ("swapped", "swapped.png"),
         ("twice", "twice.png"),
         ("two-classes", "both.png"),

@@ -27,6 +27,7 @@ __all__ = ["Measured", "measure", "settle", "turn_boxes"]
 
 _OVER_EDGE = 1.0  # pixels over the edge that come from counting pixels from 1 or at their centres
 _LEAST_LEFT = 1.0  # a box cut to less than this side, pixels, lies outside
+_LEAST_SIDE = 1e-3  # a box thinner than this, pixels, has no area in single precision
 _SAME_SHAPE = 0.01  # relative difference of the two sides' scales up to which a picture was only scaled
 
 
@@ -76,7 +77,8 @@ def settle(draft: Draft, *, max_pixels: int = 178_000_000) -> DetectionSamples:
         if isinstance(size, PictureError):
             problems.append(Problem(picture.file.name, f"picture-{size.kind}", size.detail))
             continue
-        placed = _place(picture, size, problems)
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers without end become infinite, and are named
+            placed = _place(picture, size, problems)
         if placed is not None:
             kept.append((picture, size, *_judge(picture, size.upright_hw, placed, problems)))
     used = Counter(label for _, _, _, labels, _ in kept for label in labels)
@@ -183,7 +185,7 @@ def _judge(
         if x0 > x1 or y0 > y1:
             problems.append(Problem(name, "swapped", f"{shown} has its corners swapped; they were put in order"))
             x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
-        if np.float32(x1) <= np.float32(x0) or np.float32(y1) <= np.float32(y0):
+        if x1 - x0 < _LEAST_SIDE or y1 - y0 < _LEAST_SIDE:
             problems.append(Problem(name, "no-area", f"{shown} has no area ({_numbers(x0, y0, x1, y1)})"))
             continue
         cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
