@@ -198,8 +198,11 @@ def _judge(
                 continue
             if over > _OVER_EDGE:
                 problems.append(
-                    Problem(name, "over-edge", f"{shown} reached {over:.0f} pixels over the edge; it was cut")
+                    Problem(name, "over-edge", f"{shown} reached {over:.4g} pixels over the edge; it was cut")
                 )
+        if np.float32(cut[2]) <= np.float32(cut[0]) or np.float32(cut[3]) <= np.float32(cut[1]):
+            problems.append(Problem(name, "no-area", f"{shown} has no area ({_numbers(x0, y0, x1, y1)})"))
+            continue
         key = tuple(round(v, 1) for v in cut)
         before = seen.setdefault(key, set())
         if box.label in before:
