@@ -8,6 +8,7 @@ from scenes import encode, looks_of, samples_of, scene
 
 from headstart.data.balance import class_table, class_warnings, seen_share
 from headstart.data.health import Applied, apply_health, inspect
+from headstart.data.names import guess_groups
 from headstart.errors import UsageError
 from headstart.records import GroupPattern, Health, PicturePair, Problem, Samples
 
@@ -154,6 +155,16 @@ def test_an_accepted_pattern_is_used_and_said() -> None:
     for words in ("3 groups", "p = 0.001", "0.91 as if independent, 0.78 by group"):
         assert words in decision.reason
     assert apply_health(samples, found, group_from="none").groups is None
+
+
+def test_names_of_another_form_stand_alone_as_they_did_in_the_test() -> None:
+    """The expression alone would make one group of the whole other class."""
+    names = [f"a/p{p}_v{v}.jpg" for p in range(6) for v in range(4)] + [f"b/x_{i}_{i}.jpg" for i in range(12)]
+    samples = samples_of(names, [n[0] for n in names])
+    (guess,) = [g for g in guess_groups(samples) if len({k for k in g.keys if k}) == 6]
+    applied = apply_health(samples, health_of(samples, group_patterns=(pattern(guess.pattern, num_groups=6),)))
+    assert applied.groups is not None
+    assert applied.groups.tolist() == [*np.repeat(np.arange(6), 4), *range(6, 18)]
 
 
 def test_a_pattern_that_is_not_in_use_groups_nothing() -> None:

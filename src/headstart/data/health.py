@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from headstart.data.balance import class_table, class_warnings, seen_share
 from headstart.data.duplicates import Pair, components, find_copies
-from headstart.data.grouping import group_ids
+from headstart.data.grouping import group_ids, number_groups
 from headstart.data.leaks import find_leaks
 from headstart.data.looks import Looks, look_at_all
+from headstart.data.names import guess_groups
 from headstart.data.patterns import Score, judge_patterns
 from headstart.data.ranges import choose_range, mixed_depths
 from headstart.data.same import SamePixels
@@ -173,7 +174,9 @@ def _chosen_groups(
     used = next((p for p in health.group_patterns if p.is_used), None)
     if used is None:
         return group_ids(samples, None)
-    groups, _ = group_ids(samples, used.pattern)
+    # What was tested is what is used: the expression may fit names of other forms too, which stand alone here.
+    tested = next((g for g in guess_groups(samples) if g.pattern == used.pattern), None)
+    groups = group_ids(samples, used.pattern)[0] if tested is None else number_groups(list(tested.keys))
     reason = f"{used.meaning}: {used.num_groups} groups, borne out by the pictures (p = {used.p_value:.3g})"
     if used.accuracy_independent is not None and used.accuracy_grouped is not None:
         reason += f"; {used.accuracy_independent:.2f} as if independent, {used.accuracy_grouped:.2f} by group"
