@@ -87,6 +87,8 @@ def test_predict_evaluate_and_compare_guard_their_tables(evil: tuple[Run, str], 
     told = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {p["label"] for p in told} == set(EVIL)
     assert {name for p in told for name in p["set"]} <= set(EVIL)
+    count = sum(bool(p["is_unknown"]) for p in told)
+    assert (f"note: {count} of 48 pictures look like none" in done.stderr) == (count > 0)
     assert command("evaluate", run.folder, table).returncode == 0
     done = command("compare", run.folder, run.folder, "--out", tmp_path / "compared")
     assert done.returncode == 0, done.stderr

@@ -98,14 +98,18 @@ def _predict(
         talk.say(f"note: {note}.")
     top = min(top, len(runtime.class_names))
     failed: list[str] = []
+    unknown: list[str] = []
     predictions = runtime.iter_predict(inputs, top, reject=refused, coverage=covered)
-    watched = _watch(predictions, len(inputs), failed, talk, has_rows_on_screen=out is None)
+    watched = _watch(predictions, len(inputs), failed, unknown, talk, has_rows_on_screen=out is None)
     if out is not None:
         write_rows(out, watched, top)
     else:
         _print_rows(watched, top)
     if out is not None:
         talk.say(f"{len(inputs) - len(failed):,} pictures predicted: {out}")
+    if unknown:
+        count = f"{len(unknown):,} of {len(inputs):,} pictures look"
+        talk.say(f"note: {count} like none of the classes; the column `is_unknown` names them.")
     if failed:
         talk.say(f"{len(failed):,} of {len(inputs):,} pictures could not be read:")
         for line in failed[:10]:
@@ -116,9 +120,15 @@ def _predict(
 
 
 def _watch(
-    predictions: Iterable[Prediction], total: int, failed: list[str], talk: Talk, *, has_rows_on_screen: bool
+    predictions: Iterable[Prediction],
+    total: int,
+    failed: list[str],
+    unknown: list[str],
+    talk: Talk,
+    *,
+    has_rows_on_screen: bool,
 ) -> Iterator[Prediction]:
-    """Passes predictions on, collects what failed and shows how far it is."""
+    """Passes predictions on, collects what failed or is unknown and shows how far it is."""
     import sys
 
     is_quiet = total < _MANY or (has_rows_on_screen and sys.stdout.isatty())
@@ -126,6 +136,8 @@ def _watch(
     for done, prediction in enumerate(predictions, start=1):
         if prediction.error is not None:
             failed.append(f"{prediction.file}: {prediction.error}")
+        if prediction.is_unknown:
+            unknown.append(prediction.file)
         if report is not None:
             report(done, total)
         yield prediction

@@ -50,6 +50,10 @@ def model_card(report: Mapping[str, Any]) -> str:
             _score(score),
             "\n".join(["| class | pictures scored | precision | recall | F1 |", "|---|---|---|---|---|", *rows]),
         ],
+        "## Unknown pictures and sets of classes": [
+            _text(" ".join(str(report["unknown"].get(k) or "") for k in ("text", "noticed", "missing")).strip()),
+            _text(str(report["coverage"].get("text") or report["coverage"].get("missing") or "")),
+        ],
         "## Limits found": [
             "\n".join(
                 [
