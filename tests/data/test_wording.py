@@ -38,6 +38,7 @@ def pattern(**more: object) -> GroupPattern:
 HEALTHY = Health(10, "class folders", {"x": {"none": 10}}, {"JPEG": 10})
 ILL = replace(
     HEALTHY,
+    classes={"x": {"train": 6, "val": 2, "test": 2}},
     unreadable=(
         *(Problem(f"x/{i}.jpg", "empty", "the file is empty") for i in range(5)),
         Problem("y", "text", "words"),
@@ -91,7 +92,8 @@ def test_while_training_only_what_training_does_not_say_itself() -> None:
     ("start", "words"),
     [
         ("Leak: 1 test", "also in train (`l1` = `l2`)"),
-        ("Leak: 1 val", "without them, and beside it the score as given"),
+        ("Leak: 1 test", "without them, and beside it the score as given"),
+        ("Leak: 1 val", "also in train (`v1` = `v2`). They are left out of the validation score."),
         ("One picture", "`k1` is `cat`, `k2` is `dog`"),
         ("Left out: 5 files, empty", "`x/0.jpg`, `x/1.jpg`, `x/2.jpg` ..."),
         ("Left out: 1 file, text", "words"),
@@ -119,6 +121,12 @@ def test_one_leaking_picture_with_two_copies_counts_once() -> None:
     health = replace(HEALTHY, leaks=(replace(a, index_a=0, index_b=9), replace(b, index_a=1, index_b=9)))
     (line,) = doctor_lines(health)
     assert line.startswith("Leak: 1 test picture is also in train")
+
+
+def test_val_pictures_that_are_the_ones_scored_are_told_as_such() -> None:
+    health = replace(HEALTHY, classes={"x": {"train": 6, "val": 2}}, leaks=(pair("v1", "v2", splits=("train", "val")),))
+    (line,) = doctor_lines(health)
+    assert "beside it the score as given" in line
 
 
 def test_many_are_counted_and_few_are_named() -> None:

@@ -81,10 +81,14 @@ def _leak_lines(health: Health) -> list[str]:
     lines = []
     for (first, second), pairs in by_sides.items():
         scored = {p.index_a if p.split_a == second else p.index_b for p in pairs}
-        lines.append(
-            f"Leak: {len(scored)} {second} {_many('picture', len(scored))} also in {first} ({_pairs(pairs)}). A "
-            "score on them flatters: training gives the score without them, and beside it the score as given."
-        )
+        if second == "val" and any("test" in row for row in health.classes.values()):
+            result = "They are left out of the validation score."
+        else:
+            result = (
+                "A score on them flatters: training gives the score without them, and beside it the score as given."
+            )
+        many = _many("picture", len(scored))
+        lines.append(f"Leak: {len(scored)} {second} {many} also in {first} ({_pairs(pairs)}). {result}")
     return lines
 
 
