@@ -63,6 +63,7 @@ class Views:
         threads: Workers; one a core by default.
         progress: Told (done, in all).
         make: Makes the pixels of a view, as `pixels.views.make_view` does.
+        batch: Pictures a run of the engine; each worker holds that many in memory.
     """
 
     def __init__(
@@ -79,10 +80,11 @@ class Views:
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
         make: MakeView = make_view,
+        batch: int = BATCH,
     ) -> None:
         self.space = space
         self.augment = augment
-        self._make_view = make
+        self._make_view, self._batch = make, batch
         self.num_made = 0
         self._paths, self._names, self._engine, self._spec, self._seed = paths, names, engine, spec, seed
         self._digests = [bytes.fromhex(d) for d in digests]
@@ -124,9 +126,9 @@ class Views:
             self._num_asked += len(jobs)
         if jobs and self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="views")
-        for start in range(0, len(jobs), BATCH):
+        for start in range(0, len(jobs), self._batch):
             assert self._pool is not None
-            self._pool.submit(self._run, jobs[start : start + BATCH])
+            self._pool.submit(self._run, jobs[start : start + self._batch])
         return len(jobs)
 
     def rows(self, samples: Sequence[int] | NDArray[np.int64], views: Sequence[int]) -> NDArray[np.floating]:
@@ -143,8 +145,8 @@ class Views:
                 missing.append(i)
             else:
                 out[i] = row
-        for start in range(0, len(missing), BATCH):
-            part = missing[start : start + BATCH]
+        for start in range(0, len(missing), self._batch):
+            part = missing[start : start + self._batch]
             jobs = [_Job(int(samples[i]), int(views[i])) for i in part]
             made = self._make(jobs)
             out[part] = made

@@ -38,6 +38,7 @@ __all__ = ["DetectBench"]
 
 Ids = NDArray[np.int64]
 _SCORE_BATCH = 8
+_VIEW_BATCH = 2  # the maps of a few large pictures already fill a processor's caches, and memory with them
 
 
 class DetectBench:
@@ -141,6 +142,7 @@ class DetectBench:
         views = Views(
             self.paths, self.digests, self.names, OnnxEngine(front.path), self.spec, self._space(front), augment,
             plan.seed, threads=self.threads, progress=self.talk.progress("making views", "views"), make=make_box_view,
+            batch=_VIEW_BATCH,
         )  # fmt: skip
         return CachedSource(views, find)
 
@@ -295,10 +297,11 @@ class DetectBench:
         return found
 
     def close(self) -> None:
-        """Stops the workers; what is made is kept."""
+        """Stops the workers and frees what they held; what is made is kept."""
         from headstart.detection.sources import CachedSource
 
-        for source in self._sources.values():
+        sources, self._sources = self._sources, {}
+        for source in sources.values():
             source.close()
             if isinstance(source, CachedSource):
                 self._cache.bound(keep=source.views.space)

@@ -247,6 +247,7 @@ def _go(road: DetectRoad) -> None:
         road.duration_s["prepare"] = time.monotonic() - begun
         run = DetectRun(road, bench, plan)
         run.go()
+        bench.close()  # the engine of the views need not stay in memory beside the detector
         finish_detector(road, bench, run)
     finally:
         bench.close()
