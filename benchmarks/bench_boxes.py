@@ -1,0 +1,87 @@
+"""Boxes: the same mAP as pycocotools on real predictions, what is read of real data sets, and what scoring costs.
+
+    python benchmarks/bench_boxes.py RUN DATA [RUN DATA ...]   a detector's run and pictures with boxes to score
+    python benchmarks/bench_boxes.py                           random boxes, and what is read of the bench data
+
+The ratios are against pycocotools in the same run, both from boxes in memory.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from _common import Figures, bench_data
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "detection"))
+from reference_coco import random_pictures, reference
+
+from headstart.data.boxes.judge import inspect_boxes
+from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.records import Boxes, Detections
+from headstart.deploy.detector_runtime import DetectorRuntime
+from headstart.detection.metrics import evaluate_detections
+
+
+def main() -> None:
+    """Scores the runs that are named, then random boxes, then reads the bench data."""
+    words = sys.argv[1:] if Path(sys.argv[0]).name == "bench_boxes.py" else []
+    figures = Figures("boxes")
+    for run, data in zip(words[::2], words[1::2], strict=True):
+        runtime = DetectorRuntime(run)
+        samples = read_boxes(data)
+        found = [p.detections for p in runtime.iter_predict([str(p) for p in samples.paths], min_score=0.0)]
+        ids = {name: k for k, name in enumerate(runtime.class_names)}
+        truth = [
+            Boxes.of(b.xyxy, [ids[samples.class_names[k]] for k in b.class_ids], b.is_crowd) for b in samples.boxes
+        ]
+        compare(figures, f"real predictions, {Path(data).name}", truth, found, runtime.class_names)
+    for count, name in ((40, "random boxes"), (400, "many random boxes")):
+        truth, found = random_pictures(0, count=count)
+        compare(figures, name, truth, found, ("a", "b", "c"))
+    for name in ("raccoon", "bccd"):
+        read(figures, bench_data() / name)
+    figures.save()
+
+
+def compare(
+    figures: Figures, name: str, truth: Sequence[Boxes], found: Sequence[Detections], class_names: Sequence[str]
+) -> None:
+    """Largest difference of any of COCO's numbers, and the time of both."""
+    begun = time.perf_counter()
+    ours = evaluate_detections(truth, found, class_names, draws=0)
+    middle = time.perf_counter()
+    theirs = reference(truth, found, len(class_names))
+    end = time.perf_counter()
+    evaluate_detections(truth, found, class_names, draws=500)
+    last = time.perf_counter()
+    values = [ours.map50_95.value, ours.map50.value, ours.map75.value, *ours.by_size.values()]
+    stats = np.asarray(theirs["stats"])[:6]
+    difference = float(np.abs(np.array([-1.0 if v is None else v for v in values]) - stats).max())
+    what = f"{name}: largest difference of six numbers from pycocotools"
+    figures.add(what, difference, "at most 1e-4", is_met=difference <= 1e-4, note=f"mAP50 {ours.map50.value:.4f}")
+    figures.add(f"{name}: time of pycocotools, as a multiple of ours", (end - middle) / (middle - begun))
+    figures.add(f"{name}: time with 500 draws, as a multiple of one pycocotools", (last - end) / (end - middle))
+
+
+def read(figures: Figures, folder: Path) -> None:
+    """What is read and judged, and how long that takes."""
+    begun = time.perf_counter()
+    samples = read_boxes(folder)
+    middle = time.perf_counter()
+    health = inspect_boxes(samples)
+    end = time.perf_counter()
+    figures.add(f"{folder.name}: boxes read", float(samples.num_boxes))
+    figures.add(f"{folder.name}: boxes and files named", float(len(samples.problems)))
+    figures.add(
+        f"{folder.name}: pairs of copies", float(len(health.pictures.duplicates) + len(health.pictures.near_duplicates))
+    )
+    figures.add(f"{folder.name}: pictures read a second", len(samples) / (middle - begun))
+    figures.add(f"{folder.name}: pictures judged a second", len(samples) / (end - middle))
+
+
+if __name__ == "__main__":
+    main()
