@@ -51,7 +51,14 @@ def render(
         loader=jinja2.FunctionLoader(_read), autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": _percent, "share": _share, "number": _number, "count": _count, "ticks": _ticks}
+    environment.filters |= {
+        "percent": _percent,
+        "share": _share,
+        "number": _number,
+        "count": _count,
+        "ticks": _ticks,
+        "sentence": _sentence,
+    }
     return environment.get_template(template).render(
         r=report,
         pictures=report.get("pictures") if thumbs is not None else None,
@@ -94,6 +101,11 @@ def _ticks(text: str) -> Any:
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _sentence(text: str) -> Any:
+    """As `_ticks`, with a capital in front."""
+    return _ticks(text[:1].upper() + text[1:])
 
 
 def _number(value: Any, digits: int = 4) -> str:

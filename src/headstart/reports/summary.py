@@ -181,7 +181,7 @@ def _learning(facts: Facts) -> dict[str, Any]:
         "epochs": epochs or None,
         "penalty_path": path,
         "curve": facts.extra.get("learning_curve")
-        or {"missing": "what more pictures would bring was not measured in this run"},
+        or {"missing": "What more pictures would bring was not measured in this run; `headstart report` measures it."},
         **(
             {}
             if epochs

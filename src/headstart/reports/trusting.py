@@ -18,6 +18,7 @@ __all__ = ["calibration_section", "operating_section", "suspects_section"]
 
 _TARGETS = (0.01, 0.02, 0.05, 0.1)
 _SHOWN = 18
+_LEAST_FITTING = 6  # of labels that are shown where none looks wrong
 _FEWEST = 20  # scored pictures from which on anything about probabilities is said
 
 
@@ -91,7 +92,7 @@ def suspects_section(facts: Facts, rows: Sequence[Mapping[str, str]]) -> dict[st
     called = [r for r in rows if r.get("is_suspect") == "true"]
     held_out = sum(r.get("split") in ("val", "test") for r in called)
     shown = []
-    for row in (called or list(rows))[:_SHOWN]:
+    for row in called[:_SHOWN] or list(rows)[:_LEAST_FITTING]:
         picture = position.get(row.get("image", ""))
         if picture is None:
             continue
