@@ -129,6 +129,18 @@ def test_the_best_threshold_parts_right_from_wrong() -> None:
     assert (point.precision, point.recall, point.f1) == (1.0, 1.0, 1.0)
 
 
+def test_a_class_that_is_hardly_found_does_not_flood_the_pictures() -> None:
+    truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 10
+    wrong = [[100 + i, 100, 150 + i, 150] for i in range(60)]
+    found = [
+        Detections.of([*wrong, [0, 0, 50, 50]], [*np.linspace(0.5, 0.4, 60), 0.3 + 0.01 * i], [0] * 61)
+        for i in range(10)
+    ]
+    evaluation = evaluate_detections(truth, found, ("a",), draws=0)
+    assert evaluation.per_class[0].point is None  # the best F1 would be at the end of all 610 boxes
+    assert evaluation.confusion.thresholds == (0.5,)
+
+
 def test_what_is_taken_for_what_is_counted_once() -> None:
     truth = [Boxes.of([[0, 0, 50, 50], [100, 0, 150, 50], [200, 0, 260, 60]], [0, 1, 0], [False, False, True])]
     found = [

@@ -19,6 +19,7 @@ from headstart.detection.matching import ClassMatches, iou_with_crowds
 __all__ = ["Confusion", "OperatingPoint", "best_points", "confuse"]
 
 _IOU = 0.5
+_LEAST_PRECISION = 0.2  # of the boxes above a threshold so many must be right
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,10 @@ class Confusion:
 
 
 def best_points(matches: Sequence[ClassMatches]) -> list[OperatingPoint | None]:
-    """The threshold with the best F1 of each class; None where it does not occur or is never found."""
+    """The threshold with the best F1 of each class; None where it does not occur or none is worth its name.
+
+    Only thresholds count above which at least one box in five is right.
+    """
     points: list[OperatingPoint | None] = []
     for m in matches:
         hit, keep = m.is_hit[0, 0], ~m.is_ignored[0, 0]
@@ -72,7 +76,11 @@ def best_points(matches: Sequence[ClassMatches]) -> list[OperatingPoint | None]:
         right, kept = np.cumsum(hit), np.arange(1, len(hit) + 1)
         f1 = 2 * right / (kept + count)
         is_end = np.append(scores[1:] < scores[:-1], True)  # equal scores are kept or dropped together
-        best = int(np.where(is_end, f1, -1.0).argmax())
+        is_usable = is_end & (right >= _LEAST_PRECISION * kept)
+        if not is_usable.any():
+            points.append(None)  # a class that is hardly found must not flood every picture
+            continue
+        best = int(np.where(is_usable, f1, -1.0).argmax())
         after = scores[best + 1] if best + 1 < len(scores) else scores[best] * 0.9
         threshold = float((scores[best] + after) / 2)
         points.append(
@@ -104,6 +112,6 @@ def confuse(
             if open_found[d] and open_true[g]:
                 open_found[d] = open_true[g] = False
                 counts[boxes.class_ids[g], kept.class_ids[d]] += 1
-        np.add.at(counts, (boxes.class_ids[open_true], num), 1)
-        np.add.at(counts, (num, kept.class_ids[open_found & ~is_in_crowd]), 1)
+        counts[:, num] += np.bincount(boxes.class_ids[open_true], minlength=num + 1)
+        counts[num] += np.bincount(kept.class_ids[open_found & ~is_in_crowd], minlength=num + 1)
     return Confusion((*class_names, "background"), counts, tuple(float(v) for v in limits))
