@@ -18,11 +18,14 @@ from headstart.trust.conformal import fit_class_sets
 from headstart.trust.novelty import Novelty, fit_novelty
 
 
-@pytest.fixture(scope="module")
-def novelty() -> Novelty:
+@pytest.fixture(scope="module", params=[False, True], ids=["all", "some"])
+def novelty(request: pytest.FixtureRequest) -> Novelty:
+    """By all features of the head, or by those of its first block alone."""
     rng = np.random.default_rng(5)
     rows = make_head().normaliser({name: rng.random((80, width), dtype=np.float32) for name, width in WIDTHS.items()})
-    return fit_novelty(rows, rng.dirichlet(np.full(4, 0.5), 80), rng.integers(0, 4, 80))
+    columns = np.arange(rows.shape[1]) < (WIDTHS["stage1"] if request.param else rows.shape[1])
+    found = fit_novelty(rows[:, columns], rng.dirichlet(np.full(4, 0.5), 80), rng.integers(0, 4, 80))
+    return found.spread(columns) if request.param else found
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "mirrored"])

@@ -190,34 +190,50 @@ class TestTunedNetworks:
         rows = (rng.normal(size=(120, 40)) + np.eye(40)[ids] * 5).astype(np.float32)
         items = tuple(Sample(f"/{i}", f"{i}.png", "abc"[k]) for i, k in enumerate(ids))
         samples = Samples(items, ("a", "b", "c"))
-        features = Features({"embedding": rows}, tuple(f"{i:064x}" for i in range(120)), (), np.ones(120, dtype=bool))
+        blocks = {"stage1": rows[:, :10], "embedding": rows[:, 10:]}
+        features = Features(blocks, tuple(f"{i:064x}" for i in range(120)), (), np.ones(120, dtype=bool))
         split = Split(np.array(["train"] * 100 + ["test"] * 20), None, "made", None, 0)
-        norm = fit_normaliser({"embedding": rows[:100]})
+        norm = fit_normaliser({name: block[:100] for name, block in blocks.items()})
         head = LinearHead(norm, rng.normal(size=(3, 40)).astype(np.float32), np.zeros(3, np.float32), 1.0)
         return samples, features, split, head, head.logits(features.blocks)
 
     @pytest.mark.parametrize(
-        ("is_frozen", "num_held_out", "has_head", "has_rest"),
-        [(True, 0, True, True), (False, 30, True, True), (False, 0, True, False), (True, 0, False, False)],
-        ids=["frozen", "held out", "tuned on all", "head in the graph"],
+        ("frozen", "num_held_out", "has_head", "counted"),
+        [
+            (("stage1", "embedding"), 0, True, 40),
+            ((), 30, True, 40),
+            (("stage1",), 0, True, 10),
+            ((), 0, True, 0),
+            (("stage1",), 0, False, 0),
+        ],
+        ids=["frozen", "held out", "earlier stages frozen", "tuned on all", "head in the graph"],
     )
     def test_the_rest_counts_only_where_it_is_honest(
         self,
         made: tuple[Samples, Features, Split, LinearHead, np.ndarray],
-        is_frozen: bool,
+        frozen: tuple[str, ...],
         num_held_out: int,
         has_head: bool,
-        has_rest: bool,
+        counted: int,
     ) -> None:
         samples, features, split, head, logits = made
         train = np.arange(100)
         scored = train[100 - num_held_out :] if num_held_out else train
         trust = trust_tuned(
             samples, features, split, head if has_head else None, logits, scored, logits[scored],
-            train[: 100 - num_held_out], is_frozen=is_frozen, reject=0.1, coverage=0.9,
+            train[: 100 - num_held_out], frozen=frozen, reject=0.1, coverage=0.9,
         )  # fmt: skip
-        assert trust.novelty.rule.has_rest is has_rest
-        assert trust.json["novelty"]["has_rest"] is has_rest
+        assert trust.novelty.rule.has_rest is (counted > 0)
+        assert trust.json["novelty"]["has_rest"] is (counted > 0)
+        if counted:
+            # What does not count may change at will.
+            rows = head.normaliser(features.blocks)
+            changed = rows.copy()
+            changed[:, counted:] += 3.0
+            p = softmax(logits)
+            np.testing.assert_array_equal(trust.novelty.score(changed, p), trust.novelty.score(rows, p))
+            changed[:, :counted] += 3.0
+            assert (trust.novelty.score(changed, p) > trust.novelty.score(rows, p) + 1).all()
         assert np.isfinite(trust.honest[scored]).all()
         assert np.isfinite(trust.honest[100:]).all()
         assert np.isnan(trust.honest[: 100 - len(scored)]).all()

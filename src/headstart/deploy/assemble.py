@@ -32,7 +32,7 @@ def assemble_model(
     head: LinearHead,
     *,
     has_flip: bool = False,
-    space: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    space: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None] | None = None,
 ) -> bytes:
     """Makes the deployed model from a graph of pooled features and a head.
 
@@ -40,7 +40,8 @@ def assemble_model(
         graph: ONNX model with input `pixels` (B, 3, H, W) and one output (B, D) a block.
         head: The head; its blocks are outputs of the graph.
         has_flip: Whether features are the mean over the picture and its mirror image.
-        space: Mean (D,) and leading directions (D, r) of the head's normalised rows, for novelty.
+        space: Mean (D,) and leading directions (D, r) of the head's normalised rows, for novelty, and (D,) of 1 for the
+            features that count, or None where all do.
 
     Returns:
         The serialised model: input `pixels` float32 (B, 3, H, W) normalised, outputs `logits` (B, K) with
@@ -169,9 +170,18 @@ def _add_block(parts: _Parts, head: LinearHead, index: int, source: str) -> str:
     return parts.node("Mul", [z, factor], f"{prefix}.weighted")
 
 
-def _add_rest(parts: _Parts, rows: str, mean: NDArray[np.float32], directions: NDArray[np.float32]) -> None:
+def _add_rest(
+    parts: _Parts,
+    rows: str,
+    mean: NDArray[np.float32],
+    directions: NDArray[np.float32],
+    columns: NDArray[np.float32] | None,
+) -> None:
     """What of each row (B, D, 1, 1) lies off the leading directions: `trust.directions.squared_rest`, as `rest`."""
     width, count = directions.shape
+    if columns is not None:
+        counted = parts.constant("rest.columns", columns.reshape(1, width, 1, 1))
+        rows = parts.node("Mul", [rows, counted], "rest.counted")
     centred = parts.node("Sub", [rows, parts.constant("rest.mean", mean.reshape(1, width, 1, 1))], "rest.centred")
     kernel = parts.constant("rest.directions", directions.T.reshape(count, width, 1, 1))
     lengths = []

@@ -91,7 +91,7 @@ def write_bundle(
         raise BundleError(f"The head knows {head.num_classes} classes, and {len(class_names)} names were given.")
     space = None
     if novelty is not None and novelty.mean is not None and novelty.directions is not None:
-        space = novelty.mean, novelty.directions
+        space = novelty.mean, novelty.directions, novelty.columns
     if head is None and space is not None:
         raise ValueError("a network with its own classifier has no normalised rows for novelty")
     if head is None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ class Novelty:
         scores: (N,) novelty of the training pictures, each out of fold; NaN for those not looked at.
         realised: The share of them above the threshold.
         is_by_group: Whether the threshold holds for pictures of a new group.
+        columns: (D,) float32 of 1 for the features that count and 0 for those that do not; None where all do.
     """
 
     rule: NoveltyRule
@@ -56,6 +57,7 @@ class Novelty:
     scores: Float
     realised: float
     is_by_group: bool = False
+    columns: NDArray[np.float32] | None = None
 
     @property
     def threshold(self) -> float:
@@ -76,8 +78,18 @@ class Novelty:
         """
         rest = None
         if rows is not None and self.mean is not None and self.directions is not None:
-            rest = squared_rest(rows, self.mean, self.directions)
+            counted = rows if self.columns is None else rows * self.columns
+            rest = squared_rest(counted, self.mean, self.directions)
         return self.rule.combine(probabilities.max(axis=1), rest)
+
+    def spread(self, columns: NDArray[np.bool_]) -> Novelty:
+        """The same for rows of which only some columns, (D,) of them True, are what it was fitted on."""
+        if self.mean is None or self.directions is None:
+            return self
+        mean = np.zeros(len(columns), dtype=np.float32)
+        directions = np.zeros((len(columns), self.directions.shape[1]), dtype=np.float32)
+        mean[columns], directions[columns] = self.mean, self.directions
+        return replace(self, mean=mean, directions=directions, columns=columns.astype(np.float32))
 
     def is_unknown(self, rows: Rows | None, probabilities: Float) -> NDArray[np.bool_]:
         """(N,) whether each picture counts as unknown."""

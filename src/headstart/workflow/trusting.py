@@ -134,15 +134,16 @@ def trust_tuned(
     oof_logits: NDArray[np.floating[Any]],
     trained_on: Ids,
     *,
-    is_frozen: bool,
+    frozen: Sequence[str],
     reject: float,
     coverage: float,
     seed: int = 0,
 ) -> Trust:
     """The same for a model that was trained by gradient.
 
-    Features of a network that was tuned on a picture look more usual than they would had it not been.  So the rest
-    counts where the network is frozen, or where pictures were held out of its last training; else the doubt alone.
+    Features of a network that was tuned on a picture look more usual than they would had it not been.  So all features
+    count where pictures were held out of its last training; else those of the stages that were frozen; else the doubt
+    alone.
 
     Args:
         samples, features, split: N samples; features of the network as it is shipped.
@@ -151,7 +152,7 @@ def trust_tuned(
         scored: (M,) positions of the pictures with out-of-fold logits.
         oof_logits: (M, K).
         trained_on: Positions of what the shipped weights were trained on.
-        is_frozen: Whether the network itself is as it was.
+        frozen: Blocks of features that are as they were before training.
         reject, coverage, seed: As in `trust_probe`.
     """
     groups = None if split.groups is None else split.groups[scored]
@@ -160,12 +161,19 @@ def trust_tuned(
     left_out = None
     with one_blas_thread():
         rows = None if head is None else head.normaliser(features.blocks)
-        if rows is None or not (is_frozen or not np.isin(scored, trained_on).any()):
+        norm = None if head is None else head.normaliser
+        columns = np.zeros(0, dtype=bool)
+        if norm is not None:
+            columns = np.repeat([name in frozen for name in norm.names], norm.sizes)
+        if rows is None or (np.isin(scored, trained_on).any() and not columns.any()):
             rows = None
             novelty = fit_novelty(None, probabilities, ids, **options)
-        elif is_frozen:
+        elif columns.all():
             novelty = fit_novelty(rows[scored], probabilities, ids, **options)
             left_out = notice_left_out(rows[scored], ids, reject=reject, groups=groups, seed=seed)
+        elif np.isin(scored, trained_on).any():
+            part = np.ascontiguousarray(rows[np.ix_(scored, np.flatnonzero(columns))])
+            novelty = fit_novelty(part, probabilities, ids, **options).spread(columns)
         else:
             space = leading_directions(rows[trained_on], seed=seed)
             novelty = fit_novelty(

@@ -6,6 +6,7 @@ of what was trained on everything is ever scored on what it was trained on, but 
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -133,12 +134,28 @@ def _trust(
     with road.timed("trust"):
         trust = trust_tuned(
             found.samples, features, found.split, head, logits, tuned.scored, tuned.verdict.logits, tuned.train,
-            is_frozen=tuned.plan.strategy == "head", **asked,
+            frozen=_frozen_blocks(tuned, head), **asked,
         )  # fmt: skip
         of_probe = trust_probe(found.samples, found.features, found.split, found.fit, probe.logits, **asked)
     for line in trust.lines():
         road.talk.say(line)
     return trust, of_probe
+
+
+def _frozen_blocks(tuned: Tuned, head: LinearHead | None) -> list[str]:
+    """Blocks of the head's features that come out of the network before anything of it was trained."""
+    if head is None:
+        return []
+    names = head.normaliser.names
+    if tuned.plan.strategy == "head":
+        return list(names)
+    if tuned.plan.strategy != "finetune":
+        return []
+    if tuned.plan.cut == "neck":
+        return [n for n in names if n.startswith("stage")]
+    stage = re.fullmatch(r"stage(\d+)", tuned.plan.cut)
+    numbers = {n: re.fullmatch(r"stage(\d+)", n) for n in names}
+    return [n for n, m in numbers.items() if m and stage and int(m[1]) < int(stage[1])]
 
 
 def _deployed(
