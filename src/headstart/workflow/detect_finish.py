@@ -75,6 +75,8 @@ class _Scored:
     def __init__(self, samples: Ids, found: list[Detections], evaluation: DetectionEvaluation) -> None:
         self.samples, self.found, self.evaluation = samples, found, evaluation
         self.truth: list[Any] = []
+        self.leaking: list[tuple[int, Detections]] = []
+        self.as_given: DetectionEvaluation | None = None  # with the pictures that are also in training
 
 
 def _score(road: DetectRoad, bench: DetectBench, run: DetectRun) -> dict[str, _Scored]:
@@ -91,12 +93,22 @@ def _score(road: DetectRoad, bench: DetectBench, run: DetectRun) -> dict[str, _S
             protocol = (split.protocol or "given") if name == "test" else "given"
             blocks[name] = (index, [a.detections for a in answers], protocol)
     scored = {}
-    for name, (index, found, protocol) in blocks.items():
-        truth = [samples.boxes[i] for i in index]
-        groups = None if split.groups is None else split.groups[index]
-        evaluation = evaluate_detections(truth, found, samples.class_names, groups=groups, seed=seed, protocol=protocol)
-        scored[name] = _Scored(index, found, evaluation)
-        scored[name].truth = truth
+    for name, (every, every_found, protocol) in blocks.items():
+
+        def judge(index: Ids, found: list[Detections], protocol: str = protocol) -> DetectionEvaluation:
+            truth = [samples.boxes[i] for i in index]
+            groups = None if split.groups is None else split.groups[index]
+            return evaluate_detections(truth, found, samples.class_names, groups=groups, seed=seed, protocol=protocol)
+
+        is_clean = [name == "cv" or int(i) not in road.leaking for i in every]
+        index = every[np.array(is_clean, dtype=bool)]
+        found = [f for f, clean in zip(every_found, is_clean, strict=True) if clean]
+        scored[name] = _Scored(index, found, judge(index, found))
+        scored[name].truth = [samples.boxes[i] for i in index]
+        if len(index) < len(every):
+            pairs = zip(every, every_found, is_clean, strict=True)
+            scored[name].leaking = [(int(i), f) for i, f, clean in pairs if not clean]
+            scored[name].as_given = judge(every, every_found)
     return scored
 
 
@@ -179,6 +191,10 @@ def _write(
     blocks: dict[str, Any] = {
         name: detection_to_json(scored[name].evaluation) if name in scored else None for name in ("cv", "val", "test")
     }
+    for name in ("val", "test"):
+        as_given = scored[name].as_given if name in scored else None
+        if as_given is not None:
+            blocks[f"{name}_as_given"] = detection_to_json(as_given)
     groups = road.split.groups
     write_json(
         road.folder / "metrics.json",
@@ -221,7 +237,7 @@ def _write_predictions(road: DetectRoad, scored: dict[str, _Scored], calibration
         writer.writerow(("file", "split", "label", "score", "xmin", "ymin", "xmax", "ymax", "how"))
         for block, one in scored.items():
             part = "train" if block == "cv" else block
-            for sample, raw in zip(one.samples, one.found, strict=True):
+            for sample, raw in [*zip(one.samples, one.found, strict=True), *one.leaking]:
                 found = recalibrate(raw, *calibration)
                 for box, score, kind in zip(found.xyxy, found.scores, found.class_ids, strict=True):
                     edges = [f"{v:.1f}" for v in box]

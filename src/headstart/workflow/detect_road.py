@@ -51,6 +51,7 @@ class DetectRoad:
     spec: PixelSpec
     digests: tuple[str, ...]
     duration_s: dict[str, float] = field(default_factory=dict)
+    leaking: frozenset[int] = frozenset()  # scored pictures that are also in training
 
     @property
     def workshop(self) -> Path:
@@ -126,10 +127,12 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
     applied = apply_box_health(samples, health, group_from=settings.group_from)
     split = _split(resolved, samples, applied.groups, applied.left_out)
     keep = np.flatnonzero(split.assignment != "")
+    is_leaking = (applied.test_as_given & ~applied.test & (split.source == "given"))[keep]
     groups = None if split.groups is None else split.groups[keep]
     samples = samples.take(keep)
     split = Split(split.assignment[keep], groups, split.source, split.protocol, split.seed, split.reason)
     talk.say(f"split: {split.reason}.")
+    leaking = _leaks(samples, split, is_leaking, health, talk)
     _check(samples, split)
     spec, decisions = _spec(resolved, samples, split)
     train = split.where("train")
@@ -147,7 +150,18 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
         )
     digests = tuple(file_digest(p) for p in samples.paths)
     road = DetectRoad(
-        resolved, talk, folder, started, samples, health, split, sizes, spec, digests, duration_s=durations
+        resolved,
+        talk,
+        folder,
+        started,
+        samples,
+        health,
+        split,
+        sizes,
+        spec,
+        digests,
+        duration_s=durations,
+        leaking=leaking,
     )
     road.decide([Decision("task", "detect", f"the data hold boxes ({samples.layout})"), *applied.decisions, *decisions])
     return road
@@ -164,6 +178,31 @@ def _split(
         reason = f"every picture is scored by one of {settings.folds} detectors that have not seen it"
         return Split(assignment, groups, "made", None, settings.seed, reason)
     return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=left_out)
+
+
+def _leaks(
+    samples: DetectionSamples, split: Split, is_leaking: NDArray[np.bool_], health: BoxHealth, talk: Talk
+) -> frozenset[int]:
+    """Scored pictures that are also in training: said, and left out of the headline.
+
+    Raises:
+        DataError: All of a scored split are.
+    """
+    if not is_leaking.any():
+        return frozenset()
+    for name in ("val", "test"):
+        index = split.where(name)  # type: ignore[arg-type]
+        if len(index) and is_leaking[index].all():
+            raise DataError(
+                f"every {name} picture is also in training, so no score could be believed.",
+                hint="`headstart check --repair split.csv` writes a split that can; or leave the split away",
+            )
+    pairs = "; ".join(f"`{p.a}` = `{p.b}`" for p in health.pictures.leaks[:3])
+    talk.warn(
+        f"{int(is_leaking.sum())} scored pictures are also in training ({pairs}): they are left out of the score, and "
+        "metrics.json has the score as given beside it"
+    )
+    return frozenset(np.flatnonzero(is_leaking).tolist())
 
 
 def _check(samples: DetectionSamples, split: Split) -> None:
