@@ -56,9 +56,24 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw(tmp_path_factory.mktemp("detected") / "squares", 1, 16)
 
 
+def part(squares: Path, root: Path) -> Path:
+    """Twelve pictures to train on and five to score, one of which is among the twelve."""
+    for split, numbers in (("train", range(12)), ("test", range(11, 16))):
+        (root / split).mkdir(parents=True)
+        for i in numbers:
+            for ending in ("png", "xml"):
+                shutil.copy(squares / f"{i:02d}.{ending}", root / split)
+    return root
+
+
 @pytest.fixture(scope="module")
-def run(squares: Path) -> Path:
-    return headstart.train(squares, out=squares.parent / "run", **SETTINGS).folder
+def leaky(squares: Path) -> Path:
+    return part(squares, squares.parent / "leaky")
+
+
+@pytest.fixture(scope="module")
+def run(leaky: Path) -> Path:
+    return headstart.train(leaky, out=leaky.parent / "run", **SETTINGS).folder
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -102,11 +117,7 @@ def test_an_option_of_labelled_pictures_is_refused_for_boxes(capsys: pytest.Capt
 
 
 def test_a_split_that_leaks_is_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
-    for split, names in (("train", range(12)), ("test", range(11, 16))):
-        for i in names:
-            for ending in ("png", "xml"):
-                (tmp_path / "data" / split).mkdir(parents=True, exist_ok=True)
-                shutil.copy(squares / f"{i:02d}.{ending}", tmp_path / "data" / split)
+    part(squares, tmp_path / "data")
     code, out, _ = command(capsys, "check", str(tmp_path / "data"), "--repair", str(tmp_path / "split.csv"))
     assert code == 3
     assert out.startswith("Leak: 1 test picture")
@@ -127,17 +138,35 @@ def test_show_draws_each_class_with_its_boxes(
     assert "--as-seen has no effect" in err
 
 
-def test_evaluate_leaves_out_what_was_trained_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path, squares: Path
-) -> None:
+def test_a_leaking_picture_is_not_in_the_score_and_stands_in_the_one_as_given(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    code, out, _ = command(capsys, "evaluate", str(run), str(squares), "--json")
+    assert metrics["test"]["num_samples"] == metrics["headline"]["num_samples"] == 4
+    assert metrics["test_as_given"]["num_samples"] == 5
+    assert metrics["test_as_given"]["num_boxes"] == 5
+    log = (run / "train.log").read_text(encoding="utf-8")
+    assert "1 scored pictures are also in training" in log
+    with open(run / "predictions.csv", encoding="utf-8", newline="") as file:
+        assert {r["split"] for r in csv.DictReader(file)} == {"test"}
+
+
+def test_a_split_that_leaks_as_a_whole_is_refused(squares: Path, tmp_path: Path) -> None:
+    root = part(squares, tmp_path / "data")
+    for i in range(12, 16):
+        for ending in ("png", "xml"):
+            shutil.copy(root / "test" / f"{i}.{ending}", root / "train")
+    with pytest.raises(headstart.errors.DataError, match="every test picture is also in training"):
+        headstart.train(root, out=tmp_path / "run", **SETTINGS)
+
+
+def test_evaluate_leaves_out_what_was_trained_on(capsys: pytest.CaptureFixture[str], run: Path, leaky: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    code, out, _ = command(capsys, "evaluate", str(run), str(leaky), "--json")
     assert code == 0
     value = json.loads(out)
     assert value["test"]["num_samples"] == metrics["test"]["num_samples"]
     assert value["test"]["mAP50"]["value"] == metrics["test"]["mAP50"]["value"]
-    assert value["trained_on"]["num_samples"] == 16 - metrics["test"]["num_samples"]
-    code, out, _ = command(capsys, "evaluate", str(run), str(squares))
+    assert value["trained_on"]["num_samples"] == 13  # the copy in test too
+    code, out, _ = command(capsys, "evaluate", str(run), str(leaky))
     assert "are ones it was trained on" in out
     assert "AP50" in out
 
@@ -198,14 +227,14 @@ def test_predict_writes_what_tools_open_and_draws(
     assert "gone.png" in err
 
 
-def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, squares: Path, tmp_path: Path) -> None:
+def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, leaky: Path, tmp_path: Path) -> None:
     assert (run / "report.html").is_file()  # written at the end of the training
     made = make_detection_report(run, out=tmp_path / "report")
     assert made.data["task"] == "detect"
     assert made.data["headline"]["sentence"].startswith("mAP50 ")
     counts = made.data["data"]["counts"]
-    assert sum(map(sum, counts.values())) == 16
-    assert sum(map(sum, made.data["data"]["sides"]["counts"])) == 16
+    assert sum(map(sum, counts.values())) == 17
+    assert sum(map(sum, made.data["data"]["sides"]["counts"])) == 17
     shown = made.data["pictures"]
     assert shown
     for entry in shown.values():
@@ -221,23 +250,23 @@ def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, sq
     for file in ("report.html", "report.json", "detection_report.csv"):
         text = (tmp_path / "bare" / file).read_text(encoding="utf-8")
         assert ".png" not in text
-        assert str(squares) not in text
+        assert str(leaky) not in text
     assert bare.data["pictures"] == {}
 
 
 def test_a_report_without_the_data_says_so_and_shows_the_rest(
-    run: Path, squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = shutil.copytree(run, tmp_path / "run")
     text = (moved / "config.resolved.yaml").read_text(encoding="utf-8")
-    (moved / "config.resolved.yaml").write_text(text.replace(str(squares), "/nowhere/squares"), encoding="utf-8")
+    (moved / "config.resolved.yaml").write_text(text.replace(str(leaky), "/nowhere/leaky"), encoding="utf-8")
     facts = read_detection_facts(moved)
     report = summarise_detection(facts)
     assert any("not where they were" in p for p in report["problems"])
     assert report["per_class"][0]["name"] == "blue"
     assert report["data"]["sides"] is None
     assert without_box_pictures(report)["pictures"] == {}
-    code, _, err = command(capsys, "report", str(moved), "--data", str(squares), "--no-figures")
+    code, _, err = command(capsys, "report", str(moved), "--data", str(leaky), "--no-figures")
     assert code == 0
     assert "detection_report.csv" in err
     assert json.loads((moved / "report.json").read_text(encoding="utf-8"))["pictures"]

@@ -191,7 +191,7 @@ def _leaks(
     if not is_leaking.any():
         return frozenset()
     for name in ("val", "test"):
-        index = split.where(name)  # type: ignore[arg-type]
+        index = np.flatnonzero(split.assignment == name)
         if len(index) and is_leaking[index].all():
             raise DataError(
                 f"every {name} picture is also in training, so no score could be believed.",
