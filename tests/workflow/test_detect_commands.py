@@ -232,6 +232,8 @@ def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, le
     made = make_detection_report(run, out=tmp_path / "report")
     assert made.data["task"] == "detect"
     assert made.data["headline"]["sentence"].startswith("mAP50 ")
+    assert made.data["headline"]["as_given"]["value"] is not None
+    assert made.data["errors"]["num_pictures"] == 4
     counts = made.data["data"]["counts"]
     assert sum(map(sum, counts.values())) == 17
     assert sum(map(sum, made.data["data"]["sides"]["counts"])) == 17
@@ -241,6 +243,7 @@ def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, le
         assert len(entry["truth"]) == 1
         assert entry["name"].endswith(".png")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "that are also in training, mAP50 would read" in page
     for part in ("Precision and recall", "Confusion", "data:image/jpeg", "Loss over epochs"):
         assert part in page
     figures = sorted(p.stem for p in (tmp_path / "report" / "figures").iterdir())

@@ -168,7 +168,9 @@ def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] |
     stricter = block.get("mAP50_95") or {}
     if stricter.get("value") is not None:
         how += f". Over stricter overlaps up to 95 % (mAP50-95): {_percent(stricter['value'])}"
-    return {"sentence": sentence, "how": how + ".", "score": {"metric": "mAP50", **value}, "block": name}
+    as_given = (metrics.get(f"{name}_as_given") or {}).get("mAP50")
+    score = {"metric": "mAP50", **value}
+    return {"sentence": sentence, "how": how + ".", "score": score, "block": name, "as_given": as_given}
 
 
 def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:

@@ -183,6 +183,7 @@ def _write(
         "problems": [asdict(p) for p in health.problems],
         "unreadable": [asdict(p) for p in health.pictures.unreadable],
         "warnings": list(health.warnings),
+        "leaking": [samples.names[i] for i in sorted(road.leaking)],
     }
     write_json(road.folder / "health.json", value)
     write_json(road.folder / "environment.json", environment(settings.seed))

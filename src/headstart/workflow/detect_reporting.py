@@ -124,15 +124,16 @@ def read_detection_facts(
     if samples is None:
         samples = _read_data(settings, data, problems)
     splits = {unguard_cell(r.get("image") or ""): r.get("split") or "" for r in _read_rows(folder / "split.csv")}
+    health = _read_json(folder / "health.json")
     return DetectionFacts(
         run=folder.resolve().name,
         metrics=metrics,
-        health=_read_json(folder / "health.json"),
+        health=health,
         environment=_read_json(folder / "environment.json"),
         bundle=_read_json(folder / "bundle" / "bundle.json"),
         settings=[{"name": name, **row} for name, row in settings.items()],
         epochs=_read_rows(folder / "results.csv"),
-        scored=_read_scored(folder, metrics, samples, splits),
+        scored=_read_scored(folder, metrics, samples, splits, frozenset(health.get("leaking") or ())),
         training=_training(metrics, samples, splits),
         problems=tuple(problems),
     )
@@ -168,9 +169,13 @@ def _training(
 
 
 def _read_scored(
-    folder: Path, metrics: Mapping[str, Any], samples: DetectionSamples | None, splits: Mapping[str, str]
+    folder: Path,
+    metrics: Mapping[str, Any],
+    samples: DetectionSamples | None,
+    splits: Mapping[str, str],
+    leaking: frozenset[str],
 ) -> list[ScoredPicture]:
-    """Pictures of the headline's block with what was found in them, in the order of `split.csv`."""
+    """Pictures of the headline's block with what was found in them, in the order of `split.csv`; no leaking ones."""
     found = headline_block(metrics)
     if found is None:
         return []
@@ -185,7 +190,7 @@ def _read_scored(
     truth = _by_name(samples, names) if samples is not None else []
     at = {n: i for i, n in enumerate(samples.names)} if samples is not None else {}
     scored = []
-    for name in (n for n, split in splits.items() if split == part):
+    for name in (n for n, split in splits.items() if split == part and n not in leaking):
         i = at.get(name)
         path, size = None, None
         if i is not None and samples is not None:
