@@ -229,7 +229,8 @@ def train(root: Path, data: Path, name: str, *, is_cold: bool = False) -> dict[s
     import json
 
     if is_cold:
-        shutil.rmtree(root / "cache" / "features", ignore_errors=True)
+        for part in ("features", "looks"):
+            shutil.rmtree(root / "cache" / part, ignore_errors=True)
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, "train", str(data), "--out", str(root / name)],

@@ -260,7 +260,7 @@ def flatten(image: Image.Image, spec: PixelSpec) -> Image.Image:
             raise PictureError("range", "a floating-point picture needs a range: --range LOW,HIGH")
         low, high = spec.value_range or (0.0, 65535.0)
         values = np.asarray(image, dtype=np.float32)
-        scaled = np.clip((np.nan_to_num(values) - low) * (255.0 / (high - low)), 0, 255)
+        scaled = np.clip((np.nan_to_num(values, posinf=high, neginf=low) - low) * (255.0 / (high - low)), 0, 255)
         return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -56,12 +56,17 @@ class DataDoctor:
         self._memory = Memory(cache_root(), place) if use_memory else None
         self.looker = Looker(samples, max_pixels=max_pixels, known=self._memory)
 
-    def find_range(self) -> tuple[tuple[float, float] | None, Decision | None]:
+    def find_range(self, *, is_split_later: bool = False) -> tuple[tuple[float, float] | None, Decision | None]:
         """What 16-bit and float pictures are mapped from, and why; looks at everything only where there may be such."""
         if self._range is not None or not has_deep(self.samples.paths):
             return self._range, None
         chosen, decision = choose_range(self.samples, self._look())
-        return chosen, None if decision is None else Decision("value_range", decision.value, decision.reason)
+        if decision is None:
+            return chosen, None
+        reason = decision.reason
+        if is_split_later:
+            reason += "; those that are held out afterwards were looked at for this, and for nothing else"
+        return chosen, Decision("value_range", decision.value, reason)
 
     def look(self) -> None:
         """Looks at every picture, where no network is to look at them too."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from headstart.data.wording import one_line
 from headstart.records import Decision, Problem
 from headstart.workflow.judgement import Judgement
 
@@ -109,7 +110,7 @@ def closing_lines(judgement: Judgement, folder: Path, duration_s: float, *, num_
         name = "balanced_accuracy" if judgement.is_imbalanced else "accuracy"
         count = given.num_samples - (judgement.test.num_samples if judgement.test else 0)
         lines.append(
-            f"As given, with {count} test pictures that training has seen: "
+            f"As given, with {count} test pictures that are copies of others: "
             f"{100 * (getattr(given, name).value or 0):.0f} "
             "of 100; that flatters."
         )
@@ -137,7 +138,7 @@ def report_line(num_shown: int, folder: Path) -> str:
 
 def name_files(problems: Sequence[Problem]) -> list[str]:
     """The first ten by name and reason, then a count."""
-    lines = [f"  {p.name}: {p.detail}" for p in problems[:_FIRST]]
+    lines = [f"  {one_line(p.name)}: {p.detail}" for p in problems[:_FIRST]]
     if len(problems) > _FIRST:
         lines.append(f"  ... and {len(problems) - _FIRST:,} more")
     return lines

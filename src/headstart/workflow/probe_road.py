@@ -160,7 +160,7 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         use_memory=settings.cache,
     )
     with road.timed("prepare"):
-        value_range, decision = doctor.find_range()
+        value_range, decision = doctor.find_range(is_split_later=settings.test_size is not None)
         road.decide([] if decision is None else [decision])
         choice = None
         if settings.fit == "auto":
@@ -181,6 +181,7 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
     for line in doctor_lines(health, is_training=True):
         talk.say(explain(line))
     parted = part(samples, features, health, settings, data.manifest)
+    del doctor, features  # what was seen of every picture is large, and fitting needs the room
     road.decide(parted.decisions)
     talk.say(f"split: {parted.split.reason}.")
     check_classes(parted.samples, parted.split)
@@ -323,7 +324,7 @@ def _fit(
     def fit(of: Features) -> ProbeFit:
         refuse_tuned(of, train)
         return fit_probe(
-            {name: block[train] for name, block in of.blocks.items()},
+            {name: block if len(train) == len(block) else block[train] for name, block in of.blocks.items()},
             labels,
             num_classes,
             groups=None if split.groups is None else split.groups[train],

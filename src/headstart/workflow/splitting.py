@@ -129,7 +129,7 @@ def part(
     beside = np.array(known, dtype=np.int64)
     return Parted(
         samples=kept,
-        features=features.take(keep),
+        features=features if len(keep) == len(samples) else features.take(keep),
         split=split,
         leaking=replace(samples.take(beside), class_names=kept.class_names),
         leaking_features=features.take(beside),
