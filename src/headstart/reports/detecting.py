@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from headstart.data.boxes.records import Boxes, Detections
+from headstart.data.boxes.wording import meaning_of
 from headstart.detection.operating import confuse
 from headstart.reports.detection_comment import detection_remarks
 
@@ -197,7 +198,9 @@ def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
         "counts": {s: counts[s] for s in order},
         "sides": {"labels": labels, "counts": sides.tolist()} if facts.training else None,
         "after_resizing": facts.metrics.get("sizes"),
-        "problems": [{"kind": k, "count": n, "examples": examples[k]} for k, n in kinds.most_common()],
+        "problems": [
+            {"kind": k, "meaning": meaning_of(k), "count": n, "examples": examples[k]} for k, n in kinds.most_common()
+        ],
         "warnings": list(facts.health.get("warnings", [])),
     }
 

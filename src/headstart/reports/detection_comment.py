@@ -36,7 +36,10 @@ _ERRORS = (
 def detection_remarks(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Remarks as `{kind, title, text}`; kind is `good` or `problem`."""
     remarks = [*_interval(report), *_weak_classes(report), *_errors(report), *_overlap(report), *_tiny(report)]
-    remarks += [{"kind": "problem", "title": "About the data", "text": f"{w}."} for w in report["data"]["warnings"][:5]]
+    remarks += [
+        {"kind": "problem", "title": "About the data", "text": f"{w[:1].upper()}{w[1:]}."}
+        for w in report["data"]["warnings"][:5]
+    ]
     return remarks or [{"kind": "good", "title": "Nothing stands out", "text": "No rule found anything to remark on."}]
 
 

@@ -14,7 +14,7 @@ from headstart.data.boxes.judge import LOST, BoxHealth, ClassBoxes
 from headstart.data.wording import doctor_lines, health_to_json, one_line
 from headstart.records import Problem
 
-__all__ = ["box_health_to_json", "box_lines", "problem_lines"]
+__all__ = ["box_health_to_json", "box_lines", "meaning_of", "problem_lines"]
 
 _SHOWN = 10
 _KINDS = {
@@ -71,12 +71,16 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
     lines = []
     for kind, found in sorted(by_kind.items(), key=lambda kv: (kv[0] not in LOST, -len(kv[1]))):
         word = "Left out" if kind in LOST else "Handled"
-        meaning = _KINDS.get(kind, f"files cannot be used ({kind.removeprefix('picture-')})")
-        lines.append(f"{word}: {len(found):,} {meaning}:")
+        lines.append(f"{word}: {len(found):,} {meaning_of(kind)}:")
         lines += [f"  `{one_line(p.name)}`: {one_line(p.detail)}" for p in found[:_SHOWN]]
         if len(found) > _SHOWN:
             lines.append(f"  ... and {len(found) - _SHOWN:,} more")
     return lines
+
+
+def meaning_of(kind: str) -> str:
+    """What a kind of problem is, after a number: `boxes have no area`."""
+    return _KINDS.get(kind, f"files cannot be used ({kind.removeprefix('picture-')})")
 
 
 def box_health_to_json(health: BoxHealth) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+"""The report of a detector as data: each remark needs its evidence, and nothing is shown that was not measured."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.data.boxes.records import Boxes, Detections
+from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.reports.detecting import DetectionFacts, ScoredPicture, headline_block, summarise_detection
+from headstart.reports.detection_comment import detection_remarks
+from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
+from headstart.reports.figures import figure_png
+from headstart.reports.html import render
+
+NAMES = ["cat", "<b>dog</b>"]
+
+
+def facts(block: str = "test", **changes: Any) -> DetectionFacts:
+    """Ten pictures: cats are found, half of the dogs are not."""
+    truth = [Boxes.of([[10, 10, 60, 60], [70, 10, 120, 60]], [0, 1]) for _ in range(10)]
+    found = [
+        Detections.of([[11, 10, 60, 60], [70, 10, 120, 60], [10, 100, 60, 150]], [0.9, 0.8, 0.1], [0, 1, 0])
+        if i % 2
+        else Detections.of([[11, 10, 60, 60]], [0.9], [0])
+        for i in range(10)
+    ]
+    evaluation = detection_to_json(evaluate_detections(truth, found, NAMES, protocol="given", draws=100))
+    scored = [
+        ScoredPicture(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, found, strict=True))
+    ]
+    values: dict[str, Any] = {
+        "run": "train1",
+        "metrics": {"task": "detect", "class_names": NAMES, "num_samples": 30, "num_boxes": 60, block: evaluation},
+        "bundle": {"thresholds": {"per_class": dict.fromkeys(NAMES, 0.5)}},
+        "epochs": [
+            {"epoch": "1", "train_loss": "2.5", "val_mAP50": "", "phase": "fold 1"},
+            {"epoch": "1", "train_loss": "2.0", "val_mAP50": "", "phase": "final"},
+            {"epoch": "2", "train_loss": "1.0", "val_mAP50": "0.5", "phase": "final"},
+        ],
+        "scored": scored,
+        "training": [("train", b) for b in truth[:6]] + [("test", b) for b in truth[6:]],
+    }
+    return DetectionFacts(**{**values, **changes})
+
+
+def test_the_report_is_json_and_counts_what_there_is() -> None:
+    report = summarise_detection(facts())
+    json.dumps(report, allow_nan=False)
+    assert report["data"]["counts"] == {"train": [6, 6], "test": [4, 4]}
+    assert report["data"]["sides"]["counts"][0][report["data"]["sides"]["labels"].index("32-64")] == 10
+    assert report["learning"]["epochs"]["train_loss"] == [2.0, 1.0]  # of the last training, not of a fold
+    assert report["learning"]["epochs"]["val_mAP50"] == [None, 0.5]
+    assert [c["name"] for c in report["curves"]] == NAMES
+    e = report["errors"]
+    assert (e["missed"], e["false"], e["wrong_class"], e["num_wrong"]) == (5, 0, 0, 5)
+    assert all(i % 2 == 0 for i in e["shown"])
+    assert set(report["samples"]) == {1, 3, 5, 7, 9}
+    assert [len(p["found"]) for p in report["pictures"].values()] == [1] * 5 + [2] * 5  # those above the threshold
+
+
+@pytest.mark.parametrize("block", ["test", "cv", "val"])
+def test_the_headline_names_what_was_scored(block: str) -> None:
+    report = summarise_detection(facts(block))
+    words = {"test": "test pictures", "cv": "cross-validation", "val": "validation pictures"}
+    assert words[block] in report["headline"]["sentence"]
+    assert report["headline"]["block"] == block
+    assert headline_block({"cv": None, "test": None}) is None
+    empty = summarise_detection(facts(metrics={"task": "detect", "class_names": NAMES}))
+    assert "No picture was held out" in empty["headline"]["sentence"]
+    assert render(empty, {}, template="detection.html")
+
+
+def remarks(report: dict[str, Any], **changes: Any) -> list[str]:
+    changed = copy.deepcopy(report)
+    for path, value in changes.items():
+        *parents, leaf = path.split("__")
+        target: Any = changed
+        for parent in parents:
+            target = target[int(parent) if parent.isdigit() else parent]
+        target[int(leaf) if leaf.isdigit() else leaf] = value
+    return [r["title"] for r in detection_remarks(changed)]
+
+
+def test_remarks_come_with_their_evidence_and_go_without_it() -> None:
+    report = summarise_detection(facts())
+    assert "<b>dog</b> is found less well" in remarks(report)
+    assert "<b>dog</b> is found less well" not in remarks(report, per_class__1__AP50={"value": 0.99})
+    wide = {"metric": "mAP50", "value": 0.7, "low": 0.5, "high": 0.8}
+    assert "The score is uncertain" in remarks(report, headline__score=wide)
+    assert "The score is uncertain" not in remarks(report, headline__score={**wide, "low": 0.68, "high": 0.72})
+    assert "Boxes fit loosely" not in remarks(report)
+    assert "Boxes fit loosely" in remarks(report, scores__0__mAP75={"value": 0.1})
+    errors = {**report["errors"], "missed": 1, "false": 20, "wrong_class": 0}
+    assert "Most errors are boxes where nothing is" in remarks(report, errors=errors)
+    sizes = {"names": NAMES, "counts": [[9, 0, 0, 0, 0], [9, 0, 0, 0, 0]], "tiny_share": 0.5, "better_size": 640}
+    assert "Many boxes are too small to see" in remarks(report, data__after_resizing=sizes)
+    assert "Many boxes are too small to see" not in remarks(report, data__after_resizing={**sizes, "tiny_share": 0.1})
+    assert "About the data" in remarks(report, data__warnings=["class `x` is odd"])
+    quiet = {**report["per_class"][1], "AP50": {"value": 0.99}}
+    assert remarks(report, per_class__1=quiet, headline__score=None) == ["Nothing stands out"]
+
+
+def test_the_page_escapes_names_and_draws_without_pictures() -> None:
+    report = summarise_detection(facts())
+    page = render(report, {}, template="detection.html")
+    assert "<b>dog</b>" not in page
+    assert "&lt;b&gt;dog&lt;/b&gt;" in page
+    assert "this picture cannot be opened any more" in page
+    assert "Precision and recall" in page
+    bare = render(report, None, template="detection.html")
+    assert "Pictures are left out of this report" in bare
+
+
+def test_every_figure_is_drawn_from_the_data_or_left_out() -> None:
+    report = summarise_detection(facts())
+    drawn = {name for name in DETECTION_FIGURES if draw_detection_figure(name, report) is not None}
+    assert drawn == {"boxes", "precision_recall", "curves", "per_class", "confusion"}
+    assert figure_png(draw_detection_figure("precision_recall", report)).startswith(b"\x89PNG")
+    empty = summarise_detection(
+        facts(metrics={"task": "detect", "class_names": NAMES}, epochs=(), training=(), scored=())
+    )
+    assert not [name for name in DETECTION_FIGURES if draw_detection_figure(name, empty) is not None]
+
+
+def test_many_classes_are_a_picture_instead_of_a_table() -> None:
+    names = [f"c{k}" for k in range(40)]
+    truth = [Boxes.of([[10, 10, 60, 60]], [k]) for k in range(40)]
+    found = [Detections.of(b.xyxy, [0.9], b.class_ids) for b in truth]
+    block = detection_to_json(evaluate_detections(truth, found, names, draws=0))
+    report = summarise_detection(
+        facts(metrics={"task": "detect", "class_names": names, "test": block}, scored=(), training=())
+    )
+    page = render(report, None, template="detection.html")
+    assert 'class="heat"' in page
+    assert np.asarray(report["confusion"]["rates"]).shape == (41, 41)
+    assert "more classes are in report.json" in page
