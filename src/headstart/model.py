@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.deploy.outputs import expand_inputs
 from headstart.deploy.runtime import Runtime
+from headstart.errors import UsageError
 from headstart.detector import Detector
 from headstart.results import EvaluationResult, Predictions, Report, html_table, import_pandas, score_text
 from headstart.talk import Talk
@@ -116,8 +117,17 @@ class Run:
         """See `headstart.evaluate`."""
         return self.model.evaluate(data)
 
+    @property
+    def _is_detector(self) -> bool:
+        return self.metrics.get("task") == "detect"
+
     @cached_property
     def _summary(self) -> dict[str, Any]:
+        if self._is_detector:
+            from headstart.reports.detecting import summarise_detection
+            from headstart.workflow.detect_reporting import read_detection_facts
+
+            return summarise_detection(read_detection_facts(self.folder))
         from headstart.reports.summary import summarise
         from headstart.workflow.reporting import read_facts
 
@@ -125,21 +135,24 @@ class Run:
 
     def summary(self) -> str:
         """The network with its head as a table of text: parts, parameters, what is frozen."""
+        from headstart.reports.detection_tables import detection_network_text
         from headstart.reports.network import network_text
 
-        return network_text(self._summary)
+        return detection_network_text(self._summary) if self._is_detector else network_text(self._summary)
 
     def classification_report(self) -> str:
-        """Precision, recall and F1 of each class, in scikit-learn's layout."""
+        """Precision, recall and F1 of each class, in scikit-learn's layout; of a detector AP50 as well."""
+        from headstart.reports.detection_tables import detection_class_text
         from headstart.reports.tables import classification_text
 
-        return classification_text(self._summary)
+        return detection_class_text(self._summary) if self._is_detector else classification_text(self._summary)
 
     def comment(self) -> str:
         """The comment on the result as Markdown, with the four squares of size and similarity."""
+        from headstart.reports.detection_tables import detection_comment_text
         from headstart.reports.tables import comment_markdown
 
-        return comment_markdown(self._summary)
+        return detection_comment_text(self._summary) if self._is_detector else comment_markdown(self._summary)
 
     def plot_curves(self) -> Any:
         """Loss and accuracy over epochs as a matplotlib figure; None where nothing was trained step by step."""
@@ -154,12 +167,24 @@ class Run:
         return self._figure("diagram")
 
     def _figure(self, name: str) -> Any:
+        if self._is_detector:
+            from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
+
+            if name not in DETECTION_FIGURES:
+                raise UsageError(f"there is no figure `{name}` of a detector.", hint="run.report() draws all there are")
+            return draw_detection_figure(name, self._summary)
         from headstart.reports.figures import draw_figure
 
         return draw_figure(name, self._summary)
 
     def report(self, **options: Any) -> Report:
         """Writes the report again and returns it, shown inline in a notebook; see `headstart.report`."""
+        if self._is_detector:
+            from headstart.workflow.detect_reporting import make_detection_report
+
+            for name in ("curve", "attributions"):  # a classifier's, of which a detector's report has neither
+                options.pop(name, None)
+            return make_detection_report(self.folder, **options)
         from headstart.workflow.reporting import make_report
 
         return make_report(self.folder, **options)

@@ -176,7 +176,11 @@ def _summary(
 ) -> None:
     """Show the network of a run with its new head: layers, parameters, what trained and what was frozen."""
     from headstart.backbones.show import show_run
+    from headstart.workflow.detect_reporting import detector_summary, is_detector_run
 
+    if is_detector_run(run):
+        typer.echo(detector_summary(run), nl=False)
+        return
     shown = show_run(run, depth=depth, diagram=diagram)
     typer.echo(shown.text)
     if shown.diagram:

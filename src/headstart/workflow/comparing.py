@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from headstart.data.sources import read
 from headstart.deploy.runtime import Runtime
-from headstart.errors import DataError, DishonestError
+from headstart.errors import DataError, DishonestError, UsageError
 from headstart.machine import atomic_file
 from headstart.reports.facts import Facts
 from headstart.reports.summary import summarise
@@ -25,6 +25,7 @@ from headstart.reports.versus import Comparison, describe
 from headstart.talk import Talk
 from headstart.trust.metrics import softmax
 from headstart.trust.paired import compare_paired
+from headstart.workflow.detect_reporting import is_detector_run
 from headstart.workflow.evaluation import seen_in_training
 from headstart.workflow.reporting import read_facts
 from headstart.workflow.run_folder import write_json
@@ -55,6 +56,11 @@ def compare_runs(
 ) -> Comparison:
     """See `api.compare`."""
     folders = (Path(run_a), Path(run_b))
+    if any(is_detector_run(folder) for folder in folders):
+        raise UsageError(
+            "compare is for runs that tell classes; detectors cannot be compared yet.",
+            hint="headstart evaluate scores each on the same pictures",
+        )
     facts = tuple(read_facts(folder, paths={}) for folder in folders)
     names = _run_names(folders)
     class_names = _same_classes(facts, names)

@@ -27,6 +27,7 @@ from headstart.reports.detecting import (
     summarise_detection,
     without_box_pictures,
 )
+from headstart.reports.detection_tables import detection_network_text
 from headstart.reports.detection_thumbs import make_box_thumbs
 from headstart.reports.html import render
 from headstart.results import Report
@@ -34,7 +35,14 @@ from headstart.talk import Talk
 from headstart.workflow.reporting import _read_json, _read_rows, _read_settings, _write
 from headstart.workflow.run_folder import write_json
 
-__all__ = ["FILES", "is_detector_run", "make_detection_report", "read_detection_facts", "report_detector_run"]
+__all__ = [
+    "FILES",
+    "detector_summary",
+    "is_detector_run",
+    "make_detection_report",
+    "read_detection_facts",
+    "report_detector_run",
+]
 
 FILES = ("report.html", "report.json", "detection_report.csv")
 """What is written beside `figures/`."""
@@ -45,6 +53,15 @@ _TEMPLATE = "detection.html"
 def is_detector_run(folder: Path) -> bool:
     """Whether a run folder is a detector's."""
     return _read_json(folder / "metrics.json").get("task") == "detect"
+
+
+def detector_summary(folder: Path) -> str:
+    """What a run's detector is made of, as text.
+
+    Raises:
+        UsageError: It is no finished run of a detector.
+    """
+    return detection_network_text(summarise_detection(read_detection_facts(folder)))
 
 
 def report_detector_run(

@@ -1,0 +1,67 @@
+"""A detector's report as plain text: the network, each class, the comment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["detection_class_text", "detection_comment_text", "detection_network_text"]
+
+
+def detection_network_text(report: Mapping[str, Any]) -> str:
+    """What the detector is made of, line by line."""
+    m = report["model"]
+    height, width = m["size_hw"] or ("?", "?")
+    frozen = (
+        "all of it stayed frozen" if m["strategy"] == "head" else f"trained from {m['cut'] or 'its first stage'} on"
+    )
+    lines = [
+        f"backbone   {m['title']} ({m['weights_tag'] or 'weights not named'}, {m['weights_licence'] or 'licence not stated'})",
+        f"           {frozen}",
+        f"input      {width} x {height} pixels",
+        f"pyramid    {_of(m['width'])} channels, finest places {_of(m['finest'])} pixels apart",
+        f"head       {_of(m['depth'])} convolutions in each of two towers: what is there, how far it reaches",
+        f"output     {len(report['class_names'])} classes, boxes in pixels of the picture",
+    ]
+    if m["size_bytes"]:
+        lines.append(f"file       {m['size_bytes'] / 1e6:.1f} MB")
+    if m["latency_ms"]:
+        lines.append(
+            f"latency    {m['latency_ms']:.1f} ms a picture with {m['latency_threads']} threads when it was trained"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def detection_class_text(report: Mapping[str, Any]) -> str:
+    """AP50 with its interval, and precision and recall at the threshold, a class a line."""
+    rows = report["per_class"]
+    width = max([5, *(len(c["name"]) for c in rows)])
+    lines = [f"{'class':<{width}}   AP50  95 % interval  AP50-95  precision  recall  boxes"]
+    for c in rows:
+        ap, point = c["AP50"], c.get("threshold") or {}
+        low, high = ap.get("low"), ap.get("high")
+        between = f"{low:.3f}-{high:.3f}" if low is not None and high is not None else "-"
+        lines.append(
+            f"{c['name']:<{width}}{_share(ap['value']):>7}{between:>15}{_share(c['AP50_95']['value']):>9}"
+            f"{_share(point.get('precision')):>11}{_share(point.get('recall')):>8}{c['num_boxes']:>7,}"
+        )
+    score = report["headline"].get("score")
+    if score:
+        lines.append(f"{'mAP50':<{width}}{_share(score['value']):>7}")
+    return "\n".join(lines) + "\n"
+
+
+def detection_comment_text(report: Mapping[str, Any]) -> str:
+    """Headline and remarks as Markdown."""
+    lines = [f"# {report['run']}", "", report["headline"]["sentence"], "", report["headline"]["how"], ""]
+    for remark in report["comment"]["remarks"]:
+        lines += [f"**{remark['title']}.** {remark['text']}", ""]
+    return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _of(value: Any) -> str:
+    return "?" if value is None else str(value)
