@@ -121,6 +121,25 @@ class TestLeaks:
             )
         }  # fmt: skip
 
+    def test_the_report_shows_them(self, leaky_run: headstart.Run) -> None:
+        report = read_json(leaky_run.folder / "report.json")
+        copies = report["data"]["copies"]
+        assert copies["num_leaks"] == 3 <= copies["num_pairs"]
+        shown = {
+            frozenset(report["pictures"][str(pair[side])]["name"] for side in ("a", "b"))
+            for pair in copies["pairs"]
+            if pair["is_leak"]
+        }
+        assert frozenset(("train/stripes/001.jpg", "test/stripes/000.jpg")) in shown
+        assert len(shown) == 3
+        assert "cannot be opened any more" not in (leaky_run.folder / "report.html").read_text(encoding="utf-8")
+
+    def test_a_tuned_model_gets_both_figures_too(self, leaky: Path, tmp_path: Path) -> None:
+        run = headstart.train(leaky, strategy="head", epochs=1, views=1, out=tmp_path / "tuned")
+        assert run.metrics["test"]["num_samples"] == 7
+        assert run.metrics["test_as_given"]["num_samples"] == 10
+        assert len(read_json(run.folder / "health.json")["leaks"]) == 3
+
     def test_the_manifest_holds_no_leak(self, leaky_run: headstart.Run) -> None:
         split = split_of(leaky_run)
         assert {n for n, s in split.items() if s == "test"} & {"test/stripes/000.jpg", "test/discs/001.jpg"} == set()

@@ -69,6 +69,8 @@ class Facts:
         epochs: Rows of `results.csv`, empty where nothing was trained step by step.
         extra: What later steps measured, by section name (`novelty`, `coverage`, `learning_curve` ...).
         problems: What could not be read, in plain words.
+        beside: (name, path, label) of pictures that are shown and were not scored (those that leak); they are
+            counted on after the scored ones.
     """
 
     run: str
@@ -82,10 +84,16 @@ class Facts:
     epochs: tuple[Mapping[str, str], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    beside: tuple[tuple[str, str | None, str], ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(self.metrics["class_names"])
+
+    def path(self, i: int) -> str | None:
+        """Where picture `i` lies, scored or beside them; None where that is not known any more."""
+        count = len(self.scored)
+        return self.scored.paths[i] if i < count else self.beside[i - count][1]
 
     @property
     def headline_split(self) -> str:

@@ -143,10 +143,12 @@ def _rows(value: Any) -> list[dict[str, Any]]:
 
 def _copies(facts: Facts) -> dict[str, Any]:
     """Pairs of copies, those across a split first; pairs whose pictures are known are shown as pictures."""
-    position = {name: i for i, name in enumerate(facts.scored.names)}
+    position = {name: i for i, name in enumerate((*facts.scored.names, *(b[0] for b in facts.beside)))}
     pairs, leaks = [], 0
+    named = set()
     for kind in ("leaks", "duplicates", "near_duplicates"):
         for row in _rows(facts.health.get(kind)):
+            named.add(frozenset((str(row.get("a")), str(row.get("b")))))
             a, b = position.get(str(row.get("a"))), position.get(str(row.get("b")))
             leaks += kind == "leaks"
             if a is not None and b is not None:
@@ -155,7 +157,7 @@ def _copies(facts: Facts) -> dict[str, Any]:
     ordered = sorted(unique.values(), key=lambda p: (not p["is_leak"], p["a"], p["b"]))
     looked = any(kind in facts.health for kind in ("leaks", "duplicates", "near_duplicates"))
     return {
-        "num_pairs": len(unique),
+        "num_pairs": len(named),
         "num_leaks": leaks,
         "pairs": ordered[:_PAIRS],
         **({} if looked else {"missing": "copies were not looked for in this run (headstart check does)"}),
@@ -249,6 +251,9 @@ def _confusion(facts: Facts, cells: Mapping[tuple[int, int], list[int]]) -> dict
 
 def _picture(facts: Facts, i: int) -> dict[str, Any]:
     scored, names = facts.scored, facts.class_names
+    if i >= len(scored):
+        name, _, label = facts.beside[i - len(scored)]
+        return {"name": name, "label": label, "prediction": None, "confidence": None, "split": "left out"}
     return {
         "name": scored.names[i],
         "label": names[scored.truth[i]],

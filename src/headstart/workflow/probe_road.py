@@ -438,7 +438,7 @@ def _write_run(
     write_predictions(road.folder / "predictions.csv", samples, split, judgement, fit, trust)
     write_scores(road.folder / "scores.npz", samples, features, split, judgement, fit, trust)
     write_suspects(road.folder / "suspects.csv", samples, features, split, fit, judgement)
-    road.paths = dict(zip(samples.names, samples.paths, strict=True))
+    road.paths = {s.name: s.path for s in (*samples, *found.leaking)}
     write_json(road.folder / "health.json", health_to_json(found.health))
     write_json(road.folder / "environment.json", environment(settings.seed))
     (road.folder / "config.resolved.yaml").write_text(road.resolved.to_yaml(), encoding="utf-8")

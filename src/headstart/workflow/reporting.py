@@ -125,7 +125,7 @@ def write_report(
     thumbs: dict[int, bytes | None] | None = None
     maps: dict[int, bytes] = {}
     if has_pictures:
-        places = {int(i): facts.scored.paths[int(i)] for i in report["pictures"]}
+        places = {int(i): facts.path(int(i)) for i in report["pictures"]}
         thumbs = make_thumbs(places, _pixel_spec(facts))
         gone = sum(t is None for t in thumbs.values())
         if gone:
@@ -241,10 +241,23 @@ def read_facts(
         extra={**{k: metrics[k] for k in _SECTIONS if metrics.get(k)}, **dict(extra or {})},
         problems=tuple(problems),
     )
+    facts = replace(facts, beside=_read_beside(facts, paths))
     if (folder / "suspects.csv").is_file() and "suspects" not in facts.extra:
         rows = [{k: unguard_cell(v or "") for k, v in row.items() if k} for row in _read_rows(folder / "suspects.csv")]
         facts = replace(facts, extra={**facts.extra, "suspects": suspects_section(facts, rows)})
     return facts
+
+
+def _read_beside(facts: Facts, paths: Mapping[str, str]) -> tuple[tuple[str, str | None, str], ...]:
+    """Pictures that the doctor names in pairs and that were not scored: those that leak."""
+    known = set(facts.scored.names)
+    found: dict[str, tuple[str, str | None, str]] = {}
+    for row in facts.health.get("leaks") or ():
+        for side in ("a", "b"):
+            name = str(row.get(side))
+            if name not in known:
+                found[name] = (name, paths.get(name), str(row.get(f"label_{side}") or ""))
+    return tuple(found.values())
 
 
 _SECTIONS = ("novelty", "coverage", "operating", "learning_curve", "calibration", "suspects", "tuning", "sizes")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.wording import health_to_json
 from headstart.deploy.bundle import read_bundle
 from headstart.deploy.parity import check_parity
 from headstart.deploy.runtime import Runtime
@@ -28,7 +29,7 @@ from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json
 from headstart.tuning.network import interpolate
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict
-from headstart.workflow.judgement import Judgement, judge
+from headstart.workflow.judgement import Judgement, judge, with_leaking
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad, close_road
 from headstart.workflow.run_folder import environment, write_json, write_oof, write_predictions, write_scores
 from headstart.workflow.trusting import Trust, trust_probe, trust_tuned
@@ -76,6 +77,9 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
         graph_path, head, logits, features = _deployed(road, found, bench, tuned)
     with road.timed("judge"):
         judgement = _judge(found, tuned, logits, probe, road.resolved.settings.seed)
+        if len(found.leaking):
+            leaking = _said_of_leaking(found, graph_path, head)
+            judgement = with_leaking(judgement, found.samples, found.split, found.leaking, leaking)
     trust, probe_trust = _trust(road, found, tuned, probe, head, logits, features)
     meta = {
         "score": judgement.headline_score(),
@@ -208,6 +212,14 @@ def _beside(tuned: Tuned) -> dict[str, Any]:
     return {"names": normaliser.names, "sizes": normaliser.sizes, "hidden": tuned.plan.hidden}
 
 
+def _said_of_leaking(found: FoundProbe, graph_path: Path | str, head: LinearHead | None) -> NDArray[np.float32]:
+    """(M, K) logits of the pictures that were taken out of the test split."""
+    if head is not None and str(graph_path) == str(found.embedder.graph.path):
+        return head.logits(found.leaking_features.blocks)
+    features, _ = embed_files(found.leaking.paths, OnnxEngine(str(graph_path)), found.embedder.spec)
+    return features.blocks["logits"] if head is None else head.logits(features.blocks)
+
+
 def _judge(found: FoundProbe, tuned: Tuned, logits: NDArray[np.float32], probe: Judgement, seed: int) -> Judgement:
     """Scores: training pictures as resubstitution, unseen ones out of fold, val and test by the shipped model."""
     samples, split = found.samples, found.split
@@ -282,11 +294,10 @@ def _write(
     )
     write_predictions(road.folder / "predictions.csv", part, shown, shown_judgement, fit, trust.take(kept))
     write_scores(road.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit, trust.take(kept))
-    problems = (*samples.problems, *found.features.problems)
-    write_json(road.folder / "health.json", {"unreadable": [asdict(p) for p in problems]})
+    write_json(road.folder / "health.json", health_to_json(found.health))
     write_json(road.folder / "environment.json", environment(road.resolved.settings.seed))
     (road.folder / "config.resolved.yaml").write_text(road.resolved.to_yaml(), encoding="utf-8")
-    road.paths = dict(zip(samples.names, samples.paths, strict=True))
+    road.paths = {s.name: s.path for s in (*samples, *found.leaking)}
     road.duration_s["total"] = time.monotonic() - started
     verdict = {k: v for k, v in asdict(tuned.verdict).items() if k != "logits"}
     write_json(
