@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.deploy.outputs import expand_inputs
 from headstart.deploy.runtime import Runtime
-from headstart.errors import UsageError
 from headstart.detector import Detector
+from headstart.errors import UsageError
 from headstart.results import EvaluationResult, Predictions, Report, html_table, import_pandas, score_text
 from headstart.talk import Talk
 

@@ -15,8 +15,9 @@ def detection_network_text(report: Mapping[str, Any]) -> str:
     frozen = (
         "all of it stayed frozen" if m["strategy"] == "head" else f"trained from {m['cut'] or 'its first stage'} on"
     )
+    origin = f"{m['weights_tag'] or 'weights not named'}, {m['weights_licence'] or 'licence not stated'}"
     lines = [
-        f"backbone   {m['title']} ({m['weights_tag'] or 'weights not named'}, {m['weights_licence'] or 'licence not stated'})",
+        f"backbone   {m['title']} ({origin})",
         f"           {frozen}",
         f"input      {width} x {height} pixels",
         f"pyramid    {_of(m['width'])} channels, finest places {_of(m['finest'])} pixels apart",
