@@ -281,3 +281,21 @@ def test_a_classifiers_options_and_a_detectors_do_not_mix(
     code, _, err = command(capsys, "predict", str(run), str(squares), "--top", "3")
     assert code == 2
     assert "--top has no effect with a detector" in err
+
+
+def test_a_run_tells_of_itself_and_compare_says_that_it_cannot(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished = headstart.Run(run)
+    assert "pyramid    16 channels" in finished.summary()
+    assert finished.classification_report().splitlines()[-1].startswith("mAP50")
+    assert finished.comment().startswith(f"# {run.name}")
+    assert finished.plot_curves() is not None
+    assert finished.plot_confusion() is not None
+    assert list(finished.to_pandas()["class"]) == ["blue", "red"]
+    with pytest.raises(headstart.errors.UsageError, match="no figure `diagram`"):
+        finished.plot_diagram()
+    code, out, _ = command(capsys, "summary", str(run))
+    assert code == 0
+    assert "output     2 classes" in out
+    code, _, err = command(capsys, "compare", str(run), str(run))
+    assert code == 2
+    assert "detectors cannot be compared yet" in err
