@@ -25,7 +25,8 @@ from headstart.features.boundary import BoundaryCache
 from headstart.tuning.checkpoint import load_snapshot
 from headstart.tuning.loop import EpochRecord
 from headstart.tuning.plan import default_plan
-from headstart.workflow.tune_fitting import fit_to_disk
+from headstart.workflow import tune_fitting
+from headstart.workflow.tune_fitting import fit_to_disk, measure_threads
 from headstart.workflow.tune_records import EpochLog
 
 
@@ -91,7 +92,7 @@ def test_what_a_person_set_is_not_changed() -> None:
 
 
 def test_a_budget_too_small_for_an_epoch_keeps_the_probe(few: Path, tmp_path: Path) -> None:
-    run = headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s")
+    run = headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s", workers=1)
     assert run.metrics["strategy"] == "probe"
     assert "too small for one epoch" in (run.folder / "train.log").read_text()
 
@@ -139,7 +140,14 @@ class TestTensorBoard:
 
 @pytest.mark.long
 def test_without_room_the_same_is_trained_from_pictures(few: Path, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"strategy": "finetune", "from": "last", "epochs": 2, "views": 2, "size": 64}
+    settings: dict[str, Any] = {
+        "strategy": "finetune",
+        "from": "last",
+        "epochs": 2,
+        "views": 2,
+        "size": 64,
+        "workers": 1,
+    }
     settings |= {"augment": "flip,crop=0.6"}
     stored = headstart.train(few, out=tmp_path / "stored", **settings)
     with pytest.MonkeyPatch.context() as patch:
@@ -172,9 +180,30 @@ def test_pictures_that_mean_something_else_in_the_mirror_are_not_mirrored(tmp_pa
                 corners = [(96 - a, b) for a, b in corners]
             ImageDraw.Draw(picture).polygon(corners, fill=tuple(int(v) for v in rng.integers(0, 100, 3)))
             picture.save(tmp_path / "data" / name / f"{i:02d}.png")
-    settings: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1}
+    settings: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1, "workers": 1}
     run = headstart.train(tmp_path / "data", out=tmp_path / "run", **settings)
     assert "views are not mirrored" in (run.folder / "train.log").read_text()
     assert "flip" not in run.metrics["tuning"]["plan"]["augment"]
     asked = headstart.train(tmp_path / "data", out=tmp_path / "asked", augment="flip", **settings)
     assert asked.metrics["tuning"]["plan"]["augment"] == "flip=0.5"
+
+
+def test_threads_are_taken_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        assert measure_threads(1)[0] == 1
+        for speed, expected in ((1.7, 2), (0.5, 1)):
+            clock = [0.0]
+
+            def tick(clock: list[float] = clock, speed: float = speed) -> float:
+                clock[0] += 1.0 / (speed if torch.get_num_threads() == 2 else 1.0)
+                return clock[0]
+
+            monkeypatch.setattr(tune_fitting.time, "monotonic", tick)
+            count, reason = measure_threads(2)
+            assert count == expected
+            assert f"{speed:.2f} times" in reason
+    finally:
+        torch.set_num_threads(before)

@@ -32,7 +32,14 @@ def bundle_info(run: headstart.Run) -> dict[str, Any]:
 @pytest.mark.long
 def test_a_described_head_is_trained_deployed_and_shown(few: Path, tmp_path: Path) -> None:
     run = headstart.train(
-        few, out=tmp_path / "run", strategy="head", head="hidden=16,dropout=0.5,pool=max", epochs=6, views=1, size=64
+        few,
+        out=tmp_path / "run",
+        strategy="head",
+        head="hidden=16,dropout=0.5,pool=max",
+        epochs=6,
+        views=1,
+        size=64,
+        workers=1,
     )
     assert run.metrics["parity"]["label_agreement"] == 1.0
     assert run.metrics["tuning"]["plan"]["head"] == str(HeadSpec(pool="max", hidden=(16,), dropout=0.5))
@@ -54,7 +61,7 @@ def test_a_described_head_is_trained_deployed_and_shown(few: Path, tmp_path: Pat
 def test_a_described_head_trains_with_stages(strategy: str, few: Path, tmp_path: Path) -> None:
     more = {"from": "last", "views": 1} if strategy == "finetune" else {}
     spec = "hidden=16,batch_norm=true,pool=flatten"
-    run = headstart.train(few, out=tmp_path / "run", strategy=strategy, head=spec, epochs=2, size=64, **more)
+    run = headstart.train(few, out=tmp_path / "run", strategy=strategy, head=spec, epochs=2, size=64, workers=1, **more)
     assert run.metrics["parity"]["label_agreement"] == 1.0
     info = bundle_info(run)
     assert info["freeze"] == ("stage7" if strategy == "finetune" else "none")
@@ -64,7 +71,9 @@ def test_a_described_head_trains_with_stages(strategy: str, few: Path, tmp_path:
 
 @pytest.mark.long
 def test_hidden_layers_beside_the_probe_are_shown(few: Path, tmp_path: Path) -> None:
-    run = headstart.train(few, out=tmp_path / "run", strategy="head", epochs=2, views=1, tune={"hidden": "16"})
+    run = headstart.train(
+        few, out=tmp_path / "run", strategy="head", epochs=2, views=1, workers=1, tune={"hidden": "16"}
+    )
     assert run.metrics["parity"]["label_agreement"] == 1.0
     assert bundle_info(run)["head_spec"] is None
     text = show_run(run.folder, depth="block").text

@@ -49,7 +49,8 @@ class Bench:
         talk: Told what happens.
         checkpoints: Of the run.
         folder_name: How the run is called in the sentence after a stop.
-        threads: Of torch and of the views' workers.
+        threads: Of the views' workers.
+        torch_threads: Of torch; as many by default.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Bench:
         checkpoints: Checkpoints,
         folder_name: str,
         threads: int,
+        torch_threads: int | None = None,
     ) -> None:
         import torch
 
@@ -75,7 +77,7 @@ class Bench:
         self._has_drop_path = False
         self.device = find_device(settings.device)
         self._pretrained: dict[str, Any] = {}
-        torch.set_num_threads(threads)
+        torch.set_num_threads(torch_threads or threads)
 
     # -- the parts of a training
 

@@ -135,9 +135,11 @@ def _trust(
 ) -> tuple[Trust, Trust]:
     """Novelty and sets of the tuned model and of the probe."""
     asked: Any = {name: getattr(road.resolved.settings, name) for name in ("reject", "coverage", "seed")}
+    # Rows of a network from random weights hardly differ from each other: how far one lies off the rest says nothing.
+    known = None if tuned.plan.strategy == "scratch" else head
     with road.timed("trust"):
         trust = trust_tuned(
-            found.samples, features, found.split, head, logits, tuned.scored, tuned.verdict.logits, tuned.train,
+            found.samples, features, found.split, known, logits, tuned.scored, tuned.verdict.logits, tuned.train,
             frozen=_frozen_blocks(tuned, head), **asked,
         )  # fmt: skip
         of_probe = trust_probe(found.samples, found.features, found.split, found.fit, probe.logits, **asked)

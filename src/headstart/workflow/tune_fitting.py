@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headstart.workflow.probe_road import ProbeRoad
     from headstart.workflow.tune_bench import Bench
 
-__all__ = ["fit_to_disk", "measure_precision", "without_harmful_flip"]
+__all__ = ["fit_to_disk", "measure_precision", "measure_threads", "without_harmful_flip"]
 
 _FEWEST_VIEWS = 2
 _MOST_MIRRORED = 300  # pictures that are looked at in the mirror
@@ -132,3 +132,39 @@ def _mirrored(road: ProbeRoad, bench: Bench) -> tuple[float, float, float]:
     difference = hits.astype(np.float64) - in_mirror
     error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
     return float(hits.mean()), float(difference.mean()), error
+
+
+def measure_threads(most: int) -> tuple[int, str]:
+    """How many threads torch computes with, and the reason: more than one only where they are faster now.
+
+    Threads that share a layer wait for each other at its end; on a machine that is busy with something else
+    that wait can cost ten times the work.
+    """
+    if most == 1:
+        return 1, "one core"
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((8, 96, 14, 14), generator=generator).contiguous(memory_format=torch.channels_last)
+    layers = torch.nn.Sequential(
+        *[
+            layer
+            for _ in range(4)
+            for layer in (
+                torch.nn.Conv2d(96, 96, 5, padding=2, groups=96),
+                torch.nn.Conv2d(96, 96, 1),
+                torch.nn.ReLU6(),
+            )
+        ]
+    ).to(memory_format=torch.channels_last)
+    total = {1: 0.0, most: 0.0}
+    for round_ in range(6):
+        for count in total:
+            torch.set_num_threads(count)
+            started = time.monotonic()
+            layers(x).square().mean().backward()
+            if round_:  # the first warms up
+                total[count] += time.monotonic() - started
+    ratio = total[1] / max(total[most], 1e-9)
+    best = most if ratio >= _CLEARLY_FASTER else 1
+    return best, f"{most} threads were measured at {ratio:.2f} times the speed of one"

@@ -36,7 +36,7 @@ from headstart.workflow.splitting import read_samples
 from headstart.workflow.tune_auto import ENDING_S, NUM_PARTS, choose_arm, epochs_for_budget, measure_speed
 from headstart.workflow.tune_bench import Bench
 from headstart.workflow.tune_finish import Tuned, finish_tuned
-from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, without_harmful_flip
+from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, measure_threads, without_harmful_flip
 from headstart.workflow.tune_jobs import JobResult, find_device
 from headstart.workflow.tune_memory import compare_memory, remember
 from headstart.workflow.tune_records import EpochLog, check_tensorboard
@@ -94,7 +94,8 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
         else:
             compare_memory(checkpoints, found)
         threads = checkpoints.once("threads", lambda: settings.workers or available_cores())
-        bench = Bench(found, settings, talk, checkpoints, str(folder), threads)
+        torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: _torch_threads(road, threads))
+        bench = Bench(found, settings, talk, checkpoints, str(folder), threads, torch_threads)
         _Road(road, found, bench, checkpoints, started).go()
     except BaseException:
         if bench is not None:
@@ -105,6 +106,13 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
     bench.close()
     shutil.rmtree(checkpoints.folder / "views", ignore_errors=True)
     return folder
+
+
+def _torch_threads(road: ProbeRoad, most: int) -> int:
+    count, reason = measure_threads(most)
+    if count < most:
+        road.decide([Decision("tune.threads", count, reason)])
+    return count
 
 
 def _check_head(text: str) -> None:
@@ -279,7 +287,7 @@ class _Road:
             head = self._start_head(plan, train)
             probes.append(self._probe_head(train).logits(self._blocks(held)))
             with self.road.timed("tuning"):
-                results.append(self._run(f"{plan.strategy}-{plan.cut}-{name}", plan, head, train, held, name))
+                results.append(self._run(self._job(plan, name), plan, head, train, held, name))
             tuned.append(results[-1].logits)
         evidence = _Comparison(
             np.concatenate([held for _, _, held in jobs]),
@@ -289,6 +297,11 @@ class _Road:
             results[0].shares,
         )
         return evidence, results
+
+    def _job(self, plan: TuningPlan, part: str) -> str:
+        """The name that a training's checkpoints lie under; no two trainings of a run share one."""
+        is_plain = self.settings.strategy == "auto" and plan.augment == "none"
+        return f"{plan.strategy}-{plan.cut}{'-plain' if is_plain else ''}-{part}"
 
     def _folds(self, num_parts: int) -> Ids:
         labels, groups = self.found.samples.class_ids[self.train], self._groups(self.train)
@@ -329,8 +342,7 @@ class _Road:
         head = self._start_head(plan, self.train)
         self.road.talk.say(f"now on all {len(self.train):,} training pictures")
         with self.road.timed("tuning"):
-            name = f"{plan.strategy}-{plan.cut}-final"
-            return self._run(name, final_plan, head, self.train, None, "final"), head, self.train
+            return self._run(self._job(plan, "final"), final_plan, head, self.train, None, "final"), head, self.train
 
     def _prove_frozen(self, results: list[JobResult]) -> None:
         if any(r.frozen_before != r.frozen_after for r in results):

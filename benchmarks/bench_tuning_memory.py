@@ -1,0 +1,105 @@
+"""Private memory of training the last two stages on 5,000 pictures with 8 stored views each.
+
+The rows are made by a stand-in for the frozen network (random numbers of the right size), because what is
+counted is what keeping, finding and training on 45,000 rows takes; the network and its training are real.
+About 2 GB of disk for a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._common import Figures
+
+NUM, VIEWS, MOST_GB = 5000, 8, 3.0
+_STEPS = 12  # of every epoch: enough to touch every part of the loop
+
+
+def main() -> None:
+    """One figure."""
+    if sys.platform != "linux":
+        print("private memory is read from /proc, which this system does not have")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="headstart-bench-"))
+    try:
+        peak = _train(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    figures = Figures("tuning_memory")
+    what = f"private memory, {NUM:,} pictures x {VIEWS} views, last two stages, GB"
+    figures.add(what, peak / 1e9, f"< {MOST_GB:g}", is_met=peak < MOST_GB * 1e9)
+    figures.save(load=os.getloadavg()[0])
+
+
+def _train(folder: Path) -> int:
+    """Bytes of private memory at the most."""
+    import hashlib
+
+    from headstart.backbones import load_backbone
+    from headstart.backbones.parts import pooled_suffix
+    from headstart.features.boundary import BoundaryCache, RowLayout
+    from headstart.features.viewing import Views
+    from headstart.heads.probe import fit_probe
+    from headstart.pixels.spec import PixelSpec
+    from headstart.pixels.views import parse_augment
+    from headstart.tuning.loop import Training
+    from headstart.tuning.network import HeadModule, TunedNetwork
+    from headstart.tuning.plan import default_plan
+    from headstart.tuning.sources import BoundarySource
+
+    backbone = load_backbone()
+    network = backbone.network
+    shape = network.state_shapes("last-2")[0]
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 10, NUM)
+    head = fit_probe({"embedding": rng.random((200, 1280), dtype=np.float32)}, np.arange(200) % 10, 10).head
+    rear = pooled_suffix(network, "last-2", ["embedding"])
+    net = TunedNetwork(
+        HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
+        trainable=range(network.position("last-2"), len(network.names)),
+    )  # fmt: skip
+    digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(NUM)]
+    files = [b""] * NUM
+    space = BoundaryCache(folder).space("prefix", "spec", RowLayout(("state0",), (shape,)))
+    views = Views(files, digests, digests, None, PixelSpec(), space, parse_augment("flip"), threads=1)  # type: ignore[arg-type]
+    row = rng.random((1, space.layout.row_size), dtype=np.float32).astype(np.float16)
+    peak = 0
+    for view in range(VIEWS + 1):  # as makers of views write them: shards of 128 rows
+        for start in range(0, NUM, 128):
+            part = range(start, min(start + 128, NUM))
+            space.put([views.key(i, view) for i in part], np.repeat(row, len(part), axis=0))
+        peak = max(peak, _private())
+    plan = default_plan("finetune", "last-2", NUM, 10).with_(views=VIEWS, epochs=VIEWS)
+    source = BoundarySource(views, 1)
+    training = Training(net, source, ids, plan, np.arange(NUM))
+    for epoch in range(VIEWS):  # all rows of an epoch are read; some of its steps are trained
+        training.step = epoch * training.steps_per_epoch
+        steps = training.run()
+        for _ in range(_STEPS):
+            next(steps)
+        for start in range(0, NUM, 256):
+            some = np.arange(start, min(start + 256, NUM))
+            source.batch(some, np.full(len(some), 1 + epoch))
+        snapshot: Any = training.snapshot()
+        peak = max(peak, _private())
+        del snapshot
+    return peak
+
+
+def _private() -> int:
+    total = 0
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Private_"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+if __name__ == "__main__":
+    main()
