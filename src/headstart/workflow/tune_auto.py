@@ -35,24 +35,12 @@ _LATE_LR = 1e-3
 """Peak rate where only the last stage trains: three times that of deeper trainings."""
 
 _LADDER = (
-    (40, 3),
-    (30, 3),
-    (24, 3),
-    (18, 3),
-    (12, 3),
-    (10, 3),
-    (8, 3),
-    (6, 3),
-    (8, 2),
-    (6, 2),
-    (5, 2),
-    (6, 1),
-    (4, 1),
-    (3, 1),
-    (2, 1),
-)
+    (40, 3), (30, 3), (24, 3), (18, 3), (12, 3), (10, 3), (8, 3), (6, 3), (8, 2), (6, 2), (5, 2),
+    (6, 1), (4, 1), (3, 1), (2, 1),
+)  # fmt: skip
 """(epochs, folds) from the most to the least thorough; the first one that fits is taken."""
 
+_FAIR_EPOCHS = 8  # with fewer, fewer ways are tried rather than all of them badly
 ENDING_S = 20.0  # export, bundle, proof and report
 _SAFETY = 1.15  # of what was measured
 
@@ -189,6 +177,8 @@ def _fit(
         for epochs, folds in _LADDER:
             if resolved.is_explicit("epochs"):
                 epochs = resolved.settings.epochs or epochs
+            elif count > 1 and epochs < _FAIR_EPOCHS:
+                continue
             slowest = max(c["picture_s"] for c in cost)
             share = 1.0 if has_val else (NUM_PARTS - 1) / NUM_PARTS
             pilots = share * sum(c["picture_s"] for c in cost)

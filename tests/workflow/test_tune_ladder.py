@@ -1,0 +1,61 @@
+"""What fits into a budget: all ways at a fair length before fewer of them, and nothing that does not fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from headstart.config import resolve
+
+pytest.importorskip("torch")
+
+from headstart.tuning.plan import TuningPlan, default_plan
+from headstart.workflow.tune_auto import _fit
+
+SPEEDS = [{"view_s": 0.02, "picture_s": 0.03}] * 2 + [{"view_s": 0.02, "picture_s": 0.01}] * 2
+
+
+def plans() -> list[TuningPlan]:
+    found = []
+    for cut in ("stage6", "stage7"):
+        plan = default_plan("finetune", cut, 200, 4)
+        found += [plan, plan.with_(augment="none", views=1)]
+    return found
+
+
+def fit(seconds: float, num: int = 200, **settings: object) -> tuple[int, int, int, float] | None:
+    resolved = resolve({"data": "x", "budget": "5m", **settings}, source="python")
+    found = _fit(resolved, plans(), SPEEDS, num, seconds, False)
+    return None if found is None else (len(found[0]), *found[1:])
+
+
+def test_more_time_buys_more() -> None:
+    choices = [fit(s) for s in (20, 60, 150, 300, 1000)]
+    assert all(c is not None for c in choices)
+    work = [c[0] * c[1] * c[2] for c in choices if c is not None]
+    assert work == sorted(work)
+    assert work[0] < work[-1]
+
+
+def test_what_is_chosen_fits() -> None:
+    for seconds in (15, 30, 60, 120, 240, 480):
+        found = fit(seconds)
+        assert found is not None
+        assert found[3] <= seconds
+
+
+def test_several_ways_are_tried_at_a_fair_length_only() -> None:
+    for seconds in range(10, 400, 10):
+        found = fit(seconds)
+        if found is not None and found[0] > 1:
+            assert found[1] >= 8
+
+
+def test_too_little_time_is_said() -> None:
+    assert fit(3) is None
+    assert fit(60, num=5000) is None
+
+
+def test_epochs_that_were_asked_for_are_kept() -> None:
+    found = fit(400, epochs=5)
+    assert found is not None
+    assert found[1] == 5
