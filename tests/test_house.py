@@ -43,7 +43,8 @@ FLOORS = (
     "cli",
     "__main__",
 )
-LIGHT = ("errors", "cells", "shares", "machine", "talk", "records", "effects", "config", "heads", "trust")  # neither torch nor Pillow
+# Neither torch nor Pillow.
+LIGHT = ("errors", "cells", "shares", "machine", "talk", "records", "effects", "config", "heads", "trust")
 
 
 def room_of(module: str) -> str | None:

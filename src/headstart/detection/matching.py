@@ -77,7 +77,9 @@ def iou_with_crowds(
     own = np.prod(found[:, 2:] - found[:, :2], axis=1)[:, None]
     other = np.prod(true[:, 2:] - true[:, :2], axis=1)[None, :]
     union = np.where(is_crowd[None, :], own, own + other - shared)
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    overlap = np.zeros(shared.shape, dtype=np.float64)
+    np.divide(shared, union, out=overlap, where=union > 0)
+    return overlap
 
 
 def _match_class(truth: Sequence[Boxes], found: Sequence[Detections], class_id: int) -> ClassMatches:
