@@ -11,7 +11,7 @@ import pytest
 import torch
 from tuning_toys import PLAN, MemorySource, Owner, make_net, make_task
 
-from headstart.errors import BundleError, SettingError
+from headstart.errors import BundleError, CacheError, SettingError
 from headstart.heads.probe import fit_probe
 from headstart.trust.metrics import softmax
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot, save_snapshot
@@ -209,6 +209,29 @@ def test_checkpoints_measure_once(tmp_path: Path) -> None:
     first = Checkpoints(tmp_path / "c")
     assert first.once("speed", lambda: 1.5) == 1.5
     assert Checkpoints(tmp_path / "c").once("speed", lambda: 9.0) == 1.5
+
+
+def test_a_full_disk_is_said_and_the_last_state_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path / "c")
+    training = make_training()
+    checkpoints.save("job", training.snapshot())
+    before = load_snapshot(tmp_path / "c" / "job.safetensors")
+
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    steps = training.run()
+    next(steps)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(CacheError, match="No space left"):
+        checkpoints.save("job", training.snapshot())
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(CacheError, match="No space left"):
+        checkpoints.write("key", 1)
+    monkeypatch.undo()
+    after = Checkpoints(tmp_path / "c").load("job")
+    assert after is not None
+    assert after.values["step"] == before.values["step"] == 0
 
 
 class TestComparison:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from headstart.errors import BundleError
+from headstart.errors import BundleError, CacheError
 from headstart.machine import atomic_file
 from headstart.tuning.loop import Snapshot
 
@@ -55,19 +55,39 @@ class Checkpoints:
     def write(self, key: str, value: Any) -> None:
         """Puts a value into the journal, on the disk when this returns."""
         self._journal[key] = json.loads(json.dumps(value))  # what is read back later is what is used now
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self.folder / _JOURNAL) as temporary:
-            temporary.write_text(json.dumps(self._journal, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(self._journal, indent=1) + "\n"
+
+        def fill() -> None:
+            with atomic_file(self.folder / _JOURNAL) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+        self._write(fill)
 
     def is_due(self) -> bool:
         """Whether the last checkpoint is old enough."""
         return time.monotonic() - self._last >= self.every_s
 
     def save(self, name: str, snapshot: Snapshot) -> None:
-        """Writes a training's state over its last one, in one step."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_snapshot(self.folder / f"{name}.safetensors", snapshot)
+        """Writes a training's state over its last one, in one step.
+
+        Raises:
+            CacheError: The disk refuses; the last state is still there.
+        """
+        self._write(lambda: save_snapshot(self.folder / f"{name}.safetensors", snapshot))
         self._last = time.monotonic()
+
+    def _write(self, fill: Callable[[], None]) -> None:
+        from safetensors import SafetensorError
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fill()
+        except (OSError, SafetensorError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise CacheError(
+                f"the training cannot be saved in `{self.folder}` ({reason}); what was saved before is whole.",
+                hint="free some space, then go on with: headstart resume",
+            ) from error
 
     def load(self, name: str) -> Snapshot | None:
         """The last state of a training, or None."""

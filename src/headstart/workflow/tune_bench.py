@@ -75,6 +75,7 @@ class Bench:
         self._sources: dict[tuple[Any, ...], tuple[Source, int]] = {}
         self._backbone: Any = None
         self._has_drop_path = False
+        self._is_refusal_said = False
         self.device = find_device(settings.device)
         self._pretrained: dict[str, Any] = {}
         torch.set_num_threads(torch_threads or threads)
@@ -372,9 +373,17 @@ class Bench:
                         hint=f"headstart resume {self.folder_name}",
                     )
             result = self._result(training, before)
+        self._say_refused(source)
         self.checkpoints.save(f"{name}.done", write_result(result))
         self.checkpoints.drop(name)
         return result
+
+    def _say_refused(self, source: Source) -> None:
+        """Says once that rows could not be kept."""
+        reason = source.views.space.write_error if isinstance(source, BoundarySource) else None
+        if reason and not self._is_refusal_said:
+            self._is_refusal_said = True
+            self.talk.warn(f"stored views could not be kept ({reason}); the result is the same, it only takes longer.")
 
     def _result(self, training: Training, frozen_before: str) -> JobResult:
         net, val, source = training.net, training.val, training.source
