@@ -1,7 +1,8 @@
 """Detection: how good on two public sets, how fast to train from the cache and to predict, how much memory.
 
     python benchmarks/bench_detect.py quality [raccoon] [bccd]   resumable: a fold that is done is not done again
-    python benchmarks/bench_detect.py speed                      ratios, measured alternately in one process
+    python benchmarks/bench_detect.py speed [RUN]                ratios, measured alternately in one process; RUN is a
+                                                                 detector at 320 px, else one is trained
     python benchmarks/bench_detect.py                            both, then the summary
 
 Times of training depend on what else runs; beside them stand seconds of processor time and the load.
@@ -51,7 +52,7 @@ def main() -> None:
         for name in words[1:] or ("raccoon", "bccd"):
             quality(name)
     if not words or words[0] == "speed":
-        speed(figures)
+        speed(figures, words[1] if len(words) > 1 else None)
     summarise(figures)
     figures.save(**({"tried": json.loads(NOTES.read_text(encoding="utf-8"))} if NOTES.exists() else {}))
 
@@ -180,14 +181,14 @@ class Peak:
 # -- speed
 
 
-def speed(figures: Figures) -> None:
+def speed(figures: Figures, run: str | None) -> None:
     """Ratios of steps and of prediction."""
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    for size, finest, cut in ((320, 16, "neck"), (320, 16, "stage6"), (416, 8, "neck"), (416, 8, "stage6")):
+    for size, finest, cut in ((320, 16, "neck"), (320, 16, "stage6"), (416, 8, "stage6")):
         step_ratios(figures, size, finest, cut)
-    prediction(figures)
+    prediction(figures, run)
 
 
 def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
@@ -225,7 +226,8 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
                 return self.read(), truth
 
     def training(read: Callable[[], Any], layout: Any) -> DetectTraining:
-        head = DetectorHead(taps.channels, taps.strides, 2).to(memory_format=layout)
+        width = 64 if finest == 8 else 96  # the defaults
+        head = DetectorHead(taps.channels, taps.strides, 2, width=width).to(memory_format=layout)
         rear = tap_rear(network, cut, taps.stages).to(memory_format=layout)
         inside = {id(p) for p in rear.parameters()}
         stage = [(n, p) for n, p in backbone.module.named_parameters() if id(p) in inside]
@@ -241,7 +243,7 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
         "NCHW": (torch.contiguous_format, lambda: front(pixels)),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(7):
+    for turn in range(6):
         for name, (layout, read) in ways.items():
             backbone.module.to(memory_format=layout)
             one = training(read, layout)
@@ -259,7 +261,7 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
         figures.add(f"{what}: cached / uncached {name}", ratio, f"<= {aim}", is_met=ratio <= aim, note=note)
 
 
-def prediction(figures: Figures) -> None:
+def prediction(figures: Figures, run: str | None) -> None:
     """Files to boxes, against torchvision's SSDlite320 in eager mode, alternately."""
     import torch
     from PIL import Image
@@ -268,8 +270,9 @@ def prediction(figures: Figures) -> None:
 
     folder = bench_data() / "raccoon"
     with tempfile.TemporaryDirectory() as place:
-        run = headstart.train(folder, out=Path(place) / "run", epochs=1, views=1, size=320)
-        runtime = DetectorRuntime(str(run.folder))
+        if run is None:
+            run = str(headstart.train(folder, out=Path(place) / "run", epochs=1, views=1, size=320).folder)
+        runtime = DetectorRuntime(run)
         files = [str(p) for p in read_boxes(folder).paths][:96]
         rival = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2).eval()
 
