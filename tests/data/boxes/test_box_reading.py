@@ -262,6 +262,20 @@ def test_what_holds_no_boxes_is_no_detection(tmp_path: Path) -> None:
         has_boxes(tmp_path, "segment")
 
 
+def test_nothing_of_the_folder_is_looked_at_for_a_file_without_boxes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_picture(tmp_path / "a.jpg")
+    places = [
+        put_text(tmp_path / "labels.csv", "image,label\na.jpg,cat\n"),
+        put_text(tmp_path / "list.txt", "a.jpg cat\n"),
+        put_text(tmp_path / "x.json", "{}"),
+        put_text(tmp_path / "x.zip", ""),
+    ]
+    monkeypatch.setattr("headstart.data.boxes.reading.has_pictures", lambda folder: pytest.fail("it was"))
+    assert [find_format(p) for p in places] == [None] * 4
+
+
 def test_two_formats_are_asked_about_and_a_table_beside_xml_is_its_copy(tmp_path: Path) -> None:
     put_picture(tmp_path / "a.jpg")
     put_text(tmp_path / "a.xml", voc_xml([BOX]))

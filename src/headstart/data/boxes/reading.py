@@ -130,18 +130,22 @@ def _find(place: str, allow_outside: bool) -> _Found | None:
 def _find_file(place: str, allow_outside: bool) -> _Found | None:
     folder, file = os.path.split(os.path.abspath(place))
     ending = os.path.splitext(file)[1].lower()
+    alone = FoundFile(os.path.join(folder, file), (), file)
+    if ending in (".csv", ".tsv"):
+        if open_box_table(alone) is None:
+            return None
+    elif not (ending in (".yaml", ".yml") or (ending == ".json" and choose_coco([alone]))):
+        return None  # nothing of the folder is looked at for a file that holds no boxes
     listed = _Listed(_with_pictures(folder), allow_outside)
     inner = os.path.relpath(folder, listed.root)
-    found = FoundFile(os.path.join(folder, file), () if inner == "." else tuple(inner.split(os.sep)), file)
-    if ending == ".json" and choose_coco([found]):
+    found = FoundFile(alone.path, () if inner == "." else tuple(inner.split(os.sep)), file)
+    if ending == ".json":
         return _Found("coco", file, lambda: _read_coco(listed, [found]))
     if ending in (".yaml", ".yml"):
         return _Found("yolo", file, lambda: _read_yolo(listed, found))
-    if ending in (".csv", ".tsv"):
-        table = open_box_table(found)
-        if table is not None:
-            return _Found("csv", file, lambda: read_box_tables(listed.root, [table], allow_outside=allow_outside))
-    return None
+    table = open_box_table(found)
+    assert table is not None
+    return _Found("csv", file, lambda: read_box_tables(listed.root, [table], allow_outside=allow_outside))
 
 
 class _Listed:
