@@ -273,6 +273,17 @@ class TestComparison:
         assert asked.share > 0
         assert asked.gain < 0
 
+    def test_the_flattered_gain_is_never_below_the_fair_one_nor_below_the_probe(self) -> None:
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            ids = rng.integers(0, 3, 40)
+            probe = rng.normal(size=(40, 3)) + np.eye(3)[ids]
+            end = probe + rng.normal(0, 1.0, size=probe.shape)
+            tuned = np.stack([probe + s * (end - probe) for s in SHARES])
+            verdict = compare(probe, tuned, ids, make_folds(ids, 3), seed=seed)
+            assert verdict.best_gain >= max(0.0, verdict.gain) - 1e-12
+            assert (verdict.best_gain > 0) == (verdict.share > 0)
+
     def test_groups_widen_the_interval(self) -> None:
         rng = np.random.default_rng(0)
         groups = np.repeat(np.arange(10), 20)

@@ -146,7 +146,7 @@ def choose_arm(
     best = int(np.argmax(gains))
     said = ", ".join(f"{_arm_name(p)} {g:+.4f}" for p, g in zip(sized, gains, strict=True))
     if gains[best] <= 0:
-        _give_up(road, f"the pilots did not gain on the probe (log-loss: {said}; positive is better)")
+        _give_up(road, f"no pilot gains on the probe, however far it goes (gain in log-loss: {said})")
         return None
     road.decide([Decision("tune.arm", _arm_name(sized[best]), f"gain in log-loss of the pilots: {said}")])
     return Arm(sized[best], num_folds)

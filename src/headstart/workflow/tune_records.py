@@ -32,11 +32,13 @@ class EpochLog:
 
     def __init__(self, folder: Path, talk: Talk, *, has_events: bool = False) -> None:
         self.folder, self._talk, self._has_events = folder, talk, has_events
+        self._is_said = True
         self.phases: dict[str, list[EpochRecord]] = {}
         self._epochs: dict[str, int] = {}
 
-    def begin(self, phase: str, num_epochs: int) -> None:
-        """A training begins (or is read back: its rows are then the same)."""
+    def begin(self, phase: str, num_epochs: int, *, is_said: bool = True) -> None:
+        """A training begins (or is read back: its rows are then the same, and need not be said again)."""
+        self._is_said = is_said
         self.phases[phase] = []
         self._epochs[phase] = num_epochs
 
@@ -47,7 +49,8 @@ class EpochLog:
         text += f", accuracy {100 * record.train_accuracy:.1f} %"
         if record.val_loss is not None and record.val_accuracy is not None:
             text += f"; unseen pictures: loss {record.val_loss:.3f}, accuracy {100 * record.val_accuracy:.1f} %"
-        self._talk.say(f"{text}; {record.duration_s:.1f} s")
+        if self._is_said:
+            self._talk.say(f"{text}; {record.duration_s:.1f} s")
         self.write()
         if self._has_events:
             self._write_event(phase, record)
