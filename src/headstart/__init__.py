@@ -21,6 +21,7 @@ _HOME = {
     "compare": "headstart.api",
     "predict": "headstart.api",
     "report": "headstart.api",
+    "resume": "headstart.api",
     "evaluate": "headstart.api",
     "check": "headstart.api",
     "embed": "headstart.api",
@@ -46,12 +47,13 @@ __all__ = [
     "load",
     "predict",
     "report",
+    "resume",
     "show",
     "train",
 ]
 
 if TYPE_CHECKING:
-    from headstart.api import compare, embed, evaluate, load, predict, report, show, train
+    from headstart.api import check, compare, embed, evaluate, load, predict, report, resume, show, train
     from headstart.classifier import ImageClassifier
     from headstart.detector import Detector
     from headstart.errors import HeadstartError
