@@ -191,19 +191,71 @@ def test_pictures_that_mean_something_else_in_the_mirror_are_not_mirrored(tmp_pa
 def test_threads_are_taken_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    before = torch.get_num_threads()
-    try:
-        assert measure_threads(1)[0] == 1
-        for speed, expected in ((1.7, 2), (0.5, 1)):
-            clock = [0.0]
+    count = [1]  # threads are pretended, so that the test takes the time of one
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: count.__setitem__(0, number))
+    assert measure_threads(1)[0] == 1
+    for speed, expected in ((1.7, 2), (1.05, 1), (0.4, 1)):
+        clock = [0.0]
 
-            def tick(clock: list[float] = clock, speed: float = speed) -> float:
-                clock[0] += 1.0 / (speed if torch.get_num_threads() == 2 else 1.0)
+        def tick(clock: list[float] = clock, speed: float = speed) -> float:
+            clock[0] += 1.0 / (speed if count[0] == 2 else 1.0)
+            return clock[0]
+
+        monkeypatch.setattr(tune_fitting.time, "monotonic", tick)
+        found, reason = measure_threads(2)
+        assert found == expected
+        assert f"{speed:.2f} times" in reason
+
+
+class TestPrecision:
+    def bench(self) -> Any:
+        import torch
+
+        class Net(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = torch.nn.Conv2d(3, 4, 3)
+
+            def forward(self, states: Any, early: Any) -> Any:
+                return self.layer(states[0]).mean((2, 3))
+
+            def set_training(self, is_training: bool) -> None:
+                self.train(is_training)
+
+        embedder = SimpleNamespace(spec=SimpleNamespace(size_hw=(8, 8)))
+        return SimpleNamespace(network=lambda plan, head: Net(), embedder=embedder, device=torch.device("cpu"))
+
+    @pytest.mark.parametrize(("ratio", "expected"), [(2.0, "bfloat16"), (0.8, "float32"), (1.1, "float32")])
+    def test_what_is_clearly_faster_is_taken(
+        self, ratio: float, expected: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import torch
+
+        clock, started = [0.0], []
+
+        def tick() -> float:
+            if not started:  # a measurement begins; it ends in what autocast was on for
+                started.append(True)
                 return clock[0]
+            started.clear()
+            clock[0] += 1.0 / (ratio if seen[-1] else 1.0)
+            return clock[0]
 
-            monkeypatch.setattr(tune_fitting.time, "monotonic", tick)
-            count, reason = measure_threads(2)
-            assert count == expected
-            assert f"{speed:.2f} times" in reason
-    finally:
-        torch.set_num_threads(before)
+        seen: list[bool] = []
+        autocast = torch.autocast
+
+        def watching(device: str, *, dtype: Any, enabled: bool) -> Any:
+            seen.append(enabled)
+            return autocast(device, dtype=dtype, enabled=enabled)
+
+        monkeypatch.setattr(tune_fitting.time, "monotonic", tick)
+        monkeypatch.setattr(torch, "autocast", watching)
+        plan = default_plan("full", "stem", 1000, 4)
+        precision, reason = tune_fitting.measure_precision(self.bench(), plan, None, 1000)
+        assert precision == expected
+        assert f"{ratio:.2f} times" in reason
+
+    def test_short_trainings_and_suffixes_are_not_measured(self) -> None:
+        full, suffix = default_plan("full", "stem", 100, 4), default_plan("finetune", "stage6", 9000, 4)
+        assert tune_fitting.measure_precision(None, full, None, 100)[0] == "float32"  # type: ignore[arg-type]
+        assert tune_fitting.measure_precision(None, suffix, None, 9000)[0] == "float32"  # type: ignore[arg-type]
