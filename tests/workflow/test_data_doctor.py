@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -327,6 +328,14 @@ class TestMemory:
         shutil.copy(data / "stripes" / "000.jpg", data / "stripes" / "001.jpg")
         after = headstart.check(data)
         assert [(p.a, p.b) for p in after.health.duplicates] == [("stripes/000.jpg", "stripes/001.jpg")]
+
+    def test_files_of_another_day_are_judged_anew(self, tmp_path: Path, make_pictures: Make) -> None:
+        """The day of the files may give the class away, whatever is in them."""
+        data = make_pictures(tmp_path / "d", {"stripes": 20, "discs": 20})
+        assert not any("date" in s.what for s in headstart.check(data).health.shortcuts)
+        for path in (data / "discs").iterdir():
+            os.utime(path, (1_500_000_000, 1_500_000_000))
+        assert any("date" in s.what for s in headstart.check(data).health.shortcuts)
 
     def test_a_column_that_was_added_is_judged_anew(self, tmp_path: Path, make_pictures: Make) -> None:
         """The pictures are the same, but there is one more guess about what belongs together."""

@@ -6,6 +6,7 @@ a whole judgement is remembered under everything it depends on, so that the next
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -104,13 +105,21 @@ class DataDoctor:
     def _key(self, network: str) -> str:
         """Everything that a judgement depends on."""
         rows = [
-            "\t".join((digest, s.name, s.label or "", s.split or "", s.group or ""))
+            "\t".join((digest, s.name, s.label or "", s.split or "", s.group or "", _day(s.path)))
             for digest, s in zip(self.looker.digests(), self.samples, strict=True)
         ]
         unread = [f"{p.name}\t{p.kind}" for p in (*self.samples.problems, *self.looker.problems())]
         columns = [f"{name}\t{digest_of(cells)}" for name, cells in self.samples.columns.items()]
         more = [*columns, network, repr(self._range), str(self._max_pixels), self.samples.layout]
         return f"health-{_VERSION}-{digest_of([*rows, *unread, *more])}"
+
+
+def _day(path: str) -> str:
+    """The day a file was last written, which may give its class away; empty where that is not known."""
+    try:
+        return str(int(os.stat(path).st_mtime // 86400))
+    except (OSError, ValueError):
+        return ""
 
 
 def _score(samples: Samples, features: Features) -> Callable[[NDArray[np.int64] | None], float]:
