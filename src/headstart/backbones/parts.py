@@ -14,7 +14,7 @@ from torch import fx, nn
 from headstart.backbones.stages import StagedNetwork
 from headstart.errors import UsageError
 
-__all__ = ["middle", "pooled_suffix", "split_blocks"]
+__all__ = ["after_cut", "middle", "pooled_suffix", "split_blocks"]
 
 
 def split_blocks(network: StagedNetwork, cut: str, blocks: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -47,7 +47,7 @@ def pooled_suffix(network: StagedNetwork, cut: str, blocks: Sequence[str]) -> An
     before, _ = split_blocks(network, cut, blocks)
     if before or not blocks:
         raise UsageError(f"`{', '.join(before)}` does not come after the cut `{cut}`.")
-    return _after(network, cut, network.pooled(list(blocks)))
+    return after_cut(network, cut, network.pooled(list(blocks)))
 
 
 def middle(network: StagedNetwork, begin: str, end: str) -> Any:
@@ -70,11 +70,20 @@ def middle(network: StagedNetwork, begin: str, end: str) -> Any:
     if not isinstance(output.args[0], (tuple, list)):
         output.args = ((output.args[0],),)
         whole.recompile()
-    return _after(network, begin, whole)
+    return after_cut(network, begin, whole)
 
 
-def _after(network: StagedNetwork, cut: str, whole: Any) -> Any:
-    """The part of a graph from pictures that comes after a cut."""
+def after_cut(network: StagedNetwork, cut: str, whole: Any) -> Any:
+    """The part of a graph from pictures that comes after a cut; shares its modules with the network.
+
+    Args:
+        network: The staged network.
+        cut: Name of the first stage after the cut, or `last-k`.
+        whole: A traced module from pictures to anything that is made after the cut.
+
+    Raises:
+        UsageError: A cut that cannot be trained from.
+    """
     prefix = network.prefix(cut).graph
     state = next(n for n in prefix.nodes if n.op == "output").args[0]
     crossing = [n.name for n in (state if isinstance(state, (tuple, list)) else (state,))]

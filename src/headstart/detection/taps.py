@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from headstart.backbones.parts import after_cut
 from headstart.backbones.stages import StagedNetwork
 from headstart.errors import UsageError
 
@@ -136,23 +137,9 @@ def tap_rear(network: StagedNetwork, cut: str, stages: Sequence[str]) -> Rear:
     early, late = split_taps(network, cut, stages)
     if not late:
         return Rear(None, 0, len(early), ())
-    whole = network.pooled(list(late))
-    prefix = network.prefix(cut).graph
-    state = next(n for n in prefix.nodes if n.op == "output").args[0]
-    crossing = [n.name for n in (state if isinstance(state, (tuple, list)) else (state,))]
-    known = {n.name for n in prefix.nodes if n.op != "output"}
-    graph = fx.Graph()
-    env: dict[str, Any] = {name: graph.placeholder(name) for name in crossing}
-    for node in whole.graph.nodes:
-        if node.name in known:
-            continue
-        try:
-            env[node.name] = graph.node_copy(node, lambda n: env[n.name])
-        except KeyError as error:
-            raise UsageError(f"training cannot begin at `{cut}`: a list of tensors crosses it.") from error
-    module = _unpooled(fx.GraphModule(whole, graph), network)
-    module.train(network.network.training)
-    return Rear(module, len(crossing), len(early), [i for i, s in enumerate(early) if _is_state(network, cut, s)])
+    module = _unpooled(after_cut(network, cut, network.pooled(list(late))), network)
+    num_states = sum(node.op == "placeholder" for node in module.graph.nodes)
+    return Rear(module, num_states, len(early), [i for i, s in enumerate(early) if _is_state(network, cut, s)])
 
 
 def _is_state(network: StagedNetwork, cut: str, stage: str) -> bool:
