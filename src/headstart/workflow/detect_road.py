@@ -19,17 +19,18 @@ from headstart.data.boxes.judge import BoxHealth, apply_box_health, inspect_boxe
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples, split_boxes
+from headstart.data.looks import look_at_all
 from headstart.data.split import read_split
 from headstart.detection.sizes import BoxSizes, choose_finest, choose_size, measure_sizes
 from headstart.detection.views import check_augment
-from headstart.errors import DataError, HeadstartError, SettingError
+from headstart.errors import DataError, SettingError
 from headstart.machine import available_cores, file_digest
 from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split
 from headstart.talk import Talk
 from headstart.workflow.headline import decision_line, name_files
-from headstart.workflow.run_folder import discard_run_folder, make_run_folder
+from headstart.workflow.run_folder import make_run_folder, own_run_folder
 
 __all__ = ["DetectRoad", "train_detector"]
 
@@ -92,17 +93,8 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
         check_augment(parse_augment(settings.augment))
     samples = read_boxes(settings.data, allow_outside=settings.allow_outside, max_pixels=settings.max_pixels)
     folder = make_run_folder(settings.out)
-    try:
+    with own_run_folder(folder):
         _go(_prepare(resolved, talk, folder, samples, started))
-    except OSError as error:
-        discard_run_folder(folder)
-        raise HeadstartError(
-            f"the run cannot be written to `{folder}` ({error.strerror or error}).",
-            hint="free some space, or name another folder with --out; what was computed is kept in the cache",
-        ) from error
-    except BaseException:
-        discard_run_folder(folder)
-        raise
     return folder
 
 
@@ -118,9 +110,13 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
             talk.say(line)
     durations = {"read": time.monotonic() - started}
     begun = time.monotonic()
-    health = inspect_boxes(
-        samples, max_pixels=settings.max_pixels, threads=settings.workers, progress=talk.progress("judging pictures")
+    looks = look_at_all(
+        as_samples(samples),
+        max_pixels=settings.max_pixels,
+        threads=settings.workers,
+        progress=talk.progress("judging pictures"),
     )
+    health = inspect_boxes(samples, looks=looks, max_pixels=settings.max_pixels, threads=settings.workers)
     durations["check"] = time.monotonic() - begun
     for warning in health.warnings:
         talk.warn(warning)
@@ -148,7 +144,10 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
             f"to be found; --size {sizes.better_size} would leave at most 20 %, and each epoch would take about "
             f"{sizes.time_factor:.1f} times as long"
         )
-    digests = tuple(file_digest(p) for p in samples.paths)
+    seen = [looks.facts[i] for i in keep]
+    digests = tuple(
+        file_digest(p) if facts is None else facts.digest for p, facts in zip(samples.paths, seen, strict=True)
+    )
     road = DetectRoad(
         resolved,
         talk,

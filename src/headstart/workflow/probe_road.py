@@ -18,7 +18,7 @@ from headstart.deploy.bundle import read_bundle
 from headstart.deploy.parity import check_parity
 from headstart.deploy.runtime import Runtime
 from headstart.deploy.writing import amend_bundle, write_bundle
-from headstart.errors import DataError, HeadstartError
+from headstart.errors import DataError
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Features, Health, Samples, Split
 from headstart.talk import Talk
@@ -32,10 +32,10 @@ from headstart.workflow.headline import closing_lines, decision_line, explain, n
 from headstart.workflow.judgement import Judgement, judge, with_leaking
 from headstart.workflow.reporting import report_run
 from headstart.workflow.run_folder import (
-    discard_run_folder,
     environment,
     finish_run_folder,
     make_run_folder,
+    own_run_folder,
     write_json,
     write_oof,
     write_predictions,
@@ -117,17 +117,8 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     data = read_samples(settings)
     road = ProbeRoad(resolved, talk, make_run_folder(settings.out))
     road.duration_s["read"] = time.monotonic() - started
-    try:
+    with own_run_folder(road.folder):
         _go(road, data, started)
-    except OSError as error:  # the disk filled up, or the folder went away
-        discard_run_folder(road.folder)
-        raise HeadstartError(
-            f"the run cannot be written to `{road.folder}` ({error.strerror or error}).",
-            hint="free some space, or name another folder with --out; what was computed is kept in the cache",
-        ) from error
-    except BaseException:
-        discard_run_folder(road.folder)
-        raise
     return road.folder
 
 

@@ -15,7 +15,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.cells import guard_cell
-from headstart.errors import UsageError
+from headstart.errors import HeadstartError, UsageError
 from headstart.machine import atomic_file, available_cores, is_process_alive
 from headstart.records import Features, Samples, Split
 from headstart.trust.metrics import softmax
@@ -39,6 +39,7 @@ __all__ = [
     "finish_run_folder",
     "make_run_folder",
     "newest_run",
+    "own_run_folder",
     "write_json",
     "write_oof",
     "write_predictions",
@@ -106,6 +107,26 @@ def make_run_folder(out: str | None, parent: Path | None = None) -> Path:
 def finish_run_folder(folder: Path) -> None:
     """Says that the run is whole: to be called after everything else was written."""
     (folder / _UNFINISHED).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def own_run_folder(folder: Path) -> Iterator[None]:
+    """Takes the folder back where what writes into it comes to nothing.
+
+    Raises:
+        HeadstartError: The disk filled up, or the folder went away.
+    """
+    try:
+        yield
+    except OSError as error:
+        discard_run_folder(folder)
+        raise HeadstartError(
+            f"the run cannot be written to `{folder}` ({error.strerror or error}).",
+            hint="free some space, or name another folder with --out; what was computed is kept in the cache",
+        ) from error
+    except BaseException:
+        discard_run_folder(folder)
+        raise
 
 
 def discard_run_folder(folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,6 @@ from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.boxes.split import as_samples
 from headstart.data.health import Applied, apply_health, inspect
 from headstart.data.looks import Looks
-from headstart.data.memory import Memory
 from headstart.records import Health, Problem
 
 __all__ = ["LOST", "BoxHealth", "ClassBoxes", "apply_box_health", "inspect_boxes"]
@@ -93,16 +91,14 @@ def inspect_boxes(
     max_pixels: int = 178_000_000,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    memory: Memory | None = None,
 ) -> BoxHealth:
     """Judges pictures with boxes.
 
     Args:
         samples: The pictures with their boxes.
-        looks, embeddings, max_pixels, threads, progress, memory: As in `data.health.inspect`.
+        looks, embeddings, max_pixels, threads, progress: As in `data.health.inspect`.
     """
     plain = as_samples(samples, label=_PICTURE)
-    extra: dict[str, Any] = {} if memory is None else {"memory": memory}
     health = inspect(
         plain,
         looks=looks,
@@ -110,7 +106,6 @@ def inspect_boxes(
         max_pixels=max_pixels,
         threads=threads,
         progress=progress,
-        **extra,
     )
     own = tuple(w for w in health.warnings if f"`{_PICTURE}`" not in w)
     remarks = tuple(r for r in health.remarks if r.kind not in _OWN_REMARKS)
