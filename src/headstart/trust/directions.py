@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.trust.folds import draw_folds
 
-__all__ = ["LEAST_REST", "MAX_DIRECTIONS", "leading_directions", "left_out_rest", "squared_rest"]
+__all__ = ["LEAST_REST", "MAX_DIRECTIONS", "centred_products", "leading_directions", "left_out_rest", "squared_rest"]
 
 MAX_DIRECTIONS = 128
 """From 64 on more of them change little (`benchmarks/bench_trust.py`), and a bundle should stay small."""
@@ -128,17 +128,34 @@ def _folded(
     fold = draw_folds(class_ids, num_folds, groups=groups, seed=seed)
     for f in range(int(fold.max()) + 1):
         inside, outside = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
-        within, across = kernel[np.ix_(inside, inside)], kernel[np.ix_(outside, inside)]
-        mean_within = within.mean(axis=0)
-        level = float(mean_within.mean())
-        own = kernel[outside, outside] - 2.0 * across.mean(axis=1) + level
-        across = across - across.mean(axis=1, keepdims=True) - mean_within + level
-        within = within - mean_within - mean_within[:, None] + level
+        within, across, own = centred_products(kernel, inside, outside)
         wanted = min(count, max(1, len(inside) // 2))
         values, vectors = _leading_vectors(within.astype(np.float32), wanted, seed)
         inner = across @ vectors / np.sqrt(np.maximum(values, LEAST_REST))
         rest[outside] = own - np.einsum("nr,nr->n", inner, inner)
     return np.maximum(rest, LEAST_REST)
+
+
+def centred_products(
+    kernel: NDArray[np.float64], inside: NDArray[np.int64], outside: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Inner products of rows after the mean of the inside ones is taken off all of them.
+
+    Args:
+        kernel: (N, N) inner products of all rows.
+        inside: (n,) positions of the rows that the mean is of.
+        outside: (m,) positions of others.
+
+    Returns:
+        (n, n) among the inside, (m, n) of the outside with the inside, (m,) of each of the outside with itself.
+    """
+    within, across = kernel[np.ix_(inside, inside)], kernel[np.ix_(outside, inside)]
+    mean_within = within.mean(axis=0)
+    level = float(mean_within.mean())
+    own = kernel[outside, outside] - 2.0 * across.mean(axis=1) + level
+    across = across - across.mean(axis=1, keepdims=True) - mean_within + level
+    within = within - mean_within - mean_within[:, None] + level
+    return within, across, own
 
 
 def _leading_vectors(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.trust.calibration import fit_temperature
-from headstart.trust.directions import MAX_DIRECTIONS
+from headstart.trust.directions import MAX_DIRECTIONS, centred_products
 from headstart.trust.folds import draw_folds
 from headstart.trust.novelty import LeftOut, rank_auc, threshold_of
 from headstart.trust.rules import add_up, log_doubt
@@ -102,25 +102,13 @@ def notice_left_out(
         alarms.append(float((everyone > threshold).mean()))
     if not per_class:
         return None
-    return LeftOut(
-        auroc=float(np.mean([auc for auc, _ in per_class.values()])),
-        auroc_of_probability=float(np.mean(plain)),
-        detected=float(np.mean([found for _, found in per_class.values()])),
-        false_alarms=float(np.mean(alarms)),
-        per_class=per_class,
-        num_samples=len(index),
-    )
+    return LeftOut.over_classes(per_class, plain, alarms, len(index))
 
 
 def _ask(kernel: Float, ids: Ids, fit: Ids, known: Ids, strange: Ids, penalty: float) -> _Asked:
     """Fits head and directions on some pictures and asks about others."""
     asked = np.concatenate([known, strange])
-    within, across = kernel[np.ix_(fit, fit)], kernel[np.ix_(asked, fit)]
-    mean_within = within.mean(axis=0)
-    level = float(mean_within.mean())
-    own = kernel[asked, asked] - 2.0 * across.mean(axis=1) + level
-    across = across - across.mean(axis=1, keepdims=True) - mean_within + level
-    within = within - mean_within - mean_within[:, None] + level
+    within, across, own = centred_products(kernel, fit, asked)
     values, vectors = np.linalg.eigh(within)
     values = np.maximum(values, _LEAST)
     inner = across @ vectors  # (n, m): along each direction, times the root of its value

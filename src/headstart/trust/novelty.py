@@ -16,7 +16,7 @@ known pictures of solar cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,6 +115,24 @@ class LeftOut:
     false_alarms: float
     per_class: dict[int, tuple[float, float]]
     num_samples: int = 0
+
+    @classmethod
+    def over_classes(
+        cls,
+        per_class: dict[int, tuple[float, float]],
+        plain: Sequence[float],
+        alarms: Sequence[float],
+        num_samples: int,
+    ) -> LeftOut:
+        """Means over the classes; `plain` are their AUROCs by the largest probability, `alarms` their false alarms."""
+        return cls(
+            auroc=float(np.mean([auc for auc, _ in per_class.values()])),
+            auroc_of_probability=float(np.mean(plain)),
+            detected=float(np.mean([found for _, found in per_class.values()])),
+            false_alarms=float(np.mean(alarms)),
+            per_class=per_class,
+            num_samples=num_samples,
+        )
 
 
 def fit_novelty(
@@ -242,14 +260,7 @@ def leave_one_class_out(
         per_class[int(left_out)] = (auc, float((total[middle:] > threshold).mean()))
     if not per_class:
         return None
-    return LeftOut(
-        auroc=float(np.mean([auc for auc, _ in per_class.values()])),
-        auroc_of_probability=float(np.mean(plain)),
-        detected=float(np.mean([found for _, found in per_class.values()])),
-        false_alarms=float(np.mean(alarms)),
-        per_class=per_class,
-        num_samples=len(rows),
-    )
+    return LeftOut.over_classes(per_class, plain, alarms, len(rows))
 
 
 def rank_auc(known: Float, novel: Float) -> float:
