@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from headstart.deploy.detector_runtime import DetectorRuntime, PictureDetections
-from headstart.deploy.outputs import expand_inputs
+from headstart.deploy.inputs import expand_sources
 from headstart.results import html_table, import_pandas, score_text
 
 __all__ = ["Detector", "FoundObjects"]
@@ -87,7 +87,7 @@ class Detector:
             min_score: Least score of what is given, in [0, 1]; None takes each class's own threshold.
             channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
         """
-        sources = _expand(pictures)
+        sources = expand_sources(pictures)
         found = self.runtime.iter_predict(sources, min_score=min_score, channel_order=channel_order)
         return FoundObjects(found, self.class_names)
 
@@ -104,12 +104,3 @@ class Detector:
         if score.get("value") is not None:
             text += f"\n{score_text(score)}"
         return text
-
-
-def _expand(pictures: Any) -> Any:
-    """Folders and globs to files; in-memory pictures stay as they are."""
-    if isinstance(pictures, (str, os.PathLike)):
-        return expand_inputs([os.fspath(pictures)])
-    if isinstance(pictures, (list, tuple)) and pictures and all(isinstance(p, (str, os.PathLike)) for p in pictures):
-        return expand_inputs([os.fspath(p) for p in pictures])
-    return pictures

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.deploy.detector_runtime import DetectorRuntime
-from headstart.deploy.outputs import expand_inputs
+from headstart.deploy.inputs import expand_sources
 from headstart.deploy.runtime import Runtime
 from headstart.detector import Detector
 from headstart.errors import UsageError
@@ -55,15 +55,15 @@ class Model:
             coverage: Share of sets that shall hold the right class; None as the model was trained.
         """
         options: Any = {"channel_order": channel_order, "reject": reject, "coverage": coverage}
-        return Predictions(self.runtime.predict(_expand(pictures), top, **options))
+        return Predictions(self.runtime.predict(expand_sources(pictures), top, **options))
 
     def predict_proba(self, pictures: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
         """(N, K) probabilities in the order of `class_names`; NaN rows for pictures that cannot be read."""
-        return self.runtime.predict_proba(_expand(pictures), channel_order=channel_order)
+        return self.runtime.predict_proba(expand_sources(pictures), channel_order=channel_order)
 
     def embed(self, pictures: Any, *, channel_order: Any = "rgb") -> NDArray[np.float32]:
         """(N, D) pooled features of the network."""
-        return self.runtime.embed(_expand(pictures), channel_order=channel_order)
+        return self.runtime.embed(expand_sources(pictures), channel_order=channel_order)
 
     def evaluate(self, data: str | os.PathLike[str]) -> EvaluationResult:
         """Scores it on labelled pictures; see `headstart.evaluate`."""
@@ -215,12 +215,3 @@ class Run:
 
     def _repr_html_(self) -> str:
         return html_table(self._class_rows(), f"{self.folder}: {score_text(self.score)}")
-
-
-def _expand(pictures: Any) -> Any:
-    """Folders and globs to files; in-memory pictures stay as they are."""
-    if isinstance(pictures, (str, os.PathLike)):
-        return expand_inputs([os.fspath(pictures)])
-    if isinstance(pictures, (list, tuple)) and pictures and all(isinstance(p, (str, os.PathLike)) for p in pictures):
-        return expand_inputs([os.fspath(p) for p in pictures])
-    return pictures

@@ -19,7 +19,7 @@ from headstart.data.walk import walk
 from headstart.errors import DataError, UsageError
 from headstart.records import Problem
 
-__all__ = ["Inputs", "expand_inputs", "natural_key"]
+__all__ = ["Inputs", "expand_inputs", "expand_sources", "natural_key"]
 
 STDIN = "-"
 
@@ -75,6 +75,15 @@ def expand_inputs(
     if not items:
         raise DataError("there are no pictures to predict: the list is empty.", hint="name files or folders")
     return Inputs(tuple(items), tuple(notes))
+
+
+def expand_sources(pictures: Any) -> Any:
+    """Folders and globs to files; in-memory pictures stay as they are."""
+    if isinstance(pictures, (str, os.PathLike)):
+        return expand_inputs([os.fspath(pictures)])
+    if isinstance(pictures, (list, tuple)) and pictures and all(isinstance(p, (str, os.PathLike)) for p in pictures):
+        return expand_inputs([os.fspath(p) for p in pictures])
+    return pictures
 
 
 def natural_key(text: str) -> tuple[Any, ...]:
