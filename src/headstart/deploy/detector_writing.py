@@ -6,7 +6,6 @@ calibration never changes a weight and can be read by a person.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,15 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from headstart import __version__
 from headstart.data.boxes.records import Detections
 from headstart.deploy.assemble import _finish, _import_onnx, _load
 from headstart.deploy.detector_runtime import DetectorRuntime, check_detector
-from headstart.deploy.members import INFO, MODEL, TRAINED_ON, WEIGHTS
-from headstart.deploy.session import measure_latency, open_session
-from headstart.deploy.writing import DIGEST_LENGTH, SCHEMA, _dump, _place, _versions, _weights_file
+from headstart.deploy.session import open_session
+from headstart.deploy.writing import closing_facts, opening_facts, refuse_filled, seal_bundle, weights_file
 from headstart.detection.decode import Decoding, iou_matrix
-from headstart.errors import BundleError, UsageError
+from headstart.errors import BundleError
 from headstart.machine import available_cores
 from headstart.pixels.spec import PixelSpec
 
@@ -87,37 +84,20 @@ def write_detector_bundle(
         UsageError: The folder is there already.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"`{folder}` is there already and is not overwritten.", hint="name another folder")
+    refuse_filled(folder)
     onnx = _import_onnx()
     model = _finish(onnx, _load(onnx, graph_path))
     session = open_session(model, available_cores())
     check_detector(session, spec.size_hw, len(class_names))
-    contents = {MODEL: model, WEIGHTS: _weights_file(graph_path, None, weights)}
-    if trained_on:
-        kept = sorted({digest[:DIGEST_LENGTH] for digest in trained_on})
-        contents[TRAINED_ON] = "".join(f"{digest}\n" for digest in kept).encode("ascii")
     info = {
-        "schema": SCHEMA,
-        "created_by": f"headstart {__version__}",
-        "made_with": _versions(),
-        "task": "detect",
-        "class_names": list(class_names),
-        "pixels": spec.to_json(),
-        "input": {"name": "pixels", "type": "float32", "shape": ["B", 3, *spec.size_hw]},
-        "outputs": {output.name: ["B", *output.shape[1:]] for output in session.get_outputs()},
+        **opening_facts("detect", class_names, spec, session),
         "temperature": 1.0,
         "decoding": decoding.to_json(),
         "thresholds": dict(thresholds),
-        "score": None,
-        "backbone": dict(graph_meta),
-        "weights_licence": graph_meta.get("licence"),
-        "latency": measure_latency(session, spec.size_hw, available_cores()),
+        **closing_facts(graph_meta, spec, session),
         **(meta or {}),
-        "files": {n: {"size_bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in contents.items()},
     }
-    contents[INFO] = _dump(info)
-    _place(folder, contents)
+    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, None, weights), trained_on=trained_on)
     return folder
 
 

@@ -83,8 +83,7 @@ def write_bundle(
     extra = dict(meta or {})
     if _RESERVED & set(extra):
         raise ValueError(f"meta may not hold {sorted(_RESERVED & set(extra))}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"`{folder}` is there already and is not overwritten.", hint="name another folder")
+    refuse_filled(folder)
     if not class_names or len(set(class_names)) != len(class_names):
         raise BundleError(f"The {len(class_names)} class names are none, or one of them stands twice.")
     if head is not None and head.num_classes != len(class_names):
@@ -100,36 +99,70 @@ def write_bundle(
         model = assemble_model(graph_path, head, has_flip=has_flip, space=space)
     session = open_session(model, available_cores())
     check_session(session, spec.size_hw, len(class_names))
-    contents = {MODEL: model, WEIGHTS: _weights_file(graph_path, head, weights)}
-    if trained_on:
-        kept = sorted({digest[:DIGEST_LENGTH] for digest in trained_on})
-        contents[TRAINED_ON] = "".join(f"{digest}\n" for digest in kept).encode("ascii")
-    card = dict(graph_meta or {})
     info = {
-        "schema": SCHEMA,
-        "created_by": f"headstart {__version__}",
-        "made_with": _versions(),
-        "task": "classify",
-        "class_names": list(class_names),
-        "pixels": spec.to_json(),
-        "input": {"name": "pixels", "type": "float32", "shape": ["B", 3, *spec.size_hw]},
-        "outputs": {output.name: ["B", *output.shape[1:]] for output in session.get_outputs()},
+        **opening_facts("classify", class_names, spec, session),
         "temperature": 1.0 if head is None else float(head.temperature),
         "head": None if head is None else head.normaliser.to_json(),
         "has_flip": has_flip,
         "thresholds": {},
         "novelty": None if novelty is None else novelty.rule.to_json(),
         "sets": None if sets is None else sets.to_json(),
+        **closing_facts(graph_meta or {}, spec, session),
+        **extra,
+    }
+    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, head, weights), trained_on=trained_on)
+    return folder
+
+
+def refuse_filled(folder: Path) -> None:
+    """A bundle never overwrites anything.
+
+    Raises:
+        UsageError: The folder is there and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"`{folder}` is there already and is not overwritten.", hint="name another folder")
+
+
+def opening_facts(task: str, class_names: Sequence[str], spec: PixelSpec, session: Any) -> dict[str, Any]:
+    """What the `bundle.json` of every task begins with."""
+    return {
+        "schema": SCHEMA,
+        "created_by": f"headstart {__version__}",
+        "made_with": _versions(),
+        "task": task,
+        "class_names": list(class_names),
+        "pixels": spec.to_json(),
+        "input": {"name": "pixels", "type": "float32", "shape": ["B", 3, *spec.size_hw]},
+        "outputs": {output.name: ["B", *output.shape[1:]] for output in session.get_outputs()},
+    }
+
+
+def closing_facts(card: Mapping[str, Any], spec: PixelSpec, session: Any) -> dict[str, Any]:
+    """What it ends with: the score that is known later, the network and its cost."""
+    return {
         "score": None,
-        "backbone": card,
+        "backbone": dict(card),
         "weights_licence": card.get("licence"),
         "latency": measure_latency(session, spec.size_hw, available_cores()),
-        **extra,
-        "files": {n: {"size_bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in contents.items()},
     }
-    contents[INFO] = _dump(info)
+
+
+def seal_bundle(
+    folder: Path, info: Mapping[str, Any], *, model: bytes, weights: bytes, trained_on: Sequence[str]
+) -> None:
+    """Writes the files of a bundle, with their sizes and digests in `bundle.json`, in one step.
+
+    Raises:
+        BundleError: The disk refuses.
+    """
+    contents = {MODEL: model, WEIGHTS: weights}
+    if trained_on:
+        kept = sorted({digest[:DIGEST_LENGTH] for digest in trained_on})
+        contents[TRAINED_ON] = "".join(f"{digest}\n" for digest in kept).encode("ascii")
+    files = {n: {"size_bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in contents.items()}
+    contents[INFO] = _dump({**info, "files": files})
     _place(folder, contents)
-    return folder
 
 
 def make_direct_bundle(
@@ -182,7 +215,7 @@ def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
         raise _unwritable(folder, error) from error
 
 
-def _weights_file(graph_path: str | Path, head: LinearHead | None, weights: Mapping[str, Any] | None) -> bytes:
+def weights_file(graph_path: str | Path, head: LinearHead | None, weights: Mapping[str, Any] | None) -> bytes:
     """The head before the temperature is folded in, and the network: what training on starts from."""
     import numpy as np
 
