@@ -366,8 +366,7 @@ def check(
     Returns:
         The judgement (`.health`, `.to_json()`); its text says the worst first.
     """
-    from headstart.workflow.checking import check_data, draw_copies, write_repaired_split
-    from headstart.workflow.run_folder import write_json
+    from headstart.workflow.checking import check_data, draw_copies, save_judgement, write_repaired_split
 
     talk = talk or Talk(None)
     from headstart.data.boxes.reading import has_boxes
@@ -380,7 +379,7 @@ def check(
         )
     checked = check_data(os.fspath(data), talk, threads=workers, **settings)
     if json_file is not None:
-        write_json(Path(json_file), checked.to_json())
+        save_judgement(checked.to_json(), os.fspath(json_file))
     if sheet is not None:
         draw_copies(checked, os.fspath(sheet), talk)
     if repair is not None:

@@ -37,7 +37,6 @@ def _check(
     from headstart.api import check
     from headstart.data.ranges import parse_range
     from headstart.talk import to_stderr
-    from headstart.workflow.checking import save_judgement
 
     result = check(
         data,
@@ -51,12 +50,11 @@ def _check(
         offline=offline,
         workers=workers,
         task=task,
+        json_file=None if json_file == "-" else json_file,
         sheet=sheet,
         repair=repair,
         talk=to_stderr(),
     )
-    if json_file not in (None, "-"):
-        save_judgement(result.to_json(), json_file)
     if json_file == "-":
         import json
 

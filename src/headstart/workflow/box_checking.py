@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,10 @@ from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.sheet import draw_box_sheet
 from headstart.data.boxes.split import as_samples
 from headstart.data.boxes.wording import box_health_to_json, box_lines
-from headstart.data.split import write_split
 from headstart.errors import UsageError
-from headstart.records import Split
 from headstart.results import import_pandas
 from headstart.talk import Talk
-from headstart.workflow.run_folder import write_json
+from headstart.workflow.checking import save_judgement, save_repaired_split
 from headstart.workflow.showing import save_sheet, sheet_kind
 
 __all__ = ["CheckedBoxes", "check_boxes", "make_box_check", "refuse_without_effect", "show_boxes"]
@@ -95,7 +92,7 @@ def make_box_check(
         sheet_kind(os.fspath(sheet))
     checked = check_boxes(data, talk, allow_outside=allow_outside, max_pixels=max_pixels, threads=threads)
     if json_file is not None:
-        write_json(Path(json_file), checked.to_json())
+        save_judgement(checked.to_json(), os.fspath(json_file))
     if sheet is not None:
         draw_checked_boxes(checked, os.fspath(sheet), talk)
     if repair is not None:
@@ -160,9 +157,4 @@ def write_repaired_box_split(checked: CheckedBoxes, out: str, talk: Talk) -> Non
     applied = apply_box_health(checked.samples, checked.health)
     assignment = np.array(checked.samples.split, dtype="<U5")
     assignment[applied.left_out | (applied.test_as_given & ~applied.test)] = ""
-    split = Split(assignment, applied.groups, "given", "given", 0, "your own split without what leaks")
-    try:
-        write_split(out, as_samples(checked.samples), split)
-    except OSError as error:
-        raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
-    talk.say(f"{out}: {int((assignment == '').sum())} pictures left out; use it with headstart train --split {out}")
+    save_repaired_split(as_samples(checked.samples), assignment, applied, out, talk)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headstart.data.health import apply_health
+from headstart.data.health import Applied, apply_health
 from headstart.data.sheet import draw_pairs
 from headstart.data.sources import read
 from headstart.data.split import write_split
@@ -149,6 +150,15 @@ def write_repaired_split(checked: Checked, out: str, talk: Talk) -> None:
     samples, applied = checked.samples, apply_health(checked.samples, checked.health)
     assignment = np.array([s.split or "train" for s in samples], dtype="<U5")
     assignment[applied.left_out | (applied.test_as_given & ~applied.test)] = ""
+    save_repaired_split(samples, assignment, applied, out, talk)
+
+
+def save_repaired_split(samples: Samples, assignment: NDArray[np.str_], applied: Applied, out: str, talk: Talk) -> None:
+    """Writes (N,) assignments as a manifest, and says how many pictures are in no split.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
     split = Split(assignment, applied.groups, "given", "given", 0, "your own split without what leaks")
     try:
         write_split(out, samples, split)
