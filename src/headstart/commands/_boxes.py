@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from headstart.commands._shared import end_with_failed, forgiving_stdout, watch
 from headstart.deploy.boxes_drawn import check_drawing_folder, draw_found
 from headstart.deploy.boxes_out import check_box_output, coco_text, relative_names, write_box_rows, write_found_boxes
 from headstart.deploy.detector_runtime import DetectorRuntime
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from headstart.talk import Talk
 
 __all__ = ["predict_boxes", "refuse_box_options"]
-
-_MANY = 20  # pictures from which on progress is shown
 
 
 def predict_boxes(
@@ -63,11 +59,19 @@ def predict_boxes(
         talk.say(f"note: {note}.")
     names = relative_names(list(inputs))
     failed: list[str] = []
-    counts = {"boxes": 0}
+    counts: list[int] = []
     found = runtime.iter_predict(inputs, min_score=min_score)
     if draw is not None:
         found = _drawn(found, draw, names, runtime)
-    watched = _watch(found, len(inputs), failed, counts, talk, has_rows_on_screen=out is None)
+    watched = watch(
+        found,
+        len(inputs),
+        "finding objects",
+        failed,
+        talk,
+        note=lambda picture: counts.append(len(picture.detections)),
+        has_rows_on_screen=out is None,
+    )
     if out is not None:
         write_found_boxes(out, to, watched, names, runtime.class_names)
     else:
@@ -75,14 +79,8 @@ def predict_boxes(
     done = len(inputs) - len(failed)
     places = " and ".join(place for place in (out, draw) if place is not None)
     if places:
-        talk.say(f"{counts['boxes']:,} boxes in {done:,} pictures: {places}")
-    if failed:
-        talk.say(f"{len(failed):,} of {len(inputs):,} pictures could not be read:")
-        for line in failed[:10]:
-            talk.say(f"  {line}")
-        if len(failed) > 10:
-            talk.say(f"  and {len(failed) - 10:,} more")
-        raise typer.Exit(1)
+        talk.say(f"{sum(counts):,} boxes in {done:,} pictures: {places}")
+    end_with_failed(failed, len(inputs), talk)
 
 
 def refuse_box_options(**given: Any) -> None:
@@ -97,27 +95,6 @@ def refuse_box_options(**given: Any) -> None:
             raise UsageError(f"{option} is for a detector; this model tells classes.", hint=f"leave {option} out")
 
 
-def _watch(
-    found: Iterator[PictureDetections],
-    total: int,
-    failed: list[str],
-    counts: dict[str, int],
-    talk: Talk,
-    *,
-    has_rows_on_screen: bool,
-) -> Iterator[PictureDetections]:
-    """Passes answers on, collects what failed and shows how far it is."""
-    is_quiet = total < _MANY or (has_rows_on_screen and sys.stdout.isatty())
-    report = None if is_quiet else talk.progress("finding objects")
-    for done, picture in enumerate(found, start=1):
-        if picture.error is not None:
-            failed.append(f"{picture.file}: {picture.error}")
-        counts["boxes"] += len(picture.detections)
-        if report is not None:
-            report(done, total)
-        yield picture
-
-
 def _drawn(
     found: Iterator[PictureDetections], folder: str, names: Sequence[str], runtime: DetectorRuntime
 ) -> Iterator[PictureDetections]:
@@ -128,14 +105,10 @@ def _drawn(
 
 def _to_screen(to: str, found: Iterator[PictureDetections], names: Sequence[str], class_names: Sequence[str]) -> None:
     """CSV or COCO JSON on stdout; a name that the console cannot show must not stop the rest."""
-    import io
 
     from headstart.data.boxes.writing import PictureBoxes
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        with contextlib.suppress(io.UnsupportedOperation):
-            sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+    forgiving_stdout()
     if to == "csv":
         write_box_rows(sys.stdout, found, class_names)
     else:

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import typer
 
 from headstart.errors import MissingExtraError, UsageError
 from headstart.shares import parse_share
 
 if TYPE_CHECKING:
     from headstart.config import Resolved
+    from headstart.talk import Talk
 
-__all__ = ["read_share", "resolved_settings"]
+__all__ = ["end_with_failed", "forgiving_stdout", "read_share", "resolved_settings", "watch"]
+
+_MANY = 20  # from so many pictures on it is shown how far it is
+
+
+class _Answer(Protocol):
+    """What a model says about one picture."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def error(self) -> str | None: ...
+
+
+Answer = TypeVar("Answer", bound=_Answer)
 
 
 def read_share(option: str, text: str | None) -> float | None:
@@ -36,3 +57,65 @@ def resolved_settings(
     except ImportError as error:
         raise MissingExtraError("training", "train") from error
     return resolve(given, config_file=config, overrides=overrides, source="cli", has_boxes=has_boxes)
+
+
+def watch(
+    answers: Iterable[Answer],
+    total: int,
+    what: str,
+    failed: list[str],
+    talk: Talk,
+    *,
+    note: Callable[[Answer], None],
+    has_rows_on_screen: bool,
+) -> Iterator[Answer]:
+    """Passes answers about pictures on, collects what failed and shows how far it is.
+
+    Args:
+        answers: One a picture, with `file` and `error`.
+        total: How many pictures there are.
+        what: What is being done, for the screen.
+        failed: Gets a line for each picture that could not be read.
+        talk: Told how far it is.
+        note: Shown every answer.
+        has_rows_on_screen: Whether rows are printed at the same time.
+    """
+    is_quiet = total < _MANY or (has_rows_on_screen and sys.stdout.isatty())
+    report = None if is_quiet else talk.progress(what)
+    for done, answer in enumerate(answers, start=1):
+        if answer.error is not None:
+            failed.append(f"{answer.file}: {answer.error}")
+        note(answer)
+        if report is not None:
+            report(done, total)
+        yield answer
+
+
+def end_with_failed(failed: list[str], total: int, talk: Talk, *, where: str = "") -> None:
+    """Says which pictures could not be read, the first ten by name, and ends with exit code 1 where there are such.
+
+    Args:
+        failed: A line each.
+        total: How many pictures there were.
+        talk: Told.
+        where: What names the rest.
+
+    Raises:
+        typer.Exit: There are such.
+    """
+    if not failed:
+        return
+    talk.say(f"{len(failed):,} of {total:,} pictures could not be read:")
+    for line in failed[:10]:
+        talk.say(f"  {line}")
+    if len(failed) > 10:
+        talk.say(f"  and {len(failed) - 10:,} more{where}")
+    raise typer.Exit(1)
+
+
+def forgiving_stdout() -> None:
+    """A name that the console cannot show must not stop the rest."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        with contextlib.suppress(io.UnsupportedOperation):
+            sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from headstart.records import Prediction
-    from headstart.talk import Talk
 
 __all__ = ["register"]
-
-_MANY = 20  # pictures from which on progress is shown
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +46,7 @@ def _predict(
 
     Exit code 1 when a picture could not be read; its row says why.
     """
-    from headstart.commands._shared import read_share
+    from headstart.commands._shared import end_with_failed, read_share, watch
     from headstart.deploy.bundle import read_bundle
     from headstart.deploy.judge import Judge
     from headstart.deploy.outputs import check_output, write_rows
@@ -100,7 +97,15 @@ def _predict(
     failed: list[str] = []
     unknown: list[str] = []
     predictions = runtime.iter_predict(inputs, top, reject=refused, coverage=covered)
-    watched = _watch(predictions, len(inputs), failed, unknown, talk, has_rows_on_screen=out is None)
+    watched = watch(
+        predictions,
+        len(inputs),
+        "predicting",
+        failed,
+        talk,
+        note=lambda prediction: unknown.append(prediction.file) if prediction.is_unknown else None,
+        has_rows_on_screen=out is None,
+    )
     if out is not None:
         write_rows(out, watched, top)
     else:
@@ -110,49 +115,17 @@ def _predict(
     if unknown:
         count = f"{len(unknown):,} of {len(inputs):,} pictures look"
         talk.say(f"note: {count} like none of the classes; the column `is_unknown` names them.")
-    if failed:
-        talk.say(f"{len(failed):,} of {len(inputs):,} pictures could not be read:")
-        for line in failed[:10]:
-            talk.say(f"  {line}")
-        if len(failed) > 10:
-            talk.say(f"  and {len(failed) - 10:,} more; the column `error` names them")
-        raise typer.Exit(1)
-
-
-def _watch(
-    predictions: Iterable[Prediction],
-    total: int,
-    failed: list[str],
-    unknown: list[str],
-    talk: Talk,
-    *,
-    has_rows_on_screen: bool,
-) -> Iterator[Prediction]:
-    """Passes predictions on, collects what failed or is unknown and shows how far it is."""
-    import sys
-
-    is_quiet = total < _MANY or (has_rows_on_screen and sys.stdout.isatty())
-    report = None if is_quiet else talk.progress("predicting")
-    for done, prediction in enumerate(predictions, start=1):
-        if prediction.error is not None:
-            failed.append(f"{prediction.file}: {prediction.error}")
-        if prediction.is_unknown:
-            unknown.append(prediction.file)
-        if report is not None:
-            report(done, total)
-        yield prediction
+    end_with_failed(failed, len(inputs), talk, where="; the column `error` names them")
 
 
 def _print_rows(predictions: Iterable[Prediction], top: int) -> None:
     """CSV on stdout; a name that the console cannot show must not stop the rest."""
-    import io
     import sys
 
+    from headstart.commands._shared import forgiving_stdout
     from headstart.deploy.outputs import row_writer
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+    forgiving_stdout()
     write = row_writer(sys.stdout, top)
     for prediction in predictions:
         write(prediction)
