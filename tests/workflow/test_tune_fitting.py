@@ -51,7 +51,8 @@ ROWS = {"stage6": 40_000, "stage7": 10_000}
 
 def bench_with(room: int) -> Any:
     cache = SimpleNamespace(room_bytes=lambda: room)
-    return SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.cut], cut=lambda text: "stage7")
+    sources = SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.cut])
+    return SimpleNamespace(sources=sources, trunk=SimpleNamespace(cut=lambda text: "stage7"))
 
 
 def fitted(room: int, **settings: Any) -> tuple[Any, Road]:

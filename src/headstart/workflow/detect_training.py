@@ -20,7 +20,7 @@ from headstart.errors import HeadstartError, SettingError
 from headstart.records import Decision
 from headstart.tuning.folds import make_folds
 from headstart.workflow.detect_records import DetectLog
-from headstart.workflow.tune_bench import StoppedError, Stopper
+from headstart.workflow.tune_jobs import StoppedError, Stopper
 
 if TYPE_CHECKING:
     from headstart.detection.loop import DetectEpoch, DetectNetwork, DetectTraining

@@ -60,7 +60,7 @@ class Arm:
 
 def measure_speed(bench: Bench, plan: TuningPlan, head: LinearHead, train: Any) -> dict[str, float]:
     """Seconds of making one view, and of training on one picture once, on this machine now."""
-    source, _ = bench.source(plan)
+    source = bench.sources.open(plan)
     size = min(plan.batch_size, len(train))
     some = np.asarray(train[: 3 * size])
     started = time.monotonic()
@@ -202,7 +202,8 @@ def _arms(road: ProbeRoad, bench: Bench, num: int, num_classes: int) -> list[Tun
     three, the last two on digits.
     """
     resolved = road.resolved
-    cuts = [bench.cut(resolved.settings.cut)] if resolved.settings.cut else [bench.cut("last-2"), bench.cut("last-1")]
+    asked = resolved.settings.cut
+    cuts = [bench.trunk.cut(text) for text in ((asked,) if asked else ("last-2", "last-1"))]
     plans = []
     for cut in cuts:
         plan = make_plan(resolved, "finetune", cut, num, num_classes)
@@ -228,9 +229,9 @@ def _refreshed(
         return plans
     cuts = {p.cut: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
     more = int(0.5 * spare_s / max(_SAFETY * num * sum(cuts.values()), 1e-9))
-    row = max(bench.row_bytes(p) for p in plans) * num * len(cuts)
+    row = max(bench.sources.row_bytes(p) for p in plans) * num * len(cuts)
     now = max(p.views for p in plans)
-    more = min(more, bench.cache.room_bytes() // max(row, 1) - now - 1)
+    more = min(more, bench.sources.cache.room_bytes() // max(row, 1) - now - 1)
     views = min(plans[0].epochs, now + more)
     if views <= now or not all(p.is_cached for p in plans):
         return plans

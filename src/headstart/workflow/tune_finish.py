@@ -185,12 +185,12 @@ def _deployed(
     linear: LinearHead | None = None
     names: tuple[str, ...]
     if not tuned.plan.is_linear:
-        cut = bench.head_cut(tuned.plan.head) if tuned.plan.head else "head"
+        cut = bench.trunk.head_cut(tuned.plan.head) if tuned.plan.head else "head"
         module, names = bench.with_logits(net, temperature, cut), ("logits", "embedding")
     else:
         linear = replace(net.head.to_linear(tuned.head), temperature=temperature)
         names = tuple(dict.fromkeys((*linear.normaliser.names, "embedding")))
-        module = bench.pooled(names)
+        module = bench.trunk.pooled(names)
     size_hw = found.embedder.spec.size_hw
     if linear is None or not refill_graph(found.embedder.graph.path, module, names, size_hw, path):
         _export(module, names, size_hw, path)

@@ -39,10 +39,10 @@ def fit_to_disk(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> Tu
         num: Pictures.
     """
     resolved = road.resolved
-    room = bench.cache.room_bytes()
+    room = bench.sources.cache.room_bytes()
 
     def need(of: TuningPlan) -> int:
-        return bench.row_bytes(of) * num * (of.views + 1)
+        return bench.sources.row_bytes(of) * num * (of.views + 1)
 
     wanted = need(plan)
     if wanted <= room:
@@ -50,9 +50,9 @@ def fit_to_disk(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> Tu
     short = f"{wanted / 1e6:,.0f} MB of stored views do not fit into the {room / 1e6:,.0f} MB that are left for them"
     tries = [plan]
     if plan.strategy == "finetune" and not (resolved.is_explicit("cut") or resolved.is_explicit("unfreeze")):
-        tries.append(plan.with_(cut=bench.cut("last-1")))
+        tries.append(plan.with_(cut=bench.trunk.cut("last-1")))
     for tried in tries:
-        each = bench.row_bytes(tried) * num
+        each = bench.sources.row_bytes(tried) * num
         views = plan.views if resolved.is_explicit("views") else min(plan.views, room // max(each, 1) - 1)
         if views >= min(_FEWEST_VIEWS, plan.views) and each * (views + 1) <= room:
             fitted = tried.with_(views=int(views))

@@ -193,7 +193,7 @@ class _Road:
         """The plan that was asked for; a budget is turned into epochs, once; None where it is too small."""
         resolved = self.road.resolved
         strategy = "head" if self.settings.cut == "head" else self.settings.strategy
-        plan = make_plan(resolved, strategy, self.bench.cut_for(), len(self.train), self.num_classes)
+        plan = make_plan(resolved, strategy, self.bench.trunk.cut_for(), len(self.train), self.num_classes)
         plan = without_harmful_flip(self.road, self.bench, plan)
         plan = fit_to_disk(self.road, self.bench, plan, len(self.train))
         head = self._start_head(plan, self.train)
@@ -270,7 +270,7 @@ class _Road:
         ]
         chosen = [d for d in chosen if not self.road.resolved.is_explicit(d.what)]
         self.road.resolved = self.road.resolved.with_decisions(chosen)
-        need = 0 if plan.is_from_pixels else self.bench.row_bytes(plan) * len(self.train) * (plan.views + 1)
+        need = 0 if plan.is_from_pixels else self.bench.sources.row_bytes(plan) * len(self.train) * (plan.views + 1)
         if need:
             self.road.talk.say(f"its stored views will take {need / 1e6:,.0f} MB of the cache")
 
@@ -374,7 +374,7 @@ class _Road:
     def _start_head(self, plan: TuningPlan, train: Ids) -> LinearHead:
         if plan.strategy != "scratch":
             return self._probe_head(train)
-        width = self.bench.blocks_width("embedding")
+        width = self.bench.trunk.blocks_width("embedding")
         zeros, ones = np.zeros(width, dtype=np.float32), np.ones(width, dtype=np.float32)
         # Nothing is known of the features of random weights: rows of length 16, no moments, no clipping.
         normaliser = Normaliser(("embedding",), (zeros,), (ones,), (16.0,), 1e6)

@@ -1,0 +1,165 @@
+"""Where a training's batches come from: stored rows of what lies before the cut, or pixels made anew.
+
+The one decision: a source is opened once for all trainings of a run that see the same views of the same prefix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.config import TrainSettings
+from headstart.errors import HeadstartError
+from headstart.features.boundary import BoundaryCache, BoundarySpace, RowLayout
+from headstart.features.engine import OnnxEngine
+from headstart.features.front import FrontGraph, prepare_front
+from headstart.features.viewing import Views
+from headstart.machine import cache_root
+from headstart.pixels.spec import PictureError, normalise, read_bytes
+from headstart.pixels.views import make_view, parse_augment, view_rng
+from headstart.tuning.checkpoint import Checkpoints
+from headstart.tuning.plan import TuningPlan
+from headstart.tuning.sources import BoundarySource, PixelSource, Source
+from headstart.workflow.tune_trunk import Trunk
+
+if TYPE_CHECKING:
+    from headstart.talk import Talk
+    from headstart.workflow.probe_road import FoundProbe
+
+__all__ = ["Sources"]
+
+
+class Sources:
+    """Opens sources for one run.
+
+    Args:
+        found: The probe with its samples and features.
+        settings: Of the run.
+        talk: Told what happens.
+        checkpoints: Of the run; rows lie there where the cache is not to be used.
+        threads: Of the views' workers.
+        trunk: The backbone.
+    """
+
+    def __init__(
+        self,
+        found: FoundProbe,
+        settings: TrainSettings,
+        talk: Talk,
+        checkpoints: Checkpoints,
+        threads: int,
+        trunk: Trunk,
+    ) -> None:
+        self.found, self.talk, self.checkpoints, self.threads, self.trunk = found, talk, checkpoints, threads, trunk
+        self.embedder = found.embedder
+        self.blocks = tuple(self.embedder.graph.blocks)
+        self.cache = BoundaryCache(cache_root())
+        self.is_cached = settings.cache
+        self._sources: dict[tuple[Any, ...], Source] = {}
+        self._is_refusal_said = False
+
+    def open(self, plan: TuningPlan) -> Source:
+        """Where the batches of a training come from."""
+        key = (plan.strategy, plan.cut, plan.is_cached, plan.head, plan.augment, plan.seed)
+        if key not in self._sources:
+            self._sources[key] = self._open(plan)
+        return self._sources[key]
+
+    def _open(self, plan: TuningPlan) -> Source:
+        augment = parse_augment(plan.augment)
+        samples, features, spec = self.found.samples, self.found.features, self.embedder.spec
+        digests = [bytes.fromhex(d) for d in features.digests]
+        if plan.is_from_pixels:
+
+            def make(sample: int, view: int) -> NDArray[np.float32]:
+                try:
+                    data = read_bytes(samples.paths[sample])
+                    rng = view_rng(digests[sample], view, plan.seed) if view else None
+                    return normalise(make_view(data, spec, augment, rng), spec)
+                except PictureError as error:
+                    raise HeadstartError(f"`{samples.names[sample]}` cannot be read now: {error.detail}.") from error
+
+            return PixelSource(make, self.threads)
+        if plan.strategy == "head" and not plan.head:
+            graph = self.embedder.graph
+            layout = RowLayout(self.blocks, tuple((graph.blocks[b],) for b in self.blocks), "float32")
+            engine, digest, num_states = OnnxEngine(graph.path), graph.digest, 0
+        else:
+            front = self._front(plan)
+            engine, digest, layout = OnnxEngine(front.path), front.digest, front.layout
+            num_states = sum(name.startswith("state") for name in layout.names)
+        space = self._space(digest, spec.digest, layout)
+        progress = self.talk.progress("making views", "views")
+        views = Views(
+            samples.paths, features.digests, samples.names, engine, spec, space, augment, plan.seed,
+            threads=self.threads, progress=progress,
+        )  # fmt: skip
+        return BoundarySource(views, num_states)
+
+    def _space(self, digest: str, spec_digest: str, layout: RowLayout) -> BoundarySpace:
+        if self.is_cached:
+            return self.cache.space(digest, spec_digest, layout)
+        return BoundarySpace(self.checkpoints.folder / "views" / digest[:16], layout)
+
+    def row_bytes(self, plan: TuningPlan) -> int:
+        """Bytes that one stored view takes on the disk."""
+        source = self.open(plan)
+        return source.views.space.layout.row_bytes if isinstance(source, BoundarySource) else 0
+
+    def _front(self, plan: TuningPlan) -> FrontGraph:
+        from headstart.backbones import pooled_outputs
+        from headstart.backbones.newhead import pool_state, read_head
+        from headstart.backbones.parts import split_blocks
+
+        cut = plan.cut
+        network = self.trunk.backbone.network
+        early = [] if plan.head else split_blocks(network, cut, self.blocks)[0]
+        # A fixed pooling is done before rows are stored: they are 50 times smaller then.
+        pool = read_head(plan.head).pool or "avg" if plan.head and plan.strategy == "head" else "none"
+        pool = pool if pool in ("avg", "max") else "none"
+        is_nhwc = network.is_nhwc
+        position = network.position(cut)
+        below = network.names[position - 1] if position else None
+
+        def load() -> Any:
+            from torch import nn
+
+            prefix = self.trunk.backbone.prefix(cut)
+            pooled = pooled_outputs(self.trunk.backbone, early) if early else None
+
+            class Front(nn.Module):  # type: ignore[misc]
+                def __init__(self) -> None:
+                    super().__init__()
+                    self.prefix, self.pooled = prefix, pooled
+
+                def forward(self, pixels: Any) -> Any:
+                    state = self.prefix(pixels)
+                    states = tuple(state) if isinstance(state, (tuple, list)) else (state,)
+                    if pool != "none":
+                        states = tuple(pool_state(s, pool, is_nhwc) for s in states)
+                    return (*states, *(self.pooled(pixels) if self.pooled is not None else ()))
+
+            self.trunk.reset()
+            return Front().eval()
+
+        block = below if below in self.blocks and pool == "none" else None
+        kind = cut if pool == "none" else f"{cut}-{pool}"
+        return prepare_front(self.embedder.graph, cache_root(), kind, early, load, state_block=block)
+
+    def say_refused(self, source: Source) -> None:
+        """Says once that rows could not be kept."""
+        reason = source.views.space.write_error if isinstance(source, BoundarySource) else None
+        if reason and not self._is_refusal_said:
+            self._is_refusal_said = True
+            self.talk.warn(f"stored views could not be kept ({reason}); the result is the same, it only takes longer.")
+
+    def close(self) -> None:
+        """Stops the workers; what is made is kept."""
+        for source in self._sources.values():
+            if isinstance(source, BoundarySource):
+                source.views.close()
+                self.cache.bound(keep=source.views.space)
+            elif isinstance(source, PixelSource):
+                source.close()
