@@ -356,7 +356,7 @@ def check(
         data: As in `train`.
         json_file: Where to write the judgement as JSON.
         sheet: Where to draw the pairs of copies (of pictures with boxes: these too), `.png` or `.jpg`.
-        repair: Where to write your split without what leaks, for `train(split=...)`; no file is moved.
+        repair: Where to write your split without what leaks, groups whole, for `train(split=...)`; no file is moved.
         workers: Threads; one a core by default.
         task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
         talk: Where it says what it does.

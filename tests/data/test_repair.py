@@ -1,4 +1,4 @@
-"""A mended split moves what it must, and nothing else."""
+"""A mended split moves what it must, and nothing else, as long as something is left on both sides."""
 
 from __future__ import annotations
 
@@ -57,10 +57,34 @@ def test_a_class_that_loses_its_test_pictures_is_named() -> None:
     assert "no test picture is left of `a`" in mended.reason
 
 
+def test_a_class_that_loses_its_training_pictures_is_named() -> None:
+    samples, split = given_split(["train", "test", "test", "train", "test"], ["a", "a", "a", "b", "b"])
+    mended = repair_split(samples, split, np.array([0, 0, 0, 1, 2]))
+    assert mended.assignment.tolist() == ["test", "test", "test", "train", "test"]
+    assert "no train picture is left of `a`" in mended.reason
+
+
+@pytest.mark.parametrize("scored", ["test", "val"])
+def test_where_moving_would_leave_one_side_empty_whole_groups_are_dealt_anew(scored: str) -> None:
+    samples, split = given_split(["train"] * 15 + [scored] * 5, ["a", "b"] * 10)
+    groups = np.arange(20) % 5  # each with three in training and one that is scored
+    out = np.arange(20) == 7
+    mended = repair_split(samples, split, groups, out)
+    assert "dealt anew, 25% of the pictures" in mended.reason
+    assert mended.assignment[7] == ""
+    sides = [set(mended.assignment[(groups == g) & ~out]) for g in range(5)]
+    assert sorted(map(sorted, sides)) == [["test"]] + [["train"]] * 4
+
+
 def test_nothing_left_to_score_is_refused() -> None:
     samples, split = given_split(["train", "train", "test"])
-    with pytest.raises(DataError, match="no split without leaks"):
+    with pytest.raises(DataError, match="No split without leaks"):
         repair_split(samples, split, np.array([0, 0, 0]))
+
+
+def test_a_split_with_one_side_only_is_left_as_it_is() -> None:
+    samples, split = given_split(["train"] * 4)
+    assert repair_split(samples, split, np.array([0, 0, 1, 1])).assignment.tolist() == ["train"] * 4
 
 
 @given(
@@ -76,6 +100,10 @@ def test_after_mending_no_group_is_parted_and_nothing_else_has_moved(
     try:
         mended = repair_split(samples, split, groups)
     except DataError:
+        return
+    if "dealt anew" in mended.reason:
+        assert all(len(set(mended.assignment[groups == g])) == 1 for g in set(groups.tolist()))
+        assert set(mended.assignment) == {"train", "test"}
         return
     for group in set(groups.tolist()):
         before = split.assignment[groups == group]

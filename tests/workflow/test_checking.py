@@ -164,6 +164,59 @@ def test_a_mended_split_that_train_takes(command: Callable[..., Done], leaky: Pa
     assert (health["leaks"], health["label_conflicts"], health["unreadable"]) == ([], [], [])
 
 
+@pytest.fixture
+def by_patient(tmp_path: Path, make_pictures: Make) -> Callable[[Callable[[int], str]], Path]:
+    """Writes a table of 48 pictures of 12 patients with the split that a function gives each picture."""
+    make_pictures(tmp_path / "d", {"stripes": 24, "discs": 24}, first_seed=200)
+    names = [f"{kind}/{i:03d}.jpg" for kind in ("stripes", "discs") for i in range(24)]
+
+    def write(side: Callable[[int], str]) -> Path:
+        rows = [f"{name},{name.split('/')[0]},{side(k)},p{k // 4}" for k, name in enumerate(names)]
+        (tmp_path / "d" / "table.csv").write_text("image,label,split,group\n" + "\n".join(rows) + "\n", "utf-8")
+        return tmp_path / "d" / "table.csv"
+
+    return write
+
+
+def sides_of_patients(path: Path) -> list[set[str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        split = [row["split"] for row in csv.DictReader(file)]
+    return [set(split[k : k + 4]) for k in range(0, 48, 4)]
+
+
+def test_a_patient_on_both_sides_goes_whole_to_one(
+    command: Callable[..., Done], by_patient: Callable[[Callable[[int], str]], Path], tmp_path: Path
+) -> None:
+    # The last three patients of each class are scored; one picture of patient 0 and three of patient 3 strayed.
+    strayed = {0: "test", 12: "test", 13: "test", 14: "test"}
+    table = by_patient(lambda k: strayed.get(k, "train" if k % 24 < 16 or k % 24 == 16 else "test"))
+    done = command("check", table, "--pixels-only", "--repair", tmp_path / "split.csv")
+    assert done.code == 3
+    assert "are on both sides of your split" in done.out
+    assert sides_of_patients(tmp_path / "split.csv") == [
+        {"train"}, {"train"}, {"train"}, {"test"}, {"test"}, {"test"},
+        {"train"}, {"train"}, {"train"}, {"train"}, {"test"}, {"test"},
+    ]  # fmt: skip
+    assert "0 pictures left out, 4 pictures moved" in done.err
+    run = headstart.train(table, out=tmp_path / "run", split=str(tmp_path / "split.csv"))
+    assert run.metrics["test"]["num_samples"] == 20
+    health = json.loads((run.folder / "health.json").read_text(encoding="utf-8"))
+    assert not [w for w in health["warnings"] if "both sides" in w]
+
+
+def test_pictures_split_at_random_are_dealt_anew_by_patient(
+    command: Callable[..., Done], by_patient: Callable[[Callable[[int], str]], Path], tmp_path: Path
+) -> None:
+    table = by_patient(lambda k: "test" if k % 4 == 1 else "train")
+    done = command("check", table, "--pixels-only", "--repair", tmp_path / "split.csv")
+    assert done.code == 3
+    sides = sides_of_patients(tmp_path / "split.csv")
+    assert all(len(side) == 1 for side in sides)
+    assert {"test"} in sides[:6]  # of stripes
+    assert {"test"} in sides[6:]  # of discs
+    assert "dealt anew" in done.err
+
+
 def test_the_persons_folder_is_never_written_to(
     command: Callable[..., Done], leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ def _check(
     data: str = typer.Argument(..., help="Folder, table, metadata file, list or zip of pictures."),
     json_file: str = typer.Option(None, "--json", metavar="FILE", help="Write the judgement as JSON (- for stdout)."),
     sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the copies (and boxes), .png or .jpg."),
-    repair: str = typer.Option(None, "--repair", metavar="FILE", help="Write your split without what leaks."),
+    repair: str = typer.Option(None, "--repair", metavar="FILE", help="Write your split, leaks out, groups whole."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose features help."),

@@ -1,16 +1,19 @@
 """Mends a split that leaks: what belongs together goes to one side.
 
 The one decision: as little as possible is moved, each group to where most of it lies already (training where
-that is undecided), and no file is touched: the result is a new `split.csv`.
+that is undecided); only where nothing would then be left to score or to train on are whole groups dealt anew.
+No file is touched: the result is a new `split.csv`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.split import make_split
 from headstart.errors import DataError
 from headstart.records import Samples, Split
 
@@ -27,39 +30,58 @@ def repair_split(
     Args:
         samples: The pictures.
         split: The person's own split.
-        groups: (N,) what belongs together (`Applied.groups`); None changes nothing.
-        left_out: (N,) pictures that are to be in no split (`Applied.left_out`).
+        groups: (N,) what belongs together (`Applied.groups`); None moves nothing.
+        left_out: (N,) pictures that are to be in no split.
 
     Returns:
         The new split, and in its reason how many pictures moved.
 
     Raises:
-        DataError: Everything belongs together, so that nothing is left to score.
+        DataError: Too much belongs together: nothing can be scored that is not trained on.
     """
-    assignment = split.assignment.copy()
+    before = split.assignment.copy()
     if left_out is not None:
-        assignment[left_out] = ""
-    before = assignment.copy()
+        before[left_out] = ""
+    assignment = before.copy()
     if groups is not None:
         for group in _straddling(assignment, groups):
             members = np.flatnonzero((groups == group) & (assignment != ""))
             counts = Counter(assignment[members].tolist())
             assignment[members] = max(_ORDER, key=lambda name: (counts[name], name == "train"))
-    if (before == "test").any() and not (assignment == "test").any():
-        raise DataError(
-            "Every test picture belongs to pictures in training, so no split without leaks is left.",
-            hint="leave the split away: the score is then measured out of fold",
-        )
+    scored = "test" if (split.assignment == "test").any() else "val"
+    needed = {"train", scored} & set(split.assignment.tolist())
+    if len(needed) == 2 and not needed <= set(assignment.tolist()):
+        share = float((split.assignment == scored).sum() / (split.assignment != "").sum())
+        assignment = _dealt_anew(samples, groups, before == "", share, split.seed)
+        reason = f"whole groups dealt anew, {share:.0%} of the pictures to test: by moving, one side would be empty"
+        return Split(assignment, groups, "made", split.protocol, split.seed, reason)
     moved = int((assignment != before).sum())
-    lost = [
-        name
-        for k, name in enumerate(samples.class_names)
-        if (before[samples.class_ids == k] == "test").any() and not (assignment[samples.class_ids == k] == "test").any()
-    ]
     reason = f"{moved} pictures moved so that nothing that belongs together lies in two splits"
-    if lost:
-        reason += "; no test picture is left of " + ", ".join(f"`{n}`" for n in lost[:5])
+    for side in ("train", scored):
+        lost = _classes(samples, before == side) - _classes(samples, assignment == side)
+        if lost:
+            reason += f"; no {side} picture is left of " + ", ".join(f"`{n}`" for n in sorted(lost)[:5])
     return Split(assignment, groups, "made", split.protocol, split.seed, reason)
+
+
+def _dealt_anew(
+    samples: Samples, groups: NDArray[np.int64] | None, left_out: NDArray[np.bool_], share: float, seed: int
+) -> NDArray[np.str_]:
+    """(N,) a new train and test of the same shares, as if the person had brought none."""
+    plain = replace(samples, items=tuple(replace(s, split=None) for s in samples))
+    try:
+        return make_split(plain, groups=groups, test_size=share, seed=seed, leave_out=left_out).assignment
+    except DataError as error:
+        raise DataError(
+            "No split without leaks can be made: every class has only one picture or one group.",
+            hint="add pictures of other groups, or read the pictures with a --layout that puts `*` for the split: "
+            "the score is then measured out of fold",
+        ) from error
+
+
+def _classes(samples: Samples, chosen: NDArray[np.bool_]) -> set[str]:
+    """Names of the classes that occur among the chosen (N,)."""
+    return {str(samples[int(i)].label) for i in np.flatnonzero(chosen)}
 
 
 def _straddling(assignment: NDArray[np.str_], groups: NDArray[np.int64]) -> list[int]:

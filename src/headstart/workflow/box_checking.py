@@ -147,14 +147,14 @@ def show_boxes(
 
 
 def write_repaired_box_split(checked: CheckedBoxes, out: str, talk: Talk) -> None:
-    """Writes the person's split without leaking pictures; moves no file.
+    """Writes the person's split without leaking pictures, groups whole; moves no file.
 
     Raises:
+        DataError: No split without leaks can be made.
         UsageError: The file cannot be written, or the data have no split.
     """
     if not any(checked.samples.split):
         raise UsageError("the data have no split, so there is nothing to repair.", hint="leave --repair away")
     applied = apply_box_health(checked.samples, checked.health)
     assignment = np.array(checked.samples.split, dtype="<U5")
-    assignment[applied.left_out | (applied.test_as_given & ~applied.test)] = ""
     save_repaired_split(as_samples(checked.samples), assignment, applied, out, talk)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.health import Applied, apply_health
+from headstart.data.repair import repair_split
 from headstart.data.sheet import draw_pairs
 from headstart.data.sources import read
 from headstart.data.split import write_split
@@ -142,29 +143,36 @@ def save_judgement(judgement: dict[str, Any], out: str) -> None:
 
 
 def write_repaired_split(checked: Checked, out: str, talk: Talk) -> None:
-    """Writes the person's split without leaking pictures and without those under two labels; moves no file.
+    """Writes the person's split without leaking pictures and those under two labels, groups whole; moves no file.
 
     Raises:
+        DataError: No split without leaks can be made.
         UsageError: The file cannot be written.
     """
     samples, applied = checked.samples, apply_health(checked.samples, checked.health)
     assignment = np.array([s.split or "train" for s in samples], dtype="<U5")
-    assignment[applied.left_out | (applied.test_as_given & ~applied.test)] = ""
     save_repaired_split(samples, assignment, applied, out, talk)
 
 
 def save_repaired_split(samples: Samples, assignment: NDArray[np.str_], applied: Applied, out: str, talk: Talk) -> None:
-    """Writes (N,) assignments as a manifest, and says how many pictures are in no split.
+    """Mends (N,) assignments, writes them as a manifest, and says how many pictures moved or are in no split.
+
+    A scored picture that is a copy of one in training would bring nothing there and is left out; a group that lies
+    on both sides goes whole to one.
 
     Raises:
+        DataError: No split without leaks can be made.
         UsageError: The file cannot be written.
     """
-    split = Split(assignment, applied.groups, "given", "given", 0, "your own split without what leaks")
+    given = Split(assignment, applied.groups, "given", "given", 0)
+    out_of_it = applied.left_out | (applied.test_as_given & ~applied.test)
+    split = repair_split(samples, given, applied.groups, out_of_it)
     try:
         write_split(out, samples, split)
     except OSError as error:
         raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
-    talk.say(f"{out}: {int((assignment == '').sum())} pictures left out; use it with headstart train --split {out}")
+    left_out = int((split.assignment == "").sum())
+    talk.say(f"{out}: {left_out} pictures left out, {split.reason}; use it with headstart train --split {out}")
 
 
 def _open(
