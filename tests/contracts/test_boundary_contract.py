@@ -120,7 +120,7 @@ def test_a_full_disk_costs_time_and_nothing_else(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headstart.features.boundary.private_folder", full)
+    monkeypatch.setattr("headstart.features.shards.private_folder", full)
     views = open_views(files, tmp_path, ToyEngine())
     views.prepare([(i, 1) for i in range(20)])
     np.testing.assert_array_equal(views.rows(range(20), [1] * 20), expected_rows(files, HALF, 1))

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.features.shards import drop_folders
 from headstart.machine import atomic_file, private_folder
 
 __all__ = ["DEFAULT_LIMIT_BYTES", "CacheInfo", "FeatureCache", "FeatureSpace", "cache_info", "clear_cache"]
@@ -183,23 +184,7 @@ class FeatureCache:
 
     def bound(self, keep: FeatureSpace | None = None) -> int:
         """Drops the spaces unused for longest until the limit holds; returns the bytes dropped."""
-        if not self.root.is_dir():
-            return 0
-        spaces = []
-        for folder in self.root.iterdir():
-            with contextlib.suppress(OSError):
-                if folder.is_dir():
-                    size = sum(f.stat().st_size for f in folder.iterdir())
-                    spaces.append((folder.stat().st_mtime, size, folder))
-        total, dropped = sum(s for _, s, _ in spaces), 0
-        for _, size, folder in sorted(spaces):
-            if total - dropped <= self.limit_bytes:
-                break
-            if keep is not None and folder == keep.folder:
-                continue
-            shutil.rmtree(folder, ignore_errors=True)
-            dropped += size
-        return dropped
+        return drop_folders(self.root, self.limit_bytes, None if keep is None else keep.folder)
 
 
 def cache_info(root: Path) -> list[CacheInfo]:
