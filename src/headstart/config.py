@@ -119,6 +119,12 @@ class TuneSettings(_Settings):
     head_first: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which the head trains alone.")
     tail: float | None = Field(None, ge=0, le=1, description="Share of the last steps whose weights are averaged.")
     clip: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
+    train_size: int | None = Field(
+        None, ge=32, le=1024, description="Pixels of the shorter side of training views; scores keep the network's own."
+    )
+    refit: bool | None = Field(
+        None, description="Offer the closed-form head, fitted again on the tuned features, beside the trained one."
+    )
     monitor: Literal["val_loss", "val_accuracy", "val_f1_macro"] = Field(
         "val_loss", description="What patience watches."
     )

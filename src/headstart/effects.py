@@ -61,6 +61,8 @@ def check_effects(values: Mapping[str, Any]) -> None:
         "tune.hidden": ("head",),
         "tune.head": GRADIENT_STRATEGIES,
         "tune.drop_path": ("finetune", "full", "scratch", "auto"),
+        "tune.train_size": ("finetune", "full", "scratch", "auto"),
+        "tune.refit": ("finetune", "full", "auto"),
         "tune.head_first": ("finetune", "full", "scratch"),
     }
     for name, fitting in alone.items():
@@ -73,6 +75,11 @@ def check_effects(values: Mapping[str, Any]) -> None:
         if name in values and "tune.head" in values:
             word = name.removeprefix("tune.")
             raise SettingError(f"`{name}` is part of the head you described.", hint=f"--head {word}=...,...")
+    if "tune.refit" in values and ("tune.head" in values or "tune.hidden" in values):
+        raise SettingError(
+            "`tune.refit` fits a linear head in closed form, and the head you described is another.",
+            hint="leave tune.refit out",
+        )
     if values.get("tune.sampling") == "balanced" and str(values.get("head.class_weights", "none")) != "none":
         raise SettingError(
             "`tune.sampling=balanced` and `class_weights` correct the same imbalance twice.", hint="give one of them"

@@ -159,6 +159,9 @@ def test_settings_without_effect_are_refused(few: Path) -> None:
     for settings in ({"epochs": 3}, {"strategy": "full", "views": 3}, {"strategy": "head", "unfreeze": "stage7@0"},
                      {"strategy": "finetune", "epochs": 2, "budget": "5m"},
                      {"strategy": "finetune", "optimizer": "adamax"},
+                     {"strategy": "head", "tune": {"train_size": 160}},
+                     {"strategy": "scratch", "tune": {"refit": True}},
+                     {"strategy": "finetune", "tune": {"refit": True, "head": "hidden=8"}},
                      {"strategy": "finetune", "head": {"mirror": "on"}}):  # fmt: skip
         with pytest.raises(SettingError):
             headstart.train(few, **settings)
@@ -170,6 +173,18 @@ def test_leave_one_out_on_tuned_features_is_refused() -> None:
     refuse_tuned(features, np.arange(4))
     with pytest.raises(DishonestError, match="tune"):
         refuse_tuned(replace(features, tuned_on=frozenset(digests[:1])), np.arange(4))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["finetune", "full"])
+def test_views_may_be_smaller_than_what_prediction_sees(strategy: str, few: Path, tmp_path: Path) -> None:
+    options = {"size": 96, "workers": 1, "tune": {"train_size": 64}}
+    run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, **options)
+    assert run.metrics["parity"]["label_agreement"] == 1.0
+    assert run.metrics["tuning"]["plan"]["train_size"] == 64
+    assert run.metrics["tuning"]["plan"]["has_refit"] is True
+    assert run.metrics["tuning"]["verdict"]["refit"] in (0.0, 0.5, 1.0)
+    assert headstart.predict(run.folder, [str(few / "discs" / "003.jpg")])[0].label in ("discs", "stripes")
 
 
 @pytest.mark.long

@@ -23,7 +23,7 @@ from headstart.heads.losses import best_mixture, log_losses
 from headstart.heads.normalise import Blocks, Normaliser, fit_normaliser
 from headstart.heads.sets import PENALTIES, SetFit, fit_sets
 from headstart.heads.spectrum import Float
-from headstart.heads.stack import SURE_LOSS, mixed_coefficients
+from headstart.heads.stack import SURE_LOSS, Choice, mixed_coefficients
 from headstart.heads.threads import one_blas_thread
 from headstart.records import Decision
 
@@ -48,6 +48,7 @@ class ProbeFit:
         candidate_hits: (M, N) whether each is right out of fold.
         neighbour_hits: (N,) whether the nearest picture outside the sample's group has its class.
         unmeasurable: (N,) True where the whole class is left out with the sample: counted as wrong.
+        choice: Penalties and mixture of the closed forms.
         row_mean: (D,) float32 mean of the head's normalised rows.
         row_directions: (D, r) float32 their leading directions, at most 128 and no more than half of N or a
             quarter of D: what novelty is told by.
@@ -62,6 +63,7 @@ class ProbeFit:
     candidate_hits: NDArray[np.bool_]
     neighbour_hits: NDArray[np.bool_]
     unmeasurable: NDArray[np.bool_]
+    choice: Choice
     row_mean: NDArray[np.float32]
     row_directions: NDArray[np.float32]
 
@@ -137,6 +139,7 @@ def fit_probe(
         candidate_hits=np.concatenate(candidate_hits),
         neighbour_hits=hits,
         unmeasurable=labels.unmeasurable(),
+        choice=chosen.choice,
         row_mean=chosen.space.mean.astype(np.float32),
         row_directions=directions,
     )

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from headstart.features.viewing import PLAIN
 from headstart.tuning.mixing import mix
 from headstart.tuning.network import TunedNetwork
 from headstart.tuning.optim import Stepper
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.sources import Batch, Source, epoch_order, view_of
 
-__all__ = ["EpochRecord", "Snapshot", "Training", "count_steps", "predict_logits"]
+__all__ = ["EpochRecord", "Snapshot", "Training", "count_steps", "normalised_rows", "predict_logits"]
 
 Ids = NDArray[np.int64]
 _SCORE_BATCH = 64
@@ -296,6 +297,19 @@ def predict_logits(
             part = samples[start : start + _SCORE_BATCH]
             states, early = _moved(source.batch(part, np.full(len(part), view)), device or torch.device("cpu"))
             parts.append(net(states, early).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def normalised_rows(net: TunedNetwork, source: Source, samples: Ids, *, device: Any) -> NDArray[np.float32]:
+    """(M, D) normalised features of pictures as prediction sees them, by the network as it is now."""
+    net.set_training(False)
+    source.announce([(int(s), PLAIN) for s in samples])
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(samples), _SCORE_BATCH):
+            part = samples[start : start + _SCORE_BATCH]
+            states, early = _moved(source.batch(part, np.full(len(part), PLAIN)), device)
+            parts.append(net.head.normalise(net.blocks(states, early)).float().cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from headstart.backbones.newhead import HeadSpec, NewHead, pool_state
 from headstart.heads.linear import LinearHead
 
-__all__ = ["FreshHead", "HeadModule", "SealedNetwork", "TunedNetwork", "interpolate", "tensors_digest"]
+__all__ = ["FreshHead", "HeadModule", "SealedNetwork", "TunedNetwork", "blend", "interpolate", "tensors_digest"]
 
 _TINY = 1e-12
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -203,12 +203,16 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
 
     def forward(self, states: Sequence[Any], early: Mapping[str, Any]) -> Any:
         """(B, K) logits from the states at the cut and the pooled features before it."""
+        return self.head(self.blocks(states, early))
+
+    def blocks(self, states: Sequence[Any], early: Mapping[str, Any]) -> dict[str, Any]:
+        """What the head receives, by name, from what `forward` receives."""
         blocks = dict(early)
         if self.rear is not None:
             blocks.update(zip(self.rear_blocks, self.rear(*states), strict=True))
         else:
             blocks.update({f"state{i}": state for i, state in enumerate(states)})
-        return self.head(blocks)
+        return blocks
 
     def set_training(self, is_training: bool, batch_size: int = 2) -> None:
         """Dropout on or off; batch norm of the backbone stays as it is frozen, that of a new head learns.
@@ -299,6 +303,16 @@ def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], share: float) 
     if share >= 1.0:
         return {n: t.clone() for n, t in end.items()}
     return {n: torch.lerp(start[n], end[n], share) if start[n].is_floating_point() else end[n].clone() for n in start}
+
+
+def blend(
+    start: Mapping[str, Any], end: Mapping[str, Any], share: float, refit: Mapping[str, Any], refit_share: float
+) -> dict[str, Any]:
+    """`interpolate(start, end, share)`, its head moved towards another head by `refit_share`."""
+    tensors = interpolate(start, end, share)
+    if refit_share > 0.0:
+        tensors.update({n: torch.lerp(tensors[n], t, refit_share) for n, t in refit.items()})
+    return tensors
 
 
 def _numpy(tensor: Any) -> Any:

@@ -47,6 +47,10 @@ class TuningPlan:
         views: Stored views a picture.
         is_cached: Whether what comes before the cut is stored; without, it is computed in every epoch.
         augment: How views differ, in the words of `pixels.views`.
+        train_size: Pixels of the shorter side of training views, 0 for those that prediction sees; scores are always
+            taken at the latter.
+        has_refit: Whether the closed-form head is fitted again on the tuned features, as prediction sees the training
+            pictures, and offered beside the trained head.
         patience: Epochs without a better `monitor` before it stops; None never stops.
         monitor: `val_loss`, `val_accuracy` or `val_f1_macro`.
         unfreeze: (stage, share of the steps after which it trains); empty trains all at once.
@@ -80,6 +84,8 @@ class TuningPlan:
     views: int = 4
     is_cached: bool = True
     augment: str = "none"
+    train_size: int = 0
+    has_refit: bool = False
     patience: int | None = None
     monitor: str = "val_loss"
     unfreeze: tuple[tuple[str, float], ...] = ()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from headstart.features.viewing import PLAIN, Views
 
-__all__ = ["Batch", "BoundarySource", "PixelSource", "Source", "epoch_order", "view_of"]
+__all__ = ["Batch", "BoundarySource", "PixelSource", "SizedSource", "Source", "epoch_order", "view_of"]
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
 """States at the cut and the pooled features before it, float32 tensors with B first."""
@@ -91,6 +91,27 @@ class BoundarySource:
             t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors[: self._num_states]
         )
         return states, dict(zip(names[self._num_states :], tensors[self._num_states :], strict=True))
+
+
+class SizedSource:
+    """Training views at one size and the pictures themselves, as prediction sees them, at another.
+
+    Args:
+        views: Gives views.
+        plain: Gives `PLAIN`.
+    """
+
+    def __init__(self, views: BoundarySource, plain: BoundarySource) -> None:
+        self.views, self.plain = views, plain
+
+    def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """See `Source`."""
+        self.views.announce([p for p in pairs if p[1] != PLAIN])
+        self.plain.announce([p for p in pairs if p[1] == PLAIN])
+
+    def batch(self, samples: Ids, views: Ids) -> Batch:
+        """See `Source`; a batch is of one size."""
+        return (self.plain if views[0] == PLAIN else self.views).batch(samples, views)
 
 
 class PixelSource:

@@ -16,7 +16,6 @@ import numpy as np
 from headstart.records import Decision
 from headstart.tuning.loop import Training
 from headstart.tuning.plan import TuningPlan
-from headstart.tuning.sources import BoundarySource
 from headstart.workflow.tune_bench import Bench
 from headstart.workflow.tune_fitting import fit_to_disk, without_harmful_flip
 from headstart.workflow.tune_settings import make_plan
@@ -66,10 +65,10 @@ def measure_speed(bench: Bench, plan: TuningPlan, head: LinearHead, train: Any) 
     started = time.monotonic()
     source.batch(some, np.full(len(some), 1))
     view_s = (time.monotonic() - started) / len(some)
-    num_made = source.views.num_made if isinstance(source, BoundarySource) else len(some)
+    num_made = bench.sources.num_made(plan)
     if num_made == 0:  # all were there from an earlier run
         view_s = 0.0
-    elif isinstance(source, BoundarySource):
+    elif num_made is not None:
         view_s /= bench.threads  # one worker made them; training has all of them at it
     net = bench.network(plan, head)
     short = plan.with_(epochs=1, views=1, accumulate=1)

@@ -21,7 +21,8 @@ from headstart.config import Resolved
 from headstart.errors import HeadstartError
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import Normaliser
-from headstart.heads.probe import fit_probe
+from headstart.heads.probe import ProbeFit, fit_probe
+from headstart.heads.refit import refit_head
 from headstart.machine import available_cores
 from headstart.records import Decision
 from headstart.talk import Talk
@@ -34,7 +35,7 @@ from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe, fin
 from headstart.workflow.run_folder import discard_run_folder, make_run_folder, write_json
 from headstart.workflow.splitting import read_samples
 from headstart.workflow.tune_auto import ENDING_S, NUM_PARTS, choose_arm, epochs_for_budget, measure_speed
-from headstart.workflow.tune_bench import Bench
+from headstart.workflow.tune_bench import Bench, Refit
 from headstart.workflow.tune_finish import Tuned, finish_tuned
 from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, measure_threads, without_harmful_flip
 from headstart.workflow.tune_jobs import JobResult, find_device
@@ -131,6 +132,7 @@ class _Comparison:
     probe: NDArray[np.float32]
     tuned: NDArray[np.float32]
     shares: tuple[float, ...]
+    refits: tuple[float, ...]
 
 
 class _Road:
@@ -150,7 +152,7 @@ class _Road:
         self.is_balanced = self.settings.tune.sampling == "balanced"
         how = "auto" if self.is_balanced else self.settings.head.class_weights
         self.class_weights = class_factors(how, labels, names)
-        self._heads: dict[bytes, LinearHead] = {}
+        self._probes: dict[bytes, ProbeFit] = {}
         self._told: set[str] = set()  # trainings whose epochs were said already
 
     def go(self) -> None:
@@ -237,6 +239,7 @@ class _Road:
             evidence.folds,
             groups=self._groups(evidence.samples),
             shares=evidence.shares,
+            refits=evidence.refits,
             sample_weights=self._sample_weights(evidence.samples),
             is_probe_allowed=is_probe_allowed,
             seed=self.settings.seed,
@@ -286,7 +289,7 @@ class _Road:
         probes, tuned, results = [], [], []
         for name, train, held in jobs:
             head = self._start_head(plan, train)
-            probes.append(self._probe_head(train).logits(self._blocks(held)))
+            probes.append(self._probe(train).head.logits(self._blocks(held)))
             with self.road.timed("tuning"):
                 results.append(self._run(self._job(plan, name), plan, head, train, held, name))
             tuned.append(results[-1].logits)
@@ -296,6 +299,7 @@ class _Road:
             np.concatenate(probes),
             np.concatenate([t for t in tuned if t is not None], axis=1),
             results[0].shares,
+            results[0].refits,
         )
         return evidence, results
 
@@ -318,6 +322,7 @@ class _Road:
             train,
             val,
             class_weights=None if self.is_balanced else self.class_weights,
+            refit=self._refit(train) if plan.has_refit else None,
             on_epoch=lambda r: self.log.add(phase, r),
         )
         if result.is_diverged:
@@ -355,25 +360,34 @@ class _Road:
 
     # -- pieces
 
-    def _probe_head(self, train: Ids) -> LinearHead:
+    def _probe(self, train: Ids) -> ProbeFit:
         """The probe of some training pictures, all of it fitted on them alone."""
         if len(train) == len(self.train):
-            return self.found.fit.head
+            return self.found.fit
         key = train.tobytes()
-        if key not in self._heads:
-            self._heads[key] = fit_probe(
+        if key not in self._probes:
+            self._probes[key] = fit_probe(
                 self._blocks(train),
                 self.found.samples.class_ids[train],
                 self.num_classes,
                 groups=self._groups(train),
                 class_weights=self.class_weights,
                 seed=self.settings.seed,
-            ).head
-        return self._heads[key]
+            )
+        return self._probes[key]
+
+    def _refit(self, train: Ids) -> Refit:
+        """The probe's closed forms on rows of a tuned network."""
+        probe, labels = self._probe(train), self.found.samples.class_ids
+
+        def fit(rows: NDArray[np.float32], samples: Ids) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            return refit_head(probe.head, rows, labels[samples], probe.choice, class_weights=self.class_weights)
+
+        return fit
 
     def _start_head(self, plan: TuningPlan, train: Ids) -> LinearHead:
         if plan.strategy != "scratch":
-            return self._probe_head(train)
+            return self._probe(train).head
         width = self.bench.trunk.blocks_width("embedding")
         zeros, ones = np.zeros(width, dtype=np.float32), np.ones(width, dtype=np.float32)
         # Nothing is known of the features of random weights: rows of length 16, no moments, no clipping.

@@ -5,6 +5,7 @@ The one decision: a source is opened once for all trainings of a run that see th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from headstart.features.engine import OnnxEngine
 from headstart.features.front import FrontGraph, prepare_front
 from headstart.features.viewing import Views
 from headstart.machine import cache_root
-from headstart.pixels.spec import PictureError, normalise, read_bytes
+from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes
 from headstart.pixels.views import make_view, parse_augment, view_rng
 from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.plan import TuningPlan
-from headstart.tuning.sources import BoundarySource, PixelSource, Source
+from headstart.tuning.sources import BoundarySource, PixelSource, SizedSource, Source
 from headstart.workflow.tune_trunk import Trunk
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Sources:
 
     def open(self, plan: TuningPlan) -> Source:
         """Where the batches of a training come from."""
-        key = (plan.strategy, plan.cut, plan.is_cached, plan.head, plan.augment, plan.seed)
+        key = (plan.strategy, plan.cut, plan.is_cached, plan.head, plan.augment, plan.seed, plan.train_size)
         if key not in self._sources:
             self._sources[key] = self._open(plan)
         return self._sources[key]
@@ -71,29 +72,44 @@ class Sources:
         augment = parse_augment(plan.augment)
         samples, features, spec = self.found.samples, self.found.features, self.embedder.spec
         digests = [bytes.fromhex(d) for d in features.digests]
+        smaller = self._smaller(spec, plan.train_size)
         if plan.is_from_pixels:
 
             def make(sample: int, view: int) -> NDArray[np.float32]:
                 try:
                     data = read_bytes(samples.paths[sample])
                     rng = view_rng(digests[sample], view, plan.seed) if view else None
-                    return normalise(make_view(data, spec, augment, rng), spec)
+                    return normalise(make_view(data, smaller if view else spec, augment, rng), spec)
                 except PictureError as error:
                     raise HeadstartError(f"`{samples.names[sample]}` cannot be read now: {error.detail}.") from error
 
             return PixelSource(make, self.threads)
+        plain = self._stored(plan, spec)
+        return SizedSource(self._stored(plan, smaller), plain) if smaller != spec else plain
+
+    @staticmethod
+    def _smaller(spec: PixelSpec, size: int) -> PixelSpec:
+        """The pixel contract of training views: the same at another size."""
+        if not size:
+            return spec
+        scale = size / min(spec.size_hw)
+        return spec.with_(size_hw=tuple(round(scale * side) for side in spec.size_hw))
+
+    def _stored(self, plan: TuningPlan, spec: PixelSpec) -> BoundarySource:
+        """Rows at the cut, of pictures at the size of `spec`."""
+        samples, features = self.found.samples, self.found.features
         if plan.strategy == "head" and not plan.head:
             graph = self.embedder.graph
             layout = RowLayout(self.blocks, tuple((graph.blocks[b],) for b in self.blocks), "float32")
             engine, digest, num_states = OnnxEngine(graph.path), graph.digest, 0
         else:
-            front = self._front(plan)
+            front = self._front(plan, spec)
             engine, digest, layout = OnnxEngine(front.path), front.digest, front.layout
             num_states = sum(name.startswith("state") for name in layout.names)
         space = self._space(digest, spec.digest, layout)
         progress = self.talk.progress("making views", "views")
         views = Views(
-            samples.paths, features.digests, samples.names, engine, spec, space, augment, plan.seed,
+            samples.paths, features.digests, samples.names, engine, spec, space, parse_augment(plan.augment), plan.seed,
             threads=self.threads, progress=progress,
         )  # fmt: skip
         return BoundarySource(views, num_states)
@@ -105,10 +121,15 @@ class Sources:
 
     def row_bytes(self, plan: TuningPlan) -> int:
         """Bytes that one stored view takes on the disk."""
-        source = self.open(plan)
-        return source.views.space.layout.row_bytes if isinstance(source, BoundarySource) else 0
+        stored = _stored_in(self.open(plan))
+        return stored[0].views.space.layout.row_bytes if stored else 0
 
-    def _front(self, plan: TuningPlan) -> FrontGraph:
+    def num_made(self, plan: TuningPlan) -> int | None:
+        """Rows that were made for a plan's source so far; None where nothing is stored."""
+        stored = _stored_in(self.open(plan))
+        return sum(s.views.num_made for s in stored) if stored else None
+
+    def _front(self, plan: TuningPlan, spec: PixelSpec) -> FrontGraph:
         from headstart.backbones import pooled_outputs
         from headstart.backbones.newhead import pool_state, read_head
         from headstart.backbones.parts import split_blocks
@@ -146,11 +167,14 @@ class Sources:
 
         block = below if below in self.blocks and pool == "none" else None
         kind = cut if pool == "none" else f"{cut}-{pool}"
-        return prepare_front(self.embedder.graph, cache_root(), kind, early, load, state_block=block)
+        graph = self.embedder.graph
+        if spec.size_hw != graph.spec.size_hw:  # the graph of pooled features takes pictures of its own size alone
+            graph, block = replace(graph, spec=spec), None
+        return prepare_front(graph, cache_root(), kind, early, load, state_block=block)
 
     def say_refused(self, source: Source) -> None:
         """Says once that rows could not be kept."""
-        reason = source.views.space.write_error if isinstance(source, BoundarySource) else None
+        reason = next((e for s in _stored_in(source) if (e := s.views.space.write_error)), None)
         if reason and not self._is_refusal_said:
             self._is_refusal_said = True
             self.talk.warn(f"stored views could not be kept ({reason}); the result is the same, it only takes longer.")
@@ -158,8 +182,15 @@ class Sources:
     def close(self) -> None:
         """Stops the workers; what is made is kept."""
         for source in self._sources.values():
-            if isinstance(source, BoundarySource):
-                source.views.close()
-                self.cache.bound(keep=source.views.space)
-            elif isinstance(source, PixelSource):
+            for stored in _stored_in(source):
+                stored.views.close()
+                self.cache.bound(keep=stored.views.space)
+            if isinstance(source, PixelSource):
                 source.close()
+
+
+def _stored_in(source: Source) -> list[BoundarySource]:
+    """The sources of stored rows that a source draws from, training views first."""
+    if isinstance(source, SizedSource):
+        return [source.views, source.plain]
+    return [source] if isinstance(source, BoundarySource) else []
