@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL import __version__ as pillow_version
 
 from headstart.errors import SettingError
 from headstart.pixels.spec import (
@@ -29,7 +30,16 @@ from headstart.pixels.spec import (
     read_picture,
 )
 
-__all__ = ["Augment", "make_view", "parse_augment", "view_rng"]
+__all__ = [
+    "Augment",
+    "Decoded",
+    "cut_view",
+    "decode_once",
+    "decoding_rule",
+    "make_view",
+    "parse_augment",
+    "view_rng",
+]
 
 _WORDS = {
     "hflip": "flip",
@@ -43,6 +53,20 @@ _WORDS = {
     "translate": "shift",
 }
 _BICUBIC = Image.Resampling.BICUBIC
+_KEPT_CROP = 0.5  # what is kept has a pixel for every pixel of crops of at least this share of the area
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture in memory, from which views are cut.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, RGB, upright.
+        full_hw: Height and width before it was reduced: where crops lie does not depend on the reduction.
+    """
+
+    pixels: NDArray[np.uint8]
+    full_hw: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +163,77 @@ def make_view(data: bytes, spec: PixelSpec, augment: Augment, rng: np.random.Gen
     """
     if rng is None or augment.is_plain:
         return read_picture(data, spec)
-    height, width = spec.size_hw
-    # Every draw is made whether or not it is used, so that one strength does not change the others' draws.
-    draws = rng.random(20)
-    image = _decode(data, spec, augment)
-    if augment.crop < 1.0:
-        box = _random_box(image.size, spec, augment.crop, draws)
-        image = image.resize((width, height), _BICUBIC, box=box, reducing_gap=2.0)
-    else:
+    draws = _draw(rng)
+    image = _decode(data, spec, augment.crop)
+    if augment.crop == 1.0:
         image = Image.fromarray(fit_picture(image, spec))
+    return _cut(image, (image.height, image.width), spec, augment, draws)
+
+
+def decoding_rule(spec: PixelSpec, augment: Augment) -> str:
+    """Names what `decode_once` makes of a file: the same for all strengths that share it, and for all runs."""
+    pixels = spec.with_(mean=(0.5,) * 3, std=(0.5,) * 3).digest  # bytes do not depend on how they are scaled later
+    return f"{'whole' if augment.crop < 1.0 else 'plain'}/{pixels}/{pillow_version}/1"
+
+
+def decode_once(data: bytes, spec: PixelSpec, augment: Augment) -> Decoded:
+    """What all views of a picture are cut from.
+
+    Random crops are cut from the whole picture.  It is reduced where that at least halves its bytes, to the size
+    at which a crop of half its area has a pixel for every pixel of the network's; smaller ones stay as decoded, and
+    views cut at `crop=0.5` are then those of `make_view` bit by bit.  Without random crops all views begin with
+    the plain view, which is `read_picture(data, spec)` exactly.
+
+    Args:
+        data: The bytes of the file.
+        spec: The pixel contract.
+        augment: The strengths; only whether there is a random crop matters.
+
+    Raises:
+        PictureError: The picture cannot be read.
+    """
+    if augment.crop == 1.0:
+        return Decoded(read_picture(data, spec), spec.size_hw)
+    image = _decode(data, spec, _KEPT_CROP)
+    decoded_hw = (image.height, image.width)
+    enough = [int(np.ceil(side / np.sqrt(_KEPT_CROP))) for side in spec.size_hw]
+    scale = max(e / side for e, side in zip(enough, decoded_hw, strict=True))
+    if scale * scale <= 0.5:
+        height, width = (max(e, round(side * scale)) for e, side in zip(enough, decoded_hw, strict=True))
+        image = image.resize((width, height), _BICUBIC, reducing_gap=2.0)
+    return Decoded(np.asarray(image), decoded_hw)
+
+
+def cut_view(decoded: Decoded, spec: PixelSpec, augment: Augment, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+    """One view, as `make_view` would make it from the file: the same place, colours and all else that is drawn.
+
+    Args:
+        decoded: What `decode_once` made with the same contract.
+        spec: The pixel contract.
+        augment: The strengths.
+        rng: The view's own generator.
+    """
+    if rng is None or augment.is_plain:
+        return decoded.pixels
+    return _cut(Image.fromarray(decoded.pixels), decoded.full_hw, spec, augment, _draw(rng))
+
+
+def _draw(rng: np.random.Generator) -> NDArray[np.float64]:
+    """All draws of a view, used or not, so that one strength does not change the others' draws."""
+    return rng.random(20)
+
+
+def _cut(
+    image: Image.Image, full_hw: tuple[int, int], spec: PixelSpec, augment: Augment, draws: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """A view of a picture that had `full_hw` before it was reduced."""
+    height, width = spec.size_hw
+    if augment.crop < 1.0:
+        full_h, full_w = full_hw
+        kx, ky = image.width / full_w, image.height / full_h
+        left, upper, right, lower = _random_box((full_w, full_h), spec, augment.crop, draws)
+        box = (left * kx, upper * ky, min(right * kx, image.width), min(lower * ky, image.height))
+        image = image.resize((width, height), _BICUBIC, box=box, reducing_gap=2.0)
     if draws[5] < augment.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if draws[6] < augment.vflip:
@@ -160,9 +246,9 @@ def make_view(data: bytes, spec: PixelSpec, augment: Augment, rng: np.random.Gen
     return pixels
 
 
-def _decode(data: bytes, spec: PixelSpec, augment: Augment) -> Image.Image:
-    """The whole picture in RGB, decoded at a reduced scale where even the smallest crop allows it."""
-    scale = 1.0 / np.sqrt(augment.crop)
+def _decode(data: bytes, spec: PixelSpec, least: float) -> Image.Image:
+    """The whole picture in RGB, decoded at a reduced scale where a crop of `least` of its area allows it."""
+    scale = 1.0 / np.sqrt(least)
     height, width = spec.size_hw
     larger = spec.with_(size_hw=(int(np.ceil(height * scale)), int(np.ceil(width * scale))))
     with open_picture(data, spec.max_pixels) as image:
@@ -170,6 +256,8 @@ def _decode(data: bytes, spec: PixelSpec, augment: Augment) -> Image.Image:
             if spec.has_draft and image.format in ("JPEG", "MPO"):
                 draft_for(image, larger)
             image.load()
+        except Image.DecompressionBombError as error:
+            raise PictureError("too-large", str(error)) from error
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
             raise PictureError("damaged", f"the picture data cannot be decoded ({error})") from error
         return flatten(_orient(image), spec)
