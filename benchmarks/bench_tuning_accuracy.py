@@ -6,7 +6,8 @@ Every set at 10, 50 and all pictures a class, three seeds, two minutes; a cell t
 *processor* time divided by two, which is what two idle cores take, so a busy machine changes nothing; one
 thread computes.  Test pictures are the same in all cells of a set and are never seen in training.
 
-    HEADSTART_BENCH_SIZES=10,50    HEADSTART_BENCH_SETS=elpv    HEADSTART_BENCH_LOOP=0 (without the tutorials' loop)
+    HEADSTART_BENCH_SIZES=10,50    HEADSTART_BENCH_SETS=elpv    HEADSTART_BENCH_LOOP=all (sizes with the loop)
+    HEADSTART_BENCH_PART=1/2       every second cell, beginning with the first: two processes fill two cores
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._common import RESULTS, Figures
+from benchmarks._common import RESULTS, Figures, commit
 from benchmarks._tuning_sets import SETS, load_set, make_cell, solar_cells
 from benchmarks._tutorial_loop import tutorial_accuracy
 
@@ -41,9 +42,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     done = {tuple(row["cell"]) for row in _rows()}
     scratch = Path(tempfile.mkdtemp(prefix="headstart-bench-"))
-    for cell in grid():
+    part, parts = (int(n) for n in os.environ.get("HEADSTART_BENCH_PART", "1/1").split("/"))
+    for cell in grid()[part - 1 :: parts]:
         if cell not in done:
-            row = run_cell(cell, scratch)
+            row = run_cell(cell, scratch) | {"commit": commit()}
             with open(CELLS, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             shown = {k: v for k, v in row.items() if not k.startswith("hits")}
@@ -98,7 +100,7 @@ def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
             "hits": _bits(hits),
             "hits_probe": _bits(probe),
         }
-        if os.environ.get("HEADSTART_BENCH_LOOP", "1") != "0" and budget == BUDGET:
+        if size in os.environ.get("HEADSTART_BENCH_LOOP", "all").split(",") and budget == BUDGET:
             loop, epochs = tutorial_accuracy(pairs, placed, spent, seed)
             row |= {"loop": float(loop.mean()), "loop_epochs": epochs, "hits_loop": _bits(loop)}
     return row
