@@ -6,7 +6,7 @@ can be cached without their boxes and the boxes be had at any time without openi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ def make_box_view(data: bytes, spec: PixelSpec, augment: Augment, rng: np.random
         return read_picture(data, spec)
     draws = rng.random(_NUM_DRAWS)
     # Decoded at a reduced scale where even the nearest view allows it.
-    image = _decode(data, spec, replace(augment, crop=max(0.05, (1.0 + augment.zoom) ** -2)))
+    image = _decode(data, spec, max(0.05, (1.0 + augment.zoom) ** -2))
     frame = draw_frame((image.height, image.width), spec, augment, draws)
     height, width = spec.size_hw
     # The part of the input that the picture covers, in whole pixels, and the part of the picture that is seen there.
