@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,16 @@ def test_the_headline_names_what_was_scored(block: str) -> None:
     empty = summarise_detection(facts(metrics={"task": "detect", "class_names": NAMES}))
     assert "No picture was held out" in empty["headline"]["sentence"]
     assert render(empty, {}, template="detection.html")
+
+
+def test_the_page_lists_its_sections_and_lets_only_its_own_script_run() -> None:
+    text = render(summarise_detection(facts()), {}, template="detection.html")
+    assert text.startswith("<!doctype html>")
+    assert "default-src 'none'; img-src data:; style-src 'sha256-" in html.unescape(text)
+    listed = re.findall(r'<li><a href="#(\w+)">', text)
+    assert listed[0] == "comment"
+    assert listed[-2:] == ["settings", "versions"]
+    assert re.findall(r'<section id="(\w+)"', text) == listed
 
 
 def remarks(report: dict[str, Any], **changes: Any) -> list[str]:

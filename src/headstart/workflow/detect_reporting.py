@@ -18,8 +18,6 @@ from headstart.cells import guard_cell, unguard_cell
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
 from headstart.errors import HeadstartError, UsageError
-from headstart.machine import atomic_file
-from headstart.pixels.spec import PixelSpec
 from headstart.reports.detecting import (
     DetectionFacts,
     ScoredPicture,
@@ -32,7 +30,7 @@ from headstart.reports.detection_thumbs import make_box_thumbs
 from headstart.reports.html import render
 from headstart.results import Report
 from headstart.talk import Talk
-from headstart.workflow.reporting import _read_json, _read_rows, _read_settings, _write
+from headstart.workflow.report_files import pixel_spec, read_json, read_rows, read_settings, write_drawings, write_text
 from headstart.workflow.run_folder import write_json
 
 __all__ = [
@@ -52,7 +50,7 @@ _TEMPLATE = "detection.html"
 
 def is_detector_run(folder: Path) -> bool:
     """Whether a run folder is a detector's."""
-    return _read_json(folder / "metrics.json").get("task") == "detect"
+    return read_json(folder / "metrics.json").get("task") == "detect"
 
 
 def detector_summary(folder: Path) -> str:
@@ -108,14 +106,14 @@ def make_detection_report(
     thumbs: dict[int, bytes | None] | None = None
     if pictures:
         places = {int(i): facts.scored[int(i)].path for i in report["pictures"]}
-        thumbs = make_box_thumbs(report, places, _pixel_spec(facts.bundle))
+        thumbs = make_box_thumbs(report, places, pixel_spec(facts.bundle))
     else:
         report = without_box_pictures(report)
     target = Path(out) if out is not None else folder
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "report.json", report)
-    _write(target / "report.html", render(report, thumbs, template=_TEMPLATE))
-    _write(target / "detection_report.csv", _class_table(report))
+    write_text(target / "report.html", render(report, thumbs, template=_TEMPLATE))
+    write_text(target / "detection_report.csv", _class_table(report))
     if figures:
         _write_figures(target / "figures", report, thumbs)
     return Report(target, report, pictures)
@@ -130,26 +128,26 @@ def read_detection_facts(
         UsageError: It is no finished run of a detector.
         DataError: There are no pictures with boxes in `data`.
     """
-    metrics = _read_json(folder / "metrics.json")
+    metrics = read_json(folder / "metrics.json")
     if metrics.get("task") != "detect" or "class_names" not in metrics:
         raise UsageError(
             f"`{folder}` is no finished run of a detector: it has no readable `metrics.json`.",
             hint="name the folder that `headstart train` wrote, e.g. runs/train1",
         )
     problems: list[str] = []
-    settings = _read_settings(folder / "config.resolved.yaml", problems)
+    settings = read_settings(folder / "config.resolved.yaml", problems)
     if samples is None:
         samples = _read_data(settings, data, problems)
-    splits = {unguard_cell(r.get("image") or ""): r.get("split") or "" for r in _read_rows(folder / "split.csv")}
-    health = _read_json(folder / "health.json")
+    splits = {unguard_cell(r.get("image") or ""): r.get("split") or "" for r in read_rows(folder / "split.csv")}
+    health = read_json(folder / "health.json")
     return DetectionFacts(
         run=folder.resolve().name,
         metrics=metrics,
         health=health,
-        environment=_read_json(folder / "environment.json"),
-        bundle=_read_json(folder / "bundle" / "bundle.json"),
+        environment=read_json(folder / "environment.json"),
+        bundle=read_json(folder / "bundle" / "bundle.json"),
         settings=[{"name": name, **row} for name, row in settings.items()],
-        epochs=_read_rows(folder / "results.csv"),
+        epochs=read_rows(folder / "results.csv"),
         scored=_read_scored(folder, metrics, samples, splits, frozenset(health.get("leaking") or ())),
         training=_training(metrics, samples, splits),
         problems=tuple(problems),
@@ -200,7 +198,7 @@ def _read_scored(
     ids = {name: k for k, name in enumerate(names)}
     part = "train" if found[0] == "cv" else found[0]
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for raw in _read_rows(folder / "predictions.csv"):
+    for raw in read_rows(folder / "predictions.csv"):
         row = {k: unguard_cell(v or "") for k, v in raw.items() if k}
         if row.get("split") == part and row.get("label") in ids:
             rows[row["file"]].append(row)
@@ -240,13 +238,6 @@ def _by_name(samples: DetectionSamples, names: list[str]) -> list[Boxes]:
     return kept
 
 
-def _pixel_spec(bundle: Mapping[str, Any]) -> PixelSpec:
-    try:
-        return PixelSpec.from_json(dict(bundle["pixels"]))
-    except (KeyError, TypeError, ValueError):
-        return PixelSpec()
-
-
 def _class_table(report: Mapping[str, Any]) -> str:
     """One row a class, for a spreadsheet."""
     stream = io.StringIO()
@@ -265,14 +256,5 @@ def _class_table(report: Mapping[str, Any]) -> str:
 def _write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None) -> None:
     """`figures/*.png`; figures that the report has no data for are left out, old ones of that name removed."""
     from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
-    from headstart.reports.figures import figure_png
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in DETECTION_FIGURES:
-        path = folder / f"{name}.png"
-        figure = draw_detection_figure(name, report, thumbs)
-        if figure is None:
-            path.unlink(missing_ok=True)
-            continue
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(figure_png(figure))
+    write_drawings(folder, DETECTION_FIGURES, lambda name: draw_detection_figure(name, report, thumbs))

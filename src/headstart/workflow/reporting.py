@@ -6,10 +6,7 @@ can be written again at any time and on any machine that has the folder.
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +17,6 @@ from numpy.typing import NDArray
 
 from headstart.cells import unguard_cell
 from headstart.errors import DataError, HeadstartError, UsageError
-from headstart.machine import atomic_file
-from headstart.pixels.spec import PixelSpec
 from headstart.reports.card import model_card
 from headstart.reports.facts import Facts, Scored
 from headstart.reports.html import render
@@ -32,6 +27,15 @@ from headstart.reports.thumbs import make_thumbs
 from headstart.reports.trusting import suspects_section
 from headstart.results import Report
 from headstart.talk import Talk
+from headstart.workflow.report_files import (
+    pixel_spec,
+    read_json,
+    read_rows,
+    read_settings,
+    read_shapes,
+    write_drawings,
+    write_text,
+)
 from headstart.workflow.run_folder import write_json
 
 __all__ = [
@@ -126,7 +130,7 @@ def write_report(
     maps: dict[int, bytes] = {}
     if has_pictures:
         places = {int(i): facts.path(int(i)) for i in report["pictures"]}
-        thumbs = make_thumbs(places, _pixel_spec(facts))
+        thumbs = make_thumbs(places, pixel_spec(facts.bundle))
         gone = sum(t is None for t in thumbs.values())
         if gone:
             report["problems"].append(
@@ -141,13 +145,13 @@ def write_report(
     target = out or folder
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "report.json", report)
-    _write(target / "report.html", render(report, thumbs, maps))
-    _write(target / "classification_report.txt", classification_text(report))
-    _write(target / "classification_report.csv", classification_csv(report))
-    _write(target / "summary.txt", network_text(report))
-    _write(target / "comment.md", comment_markdown(report))
+    write_text(target / "report.html", render(report, thumbs, maps))
+    write_text(target / "classification_report.txt", classification_text(report))
+    write_text(target / "classification_report.csv", classification_csv(report))
+    write_text(target / "summary.txt", network_text(report))
+    write_text(target / "comment.md", comment_markdown(report))
     if out is None and (folder / "bundle").is_dir():
-        _write(folder / "bundle" / "README.md", model_card(report))
+        write_text(folder / "bundle" / "README.md", model_card(report))
     if has_figures:
         write_figures(target / "figures", report, thumbs)
     return report
@@ -155,23 +159,13 @@ def write_report(
 
 def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None) -> list[Path]:
     """`figures/*.png`; figures that the report has no data for are left out, old ones of that name removed."""
-    from headstart.reports.figures import FIGURES, draw_figure, figure_png
+    from headstart.reports.figures import FIGURES, draw_figure
     from headstart.reports.letters import drawable, names_text
 
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name in FIGURES:
-        path = folder / f"{name}.png"
-        figure = draw_figure(name, report, thumbs)
-        if figure is None:
-            path.unlink(missing_ok=True)
-            continue
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(figure_png(figure))
-        written.append(path)
+    written = write_drawings(folder, FIGURES, lambda name: draw_figure(name, report, thumbs))
     key = folder / "class_names.txt"
     if drawable(report)[1]:
-        _write(key, names_text(report))
+        write_text(key, names_text(report))
     else:
         key.unlink(missing_ok=True)
     return written
@@ -218,14 +212,14 @@ def read_facts(
     Raises:
         UsageError: It is no finished run.
     """
-    metrics = _read_json(folder / "metrics.json")
+    metrics = read_json(folder / "metrics.json")
     if not metrics or "class_names" not in metrics:
         raise UsageError(
             f"`{folder}` is no finished run: it has no readable `metrics.json`.",
             hint="name the folder that `headstart train` wrote, e.g. runs/train1",
         )
     problems: list[str] = []
-    settings = _read_settings(folder / "config.resolved.yaml", problems)
+    settings = read_settings(folder / "config.resolved.yaml", problems)
     if paths is None:
         paths = _find_pictures(settings, problems)
     facts = Facts(
@@ -233,17 +227,17 @@ def read_facts(
         metrics=metrics,
         scored=_read_scored(folder, metrics, paths, problems),
         settings=settings,
-        environment=_read_json(folder / "environment.json"),
-        health=_read_json(folder / "health.json"),
-        bundle=_read_json(folder / "bundle" / "bundle.json"),
-        tensors=_read_shapes(folder / "bundle" / "model.safetensors"),
-        epochs=tuple(_read_rows(folder / "results.csv")),
+        environment=read_json(folder / "environment.json"),
+        health=read_json(folder / "health.json"),
+        bundle=read_json(folder / "bundle" / "bundle.json"),
+        tensors=read_shapes(folder / "bundle" / "model.safetensors"),
+        epochs=tuple(read_rows(folder / "results.csv")),
         extra={**{k: metrics[k] for k in _SECTIONS if metrics.get(k)}, **dict(extra or {})},
         problems=tuple(problems),
     )
     facts = replace(facts, beside=_read_beside(facts, paths))
     if (folder / "suspects.csv").is_file() and "suspects" not in facts.extra:
-        rows = [{k: unguard_cell(v or "") for k, v in row.items() if k} for row in _read_rows(folder / "suspects.csv")]
+        rows = [{k: unguard_cell(v or "") for k, v in row.items() if k} for row in read_rows(folder / "suspects.csv")]
         facts = replace(facts, extra={**facts.extra, "suspects": suspects_section(facts, rows)})
     return facts
 
@@ -267,7 +261,7 @@ def _read_scored(folder: Path, metrics: Mapping[str, Any], paths: Mapping[str, s
     names = [str(n) for n in metrics["class_names"]]
     position = {name: i for i, name in enumerate(names)}
     rows = []
-    for row in _read_rows(folder / "predictions.csv"):
+    for row in read_rows(folder / "predictions.csv"):
         clean = {k: unguard_cell(v or "") for k, v in row.items() if k}
         if clean.get("label") in position and clean.get("prediction") in position:
             rows.append(clean)
@@ -314,7 +308,7 @@ def _read_logits(
 
 
 def _read_groups(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
-    by_name = {unguard_cell(r.get("image") or ""): (r.get("group") or "") for r in _read_rows(path)}
+    by_name = {unguard_cell(r.get("image") or ""): (r.get("group") or "") for r in read_rows(path)}
     texts = [by_name.get(name, "") for name in names]
     if not any(texts):
         return None
@@ -363,58 +357,8 @@ def find_pictures(data: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[
     return found
 
 
-def _pixel_spec(facts: Facts) -> PixelSpec:
-    try:
-        return PixelSpec.from_json(dict(facts.bundle["pixels"]))
-    except (KeyError, TypeError, ValueError):
-        return PixelSpec()
-
-
-def _read_settings(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
-    import yaml
-
-    try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError):
-        problems.append("The run has no readable config.resolved.yaml, so its settings cannot be shown.")
-        return {}
-    return {str(k): dict(v) for k, v in value.items() if isinstance(v, Mapping)} if isinstance(value, Mapping) else {}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8", newline="", errors="surrogateescape") as file:
-            return [dict(row) for row in csv.DictReader(file)]
-    except (OSError, csv.Error):
-        return []
-
-
-def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors of a safetensors file, from its header alone."""
-    try:
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, 50 << 20)))
-        return {k: tuple(int(n) for n in v["shape"]) for k, v in header.items() if k != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
-        return {}
-
-
 def _float(text: str | None) -> float:
     try:
         return float(text or "nan")
     except ValueError:
         return float("nan")
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")

@@ -1,0 +1,34 @@
+"""Reports show what there is: what is missing or damaged in a run folder reads as empty, and old figures go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from headstart.workflow.report_files import pixel_spec, read_json, read_rows, read_settings, read_shapes, write_drawings
+
+
+def test_figures_without_data_are_left_out_and_old_ones_of_that_name_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    for name in ("old.png", "mine.png"):
+        (folder / name).write_bytes(b"old")
+    written = write_drawings(folder, ["new", "old"], lambda name: Figure() if name == "new" else None)
+    assert written == [folder / "new.png"]
+    assert written[0].read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in folder.iterdir()) == ["mine.png", "new.png"]
+
+
+def test_what_is_damaged_reads_as_empty(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for content in (None, b"", b"\xff\xfe\x00", b"[1, 2]", b"{"):
+        if content is not None:
+            path.write_bytes(content)
+        problems: list[str] = []
+        assert read_json(path) == {}
+        assert read_shapes(path) == {}
+        assert read_settings(path, problems) == {}
+        assert all("config.resolved.yaml" in p for p in problems)
+    assert read_rows(tmp_path / "none.csv") == []
+    assert pixel_spec({}) == pixel_spec({"pixels": 3}) == pixel_spec({"pixels": {"size_hw": "x"}})
