@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from headstart.workflow.report_files import pixel_spec, read_json, read_rows, read_settings, read_shapes, write_drawings
+from headstart.workflow.run_folder import write_csv
+
+
+def test_a_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write_csv(
+        path, ("epoch", "loss", "accuracy", "name"), [(1, 0.123456789, None, "a,b"), (2, np.float32(0.1), 1, "\udcff")]
+    )
+    assert path.read_bytes() == b'epoch,loss,accuracy,name\n1,0.123457,,"a,b"\n2,0.1,1,\xff\n'
+    assert read_rows(path)[1]["name"] == "\udcff"
+    before = path.read_bytes()
+    with pytest.raises(ZeroDivisionError):
+        write_csv(path, ("x",), ([1 // k] for k in (1, 0)))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
 
 
 def test_figures_without_data_are_left_out_and_old_ones_of_that_name_removed(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ The one decision: the test pictures are scored with the very bundle that is hand
 
 from __future__ import annotations
 
-import csv
 import shutil
 import time
 from collections.abc import Sequence
@@ -24,10 +23,9 @@ from headstart.deploy.detector_writing import check_detector_parity, write_detec
 from headstart.deploy.writing import amend_bundle
 from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
-from headstart.machine import atomic_file
 from headstart.workflow.detect_reporting import report_detector_run
 from headstart.workflow.headline import report_line
-from headstart.workflow.run_folder import environment, finish_run_folder, write_json
+from headstart.workflow.run_folder import environment, finish_run_folder, write_csv, write_json
 
 if TYPE_CHECKING:
     from headstart.workflow.detect_bench import DetectBench
@@ -230,27 +228,17 @@ def _write_predictions(road: DetectRoad, scored: dict[str, _Scored], calibration
     Columns: `file, split, label, score, xmin, ymin, xmax, ymax, how`; scores are calibrated.
     """
     names = road.samples.class_names
-    with (
-        atomic_file(road.folder / "predictions.csv") as temporary,
-        open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "split", "label", "score", "xmin", "ymin", "xmax", "ymax", "how"))
-        for block, one in scored.items():
-            part = "train" if block == "cv" else block
-            for sample, raw in [*zip(one.samples, one.found, strict=True), *one.leaking]:
-                found = recalibrate(raw, *calibration)
-                for box, score, kind in zip(found.xyxy, found.scores, found.class_ids, strict=True):
-                    edges = [f"{v:.1f}" for v in box]
-                    row = (
-                        road.samples.names[sample],
-                        part,
-                        names[kind],
-                        f"{score:.4f}",
-                        *edges,
-                        one.evaluation.protocol,
-                    )
-                    writer.writerow([guard_cell(str(cell)) for cell in row])
+    rows = []
+    for block, one in scored.items():
+        part = "train" if block == "cv" else block
+        for sample, raw in [*zip(one.samples, one.found, strict=True), *one.leaking]:
+            found = recalibrate(raw, *calibration)
+            for box, score, kind in zip(found.xyxy, found.scores, found.class_ids, strict=True):
+                edges = [f"{v:.1f}" for v in box]
+                cells = (road.samples.names[sample], part, names[kind], f"{score:.4f}", *edges)
+                rows.append([guard_cell(str(cell)) for cell in (*cells, one.evaluation.protocol)])
+    columns = ("file", "split", "label", "score", "xmin", "ymin", "xmax", "ymax", "how")
+    write_csv(road.folder / "predictions.csv", columns, rows)
 
 
 def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:

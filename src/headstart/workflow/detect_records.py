@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from headstart.detection.loop import DetectEpoch
-from headstart.machine import atomic_file
 from headstart.talk import Talk
+from headstart.workflow.run_folder import write_csv
 
 __all__ = ["COLUMNS", "DetectLog"]
 
@@ -48,13 +47,5 @@ class DetectLog:
 
     def write(self) -> None:
         """`results.csv` as far as it is known."""
-        with (
-            atomic_file(self.folder / "results.csv") as temporary,
-            open(temporary, "w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for row in self._rows:
-                r = row.record
-                values = (r.train_loss, r.class_loss, r.box_loss, row.map50, r.lr, r.duration_s)
-                writer.writerow([r.epoch, *("" if v is None else f"{v:.6g}" for v in values), row.phase])
+        rows = [{**asdict(row.record), "val_mAP50": row.map50, "phase": row.phase} for row in self._rows]
+        write_csv(self.folder / "results.csv", COLUMNS, ([row[name] for name in COLUMNS] for row in rows))

@@ -15,7 +15,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ __all__ = [
     "make_run_folder",
     "newest_run",
     "own_run_folder",
+    "write_csv",
     "write_json",
     "write_oof",
     "write_predictions",
@@ -150,6 +151,22 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table in one step: None is an empty cell, a float has six digits, names of any bytes survive.
+
+    Texts that come from a person go through `guard_cell` first.
+    """
+    with (
+        atomic_file(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(
+            [f"{cell:.6g}" if isinstance(cell, float | np.floating) else cell for cell in row] for row in rows
+        )
+
+
 def write_oof(
     path: Path,
     *,
@@ -189,22 +206,18 @@ def write_predictions(
     probabilities = softmax(logits)
     best = probabilities.argmax(axis=1)
     told = trust.cells(probabilities, samples.class_names)
-    with (
-        atomic_file(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "split", "label", "prediction", "probability", "is_right", "how",
-                         "novelty", "is_unknown", "set"))  # fmt: skip
-        for i, sample in enumerate(samples):
-            name = str(split.assignment[i])
-            prediction = samples.class_names[best[i]]
-            how = fit.protocol if name == "train" else (split.protocol or "given")
-            is_right = str(prediction == sample.label).lower()
-            novelty, is_unknown, fitting = told[i]
-            texts = (sample.name, name, sample.label or "", prediction)
-            numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, how, novelty, is_unknown)
-            writer.writerow([*map(guard_cell, texts), *numbers, guard_cell(fitting)])
+    rows = []
+    for i, sample in enumerate(samples):
+        name = str(split.assignment[i])
+        prediction = samples.class_names[best[i]]
+        how = fit.protocol if name == "train" else (split.protocol or "given")
+        is_right = str(prediction == sample.label).lower()
+        novelty, is_unknown, fitting = told[i]
+        texts = (sample.name, name, sample.label or "", prediction)
+        numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, how, novelty, is_unknown)
+        rows.append([*map(guard_cell, texts), *numbers, guard_cell(fitting)])
+    columns = ("file", "split", "label", "prediction", "probability", "is_right", "how", "novelty", "is_unknown", "set")
+    write_csv(path, columns, rows)
 
 
 def write_scores(

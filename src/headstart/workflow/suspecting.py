@@ -19,12 +19,12 @@ from headstart.cells import guard_cell, unguard_cell
 from headstart.errors import DataError, UsageError
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit
-from headstart.machine import atomic_file
 from headstart.records import Features, Samples, Split
 from headstart.talk import Talk
 from headstart.trust.metrics import softmax
 from headstart.trust.suspects import Suspect, find_suspects
 from headstart.workflow.judgement import Judgement
+from headstart.workflow.run_folder import write_csv
 
 __all__ = ["COLUMNS", "correct_labels", "write_suspects"]
 
@@ -60,13 +60,7 @@ def write_suspects(
             _row(samples, split, int(i), suspect, rank < found.num_called, near)
             for rank, (i, suspect, near) in enumerate(zip(positions, found.items, beside, strict=True))
         ]
-    with (
-        atomic_file(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([guard_cell(cell) for cell in row] for row in rows)
+    write_csv(path, COLUMNS, ([guard_cell(cell) for cell in row] for row in rows))
 
 
 def correct_labels(samples: Samples, path: str | None, talk: Talk) -> Samples:

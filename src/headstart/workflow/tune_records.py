@@ -5,16 +5,15 @@ The one decision: rows are written as they come, and what the curves show is als
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 from headstart.errors import MissingExtraError
 from headstart.machine import atomic_file
 from headstart.talk import Talk
 from headstart.tuning.loop import EpochRecord
+from headstart.workflow.run_folder import write_csv
 
 __all__ = ["EpochLog", "check_tensorboard", "overfitting"]
 
@@ -66,16 +65,8 @@ class EpochLog:
 
     def write(self) -> None:
         """`results.csv` as far as it is known."""
-        with (
-            atomic_file(self.folder / "results.csv") as temporary,
-            open(temporary, "w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_COLUMNS)
-            for phase, records in self.phases.items():
-                for record in records:
-                    row: dict[str, Any] = {**asdict(record), "phase": phase}
-                    writer.writerow([_cell(row[name]) for name in _COLUMNS])
+        rows = [{**asdict(record), "phase": phase} for phase, records in self.phases.items() for record in records]
+        write_csv(self.folder / "results.csv", _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows))
 
     def draw(self, unfreeze: Sequence[tuple[str, float]] = ()) -> None:
         """`curves.png`: loss and accuracy of every training, with where stages were unfrozen."""
@@ -146,9 +137,3 @@ def overfitting(records: Sequence[EpochRecord]) -> str | None:
             "or stronger --augment may help"
         )
     return None
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
