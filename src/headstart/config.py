@@ -123,7 +123,7 @@ class TuneSettings(_Settings):
         None, ge=32, le=1024, description="Pixels of the shorter side of training views; scores keep the network's own."
     )
     refit: bool | None = Field(
-        None, description="Offer the closed-form head, fitted again on the tuned features, beside the trained one."
+        None, description="Average the trained head with the closed-form one, fitted again on the tuned features."
     )
     monitor: Literal["val_loss", "val_accuracy", "val_f1_macro"] = Field(
         "val_loss", description="What patience watches."

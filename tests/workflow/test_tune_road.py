@@ -183,7 +183,6 @@ def test_views_may_be_smaller_than_what_prediction_sees(strategy: str, few: Path
     assert run.metrics["parity"]["label_agreement"] == 1.0
     assert run.metrics["tuning"]["plan"]["train_size"] == 64
     assert run.metrics["tuning"]["plan"]["has_refit"] is True
-    assert run.metrics["tuning"]["verdict"]["refit"] in (0.0, 0.5, 1.0)
     assert headstart.predict(run.folder, [str(few / "discs" / "003.jpg")])[0].label in ("discs", "stripes")
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from headstart.backbones.newhead import HeadSpec, NewHead, pool_state
 from headstart.heads.linear import LinearHead
 
-__all__ = ["FreshHead", "HeadModule", "SealedNetwork", "TunedNetwork", "blend", "interpolate", "tensors_digest"]
+__all__ = ["FreshHead", "HeadModule", "SealedNetwork", "TunedNetwork", "interpolate", "tensors_digest"]
 
 _TINY = 1e-12
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -82,6 +82,12 @@ class HeadModule(nn.Module):  # type: ignore[misc]
             # Unit rows have entries of 1 / sqrt(D): hidden layers want entries of about 1.
             logits = logits + self.hidden(z * float(z.shape[1]) ** 0.5)
         return logits
+
+    def move_to(self, weight: Any, bias: Any, share: float) -> None:
+        """Moves the linear map towards another of the same rows: (K, D) weight and (K,) bias as arrays."""
+        with torch.no_grad():
+            for own, other in ((self.weight, weight), (self.bias, bias)):
+                own.lerp_(torch.from_numpy(np.asarray(other, dtype=np.float32)).to(own.device), share)
 
     def to_linear(self, head: LinearHead) -> LinearHead:
         """The trained head as numbers, at temperature 1.
@@ -303,16 +309,6 @@ def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], share: float) 
     if share >= 1.0:
         return {n: t.clone() for n, t in end.items()}
     return {n: torch.lerp(start[n], end[n], share) if start[n].is_floating_point() else end[n].clone() for n in start}
-
-
-def blend(
-    start: Mapping[str, Any], end: Mapping[str, Any], share: float, refit: Mapping[str, Any], refit_share: float
-) -> dict[str, Any]:
-    """`interpolate(start, end, share)`, its head moved towards another head by `refit_share`."""
-    tensors = interpolate(start, end, share)
-    if refit_share > 0.0:
-        tensors.update({n: torch.lerp(tensors[n], t, refit_share) for n, t in refit.items()})
-    return tensors
 
 
 def _numpy(tensor: Any) -> Any:

@@ -49,8 +49,8 @@ class TuningPlan:
         augment: How views differ, in the words of `pixels.views`.
         train_size: Pixels of the shorter side of training views, 0 for those that prediction sees; scores are always
             taken at the latter.
-        has_refit: Whether the closed-form head is fitted again on the tuned features, as prediction sees the training
-            pictures, and offered beside the trained head.
+        has_refit: Whether the head that is kept is the mean of the trained one and the closed-form one, fitted again on
+            the tuned features of the training pictures as prediction sees them.
         patience: Epochs without a better `monitor` before it stops; None never stops.
         monitor: `val_loss`, `val_accuracy` or `val_f1_macro`.
         unfreeze: (stage, share of the steps after which it trains); empty trains all at once.

@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from headstart.errors import DishonestError
 from headstart.records import Features
 
-__all__ = ["MULTIPLIERS", "REFITS", "SHARES", "Verdict", "compare", "refuse_tuned"]
+__all__ = ["MULTIPLIERS", "SHARES", "Verdict", "compare", "refuse_tuned"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the way from the probe to the tuned network that are tried; 0 is the probe."""
-
-REFITS = (0.5, 1.0)
-"""Shares of the closed-form head on tuned features, beside the trained head, that are tried at the end of the way."""
 
 MULTIPLIERS = (0.35, 0.5, 0.7, 0.85, 1.0, 1.2)
 """Factors on the tuned logits (inverse temperatures) that are tried."""
@@ -43,7 +40,6 @@ class Verdict:
         accuracy_error: Its standard error.
         share: The share of the way that is best on all pictures, 0 for the probe.
         multiplier: The factor on the logits that goes with it.
-        refit: The share of the refitted head that goes with it.
         is_better: Whether the tuned network is to be taken.
         num_samples: Pictures compared.
         best_gain: The gain at that share and factor on these same pictures; flattered by the choice, and steadier
@@ -57,7 +53,6 @@ class Verdict:
     accuracy_error: float
     share: float
     multiplier: float
-    refit: float
     is_better: bool
     num_samples: int
     best_gain: float
@@ -83,7 +78,6 @@ def compare(
     *,
     groups: Ids | None = None,
     shares: Sequence[float] = SHARES,
-    refits: Sequence[float] | None = None,
     sample_weights: NDArray[np.floating] | None = None,
     is_probe_allowed: bool = True,
     seed: int = 0,
@@ -97,7 +91,6 @@ def compare(
         folds: (N,) fold of each picture; with one fold, its halves (groups kept whole) take the place of folds.
         groups: (N,) groups, drawn whole.
         shares: The A shares; the last one is 1 where there is no interpolation.
-        refits: The share of the refitted head in each of the A; none by default.
         sample_weights: (N,) weights, where classes are weighted.
         is_probe_allowed: Whether "do not move at all" is among the choices; False judges a model that is asked for.
         seed: Of halves and draws.
@@ -149,7 +142,6 @@ def compare(
         accuracy_error=error,
         share=0.0 if tried[best][0] == 0 else float(shares[tried[best][0] - 1]),
         multiplier=tried[best][1],
-        refit=0.0 if refits is None or tried[best][0] == 0 else float(refits[tried[best][0] - 1]),
         is_better=bool(low > 0.0 and accuracy_gain >= -error and tried[best][0] > 0),
         num_samples=num,
         best_gain=float((pooled[0] - pooled[best]) / max(float(weights.sum()), 1e-12)),

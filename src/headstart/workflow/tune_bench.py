@@ -17,9 +17,9 @@ from headstart.errors import SettingError
 from headstart.heads.linear import LinearHead
 from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.loop import EpochRecord, Training, normalised_rows, predict_logits
-from headstart.tuning.network import FreshHead, HeadModule, SealedNetwork, TunedNetwork, blend
+from headstart.tuning.network import FreshHead, HeadModule, SealedNetwork, TunedNetwork, interpolate
 from headstart.tuning.plan import TuningPlan
-from headstart.tuning.safety import REFITS, SHARES
+from headstart.tuning.safety import SHARES
 from headstart.workflow.embedding import Embedder
 from headstart.workflow.tune_jobs import JobResult, StoppedError, Stopper, find_device, read_result, write_result
 from headstart.workflow.tune_sources import Sources
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Bench", "Refit"]
 
 Ids = NDArray[np.int64]
+
+_REFIT_SHARE = 0.5
+"""Share of the closed-form head on tuned features in the head that is kept; the rest is the trained one."""
 
 Refit = Callable[[NDArray[np.float32], Ids], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """From (N, D) normalised rows of the tuned network and the N samples to weight and bias of a head."""
@@ -221,23 +224,18 @@ class Bench:
         return result
 
     def _result(self, training: Training, frozen_before: str, refit: Refit | None) -> JobResult:
-        import torch
-
         net, val, source = training.net, training.val, training.source
         end = net.copy_trained()
         shares = SHARES if training.plan.starts_as_probe else (1.0,)
-        refits, again = (0.0,) * len(shares), {}
         if refit is not None:
             rows = normalised_rows(net, source, training.train, device=self.device)
-            weight, bias = refit(rows, training.train)
-            again = {"head.weight": torch.from_numpy(weight), "head.bias": torch.from_numpy(bias)}
-            again = {n: t.float().to(self.device) for n, t in again.items()}
-            shares, refits = (*shares, *(1.0 for _ in REFITS)), (*refits, *REFITS)
+            net.head.move_to(*refit(rows, training.train), share=_REFIT_SHARE)
+            end = net.copy_trained()
         logits = None
         if val is not None and len(val):
             parts = []
-            for share, part in zip(shares, refits, strict=True):
-                net.load_trained(blend(training.start, end, share, again, part))
+            for share in shares:
+                net.load_trained(interpolate(training.start, end, share))
                 parts.append(predict_logits(net, source, val, device=self.device))
             net.load_trained(end)
             logits = np.stack(parts)
@@ -247,7 +245,7 @@ class Bench:
             values = [sign * (getattr(r, training.plan.monitor) or 0.0) for r in training.records]
             best = int(np.argmin(values)) + 1
         return JobResult(
-            logits, shares, refits, training.start, end, again, tuple(training.records), training.is_diverged, best,
+            logits, shares, training.start, end, tuple(training.records), training.is_diverged, best,
             frozen_before, net.frozen_digest(),
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ from headstart.features.refilling import refill_graph
 from headstart.heads.linear import LinearHead
 from headstart.records import Evaluation, Features, Split
 from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json
-from headstart.tuning.network import blend
+from headstart.tuning.network import interpolate
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict
 from headstart.workflow.judgement import Judgement, judge, with_leaking
@@ -171,8 +171,7 @@ def _deployed(
     net = bench.network(tuned.plan, tuned.head)
     bench.move_to_cpu(net)
     share = tuned.verdict.share
-    result = tuned.result
-    net.load_trained(blend(result.start, result.end, share, result.refit, tuned.verdict.refit))
+    net.load_trained(interpolate(tuned.result.start, tuned.result.end, share))
     net.set_training(False)
     temperature = 1.0 / tuned.verdict.multiplier
     is_head = tuned.plan.strategy == "head"

@@ -34,9 +34,8 @@ class JobResult:
 
     Attributes:
         logits: (A, M, K) of the validation pictures at each share of the way, or None without any.
-        shares, refits: The A shares of the way, and of the refitted head in each.
+        shares: The A shares.
         start, end: Trained tensors before and after.
-        refit: The head fitted again in closed form on the tuned features, by tensor; empty without one.
         records: One an epoch.
         is_diverged: Whether the loss was no longer a number; `end` is the last good state then.
         best_epoch: The epoch whose weights were kept, from 1; the last one without patience.
@@ -45,10 +44,8 @@ class JobResult:
 
     logits: NDArray[np.float32] | None
     shares: tuple[float, ...]
-    refits: tuple[float, ...]
     start: dict[str, Any]
     end: dict[str, Any]
-    refit: dict[str, Any]
     records: tuple[EpochRecord, ...]
     is_diverged: bool
     best_epoch: int
@@ -106,12 +103,10 @@ def write_result(result: JobResult) -> Snapshot:
     import torch
 
     tensors = {f"start/{n}": t for n, t in result.start.items()} | {f"end/{n}": t for n, t in result.end.items()}
-    tensors |= {f"refit/{n}": t for n, t in result.refit.items()}
     if result.logits is not None:
         tensors["logits"] = torch.from_numpy(result.logits)
     values = {
         "shares": list(result.shares),
-        "refits": list(result.refits),
         "records": [asdict(r) for r in result.records],
         "is_diverged": result.is_diverged,
         "best_epoch": result.best_epoch,
@@ -132,10 +127,8 @@ def read_result(snapshot: Snapshot) -> JobResult:
     return JobResult(
         None if logits is None else logits.numpy(),
         tuple(values["shares"]),
-        tuple(values["refits"]),
         part("start"),
         part("end"),
-        part("refit"),
         tuple(EpochRecord(**r) for r in values["records"]),
         values["is_diverged"],
         values["best_epoch"],

@@ -132,7 +132,6 @@ class _Comparison:
     probe: NDArray[np.float32]
     tuned: NDArray[np.float32]
     shares: tuple[float, ...]
-    refits: tuple[float, ...]
 
 
 class _Road:
@@ -239,7 +238,6 @@ class _Road:
             evidence.folds,
             groups=self._groups(evidence.samples),
             shares=evidence.shares,
-            refits=evidence.refits,
             sample_weights=self._sample_weights(evidence.samples),
             is_probe_allowed=is_probe_allowed,
             seed=self.settings.seed,
@@ -299,7 +297,6 @@ class _Road:
             np.concatenate(probes),
             np.concatenate([t for t in tuned if t is not None], axis=1),
             results[0].shares,
-            results[0].refits,
         )
         return evidence, results
 

@@ -56,10 +56,8 @@ def make_plan(resolved: Resolved, strategy: str, cut: str, num_train: int, num_c
     if strategy == "head" and settings.lr is not None and settings.tune.head_lr is None:
         changes["head_lr"] = settings.lr
     plan = plan.with_(**changes)
-    # Pooled features move with the size of the picture, so the head is fitted again at the size it is to answer at.
-    plan = plan.with_(has_refit=(plan.train_size > 0) if settings.tune.refit is None else settings.tune.refit)
-    if strategy in ("head", "scratch") or not plan.is_linear:
-        plan = plan.with_(has_refit=False)
+    is_fit_again = strategy in ("finetune", "full") and plan.is_linear
+    plan = plan.with_(has_refit=is_fit_again and settings.tune.refit is not False)
     if parse_augment(plan.augment).is_plain:
         plan = plan.with_(views=1)
     if strategy in ("full", "scratch"):  # every epoch sees new views, since nothing is stored
