@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.errors import CacheError
 from headstart.machine import atomic_file, private_folder
 
 __all__ = ["Shards", "drop_folders", "free_bytes"]
@@ -85,6 +86,8 @@ class Shards:
         if key not in self._checked:
             if zlib.crc32(row.data) != shard.sums[i]:
                 self._rows.pop(key, None)
+                with contextlib.suppress(OSError):
+                    shard.path.unlink()  # its other rows are served until the end, each after its own check
                 return None
             self._checked.add(key)
         if number not in self._used:
@@ -121,6 +124,9 @@ class Shards:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
             self.write_error = "the disk is full" if full else (error.strerror or str(error))
+            return False
+        except CacheError as error:  # the folder cannot be made
+            self.write_error = error.message.rstrip(".")
             return False
         self._open(path)
         return True
@@ -182,9 +188,9 @@ class Shards:
                 if os.fstat(file.fileno()).st_size != bounds[-1] or not len(keys) == len(sizes) == len(meta["sums"]):
                     raise ValueError("rows are missing")
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except FileNotFoundError:
-            return  # dropped by another process: its rows are made again
-        except (OSError, ValueError, KeyError, TypeError):
+        except OSError:
+            return  # dropped by another process, or too many open files: its rows are made again
+        except (ValueError, KeyError, TypeError):
             with contextlib.suppress(OSError):
                 path.unlink()
             return

@@ -115,7 +115,7 @@ class SizedSource:
 
 
 class PixelSource:
-    """Pixels of views, made by threads a few batches ahead; nothing is stored.
+    """Pixels of views, made by threads a few batches ahead; what is kept is the maker's affair.
 
     Args:
         make: (sample, view) to (3, H, W) float32 normalised pixels; called from several threads.
@@ -131,7 +131,10 @@ class PixelSource:
         self._coming: list[tuple[int, int]] = []
 
     def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """See `Source`."""
+        """See `Source`; what was started and is not wanted any more makes room."""
+        wanted = set(pairs)
+        for pair in [p for p in self._started if p not in wanted]:
+            self._started.pop(pair).cancel()
         self._coming = list(reversed(pairs))
 
     def batch(self, samples: Ids, views: Ids) -> Batch:

@@ -8,18 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from headstart.config import TrainSettings
-from headstart.errors import HeadstartError
 from headstart.features.boundary import BoundaryCache, BoundarySpace, RowLayout
+from headstart.features.decoded import DecodedCache, DecodedPictures
 from headstart.features.engine import OnnxEngine
 from headstart.features.front import FrontGraph, prepare_front
 from headstart.features.viewing import Views
 from headstart.machine import cache_root
-from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes
-from headstart.pixels.views import make_view, parse_augment, view_rng
+from headstart.pixels.spec import PixelSpec
+from headstart.pixels.views import parse_augment
 from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.sources import BoundarySource, PixelSource, SizedSource, Source
@@ -57,6 +54,7 @@ class Sources:
         self.embedder = found.embedder
         self.blocks = tuple(self.embedder.graph.blocks)
         self.cache = BoundaryCache(cache_root())
+        self.decoded: DecodedCache | None = None  # opened when a training begins with pictures
         self.is_cached = settings.cache
         self._sources: dict[tuple[Any, ...], Source] = {}
         self._is_refusal_said = False
@@ -69,21 +67,17 @@ class Sources:
         return self._sources[key]
 
     def _open(self, plan: TuningPlan) -> Source:
-        augment = parse_augment(plan.augment)
-        samples, features, spec = self.found.samples, self.found.features, self.embedder.spec
-        digests = [bytes.fromhex(d) for d in features.digests]
+        spec = self.embedder.spec
         smaller = self._smaller(spec, plan.train_size)
         if plan.is_from_pixels:
-
-            def make(sample: int, view: int) -> NDArray[np.float32]:
-                try:
-                    data = read_bytes(samples.paths[sample])
-                    rng = view_rng(digests[sample], view, plan.seed) if view else None
-                    return normalise(make_view(data, smaller if view else spec, augment, rng), spec)
-                except PictureError as error:
-                    raise HeadstartError(f"`{samples.names[sample]}` cannot be read now: {error.detail}.") from error
-
-            return PixelSource(make, self.threads)
+            if self.decoded is None and self.is_cached:
+                self.decoded = DecodedCache(cache_root())
+            samples, features = self.found.samples, self.found.features
+            pictures = DecodedPictures(
+                samples.paths, features.digests, samples.names, spec, parse_augment(plan.augment), plan.seed,
+                self.decoded, view_spec=smaller,
+            )  # fmt: skip
+            return PixelSource(pictures.make, self.threads)
         plain = self._stored(plan, spec)
         return SizedSource(self._stored(plan, smaller), plain) if smaller != spec else plain
 
@@ -174,10 +168,12 @@ class Sources:
 
     def say_refused(self, source: Source) -> None:
         """Says once that rows could not be kept."""
-        reason = next((e for s in _stored_in(source) if (e := s.views.space.write_error)), None)
+        what, reason = "stored views", next((e for s in _stored_in(source) if (e := s.views.space.write_error)), None)
+        if isinstance(source, PixelSource) and self.decoded is not None:
+            what, reason = "decoded pictures", self.decoded.refusal
         if reason and not self._is_refusal_said:
             self._is_refusal_said = True
-            self.talk.warn(f"stored views could not be kept ({reason}); the result is the same, it only takes longer.")
+            self.talk.warn(f"{what} could not be kept ({reason}); the result is the same, it only takes longer.")
 
     def close(self) -> None:
         """Stops the workers; what is made is kept."""
@@ -187,6 +183,8 @@ class Sources:
                 self.cache.bound(keep=stored.views.space)
             if isinstance(source, PixelSource):
                 source.close()
+        if self.decoded is not None:
+            self.decoded.flush()
 
 
 def _stored_in(source: Source) -> list[BoundarySource]:
