@@ -45,8 +45,11 @@ class OnnxEngine:
 
     def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """See `Engine`."""
-        outputs = self._session.run(None, {"pixels": pixels})
-        return dict(zip(self.blocks, outputs, strict=True))
+        return self.feed({"pixels": pixels})
+
+    def feed(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """The outputs of a graph with inputs of any name."""
+        return dict(zip(self.blocks, self._session.run(None, inputs), strict=True))
 
 
 class TorchEngine:

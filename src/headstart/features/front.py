@@ -22,7 +22,7 @@ from headstart.features.engine import OnnxEngine
 from headstart.features.graph import FrozenGraph, _export, graph_folder
 from headstart.machine import atomic_folder, private_folder
 
-__all__ = ["FrontGraph", "prepare_front"]
+__all__ = ["FrontGraph", "cut_out", "difference_of", "find_or_make", "prepare_front", "write_part"]
 
 _TOLERANCE = 1e-4  # largest difference from torch, relative to the largest value
 
@@ -68,13 +68,26 @@ def prepare_front(
     """
     kind = f"front-{cut}-{'-'.join(early)}"
     folder = graph_folder(cache, graph.backbone, graph.digest, graph.spec.size_hw, kind)
+    return find_or_make(folder, lambda temporary: _make(graph, temporary, early, load(), state_block))
+
+
+def find_or_make(folder: Path, make: Callable[[Path], None]) -> FrontGraph:
+    """Finds a part of a network in its folder, or has it made there.
+
+    Args:
+        folder: From `graph_folder`.
+        make: Writes it into the folder that it is given (see `write_part`).
+
+    Raises:
+        CacheError: It cannot be written.
+    """
     found = _find(folder)
     if found is not None:
         return found
     private_folder(folder.parent)
     try:
         with atomic_folder(folder) as temporary:
-            _make(graph, temporary, early, load(), state_block)
+            make(temporary)
     except OSError as error:
         raise CacheError(
             f"the prepared prefix cannot be written to `{folder.parent}` ({error.strerror or error}).",
@@ -108,14 +121,26 @@ def _make(graph: FrozenGraph, folder: Path, early: Sequence[str], module: Any, s
     num_states = len(expected) - len(early)
     names = (*(f"state{i}" for i in range(num_states)), *early)
     path = folder / "graph.onnx"
-    is_cut_out = num_states == 1 and state_block is not None and _cut_out(graph.path, state_block, early, path)
-    if is_cut_out:
-        got = OnnxEngine(str(path)).run(example.numpy())
-        is_cut_out = got["state0"].shape == expected[0].shape and _difference(got, names, expected) <= _TOLERANCE
-    if not is_cut_out:
+    inputs = {"pixels": example.numpy()}
+    is_cut_out = num_states == 1 and state_block is not None and cut_out(graph.path, state_block, early, path)
+    if not (is_cut_out and difference_of(path, inputs, names, expected) <= _TOLERANCE):
         _export(module, names, graph.spec.size_hw, path)
-        got = OnnxEngine(str(path)).run(example.numpy())
-    difference = _difference(got, names, expected)
+    write_part(path, inputs, names, expected)
+
+
+def write_part(path: Path, inputs: dict[str, Any], names: Sequence[str], expected: Sequence[Any]) -> None:
+    """Compares a written graph with torch and says beside it what it gives.
+
+    Args:
+        path: The graph.
+        inputs: An example.
+        names: Names of its outputs.
+        expected: What torch makes of the example.
+
+    Raises:
+        WeightsError: The graph does not give what torch gives.
+    """
+    difference = difference_of(path, inputs, names, expected)
     if not difference <= _TOLERANCE:
         raise WeightsError(
             f"the prepared prefix differs from the original by {difference:.1e} (relative).",
@@ -129,38 +154,54 @@ def _make(graph: FrozenGraph, folder: Path, early: Sequence[str], module: Any, s
         "digest": hashlib.sha256(path.read_bytes()).hexdigest(),
         "size_bytes": path.stat().st_size,
     }
-    (folder / "graph.json").write_text(json.dumps(meta), encoding="utf-8")
+    (path.parent / "graph.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-def _difference(got: dict[str, Any], names: Sequence[str], expected: Sequence[Any]) -> float:
+def difference_of(path: Path, inputs: dict[str, Any], names: Sequence[str], expected: Sequence[Any]) -> float:
+    """Largest difference of a graph from torch, relative to the largest value; infinite for other shapes."""
+    got = OnnxEngine(str(path)).feed(inputs)
     worst = 0.0
     for name, value in zip(names, expected, strict=True):
+        if got[name].shape != value.shape:
+            return float("inf")
         worst = max(worst, float(np.abs(got[name] - value).max()) / max(float(np.abs(value).max()), 1e-6))
     return worst
 
 
-def _cut_out(source: str, state_block: str, early: Sequence[str], target: Path) -> bool:
-    """Writes the part of the graph that ends where `state_block` is pooled; False where that is not to be seen."""
+def cut_out(source: str, state_block: str, early: Sequence[str], target: Path, *, begin_block: str = "") -> bool:
+    """Writes the part of the graph that ends where `state_block` is pooled; False where that is not to be seen.
+
+    Args:
+        source: A graph of pooled features, its input `pixels`.
+        state_block: The block that is the pooled state at the end.
+        early: Blocks that the part gives beside the state.
+        target: The file to write.
+        begin_block: The block that is the pooled state at the beginning, which is then the input `from0`; the
+            part begins with the pictures without it.
+    """
     import onnx
     import onnx.helper
 
     model = onnx.load(source)
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    pooling = made_by.get(state_block)
-    while pooling is not None and pooling.op_type in ("Identity", "Flatten", "Squeeze", "Reshape"):
-        pooling = made_by.get(pooling.input[0])
-    if pooling is None or pooling.op_type not in ("ReduceMean", "GlobalAveragePool"):
+    state = _pooled_tensor(model.graph, state_block)
+    begin = _pooled_tensor(model.graph, begin_block) if begin_block else ""
+    if state is None or begin is None:
         return False
-    state = pooling.input[0]
     outputs = {"state0": state, **{name: name for name in early}}
     alive, kept = set(outputs.values()), []
     for node in reversed(model.graph.node):
-        if alive.intersection(node.output):
+        if alive.intersection(node.output) and begin not in node.output:
             kept.append(node)
             alive.update(node.input)
+    if begin and "pixels" in alive:  # something beside the state comes from before it
+        return False
     kept.reverse()
     weights = [t for t in model.graph.initializer if t.name in alive]
     del model.graph.node[:], model.graph.initializer[:], model.graph.output[:], model.graph.value_info[:]
+    if begin:
+        del model.graph.input[:]
+        model.graph.input.append(onnx.helper.make_tensor_value_info("from0", onnx.TensorProto.FLOAT, None))
+        model.graph.node.append(onnx.helper.make_node("Identity", ["from0"], [begin], name="from0"))
     model.graph.node.extend(kept)
     model.graph.node.append(onnx.helper.make_node("Identity", [state], ["state0"], name="state0"))
     model.graph.initializer.extend(weights)
@@ -168,3 +209,15 @@ def _cut_out(source: str, state_block: str, early: Sequence[str], target: Path) 
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     onnx.save(model, str(target))
     return True
+
+
+def _pooled_tensor(graph: Any, block: str) -> str | None:
+    """Name of the tensor that a block is the mean of; None where that is not to be seen."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    pooling = made_by.get(block)
+    while pooling is not None and pooling.op_type in ("Identity", "Flatten", "Squeeze", "Reshape"):
+        pooling = made_by.get(pooling.input[0])
+    if pooling is None or pooling.op_type not in ("ReduceMean", "GlobalAveragePool"):
+        return None
+    name: str = pooling.input[0]
+    return name

@@ -24,7 +24,7 @@ from headstart.machine import available_cores
 from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes
 from headstart.pixels.views import Augment, make_view, view_rng
 
-__all__ = ["PLAIN", "Views", "view_name"]
+__all__ = ["PLAIN", "Job", "Views", "view_name"]
 
 PLAIN = 0
 """Number of the view that is the picture itself, as prediction sees it."""
@@ -43,7 +43,9 @@ def view_name(augment: Augment, seed: int, view: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """A row that is to be made."""
+
     sample: int
     view: int
 
@@ -84,9 +86,10 @@ class Views:
     ) -> None:
         self.space = space
         self.augment = augment
+        self.spec = spec
         self._make_view, self._batch = make, batch
         self.num_made = 0
-        self._paths, self._names, self._engine, self._spec, self._seed = paths, names, engine, spec, seed
+        self._paths, self._names, self._engine, self._seed = paths, names, engine, seed
         self._digests = [bytes.fromhex(d) for d in digests]
         self._keys: dict[tuple[int, int], bytes] = {}
         self._progress = progress
@@ -122,7 +125,7 @@ class Views:
                 if key in self._waiting or self.is_there(sample, view):
                     continue
                 self._waiting.add(key)
-                jobs.append(_Job(sample, view))
+                jobs.append(Job(sample, view))
             self._num_asked += len(jobs)
         if jobs and self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="views")
@@ -147,7 +150,7 @@ class Views:
                 out[i] = row
         for start in range(0, len(missing), self._batch):
             part = missing[start : start + self._batch]
-            jobs = [_Job(int(samples[i]), int(views[i])) for i in part]
+            jobs = [Job(int(samples[i]), int(views[i])) for i in part]
             made = self._make(jobs)
             out[part] = made
             with self._changed:
@@ -186,7 +189,7 @@ class Views:
         if self._error is not None:
             raise self._error
 
-    def _run(self, jobs: list[_Job]) -> None:
+    def _run(self, jobs: list[Job]) -> None:
         if self._error is not None:
             return
         try:
@@ -203,7 +206,7 @@ class Views:
         if self._progress:
             self._progress(done, self._num_asked)
 
-    def _make(self, jobs: Sequence[_Job]) -> NDArray[np.floating]:
+    def _make(self, jobs: Sequence[Job]) -> NDArray[np.floating]:
         pixels = []
         for job in jobs:
             source, name = self._paths[job.sample], self._names[job.sample]
@@ -212,13 +215,13 @@ class Views:
                 if hashlib.sha256(data).digest() != self._digests[job.sample]:
                     raise DataError(f"`{name}` has changed while its model was being trained.", hint="train again")
                 rng = None if job.view == PLAIN else view_rng(self._digests[job.sample], job.view, self._seed)
-                pixels.append(self._make_view(data, self._spec, self.augment, rng))
+                pixels.append(self._make_view(data, self.spec, self.augment, rng))
             except PictureError as error:
                 raise DataError(f"`{name}` could be read before and cannot be read now: {error.detail}.") from error
-        parts = self._engine.run(normalise(np.stack(pixels), self._spec))
+        parts = self._engine.run(normalise(np.stack(pixels), self.spec))
         return self.space.layout.pack(parts)
 
-    def _keep(self, jobs: Sequence[_Job], rows: NDArray[np.floating]) -> None:
+    def _keep(self, jobs: Sequence[Job], rows: NDArray[np.floating]) -> None:
         """Takes made rows in; the caller holds the lock."""
         for job, row in zip(jobs, rows, strict=True):
             key = self.key(job.sample, job.view)

@@ -19,6 +19,7 @@ from headstart.features.viewing import PLAIN
 from headstart.tuning.mixing import mix
 from headstart.tuning.network import TunedNetwork
 from headstart.tuning.optim import Stepper
+from headstart.tuning.phases import Phase, Phases
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.sources import Batch, Source, epoch_order, view_of
 
@@ -72,6 +73,7 @@ class Training:
         class_weights: (K,) factors on the loss, or None.
         stage_names: For `plan.unfreeze`.
         device: Where the network is.
+        phases: Where batches come from while stages are still frozen; `source` throughout by default.
     """
 
     net: TunedNetwork
@@ -87,6 +89,7 @@ class Training:
     records: list[EpochRecord] = field(default_factory=list)
     is_diverged: bool = False
     is_stopped_early: bool = False
+    phases: Sequence[Phase] = ()
 
     def __post_init__(self) -> None:
         self.start = self.net.copy_trained()
@@ -94,6 +97,7 @@ class Training:
         self.steps_per_epoch = count_steps(len(self.train), self._per_step)
         self.num_steps = self.steps_per_epoch * self.plan.epochs
         self._stepper = Stepper(self.net, self.plan, self.num_steps, self.stage_names)
+        self._phases = Phases(self.phases or [Phase(0.0, "", self.source)], self.num_steps)
         self._average: dict[str, Any] = {}
         self._num_averaged = 0
         self._best: dict[str, Any] = {}
@@ -190,13 +194,20 @@ class Training:
 
     def _announce(self, order: Ids, epoch: int, at: int) -> None:
         """Says what comes: the rest of this epoch, the validation pictures, and the views of later epochs."""
-        view = view_of(epoch, self.plan.views)
-        pairs = [(int(s), view) for s in order[at * self._per_step :]]
-        pairs += [(int(s), 0) for s in (self.val if self.val is not None else ())]
+        wanted = self._steps_of(epoch, order, at)
+        wanted.append((self._last_step(epoch), [(int(s), 0) for s in (self.val if self.val is not None else ())]))
         if epoch + 1 < self.plan.epochs:
-            following = view_of(epoch + 1, self.plan.views)
-            pairs += [(int(s), following) for s in self._order(epoch + 1)]
-        self.source.announce(pairs)
+            wanted += self._steps_of(epoch + 1, self._order(epoch + 1), 0)
+        self._phases.announce(wanted)
+
+    def _steps_of(self, epoch: int, order: Ids, at: int) -> list[tuple[int, list[tuple[int, int]]]]:
+        """(step, what it asks for) of an epoch, from its `at`-th step on."""
+        view, size, first = view_of(epoch, self.plan.views), self._per_step, epoch * self.steps_per_epoch
+        parts = [(i, order[i * size : (i + 1) * size]) for i in range(at, self.steps_per_epoch)]
+        return [(first + i, [(int(s), view) for s in part]) for i, part in parts]
+
+    def _last_step(self, epoch: int) -> int:
+        return (epoch + 1) * self.steps_per_epoch - 1
 
     def _step(self, samples: Ids, views: Ids) -> bool:
         """One step; False where the loss is no number."""
@@ -222,11 +233,12 @@ class Training:
     def _pass(self, samples: Ids, views: Ids, share: float, rng: np.random.Generator) -> tuple[float, float]:
         """Forward and backward of one batch; its loss and hits."""
         self.net.set_training(True, batch_size=len(samples))
-        batch = _moved(self.source.batch(samples, views), self.device)
+        phase = self._phases.at(self.step)
+        batch = _moved(phase.source.batch(samples, views), self.device)
         mixed = mix(batch, self.plan.mixup, self.plan.cutmix, rng)
         target = torch.from_numpy(self.class_ids[samples]).to(self.device)
         with self._autocast():
-            logits = self.net(mixed.states, mixed.early).float()
+            logits = self.net(mixed.states, mixed.early, phase.cut).float()
             loss = self._loss(logits, target)
             if mixed.mates is not None:
                 other = target[mixed.mates.to(self.device)]
@@ -257,7 +269,8 @@ class Training:
     def _end_epoch(self, epoch: int, started: float) -> EpochRecord:
         scores: tuple[float | None, float | None, float | None] = (None, None, None)
         if self.val is not None and len(self.val):
-            logits = predict_logits(self.net, self.source, self.val, device=self.device)
+            phase = self._phases.at(self._last_step(epoch))
+            logits = predict_logits(self.net, phase.source, self.val, device=self.device, cut=phase.cut)
             scores = _scores(logits, self.class_ids[self.val])
         loss, hits, count = self._sums
         seconds = self._seconds + time.monotonic() - started
@@ -287,16 +300,16 @@ class Training:
 
 
 def predict_logits(
-    net: TunedNetwork, source: Source, samples: Ids, view: int = 0, *, device: Any = None
+    net: TunedNetwork, source: Source, samples: Ids, view: int = 0, *, device: Any = None, cut: str = ""
 ) -> NDArray[np.float32]:
-    """(M, K) logits of samples; the weights do not change."""
+    """(M, K) logits of samples, from states at `cut` (see `TunedNetwork.add_cut`); the weights do not change."""
     net.set_training(False)
     parts = []
     with torch.no_grad():
         for start in range(0, len(samples), _SCORE_BATCH):
             part = samples[start : start + _SCORE_BATCH]
             states, early = _moved(source.batch(part, np.full(len(part), view)), device or torch.device("cpu"))
-            parts.append(net(states, early).float().cpu().numpy())
+            parts.append(net(states, early, cut).float().cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -193,6 +193,8 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
         self.head = head
         self.rear = rear
         self.rear_blocks = tuple(rear_blocks)
+        self.later_rears = nn.ModuleDict()
+        self._later_blocks: dict[str, tuple[str, ...]] = {}
         self.is_bn_live = is_bn_live
         self._owner = [owner]  # in a list, so that its parameters are not ours twice
         chosen = set(trainable)
@@ -207,15 +209,31 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
                 if is_on:
                     self.stage_params.setdefault(stage, []).append((name, parameter))
 
-    def forward(self, states: Sequence[Any], early: Mapping[str, Any]) -> Any:
-        """(B, K) logits from the states at the cut and the pooled features before it."""
-        return self.head(self.blocks(states, early))
+    def add_cut(self, cut: str, rear: Any, rear_blocks: Sequence[str]) -> None:
+        """Lets `forward` begin at a later cut as well.
 
-    def blocks(self, states: Sequence[Any], early: Mapping[str, Any]) -> dict[str, Any]:
+        Args:
+            cut: Its name.
+            rear: From the states there to pooled features, over the same weights; None where only the head follows.
+            rear_blocks: Names of what `rear` gives.
+        """
+        self._later_blocks[cut] = tuple(rear_blocks)
+        if rear is not None:
+            self.later_rears[cut] = rear
+
+    def forward(self, states: Sequence[Any], early: Mapping[str, Any], cut: str = "") -> Any:
+        """(B, K) logits from the states at a cut (see `add_cut`; its own by default) and the pooled features before."""
+        return self.head(self.blocks(states, early, cut))
+
+    def blocks(self, states: Sequence[Any], early: Mapping[str, Any], cut: str = "") -> dict[str, Any]:
         """What the head receives, by name, from what `forward` receives."""
         blocks = dict(early)
-        if self.rear is not None:
-            blocks.update(zip(self.rear_blocks, self.rear(*states), strict=True))
+        rear, names = self.rear, self.rear_blocks
+        if cut:
+            names = self._later_blocks[cut]
+            rear = self.later_rears[cut] if self._later_blocks[cut] else None
+        if rear is not None:
+            blocks.update(zip(names, rear(*states), strict=True))
         else:
             blocks.update({f"state{i}": state for i, state in enumerate(states)})
         return blocks

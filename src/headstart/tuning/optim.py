@@ -15,6 +15,7 @@ import torch
 
 from headstart.errors import SettingError
 from headstart.tuning.network import TunedNetwork
+from headstart.tuning.phases import begin_of
 from headstart.tuning.plan import TuningPlan
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Stepper", "factor_at"]
@@ -73,7 +74,6 @@ class Stepper:
                 raise SettingError(f"there is no {what} called `{name}`.", hint=f"there are: {', '.join(known)}")
         self.plan = plan
         self.num_steps = max(1, num_steps)
-        begins = dict(plan.unfreeze)
         self.groups: list[dict[str, Any]] = [
             {"params": list(net.head.parameters()), "lr": plan.head_lr, "peak": plan.head_lr, "begin": 0.0}
         ]
@@ -81,9 +81,8 @@ class Stepper:
         for rank, stage in enumerate(stages):
             name = stage_names[stage] if stage < len(stage_names) else ""
             peak = plan.lr * plan.stage_decay**rank
-            begin = max(begins.get(name, 0.0), plan.head_first)
             params = [p for _, p in net.stage_params[stage]]
-            self.groups.append({"params": params, "lr": peak, "peak": peak, "begin": begin})
+            self.groups.append({"params": params, "lr": peak, "peak": peak, "begin": begin_of(plan, name)})
         self.optimizer = OPTIMIZERS[plan.optimizer](self.groups)
         self.params = [p for g in self.groups for p in g["params"]]
         is_head_new = plan.strategy == "scratch" or bool(plan.head)

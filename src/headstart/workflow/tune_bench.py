@@ -109,8 +109,6 @@ class Bench:
             net = TunedNetwork(module)
             net.to(self.device)
             return net
-        from headstart.backbones.parts import middle, pooled_suffix, split_blocks
-
         network = self.trunk.backbone.network
         self.trunk.reset()
         cut = "stem" if plan.is_from_pixels else plan.cut
@@ -125,15 +123,10 @@ class Bench:
                 with torch.no_grad():
                     module.weight.normal_(0.0, 0.1, generator=generator)
                     module.bias.zero_()
-        if isinstance(module, FreshHead):
-            used, rear = list(module.names), middle(network, cut, self.trunk.head_cut(plan.head))
-        else:
-            _, after = split_blocks(network, cut, self.blocks)
-            used = [b for b in after if b in head.normaliser.names or b == "embedding"]
-            rear = pooled_suffix(network, cut, used)
+        rear, used = self._rear(plan, module, cut)
         net = TunedNetwork(
             module,
-            rear.to(memory_format=torch.channels_last),
+            rear,
             used,
             owner=self.trunk.backbone.module,
             stage_of=network.map.stage_of,
@@ -149,6 +142,21 @@ class Bench:
                 )
         net.to(self.device)
         return net
+
+    def _rear(self, plan: TuningPlan, module: HeadModule | FreshHead, cut: str) -> tuple[Any, list[str]]:
+        """What lies between a cut and the head, and the names of what it gives."""
+        import torch
+
+        from headstart.backbones.parts import middle, pooled_suffix, split_blocks
+
+        network = self.trunk.backbone.network
+        if isinstance(module, FreshHead):
+            used, rear = list(module.names), middle(network, cut, self.trunk.end_cut(plan))
+        else:
+            _, after = split_blocks(network, cut, self.blocks)
+            used = [b for b in after if b in module.names or b == "embedding"]
+            rear = pooled_suffix(network, cut, used)
+        return rear.to(memory_format=torch.channels_last), used
 
     def move_to_cpu(self, net: TunedNetwork) -> None:
         """Network and backbone, for export."""
@@ -191,10 +199,13 @@ class Bench:
                     on_epoch(record)
             return result
         net = self.network(plan, head)
-        source = self.sources.open(plan)
+        source, phases = self.sources.open(plan), self.sources.open_phases(plan)
+        for cut in [phase.cut for phase in phases if phase.cut]:
+            is_end = cut == self.trunk.end_cut(plan)
+            net.add_cut(cut, *((None, ()) if is_end else self._rear(plan, net.head, cut)))
         names = self.trunk.backbone.network.names if plan.strategy != "head" else ()
         class_ids = self.found.samples.class_ids
-        training = Training(net, source, class_ids, plan, train, val, class_weights, names, self.device)
+        training = Training(net, source, class_ids, plan, train, val, class_weights, names, self.device, phases=phases)
         before = net.frozen_digest()
         saved = self.checkpoints.load(name)
         if saved is not None:
@@ -218,7 +229,8 @@ class Bench:
                         hint=f"headstart resume {self.folder_name}",
                     )
             result = self._result(training, before, refit)
-        self.sources.say_refused(source)
+        for each in (source, *(phase.source for phase in phases)):
+            self.sources.say_refused(each)
         self.checkpoints.save(f"{name}.done", write_result(result))
         self.checkpoints.drop(name)
         return result

@@ -16,6 +16,7 @@ from headstart.pixels.views import parse_augment
 from headstart.records import Decision
 from headstart.tuning.folds import make_folds
 from headstart.tuning.plan import TuningPlan
+from headstart.workflow.tune_phases import decide_phases
 
 if TYPE_CHECKING:
     from headstart.workflow.probe_road import ProbeRoad
@@ -39,6 +40,8 @@ def fit_to_disk(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> Tu
         num: Pictures.
     """
     resolved = road.resolved
+    if plan.unfreeze:
+        decide_phases(road, bench, plan, num)
     room = bench.sources.cache.room_bytes()
 
     def need(of: TuningPlan) -> int:

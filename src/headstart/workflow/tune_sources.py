@@ -18,8 +18,10 @@ from headstart.machine import cache_root
 from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.tuning.checkpoint import Checkpoints
+from headstart.tuning.phases import Phase
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.sources import BoundarySource, PixelSource, SizedSource, Source
+from headstart.workflow.tune_phases import PhaseRows
 from headstart.workflow.tune_trunk import Trunk
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Sources:
         self.cache = BoundaryCache(cache_root())
         self.decoded: DecodedCache | None = None  # opened when a training begins with pictures
         self.is_cached = settings.cache
+        self.phases = PhaseRows(trunk, self.embedder, self.cache, is_on=settings.cache)
         self._sources: dict[tuple[Any, ...], Source] = {}
         self._is_refusal_said = False
 
@@ -114,9 +117,18 @@ class Sources:
         return BoundarySpace(self.checkpoints.folder / "views" / digest[:16], layout)
 
     def row_bytes(self, plan: TuningPlan) -> int:
-        """Bytes that one stored view takes on the disk."""
-        stored = _stored_in(self.open(plan))
-        return stored[0].views.space.layout.row_bytes if stored else 0
+        """Bytes that one stored view takes on the disk, in all phases together."""
+        return sum(self.phase_bytes(plan))
+
+    def phase_bytes(self, plan: TuningPlan) -> list[int]:
+        """Bytes that one stored view takes on the disk in each phase."""
+        sources = [phase.source for phase in self.open_phases(plan)] or [self.open(plan)]
+        stored = [_stored_in(source) for source in sources]
+        return [own[0].views.space.layout.row_bytes if own else 0 for own in stored]
+
+    def open_phases(self, plan: TuningPlan) -> tuple[Phase, ...]:
+        """Where batches come from in each phase of a gradual unfreezing; none where one source serves throughout."""
+        return self.phases.open(plan, self.open(plan))
 
     def num_made(self, plan: TuningPlan) -> int | None:
         """Rows that were made for a plan's source so far; None where nothing is stored."""
@@ -177,6 +189,7 @@ class Sources:
 
     def close(self) -> None:
         """Stops the workers; what is made is kept."""
+        self.phases.close()  # first: its rows are made from those of the others
         for source in self._sources.values():
             for stored in _stored_in(source):
                 stored.views.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 from headstart.config import TrainSettings
 from headstart.errors import SettingError
-from headstart.tuning.plan import parse_unfreeze
+from headstart.tuning.plan import TuningPlan, parse_unfreeze
 from headstart.workflow.embedding import Embedder
 
 __all__ = ["Trunk"]
@@ -76,6 +76,10 @@ class Trunk:
         from headstart.backbones.newhead import head_cut, read_head
 
         return str(head_cut(self.backbone, read_head(spec_text)))
+
+    def end_cut(self, plan: TuningPlan) -> str:
+        """Where the head of a training begins."""
+        return self.head_cut(plan.head) if plan.head else "head"
 
     def blocks_width(self, block: str) -> int:
         """Width of a block of pooled features."""

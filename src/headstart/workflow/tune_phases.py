@@ -1,0 +1,175 @@
+"""The stored rows of each phase of gradual unfreezing: what is cut where, how it is made, what it takes.
+
+The one decision: pictures go through the network once, up to the earliest stage that ever trains; the rows of a
+later cut are made from those, by the stages between as they were published, so that training never touches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from headstart.features.between import DerivedViews, derived_layout, prepare_between
+from headstart.features.boundary import BoundaryCache
+from headstart.features.engine import OnnxEngine
+from headstart.machine import cache_root
+from headstart.pixels.spec import PixelSpec
+from headstart.records import Decision
+from headstart.tuning.phases import Phase, phase_cuts
+from headstart.tuning.plan import TuningPlan
+from headstart.tuning.sources import BoundarySource, PixelSource, SizedSource, Source
+from headstart.workflow.embedding import Embedder
+from headstart.workflow.tune_trunk import Trunk
+
+if TYPE_CHECKING:
+    from headstart.workflow.probe_road import ProbeRoad
+    from headstart.workflow.tune_bench import Bench
+
+__all__ = ["PhaseRows", "decide_phases"]
+
+
+class PhaseRows:
+    """Opens the sources of phases for one run.
+
+    Args:
+        trunk: The backbone.
+        embedder: Knows the graph of pooled features.
+        cache: Where rows are kept.
+        is_on: Whether phases have rows of their own; False trains from the earliest cut's throughout.
+    """
+
+    def __init__(self, trunk: Trunk, embedder: Embedder, cache: BoundaryCache, is_on: bool) -> None:
+        self.trunk, self.embedder, self.cache, self.is_on = trunk, embedder, cache, is_on
+        self.blocks = tuple(embedder.graph.blocks)
+        self._derived: dict[tuple[int, str], BoundarySource] = {}
+
+    def cuts(self, plan: TuningPlan) -> tuple[tuple[float, str], ...]:
+        """(share of the steps, first stage that trains from there on), one entry a phase."""
+        if not (self.is_on and plan.unfreeze and plan.strategy == "finetune" and plan.is_cached):
+            return ((0.0, plan.cut),)
+        network, end = self.trunk.backbone.network, self.trunk.end_cut(plan)
+        with_weights = set(network.map.stage_of.values())
+        inside = range(network.position(plan.cut), network.position(end))
+        return phase_cuts(plan, [network.names[i] for i in inside if i in with_weights], end)
+
+    def open(self, plan: TuningPlan, base: Source) -> tuple[Phase, ...]:
+        """The phases of a plan, in order; none where one source serves throughout.
+
+        Args:
+            plan: The training.
+            base: The source at its earliest cut.
+        """
+        cuts = self.cuts(plan)
+        if len(cuts) == 1 or isinstance(base, PixelSource):
+            return ()
+        source: Source = base
+        phases, below = [Phase(cuts[-1][0], "", base)], plan.cut
+        for share, cut in reversed(cuts[:-1]):
+            below, source = cut, self._at(plan, below, cut, source)
+            phases.insert(0, Phase(share, cut, source))
+        return tuple(phases)
+
+    def close(self) -> None:
+        """Stops the workers; what is made is kept."""
+        for source in reversed(self._derived.values()):  # those that others are made from come last
+            source.views.close()
+            self.cache.bound(keep=source.views.space)
+
+    def _at(self, plan: TuningPlan, begin: str, end: str, source: Source) -> Source:
+        """The source at a later cut; training views and plain pictures may be of two sizes."""
+        if isinstance(source, SizedSource):
+            parts = [self._at(plan, begin, end, part) for part in (source.views, source.plain)]
+            return SizedSource(*parts)  # type: ignore[arg-type]
+        assert isinstance(source, BoundarySource)
+        key = (id(source), end)
+        if key not in self._derived:
+            self._derived[key] = self._derive(plan, begin, end, source)
+        return self._derived[key]
+
+    def _derive(self, plan: TuningPlan, begin: str, end: str, source: BoundarySource) -> BoundarySource:
+        from headstart.backbones.parts import split_blocks
+
+        network, views = self.trunk.backbone.network, source.views
+        known = views.space.layout.names
+        early = [] if plan.head else split_blocks(network, end, self.blocks)[0]
+        pooled = [block for block in early if block not in known]
+        # Behind the last cut a closed-form head asks for pooled features alone.
+        has_states = bool(plan.head) or end != self.trunk.end_cut(plan)
+        below = [network.names[network.position(cut) - 1] for cut in (begin, end)]
+        is_pooled = has_states and network.position(begin) > 0 and set(below) <= set(self.blocks)
+        graph, spec = self.embedder.graph, views.spec
+        if spec.size_hw != graph.spec.size_hw:  # the graph of pooled features takes pictures of its own size alone
+            graph, is_pooled = replace(graph, spec=spec), False
+        part = prepare_between(
+            graph,
+            cache_root(),
+            (begin, end),
+            pooled,
+            lambda: self._between(begin, end if has_states else "", pooled, spec),
+            blocks=(below[0], below[1]) if is_pooled else None,
+        )
+        layout = derived_layout(views.space.layout, part.layout)
+        space = self.cache.space(f"{views.space.folder.name}/{part.digest}", spec.digest, layout)
+        num_states = sum(name.startswith("state") for name in layout.names)
+        return BoundarySource(DerivedViews(views, OnnxEngine(part.path), space), num_states)
+
+    def _between(self, begin: str, end: str, pooled: Sequence[str], spec: PixelSpec) -> tuple[Any, Any]:
+        """The published stages from one cut to another (to none but pooled features), and example states."""
+        import torch
+        from torch import nn
+
+        from headstart.backbones.parts import middle, pooled_suffix
+
+        self.trunk.reset()
+        network = self.trunk.backbone.network
+        parts = [middle(network, begin, end)] if end else []
+        parts += [pooled_suffix(network, begin, pooled)] if pooled else []
+
+        class Between(nn.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.parts = nn.ModuleList(parts)
+
+            def forward(self, *states: Any) -> Any:
+                return tuple(made for part in self.parts for made in part(*states))
+
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randn((2, 3, *spec.size_hw), generator=generator)
+        module = Between().eval()
+        with torch.no_grad():
+            state = self.trunk.backbone.prefix(begin).eval()(pixels)
+        return module, tuple(state) if isinstance(state, (tuple, list)) else (state,)
+
+
+def decide_phases(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> None:
+    """Whether every phase of a gradual unfreezing trains from rows of its own: where all of them fit on the disk.
+
+    Args:
+        road: Told what is decided.
+        bench: Knows sizes and room.
+        plan: What was planned.
+        num: Pictures.
+    """
+    sources = bench.sources
+    rows = sources.phases
+    cuts = rows.cuts(plan)
+    if len(cuts) == 1:
+        return
+    sizes = [size * num * (plan.views + 1) / 1e6 for size in sources.phase_bytes(plan)]
+    room = sources.cache.room_bytes() / 1e6
+    # Decided once: a run that goes on after a stop goes on from the same rows.
+    rows.is_on = bench.checkpoints.once("phases", lambda: sum(sizes) <= room)
+    said = ", ".join(
+        f"{f'after {100 * share:.0f} % ' if share else ''}from {cut} on ({size:,.0f} MB)"
+        for (share, cut), size in zip(cuts, sizes, strict=True)
+    )
+    if rows.is_on:
+        reason = "each phase trains from stored rows of its own: what is frozen in it is not computed in every step"
+        road.decide([Decision("tune.phases", said, reason)])
+        return
+    reason = (
+        f"stored rows of every phase ({said}) do not fit into the {room:,.0f} MB that are left for them, so all of "
+        f"them train from rows at {plan.cut}"
+    )
+    road.decide([Decision("tune.phases", "one", reason)])
