@@ -1,0 +1,89 @@
+"""Training the whole network: decoded pictures are kept, shared and never decide what is trained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headstart
+from headstart.api import resume
+from headstart.features.cache import cache_info, clear_cache
+from headstart.features.decoded import DecodedPictures
+from headstart.tuning.checkpoint import Checkpoints, load_snapshot
+from headstart.tuning.loop import Snapshot
+
+pytest.importorskip("torch")
+
+FULL: dict[str, Any] = {"strategy": "full", "epochs": 2, "size": 64, "workers": 1}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10}, first_seed=70)
+
+
+@pytest.fixture
+def own_cache(cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with the session's graphs and no pictures."""
+    own = tmp_path / "cache"
+    if (cache_root / "graphs").is_dir():
+        shutil.copytree(cache_root / "graphs", own / "graphs")
+    monkeypatch.setenv("HEADSTART_CACHE", str(own))
+    return own
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Grows with every picture that a training decodes, by its key: file and decoding rule."""
+    decode, seen = DecodedPictures._decode, []
+
+    def counted(self: DecodedPictures, key: bytes, *args: Any) -> Any:
+        seen.append(key)
+        return decode(self, key, *args)
+
+    monkeypatch.setattr(DecodedPictures, "_decode", counted)
+    return seen
+
+
+def weights_of(run: headstart.Run) -> dict[str, Any]:
+    (done,) = (run.folder / "checkpoints").glob("full-*.done.safetensors")
+    return {name: tensor.numpy() for name, tensor in load_snapshot(done).tensors.items()}
+
+
+@pytest.mark.long
+def test_a_killed_run_goes_on_to_the_same_weights_with_and_without_the_cache(
+    few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]
+) -> None:
+    expected = weights_of(headstart.train(few, out=tmp_path / "whole", **FULL))
+    num_first = len(decodes)
+    assert 20 <= num_first == len(set(decodes))  # each once, in all epochs
+    assert "decoded" in {part.name for part in cache_info(own_cache)}
+    save, seen = Checkpoints.save, []
+
+    def dying(self: Checkpoints, name: str, snapshot: Snapshot) -> None:
+        save(self, name, snapshot)
+        seen.append(name)
+        if len(seen) == 2:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "is_due", lambda self: True)
+        patch.setattr(Checkpoints, "save", dying)
+        with pytest.raises(Killed):
+            headstart.train(few, out=tmp_path / "killed", **FULL)
+    assert len(decodes) == num_first  # all were found
+    assert clear_cache(own_cache, "decoded") > 0
+    again = weights_of(resume(tmp_path / "killed"))
+    assert len(decodes) > num_first
+    without = weights_of(headstart.train(few, out=tmp_path / "without", cache=False, **FULL))
+    for weights in (again, without):
+        assert all(np.array_equal(weights[name], expected[name]) for name in expected)
