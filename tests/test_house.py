@@ -16,6 +16,7 @@ FLOORS = (
     "errors",
     "cells",
     "shares",
+    "limits",
     "machine",
     "talk",
     "records",
@@ -44,7 +45,7 @@ FLOORS = (
     "__main__",
 )
 # Neither torch nor Pillow.
-LIGHT = ("errors", "cells", "shares", "machine", "talk", "records", "effects", "config", "heads", "trust")
+LIGHT = ("errors", "cells", "shares", "limits", "machine", "talk", "records", "effects", "config", "heads", "trust")
 
 
 def room_of(module: str) -> str | None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from headstart.effects import GRADIENT_STRATEGIES, check_detect_effects, check_effects
 from headstart.errors import SettingError
+from headstart.limits import MAX_PIXELS
 from headstart.records import Decision
 from headstart.shares import parse_share
 
@@ -193,7 +194,7 @@ class TrainSettings(_Settings):
         "crop", description="How a picture is brought to size; `auto` tries all on some of the pictures."
     )
     value_range: tuple[float, float] | None = Field(None, description="LOW,HIGH of 16-bit and float pictures.")
-    max_pixels: int = Field(178_000_000, ge=1, description="Larger pictures are refused before they are decoded.")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger pictures are refused before they are decoded.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is drawn.")
     budget_minutes: float | None = Field(None, gt=0, description="Time that may be spent, e.g. `5m` or `90s`.")
     group_from: str | None = Field(None, description="Column or pattern that says which pictures belong together.")

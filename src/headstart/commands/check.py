@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from headstart.limits import MAX_PIXELS
+
 __all__ = ["register"]
 
 _DATA_PROBLEM = 3
@@ -23,7 +25,7 @@ def _check(
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose features help."),
     value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
-    max_pixels: int = typer.Option(178_000_000, "--max-pixels", help="Larger pictures are refused."),
+    max_pixels: int = typer.Option(MAX_PIXELS, "--max-pixels", help="Larger pictures are refused."),
     no_network: bool = typer.Option(False, "--pixels-only", help="Judge by pixels alone, without a network."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     offline: bool = typer.Option(False, "--offline", help="Never use the network."),

@@ -23,6 +23,7 @@ from headstart.data.patterns import Score, judge_patterns
 from headstart.data.ranges import choose_range, mixed_depths
 from headstart.data.same import SamePixels
 from headstart.data.shortcuts import find_shortcuts
+from headstart.limits import MAX_PIXELS
 from headstart.records import Decision, Health, PicturePair, Remark, Samples, Shortcut
 
 __all__ = ["Applied", "apply_health", "inspect"]
@@ -57,7 +58,7 @@ def inspect(
     embeddings: NDArray[np.float32] | None = None,
     score: Score | None = None,
     value_range: tuple[float, float] | None = None,
-    max_pixels: int = 178_000_000,
+    max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Health:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.errors import CacheError
+from headstart.limits import MAX_PIXELS
 from headstart.machine import available_cores
 from headstart.pixels.exif import Exif
 from headstart.pixels.reduced import DEEP_MODES, Reduced, decode_for_both, decode_reduced, ending_remarks
@@ -113,7 +114,7 @@ class Looker:
         known: What was seen before; such a file is not decoded again, and its rows are fetched by `looks` only.
     """
 
-    def __init__(self, samples: Sequence[Sample], *, max_pixels: int = 178_000_000, known: Known | None = None) -> None:
+    def __init__(self, samples: Sequence[Sample], *, max_pixels: int = MAX_PIXELS, known: Known | None = None) -> None:
         count = len(samples)
         self._samples, self._max_pixels, self._known = samples, max_pixels, known
         self._facts: list[Facts | None] = [None] * count
@@ -201,7 +202,7 @@ class Looker:
 def look_at_all(
     samples: Sequence[Sample],
     *,
-    max_pixels: int = 178_000_000,
+    max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     known: Known | None = None,

@@ -36,6 +36,8 @@ from PIL import (  # the plugins are named so that opening never depends on what
     WebPImagePlugin,  # noqa: F401
 )
 
+from headstart.limits import MAX_PIXELS
+
 __all__ = [
     "FORMATS",
     "Fit",
@@ -111,7 +113,7 @@ class PixelSpec:
     background: tuple[int, int, int] = (255, 255, 255)
     value_range: tuple[float, float] | None = None
     has_draft: bool = True
-    max_pixels: int = 178_000_000
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         for name in ("size_hw", "mean", "std", "background"):

@@ -16,6 +16,7 @@ from headstart.data.boxes.sheet import draw_box_sheet
 from headstart.data.boxes.split import as_samples
 from headstart.data.boxes.wording import box_health_to_json, box_lines
 from headstart.errors import UsageError
+from headstart.limits import MAX_PIXELS
 from headstart.results import import_pandas
 from headstart.talk import Talk
 from headstart.workflow.checking import save_judgement, save_repaired_split
@@ -55,7 +56,7 @@ def check_boxes(
     talk: Talk,
     *,
     allow_outside: bool = False,
-    max_pixels: int = 178_000_000,
+    max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
 ) -> CheckedBoxes:
     """Reads and judges pictures with boxes, changing nothing.
@@ -79,7 +80,7 @@ def make_box_check(
     repair: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     allow_outside: bool = False,
-    max_pixels: int = 178_000_000,
+    max_pixels: int = MAX_PIXELS,
     **others: Any,
 ) -> CheckedBoxes:
     """`api.check` for pictures with boxes: judged by their pixels, so a network's settings change nothing.

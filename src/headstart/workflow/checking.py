@@ -18,6 +18,7 @@ from headstart.data.sources import read
 from headstart.data.split import write_split
 from headstart.data.wording import doctor_lines, health_to_json
 from headstart.errors import HeadstartError, UsageError
+from headstart.limits import MAX_PIXELS
 from headstart.records import Health, Samples, Split
 from headstart.results import import_pandas
 from headstart.talk import Talk
@@ -65,7 +66,7 @@ def check_data(
     label_pattern: str | None = None,
     value_range: tuple[float, float] | None = None,
     allow_outside: bool = False,
-    max_pixels: int = 178_000_000,
+    max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     offline: bool = False,
     use_network: bool = True,

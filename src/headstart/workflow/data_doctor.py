@@ -18,6 +18,7 @@ from headstart.data.looks import Looker, Looks, look_at_all
 from headstart.data.memory import Memory, digest_of, health_from_note
 from headstart.data.ranges import choose_range, has_deep
 from headstart.errors import HeadstartError
+from headstart.limits import MAX_PIXELS
 from headstart.machine import cache_root
 from headstart.records import Decision, Features, Health, Samples
 from headstart.talk import Talk
@@ -48,7 +49,7 @@ class DataDoctor:
         *,
         place: str,
         value_range: tuple[float, float] | None = None,
-        max_pixels: int = 178_000_000,
+        max_pixels: int = MAX_PIXELS,
         threads: int | None = None,
         use_memory: bool = True,
     ) -> None:

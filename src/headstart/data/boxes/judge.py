@@ -17,6 +17,7 @@ from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.boxes.split import as_samples
 from headstart.data.health import Applied, apply_health, inspect
 from headstart.data.looks import Looks
+from headstart.limits import MAX_PIXELS
 from headstart.records import Health, Problem
 
 __all__ = ["LOST", "BoxHealth", "ClassBoxes", "apply_box_health", "inspect_boxes"]
@@ -88,7 +89,7 @@ def inspect_boxes(
     *,
     looks: Looks | None = None,
     embeddings: NDArray[np.float32] | None = None,
-    max_pixels: int = 178_000_000,
+    max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BoxHealth:

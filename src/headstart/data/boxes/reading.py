@@ -24,6 +24,7 @@ from headstart.data.lists import first_lines
 from headstart.data.paths import Finder
 from headstart.data.walk import FoundFile, Tree, printable, walk
 from headstart.errors import DataError, UsageError
+from headstart.limits import MAX_PIXELS
 
 __all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
 
@@ -75,7 +76,7 @@ def has_boxes(data: str | os.PathLike[str], task: str = "auto", *, allow_outside
 
 
 def read_boxes(
-    data: str | os.PathLike[str], *, allow_outside: bool = False, max_pixels: int = 178_000_000
+    data: str | os.PathLike[str], *, allow_outside: bool = False, max_pixels: int = MAX_PIXELS
 ) -> DetectionSamples:
     """Reads pictures with boxes.
 

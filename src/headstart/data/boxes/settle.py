@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from headstart.data.boxes.draft import Draft, DraftPicture
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.errors import DataError
+from headstart.limits import MAX_PIXELS
 from headstart.machine import available_cores
 from headstart.pixels.exif import read_exif
 from headstart.pixels.spec import PictureError, open_picture
@@ -40,7 +41,7 @@ class Measured:
     orientation: int
 
 
-def measure(paths: Sequence[str], max_pixels: int = 178_000_000) -> list[Measured | PictureError]:
+def measure(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> list[Measured | PictureError]:
     """Sizes of pictures from their headers, in threads; nothing is decoded."""
 
     def one(path: str) -> Measured | PictureError:
@@ -56,7 +57,7 @@ def measure(paths: Sequence[str], max_pixels: int = 178_000_000) -> list[Measure
         return list(pool.map(one, paths))
 
 
-def settle(draft: Draft, *, max_pixels: int = 178_000_000) -> DetectionSamples:
+def settle(draft: Draft, *, max_pixels: int = MAX_PIXELS) -> DetectionSamples:
     """Judges a draft.
 
     Args:
