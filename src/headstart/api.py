@@ -200,7 +200,12 @@ def embed(
         backbone: The network.
         out: A `.npz` file to write (`features`, `paths`, `labels`, and one array a block).
         talk: Where it says what it does.
-        settings: `size`, `fit`, `device`, `workers`, `offline`, `cache`, `allow_outside`.
+        settings: `size`, `fit`, `value_range`, `max_pixels`, `weights`, `layout`, `label_pattern`, `device`,
+            `workers`, `offline`, `cache`, `allow_outside`.
+
+    Raises:
+        DataError: No picture can be read.
+        SettingError: A setting would be without effect.
     """
     from headstart.workflow.extraction import extract
 

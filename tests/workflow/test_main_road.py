@@ -16,7 +16,8 @@ import yaml
 from PIL import Image
 
 import headstart
-from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.cli import main
+from headstart.errors import DataError, HeadstartError, SettingError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +202,23 @@ def test_embed_is_a_feature_extractor(tmp_path: Path, photos: Path) -> None:
         assert data["features"].shape == (48, 1280)
         assert data["paths"][0] == "checks/000.jpg"
     assert result.to_pandas().shape == (48, 1282)
+
+
+def test_embed_keeps_to_the_largest_size_and_takes_labels_from_names(tmp_path: Path) -> None:
+    for name, side in (("cat_1.png", 40), ("cat_2.png", 60), ("dog_1.png", 40)):
+        Image.new("RGB", (side, side), (side, 90, 30)).save(tmp_path / name)
+    result = headstart.embed(tmp_path, max_pixels=2000, label_pattern="{label}_*", cache=False)
+    assert result.paths == ("cat_1.png", "dog_1.png")
+    assert result.labels == ("cat", "dog")
+    with pytest.raises(SystemExit) as stopped:
+        main(["embed", str(tmp_path), "--out", str(tmp_path / "f.npz"), "--max-pixels", "1000"])
+    assert stopped.value.code == 3
+    assert not (tmp_path / "f.npz").exists()
+
+
+def test_embed_refuses_what_would_change_nothing(photos: Path) -> None:
+    with pytest.raises(SettingError, match="`test_size` has no effect"):
+        headstart.embed(photos, test_size=0.2)
 
 
 @pytest.mark.parametrize("name", ["=1+1", "<script>alert(1)</script>", "Käfer & Ω", "with space"])

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ import pytest
 import headstart
 from headstart.errors import DataError, UsageError
 from headstart.model import Run
+from headstart.pixels.spec import PixelSpec
 from headstart.reports import attribution
-from headstart.workflow import explaining
+from headstart.workflow import curving, explaining
 from headstart.workflow.curving import _measure
+from headstart.workflow.embedding import open_embedder
 from headstart.workflow.reporting import make_report, read_facts, write_report
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -127,3 +130,21 @@ def test_the_curve_scores_no_picture_by_a_head_that_saw_it() -> None:
     sizes, hits = _measure(blocks, rng.permutation(labels), 2, None)
     assert sizes == [10, 20, 40]
     assert all(abs(h.mean() - 0.5) < 0.2 for h in hits), "shuffled labels score chance"
+
+
+def test_the_curve_looks_at_pictures_as_the_run_did(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every feature is computed anew, and pictures that the run was allowed to read are refused."""
+    run = headstart.train(data, out=tmp_path / "run", fit="squash", max_pixels=300_000_000)
+    opened = []
+
+    def watched(*arguments: Any, **settings: Any) -> Any:
+        opened.append(open_embedder(*arguments, **settings))
+        return opened[-1]
+
+    monkeypatch.setattr(curving, "open_embedder", watched)
+    report = headstart.report(run.folder, out=tmp_path / "report", attributions=False, figures=False)
+    assert "series" in report.data["learning"]["curve"]
+    pixels = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))["pixels"]
+    assert [e.spec for e in opened] == [PixelSpec.from_json(pixels)]

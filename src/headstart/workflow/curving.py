@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from headstart.errors import HeadstartError
 from headstart.heads.probe import fit_probe
+from headstart.limits import MAX_PIXELS
 from headstart.reports.facts import Facts
 from headstart.talk import Talk
 from headstart.trust.curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
@@ -76,6 +77,7 @@ def _features(facts: Facts, train: NDArray[np.int64]) -> dict[str, NDArray[np.fl
         size=value("size"),
         fit=value("fit", "crop"),
         value_range=None if given is None else (float(given[0]), float(given[1])),
+        max_pixels=value("max_pixels", MAX_PIXELS),
         weights=value("weights"),
         device=value("device", "auto"),
         threads=value("workers"),

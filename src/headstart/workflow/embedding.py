@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.cards import Card, find_card
 from headstart.errors import MissingExtraError
@@ -18,12 +18,16 @@ from headstart.features.cache import FeatureCache, FeatureSpace
 from headstart.features.embed import Onlooker, embed_files
 from headstart.features.engine import Engine, OnnxEngine, TorchEngine
 from headstart.features.graph import FrozenGraph, find_graph, graph_folder, prepare_graph
+from headstart.limits import MAX_PIXELS
 from headstart.machine import cache_root, file_digest
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
 from headstart.talk import Talk
 
-__all__ = ["Embedder", "open_embedder", "open_graph"]
+if TYPE_CHECKING:
+    from headstart.config import TrainSettings
+
+__all__ = ["Embedder", "open_as_set", "open_embedder", "open_graph"]
 
 _DEPTHS = 3  # pooled features of so many last stages stand beside the embedding
 
@@ -97,7 +101,7 @@ def open_embedder(
     size: int | None = None,
     fit: str = "crop",
     value_range: tuple[float, float] | None = None,
-    max_pixels: int = 178_000_000,
+    max_pixels: int = MAX_PIXELS,
     weights: str | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -123,6 +127,33 @@ def open_embedder(
         network = load_backbone(backbone, weights=weights, offline=offline)
         engine = TorchEngine(pooled_outputs(network, tuple(graph.blocks)), tuple(graph.blocks), device)
     return Embedder(graph, spec, engine, FeatureCache(root) if use_cache else None, threads)
+
+
+def open_as_set(settings: TrainSettings, talk: Talk, *, fit: str, value_range: tuple[float, float] | None) -> Embedder:
+    """Opens the backbone that the settings name as they say.
+
+    Args:
+        settings: The settings.
+        talk: Told when a one-off is under way.
+        fit: What `fit` comes to where that was `auto`.
+        value_range: The range that was settled on for the data.
+
+    Raises:
+        UsageError, WeightsError: As `open_embedder`.
+    """
+    return open_embedder(
+        settings.backbone,
+        talk,
+        size=settings.size,
+        fit=fit,
+        value_range=value_range,
+        max_pixels=settings.max_pixels,
+        weights=settings.weights,
+        device=settings.device,
+        threads=settings.workers,
+        offline=settings.offline,
+        use_cache=settings.cache,
+    )
 
 
 def open_graph(

@@ -13,33 +13,44 @@ from headstart.errors import DataError, SettingError
 from headstart.machine import atomic_file
 from headstart.results import Embedding
 from headstart.talk import Talk
-from headstart.workflow.embedding import open_embedder
+from headstart.workflow.embedding import open_as_set
 from headstart.workflow.headline import name_files
 
 __all__ = ["extract"]
 
+_USED = {
+    *("data", "layout", "label_pattern", "allow_outside", "backbone", "weights", "size", "fit", "value_range"),
+    *("max_pixels", "device", "workers", "offline", "cache"),
+}
+
 
 def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) -> Embedding:
-    """See `api.embed`; the `.npz` holds `features`, `paths`, `labels` and one array a block, no pickle."""
+    """See `api.embed`; the `.npz` holds `features`, `paths`, `labels` and one array a block, no pickle.
+
+    Raises:
+        DataError: No picture can be read.
+        SettingError: A setting would be without effect.
+    """
     settings = resolved.settings
+    ignored = sorted(set(resolved.sources) - _USED)
+    if ignored:
+        raise SettingError(
+            f"`{ignored[0]}` has no effect here: features are computed, and nothing is trained.",
+            hint=f"leave `{ignored[0]}` out",
+        )
     if settings.fit == "auto":
         raise SettingError(
             "nothing is scored here by which --fit could be chosen.", hint="take crop, cover, squash or pad"
         )
-    samples = read(settings.data, allow_outside=settings.allow_outside, layout=settings.layout, task="pictures")
-    talk.say(samples.sentence)
-    embedder = open_embedder(
-        settings.backbone,
-        talk,
-        size=settings.size,
-        fit=settings.fit,
-        value_range=settings.value_range,
-        weights=settings.weights,
-        device=settings.device,
-        threads=settings.workers,
-        offline=settings.offline,
-        use_cache=settings.cache,
+    samples = read(
+        settings.data,
+        allow_outside=settings.allow_outside,
+        label_pattern=settings.label_pattern,
+        layout=settings.layout,
+        task="pictures",
     )
+    talk.say(samples.sentence)
+    embedder = open_as_set(settings, talk, fit=settings.fit, value_range=settings.value_range)
     features, _, seconds = embedder.embed(samples.paths, samples.names, talk)
     if not features.is_ok.any():
         raise DataError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.backbones.bench import looking_s
-from headstart.config import Resolved, TrainSettings
+from headstart.config import Resolved
 from headstart.data.split import write_split
 from headstart.data.wording import doctor_lines, health_to_json
 from headstart.deploy.bundle import read_bundle
@@ -26,7 +26,7 @@ from headstart.tuning.safety import refuse_tuned
 from headstart.workflow.calibrating import scale_classes
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
-from headstart.workflow.embedding import Embedder, open_embedder
+from headstart.workflow.embedding import Embedder, open_as_set
 from headstart.workflow.fit_choice import choose_fit, count_choice
 from headstart.workflow.headline import closing_lines, decision_line, explain, name_files
 from headstart.workflow.judgement import Judgement, judge, with_leaking
@@ -157,14 +157,14 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         if settings.fit == "auto":
             choice = choose_fit(
                 samples,
-                lambda fit: _open(settings, talk, value_range, fit),
+                lambda fit: open_as_set(settings, talk, value_range=value_range, fit=fit),
                 talk,
                 group_from=settings.group_from,
                 seed=settings.seed,
             )
             road.decide([] if choice is None else [choice.decision])
         fit_to = settings.fit if settings.fit != "auto" else (choice.fit if choice is not None else "crop")
-        embedder = _open(settings, talk, value_range, fit_to)
+        embedder = open_as_set(settings, talk, value_range=value_range, fit=fit_to)
     features, seconds = _embed(road, embedder, samples, doctor)
     _name_unreadable(samples, features, talk)
     with road.timed("check"):
@@ -240,22 +240,6 @@ def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
     log = "\n".join(road.talk.lines) + "\n"
     (road.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")
     finish_run_folder(road.folder)
-
-
-def _open(settings: TrainSettings, talk: Talk, value_range: tuple[float, float] | None, fit: str) -> Embedder:
-    return open_embedder(
-        settings.backbone,
-        talk,
-        size=settings.size,
-        fit=fit,
-        value_range=value_range,
-        max_pixels=settings.max_pixels,
-        weights=settings.weights,
-        device=settings.device,
-        threads=settings.workers,
-        offline=settings.offline,
-        use_cache=settings.cache,
-    )
 
 
 def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDoctor) -> tuple[Features, float]:
