@@ -22,11 +22,8 @@ def unknown_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
         facts: The run; `novelty` as `metrics.json` has it.
         where: Positions of the pictures that the headline was measured on.
     """
-    measured = facts.extra.get("novelty")
-    if not measured:
-        return {"missing": "Whether it knows unknown pictures was not measured in this run."}
-    section = {k: v for k, v in dict(measured).items() if k != "sentence"}
-    if "text" in section:
+    section, is_whole = _measured(facts, "novelty", "Whether it knows unknown pictures was")
+    if is_whole:
         return section
     section["text"] = _alarms(section)
     section["noticed"] = _noticed(section, len(facts.class_names))
@@ -39,11 +36,8 @@ def unknown_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
 
 def coverage_section(facts: Facts) -> dict[str, Any]:
     """What the sets of classes held, in words and by class."""
-    measured = facts.extra.get("coverage")
-    if not measured:
-        return {"missing": "Sets of classes were not measured in this run."}
-    section = {k: v for k, v in dict(measured).items() if k != "sentence"}
-    if "text" in section:
+    section, is_whole = _measured(facts, "coverage", "Sets of classes were")
+    if is_whole:
         return section
     wanted, test = 100 * section["coverage"], section.get("test")
     shown = test or section
@@ -65,6 +59,15 @@ def coverage_section(facts: Facts) -> dict[str, Any]:
         "means that no class fits."
     )
     return section
+
+
+def _measured(facts: Facts, name: str, what: str) -> tuple[dict[str, Any], bool]:
+    """What the run measured, and whether nothing is to be added: it says all in words itself, or there is nothing."""
+    measured = facts.extra.get(name)
+    if not measured:
+        return {"missing": f"{what} not measured in this run."}, True
+    section = {k: v for k, v in dict(measured).items() if k != "sentence"}
+    return section, "text" in section
 
 
 def _alarms(section: dict[str, Any]) -> str:
