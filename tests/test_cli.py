@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import headstart
+from headstart.machine import private_folder
 
 
 def headstart_command(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -114,20 +115,33 @@ def test_doctor_finds_nothing_wrong_or_says_what() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_in_the_middle_the_next_run_gives_the_same(
-    stop: signal.Signals, tmp_path: Path, make_pictures: Callable[..., Path]
+    stop: signal.Signals,
+    tmp_path: Path,
+    make_pictures: Callable[..., Path],
+    cache_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped while embedding; then trained again, and compared with a run that was never stopped."""
     data = make_pictures(tmp_path / "d", {"a": 120, "b": 120}, first_seed=10_000 + stop)
+    private_folder(cache_root / "graphs")
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "cache" / "graphs").symlink_to(cache_root / "graphs")
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))  # in which no picture is known
     command = [sys.executable, "-m", "headstart", "train", str(data), "--out", str(tmp_path / "one")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(2.2)
+    deadline = time.monotonic() + 60
+    while not any((tmp_path / "cache" / "features").rglob("*.npz")):  # until the first few pictures are embedded
+        assert process.poll() is None
+        assert time.monotonic() < deadline, "no features were written"
+        time.sleep(0.01)
     process.send_signal(stop)
     _, talk = process.communicate(timeout=60)
     assert "Traceback" not in talk
-    if stop == signal.SIGINT and process.returncode:
-        assert process.returncode == 130
-        assert "stopped" in talk
-    assert headstart_command("train", data, "--out", tmp_path / "two").returncode == 0
+    assert process.returncode == (130 if stop == signal.SIGINT else -stop)
+    assert ("stopped" in talk) == (stop == signal.SIGINT)
+    again = headstart_command("train", data, "--out", tmp_path / "two")
+    assert again.returncode == 0
+    assert "were known from before" in again.stderr
     assert headstart_command("train", data, "--out", tmp_path / "three", "--no-cache").returncode == 0
     two, three = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("two", "three"))
     for block in ("cv", "train"):
