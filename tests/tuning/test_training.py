@@ -108,6 +108,14 @@ def test_a_checkpoint_of_another_plan_is_refused() -> None:
         make_training(lr=5e-3).restore(snapshot)
 
 
+@pytest.mark.parametrize("changes", [{"unfreeze": (("stage1", 0.0),)}, {"hidden": (8,)}])
+def test_a_plan_with_lists_is_known_again(changes: dict[str, Any], tmp_path: Path) -> None:
+    save_snapshot(tmp_path / "x.safetensors", make_training(**changes).snapshot())
+    training = make_training(**changes)
+    training.restore(load_snapshot(tmp_path / "x.safetensors"))
+    assert training.step == 0
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nonsense")
     with pytest.raises(BundleError, match=r"x\.safetensors"):

@@ -93,7 +93,7 @@ class TuningPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: _listed(v) for k, v in asdict(self).items()}
 
     @property
     def is_linear(self) -> bool:
@@ -134,6 +134,11 @@ class TuningPlan:
             f"training {what} ({num_params:,} weights): {epochs} of batches of {batches}, {self.optimizer} at "
             f"{self.lr:g} (head {self.head_lr:g}), {self.schedule} schedule; loss: {loss}; metrics: accuracy, macro F1"
         )
+
+
+def _listed(value: Any) -> Any:
+    """A value as JSON gives it back: a plan is compared with the one in a checkpoint."""
+    return [_listed(v) for v in value] if isinstance(value, tuple) else value
 
 
 def default_augment(strategy: str) -> str:

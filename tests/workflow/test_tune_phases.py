@@ -1,0 +1,200 @@
+"""Gradual unfreezing on the whole road: sizes said before, rows of each phase, the same result as without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headstart
+from headstart.api import resume
+from headstart.config import resolve
+from headstart.records import Decision
+
+pytest.importorskip("torch")
+
+import torch
+
+from headstart.features.boundary import BoundaryCache
+from headstart.tuning.checkpoint import Checkpoints, load_snapshot
+from headstart.tuning.loop import Snapshot
+from headstart.tuning.plan import TuningPlan, default_plan, parse_unfreeze
+from headstart.workflow.tune_fitting import fit_to_disk
+from headstart.workflow.tune_phases import PhaseRows
+
+PLAN = default_plan("finetune", "stage6", 1000, 4).with_(unfreeze=parse_unfreeze("stage7@0,stage6@30%"), views=4)
+NAMES = ("stem", "stage5", "stage6", "stage7", "neck", "head")
+
+
+class Road:
+    """Keeps what is decided."""
+
+    def __init__(self) -> None:
+        self.resolved = resolve({"data": "x", "strategy": "finetune", "unfreeze": "stage7@0,stage6@30%"}, source="x")
+        self.decided: dict[str, Decision] = {}
+
+    def decide(self, decisions: list[Decision]) -> None:
+        self.decided |= {d.what: d for d in decisions}
+
+
+def phase_rows(is_on: bool = True) -> PhaseRows:
+    stage_of = {"a": 1, "b": 2, "c": 3, "d": 5}  # the neck has no weights
+    network = SimpleNamespace(names=NAMES, position=NAMES.index, map=SimpleNamespace(stage_of=stage_of))
+    trunk = SimpleNamespace(backbone=SimpleNamespace(network=network), end_cut=lambda plan: "head")
+    embedder = SimpleNamespace(graph=SimpleNamespace(blocks={}))
+    return PhaseRows(trunk, embedder, None, is_on)  # type: ignore[arg-type]
+
+
+class Bench:
+    """20 and 40 kB a row at the two cuts, in a room of so many bytes."""
+
+    def __init__(self, room: int, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        cache = SimpleNamespace(room_bytes=lambda: room)
+        self.sources = SimpleNamespace(cache=cache, phases=phase_rows(), phase_bytes=self.phase_bytes)
+        self.sources.row_bytes = lambda plan: sum(self.phase_bytes(plan))
+
+    def phase_bytes(self, plan: TuningPlan) -> list[int]:
+        return [20_000, 40_000] if len(self.sources.phases.cuts(plan)) == 2 else [40_000]
+
+
+def fitted(room: int, folder: Path) -> tuple[TuningPlan, Road, PhaseRows]:
+    road, bench = Road(), Bench(room, Checkpoints(folder))
+    return fit_to_disk(road, bench, PLAN, 1000), road, bench.sources.phases  # type: ignore[arg-type]
+
+
+def test_all_phases_are_counted_and_said(tmp_path: Path) -> None:
+    plan, road, rows = fitted(300_000_000, tmp_path)
+    assert (plan, rows.is_on) == (PLAN, True)
+    assert road.decided["tune.phases"].value == "from stage7 on (100 MB), after 30 % from stage6 on (200 MB)"
+
+
+def test_where_not_all_fit_the_earliest_cut_serves_throughout(tmp_path: Path) -> None:
+    plan, road, rows = fitted(299_000_000, tmp_path)
+    assert (plan, rows.is_on) == (PLAN, False)  # as many views as before
+    assert "do not fit into the 299 MB" in road.decided["tune.phases"].reason
+    assert "rows at stage6" in road.decided["tune.phases"].reason
+    plan, road, rows = fitted(120_000_000, tmp_path / "less")
+    assert (plan.views, plan.is_cached, rows.is_on) == (2, True, False)
+
+
+def test_a_run_that_goes_on_keeps_to_its_rows(tmp_path: Path) -> None:
+    assert not fitted(299_000_000, tmp_path)[2].is_on
+    assert not fitted(900_000_000, tmp_path)[2].is_on
+
+
+def test_no_phases_without_a_cache_or_without_unfreezing() -> None:
+    rows = phase_rows()
+    assert rows.cuts(PLAN) == ((0.0, "stage7"), (0.3, "stage6"))
+    assert rows.cuts(PLAN.with_(is_cached=False)) == rows.cuts(PLAN.with_(unfreeze=())) == ((0.0, "stage6"),)
+    assert rows.cuts(PLAN.with_(strategy="full")) == phase_rows(is_on=False).cuts(PLAN) == ((0.0, "stage6"),)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
+
+
+SETTINGS: dict[str, Any] = {
+    "strategy": "finetune", "unfreeze": "stage7@0,stage6@50%", "epochs": 3, "views": 2, "workers": 1,
+    "optimizer": "sgd",
+}  # fmt: skip
+
+
+@contextmanager
+def one_source() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PhaseRows, "cuts", lambda self, plan: ((0.0, plan.cut),))
+        yield
+
+
+def ends(run: headstart.Run, part: str) -> Snapshot:
+    (path,) = (run.folder / "checkpoints").glob(f"*-{part}.done.safetensors")
+    return load_snapshot(path)
+
+
+def difference(a: Snapshot, b: Snapshot) -> float:
+    """Length of the difference of two ends over the length of the way."""
+    names = [n for n in a.tensors if n.startswith("end/")]
+    moved = sum(float((a.tensors[n] - a.tensors["start/" + n[4:]]).square().sum()) for n in names)
+    apart = sum(float((a.tensors[n] - b.tensors[n]).square().sum()) for n in names)
+    assert moved > 1e-8
+    return float(np.sqrt(apart / moved))
+
+
+def test_each_phase_has_its_rows_and_what_is_frozen_stays(few: Path, tmp_path: Path) -> None:
+    opened: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        space = BoundaryCache.space
+        patch.setattr(BoundaryCache, "space", lambda self, d, *a: (opened.append(d), space(self, d, *a))[1])
+        run = headstart.train(few, out=tmp_path / "run", **{**SETTINGS, "epochs": 2, "views": 1})
+    assert sum("/" in digest for digest in opened) == 1  # rows at stage7, made from those at stage6
+    log = (run.folder / "train.log").read_text()
+    assert "tune.phases: from stage7 on (" in log
+    assert "after 50 % from stage6 on (" in log
+    assert run.metrics["tuning"]["plan"]["cut"] == "stage6"
+    for part in ("fold1", "final"):
+        done = ends(run, part)
+        assert done.values["frozen_before"] == done.values["frozen_after"] != ""
+        starts = [n for n in done.tensors if n.startswith("start/")]
+        still = [n for n in starts if torch.equal(done.tensors[n], done.tensors["end/" + n[6:]])]
+        assert len(still) < 0.1 * len(starts), still
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", [3, 6, 8])
+def test_a_run_killed_in_or_between_phases_goes_on_to_the_same_weights(step: int, few: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "optimizer": "adamw"}
+    whole = headstart.train(few, out=tmp_path / "whole", **settings)
+    save = Checkpoints.save
+
+    def dying(self: Checkpoints, name: str, snapshot: Snapshot) -> None:
+        save(self, name, snapshot)
+        if snapshot.values.get("step") == step:  # 12 steps: from the seventh on stage6 trains
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "is_due", lambda self: True)
+        patch.setattr(Checkpoints, "save", dying)
+        with pytest.raises(Killed):
+            headstart.train(few, out=tmp_path / "killed", **settings)
+    again = resume(tmp_path / "killed")
+    for part in ("fold1", "final"):
+        a, b = ends(whole, part), ends(again, part)
+        assert all(torch.equal(a.tensors[n], b.tensors[n]) for n in a.tensors)
+    assert again.score == whole.score
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"unfreeze": "stage7@0,stage6@30%,stage5@60%"},  # two cuts, one made from the other
+        {"unfreeze": "stage7@0,stage6@40%", "tune": {"head_first": 0.2}},  # only the head at first: pooled features
+        {"unfreeze": "stage7@0,stage6@40%", "tune": {"train_size": 160}},  # views and scores of two sizes
+        {"unfreeze": "stage7@0,stage6@40%", "head": "hidden=8", "tune": {"head_first": 0.2}},
+    ],
+)
+def test_phases_end_where_a_single_cut_ends(more: dict[str, Any], few: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, **more}
+    phased = headstart.train(few, out=tmp_path / "phased", **settings)
+    assert "tune.phases: from " in (phased.folder / "train.log").read_text()
+    with one_source():
+        plain = headstart.train(few, out=tmp_path / "plain", **settings)
+    assert "tune.phases" not in (plain.folder / "train.log").read_text()
+    for part in ("fold1", "final"):
+        a, b = ends(phased, part), ends(plain, part)
+        assert difference(a, b) < 0.05  # the later rows are rounded to half precision, too
+        assert a.values["frozen_before"] == a.values["frozen_after"] == b.values["frozen_after"]
+    ours, theirs = (ends(run, "fold1").tensors["logits"] for run in (phased, plain))
+    np.testing.assert_allclose(ours, theirs, atol=0.05)
