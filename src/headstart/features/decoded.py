@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from headstart.errors import DataError
 from headstart.features.boundary import DEFAULT_LIMIT_BYTES, row_key
@@ -29,7 +30,7 @@ _SHARD_BYTES = 64 << 20
 _SHARD_SECONDS = 30.0
 _MOST_WAITING = 192 << 20  # in memory, where the disk is slower than the decoder
 _MOST_ROW = 16 << 20
-_READ_RATE = 500e6  # bytes a second from a disk; source: benchmarks/bench_pixels.py
+_READ_RATE = 500e6  # bytes a second, of an ordinary SSD; small JPEGs decode as fast (benchmarks/bench_pixels.py)
 _HEAD = 16  # bytes of a row before the pixels: height, width, and both before it was reduced
 
 
@@ -60,7 +61,7 @@ class DecodedCache:
         if row is None:
             return None
         height, width, full_h, full_w = (int(v) for v in row[:_HEAD].view("<i4"))
-        return Decoded(row[_HEAD:].reshape(height, width, 3), (full_h, full_w))
+        return Decoded(Image.fromarray(row[_HEAD:].reshape(height, width, 3)), (full_h, full_w))
 
     def put(self, key: bytes, decoded: Decoded, cost_s: float) -> None:
         """Keeps a picture where that pays; never raises for the disk's sake.
@@ -70,10 +71,11 @@ class DecodedCache:
             decoded: The picture.
             cost_s: What reading and decoding it took.
         """
-        size = _HEAD + decoded.pixels.nbytes
+        width, height = decoded.image.size
+        size = _HEAD + 3 * width * height
         if self.refusal or size > _MOST_ROW or cost_s * self._read_rate < size:
             return
-        head = np.array([*decoded.pixels.shape[:2], *decoded.full_hw], dtype="<i4")
+        head = np.array([height, width, *decoded.full_hw], dtype="<i4")
         row = np.concatenate([head.view(np.uint8), decoded.pixels.reshape(-1)])
         with self._lock:
             if key in self._waiting or self._waiting_bytes + size > _MOST_WAITING:

@@ -61,12 +61,17 @@ class Decoded:
     """A picture in memory, from which views are cut.
 
     Attributes:
-        pixels: (H, W, 3) uint8, RGB, upright.
+        image: RGB, upright.
         full_hw: Height and width before it was reduced: where crops lie does not depend on the reduction.
     """
 
-    pixels: NDArray[np.uint8]
+    image: Image.Image
     full_hw: tuple[int, int]
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8."""
+        return np.asarray(self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +198,7 @@ def decode_once(data: bytes, spec: PixelSpec, augment: Augment) -> Decoded:
         PictureError: The picture cannot be read.
     """
     if augment.crop == 1.0:
-        return Decoded(read_picture(data, spec), spec.size_hw)
+        return Decoded(Image.fromarray(read_picture(data, spec)), spec.size_hw)
     image = _decode(data, spec, _KEPT_CROP)
     decoded_hw = (image.height, image.width)
     enough = [int(np.ceil(side / np.sqrt(_KEPT_CROP))) for side in spec.size_hw]
@@ -201,7 +206,7 @@ def decode_once(data: bytes, spec: PixelSpec, augment: Augment) -> Decoded:
     if scale * scale <= 0.5:
         height, width = (max(e, round(side * scale)) for e, side in zip(enough, decoded_hw, strict=True))
         image = image.resize((width, height), _BICUBIC, reducing_gap=2.0)
-    return Decoded(np.asarray(image), decoded_hw)
+    return Decoded(image, decoded_hw)
 
 
 def cut_view(decoded: Decoded, spec: PixelSpec, augment: Augment, rng: np.random.Generator | None) -> NDArray[np.uint8]:
@@ -215,7 +220,7 @@ def cut_view(decoded: Decoded, spec: PixelSpec, augment: Augment, rng: np.random
     """
     if rng is None or augment.is_plain:
         return decoded.pixels
-    return _cut(Image.fromarray(decoded.pixels), decoded.full_hw, spec, augment, _draw(rng))
+    return _cut(decoded.image, decoded.full_hw, spec, augment, _draw(rng))
 
 
 def _draw(rng: np.random.Generator) -> NDArray[np.float64]:
