@@ -15,6 +15,7 @@ from headstart.errors import DataError
 from headstart.features.between import DerivedViews, derived_layout, prepare_between
 from headstart.features.boundary import BoundaryCache, RowLayout
 from headstart.features.engine import OnnxEngine
+from headstart.features.front import cut_out
 from headstart.features.graph import find_graph, prepare_graph
 from headstart.features.viewing import Views
 from headstart.pixels.spec import PixelSpec
@@ -177,3 +178,20 @@ def test_the_graph_between_two_cuts_gives_what_torch_gives(way: str, tmp_path: P
     with torch.no_grad():
         for name, expected in zip(made.layout.names, part(*batch), strict=True):
             np.testing.assert_allclose(got[name], expected.numpy(), atol=1e-5)
+
+
+def test_a_part_that_needs_more_than_the_state_is_not_cut_out(tmp_path: Path) -> None:
+    class Skipping(Tiny):
+        def forward(self, pixels: Any) -> Any:
+            first = torch.relu(self.layers[0](pixels))
+            second = torch.relu(self.layers[1](first)) + pixels.mean((1, 2, 3))[:, None, None, None]
+            return first.mean((2, 3)), second.mean((2, 3))
+
+    blocks = {"stage1": 4, "embedding": 6}
+    folder = tmp_path / "tiny"
+    prepare_graph(folder, lambda: (Skipping(), blocks), backbone="tiny", spec=PixelSpec(size_hw=(24, 20)), card={})
+    graph = find_graph(folder)
+    assert graph is not None
+    assert cut_out(graph.path, "embedding", [], tmp_path / "whole.onnx")
+    assert not cut_out(graph.path, "embedding", [], tmp_path / "part.onnx", begin_block="stage1")
+    assert not cut_out(graph.path, "embedding", [], tmp_path / "part.onnx", begin_block="stage9")

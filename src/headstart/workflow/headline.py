@@ -27,6 +27,7 @@ _MEANINGS = {
     "head.ridge_penalty": "smoothing of the first way to draw the borders between classes",
     "head.temperature": "correction of how sure it says it is",
     "left_out.labels": "left out of training",
+    "tune.phases": "stored rows of each phase",
     "value_range": "what counts as black and as white",
 }
 """What a setting is, for a person who has never met it."""
