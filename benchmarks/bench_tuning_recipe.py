@@ -1,0 +1,81 @@
+"""What single parts of the fine-tuning recipe are worth: the same folds with and without them.
+
+    python -m benchmarks tuning_recipe
+
+The last two stages, six epochs, three folds at 50 pictures a class; every variant differs from the default in one
+thing and is compared with it picture by picture, out of fold.  Time is processor time.
+
+    HEADSTART_BENCH_SETS=clothing,elpv
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._common import Figures
+from benchmarks._tuning_sets import SETS, load_set, make_cell
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "without the refitted head": {"refit": False},
+    "training views of 160 px": {"train_size": 160},
+    "training views of 192 px": {"train_size": 192},
+    "without the average of the tail": {"tail": 0.0},
+}
+_PER_CLASS = "50"
+
+
+def main() -> None:
+    """Measures every variant on every set."""
+    figures = Figures("tuning_recipe")
+    names = os.environ.get("HEADSTART_BENCH_SETS", ",".join(SETS)).split(",")
+    scratch = Path(tempfile.mkdtemp(prefix="headstart-bench-"))
+    os.environ["HEADSTART_CACHE"] = str(scratch / "cache")
+    gains: dict[str, list[float]] = {}
+    for name in names:
+        train, test = load_set(name, scratch)
+        data, _ = make_cell(train, test[:20], _PER_CLASS, 0, scratch / name)
+        base = _measure(data, {}, scratch / f"{name}-warm")  # makes graphs, features and views for all that follow
+        for variant, settings in VARIANTS.items():
+            losses, hits, seconds = _measure(data, settings, scratch / f"{name}-{variant}")
+            if variant == "default":
+                base = losses, hits, seconds
+                figures.add(f"{name}: default, out-of-fold log-loss", float(losses.mean()), note=f"{seconds:.0f} s")
+                continue
+            gain = base[0] - losses
+            gains.setdefault(variant, []).append(float(gain.mean()))
+            error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+            points = 100 * float(hits.mean() - base[1].mean())
+            note = f"standard error {error:.4f}; accuracy {points:+.1f} points; {seconds:.0f} s against {base[2]:.0f}"
+            figures.add(f"{name}: {variant}, gain in log-loss over the default", float(gain.mean()), note=note)
+    for variant, values in gains.items():
+        figures.add(f"mean over sets: {variant}, gain in log-loss", float(np.mean(values)), note=f"{len(values)} sets")
+    figures.save(unit="nats a picture", pictures_a_class=int(_PER_CLASS))
+
+
+def _measure(data: Path, settings: dict[str, Any], out: Path) -> tuple[NDArray[Any], NDArray[Any], float]:
+    """(N,) out-of-fold log-losses and hits, and the processor time."""
+    import headstart
+
+    started = time.process_time()
+    run = headstart.train(
+        data, out=out, strategy="finetune", folds=3, epochs=6, workers=1, offline=True, allow_outside=True,
+        **{"from": "last-2", "tune": settings},
+    )  # fmt: skip
+    seconds = time.process_time() - started
+    with np.load(run.folder / "oof.npz") as oof:
+        z, ids = oof["logits"].astype(np.float64), oof["label"]
+    z -= z.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), ids]
+    return losses, z.argmax(axis=1) == ids, seconds
+
+
+if __name__ == "__main__":
+    main()
