@@ -62,7 +62,6 @@ def test_rows_are_those_of_the_views_and_are_made_once(files: list[str], tmp_pat
     assert views.prepare(pairs) == 60
     for view in (2, 0, 1):
         np.testing.assert_array_equal(views.rows(range(20), [view] * 20), expected_rows(files, HALF, view))
-    views.wait()
     views.close()
     assert engine.num_pictures == 60
     again = open_views(files, tmp_path, engine)
@@ -85,7 +84,7 @@ def test_damaged_rows_are_found_and_made_again(files: list[str], tmp_path: Path)
     engine = ToyEngine()
     views = open_views(files, tmp_path, engine)
     views.prepare([(i, 1) for i in range(20)])
-    views.wait()
+    views.rows(range(20), [1] * 20)
     views.close()
     shard = next(views.space.folder.glob("*.rows"))
     content = bytearray(shard.read_bytes())

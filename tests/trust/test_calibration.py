@@ -86,16 +86,6 @@ def test_vector_scaling_is_taken_where_classes_are_shifted_and_data_allow() -> N
     assert calibrate(spoiled[:100], ids[:100]).kind != "vector"
 
 
-def test_the_map_folds_into_a_linear_head() -> None:
-    logits, ids = draw(2000)
-    rng = np.random.default_rng(1)
-    rows = rng.normal(size=(2000, 7))
-    weight, bias = rng.normal(size=(4, 7)), rng.normal(size=4)
-    c = calibrate(logits + np.array([2.0, 0.0, 0.0, -2.0]), ids)
-    w, b = c.fold_into(weight, bias)
-    np.testing.assert_allclose(rows @ w.T + b, c.apply(rows @ weight.T + bias), rtol=1e-4, atol=1e-4)
-
-
 def test_brier_of_the_sure_and_of_the_ignorant() -> None:
     ids = np.array([0, 1])
     assert brier(np.eye(2), ids) == 0.0

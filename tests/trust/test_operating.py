@@ -8,7 +8,6 @@ from scipy import stats
 
 from headstart.trust.operating import (
     accept_above,
-    area_under_risk,
     clopper_pearson_upper,
     recall_at_false_alarms,
     risk_coverage,
@@ -26,8 +25,6 @@ def test_risk_over_coverage_by_hand() -> None:
     np.testing.assert_allclose(share, [0.5, 0.75, 1.0])
     np.testing.assert_allclose(error, [0.0, 1 / 3, 0.5])
     np.testing.assert_allclose(threshold, [0.9, 0.7, 0.5])
-    assert area_under_risk(np.array([0.9, 0.1]), np.array([True, False])) == pytest.approx(0.25)
-    assert area_under_risk(np.array([0.1, 0.9]), np.array([True, False])) == pytest.approx(0.75)
 
 
 def draw(num: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

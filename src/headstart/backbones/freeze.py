@@ -8,8 +8,7 @@ statistics unless that is asked for, because small batches spoil them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
@@ -21,13 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchNormPolicy",
-    "TrainRow",
     "freeze",
     "frozen_digest",
     "read_freeze",
-    "train_table",
-    "train_table_text",
-    "trainable_parameters",
     "unfreeze",
 ]
 
@@ -35,25 +30,6 @@ BatchNormPolicy = Literal["frozen", "train"]
 """What BatchNorm of trainable stages does: keep its statistics and train scale and shift, or live statistics."""
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
-
-
-@dataclass(frozen=True, slots=True)
-class TrainRow:
-    """What trains in one stage.
-
-    Attributes:
-        stage: Its name.
-        num_params: All parameters.
-        num_trainable: Those with a gradient.
-        batch_norm: `none`, `frozen` (statistics kept) or `live`.
-        rate: Learning rate, or None where nothing trains or none was given.
-    """
-
-    stage: str
-    num_params: int
-    num_trainable: int
-    batch_norm: str
-    rate: float | None
 
 
 def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[str]) -> tuple[str, ...]:
@@ -145,57 +121,6 @@ def frozen_digest(backbone: Backbone) -> str:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def trainable_parameters(backbone: Backbone) -> dict[str, list[tuple[str, Any]]]:
-    """Named parameters with a gradient, by stage, for the optimiser; frozen stages are left out."""
-    groups: dict[str, list[tuple[str, Any]]] = {}
-    for name, parameter in backbone.module.named_parameters():
-        stage = backbone.network.map.stage_of.get(name)
-        if stage is not None and parameter.requires_grad:
-            groups.setdefault(backbone.stage_names[stage], []).append((name, parameter))
-    return {n: groups[n] for n in backbone.stage_names if n in groups}
-
-
-def train_table(backbone: Backbone, rates: Mapping[str, float] | None = None) -> list[TrainRow]:
-    """What trains and at which rate, one row a stage; parts that are empty are left out.
-
-    Args:
-        backbone: After `freeze`.
-        rates: Learning rate by stage.
-    """
-    is_live = backbone.batch_norm == "train"
-    frozen = backbone.frozen_stages
-    modules = dict(backbone.module.named_modules())
-    rows = []
-    for position, stage in enumerate(backbone.stage_names):
-        names = [n for n, s in backbone.network.map.stage_of.items() if s == position]
-        parameters = [p for n, p in backbone.module.named_parameters() if n in set(names)]
-        if not parameters:
-            continue
-        trainable = sum(p.numel() for p in parameters if p.requires_grad)
-        has_norm = any(isinstance(modules[n.rpartition(".")[0]], _BATCH_NORM) for n in names)
-        rows.append(
-            TrainRow(
-                stage=stage,
-                num_params=sum(p.numel() for p in parameters),
-                num_trainable=trainable,
-                batch_norm="none" if not has_norm else "live" if is_live and stage not in frozen else "frozen",
-                rate=(rates or {}).get(stage) if trainable else None,
-            )
-        )
-    return rows
-
-
-def train_table_text(rows: Sequence[TrainRow]) -> str:
-    """The table of `train_table` for a terminal or a log."""
-    lines = [f"{'stage':<10}{'parameters':>14}{'trainable':>14}  {'batch norm':<12}rate"]
-    for r in rows:
-        rate = "frozen" if not r.num_trainable else "" if r.rate is None else f"{r.rate:.3g}"
-        norm = "" if r.batch_norm == "none" else r.batch_norm
-        lines.append(f"{r.stage:<10}{r.num_params:>14,}{r.num_trainable:>14,}  {norm:<12}{rate}".rstrip())
-    total, trains = sum(r.num_params for r in rows), sum(r.num_trainable for r in rows)
-    return "\n".join([*lines, f"{'all':<10}{total:>14,}{trains:>14,}"])
 
 
 def _cut_position(cut: str, stage_names: Sequence[str]) -> int:

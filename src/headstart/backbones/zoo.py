@@ -20,7 +20,6 @@ from headstart.machine import file_digest
 
 if TYPE_CHECKING:
     from headstart.backbones.freeze import BatchNormPolicy
-    from headstart.backbones.newhead import HeadedBackbone, HeadSpec
     from headstart.backbones.stages import StagedNetwork, StageInfo, Suffix
 
 __all__ = ["Backbone", "load_backbone", "pooled_outputs"]
@@ -125,12 +124,6 @@ class Backbone:
         from headstart.backbones.freeze import unfreeze
 
         return unfreeze(self, from_, batch_norm=batch_norm)
-
-    def with_head(self, num_classes: int, spec: HeadSpec | str | None = None) -> HeadedBackbone:
-        """The network with a new classifier; see `newhead.attach_head`."""
-        from headstart.backbones.newhead import attach_head
-
-        return attach_head(self, num_classes, spec)
 
     def __repr__(self) -> str:
         return f"Backbone({self.card.name}, {self.card.weights_tag or 'no weights'})"

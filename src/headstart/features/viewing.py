@@ -157,13 +157,6 @@ class Views:
                 self._keep(jobs, made)
         return out
 
-    def wait(self) -> None:
-        """Until everything that was asked for is made and written."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._waiting or self._error is not None)
-            self._raise()
-            self._write()
-
     def close(self) -> None:
         """Stops making rows; what is made is kept."""
         if self._pool is not None:

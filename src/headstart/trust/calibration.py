@@ -93,12 +93,6 @@ class Calibration:
         """Calibrated logits of logits (N, K)."""
         return np.asarray(logits, dtype=np.float64) * self.scale + self.shift
 
-    def fold_into(
-        self, weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The (K, D) weight and (K,) bias of a linear head that gives calibrated logits by itself."""
-        return (weight * self.scale[:, None]).astype(np.float32), (bias * self.scale + self.shift).astype(np.float32)
-
 
 def brier(probabilities: Float, class_ids: NDArray[np.int64]) -> float:
     """Mean squared distance of the probabilities from the truth, in [0, 2] (Brier 1950)."""

@@ -16,7 +16,7 @@ known pictures of solar cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,15 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.trust.directions import leading_directions, left_out_rest, squared_rest
-from headstart.trust.folds import draw_folds
 from headstart.trust.rules import REJECTS, NoveltyRule, add_up, log_doubt
 
-__all__ = ["LeftOut", "Novelty", "fit_novelty", "leave_one_class_out", "rank_auc", "threshold_of"]
+__all__ = ["LeftOut", "Novelty", "fit_novelty", "rank_auc", "threshold_of"]
 
 Float = NDArray[np.float64]
 Rows = NDArray[np.floating[Any]]
-Classify = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], Float]
-"""(training positions, their class ids 0..K'-1, positions to score) to (n, K') probabilities."""
 
 _MAX_ROWS = 4096  # rows that directions and folds are fitted on, at most
 
@@ -208,61 +205,6 @@ def fit_novelty(
     return Novelty(rule, mean, directions, everyone, realised, is_by_group)
 
 
-def leave_one_class_out(
-    rows: Rows,
-    class_ids: NDArray[np.int64],
-    classify: Classify,
-    *,
-    reject: float = 0.05,
-    groups: NDArray[np.int64] | None = None,
-    max_classes: int = 10,
-    seed: int = 0,
-) -> LeftOut | None:
-    """Train without a class and see whether its pictures are noticed; None with fewer than three classes.
-
-    Args:
-        rows: (N, D) normalised rows.
-        class_ids: (N,).
-        classify: Trains a head on some pictures and gives its probabilities for others.
-        reject: Share of known pictures that may be refused.
-        groups: (N,) pictures that are never parted.
-        max_classes: Classes that are tried, drawn at random where there are more.
-        seed: Of that draw and of the folds.
-    """
-    present = np.unique(class_ids)
-    if len(present) < 3:
-        return None
-    rng = np.random.default_rng(seed)
-    tried = np.sort(rng.choice(present, min(max_classes, len(present)), replace=False))
-    fold = draw_folds(class_ids, 3, groups=groups, seed=seed)
-    per_class: dict[int, tuple[float, float]] = {}
-    plain, alarms = [], []
-    for left_out in tried:
-        known = class_ids != left_out
-        # A third each: to fit, to set the threshold on, and to be scored as known.
-        fit, tune, score = (np.flatnonzero(known & (fold == f)) for f in range(3))
-        novel = np.flatnonzero(~known)
-        classes = np.unique(class_ids[fit])
-        if len(classes) < 2 or not len(tune) or not len(score):
-            continue
-        asked = np.concatenate([tune, score, novel])
-        probabilities = classify(fit, np.searchsorted(classes, class_ids[fit]), asked)
-        mean, directions = leading_directions(rows[fit], seed=seed)
-        log_rest, doubt = np.log(squared_rest(rows[asked], mean, directions)), log_doubt(probabilities.max(axis=1))
-        end = len(tune)
-        u, v = (_standardised(x, *_centre_and_scale(x[:end])) for x in (doubt, log_rest))
-        total = add_up(u, v)
-        threshold = threshold_of(total[:end], reject)
-        middle = end + len(score)
-        auc = rank_auc(total[end:middle], total[middle:])
-        plain.append(rank_auc(doubt[end:middle], doubt[middle:]))
-        alarms.append(float((total[end:middle] > threshold).mean()))
-        per_class[int(left_out)] = (auc, float((total[middle:] > threshold).mean()))
-    if not per_class:
-        return None
-    return LeftOut.over_classes(per_class, plain, alarms, len(rows))
-
-
 def rank_auc(known: Float, novel: Float) -> float:
     """Chance that a novel score exceeds a known one, ties counted half; the area under the ROC curve."""
     ordered = np.sort(known)
@@ -272,10 +214,6 @@ def rank_auc(known: Float, novel: Float) -> float:
 
 def _centre_and_scale(values: Float) -> tuple[float, float]:
     return float(values.mean()), max(float(values.std()), 1e-6)
-
-
-def _standardised(values: Float, centre: float, scale: float) -> Float:
-    return (values - centre) / scale
 
 
 def threshold_of(scores: Float, reject: float, groups: NDArray[np.int64] | None = None) -> float:

@@ -20,7 +20,6 @@ __all__ = [
     "AlarmPoint",
     "OperatingPoint",
     "accept_above",
-    "area_under_risk",
     "clopper_pearson_upper",
     "recall_at_false_alarms",
     "risk_coverage",
@@ -89,12 +88,6 @@ def risk_coverage(confidence: Float, hits: NDArray[np.bool_]) -> tuple[Float, Fl
     wrong = np.cumsum(~hits[order])
     last = np.flatnonzero(np.append(sure[1:] != sure[:-1], True))
     return (last + 1) / len(sure), wrong[last] / (last + 1), sure[last]
-
-
-def area_under_risk(confidence: Float, hits: NDArray[np.bool_]) -> float:
-    """Mean error over all shares of acceptance, in [0, 1]: how well confidence sorts right from wrong."""
-    share, error, _ = risk_coverage(confidence, hits)
-    return float((np.diff(share, prepend=0.0) * error).sum())
 
 
 def accept_above(

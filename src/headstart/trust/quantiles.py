@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["beta_cdf", "beta_quantile", "binomial_tail", "chi2_1_tail", "normal_cdf", "normal_quantile", "t_quantile"]
+__all__ = ["beta_cdf", "beta_quantile", "normal_cdf", "normal_quantile", "t_quantile"]
 
 _TINY = 1e-300
 _MAX_STEPS = 10_000
@@ -52,11 +52,6 @@ def t_quantile(p: float, degrees: float) -> float:
     return t if p > 0.5 else -t
 
 
-def chi2_1_tail(x: float) -> float:
-    """Probability that a chi-square with one degree of freedom exceeds `x` >= 0."""
-    return math.erfc(math.sqrt(max(x, 0.0) / 2.0))
-
-
 def beta_cdf(x: float, a: float, b: float) -> float:
     """Share of a Beta(a, b) below `x`: the regularised incomplete beta function.
 
@@ -79,15 +74,6 @@ def beta_quantile(p: float, a: float, b: float) -> float:
     if p >= 1.0:
         return 1.0
     return _bisect(lambda x: beta_cdf(x, a, b), p, 0.0, 1.0)
-
-
-def binomial_tail(k: int, n: int, p: float) -> float:
-    """Probability of at least `k` successes in `n` trials of chance `p`."""
-    if k <= 0:
-        return 1.0
-    if k > n:
-        return 0.0
-    return beta_cdf(p, k, n - k + 1)
 
 
 def _check_open_unit(p: float) -> None:

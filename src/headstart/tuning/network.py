@@ -134,11 +134,6 @@ class FreshHead(nn.Module):  # type: ignore[misc]
             torch.manual_seed(seed)
             self.layers = NewHead(spec, shapes, num_classes, is_nhwc)
 
-    @property
-    def has_batch_norm(self) -> bool:
-        """Whether it has statistics of its own to learn."""
-        return any(isinstance(m, _BATCH_NORM) for m in self.modules())
-
     def forward(self, blocks: Mapping[str, Any]) -> Any:
         """(B, K) logits."""
         return self.layers(*[blocks[name] for name in self.names])

@@ -34,16 +34,12 @@ from headstart.workflow.report_files import pixel_spec, read_json, read_rows, re
 from headstart.workflow.run_folder import write_json
 
 __all__ = [
-    "FILES",
     "detector_summary",
     "is_detector_run",
     "make_detection_report",
     "read_detection_facts",
     "report_detector_run",
 ]
-
-FILES = ("report.html", "report.json", "detection_report.csv")
-"""What is written beside `figures/`."""
 
 _TEMPLATE = "detection.html"
 

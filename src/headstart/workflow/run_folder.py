@@ -38,7 +38,6 @@ __all__ = [
     "environment",
     "finish_run_folder",
     "make_run_folder",
-    "newest_run",
     "own_run_folder",
     "write_csv",
     "write_json",
@@ -135,13 +134,6 @@ def discard_run_folder(folder: Path) -> None:
     _empty(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def newest_run(parent: Path | None = None) -> Path | None:
-    """The run that was written last, or None."""
-    parent = parent or Path("runs")
-    whole = list(parent.glob("*/metrics.json")) if parent.is_dir() else []
-    return max(whole, key=lambda p: p.stat().st_mtime).parent if whole else None
 
 
 def write_json(path: Path, value: Any) -> None:
