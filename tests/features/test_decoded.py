@@ -169,9 +169,27 @@ def test_the_room_is_bounded_and_the_oldest_go_first(
         again.make(i, 1)
     assert again.num_decoded == 0
     assert clear_cache(tmp_path, "decoded") > 0
+    large = open_pictures(files, keeping_all(tmp_path, limit_bytes=limit))  # more than there is room for
+    expected = [large.make(i, 1) for i in range(12)]
+    np.testing.assert_array_equal([large.make(i, 1) for i in range(12)], expected)
+    assert 12 < large.num_decoded < 24  # what was kept first stays
+    assert clear_cache(tmp_path, "decoded") > 0
     small = open_pictures(files, keeping_all(tmp_path, limit_bytes=10))
     small.make(0, 1)
     assert "room" in str(small.cache and small.cache.refusal)
+
+
+def test_rows_are_written_together(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(decoded_room.time, "monotonic", lambda: now[0])
+    pictures = open_pictures(files, keeping_all(tmp_path))
+    now[0] += 100.0  # the first picture comes long after the cache was opened
+    for i in range(6):
+        pictures.make(i, 1)
+        assert not list(tmp_path.rglob("*.rows"))
+    now[0] += 100.0
+    pictures.make(6, 1)
+    assert len(list(tmp_path.rglob("*.rows"))) == 1
 
 
 def test_what_decodes_faster_than_a_disk_reads_is_not_kept(files: list[str], tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class DecodedCache:
         self._waiting: dict[bytes, NDArray[np.uint8]] = {}  # made and not yet on the disk
         self._waiting_bytes = 0
         self._is_writing = False
-        self._last_write = time.monotonic()
+        self._since = 0.0  # when the first of them came
 
     def get(self, key: bytes) -> Decoded | None:
         """A picture, mapped from the disk, or None where it is not there or is damaged."""
@@ -80,9 +80,11 @@ class DecodedCache:
         with self._lock:
             if key in self._waiting or self._waiting_bytes + size > _MOST_WAITING:
                 return
+            now = time.monotonic()
+            self._since = self._since if self._waiting else now
             self._waiting[key] = row
             self._waiting_bytes += size
-            is_late = time.monotonic() - self._last_write > _SHARD_SECONDS
+            is_late = now - self._since > _SHARD_SECONDS
             if self._is_writing or not (is_late or self._waiting_bytes >= _SHARD_BYTES):
                 return
             self._is_writing = True
@@ -112,8 +114,8 @@ class DecodedCache:
                 for key, row in rows.items():
                     del self._waiting[key]
                     self._waiting_bytes -= row.nbytes
+                self._since = time.monotonic()
         finally:
-            self._last_write = time.monotonic()
             self._is_writing = False
 
 

@@ -128,7 +128,8 @@ class Shards:
         except CacheError as error:  # the folder cannot be made
             self.write_error = error.message.rstrip(".")
             return False
-        self._open(path)
+        if self._open(path):
+            self._used.add(len(self._shards) - 1)
         return True
 
     def refresh(self) -> None:
@@ -146,7 +147,7 @@ class Shards:
             os.utime(self.folder)  # last used, for `drop_folders`
 
     def drop_oldest(self, size_bytes: int, limit_bytes: int) -> bool:
-        """Makes room for a shard: those unused for longest go, but none that this process has used.
+        """Makes room for a shard: those unused for longest go, but none that this process has read or written.
 
         Args:
             size_bytes: What is to be written.
@@ -172,7 +173,8 @@ class Shards:
                 total -= size
         return True
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path) -> bool:
+        """Maps a shard; False where it is away or damaged."""
         self._seen.add(path.name)
         try:
             with open(path, "rb") as file:
@@ -189,14 +191,15 @@ class Shards:
                     raise ValueError("rows are missing")
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError:
-            return  # dropped by another process, or too many open files: its rows are made again
+            return False  # dropped by another process, or too many open files: its rows are made again
         except (ValueError, KeyError, TypeError):
             with contextlib.suppress(OSError):
                 path.unlink()
-            return
+            return False
         self._shards.append(_Shard(path, np.frombuffer(mapped, dtype=np.uint8), bounds, meta["sums"]))
         for i, key in enumerate(keys):
             self._rows[key] = (len(self._shards) - 1, i)
+        return True
 
 
 def free_bytes(folder: Path) -> int:
