@@ -14,6 +14,7 @@ import pytest
 import headstart
 from headstart.api import resume
 from headstart.config import resolve
+from headstart.errors import UsageError
 from headstart.records import Decision
 
 pytest.importorskip("torch")
@@ -88,6 +89,18 @@ def test_a_run_that_goes_on_keeps_to_its_rows(tmp_path: Path) -> None:
     assert not fitted(900_000_000, tmp_path)[2].is_on
 
 
+def test_a_network_that_cannot_be_cut_later_trains_from_the_earliest_cut(tmp_path: Path) -> None:
+    road, bench = Road(), Bench(900_000_000, Checkpoints(tmp_path))
+
+    def refuse(plan: TuningPlan) -> list[int]:
+        raise UsageError("training cannot begin at `stage7`: a list of tensors crosses it.")
+
+    bench.sources.phase_bytes = refuse
+    assert fit_to_disk(road, bench, PLAN, 1000) == PLAN  # type: ignore[arg-type]
+    assert not bench.sources.phases.is_on
+    assert "a list of tensors crosses it; all phases train from rows at stage6" in road.decided["tune.phases"].reason
+
+
 def test_no_phases_without_a_cache_or_without_unfreezing() -> None:
     rows = phase_rows()
     assert rows.cuts(PLAN) == ((0.0, "stage7"), (0.3, "stage6"))
@@ -135,7 +148,7 @@ def test_each_phase_has_its_rows_and_what_is_frozen_stays(few: Path, tmp_path: P
         run = headstart.train(few, out=tmp_path / "run", **{**SETTINGS, "epochs": 2, "views": 1})
     assert sum("/" in digest for digest in opened) == 1  # rows at stage7, made from those at stage6
     log = (run.folder / "train.log").read_text()
-    assert "tune.phases: from stage7 on (" in log
+    assert "(tune.phases): from stage7 on (" in log
     assert "after 50 % from stage6 on (" in log
     assert run.metrics["tuning"]["plan"]["cut"] == "stage6"
     for part in ("fold1", "final"):
@@ -188,7 +201,7 @@ def test_a_run_killed_in_or_between_phases_goes_on_to_the_same_weights(step: int
 def test_phases_end_where_a_single_cut_ends(more: dict[str, Any], few: Path, tmp_path: Path) -> None:
     settings = {**SETTINGS, **more}
     phased = headstart.train(few, out=tmp_path / "phased", **settings)
-    assert "tune.phases: from " in (phased.folder / "train.log").read_text()
+    assert "(tune.phases): from " in (phased.folder / "train.log").read_text()
     with one_source():
         plain = headstart.train(few, out=tmp_path / "plain", **settings)
     assert "tune.phases" not in (plain.folder / "train.log").read_text()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from headstart.errors import UsageError, WeightsError
 from headstart.features.between import DerivedViews, derived_layout, prepare_between
 from headstart.features.boundary import BoundaryCache
 from headstart.features.engine import OnnxEngine
@@ -156,7 +157,13 @@ def decide_phases(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> 
     cuts = rows.cuts(plan)
     if len(cuts) == 1:
         return
-    sizes = [size * num * (plan.views + 1) / 1e6 for size in sources.phase_bytes(plan)]
+    try:
+        sizes = [size * num * (plan.views + 1) / 1e6 for size in sources.phase_bytes(plan)]
+    except (UsageError, WeightsError) as error:  # a network that can be cut at the earliest stage, but not later
+        rows.is_on = False
+        reason = f"{error.message.rstrip('.')}; all phases train from rows at {plan.cut}"
+        road.decide([Decision("tune.phases", "one", reason)])
+        return
     room = sources.cache.room_bytes() / 1e6
     # Decided once: a run that goes on after a stop goes on from the same rows.
     rows.is_on = bench.checkpoints.once("phases", lambda: sum(sizes) <= room)
