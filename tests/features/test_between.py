@@ -15,7 +15,7 @@ from headstart.errors import DataError
 from headstart.features.between import DerivedViews, derived_layout, prepare_between
 from headstart.features.boundary import BoundaryCache, RowLayout
 from headstart.features.engine import OnnxEngine
-from headstart.features.front import cut_out
+from headstart.features.front import FrontGraph, cut_out
 from headstart.features.graph import find_graph, prepare_graph
 from headstart.features.viewing import Views
 from headstart.pixels.spec import PixelSpec
@@ -195,3 +195,29 @@ def test_a_part_that_needs_more_than_the_state_is_not_cut_out(tmp_path: Path) ->
     assert cut_out(graph.path, "embedding", [], tmp_path / "whole.onnx")
     assert not cut_out(graph.path, "embedding", [], tmp_path / "part.onnx", begin_block="stage1")
     assert not cut_out(graph.path, "embedding", [], tmp_path / "part.onnx", begin_block="stage9")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "no sidecar"])
+def test_a_damaged_part_is_made_again(damage: str, tmp_path: Path) -> None:
+    tiny = Tiny().eval()
+    blocks = {"stage1": 4, "stage2": 6, "embedding": 5}
+    folder = tmp_path / "tiny"
+    prepare_graph(folder, lambda: (tiny, blocks), backbone="tiny", spec=PixelSpec(size_hw=(24, 20)), card={})
+    graph = find_graph(folder)
+    assert graph is not None
+    states = [torch.randn((2, 4, 22, 18), generator=torch.Generator().manual_seed(0))]
+
+    def prepare() -> FrontGraph:
+        return prepare_between(
+            graph, tmp_path, ("stage2", "stage3"), ["stage2", "stage1"], lambda: (Part(tiny.layers[1]), states),
+            blocks=("stage1", "stage2"),
+        )  # fmt: skip
+
+    first = prepare()
+    path = Path(first.path)
+    if damage == "truncate":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        (path.parent / "graph.json").unlink()
+    assert prepare() == first
+    assert path.stat().st_size > 100

@@ -87,12 +87,12 @@ def test_a_damaged_graph_is_made_again(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_graph_that_disagrees_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = OnnxEngine.run
+    honest = OnnxEngine.feed
 
-    def wrong(self: OnnxEngine, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: block + 0.01 for name, block in honest(self, pixels).items()}
+    def wrong(self: OnnxEngine, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: block + 0.01 for name, block in honest(self, inputs).items()}
 
-    monkeypatch.setattr(OnnxEngine, "run", wrong)
+    monkeypatch.setattr(OnnxEngine, "feed", wrong)
     with pytest.raises(WeightsError, match="differs"):
         prepare(tmp_path / "tiny", Tiny())
     assert not list(tmp_path.glob("tiny*"))

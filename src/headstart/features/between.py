@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from headstart.features.boundary import BoundarySpace, RowLayout
 from headstart.features.engine import OnnxEngine
-from headstart.features.front import FrontGraph, cut_out, difference_of, find_or_make, write_part
+from headstart.features.exporting import TOLERANCE, difference_of, export, make_once
+from headstart.features.front import FrontGraph, cut_out, find_part, write_part
 from headstart.features.graph import FrozenGraph, graph_folder
 from headstart.features.viewing import Job, Views
 
 __all__ = ["DerivedViews", "derived_layout", "prepare_between"]
-
-_TOLERANCE = 1e-4  # largest difference from torch, relative to the largest value
 
 
 def prepare_between(
@@ -51,7 +50,11 @@ def prepare_between(
     """
     kind = f"between-{'-'.join(cuts)}-{'-'.join(pooled)}"
     folder = graph_folder(cache, graph.backbone, graph.digest, graph.spec.size_hw, kind)
-    return find_or_make(folder, lambda temporary: _make(graph, temporary / "graph.onnx", pooled, load(), blocks))
+
+    def make(temporary: Path) -> None:
+        _make(graph, temporary / "graph.onnx", pooled, load(), blocks)
+
+    return make_once(folder, find_part, make, "prefix")
 
 
 def derived_layout(base: RowLayout, part: RowLayout) -> RowLayout:
@@ -105,34 +108,8 @@ def _make(
         blocks is not None
         and (len(states), len(expected) - len(pooled)) == (1, 1)
         and cut_out(graph.path, blocks[1], pooled, path, begin_block=blocks[0])
-        and difference_of(path, inputs, names, expected) <= _TOLERANCE
+        and difference_of(path, inputs, names, expected) <= TOLERANCE
     )
     if not is_cut_out:
-        _export(module, states, names, path)
+        export(module, {f"from{i}": s for i, s in enumerate(states)}, names, path, is_listed=True)
     write_part(path, inputs, names, expected)
-
-
-def _export(module: Any, states: Sequence[Any], names: Sequence[str], path: Path) -> None:
-    import contextlib
-    import io
-    import logging
-    import warnings
-
-    import torch
-
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)
-    batch = torch.export.Dim("batch", min=1, max=65536)
-    with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            tuple(states),
-            str(path),
-            input_names=[f"from{i}" for i in range(len(states))],
-            output_names=list(names),
-            dynamic_shapes=(tuple({0: batch} for _ in states),),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )

@@ -7,8 +7,6 @@ torch before it is used.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from headstart.errors import CacheError, WeightsError
+from headstart.errors import WeightsError
 from headstart.features.boundary import RowLayout
-from headstart.features.engine import OnnxEngine
+from headstart.features.exporting import TOLERANCE, difference_of, make_once, read_sidecar, write_sidecar
 from headstart.features.graph import FrozenGraph, _export, graph_folder
-from headstart.machine import atomic_folder, private_folder
 
-__all__ = ["FrontGraph", "cut_out", "difference_of", "find_or_make", "prepare_front", "write_part"]
-
-_TOLERANCE = 1e-4  # largest difference from torch, relative to the largest value
+__all__ = ["FrontGraph", "cut_out", "find_part", "prepare_front", "write_part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,45 +63,15 @@ def prepare_front(
     """
     kind = f"front-{cut}-{'-'.join(early)}"
     folder = graph_folder(cache, graph.backbone, graph.digest, graph.spec.size_hw, kind)
-    return find_or_make(folder, lambda temporary: _make(graph, temporary, early, load(), state_block))
+    return make_once(folder, find_part, lambda temporary: _make(graph, temporary, early, load(), state_block), "prefix")
 
 
-def find_or_make(folder: Path, make: Callable[[Path], None]) -> FrontGraph:
-    """Finds a part of a network in its folder, or has it made there.
-
-    Args:
-        folder: From `graph_folder`.
-        make: Writes it into the folder that it is given (see `write_part`).
-
-    Raises:
-        CacheError: It cannot be written.
-    """
-    found = _find(folder)
-    if found is not None:
-        return found
-    private_folder(folder.parent)
+def find_part(folder: Path) -> FrontGraph | None:
+    """Reads a part of a network from its folder; None where it is not there or does not fit its sidecar."""
     try:
-        with atomic_folder(folder) as temporary:
-            make(temporary)
-    except OSError as error:
-        raise CacheError(
-            f"the prepared prefix cannot be written to `{folder.parent}` ({error.strerror or error}).",
-            hint="free some space, or name another folder: HEADSTART_CACHE=/some/folder",
-        ) from error
-    made = _find(folder)
-    if made is None:
-        raise CacheError(f"the prepared prefix in `{folder}` cannot be read back.", hint="headstart cache clear")
-    return made
-
-
-def _find(folder: Path) -> FrontGraph | None:
-    try:
-        meta = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
-        path = folder / "graph.onnx"
-        if path.stat().st_size != meta["size_bytes"]:
-            return None
+        path, meta = read_sidecar(folder)
         layout = RowLayout(tuple(meta["names"]), tuple(tuple(s) for s in meta["shapes"]), meta["dtype"])
-        return FrontGraph(str(path), meta["digest"], layout)
+        return FrontGraph(path, meta["digest"], layout)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -123,7 +88,7 @@ def _make(graph: FrozenGraph, folder: Path, early: Sequence[str], module: Any, s
     path = folder / "graph.onnx"
     inputs = {"pixels": example.numpy()}
     is_cut_out = num_states == 1 and state_block is not None and cut_out(graph.path, state_block, early, path)
-    if not (is_cut_out and difference_of(path, inputs, names, expected) <= _TOLERANCE):
+    if not (is_cut_out and difference_of(path, inputs, names, expected) <= TOLERANCE):
         _export(module, names, graph.spec.size_hw, path)
     write_part(path, inputs, names, expected)
 
@@ -141,7 +106,7 @@ def write_part(path: Path, inputs: dict[str, Any], names: Sequence[str], expecte
         WeightsError: The graph does not give what torch gives.
     """
     difference = difference_of(path, inputs, names, expected)
-    if not difference <= _TOLERANCE:
+    if not difference <= TOLERANCE:
         raise WeightsError(
             f"the prepared prefix differs from the original by {difference:.1e} (relative).",
             hint="please report this with your versions of torch and onnxruntime (headstart doctor)",
@@ -151,21 +116,8 @@ def write_part(path: Path, inputs: dict[str, Any], names: Sequence[str], expecte
         "names": names,
         "shapes": [e.shape[1:] for e in expected],
         "dtype": "float16" if largest < 4096 else "float32",  # random pixels reach further than pictures do
-        "digest": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "size_bytes": path.stat().st_size,
     }
-    (path.parent / "graph.json").write_text(json.dumps(meta), encoding="utf-8")
-
-
-def difference_of(path: Path, inputs: dict[str, Any], names: Sequence[str], expected: Sequence[Any]) -> float:
-    """Largest difference of a graph from torch, relative to the largest value; infinite for other shapes."""
-    got = OnnxEngine(str(path)).feed(inputs)
-    worst = 0.0
-    for name, value in zip(names, expected, strict=True):
-        if got[name].shape != value.shape:
-            return float("inf")
-        worst = max(worst, float(np.abs(got[name] - value).max()) / max(float(np.abs(value).max()), 1e-6))
-    return worst
+    write_sidecar(path, meta)
 
 
 def cut_out(source: str, state_block: str, early: Sequence[str], target: Path, *, begin_block: str = "") -> bool:

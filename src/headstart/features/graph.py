@@ -8,22 +8,19 @@ pixel spec of its weights.
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import CacheError, WeightsError
-from headstart.machine import atomic_folder, private_folder
+from headstart.errors import WeightsError
+from headstart.features.exporting import TOLERANCE, difference_of, export, make_once, read_sidecar, write_sidecar
 from headstart.pixels.spec import PixelSpec
 
 __all__ = ["FrozenGraph", "find_graph", "graph_folder", "prepare_graph"]
 
 _VERSION = 1  # of what is exported and how; a change makes every graph anew
-_TOLERANCE = 1e-4  # largest difference from torch, relative to the largest feature
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +55,9 @@ def graph_folder(cache: Path, backbone: str, weights_digest: str, size_hw: tuple
 def find_graph(folder: Path) -> FrozenGraph | None:
     """Reads a graph from its folder; None where it is not there or does not fit its sidecar."""
     try:
-        meta = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
-        path = folder / "graph.onnx"
-        if path.stat().st_size != meta["size_bytes"]:
-            return None
+        path, meta = read_sidecar(folder)
         return FrozenGraph(
-            path=str(path),
+            path=path,
             backbone=meta["backbone"],
             blocks=meta["blocks"],
             spec=PixelSpec.from_json(meta["pixels"]),
@@ -106,74 +100,35 @@ def prepare_graph(
         say(f"Preparing {backbone} for this machine; this is done once and takes some seconds.")
     started = time.monotonic()
     module, blocks = load()
-    private_folder(folder.parent)
-    try:
-        with atomic_folder(folder) as temporary:
-            path = temporary / "graph.onnx"
-            notes = _export(module, tuple(blocks), spec.size_hw, path)
-            notes["duration_s"] = round(time.monotonic() - started, 2)
-            meta = {
-                "backbone": backbone,
-                "blocks": blocks,
-                "pixels": spec.to_json(),
-                "digest": hashlib.sha256(path.read_bytes()).hexdigest(),
-                "size_bytes": path.stat().st_size,
-                "card": card,
-                "notes": notes,
-            }
-            (temporary / "graph.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-            if folder.is_dir():  # there, but not usable: make room
-                shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise CacheError(
-            f"the prepared network cannot be written to `{folder.parent}` ({error.strerror or error}).",
-            hint="free some space, or name another folder: HEADSTART_CACHE=/some/folder",
-        ) from error
-    made = find_graph(folder)
-    if made is None:
-        raise CacheError(f"the prepared network in `{folder}` cannot be read back.", hint="headstart cache clear")
-    return made
+
+    def make(temporary: Path) -> None:
+        path = temporary / "graph.onnx"
+        notes = _export(module, tuple(blocks), spec.size_hw, path)
+        notes["duration_s"] = round(time.monotonic() - started, 2)
+        meta = {"backbone": backbone, "blocks": blocks, "pixels": spec.to_json(), "card": card, "notes": notes}
+        write_sidecar(path, meta)
+
+    return make_once(folder, find_graph, make, "network")
 
 
 def _export(module: Any, blocks: tuple[str, ...], size_hw: tuple[int, int], path: Path) -> dict[str, Any]:
-    """Writes the graph and returns how far it is from torch."""
-    import contextlib
-    import io
-    import logging
-    import warnings
+    """Writes the graph from `pixels` to blocks, and returns how it was made and how far it is from torch.
 
-    import numpy as np
+    Raises:
+        WeightsError: It does not give what the torch network gives.
+    """
     import torch
-
-    from headstart.features.engine import OnnxEngine
 
     generator = torch.Generator().manual_seed(0)
     example = torch.randn((2, 3, *size_hw), generator=generator)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        module.eval()
-        torch.onnx.export(
-            module,
-            (example,),
-            str(path),
-            input_names=["pixels"],
-            output_names=list(blocks),
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    module.eval()
+    export(module, {"pixels": example}, blocks, path)
+    with torch.no_grad():
         reference = [tensor.numpy() for tensor in module(example)]
-    got = OnnxEngine(str(path)).run(example.numpy())
-    worst = 0.0
-    for name, expected in zip(blocks, reference, strict=True):
-        scale = max(float(np.abs(expected).max()), 1e-6)
-        worst = max(worst, float(np.abs(got[name] - expected).max()) / scale)
-    if not worst <= _TOLERANCE:
+    worst = difference_of(path, {"pixels": example.numpy()}, blocks, reference)
+    if not worst <= TOLERANCE:
         raise WeightsError(
-            f"the prepared network differs from the original by {worst:.1e} (relative), more than {_TOLERANCE:.0e}.",
+            f"the prepared network differs from the original by {worst:.1e} (relative), more than {TOLERANCE:.0e}.",
             hint="please report this with your versions of torch and onnxruntime (headstart doctor)",
         )
     return {"exporter": "torch.onnx dynamo", "torch": torch.__version__, "difference": worst}

@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from headstart.features.engine import OnnxEngine
+from headstart.features.exporting import TOLERANCE, difference_of
 
 __all__ = ["refill_graph"]
-
-_TOLERANCE = 1e-4  # largest difference from torch, relative to the largest feature
 
 
 def refill_graph(source: str | Path, module: Any, names: Sequence[str], size_hw: tuple[int, int], target: Path) -> bool:
@@ -49,12 +47,7 @@ def refill_graph(source: str | Path, module: Any, names: Sequence[str], size_hw:
             return False
         by_name[name].CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
     onnx.save(model, str(target))
-    got = OnnxEngine(str(target)).run(example.numpy())
-    worst = max(
-        float(np.abs(got[n] - e).max()) / max(float(np.abs(e).max()), 1e-6)
-        for n, e in zip(names, expected, strict=True)
-    )
-    return worst <= _TOLERANCE
+    return difference_of(target, {"pixels": example.numpy()}, names, expected) <= TOLERANCE
 
 
 def _folded(module: Any, model: Any, pairs: Sequence[tuple[str, str]]) -> dict[str, np.ndarray[Any, Any]]:
