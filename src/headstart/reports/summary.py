@@ -16,6 +16,7 @@ from headstart.reports.comment import comment_to_json
 from headstart.reports.doubting import coverage_section, unknown_section
 from headstart.reports.facts import Facts
 from headstart.reports.network import describe_network
+from headstart.reports.protocols import measured_on
 from headstart.reports.situation import take_situation
 from headstart.reports.squares import find_square
 from headstart.reports.trusting import calibration_section, operating_section
@@ -103,15 +104,9 @@ def headline_sentence(metrics: Mapping[str, Any]) -> str:
 
 def _how(facts: Facts) -> str:
     block = facts.headline_block
-    count = f"{int(block.get('num_samples') or 0):,} pictures"
-    words = {
-        "leave-one-out": f"each of {count} was predicted by a model that had not seen it (leave-one-out)",
-        "leave-one-group-out": f"each of {count} was predicted by a model that had seen nothing of its group",
-        "given": f"{count} of your own test folder, used once",
-        "val": f"{count} of your validation folder, used for no choice",
-    }
     protocol = str(block.get("protocol", ""))
-    return "Measured on " + words.get(protocol, f"{count}, {protocol}, used once") + "."
+    text = f"Measured on {measured_on(protocol, int(block.get('num_samples') or 0))}"
+    return text + (" (leave-one-out)." if protocol == "leave-one-out" else ".")
 
 
 def _data(facts: Facts, samples: list[list[int]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headstart.data.wording import one_line
 from headstart.records import Decision, Problem
+from headstart.reports.protocols import measured_on
 from headstart.workflow.judgement import Judgement
 
 __all__ = ["closing_lines", "decision_line", "explain", "headline", "name_files", "report_line"]
@@ -89,18 +90,7 @@ def explain(line: str) -> str:
 def how_measured(judgement: Judgement) -> str:
     """What the score was measured on, in plain words."""
     scored = judgement.headline
-    count = f"{scored.num_samples:,} pictures"
-    words = {
-        "leave-one-out": f"each of {count} was predicted by a model that had not seen it",
-        "leave-one-group-out": f"each of {count} was predicted by a model that had seen nothing of its group",
-        "given": f"{count} of your own test folder, used once",
-        "val": f"{count} of your validation folder, used for no choice",
-    }
-    if "fold" in scored.protocol:
-        return f"Measured on: each of {count} was predicted by a model that had not seen it ({scored.protocol})."
-    if scored.protocol == "given validation":
-        return f"Measured on: {count} of your validation folder, which also chose between the models."
-    return "Measured on: " + words.get(scored.protocol, f"{count} {scored.protocol}, used once") + "."
+    return f"Measured on: {measured_on(scored.protocol, scored.num_samples)}."
 
 
 def closing_lines(judgement: Judgement, folder: Path, duration_s: float, *, num_shown: int | None = None) -> list[str]:
