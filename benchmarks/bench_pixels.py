@@ -1,0 +1,295 @@
+"""What decoding once saves where the whole network trains: a view's time, and an epoch's; some minutes.
+
+Four kinds of pictures: small photographs (JPEG, shorter side 400), larger ones (X-rays, mostly JPEG of 640 x 640:
+the kind that is reduced before it is kept), grey 300 x 300 PNG, and photographs as a phone takes them, for which the
+small ones are enlarged to 12 megapixels with a sensor's noise (real ones were not at hand).  The two ways alternate in
+one process, so that other work on the machine slows both alike.
+
+Whether what is reduced teaches as well: a probe and a whole network are trained on views of either kind and tested on
+the same plain pictures; differences are paired, picture by picture.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as training itself sets it
+
+import hashlib
+import io
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks._common import Figures, bench_data
+
+NUM = int(os.environ.get("HEADSTART_BENCH_PICTURES", "64"))
+ROUNDS = int(os.environ.get("HEADSTART_BENCH_ROUNDS", "3"))
+BATCH = 32
+_SETS = ("small JPEG", "640 px JPEG", "grey PNG", "phone JPEG")
+
+Make = Callable[[int, int], Any]
+
+
+def main() -> None:
+    """Milliseconds a view, bytes a picture, and seconds an epoch."""
+    figures = Figures("pixels")
+    folder = Path(tempfile.mkdtemp(prefix="headstart-bench-"))
+    try:
+        for kind, files in zip(_SETS, _pictures(folder), strict=True):
+            _measure(figures, kind, files, folder / "cache")
+        _teaching(figures)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    figures.save(load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None)
+
+
+def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
+    from headstart.features.decoded import DecodedCache, DecodedPictures
+    from headstart.pixels.spec import PixelSpec, normalise, read_bytes
+    from headstart.pixels.views import make_view, parse_augment, view_rng
+    from headstart.tuning.plan import default_augment
+
+    spec, augment = PixelSpec(), parse_augment(default_augment("full"))
+    digests = [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files]
+    keys = [bytes.fromhex(d) for d in digests]
+
+    def anew(sample: int, view: int) -> Any:
+        rng = view_rng(keys[sample], view, 0) if view else None
+        return normalise(make_view(read_bytes(files[sample]), spec, augment, rng), spec)
+
+    cache = DecodedCache(root / kind.replace(" ", "-"), read_rate=np.inf)
+    kept = DecodedPictures(files, digests, files, spec, augment, 0, cache)
+    nothing = DecodedPictures(files, digests, files, spec, augment, 0, None)
+    for sample in range(len(files)):
+        for view in (0, 1):
+            kept.make(sample, view)
+    cache.flush()
+    ways: dict[str, Make] = {"decoded anew": anew, "kept": kept.make, "nothing kept": nothing.make}
+    for view in (1, 0):
+        what = "view" if view else "plain picture"
+        times = dict.fromkeys(ways, 0.0)
+        for sample in range(len(files)):
+            for name, make in ways.items():
+                started = time.thread_time()
+                make(sample, view * (2 + sample))
+                times[name] += time.thread_time() - started
+        for name, value in times.items():
+            figures.add(f"{kind}: ms a {what}, {name}", 1e3 * value / len(files))
+        figures.add(f"{kind}: ms a {what}, kept / decoded anew", times["kept"] / times["decoded anew"])
+    size = sum(f.stat().st_size for f in (root / kind.replace(" ", "-") / "decoded").glob("*.rows")) / len(files)
+    figures.add(f"{kind}: MB a picture on the disk, whole and plain", size / 1e6)
+    figures.add(f"{kind}: MB a file", sum(os.stat(f).st_size for f in files) / len(files) / 1e6)
+    differ = [
+        np.abs(anew(i, 1) - kept.make(i, 1)).max() > 0 or np.abs(anew(i, 0) - kept.make(i, 0)).max() > 0
+        for i in range(len(files))
+    ]
+    figures.add(f"{kind}: share of pictures whose views differ at all from those of the file", float(np.mean(differ)))
+    _epochs(figures, kind, len(files), {n: ways[n] for n in ("decoded anew", "kept")})
+
+
+def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> None:
+    """Seconds of an epoch of the whole network, and of its views alone."""
+    import torch
+
+    from headstart.backbones import load_backbone
+    from headstart.backbones.parts import pooled_suffix
+    from headstart.heads.probe import fit_probe
+    from headstart.machine import available_cores
+    from headstart.tuning.loop import Training
+    from headstart.tuning.network import HeadModule, TunedNetwork
+    from headstart.tuning.plan import default_plan
+    from headstart.tuning.sources import PixelSource, epoch_order
+
+    cores = available_cores()
+    torch.set_num_threads(cores)
+    backbone = load_backbone()
+    network, ids = backbone.network, np.arange(num) % 4
+    head = fit_probe({"embedding": np.random.default_rng(0).random((num, 1280), dtype=np.float32)}, ids, 4).head
+    rear = pooled_suffix(network, "stem", ["embedding"]).to(memory_format=torch.channels_last)
+    plan = default_plan("full", "stem", num, 4).with_(epochs=1, batch_size=BATCH)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    work: dict[str, list[float]] = {name: [] for name in ways}
+    alone: dict[str, list[float]] = {name: [] for name in ways}
+    net = TunedNetwork(
+        HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
+        trainable=range(len(network.names)),
+    )  # fmt: skip
+    sources = {name: PixelSource(make, cores) for name, make in ways.items()}
+    for round_ in range(ROUNDS + 1):
+        for name, source in sources.items():  # of one epoch, so that nothing is made ahead while the other is timed
+            training = Training(net, source, ids, plan, np.arange(num))
+            started, worked = time.perf_counter(), time.process_time()
+            for _ in training.run():
+                pass
+            if round_:
+                seconds[name].append(time.perf_counter() - started)
+                work[name].append(time.process_time() - worked)
+    for round_ in range(ROUNDS + 1):
+        for name, source in sources.items():
+            order = epoch_order(np.arange(num), round_, 1)
+            source.announce([(int(s), 100 + round_) for s in order])
+            started = time.perf_counter()
+            for start in range(0, num, BATCH):
+                source.batch(order[start : start + BATCH], np.full(len(order[start : start + BATCH]), 100 + round_))
+            if round_:
+                alone[name].append(time.perf_counter() - started)
+    what = "ms a picture and epoch of the whole network"
+    for name in ways:
+        figures.add(f"{kind}: {what}, {name}", 1e3 * _median(seconds[name], num))
+        figures.add(f"{kind}: {what}, time of all cores, {name}", 1e3 * _median(work[name], num))
+    figures.add(f"{kind}: epoch, kept / decoded anew", _median(seconds["kept"]) / _median(seconds["decoded anew"]))
+    figures.add(
+        f"{kind}: epoch, time of all cores, kept / decoded anew", _median(work["kept"]) / _median(work["decoded anew"])
+    )
+    for name in ways:
+        figures.add(f"{kind}: ms a picture, views alone by {cores} workers, {name}", 1e3 * _median(alone[name], num))
+    for source in sources.values():
+        source.close()
+
+
+def _median(values: list[float], num: int = 1) -> float:
+    return float(np.median(values)) / num
+
+
+def _pictures(folder: Path) -> list[list[str]]:
+    import elpv_dataset
+
+    photos = sorted((bench_data() / "clothing" / "train").glob("*/*"))
+    small = [str(p) for p in photos[:: max(1, len(photos) // NUM)][:NUM]]
+    cells = sorted(Path(elpv_dataset.__file__).parent.rglob("*.png"))
+    grey = [str(p) for p in cells[:: max(1, len(cells) // NUM)][:NUM]]
+    rng, phone = np.random.default_rng(0), []
+    (folder / "phone").mkdir()
+    noise = rng.normal(0.0, 5.0, (1, 3000, 3000, 1)).astype(np.float32)[0]
+    for i, file in enumerate(small):
+        with Image.open(io.BytesIO(Path(file).read_bytes())) as image:
+            scale = 3000 / min(image.size)
+            size = (min(4000, round(image.width * scale)), min(4000, round(image.height * scale)))
+            large = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)).astype(np.float32)
+        tiled = np.resize(noise, (*large.shape[:2], 1)) if max(large.shape) > 3000 else noise
+        target = folder / "phone" / f"{i:03d}.jpg"
+        Image.fromarray(np.clip(large + tiled, 0, 255).astype(np.uint8)).save(target, quality=90)
+        phone.append(str(target))
+    return [small, _some(bench_data() / "covid_xray" / "train", NUM), grey, phone]
+
+
+def _some(folder: Path, num: int) -> list[str]:
+    """Files of class folders, evenly."""
+    files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return [str(files[i]) for i in np.linspace(0, len(files) - 1, min(num, len(files))).astype(int)]
+
+
+def _teaching(figures: Figures) -> None:
+    """Log-loss on plain pictures after training on views of the file and on views of what is kept."""
+    import torch
+
+    from headstart.backbones import load_backbone, pooled_outputs
+    from headstart.features.decoded import DecodedPictures
+    from headstart.heads.probe import fit_probe
+    from headstart.pixels.spec import normalise
+    from headstart.pixels.views import make_view, parse_augment, view_rng
+    from headstart.tuning.plan import default_augment
+
+    files = _some(bench_data() / "covid_xray" / "train", 240)
+    names = [Path(f).parent.name for f in files]
+    ids = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    data = [Path(f).read_bytes() for f in files]
+    digests = [hashlib.sha256(d).hexdigest() for d in data]
+    backbone, augment = load_backbone(), parse_augment(default_augment("full"))
+    spec = backbone.card.pixel_spec(224)
+    kept = DecodedPictures(files, digests, files, spec, augment)
+
+    def anew(sample: int, view: int) -> Any:
+        rng = view_rng(bytes.fromhex(digests[sample]), view, 0) if view else None
+        return normalise(make_view(data[sample], spec, augment, rng), spec)
+
+    whole = pooled_outputs(backbone, ["embedding"])
+
+    def embed(make: Make, view: int) -> Any:
+        parts = []
+        for start in range(0, len(files), BATCH):
+            pixels = np.stack([make(i, view) for i in range(start, min(start + BATCH, len(files)))])
+            with torch.no_grad():
+                parts.append(whole(torch.from_numpy(pixels))[0].numpy())
+        return np.concatenate(parts)
+
+    half = np.arange(len(files)) % 2
+    plain = embed(anew, 0)
+    losses = {}
+    for name, make in (("file", anew), ("kept", kept.make)):
+        views = [embed(make, view) for view in (1, 2)]
+        loss = np.empty(len(files))
+        for part in (0, 1):
+            learn, test = half != part, half == part
+            features = np.concatenate([v[learn] for v in views])
+            head = fit_probe({"embedding": features}, np.tile(ids[learn], 2), int(ids.max()) + 1).head
+            loss[test] = _log_loss(head.logits({"embedding": plain[test]}), ids[test])
+        losses[name] = loss
+    _paired(figures, f"probe on views of {len(files)} X-rays", losses)
+    val = np.arange(len(files)) % 3 == 0
+    losses = {name: np.zeros(0) for name in losses}
+    for seed in range(int(os.environ.get("HEADSTART_BENCH_SEEDS", "1"))):
+        for name, make in (("file", anew), ("kept", kept.make)):
+            logits = _tune(make, ids, np.flatnonzero(~val), np.flatnonzero(val), seed)
+            losses[name] = np.concatenate([losses[name], _log_loss(logits, ids[val])])
+    _paired(figures, f"whole network, 3 epochs on {int((~val).sum())} X-rays", losses)
+
+
+def _tune(make: Make, ids: Any, train: Any, val: Any, seed: int) -> Any:
+    """Logits after three epochs of the whole network from its pretrained weights."""
+    import torch
+
+    from headstart.backbones import load_backbone, pooled_outputs
+    from headstart.backbones.parts import pooled_suffix
+    from headstart.heads.probe import fit_probe
+    from headstart.machine import available_cores
+    from headstart.tuning.loop import Training, predict_logits
+    from headstart.tuning.network import HeadModule, TunedNetwork
+    from headstart.tuning.plan import default_plan
+    from headstart.tuning.sources import PixelSource
+
+    backbone = load_backbone()
+    network, classes = backbone.network, int(ids.max()) + 1
+    with torch.no_grad():
+        pixels = torch.from_numpy(np.stack([make(int(i), 0) for i in train]))
+        features = pooled_outputs(backbone, ["embedding"])(pixels)[0].numpy()
+    head = fit_probe({"embedding": features}, ids[train], classes).head
+    rear = pooled_suffix(network, "stem", ["embedding"]).to(memory_format=torch.channels_last)
+    net = TunedNetwork(
+        HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
+        trainable=range(len(network.names)),
+    )  # fmt: skip
+    plan = default_plan("full", "stem", len(train), classes, seed=seed).with_(epochs=3, views=3)
+    source = PixelSource(make, available_cores())
+    for _ in Training(net, source, ids, plan, train).run():
+        pass
+    logits = predict_logits(net, source, val)
+    source.close()
+    return logits
+
+
+def _paired(figures: Figures, what: str, losses: dict[str, Any]) -> None:
+    for name, loss in losses.items():
+        figures.add(f"{what}: log-loss, views of the {name}", float(loss.mean()))
+    worse = losses["kept"] - losses["file"]
+    error = float(worse.std() / np.sqrt(len(worse)))
+    value = float(worse.mean())
+    figures.add(
+        f"{what}: log-loss, kept - file", value, "<= 2 errors", is_met=value <= 2 * error, note=f"+- {error:.2g}"
+    )
+
+
+def _log_loss(logits: Any, truth: Any) -> Any:
+    z = logits - logits.max(axis=1, keepdims=True)
+    return np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(truth)), truth]
+
+
+if __name__ == "__main__":
+    main()
