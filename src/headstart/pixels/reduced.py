@@ -18,6 +18,7 @@ from headstart.pixels.sniff import what_is
 from headstart.pixels.spec import (
     PictureError,
     PixelSpec,
+    decoding,
     draft_for,
     fit_picture,
     flatten,
@@ -104,15 +105,10 @@ def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "
     width, height = image.size
     remarks = _remarks(image, exif, name)
     quality = _quality(image)
-    try:
+    with decoding():
         if form in ("JPEG", "MPO") and min(width, height) >= 2 * min_side:
             image.draft(None, (min_side, min_side))
         image.load()
-    except Image.DecompressionBombError as error:
-        raise PictureError("too-large", str(error)) from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
-        kind = "truncated" if "truncated" in str(error).lower() else "damaged"
-        raise PictureError(kind, f"the picture data cannot be decoded ({error})") from error
     if exif.orientation > 1:
         try:
             image = ImageOps.exif_transpose(image)

@@ -11,11 +11,13 @@ intermediate size is ever rounded and nothing is computed that the crop throws a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -43,6 +45,7 @@ __all__ = [
     "Fit",
     "PictureError",
     "PixelSpec",
+    "decoding",
     "draft_for",
     "fit_picture",
     "flatten",
@@ -168,16 +171,27 @@ def read_picture(source: str | os.PathLike[str] | bytes, spec: PixelSpec) -> NDA
         PictureError: The file is missing, empty, damaged, of a foreign format or too large.
     """
     with open_picture(source, spec.max_pixels) as image:
-        try:
+        with decoding():
             if spec.has_draft and image.format in ("JPEG", "MPO"):
                 draft_for(image, spec)
             image.load()
-        except Image.DecompressionBombError as error:
-            raise PictureError("too-large", str(error)) from error
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
-            kind = "truncated" if "truncated" in str(error).lower() else "damaged"
-            raise PictureError(kind, f"the picture data cannot be decoded ({error})") from error
         return fit_picture(flatten(_orient(image), spec), spec)
+
+
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """What goes wrong inside while a picture is decoded is named.
+
+    Raises:
+        PictureError: It is too large, truncated or damaged.
+    """
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise PictureError("too-large", str(error)) from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
+        kind = "truncated" if "truncated" in str(error).lower() else "damaged"
+        raise PictureError(kind, f"the picture data cannot be decoded ({error})") from error
 
 
 def open_picture(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image.Image:
