@@ -60,13 +60,35 @@ def weights_of(run: headstart.Run) -> dict[str, Any]:
 
 
 @pytest.mark.long
+def test_every_picture_is_decoded_once(few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]) -> None:
+    headstart.train(few, out=tmp_path / "run", **{**FULL, "epochs": 3})
+    assert 20 <= len(decodes) == len(set(decodes))
+    assert "decoded" in {part.name for part in cache_info(own_cache)}
+
+
+@pytest.mark.long
+def test_a_full_disk_is_said_and_changes_nothing(
+    few: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    expected = weights_of(headstart.train(few, out=tmp_path / "whole", **FULL))
+    assert clear_cache(own_cache, "decoded") > 0
+    monkeypatch.setattr("headstart.features.shards.private_folder", full)
+    monkeypatch.setattr("headstart.features.decoded._SHARD_BYTES", 50_000)
+    run = headstart.train(few, out=tmp_path / "full", **FULL)
+    assert "decoded pictures could not be kept (the disk is full)" in (run.folder / "train.log").read_text()
+    weights = weights_of(run)
+    assert all(np.array_equal(weights[name], expected[name]) for name in expected)
+
+
+@pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_weights_with_and_without_the_cache(
     few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]
 ) -> None:
     expected = weights_of(headstart.train(few, out=tmp_path / "whole", **FULL))
     num_first = len(decodes)
-    assert 20 <= num_first == len(set(decodes))  # each once, in all epochs
-    assert "decoded" in {part.name for part in cache_info(own_cache)}
     save, seen = Checkpoints.save, []
 
     def dying(self: Checkpoints, name: str, snapshot: Snapshot) -> None:
