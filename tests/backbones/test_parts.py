@@ -27,3 +27,9 @@ def test_nothing_between_is_refused() -> None:
     network = load_backbone("resnet18", weights="none", size=64).network
     with pytest.raises(UsageError, match="nothing lies between"):
         middle(network, "head", "stage2")
+
+
+def test_random_weights_are_the_same_every_time() -> None:
+    first, second = (load_backbone("shufflenet_v2_x0_5", weights="none", size=64) for _ in range(2))
+    other = second.module.state_dict()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in first.module.state_dict().items())

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from headstart.features.engine import OnnxEngine
-from headstart.features.graph import _export
+from headstart.features.graph import export_network
 from headstart.features.refilling import refill_graph
 
 SIZE = (16, 16)
@@ -40,7 +40,7 @@ class Small(nn.Module):
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("graph") / "small.onnx"
-    _export(Small(0), ("low", "high"), SIZE, path)
+    export_network(Small(0), ("low", "high"), SIZE, path)
     return path
 
 

@@ -194,6 +194,22 @@ def test_shuffled_labels_score_chance(tmp_path: Path, photos: Path) -> None:
     assert run.metrics["cv"]["accuracy"]["low"] < 1 / 3
 
 
+@pytest.mark.parametrize(("first_seed", "is_said"), [(40, True), (0, False)])
+def test_pictures_that_teach_nothing_are_said_to(
+    first_seed: int, is_said: bool, tmp_path: Path, make_pictures: Callable[..., Path]
+) -> None:
+    """Pictures of one kind in two classes: now and then they differ by chance, and mostly they do not."""
+    data = make_pictures(tmp_path / "data", {"a": 20}, first_seed=first_seed)
+    (data / "b").mkdir()
+    for i in range(1, 20, 2):
+        (data / "a" / f"{i:03d}.jpg").rename(data / "b" / f"{i:03d}.jpg")
+    run = headstart.train(data, out=tmp_path / "run")
+    said = "nothing could be learnt" in (run.folder / "train.log").read_text()
+    spread = np.ptp([p.probability for p in headstart.predict(run.folder, data)])
+    assert said == is_said
+    assert (spread < 0.01) == is_said
+
+
 def test_embed_is_a_feature_extractor(tmp_path: Path, photos: Path) -> None:
     result = headstart.embed(photos, out=tmp_path / "f.npz")
     assert result.features.shape == (48, 1280)

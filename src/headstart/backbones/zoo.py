@@ -145,7 +145,7 @@ def load_backbone(
     Args:
         name: Any spelling of a network; `headstart models` lists them.
         weights: A local `.safetensors` or `.pth` file, another weights tag (`a1_in1k`), or `none` for random
-            weights; None takes the card's own weights.
+            weights, the same ones every time; None takes the card's own weights.
         offline: Never use the network.
         in_channels: Channels of the pictures; the stem is adapted where it is not 3.
         num_classes: Classes of the weights' classifier where it is not the published one.
@@ -164,7 +164,11 @@ def load_backbone(
     card, path = _choose(name, weights)
     size_hw = card.pixel_spec(size).size_hw
     if weights == "none" or (path is None and not card.has_weights and weights is not None):
-        module = build_network(card.library, card.arch, **_classes(card, num_classes))
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same ones every time
+            module = build_network(card.library, card.arch, **_classes(card, num_classes))
         notes = ["random weights: trained from scratch"]
         card = replace(card, weights_tag="", source="none", digest="", top1=None, top5=None)
     else:

@@ -17,7 +17,7 @@ import numpy as np
 from headstart.errors import WeightsError
 from headstart.features.boundary import RowLayout
 from headstart.features.exporting import TOLERANCE, difference_of, make_once, read_sidecar, write_sidecar
-from headstart.features.graph import FrozenGraph, _export, graph_folder
+from headstart.features.graph import FrozenGraph, export_network, graph_folder
 
 __all__ = ["FrontGraph", "cut_out", "find_part", "prepare_front", "write_part"]
 
@@ -89,7 +89,7 @@ def _make(graph: FrozenGraph, folder: Path, early: Sequence[str], module: Any, s
     inputs = {"pixels": example.numpy()}
     is_cut_out = num_states == 1 and state_block is not None and cut_out(graph.path, state_block, early, path)
     if not (is_cut_out and difference_of(path, inputs, names, expected) <= TOLERANCE):
-        _export(module, names, graph.spec.size_hw, path)
+        export_network(module, names, graph.spec.size_hw, path)
     write_part(path, inputs, names, expected)
 
 

@@ -18,7 +18,7 @@ from headstart.errors import WeightsError
 from headstart.features.exporting import TOLERANCE, difference_of, export, make_once, read_sidecar, write_sidecar
 from headstart.pixels.spec import PixelSpec
 
-__all__ = ["FrozenGraph", "find_graph", "graph_folder", "prepare_graph"]
+__all__ = ["FrozenGraph", "export_network", "find_graph", "graph_folder", "prepare_graph"]
 
 _VERSION = 1  # of what is exported and how; a change makes every graph anew
 
@@ -103,7 +103,7 @@ def prepare_graph(
 
     def make(temporary: Path) -> None:
         path = temporary / "graph.onnx"
-        notes = _export(module, tuple(blocks), spec.size_hw, path)
+        notes = export_network(module, tuple(blocks), spec.size_hw, path)
         notes["duration_s"] = round(time.monotonic() - started, 2)
         meta = {"backbone": backbone, "blocks": blocks, "pixels": spec.to_json(), "card": card, "notes": notes}
         write_sidecar(path, meta)
@@ -111,7 +111,7 @@ def prepare_graph(
     return make_once(folder, find_graph, make, "network")
 
 
-def _export(module: Any, blocks: tuple[str, ...], size_hw: tuple[int, int], path: Path) -> dict[str, Any]:
+def export_network(module: Any, blocks: tuple[str, ...], size_hw: tuple[int, int], path: Path) -> dict[str, Any]:
     """Writes the graph from `pixels` to blocks, and returns how it was made and how far it is from torch.
 
     Raises:

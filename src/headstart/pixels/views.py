@@ -20,9 +20,9 @@ from PIL import __version__ as pillow_version
 
 from headstart.errors import SettingError
 from headstart.pixels.spec import (
-    PictureError,
     PixelSpec,
     _orient,
+    decoding,
     draft_for,
     fit_picture,
     flatten,
@@ -257,14 +257,10 @@ def _decode(data: bytes, spec: PixelSpec, least: float) -> Image.Image:
     height, width = spec.size_hw
     larger = spec.with_(size_hw=(int(np.ceil(height * scale)), int(np.ceil(width * scale))))
     with open_picture(data, spec.max_pixels) as image:
-        try:
+        with decoding():
             if spec.has_draft and image.format in ("JPEG", "MPO"):
                 draft_for(image, larger)
             image.load()
-        except Image.DecompressionBombError as error:
-            raise PictureError("too-large", str(error)) from error
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
-            raise PictureError("damaged", f"the picture data cannot be decoded ({error})") from error
         return flatten(_orient(image), spec)
 
 

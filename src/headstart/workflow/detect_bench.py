@@ -21,7 +21,7 @@ from headstart.errors import HeadstartError
 from headstart.features.boundary import BoundaryCache, BoundarySpace
 from headstart.features.engine import OnnxEngine
 from headstart.features.front import FrontGraph, prepare_front
-from headstart.features.graph import FrozenGraph, _export
+from headstart.features.graph import FrozenGraph, export_network
 from headstart.features.viewing import Views
 from headstart.machine import cache_root
 from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes, read_picture
@@ -278,7 +278,7 @@ class DetectBench:
         Raises:
             WeightsError: The two differ.
         """
-        _export(self.whole(net, plan), ("logits", "boxes"), self.spec.size_hw, path)
+        export_network(self.whole(net, plan), ("logits", "boxes"), self.spec.size_hw, path)
 
     def find_from_pixels(
         self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: Decoding

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FoundProbe", "ProbeRoad", "close_road", "find_probe", "finish_probe", "read_samples", "train_probe"]
 
+_NOTHING = 0.02  # logits that differ by less from picture to picture are the same answer
+
 
 @dataclass
 class ProbeRoad:
@@ -180,6 +182,11 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         fit, features, has_mirror = _fit(
             road, embedder, parted.samples, parted.features, parted.split, seconds, started
         )
+        if np.ptp(fit.head.logits(features.blocks), axis=0).max() < _NOTHING:
+            talk.warn(
+                "nothing could be learnt that holds for left-out pictures: every picture gets the same answer. More "
+                "pictures of each class help most; `headstart check` says whether labels or pictures are at fault."
+            )
         fit = count_choice(fit, [parted.samples.paths[i] for i in parted.split.where("train")], choice)
     return FoundProbe(
         embedder,

@@ -21,7 +21,7 @@ from headstart.deploy.runtime import Runtime
 from headstart.deploy.writing import amend_bundle, write_bundle
 from headstart.features.embed import embed_files
 from headstart.features.engine import OnnxEngine
-from headstart.features.graph import _export
+from headstart.features.graph import export_network
 from headstart.features.refilling import refill_graph
 from headstart.heads.linear import LinearHead
 from headstart.records import Evaluation, Features, Split
@@ -193,7 +193,7 @@ def _deployed(
         module = bench.trunk.pooled(names)
     size_hw = found.embedder.spec.size_hw
     if linear is None or not refill_graph(found.embedder.graph.path, module, names, size_hw, path):
-        _export(module, names, size_hw, path)
+        export_network(module, names, size_hw, path)
     features, _ = embed_files(
         found.samples.paths,
         OnnxEngine(str(path)),
