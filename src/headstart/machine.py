@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +22,14 @@ __all__ = [
     "atomic_folder",
     "available_cores",
     "cache_root",
+    "drop_stale",
     "file_digest",
     "fsync_path",
     "is_process_alive",
     "private_folder",
 ]
+
+_STALE_S = 3600.0
 
 
 def available_cores() -> int:
@@ -116,6 +120,14 @@ def atomic_file(target: Path) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def drop_stale(folder: Path) -> None:
+    """Removes what `atomic_file` left in a folder where a process was killed in the middle, an hour ago or earlier."""
+    for stale in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - stale.stat().st_mtime > _STALE_S:  # another process may be writing a younger one now
+                stale.unlink()
 
 
 @contextlib.contextmanager

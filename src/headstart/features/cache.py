@@ -12,7 +12,6 @@ import errno
 import hashlib
 import os
 import shutil
-import time
 import uuid
 import zipfile
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.features.shards import drop_folders
-from headstart.machine import atomic_file, private_folder
+from headstart.machine import atomic_file, drop_stale, private_folder
 
 __all__ = ["DEFAULT_LIMIT_BYTES", "CacheInfo", "FeatureCache", "FeatureSpace", "cache_info", "clear_cache"]
 
@@ -125,10 +124,7 @@ class FeatureSpace:
     def _load(self) -> None:
         if not self.folder.is_dir():
             return
-        for stale in self.folder.glob(".*.tmp"):
-            with contextlib.suppress(OSError):
-                if time.time() - stale.stat().st_mtime > 3600:  # another process may be writing it now
-                    stale.unlink()
+        drop_stale(self.folder)
         for path in sorted(self.folder.glob("*.npz")):
             try:
                 keys, blocks = _read_shard(path)

@@ -13,7 +13,6 @@ import json
 import mmap
 import os
 import shutil
-import time
 import uuid
 import zlib
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import CacheError
-from headstart.machine import atomic_file, private_folder
+from headstart.machine import atomic_file, drop_stale, private_folder
 
 __all__ = ["Shards", "drop_folders", "free_bytes"]
 
@@ -136,10 +135,7 @@ class Shards:
         """Finds shards that were written since, by this process or another."""
         if not self.folder.is_dir():
             return
-        for stale in self.folder.glob(".*.tmp"):
-            with contextlib.suppress(OSError):
-                if time.time() - stale.stat().st_mtime > 3600:  # another process may be writing it now
-                    stale.unlink()
+        drop_stale(self.folder)
         for path in sorted(self.folder.glob("*.rows")):
             if path.name not in self._seen:
                 self._open(path)
