@@ -9,7 +9,7 @@ from headstart.config import resolve
 pytest.importorskip("torch")
 
 from headstart.tuning.plan import TuningPlan, default_plan
-from headstart.workflow.tune_auto import _fit
+from headstart.workflow.tune_auto import _fit, epochs_for_budget
 
 SPEEDS = [{"view_s": 0.02, "picture_s": 0.03}] * 2 + [{"view_s": 0.02, "picture_s": 0.01}] * 2
 
@@ -59,3 +59,17 @@ def test_epochs_that_were_asked_for_are_kept() -> None:
     found = fit(400, epochs=5)
     assert found is not None
     assert found[1] == 5
+
+
+def test_the_pass_for_the_refitted_head_is_counted() -> None:
+    resolved = resolve({"data": "x", "budget": "5m", "epochs": 5}, source="python")
+    seconds = []
+    for has_refit in (False, True):
+        found = _fit(resolved, [p.with_(has_refit=has_refit) for p in plans()], SPEEDS, 200, 400, False)
+        assert found is not None
+        seconds.append(found[3])
+    assert seconds[0] < seconds[1] < 1.1 * seconds[0]
+    speed = {"view_s": 0.0, "picture_s": 0.01}
+    whole = default_plan("full", "stem", 1000, 4)
+    epochs = [epochs_for_budget(resolved, speed, whole.with_(has_refit=r), 1000, 47.0) for r in (False, True)]
+    assert epochs == [5, 4]
