@@ -9,7 +9,7 @@ from headstart.config import resolve
 pytest.importorskip("torch")
 
 from headstart.tuning.plan import TuningPlan, default_plan
-from headstart.workflow.tune_auto import _fit, epochs_for_budget
+from headstart.workflow.tune_auto import _fit, epochs_for_budget, folds_that_fit
 
 SPEEDS = [{"view_s": 0.02, "picture_s": 0.03}] * 2 + [{"view_s": 0.02, "picture_s": 0.01}] * 2
 
@@ -73,3 +73,11 @@ def test_the_pass_for_the_refitted_head_is_counted() -> None:
     whole = default_plan("full", "stem", 1000, 4)
     epochs = [epochs_for_budget(resolved, speed, whole.with_(has_refit=r), 1000, 47.0) for r in (False, True)]
     assert epochs == [5, 4]
+
+
+@pytest.mark.parametrize(("left", "folds"), [(1000, 3), (30, 3), (25, 2), (15, 1), (1, 1)])
+def test_slow_pilots_leave_time_for_fewer_folds(left: float, folds: int) -> None:
+    plan = default_plan("finetune", "stage7", 100, 4).with_(epochs=10)
+    # Everything once takes 12 s, and a fold two thirds of that.
+    assert folds_that_fit(plan, 0.012, 100, 3, left) == folds
+    assert folds_that_fit(plan, 0.012, 100, 2, left) == min(folds, 2)

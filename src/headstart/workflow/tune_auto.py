@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headstart.heads.linear import LinearHead
     from headstart.workflow.probe_road import ProbeRoad
 
-__all__ = ["ENDING_S", "NUM_PARTS", "Arm", "choose_arm", "epochs_for_budget", "measure_speed"]
+__all__ = ["ENDING_S", "NUM_PARTS", "Arm", "choose_arm", "epochs_for_budget", "folds_that_fit", "measure_speed"]
 
 NUM_PARTS = 3
 """Pictures are parted into so many folds; the budget says how many of them are trained on."""
@@ -88,7 +88,7 @@ def choose_arm(
     bench: Bench,
     started: float,
     make_head: Callable[[TuningPlan], LinearHead],
-    pilot: Callable[[TuningPlan], tuple[float, str]],
+    pilot: Callable[[TuningPlan], tuple[float, float, str]],
 ) -> Arm | None:
     """Measures, tries the arms that fit on one fold, and returns the better one; None keeps the probe.
 
@@ -97,7 +97,8 @@ def choose_arm(
         bench: Where trainings run.
         started: When the command began.
         make_head: The head that a plan starts from.
-        pilot: Runs a plan on the first fold; gives the gain in log-loss over the fold's own probe, and words.
+        pilot: Runs a plan on the first fold; gives the gain in log-loss over the fold's own probe, the seconds that a
+            picture and epoch took, and words.
     """
     resolved, found = road.resolved, bench.found
     train = found.split.where("train")
@@ -138,18 +139,40 @@ def choose_arm(
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
     sized = [p.with_(views=min(p.views, p.epochs)) for p in sized]
     sized = _refreshed(road, bench, sized, speeds[-len(sized) :], len(train), left - seconds)
-    gains = []
+    gains, paces = [], []
     for plan in sized:
-        gain, words = pilot(plan)
+        gain, picture_s, words = pilot(plan)
         road.talk.say(f"  pilot {_arm_name(plan)}: {words}")
         gains.append(gain)
+        paces.append(picture_s)
     best = int(np.argmax(gains))
     said = ", ".join(f"{_arm_name(p)} {g:+.4f}" for p, g in zip(sized, gains, strict=True))
     if gains[best] <= 0:
         _give_up(road, f"no pilot gains on the probe, however far it goes (gain in log-loss: {said})")
         return None
     road.decide([Decision("tune.arm", _arm_name(sized[best]), f"gain in log-loss of the pilots: {said}")])
-    return Arm(sized[best], num_folds)
+    left = journal.once("seconds_left_after_pilots", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
+    fewer = num_folds if has_val else folds_that_fit(sized[best], paces[best], len(train), num_folds, left)
+    if fewer < num_folds:
+        reason = f"{left:.0f} s are left after the pilots, at {1e3 * paces[best]:.1f} ms a picture and epoch"
+        road.decide([Decision("tune.folds", f"{fewer} of {NUM_PARTS}", reason)])
+    return Arm(sized[best], fewer)
+
+
+def folds_that_fit(plan: TuningPlan, picture_s: float, num_train: int, most: int, left_s: float) -> int:
+    """Folds, the pilot's own among them, that can be trained on before the training on everything.
+
+    Args:
+        plan: What goes on.
+        picture_s: Seconds of a picture and epoch, as its pilot took them.
+        num_train: Pictures.
+        most: Folds that were planned.
+        left_s: Seconds that are left, the ending not counted.
+    """
+    whole = num_train * (plan.epochs + (_REFIT if plan.has_refit else 0.0)) * picture_s
+    share = (NUM_PARTS - 1) / NUM_PARTS
+    fitting = [f for f in range(1, most + 1) if ((f - 1) * share + 1.0) * whole <= left_s]
+    return max(fitting, default=1)
 
 
 def epochs_for_budget(

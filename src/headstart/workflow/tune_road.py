@@ -224,11 +224,20 @@ class _Road:
         self.road.decide([Decision("epochs", epochs, reason)])
         return plan.with_(epochs=epochs, views=epochs if plan.is_from_pixels else min(plan.views, epochs))
 
-    def _pilot(self, plan: TuningPlan) -> tuple[float, str]:
-        """The gain of a plan on the first fold, as well as its best share allows; all ways are flattered alike."""
-        evidence, _ = self._measure(plan, NUM_PARTS, 1)
+    def _pilot(self, plan: TuningPlan) -> tuple[float, float, str]:
+        """The gain of a plan on the first fold, as well as its best share allows (all ways are flattered alike).
+
+        Then the seconds of a picture and epoch, and the gain in words.
+        """
+        evidence, (result,) = self._measure(plan, NUM_PARTS, 1)
         verdict = self._compare(evidence)
-        return verdict.best_gain, f"log-loss {-verdict.best_gain:+.4f} at the share of the way that is best for it"
+        num_seen = len(result.records) * (len(self.train) - len(evidence.samples))
+        picture_s = sum(r.duration_s for r in result.records) / max(num_seen, 1)
+        return (
+            verdict.best_gain,
+            picture_s,
+            f"log-loss {-verdict.best_gain:+.4f} at the share of the way that is best for it",
+        )
 
     def _compare(self, evidence: _Comparison, *, is_probe_allowed: bool = True) -> Verdict:
         return compare(
