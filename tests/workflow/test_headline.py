@@ -13,11 +13,11 @@ from headstart.workflow.headline import closing_lines, decision_line, explain, h
 from headstart.workflow.judgement import Judgement
 
 
-def judgement(*, is_imbalanced: bool = False, groups: np.ndarray | None = None) -> Judgement:
+def judgement(*, is_imbalanced: bool = False, groups: np.ndarray | None = None, signal: float = 3.0) -> Judgement:
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1, 2], 40)
     logits = rng.normal(size=(120, 3))
-    logits[np.arange(120), truth] += 3
+    logits[np.arange(120), truth] += signal
     scored: Evaluation = evaluate(
         logits, truth, ["a", "b", "c"], protocol="leave-one-out", is_logits=True, groups=groups
     )
@@ -34,6 +34,12 @@ def test_the_headline_says_what_a_layperson_asks() -> None:
     uneven = headline(judgement(is_imbalanced=True))
     assert "averaged over the classes" in uneven
     assert "commonest class: 33" in uneven
+
+
+def test_a_hardest_class_is_named_only_where_one_is_hard() -> None:
+    lines = closing_lines(judgement(), Path("run"), 1.0)
+    assert sum(line.startswith("Hardest class: ") for line in lines) == 1
+    assert not any("Hardest" in line for line in closing_lines(judgement(signal=30.0), Path("run"), 1.0))
 
 
 def test_what_cannot_be_measured_is_said() -> None:

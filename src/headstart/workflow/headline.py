@@ -106,8 +106,8 @@ def closing_lines(judgement: Judgement, folder: Path, duration_s: float, *, num_
             "of 100; that flatters."
         )
     weak = [s for s in judgement.headline.per_class if s.recall.value is not None and s.support >= 5]
-    if len(weak) > 2:
-        worst = min(weak, key=lambda s: s.recall.value or 0.0)
+    worst = min(weak, key=lambda s: s.recall.value or 0.0, default=None)
+    if worst is not None and len(weak) > 2 and (worst.recall.value or 0.0) < 1.0:
         lines.append(f"Hardest class: `{worst.name}`, {100 * (worst.recall.value or 0):.0f} of 100 found.")
     lines += [explain(f"note: {note}") for note in judgement.headline.notes[:2]]
     lines += [
