@@ -16,7 +16,7 @@ from headstart.features.between import DerivedViews, derived_layout, prepare_bet
 from headstart.features.boundary import BoundaryCache, RowLayout
 from headstart.features.engine import OnnxEngine
 from headstart.features.front import FrontGraph, cut_out
-from headstart.features.graph import find_graph, prepare_graph
+from headstart.features.graph import FrozenGraph, find_graph, prepare_graph
 from headstart.features.viewing import Views
 from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
@@ -149,14 +149,19 @@ class Part(torch.nn.Module):
         return (x, *states[1:], x.mean((2, 3)), states[0].mean((2, 3)))
 
 
-@pytest.mark.parametrize("way", ["cut out", "exported", "two tensors"])
-def test_the_graph_between_two_cuts_gives_what_torch_gives(way: str, tmp_path: Path) -> None:
+def tiny_graph(root: Path) -> tuple[Tiny, FrozenGraph]:
+    """A small network and its graph of pooled features."""
     tiny = Tiny().eval()
     blocks = {"stage1": 4, "stage2": 6, "embedding": 5}
-    folder = tmp_path / "tiny"
-    prepare_graph(folder, lambda: (tiny, blocks), backbone="tiny", spec=PixelSpec(size_hw=(24, 20)), card={})
-    graph = find_graph(folder)
+    prepare_graph(root / "tiny", lambda: (tiny, blocks), backbone="tiny", spec=PixelSpec(size_hw=(24, 20)), card={})
+    graph = find_graph(root / "tiny")
     assert graph is not None
+    return tiny, graph
+
+
+@pytest.mark.parametrize("way", ["cut out", "exported", "two tensors"])
+def test_the_graph_between_two_cuts_gives_what_torch_gives(way: str, tmp_path: Path) -> None:
+    tiny, graph = tiny_graph(tmp_path)
     generator = torch.Generator().manual_seed(0)
     states = [torch.randn((2, 4, 22, 18), generator=generator) for _ in range(2 if way == "two tensors" else 1)]
     part = Part(tiny.layers[1], len(states))
@@ -199,12 +204,7 @@ def test_a_part_that_needs_more_than_the_state_is_not_cut_out(tmp_path: Path) ->
 
 @pytest.mark.parametrize("damage", ["truncate", "no sidecar"])
 def test_a_damaged_part_is_made_again(damage: str, tmp_path: Path) -> None:
-    tiny = Tiny().eval()
-    blocks = {"stage1": 4, "stage2": 6, "embedding": 5}
-    folder = tmp_path / "tiny"
-    prepare_graph(folder, lambda: (tiny, blocks), backbone="tiny", spec=PixelSpec(size_hw=(24, 20)), card={})
-    graph = find_graph(folder)
-    assert graph is not None
+    tiny, graph = tiny_graph(tmp_path)
     states = [torch.randn((2, 4, 22, 18), generator=torch.Generator().manual_seed(0))]
 
     def prepare() -> FrontGraph:

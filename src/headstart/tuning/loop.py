@@ -7,7 +7,7 @@ snapshot, so a training that goes on from a snapshot ends with the same weights 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -300,29 +300,31 @@ class Training:
 
 
 def predict_logits(
-    net: TunedNetwork, source: Source, samples: Ids, view: int = 0, *, device: Any = None, cut: str = ""
+    net: TunedNetwork, source: Source, samples: Ids, view: int = PLAIN, *, device: Any = None, cut: str = ""
 ) -> NDArray[np.float32]:
     """(M, K) logits of samples, from states at `cut` (see `TunedNetwork.add_cut`); the weights do not change."""
-    net.set_training(False)
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(samples), _SCORE_BATCH):
-            part = samples[start : start + _SCORE_BATCH]
-            states, early = _moved(source.batch(part, np.full(len(part), view)), device or torch.device("cpu"))
-            parts.append(net(states, early, cut).float().cpu().numpy())
-    return np.concatenate(parts)
+    return _in_batches(net, source, samples, view, device, lambda states, early: net(states, early, cut))
 
 
 def normalised_rows(net: TunedNetwork, source: Source, samples: Ids, *, device: Any) -> NDArray[np.float32]:
     """(M, D) normalised features of pictures as prediction sees them, by the network as it is now."""
-    net.set_training(False)
     source.announce([(int(s), PLAIN) for s in samples])
+    return _in_batches(
+        net, source, samples, PLAIN, device, lambda states, early: net.head.normalise(net.blocks(states, early))
+    )
+
+
+def _in_batches(
+    net: TunedNetwork, source: Source, samples: Ids, view: int, device: Any, give: Callable[[Any, Any], Any]
+) -> NDArray[np.float32]:
+    """What `give` makes of the states and early features of samples, one below the other, nothing being learnt."""
+    net.set_training(False)
     parts = []
     with torch.no_grad():
         for start in range(0, len(samples), _SCORE_BATCH):
             part = samples[start : start + _SCORE_BATCH]
-            states, early = _moved(source.batch(part, np.full(len(part), PLAIN)), device)
-            parts.append(net.head.normalise(net.blocks(states, early)).float().cpu().numpy())
+            batch = _moved(source.batch(part, np.full(len(part), view)), device or torch.device("cpu"))
+            parts.append(give(*batch).float().cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -226,7 +226,7 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
         rear, names = self.rear, self.rear_blocks
         if cut:
             names = self._later_blocks[cut]
-            rear = self.later_rears[cut] if self._later_blocks[cut] else None
+            rear = self.later_rears[cut] if names else None
         if rear is not None:
             blocks.update(zip(names, rear(*states), strict=True))
         else:

@@ -198,8 +198,8 @@ class Bench:
                 if on_epoch:
                     on_epoch(record)
             return result
+        source, phases = self.sources.open(plan), self.sources.open_phases(plan)  # may put the published weights back
         net = self.network(plan, head)
-        source, phases = self.sources.open(plan), self.sources.open_phases(plan)
         for cut in [phase.cut for phase in phases if phase.cut]:
             is_end = cut == self.trunk.end_cut(plan)
             net.add_cut(cut, *((None, ()) if is_end else self._rear(plan, net.head, cut)))
