@@ -12,7 +12,8 @@ import torch
 
 from headstart.errors import WeightsError
 from headstart.features.engine import OnnxEngine, TorchEngine
-from headstart.features.graph import find_graph, graph_folder, prepare_graph
+from headstart.features.front import cut_out
+from headstart.features.graph import FrozenGraph, find_graph, graph_folder, prepare_graph
 from headstart.pixels.spec import PixelSpec
 
 SPEC = PixelSpec(size_hw=(24, 20))
@@ -108,3 +109,11 @@ def test_folders_depend_on_everything() -> None:
         for kind in ("pooled", "direct")
     }
     assert len(folders) == 16
+
+
+def test_at_another_size_there_is_no_file_to_cut_from(tmp_path: Path) -> None:
+    graph = FrozenGraph("graph.onnx", "tiny", BLOCKS, SPEC, "abc", {}, {})
+    assert graph.at(SPEC.with_(fit="squash")) is graph
+    other = graph.at(SPEC.with_(size_hw=(40, 20)))
+    assert (other.spec.size_hw, other.path, other.digest) == ((40, 20), "", graph.digest)
+    assert not cut_out(other.path, "stage1", (), tmp_path / "part.onnx")

@@ -124,7 +124,7 @@ def cut_out(source: str, state_block: str, early: Sequence[str], target: Path, *
     """Writes the part of the graph that ends where `state_block` is pooled; False where that is not to be seen.
 
     Args:
-        source: A graph of pooled features, its input `pixels`.
+        source: A graph of pooled features, its input `pixels`; "" where there is none.
         state_block: The block that is the pooled state at the end.
         early: Blocks that the part gives beside the state.
         target: The file to write.
@@ -134,6 +134,8 @@ def cut_out(source: str, state_block: str, early: Sequence[str], target: Path, *
     import onnx
     import onnx.helper
 
+    if not source:
+        return False
     model = onnx.load(source)
     state = _pooled_tensor(model.graph, state_block)
     begin = _pooled_tensor(model.graph, begin_block) if begin_block else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class FrozenGraph:
     """A network ready to embed.
 
     Attributes:
-        path: The ONNX file: input `pixels` float32 (B, 3, H, W), one (B, D) output a block.
+        path: The ONNX file: input `pixels` float32 (B, 3, H, W), one (B, D) output a block; "" where there is none.
         backbone: Name of the network.
         blocks: Width D of each block, in order of depth; the last is `embedding`.
         spec: The pixel contract that its weights were trained with, at this graph's size.
@@ -44,6 +44,10 @@ class FrozenGraph:
     digest: str
     card: dict[str, Any]
     notes: dict[str, Any]
+
+    def at(self, spec: PixelSpec) -> FrozenGraph:
+        """The network for pictures of that size; a file takes pictures of its own size alone, so another has none."""
+        return self if spec.size_hw == self.spec.size_hw else replace(self, path="", spec=spec)
 
 
 def graph_folder(cache: Path, backbone: str, weights_digest: str, size_hw: tuple[int, int], kind: str) -> Path:

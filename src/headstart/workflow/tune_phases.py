@@ -7,7 +7,6 @@ later cut are made from those, by the stages between as they were published, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import UsageError, WeightsError
@@ -99,19 +98,16 @@ class PhaseRows:
         has_states = bool(plan.head) or end != self.trunk.end_cut(plan)
         below = [network.names[network.position(cut) - 1] for cut in (begin, end)]
         is_pooled = has_states and network.position(begin) > 0 and set(below) <= set(self.blocks)
-        graph, spec = self.embedder.graph, views.spec
-        if spec.size_hw != graph.spec.size_hw:  # the graph of pooled features takes pictures of its own size alone
-            graph, is_pooled = replace(graph, spec=spec), False
         part = prepare_between(
-            graph,
+            self.embedder.graph.at(views.spec),
             cache_root(),
             (begin, end),
             pooled,
-            lambda: self._between(begin, end if has_states else "", pooled, spec),
+            lambda: self._between(begin, end if has_states else "", pooled, views.spec),
             blocks=(below[0], below[1]) if is_pooled else None,
         )
         layout = derived_layout(views.space.layout, part.layout)
-        space = self.cache.space(f"{views.space.folder.name}/{part.digest}", spec.digest, layout)
+        space = self.cache.space(f"{views.space.folder.name}/{part.digest}", views.spec.digest, layout)
         num_states = sum(name.startswith("state") for name in layout.names)
         return BoundarySource(DerivedViews(views, OnnxEngine(part.path), space), num_states)
 

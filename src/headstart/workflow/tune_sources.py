@@ -5,7 +5,6 @@ The one decision: a source is opened once for all trainings of a run that see th
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headstart.config import TrainSettings
@@ -173,10 +172,7 @@ class Sources:
 
         block = below if below in self.blocks and pool == "none" else None
         kind = cut if pool == "none" else f"{cut}-{pool}"
-        graph = self.embedder.graph
-        if spec.size_hw != graph.spec.size_hw:  # the graph of pooled features takes pictures of its own size alone
-            graph, block = replace(graph, spec=spec), None
-        return prepare_front(graph, cache_root(), kind, early, load, state_block=block)
+        return prepare_front(self.embedder.graph.at(spec), cache_root(), kind, early, load, state_block=block)
 
     def say_refused(self, source: Source) -> None:
         """Says once that rows could not be kept."""
