@@ -7,27 +7,19 @@ again after a stop reads what is done and goes on with what is not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.config import TrainSettings
 from headstart.errors import SettingError
 from headstart.heads.linear import LinearHead
-from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.loop import EpochRecord, Training, normalised_rows, predict_logits
 from headstart.tuning.network import FreshHead, HeadModule, SealedNetwork, TunedNetwork, interpolate
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import SHARES
-from headstart.workflow.embedding import Embedder
 from headstart.workflow.tune_jobs import JobResult, StoppedError, Stopper, find_device, read_result, write_result
 from headstart.workflow.tune_sources import Sources
-from headstart.workflow.tune_trunk import Trunk
-
-if TYPE_CHECKING:
-    from headstart.talk import Talk
-    from headstart.workflow.probe_road import FoundProbe
 
 __all__ = ["Bench", "Refit"]
 
@@ -44,37 +36,22 @@ class Bench:
     """Runs trainings of one run.
 
     Args:
-        found: The probe with its samples, features and split.
-        settings: Of the run.
-        talk: Told what happens.
-        checkpoints: Of the run.
+        sources: Where batches come from, with what they come from: the probe, its pictures and the backbone.
         folder_name: How the run is called in the sentence after a stop.
-        threads: Of the views' workers.
-        torch_threads: Of torch; as many by default.
+        torch_threads: Of torch.
     """
 
-    def __init__(
-        self,
-        found: FoundProbe,
-        settings: TrainSettings,
-        talk: Talk,
-        checkpoints: Checkpoints,
-        folder_name: str,
-        threads: int,
-        torch_threads: int | None = None,
-    ) -> None:
+    def __init__(self, sources: Sources, folder_name: str, torch_threads: int) -> None:
         import torch
 
-        self.found, self.settings, self.talk, self.checkpoints = found, settings, talk, checkpoints
-        self.folder_name, self.threads = folder_name, threads
-        self.embedder: Embedder = found.embedder
-        self.blocks = tuple(self.embedder.graph.blocks)
-        self.trunk = Trunk(self.embedder, settings)
-        self.sources = Sources(found, settings, talk, checkpoints, threads, self.trunk)
+        self.sources, self.folder_name = sources, folder_name
+        self.found, self.trunk, self.checkpoints = sources.found, sources.trunk, sources.checkpoints
+        self.talk, self.threads = sources.talk, sources.threads
+        self.embedder, self.blocks, self.settings = sources.embedder, sources.blocks, self.trunk.settings
         self.stopper = Stopper()
         self._has_drop_path = False
-        self.device = find_device(settings.device)
-        torch.set_num_threads(torch_threads or threads)
+        self.device = find_device(self.settings.device)
+        torch.set_num_threads(torch_threads)
 
     # -- the parts of a training
 

@@ -42,6 +42,8 @@ from headstart.workflow.tune_jobs import JobResult, find_device
 from headstart.workflow.tune_memory import compare_memory, remember
 from headstart.workflow.tune_records import EpochLog, check_tensorboard
 from headstart.workflow.tune_settings import make_plan
+from headstart.workflow.tune_sources import Sources
+from headstart.workflow.tune_trunk import Trunk
 
 __all__ = ["train_tuned"]
 
@@ -96,7 +98,8 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
             compare_memory(checkpoints, found)
         threads = checkpoints.once("threads", lambda: settings.workers or available_cores())
         torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: _torch_threads(road, threads))
-        bench = Bench(found, settings, talk, checkpoints, str(folder), threads, torch_threads)
+        sources = Sources(found, Trunk(found.embedder, settings), checkpoints, talk, threads)
+        bench = Bench(sources, str(folder), torch_threads)
         _Road(road, found, bench, checkpoints, started).go()
     except BaseException:
         if bench is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headstart.config import TrainSettings
 from headstart.features.boundary import BoundaryCache, BoundarySpace, RowLayout
 from headstart.features.decoded import DecodedCache, DecodedPictures
 from headstart.features.engine import OnnxEngine
@@ -35,29 +34,20 @@ class Sources:
 
     Args:
         found: The probe with its samples and features.
-        settings: Of the run.
-        talk: Told what happens.
-        checkpoints: Of the run; rows lie there where the cache is not to be used.
-        threads: Of the views' workers.
         trunk: The backbone.
+        checkpoints: Of the run; rows lie there where the cache is not to be used.
+        talk: Told what happens.
+        threads: Of the views' workers.
     """
 
-    def __init__(
-        self,
-        found: FoundProbe,
-        settings: TrainSettings,
-        talk: Talk,
-        checkpoints: Checkpoints,
-        threads: int,
-        trunk: Trunk,
-    ) -> None:
-        self.found, self.talk, self.checkpoints, self.threads, self.trunk = found, talk, checkpoints, threads, trunk
+    def __init__(self, found: FoundProbe, trunk: Trunk, checkpoints: Checkpoints, talk: Talk, threads: int) -> None:
+        self.found, self.trunk, self.checkpoints, self.talk, self.threads = found, trunk, checkpoints, talk, threads
         self.embedder = found.embedder
         self.blocks = tuple(self.embedder.graph.blocks)
         self.cache = BoundaryCache(cache_root())
         self.decoded: DecodedCache | None = None  # opened when a training begins with pictures
-        self.is_cached = settings.cache
-        self.phases = PhaseRows(trunk, self.embedder, self.cache, is_on=settings.cache)
+        self.is_cached = trunk.settings.cache
+        self.phases = PhaseRows(trunk, self.embedder, self.cache, is_on=self.is_cached)
         self._sources: dict[tuple[Any, ...], Source] = {}
         self._is_refusal_said = False
 
