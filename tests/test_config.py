@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from headstart.config import known_names, parse_minutes, resolve
+from headstart.config import TrainSettings, known_names, parse_minutes, resolve
 from headstart.errors import SettingError
 from headstart.records import Decision
+from headstart.spellings import ALIASES, ANSWERS
 
 
 def test_command_line_beats_file_beats_default(tmp_path: Path) -> None:
@@ -45,6 +47,97 @@ def test_unknown_names_are_errors_with_the_nearest_name() -> None:
         resolve({"data": "d", "sede": 3})
     assert caught.value.hint == "did you mean `seed`?"
     assert caught.value.exit_code == 2
+
+
+def test_every_spelling_means_a_setting_and_no_answer_hides_one() -> None:
+    assert set(ALIASES.values()) <= set(known_names())
+    assert not set(ANSWERS) & (set(ALIASES) | set(known_names()))
+
+
+@pytest.mark.parametrize(
+    ("name", "right_word"),
+    [("freeze", "--from"), ("freeze-epochs", "--unfreeze"), ("val_split", "--folds"), ("amp", "tune.precision"),
+     ("lr_mult", "tune.stage_decay"), ("warmup_epochs", "tune.warmup"), ("exist-ok", "--out"), ("gpus", "--device"),
+     ("early_stopping", "--patience"), ("pretrained", "--strategy scratch"), ("fliplr", "--augment")],
+)  # fmt: skip
+def test_words_of_other_tools_are_answered_with_the_right_word(name: str, right_word: str) -> None:
+    with pytest.raises(SettingError, match="no setting called") as caught:
+        resolve({"data": "d", "strategy": "finetune", name: 1})
+    assert right_word in str(caught.value.hint)
+
+
+def test_the_nearest_name_is_looked_for_in_its_own_group() -> None:
+    with pytest.raises(SettingError) as caught:
+        resolve({"data": "d", "tune.head_rl": 1})
+    assert caught.value.hint == "did you mean `tune.head_lr`?"
+    with pytest.raises(SettingError) as caught:
+        resolve({"data": "d", "tune.xyz": 1})
+    assert "--help" in str(caught.value.hint)
+
+
+def test_every_setting_is_told_in_the_documents() -> None:
+    folder = Path(__file__).parent.parent
+    text = "".join(p.read_text(encoding="utf-8") for p in [folder / "README.md", *(folder / "docs").glob("*.md")])
+    spelt = {name: [name, f"no_{name}", *(a for a, ours in ALIASES.items() if ours == name)] for name in known_names()}
+    untold = [
+        n for n, all_ in spelt.items() if not any(f"`{a}`" in text or f"--{a.replace('_', '-')}" in text for a in all_)
+    ]
+    assert untold == []
+
+
+def test_optimisers_and_schedules_are_those_that_there_are() -> None:
+    from headstart.tuning.optim import OPTIMIZERS, SCHEDULES
+
+    for name, there in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        with pytest.raises(SettingError, match="cannot be 'none'") as caught:
+            resolve({"data": "d", "strategy": "full", name: "none"})
+        assert set(re.findall(r"'(\w+)'", caught.value.message)) == {"none", *there}
+    assert resolve({"data": "d", "strategy": "full", "optimizer": "AdamW"}).settings.optimizer == "adamw"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "given", "said"),
+    [("head", {"tune.stage_decay": 0.5}, "tune.stage_decay"),
+     ("finetune", {"from": "last", "tune.stage_decay": 0.5}, "only one stage"),
+     ("finetune", {"from": "head", "tune.refit": True}, "`head`"),
+     ("head", {"lr": 0.1, "tune.head_lr": 0.1}, "beside"),
+     ("finetune", {"tune.monitor": "val_accuracy"}, "without `patience`"),
+     ("finetune", {"schedule": "onecycle", "tune.warmup": 0.1}, "below 0.3"),
+     ("finetune", {"augment": "none", "views": 3}, "augment: none"),
+     ("finetune", {"epochs": 2, "views": 3}, "beyond 2"),
+     ("full", {"views": 3}, "new view of every picture"),
+     ("auto", {"budget": "5m", "folds": 5}, "the budget says"),
+     ("auto", {"budget": "5m", "keep": "best"}, "keeps what is better anyway")],
+)  # fmt: skip
+def test_what_another_setting_makes_pointless_is_refused(strategy: str, given: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingError, match=said) as caught:
+        resolve({"data": "d", "strategy": strategy, **given})
+    assert caught.value.hint
+
+
+def test_settings_that_do_something_together_are_taken() -> None:
+    for given in (
+        {"tune.monitor": "val_accuracy", "patience": 3},
+        {"schedule": "onecycle", "tune.warmup": 0.4},
+        {"augment": "none", "views": 1},
+        {"epochs": 3, "views": 3},
+        {"from": "last-2", "tune.stage_decay": 0.5, "lr": 0.1, "tune.head_lr": 0.1},
+    ):
+        assert resolve({"data": "d", "strategy": "finetune", **given}).settings.strategy == "finetune"
+
+
+def test_names_are_said_as_people_write_them() -> None:
+    for name, value in (("from", "last"), ("head", "hidden=8")):
+        with pytest.raises(SettingError, match=rf"^`{name}` has no effect"):
+            resolve({"data": "d", name: value})
+    with pytest.raises(SettingError, match=r"^`budget` cannot be '0'"):
+        resolve({"data": "d", "budget": "0"})
+
+
+def test_shares_may_be_per_cent_and_balanced_is_a_word_for_equal_weights() -> None:
+    settings = resolve({"data": "d", "test_size": "20%", "class_weight": "balanced"}).settings
+    assert (settings.test_size, settings.head.class_weights) == (0.2, "auto")
+    assert TrainSettings(data="d", test_size=0.2).test_size == 0.2
 
 
 @pytest.mark.parametrize("name", ["epochs", "lr", "lr0", "patience", "batch_size", "batch"])

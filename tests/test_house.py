@@ -20,6 +20,7 @@ FLOORS = (
     "machine",
     "talk",
     "records",
+    "spellings",
     "effects",
     "config",
     "pixels",
@@ -45,7 +46,10 @@ FLOORS = (
     "__main__",
 )
 # Neither torch nor Pillow.
-LIGHT = ("errors", "cells", "shares", "limits", "machine", "talk", "records", "effects", "config", "heads", "trust")
+LIGHT = (
+    *("errors", "cells", "shares", "limits", "machine", "talk", "records", "spellings", "effects", "config", "heads"),
+    "trust",
+)
 
 
 def room_of(module: str) -> str | None:

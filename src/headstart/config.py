@@ -23,53 +23,22 @@ from headstart.errors import SettingError
 from headstart.limits import MAX_PIXELS
 from headstart.records import Decision
 from headstart.shares import parse_share
+from headstart.spellings import ALIASES, ANSWERS, shown
 
 __all__ = [
-    "ALIASES",
     "GRADIENT_STRATEGIES",
     "DetectSettings",
     "HeadSettings",
     "Resolved",
     "TrainSettings",
     "TuneSettings",
+    "canonical_name",
+    "finer_settings",
     "parse_minutes",
     "parse_override",
     "resolve",
+    "takes_no_value",
 ]
-
-ALIASES = {
-    "arch": "backbone",
-    "model": "backbone",
-    "imgsz": "size",
-    "img_size": "size",
-    "image_size": "size",
-    "batch": "batch_size",
-    "lr0": "lr",
-    "base_lr": "lr",
-    "learning_rate": "lr",
-    "threads": "workers",
-    "budget": "budget_minutes",
-    "class_weights": "head.class_weights",
-    "project": "out",
-    "from": "cut",
-    "optimiser": "optimizer",
-    "label_smoothing": "tune.label_smoothing",
-    "weight_decay": "tune.weight_decay",
-    "warmup": "tune.warmup",
-    "mixup": "tune.mixup",
-    "dropout": "tune.dropout",
-    "hidden": "tune.hidden",
-    "cutmix": "tune.cutmix",
-    "drop_path": "tune.drop_path",
-    "stochastic_depth": "tune.drop_path",
-    "accumulate": "tune.accumulate",
-    "sampling": "tune.sampling",
-    "tensorboard": "tune.tensorboard",
-    "head": "tune.head",
-    "head_spec": "tune.head",
-    "monitor": "tune.monitor",
-}
-"""Spellings that people bring from other tools, and ours."""
 
 
 class _Settings(BaseModel):
@@ -87,7 +56,12 @@ class HeadSettings(_Settings):
         "auto", description="Whether features of the mirrored picture are averaged in (twice the time)."
     )
 
-    @field_validator("*", mode="before")
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _balanced(cls, value: Any) -> Any:
+        return "auto" if value == "balanced" else value  # scikit-learn's word
+
+    @field_validator("logistic", "mirror", mode="before")
     @classmethod
     def _switches(cls, value: Any) -> Any:
         return (
@@ -101,14 +75,20 @@ class TuneSettings(_Settings):
     head_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the head.")
     stage_decay: float | None = Field(None, gt=0, le=1, description="Factor on the rate for each earlier stage.")
     warmup: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which rates rise.")
-    weight_decay: float | None = Field(None, ge=0, lt=10, description="Pull towards the pretrained weights.")
+    weight_decay: float | None = Field(
+        None, ge=0, lt=10, description="Pull towards the weights of the start; from scratch towards zero."
+    )
     label_smoothing: float | None = Field(None, ge=0, lt=1, description="Share of the target spread over all classes.")
-    mixup: float | None = Field(None, ge=0, le=10, description="Strength of mixing pairs of pictures; 0 is off.")
-    cutmix: float | None = Field(None, ge=0, le=10, description="The same for rectangles from another picture.")
-    drop_path: float | None = Field(None, ge=0, lt=1, description="Share of times the last residual block is left out.")
+    mixup: float | None = Field(None, ge=0, le=10, description="Strength of blending pairs of pictures; 0 is off.")
+    cutmix: float | None = Field(
+        None, ge=0, le=10, description="Strength of putting a rectangle of one picture into another; 0 is off."
+    )
+    drop_path: float | None = Field(
+        None, ge=0, lt=1, description="Share of times the last residual block is left out (stochastic depth)."
+    )
     accumulate: int | None = Field(None, ge=1, le=10_000, description="Batches whose gradients make one step.")
     sampling: Literal["natural", "balanced"] | None = Field(
-        None, description="`balanced`: pictures of every class come up equally often."
+        None, description="`natural`, or `balanced`: pictures of every class come up equally often."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="What layers compute in; `auto` takes bfloat16 where it is measured to be faster."
@@ -127,7 +107,7 @@ class TuneSettings(_Settings):
         None, description="Average the trained head with the closed-form one, fitted again on the tuned features."
     )
     monitor: Literal["val_loss", "val_accuracy", "val_f1_macro"] = Field(
-        "val_loss", description="What patience watches."
+        "val_loss", description="What `patience` watches: `val_loss`, `val_accuracy` or `val_f1_macro`."
     )
 
     @field_validator("hidden", mode="before")
@@ -177,15 +157,19 @@ class TrainSettings(_Settings):
     epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training pictures.")
     batch_size: int | None = Field(None, ge=1, le=100_000, description="Pictures a step.")
     lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last stage.")
-    optimizer: str | None = Field(None, description="adamw, adam, nadam, radam, adagrad, rmsprop or sgd.")
-    schedule: str | None = Field(None, description="cosine, linear, constant, step or onecycle.")
+    optimizer: Literal["adamw", "adam", "nadam", "radam", "adagrad", "rmsprop", "sgd"] | None = Field(
+        None, description="How gradients become steps: adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
+    )
+    schedule: Literal["cosine", "linear", "constant", "step", "onecycle"] | None = Field(
+        None, description="How rates fall: cosine, linear, constant, onecycle, or step (by 10 at 50, 75 and 90 %)."
+    )
     augment: str | None = Field(None, description="How views differ, e.g. `flip,zoom=.2,shear=.2`, or `none`.")
     unfreeze: str | None = Field(None, description="When stages start to train, e.g. `stage7@0,stage6@30%`.")
     views: int | None = Field(None, ge=1, le=1000, description="Stored views of each picture.")
     folds: int | None = Field(None, ge=2, le=100, description="Parts of a cross-validation of the training.")
     patience: int | None = Field(None, ge=1, description="Epochs without progress before training stops.")
     keep: Literal["asked", "best"] = Field(
-        "asked", description="`best` keeps the probe where what was asked for is not better."
+        "asked", description="`asked` keeps what was asked for, `best` the probe where that is not better."
     )
     backbone: str = Field("efficientnet_lite0", description="The pretrained network; see `headstart models`.")
     weights: str | None = Field(None, description="A weights tag or a file; by default the network's own.")
@@ -201,7 +185,9 @@ class TrainSettings(_Settings):
     layout: str | None = Field(None, description="How folders are to be read, e.g. `{group}/{label}/*`.")
     label_pattern: str | None = Field(None, description="Pattern that finds the label in a file name.")
     split: str | None = Field(None, description="A `split.csv` of an earlier run to use again.")
-    test_size: float | None = Field(None, gt=0, lt=0.9, description="Share of pictures held out as test split.")
+    test_size: float | None = Field(
+        None, gt=0, lt=0.9, description="Share of pictures held out as test split, e.g. `20%`."
+    )
     skip_class: tuple[str, ...] = Field((), description="Classes that are left out.")
     corrections: str | None = Field(None, description="A `suspects.csv` whose column `action` is filled in.")
     reject: float = Field(
@@ -225,7 +211,12 @@ class TrainSettings(_Settings):
     def _minutes(cls, value: Any) -> Any:
         return parse_minutes(value) if isinstance(value, str) else value
 
-    @field_validator("reject", "coverage", mode="before")
+    @field_validator("optimizer", "schedule", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("reject", "coverage", "test_size", mode="before")
     @classmethod
     def _shares(cls, value: Any) -> Any:
         return parse_share(value) if isinstance(value, str) else value
@@ -299,7 +290,7 @@ def resolve(
     sources: dict[str, str] = {}
     if config_file is not None:
         for name, value in _read_file(Path(config_file)).items():
-            key = _canonical(name)
+            key = canonical_name(name)
             _set_once(values, sources, key, value, "config", name)
     explicit: dict[str, Any] = {}
     seen: dict[str, str] = {}
@@ -307,7 +298,7 @@ def resolve(
         *((n, v) for n, v in _flat(dict(given)).items() if v is not None),
         *(parse_override(text) for text in overrides),
     ]:
-        _set_once(explicit, seen, _canonical(name), value, source, name)
+        _set_once(explicit, seen, canonical_name(name), value, source, name)
     values.update(explicit)
     sources.update(seen)
     if "data" not in values:
@@ -326,11 +317,12 @@ def resolve(
     try:
         settings = TrainSettings.model_validate(nested)
     except ValidationError as error:
-        problems = []
+        problems, meanings = [], []
         for item in error.errors():
             name = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
-            problems.append(f"`{name}` cannot be {item['input']!r}: {_meaning(name)} ({item['msg']})")
-        raise SettingError("; ".join(problems) + ".", hint="headstart train --help") from error
+            problems.append(f"`{shown(name)}` cannot be {values.get(name, item['input'])!r}: {_expected(item['msg'])}")
+            meanings.append(f"{shown(name)}: {_meaning(name)}")
+        raise SettingError("; ".join(problems) + ".", hint=" ".join(meanings)) from error
     return Resolved(settings, sources)
 
 
@@ -370,23 +362,46 @@ def known_names() -> list[str]:
     return names
 
 
-def _canonical(name: str) -> str:
+def canonical_name(name: str) -> str:
+    """The dotted name of a setting, however it is spelt.
+
+    Raises:
+        SettingError: There is none; with what takes its place, or the nearest name.
+    """
     plain = name.strip().replace("-", "_")
     plain = plain.removeprefix("train.")
     plain = ALIASES.get(plain, plain)
     if plain in known_names():
         return plain
-    candidates = [*known_names(), *ALIASES]
-    near = difflib.get_close_matches(plain, candidates, n=1, cutoff=0.5)
-    raise SettingError(
-        f"there is no setting called `{name}`.",
-        hint=f"did you mean `{near[0]}`?" if near else f"settings are: {', '.join(known_names())}",
-    )
+    answer = ANSWERS.get(plain)
+    group, _, leaf = plain.rpartition(".")
+    pool = [n.rpartition(".")[2] for n in known_names() if n.rpartition(".")[0] == group]
+    near = difflib.get_close_matches(leaf, pool if group else [*known_names(), *ALIASES], n=1, cutoff=0.6)
+    meant = f"{group}.{near[0]}" if near and group else "".join(near)
+    hint = f"did you mean `{meant}`?" if near else "headstart train --help lists all of them"
+    raise SettingError(f"there is no setting called `{name}`.", hint=answer or hint)
+
+
+def finer_settings() -> list[tuple[str, str]]:
+    """(dotted name, meaning) of the settings of each group, in order."""
+    return [(name, _meaning(name)) for name in known_names() if "." in name]
+
+
+def takes_no_value(name: str) -> bool:
+    """Whether a setting is on or off."""
+    model: type[BaseModel] = TrainSettings
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        model = model.model_fields[parent].annotation  # type: ignore[assignment]
+    return model.model_fields[leaf].annotation in (bool, bool | None)
 
 
 def _set_once(values: dict[str, Any], sources: dict[str, str], key: str, value: Any, source: str, name: str) -> None:
     if key in values and values[key] != value:
-        raise SettingError(f"`{key}` is given twice, as {values[key]!r} and (through `{name}`) as {value!r}.")
+        raise SettingError(
+            f"`{shown(key)}` is given twice, as {values[key]!r} and (through `{name}`) as {value!r}.",
+            hint="give one of them",
+        )
     values[key] = value
     sources[key] = source
 
@@ -435,6 +450,21 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = inner
     return flat
+
+
+def _expected(message: str) -> str:
+    """What pydantic expected, in our words."""
+    text = message.removeprefix("Value error, ").replace("Input should be", "it should be")
+    for theirs, ours in (
+        ("greater than or equal to", "at least"),
+        ("less than or equal to", "at most"),
+        ("a valid boolean, unable to interpret input", "true or false"),
+        ("a valid integer, unable to parse string as an integer", "a whole number"),
+        ("a valid number, unable to parse string as a number", "a number"),
+        ("Field required", "something is missing"),
+    ):
+        text = text.replace(theirs, ours)
+    return text
 
 
 def _meaning(name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headstart.errors import SettingError
+from headstart.spellings import shown
 
 __all__ = ["GRADIENT_STRATEGIES", "check_detect_effects", "check_effects"]
 
@@ -30,7 +31,22 @@ _CLASSIFY_ONLY = {
 }
 """Settings that only classification has, beside the groups `head` and `tune`."""
 
+_DETECT_TOO = ("detect.stage_decay", "detect.warmup", "detect.weight_decay", "detect.clip")
+"""Settings of a detector that have the name of one in `tune`."""
+
 GRADIENT_STRATEGIES = ("head", "finetune", "full", "scratch")
+
+_BECAUSE = {
+    ("folds", "auto"): ": the budget says how many parts are trained on",
+    ("keep", "auto"): ", which keeps what is better anyway",
+    ("cut", "full"): ", which trains every stage",
+    ("cut", "scratch"): ", which trains every stage",
+    ("views", "full"): ", which makes a new view of every picture in every epoch",
+    ("views", "scratch"): ", which makes a new view of every picture in every epoch",
+}
+"""Why a setting has no effect with a strategy, where that is not plain."""
+
+_ONECYCLE_RISE = 0.3  # share of the steps; see `tuning.optim.factor_at`
 
 
 def check_effects(values: Mapping[str, Any]) -> None:
@@ -47,30 +63,42 @@ def check_effects(values: Mapping[str, Any]) -> None:
     strategy = values.get("strategy", "auto")
     is_gradient = strategy in GRADIENT_STRATEGIES or (strategy == "auto" and "budget_minutes" in values)
     for name in values:
-        if name in _WITHOUT_EFFECT or name.startswith("tune."):
-            reason = _WITHOUT_EFFECT.get(name, _CLOSED_FORM)
-            if not is_gradient:
-                raise SettingError(
-                    f"`{name}` has no effect here: {reason}.",
-                    hint=f"leave `{name}` out, or train by gradient: --strategy finetune (or head, full, scratch)",
-                )
+        if not is_gradient and (name in _WITHOUT_EFFECT or name.startswith("tune.")):
+            word = shown(name)
+            raise SettingError(
+                f"`{word}` has no effect here: {_WITHOUT_EFFECT.get(name, _CLOSED_FORM)}.",
+                hint=f"leave `{word}` out, or train by gradient: --strategy finetune (or head, full, scratch)",
+            )
+    is_head_only = strategy == "head" or (strategy == "finetune" and values.get("cut") == "head")
     alone = {
         "cut": ("finetune", "auto"),
         "unfreeze": ("finetune",),
         "views": ("head", "finetune", "auto"),
+        "folds": GRADIENT_STRATEGIES,
+        "keep": GRADIENT_STRATEGIES,
         "tune.hidden": ("head",),
         "tune.head": GRADIENT_STRATEGIES,
+        "tune.stage_decay": ("finetune", "full", "scratch", "auto"),
         "tune.drop_path": ("finetune", "full", "scratch", "auto"),
         "tune.train_size": ("finetune", "full", "scratch", "auto"),
         "tune.refit": ("finetune", "full", "auto"),
         "tune.head_first": ("finetune", "full", "scratch"),
     }
     for name, fitting in alone.items():
-        if name in values and strategy not in fitting and is_gradient:
+        own = "head" if is_head_only and name != "cut" else strategy
+        if name in values and own not in fitting and is_gradient:
             raise SettingError(
-                f"`{name}` has no effect with the strategy `{strategy}`.",
-                hint=f"leave `{name}` out, or take --strategy {fitting[0]}",
+                f"`{shown(name)}` has no effect with the strategy `{own}`{_BECAUSE.get((name, own), '')}.",
+                hint=f"leave `{shown(name)}` out, or take --strategy {fitting[0]}",
             )
+    if is_gradient:
+        _check_pairs(values, is_head_only=is_head_only)
+    if strategy in GRADIENT_STRATEGIES and "budget_minutes" in values and "epochs" in values:
+        raise SettingError("`epochs` and `budget` both say how long to train.", hint="give one of them")
+
+
+def _check_pairs(values: Mapping[str, Any], *, is_head_only: bool) -> None:
+    """Refuses settings of training by gradient that another one makes pointless."""
     for name in ("tune.hidden", "tune.dropout"):
         if name in values and "tune.head" in values:
             word = name.removeprefix("tune.")
@@ -84,10 +112,44 @@ def check_effects(values: Mapping[str, Any]) -> None:
         raise SettingError(
             "`tune.sampling=balanced` and `class_weights` correct the same imbalance twice.", hint="give one of them"
         )
-    if is_gradient and str(values.get("head.mirror", "auto")).lower() in ("on", "true"):
+    if str(values.get("head.mirror", "auto")).lower() in ("on", "true"):
         raise SettingError("`head.mirror` has no effect on a head trained by gradient.", hint="leave `head.mirror` out")
-    if strategy in GRADIENT_STRATEGIES and "budget_minutes" in values and "epochs" in values:
-        raise SettingError("`epochs` and `budget` both say how long to train.", hint="give one of them")
+    if is_head_only and "lr" in values and "tune.head_lr" in values:
+        raise SettingError(
+            "`lr` has no effect beside `tune.head_lr`: nothing but the head trains.", hint="give one of them"
+        )
+    if "tune.stage_decay" in values and values.get("cut") in ("last", "last-1"):
+        raise SettingError(
+            "`tune.stage_decay` has no effect: only one stage trains, at the rate `lr`.",
+            hint="leave `tune.stage_decay` out, or begin earlier: --from last-2",
+        )
+    if "tune.monitor" in values and "patience" not in values:
+        raise SettingError(
+            "`tune.monitor` has no effect without `patience`: nothing is watched.", hint="--patience 5, for example"
+        )
+    warmup, schedule = values.get("tune.warmup"), str(values.get("schedule", "")).lower()
+    if schedule == "onecycle" and isinstance(warmup, (int, float)) and warmup < _ONECYCLE_RISE:
+        raise SettingError(
+            "`tune.warmup` has no effect below 0.3 with the schedule `onecycle`: its rates rise for 30 % of the steps.",
+            hint="leave `tune.warmup` out, or take --schedule cosine",
+        )
+    _check_views(values)
+
+
+def _check_views(values: Mapping[str, Any]) -> None:
+    """Refuses more views of a picture than would ever be looked at."""
+    views, epochs = values.get("views"), values.get("epochs")
+    if not isinstance(views, int) or views < 2:
+        return
+    if str(values.get("augment", "")).strip().lower() == "none":
+        raise SettingError(
+            "`views` has no effect with `augment: none`, since all views would be the same.", hint="give one of them"
+        )
+    if isinstance(epochs, int) and 0 < epochs < views:
+        raise SettingError(
+            f"`views: {views}` has no effect beyond {epochs}: each epoch looks at one view of a picture.",
+            hint=f"--views {epochs}, or more --epochs",
+        )
 
 
 def check_detect_effects(values: Mapping[str, Any]) -> None:
@@ -103,8 +165,10 @@ def check_detect_effects(values: Mapping[str, Any]) -> None:
         )
     for name in values:
         if name in _CLASSIFY_ONLY or name.startswith(("head.", "tune.")):
+            own = f"detect.{name.rpartition('.')[2]}"
+            hint = f"its own is `{own}`" if own in _DETECT_TOO else "its own settings are `detect.*`"
             raise SettingError(
-                f"`{name}` has no effect on a detector.", hint=f"leave `{name}` out; its own settings are `detect.*`"
+                f"`{shown(name)}` has no effect on a detector.", hint=f"leave `{shown(name)}` out; {hint}"
             )
     if values.get("fit") in ("crop", "cover"):
         raise SettingError(f"`fit: {values['fit']}` would cut objects off.", hint="--fit squash or --fit pad")
@@ -112,13 +176,15 @@ def check_detect_effects(values: Mapping[str, Any]) -> None:
         "cut": ("finetune",),
         "views": ("head", "finetune", "auto"),
         "detect.backbone_lr": ("finetune", "full", "scratch", "auto"),
+        "detect.stage_decay": ("finetune", "full", "scratch", "auto"),
         "detect.thaw": ("finetune", "auto"),
     }
     for name, fitting in alone.items():
         if name in values and strategy not in fitting:
             raise SettingError(
-                f"`{name}` has no effect with the strategy `{strategy}`.",
-                hint=f"leave `{name}` out, or take --strategy {fitting[0]}",
+                f"`{shown(name)}` has no effect with the strategy `{strategy}`.",
+                hint=f"leave `{shown(name)}` out, or take --strategy {fitting[0]}",
             )
+    _check_views(values)
     if "budget_minutes" in values and "epochs" in values:
         raise SettingError("`epochs` and `budget` both say how long to train.", hint="give one of them")

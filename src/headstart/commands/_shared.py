@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from headstart.config import Resolved
     from headstart.talk import Talk
 
-__all__ = ["end_with_failed", "forgiving_stdout", "read_share", "resolved_settings", "watch"]
+__all__ = ["end_with_failed", "forgiving_stdout", "read_share", "resolved_settings", "settings_module", "watch"]
 
 _MANY = 20  # from so many pictures on it is shown how far it is
 
@@ -52,11 +53,19 @@ def resolved_settings(
     has_boxes: Callable[[str, bool], bool] | None = None,
 ) -> Resolved:
     """Settings of a command; names the missing part where only prediction is installed."""
+    resolved: Resolved = settings_module().resolve(
+        given, config_file=config, overrides=overrides, source="cli", has_boxes=has_boxes
+    )
+    return resolved
+
+
+def settings_module() -> ModuleType:
+    """`headstart.config`; names the missing part where only prediction is installed."""
     try:
-        from headstart.config import resolve
+        from headstart import config
     except ImportError as error:
         raise MissingExtraError("training", "train") from error
-    return resolve(given, config_file=config, overrides=overrides, source="cli", has_boxes=has_boxes)
+    return config
 
 
 def watch(

@@ -7,38 +7,46 @@ from typing import Any
 
 import typer
 
+from headstart.commands._any_setting import AnySettingCommand, data_and_overrides
+
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("train", context_settings={"allow_interspersed_args": True})(_train)
+    app.command("train", cls=AnySettingCommand, context_settings={"allow_interspersed_args": True})(_train)
 
 
 def _train(
-    data: str = typer.Argument(..., help="Folder, CSV/TSV table, metadata file, list or zip of labelled pictures."),
-    overrides: list[str] = typer.Argument(None, metavar="[NAME=VALUE]...", help="Further settings, dotted."),
+    data: str = typer.Argument(
+        None, metavar="DATA", help="Folder, CSV/TSV table, metadata file, list or zip of labelled pictures."
+    ),
+    overrides: list[str] = typer.Argument(None, metavar="NAME=VALUE", help="Any setting; finer ones are listed below."),
     out: str = typer.Option(None, "--out", "--project", help="The run folder (default: the next free runs/trainN)."),
     task: str = typer.Option(None, "--task", help="auto (seen from the data), classify or detect."),
     strategy: str = typer.Option(
         None, "--strategy", help="auto, probe (new head, closed form), head (by gradient), finetune, full or scratch."
     ),
-    cut: str = typer.Option(None, "--from", metavar="STAGE", help="First stage that trains: a stage, last or last-2."),
+    cut: str = typer.Option(
+        None, "--from", metavar="STAGE", help="First stage that trains, e.g. stage6, last, last-2."
+    ),
     epochs: int = typer.Option(None, "--epochs", help="Passes over the training pictures."),
     lr: float = typer.Option(None, "--lr", "--lr0", help="Peak learning rate of the last stage."),
-    batch: int = typer.Option(None, "--batch", "--batch-size", "--batch_size", help="Pictures a training step."),
-    optimizer: str = typer.Option(None, "--optimizer", "--optimiser", help="adamw, adam, sgd, rmsprop ..."),
+    batch: int = typer.Option(None, "--batch", "--batch-size", help="Pictures a training step."),
+    optimizer: str = typer.Option(
+        None, "--optimizer", "--optimiser", help="adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
+    ),
     schedule: str = typer.Option(None, "--schedule", help="cosine, linear, constant, step or onecycle."),
     augment: str = typer.Option(None, "--augment", help="E.g. flip,zoom=.2,shear=.2 or none."),
     views: int = typer.Option(None, "--views", help="Stored augmented views of each picture."),
-    head: str = typer.Option(None, "--head", help="The head to train, e.g. hidden=256,dropout=0.5,pool=flatten."),
-    unfreeze: str = typer.Option(None, "--unfreeze", help="Gradually: stage7@0,stage6@30%,stage5@60%."),
+    head: str = typer.Option(None, "--head", help="The head to train, e.g. pool=avg,hidden=64 (docs/tuning.md)."),
+    unfreeze: str = typer.Option(None, "--unfreeze", help="When stages start to train: stage7@0,stage6@30%."),
     folds: int = typer.Option(None, "--folds", help="Cross-validate the training in so many parts."),
     patience: int = typer.Option(None, "--patience", help="Stop after so many epochs without progress."),
     keep: str = typer.Option(None, "--keep", help="`best` keeps the probe where the asked-for model is not better."),
     backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
     weights: str = typer.Option(None, "--weights", help="A weights tag or file (default: the network's own)."),
-    size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
+    size: int = typer.Option(None, "--size", "--imgsz", "--img-size", help="Side of what the network sees, pixels."),
     fit: str = typer.Option(None, "--fit", help="How a picture is brought to size: crop, cover, squash, pad or auto."),
     value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
     max_pixels: int = typer.Option(None, "--max-pixels", help="Larger pictures are refused (default: 178 million)."),
@@ -48,7 +56,7 @@ def _train(
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     split: str = typer.Option(None, "--split", help="The split.csv of an earlier run, to use again."),
-    test_size: float = typer.Option(None, "--test-size", help="Share held out as test split, e.g. 0.2."),
+    test_size: str = typer.Option(None, "--test-size", help="Share held out as test split, e.g. 20%."),
     skip_class: list[str] = typer.Option(None, "--skip-class", help="Leave a class out (may be repeated)."),
     corrections: str = typer.Option(None, "--corrections", help="A suspects.csv whose column `action` is filled in."),
     class_weights: str = typer.Option(
@@ -70,7 +78,6 @@ def _train(
     from headstart.talk import to_stderr
 
     given: dict[str, Any] = {
-        "data": data,
         "out": out,
         "task": task,
         "strategy": strategy,
@@ -114,5 +121,6 @@ def _train(
     }
     from headstart.api import sees_boxes, train_resolved
 
-    resolved = resolved_settings(given, config, overrides or [], has_boxes=sees_boxes)
+    given["data"], further = data_and_overrides(data, overrides or [])
+    resolved = resolved_settings(given, config, further, has_boxes=sees_boxes)
     train_resolved(resolved, to_stderr(), started=started)

@@ -60,7 +60,7 @@ def make_split(
         return _given(np.array([s.split or "train" for s in samples]), groups, out, seed, "given")
     assignment = np.where(out, "", "train").astype("<U5")
     if test_size is None:
-        reason = "no split was given and none is needed: the score is measured out of fold on every picture"
+        reason = "no split was given and none is needed: what is scored is scored by a model that has not seen it"
         return Split(assignment, groups, "made", None, seed, reason)
     if not 0 < test_size < 1:
         raise UsageError(f"--test-size is a share between 0 and 1, not {test_size:g}.", hint="e.g. --test-size 0.2")

@@ -1,0 +1,90 @@
+"""A command that takes every setting as `--name value` and as `name=value`, and answers words from other tools.
+
+The one decision: an option that the command does not declare is a setting in another spelling, so nothing has to be
+declared twice, and what is unknown is answered by the settings themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from headstart.errors import SettingError
+
+__all__ = ["AnySettingCommand", "as_overrides", "data_and_overrides"]
+
+
+class AnySettingCommand(TyperCommand):
+    """See the module."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Turns options that are not declared into `name=value`."""
+        declared = {name: not getattr(p, "is_flag", False) for p in self.get_params(ctx) for name in p.opts}
+        return super().parse_args(ctx, as_overrides(args, declared))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The declared options, then the finer settings."""
+        super().format_help(ctx, formatter)
+        try:
+            from headstart.config import finer_settings
+        except ImportError:  # only prediction is installed
+            return
+        typer.echo("Finer settings, as --NAME VALUE or NAME=VALUE (docs/tuning.md and docs/detection.md):\n")
+        for name, meaning in finer_settings():
+            typer.echo(f"  {name:22} {meaning}")
+
+
+def as_overrides(arguments: Sequence[str], declared: dict[str, bool]) -> list[str]:
+    """The arguments with options that are not declared as `name=value` behind the others.
+
+    Args:
+        arguments: What was typed.
+        declared: Each option (`--name`, `-n`) and whether a value follows it.
+
+    Raises:
+        SettingError: There is no such setting, or its value is missing.
+    """
+    kept: list[str] = []
+    moved: list[str] = []
+    rest = list(arguments)
+    while rest:
+        text = rest.pop(0)
+        if text == "--":
+            return [*kept, *moved, text, *rest]
+        name, equals, value = text.partition("=")
+        if not name.startswith("--") or name in declared:
+            kept.append(text)
+            if declared.get(name, False) and not equals and rest:
+                kept.append(rest.pop(0))
+            continue
+        if name == "--data":
+            value = value if equals else (rest.pop(0) if rest else "")
+            moved.append(f"data={value}")
+            continue
+        moved.append(f"{name[2:]}={value if equals else _next_value(name, rest)}")
+    return [*kept, *moved]
+
+
+def _next_value(name: str, rest: list[str]) -> str:
+    from headstart.commands._shared import settings_module
+
+    config = settings_module()
+    setting = config.canonical_name(name[2:])
+    is_value = bool(rest) and (not rest[0].startswith("-") or re.match(r"-\.?\d", rest[0]) is not None)
+    if config.takes_no_value(setting) and not (is_value and rest[0].lower() in ("true", "false", "on", "off")):
+        return "true"
+    if not is_value:
+        raise SettingError(f"`{name}` needs a value.", hint=f"{name} VALUE")
+    return rest.pop(0)
+
+
+def data_and_overrides(data: str | None, overrides: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Where the data are, also where they are written `data=photos` as other tools have it, and the other settings."""
+    if data is None or ("=" in data and not Path(data).exists()):
+        return None, [*([] if data is None else [data]), *overrides]
+    return data, list(overrides)

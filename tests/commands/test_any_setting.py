@@ -1,0 +1,61 @@
+"""Every setting is an option too, and words from other tools are answered, before anything is computed."""
+
+from __future__ import annotations
+
+import pytest
+
+from headstart.cli import main
+from headstart.commands._any_setting import as_overrides, data_and_overrides
+from headstart.config import known_names
+from headstart.errors import SettingError
+
+DECLARED = {"--lr": True, "--offline": False, "-c": True}
+
+
+@pytest.mark.parametrize(
+    ("typed", "understood"),
+    [
+        (["d", "--dropout", "0.2", "--lr", "1"], ["d", "--lr", "1", "dropout=0.2"]),
+        (["--weight-decay=0.1", "d"], ["d", "weight-decay=0.1"]),
+        (["d", "--tune.head_lr", "-1"], ["d", "tune.head_lr=-1"]),
+        (["d", "--tensorboard"], ["d", "tensorboard=true"]),
+        (["d", "--tensorboard", "--offline"], ["d", "--offline", "tensorboard=true"]),
+        (["d", "--refit", "false"], ["d", "refit=false"]),
+        (["--data", "d", "-c", "--odd"], ["-c", "--odd", "data=d"]),
+        (["d", "--lr", "--", "--dropout", "0.2"], ["d", "--lr", "--", "dropout=0.2"]),
+        (["d", "--", "--dropout"], ["d", "--", "--dropout"]),
+    ],
+)
+def test_options_that_are_not_declared_become_settings(typed: list[str], understood: list[str]) -> None:
+    assert as_overrides(typed, DECLARED) == understood
+
+
+def test_a_missing_value_and_an_unknown_word_are_said() -> None:
+    with pytest.raises(SettingError, match="`--dropout` needs a value"):
+        as_overrides(["d", "--dropout"], DECLARED)
+    with pytest.raises(SettingError, match="`--dropout` needs a value"):
+        as_overrides(["d", "--dropout", "--offline"], DECLARED)
+    with pytest.raises(SettingError, match="no setting called `freeze`") as caught:
+        as_overrides(["d", "--freeze", "10"], DECLARED)
+    assert "--from" in str(caught.value.hint)
+
+
+def test_data_may_be_named_as_other_tools_have_it() -> None:
+    assert data_and_overrides("photos", ["a=1"]) == ("photos", ["a=1"])
+    assert data_and_overrides("epochs=5", ["data=photos"]) == (None, ["epochs=5", "data=photos"])
+    assert data_and_overrides(None, []) == (None, [])
+
+
+def test_the_help_tells_every_finer_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = capsys.readouterr().out
+    assert [name for name in known_names() if "." in name and f"  {name} " not in said] == []
+    assert "…" not in said  # nothing is cut off
+
+
+def test_a_word_from_another_tool_ends_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "photos", "--freeze", "10"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: there is no setting called `freeze`.\nhint: --from STAGE")
