@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +16,13 @@ import pytest
 import headstart
 from headstart.api import resume
 from headstart.features.cache import cache_info, clear_cache
-from headstart.features.decoded import DecodedPictures
+from headstart.features.decoded import DecodedCache, DecodedPictures
+from headstart.pixels.spec import PixelSpec
+from headstart.talk import Talk
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.tuning.loop import Snapshot
+from headstart.tuning.plan import default_plan
+from headstart.workflow.tune_sources import Sources
 
 pytest.importorskip("torch")
 
@@ -81,6 +88,36 @@ def test_a_full_disk_is_said_and_changes_nothing(
     assert "decoded pictures could not be kept (the disk is full)" in (run.folder / "train.log").read_text()
     weights = weights_of(run)
     assert all(np.array_equal(weights[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("when", ["a training ends", "the run ends"])
+def test_a_refusal_of_the_very_last_write_is_said(
+    few: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("headstart.features.shards.private_folder", full)
+    monkeypatch.setattr("headstart.workflow.tune_sources.DecodedCache", partial(DecodedCache, read_rate=np.inf))
+    paths = [str(p) for p in sorted(few.rglob("*.jpg"))[:4]]
+    digests = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in paths]
+    found: Any = SimpleNamespace(
+        embedder=SimpleNamespace(spec=PixelSpec(size_hw=(64, 64)), graph=SimpleNamespace(blocks={"embedding": 8})),
+        samples=SimpleNamespace(paths=paths, names=paths),
+        features=SimpleNamespace(digests=digests),
+    )
+    trunk: Any = SimpleNamespace(settings=SimpleNamespace(cache=True), embedder=found.embedder)
+    talk = Talk(None)
+    sources = Sources(found, trunk, Checkpoints(own_cache / "checkpoints"), talk, 1)
+    source = sources.open(default_plan("full", "stem", 4, 2))
+    source.batch(np.arange(4), np.ones(4, dtype=np.int64))
+    assert not talk.lines  # far less than what is written at once
+    if when == "a training ends":
+        sources.say_refused(source)
+        assert len(talk.lines) == 1
+    sources.close()
+    (line,) = talk.lines
+    assert "decoded pictures could not be kept (the disk is full)" in line
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from headstart.records import Decision, Problem
 from headstart.reports.protocols import measured_on
 from headstart.workflow.judgement import Judgement
 
-__all__ = ["closing_lines", "decision_line", "explain", "headline", "name_files", "report_line"]
+__all__ = ["closing_lines", "decision_line", "explain", "headline", "name_files", "not_kept_line", "report_line"]
 
 _FIRST = 10
 
@@ -125,6 +125,11 @@ def report_line(num_shown: int, folder: Path) -> str:
     else:
         holds = "no photographs, no file names in it or the files beside it; tables such as predictions.csv name files"
     return f"Report ({holds}): {folder / 'report.html'}"
+
+
+def not_kept_line(what: str, reason: str) -> str:
+    """That the disk refused what would have saved time."""
+    return f"{what} could not be kept ({reason}); the result is the same, it only takes longer."
 
 
 def name_files(problems: Sequence[Problem]) -> list[str]:

@@ -19,6 +19,7 @@ from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.phases import Phase
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.sources import BoundarySource, PixelSource, SizedSource, Source
+from headstart.workflow.headline import not_kept_line
 from headstart.workflow.tune_phases import PhaseRows
 from headstart.workflow.tune_trunk import Trunk
 
@@ -165,13 +166,14 @@ class Sources:
         return prepare_front(self.embedder.graph.at(spec), cache_root(), kind, early, load, state_block=block)
 
     def say_refused(self, source: Source) -> None:
-        """Says once that rows could not be kept."""
+        """Writes what still waits to be kept, and says once where it could not be."""
         what, reason = "stored views", next((e for s in _stored_in(source) if (e := s.views.space.write_error)), None)
         if isinstance(source, PixelSource) and self.decoded is not None:
+            self.decoded.flush()
             what, reason = "decoded pictures", self.decoded.refusal
         if reason and not self._is_refusal_said:
             self._is_refusal_said = True
-            self.talk.warn(f"{what} could not be kept ({reason}); the result is the same, it only takes longer.")
+            self.talk.warn(not_kept_line(what, reason))
 
     def close(self) -> None:
         """Stops the workers; what is made is kept."""
@@ -182,8 +184,7 @@ class Sources:
                 self.cache.bound(keep=stored.views.space)
             if isinstance(source, PixelSource):
                 source.close()
-        if self.decoded is not None:
-            self.decoded.flush()
+            self.say_refused(source)
 
 
 def _stored_in(source: Source) -> list[BoundarySource]:
