@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from headstart.data.boxes.records import Boxes
-from headstart.detection.views import DEFAULT_AUGMENT, check_augment, make_box_view, view_boxes
+from headstart.detection.views import BOX_PICTURES, DEFAULT_AUGMENT, check_augment, make_box_view, view_boxes
 from headstart.errors import SettingError
 from headstart.pixels.spec import PixelSpec, read_picture
-from headstart.pixels.views import parse_augment, view_rng
+from headstart.pixels.views import WHOLE_PICTURES, parse_augment, view_rng
 
 SPEC = PixelSpec(size_hw=(96, 128), fit="squash")
 BOX = (150, 60, 270, 200)
@@ -75,3 +75,25 @@ def test_what_moves_no_boxes_is_refused() -> None:
     with pytest.raises(SettingError, match="rotate"):
         check_augment(parse_augment("rotate=20"))
     assert check_augment(parse_augment(DEFAULT_AUGMENT)).zoom == 0.5
+
+
+@pytest.mark.parametrize("strengths", [DEFAULT_AUGMENT, "zoom=0.2,shift=0.1", "flip=1", "none"])
+def test_views_of_what_is_kept_are_those_of_the_file(strengths: str) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=80)
+    data, augment = stream.getvalue(), parse_augment(strengths)
+    kept = BOX_PICTURES.decode(data, SPEC, augment)
+    assert kept.pixels.nbytes < pixels.nbytes / 4  # it is a JPEG, and decoded reduced
+    for view in range(1, 9):
+        own = [view_rng(b"d" * 32, view, 0) for _ in range(2)]
+        expected = make_box_view(data, SPEC, augment, own[0])
+        assert np.array_equal(BOX_PICTURES.cut(kept, SPEC, augment, own[1]), expected)
+
+
+def test_what_is_decoded_in_another_way_has_another_name() -> None:
+    texts = ("zoom=0.5", "zoom=0.5,flip=0.5", "zoom=0.2", "none")
+    rules = [BOX_PICTURES.rule(SPEC, parse_augment(text)) for text in texts]
+    assert rules[0] == rules[1]
+    assert len(set(rules)) == 3
+    assert rules[3] == WHOLE_PICTURES.rule(SPEC, parse_augment("none"))  # read_picture in both tasks

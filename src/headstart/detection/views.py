@@ -16,9 +16,18 @@ from headstart.data.boxes.records import Boxes
 from headstart.detection.frames import clip_boxes, draw_frame
 from headstart.errors import SettingError
 from headstart.pixels.spec import _FILTERS, PixelSpec, read_picture
-from headstart.pixels.views import Augment, _decode, _recolour, view_rng
+from headstart.pixels.views import (
+    WHOLE_PICTURES,
+    Augment,
+    Cutting,
+    Decoded,
+    _decode,
+    _recolour,
+    name_rule,
+    view_rng,
+)
 
-__all__ = ["DEFAULT_AUGMENT", "ViewBoxes", "check_augment", "make_box_view", "view_boxes"]
+__all__ = ["BOX_PICTURES", "DEFAULT_AUGMENT", "ViewBoxes", "check_augment", "make_box_view", "view_boxes"]
 
 DEFAULT_AUGMENT = "flip=0.5,zoom=0.5,brightness=0.2,contrast=0.2,saturation=0.2"
 _FOREIGN = ("crop", "rotate", "shear", "erase")
@@ -70,9 +79,30 @@ def make_box_view(data: bytes, spec: PixelSpec, augment: Augment, rng: np.random
     """
     if rng is None or augment.is_plain:
         return read_picture(data, spec)
-    draws = rng.random(_NUM_DRAWS)
-    # Decoded at a reduced scale where even the nearest view allows it.
-    image = _decode(data, spec, max(0.05, (1.0 + augment.zoom) ** -2))
+    return _cut(_decode_once(data, spec, augment), spec, augment, rng)
+
+
+def _least(augment: Augment) -> float:
+    """The smallest share of a picture that fills a view; the larger, the smaller it may be decoded."""
+    return max(0.05, (1.0 + augment.zoom) ** -2)
+
+
+def _rule(spec: PixelSpec, augment: Augment) -> str:
+    return WHOLE_PICTURES.rule(spec, augment) if augment.is_plain else name_rule(f"boxes{_least(augment)}", spec)
+
+
+def _decode_once(data: bytes, spec: PixelSpec, augment: Augment) -> Decoded:
+    """What all views are cut from: bit by bit those that `make_box_view` makes."""
+    if augment.is_plain:
+        return WHOLE_PICTURES.decode(data, spec, augment)
+    image = _decode(data, spec, _least(augment))
+    return Decoded(image, (image.height, image.width))
+
+
+def _cut(decoded: Decoded, spec: PixelSpec, augment: Augment, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+    if rng is None or augment.is_plain:
+        return decoded.pixels
+    image, draws = decoded.image, rng.random(_NUM_DRAWS)
     frame = draw_frame((image.height, image.width), spec, augment, draws)
     height, width = spec.size_hw
     # The part of the input that the picture covers, in whole pixels, and the part of the picture that is seen there.
@@ -97,6 +127,10 @@ def make_box_view(data: bytes, spec: PixelSpec, augment: Augment, rng: np.random
     if frame.is_vflipped:
         part = part.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     return _recolour(np.asarray(part), augment, draws)
+
+
+BOX_PICTURES = Cutting(_rule, _decode_once, _cut)
+"""Views of pictures with boxes."""
 
 
 def view_boxes(

@@ -22,7 +22,7 @@ from headstart.features.boundary import DEFAULT_LIMIT_BYTES, row_key
 from headstart.features.shards import Shards
 from headstart.features.viewing import PLAIN
 from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes
-from headstart.pixels.views import Augment, Decoded, cut_view, decode_once, decoding_rule, view_rng
+from headstart.pixels.views import WHOLE_PICTURES, Augment, Cutting, Decoded, view_rng
 
 __all__ = ["DecodedCache", "DecodedPictures"]
 
@@ -131,6 +131,7 @@ class DecodedPictures:
         seed: Of the views.
         cache: Where decoded pictures are kept, or None.
         view_spec: The pixel contract of the other views, where it differs (another size).
+        cutting: How pictures are decoded and views cut from them.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class DecodedPictures:
         cache: DecodedCache | None = None,
         *,
         view_spec: PixelSpec | None = None,
+        cutting: Cutting = WHOLE_PICTURES,
     ) -> None:
         self.num_decoded = 0
         self.cache = cache
@@ -151,9 +153,10 @@ class DecodedPictures:
         self._decoding: dict[bytes, Future[Decoded]] = {}
         self._paths, self._names, self._seed = paths, names, seed
         self._digests = [bytes.fromhex(d) for d in digests]
-        self._plain = (spec, Augment(), decoding_rule(spec, Augment()))
+        self._cutting = cutting
+        self._plain = (spec, Augment(), cutting.rule(spec, Augment()))
         view_spec = view_spec or spec
-        self._other = (view_spec, augment, decoding_rule(view_spec, augment))
+        self._other = (view_spec, augment, cutting.rule(view_spec, augment))
 
     def make(self, sample: int, view: int) -> NDArray[np.float32]:
         """(3, H, W) normalised pixels of a view; may be called from several threads.
@@ -164,7 +167,7 @@ class DecodedPictures:
         spec, augment, rule = self._plain if view == PLAIN else self._other
         decoded = self._find(sample, spec, augment, rule)
         rng = None if view == PLAIN else view_rng(self._digests[sample], view, self._seed)
-        return normalise(cut_view(decoded, spec, augment, rng), spec)
+        return normalise(self._cutting.cut(decoded, spec, augment, rng), spec)
 
     def _find(self, sample: int, spec: PixelSpec, augment: Augment, rule: str) -> Decoded:
         """The kept picture, or one decoded now; who needs what another thread is decoding waits for it."""
@@ -198,7 +201,7 @@ class DecodedPictures:
             started = time.thread_time()  # not the time in which other threads had the core
             if hashlib.sha256(data).digest() != self._digests[sample]:
                 raise DataError(f"`{name}` has changed while its model was being trained.", hint="train again")
-            decoded = decode_once(data, spec, augment)
+            decoded = self._cutting.decode(data, spec, augment)
             cost_s = read_s + time.thread_time() - started
         except PictureError as error:
             raise DataError(f"`{name}` could be read before and cannot be read now: {error.detail}.") from error

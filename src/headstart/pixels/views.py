@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -31,7 +32,9 @@ from headstart.pixels.spec import (
 )
 
 __all__ = [
+    "WHOLE_PICTURES",
     "Augment",
+    "Cutting",
     "Decoded",
     "cut_view",
     "decode_once",
@@ -177,8 +180,13 @@ def make_view(data: bytes, spec: PixelSpec, augment: Augment, rng: np.random.Gen
 
 def decoding_rule(spec: PixelSpec, augment: Augment) -> str:
     """Names what `decode_once` makes of a file: the same for all strengths that share it, and for all runs."""
+    return name_rule("whole" if augment.crop < 1.0 else "plain", spec)
+
+
+def name_rule(kind: str, spec: PixelSpec) -> str:
+    """A decoding rule's name: its kind, and all else that decides the bytes."""
     pixels = spec.with_(mean=(0.5,) * 3, std=(0.5,) * 3).digest  # bytes do not depend on how they are scaled later
-    return f"{'whole' if augment.crop < 1.0 else 'plain'}/{pixels}/{pillow_version}/1"
+    return f"{kind}/{pixels}/{pillow_version}/1"
 
 
 def decode_once(data: bytes, spec: PixelSpec, augment: Augment) -> Decoded:
@@ -221,6 +229,25 @@ def cut_view(decoded: Decoded, spec: PixelSpec, augment: Augment, rng: np.random
     if rng is None or augment.is_plain:
         return decoded.pixels
     return _cut(decoded.image, decoded.full_hw, spec, augment, _draw(rng))
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """Three functions that belong together: from a file to what is kept of it, and from that to views.
+
+    Attributes:
+        rule: Names what is kept; what two settings decode alike has the same name.
+        decode: From the bytes of a file to what is kept.
+        cut: From what is kept to (H, W, 3) uint8 pixels of a view.
+    """
+
+    rule: Callable[[PixelSpec, Augment], str]
+    decode: Callable[[bytes, PixelSpec, Augment], Decoded]
+    cut: Callable[[Decoded, PixelSpec, Augment, np.random.Generator | None], NDArray[np.uint8]]
+
+
+WHOLE_PICTURES = Cutting(decoding_rule, decode_once, cut_view)
+"""Views of pictures with one label."""
 
 
 def _draw(rng: np.random.Generator) -> NDArray[np.float64]:

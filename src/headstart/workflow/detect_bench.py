@@ -16,16 +16,18 @@ from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.decode import Decoding, decode
 from headstart.detection.frames import plain_frame
 from headstart.detection.plan import DetectPlan
-from headstart.detection.views import ViewBoxes, check_augment, make_box_view, view_boxes
+from headstart.detection.views import BOX_PICTURES, ViewBoxes, check_augment, make_box_view, view_boxes
 from headstart.errors import HeadstartError
 from headstart.features.boundary import BoundaryCache, BoundarySpace
+from headstart.features.decoded import DecodedCache, DecodedPictures
 from headstart.features.engine import OnnxEngine
 from headstart.features.front import FrontGraph, prepare_front
 from headstart.features.graph import FrozenGraph, export_network
 from headstart.features.viewing import Views
 from headstart.machine import cache_root
-from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes, read_picture
-from headstart.pixels.views import parse_augment, view_rng
+from headstart.pixels.spec import PixelSpec, normalise, read_picture
+from headstart.pixels.views import parse_augment
+from headstart.workflow.headline import not_kept_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +89,7 @@ class DetectBench:
         self.network = self.backbone.network
         self._pretrained = {n: t.clone() for n, t in self.backbone.module.state_dict().items()}
         self._cache = BoundaryCache(cache_root())
+        self._decoded: DecodedCache | None = None  # opened when a training begins with pictures
         self._sources: dict[tuple[Any, ...], Any] = {}
 
     # -- parts
@@ -128,16 +131,12 @@ class DetectBench:
             return view_boxes(self.boxes[sample], size, keys[sample], self.spec, augment, view, plan.seed)
 
         if plan.strategy in ("full", "scratch"):
-
-            def make(sample: int, view: int) -> NDArray[np.float32]:
-                try:
-                    data = read_bytes(self.paths[sample])
-                    rng = view_rng(keys[sample], view, plan.seed) if view else None
-                    return normalise(make_box_view(data, self.spec, augment, rng), self.spec)
-                except PictureError as error:
-                    raise HeadstartError(f"`{self.names[sample]}` cannot be read now: {error.detail}.") from error
-
-            return PictureSource(make, find, self.threads)
+            if self._decoded is None and self.settings.cache:
+                self._decoded = DecodedCache(cache_root())
+            pictures = DecodedPictures(
+                self.paths, self.digests, self.names, self.spec, augment, plan.seed, self._decoded, cutting=BOX_PICTURES
+            )
+            return PictureSource(pictures.make, find, self.threads)
         front = self._front(plan)
         views = Views(
             self.paths, self.digests, self.names, OnnxEngine(front.path), self.spec, self._space(front), augment,
@@ -297,11 +296,20 @@ class DetectBench:
         return found
 
     def close(self) -> None:
-        """Stops the workers and frees what they held; what is made is kept."""
+        """Stops the workers and frees what they held; what is made is kept, and said where it cannot be."""
         from headstart.detection.sources import CachedSource
 
+        refused = {}
         sources, self._sources = self._sources, {}
         for source in sources.values():
             source.close()
             if isinstance(source, CachedSource):
                 self._cache.bound(keep=source.views.space)
+                refused["stored views"] = source.views.space.write_error
+        decoded, self._decoded = self._decoded, None
+        if decoded is not None:
+            decoded.flush()
+            refused["decoded pictures"] = decoded.refusal
+        for what, reason in refused.items():
+            if reason:
+                self.talk.warn(not_kept_line(what, reason))

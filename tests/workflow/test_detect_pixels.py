@@ -1,0 +1,113 @@
+"""Training a detector's whole network: decoded pictures are kept, shared and never decide what is trained."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.config import resolve
+from headstart.data.boxes.records import Boxes
+from headstart.detection.decode import Decoding
+from headstart.detection.plan import DetectPlan
+from headstart.features.cache import cache_info
+from headstart.features.decoded import DecodedCache, DecodedPictures
+from headstart.pixels.spec import PixelSpec
+from headstart.talk import Talk
+from headstart.workflow.detect_bench import DetectBench
+
+pytest.importorskip("torch")
+
+PLAN = DetectPlan(strategy="full", cut="stem", epochs=2, batch_size=3, views=2, width=16, depth=1, thaw=0.0)
+IDS = np.arange(6)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that keeps pictures however fast they decode here."""
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("headstart.workflow.detect_bench.DecodedCache", partial(DecodedCache, read_rate=np.inf))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Grows with every picture that a training decodes, by its key: file and decoding rule."""
+    decode, seen = DecodedPictures._decode, []
+
+    def counted(self: DecodedPictures, key: bytes, *args: Any) -> Any:
+        seen.append(key)
+        return decode(self, key, *args)
+
+    monkeypatch.setattr(DecodedPictures, "_decode", counted)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder, files = tmp_path_factory.mktemp("squares"), []
+    for i in IDS:
+        pixels = np.random.default_rng([5, int(i)]).integers(60, 120, (70, 90, 3)).astype(np.uint8)
+        pixels[20:50, 10 + 5 * i : 40 + 5 * i] = (230, 40, 40)
+        files.append(str(folder / f"{i}.png"))
+        Image.fromarray(pixels).save(files[-1])
+    return files
+
+
+def train(pictures: list[str], talk: Talk, **settings: Any) -> dict[str, Any]:
+    """The weights after two epochs; validation pictures are looked at as training does it."""
+    given = {"data": "x", "task": "detect", "backbone": "timm:resnet10t", "weights": "none", **settings}
+    bench = DetectBench(
+        paths=pictures,
+        names=pictures,
+        boxes=[Boxes.of([(10 + 5 * int(i), 20, 40 + 5 * int(i), 50)], [0]) for i in IDS],
+        sizes_hw=np.array([(70, 90)] * len(IDS)),
+        digests=[hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in pictures],
+        num_classes=1,
+        spec=PixelSpec(size_hw=(64, 64), fit="squash"),
+        settings=resolve(given, source="python").settings,
+        talk=talk,
+        private=Path(pictures[0]).parent / "private",
+        threads=1,
+    )
+    try:
+        net = bench.train(PLAN, IDS)
+        bench.find(net, PLAN, IDS[:2], Decoding())
+        return {name: tensor.numpy().copy() for name, tensor in net.trained().items()}
+    finally:
+        bench.close()
+
+
+def test_every_picture_is_decoded_once_and_the_weights_are_the_same(
+    pictures: list[str], own_cache: Path, decodes: list[bytes]
+) -> None:
+    without = train(pictures, Talk(None), cache=False)
+    num_without = len(decodes)
+    assert num_without == 6 * 2 + 2
+    assert cache_info(own_cache) == []
+    kept = train(pictures, Talk(None))
+    assert len(decodes) - num_without == 6 + 2  # once for the views, once as prediction sees it
+    assert [part.name for part in cache_info(own_cache)] == ["decoded"]
+    found = train(pictures, Talk(None))
+    assert len(decodes) - num_without == 6 + 2
+    for weights in (kept, found):
+        assert all(np.array_equal(weights[name], without[name]) for name in without)
+
+
+def test_what_the_disk_refuses_in_the_end_is_said(
+    pictures: list[str], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("headstart.features.shards.private_folder", full)
+    talk = Talk(None)
+    train(pictures, talk)
+    said = [line for line in talk.lines if "could not be kept" in line]
+    assert len(said) == 1
+    assert "decoded pictures could not be kept (the disk is full)" in said[0]
