@@ -318,7 +318,7 @@ class TestBadInput:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("headstart.workflow.probe_road.write_oof", full)
+        monkeypatch.setattr("headstart.workflow.probe_finish.write_oof", full)
         with pytest.raises(HeadstartError, match="No space left"):
             headstart.train(photos, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()

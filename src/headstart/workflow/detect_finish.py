@@ -25,7 +25,7 @@ from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.workflow.detect_reporting import report_detector_run
 from headstart.workflow.headline import report_line
-from headstart.workflow.run_folder import environment, finish_run_folder, write_csv, write_json
+from headstart.workflow.run_folder import write_csv, write_json
 
 if TYPE_CHECKING:
     from headstart.workflow.detect_bench import DetectBench
@@ -43,26 +43,24 @@ def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> Non
     """Writes the whole run."""
     net, plan, talk = run.net, run.plan, road.talk
     assert net is not None
-    begun = time.monotonic()
     talk.say("writing the detector for prediction; this takes some seconds")
-    road.workshop.mkdir(parents=True, exist_ok=True)
-    graph = road.workshop / "detector.onnx"
-    bench.export(net, plan, graph)
-    road.duration_s["export"] = time.monotonic() - begun
-    begun = time.monotonic()
-    _write_bundle(road, bench, run, graph, {})
-    scored = _score(road, bench, run)
-    slope, offset, thresholds = _calibrate(scored, road.samples.class_names)
-    decoding = replace(run.decoding, slope=slope, offset=offset)
-    amend_bundle(road.folder / "bundle", decoding=decoding.to_json(), thresholds=thresholds, score=_headline(scored))
-    road.duration_s["score"] = time.monotonic() - begun
-    begun = time.monotonic()
-    order = np.random.default_rng(road.resolved.settings.seed).permutation(len(road.samples))[:_MOST_COMPARED]
-    runtime = DetectorRuntime(str(road.folder), threads=bench.threads)
-    expected = bench.find_from_pixels(net, plan, order, decoding)
-    parity = check_detector_parity(runtime, [bench.paths[i] for i in order], expected).to_json()
-    amend_bundle(road.folder / "bundle", parity=parity)
-    road.duration_s["parity"] = time.monotonic() - begun
+    with road.timed("export"):
+        road.workshop.mkdir(parents=True, exist_ok=True)
+        graph = road.workshop / "detector.onnx"
+        bench.export(net, plan, graph)
+    with road.timed("score"):
+        _write_bundle(road, bench, run, graph, {})
+        scored = _score(road, bench, run)
+        slope, offset, thresholds = _calibrate(scored, road.samples.class_names)
+        decoding = replace(run.decoding, slope=slope, offset=offset)
+        changed = {"decoding": decoding.to_json(), "thresholds": thresholds, "score": _headline(scored)}
+        amend_bundle(road.folder / "bundle", **changed)
+    with road.timed("parity"):
+        order = np.random.default_rng(road.resolved.settings.seed).permutation(len(road.samples))[:_MOST_COMPARED]
+        runtime = DetectorRuntime(str(road.folder), threads=bench.threads)
+        expected = bench.find_from_pixels(net, plan, order, decoding)
+        parity = check_detector_parity(runtime, [bench.paths[i] for i in order], expected).to_json()
+        amend_bundle(road.folder / "bundle", parity=parity)
     _write(road, run, scored, (slope, offset), parity)
     _close(road, scored)
 
@@ -184,8 +182,7 @@ def _write(
         "leaking": [samples.names[i] for i in sorted(road.leaking)],
     }
     write_json(road.folder / "health.json", value)
-    write_json(road.folder / "environment.json", environment(settings.seed))
-    (road.folder / "config.resolved.yaml").write_text(road.resolved.to_yaml(), encoding="utf-8")
+    road.write_settings()
     road.duration_s["total"] = time.monotonic() - road.started
     blocks: dict[str, Any] = {
         name: detection_to_json(scored[name].evaluation) if name in scored else None for name in ("cv", "val", "test")
@@ -265,7 +262,5 @@ def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
     if shown is not None:
         talk.say(report_line(shown, road.folder))
     talk.say(f"Next: headstart predict {road.folder} NEW_PICTURES")
-    log = "\n".join(talk.lines) + "\n"
-    (road.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")
     shutil.rmtree(road.workshop, ignore_errors=True)
-    finish_run_folder(road.folder)
+    road.end()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split
 from headstart.talk import Talk
-from headstart.workflow.headline import decision_line, name_files
+from headstart.workflow.headline import name_files
+from headstart.workflow.road import Road
 from headstart.workflow.run_folder import make_run_folder, own_run_folder
 
 __all__ = ["DetectRoad", "train_detector"]
@@ -37,13 +38,10 @@ __all__ = ["DetectRoad", "train_detector"]
 Ids = NDArray[np.int64]
 
 
-@dataclass
-class DetectRoad:
-    """What one pass along the road made so far."""
+@dataclass(kw_only=True)
+class DetectRoad(Road):
+    """The road to a detector, and what is known of the pictures."""
 
-    resolved: Resolved
-    talk: Talk
-    folder: Path
     started: float
     samples: DetectionSamples
     health: BoxHealth
@@ -51,19 +49,12 @@ class DetectRoad:
     sizes: BoxSizes
     spec: PixelSpec
     digests: tuple[str, ...]
-    duration_s: dict[str, float] = field(default_factory=dict)
     leaking: frozenset[int] = frozenset()  # scored pictures that are also in training
 
     @property
     def workshop(self) -> Path:
         """Where files lie that are gone when the run is whole; what a killed run leaves is cleared away."""
         return self.folder / ".detector.tmp"
-
-    def decide(self, decisions: list[Decision], *, is_said: bool = True) -> None:
-        """Keeps decisions; says the automatic ones with their reasons."""
-        self.resolved = self.resolved.with_decisions(decisions)
-        for decision in decisions if is_said else ():
-            self.talk.say(decision_line(decision))
 
 
 def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Path:
@@ -152,14 +143,14 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
         resolved,
         talk,
         folder,
-        started,
-        samples,
-        health,
-        split,
-        sizes,
-        spec,
-        digests,
-        duration_s=durations,
+        durations,
+        started=started,
+        samples=samples,
+        health=health,
+        split=split,
+        sizes=sizes,
+        spec=spec,
+        digests=digests,
         leaking=leaking,
     )
     road.decide([Decision("task", "detect", f"the data hold boxes ({samples.layout})"), *applied.decisions, *decisions])

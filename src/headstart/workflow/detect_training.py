@@ -70,14 +70,12 @@ class DetectRun:
         if settings.budget_minutes is not None:
             self._settle_epochs(train, settings.budget_minutes)
         self.road.talk.say(self._sentence(len(train)))
-        begun = time.monotonic()
-        with self.stopper.listening():
+        with self.road.timed("train"), self.stopper.listening():
             if settings.folds:
                 self._cross_validate(train, settings.folds)
             val = self.road.split.where("val")
             self.net = self._train(train, "final", val if len(val) else None)
             self.num_epochs = self._epochs_done
-        self.road.duration_s["train"] = time.monotonic() - begun
 
     def _cross_validate(self, train: Ids, num_folds: int) -> None:
         from headstart.data.boxes.split import rarest_class

@@ -1,84 +1,42 @@
-"""The main road: read, split, embed, fit the head, judge, save - and say each step in plain words."""
+"""The main road: read, split, embed, fit the head, then judge and save - and say each step in plain words."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.backbones.bench import looking_s
 from headstart.config import Resolved
-from headstart.data.split import write_split
-from headstart.data.wording import doctor_lines, health_to_json
-from headstart.deploy.bundle import read_bundle
-from headstart.deploy.parity import check_parity
-from headstart.deploy.runtime import Runtime
-from headstart.deploy.writing import amend_bundle, write_bundle
+from headstart.data.wording import doctor_lines
 from headstart.errors import DataError
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Features, Health, Samples, Split
 from headstart.talk import Talk
 from headstart.tuning.safety import refuse_tuned
-from headstart.workflow.calibrating import scale_classes
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.embedding import Embedder, open_as_set
 from headstart.workflow.fit_choice import choose_fit, count_choice
-from headstart.workflow.headline import closing_lines, decision_line, explain, name_files
-from headstart.workflow.judgement import Judgement, judge, with_leaking
-from headstart.workflow.reporting import report_run
-from headstart.workflow.run_folder import (
-    environment,
-    finish_run_folder,
-    make_run_folder,
-    own_run_folder,
-    write_json,
-    write_oof,
-    write_predictions,
-    write_scores,
-)
+from headstart.workflow.headline import explain, name_files
+from headstart.workflow.probe_finish import finish_probe
+from headstart.workflow.road import Road
+from headstart.workflow.run_folder import make_run_folder, own_run_folder
 from headstart.workflow.splitting import ReadSamples, check_classes, part, read_samples, without_classes
-from headstart.workflow.suspecting import correct_labels, write_suspects
-from headstart.workflow.trusting import Trust, trust_probe
+from headstart.workflow.suspecting import correct_labels
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-__all__ = ["FoundProbe", "ProbeRoad", "close_road", "find_probe", "finish_probe", "read_samples", "train_probe"]
+__all__ = ["FoundProbe", "ProbeRoad", "find_probe", "train_probe"]
 
 _NOTHING = 0.02  # logits that differ by less from picture to picture are the same answer
 
 
 @dataclass
-class ProbeRoad:
-    """What one pass along the road made; `duration_s` grows as it goes."""
+class ProbeRoad(Road):
+    """The road to a classifier."""
 
-    resolved: Resolved
-    talk: Talk
-    folder: Path
-    duration_s: dict[str, float] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)  # where each picture lies, by name: for the report
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Adds the seconds of a step under its name."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.duration_s[what] = self.duration_s.get(what, 0.0) + time.monotonic() - started
-
-    def decide(self, decisions: tuple[Decision, ...] | list[Decision]) -> None:
-        """Keeps decisions and says the automatic ones with their reasons."""
-        self.resolved = self.resolved.with_decisions(decisions)
-        for d in decisions:
-            self.talk.say(decision_line(d))
 
 
 @dataclass(frozen=True)
@@ -201,54 +159,6 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
     )
 
 
-def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
-    """From a fitted head to a whole run: judges, saves, proves."""
-    with road.timed("heads"):
-        found = _scale_classes(road, found)
-    samples, features, split, fit = found.samples, found.features, found.split, found.fit
-    with road.timed("judge"):
-        judgement = judge(samples, features, split, fit, seed=road.resolved.settings.seed)
-        if len(found.leaking):
-            leaking = fit.head.logits(_leaking_blocks(road, found))
-            judgement = with_leaking(judgement, samples, split, found.leaking, leaking)
-    settings = road.resolved.settings
-    with road.timed("trust"):
-        trust = trust_probe(
-            samples, features, split, fit, judgement.logits,
-            reject=settings.reject, coverage=settings.coverage, seed=settings.seed,
-        )  # fmt: skip
-    for line in trust.lines():
-        road.talk.say(line)
-    with road.timed("bundle"):
-        _write_bundle(road, found, judgement, trust)
-    with road.timed("parity"):
-        parity = _prove(road, samples, judgement, trust)
-    _write_run(road, found, judgement, trust, parity, started)
-    close_road(road, judgement, started)
-
-
-def _scale_classes(road: ProbeRoad, found: FoundProbe) -> FoundProbe:
-    """With a scale and a shift a class, where that pays; classes that were weighted on purpose stay as they are."""
-    settings = road.resolved.settings
-    if settings.head.class_weights != "none":
-        return found
-    train = found.split.where("train")
-    groups = None if found.split.groups is None else found.split.groups[train]
-    fit, decision = scale_classes(found.fit, found.samples.class_ids[train], groups, seed=settings.seed)
-    road.decide([] if decision is None else [decision])
-    return replace(found, fit=fit)
-
-
-def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
-    """The report, the closing words, the log, and the mark that the run is whole."""
-    shown = report_run(road.folder, road.paths, road.talk, has_pictures=road.resolved.settings.pictures)
-    for line in closing_lines(judgement, road.folder, time.monotonic() - started, num_shown=shown):
-        road.talk.say(line)
-    log = "\n".join(road.talk.lines) + "\n"
-    (road.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")
-    finish_run_folder(road.folder)
-
-
 def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDoctor) -> tuple[Features, float]:
     """Features of all pictures, and the seconds a second pass over them would take."""
     height, width = embedder.spec.size_hw
@@ -362,84 +272,3 @@ def _paired_gain(a: ProbeFit, b: ProbeFit) -> tuple[float, float]:
     """Mean of (log-loss of a - log-loss of b) picture by picture, and its standard error."""
     difference = a.candidate_losses[-1].astype(np.float64) - b.candidate_losses[-1]
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
-
-
-def _write_bundle(road: ProbeRoad, found: FoundProbe, judgement: Judgement, trust: Trust) -> None:
-    embedder = found.embedder
-    write_bundle(
-        road.folder / "bundle",
-        graph_path=embedder.graph.path,
-        graph_meta=embedder.graph.card,
-        head=found.fit.head,
-        spec=embedder.spec,
-        class_names=found.samples.class_names,
-        meta={"score": judgement.headline_score(), "strategy": "probe"},
-        has_flip=found.has_mirror,
-        trained_on=[found.features.digests[i] for i in found.split.where("train")],
-        novelty=trust.novelty,
-        sets=trust.sets.rule,
-    )
-
-
-def _prove(road: ProbeRoad, samples: Samples, judgement: Judgement, trust: Trust) -> dict[str, Any]:
-    """Sends own files through the bundle and compares with the training path; a mismatch fails the run."""
-    order = np.random.default_rng(road.resolved.settings.seed).permutation(len(samples))
-    runtime = Runtime(read_bundle(road.folder), threads=road.resolved.settings.workers)
-    paths = [samples.paths[i] for i in order]
-    parity = check_parity(runtime, paths, judgement.logits[order], expected_novelty=trust.shipped[order])
-    result = parity.to_json()
-    amend_bundle(road.folder / "bundle", parity=result)
-    return result
-
-
-def _leaking_blocks(road: ProbeRoad, found: FoundProbe) -> dict[str, NDArray[np.float32]]:
-    """Features of the pictures that leak, averaged over the mirror image as all others are."""
-    blocks = found.leaking_features.blocks
-    if not found.has_mirror:
-        return blocks
-    paths, names = found.leaking.paths, found.leaking.names
-    mirrored, _, _ = found.embedder.embed(paths, names, road.talk, is_mirrored=True)
-    return {name: np.float32(0.5) * (block + mirrored.blocks[name]) for name, block in blocks.items()}
-
-
-def _write_run(
-    road: ProbeRoad, found: FoundProbe, judgement: Judgement, trust: Trust, parity: dict[str, Any], started: float
-) -> None:
-    samples, features, split, fit = found.samples, found.features, found.split, found.fit
-    settings = road.resolved.settings
-    train = split.where("train")
-    write_split(road.folder / "split.csv", samples, split)
-    write_oof(
-        road.folder / "oof.npz",
-        names=[samples.names[i] for i in train],
-        groups=None if split.groups is None else split.groups[train],
-        class_ids=samples.class_ids[train],
-        logits=fit.oof_logits,
-        protocol=fit.protocol,
-    )
-    write_predictions(road.folder / "predictions.csv", samples, split, judgement, fit, trust)
-    write_scores(road.folder / "scores.npz", samples, features, split, judgement, fit, trust)
-    write_suspects(road.folder / "suspects.csv", samples, features, split, fit, judgement)
-    road.paths = {s.name: s.path for s in (*samples, *found.leaking)}
-    write_json(road.folder / "health.json", health_to_json(found.health))
-    write_json(road.folder / "environment.json", environment(settings.seed))
-    (road.folder / "config.resolved.yaml").write_text(road.resolved.to_yaml(), encoding="utf-8")
-    road.duration_s["total"] = time.monotonic() - started
-    write_json(
-        road.folder / "metrics.json",
-        {
-            "schema": 1,
-            "task": "classify",
-            "strategy": "probe",
-            "backbone": found.embedder.graph.backbone,
-            "num_samples": len(samples),
-            "num_groups": None if split.groups is None else len(np.unique(split.groups)),
-            "num_classes": len(samples.class_names),
-            "class_names": list(samples.class_names),
-            "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
-            "baselines": judgement.baselines,
-            **judgement.blocks_json(),
-            **trust.json,
-            "parity": parity,
-        },
-    )

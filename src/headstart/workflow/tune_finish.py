@@ -7,18 +7,13 @@ of what was trained on everything is ever scored on what it was trained on, but 
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.wording import health_to_json
-from headstart.deploy.bundle import read_bundle
-from headstart.deploy.parity import check_parity
-from headstart.deploy.runtime import Runtime
-from headstart.deploy.writing import amend_bundle, write_bundle
+from headstart.deploy.writing import write_bundle
 from headstart.features.embed import embed_files
 from headstart.features.engine import OnnxEngine
 from headstart.features.graph import export_network
@@ -30,8 +25,9 @@ from headstart.tuning.network import interpolate
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict
 from headstart.workflow.judgement import Judgement, judge, with_leaking
-from headstart.workflow.probe_road import FoundProbe, ProbeRoad, close_road
-from headstart.workflow.run_folder import environment, write_json, write_oof, write_predictions, write_scores
+from headstart.workflow.probe_finish import close_road, prove, write_facts, write_probe_bundle
+from headstart.workflow.probe_road import FoundProbe, ProbeRoad
+from headstart.workflow.run_folder import write_oof, write_predictions, write_scores
 from headstart.workflow.trusting import Trust, trust_probe, trust_tuned
 from headstart.workflow.tune_bench import Bench
 from headstart.workflow.tune_jobs import JobResult
@@ -88,37 +84,23 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
         "head_spec": tuned.plan.head or None,
         "head_beside": None if tuned.plan.is_linear or tuned.plan.head else _beside(tuned),
     }
-    trained_on = [features.digests[i] for i in found.split.where("train")]
     with road.timed("bundle"):
-        for folder, path, shipped, info, told in (
-            (road.folder / "bundle", graph_path, head, meta, trust),
-            (
-                road.folder / "probe" / "bundle",
-                found.embedder.graph.path,
-                found.fit.head,
-                {"score": probe.headline_score(), "strategy": "probe"},
-                probe_trust,
-            ),
-        ):
-            folder.parent.mkdir(exist_ok=True)
-            write_bundle(
-                folder,
-                graph_path=path,
-                graph_meta=found.embedder.graph.card,
-                head=shipped,
-                spec=found.embedder.spec,
-                class_names=found.samples.class_names,
-                meta=info,
-                trained_on=trained_on,
-                novelty=told.novelty,
-                sets=told.sets.rule,
-            )
+        write_bundle(
+            road.folder / "bundle",
+            graph_path=graph_path,
+            graph_meta=found.embedder.graph.card,
+            head=head,
+            spec=found.embedder.spec,
+            class_names=found.samples.class_names,
+            meta=meta,
+            trained_on=[features.digests[i] for i in found.split.where("train")],
+            novelty=trust.novelty,
+            sets=trust.sets.rule,
+        )
+        (road.folder / "probe").mkdir(exist_ok=True)
+        write_probe_bundle(road.folder / "probe" / "bundle", found, probe, probe_trust)
     with road.timed("parity"):
-        order = np.random.default_rng(road.resolved.settings.seed).permutation(len(found.samples))
-        runtime = Runtime(read_bundle(road.folder), threads=bench.threads)
-        paths = [found.samples.paths[i] for i in order]
-        parity = check_parity(runtime, paths, logits[order], expected_novelty=trust.shipped[order]).to_json()
-        amend_bundle(road.folder / "bundle", parity=parity)
+        parity = prove(road, found, judgement, trust, bench.threads)
     _say(road, tuned, log)
     _write(road, found, tuned, judgement, probe, trust, parity, features, log, started)
     close_road(road, judgement, started)
@@ -296,32 +278,18 @@ def _write(
     )
     write_predictions(road.folder / "predictions.csv", part, shown, shown_judgement, fit, trust.take(kept))
     write_scores(road.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit, trust.take(kept))
-    write_json(road.folder / "health.json", health_to_json(found.health))
-    write_json(road.folder / "environment.json", environment(road.resolved.settings.seed))
-    (road.folder / "config.resolved.yaml").write_text(road.resolved.to_yaml(), encoding="utf-8")
-    road.paths = {s.name: s.path for s in (*samples, *found.leaking)}
-    road.duration_s["total"] = time.monotonic() - started
     verdict = {k: v for k, v in asdict(tuned.verdict).items() if k != "logits"}
-    write_json(
-        road.folder / "metrics.json",
-        {
-            "schema": 1,
-            "task": "classify",
-            "strategy": tuned.plan.strategy,
-            "backbone": found.embedder.graph.backbone,
-            "num_samples": len(samples),
-            "num_groups": None if split.groups is None else len(np.unique(split.groups)),
-            "num_classes": len(samples.class_names),
-            "class_names": list(samples.class_names),
-            "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
-            "baselines": judgement.baselines,
-            **judgement.blocks_json(),
-            **trust.json,
-            "parity": parity,
-            "tuning": {"plan": tuned.plan.to_json(), "verdict": verdict, "sentence": tuned.verdict.sentence()},
-            "probe": {
-                "cv": evaluation_to_json(probe.cv),
-                "test": None if probe.test is None else evaluation_to_json(probe.test),
-            },
+    write_facts(
+        road,
+        found,
+        judgement,
+        started,
+        strategy=tuned.plan.strategy,
+        **trust.json,
+        parity=parity,
+        tuning={"plan": tuned.plan.to_json(), "verdict": verdict, "sentence": tuned.verdict.sentence()},
+        probe={
+            "cv": evaluation_to_json(probe.cv),
+            "test": None if probe.test is None else evaluation_to_json(probe.test),
         },
     )

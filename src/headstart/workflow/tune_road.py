@@ -31,7 +31,8 @@ from headstart.tuning.folds import make_folds
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict, compare
 from headstart.workflow.class_weights import class_factors
-from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe, finish_probe
+from headstart.workflow.probe_finish import finish_probe
+from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe
 from headstart.workflow.run_folder import discard_run_folder, make_run_folder, write_json
 from headstart.workflow.splitting import read_samples
 from headstart.workflow.tune_auto import ENDING_S, NUM_PARTS, choose_arm, epochs_for_budget, measure_speed

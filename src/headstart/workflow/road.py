@@ -1,0 +1,53 @@
+"""What every road carries: the settings, where it talks and writes, and how long its steps took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headstart.config import Resolved
+from headstart.records import Decision
+from headstart.talk import Talk
+from headstart.workflow.headline import decision_line
+from headstart.workflow.run_folder import environment, finish_run_folder, write_json
+
+__all__ = ["Road"]
+
+
+@dataclass
+class Road:
+    """One pass along a road; `resolved` and `duration_s` grow as it goes."""
+
+    resolved: Resolved
+    talk: Talk
+    folder: Path
+    duration_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Adds the seconds of a step under its name."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.duration_s[what] = self.duration_s.get(what, 0.0) + time.monotonic() - started
+
+    def decide(self, decisions: Sequence[Decision], *, is_said: bool = True) -> None:
+        """Keeps decisions; says the automatic ones with their reasons."""
+        self.resolved = self.resolved.with_decisions(decisions)
+        for decision in decisions if is_said else ():
+            self.talk.say(decision_line(decision))
+
+    def write_settings(self) -> None:
+        """`environment.json` and `config.resolved.yaml`: on what it ran, and with which settings."""
+        write_json(self.folder / "environment.json", environment(self.resolved.settings.seed))
+        (self.folder / "config.resolved.yaml").write_text(self.resolved.to_yaml(), encoding="utf-8")
+
+    def end(self) -> None:
+        """Writes what was said to `train.log`, and the mark that the run is whole: after everything else."""
+        log = "\n".join(self.talk.lines) + "\n"
+        (self.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")
+        finish_run_folder(self.folder)
