@@ -292,29 +292,31 @@ def show(
         UsageError: The sheet cannot be written.
     """
     from headstart.data.boxes.reading import has_boxes
+    from headstart.workflow.showing import save_sheet, sheet_kind, show_pictures
 
-    if has_boxes(data, task, allow_outside=allow_outside):
+    place, talk = os.fspath(data), talk or Talk(None)
+    if out is not None:
+        sheet_kind(os.fspath(out))
+    if has_boxes(place, task, allow_outside=allow_outside):
         from headstart.workflow.box_checking import refuse_without_effect, show_boxes
 
         refuse_without_effect(as_seen=as_seen or None, views=views, augment=augment, size=size, layout=layout)
-        place = None if out is None else os.fspath(out)
-        return show_boxes(
-            os.fspath(data), place, talk or Talk(None), per_class=per_class, seed=seed, allow_outside=allow_outside
+        sheet = show_boxes(place, talk, per_class=per_class, seed=seed, allow_outside=allow_outside)
+    else:
+        sheet = show_pictures(
+            place,
+            talk,
+            per_class=per_class,
+            seed=seed,
+            as_seen=(backbone, size, fit) if as_seen or views is not None else None,
+            views=views,
+            augment=augment,
+            layout=layout,
+            allow_outside=allow_outside,
         )
-    from headstart.workflow.showing import show_pictures
-
-    return show_pictures(
-        os.fspath(data),
-        None if out is None else os.fspath(out),
-        talk or Talk(None),
-        per_class=per_class,
-        seed=seed,
-        as_seen=(backbone, size, fit) if as_seen or views is not None else None,
-        views=views,
-        augment=augment,
-        layout=layout,
-        allow_outside=allow_outside,
-    )
+    if out is not None:
+        save_sheet(sheet, os.fspath(out), talk)
+    return sheet
 
 
 def compare(
@@ -371,24 +373,22 @@ def check(
     Returns:
         The judgement (`.health`, `.to_json()`); its text says the worst first.
     """
-    from headstart.workflow.checking import check_data, draw_copies, save_judgement, write_repaired_split
-
-    talk = talk or Talk(None)
     from headstart.data.boxes.reading import has_boxes
+    from headstart.workflow.showing import sheet_kind
 
-    if has_boxes(data, task, allow_outside=bool(settings.get("allow_outside", False))):
-        from headstart.workflow.box_checking import make_box_check
-
-        return make_box_check(
-            os.fspath(data), talk, json_file=json_file, sheet=sheet, repair=repair, threads=workers, **settings
-        )
-    checked = check_data(os.fspath(data), talk, threads=workers, **settings)
-    if json_file is not None:
-        save_judgement(checked.to_json(), os.fspath(json_file))
+    place, talk = os.fspath(data), talk or Talk(None)
     if sheet is not None:
-        draw_copies(checked, os.fspath(sheet), talk)
-    if repair is not None:
-        write_repaired_split(checked, os.fspath(repair), talk)
+        sheet_kind(os.fspath(sheet))  # refused before a long look, not after it
+    checked: Checked | CheckedBoxes
+    if has_boxes(place, task, allow_outside=bool(settings.get("allow_outside", False))):
+        from headstart.workflow.box_checking import check_boxes
+
+        checked = check_boxes(place, talk, threads=workers, **settings)
+    else:
+        from headstart.workflow.checking import check_data
+
+        checked = check_data(place, talk, threads=workers, **settings)
+    checked.write(talk, json_file=json_file, sheet=sheet, repair=repair)
     return checked
 
 

@@ -281,6 +281,7 @@ def test_a_sheet_of_an_unknown_kind(command: Callable[..., Done], leaky: Path, t
     done = command("check", leaky, "--pixels-only", "--sheet", tmp_path / "pairs.pdf")
     assert done.code == 2
     assert ".png or .jpg" in done.err
+    assert len(done.err.splitlines()) == 2  # error and hint: the pictures were not looked at first
 
 
 def test_a_zip(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,21 +17,21 @@ from headstart.errors import UsageError
 from headstart.limits import MAX_PIXELS
 from headstart.results import import_pandas
 from headstart.talk import Talk
-from headstart.workflow.checking import save_judgement, save_repaired_split
-from headstart.workflow.showing import save_sheet, sheet_kind
+from headstart.workflow.checking import Judged, save_repaired_split
+from headstart.workflow.showing import save_sheet
 
-__all__ = ["CheckedBoxes", "check_boxes", "make_box_check", "refuse_without_effect", "show_boxes"]
+__all__ = ["CheckedBoxes", "check_boxes", "refuse_without_effect", "show_boxes"]
 
 
-@dataclass(frozen=True)
-class CheckedBoxes:
+@dataclass(frozen=True, repr=False)
+class CheckedBoxes(Judged):
     """Pictures with boxes and the doctor's judgement of them."""
 
     samples: DetectionSamples
     health: BoxHealth
 
     def to_json(self) -> dict[str, Any]:
-        """The judgement, JSON-able; pictures are named relative to the data."""
+        """See `Judged`."""
         return box_health_to_json(self.health)
 
     def to_pandas(self) -> Any:
@@ -41,14 +39,23 @@ class CheckedBoxes:
         return import_pandas().DataFrame([asdict(p) for p in self.health.problems])
 
     def lines(self) -> list[str]:
-        """The judgement in plain words."""
+        """See `Judged`."""
         return box_lines(self.health)
 
-    def __repr__(self) -> str:
-        return "\n".join(self.lines())
+    def draw_sheet(self, out: str, talk: Talk) -> None:
+        """See `Judged`: pictures with problems first, each class, and the copies."""
+        pictures = self.health.pictures
+        pairs = list(dict.fromkeys((*pictures.leaks, *pictures.duplicates, *pictures.near_duplicates)))
+        value_range = pictures.value_range
+        save_sheet(draw_box_sheet(self.samples, has_problems=True, pairs=pairs, value_range=value_range), out, talk)
 
-    def _repr_html_(self) -> str:
-        return "".join(f"<p>{html.escape(line)}</p>" for line in self.lines())
+    def write_repaired_split(self, out: str, talk: Talk) -> None:
+        """See `Judged`."""
+        if not any(self.samples.split):
+            raise UsageError("the data have no split, so there is nothing to repair.", hint="leave --repair away")
+        applied = apply_box_health(self.samples, self.health)
+        assignment = np.array(self.samples.split, dtype="<U5")
+        save_repaired_split(as_samples(self.samples), assignment, applied, out, talk)
 
 
 def check_boxes(
@@ -58,47 +65,25 @@ def check_boxes(
     allow_outside: bool = False,
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
+    **others: Any,
 ) -> CheckedBoxes:
-    """Reads and judges pictures with boxes, changing nothing.
+    """Reads and judges pictures with boxes by their pixels, changing nothing.
+
+    Args:
+        data: As in `train`.
+        talk: Told what happens.
+        allow_outside, max_pixels, threads: As in `check_data`.
+        others: Its other settings; those of a network change nothing here.
 
     Raises:
-        DataError, UsageError: As in `read_boxes`.
+        DataError, UsageError: As in `read_boxes`, or a setting of labelled pictures was given.
     """
+    refuse_without_effect(**{name: others.get(name) for name in ("layout", "label_pattern", "value_range")})
     samples = read_boxes(data, allow_outside=allow_outside, max_pixels=max_pixels)
     talk.say(samples.sentence)
     progress = talk.progress("looking at every file")
     health = inspect_boxes(samples, max_pixels=max_pixels, threads=threads, progress=progress)
     return CheckedBoxes(samples, health)
-
-
-def make_box_check(
-    data: str,
-    talk: Talk,
-    *,
-    json_file: str | os.PathLike[str] | None = None,
-    sheet: str | os.PathLike[str] | None = None,
-    repair: str | os.PathLike[str] | None = None,
-    threads: int | None = None,
-    allow_outside: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    **others: Any,
-) -> CheckedBoxes:
-    """`api.check` for pictures with boxes: judged by their pixels, so a network's settings change nothing.
-
-    Raises:
-        UsageError: A setting of labelled pictures was given, or a file cannot be written.
-    """
-    refuse_without_effect(**{name: others.get(name) for name in ("layout", "label_pattern", "value_range")})
-    if sheet is not None:
-        sheet_kind(os.fspath(sheet))
-    checked = check_boxes(data, talk, allow_outside=allow_outside, max_pixels=max_pixels, threads=threads)
-    if json_file is not None:
-        save_judgement(checked.to_json(), os.fspath(json_file))
-    if sheet is not None:
-        draw_checked_boxes(checked, os.fspath(sheet), talk)
-    if repair is not None:
-        write_repaired_box_split(checked, os.fspath(repair), talk)
-    return checked
 
 
 def refuse_without_effect(**settings: Any) -> None:
@@ -116,46 +101,8 @@ def refuse_without_effect(**settings: Any) -> None:
             )
 
 
-def draw_checked_boxes(checked: CheckedBoxes, out: str, talk: Talk) -> None:
-    """Draws the contact sheet: pictures with problems first, each class, and the copies.
-
-    Raises:
-        UsageError: The sheet cannot be written.
-    """
-    sheet_kind(out)
-    pictures = checked.health.pictures
-    pairs = list(dict.fromkeys((*pictures.leaks, *pictures.duplicates, *pictures.near_duplicates)))
-    value_range = pictures.value_range
-    save_sheet(draw_box_sheet(checked.samples, has_problems=True, pairs=pairs, value_range=value_range), out, talk)
-
-
-def show_boxes(
-    data: str, out: str | None, talk: Talk, *, per_class: int, seed: int, allow_outside: bool = False
-) -> Any:
-    """Random pictures of each class with their boxes on one sheet; see `api.show`.
-
-    Raises:
-        UsageError: The sheet cannot be written.
-    """
-    if out is not None:
-        sheet_kind(out)
+def show_boxes(data: str, talk: Talk, *, per_class: int, seed: int, allow_outside: bool = False) -> Any:
+    """Random pictures of each class with their boxes on one sheet; see `api.show`."""
     samples = read_boxes(data, allow_outside=allow_outside)
     talk.say(samples.sentence)
-    sheet = draw_box_sheet(samples, per_class=per_class, seed=seed)
-    if out is not None:
-        save_sheet(sheet, out, talk)
-    return sheet
-
-
-def write_repaired_box_split(checked: CheckedBoxes, out: str, talk: Talk) -> None:
-    """Writes the person's split without leaking pictures, groups whole; moves no file.
-
-    Raises:
-        DataError: No split without leaks can be made.
-        UsageError: The file cannot be written, or the data have no split.
-    """
-    if not any(checked.samples.split):
-        raise UsageError("the data have no split, so there is nothing to repair.", hint="leave --repair away")
-    applied = apply_box_health(checked.samples, checked.health)
-    assignment = np.array(checked.samples.split, dtype="<U5")
-    save_repaired_split(as_samples(checked.samples), assignment, applied, out, talk)
+    return draw_box_sheet(samples, per_class=per_class, seed=seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import importlib.util
+import os
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,25 +26,83 @@ from headstart.results import import_pandas
 from headstart.talk import Talk
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.run_folder import write_json
-from headstart.workflow.showing import save_sheet, sheet_kind
+from headstart.workflow.showing import save_sheet
 
 if TYPE_CHECKING:
     from headstart.workflow.embedding import Embedder
 
-__all__ = ["Checked", "check_data", "draw_copies", "save_judgement", "write_repaired_split"]
+__all__ = ["Checked", "Judged", "check_data", "save_repaired_split"]
 
 _MOST_PAIRS = 60
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A data set and the doctor's judgement of it."""
+class Judged(ABC):
+    """A data set with the doctor's judgement of it: told, and written where that is wished."""
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """The judgement in plain words."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The judgement, JSON-able; pictures are named relative to the data."""
+
+    @abstractmethod
+    def draw_sheet(self, out: str, talk: Talk) -> None:
+        """Draws what a person should see.
+
+        Raises:
+            UsageError: The sheet cannot be written.
+        """
+
+    @abstractmethod
+    def write_repaired_split(self, out: str, talk: Talk) -> None:
+        """Writes the person's split without what leaks, groups whole; moves no file.
+
+        Raises:
+            DataError: No split without leaks can be made.
+            UsageError: The file cannot be written, or there is no split to repair.
+        """
+
+    def write(
+        self,
+        talk: Talk,
+        *,
+        json_file: str | os.PathLike[str] | None,
+        sheet: str | os.PathLike[str] | None,
+        repair: str | os.PathLike[str] | None,
+    ) -> None:
+        """Writes judgement, sheet and repaired split, those that are named."""
+        if json_file is not None:
+            try:
+                write_json(Path(json_file), self.to_json())
+            except OSError as error:
+                raise UsageError(f"`{json_file}` cannot be written ({error.strerror or error}).") from error
+        if sheet is not None:
+            self.draw_sheet(os.fspath(sheet), talk)
+        if repair is not None:
+            self.write_repaired_split(os.fspath(repair), talk)
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{html.escape(line)}</p>" for line in self.lines())
+
+
+@dataclass(frozen=True, repr=False)
+class Checked(Judged):
+    """Pictures with one label each and the doctor's judgement of them."""
 
     samples: Samples
     health: Health
 
+    def lines(self) -> list[str]:
+        """See `Judged`."""
+        return doctor_lines(self.health)
+
     def to_json(self) -> dict[str, Any]:
-        """The judgement, JSON-able; pictures are named relative to the data."""
+        """See `Judged`."""
         return health_to_json(self.health)
 
     def to_pandas(self) -> Any:
@@ -50,11 +110,31 @@ class Checked:
         pairs = (*self.health.leaks, *self.health.duplicates, *self.health.near_duplicates)
         return import_pandas().DataFrame([asdict(p) for p in dict.fromkeys(pairs)])
 
-    def __repr__(self) -> str:
-        return "\n".join(doctor_lines(self.health))
+    def draw_sheet(self, out: str, talk: Talk) -> None:
+        """See `Judged`: the pairs of copies side by side, leaks and conflicts first; says so where there are none."""
+        health = self.health
+        pairs = (*health.leaks, *health.label_conflicts, *health.duplicates, *health.near_duplicates)
+        pairs = tuple(dict.fromkeys(pairs))
+        if not pairs:
+            talk.say(f"there are no copies, so {out} is not drawn")
+            return
+        rows = []
+        for p in pairs[:_MOST_PAIRS]:
+            words = f"{p.kind}, {p.similarity:.3f} alike"
+            if p.split_a != p.split_b:
+                words += f", leak: {p.split_a} / {p.split_b}"
+            if p.label_a != p.label_b:
+                words += f", labels: {p.label_a} / {p.label_b}"
+            rows.append((p.index_a, p.index_b, words))
+        left = len(pairs) - len(rows)
+        title = f"{len(pairs)} pairs of copies" + (f"; the first {len(rows)} are shown" if left else "")
+        save_sheet(draw_pairs(self.samples, rows, title=title), out, talk)
 
-    def _repr_html_(self) -> str:
-        return "".join(f"<p>{html.escape(line)}</p>" for line in doctor_lines(self.health))
+    def write_repaired_split(self, out: str, talk: Talk) -> None:
+        """See `Judged`; pictures under two labels are left out too."""
+        applied = apply_health(self.samples, self.health)
+        assignment = np.array([s.split or "train" for s in self.samples], dtype="<U5")
+        save_repaired_split(self.samples, assignment, applied, out, talk)
 
 
 def check_data(
@@ -104,55 +184,6 @@ def check_data(
             return Checked(samples, doctor.judge())
     doctor.look()
     return Checked(samples, doctor.judge())
-
-
-def draw_copies(checked: Checked, out: str, talk: Talk) -> None:
-    """Draws the pairs of copies side by side, leaks and conflicts first; says so where there are none.
-
-    Raises:
-        UsageError: The sheet cannot be written.
-    """
-    sheet_kind(out)
-    health = checked.health
-    pairs = list(dict.fromkeys((*health.leaks, *health.label_conflicts, *health.duplicates, *health.near_duplicates)))
-    if not pairs:
-        talk.say(f"there are no copies, so {out} is not drawn")
-        return
-    rows = []
-    for p in pairs[:_MOST_PAIRS]:
-        words = f"{p.kind}, {p.similarity:.3f} alike"
-        if p.split_a != p.split_b:
-            words += f", leak: {p.split_a} / {p.split_b}"
-        if p.label_a != p.label_b:
-            words += f", labels: {p.label_a} / {p.label_b}"
-        rows.append((p.index_a, p.index_b, words))
-    left = len(pairs) - len(rows)
-    title = f"{len(pairs)} pairs of copies" + (f"; the first {len(rows)} are shown" if left else "")
-    save_sheet(draw_pairs(checked.samples, rows, title=title), out, talk)
-
-
-def save_judgement(judgement: dict[str, Any], out: str) -> None:
-    """Writes a judgement as JSON, whole or not at all.
-
-    Raises:
-        UsageError: The file cannot be written.
-    """
-    try:
-        write_json(Path(out), judgement)
-    except OSError as error:
-        raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
-
-
-def write_repaired_split(checked: Checked, out: str, talk: Talk) -> None:
-    """Writes the person's split without leaking pictures and those under two labels, groups whole; moves no file.
-
-    Raises:
-        DataError: No split without leaks can be made.
-        UsageError: The file cannot be written.
-    """
-    samples, applied = checked.samples, apply_health(checked.samples, checked.health)
-    assignment = np.array([s.split or "train" for s in samples], dtype="<U5")
-    save_repaired_split(samples, assignment, applied, out, talk)
 
 
 def save_repaired_split(samples: Samples, assignment: NDArray[np.str_], applied: Applied, out: str, talk: Talk) -> None:

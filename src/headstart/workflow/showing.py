@@ -21,7 +21,6 @@ _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 def show_pictures(
     data: str,
-    out: str | None,
     talk: Talk,
     *,
     per_class: int,
@@ -33,8 +32,6 @@ def show_pictures(
     augment: str | None = None,
 ) -> Any:
     """See `api.show`; `as_seen` is (backbone, size, fit), which views need."""
-    if out is not None:
-        sheet_kind(out)
     samples = read(data, layout=layout, allow_outside=allow_outside, task="pictures")
     talk.say(samples.sentence)
     if not len(samples):
@@ -46,14 +43,8 @@ def show_pictures(
     side = 128 if spec is None else max(spec.size_hw)
     if spec is not None and views is not None:
         strengths = parse_augment(augment if augment is not None else default_augment("finetune"))
-        sheet = draw_views(samples, spec, strengths, count=views, num_pictures=per_class, seed=seed)
-        if out is not None:
-            save_sheet(sheet, out, talk)
-        return sheet
-    sheet = draw_by_class(samples, per_class=per_class, seed=seed, side=side, as_seen=spec)
-    if out is not None:
-        save_sheet(sheet, out, talk)
-    return sheet
+        return draw_views(samples, spec, strengths, count=views, num_pictures=per_class, seed=seed)
+    return draw_by_class(samples, per_class=per_class, seed=seed, side=side, as_seen=spec)
 
 
 def sheet_kind(out: str) -> str:
