@@ -19,7 +19,7 @@ from headstart.data.layouts import Template, label_matcher
 from headstart.data.lists import first_lines, read_list
 from headstart.data.paths import Finder
 from headstart.data.tables import Table, read_table, table_reading
-from headstart.data.walk import FoundFile, Tree, clean_label, printable, walk
+from headstart.data.walk import FoundFile, Tree, clean_label, find_place, printable, walk
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.records import Problem, Sample, Samples
 
@@ -58,13 +58,7 @@ def read(
     """
     if task not in ("classify", "pictures"):
         raise UsageError(f"read() knows the tasks `classify` and `pictures`, not `{task}`.")
-    place = os.fspath(data)
-    shown = printable(place)
-    if not os.path.exists(place):
-        raise DataError(
-            f"`{shown}` does not exist; a folder of pictures, a table or a .zip was expected.",
-            hint="check the spelling; a path with spaces needs quotes",
-        )
+    place, shown = find_place(data, "a folder of pictures, a table or a .zip")
     extension = os.path.splitext(place)[1].lower()
     if os.path.isdir(place):
         return _read_folder(place, allow_outside, label_pattern, layout, task, [])

@@ -15,7 +15,7 @@ from headstart.data.formats import EXPORT_STEPS, IGNORED, PICTURES, PLAIN, TABLE
 from headstart.errors import DataError
 from headstart.records import Problem
 
-__all__ = ["FoundFile", "Tree", "clean_label", "looks_like_picture", "printable", "walk"]
+__all__ = ["FoundFile", "Tree", "clean_label", "find_place", "looks_like_picture", "printable", "walk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,22 @@ class Tree:
     problems: list[Problem] = field(default_factory=list)
     empty_folders: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+
+
+def find_place(data: str | os.PathLike[str], expected: str) -> tuple[str, str]:
+    """The path that a person named, and how it is written on the screen.
+
+    Raises:
+        DataError: There is nothing, where `expected` should be.
+    """
+    place = os.fspath(data)
+    shown = printable(place)
+    if not os.path.exists(place):
+        raise DataError(
+            f"`{shown}` does not exist; {expected} was expected.",
+            hint="check the spelling; a path with spaces needs quotes",
+        )
+    return place, shown
 
 
 def printable(name: str) -> str:

@@ -6,7 +6,6 @@ is trained does not depend on what the cache holds.  What decodes faster than a 
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Sequence
@@ -17,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.errors import DataError
 from headstart.features.boundary import DEFAULT_LIMIT_BYTES, row_key
 from headstart.features.shards import Shards
-from headstart.features.viewing import PLAIN
-from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes
+from headstart.features.viewing import PLAIN, check_unchanged, known_picture
+from headstart.pixels.spec import PixelSpec, normalise, read_bytes
 from headstart.pixels.views import WHOLE_PICTURES, Augment, Cutting, Decoded, view_rng
 
 __all__ = ["DecodedCache", "DecodedPictures"]
@@ -194,17 +192,14 @@ class DecodedPictures:
 
     def _decode(self, key: bytes, sample: int, spec: PixelSpec, augment: Augment) -> Decoded:
         name = self._names[sample]
-        try:
+        with known_picture(name):
             started = time.perf_counter()
             data = read_bytes(self._paths[sample])
             read_s = time.perf_counter() - started
             started = time.thread_time()  # not the time in which other threads had the core
-            if hashlib.sha256(data).digest() != self._digests[sample]:
-                raise DataError(f"`{name}` has changed while its model was being trained.", hint="train again")
+            check_unchanged(data, self._digests[sample], name)
             decoded = self._cutting.decode(data, spec, augment)
             cost_s = read_s + time.thread_time() - started
-        except PictureError as error:
-            raise DataError(f"`{name}` could be read before and cannot be read now: {error.detail}.") from error
         with self._lock:
             self.num_decoded += 1
         if self.cache is not None:

@@ -10,8 +10,9 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from headstart.machine import available_cores
 from headstart.pixels.spec import PictureError, PixelSpec, normalise, read_bytes
 from headstart.pixels.views import Augment, make_view, view_rng
 
-__all__ = ["PLAIN", "Job", "Views", "view_name"]
+__all__ = ["PLAIN", "Job", "Views", "check_unchanged", "known_picture", "view_name"]
 
 PLAIN = 0
 """Number of the view that is the picture itself, as prediction sees it."""
@@ -40,6 +41,29 @@ _HELD_BYTES = 512 << 20  # rows in memory where the disk refuses them
 def view_name(augment: Augment, seed: int, view: int) -> str:
     """What a view's row is kept under: all that decides its pixels besides the file."""
     return "plain" if view == PLAIN or augment.is_plain else f"{augment.to_text()}/{seed}/{view}"
+
+
+@contextmanager
+def known_picture(name: str) -> Iterator[None]:
+    """While inside, what cannot be read is a picture that could be read before.
+
+    Raises:
+        DataError: It cannot be read now.
+    """
+    try:
+        yield
+    except PictureError as error:
+        raise DataError(f"`{name}` could be read before and cannot be read now: {error.detail}.") from error
+
+
+def check_unchanged(data: bytes, digest: bytes, name: str) -> None:
+    """Refuses bytes of a file that are not those whose sha256 is known.
+
+    Raises:
+        DataError: They are others.
+    """
+    if hashlib.sha256(data).digest() != digest:
+        raise DataError(f"`{name}` has changed while its model was being trained.", hint="train again")
 
 
 @dataclass(frozen=True)
@@ -202,15 +226,13 @@ class Views:
     def _make(self, jobs: Sequence[Job]) -> NDArray[np.floating]:
         pixels = []
         for job in jobs:
-            source, name = self._paths[job.sample], self._names[job.sample]
-            try:
+            digest = self._digests[job.sample]
+            with known_picture(self._names[job.sample]):
+                source = self._paths[job.sample]
                 data = source if isinstance(source, bytes) else read_bytes(source)
-                if hashlib.sha256(data).digest() != self._digests[job.sample]:
-                    raise DataError(f"`{name}` has changed while its model was being trained.", hint="train again")
-                rng = None if job.view == PLAIN else view_rng(self._digests[job.sample], job.view, self._seed)
+                check_unchanged(data, digest, self._names[job.sample])
+                rng = None if job.view == PLAIN else view_rng(digest, job.view, self._seed)
                 pixels.append(self._make_view(data, self.spec, self.augment, rng))
-            except PictureError as error:
-                raise DataError(f"`{name}` could be read before and cannot be read now: {error.detail}.") from error
         parts = self._engine.run(normalise(np.stack(pixels), self.spec))
         return self.space.layout.pack(parts)
 

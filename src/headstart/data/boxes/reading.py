@@ -22,7 +22,7 @@ from headstart.data.boxes.voc import is_voc, read_voc
 from headstart.data.boxes.yolo import find_labels, is_label_line, read_dataset, read_yolo
 from headstart.data.lists import first_lines
 from headstart.data.paths import Finder
-from headstart.data.walk import FoundFile, Tree, printable, walk
+from headstart.data.walk import FoundFile, Tree, find_place, printable, walk
 from headstart.errors import DataError, UsageError
 from headstart.limits import MAX_PIXELS
 
@@ -92,13 +92,7 @@ def read_boxes(
         DataError: There is nothing that can be learned from.
         UsageError: Two readings fit, or a file names pictures outside of the folder.
     """
-    place = os.fspath(data)
-    shown = printable(place)
-    if not os.path.exists(place):
-        raise DataError(
-            f"`{shown}` does not exist; a folder of pictures with boxes was expected.",
-            hint="check the spelling; a path with spaces needs quotes",
-        )
+    place, shown = find_place(data, "a folder of pictures with boxes")
     if place.lower().endswith(".zip"):
         raise UsageError(
             f"`{shown}` is an archive; boxes are read from a folder.", hint="unpack it, and give the folder"
