@@ -32,7 +32,6 @@ def test_a_power_law_is_carried_on_without_bias_and_within_the_interval() -> Non
         held.append([low <= t <= high for (_, low, high), t in zip(curve.gains, truth, strict=True)])
         for point, n in zip(curve.forecast, (800, 1600), strict=True):
             assert point.num_samples == n
-            assert point.is_forecast
             assert 0 <= point.low <= point.value <= point.high <= 1
     np.testing.assert_allclose(np.mean(gains, axis=0), truth, atol=0.01)
     assert np.mean(held) > 0.9

@@ -51,7 +51,7 @@ def judge_patterns(
     Returns:
         (N,) groups (-1 for none) and the judgement of each guess; the one in use first.
     """
-    guesses = [*guess_groups(samples), *guess_times(samples, looks)]
+    guesses = [*guess_groups(samples), *guess_times(looks)]
     rows = np.flatnonzero(is_training & (samples.class_ids >= 0))
     if not guesses or len(rows) < 4:
         return []

@@ -9,12 +9,11 @@ from __future__ import annotations
 from headstart.data.capture import TIMES, keys_by_time
 from headstart.data.looks import Looks
 from headstart.data.names import Guess, is_sensible
-from headstart.records import Samples
 
 __all__ = ["guess_times"]
 
 
-def guess_times(samples: Samples, looks: Looks) -> list[Guess]:
+def guess_times(looks: Looks) -> list[Guess]:
     """Bursts (10 seconds) and sessions (10 minutes), where most pictures have a time of capture."""
     taken = [None if f is None else f.exif.taken for f in looks.facts]
     if sum(t is not None for t in taken) < 0.5 * len(taken):

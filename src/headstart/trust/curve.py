@@ -34,7 +34,6 @@ class CurvePoint:
     value: float
     low: float
     high: float
-    is_forecast: bool
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,6 @@ def _carry_on(
             1.0 - float(e),
             max(0.0, 1.0 - float(e) - 1.96 * float(s)),
             min(1.0, 1.0 - float(e) + 1.96 * float(s)),
-            False,
         )
         for n, e, s in zip(sizes, error, np.sqrt(np.diag(covariance)), strict=True)
     )
@@ -209,6 +207,6 @@ def _carry_on(
         size = float(sizes[-1]) * factor
         new = variance_of_one(float(there.ravel() @ weight), size)
         value, low, high = spread_of(1.0 - there, new)
-        forecast.append(CurvePoint(round(size), value, max(0.0, low), min(1.0, high), True))
+        forecast.append(CurvePoint(round(size), value, max(0.0, low), min(1.0, high)))
         gains.append(spread_of(here - there, new + variance_of_one(now, float(sizes[-1]))))
     return LearningCurve(points, tuple(forecast), tuple(gains), ())
