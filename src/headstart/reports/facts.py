@@ -52,6 +52,15 @@ class Scored:
         """(N,) whether the prediction is the label."""
         return np.asarray(self.truth == self.predicted)
 
+    def groups_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """(M,) groups of some pictures, one that stands alone in a group of its own; None where there are none."""
+        if self.groups is None:
+            return None
+        groups = self.groups[rows]
+        alone = np.flatnonzero(groups < 0)
+        groups[alone] = groups.max(initial=0) + 1 + np.arange(len(alone))
+        return groups
+
 
 @dataclass(frozen=True)
 class Facts:

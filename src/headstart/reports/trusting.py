@@ -61,7 +61,7 @@ def operating_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
     scored = facts.scored
     if len(where) < _FEWEST:
         return {"missing": f"{len(where)} scored pictures are too few for an operating point."}
-    groups = None if scored.groups is None else _alone(scored.groups[where])
+    groups = scored.groups_of(where)
     out_of_fold = is_out_of_fold(str(facts.headline_block.get("protocol", "")))
     hits, confidence = scored.is_right[where], scored.confidence[where]
     found = accept_above(confidence, hits, targets=_TARGETS, groups=groups, is_out_of_fold=out_of_fold)
@@ -120,14 +120,6 @@ def suspects_section(facts: Facts, rows: Sequence[Mapping[str, str]]) -> dict[st
     if not count:
         text += " Below are the labels that fit least."
     return {"text": text, "rows": [{"image": r.get("image", "")} for r in called], "shown": shown}
-
-
-def _alone(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups in which a picture without one (-1) stands by itself."""
-    alone = np.flatnonzero(groups < 0)
-    out = groups.copy()
-    out[alone] = groups.max(initial=0) + 1 + np.arange(len(alone))
-    return out
 
 
 def _bins(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ class Comparison:
         return f"<p><b>{html.escape(self.sentence)}</b></p>{notes}{table}"
 
 
-def describe(found: PairedComparison, names: tuple[str, str], how: str) -> tuple[str, list[str]]:
+def describe(found: PairedComparison, names: tuple[str, str]) -> tuple[str, list[str]]:
     """The verdict in a sentence, and what weakens it."""
     d: Difference = getattr(found, found.metric)
     what = "accuracy" if found.metric == "accuracy" else "accuracy averaged over the classes"

@@ -80,7 +80,7 @@ def compare_runs(
         is_out_of_fold=common.is_out_of_fold,
         seed=seed,
     )
-    sentence, caveats = describe(found, names, common.how)
+    sentence, caveats = describe(found, names)
     return Comparison(
         names=names,
         sentence=sentence,
@@ -133,14 +133,13 @@ def _from_scores(a: Facts, b: Facts, names: Sequence[str]) -> _Common:
             "were scored against different truths.",
             hint="--data LABELLED_PICTURES scores both against one",
         )
-    groups = a.scored.groups
     is_test = splits[0] == "test"
     probabilities = softmax(_logits(a)[rows_a]), softmax(_logits(b)[rows_b][:, order])
     where = "test pictures" if is_test else "training pictures, each judged by a model that had not seen it"
     return _Common(
         probabilities,
         truth,
-        None if groups is None else _numbered(groups[rows_a]),
+        a.scored.groups_of(rows_a),
         not is_test,
         f"{len(truth):,} {where}",
     )
@@ -227,14 +226,6 @@ def _from_data(folders: Sequence[Path], a: Facts, data: str, talk: Talk) -> _Com
 def _logits(facts: Facts) -> NDArray[np.float64]:
     assert facts.scored.logits is not None  # looked at before
     return facts.scored.logits.astype(np.float64)
-
-
-def _numbered(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups in which a picture without one (-1) stands by itself."""
-    alone = np.flatnonzero(groups < 0)
-    out = groups.copy()
-    out[alone] = groups.max(initial=0) + 1 + np.arange(len(alone))
-    return out
 
 
 def write_comparison(folder: Path, found: Comparison) -> list[Path]:

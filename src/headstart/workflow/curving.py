@@ -38,7 +38,7 @@ def measure_curve(facts: Facts) -> dict[str, Any]:
     if counts.min() < _FEWEST or len(train) > _MOST:
         why = f"a class has {int(counts.min())} pictures" if counts.min() < _FEWEST else f"{len(train):,} are too many"
         return {"missing": f"What more pictures would bring was not measured: {why}."}
-    groups = None if scored.groups is None else _alone(scored.groups[train])
+    groups = scored.groups_of(train)
     try:
         blocks = _features(facts, train)
         if blocks is None:
@@ -146,11 +146,3 @@ def _series(name: str, points: tuple[CurvePoint, ...]) -> dict[str, Any]:
         "low": [p.low for p in points],
         "high": [p.high for p in points],
     }
-
-
-def _alone(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups in which a picture without one (-1) stands by itself."""
-    alone = np.flatnonzero(groups < 0)
-    out = groups.copy()
-    out[alone] = groups.max(initial=0) + 1 + np.arange(len(alone))
-    return out

@@ -1,0 +1,36 @@
+"""What is asked of the pictures of a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from headstart.reports.facts import Scored
+
+SCORED = Scored(
+    names=("a", "b", "c", "d", "e"),
+    paths=(None,) * 5,
+    split=np.array(["train"] * 5),
+    truth=np.zeros(5, dtype=np.int64),
+    predicted=np.array([0, 1, 0, 0, 1]),
+    confidence=np.full(5, 0.5),
+    groups=np.array([4, -1, 2, -1, 4]),
+)
+
+
+def test_who_stands_alone_is_a_group_of_its_own() -> None:
+    groups = SCORED.groups_of(np.arange(5))
+    assert groups is not None
+    assert groups[0] == groups[4]
+    assert len(set(groups.tolist())) == 4
+    some = SCORED.groups_of(np.array([1, 3]))
+    assert some is not None
+    assert len(set(some.tolist())) == 2
+    assert SCORED.groups is not None
+    assert SCORED.groups.tolist() == [4, -1, 2, -1, 4]  # not changed by the asking
+    assert replace(SCORED, groups=None).groups_of(np.arange(5)) is None
+
+
+def test_who_is_right() -> None:
+    assert SCORED.is_right.tolist() == [True, False, True, True, False]
