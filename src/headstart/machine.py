@@ -6,6 +6,7 @@ Floor 0: standard library only, and every POSIX-only call has its Windows branch
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -27,6 +28,7 @@ __all__ = [
     "fsync_path",
     "is_process_alive",
     "private_folder",
+    "why_refused",
 ]
 
 _STALE_S = 3600.0
@@ -70,6 +72,12 @@ def private_folder(folder: Path) -> Path:
             hint="name a folder that can be written: HEADSTART_CACHE=/some/folder",
         ) from error
     return folder
+
+
+def why_refused(error: OSError) -> str:
+    """Why the disk refused to keep something, in plain words."""
+    is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return "the disk is full" if is_full else (error.strerror or str(error))
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:

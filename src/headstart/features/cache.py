@@ -8,7 +8,6 @@ one, which is dropped and rebuilt; two processes at worst store the same rows tw
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.features.shards import drop_folders
-from headstart.machine import atomic_file, drop_stale, private_folder
+from headstart.machine import atomic_file, drop_stale, private_folder, why_refused
 
 __all__ = ["DEFAULT_LIMIT_BYTES", "CacheInfo", "FeatureCache", "FeatureSpace", "cache_info", "clear_cache"]
 
@@ -94,8 +93,7 @@ class FeatureSpace:
                 arrays: dict[str, Any] = {f"block_{name}": block for name, block in blocks.items()}
                 np.savez(file, digests=keys, **arrays)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-            self.write_error = "the disk is full" if full else (error.strerror or str(error))
+            self.write_error = why_refused(error)
             return False
         self._files.append(path)
         return True

@@ -8,7 +8,6 @@ when it is first read and made again, and two processes at worst store the same 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import mmap
 import os
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import CacheError
-from headstart.machine import atomic_file, drop_stale, private_folder
+from headstart.machine import atomic_file, drop_stale, private_folder, why_refused
 
 __all__ = ["Shards", "drop_folders", "free_bytes"]
 
@@ -121,8 +120,7 @@ class Shards:
                 for row in rows:
                     file.write(row.data)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-            self.write_error = "the disk is full" if full else (error.strerror or str(error))
+            self.write_error = why_refused(error)
             return False
         except CacheError as error:  # the folder cannot be made
             self.write_error = error.message.rstrip(".")
