@@ -25,7 +25,7 @@ from headstart.features.boundary import BoundaryCache
 from headstart.tuning.checkpoint import load_snapshot
 from headstart.tuning.loop import EpochRecord
 from headstart.tuning.plan import default_plan
-from headstart.workflow import tune_fitting
+from headstart.workflow import tune_auto, tune_fitting
 from headstart.workflow.tune_fitting import fit_to_disk, measure_threads
 from headstart.workflow.tune_records import EpochLog
 
@@ -46,19 +46,30 @@ class Road:
         self.decided |= {d.what: d.value for d in decisions}
 
 
+class Remembered:
+    """A journal that is in no folder."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        return self.values.setdefault(key, make())
+
+
 ROWS = {"stage6": 40_000, "stage7": 10_000}
 
 
-def bench_with(room: int) -> Any:
+def bench_with(room: int, checkpoints: Remembered | None = None) -> Any:
     cache = SimpleNamespace(room_bytes=lambda: room)
     sources = SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.cut])
-    return SimpleNamespace(sources=sources, trunk=SimpleNamespace(cut=lambda text: "stage7"))
+    trunk = SimpleNamespace(cut=lambda text: {"last-2": "stage6"}.get(text, "stage7"))
+    return SimpleNamespace(sources=sources, trunk=trunk, checkpoints=checkpoints or Remembered())
 
 
-def fitted(room: int, **settings: Any) -> tuple[Any, Road]:
+def fitted(room: int, checkpoints: Remembered | None = None, **settings: Any) -> tuple[Any, Road]:
     road = Road(**settings)
     plan = default_plan("finetune", "stage6", 1000, 4).with_(views=settings.get("views", 8))
-    return fit_to_disk(road, bench_with(room), plan, 1000), road  # type: ignore[arg-type]
+    return fit_to_disk(road, bench_with(room, checkpoints), plan, 1000), road  # type: ignore[arg-type]
 
 
 def test_what_fits_is_left_as_it_is() -> None:
@@ -82,6 +93,22 @@ def test_no_room_means_no_cache() -> None:
     plan, road = fitted(1_000_000)
     assert (plan.cut, plan.is_cached, plan.views) == ("stage6", False, plan.epochs)
     assert road.decided == {"tune.is_cached": False}
+
+
+def test_a_run_that_goes_on_keeps_its_plan_whatever_room_there_is() -> None:
+    checkpoints = Remembered()
+    for room in (200_000_000, 60_000_000, 1_000_000_000):
+        plan, road = fitted(room, checkpoints)
+        assert (plan.views, plan.cut, road.decided) == (4, "stage6", {"views": 4})
+
+
+def test_two_ways_that_want_of_room_makes_the_same_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune_auto, "without_harmful_flip", lambda road, bench, plan: plan)
+    for room, cuts in ((10**9, ["stage6", "stage6", "stage7", "stage7"]), (60_000_000, ["stage7", "stage7"])):
+        plans = tune_auto._arms(Road(strategy="auto"), bench_with(room), 1000, 4)  # type: ignore[arg-type]
+        assert [p.cut for p in plans] == cuts
+        assert [p.augment == "none" for p in plans] == [False, True] * (len(cuts) // 2)
+        assert {p.lr for p in plans if p.cut == "stage7"} == {tune_auto._LATE_LR}
 
 
 def test_what_a_person_set_is_not_changed() -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from headstart.errors import BundleError, CacheError
 from headstart.machine import atomic_file
+from headstart.tuning.claim import Claim
 from headstart.tuning.loop import Snapshot
 
 __all__ = ["Checkpoints", "load_snapshot", "save_snapshot"]
@@ -35,11 +36,17 @@ class Checkpoints:
     def __init__(self, folder: Path, every_s: float = 30.0) -> None:
         self.folder = folder
         self.every_s = every_s
+        self.claim = Claim(folder)
         self._last = time.monotonic()
         self._journal: dict[str, Any] = {}
         path = folder / _JOURNAL
         if path.exists():
             self._journal = _read_json(path)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is something to go on with."""
+        return (self.folder / _JOURNAL).exists()
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
         """A JSON-able value that is made the first time and the same ever after."""
@@ -54,7 +61,11 @@ class Checkpoints:
 
     def write(self, key: str, value: Any) -> None:
         """Puts a value into the journal, on the disk when this returns."""
-        self._journal[key] = json.loads(json.dumps(value))  # what is read back later is what is used now
+        self.write_all({key: value})
+
+    def write_all(self, values: Mapping[str, Any]) -> None:
+        """Puts values into the journal, all of them or none, on the disk when this returns."""
+        self._journal |= json.loads(json.dumps(dict(values)))  # what is read back later is what is used now
         text = json.dumps(self._journal, indent=1) + "\n"
 
         def fill() -> None:
@@ -86,7 +97,7 @@ class Checkpoints:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise CacheError(
                 f"the training cannot be saved in `{self.folder}` ({reason}); what was saved before is whole.",
-                hint="free some space, then go on with: headstart resume",
+                hint=f"free some space, then go on with: headstart resume {self.folder.parent}",
             ) from error
 
     def load(self, name: str) -> Snapshot | None:

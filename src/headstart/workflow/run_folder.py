@@ -50,6 +50,7 @@ _UNFINISHED = "unfinished.json"
 _NAMES = {
     _UNFINISHED,
     "bundle",
+    "checkpoints",
     "classification_report.csv",
     "classification_report.txt",
     "comment.md",
@@ -279,7 +280,7 @@ def _reclaim(folder: Path, out: str) -> None:
         )
     if host == platform.node() and pid != os.getpid() and is_process_alive(pid):
         raise UsageError(f"another run is writing to `{out}` right now.", hint="name another folder with --out")
-    if (folder / "checkpoints").exists():
+    if (folder / "checkpoints" / "journal.json").exists():
         raise UsageError(
             f"`{out}` holds a run that was stopped and can go on.",
             hint=f"headstart resume {out}, or name a new folder with --out",

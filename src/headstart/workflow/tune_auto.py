@@ -107,7 +107,11 @@ def choose_arm(
     budget_s = 60.0 * (resolved.settings.budget_minutes or 0.0)
     left = journal.once("seconds_left", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
     if left <= 0:
-        _give_up(road, f"the budget is spent: {budget_s:.0f} s, of which the probe took most")
+        _give_up(
+            road,
+            f"the budget is spent: of its {budget_s:.0f} s the probe took {budget_s - ENDING_S - left:.0f}, and "
+            f"{ENDING_S:.0f} are kept for writing the model",
+        )
         return None
     plans = _arms(road, bench, len(train), num_classes)
     begun = time.monotonic()
@@ -124,7 +128,11 @@ def choose_arm(
     has_val = len(found.split.where("val")) > 0
     choice = _fit(resolved, plans, speeds, len(train), left, has_val)
     if choice is None:
-        _give_up(road, f"{left:.0f} s are left, which is too little for a fair trial of fine-tuning")
+        _give_up(
+            road,
+            f"{max(left, 0):.0f} s of the budget are left, {ENDING_S:.0f} being kept for writing the model, which is "
+            "too little for a fair trial of fine-tuning",
+        )
         return None
     used, epochs, num_folds, seconds = choice
     road.decide(
@@ -235,6 +243,8 @@ def _arms(road: ProbeRoad, bench: Bench, num: int, num_classes: int) -> list[Tun
         if cut == cuts[-1] and len(cuts) > 1 and not resolved.is_explicit("lr"):
             plan = plan.with_(lr=_LATE_LR)
         plan = fit_to_disk(road, bench, without_harmful_flip(road, bench, plan), num)
+        if plan.cut != cut:
+            continue  # for want of room it would begin where the next one does
         plans.append(plan)
         if not resolved.is_explicit("augment") and not resolved.is_explicit("views"):
             plans.append(plan.with_(augment="none", views=1))
@@ -252,12 +262,15 @@ def _refreshed(
     """The plans with new views in later epochs, as far as time and disk allow: every view that is new is worth more."""
     if road.resolved.is_explicit("views") or all(p.augment == "none" for p in plans):
         return plans
-    cuts = {p.cut: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
-    more = int(0.5 * spare_s / max(_SAFETY * num * sum(cuts.values()), 1e-9))
-    row = max(bench.sources.row_bytes(p) for p in plans) * num * len(cuts)
     now = max(p.views for p in plans)
-    more = min(more, bench.sources.cache.room_bytes() // max(row, 1) - now - 1)
-    views = min(plans[0].epochs, now + more)
+
+    def count() -> int:
+        cuts = {p.cut: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
+        more = int(0.5 * spare_s / max(_SAFETY * num * sum(cuts.values()), 1e-9))
+        row = max(bench.sources.row_bytes(p) for p in plans) * num * len(cuts)
+        return min(plans[0].epochs, now + min(more, bench.sources.cache.room_bytes() // max(row, 1) - now - 1))
+
+    views = bench.checkpoints.once("views", count)  # a run that goes on finds less room: it has stored some of them
     if views <= now or not all(p.is_cached for p in plans):
         return plans
     road.decide([Decision("views", views, f"there is time for {views} different views of each picture")])

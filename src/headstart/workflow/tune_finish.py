@@ -230,13 +230,14 @@ def _say(road: ProbeRoad, tuned: Tuned, log: EpochLog) -> None:
         if sentence:
             road.talk.say(f"{name}: {sentence}.")
             break
+    probe = road.folder / "probe"
     if tuned.is_asked and not tuned.verdict.is_better:
         road.talk.say(
-            f"you asked for this model and it is saved; the probe stands beside it in {road.folder / 'probe'} and is "
-            "not worse as far as can be told. `--keep best` would have taken it."
+            f"you asked for this model and it is saved; the probe stands beside it in {probe} and is not worse as far "
+            f"as can be told. To use it: headstart predict {probe} PICTURES (`--keep best` would have taken it)."
         )
     else:
-        road.talk.say(f"the probe stands beside it: {road.folder / 'probe'}")
+        road.talk.say(f"the probe stands beside it: headstart predict {probe} PICTURES uses it.")
 
 
 def _write(

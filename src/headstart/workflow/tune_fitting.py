@@ -19,6 +19,7 @@ from headstart.tuning.plan import TuningPlan
 from headstart.workflow.tune_phases import decide_phases
 
 if TYPE_CHECKING:
+    from headstart.config import Resolved
     from headstart.workflow.probe_road import ProbeRoad
     from headstart.workflow.tune_bench import Bench
 
@@ -39,17 +40,22 @@ def fit_to_disk(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> Tu
         plan: What was planned.
         num: Pictures.
     """
-    resolved = road.resolved
     if plan.unfreeze:
         decide_phases(road, bench, plan, num)
+    # Decided once: what a run stores takes room itself, and going on must not mean another plan.
+    key = f"room-{plan.strategy}-{plan.cut}"
+    changes, reason = bench.checkpoints.once(key, lambda: _fitted(road.resolved, bench, plan, num))
+    shown = {"tune.is_cached": False} if "is_cached" in changes else changes
+    road.decide([Decision(what, value, reason) for what, value in shown.items()])
+    return plan.with_(**changes)
+
+
+def _fitted(resolved: Resolved, bench: Bench, plan: TuningPlan, num: int) -> tuple[dict[str, Any], str]:
+    """What has to change in a plan for want of room, and the reason."""
     room = bench.sources.cache.room_bytes()
-
-    def need(of: TuningPlan) -> int:
-        return bench.sources.row_bytes(of) * num * (of.views + 1)
-
-    wanted = need(plan)
+    wanted = bench.sources.row_bytes(plan) * num * (plan.views + 1)
     if wanted <= room:
-        return plan
+        return {}, ""
     short = f"{wanted / 1e6:,.0f} MB of stored views do not fit into the {room / 1e6:,.0f} MB that are left for them"
     tries = [plan]
     if plan.strategy == "finetune" and not (resolved.is_explicit("cut") or resolved.is_explicit("unfreeze")):
@@ -58,15 +64,12 @@ def fit_to_disk(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> Tu
         each = bench.sources.row_bytes(tried) * num
         views = plan.views if resolved.is_explicit("views") else min(plan.views, room // max(each, 1) - 1)
         if views >= min(_FEWEST_VIEWS, plan.views) and each * (views + 1) <= room:
-            fitted = tried.with_(views=int(views))
-            if fitted.cut != plan.cut:
-                road.decide([Decision("cut", fitted.cut, short)])
-            road.decide([Decision("views", fitted.views, short)])
-            return fitted
+            moved = {"cut": tried.cut} if tried.cut != plan.cut else {}
+            return {**moved, "views": int(views)}, short
     if plan.strategy != "finetune":
-        return plan  # a head's rows are small; what the disk refuses is held in memory or made again
-    road.decide([Decision("tune.is_cached", False, f"{short}: the frozen part is computed in every epoch")])
-    return plan.with_(is_cached=False, views=plan.epochs)
+        return {}, ""  # a head's rows are small; what the disk refuses is held in memory or made again
+    changes = {"is_cached": False, "views": plan.epochs}
+    return changes, f"{short}: the frozen part is computed in every epoch"
 
 
 def measure_precision(bench: Bench, plan: TuningPlan, head: Any, num: int) -> tuple[str, str]:

@@ -6,26 +6,36 @@ The one decision: a difference is refused and named; nothing is ever continued o
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.config import Resolved, TrainSettings
-from headstart.errors import DataError, UsageError
+from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.tuning.checkpoint import Checkpoints
+from headstart.tuning.claim import Claim
 
 if TYPE_CHECKING:
     from headstart.workflow.probe_road import FoundProbe
 
-__all__ = ["compare_memory", "find_stopped", "recall_settings", "remember"]
+__all__ = ["clear_ending", "compare_memory", "find_stopped", "recall_settings", "remember"]
+
+_WITHOUT_NAME = "headstart resume, without a name, goes on with the newest run in `runs` that was stopped"
 
 
 def remember(checkpoints: Checkpoints, resolved: Resolved, found: FoundProbe) -> None:
-    """Writes settings and the content of all pictures into the journal."""
-    checkpoints.write("settings", resolved.settings.model_dump(mode="json"))
-    checkpoints.write("sources", resolved.sources)
-    checkpoints.write("versions", _versions())
-    checkpoints.write("pictures", _pictures(found))
+    """Writes settings and the content of all pictures into the journal, in one step."""
+    settings = resolved.settings.model_dump(mode="json")
+    checkpoints.write_all(
+        {
+            "settings": settings,
+            "sources": resolved.sources,
+            "versions": _versions(),
+            "place": str(Path.cwd()),
+            "pictures": _pictures(found),
+        }
+    )
 
 
 def recall_settings(folder: Path) -> Resolved:
@@ -34,15 +44,24 @@ def recall_settings(folder: Path) -> Resolved:
     Raises:
         UsageError: There is no run that can go on.
     """
+    if not folder.is_dir():
+        raise UsageError(f"there is no run folder `{folder}`.", hint=_WITHOUT_NAME)
     is_finished = (folder / "metrics.json").exists() and not (folder / "unfinished.json").exists()
-    if is_finished or not (folder / "checkpoints").is_dir():
-        what = "is finished" if is_finished else "cannot be resumed: nothing was saved in it"
-        raise UsageError(f"`{folder}` {what}.", hint="headstart train DATA starts a new run")
+    if is_finished:
+        raise UsageError(
+            f"`{folder}` is finished, so there is nothing to go on with.",
+            hint=f"headstart predict {folder} PICTURES uses it; headstart train DATA starts a new run",
+        )
     checkpoints = Checkpoints(folder / "checkpoints")
     values = checkpoints.read("settings")
+    if values is None and not (folder / "unfinished.json").exists():
+        raise UsageError(
+            f"`{folder}` is no run folder: nothing in it was left by `headstart train`.", hint=_WITHOUT_NAME
+        )
     if values is None:
         raise UsageError(
-            f"`{folder}` was stopped before its training began.", hint="start it again with headstart train"
+            f"`{folder}` was stopped before its training began: nothing of it was saved yet.",
+            hint="start it again with headstart train; what was computed is in the cache",
         )
     changed = {
         n: (old, _versions().get(n)) for n, old in checkpoints.read("versions").items() if _versions().get(n) != old
@@ -53,7 +72,23 @@ def recall_settings(folder: Path) -> Resolved:
             f"`{folder}` was begun with {name} {old}; {new} is installed now, and the result would not be the same.",
             hint=f"install {name} {old}, or start a new run",
         )
-    return Resolved(TrainSettings.model_validate(values), dict(checkpoints.read("sources")))
+    settings = _found_again(TrainSettings.model_validate(values), Path(checkpoints.read("place") or "."))
+    return Resolved(settings, dict(checkpoints.read("sources")))
+
+
+def _found_again(settings: TrainSettings, place: Path) -> TrainSettings:
+    """The settings with paths that still lead to where they led from the folder that the run was begun in."""
+    if place == Path.cwd():
+        return settings
+    changes: dict[str, Any] = {
+        name: str(place / value)
+        for name in ("data", "split", "corrections", "weights")
+        if (value := getattr(settings, name)) and (place / value).exists()
+    }
+    head = settings.head
+    if (place / head.class_weights).is_file():
+        changes["head"] = head.model_copy(update={"class_weights": str(place / head.class_weights)})
+    return settings.model_copy(update=changes)
 
 
 def find_stopped(parent: Path | None = None) -> Path:
@@ -63,10 +98,41 @@ def find_stopped(parent: Path | None = None) -> Path:
         UsageError: There is none.
     """
     parent = parent or Path("runs")
-    journals = [p for p in parent.glob("*/checkpoints/journal.json") if not (p.parent.parent / "metrics.json").exists()]
+    if not parent.is_dir():
+        raise UsageError(f"there is no folder `{parent}` here.", hint="headstart resume RUN names a run")
+    journals = [
+        p
+        for p in parent.glob("*/checkpoints/journal.json")
+        if (p.parent.parent / "unfinished.json").exists() and not Claim(p.parent).is_taken()
+    ]
     if not journals:
-        raise UsageError(f"no run in `{parent}` was stopped on its way.", hint="headstart resume RUN names one")
+        raise UsageError(
+            f"no run in `{parent}` was stopped on its way.", hint="headstart resume RUN names one elsewhere"
+        )
     return max(journals, key=lambda p: p.stat().st_mtime).parent.parent
+
+
+def clear_ending(folder: Path) -> None:
+    """Takes away what a run that was stopped while it was written down had written; it is written anew.
+
+    Raises:
+        HeadstartError: It cannot be taken away.
+    """
+    try:
+        for name in ("bundle", "probe"):
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+        (folder / "metrics.json").unlink(missing_ok=True)
+        for left in [*folder.glob(".*.tmp"), *folder.glob("checkpoints/.*.tmp")]:
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+    except OSError as error:
+        raise HeadstartError(
+            f"what this run had begun to write in `{folder}` cannot be taken away ({error.strerror or error}).",
+            hint="make the folder writable, then go on",
+        ) from error
 
 
 def compare_memory(checkpoints: Checkpoints, found: FoundProbe) -> None:

@@ -6,10 +6,12 @@ fitted on the same pictures, on pictures that neither has seen.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from headstart.backbones.bench import training_s
 from headstart.config import Resolved
-from headstart.errors import HeadstartError
+from headstart.errors import HeadstartError, UsageError
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit, fit_probe
@@ -40,7 +42,7 @@ from headstart.workflow.tune_bench import Bench, Refit
 from headstart.workflow.tune_finish import Tuned, finish_tuned
 from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, measure_threads, without_harmful_flip
 from headstart.workflow.tune_jobs import JobResult, find_device
-from headstart.workflow.tune_memory import compare_memory, remember
+from headstart.workflow.tune_memory import clear_ending, compare_memory, remember
 from headstart.workflow.tune_records import EpochLog, check_tensorboard
 from headstart.workflow.tune_settings import make_plan
 from headstart.workflow.tune_sources import Sources
@@ -90,27 +92,56 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
     road = ProbeRoad(resolved, talk, folder)
     road.duration_s["read"] = time.monotonic() - started
     checkpoints = Checkpoints(folder / "checkpoints")
-    bench: Bench | None = None
-    try:
+    with _own(folder, checkpoints, talk, is_new):
         found = find_probe(road, samples, started)
         if is_new:
             remember(checkpoints, resolved, found)
+            checkpoints.claim.take()
         else:
             compare_memory(checkpoints, found)
+            clear_ending(folder)
         threads = checkpoints.once("threads", lambda: settings.workers or available_cores())
         torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: _torch_threads(road, threads))
         sources = Sources(found, Trunk(found.embedder, settings), checkpoints, talk, threads)
         bench = Bench(sources, str(folder), torch_threads)
-        _Road(road, found, bench, checkpoints, started).go()
-    except BaseException:
-        if bench is not None:
+        try:
+            _Road(road, found, bench, checkpoints, started).go()
+        finally:
             bench.close()
-        if not checkpoints.folder.exists():
-            discard_run_folder(folder)
-        raise
-    bench.close()
     shutil.rmtree(checkpoints.folder / "views", ignore_errors=True)
     return folder
+
+
+@contextlib.contextmanager
+def _own(folder: Path, checkpoints: Checkpoints, talk: Talk, is_new: bool) -> Iterator[None]:
+    """The folder while a run is written: nobody else goes on with it, and what is stopped says how to go on.
+
+    Raises:
+        UsageError: Another process works on it.
+        HeadstartError: The disk refuses.
+    """
+    if not is_new and not checkpoints.claim.take():
+        raise UsageError(
+            f"another process is working on `{folder}` right now.", hint="wait for it, or stop it with Ctrl-C first"
+        )
+    begin_again = f"headstart resume {folder}"
+    try:
+        yield
+    except OSError as error:
+        raise HeadstartError(
+            f"the run cannot be written to `{error.filename or folder}` ({error.strerror or error}).",
+            hint=f"free some space, then go on with: {begin_again}"
+            if checkpoints.is_begun
+            else "free some space, or name another folder with --out; what was computed is kept in the cache",
+        ) from error
+    except BaseException as error:
+        if checkpoints.is_begun and not isinstance(error, Exception):  # Ctrl-C where no training was under way
+            talk.say(f"to go on: {begin_again}")
+        raise
+    finally:
+        checkpoints.claim.drop()
+        if not checkpoints.is_begun:
+            discard_run_folder(folder)
 
 
 def _torch_threads(road: ProbeRoad, most: int) -> int:
@@ -218,8 +249,9 @@ class _Road:
         epochs = epochs_for_budget(resolved, speed, plan, len(self.train), left)
         if epochs < 1:
             reason = (
-                f"the budget is too small for one epoch: {max(left, 0):.0f} s are left after the probe, and an epoch "
-                f"of this training takes {len(self.train) * speed['picture_s']:.0f} s here, its views not counted"
+                f"the budget is too small for one epoch: {max(left, 0):.1f} s of it are left after the probe, "
+                f"{ENDING_S:.0f} being kept for writing the model; an epoch of this training takes "
+                f"{len(self.train) * speed['picture_s']:.1f} s here, its views not counted"
             )
             self.road.decide([Decision("keep", "probe", reason)])
             return None
@@ -283,10 +315,14 @@ class _Road:
             if name not in ("strategy", "seed", "unfreeze")
         ]
         chosen = [d for d in chosen if not self.road.resolved.is_explicit(d.what)]
+        if (asked := self.settings.batch_size or 0) > plan.batch_size:
+            reason = f"there are only {len(self.train):,} training pictures: all of them make one batch, not {asked:,}"
+            self.road.decide([Decision("batch_size", plan.batch_size, reason)])
         self.road.resolved = self.road.resolved.with_decisions(chosen)
         need = 0 if plan.is_from_pixels else self.bench.sources.row_bytes(plan) * len(self.train) * (plan.views + 1)
         if need:
-            self.road.talk.say(f"its stored views will take {need / 1e6:,.0f} MB of the cache")
+            size = f"{need / 1e6:,.0f} MB" if need >= 1e6 else "less than 1 MB"
+            self.road.talk.say(f"its stored views will take {size} of the cache")
 
     def _measure(self, plan: TuningPlan, num_parts: int, num_used: int) -> tuple[_Comparison, list[JobResult]]:
         """Trains on parts and scores on the rest; a person's own validation split takes the place of parts."""

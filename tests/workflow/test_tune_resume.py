@@ -1,0 +1,195 @@
+"""Going on with a run, wherever it was stopped, and what is said where that cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headstart
+from headstart.api import resume
+from headstart.errors import HeadstartError, UsageError
+from headstart.talk import Talk
+from headstart.tuning.checkpoint import Checkpoints, load_snapshot
+from headstart.tuning.claim import Claim
+from headstart.workflow.tune_memory import find_stopped, recall_settings
+
+pytest.importorskip("torch")
+
+from headstart.workflow import tune_records, tune_road
+
+HEAD: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1, "workers": 1, "batch": 1000}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+def die(*arguments: Any, **options: Any) -> Any:
+    raise Killed
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
+
+
+@pytest.fixture(scope="module")
+def whole(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
+    return headstart.train(few, out=tmp_path_factory.mktemp("runs") / "whole", **HEAD)
+
+
+@pytest.fixture(scope="module")
+def stopped(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed before its first training; to be copied."""
+    folder = tmp_path_factory.mktemp("runs") / "stopped"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune_road._Road, "go", die)
+        with pytest.raises(Killed):
+            headstart.train(few, out=folder, **HEAD)
+    return folder
+
+
+def same(a: headstart.Run, b: headstart.Run) -> bool:
+    one, two = (load_snapshot(f / "checkpoints" / "head-head-final.done.safetensors") for f in (a.folder, b.folder))
+    return a.score == b.score and all(
+        np.array_equal(one.tensors[n].numpy(), two.tensors[n].numpy()) for n in one.tensors
+    )
+
+
+def dying_at(name: str) -> Callable[..., None]:
+    """A rename that is the last thing the process does where a file of that name comes about."""
+    rename = os.replace
+
+    def call(source: Any, target: Any) -> None:
+        rename(source, target)
+        if Path(target).name == name:
+            raise Killed
+
+    return call
+
+
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("bundle.json", "predictions.csv", "report.html")]
+
+
+@pytest.mark.parametrize("name", ["metrics.json", *LONG])
+def test_a_run_killed_while_it_is_written_down_goes_on(
+    name: str, few: Path, whole: headstart.Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs" / "train1"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", dying_at(name))
+        with pytest.raises(Killed):
+            headstart.train(few, out=out, **HEAD)
+    left = out / ".bundle.0123abcd.tmp"
+    left.mkdir()
+    assert find_stopped(tmp_path / "runs") == out
+    assert same(resume(out), whole)
+    assert not left.exists()
+    with pytest.raises(UsageError, match="finished"):
+        resume(out)
+
+
+@pytest.mark.long
+def test_a_run_that_keeps_the_probe_goes_on_too(few: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", dying_at("metrics.json"))
+        with pytest.raises(Killed):
+            headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s", workers=1)
+    assert (tmp_path / "run" / "bundle").exists()
+    assert resume(tmp_path / "run").metrics["strategy"] == "probe"
+
+
+def dying_after(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        function(*arguments, **options)
+        raise Killed
+
+    return call
+
+
+def test_settings_and_pictures_are_remembered_in_one_step(few: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "write_all", dying_after(Checkpoints.write_all))
+        with pytest.raises(Killed):
+            headstart.train(few, out=tmp_path / "run", **HEAD)
+    assert recall_settings(tmp_path / "run").settings.epochs == 1
+    assert len(Checkpoints(tmp_path / "run" / "checkpoints").read("pictures")) == 20
+
+
+def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "train1"
+    shutil.copytree(stopped, run)
+    claim = Claim(run / "checkpoints")
+    assert claim.take()
+    with pytest.raises(UsageError, match="another process is working"):
+        resume(run)
+    with pytest.raises(UsageError, match="no run in"):
+        find_stopped(tmp_path / "runs")
+    claim.drop()
+    assert find_stopped(tmp_path / "runs") == run
+
+
+@pytest.mark.long
+def test_a_relative_place_is_found_from_another_folder(
+    few: Path, whole: headstart.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(few.parent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune_road._Road, "go", die)
+        with pytest.raises(Killed):
+            headstart.train(few.name, out=tmp_path / "run", **HEAD)
+    monkeypatch.chdir(tmp_path)
+    assert same(resume("run"), whole)
+
+
+def test_what_is_no_run_is_said_to_be_none(few: Path, tmp_path: Path) -> None:
+    for place, said in (
+        (tmp_path / "none", "there is no run folder"),
+        (next(few.rglob("*.jpg")), "there is no run folder"),
+        (few, "is no run folder"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            resume(place)
+    with pytest.raises(UsageError, match="there is no folder"):
+        find_stopped(tmp_path / "runs")
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "unfinished.json").write_text("{}")
+    with pytest.raises(UsageError, match="before its training began"):
+        resume(tmp_path / "early")
+
+
+def test_a_full_disk_says_how_to_go_on(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run)
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune_records, "write_csv", full)
+        with pytest.raises(HeadstartError, match="No space left") as caught:
+            resume(run)
+    assert f"headstart resume {run}" in (caught.value.hint or "")
+    assert find_stopped(tmp_path) == run
+
+
+def test_stopping_between_two_trainings_says_how_to_go_on(stopped: Path, tmp_path: Path) -> None:
+    run, talk = tmp_path / "run", Talk(None)
+    shutil.copytree(stopped, run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune_road._Road, "go", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            resume(run, talk=talk)
+    assert talk.lines[-1] == f"to go on: headstart resume {run}"
+
+
+def test_a_batch_larger_than_the_data_is_said(whole: headstart.Run) -> None:
+    log = (whole.folder / "train.log").read_text()
+    assert "only 20 training pictures: all of them make one batch, not 1,000" in log
