@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from headstart.deploy.bundle import Bundle
     from headstart.records import Prediction
+    from headstart.talk import Talk
 
 __all__ = ["register"]
 
@@ -46,14 +48,11 @@ def _predict(
 
     Exit code 1 when a picture could not be read; its row says why.
     """
-    from headstart.commands._shared import end_with_failed, read_share, watch
+    from headstart.commands._shared import read_share
     from headstart.deploy.bundle import read_bundle
-    from headstart.deploy.judge import Judge
-    from headstart.deploy.outputs import check_output, write_rows
-    from headstart.deploy.runtime import Runtime
     from headstart.talk import to_stderr
 
-    refused, covered = read_share("--reject", reject), read_share("--coverage", coverage)
+    shares = read_share("--reject", reject), read_share("--coverage", coverage)
     talk = to_stderr()
     place = model
     if model.startswith("imagenet:"):
@@ -81,22 +80,40 @@ def _predict(
         from headstart.commands._boxes import refuse_box_options
 
         refuse_box_options(to=to, draw=draw, min_score=min_score)
+    _predict_classes(bundle, paths, out, top, *shares, threads, allow_outside, talk)
+
+
+def _predict_classes(
+    bundle: Bundle,
+    paths: Sequence[str],
+    out: str | None,
+    top: int,
+    reject: float | None,
+    coverage: float | None,
+    threads: int | None,
+    allow_outside: bool,
+    talk: Talk,
+) -> None:
+    """A row a picture, into a file or on the screen."""
+    from headstart.commands._shared import end_with_failed, watch
+    from headstart.deploy.inputs import expand_inputs
+    from headstart.deploy.judge import Judge
+    from headstart.deploy.outputs import check_output, write_rows
+    from headstart.deploy.runtime import Runtime
+
     if out is not None:
         check_output(out)
     runtime = Runtime(bundle, threads)
-    judge = Judge(runtime.bundle, refused, covered)
-    if judge.coverage is not None and (covered or judge.coverage) != judge.coverage:
+    judge = Judge(runtime.bundle, reject, coverage)
+    if judge.coverage is not None and (coverage or judge.coverage) != judge.coverage:
         talk.say(f"note: sets are made for {100 * judge.coverage:g} %, the next coverage that the model kept.")
-
-    from headstart.deploy.inputs import expand_inputs
-
     inputs = expand_inputs(paths, allow_outside=allow_outside)
     for note in inputs.notes:
         talk.say(f"note: {note}.")
     top = min(top, len(runtime.class_names))
     failed: list[str] = []
     unknown: list[str] = []
-    predictions = runtime.iter_predict(inputs, top, reject=refused, coverage=covered)
+    predictions = runtime.iter_predict(inputs, top, reject=reject, coverage=coverage)
     watched = watch(
         predictions,
         len(inputs),
