@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from headstart.backbones.cards import Card, find_card
-from headstart.errors import MissingExtraError
+from headstart.errors import DataError, MissingExtraError
 from headstart.features.cache import FeatureCache, FeatureSpace
 from headstart.features.embed import Onlooker, embed_files
 from headstart.features.engine import Engine, OnnxEngine, TorchEngine
@@ -23,11 +26,12 @@ from headstart.machine import cache_root, file_digest
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
 from headstart.talk import Talk
+from headstart.workflow.headline import name_files
 
 if TYPE_CHECKING:
     from headstart.config import TrainSettings
 
-__all__ = ["Embedder", "open_as_set", "open_embedder", "open_graph"]
+__all__ = ["Embedder", "averaged_blocks", "name_unreadable", "open_as_set", "open_embedder", "open_graph"]
 
 _DEPTHS = 3  # pooled features of so many last stages stand beside the embedding
 
@@ -127,6 +131,32 @@ def open_embedder(
         network = load_backbone(backbone, weights=weights, offline=offline)
         engine = TorchEngine(pooled_outputs(network, tuple(graph.blocks)), tuple(graph.blocks), device)
     return Embedder(graph, spec, engine, FeatureCache(root) if use_cache else None, threads)
+
+
+def name_unreadable(features: Features, talk: Talk) -> None:
+    """Names the files that cannot be read.
+
+    Raises:
+        DataError: None can.
+    """
+    if not features.problems:
+        return
+    lines = name_files(features.problems)
+    if not features.is_ok.any():
+        raise DataError(
+            f"none of the {len(features.is_ok):,} pictures can be read:\n" + "\n".join(lines),
+            hint="is this the right folder? `headstart check` says more",
+        )
+    talk.warn(f"{len(features.problems):,} files cannot be read and are left out:")
+    for line in lines:
+        talk.say(line)
+
+
+def averaged_blocks(
+    plain: Mapping[str, NDArray[np.float32]], mirrored: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """(N, D) blocks of pictures and of their mirror images, averaged."""
+    return {name: np.float32(0.5) * (block + mirrored[name]) for name, block in plain.items()}
 
 
 def open_as_set(settings: TrainSettings, talk: Talk, *, fit: str, value_range: tuple[float, float] | None) -> Embedder:

@@ -9,12 +9,11 @@ import numpy as np
 
 from headstart.config import Resolved
 from headstart.data.sources import read
-from headstart.errors import DataError, SettingError
+from headstart.errors import SettingError
 from headstart.machine import atomic_file
 from headstart.results import Embedding
 from headstart.talk import Talk
-from headstart.workflow.embedding import open_as_set
-from headstart.workflow.headline import name_files
+from headstart.workflow.embedding import name_unreadable, open_as_set
 
 __all__ = ["extract"]
 
@@ -52,15 +51,7 @@ def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) 
     talk.say(samples.sentence)
     embedder = open_as_set(settings, talk, fit=settings.fit, value_range=settings.value_range)
     features, _, seconds = embedder.embed(samples.paths, samples.names, talk)
-    if not features.is_ok.any():
-        raise DataError(
-            "none of the pictures can be read:\n" + "\n".join(name_files(features.problems)),
-            hint="is this the right folder?",
-        )
-    if features.problems:
-        talk.warn(f"{len(features.problems)} files cannot be read and are left out:")
-        for line in name_files(features.problems):
-            talk.say(line)
+    name_unreadable(features, talk)
     keep = np.flatnonzero(features.is_ok)
     kept = features.take(keep)
     result = Embedding(

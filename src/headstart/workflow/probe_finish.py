@@ -17,6 +17,7 @@ from headstart.deploy.parity import check_parity
 from headstart.deploy.runtime import Runtime
 from headstart.deploy.writing import amend_bundle, write_bundle
 from headstart.workflow.calibrating import scale_classes
+from headstart.workflow.embedding import averaged_blocks
 from headstart.workflow.headline import closing_lines
 from headstart.workflow.judgement import Judgement, judge, with_leaking
 from headstart.workflow.reporting import report_run
@@ -107,7 +108,7 @@ def _leaking_blocks(road: ProbeRoad, found: FoundProbe) -> dict[str, NDArray[np.
         return blocks
     paths, names = found.leaking.paths, found.leaking.names
     mirrored, _, _ = found.embedder.embed(paths, names, road.talk, is_mirrored=True)
-    return {name: np.float32(0.5) * (block + mirrored.blocks[name]) for name, block in blocks.items()}
+    return averaged_blocks(blocks, mirrored.blocks)
 
 
 def _write_run(

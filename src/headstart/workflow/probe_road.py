@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,16 +12,15 @@ import numpy as np
 from headstart.backbones.bench import looking_s
 from headstart.config import Resolved
 from headstart.data.wording import doctor_lines
-from headstart.errors import DataError
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Features, Health, Samples, Split
 from headstart.talk import Talk
 from headstart.tuning.safety import refuse_tuned
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
-from headstart.workflow.embedding import Embedder, open_as_set
+from headstart.workflow.embedding import Embedder, averaged_blocks, name_unreadable, open_as_set
 from headstart.workflow.fit_choice import choose_fit, count_choice
-from headstart.workflow.headline import explain, name_files
+from headstart.workflow.headline import explain
 from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.road import Road
 from headstart.workflow.run_folder import make_run_folder, own_run_folder
@@ -126,7 +126,7 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         fit_to = settings.fit if settings.fit != "auto" else (choice.fit if choice is not None else "crop")
         embedder = open_as_set(settings, talk, value_range=value_range, fit=fit_to)
     features, seconds = _embed(road, embedder, samples, doctor)
-    _name_unreadable(samples, features, talk)
+    name_unreadable(features, talk)
     with road.timed("check"):
         health = doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
     for line in doctor_lines(health, is_training=True):
@@ -179,20 +179,6 @@ def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDo
     return features, seconds * len(samples) / computed if computed else 0.0
 
 
-def _name_unreadable(samples: Samples, features: Features, talk: Talk) -> None:
-    if not features.problems:
-        return
-    lines = name_files(features.problems)
-    if not features.is_ok.any():
-        raise DataError(
-            f"none of the {len(samples):,} pictures can be read:\n" + "\n".join(lines),
-            hint="is this the right folder? `headstart check` says more",
-        )
-    talk.warn(f"{len(features.problems):,} files cannot be read and are left out:")
-    for line in lines:
-        talk.say(line)
-
-
 def _fit(
     road: ProbeRoad,
     embedder: Embedder,
@@ -204,52 +190,25 @@ def _fit(
 ) -> tuple[ProbeFit, Features, bool]:
     """The probe; with features of mirrored pictures averaged in where that was asked for or pays."""
     settings = road.resolved.settings
-    train = split.where("train")
-    labels = samples.class_ids[train]
-    num_classes = len(samples.class_names)
-    weights = class_factors(settings.head.class_weights, labels, samples.class_names)
-    if weights is not None:
-        how = settings.head.class_weights
-        said = "each class weighs the same, as was asked" if how == "auto" else "as the file says"
-        road.decide([Decision("head.class_weights", how, said, "cli")])
-
-    def fit(of: Features) -> ProbeFit:
-        refuse_tuned(of, train)
-        return fit_probe(
-            {name: block if len(train) == len(block) else block[train] for name, block in of.blocks.items()},
-            labels,
-            num_classes,
-            groups=None if split.groups is None else split.groups[train],
-            class_weights=weights,
-            seed=settings.seed,
-            logistic={"auto": "auto", "on": True, "off": False}[settings.head.logistic],  # type: ignore[arg-type]
-        )
-
+    fit = _fitting(road, samples, split)
     plain = fit(features)
     choice = settings.head.mirror
-    if choice == "auto":
-        left = (settings.budget_minutes or 0.0) * 60 - (time.monotonic() - started)
-        if settings.budget_minutes is None or left < 1.5 * second_pass_s:
-            road.decide(
-                [
-                    *plain.decisions,
-                    Decision(
-                        "head.mirror",
-                        "off",
-                        "a second pass over mirrored pictures was not "
-                        "paid for: it doubles the time of every prediction (--budget 5m lets it be tried)",
-                    ),
-                ]
-            )
-            return plain, features, False
     if choice == "off":
         road.decide(plain.decisions)
+        return plain, features, False
+    left = (settings.budget_minutes or 0.0) * 60 - (time.monotonic() - started)
+    if choice == "auto" and (settings.budget_minutes is None or left < 1.5 * second_pass_s):
+        reason = (
+            "a second pass over mirrored pictures was not paid for: it doubles the time of every prediction "
+            "(--budget 5m lets it be tried)"
+        )
+        road.decide([*plain.decisions, Decision("head.mirror", "off", reason)])
         return plain, features, False
 
     mirrored, _, seconds = embedder.embed(samples.paths, samples.names, road.talk, is_mirrored=True)
     road.duration_s["features"] += seconds
     both = Features(
-        blocks={name: np.float32(0.5) * (block + mirrored.blocks[name]) for name, block in features.blocks.items()},
+        blocks=averaged_blocks(features.blocks, mirrored.blocks),
         digests=features.digests,
         problems=features.problems,
         is_ok=features.is_ok,
@@ -266,6 +225,32 @@ def _fit(
         return averaged, both, True
     road.decide([*plain.decisions, Decision("head.mirror", "off", reason)])
     return plain, features, False
+
+
+def _fitting(road: ProbeRoad, samples: Samples, split: Split) -> Callable[[Features], ProbeFit]:
+    """What fits a probe on features of the training pictures, with the weights of classes that were asked for."""
+    settings = road.resolved.settings
+    train = split.where("train")
+    labels = samples.class_ids[train]
+    weights = class_factors(settings.head.class_weights, labels, samples.class_names)
+    if weights is not None:
+        how = settings.head.class_weights
+        said = "each class weighs the same, as was asked" if how == "auto" else "as the file says"
+        road.decide([Decision("head.class_weights", how, said, "cli")])
+
+    def fit(of: Features) -> ProbeFit:
+        refuse_tuned(of, train)
+        return fit_probe(
+            {name: block if len(train) == len(block) else block[train] for name, block in of.blocks.items()},
+            labels,
+            len(samples.class_names),
+            groups=None if split.groups is None else split.groups[train],
+            class_weights=weights,
+            seed=settings.seed,
+            logistic={"auto": "auto", "on": True, "off": False}[settings.head.logistic],  # type: ignore[arg-type]
+        )
+
+    return fit
 
 
 def _paired_gain(a: ProbeFit, b: ProbeFit) -> tuple[float, float]:
