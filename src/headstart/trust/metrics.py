@@ -84,16 +84,7 @@ def evaluate(
     """
     truth = np.asarray(class_ids, dtype=np.int64)
     num, num_classes = len(truth), len(class_names)
-    if scores.shape != (num, num_classes):
-        raise ValueError(f"expected scores of shape {(num, num_classes)}, got {scores.shape}")
-    if num == 0:
-        raise ValueError("there is nothing to evaluate: 0 samples")
-    if truth.min() < 0 or truth.max() >= num_classes:
-        raise ValueError(f"class ids must lie in 0..{num_classes - 1}; samples without a label cannot be scored")
-    probabilities = softmax(scores) if is_logits else np.asarray(scores, dtype=np.float64)
-    if not is_logits and (probabilities.min() < -1e-6 or abs(probabilities.sum(axis=1) - 1).max() > 1e-3):
-        raise ValueError("rows of probabilities must be in [0, 1] and sum to 1 (say is_logits=True for logits)")
-
+    probabilities = _probabilities(scores, truth, num_classes, is_logits)
     predicted = probabilities.argmax(axis=1)
     if unmeasurable is not None and unmeasurable.any():
         other = probabilities.copy()
@@ -151,6 +142,27 @@ def evaluate(
             "ece_estimator": ESTIMATOR,
         },
     )
+
+
+def _probabilities(
+    scores: NDArray[np.floating[Any]], truth: NDArray[np.int64], num_classes: int, is_logits: bool
+) -> NDArray[np.float64]:
+    """(N, K) probabilities of scores that fit to the truth.
+
+    Raises:
+        ValueError: They do not.
+    """
+    num = len(truth)
+    if scores.shape != (num, num_classes):
+        raise ValueError(f"expected scores of shape {(num, num_classes)}, got {scores.shape}")
+    if num == 0:
+        raise ValueError("there is nothing to evaluate: 0 samples")
+    if truth.min() < 0 or truth.max() >= num_classes:
+        raise ValueError(f"class ids must lie in 0..{num_classes - 1}; samples without a label cannot be scored")
+    probabilities = softmax(scores) if is_logits else np.asarray(scores, dtype=np.float64)
+    if not is_logits and (probabilities.min() < -1e-6 or abs(probabilities.sum(axis=1) - 1).max() > 1e-3):
+        raise ValueError("rows of probabilities must be in [0, 1] and sum to 1 (say is_logits=True for logits)")
+    return probabilities
 
 
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
