@@ -11,10 +11,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["bar", "curves", "heat_level", "histogram", "interval", "reliability"]
+__all__ = ["bar", "curves", "heat_level", "histogram", "interval", "reliability", "ticks_between"]
 
 _W, _H = 360, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 12, 40
 
 
 def heat_level(rate: float) -> int:
@@ -107,6 +107,7 @@ def curves(
     y_title: str,
     percent: bool = False,
     log_x: bool = False,
+    marks: Sequence[Mapping[str, Any]] = (),
 ) -> Markup:
     """Lines over a common axis.
 
@@ -116,6 +117,7 @@ def curves(
         x_title, y_title: Axes.
         percent: Whether y is a share.
         log_x: Whether x is spaced by doublings.
+        marks: Each `{stage, epoch}`: a dotted line at an epoch, with the stage beside it.
     """
     import math
 
@@ -132,10 +134,20 @@ def curves(
     y_range = (max(0.0, low - pad) if low >= 0 else low - pad, min(1.0, high + pad) if percent else high + pad)
     x, y = _scales(x_range, y_range)
     ticks = sorted({v for s in series for v in s["x"]})
-    ticks = ticks if len(ticks) <= 7 else [ticks[round(i * (len(ticks) - 1) / 5)] for i in range(6)]
+    if len(ticks) > 8:
+        at = ticks_between(ticks[0], ticks[-1], most=7, is_whole=True)
+        ticks = [ticks[round(i * (len(ticks) - 1) / 5)] for i in range(6)] if log_x else at
     parts = [
         _frame(x_range, y_range, x_title, y_title, percent=percent, x_ticks=[(place(t), f"{t:,.0f}") for t in ticks])
     ]
+    for mark in marks:
+        at = x(max(place(mark["epoch"]), x_range[0]))
+        parts.append(Markup('<line class="mark" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(at, at, _TOP, _H - _BOTTOM))
+        parts.append(
+            Markup('<text class="tick" x="{}" y="{}" transform="rotate(-90 {} {})">{}</text>').format(
+                at - 4, _H - _BOTTOM - 4, at - 4, _H - _BOTTOM - 4, mark["stage"]
+            )
+        )
     for index, s in enumerate(series):
         kind = "abcd"[index % 4]
         band = [
@@ -170,6 +182,25 @@ def _scales(x_range: tuple[float, float], y_range: tuple[float, float]) -> tuple
     return x, y
 
 
+def ticks_between(low: float, high: float, *, most: int = 6, is_whole: bool = False) -> list[float]:
+    """Round values (steps of 1, 2, 2.5 or 5 times a power of ten) in [low, high], so that each is what it says.
+
+    Args:
+        low, high: The range; low is less.
+        most: At most so many.
+        is_whole: Whether only whole numbers are wanted, as for counts.
+    """
+    import math
+
+    power = math.floor(math.log10((high - low) / most))
+    steps = [m * 10.0**p for p in (power, power + 1, power + 2) for m in ((1, 2, 5) if is_whole else (1, 2, 2.5, 5))]
+    for step in steps:
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most and (step >= 1 or not is_whole):
+            return [round(i * step, 10) for i in range(first, last + 1)]
+    return [low, high]
+
+
 def _frame(
     x_range: tuple[float, float],
     y_range: tuple[float, float],
@@ -182,9 +213,8 @@ def _frame(
 ) -> Markup:
     x, y = _scales(x_range, y_range)
     parts = []
-    for i in range(5):
-        value = y_range[0] + (y_range[1] - y_range[0]) * i / 4
-        text = f"{100 * value:.0f} %" if percent else f"{value:,.0f}" if is_count else f"{value:.2g}"
+    for value in ticks_between(*y_range, is_whole=is_count):
+        text = f"{100 * value:.4g} %" if percent else f"{value:,.0f}" if is_count else f"{value:g}"
         parts.append(
             Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
                 _LEFT, _W - _RIGHT, y(value), y(value)

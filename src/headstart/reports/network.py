@@ -21,7 +21,8 @@ def describe_network(facts: Facts) -> dict[str, Any]:
     bundle, card = facts.bundle, dict(facts.bundle.get("backbone") or {})
     pixels = dict(bundle.get("pixels") or {})
     parts = _parts(facts.tensors)
-    rates = _rates(tuple(p for p in parts if p != "head"), dict((facts.extra.get("tuning") or {}).get("plan") or {}))
+    plan = dict((facts.extra.get("tuning") or {}).get("plan") or {})
+    rates = _rates(tuple(p for p in parts if p != "head"), plan)
     head = dict(bundle.get("head") or {})
     used = dict(zip(head.get("names", ()), head.get("sizes", ()), strict=False))
     rows: list[dict[str, Any]] = [
@@ -38,7 +39,8 @@ def describe_network(facts: Facts) -> dict[str, Any]:
     ]
     head_params = _head_params(facts.tensors)
     normaliser = sum(math.prod(s) for n, s in facts.tensors.items() if n in ("head.mean", "head.scale"))
-    mixture = (facts.settings.get("head.mixture") or {}).get("value")
+    chosen = (facts.settings.get("head.mixture") or {}).get("value")
+    mixture = chosen if isinstance(chosen, Mapping) and not plan else None
     latency = dict(bundle.get("latency") or {})
     return {
         "title": card.get("title") or facts.metrics.get("backbone"),
@@ -57,7 +59,9 @@ def describe_network(facts: Facts) -> dict[str, Any]:
             "inputs": [{"name": n, "features": s} for n, s in used.items()],
             "num_features": sum(used.values()),
             "num_classes": len(facts.class_names),
-            "mixture": mixture if isinstance(mixture, Mapping) else None,
+            "mixture": mixture,
+            "made": _how_made(plan, mixture),
+            "rate": plan.get("head_lr"),
             "temperature": bundle.get("temperature"),
         },
         "num_params": sum(r["num_params"] for r in rows) + head_params,
@@ -86,9 +90,11 @@ def network_text(report: Mapping[str, Any]) -> str:
         rate = f", rate {row['rate']:g}" if row.get("rate") else ""
         used = f"{row['features']:,}" if row["features"] else ""
         lines.append(f"{row['name']:<22}{row['num_params']:>14,}{used:>16}  {row['state']}{rate}")
+    rate = f", rate {head['rate']:g}" if head.get("rate") else ""
     lines += [
         f"{'head: normalise':<22}{head['num_moments']:>14,}{head['num_features']:>16,}  measured once",
-        f"{'head: linear':<22}{head['num_params']:>14,}{head['num_classes']:>16,}  trained (classes on the right)",
+        f"{'head: linear':<22}{head['num_params']:>14,}{head['num_classes']:>16,}  trained{rate}"
+        " (classes on the right)",
         "-" * 72,
         f"parameters: {model['num_params']:,} in all, {model['num_trained']:,} trained, "
         f"{model['num_params'] - model['num_trained']:,} frozen",
@@ -135,11 +141,22 @@ def _rates(parts: tuple[str, ...], plan: Mapping[str, Any]) -> dict[str, float |
         return {}
     trained = parts[parts.index(str(cut)) :]
     lr, decay = plan.get("lr"), plan.get("stage_decay", 1.0)
-    stages = [p for p in trained if p != "neck"]
     if not isinstance(lr, (int, float)) or not isinstance(decay, (int, float)):
         return dict.fromkeys(trained)
-    steps = {name: len(stages) - 1 - i for i, name in enumerate(stages)}
-    return {name: lr * decay ** steps.get(name, 0) for name in trained}
+    return {name: lr * decay**rank for rank, name in enumerate(reversed(trained))}  # the neck is one of them
+
+
+def _how_made(plan: Mapping[str, Any], mixture: Mapping[str, float] | None) -> str | None:
+    """Where the head's weights come from, in a sentence."""
+    if plan.get("has_refit"):
+        return (
+            "The head is the mean of the one trained by gradient and the closed-form one, fitted again on the tuned "
+            "features."
+        )
+    if plan:
+        return "The head was trained by gradient."
+    parts = [f"{name} {100 * share:.0f} %" for name, share in (mixture or {}).items() if share]
+    return f"The head is a mixture of {', '.join(parts)}, chosen on left-out pictures." if parts else None
 
 
 def _head_params(tensors: Mapping[str, tuple[int, ...]]) -> int:

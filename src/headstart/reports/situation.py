@@ -93,7 +93,6 @@ def take_situation(facts: Facts) -> Situation:
     head = dict(metrics.get("headline") or {})
     metric = str(head.get("metric", "accuracy"))
     block, names = facts.headline_block, facts.class_names
-    train = facts.scored.truth[facts.scored.split == "train"]
     baselines = dict(metrics.get("baselines") or {})
     cv = (metrics.get("cv") or {}).get(metric) if metrics.get("test") else None
     tuning = dict(facts.extra.get("tuning") or {})
@@ -110,7 +109,7 @@ def take_situation(facts: Facts) -> Situation:
         protocol=str(head.get("protocol", "")),
         num_scored=int(head.get("num_samples") or 0),
         class_names=names,
-        train_counts=tuple(int(n) for n in np.bincount(train, minlength=len(names))),
+        train_counts=tuple(pictures_by_split(facts).get("train", [0] * len(names))),
         confusion=confusion,
         cv_score=None if cv is None else cv.get("value"),
         cv_low=None if cv is None else cv.get("low"),
@@ -128,6 +127,19 @@ def take_situation(facts: Facts) -> Situation:
         is_tuned=str(tuning.get("plan", {}).get("cut", "head")) != "head",
         tuning_sentence=str(tuning.get("sentence") or ""),
     )
+
+
+def pictures_by_split(facts: Facts) -> dict[str, list[int]]:
+    """Pictures of each class in each split; of the training pictures some may not have been scored."""
+    scored, metrics, num = facts.scored, facts.metrics, len(facts.class_names)
+    counts = {s: np.bincount(scored.truth[scored.split == s], minlength=num) for s in ("train", "val", "test")}
+    trained_on = np.asarray((metrics.get("train") or {}).get("confusion") or np.zeros((num, num))).sum(axis=1)
+    there = int(metrics.get("num_samples") or 0) - int(counts["val"].sum() + counts["test"].sum())
+    for found in (trained_on, trained_on + counts["train"]):  # held-out pictures were trained on at the end, or not
+        if counts["train"].sum() < there == int(found.sum()):
+            counts["train"] = found
+            break
+    return {split: [int(n) for n in found] for split, found in counts.items() if found.any()}
 
 
 def _count(value: Any) -> int:

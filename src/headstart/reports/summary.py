@@ -17,7 +17,7 @@ from headstart.reports.doubting import coverage_section, unknown_section
 from headstart.reports.facts import Facts
 from headstart.reports.network import describe_network
 from headstart.reports.protocols import measured_on
-from headstart.reports.situation import take_situation
+from headstart.reports.situation import pictures_by_split, take_situation
 from headstart.reports.squares import find_square
 from headstart.reports.trusting import calibration_section, operating_section
 
@@ -110,16 +110,12 @@ def _how(facts: Facts) -> str:
 
 
 def _data(facts: Facts, samples: list[list[int]]) -> dict[str, Any]:
-    scored, names = facts.scored, facts.class_names
-    counts = {
-        split: np.bincount(scored.truth[scored.split == split], minlength=len(names)).tolist()
-        for split in ("train", "val", "test")
-        if (scored.split == split).any()
-    }
+    scored = facts.scored
+    counts = pictures_by_split(facts)
     groups = scored.groups
     has_groups = groups is not None and bool((groups >= 0).any())
     return {
-        "num_samples": len(scored),
+        "num_samples": sum(sum(found) for found in counts.values()),
         "num_groups": len(np.unique(groups[groups >= 0])) if has_groups and groups is not None else None,
         "counts": counts,
         "samples": samples,
@@ -166,7 +162,7 @@ def _learning(facts: Facts) -> dict[str, Any]:
         {"name": label, **{k: block.get(k) for k in ("accuracy", "balanced_accuracy", "log_loss", "num_samples")}}
         for label, block in (
             ("on its training pictures", metrics.get("train")),
-            ("left out of training (cross-validation)", metrics.get("cv")),
+            (_left_out(metrics.get("cv") or {}), metrics.get("cv")),
             ("validation pictures", metrics.get("val")),
             ("test pictures", metrics.get("test")),
         )
@@ -176,6 +172,7 @@ def _learning(facts: Facts) -> dict[str, Any]:
     return {
         "blocks": blocks,
         "epochs": epochs or None,
+        "unfreezing": _unfreezing(facts, len(epochs.get("epoch", ()))),
         "penalty_path": path,
         "curve": facts.extra.get("learning_curve")
         or {"missing": "What more pictures would bring was not measured in this run; `headstart report` measures it."},
@@ -188,6 +185,20 @@ def _learning(facts: Facts) -> dict[str, Any]:
             }
         ),
     }
+
+
+def _left_out(block: Mapping[str, Any]) -> str:
+    protocol = str(block.get("protocol", ""))
+    is_all = "fold" in protocol or protocol.startswith("leave-one")
+    return "left out of training (cross-validation)" if is_all else "held out of training"
+
+
+def _unfreezing(facts: Facts, num_epochs: int) -> list[dict[str, Any]]:
+    """Stages that joined later, each with the epoch (1.0 is the end of the first) after which it trained."""
+    plan = dict((facts.extra.get("tuning") or {}).get("plan") or {})
+    total = int(plan.get("epochs") or num_epochs)  # of the plan: shares are of its steps, also where it stopped early
+    later = [(str(stage), float(share) * total) for stage, share in plan.get("unfreeze") or () if share > 0]
+    return [{"stage": stage, "epoch": round(at, 3)} for stage, at in sorted(later, key=lambda m: m[1])]
 
 
 def _epochs(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float | None]]:

@@ -95,11 +95,12 @@ class EpochLog:
             axis.grid(alpha=0.3)
             total = max(len(r) for r in phases.values())
             for stage, share in unfreeze:
-                if share > 0:
-                    axis.axvline(1 + share * total, color="grey", linestyle=":")
+                if share > 0:  # an epoch is drawn at its end, so epoch 0 is where the training begins
+                    axis.axvline(share * total, color="grey", linestyle=":")
                     axis.annotate(
-                        f"{stage} trains", (1 + share * total, axis.get_ylim()[1]), fontsize=7, rotation=90, va="top"
-                    )
+                        f"{stage} trains", (share * total, 0.98), xycoords=("data", "axes fraction"), fontsize=7,
+                        rotation=90, ha="right", va="top",
+                    )  # fmt: skip
         right.legend(fontsize=7)
         with atomic_file(self.folder / "curves.png") as temporary:
             figure.savefig(str(temporary), format="png", dpi=120)

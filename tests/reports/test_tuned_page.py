@@ -1,0 +1,147 @@
+"""The report of a network that was trained by gradient says what was trained on, held out, unfrozen and kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.reports.comment import comment_to_json
+from headstart.reports.draw import curves, histogram, reliability, ticks_between
+from headstart.reports.facts import Facts
+from headstart.reports.figures import draw_figure
+from headstart.reports.html import render
+from headstart.reports.network import network_text
+from headstart.reports.situation import take_situation
+from headstart.reports.summary import summarise
+from headstart.talk import Talk
+from headstart.tuning.loop import EpochRecord
+from headstart.workflow.tune_records import EpochLog
+
+PLAN = {"cut": "stage1", "lr": 0.001, "stage_decay": 0.5, "head_lr": 0.01, "epochs": 10, "has_refit": True,
+        "unfreeze": [["stage2", 0.0], ["stage1", 0.3]]}  # fmt: skip
+TENSORS = {f"backbone.{n}": (8, 8) for n in ("conv_stem.weight", "blocks.0.w", "blocks.1.w", "conv_head.weight")}
+EPOCHS = tuple({"epoch": str(e), "train_loss": "1", "val_loss": "2", "phase": "fold1"} for e in range(1, 11))
+
+
+@pytest.fixture
+def held_out(make_facts: Callable[..., Facts]) -> Facts:
+    """60 training pictures, 15 of which were held out and alone are in `predictions.csv`."""
+    whole = make_facts(has_test=False, extra={"tuning": {"plan": PLAN, "sentence": "it is better"}}, epochs=EPOCHS)
+    some = np.arange(0, 60, 4)
+    scored = replace(
+        whole.scored,
+        **{n: getattr(whole.scored, n)[some] for n in ("split", "truth", "predicted", "confidence", "logits")},
+        names=tuple(whole.scored.names[i] for i in some),
+        paths=tuple(whole.scored.paths[i] for i in some),
+    )
+    cv = {**whole.metrics["cv"], "protocol": "held out 25%", "num_samples": 15}
+    tensors = {**TENSORS, "head.weight": (3, 8), "head.bias": (3,)}
+    settings = {"head.mixture": {"value": {"lda": 0.9}, "source": "auto", "reason": "left-out pictures"}}
+    return replace(whole, scored=scored, metrics={**whole.metrics, "cv": cv}, tensors=tensors, settings=settings)
+
+
+def test_training_pictures_are_counted_also_where_they_were_not_scored(held_out: Facts) -> None:
+    report = summarise(held_out)
+    assert report["data"]["num_samples"] == 60
+    assert report["data"]["counts"] == {"train": [20, 20, 20]}
+    assert take_situation(held_out).train_counts == (20, 20, 20)
+    assert "20 training pictures" in str(comment_to_json(take_situation(held_out))) + str(report["square"])
+
+
+def test_pictures_that_were_held_out_and_never_trained_on_are_counted_too(held_out: Facts) -> None:
+    left = np.diag(20 - np.bincount(held_out.scored.truth)).tolist()
+    train = {**held_out.metrics["train"], "confusion": left, "num_samples": 45}
+    facts = replace(held_out, metrics={**held_out.metrics, "train": train})
+    assert summarise(facts)["data"]["counts"] == {"train": [20, 20, 20]}
+
+
+def test_a_held_out_part_is_not_called_cross_validation(held_out: Facts) -> None:
+    names = [b["name"] for b in summarise(held_out)["learning"]["blocks"]]
+    assert names == ["on its training pictures", "held out of training"]
+    folds = replace(held_out, metrics={**held_out.metrics, "cv": {**held_out.metrics["cv"], "protocol": "5-fold"}})
+    assert summarise(folds)["learning"]["blocks"][1]["name"] == "left out of training (cross-validation)"
+
+
+def test_rates_are_those_of_the_optimiser_the_neck_included(held_out: Facts) -> None:
+    report = summarise(held_out)
+    rates = {p["name"]: p["rate"] for p in report["model"]["parts"]}
+    assert rates == {"stem": None, "stage1": 0.00025, "stage2": 0.0005, "neck": 0.001}
+    assert report["model"]["head"]["rate"] == 0.01
+    assert "rate 0.01" in network_text(report)
+
+
+def test_the_head_is_said_to_be_what_was_kept(held_out: Facts, make_facts: Callable[..., Facts]) -> None:
+    page = render(summarise(held_out), {})
+    assert "mean of the one trained by gradient and the closed-form one" in page
+    assert "mixture of" not in page
+    plain = replace(held_out, extra={"tuning": {"plan": {**PLAN, "has_refit": False}}})
+    assert "The head was trained by gradient." in render(summarise(plain), {})
+    probe = replace(make_facts(), settings=held_out.settings)
+    assert "The head is a mixture of lda 90 %" in render(summarise(probe), {})
+
+
+def test_unfreezing_is_marked_where_it_happened(held_out: Facts, tmp_path: Path) -> None:
+    report = summarise(held_out)
+    assert report["learning"]["unfreezing"] == [{"stage": "stage1", "epoch": 3.0}]
+    page = render(report, {})
+    assert "Dotted: from there on stage1 trained too." in page
+    assert len(re.findall(r'<line class="mark"', page)) == 1
+    figure = draw_figure("curves", report)
+    assert [t.get_text() for t in figure.axes[0].texts] == ["stage1"]
+    assert 3.0 in [float(line.get_xdata()[0]) for line in figure.axes[0].lines]
+    without = replace(held_out, extra={})
+    assert 'class="mark"' not in render(summarise(without), {})
+
+
+def test_the_curves_of_a_run_mark_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    seen: list[float] = []
+    monkeypatch.setattr(Axes, "axvline", lambda self, x, **kwargs: seen.append(x))
+    log = EpochLog(tmp_path, Talk(None))
+    log.begin("fold1", 10)
+    for epoch in range(1, 11):
+        log.add("fold1", EpochRecord(epoch, 1.0, 0.5, 1.0, 0.5, 0.5, 0.001, 1.0))
+    log.draw((("stage2", 0.0), ("stage1", 0.3)))
+    assert seen == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "ticks"),
+    [
+        (0.0, 1.0, False, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.65, 1.0, False, [0.7, 0.8, 0.9, 1.0]),
+        (0.0, 6.3, True, [0, 2, 4, 6]),
+        (0.0, 1.05, True, [0, 1]),
+        (0.0, 1050.0, True, [0, 200, 400, 600, 800, 1000]),
+    ],
+)
+def test_ticks_are_round_numbers(low: float, high: float, whole: bool, ticks: list[float]) -> None:
+    assert ticks_between(low, high, is_whole=whole) == pytest.approx(ticks)
+
+
+def test_no_tick_says_another_number_than_its_place() -> None:
+    drawn: list[tuple[Any, bool]] = [
+        (histogram([0, 1, 2, 3], [1, 6, 3], "x", x_title="x"), False),
+        (curves([{"name": "a", "x": list(range(1, 31)), "y": [0.7] * 29 + [0.95]}], "x", x_title="x", y_title="y",
+                percent=True), True),
+    ]  # fmt: skip
+    for svg, is_percent in drawn:
+        found = re.findall(r'<text class="tick end" x="[\d.]+" y="([\d.]+)">([\d.,]+)', str(svg))
+        places, values = [float(y) for y, _ in found], [float(v.replace(",", "")) for _, v in found]
+        assert len(found) >= 3
+        assert is_percent or all(v == int(v) for v in values)
+        steps = np.diff(places) / np.diff(values)
+        assert np.allclose(steps, steps[0], rtol=0.02)
+
+
+def test_the_last_tick_of_a_reliability_diagram_is_not_cut_off() -> None:
+    bins = [{"confidence": 0.5, "right": 0.5, "low": 0.2, "high": 0.8}]
+    places = [float(x) for x in re.findall(r'<text class="tick mid" x="([\d.]+)"', str(reliability(bins, "x")))]
+    assert max(places) + 17 <= 360  # "100 %" is some 34 units wide
