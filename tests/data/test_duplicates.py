@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from scenes import changed, encode, looks_of, samples_of, scene
 
 from headstart.data import neighbours, suspects
@@ -353,8 +353,8 @@ def test_alignment_finds_the_window() -> None:
     ]
     truth = np.array([top / 300, left / 400, (bottom - top) / 300, (right - left) / 400])
     guess = np.array([[0.02, 0.04, 0.94, 0.92]])
-    rough = align(whole, part, guess)
-    fine = align(whole, part, rough, is_fine=True)
+    rough, _ = align(whole, part, align(whole, part, guess, 0)[0], 1)
+    fine, _ = align(whole, part, rough, 2)
     assert np.abs(fine - truth).max() < 0.006
     assert agree(details(whole, fine), details(part))[0] > agree(details(whole, guess), details(part))[0] + 0.3
 
@@ -391,3 +391,37 @@ def test_facts_alone_make_exact_pairs() -> None:
     assert [(p.first, p.second, p.kind) for p in exact] == [
         (0, 2, "bytes"), (0, 3, "bytes"), (0, 4, "pixels"), (2, 3, "bytes"),
     ]  # fmt: skip
+
+
+def drawing(seed: int) -> Image.Image:
+    """A shape drawn by hand: many are much alike, and nothing but thin strokes tells them apart."""
+    rng = np.random.default_rng([seed, 70])
+    angles = np.linspace(0, 2 * np.pi, 60) + rng.uniform(0, 2 * np.pi)
+    corners = (60, 3, 4)[seed % 3]  # an ellipse, a triangle, a quadrangle
+    radius = np.cos(np.pi / corners) / np.cos((angles % (2 * np.pi / corners)) - np.pi / corners)
+    radius = radius * (1 + np.convolve(rng.normal(0, 0.08, 64), np.ones(5) / 5, "valid"))
+    x = 35 + rng.normal(0, 2) + rng.uniform(20, 27) * radius * np.cos(angles)
+    y = 35 + rng.normal(0, 2) + rng.uniform(20, 27) * radius * np.sin(angles)
+    large = Image.new("L", (280, 280), 255)
+    ImageDraw.Draw(large).line([(4 * a, 4 * b) for a, b in zip(x, y, strict=True)], fill=0, width=8)
+    return large.resize((70, 70), Image.Resampling.BOX)
+
+
+def test_crops_of_drawings_are_laid_over_each_other_among_many_that_are_alike() -> None:
+    """Before they lie right, their details agree no better than those of any two drawings."""
+    count, cropped = 600, 40
+    rng = np.random.default_rng(5)
+    files = [encode(drawing(s)) for s in range(count)]
+    for s in range(cropped):
+        left, top, right, bottom = rng.integers(0, 3, 4)
+        files.append(encode(drawing(7 * s).crop((left, top, 70 - right, 70 - bottom - 1))))
+    looks = looks_of(samples_of([str(i) for i in range(len(files))]), files)
+    candidates = find_candidates(looks.thumbs, None)
+    scores, _ = suspects.compare(looks.thumbs, candidates, 1)
+    best: dict[frozenset[int], float] = {}
+    for a, b, score in zip(candidates.part.tolist(), candidates.whole.tolist(), scores.tolist(), strict=True):
+        best[frozenset((a, b))] = max(best.get(frozenset((a, b)), 0.0), score)
+    true = [frozenset((7 * s, count + s)) for s in range(cropped)]
+    agreed = np.array([best[pair] for pair in true if pair in best])
+    assert len(agreed) >= 30  # the others were no candidates
+    assert np.mean(agreed > 2.0) > 0.75

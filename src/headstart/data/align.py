@@ -8,6 +8,7 @@ the same background agree in nothing but the background, which has no details.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -15,14 +16,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Details", "agree", "align", "details"]
+__all__ = ["LEVELS", "Details", "agree", "align", "details"]
 
 _BATCH = 256
 _GRID = 48  # details are compared on a grid of this side
 _BLOCKS = 8
 _KEPT = 0.75
-_ROUGH = ((32, 3), (48, 2))  # (side, steps): pictures are laid over each other on these grids, coarse to fine
-_FINE = ((96, 3),)
+LEVELS = ((32, 2), (48, 2), (96, 3))
+"""(side, steps) of the grids on which pictures are laid over each other, coarse to fine, the last the dearest."""
 _RADII = (1, 1, 2, 4)  # of the smoothings, the first on the full grid and the others on the halved one
 _NOISE = 0.003  # mean square that rounding to whole grey levels leaves in the details
 
@@ -42,6 +43,16 @@ class Details:
     blocks: Array
     power: Array
     is_burnt: NDArray[np.bool_] | None
+
+    @staticmethod
+    def join(parts: Sequence[Details]) -> Details:
+        """Those of several sets of pictures, one after the other."""
+        burnt = [p.is_burnt for p in parts if p.is_burnt is not None]
+        return Details(
+            np.concatenate([p.blocks for p in parts]),
+            np.concatenate([p.power for p in parts]),
+            np.concatenate(burnt) if len(burnt) == len(parts) else None,
+        )
 
     def take(self, index: NDArray[np.int64]) -> Details:
         """The same for some of the pictures."""
@@ -100,8 +111,8 @@ def agree(first: Details, second: Details) -> Array:
 
 
 def align(
-    whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64], *, is_fine: bool = False
-) -> NDArray[np.float64]:
+    whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64], level: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Refines where `part` lies in `whole` by least squares on grey values (Lucas and Kanade, 1981).
 
     Shift and scale of both axes are fitted together with brightness and contrast.
@@ -110,19 +121,17 @@ def align(
         whole: (M, S, S) grey.
         part: (M, S, S) grey.
         boxes: (M, 4) first guesses: top, left, height, width of `part` in `whole`, as shares.
-        is_fine: Guesses are good to a hundredth and are wanted to a thousandth, which costs most.
+        level: Which of `LEVELS`.
 
     Returns:
-        (M, 4) boxes; a guess that does not improve is returned as it was.
+        (M, 4) boxes; a guess that does not improve is returned as it was.  And (M,) what is left there: 1 - the
+        correlation of grey values.
     """
-    out = np.empty_like(boxes)
+    out, left = np.empty_like(boxes), np.empty(len(boxes))
     for start in range(0, len(boxes), _BATCH):
         rows = slice(start, start + _BATCH)
-        found = boxes[rows]
-        for side, steps in _FINE if is_fine else _ROUGH:
-            found = _align(whole[rows], part[rows], found, side, steps)
-        out[rows] = found
-    return out
+        out[rows], left[rows] = _align(whole[rows], part[rows], boxes[rows], *LEVELS[level])
+    return out, left
 
 
 @lru_cache(maxsize=4)
@@ -175,7 +184,7 @@ def _warp(pictures: Array, boxes: NDArray[np.float64], side: int) -> Array:
 
 def _align(
     whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64], side: int, steps: int
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     count = len(whole)
     shrink = _block_means(whole.shape[1], side)
     large = _both_ways(shrink, whole.astype(np.float32))
@@ -204,4 +213,4 @@ def _align(
         # Slopes are per pixel and boxes are shares; the columns move top, left, height, width.
         step = np.clip(fit[:, 1:] / gain / side, -0.03, 0.03)
         current = np.clip(current + step, [-0.2, -0.2, 0.7, 0.7], [0.3, 0.3, 1.3, 1.3])
-    return best
+    return best, best_error

@@ -164,7 +164,7 @@ def _bar(scores: NDArray[np.float32], candidates: Candidates, count: int) -> flo
     likely = _BAR[1]
     for _ in range(3):  # copies among them raise the quantiles; without the likeliest copies these fall
         median, upper = np.quantile(top[top < likely], (0.5, 0.75))
-        likely = min(likely, float(median + 4 * (upper - median) + 0.3))
+        likely = min(likely, float(median + 3.5 * (upper - median) + 0.3))
     ordered = np.sort(scores)
     bars = np.arange(_BAR[0], _BAR[1] + 1e-9, 0.05)
     above = len(ordered) - np.searchsorted(ordered, bars)

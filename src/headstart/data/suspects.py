@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.align import agree, align, details
+from headstart.data.align import Details, agree, align, details
 from headstart.data.descriptors import FLIP, HALVES, WINDOWS, Whitener, describe
 from headstart.data.neighbours import nearest
 
@@ -25,11 +25,16 @@ _LEAST_COSINE = 0.6  # of descriptions of whole pictures: a watermark lowers it
 _LEAST_HALF = 0.9  # of descriptions of one half
 _LEAST_MOVED = 0.8  # the same through a window or mirrored, where there are many more to pass by chance
 _CANDIDATES = 3  # each picture is compared with so many, and as many mirrored ones
-_WORTH_ALIGNING = 0.5  # agreement from which on a pair is laid over each other, and then ...
-_WORTH_REFINING = 1.2  # ... more exactly, the likeliest first and no more than a share of the pictures
+_WORTH_ALIGNING = 0.5  # agreement from which on a pair is laid over each other, and ...
+_WORTH_REFINING = 1.2  # ... from which on as exactly as can be
 CERTAIN = 3.2  # such a pair needs neither
+_LAID_OVER = 1.0  # pairs that are laid over each other on a coarse grid, for each picture, ...
+_BY_DETAILS, _BY_GREY = 0.1, 0.2  # ... of these on a finer one, the likeliest by what agrees before and after, ...
+_REFINED = 0.05  # ... and on the finest
+_CLEARLY_BETTER = 0.05  # in agreement
 _MOVED = 0.008  # share of the side by which a box must differ from the whole
 _CHUNK = 128
+_KEPT_DETAILS = 4096  # pictures whose details are held at a time: 28 kB each
 
 
 @dataclass
@@ -97,49 +102,85 @@ def compare(
     thumbs: NDArray[np.uint8], candidates: Candidates, threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(M,) agreement of each pair's details, and whether one is a part of the other."""
-    windows = np.array(WINDOWS)
-    count = len(candidates.part)
-    scores = np.zeros(count, dtype=np.float32)
-    boxes = windows[candidates.window]
-
-    def pictures_of(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        part = thumbs[candidates.part[rows]]
-        mirrored = candidates.is_mirrored[rows]
-        part[mirrored] = part[mirrored][:, :, ::-1]
-        return thumbs[candidates.whole[rows]], part
-
-    def compare_whole(rows: NDArray[np.int64]) -> None:
-        mirrored = candidates.is_mirrored[rows].astype(np.int64)
-        which = np.concatenate([2 * candidates.whole[rows], 2 * candidates.part[rows] + mirrored])
-        needed, place = np.unique(which, return_inverse=True)  # each picture, or its mirror image, once
-        pictures = thumbs[needed // 2]
-        turned = needed % 2 == 1
-        pictures[turned] = pictures[turned][:, :, ::-1]
-        known = details(pictures)
-        scores[rows] = agree(known.take(place[: len(rows)]), known.take(place[len(rows) :]))
-
-    def compare_parts(rows: NDArray[np.int64]) -> None:
-        whole, part = pictures_of(rows)
-        scores[rows] = agree(details(whole, boxes[rows]), details(part))
-
-    def fit_parts(rows: NDArray[np.int64], is_fine: bool) -> None:
-        whole, part = pictures_of(rows)
-        fitted = align(whole, part, boxes[rows], is_fine=is_fine)
-        better = agree(details(whole, fitted), details(part))
-        gains = better > scores[rows] + 0.05
-        scores[rows[gains]], boxes[rows[gains]] = better[gains], fitted[gains]
-
+    pairs = _Pairs(thumbs, candidates)
     with _one_blas_thread() as is_single, ThreadPoolExecutor(max(1, threads if is_single else 1)) as pool:
         is_part = candidates.window > 0
-        list(pool.map(compare_whole, _chunks(np.flatnonzero(~is_part), 4 * _CHUNK)))
-        list(pool.map(compare_parts, _chunks(np.flatnonzero(is_part))))
+        pairs.compare_whole(np.flatnonzero(~is_part), pool)
+        list(pool.map(pairs.compare_parts, _chunks(np.flatnonzero(is_part))))
         for rows in (is_part, ~is_part):
-            worth = np.flatnonzero(rows & (scores >= _WORTH_ALIGNING) & (scores < CERTAIN))
-            list(pool.map(partial(fit_parts, is_fine=False), _chunks(_likeliest(worth, scores, 0.2 * len(thumbs)))))
-        moved = np.abs(boxes - windows[0]).max(axis=1) > _MOVED
-        worth = np.flatnonzero(moved & (scores >= _WORTH_REFINING) & (scores < CERTAIN))
-        list(pool.map(partial(fit_parts, is_fine=True), _chunks(_likeliest(worth, scores, 0.05 * len(thumbs)))))
-    return scores, np.abs(boxes - windows[0]).max(axis=1) > _MOVED
+            worth = pairs.worth(rows, _WORTH_ALIGNING)
+            worth = _likeliest(worth, pairs.scores[worth], _LAID_OVER * len(thumbs))
+            list(pool.map(pairs.lay_over, _chunks(worth)))
+            # What was cropped agrees in nothing until it lies right, and then also grey values agree.
+            likely = np.union1d(
+                _likeliest(worth, pairs.scores[worth], _BY_DETAILS * len(thumbs)),
+                _likeliest(worth, -pairs.left_over[worth], _BY_GREY * len(thumbs)),
+            )
+            list(pool.map(partial(pairs.fit, level=1), _chunks(likely)))
+        worth = pairs.worth(pairs.is_moved(), _WORTH_REFINING)
+        worth = _likeliest(worth, pairs.scores[worth], _REFINED * len(thumbs))
+        list(pool.map(partial(pairs.fit, level=2), _chunks(worth)))
+    return pairs.scores, pairs.is_moved()
+
+
+class _Pairs:
+    """Pairs while they are compared: each has its score, and where its part lies in its whole."""
+
+    def __init__(self, thumbs: NDArray[np.uint8], candidates: Candidates) -> None:
+        self.thumbs, self.candidates = thumbs, candidates
+        self.scores = np.zeros(len(candidates.part), dtype=np.float32)
+        self.boxes = np.array(WINDOWS)[candidates.window]
+        self.guesses = self.boxes.copy()  # where a part seems to lie, until details say so
+        self.left_over = np.full(len(self.scores), np.inf)
+
+    def worth(self, rows: NDArray[np.bool_], least: float) -> NDArray[np.int64]:
+        """Which of them deserve a closer look."""
+        return np.flatnonzero(rows & (self.scores >= least) & (self.scores < CERTAIN))
+
+    def is_moved(self) -> NDArray[np.bool_]:
+        """(M,) whether the part is less, or more, than the whole."""
+        return np.asarray(np.abs(self.boxes - WINDOWS[0]).max(axis=1) > _MOVED)
+
+    def compare_whole(self, rows: NDArray[np.int64], pool: ThreadPoolExecutor) -> None:
+        """Scores pairs as they are; the details of a picture are worked out once for many of its pairs."""
+        mirrored = self.candidates.is_mirrored.astype(np.int64)
+        first, second = 2 * self.candidates.whole, 2 * self.candidates.part + mirrored  # odd: the mirror image
+        is_few = len(np.unique(np.concatenate([first[rows], second[rows]]))) <= _KEPT_DETAILS
+        for block in _chunks(rows, max(1, len(rows)) if is_few else _KEPT_DETAILS // 2):
+            needed, place = np.unique(np.concatenate([first[block], second[block]]), return_inverse=True)
+            known = Details.join(list(pool.map(self._details_of, _chunks(needed))))
+            a, b = place[: len(block)], place[len(block) :]
+            agreed = pool.map(lambda x, y, of=known: agree(of.take(x), of.take(y)), _chunks(a), _chunks(b))
+            self.scores[block] = np.concatenate(list(agreed))
+
+    def compare_parts(self, rows: NDArray[np.int64]) -> None:
+        """Scores parts where they are thought to lie."""
+        whole, part = self._pictures(rows)
+        self.scores[rows] = agree(details(whole, self.boxes[rows]), details(part))
+
+    def lay_over(self, rows: NDArray[np.int64]) -> None:
+        """Finds roughly where parts lie, by grey values."""
+        self.guesses[rows], self.left_over[rows] = align(*self._pictures(rows), self.boxes[rows], 0)
+
+    def fit(self, rows: NDArray[np.int64], level: int) -> None:
+        """Goes on from the guesses and keeps a place where details agree better."""
+        whole, part = self._pictures(rows)
+        self.guesses[rows], _ = align(whole, part, self.guesses[rows], level)
+        better = agree(details(whole, self.guesses[rows]), details(part))
+        gains = better > self.scores[rows] + _CLEARLY_BETTER
+        self.scores[rows[gains]], self.boxes[rows[gains]] = better[gains], self.guesses[rows[gains]]
+
+    def _pictures(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        part = self.thumbs[self.candidates.part[rows]]
+        mirrored = self.candidates.is_mirrored[rows]
+        part[mirrored] = part[mirrored][:, :, ::-1]
+        return self.thumbs[self.candidates.whole[rows]], part
+
+    def _details_of(self, numbers: NDArray[np.int64]) -> Details:
+        pictures = self.thumbs[numbers // 2]
+        turned = numbers % 2 == 1
+        pictures[turned] = pictures[turned][:, :, ::-1]
+        return details(pictures)
 
 
 @contextmanager
@@ -157,8 +198,9 @@ def _one_blas_thread() -> Iterator[bool]:
         yield True
 
 
-def _likeliest(rows: NDArray[np.int64], scores: NDArray[np.float32], most: float) -> NDArray[np.int64]:
-    return np.sort(rows[np.argsort(-scores[rows])][: int(most) + 100])
+def _likeliest(rows: NDArray[np.int64], scores: NDArray[np.floating], most: float) -> NDArray[np.int64]:
+    """Those of the highest scores (one score a row), in their order."""
+    return np.sort(rows[np.argsort(-scores)][: int(most) + 100])
 
 
 def _chunks(rows: NDArray[np.int64], size: int = _CHUNK) -> list[NDArray[np.int64]]:
