@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from headstart.errors import HeadstartError, SettingError
 from headstart.tuning.loop import EpochRecord, Snapshot
 
-__all__ = ["JobResult", "StoppedError", "Stopper", "find_device", "read_result", "write_result"]
+__all__ = ["JobResult", "StoppedError", "Stopper", "check_frozen", "find_device", "read_result", "write_result"]
 
 
 class StoppedError(HeadstartError):
@@ -76,6 +76,19 @@ class Stopper:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def check_frozen(before: str, after: str) -> None:
+    """Compares digests of everything that a training must not change.
+
+    Raises:
+        HeadstartError: They differ.
+    """
+    if before != after:
+        raise HeadstartError(
+            "tensors that were to stay frozen have changed while training.",
+            hint="please report this with your versions of torch and timm (headstart doctor)",
+        )
 
 
 def find_device(text: str) -> Any:

@@ -41,7 +41,7 @@ from headstart.workflow.tune_auto import ENDING_S, NUM_PARTS, choose_arm, epochs
 from headstart.workflow.tune_bench import Bench, Refit
 from headstart.workflow.tune_finish import Tuned, finish_tuned
 from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, measure_threads, without_harmful_flip
-from headstart.workflow.tune_jobs import JobResult, find_device
+from headstart.workflow.tune_jobs import JobResult, check_frozen, find_device
 from headstart.workflow.tune_memory import clear_ending, compare_memory, remember
 from headstart.workflow.tune_records import EpochLog, check_tensorboard
 from headstart.workflow.tune_settings import make_plan
@@ -217,7 +217,8 @@ class _Road:
             self._keep_probe(verdict)
             return
         final, head, trained_on = self._final(plan, results, num_parts)
-        self._prove_frozen([*results, final])
+        for result in (*results, final):
+            check_frozen(result.frozen_before, result.frozen_after)
         tuned = Tuned(
             plan, final, head, verdict, evidence.samples, self._protocol(num_parts, num_used), trained_on, is_asked
         )
@@ -396,13 +397,6 @@ class _Road:
         self.road.talk.say(f"now on all {len(self.train):,} training pictures")
         with self.road.timed("tuning"):
             return self._run(self._job(plan, "final"), final_plan, head, self.train, None, "final"), head, self.train
-
-    def _prove_frozen(self, results: list[JobResult]) -> None:
-        if any(r.frozen_before != r.frozen_after for r in results):
-            raise HeadstartError(
-                "tensors that were to stay frozen have changed while training.",
-                hint="please report this with your versions of torch and timm (headstart doctor)",
-            )
 
     # -- pieces
 
