@@ -90,13 +90,22 @@ def test_unfreezing_is_marked_where_it_happened(held_out: Facts, tmp_path: Path)
     report = summarise(held_out)
     assert report["learning"]["unfreezing"] == [{"stage": "stage1", "epoch": 3.0}]
     page = render(report, {})
-    assert "Dotted: from there on stage1 trained too." in page
+    assert "Dashed: from there on stage1 trained too." in page
     assert len(re.findall(r'<line class="mark"', page)) == 1
     figure = draw_figure("curves", report)
     assert [t.get_text() for t in figure.axes[0].texts] == ["stage1"]
     assert 3.0 in [float(line.get_xdata()[0]) for line in figure.axes[0].lines]
     without = replace(held_out, extra={})
     assert 'class="mark"' not in render(summarise(without), {})
+
+
+def test_names_of_marks_never_touch() -> None:
+    series = [{"name": "a", "x": [1, 10], "y": [0.1, 0.9]}]
+    for epochs, names in (((3, 6), ["stage6", "stage5"]), ((3, 3.2), ["stage6"])):
+        marks = [{"stage": s, "epoch": e} for s, e in zip(("stage6", "stage5"), epochs, strict=True)]
+        svg = str(curves(series, "x", x_title="x", y_title="y", marks=marks))
+        assert re.findall(r">(stage\d)<", svg) == names
+        assert svg.count('class="mark"') == 2
 
 
 def test_the_curves_of_a_run_mark_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

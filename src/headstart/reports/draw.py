@@ -117,7 +117,7 @@ def curves(
         x_title, y_title: Axes.
         percent: Whether y is a share.
         log_x: Whether x is spaced by doublings.
-        marks: Each `{stage, epoch}`: a dotted line at an epoch, with the stage beside it.
+        marks: Each `{stage, epoch}`: a dashed line at an epoch, with the stage above it.
     """
     import math
 
@@ -140,14 +140,13 @@ def curves(
     parts = [
         _frame(x_range, y_range, x_title, y_title, percent=percent, x_ticks=[(place(t), f"{t:,.0f}") for t in ticks])
     ]
+    labelled = -_W
     for mark in marks:
         at = x(max(place(mark["epoch"]), x_range[0]))
         parts.append(Markup('<line class="mark" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(at, at, _TOP, _H - _BOTTOM))
-        parts.append(
-            Markup('<text class="tick" x="{}" y="{}" transform="rotate(-90 {} {})">{}</text>').format(
-                at - 4, _H - _BOTTOM - 4, at - 4, _H - _BOTTOM - 4, mark["stage"]
-            )
-        )
+        if at - labelled > 6 * len(mark["stage"]):  # else the names would touch; the caption has them in order
+            parts.append(Markup('<text class="tick mid" x="{}" y="{}">{}</text>').format(at, _TOP - 3, mark["stage"]))
+            labelled = at
     for index, s in enumerate(series):
         kind = "abcd"[index % 4]
         band = [

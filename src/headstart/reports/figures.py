@@ -108,13 +108,13 @@ def _curves(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> An
                 color=_COLOURS[i % 4],
                 label=_text(key),
             )
-        for mark in report["learning"].get("unfreezing") or ():
+        marks = report["learning"].get("unfreezing") or ()
+        for mark in marks:
             axis.axvline(mark["epoch"], color="#777777", linestyle=":", linewidth=1)
-            axis.annotate(
-                _text(mark["stage"]), (mark["epoch"], 0.02), xycoords=("data", "axes fraction"), fontsize=7,
-                rotation=90, ha="right", va="bottom", color="#555555",
-            )  # fmt: skip
-        axis.set(xlabel="epoch", ylabel=kind, title=f"{kind} over epochs")
+            above = {"xycoords": ("data", "axes fraction"), "fontsize": 7, "ha": "center", "va": "bottom"}
+            axis.annotate(_text(mark["stage"]), (mark["epoch"], 1.01), **above)
+        axis.set(xlabel="epoch", ylabel=kind)
+        axis.set_title(f"{kind} over epochs", pad=16 if marks else None)
         axis.xaxis.get_major_locator().set_params(integer=True)
         if kind == "accuracy":
             axis.set_ylim(top=min(1.01, axis.get_ylim()[1]))

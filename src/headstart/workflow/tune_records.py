@@ -91,16 +91,14 @@ class EpochLog:
                     axis.plot(epochs, val, color=colour, marker=".", label=f"{name}: unseen pictures")
         for axis, title in ((left, "loss"), (right, "accuracy")):
             axis.set_xlabel("epoch")
-            axis.set_title(title)
+            axis.set_title(title, pad=16 if unfreeze else None)
             axis.grid(alpha=0.3)
             total = max(len(r) for r in phases.values())
             for stage, share in unfreeze:
                 if share > 0:  # an epoch is drawn at its end, so epoch 0 is where the training begins
                     axis.axvline(share * total, color="grey", linestyle=":")
-                    axis.annotate(
-                        f"{stage} trains", (share * total, 0.98), xycoords=("data", "axes fraction"), fontsize=7,
-                        rotation=90, ha="right", va="top",
-                    )  # fmt: skip
+                    above = {"xycoords": ("data", "axes fraction"), "fontsize": 7, "ha": "center", "va": "bottom"}
+                    axis.annotate(f"{stage} trains", (share * total, 1.01), **above)
         right.legend(fontsize=7)
         with atomic_file(self.folder / "curves.png") as temporary:
             figure.savefig(str(temporary), format="png", dpi=120)
