@@ -11,7 +11,7 @@ from typing import Any
 
 from headstart.errors import MissingExtraError, UsageError
 
-__all__ = ["build_empty", "build_network"]
+__all__ = ["build_empty", "build_network", "draw_weights"]
 
 
 def build_network(library: str, arch: str, **arguments: Any) -> Any:
@@ -43,6 +43,16 @@ def build_empty(library: str, arch: str, **arguments: Any) -> Any:
             return build_network(library, arch, **arguments)
     except (NotImplementedError, RuntimeError):
         return build_network(library, arch, **arguments)
+
+
+def draw_weights(module: Any, seed: int) -> None:
+    """Puts random weights into all layers, drawn as each kind begins; the same ones for a seed."""
+    import torch
+
+    torch.manual_seed(seed)
+    for part in module.modules():
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()
 
 
 def _timm(arch: str, arguments: dict[str, Any]) -> Any:

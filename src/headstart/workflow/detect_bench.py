@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.backbones.build import draw_weights
 from headstart.config import TrainSettings
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.decode import Decoding, decode
 from headstart.detection.frames import plain_frame
 from headstart.detection.plan import DetectPlan
 from headstart.detection.views import BOX_PICTURES, ViewBoxes, check_augment, make_box_view, view_boxes
-from headstart.errors import HeadstartError
 from headstart.features.boundary import BoundaryCache, BoundarySpace
 from headstart.features.decoded import DecodedCache, DecodedPictures
 from headstart.features.engine import OnnxEngine
@@ -28,6 +28,7 @@ from headstart.machine import cache_root
 from headstart.pixels.spec import PixelSpec, normalise, read_picture
 from headstart.pixels.views import parse_augment
 from headstart.workflow.headline import not_kept_line
+from headstart.workflow.tune_jobs import check_frozen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,10 +186,7 @@ class DetectBench:
             taps.channels, taps.strides, self.num_classes, width=plan.width, depth=plan.depth, seed=plan.seed
         ).to(memory_format=torch.channels_last)
         if plan.strategy == "scratch":
-            torch.manual_seed(plan.seed)
-            for part in self.backbone.module.modules():
-                if hasattr(part, "reset_parameters"):
-                    part.reset_parameters()
+            draw_weights(self.backbone.module, plan.seed)
         if plan.strategy in ("full", "scratch"):
             rear = Rear(tap_maps(self.network, taps.stages), 1, 0, ())
         else:
@@ -234,11 +232,7 @@ class DetectBench:
                 "the loss was no longer a number; the average of the weights before is kept. A smaller rate helps: "
                 f"--lr {plan.lr / 3:.2g}"
             )
-        if training.net.frozen_digest() != before:
-            raise HeadstartError(
-                "tensors that were to stay frozen have changed while training.",
-                hint="please report this with your versions of torch and timm (headstart doctor)",
-            )
+        check_frozen(before, training.net.frozen_digest())
         return training.net
 
     def find(self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: Decoding) -> list[Detections]:

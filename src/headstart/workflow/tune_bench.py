@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.backbones.build import draw_weights
 from headstart.errors import SettingError
 from headstart.heads.linear import LinearHead
 from headstart.tuning.loop import EpochRecord, Training, normalised_rows, predict_logits
@@ -91,10 +92,7 @@ class Bench:
         cut = "stem" if plan.is_from_pixels else plan.cut
         is_scratch = plan.strategy == "scratch"
         if is_scratch:
-            torch.manual_seed(plan.seed)
-            for part in self.trunk.backbone.module.modules():
-                if hasattr(part, "reset_parameters"):
-                    part.reset_parameters()
+            draw_weights(self.trunk.backbone.module, plan.seed)
             generator = torch.Generator().manual_seed(plan.seed)
             if isinstance(module, HeadModule):
                 with torch.no_grad():
