@@ -92,13 +92,7 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
 def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSamples, started: float) -> DetectRoad:
     """From samples to who is trained on, at which size."""
     settings = resolved.settings
-    talk.say(samples.sentence)
-    for note in samples.notes:
-        talk.say(f"  {note}")
-    if samples.problems:
-        talk.warn(f"{len(samples.problems):,} boxes or files were mended or left out (`headstart check` says how):")
-        for line in name_files(samples.problems):
-            talk.say(line)
+    _say_samples(samples, talk)
     durations = {"read": time.monotonic() - started}
     begun = time.monotonic()
     looks = look_at_all(
@@ -119,22 +113,13 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
     samples = samples.take(keep)
     split = Split(split.assignment[keep], groups, split.source, split.protocol, split.seed, split.reason)
     talk.say(f"split: {split.reason}.")
-    leaking = _leaks(samples, split, is_leaking, health, talk)
+    leaking = _leaks(split, is_leaking, health, talk)
     _check(samples, split)
     spec, decisions = _spec(resolved, samples, split)
     train = split.where("train")
     boxes = [samples.boxes[i] for i in train]
     sizes = measure_sizes(boxes, samples.sizes_hw[train], samples.class_names, spec)
-    height, width = spec.size_hw
-    talk.say(f"shorter side of the training boxes once pictures are {width} x {height} pixels:")
-    for line in sizes.lines():
-        talk.say(line)
-    if sizes.better_size is not None:
-        talk.warn(
-            f"{100 * sizes.tiny_share:.0f} % of the boxes have a side under 8 pixels at this size, which is too small "
-            f"to be found; --size {sizes.better_size} would leave at most 20 %, and each epoch would take about "
-            f"{sizes.time_factor:.1f} times as long"
-        )
+    _say_sizes(sizes, spec, talk)
     seen = [looks.facts[i] for i in keep]
     digests = tuple(
         file_digest(p) if facts is None else facts.digest for p, facts in zip(samples.paths, seen, strict=True)
@@ -157,6 +142,31 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
     return road
 
 
+def _say_samples(samples: DetectionSamples, talk: Talk) -> None:
+    """What was read, and what of it could not be taken as it is."""
+    talk.say(samples.sentence)
+    for note in samples.notes:
+        talk.say(f"  {note}")
+    if samples.problems:
+        talk.warn(f"{len(samples.problems):,} boxes or files were mended or left out (`headstart check` says how):")
+        for line in name_files(samples.problems):
+            talk.say(line)
+
+
+def _say_sizes(sizes: BoxSizes, spec: PixelSpec, talk: Talk) -> None:
+    """How large the boxes are to the network, and the size that mends it where many are too small."""
+    height, width = spec.size_hw
+    talk.say(f"shorter side of the training boxes once pictures are {width} x {height} pixels:")
+    for line in sizes.lines():
+        talk.say(line)
+    if sizes.better_size is not None:
+        talk.warn(
+            f"{100 * sizes.tiny_share:.0f} % of the boxes have a side under 8 pixels at this size, which is too small "
+            f"to be found; --size {sizes.better_size} would leave at most 20 %, and each epoch would take about "
+            f"{sizes.time_factor:.1f} times as long"
+        )
+
+
 def _split(
     resolved: Resolved, samples: DetectionSamples, groups: NDArray[np.int64] | None, left_out: NDArray[np.bool_]
 ) -> Split:
@@ -170,9 +180,7 @@ def _split(
     return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=left_out)
 
 
-def _leaks(
-    samples: DetectionSamples, split: Split, is_leaking: NDArray[np.bool_], health: BoxHealth, talk: Talk
-) -> frozenset[int]:
+def _leaks(split: Split, is_leaking: NDArray[np.bool_], health: BoxHealth, talk: Talk) -> frozenset[int]:
     """Scored pictures that are also in training: said, and left out of the headline.
 
     Raises:
