@@ -21,6 +21,7 @@ from headstart.records import Features
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.tuning.loop import Snapshot
 from headstart.tuning.safety import refuse_tuned
+from headstart.workflow import tune_road
 
 pytest.importorskip("torch")
 
@@ -38,6 +39,37 @@ def few(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., P
 def tuned(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
     out = tmp_path_factory.mktemp("runs") / "tuned"
     return headstart.train(few, out=out, strategy="finetune", **{"from": "last"}, epochs=1, views=1, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"augment": "blurr"}, "blurr"), ({"unfreeze": "stage7"}, None), ({"unfreeze": "stage7@soon"}, "stage7@soon"),
+     ({"tune.head": "pool=best"}, "best"), ({"from": "stage99"}, "stage99"), ({"unfreeze": "stage99@0"}, "stage99")],
+)  # fmt: skip
+def test_words_that_mean_nothing_are_refused_and_leave_no_run(
+    wrong: dict[str, str], said: str | None, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(tune_road._Road, "go", lambda self: begun.append("go"))
+    if said is None:
+        headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
+        assert begun == ["go"]
+        return
+    with pytest.raises(UsageError, match=said):
+        headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
+    assert not begun
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_beside_validation_pictures_are_refused(
+    tmp_path: Path, make_pictures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed in (("train", 0), ("val", 10), ("test", 20)):
+        make_pictures(tmp_path / "own" / name, {"stripes": 5, "discs": 5}, seed)
+    monkeypatch.setattr(tune_road._Road, "go", lambda self: None)
+    with pytest.raises(SettingError, match="validation pictures"):
+        headstart.train(tmp_path / "own", out=tmp_path / "run", strategy="finetune", folds=3, workers=1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:

@@ -44,7 +44,7 @@ from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, meas
 from headstart.workflow.tune_jobs import JobResult, check_frozen, find_device
 from headstart.workflow.tune_memory import clear_ending, compare_memory, remember
 from headstart.workflow.tune_records import EpochLog, check_tensorboard
-from headstart.workflow.tune_settings import make_plan
+from headstart.workflow.tune_settings import check_places, check_words, make_plan
 from headstart.workflow.tune_sources import Sources
 from headstart.workflow.tune_trunk import Trunk
 
@@ -81,8 +81,7 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
     find_device(settings.device)
     if settings.tune.tensorboard:
         check_tensorboard()
-    if settings.tune.head is not None:
-        _check_head(settings.tune.head)
+    check_words(settings)
     # Threads of torch that wait by spinning slow everything down by factors as soon as anything else runs, our own
     # makers of views included; read when torch is first loaded (`benchmarks/bench_tuning.py`).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -94,7 +93,9 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
     checkpoints = Checkpoints(folder / "checkpoints")
     with _own(folder, checkpoints, talk, is_new):
         found = find_probe(road, samples, started)
+        trunk = Trunk(found.embedder, settings)
         if is_new:
+            check_places(settings, trunk, has_val=bool(len(found.split.where("val"))))
             remember(checkpoints, resolved, found)
             checkpoints.claim.take()
         else:
@@ -102,7 +103,7 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
             clear_ending(folder)
         threads = checkpoints.once("threads", lambda: settings.workers or available_cores())
         torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: _torch_threads(road, threads))
-        sources = Sources(found, Trunk(found.embedder, settings), checkpoints, talk, threads)
+        sources = Sources(found, trunk, checkpoints, talk, threads)
         bench = Bench(sources, str(folder), torch_threads)
         try:
             _Road(road, found, bench, checkpoints, started).go()
@@ -149,13 +150,6 @@ def _torch_threads(road: ProbeRoad, most: int) -> int:
     if count < most:
         road.decide([Decision("tune.threads", count, reason)])
     return count
-
-
-def _check_head(text: str) -> None:
-    """A head that is not understood is refused before anything is computed."""
-    from headstart.backbones.newhead import read_head
-
-    read_head(text)
 
 
 @dataclass

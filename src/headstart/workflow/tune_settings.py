@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from headstart.backbones.newhead import read_head
-from headstart.config import Resolved
+from headstart.config import Resolved, TrainSettings
 from headstart.errors import SettingError
 from headstart.pixels.views import parse_augment
 from headstart.tuning.optim import OPTIMIZERS, SCHEDULES
 from headstart.tuning.plan import TuningPlan, default_plan, parse_unfreeze
+from headstart.workflow.tune_trunk import Trunk
 
-__all__ = ["HEAD_FIRST", "make_plan"]
+__all__ = ["HEAD_FIRST", "check_places", "check_words", "make_plan"]
 
 HEAD_FIRST = 0.2
 """Share of the steps in which a head from random weights trains alone, so that it does not spoil what lies below.
@@ -23,6 +24,35 @@ _NESTED = (
     "drop_path", "accumulate", "sampling", "hidden", "head_first",
     "tail", "clip", "train_size",
 )  # fmt: skip
+
+
+def check_words(settings: TrainSettings) -> None:
+    """Refuses descriptions that are not understood, before anything is computed.
+
+    Raises:
+        SettingError: Of the head, the views or the unfreezing.
+    """
+    if settings.tune.head is not None:
+        read_head(settings.tune.head)
+    if settings.augment is not None:
+        parse_augment(settings.augment)
+    if settings.unfreeze is not None:
+        parse_unfreeze(settings.unfreeze)
+
+
+def check_places(settings: TrainSettings, trunk: Trunk, *, has_val: bool) -> None:
+    """Refuses stages that the network does not have, and parts where the person's own validation pictures are used.
+
+    Raises:
+        SettingError: There is no such stage, or `folds` would have no effect.
+    """
+    if settings.cut is not None or settings.unfreeze is not None:
+        trunk.cut_for()
+    if has_val and settings.folds is not None:
+        raise SettingError(
+            "`folds` has no effect: your own validation pictures are what the training is judged by.",
+            hint="leave `folds` out, or let --layout put `*` for the split",
+        )
 
 
 def make_plan(resolved: Resolved, strategy: str, cut: str, num_train: int, num_classes: int) -> TuningPlan:
