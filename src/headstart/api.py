@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import MissingExtraError
+from headstart.machine import let_threads_sleep
 from headstart.talk import Talk
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def train_resolved(resolved: Resolved, talk: Talk, *, started: float | None = No
         from headstart.workflow.probe_road import train_probe
 
         return Run(train_probe(resolved, talk, started=started))
+    let_threads_sleep()
     from headstart.workflow.tune_road import train_tuned
 
     return Run(train_tuned(resolved, talk, started=started))
@@ -100,6 +102,7 @@ def resume(run: str | os.PathLike[str] | None = None, *, talk: Talk | None = Non
     import time
 
     started = time.monotonic()
+    let_threads_sleep()
     from headstart.model import Run
     from headstart.workflow.tune_memory import find_stopped, recall_settings
     from headstart.workflow.tune_road import train_tuned

@@ -27,6 +27,7 @@ __all__ = [
     "file_digest",
     "fsync_path",
     "is_process_alive",
+    "let_threads_sleep",
     "private_folder",
     "why_refused",
 ]
@@ -39,6 +40,15 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+def let_threads_sleep() -> None:
+    """Threads of torch sleep where they wait; to be called before torch is loaded, since it is read then and only then.
+
+    Threads that wait by spinning slow everything down by factors as soon as anything else runs, our own makers of
+    views included (`benchmarks/bench_tuning.py`).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def cache_root() -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -82,9 +81,6 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
     if settings.tune.tensorboard:
         check_tensorboard()
     check_words(settings)
-    # Threads of torch that wait by spinning slow everything down by factors as soon as anything else runs, our own
-    # makers of views included; read when torch is first loaded (`benchmarks/bench_tuning.py`).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     samples = read_samples(settings)
     is_new = folder is None
     folder = folder or make_run_folder(settings.out)

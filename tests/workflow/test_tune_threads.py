@@ -1,0 +1,37 @@
+"""How the threads of torch wait is settled before torch is loaded, since later nobody asks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+WATCH = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print("loading torch with", os.environ.get("OMP_WAIT_POLICY"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Watch())
+import headstart
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["headstart.train('photos', strategy='finetune')", "__import__('headstart.api').api.resume('nowhere')"]
+)
+@pytest.mark.parametrize(("given", "there"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_torch_sleep_where_they_wait(call: str, given: str | None, there: str, tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    (tmp_path / "photos").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH + call], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert f"loading torch with {there}" in done.stdout, done.stderr
