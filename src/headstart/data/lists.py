@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 
 from headstart.data.paths import Finder
 from headstart.data.tables import Table, decode_text
@@ -19,7 +18,7 @@ __all__ = ["first_lines", "read_list"]
 _NAME_LISTS = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt")
 
 
-def read_list(path: str, finder: Finder, names_beside: Sequence[str] = _NAME_LISTS) -> Table:
+def read_list(path: str, finder: Finder) -> Table:
     """Reads a list file, one `path label` a line; the label is what stands after the last (or first) space.
 
     Raises:
@@ -45,7 +44,7 @@ def read_list(path: str, finder: Finder, names_beside: Sequence[str] = _NAME_LIS
         )
     if most == 0:
         return Table(path, [(i, {"image": t.strip()}) for i, t in numbered], "image", None, notes=notes)
-    _name_numbers(best, os.path.dirname(path), names_beside, notes)
+    _name_numbers(best, os.path.dirname(path), notes)
     return Table(path, best, "image", "label", notes=notes)
 
 
@@ -78,13 +77,11 @@ def _by_first(line: str) -> tuple[str, str]:
     return place.strip(), label.strip()
 
 
-def _name_numbers(
-    lines: list[tuple[int, dict[str, str]]], folder: str, names_beside: Sequence[str], notes: list[str]
-) -> None:
+def _name_numbers(lines: list[tuple[int, dict[str, str]]], folder: str, notes: list[str]) -> None:
     """Turns numbers into names where a file of names lies beside the list."""
     if not all(cells["label"].isdigit() for _, cells in lines):
         return
-    for beside in names_beside:
+    for beside in _NAME_LISTS:
         names = [t.strip() for t in first_lines(os.path.join(folder, beside), 100_000) if t.strip()]
         if not names:
             continue

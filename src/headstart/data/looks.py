@@ -205,7 +205,6 @@ def look_at_all(
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    known: Known | None = None,
     looker: Looker | None = None,
 ) -> Looks:
     """Looks at every picture, in threads.
@@ -215,11 +214,10 @@ def look_at_all(
         max_pixels: Larger pictures are refused before they are decoded.
         threads: Worker threads; one a core by default.
         progress: Called with (done, all) after every few pictures, from a worker thread.
-        known: As in `Looker`.
         looker: What keeps what was seen, to look on with later; a new one by default.
     """
     count = len(samples)
-    eyes = looker or Looker(samples, max_pixels=max_pixels, known=known)
+    eyes = looker or Looker(samples, max_pixels=max_pixels)
     lock = threading.Lock()
     done = 0
 

@@ -62,7 +62,6 @@ def write_detector_bundle(
     decoding: Decoding,
     thresholds: Mapping[str, Any],
     meta: Mapping[str, Any] | None = None,
-    weights: Mapping[str, Any] | None = None,
     trained_on: Sequence[str] = (),
 ) -> Path:
     """Writes a bundle.
@@ -76,7 +75,6 @@ def write_detector_bundle(
         decoding: How candidates become detections.
         thresholds: `per_class`: name to score; `protocol`: what they were chosen on.
         meta: More for `bundle.json`, JSON-able.
-        weights: Tensors for `model.safetensors`; None takes those of the graph.
         trained_on: sha256 of each training picture, hex.
 
     Raises:
@@ -97,7 +95,7 @@ def write_detector_bundle(
         **closing_facts(graph_meta, spec, session),
         **(meta or {}),
     }
-    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, None, weights), trained_on=trained_on)
+    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, None), trained_on=trained_on)
     return folder
 
 

@@ -47,7 +47,6 @@ def write_bundle(
     class_names: Sequence[str],
     meta: Mapping[str, Any] | None = None,
     has_flip: bool = False,
-    weights: Mapping[str, Any] | None = None,
     trained_on: Sequence[str] = (),
     novelty: Novelty | None = None,
     sets: SetRule | None = None,
@@ -63,7 +62,6 @@ def write_bundle(
         class_names: In the order of the logits.
         meta: More for `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_licence` ...
         has_flip: Whether features are averaged over the picture and its mirror image.
-        weights: Tensors of the network for `model.safetensors`; None takes those of the graph.
         trained_on: sha256 of each training picture, hex.
         novelty: How pictures that are none of the classes are told; the graph gets an output `rest` where it needs
             one.
@@ -110,7 +108,7 @@ def write_bundle(
         **closing_facts(graph_meta or {}, spec, session),
         **extra,
     }
-    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, head, weights), trained_on=trained_on)
+    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, head), trained_on=trained_on)
     return folder
 
 
@@ -215,7 +213,7 @@ def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
         raise _unwritable(folder, error) from error
 
 
-def weights_file(graph_path: str | Path, head: LinearHead | None, weights: Mapping[str, Any] | None) -> bytes:
+def weights_file(graph_path: str | Path, head: LinearHead | None) -> bytes:
     """The head before the temperature is folded in, and the network: what training on starts from."""
     import numpy as np
 
@@ -225,8 +223,7 @@ def weights_file(graph_path: str | Path, head: LinearHead | None, weights: Mappi
         raise MissingExtraError("writing a bundle", "train") from error
     from headstart.deploy.assemble import graph_weights
 
-    network = graph_weights(graph_path) if weights is None else weights
-    tensors = {f"backbone.{name}": value for name, value in network.items()}
+    tensors = {f"backbone.{name}": value for name, value in graph_weights(graph_path).items()}
     if head is not None:
         arrays = {"weight": head.weight, "bias": head.bias, **head.normaliser.arrays()}
         tensors |= {f"head.{name}": value for name, value in arrays.items()}

@@ -102,7 +102,6 @@ def evaluate_detections(
     draws: int = 500,
     protocol: str = "",
     thresholds: Sequence[float] | None = None,
-    notes: Sequence[str] = (),
 ) -> DetectionEvaluation:
     """Scores detections.
 
@@ -115,7 +114,6 @@ def evaluate_detections(
         draws: Of the bootstrap; 0 leaves the intervals out.
         protocol: How the scores came about.
         thresholds: Score threshold of each class for the confusion; None takes the best ones on these pictures.
-        notes: What must be said beside the numbers.
     """
     matches = match_all(truth, found, len(class_names))
     table = np.stack([_class_table(m) for m in matches]) if matches else np.zeros((0, len(AREAS), len(IOUS)))
@@ -136,7 +134,7 @@ def evaluate_detections(
         )
         for k, name in enumerate(class_names)
     )
-    said = list(notes)
+    said = []
     num_units = int(units.max()) + 1 if len(units) else 0
     if draws and num_units < _LEAST_UNITS:
         said.append(f"only {num_units} {'pictures' if groups is None else 'groups'}: no interval can be given")

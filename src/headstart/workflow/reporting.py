@@ -99,7 +99,6 @@ def write_report(
     has_attributions: bool = False,
     has_figures: bool = False,
     has_curve: bool = False,
-    extra: Mapping[str, Any] | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Writes `report.html`, `report.json`, the classification report, the summary and the comment.
@@ -111,7 +110,6 @@ def write_report(
         has_attributions: Whether it is drawn which part of each shown error spoke.
         has_figures: Whether `figures/*.png` are drawn.
         has_curve: Whether it is measured what more pictures would bring.
-        extra: More measured sections by name.
         out: Where the files go, the run folder by default.
 
     Returns:
@@ -120,7 +118,7 @@ def write_report(
     Raises:
         UsageError: It is no finished run.
     """
-    facts = read_facts(folder, paths=paths, extra=extra)
+    facts = read_facts(folder, paths=paths)
     if has_curve:
         from headstart.workflow.curving import measure_curve
 
@@ -204,9 +202,7 @@ def without_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
     return clean
 
 
-def read_facts(
-    folder: Path, *, paths: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None
-) -> Facts:
+def read_facts(folder: Path, *, paths: Mapping[str, str] | None = None) -> Facts:
     """Reads a run folder.
 
     Raises:
@@ -232,7 +228,7 @@ def read_facts(
         bundle=read_json(folder / "bundle" / "bundle.json"),
         tensors=read_shapes(folder / "bundle" / "model.safetensors"),
         epochs=tuple(read_rows(folder / "results.csv")),
-        extra={**{k: metrics[k] for k in _SECTIONS if metrics.get(k)}, **dict(extra or {})},
+        extra={k: metrics[k] for k in _SECTIONS if metrics.get(k)},
         problems=tuple(problems),
     )
     facts = replace(facts, beside=_read_beside(facts, paths))

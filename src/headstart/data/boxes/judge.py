@@ -88,7 +88,6 @@ def inspect_boxes(
     samples: DetectionSamples,
     *,
     looks: Looks | None = None,
-    embeddings: NDArray[np.float32] | None = None,
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -97,13 +96,12 @@ def inspect_boxes(
 
     Args:
         samples: The pictures with their boxes.
-        looks, embeddings, max_pixels, threads, progress: As in `data.health.inspect`.
+        looks, max_pixels, threads, progress: As in `data.health.inspect`.
     """
     plain = as_samples(samples, label=_PICTURE)
     health = inspect(
         plain,
         looks=looks,
-        embeddings=embeddings,
         max_pixels=max_pixels,
         threads=threads,
         progress=progress,
