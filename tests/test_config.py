@@ -181,6 +181,13 @@ def test_a_file_may_ask_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
         resolve({}, config_file=file)
 
 
+@pytest.mark.parametrize("value", ["5,1", "3,3", "1", "a,b", "nan,1"])
+def test_a_range_rises(value: str) -> None:
+    with pytest.raises(SettingError, match=r"^`range` cannot be"):
+        resolve({"data": "d", "range": value})
+    assert resolve({"data": "d", "range": "1,5"}).settings.value_range == (1.0, 5.0)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
 def test_broken_files_are_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "s.yaml"

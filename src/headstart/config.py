@@ -221,6 +221,13 @@ class TrainSettings(_Settings):
     def _shares(cls, value: Any) -> Any:
         return parse_share(value) if isinstance(value, str) else value
 
+    @field_validator("value_range")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError("it should be LOW,HIGH with LOW below HIGH")
+        return value
+
     @field_validator("value_range", "skip_class", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from headstart.backbones.cards import find_card
+from headstart.errors import SettingError
+from headstart.talk import Talk
+from headstart.workflow import embedding
 from headstart.workflow.embedding import _weights_key
 
 
@@ -23,3 +28,13 @@ def test_published_weights_are_known_by_tag_and_digest() -> None:
     lite, vgg = find_card("efficientnet_lite0"), find_card("vgg16")
     keys = {_weights_key(lite, None), _weights_key(vgg, None), _weights_key(lite, "another_tag")}
     assert len(keys) == 3
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_opened(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setattr(embedding, "open_graph", lambda *a, **k: pytest.fail("a graph was opened"))
+    with pytest.raises(SettingError, match=device):
+        embedding.open_embedder("efficientnet_lite0", Talk(None), device=device, root=tmp_path)

@@ -116,9 +116,13 @@ def open_embedder(
     """Opens a backbone for embedding.
 
     Raises:
-        UsageError: There is no such network.
+        UsageError: There is no such network, or no such device.
         WeightsError: Its weights cannot be had or are not the ones meant.
     """
+    if device not in ("auto", "cpu"):
+        from headstart.workflow.tune_jobs import find_device
+
+        find_device(device)
     root = root or cache_root()
     graph = open_graph(backbone, talk, size=size, weights=weights, offline=offline, root=root)
     spec = graph.spec.with_(fit=fit, value_range=value_range, max_pixels=max_pixels)
