@@ -117,9 +117,12 @@ def test_a_plan_with_lists_is_known_again(changes: dict[str, Any], tmp_path: Pat
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(BundleError, match=r"x\.safetensors"):
-        load_snapshot(tmp_path / "x.safetensors")
+    path = tmp_path / "run" / "checkpoints" / "x.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(BundleError, match=r"x\.safetensors") as caught:
+        load_snapshot(path)
+    assert f"headstart resume {tmp_path / 'run'} " in (caught.value.hint or "")
 
 
 def test_no_number_stops_and_keeps_the_last_good_weights() -> None:
@@ -133,6 +136,17 @@ def test_no_number_stops_and_keeps_the_last_good_weights() -> None:
     assert training.is_diverged
     assert len(training.records) == 1
     assert all(torch.equal(good[n], t) for n, t in training.net.trained().items())
+
+
+def test_a_loss_that_runs_away_is_stopped_and_nothing_of_it_is_kept() -> None:
+    training = make_training(head_lr=9.9, weight_decay=1.0, clip=0.0, optimizer="sgd", schedule="constant", epochs=40)
+    list(training.run())
+    assert training.is_diverged
+    assert max(r.train_loss for r in training.records) < 1e4
+    assert max(r.train_loss for r in training.records) > 3  # some epochs ended in weights that were no good any more
+    logits = predict_logits(training.net, training.source, training.train)
+    p = softmax(logits)[np.arange(len(training.train)), training.class_ids[training.train]]
+    assert -np.log(p).mean() < 2.0 * np.log(3)
 
 
 def test_patience_stops_and_takes_the_best_epoch() -> None:

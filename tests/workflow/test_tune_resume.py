@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 import headstart
 from headstart.api import resume
-from headstart.errors import HeadstartError, UsageError
+from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.talk import Talk
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.tuning.claim import Claim
@@ -23,6 +25,7 @@ from headstart.workflow.tune_memory import find_stopped, recall_settings
 pytest.importorskip("torch")
 
 from headstart.workflow import tune_records, tune_road
+from headstart.workflow.tune_jobs import Stopper
 
 HEAD: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1, "workers": 1, "batch": 1000}
 
@@ -136,6 +139,19 @@ def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Pat
     assert find_stopped(tmp_path / "runs") == run
 
 
+def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
+    stopper, seen = Stopper(), []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        with stopper.listening():
+            signal.raise_signal(signal.SIGINT)
+            assert (stopper.is_asked, seen) == (True, [])
+            signal.raise_signal(signal.SIGINT)
+            assert seen == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.long
 def test_a_relative_place_is_found_from_another_folder(
     few: Path, whole: headstart.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -163,6 +179,18 @@ def test_what_is_no_run_is_said_to_be_none(few: Path, tmp_path: Path) -> None:
     (tmp_path / "early" / "unfinished.json").write_text("{}")
     with pytest.raises(UsageError, match="before its training began"):
         resume(tmp_path / "early")
+
+
+def test_pictures_that_are_not_there_any_more_are_to_be_put_back(stopped: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run)
+    journal = run / "checkpoints" / "journal.json"
+    values = json.loads(journal.read_text())
+    values["settings"]["data"] = str(tmp_path / "photos")
+    journal.write_text(json.dumps(values))
+    with pytest.raises(DataError, match="does not exist") as caught:
+        resume(run)
+    assert "put them back" in (caught.value.hint or "")
 
 
 def test_a_full_disk_says_how_to_go_on(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,11 @@ def load_snapshot(path: Path) -> Snapshot:
             values = json.loads((file.metadata() or {})["values"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise BundleError(f"the checkpoint `{path}` cannot be read ({error}).", hint="start a new run") from error
+        raise BundleError(
+            f"the checkpoint `{path}` is damaged ({error}).",
+            hint=f"delete this file; headstart resume {path.parent.parent} then does that training again, to the same "
+            "result",
+        ) from error
     return Snapshot(tensors, values)
 
 

@@ -27,6 +27,10 @@ __all__ = ["EpochRecord", "Snapshot", "Training", "count_steps", "normalised_row
 
 Ids = NDArray[np.int64]
 _SCORE_BATCH = 64
+_MOST_LOSS = 1e4
+"""A step's mean log-loss above which a training has run away: the right answer was given a chance of e^-10000."""
+_GOOD_LOSS = 2.0
+"""An epoch is good to go back to where its training loss is at most so many times that of guessing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,8 @@ class Training:
         """Yields None after each step and a record after each epoch; may be left at any time.
 
         Afterwards the network has the final weights: the average of the tail, the best epoch's where patience
-        was given, or the last good ones where the loss was no longer a number.
+        was given, or the last good ones (of an epoch, or of the start) where the loss ran away or was no longer a
+        number.
         """
         while self.step < self.num_steps and not self.is_stopped_early:
             epoch, at = divmod(self.step, self.steps_per_epoch)
@@ -210,7 +215,7 @@ class Training:
         return (epoch + 1) * self.steps_per_epoch - 1
 
     def _step(self, samples: Ids, views: Ids) -> bool:
-        """One step; False where the loss is no number."""
+        """One step; False where the loss is no number or has run away."""
         rng = np.random.default_rng([self.plan.seed, 11, self.step])
         torch.manual_seed(int(rng.integers(2**62)))  # of dropout and whatever else a layer draws
         self._rate = self._stepper.begin(self.step)
@@ -218,7 +223,7 @@ class Training:
         losses, hits = [], 0.0
         for part in parts:  # one, unless gradients are summed over several batches
             value, right = self._pass(samples[part], views[part], len(part) / len(samples), rng)
-            if not np.isfinite(value):
+            if not value <= _MOST_LOSS:  # nor where it is no number
                 self._stepper.forget()
                 return False
             losses.append(value * len(part))
@@ -277,7 +282,8 @@ class Training:
         record = EpochRecord(epoch + 1, loss / count, hits / count, *scores, self._rate, seconds)
         self._sums, self._seconds = [0.0, 0.0, 0.0], 0.0
         self.records.append(record)
-        self._good = self.net.copy_trained()
+        if record.train_loss <= _GOOD_LOSS * np.log(max(2, int(self.class_ids.max()) + 1)):
+            self._good = self.net.copy_trained()
         if self.plan.patience is not None and scores[0] is not None:
             self._watch(record)
         return record

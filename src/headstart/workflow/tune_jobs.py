@@ -37,7 +37,7 @@ class JobResult:
         shares: The A shares.
         start, end: Trained tensors before and after.
         records: One an epoch.
-        is_diverged: Whether the loss was no longer a number; `end` is the last good state then.
+        is_diverged: Whether the loss ran away or was no longer a number; `end` is the last good state then.
         best_epoch: The epoch whose weights were kept, from 1; the last one without patience.
         frozen_before, frozen_after: Digests of everything that must not change.
     """
@@ -69,7 +69,7 @@ class Stopper:
 
         def ask(number: int, frame: FrameType | None) -> None:
             self.is_asked = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, before)
 
         signal.signal(signal.SIGINT, ask)
         try:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from headstart.backbones.bench import training_s
 from headstart.config import Resolved
-from headstart.errors import HeadstartError, UsageError
+from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit, fit_probe
@@ -81,8 +81,14 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
     if settings.tune.tensorboard:
         check_tensorboard()
     check_words(settings)
-    samples = read_samples(settings)
     is_new = folder is None
+    try:
+        samples = read_samples(settings)
+    except DataError as error:
+        if is_new:
+            raise
+        hint = "the run goes on with the same pictures in the same place: put them back, or start a new run"
+        raise DataError(error.message, hint=hint) from error
     folder = folder or make_run_folder(settings.out)
     road = ProbeRoad(resolved, talk, folder)
     road.duration_s["read"] = time.monotonic() - started
@@ -363,9 +369,12 @@ class _Road:
             on_epoch=lambda r: self.log.add(phase, r),
         )
         if result.is_diverged:
+            is_head = plan.strategy == "head" or self.settings.tune.head_lr is not None
+            name = "tune.head_lr=" if self.settings.tune.head_lr is not None else "--lr "
             self.road.talk.warn(
-                f"the loss of {phase} was no longer a number; the weights of the last good epoch are kept. "
-                f"A smaller rate helps: --lr {plan.lr / 3:.2g}"
+                f"the loss of {phase} grew beyond all bounds in epoch {len(result.records) + 1}, so its training was "
+                "stopped there; the last good weights are kept. A smaller rate helps: "
+                f"{name}{(plan.head_lr if is_head else plan.lr) / 3:.2g}"
             )
         return result
 
