@@ -86,6 +86,8 @@ def test_evaluate_as_json(trained: tuple[Path, subprocess.CompletedProcess[str]]
         (["train", "{photos}", "--backbone", "resnet5000"], 2, "resnet50"),
         (["train", "{empty}"], 3, "empty"),
         (["train", "{photos}", "--group-from", "patient"], 2, "patient"),
+        (["train", "{photos}", "--split", "none.csv"], 3, "(No such file or directory).\nhint: name the split.csv"),
+        (["train", "{photos}", "--corrections", "none.csv"], 2, "(No such file or directory).\nhint: name a run's"),
         (["predict", "{empty}", "x.jpg"], 1, "no"),
         (["predict", "{photos}/none", "x.jpg"], 2, "no model"),
         (["cache", "clear", "everything"], 2, "no part"),

@@ -123,7 +123,10 @@ def read_split(path: str | Path, samples: Samples) -> Split:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"The split file {shown} cannot be read ({error}).") from error
+        why = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"The split file {shown} cannot be read ({why}).", hint="name the split.csv of an earlier run"
+        ) from error
     if not rows or not {"image", "split"} <= set(rows[0]):
         raise DataError(
             f"The split file {shown} has no columns `image` and `split`.", hint="write it like a run's split.csv"

@@ -111,7 +111,9 @@ def _read_decisions(path: Path, samples: Samples) -> list[tuple[str, str | None,
         with open(path, encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
     except (OSError, csv.Error) as error:
-        raise UsageError(f"the corrections `{path}` cannot be read ({error}).") from error
+        why = getattr(error, "strerror", None) or error
+        hint = "name a run's suspects.csv with its column `action` filled in"
+        raise UsageError(f"the corrections `{path}` cannot be read ({why}).", hint=hint) from error
     missing = {"image", "action"} - set(rows[0] if rows else ("image", "action"))
     if missing:
         raise UsageError(
