@@ -120,6 +120,9 @@ def test_different_classes_or_labels_are_refused(tmp_path: Path) -> None:
     b = write_run(tmp_path / "b", some_hits(0.8), names=("cat", "dog", "fox"))
     with pytest.raises(DataError, match=r"only a has `owl`; only b has `fox`"):
         compare_runs(a, b)
+    more = write_run(tmp_path / "more", np.ones(200, dtype=bool), names=(*NAMES, "yak"))
+    with pytest.raises(DataError, match=r"know different classes: only more has `yak`\."):
+        compare_runs(a, more)
     c = write_run(tmp_path / "c", some_hits(0.8), truth=(np.arange(300) + 1) % 3)
     with pytest.raises(DataError, match="another label"):
         compare_runs(a, c)

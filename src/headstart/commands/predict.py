@@ -29,8 +29,10 @@ def _predict(
     ),
     to: str | None = typer.Option(None, "--to", help="Of a detector: csv, coco (.json), yolo or voc (a new folder)."),
     draw: str | None = typer.Option(None, "--draw", metavar="DIR", help="Of a detector: pictures with their boxes."),
-    min_score: float | None = typer.Option(None, "--min-score", help="Of a detector: least score (default: its own)."),
-    top: int = typer.Option(1, "--top", min=1, help="How many classes to name for each picture."),
+    min_score: float | None = typer.Option(
+        None, "--min-score", "--conf", help="Of a detector: least score (default: its own)."
+    ),
+    top: int = typer.Option(1, "--top", "--topk", min=1, help="How many classes to name for each picture."),
     reject: str | None = typer.Option(
         None, "--reject", metavar="SHARE", help="Known pictures that may be called unknown, e.g. 5% (as trained)."
     ),

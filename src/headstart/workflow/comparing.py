@@ -99,10 +99,10 @@ def _run_names(folders: Sequence[Path]) -> tuple[str, str]:
 def _same_classes(facts: Sequence[Facts], names: Sequence[str]) -> tuple[str, ...]:
     a, b = (f.class_names for f in facts)
     if set(a) != set(b):
-        pairs = ((set(a), set(b)), (set(b), set(a)))
-        only = [", ".join(f"`{n}`" for n in sorted(x - y)[:5]) or "none" for x, y in pairs]
+        pairs = ((names[0], set(a) - set(b)), (names[1], set(b) - set(a)))
+        only = [f"only {run} has {', '.join(f'`{n}`' for n in sorted(own)[:5])}" for run, own in pairs if own]
         raise DataError(
-            f"the runs know different classes: only {names[0]} has {only[0]}; only {names[1]} has {only[1]}.",
+            f"the runs know different classes: {'; '.join(only)}.",
             hint="train both on the same classes (--skip-class leaves some out)",
         )
     return a
