@@ -20,7 +20,7 @@ from headstart.errors import DataError, DishonestError, SettingError, UsageError
 from headstart.records import Features
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.tuning.loop import Snapshot
-from headstart.tuning.safety import refuse_tuned
+from headstart.tuning.safety import Verdict, refuse_tuned
 from headstart.workflow import tune_road
 
 pytest.importorskip("torch")
@@ -233,3 +233,17 @@ def test_auto_decides_by_measuring(few: Path, tmp_path: Path) -> None:
     log = (run.folder / "train.log").read_text()
     assert "pilot from stage6 on" in log
     assert json.loads((run.folder / "metrics.json").read_text())["tuning"]["verdict"]["num_samples"] >= 6
+
+
+def test_a_report_says_what_was_tried_where_the_probe_is_kept(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse = Verdict(-0.5, -0.6, 0.0, 0.0, 1.0, 1.0, False, 4, -0.5, np.zeros((4, 2), np.float32))
+    monkeypatch.setattr(tune_road, "compare", lambda *a, **k: worse)
+    settings: dict[str, Any] = {"strategy": "finetune", "from": "last", "epochs": 1, "views": 1, "keep": "best"}
+    run = headstart.train(few, out=tmp_path / "run", workers=1, **settings)
+    assert run.metrics["strategy"] == "probe"
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "fine-tuning changes accuracy" in page
+    assert "would help more was not measured" not in page
+    assert "This training was tried and not kept" in page

@@ -172,6 +172,7 @@ def _learning(facts: Facts) -> dict[str, Any]:
     return {
         "blocks": blocks,
         "epochs": epochs or None,
+        "is_trial": bool(epochs) and metrics.get("strategy") == "probe",
         "unfreezing": _unfreezing(facts, len(epochs.get("epoch", ()))),
         "penalty_path": path,
         "curve": facts.extra.get("learning_curve")

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["close_road", "finish_probe", "prove", "write_facts", "write_probe_bundle"]
 
 
-def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
-    """From a fitted head to a whole run: judges, saves, proves."""
+def finish_probe(road: ProbeRoad, found: FoundProbe, started: float, **more: Any) -> None:
+    """From a fitted head to a whole run: judges, saves, proves; `more` stands in `metrics.json` too."""
     with road.timed("heads"):
         found = _scale_classes(road, found)
     samples, features, split, fit = found.samples, found.features, found.split, found.fit
@@ -53,7 +53,7 @@ def finish_probe(road: ProbeRoad, found: FoundProbe, started: float) -> None:
         write_probe_bundle(road.folder / "bundle", found, judgement, trust)
     with road.timed("parity"):
         parity = prove(road, found, judgement, trust, road.resolved.settings.workers)
-    _write_run(road, found, judgement, trust, parity, started)
+    _write_run(road, found, judgement, trust, parity, started, more)
     close_road(road, judgement, started)
 
 
@@ -112,7 +112,13 @@ def _leaking_blocks(road: ProbeRoad, found: FoundProbe) -> dict[str, NDArray[np.
 
 
 def _write_run(
-    road: ProbeRoad, found: FoundProbe, judgement: Judgement, trust: Trust, parity: dict[str, Any], started: float
+    road: ProbeRoad,
+    found: FoundProbe,
+    judgement: Judgement,
+    trust: Trust,
+    parity: dict[str, Any],
+    started: float,
+    more: dict[str, Any],
 ) -> None:
     samples, features, split, fit = found.samples, found.features, found.split, found.fit
     train = split.where("train")
@@ -128,7 +134,7 @@ def _write_run(
     write_predictions(road.folder / "predictions.csv", samples, split, judgement, fit, trust)
     write_scores(road.folder / "scores.npz", samples, features, split, judgement, fit, trust)
     write_suspects(road.folder / "suspects.csv", samples, features, split, fit, judgement)
-    write_facts(road, found, judgement, started, strategy="probe", **trust.json, parity=parity)
+    write_facts(road, found, judgement, started, strategy="probe", **trust.json, parity=parity, **more)
 
 
 def write_facts(

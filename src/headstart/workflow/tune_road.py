@@ -7,7 +7,6 @@ fitted on the same pictures, on pictures that neither has seen.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ from headstart.tuning.safety import Verdict, compare
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe
-from headstart.workflow.run_folder import discard_run_folder, make_run_folder, write_json
+from headstart.workflow.run_folder import discard_run_folder, make_run_folder
 from headstart.workflow.splitting import read_samples
 from headstart.workflow.tune_auto import ENDING_S, NUM_PARTS, choose_arm, epochs_for_budget, measure_speed
 from headstart.workflow.tune_bench import Bench, Refit
@@ -291,12 +290,11 @@ class _Road:
         if self.log.phases:
             self.log.write()
             self.log.draw()
-        finish_probe(self.road, self.found, self.started)
+        more = {}
         if verdict is not None:
-            path = self.road.folder / "metrics.json"
-            metrics = json.loads(path.read_text(encoding="utf-8"))
             said = {k: v for k, v in asdict(verdict).items() if k != "logits"}
-            write_json(path, {**metrics, "tuning": {"verdict": said, "sentence": verdict.sentence()}})
+            more = {"tuning": {"verdict": said, "sentence": verdict.sentence()}}
+        finish_probe(self.road, self.found, self.started, **more)
 
     def _decide_plan(self, plan: TuningPlan) -> None:
         net = self.bench.network(plan, self._start_head(plan, self.train))
