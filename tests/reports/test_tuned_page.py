@@ -86,6 +86,23 @@ def test_the_head_is_said_to_be_what_was_kept(held_out: Facts, make_facts: Calla
     assert "The head is a mixture of lda 90 %" in render(summarise(probe), {})
 
 
+def test_a_head_of_ones_own_is_counted_as_head_and_the_rest_by_its_parts(held_out: Facts) -> None:
+    tensors = {n.replace("backbone.", "backbone.body."): s for n, s in TENSORS.items()}
+    own = {"backbone.head.hidden.0.weight": (64, 100), "backbone.head.hidden.0.bias": (64,),
+           "backbone.head.output.weight": (3, 64), "backbone.head.output.bias": (3,)}  # fmt: skip
+    plan = {**PLAN, "head": "hidden=[64]", "has_refit": False}
+    facts = replace(held_out, tensors={**tensors, **own}, extra={"tuning": {"plan": plan}})
+    report = summarise(facts)
+    model = report["model"]
+    assert [p["name"] for p in model["parts"]] == ["stem", "stage1", "stage2", "neck"]
+    assert [p["state"] for p in model["parts"]] == ["frozen", "trained", "trained", "trained"]
+    assert model["head"]["num_params"] == 64 * 100 + 64 + 3 * 64 + 3
+    assert model["head"]["num_features"] == 100
+    assert model["num_trained"] == model["head"]["num_params"] + 3 * 64
+    assert "head: linear" not in network_text(report)
+    assert "6,659" in render(report, {})
+
+
 def test_unfreezing_is_marked_where_it_happened(held_out: Facts, tmp_path: Path) -> None:
     report = summarise(held_out)
     assert report["learning"]["unfreezing"] == [{"stage": "stage1", "epoch": 3.0}]

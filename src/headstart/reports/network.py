@@ -57,7 +57,8 @@ def describe_network(facts: Facts) -> dict[str, Any]:
             "num_params": head_params,
             "num_moments": normaliser,
             "inputs": [{"name": n, "features": s} for n, s in used.items()],
-            "num_features": sum(used.values()),
+            "num_features": sum(used.values()) or _own_inputs(facts.tensors),
+            "spec": plan.get("head") or None,
             "num_classes": len(facts.class_names),
             "mixture": mixture,
             "made": _how_made(plan, mixture),
@@ -91,9 +92,12 @@ def network_text(report: Mapping[str, Any]) -> str:
         used = f"{row['features']:,}" if row["features"] else ""
         lines.append(f"{row['name']:<22}{row['num_params']:>14,}{used:>16}  {row['state']}{rate}")
     rate = f", rate {head['rate']:g}" if head.get("rate") else ""
+    is_linear = bool(head["inputs"])
+    if is_linear:
+        lines.append(f"{'head: normalise':<22}{head['num_moments']:>14,}{head['num_features']:>16,}  measured once")
     lines += [
-        f"{'head: normalise':<22}{head['num_moments']:>14,}{head['num_features']:>16,}  measured once",
-        f"{'head: linear':<22}{head['num_params']:>14,}{head['num_classes']:>16,}  trained{rate}"
+        f"{'head: linear' if is_linear else 'head':<22}{head['num_params']:>14,}{head['num_classes']:>16,}"
+        f"  trained{rate}"
         " (classes on the right)",
         "-" * 72,
         f"parameters: {model['num_params']:,} in all, {model['num_trained']:,} trained, "
@@ -106,9 +110,9 @@ def _parts(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]
     """(parameters, tensors) of each part of the backbone, in order of depth."""
     found: dict[str, list[int]] = {}
     for name, shape in tensors.items():
-        if not name.startswith("backbone."):
+        if not name.startswith("backbone.") or _is_own_head(name, tensors):
             continue
-        part = found.setdefault(_part_of(name.removeprefix("backbone.")), [0, 0])
+        part = found.setdefault(_part_of(re.sub(r"^backbone\.(body\.|pooled\.)?", "", name)), [0, 0])
         part[0] += math.prod(shape)
         part[1] += 1
     return {name: (v[0], v[1]) for name, v in sorted(found.items(), key=lambda item: _depth(item[0]))}
@@ -159,5 +163,19 @@ def _how_made(plan: Mapping[str, Any], mixture: Mapping[str, float] | None) -> s
     return f"The head is a mixture of {', '.join(parts)}, chosen on left-out pictures." if parts else None
 
 
+def _is_own_head(name: str, tensors: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a tensor is of a head that was described or has hidden layers: such a head lies in the graph."""
+    return name.startswith("backbone.head.") and any(
+        n.startswith(("backbone.body.", "backbone.pooled.")) for n in tensors
+    )
+
+
 def _head_params(tensors: Mapping[str, tuple[int, ...]]) -> int:
-    return sum(math.prod(s) for n, s in tensors.items() if n in ("head.weight", "head.bias"))
+    return sum(
+        math.prod(s) for n, s in tensors.items() if n in ("head.weight", "head.bias") or _is_own_head(n, tensors)
+    )
+
+
+def _own_inputs(tensors: Mapping[str, tuple[int, ...]]) -> int:
+    """Numbers that a head in the graph looks at: the width of its widest input."""
+    return max((s[1] for n, s in tensors.items() if len(s) == 2 and _is_own_head(n, tensors)), default=0)
