@@ -20,6 +20,7 @@ from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.talk import Talk
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.tuning.claim import Claim
+from headstart.workflow.run_folder import make_run_folder
 from headstart.workflow.tune_memory import find_stopped, recall_settings
 
 pytest.importorskip("torch")
@@ -179,6 +180,13 @@ def test_what_is_no_run_is_said_to_be_none(few: Path, tmp_path: Path) -> None:
     (tmp_path / "early" / "unfinished.json").write_text("{}")
     with pytest.raises(UsageError, match="before its training began"):
         resume(tmp_path / "early")
+
+
+def test_a_run_folder_that_cannot_be_made_is_to_be_named_anew(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be made") as caught:
+        make_run_folder(str(tmp_path / "file" / "run"))
+    assert "--out" in (caught.value.hint or "")
 
 
 def test_pictures_that_are_not_there_any_more_are_to_be_put_back(stopped: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def make_run_folder(out: str | None, parent: Path | None = None) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UsageError(f"the run folder `{folder}` cannot be made ({error.strerror}).") from error
+            raise _unmade(folder, error) from error
         _mark(folder)
         return folder
     raise UsageError(f"there are too many runs in `{parent}`.", hint="name a new folder with --out")
@@ -317,7 +317,12 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"the run folder `{folder}` cannot be made ({error.strerror or error}).") from error
+        raise _unmade(folder, error) from error
+
+
+def _unmade(folder: Path, error: OSError) -> UsageError:
+    reason = error.strerror or error
+    return UsageError(f"the run folder `{folder}` cannot be made ({reason}).", hint="name another folder with --out")
 
 
 def _clean(value: Any) -> Any:
