@@ -16,7 +16,7 @@ from headstart.data.boxes.records import Boxes
 from headstart.detection.decode import Decoding
 from headstart.detection.plan import DetectPlan
 from headstart.features.cache import cache_info
-from headstart.features.decoded import DecodedCache, DecodedPictures
+from headstart.features.decoded import DecodedCache
 from headstart.pixels.spec import PixelSpec
 from headstart.talk import Talk
 from headstart.workflow.detect_bench import DetectBench
@@ -33,19 +33,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("headstart.workflow.detect_bench.DecodedCache", partial(DecodedCache, read_rate=np.inf))
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Grows with every picture that a training decodes, by its key: file and decoding rule."""
-    decode, seen = DecodedPictures._decode, []
-
-    def counted(self: DecodedPictures, key: bytes, *args: Any) -> Any:
-        seen.append(key)
-        return decode(self, key, *args)
-
-    monkeypatch.setattr(DecodedPictures, "_decode", counted)
-    return seen
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 import headstart
 from headstart.api import resume
 from headstart.features.cache import cache_info, clear_cache
-from headstart.features.decoded import DecodedCache, DecodedPictures
+from headstart.features.decoded import DecodedCache
 from headstart.pixels.spec import PixelSpec
 from headstart.talk import Talk
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
@@ -46,19 +46,6 @@ def own_cache(cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         shutil.copytree(cache_root / "graphs", own / "graphs")
     monkeypatch.setenv("HEADSTART_CACHE", str(own))
     return own
-
-
-@pytest.fixture
-def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Grows with every picture that a training decodes, by its key: file and decoding rule."""
-    decode, seen = DecodedPictures._decode, []
-
-    def counted(self: DecodedPictures, key: bytes, *args: Any) -> Any:
-        seen.append(key)
-        return decode(self, key, *args)
-
-    monkeypatch.setattr(DecodedPictures, "_decode", counted)
-    return seen
 
 
 def weights_of(run: headstart.Run) -> dict[str, Any]:

@@ -62,10 +62,6 @@ def as_overrides(arguments: Sequence[str], declared: dict[str, bool]) -> list[st
             if declared.get(name, False) and not equals and rest:
                 kept.append(rest.pop(0))
             continue
-        if name == "--data":
-            value = value if equals else (rest.pop(0) if rest else "")
-            moved.append(f"data={value}")
-            continue
         moved.append(f"{name[2:]}={value if equals else _next_value(name, rest)}")
     return [*kept, *moved]
 
