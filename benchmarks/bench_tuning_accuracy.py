@@ -31,9 +31,12 @@ SIZES = ("10", "50", "all")
 SEEDS = (0, 1, 2)
 BUDGET = "2m"
 LONG_BUDGET = "5m"  # once for each set at all pictures
-SPLITS = {"elpv 75/25": "10m", "elpv 75/25, turned": "5m"}  # five splits each, and the budget
-SETTINGS = {  # of a person who knows that a solar cell has no up and down
-    "elpv 75/25, turned": {"strategy": "finetune", "from": "last-2", "augment": "flip,vflip"}
+SPLITS = {"elpv 75/25": "10m", "elpv 75/25, turned": "5m", "elpv 75/25, Lite1": "10m"}  # five splits each, the budget
+SETTINGS = {
+    # of a person who knows that a solar cell has no up and down
+    "elpv 75/25, turned": {"strategy": "finetune", "from": "last-2", "augment": "flip,vflip"},
+    # of a person who takes the next larger network
+    "elpv 75/25, Lite1": {"backbone": "efficientnet_lite1"},
 }
 PUBLISHED_SOLAR = 0.884  # Deitsch et al. (2019), 75/25, a fine-tuned VGG19
 _NUM_DRAWS = 2000
