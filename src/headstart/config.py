@@ -201,7 +201,9 @@ class TrainSettings(_Settings):
     workers: int | None = Field(None, ge=1, le=512, description="Threads; by default one a core.")
     offline: bool = Field(False, description="Never use the network.")
     allow_outside: bool = Field(False, description="Allow paths in a table that lie outside its folder.")
-    cache: bool = Field(True, description="Keep features so that they need not be computed again.")
+    cache: bool = Field(
+        True, description="Keep features so that they need not be computed again (in the folder HEADSTART_CACHE)."
+    )
     head: HeadSettings = Field(default_factory=lambda: HeadSettings())
     tune: TuneSettings = Field(default_factory=lambda: TuneSettings())
     detect: DetectSettings = Field(default_factory=lambda: DetectSettings())

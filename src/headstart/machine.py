@@ -84,8 +84,10 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def why_refused(error: OSError) -> str:
-    """Why the disk refused to keep something, in plain words."""
+def why_refused(error: OSError | CacheError) -> str:
+    """Why the disk refused to keep something, or to make the folder for it, in plain words."""
+    if isinstance(error, CacheError):
+        return error.message.rstrip(".")
     is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
     return "the disk is full" if is_full else (error.strerror or str(error))
 

@@ -134,7 +134,7 @@ def test_a_cut_that_does_not_exist_is_answered_with_the_stages():
     backbone = Backbone(build_empty(card.library, card.arch), card)
     assert backbone.network.position("last-2") == backbone.network.position("stage3")
     for cut in ("stage5", "layer4", "last-9", "last-0"):
-        with pytest.raises(UsageError, match="no cut") as failure:
+        with pytest.raises(UsageError, match="no stage") as failure:
             backbone.prefix(cut)
         assert "stem, stage1, stage2, stage3, stage4, neck, head" in failure.value.hint
 

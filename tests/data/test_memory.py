@@ -244,7 +244,7 @@ def test_a_full_disk_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     memory = Memory(tmp_path, "photos")
     memory.keep(fresh, {"new": 2})
     assert memory.write_error is not None
-    assert "No space left" in memory.write_error
+    assert memory.write_error == "the disk is full"
     monkeypatch.undo()
     assert memory.path.read_bytes() == kept  # whole, as it was
     assert not [p for p in memory.folder.iterdir() if p != memory.path]  # and no rest beside it

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headstart.errors import CacheError
 from headstart.features.cache import FeatureCache, FeatureSpace, cache_info, clear_cache
 
 
@@ -79,6 +80,13 @@ def test_a_full_disk_is_said_and_survived(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_made_is_said_and_survived(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    space = FeatureSpace(tmp_path / "file" / "space")
+    assert not space.put(*rows(5))
+    assert "cannot be made" in (space.write_error or "")
+
+
 def _fill_the_disk() -> None:
     with open("/dev/full", "wb", buffering=0) as full:
         full.write(b"x")
@@ -120,3 +128,15 @@ def test_info_and_clear(tmp_path: Path) -> None:
     assert clear_cache(tmp_path, "graphs") == 0
     assert clear_cache(tmp_path) == info.size_bytes
     assert not cache_info(tmp_path)
+
+
+def test_what_cannot_be_deleted_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FeatureCache(tmp_path).space("g", "s").put(*rows(10))
+    (file,) = tmp_path.rglob("*.npz")
+
+    def refuse(path: str, *, dir_fd: int | None = None) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(CacheError, match=f"{file}.* cannot be deleted .Operation not permitted"):
+        clear_cache(tmp_path)

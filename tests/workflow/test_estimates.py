@@ -37,3 +37,13 @@ def test_train_says_how_long_looking_takes(
     assert "looking at 20 pictures takes about 4 s, as `headstart models bench` measured here" in (
         first.folder / "train.log"
     ).read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_kept_is_still_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "file" / "cache"))
+    result = bench.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx")
+    monkeypatch.setattr(bench, "_bench_one", lambda *_: result)
+    said: list[str] = []
+    assert bench.bench(["efficientnet_lite0"], say=said.append) == [result]
+    assert "could not be kept" in said[-1]

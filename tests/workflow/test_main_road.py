@@ -312,6 +312,20 @@ class TestBadInput:
         assert again.score == run.score
         assert "disk is full" in (again.folder / "train.log").read_text()
 
+    def test_a_cache_with_a_network_that_takes_nothing_more(
+        self, photos: Path, tmp_path: Path, cache_root: Path, run: headstart.Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a folder that an administrator prepared for all and nobody else may write."""
+        (tmp_path / "cache").mkdir()
+        for part in cache_root.iterdir():
+            if part.name != "graphs":
+                (tmp_path / "cache" / part.name).write_text("no folder can be made here")
+        (tmp_path / "cache" / "graphs").symlink_to(cache_root / "graphs")
+        monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
+        again = headstart.train(photos, out=tmp_path / "run")
+        assert again.score == run.score
+        assert "could not be kept" in (again.folder / "train.log").read_text()
+
     def test_full_disk_while_the_run_is_written(
         self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

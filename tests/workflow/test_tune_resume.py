@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,16 @@ def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Pat
 
 
 def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
-    stopper, seen = Stopper(), []
+    talk, seen = Talk(None), []
+    stopper = Stopper(talk)
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     try:
         with stopper.listening():
             signal.raise_signal(signal.SIGINT)
             assert (stopper.is_asked, seen) == (True, [])
+            for thread in [t for t in threading.enumerate() if t.name == "stopping"]:
+                thread.join()
+            assert [line[:8] for line in talk.lines] == ["stopping"]
             signal.raise_signal(signal.SIGINT)
             assert seen == [signal.SIGINT]
     finally:

@@ -55,9 +55,10 @@ def test_words_that_mean_nothing_are_refused_and_leave_no_run(
         headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
         assert begun == ["go"]
         return
+    monkeypatch.setattr(tune_road, "find_probe", lambda *_: begun.append("probe"))
     with pytest.raises(UsageError, match=said):
         headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
-    assert not begun
+    assert not begun  # also of stages, which the list of networks knows
     assert not (tmp_path / "run").exists()
 
 

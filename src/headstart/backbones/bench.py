@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.backbones.cards import find_card
-from headstart.machine import atomic_file, available_cores, cache_root, private_folder
+from headstart.errors import CacheError
+from headstart.machine import atomic_file, available_cores, cache_root, private_folder, why_refused
 
 __all__ = [
     "BENCH_NAMES",
@@ -100,7 +101,9 @@ def bench(
         if say:
             say(f"measuring {find_card(name).title}")
         results.append(_bench_one(name, size, batch, seconds, has_training))
-        _remember(results[-1])
+        refusal = _remember(results[-1])
+        if refusal and say:
+            say(f"warning: what was measured could not be kept for the next time ({refusal})")
     return results
 
 
@@ -289,16 +292,22 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 2)
 
 
-def _remember(result: BenchResult) -> None:
-    path = private_folder(cache_root()) / _FILE
+def _remember(result: BenchResult) -> str | None:
+    """Keeps a result for this machine; why not, where the disk refuses."""
+    path = cache_root() / _FILE
     try:
         known = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         known = {}
     rows = [r for r in known.get(_machine(), []) if (r["name"], r["size"]) != (result.name, result.size)]
     known[_machine()] = [*rows, asdict(result)]
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(known, indent=1), "utf-8")
+    try:
+        private_folder(path.parent)
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(known, indent=1), "utf-8")
+    except (OSError, CacheError) as error:
+        return why_refused(error)
+    return None
 
 
 def _machine() -> str:

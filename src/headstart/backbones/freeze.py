@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
+from headstart.backbones.rules import cut_position
 from headstart.errors import SettingError, UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[st
             )
         return tuple(body[:what])
     if isinstance(what, str):
-        cut = _cut_position(what, stage_names)
+        cut = cut_position(what, stage_names, also=", and a count, all, none")
         return tuple(stage_names[:cut])
     unknown = [n for n in what if n not in stage_names]
     if unknown:
@@ -106,7 +107,7 @@ def unfreeze(backbone: Backbone, from_: str = "stem", *, batch_norm: BatchNormPo
     Returns:
         The stages that are still frozen.
     """
-    cut = _cut_position(from_, backbone.stage_names)
+    cut = cut_position(from_, backbone.stage_names)
     names = tuple(n for n in backbone.frozen_stages if backbone.stage_names.index(n) < cut)
     _apply(backbone, names, batch_norm)
     return names
@@ -121,19 +122,6 @@ def frozen_digest(backbone: Backbone) -> str:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _cut_position(cut: str, stage_names: Sequence[str]) -> int:
-    cut = cut.strip().lower()
-    num = len(stage_names) - 3
-    if cut.startswith("last-") and cut[5:].isdigit() and 1 <= int(cut[5:]) <= num:
-        return num + 1 - int(cut[5:])
-    if cut in stage_names:
-        return list(stage_names).index(cut)
-    raise SettingError(
-        f"there is no stage `{cut}` in this network.",
-        hint=f"its stages are {', '.join(stage_names)}; or last-1 .. last-{num}, a count, all, none",
-    )
 
 
 def _apply(backbone: Backbone, names: tuple[str, ...], batch_norm: BatchNormPolicy) -> None:

@@ -9,13 +9,13 @@ table below has the families that group otherwise, and torchvision's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.errors import UsageError
+from headstart.errors import SettingError, UsageError
 
-__all__ = ["AUXILIARY", "NoStagesError", "StageMap", "map_stages"]
+__all__ = ["AUXILIARY", "NoStagesError", "StageMap", "cut_position", "map_stages"]
 
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.", "aux_logits.")
 """Leading names of classifiers that serve in training only."""
@@ -49,6 +49,30 @@ class StageMap:
     def names(self) -> tuple[str, ...]:
         """`stem, stage1 .. stageN, neck, head`."""
         return ("stem", *(f"stage{k}" for k in range(1, self.num_stages + 1)), "neck", "head")
+
+
+def cut_position(cut: str, stage_names: Sequence[str], *, also: str = "") -> int:
+    """Position of the first stage after a cut.
+
+    Args:
+        cut: A stage, or `last-2` for the last two stages with neck and head, or `last` for the last one.
+        stage_names: `stem, stage1 .. stageN, neck, head`.
+        also: What else can be said instead, for the hint.
+
+    Raises:
+        SettingError: No such stage; the stages are listed.
+    """
+    cut = cut.strip().lower()
+    num = len(stage_names) - 3
+    count = "1" if cut == "last" else cut.removeprefix("last-") if cut.startswith("last-") else ""
+    if count.isdigit() and 1 <= int(count) <= num:
+        return num + 1 - int(count)
+    if cut in stage_names:
+        return list(stage_names).index(cut)
+    raise SettingError(
+        f"there is no stage `{cut}` in this network.",
+        hint=f"its stages are {', '.join(stage_names)}; last-1 .. last-{num} count from the end{also}",
+    )
 
 
 def map_stages(network: Any) -> StageMap:

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from headstart.backbones.rules import NoStagesError, StageMap
+from headstart.backbones.rules import NoStagesError, StageMap, cut_position
 from headstart.backbones.shapes import Flow, find_flow, module_shapes
 from headstart.backbones.tracing import trace_stages
-from headstart.errors import UsageError
 
 __all__ = ["StageInfo", "StagedNetwork", "Suffix"]
 
@@ -105,20 +104,12 @@ class StagedNetwork:
         return str(getattr(self.network, "output_fmt", "NCHW")).upper().endswith("NHWC")
 
     def position(self, cut: str) -> int:
-        """Position of the first stage after a cut; `last-2` is the last two stages with neck and head.
+        """Position of the first stage after a cut, as in `cut_position`.
 
         Raises:
-            UsageError: No such stage; the stages are listed.
+            SettingError: No such stage; the stages are listed.
         """
-        cut = cut.strip().lower()
-        if cut.startswith("last-") and cut[5:].isdigit() and 1 <= int(cut[5:]) <= self.map.num_stages:
-            return self.map.num_stages + 1 - int(cut[5:])
-        if cut in self.names:
-            return self.names.index(cut)
-        raise UsageError(
-            f"there is no cut `{cut}` in this network.",
-            hint=f"a cut is the first stage after it: {', '.join(self.names)}, or last-1 .. last-{self.map.num_stages}",
-        )
+        return cut_position(cut, self.names)
 
     # -- modules
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from headstart.data.looks import Facts, Looks
 from headstart.errors import CacheError
-from headstart.machine import atomic_file, private_folder
+from headstart.machine import atomic_file, private_folder, why_refused
 from headstart.pixels.exif import Exif
 from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
 
@@ -110,7 +110,7 @@ class Memory:
                     _write_rows(archive, name, getattr(looks, name), kept)
             _bound(self.folder, self.path)
         except (OSError, CacheError) as error:
-            self.write_error = str(error)
+            self.write_error = why_refused(error)
             return
         self._notes = more
 

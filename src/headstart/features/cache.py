@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import sys
 import uuid
 import zipfile
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.errors import CacheError
 from headstart.features.shards import drop_folders
 from headstart.machine import atomic_file, drop_stale, private_folder, why_refused
 
@@ -92,7 +94,7 @@ class FeatureSpace:
             with atomic_file(path) as temporary, open(temporary, "wb") as file:
                 arrays: dict[str, Any] = {f"block_{name}": block for name, block in blocks.items()}
                 np.savez(file, digests=keys, **arrays)
-        except OSError as error:
+        except (OSError, CacheError) as error:
             self.write_error = why_refused(error)
             return False
         self._files.append(path)
@@ -192,10 +194,34 @@ def cache_info(root: Path) -> list[CacheInfo]:
 
 
 def clear_cache(root: Path, part: str | None = None) -> int:
-    """Deletes the cache, or one part of it; returns the bytes that were freed."""
+    """Deletes the cache, or one part of it; returns the bytes that were freed.
+
+    Raises:
+        CacheError: Some of it cannot be deleted.
+    """
     freed = 0
+    refused: list[tuple[str, str]] = []
     for info in cache_info(root):
         if part is None or info.name == part:
-            shutil.rmtree(root / info.name, ignore_errors=True)
+            _delete(root / info.name, refused)
             freed += info.size_bytes
+    if refused:
+        raise CacheError(
+            f"`{refused[0][0]}` cannot be deleted ({refused[0][1]}).",
+            hint="has another user or program hold of it? What could be deleted is gone",
+        )
     return freed
+
+
+def _delete(folder: Path, refused: list[tuple[str, str]]) -> None:
+    """Deletes what can be deleted, and adds (path, why) of the rest; what another process deletes first is gone."""
+
+    def note(_function: Any, path: str, error: Any) -> None:
+        problem = error if isinstance(error, BaseException) else error[1]
+        if isinstance(problem, OSError) and not isinstance(problem, FileNotFoundError):
+            refused.append((path, why_refused(problem)))
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(folder, onexc=note)
+    else:
+        shutil.rmtree(folder, onerror=note)

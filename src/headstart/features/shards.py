@@ -119,11 +119,8 @@ class Shards:
                 file.write(head.ljust(start, b"\0"))
                 for row in rows:
                     file.write(row.data)
-        except OSError as error:
+        except (OSError, CacheError) as error:
             self.write_error = why_refused(error)
-            return False
-        except CacheError as error:  # the folder cannot be made
-            self.write_error = error.message.rstrip(".")
             return False
         if self._open(path):
             self._used.add(len(self._shards) - 1)

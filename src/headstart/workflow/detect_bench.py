@@ -101,7 +101,7 @@ class DetectBench:
         Raises:
             UsageError: There is no such cut.
         """
-        name: str = self.network.names[self.network.position("last-1" if text == "last" else text)]
+        name: str = self.network.names[self.network.position(text)]
         return name
 
     def taps(self, plan: DetectPlan) -> Taps:

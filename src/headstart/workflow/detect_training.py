@@ -57,7 +57,7 @@ class DetectRun:
         self.road, self.bench, self.plan = road, bench, plan
         self.log = DetectLog(road.folder, road.talk)
         self.decoding = Decoding(iou=road.resolved.settings.detect.iou)
-        self.stopper = Stopper()
+        self.stopper = Stopper(road.talk)
         self.oof: OutOfFold | None = None
         self.net: DetectNetwork | None = None
         self.num_epochs = 0

@@ -49,7 +49,7 @@ class Bench:
         self.found, self.trunk, self.checkpoints = sources.found, sources.trunk, sources.checkpoints
         self.talk, self.threads = sources.talk, sources.threads
         self.embedder, self.blocks, self.settings = sources.embedder, sources.blocks, self.trunk.settings
-        self.stopper = Stopper()
+        self.stopper = Stopper(self.talk)
         self._has_drop_path = False
         self.device = find_device(self.settings.device)
         torch.set_num_threads(torch_threads)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import HeadstartError, SettingError
+from headstart.talk import Talk
 from headstart.tuning.loop import EpochRecord, Snapshot
 
 __all__ = ["JobResult", "StoppedError", "Stopper", "check_frozen", "find_device", "read_result", "write_result"]
@@ -54,9 +55,14 @@ class JobResult:
 
 
 class Stopper:
-    """Turns Ctrl-C into a wish that is granted after the step under way; a second one does not wait."""
+    """Turns Ctrl-C into a wish that is granted after the step under way; a second one does not wait.
 
-    def __init__(self) -> None:
+    Args:
+        talk: Told that the wish was heard.
+    """
+
+    def __init__(self, talk: Talk) -> None:
+        self.talk = talk
         self.is_asked = False
 
     @contextmanager
@@ -70,6 +76,9 @@ class Stopper:
         def ask(number: int, frame: FrameType | None) -> None:
             self.is_asked = True
             signal.signal(signal.SIGINT, before)
+            # By a thread of its own: the one that is interrupted may be just about to say something.
+            text = "stopping after this step, so that what is saved is whole; Ctrl-C again stops at once"
+            threading.Thread(target=self.talk.say, args=(text,), name="stopping").start()
 
         signal.signal(signal.SIGINT, ask)
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from headstart.backbones.cards import find_card
 from headstart.backbones.newhead import read_head
+from headstart.backbones.rules import cut_position
 from headstart.config import Resolved, TrainSettings
 from headstart.errors import SettingError
 from headstart.pixels.views import parse_augment
@@ -30,14 +32,19 @@ def check_words(settings: TrainSettings) -> None:
     """Refuses descriptions that are not understood, before anything is computed.
 
     Raises:
-        SettingError: Of the head, the views or the unfreezing.
+        SettingError: Of the head, the views or the unfreezing, or the network has no such stage.
+        UsageError: There is no such network.
     """
     if settings.tune.head is not None:
         read_head(settings.tune.head)
     if settings.augment is not None:
         parse_augment(settings.augment)
+    asked = [] if settings.cut is None else [settings.cut]
     if settings.unfreeze is not None:
-        parse_unfreeze(settings.unfreeze)
+        asked += [stage for stage, _ in parse_unfreeze(settings.unfreeze)]
+    known = find_card(settings.backbone).stage_names  # empty where only tracing tells: `check_places` looks again
+    for stage in asked if known else ():
+        cut_position(stage, known)
 
 
 def check_places(settings: TrainSettings, trunk: Trunk, *, has_val: bool) -> None:

@@ -50,7 +50,7 @@ class Trunk:
             UsageError: There is no such cut.
         """
         network = self.backbone.network
-        name: str = network.names[network.position("last-1" if text == "last" else text)]
+        name: str = network.names[network.position(text)]
         return name
 
     def cut_for(self) -> str:
