@@ -96,7 +96,7 @@ def agree(first: Details, second: Details) -> Array:
     ab = np.einsum("mkbp,mkbp->mkb", first.blocks, second.blocks)
     kept = int(_KEPT * aa.shape[2])
     gain = ab.sum(axis=2) / (aa.sum(axis=2) + 1e-9)
-    sums = (aa, bb, ab)
+    sums: tuple[NDArray[np.floating], ...] = (aa, bb, ab)
     for _ in range(2):
         rest = bb - 2 * gain[..., None] * ab + gain[..., None] ** 2 * aa
         if first.is_burnt is not None and second.is_burnt is not None:

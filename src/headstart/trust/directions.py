@@ -47,7 +47,7 @@ def leading_directions(
     num, width = centred.shape
     wanted = min(MAX_DIRECTIONS if count is None else count, max(1, num // 2), max(1, width // 4))
     extra = min(wanted + 16, num, width)
-    basis = np.random.default_rng(seed).normal(size=(width, extra)).astype(np.float32)
+    basis: NDArray[np.floating] = np.random.default_rng(seed).normal(size=(width, extra)).astype(np.float32)
     for _ in range(4):
         basis = np.linalg.qr(centred.T @ (centred @ basis))[0]
     small = centred @ basis

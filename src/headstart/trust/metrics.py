@@ -25,17 +25,24 @@ __all__ = [
     "evaluate",
     "evaluation_to_json",
     "is_out_of_fold",
+    "is_skewed",
     "log_loss",
     "softmax",
 ]
 
 RESUBSTITUTION = "resubstitution"
 _FLOOR = 1e-12
+_SKEW = 3
 
 
 def is_out_of_fold(protocol: str) -> bool:
     """Whether a protocol scores samples that trained one another's models (`leave-one-out`, `10-fold` ...)."""
     return "leave-one" in protocol or "fold" in protocol
+
+
+def is_skewed(counts: NDArray[np.int64]) -> bool:
+    """Whether balanced accuracy is the headline: of (K,) counts the largest is over three times the least above 0."""
+    return int(counts.max()) > _SKEW * int(counts[counts > 0].min())
 
 
 def confusion_matrix(truth: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from headstart.reports.facts import Facts
 from headstart.reports.summary import summarise
 from headstart.reports.versus import Comparison, describe
 from headstart.talk import Talk
-from headstart.trust.metrics import softmax
+from headstart.trust.metrics import is_skewed, softmax
 from headstart.trust.paired import compare_paired
 from headstart.workflow.detect_reporting import is_detector_run
 from headstart.workflow.evaluation import seen_in_training
@@ -31,8 +31,6 @@ from headstart.workflow.reporting import read_facts
 from headstart.workflow.run_folder import write_json
 
 __all__ = ["compare_runs", "write_comparison"]
-
-_IMBALANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,7 @@ def compare_runs(
     else:
         common = _from_data(folders, facts[0], os.fspath(data), talk or Talk(None))
     counts = np.bincount(common.truth, minlength=len(class_names))
-    is_skewed = counts.max() > _IMBALANCE * max(1, counts[counts > 0].min())
-    metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed else "accuracy"
+    metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed(counts) else "accuracy"
     found = compare_paired(
         *common.probabilities,
         common.truth,

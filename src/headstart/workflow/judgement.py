@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from headstart.heads.normalise import Blocks, Normaliser
 from headstart.heads.probe import ProbeFit
 from headstart.records import Evaluation, Features, Samples, Split
-from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json
+from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json, is_skewed
 
 __all__ = ["Judgement", "judge", "neighbour_labels", "with_leaking"]
 
-_IMBALANCE = 3.0  # above it the headline is balanced accuracy
 _CHUNK = 1024
 
 
@@ -118,7 +117,7 @@ def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, 
             "nearest_neighbour": _shares(neighbour_hits, labels[scored]),
         },
         logits=logits,
-        is_imbalanced=bool(counts.max() > _IMBALANCE * max(1, counts[counts > 0].min())),
+        is_imbalanced=is_skewed(counts),
     )
 
 
