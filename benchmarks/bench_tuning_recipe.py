@@ -31,6 +31,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pictures as they are": {"augment": "none"},
     "mirrored, not cropped": {"augment": "flip"},
     "mirrored both ways, not cropped": {"augment": "flip,vflip"},
+    "a third of the rate": {"lr": 1e-4},
+    "three times the rate": {"lr": 1e-3},
+    "one rate for all stages": {"tune": {"stage_decay": 1.0}},
+    "no decay towards the pretrained weights": {"tune": {"weight_decay": 0.0}},
+    "label smoothing 0.1": {"tune": {"label_smoothing": 0.1}},
+    "mixup 0.2": {"tune": {"mixup": 0.2}},
 }
 _PER_CLASS = "50"
 
