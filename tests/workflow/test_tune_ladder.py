@@ -8,8 +8,10 @@ from headstart.config import resolve
 
 pytest.importorskip("torch")
 
+from headstart.tuning.loop import EpochRecord
 from headstart.tuning.plan import TuningPlan, default_plan
-from headstart.workflow.tune_auto import _fit, epochs_for_budget, folds_that_fit
+from headstart.workflow.tune_auto import _fit
+from headstart.workflow.tune_costs import epochs_for_budget, folds_that_fit, pace_of, training_s
 
 SPEEDS = [{"view_s": 0.02, "picture_s": 0.03}] * 2 + [{"view_s": 0.02, "picture_s": 0.01}] * 2
 
@@ -24,16 +26,16 @@ def plans() -> list[TuningPlan]:
 
 def fit(seconds: float, num: int = 200, **settings: object) -> tuple[int, int, int, float] | None:
     resolved = resolve({"data": "x", "budget": "5m", **settings}, source="python")
-    found = _fit(resolved, plans(), SPEEDS, num, seconds, False)
+    found = _fit(resolved, plans(), SPEEDS, num, seconds, 0)
     return None if found is None else (len(found[0]), *found[1:])
 
 
 def test_more_time_buys_more() -> None:
     choices = [fit(s) for s in (20, 60, 150, 300, 1000)]
-    assert all(c is not None for c in choices)
-    work = [c[0] * c[1] * c[2] for c in choices if c is not None]
-    assert work == sorted(work)
-    assert work[0] < work[-1]
+    assert None not in choices
+    seconds = [c[3] for c in choices if c is not None]
+    assert seconds == sorted(seconds)
+    assert choices[0] < choices[-1]  # more ways, of more epochs
 
 
 def test_what_is_chosen_fits() -> None:
@@ -65,19 +67,42 @@ def test_the_pass_for_the_refitted_head_is_counted() -> None:
     resolved = resolve({"data": "x", "budget": "5m", "epochs": 5}, source="python")
     seconds = []
     for has_refit in (False, True):
-        found = _fit(resolved, [p.with_(has_refit=has_refit) for p in plans()], SPEEDS, 200, 400, False)
+        found = _fit(resolved, [p.with_(has_refit=has_refit) for p in plans()], SPEEDS, 200, 400, 0)
         assert found is not None
         seconds.append(found[3])
     assert seconds[0] < seconds[1] < 1.1 * seconds[0]
     speed = {"view_s": 0.0, "picture_s": 0.01}
     whole = default_plan("full", "stem", 1000, 4)
-    epochs = [epochs_for_budget(resolved, speed, whole.with_(has_refit=r), 1000, 47.0) for r in (False, True)]
+    parts = [(800, 200)]
+    epochs = [epochs_for_budget(whole.with_(has_refit=r), speed, parts, 52.0) for r in (False, True)]
     assert epochs == [5, 4]
 
 
-@pytest.mark.parametrize(("left", "folds"), [(1000, 3), (30, 3), (25, 2), (15, 1), (1, 1)])
+def test_what_fits_into_the_time_left_costs_no_more() -> None:
+    plan, speed = default_plan("finetune", "stage7", 900, 4), {"view_s": 0.01, "picture_s": 0.02}
+    parts = [(600, 300)] * 3 + [(900, 0)]
+    for left in (100.0, 300.0, 1000.0):
+        epochs = epochs_for_budget(plan, speed, parts, left)
+        costs = [
+            1.1 * (sum(training_s(plan.with_(epochs=e), 0.02, *p) for p in parts) + 900 * 5 * 0.01)
+            for e in (epochs, epochs + 1)
+        ]
+        assert costs[0] <= left < costs[1] or epochs < 1
+
+
+def test_the_pace_is_that_of_epochs_whose_views_are_stored() -> None:
+    def took(*seconds: float) -> tuple[EpochRecord, ...]:
+        return tuple(EpochRecord(i + 1, 1.0, 0.5, None, None, None, 1e-3, s) for i, s in enumerate(seconds))
+
+    assert pace_of(took(30.0, 20.0, 11.0, 11.0), 1000, 300) == pytest.approx(0.01)
+    assert pace_of(took(11.0), 1000, 300) == pytest.approx(0.01)
+    assert pace_of((), 1000, 300) == 0.0
+
+
+@pytest.mark.parametrize(("left", "folds"), [(1000, 3), (36, 3), (26, 2), (15, 1), (1, 1)])
 def test_slow_pilots_leave_time_for_fewer_folds(left: float, folds: int) -> None:
-    plan = default_plan("finetune", "stage7", 100, 4).with_(epochs=10)
-    # Everything once takes 12 s, and a fold two thirds of that.
-    assert folds_that_fit(plan, 0.012, 100, 3, left) == folds
-    assert folds_that_fit(plan, 0.012, 100, 2, left) == min(folds, 2)
+    plan = default_plan("finetune", "stage7", 100, 4).with_(epochs=10, augment="flip", views=4)
+    # Everything takes 12 s, and a fold 8 s with 2 s of scoring; 132 new views take .7 s.
+    assert folds_that_fit(plan, 0.012, 0.005, 100, left) == folds
+    # Pictures as they are need no more views.
+    assert folds_that_fit(plan.with_(augment="none"), 0.012, 100.0, 100, left) == folds

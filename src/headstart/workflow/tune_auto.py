@@ -9,14 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.records import Decision
-from headstart.tuning.loop import Training
 from headstart.tuning.plan import TuningPlan
 from headstart.workflow.tune_bench import Bench
+from headstart.workflow.tune_costs import (
+    ENDING_S,
+    NUM_PARTS,
+    SAFETY,
+    folds_that_fit,
+    measure_speed,
+    training_s,
+    views_s,
+)
 from headstart.workflow.tune_fitting import fit_to_disk, without_harmful_flip
 from headstart.workflow.tune_settings import make_plan
 
@@ -25,10 +33,7 @@ if TYPE_CHECKING:
     from headstart.heads.linear import LinearHead
     from headstart.workflow.probe_road import ProbeRoad
 
-__all__ = ["ENDING_S", "NUM_PARTS", "Arm", "choose_arm", "epochs_for_budget", "folds_that_fit", "measure_speed"]
-
-NUM_PARTS = 3
-"""Pictures are parted into so many folds; the budget says how many of them are trained on."""
+__all__ = ["Arm", "choose_arm"]
 
 _LATE_LR = 1e-3
 """Peak rate where only the last stage trains: three times that of deeper trainings."""
@@ -40,9 +45,6 @@ _LADDER = (
 """(epochs, folds) from the most to the least thorough; the first one that fits is taken."""
 
 _FAIR_EPOCHS = 8  # with fewer, fewer ways are tried rather than all of them badly
-ENDING_S = 20.0  # export, bundle, proof and report
-_SAFETY = 1.15  # of what was measured
-_REFIT = 0.4  # of an epoch: one pass forward over the training pictures, for the refitted head
 
 
 @dataclass(frozen=True)
@@ -56,31 +58,6 @@ class Arm:
 
     plan: TuningPlan
     num_folds: int
-
-
-def measure_speed(bench: Bench, plan: TuningPlan, head: LinearHead, train: Any) -> dict[str, float]:
-    """Seconds of making one view, and of training on one picture once, on this machine now."""
-    source = bench.sources.open(plan)
-    size = min(plan.batch_size, len(train))
-    some = np.asarray(train[: 3 * size])
-    started = time.monotonic()
-    source.batch(some, np.full(len(some), 1))
-    view_s = (time.monotonic() - started) / len(some)
-    num_made = bench.sources.num_made(plan)
-    if num_made == 0:  # all were there from an earlier run
-        view_s = 0.0
-    elif num_made is not None:
-        view_s /= bench.threads  # one worker made them; training has all of them at it
-    net = bench.network(plan, head)
-    short = plan.with_(epochs=1, views=1, accumulate=1)
-    training = Training(net, source, bench.found.samples.class_ids, short, some, device=bench.device)
-    seconds = []
-    started = time.monotonic()
-    for _ in training.run():
-        seconds.append(time.monotonic() - started)
-        started = time.monotonic()
-    step_s = min(seconds)  # the first step warms up
-    return {"view_s": view_s, "picture_s": step_s / size}
 
 
 def choose_arm(
@@ -97,8 +74,8 @@ def choose_arm(
         bench: Where trainings run.
         started: When the command began.
         make_head: The head that a plan starts from.
-        pilot: Runs a plan on the first fold; gives the gain in log-loss over the fold's own probe, the seconds that a
-            picture and epoch took, and words.
+        pilot: Runs a plan on the first fold; gives the gain in log-loss over the fold's own probe, the seconds that
+            training on a picture once took, and words.
     """
     resolved, found = road.resolved, bench.found
     train = found.split.where("train")
@@ -125,8 +102,8 @@ def choose_arm(
                 f"{1e3 * s['view_s']:.1f} ms a stored view"
             )
     left = journal.once("seconds_left_measured", lambda: left - (time.monotonic() - begun))
-    has_val = len(found.split.where("val")) > 0
-    choice = _fit(resolved, plans, speeds, len(train), left, has_val)
+    num_val = len(found.split.where("val"))
+    choice = _fit(resolved, plans, speeds, len(train), left, num_val)
     if choice is None:
         _give_up(
             road,
@@ -146,7 +123,8 @@ def choose_arm(
     )
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
     sized = [p.with_(views=min(p.views, p.epochs)) for p in sized]
-    sized = _refreshed(road, bench, sized, speeds[-len(sized) :], len(train), left - seconds)
+    speeds = speeds[-len(sized) :]
+    sized = _refreshed(road, bench, sized, speeds, len(train), left - seconds)
     gains, paces = [], []
     for plan in sized:
         gain, picture_s, words = pilot(plan)
@@ -160,39 +138,13 @@ def choose_arm(
         return None
     road.decide([Decision("tune.arm", _arm_name(sized[best]), f"gain in log-loss of the pilots: {said}")])
     left = journal.once("seconds_left_after_pilots", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
-    fewer = num_folds if has_val else folds_that_fit(sized[best], paces[best], len(train), num_folds, left)
-    if fewer < num_folds:
+    fitting = num_folds
+    if not num_val:
+        fitting = folds_that_fit(sized[best], paces[best], speeds[best]["view_s"], len(train), left)
+    if fitting != num_folds:
         reason = f"{left:.0f} s are left after the pilots, at {1e3 * paces[best]:.1f} ms a picture and epoch"
-        road.decide([Decision("tune.folds", f"{fewer} of {NUM_PARTS}", reason)])
-    return Arm(sized[best], fewer)
-
-
-def folds_that_fit(plan: TuningPlan, picture_s: float, num_train: int, most: int, left_s: float) -> int:
-    """Folds, the pilot's own among them, that can be trained on before the training on everything.
-
-    Args:
-        plan: What goes on.
-        picture_s: Seconds of a picture and epoch, as its pilot took them.
-        num_train: Pictures.
-        most: Folds that were planned.
-        left_s: Seconds that are left, the ending not counted.
-    """
-    whole = num_train * (plan.epochs + (_REFIT if plan.has_refit else 0.0)) * picture_s
-    share = (NUM_PARTS - 1) / NUM_PARTS
-    fitting = [f for f in range(1, most + 1) if ((f - 1) * share + 1.0) * whole <= left_s]
-    return max(fitting, default=1)
-
-
-def epochs_for_budget(
-    resolved: Resolved, speed: dict[str, float], plan: TuningPlan, num_train: int, left_s: float
-) -> int:
-    """Epochs of an asked-for training (one hold-out or folds, then everything) that fit into the time left."""
-    folds = resolved.settings.folds
-    passes = (folds - 1 if folds else 0.8) + (0.0 if plan.strategy in ("full", "scratch") and not folds else 1.0)
-    per_epoch = _SAFETY * num_train * passes * speed["picture_s"]
-    views = 0.0 if plan.is_from_pixels else _SAFETY * num_train * (plan.views + 1) * speed["view_s"]
-    refit = _REFIT * per_epoch if plan.has_refit else 0.0
-    return int((left_s - views - refit) / max(per_epoch, 1e-9))
+        road.decide([Decision("tune.folds", f"{fitting} of {NUM_PARTS}", reason)])
+    return Arm(sized[best], fitting)
 
 
 def _fit(
@@ -201,7 +153,7 @@ def _fit(
     speeds: list[dict[str, float]],
     num: int,
     left: float,
-    has_val: bool,
+    num_val: int,
 ) -> tuple[list[TuningPlan], int, int, float] | None:
     """The most thorough trial that fits: its arms, epochs, folds and seconds."""
     for count in range(len(plans), 0, -1):
@@ -211,19 +163,20 @@ def _fit(
                 epochs = resolved.settings.epochs or epochs
             elif count > 1 and epochs < _FAIR_EPOCHS:
                 continue
-            slowest = max(c["picture_s"] for c in cost)
-            share = 1.0 if has_val else (NUM_PARTS - 1) / NUM_PARTS
-            pilots = share * sum(c["picture_s"] for c in cost)
-            rest = 0.0 if has_val else ((folds - 1) * share + 1.0) * slowest
-            by_cut: dict[str, float] = {}
+            held = num_val or num // NUM_PARTS
+            learnt = num if num_val else num - held
+            rests, by_cut = [0.0], dict[str, float]()
+            seconds = 0.0
             for p, c in zip(used, cost, strict=True):
-                count_views = 1 if p.augment == "none" else min(p.views, epochs) + 1
-                by_cut[p.cut] = max(by_cut.get(p.cut, 0.0), count_views * c["view_s"])
-            views = sum(by_cut.values())
-            passes = epochs + (_REFIT if used[0].has_refit else 0.0)
-            seconds = _SAFETY * num * (passes * (pilots + rest) + views)
+                sized = p.with_(epochs=epochs)
+                pilot = training_s(sized, c["picture_s"], learnt, held)
+                seconds += pilot
+                if not num_val:
+                    rests.append((folds - 1) * pilot + training_s(sized, c["picture_s"], num))
+                by_cut[p.cut] = max(by_cut.get(p.cut, 0.0), views_s(sized, c["view_s"], num + num_val))
+            seconds = SAFETY * (seconds + max(rests) + sum(by_cut.values()))
             if seconds <= left:
-                return used, epochs, 1 if has_val else folds, seconds
+                return used, epochs, 1 if num_val else folds, seconds
     return None
 
 
@@ -266,7 +219,7 @@ def _refreshed(
 
     def count() -> int:
         cuts = {p.cut: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
-        more = int(0.5 * spare_s / max(_SAFETY * num * sum(cuts.values()), 1e-9))
+        more = int(0.5 * spare_s / max(SAFETY * num * sum(cuts.values()), 1e-9))
         row = max(bench.sources.row_bytes(p) for p in plans) * num * len(cuts)
         return min(plans[0].epochs, now + min(more, bench.sources.cache.room_bytes() // max(row, 1) - now - 1))
 

@@ -35,8 +35,9 @@ from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe
 from headstart.workflow.run_folder import discard_run_folder, make_run_folder
 from headstart.workflow.splitting import read_samples
-from headstart.workflow.tune_auto import ENDING_S, NUM_PARTS, choose_arm, epochs_for_budget, measure_speed
+from headstart.workflow.tune_auto import choose_arm
 from headstart.workflow.tune_bench import Bench, Refit
+from headstart.workflow.tune_costs import ENDING_S, NUM_PARTS, epochs_for_budget, measure_speed, pace_of
 from headstart.workflow.tune_finish import Tuned, finish_tuned
 from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, measure_threads, without_harmful_flip
 from headstart.workflow.tune_jobs import JobResult, check_frozen, find_device
@@ -242,7 +243,7 @@ class _Road:
             "seconds_left",
             lambda: 60.0 * (self.settings.budget_minutes or 0.0) - (time.monotonic() - self.started) - ENDING_S,
         )
-        epochs = epochs_for_budget(resolved, speed, plan, len(self.train), left)
+        epochs = epochs_for_budget(plan, speed, self._parts(plan), left)
         if epochs < 1:
             reason = (
                 f"the budget is too small for one epoch: {max(left, 0):.1f} s of it are left after the probe, "
@@ -256,20 +257,31 @@ class _Road:
         self.road.decide([Decision("epochs", epochs, reason)])
         return plan.with_(epochs=epochs, views=epochs if plan.is_from_pixels else min(plan.views, epochs))
 
+    def _parts(self, plan: TuningPlan) -> list[tuple[int, int]]:
+        """(pictures to learn, pictures to be scored on) of each training that was asked for."""
+        num, num_val = len(self.train), len(self.found.split.where("val"))
+        if num_val:
+            return [(num, num_val)]
+        folds = self.settings.folds
+        held = num // (folds or _HELD_OUT)
+        parts = [(num - held, held)] * (folds or 1)
+        return parts if self._is_scored_kept(plan, len(parts)) else [*parts, (num, 0)]
+
+    def _is_scored_kept(self, plan: TuningPlan, num_trainings: int) -> bool:
+        """Whether the model that was scored on a part is the one that is kept: a whole network takes long."""
+        return plan.strategy in ("full", "scratch") and num_trainings == 1
+
     def _pilot(self, plan: TuningPlan) -> tuple[float, float, str]:
         """The gain of a plan on the first fold, as well as its best share allows (all ways are flattered alike).
 
-        Then the seconds of a picture and epoch, and the gain in words.
+        Then the seconds of training on a picture once, and the gain in words.
         """
         evidence, (result,) = self._measure(plan, NUM_PARTS, 1)
         verdict = self._compare(evidence)
-        num_seen = len(result.records) * (len(self.train) - len(evidence.samples))
-        picture_s = sum(r.duration_s for r in result.records) / max(num_seen, 1)
-        return (
-            verdict.best_gain,
-            picture_s,
-            f"log-loss {-verdict.best_gain:+.4f} at the share of the way that is best for it",
-        )
+        num_held = len(evidence.samples)
+        num_learnt = len(self.train) - (0 if len(self.found.split.where("val")) else num_held)
+        words = f"log-loss {-verdict.best_gain:+.4f} at the share of the way that is best for it"
+        return verdict.best_gain, pace_of(result.records, num_learnt, num_held), words
 
     def _compare(self, evidence: _Comparison, *, is_probe_allowed: bool = True) -> Verdict:
         return compare(
@@ -384,7 +396,7 @@ class _Road:
         """
         if len(self.found.split.where("val")):
             return results[0], self._start_head(plan, self.train), self.train
-        if plan.strategy in ("full", "scratch") and len(results) == 1:
+        if self._is_scored_kept(plan, len(results)):
             part = self.train[self._folds(num_parts) != 0]
             return results[0], self._start_head(plan, part), part
         epochs = max(1, round(float(np.mean([r.best_epoch for r in results]))))

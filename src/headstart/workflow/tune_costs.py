@@ -1,0 +1,131 @@
+"""What a training costs on this machine now, and what fits into the time that is left.
+
+The one decision: one formula says what a training costs, from the seconds of one picture; these are measured on a few
+steps before anything is planned, and once more in a pilot's later epochs, when all its views are stored.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.pixels.views import parse_augment
+from headstart.tuning.loop import EpochRecord, Training
+from headstart.tuning.plan import TuningPlan
+from headstart.tuning.safety import SHARES
+
+if TYPE_CHECKING:
+    from headstart.heads.linear import LinearHead
+    from headstart.workflow.tune_bench import Bench
+
+__all__ = [
+    "ENDING_S", "NUM_PARTS", "SAFETY", "epochs_for_budget", "folds_that_fit", "measure_speed", "pace_of", "training_s",
+    "views_s",
+]  # fmt: skip
+
+NUM_PARTS = 3
+"""Pictures are parted into so many folds; the budget says how many of them are trained on."""
+
+ENDING_S = 20.0
+"""Of a budget, kept for export, bundle, proof and report."""
+
+SAFETY = 1.1
+"""A plan is taken to cost so many times what was measured."""
+
+_FORWARD = 1 / 3  # of the time of a picture in training
+
+
+def measure_speed(bench: Bench, plan: TuningPlan, head: LinearHead, train: Any) -> dict[str, float]:
+    """Seconds of making one view, and of training on one picture once, on this machine now."""
+    source = bench.sources.open(plan)
+    size = min(plan.batch_size, len(train))
+    some = np.asarray(train[: 3 * size])
+    started = time.monotonic()
+    source.batch(some, np.full(len(some), 1))
+    view_s = (time.monotonic() - started) / len(some)
+    num_made = bench.sources.num_made(plan)
+    if num_made == 0:  # all were there from an earlier run
+        view_s = 0.0
+    elif num_made is not None:
+        view_s /= bench.threads  # one worker made them; training has all of them at it
+    net = bench.network(plan, head)
+    short = plan.with_(epochs=1, views=1, accumulate=1)
+    training = Training(net, source, bench.found.samples.class_ids, short, some, device=bench.device)
+    seconds = []
+    started = time.monotonic()
+    for _ in training.run():
+        seconds.append(time.monotonic() - started)
+        started = time.monotonic()
+    step_s = min(seconds)  # the first step warms up
+    return {"view_s": view_s, "picture_s": step_s / size}
+
+
+def pace_of(records: tuple[EpochRecord, ...], num_train: int, num_held: int) -> float:
+    """Seconds of training on one picture once, from the later half of a training's epochs: views are made in the first.
+
+    Args:
+        records: Of its epochs, each with the scoring of what was held out; none give 0.
+        num_train, num_held: Pictures.
+    """
+    later = [r.duration_s for r in records[len(records) // 2 :]]
+    return float(np.median(later)) / (num_train + _FORWARD * num_held) if later else 0.0
+
+
+def training_s(plan: TuningPlan, picture_s: float, num_train: int, num_held: int = 0) -> float:
+    """Seconds of a whole training: its epochs, the head that is fitted again, the scores; making views not counted.
+
+    Args:
+        plan: The training.
+        picture_s: Seconds of training on one picture once.
+        num_train: Pictures it learns.
+        num_held: Pictures it is scored on after every epoch, and at every share of the way at the end.
+    """
+    learnt = plan.epochs + (_FORWARD if plan.has_refit else 0.0)
+    scored = _FORWARD * (plan.epochs + (len(SHARES) if plan.starts_as_probe else 1))
+    return picture_s * (learnt * num_train + scored * num_held)
+
+
+def views_s(plan: TuningPlan, view_s: float, num_pictures: int, *, has_plain: bool = False) -> float:
+    """Seconds of making all stored views of some pictures; the plain ones not, where they are there."""
+    if plan.is_from_pixels:
+        return 0.0
+    varied = 0 if parse_augment(plan.augment).is_plain else min(plan.views, plan.epochs)
+    return view_s * num_pictures * (varied + (0 if has_plain else 1))
+
+
+def folds_that_fit(plan: TuningPlan, picture_s: float, view_s: float, num_train: int, left_s: float) -> int:
+    """Folds, the pilot's own among them, that can be trained on before the training on everything; at least 1.
+
+    Args:
+        plan: What goes on.
+        picture_s: Seconds of training on one picture once, as its pilot took them.
+        view_s: Seconds of making one view.
+        num_train: Pictures.
+        left_s: Seconds that are left, the ending not counted.
+    """
+    held = num_train // NUM_PARTS
+    fold = training_s(plan, picture_s, num_train - held, held)
+    rest = training_s(plan, picture_s, num_train) + views_s(plan, view_s, held, has_plain=True)  # new to training
+    fitting = [f for f in range(1, NUM_PARTS + 1) if (f - 1) * fold + rest <= left_s]
+    return max(fitting, default=1)
+
+
+def epochs_for_budget(plan: TuningPlan, speed: dict[str, float], parts: list[tuple[int, int]], left_s: float) -> int:
+    """Epochs that fit into the time left; 0 and less where not even one does.
+
+    Args:
+        plan: The training.
+        speed: From `measure_speed`.
+        parts: (pictures to learn, pictures to be scored on) of each training that is to come.
+        left_s: Seconds.
+    """
+
+    def seconds(epochs: int) -> float:
+        return sum(training_s(plan.with_(epochs=epochs), speed["picture_s"], *part) for part in parts)
+
+    most = max(learnt + scored for learnt, scored in parts)
+    per_epoch = seconds(1) - seconds(0)
+    left = left_s / SAFETY - views_s(plan, speed["view_s"], most) - seconds(0)
+    return int(left / max(per_epoch, 1e-9))
