@@ -280,7 +280,8 @@ class TestComparison:
         assert verdict.is_better
         assert verdict.share == 1.0
         assert verdict.accuracy_gain > 0
-        assert 0 < verdict.low < verdict.gain
+        assert 0 < verdict.low < verdict.gain < verdict.high
+        assert not verdict.is_worse
 
     def test_a_loss_falls_back_to_the_probe_unless_asked(self) -> None:
         rng = np.random.default_rng(0)
@@ -293,7 +294,19 @@ class TestComparison:
         asked = compare(probe, tuned, ids, make_folds(ids, 3), is_probe_allowed=False)
         assert not asked.is_better
         assert asked.share > 0
-        assert asked.gain < 0
+        assert asked.gain < asked.high < 0
+        assert asked.is_worse
+        assert "the probe is better" in asked.sentence()
+
+    def test_what_differs_in_nothing_is_neither_better_nor_worse(self) -> None:
+        rng = np.random.default_rng(0)
+        ids = rng.integers(0, 3, 150)
+        probe = rng.normal(size=(150, 3)) + np.eye(3)[ids]
+        tuned = np.stack([probe] * len(SHARES))
+        verdict = compare(probe, tuned, ids, make_folds(ids, 3))
+        assert not verdict.is_better
+        assert not verdict.is_worse
+        assert "cannot be told" in verdict.sentence()
 
     def test_the_flattered_gain_is_never_below_the_fair_one_nor_below_the_probe(self) -> None:
         for seed in range(20):

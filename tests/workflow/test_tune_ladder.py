@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from headstart.tuning.loop import EpochRecord
 from headstart.tuning.plan import TuningPlan, default_plan
 from headstart.workflow.tune_auto import _fit
-from headstart.workflow.tune_costs import epochs_for_budget, folds_that_fit, pace_of, training_s
+from headstart.workflow.tune_costs import epochs_for_budget, folds_that_fit, pace_of, trainings_s
 
 SPEEDS = [{"view_s": 0.02, "picture_s": 0.03}] * 2 + [{"view_s": 0.02, "picture_s": 0.01}] * 2
 
@@ -83,11 +83,10 @@ def test_what_fits_into_the_time_left_costs_no_more() -> None:
     parts = [(600, 300)] * 3 + [(900, 0)]
     for left in (100.0, 300.0, 1000.0):
         epochs = epochs_for_budget(plan, speed, parts, left)
-        costs = [
-            1.1 * (sum(training_s(plan.with_(epochs=e), 0.02, *p) for p in parts) + 900 * 5 * 0.01)
-            for e in (epochs, epochs + 1)
-        ]
-        assert costs[0] <= left < costs[1] or epochs < 1
+        costs = [trainings_s(plan.with_(epochs=e), speed, parts) for e in (epochs, epochs + 1)]
+        assert costs[0] <= left < costs[1]
+    assert epochs_for_budget(plan, speed, parts, 30.0) == 0
+    assert epochs_for_budget(plan, speed, parts, 1e6) == 60
 
 
 def test_the_pace_is_that_of_epochs_whose_views_are_stored() -> None:

@@ -239,7 +239,7 @@ def test_auto_decides_by_measuring(few: Path, tmp_path: Path) -> None:
 def test_a_report_says_what_was_tried_where_the_probe_is_kept(
     few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worse = Verdict(-0.5, -0.6, 0.0, 0.0, 1.0, 1.0, False, 4, -0.5, np.zeros((4, 2), np.float32))
+    worse = Verdict(-0.5, -0.6, -0.4, 0.0, 0.0, 1.0, 1.0, False, 4, -0.5, np.zeros((4, 2), np.float32))
     monkeypatch.setattr(tune_road, "compare", lambda *a, **k: worse)
     settings: dict[str, Any] = {"strategy": "finetune", "from": "last", "epochs": 1, "views": 1, "keep": "best"}
     run = headstart.train(few, out=tmp_path / "run", workers=1, **settings)

@@ -35,7 +35,7 @@ class Verdict:
 
     Attributes:
         gain: Mean of (log-loss of the probe - log-loss of the tuned network), nats; positive is better.
-        low: Lower end of the one-sided 80 % interval of the gain.
+        low, high: Lower and upper end of the one-sided 80 % intervals of the gain.
         accuracy_gain: Difference of accuracy, in [-1, 1].
         accuracy_error: Its standard error.
         share: The share of the way that is best on all pictures, 0 for the probe.
@@ -49,6 +49,7 @@ class Verdict:
 
     gain: float
     low: float
+    high: float
     accuracy_gain: float
     accuracy_error: float
     share: float
@@ -57,6 +58,11 @@ class Verdict:
     num_samples: int
     best_gain: float
     logits: NDArray[np.float32]
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the probe is better by the same rule."""
+        return self.high < 0.0 and self.accuracy_gain <= self.accuracy_error
 
     def sentence(self) -> str:
         """The verdict in words."""
@@ -67,7 +73,9 @@ class Verdict:
         )
         if self.is_better:
             return f"{text}; with 80 % confidence it lowers log-loss by at least {self.low:.4f}"
-        return f"{text}; that is not clearly better than the probe"
+        if self.is_worse:
+            return f"{text}; with 80 % confidence it raises log-loss by at least {-self.high:.4f}: the probe is better"
+        return f"{text}; which of the two is better cannot be told"
 
 
 def compare(
@@ -125,7 +133,7 @@ def compare(
     (observed,), (choice,) = gain(np.ones((1, num)))
     num_units = int(units.max()) + 1
     draws = rng.multinomial(num_units, np.full(num_units, 1.0 / num_units), size=_NUM_DRAWS)[:, units]
-    low = float(np.quantile(gain(draws.astype(np.float64))[0], 1.0 - _CONFIDENCE))
+    low, high = np.quantile(gain(draws.astype(np.float64))[0], (1.0 - _CONFIDENCE, _CONFIDENCE))
     at = np.array([tried[choice[f]][0] for f in range(num_parts)])[parts]
     scale = np.array([tried[choice[f]][1] for f in range(num_parts)])[parts]
     logits = np.stack(every)[at, np.arange(num)] * scale[:, None]
@@ -137,7 +145,8 @@ def compare(
     accuracy_gain = float(difference.mean())
     return Verdict(
         gain=float(observed),
-        low=low,
+        low=float(low),
+        high=float(high),
         accuracy_gain=accuracy_gain,
         accuracy_error=error,
         share=0.0 if tried[best][0] == 0 else float(shares[tried[best][0] - 1]),

@@ -7,6 +7,7 @@ steps before anything is planned, and once more in a pilot's later epochs, when 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENDING_S", "NUM_PARTS", "SAFETY", "epochs_for_budget", "folds_that_fit", "measure_speed", "pace_of", "training_s",
-    "views_s",
+    "trainings_s", "views_s",
 ]  # fmt: skip
 
 NUM_PARTS = 3
@@ -34,6 +35,7 @@ ENDING_S = 20.0
 SAFETY = 1.1
 """A plan is taken to cost so many times what was measured."""
 
+_MOST_EPOCHS = 60  # a large budget is no reason to learn a few pictures by heart
 _FORWARD = 1 / 3  # of the time of a picture in training
 
 
@@ -112,20 +114,21 @@ def folds_that_fit(plan: TuningPlan, picture_s: float, view_s: float, num_train:
     return max(fitting, default=1)
 
 
-def epochs_for_budget(plan: TuningPlan, speed: dict[str, float], parts: list[tuple[int, int]], left_s: float) -> int:
-    """Epochs that fit into the time left; 0 and less where not even one does.
+def trainings_s(plan: TuningPlan, speed: dict[str, float], parts: Sequence[tuple[int, int]]) -> float:
+    """Seconds of several trainings by one plan and of all their views, taken carefully.
 
     Args:
-        plan: The training.
+        plan: Of each.
         speed: From `measure_speed`.
-        parts: (pictures to learn, pictures to be scored on) of each training that is to come.
-        left_s: Seconds.
+        parts: (pictures to learn, pictures to be scored on) of each.
     """
+    views = views_s(plan, speed["view_s"], max(learnt + scored for learnt, scored in parts))
+    return SAFETY * (views + sum(training_s(plan, speed["picture_s"], *part) for part in parts))
 
-    def seconds(epochs: int) -> float:
-        return sum(training_s(plan.with_(epochs=epochs), speed["picture_s"], *part) for part in parts)
 
-    most = max(learnt + scored for learnt, scored in parts)
-    per_epoch = seconds(1) - seconds(0)
-    left = left_s / SAFETY - views_s(plan, speed["view_s"], most) - seconds(0)
-    return int(left / max(per_epoch, 1e-9))
+def epochs_for_budget(
+    plan: TuningPlan, speed: dict[str, float], parts: Sequence[tuple[int, int]], left_s: float
+) -> int:
+    """Epochs of such trainings that fit into the time left: 0 where not even one does, and never more than 60."""
+    fitting = [e for e in range(1, _MOST_EPOCHS + 1) if trainings_s(plan.with_(epochs=e), speed, parts) <= left_s]
+    return max(fitting, default=0)

@@ -232,9 +232,10 @@ def _say(road: ProbeRoad, tuned: Tuned, log: EpochLog) -> None:
             break
     probe = road.folder / "probe"
     if tuned.is_asked and not tuned.verdict.is_better:
+        how = "is better" if tuned.verdict.is_worse else "is not worse as far as can be told"
         road.talk.say(
-            f"you asked for this model and it is saved; the probe stands beside it in {probe} and is not worse as far "
-            f"as can be told. To use it: headstart predict {probe} PICTURES (`--keep best` would have taken it)."
+            f"you asked for this model and it is saved; the probe stands beside it in {probe} and {how}. To use it: "
+            f"headstart predict {probe} PICTURES (`--keep best` would have taken it)."
         )
     else:
         road.talk.say(f"the probe stands beside it: headstart predict {probe} PICTURES uses it.")

@@ -37,7 +37,7 @@ from headstart.workflow.run_folder import discard_run_folder, make_run_folder
 from headstart.workflow.splitting import read_samples
 from headstart.workflow.tune_auto import choose_arm
 from headstart.workflow.tune_bench import Bench, Refit
-from headstart.workflow.tune_costs import ENDING_S, NUM_PARTS, epochs_for_budget, measure_speed, pace_of
+from headstart.workflow.tune_costs import ENDING_S, NUM_PARTS, epochs_for_budget, measure_speed, pace_of, trainings_s
 from headstart.workflow.tune_finish import Tuned, finish_tuned
 from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, measure_threads, without_harmful_flip
 from headstart.workflow.tune_jobs import JobResult, check_frozen, find_device
@@ -51,7 +51,6 @@ __all__ = ["train_tuned"]
 
 Ids = NDArray[np.int64]
 _TOP = ("cut", "epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views", "patience")
-_MOST_EPOCHS = 60  # a large budget is no reason to learn a few pictures by heart
 _HELD_OUT = 5  # one of so many parts is held out where no folds are asked for
 
 
@@ -243,16 +242,16 @@ class _Road:
             "seconds_left",
             lambda: 60.0 * (self.settings.budget_minutes or 0.0) - (time.monotonic() - self.started) - ENDING_S,
         )
-        epochs = epochs_for_budget(plan, speed, self._parts(plan), left)
+        parts = self._parts(plan)
+        epochs = epochs_for_budget(plan, speed, parts, left)
         if epochs < 1:
             reason = (
                 f"the budget is too small for one epoch: {max(left, 0):.1f} s of it are left after the probe, "
-                f"{ENDING_S:.0f} being kept for writing the model; an epoch of this training takes "
-                f"{len(self.train) * speed['picture_s']:.1f} s here, its views not counted"
+                f"{ENDING_S:.0f} being kept for writing the model; one epoch of everything that is to be trained takes "
+                f"about {trainings_s(plan.with_(epochs=1), speed, parts):.0f} s here, with its views and scores"
             )
             self.road.decide([Decision("keep", "probe", reason)])
             return None
-        epochs = min(epochs, _MOST_EPOCHS)
         reason = f"{left:.0f} s were left of the budget, at {1e3 * speed['picture_s']:.1f} ms a picture and epoch"
         self.road.decide([Decision("epochs", epochs, reason)])
         return plan.with_(epochs=epochs, views=epochs if plan.is_from_pixels else min(plan.views, epochs))
