@@ -18,6 +18,7 @@ FLOORS = (
     "shares",
     "limits",
     "machine",
+    "claim",
     "talk",
     "records",
     "spellings",
@@ -47,7 +48,20 @@ FLOORS = (
 )
 # Neither torch nor Pillow.
 LIGHT = (
-    *("errors", "cells", "shares", "limits", "machine", "talk", "records", "spellings", "effects", "config", "heads"),
+    *(
+        "errors",
+        "cells",
+        "shares",
+        "limits",
+        "machine",
+        "claim",
+        "talk",
+        "records",
+        "spellings",
+        "effects",
+        "config",
+        "heads",
+    ),
     "trust",
 )
 

@@ -26,7 +26,6 @@ __all__ = [
     "drop_stale",
     "file_digest",
     "fsync_path",
-    "is_process_alive",
     "let_threads_sleep",
     "private_folder",
     "why_refused",
@@ -107,27 +106,6 @@ def fsync_path(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def is_process_alive(pid: int) -> bool:
-    """Whether a process of that number runs on this machine."""
-    if pid <= 0:
-        return False
-    if sys.platform == "win32":
-        import ctypes
-
-        query = 0x1000  # PROCESS_QUERY_LIMITED_INFORMATION
-        handle = ctypes.windll.kernel32.OpenProcess(query, False, pid)
-        if handle:
-            ctypes.windll.kernel32.CloseHandle(handle)
-        return bool(handle)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from headstart.detector import Detector
 from headstart.errors import BundleError, DataError, HeadstartError, SettingError, UsageError
 from headstart.talk import Talk
 from headstart.workflow.detect_bench import DetectBench
-from headstart.workflow.run_folder import make_run_folder
+from headstart.workflow.run_folder import own_run_folder
 
 SETTINGS: dict[str, Any] = {
     "backbone": "timm:resnet10t",
@@ -240,8 +240,8 @@ def test_a_killed_run_begins_anew_from_its_cache(run: headstart.Run, squares: Pa
     assert done.returncode == -signal.SIGKILL
     assert (out / "results.csv").exists()
     assert not (out / "metrics.json").exists()
-    again = make_run_folder(str(out))
-    assert [p.name for p in again.iterdir()] == ["unfinished.json"]
+    with own_run_folder(str(out)) as again:
+        assert {p.name for p in again.iterdir()} == {"lock", "unfinished.json"}
 
 
 def test_ctrl_c_ends_the_training_and_saves_what_there_is(

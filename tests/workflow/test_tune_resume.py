@@ -17,11 +17,11 @@ import pytest
 
 import headstart
 from headstart.api import resume
+from headstart.claim import Claim
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.talk import Talk
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
-from headstart.tuning.claim import Claim
-from headstart.workflow.run_folder import make_run_folder
+from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.tune_memory import find_stopped, recall_settings
 
 pytest.importorskip("torch")
@@ -131,7 +131,7 @@ def test_settings_and_pictures_are_remembered_in_one_step(few: Path, tmp_path: P
 def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "train1"
     shutil.copytree(stopped, run)
-    claim = Claim(run / "checkpoints")
+    claim = Claim(run)
     assert claim.take()
     with pytest.raises(UsageError, match="another process is working"):
         resume(run)
@@ -189,8 +189,8 @@ def test_what_is_no_run_is_said_to_be_none(few: Path, tmp_path: Path) -> None:
 
 def test_a_run_folder_that_cannot_be_made_is_to_be_named_anew(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be made") as caught:
-        make_run_folder(str(tmp_path / "file" / "run"))
+    with pytest.raises(UsageError, match="cannot be made") as caught, own_run_folder(str(tmp_path / "file" / "run")):
+        pass
     assert "--out" in (caught.value.hint or "")
 
 

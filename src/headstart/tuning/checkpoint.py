@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from headstart.errors import BundleError, CacheError
 from headstart.machine import atomic_file
-from headstart.tuning.claim import Claim
 from headstart.tuning.loop import Snapshot
 
 __all__ = ["Checkpoints", "load_snapshot", "save_snapshot"]
@@ -36,17 +35,11 @@ class Checkpoints:
     def __init__(self, folder: Path, every_s: float = 30.0) -> None:
         self.folder = folder
         self.every_s = every_s
-        self.claim = Claim(folder)
         self._last = time.monotonic()
         self._journal: dict[str, Any] = {}
         path = folder / _JOURNAL
         if path.exists():
             self._journal = _read_json(path)
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether there is something to go on with."""
-        return (self.folder / _JOURNAL).exists()
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
         """A JSON-able value that is made the first time and the same ever after."""

@@ -5,7 +5,6 @@ The one decision: the last epoch counts.  Nothing is chosen by looking at scored
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from headstart.records import Decision, Split
 from headstart.talk import Talk
 from headstart.workflow.headline import name_files
 from headstart.workflow.road import Road
-from headstart.workflow.run_folder import make_run_folder, own_run_folder
+from headstart.workflow.run_folder import own_run_folder
 
 __all__ = ["DetectRoad", "train_detector"]
 
@@ -78,13 +77,10 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
         raise SettingError(
             f"a detector is trained on the CPU in this version, not on `{settings.device}`.", hint="leave --device out"
         )
-    # Threads of torch that wait by spinning slow everything down as soon as anything else runs; read when it is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if settings.augment is not None:
         check_augment(parse_augment(settings.augment))
     samples = read_boxes(settings.data, allow_outside=settings.allow_outside, max_pixels=settings.max_pixels)
-    folder = make_run_folder(settings.out)
-    with own_run_folder(folder):
+    with own_run_folder(settings.out) as folder:
         _go(_prepare(resolved, talk, folder, samples, started))
     return folder
 

@@ -23,7 +23,7 @@ from headstart.workflow.fit_choice import choose_fit, count_choice
 from headstart.workflow.headline import explain
 from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.road import Road
-from headstart.workflow.run_folder import make_run_folder, own_run_folder
+from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.splitting import ReadSamples, check_classes, part, read_samples, without_classes
 from headstart.workflow.suspecting import correct_labels
 
@@ -75,11 +75,11 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     started = time.monotonic() if started is None else started
     settings = resolved.settings
     data = read_samples(settings)
-    road = ProbeRoad(resolved, talk, make_run_folder(settings.out))
-    road.duration_s["read"] = time.monotonic() - started
-    with own_run_folder(road.folder):
+    with own_run_folder(settings.out) as folder:
+        road = ProbeRoad(resolved, talk, folder)
+        road.duration_s["read"] = time.monotonic() - started
         _go(road, data, started)
-    return road.folder
+    return folder
 
 
 def _go(road: ProbeRoad, data: ReadSamples, started: float) -> None:

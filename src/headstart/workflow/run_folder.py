@@ -23,21 +23,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.cells import guard_cell
+from headstart.claim import LOCK, Claim
 from headstart.errors import HeadstartError, UsageError
-from headstart.machine import atomic_file, available_cores, is_process_alive
+from headstart.machine import atomic_file, available_cores
 from headstart.records import Features, Samples, Split
 from headstart.trust.metrics import softmax
 
 if TYPE_CHECKING:
     from headstart.heads.probe import ProbeFit
+    from headstart.talk import Talk
     from headstart.workflow.judgement import Judgement
     from headstart.workflow.trusting import Trust
 
 __all__ = [
-    "discard_run_folder",
+    "can_go_on",
     "environment",
     "finish_run_folder",
-    "make_run_folder",
     "own_run_folder",
     "write_csv",
     "write_json",
@@ -72,69 +73,54 @@ _NAMES = {
 }
 
 
-def make_run_folder(out: str | None, parent: Path | None = None) -> Path:
-    """Makes the run folder.
+@contextlib.contextmanager
+def own_run_folder(
+    out: str | None, *, again: Path | None = None, parent: Path | None = None, talk: Talk | None = None
+) -> Iterator[Path]:
+    """A run folder while it is written: nobody else works on it, and what came to nothing is taken back.
 
     Args:
         out: The folder itself; it may exist if it is empty, or if it holds nothing but a run that was killed
             and cannot be resumed.  None takes the next free `runs/trainN`.
+        again: A run that can go on, to be gone on with.
         parent: Where numbered runs lie, `runs` by default.
+        talk: Told how to go on with what was stopped.
 
     Raises:
-        UsageError: The folder is not empty, or cannot be made.
+        UsageError: The folder is not empty, cannot be made, or another process works on it.
+        HeadstartError: The disk filled up, or the folder went away.
     """
-    if out is not None:
-        folder = Path(out)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            _reclaim(folder, out)
-        _make(folder)
-        _mark(folder)
-        return folder
-    parent = parent or Path("runs")
-    for number in range(1, 1_000_000):
-        folder = parent / f"train{number}"
-        try:
-            _make(parent)
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise _unmade(folder, error) from error
-        _mark(folder)
-        return folder
-    raise UsageError(f"there are too many runs in `{parent}`.", hint="name a new folder with --out")
+    folder, claim = _take_new(out, parent) if again is None else (again, _take(again, str(again)))
+    try:
+        yield folder
+    except OSError as error:
+        raise HeadstartError(
+            f"the run cannot be written to `{error.filename or folder}` ({error.strerror or error}).",
+            hint=f"free some space, then go on with: headstart resume {folder}"
+            if can_go_on(folder)
+            else "free some space, or name another folder with --out; what was computed is kept in the cache",
+        ) from error
+    except BaseException as error:
+        if talk and can_go_on(folder) and not isinstance(error, Exception):  # Ctrl-C where no training was under way
+            talk.say(f"to go on: headstart resume {folder}")
+        raise
+    finally:
+        if (folder / _UNFINISHED).exists() and can_go_on(folder):
+            claim.drop()
+        else:
+            claim.end()
+            if (folder / _UNFINISHED).exists():
+                _discard(folder)
+
+
+def can_go_on(folder: Path) -> bool:
+    """Whether a run has saved enough to be resumed."""
+    return (folder / "checkpoints" / "journal.json").exists()
 
 
 def finish_run_folder(folder: Path) -> None:
     """Says that the run is whole: to be called after everything else was written."""
     (folder / _UNFINISHED).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def own_run_folder(folder: Path) -> Iterator[None]:
-    """Takes the folder back where what writes into it comes to nothing.
-
-    Raises:
-        HeadstartError: The disk filled up, or the folder went away.
-    """
-    try:
-        yield
-    except OSError as error:
-        discard_run_folder(folder)
-        raise HeadstartError(
-            f"the run cannot be written to `{folder}` ({error.strerror or error}).",
-            hint="free some space, or name another folder with --out; what was computed is kept in the cache",
-        ) from error
-    except BaseException:
-        discard_run_folder(folder)
-        raise
-
-
-def discard_run_folder(folder: Path) -> None:
-    """Takes back the folder of a run that came to nothing."""
-    _empty(folder)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -259,28 +245,61 @@ def environment(seed: int) -> dict[str, Any]:
     }
 
 
-def _mark(folder: Path) -> None:
-    write_json(folder / _UNFINISHED, {"pid": os.getpid(), "host": platform.node(), "command": sys.argv[1:]})
+def _take_new(out: str | None, parent: Path | None) -> tuple[Path, Claim]:
+    if out is not None:
+        folder = Path(out)
+        is_used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        if is_used:
+            _check_killed(folder, out)
+        _make(folder)
+        claim = _take(folder, out)
+        if is_used:
+            _empty(folder)
+        return _marked(folder, claim)
+    parent = parent or Path("runs")
+    for number in range(1, 1_000_000):
+        folder = parent / f"train{number}"
+        try:
+            _make(parent)
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _unmade(folder, error) from error
+        return _marked(folder, _take(folder, str(folder)))
+    raise UsageError(f"there are too many runs in `{parent}`.", hint="name a new folder with --out")
 
 
-def _reclaim(folder: Path, out: str) -> None:
-    """Empties the folder of a run that was killed; anything else is left alone and refused."""
+def _take(folder: Path, called: str) -> Claim:
+    claim = Claim(folder)
+    if not claim.take():
+        raise UsageError(
+            f"another process is working on `{called}` right now.", hint="wait for it, or stop it with Ctrl-C first"
+        )
+    return claim
+
+
+def _marked(folder: Path, claim: Claim) -> tuple[Path, Claim]:
+    marker = {"pid": os.getpid(), "host": platform.node(), "command": sys.argv[1:]}  # for a person who wonders
     try:
-        marker = json.loads((folder / _UNFINISHED).read_text(encoding="utf-8"))
-        pid, host = int(marker["pid"]), marker["host"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pid, host = None, None
-    if pid is None and all(_is_temporary(entry) for entry in folder.iterdir()):
-        _empty(folder)  # killed before it could leave its mark
-        return
-    if pid is None:
+        write_json(folder / _UNFINISHED, marker)
+    except OSError as error:
+        claim.end()
+        raise _unmade(folder, error) from error
+    return folder, claim
+
+
+def _check_killed(folder: Path, out: str) -> None:
+    """Refuses what is not the folder of a run that was killed and cannot go on: it is left as it is."""
+    is_marked = (folder / _UNFINISHED).exists()
+    if not is_marked and folder.is_dir() and all(_is_temporary(e) or e.name == LOCK for e in folder.iterdir()):
+        return  # killed before it could leave its mark
+    if not is_marked:
         raise UsageError(
             f"the run folder `{out}` exists and is not empty; a run never overwrites another.",
             hint="name a new folder with --out, or leave --out away",
         )
-    if host == platform.node() and pid != os.getpid() and is_process_alive(pid):
-        raise UsageError(f"another run is writing to `{out}` right now.", hint="name another folder with --out")
-    if (folder / "checkpoints" / "journal.json").exists():
+    if can_go_on(folder) and not Claim(folder).is_taken():
         raise UsageError(
             f"`{out}` holds a run that was stopped and can go on.",
             hint=f"headstart resume {out}, or name a new folder with --out",
@@ -291,12 +310,18 @@ def _reclaim(folder: Path, out: str) -> None:
             f"`{out}` holds a run that was stopped, and files that no run wrote: {', '.join(foreign[:5])}.",
             hint="name a new folder with --out",
         )
+
+
+def _discard(folder: Path) -> None:
+    """Takes back the folder of a run that came to nothing."""
     _empty(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _is_ours(entry: Path) -> bool:
     """Whether a run writes something of that name, temporary files of a killed one included."""
-    return entry.name in _NAMES or _is_temporary(entry)
+    return entry.name in _NAMES or entry.name == LOCK or _is_temporary(entry)
 
 
 def _is_temporary(entry: Path) -> bool:
@@ -305,7 +330,7 @@ def _is_temporary(entry: Path) -> bool:
 
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        if not _is_ours(entry):
+        if not _is_ours(entry) or entry.name == LOCK:
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.claim import Claim
 from headstart.config import Resolved, TrainSettings
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.tuning.checkpoint import Checkpoints
-from headstart.tuning.claim import Claim
 
 if TYPE_CHECKING:
     from headstart.workflow.probe_road import FoundProbe
@@ -103,7 +103,7 @@ def find_stopped(parent: Path | None = None) -> Path:
     journals = [
         p
         for p in parent.glob("*/checkpoints/journal.json")
-        if (p.parent.parent / "unfinished.json").exists() and not Claim(p.parent).is_taken()
+        if (p.parent.parent / "unfinished.json").exists() and not Claim(p.parent.parent).is_taken()
     ]
     if not journals:
         raise UsageError(

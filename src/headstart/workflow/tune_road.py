@@ -6,10 +6,8 @@ fitted on the same pictures, on pictures that neither has seen.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from headstart.backbones.bench import training_s
 from headstart.config import Resolved
-from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.errors import DataError
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit, fit_probe
@@ -33,7 +31,7 @@ from headstart.tuning.safety import Verdict, compare
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe
-from headstart.workflow.run_folder import discard_run_folder, make_run_folder
+from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.splitting import read_samples
 from headstart.workflow.tune_auto import choose_arm
 from headstart.workflow.tune_bench import Bench, Refit
@@ -88,17 +86,15 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
             raise
         hint = "the run goes on with the same pictures in the same place: put them back, or start a new run"
         raise DataError(error.message, hint=hint) from error
-    folder = folder or make_run_folder(settings.out)
-    road = ProbeRoad(resolved, talk, folder)
-    road.duration_s["read"] = time.monotonic() - started
-    checkpoints = Checkpoints(folder / "checkpoints")
-    with _own(folder, checkpoints, talk, is_new):
+    with own_run_folder(settings.out, again=folder, talk=talk) as folder:
+        road = ProbeRoad(resolved, talk, folder)
+        road.duration_s["read"] = time.monotonic() - started
+        checkpoints = Checkpoints(folder / "checkpoints")
         found = find_probe(road, samples, started)
         trunk = Trunk(found.embedder, settings)
         if is_new:
             check_places(settings, trunk, has_val=bool(len(found.split.where("val"))))
             remember(checkpoints, resolved, found)
-            checkpoints.claim.take()
         else:
             compare_memory(checkpoints, found)
             clear_ending(folder)
@@ -112,38 +108,6 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
             bench.close()
     shutil.rmtree(checkpoints.folder / "views", ignore_errors=True)
     return folder
-
-
-@contextlib.contextmanager
-def _own(folder: Path, checkpoints: Checkpoints, talk: Talk, is_new: bool) -> Iterator[None]:
-    """The folder while a run is written: nobody else goes on with it, and what is stopped says how to go on.
-
-    Raises:
-        UsageError: Another process works on it.
-        HeadstartError: The disk refuses.
-    """
-    if not is_new and not checkpoints.claim.take():
-        raise UsageError(
-            f"another process is working on `{folder}` right now.", hint="wait for it, or stop it with Ctrl-C first"
-        )
-    begin_again = f"headstart resume {folder}"
-    try:
-        yield
-    except OSError as error:
-        raise HeadstartError(
-            f"the run cannot be written to `{error.filename or folder}` ({error.strerror or error}).",
-            hint=f"free some space, then go on with: {begin_again}"
-            if checkpoints.is_begun
-            else "free some space, or name another folder with --out; what was computed is kept in the cache",
-        ) from error
-    except BaseException as error:
-        if checkpoints.is_begun and not isinstance(error, Exception):  # Ctrl-C where no training was under way
-            talk.say(f"to go on: {begin_again}")
-        raise
-    finally:
-        checkpoints.claim.drop()
-        if not checkpoints.is_begun:
-            discard_run_folder(folder)
 
 
 def _torch_threads(road: ProbeRoad, most: int) -> int:

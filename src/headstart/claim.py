@@ -1,4 +1,4 @@
-"""One process at a time works on a run that can be resumed.
+"""One process at a time works on a run.
 
 The one decision: the claim is a lock that the system lets go of when the process ends, however it ends; the number of a
 process says too little, since another one may have it by now.
@@ -11,18 +11,21 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["Claim"]
+__all__ = ["LOCK", "Claim"]
+
+LOCK = "lock"
+"""Name of the file that is locked."""
 
 
 class Claim:
     """The claim on one run.
 
     Args:
-        folder: The run's `checkpoints/`.
+        folder: The run folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "lock"
+        self.path = folder / LOCK
         self._handle: int | None = None
 
     def take(self) -> bool:
@@ -51,6 +54,14 @@ class Claim:
             with contextlib.suppress(OSError):
                 os.close(self._handle)
             self._handle = None
+
+    def end(self) -> None:
+        """Lets go of a run that is over, and takes the file away: nobody will claim it again."""
+        if sys.platform == "win32":  # there, what is open cannot be deleted
+            self.drop()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        self.drop()
 
     def is_taken(self) -> bool:
         """Whether another process has it now."""

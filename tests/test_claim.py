@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from headstart.tuning.claim import Claim
+from headstart.claim import Claim
 
 CHILD = """
 import sys
 from pathlib import Path
-from headstart.tuning.claim import Claim
+from headstart.claim import Claim
 claim = Claim(Path(sys.argv[1]))
 print(claim.take(), flush=True)
 sys.stdin.read()

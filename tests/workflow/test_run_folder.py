@@ -1,0 +1,95 @@
+"""A run folder belongs to one process while it is written, and to nobody else's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+from headstart.errors import HeadstartError, UsageError
+from headstart.workflow.run_folder import finish_run_folder, own_run_folder
+
+
+def names(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+def killed(folder: Path) -> Path:
+    """A folder as a killed run leaves it; its process number belongs to a living process by now."""
+    folder.mkdir()
+    marker = {"pid": os.getppid(), "host": platform.node(), "command": []}
+    (folder / "unfinished.json").write_text(json.dumps(marker))
+    (folder / "split.csv").write_text("half")
+    return folder
+
+
+def test_a_finished_run_leaves_no_trace_of_the_writing(tmp_path: Path) -> None:
+    with own_run_folder(None, parent=tmp_path) as folder:
+        assert folder == tmp_path / "train1"
+        assert names(folder) == {"lock", "unfinished.json"}
+        (folder / "metrics.json").write_text("{}")
+        finish_run_folder(folder)
+    assert names(folder) == {"metrics.json"}
+    with own_run_folder(None, parent=tmp_path) as other:
+        assert other == tmp_path / "train2"
+        finish_run_folder(other)
+
+
+def test_two_cannot_write_one_run(tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    with own_run_folder(out) as folder:
+        (folder / "split.csv").write_text("mine")
+        with pytest.raises(UsageError, match="another process is working on"), own_run_folder(out):
+            pass
+        with pytest.raises(UsageError, match="another process"), own_run_folder(None, again=folder):
+            pass
+        assert (folder / "split.csv").read_text() == "mine"
+        finish_run_folder(folder)
+
+
+def test_what_a_killed_run_left_is_begun_anew_whoever_has_its_number_now(tmp_path: Path) -> None:
+    folder = killed(tmp_path / "run")
+    with own_run_folder(str(folder)):
+        assert names(folder) == {"lock", "unfinished.json"}
+        finish_run_folder(folder)
+
+
+def test_what_comes_to_nothing_is_taken_back(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), own_run_folder(str(tmp_path / "run")) as folder:
+        (folder / "split.csv").write_text("half")
+        raise RuntimeError
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(HeadstartError, match="No space left") as caught, own_run_folder(str(tmp_path / "run")):
+        raise OSError(28, "No space left on device")
+    assert "name another folder" in (caught.value.hint or "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_can_go_on_stays_and_is_not_begun_anew(tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    with pytest.raises(HeadstartError) as caught, own_run_folder(out) as folder:
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "journal.json").write_text("{}")
+        raise OSError(28, "No space left on device")
+    assert f"headstart resume {folder}" in (caught.value.hint or "")
+    with pytest.raises(UsageError, match="can go on"), own_run_folder(out):
+        pass
+    with own_run_folder(None, again=folder):
+        assert (folder / "checkpoints" / "journal.json").exists()
+        finish_run_folder(folder)
+    assert "lock" not in names(folder)
+
+
+def test_a_folder_of_somebody_elses_files_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("words")
+    with pytest.raises(UsageError, match="never overwrites"), own_run_folder(str(tmp_path / "thesis")):
+        pass
+    assert names(tmp_path / "thesis") == {"chapter1.txt"}
+    (killed(tmp_path / "run") / "notes.txt").write_text("words")
+    with pytest.raises(UsageError, match=r"files that no run wrote: notes\.txt"), own_run_folder(str(tmp_path / "run")):
+        pass
+    assert {"notes.txt", "split.csv"} <= names(tmp_path / "run")
