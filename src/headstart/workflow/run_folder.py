@@ -274,7 +274,8 @@ def _take(folder: Path, called: str) -> Claim:
     claim = Claim(folder)
     if not claim.take():
         raise UsageError(
-            f"another process is working on `{called}` right now.", hint="wait for it, or stop it with Ctrl-C first"
+            f"another process is working on `{called}` right now.",
+            hint="wait for it, stop it with Ctrl-C, or begin a run in another folder",
         )
     return claim
 
