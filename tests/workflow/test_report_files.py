@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from headstart.workflow.report_files import pixel_spec, read_json, read_rows, read_settings, read_shapes, write_drawings
-from headstart.workflow.run_folder import write_csv
+from headstart.workflow.run_files import write_csv
 
 
 def test_a_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from headstart.records import Health, Samples, Split
 from headstart.results import import_pandas
 from headstart.talk import Talk
 from headstart.workflow.data_doctor import DataDoctor
-from headstart.workflow.run_folder import write_json
+from headstart.workflow.run_files import write_json
 from headstart.workflow.showing import save_sheet
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from headstart.trust.paired import compare_paired
 from headstart.workflow.detect_reporting import is_detector_run
 from headstart.workflow.evaluation import seen_in_training
 from headstart.workflow.reporting import read_facts
-from headstart.workflow.run_folder import write_json
+from headstart.workflow.run_files import write_json
 
 __all__ = ["compare_runs", "write_comparison"]
 

@@ -25,7 +25,7 @@ from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.workflow.detect_reporting import report_detector_run
 from headstart.workflow.headline import report_line
-from headstart.workflow.run_folder import write_csv, write_json
+from headstart.workflow.run_files import write_csv, write_json
 
 if TYPE_CHECKING:
     from headstart.workflow.detect_bench import DetectBench

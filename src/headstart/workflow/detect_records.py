@@ -7,7 +7,7 @@ from pathlib import Path
 
 from headstart.detection.loop import DetectEpoch
 from headstart.talk import Talk
-from headstart.workflow.run_folder import write_csv
+from headstart.workflow.run_files import write_csv
 
 __all__ = ["COLUMNS", "DetectLog"]
 

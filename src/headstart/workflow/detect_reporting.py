@@ -31,7 +31,7 @@ from headstart.reports.html import render
 from headstart.results import Report
 from headstart.talk import Talk
 from headstart.workflow.report_files import pixel_spec, read_json, read_rows, read_settings, write_drawings, write_text
-from headstart.workflow.run_folder import write_json
+from headstart.workflow.run_files import write_json
 
 __all__ = [
     "detector_summary",

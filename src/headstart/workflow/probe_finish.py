@@ -21,7 +21,7 @@ from headstart.workflow.embedding import averaged_blocks
 from headstart.workflow.headline import closing_lines
 from headstart.workflow.judgement import Judgement, judge, with_leaking
 from headstart.workflow.reporting import report_run
-from headstart.workflow.run_folder import write_json, write_oof, write_predictions, write_scores
+from headstart.workflow.run_files import write_json, write_oof, write_predictions, write_scores
 from headstart.workflow.suspecting import write_suspects
 from headstart.workflow.trusting import Trust, trust_probe
 

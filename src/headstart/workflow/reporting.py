@@ -36,7 +36,7 @@ from headstart.workflow.report_files import (
     write_drawings,
     write_text,
 )
-from headstart.workflow.run_folder import write_json
+from headstart.workflow.run_files import write_json
 
 __all__ = [
     "find_pictures",

@@ -12,7 +12,8 @@ from headstart.config import Resolved
 from headstart.records import Decision
 from headstart.talk import Talk
 from headstart.workflow.headline import decision_line
-from headstart.workflow.run_folder import environment, finish_run_folder, write_json
+from headstart.workflow.run_files import environment, write_json
+from headstart.workflow.run_folder import finish_run_folder
 
 __all__ = ["Road"]
 

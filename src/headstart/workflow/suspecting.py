@@ -24,7 +24,7 @@ from headstart.talk import Talk
 from headstart.trust.metrics import softmax
 from headstart.trust.suspects import Suspect, find_suspects
 from headstart.workflow.judgement import Judgement
-from headstart.workflow.run_folder import write_csv
+from headstart.workflow.run_files import write_csv
 
 __all__ = ["COLUMNS", "correct_labels", "write_suspects"]
 

@@ -27,7 +27,7 @@ from headstart.tuning.safety import Verdict
 from headstart.workflow.judgement import Judgement, judge, with_leaking
 from headstart.workflow.probe_finish import close_road, prove, write_facts, write_probe_bundle
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad
-from headstart.workflow.run_folder import write_oof, write_predictions, write_scores
+from headstart.workflow.run_files import write_oof, write_predictions, write_scores
 from headstart.workflow.trusting import Trust, trust_probe, trust_tuned
 from headstart.workflow.tune_bench import Bench
 from headstart.workflow.tune_jobs import JobResult

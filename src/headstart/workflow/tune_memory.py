@@ -15,6 +15,7 @@ from headstart.claim import Claim
 from headstart.config import Resolved, TrainSettings
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.tuning.checkpoint import Checkpoints
+from headstart.workflow.run_folder import is_unfinished
 
 if TYPE_CHECKING:
     from headstart.workflow.probe_road import FoundProbe
@@ -46,7 +47,7 @@ def recall_settings(folder: Path) -> Resolved:
     """
     if not folder.is_dir():
         raise UsageError(f"there is no run folder `{folder}`.", hint=_WITHOUT_NAME)
-    is_finished = (folder / "metrics.json").exists() and not (folder / "unfinished.json").exists()
+    is_finished = (folder / "metrics.json").exists() and not is_unfinished(folder)
     if is_finished:
         raise UsageError(
             f"`{folder}` is finished, so there is nothing to go on with.",
@@ -54,7 +55,7 @@ def recall_settings(folder: Path) -> Resolved:
         )
     checkpoints = Checkpoints(folder / "checkpoints")
     values = checkpoints.read("settings")
-    if values is None and not (folder / "unfinished.json").exists():
+    if values is None and not is_unfinished(folder):
         raise UsageError(
             f"`{folder}` is no run folder: nothing in it was left by `headstart train`.", hint=_WITHOUT_NAME
         )
@@ -103,7 +104,7 @@ def find_stopped(parent: Path | None = None) -> Path:
     journals = [
         p
         for p in parent.glob("*/checkpoints/journal.json")
-        if (p.parent.parent / "unfinished.json").exists() and not Claim(p.parent.parent).is_taken()
+        if is_unfinished(p.parent.parent) and not Claim(p.parent.parent).is_taken()
     ]
     if not journals:
         raise UsageError(

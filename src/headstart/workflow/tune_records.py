@@ -13,7 +13,7 @@ from headstart.errors import MissingExtraError
 from headstart.machine import atomic_file
 from headstart.talk import Talk
 from headstart.tuning.loop import EpochRecord
-from headstart.workflow.run_folder import write_csv
+from headstart.workflow.run_files import write_csv
 
 __all__ = ["EpochLog", "check_tensorboard", "overfitting"]
 
