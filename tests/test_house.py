@@ -47,23 +47,7 @@ FLOORS = (
     "__main__",
 )
 # Neither torch nor Pillow.
-LIGHT = (
-    *(
-        "errors",
-        "cells",
-        "shares",
-        "limits",
-        "machine",
-        "claim",
-        "talk",
-        "records",
-        "spellings",
-        "effects",
-        "config",
-        "heads",
-    ),
-    "trust",
-)
+LIGHT = (*FLOORS[: FLOORS.index("pixels")], "heads", "trust")
 
 
 def room_of(module: str) -> str | None:

@@ -27,6 +27,7 @@ __all__ = ["can_go_on", "finish_run_folder", "is_unfinished", "own_run_folder"]
 
 _UNFINISHED = "unfinished.json"
 _NAMES = {
+    LOCK,
     _UNFINISHED,
     "bundle",
     "checkpoints",
@@ -183,7 +184,7 @@ def _discard(folder: Path) -> None:
 
 def _is_ours(entry: Path) -> bool:
     """Whether a run writes something of that name, temporary files of a killed one included."""
-    return entry.name in _NAMES or entry.name == LOCK or _is_temporary(entry)
+    return entry.name in _NAMES or _is_temporary(entry)
 
 
 def _is_temporary(entry: Path) -> bool:
