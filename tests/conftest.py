@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +83,18 @@ def make_pictures() -> Callable[..., Path]:
 def photos(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
     """Three classes of 16 pictures in class folders."""
     return make_pictures(tmp_path_factory.mktemp("photos"), {"stripes": 16, "discs": 16, "checks": 16})
+
+
+@pytest.fixture(scope="session")
+def check_times() -> Callable[[Path], None]:
+    """A check that `environment.json` of an uninterrupted run spans the run: from the command to its scores."""
+
+    def check(run: Path) -> None:
+        environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+        total = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["duration_s"]["total"]
+        started, finished = (datetime.fromisoformat(environment[k]) for k in ("started", "finished"))
+        assert (finished - started).total_seconds() == pytest.approx(total, abs=0.5)
+        assert total > 0.5
+        assert "resumed" not in environment
+
+    return check

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,10 @@ def test_every_file_of_a_run_is_there(run: headstart.Run) -> None:
     expected = {"bundle", "config.resolved.yaml", "environment.json", "health.json", "metrics.json", "predictions.csv"}
     assert expected | {"results.csv", "split.csv", "train.log"} <= files
     assert "unfinished.json" not in files
+
+
+def test_the_environment_says_when_it_ran(run: headstart.Run, check_times: Callable[[Path], None]) -> None:
+    check_times(run.folder)
 
 
 def test_a_fifth_is_held_out_and_scored(run: headstart.Run) -> None:

@@ -46,6 +46,10 @@ def test_the_run_folder_holds_what_is_promised(run: headstart.Run) -> None:
     assert {p.name for p in (run.folder / "bundle").iterdir()} >= {"model.safetensors", "model.onnx", "bundle.json"}
 
 
+def test_the_environment_says_when_it_ran(run: headstart.Run, check_times: Callable[[Path], None]) -> None:
+    check_times(run.folder)
+
+
 def test_metrics_json_to_the_letter(run: headstart.Run) -> None:
     metrics = json.loads((run.folder / "metrics.json").read_text())
     assert set(metrics) >= {

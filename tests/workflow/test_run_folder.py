@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from headstart.errors import HeadstartError, UsageError
-from headstart.workflow.run_folder import finish_run_folder, own_run_folder
+from headstart.workflow.run_files import environment
+from headstart.workflow.run_folder import finish_run_folder, own_run_folder, read_marker
 
 
 def names(folder: Path) -> set[str]:
@@ -93,3 +96,22 @@ def test_a_folder_of_somebody_elses_files_is_left_as_it_is(tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"files that no run wrote: notes\.txt"), own_run_folder(str(tmp_path / "run")):
         pass
     assert {"notes.txt", "split.csv"} <= names(tmp_path / "run")
+
+
+def test_the_marker_keeps_the_first_start_and_lists_the_later_ones(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), own_run_folder(str(tmp_path / "run"), started=time.monotonic() - 60) as run:
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "journal.json").write_text("{}")
+        raise KeyboardInterrupt
+    first = read_marker(run)
+    for count in (1, 2):
+        with pytest.raises(KeyboardInterrupt), own_run_folder(None, again=run, started=time.monotonic() - 30):
+            marker = read_marker(run)
+            assert (marker["started"], marker["command"]) == (first["started"], first["command"])
+            assert len(marker["resumed"]) == count
+            raise KeyboardInterrupt
+    found = environment(0, marker)
+    began, again, ended = (datetime.fromisoformat(t) for t in (found["started"], marker["resumed"][0], found["finished"]))
+    assert began.tzinfo is not None
+    assert timedelta(seconds=60) <= ended - began < timedelta(seconds=70)
+    assert timedelta(seconds=30) <= ended - again < timedelta(seconds=40)

@@ -80,6 +80,10 @@ def dying_at(name: str) -> Callable[..., None]:
     return call
 
 
+def test_the_environment_says_when_it_ran(whole: headstart.Run, check_times: Callable[[Path], None]) -> None:
+    check_times(whole.folder)
+
+
 LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("bundle.json", "predictions.csv", "report.html")]
 
 
@@ -95,7 +99,12 @@ def test_a_run_killed_while_it_is_written_down_goes_on(
     left = out / ".bundle.0123abcd.tmp"
     left.mkdir()
     assert find_stopped(tmp_path / "runs") == out
+    first = json.loads((out / "unfinished.json").read_text())
     assert same(resume(out), whole)
+    environment = json.loads((out / "environment.json").read_text())
+    assert (environment["started"], environment["command"]) == (first["started"], first["command"])
+    assert len(environment["resumed"]) == 1
+    assert environment["started"] < environment["resumed"][0] < environment["finished"]
     assert not left.exists()
     with pytest.raises(UsageError, match="finished"):
         resume(out)

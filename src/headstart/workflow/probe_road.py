@@ -75,7 +75,7 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     started = time.monotonic() if started is None else started
     settings = resolved.settings
     data = read_samples(settings)
-    with own_run_folder(settings.out) as folder:
+    with own_run_folder(settings.out, started=started) as folder:
         road = ProbeRoad(resolved, talk, folder)
         road.duration_s["read"] = time.monotonic() - started
         _go(road, data, started)

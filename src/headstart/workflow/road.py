@@ -13,7 +13,7 @@ from headstart.records import Decision
 from headstart.talk import Talk
 from headstart.workflow.headline import decision_line
 from headstart.workflow.run_files import environment, write_json
-from headstart.workflow.run_folder import finish_run_folder
+from headstart.workflow.run_folder import finish_run_folder, read_marker
 
 __all__ = ["Road"]
 
@@ -44,7 +44,8 @@ class Road:
 
     def write_settings(self) -> None:
         """`environment.json` and `config.resolved.yaml`: on what it ran, and with which settings."""
-        write_json(self.folder / "environment.json", environment(self.resolved.settings.seed))
+        found = environment(self.resolved.settings.seed, read_marker(self.folder))
+        write_json(self.folder / "environment.json", found)
         (self.folder / "config.resolved.yaml").write_text(self.resolved.to_yaml(), encoding="utf-8")
 
     def end(self) -> None:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from headstart.workflow.trusting import Trust
 
 __all__ = [
+    "clock_time",
     "environment",
     "write_csv",
     "write_json",
@@ -138,8 +138,28 @@ def write_scores(
         )
 
 
-def environment(seed: int) -> dict[str, Any]:
-    """Versions and machine of a run, for `environment.json`; asks nothing of modules that are not installed."""
+def clock_time(at: float | None = None) -> str:
+    """Return local time with its offset from UTC (ISO 8601, milliseconds).
+
+    Args:
+        at: A reading of `time.monotonic()`, by default now.
+    """
+    ago = 0.0 if at is None else time.monotonic() - at
+    return datetime.fromtimestamp(time.time() - ago).astimezone().isoformat(timespec="milliseconds")
+
+
+def environment(seed: int, marker: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `environment.json`: versions, machine, command and times of a run that has just been computed.
+
+    Args:
+        seed: Of the run.
+        marker: Of the run folder (`run_folder.read_marker`).
+
+    Returns:
+        `started` is when the command began, for a resumed run the first one; `resumed` (only there) lists when it
+        was resumed; `finished` is now: the model and its scores are complete, the report is still to be written.
+        Modules that are not installed have no version.
+    """
     from importlib import metadata
 
     versions: dict[str, str] = {}
@@ -155,8 +175,10 @@ def environment(seed: int) -> dict[str, Any]:
         "cores": available_cores(),
         "versions": versions,
         "seed": seed,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]],
+        "started": marker.get("started"),
+        **({"resumed": marker["resumed"]} if marker.get("resumed") else {}),
+        "finished": clock_time(),
+        "command": marker.get("command"),
     }
 
 

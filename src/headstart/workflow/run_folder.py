@@ -8,22 +8,23 @@ same command may be given again and begins anew in the same folder.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headstart.claim import LOCK, Claim
 from headstart.errors import HeadstartError, UsageError
-from headstart.workflow.run_files import write_json
+from headstart.workflow.run_files import clock_time, write_json
 
 if TYPE_CHECKING:
     from headstart.talk import Talk
 
-__all__ = ["can_go_on", "finish_run_folder", "is_unfinished", "own_run_folder"]
+__all__ = ["can_go_on", "finish_run_folder", "is_unfinished", "own_run_folder", "read_marker"]
 
 _UNFINISHED = "unfinished.json"
 _NAMES = {
@@ -54,7 +55,12 @@ _NAMES = {
 
 @contextlib.contextmanager
 def own_run_folder(
-    out: str | None, *, again: Path | None = None, parent: Path | None = None, talk: Talk | None = None
+    out: str | None,
+    *,
+    again: Path | None = None,
+    parent: Path | None = None,
+    talk: Talk | None = None,
+    started: float | None = None,
 ) -> Iterator[Path]:
     """A run folder while it is written: nobody else works on it, and what came to nothing is taken back.
 
@@ -64,12 +70,13 @@ def own_run_folder(
         again: A run that can go on, to be gone on with.
         parent: Where numbered runs lie, `runs` by default.
         talk: Told how to go on with what was stopped.
+        started: `time.monotonic()` when the command began, by default now.
 
     Raises:
         UsageError: The folder is not empty, cannot be made, or another process works on it.
         HeadstartError: The disk filled up, or the folder went away.
     """
-    folder, claim = _take_new(out, parent) if again is None else (again, _take(again, str(again)))
+    folder, claim = _take_new(out, parent, started) if again is None else _take_again(again, started)
     try:
         yield folder
     except OSError as error:
@@ -107,7 +114,19 @@ def finish_run_folder(folder: Path) -> None:
     (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
-def _take_new(out: str | None, parent: Path | None) -> tuple[Path, Claim]:
+def read_marker(folder: Path) -> dict[str, Any]:
+    """Return what the marker of an unfinished run says: `started`, `resumed`, `command`, `pid`, `host`.
+
+    Empty where there is no readable marker.
+    """
+    try:
+        value = json.loads((folder / _UNFINISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _take_new(out: str | None, parent: Path | None, started: float | None) -> tuple[Path, Claim]:
     if out is not None:
         folder = Path(out)
         is_used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -117,7 +136,7 @@ def _take_new(out: str | None, parent: Path | None) -> tuple[Path, Claim]:
         claim = _take(folder, out)
         if is_used:
             _empty(folder)
-        return _marked(folder, claim)
+        return _marked(folder, claim, started)
     parent = parent or Path("runs")
     for number in range(1, 1_000_000):
         folder = parent / f"train{number}"
@@ -128,7 +147,7 @@ def _take_new(out: str | None, parent: Path | None) -> tuple[Path, Claim]:
             continue
         except OSError as error:
             raise _unmade(folder, error) from error
-        return _marked(folder, _take(folder, str(folder)))
+        return _marked(folder, _take(folder, str(folder)), started)
     raise UsageError(f"there are too many runs in `{parent}`.", hint="name a new folder with --out")
 
 
@@ -142,8 +161,23 @@ def _take(folder: Path, called: str) -> Claim:
     return claim
 
 
-def _marked(folder: Path, claim: Claim) -> tuple[Path, Claim]:
-    marker = {"pid": os.getpid(), "host": platform.node(), "command": sys.argv[1:]}  # for a person who wonders
+def _take_again(folder: Path, started: float | None) -> tuple[Path, Claim]:
+    """Claim a stopped run; its marker keeps the first start and lists this one under `resumed`."""
+    claim = _take(folder, str(folder))
+    if not is_unfinished(folder):
+        return folder, claim
+    marker = read_marker(folder)
+    resumed = [*marker.get("resumed", []), clock_time(started)]
+    return _write_marker(folder, claim, {**marker, "pid": os.getpid(), "host": platform.node(), "resumed": resumed})
+
+
+def _marked(folder: Path, claim: Claim, started: float | None) -> tuple[Path, Claim]:
+    command = [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]
+    marker = {"pid": os.getpid(), "host": platform.node(), "command": command, "started": clock_time(started)}
+    return _write_marker(folder, claim, marker)
+
+
+def _write_marker(folder: Path, claim: Claim, marker: dict[str, Any]) -> tuple[Path, Claim]:
     try:
         write_json(folder / _UNFINISHED, marker)
     except OSError as error:

@@ -86,7 +86,7 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
             raise
         hint = "the run goes on with the same pictures in the same place: put them back, or start a new run"
         raise DataError(error.message, hint=hint) from error
-    with own_run_folder(settings.out, again=folder, talk=talk) as folder:
+    with own_run_folder(settings.out, again=folder, talk=talk, started=started) as folder:
         road = ProbeRoad(resolved, talk, folder)
         road.duration_s["read"] = time.monotonic() - started
         checkpoints = Checkpoints(folder / "checkpoints")
