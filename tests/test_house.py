@@ -14,6 +14,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "headstart"
 # From the ground up.  A room may import rooms that stand before it.
 FLOORS = (
     "errors",
+    "types",
+    "messages",
     "cells",
     "shares",
     "limits",
@@ -31,7 +33,6 @@ FLOORS = (
     "backbones",
     "features",
     "tuning",
-    "advice",
     "detection",
     "reports",
     "deploy",

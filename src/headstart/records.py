@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.types import Evidence, Finding
+
 __all__ = [
     "ClassScore",
     "Decision",
@@ -236,7 +238,7 @@ class Health:
         seen_share: Share of the median picture that a square network sees, by `fit`.
         value_range: What 16-bit and float pictures are mapped from, or None.
         decisions: What was chosen, and why.
-        warnings: What else a person should know, the worst first.
+        findings: Further findings (about classes, groups and pixels), the worst first.
         is_dishonest: Whether a score on these data as they are would mislead, or files are lost.
     """
 
@@ -256,7 +258,7 @@ class Health:
     seen_share: dict[str, float] = field(default_factory=dict)
     value_range: tuple[float, float] | None = None
     decisions: tuple[Decision, ...] = ()
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     is_dishonest: bool = False
 
 
@@ -324,12 +326,14 @@ class Decision:
         value: What was chosen.
         reason: Why, with the numbers that decided it.
         source: `auto`, `default`, `config` or `cli`.
+        evidence: The numbers behind the reason, by snake_case name; code reads these, never the reason.
     """
 
     what: str
     value: Any
     reason: str
     source: str = "auto"
+    evidence: Evidence = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

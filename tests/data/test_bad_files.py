@@ -23,6 +23,7 @@ from headstart.data.wording import doctor_lines, health_to_json
 from headstart.errors import DataError
 from headstart.pixels import spec as pixel_spec
 from headstart.records import Health, Samples
+from headstart.types import Finding, FindingKind, Severity
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file systems only")
 
@@ -155,7 +156,7 @@ def test_a_folder_that_vanishes_while_reading(tmp_path: Path) -> None:
     (root / "b").rmdir()
     health = inspect(samples, threads=1)
     assert [p.kind for p in health.unreadable] == ["missing"] * 4
-    assert any("`b` has no picture that can be used" in w for w in health.warnings)
+    assert Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.ERROR, {"class": "b"}) in health.findings
 
 
 def test_a_copy_that_vanishes_before_it_is_compared_is_no_copy(tmp_path: Path) -> None:

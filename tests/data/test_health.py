@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scenes import encode, looks_of, samples_of, scene
 
-from headstart.data.balance import class_table, class_warnings, seen_share
+from headstart.data.balance import class_table, find_class_problems, seen_share
 from headstart.data.health import Applied, apply_health, inspect
 from headstart.data.names import guess_groups
 from headstart.errors import UsageError
 from headstart.records import GroupPattern, Health, PicturePair, Problem, Samples
+from headstart.types import Finding, FindingKind, Severity
 
 
 def pair(samples: Samples, a: int, b: int, kind: str = "bytes", similarity: float = 1.0) -> PicturePair:
@@ -223,7 +224,7 @@ class TestInspect:
         samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
         health = inspect(samples, looks=looks_of(samples, [encode(scene(i)) for i in range(24)]), threads=1)
         assert not health.is_dishonest
-        assert (health.duplicates, health.near_duplicates, health.label_conflicts, health.warnings) == ((), (), (), ())
+        assert (health.duplicates, health.near_duplicates, health.label_conflicts, health.findings) == ((), (), (), ())
 
     def test_a_copy_that_is_cropped_or_mirrored_under_two_labels_is_a_conflict_too(self) -> None:
         from PIL import ImageOps
@@ -263,38 +264,40 @@ class TestBalance:
         labels = ["a"] * 12 + ["b"] * 12 + ["c"] * 3 + ["d"] * 12
         splits: list[str | None] = [*["train"] * 10, "test", "test"] * 2 + ["test"] * 3 + ["train"] * 12
         samples = samples_of([f"{i}.jpg" for i in range(39)], labels, splits)
-        lines, is_bad = class_warnings(samples, np.ones(39, dtype=bool), None)
-        assert is_bad
-        assert any("`c` is only in test: it cannot be learned" in w for w in lines)
-        assert any("`d` is not in test" in w for w in lines)
+        found = find_class_problems(samples, np.ones(39, dtype=bool), None)
+        only_in_test = Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "c", "splits": ["test"]})
+        assert only_in_test in found
+        assert Finding(FindingKind.CLASS_NOT_IN_TEST, Severity.WARNING, {"class": "d"}) in found
 
     def test_a_class_in_one_group_is_said(self) -> None:
         samples = samples_of([f"{i}.jpg" for i in range(24)], ["a"] * 12 + ["b"] * 12)
         groups = np.array([*range(12), *[12] * 12])
-        lines, is_bad = class_warnings(samples, np.ones(24, dtype=bool), groups)
-        assert ["`b` is one group only" in w for w in lines] == [True]
-        assert not is_bad
+        found = find_class_problems(samples, np.ones(24, dtype=bool), groups)
+        assert found == [Finding(FindingKind.CLASS_IN_ONE_GROUP, Severity.WARNING, {"class": "b"})]
 
     def test_pictures_that_stand_alone_are_no_group(self) -> None:
         """A pattern that fits the names of one class says nothing of the other."""
         samples = samples_of([f"{i}.jpg" for i in range(24)], ["a"] * 12 + ["b"] * 12)
         groups = np.array([*np.arange(12) // 3, *[-1] * 12])
-        assert class_warnings(samples, np.ones(24, dtype=bool), groups) == ([], False)
+        assert find_class_problems(samples, np.ones(24, dtype=bool), groups) == []
 
     def test_small_and_uneven_classes(self) -> None:
         samples = samples_of([f"{i}.jpg" for i in range(41)], ["a"] * 31 + ["b"] * 9 + ["c"])
-        lines, _ = class_warnings(samples, np.ones(41, dtype=bool), None)
-        assert any("`b` has 9 pictures" in w for w in lines)
-        assert any("`c` has 1 training picture and cannot be trained on" in w and "--skip-class" in w for w in lines)
-        assert any("31 of `a`, 1 of `c`" in w for w in lines)
+        found = {f.kind: f.evidence for f in find_class_problems(samples, np.ones(41, dtype=bool), None)}
+        small = found[FindingKind.CLASS_TOO_SMALL]
+        assert (small["class"], small["count"]) == ("b", 9)
+        assert found[FindingKind.CLASS_WITH_ONE_IMAGE] == {"class": "c"}
+        uneven = found[FindingKind.CLASS_IMBALANCE]
+        assert (uneven["largest_class"], uneven["largest_count"]) == ("a", 31)
+        assert (uneven["smallest_class"], uneven["smallest_count"]) == ("c", 1)
 
     def test_pictures_that_cannot_be_read_do_not_count(self) -> None:
         samples = samples_of([f"{i}.jpg" for i in range(24)], ["a"] * 12 + ["b"] * 12)
         use = np.array([True] * 12 + [False] * 12)
-        lines, is_bad = class_warnings(samples, use, None)
-        assert is_bad
-        assert any("`b` has no picture that can be used" in w for w in lines)
-        assert any("all pictures are of one class, `a`" in w for w in lines)
+        assert find_class_problems(samples, use, None) == [
+            Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.ERROR, {"class": "b"}),
+            Finding(FindingKind.SINGLE_CLASS, Severity.WARNING, {"class": "a"}),
+        ]
 
     @pytest.mark.parametrize(
         ("size_hw", "fit", "share"),

@@ -22,6 +22,7 @@ from headstart.data.sources import read
 from headstart.errors import CacheError
 from headstart.pixels import reduced
 from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Samples, Shortcut
+from headstart.types import Finding, FindingKind, Severity
 
 
 def photos(first: int = 0, count: int = 6) -> tuple[Samples, list[bytes]]:
@@ -328,7 +329,7 @@ def test_a_judgement_comes_back_equal() -> None:
         seen_share={"crop": 0.7},
         value_range=(0.0, 4095.0),
         decisions=(Decision("pixels.value_range", [0.0, 4095.0], "because"),),
-        warnings=("one", "two"),
+        findings=(Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "a", "splits": ["test"]}),),
         is_dishonest=True,
     )
     assert health_from_note(json.loads(json.dumps(asdict(health)))) == health

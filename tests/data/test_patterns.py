@@ -16,6 +16,7 @@ from headstart.data.looks import Looks, look_at_all
 from headstart.data.patterns import judge_patterns
 from headstart.data.sources import read
 from headstart.records import GroupPattern, Samples
+from headstart.types import FindingKind, Severity
 
 NUM_ORIGINALS, NUM_VARIANTS = 24, 4
 
@@ -275,7 +276,7 @@ def test_a_leak_is_never_claimed_from_names_alone(shuffled: tuple[Samples, Looks
     looks = looks_of(split, [encode(scene(7000 + i)) for i in range(len(split))])  # strangers all
     health = inspect(split, looks=looks, score=flattering, threads=1)
     assert health.leaks == ()
-    assert not any("both sides" in w for w in health.warnings)
+    assert FindingKind.GROUPS_ACROSS_SPLITS not in {f.kind for f in health.findings}
     assert not health.is_dishonest
 
 
@@ -287,9 +288,10 @@ def test_groups_on_both_sides_of_a_split_are_told_where_pictures_bear_them_out(h
         splits=["train" if i % NUM_VARIANTS else "test" for i in range(len(samples))],
     )
     health = inspect(split, looks=looks, threads=1)
-    (line,) = [w for w in health.warnings if "both sides" in w]
-    assert line.startswith(f"{NUM_ORIGINALS} groups")
-    assert "100%" in line
+    (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_ACROSS_SPLITS]
+    assert finding.severity is Severity.ERROR
+    assert finding.evidence["num_groups"] == NUM_ORIGINALS
+    assert finding.evidence["share_of_scored"] == 1.0
     assert health.is_dishonest
 
 
@@ -313,3 +315,13 @@ def test_too_few_pictures_say_nothing() -> None:
     files = [encode(scene(s, (60, 40))) for s in range(3)]
     samples = samples_of(["a/1_1.jpg", "a/1_2.jpg", "b/2_1.jpg"], ["a", "a", "b"])
     assert judged(samples, looks_of(samples, files)) == []
+
+
+def test_groups_of_unlabeled_images_are_tested_as_one_class() -> None:
+    originals = [scene(300 + i // 4) for i in range(32)]
+    names = [f"site{i // 4}_{i % 4}.jpg" for i in range(32)]
+    files = [encode(image, quality=60 + 10 * (i % 4)) for i, image in enumerate(originals)]
+    unlabeled, labeled = samples_of(names, [None] * 32), samples_of(names, ["x"] * 32)
+    found = [judge_patterns(s, looks_of(s, files), np.ones(32, dtype=bool)) for s in (unlabeled, labeled)]
+    assert [p for _, p in found[0]] == [p for _, p in found[1]]
+    assert found[0]

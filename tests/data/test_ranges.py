@@ -12,11 +12,12 @@ from scenes import encode, looks_of, samples_of, scene
 
 from headstart.data.health import inspect
 from headstart.data.looks import look_at_all
-from headstart.data.ranges import choose_range, has_deep, mixed_depths, parse_range
+from headstart.data.ranges import choose_range, find_mixed_depths, has_deep, parse_range
 from headstart.data.sources import read
 from headstart.errors import UsageError
 from headstart.pixels.spec import PixelSpec, read_picture
 from headstart.records import Decision
+from headstart.types import FindingKind
 
 
 def values(seed: int, low: float, high: float, size: tuple[int, int] = (50, 40)) -> NDArray[np.float64]:
@@ -129,11 +130,11 @@ def test_ordinary_pictures_need_none() -> None:
 def test_whole_and_floating_point_numbers_in_one_set_are_warned_of() -> None:
     files = [deep(values(s, 0, 60_000)) for s in range(3)] + [floating(values(s, 0, 1)) for s in range(2)]
     looks = looks_of(samples_of(list("abcde")), files)
-    (line,) = mixed_depths(looks)
-    assert line.startswith("2 floating-point pictures and 3 of 16 bits")
-    assert mixed_depths(looks_of(samples_of(list("abc")), files[:3])) == []
-    assert mixed_depths(looks_of(samples_of(list("ab")), files[3:])) == []
-    assert inspect(samples_of(list("abcde")), looks=looks, threads=1).warnings[0] == line
+    (finding,) = find_mixed_depths(looks)
+    assert (finding.kind, finding.evidence) == (FindingKind.MIXED_PIXEL_TYPES, {"num_float": 2, "num_integer": 3})
+    assert find_mixed_depths(looks_of(samples_of(list("abc")), files[:3])) == []
+    assert find_mixed_depths(looks_of(samples_of(list("ab")), files[3:])) == []
+    assert inspect(samples_of(list("abcde")), looks=looks, threads=1).findings[0] == finding
 
 
 def test_what_a_person_asks_for_is_taken() -> None:

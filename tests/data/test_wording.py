@@ -11,6 +11,7 @@ import pytest
 
 from headstart.data.wording import doctor_lines, health_to_json, one_line
 from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
+from headstart.types import Finding, FindingKind, Severity
 
 ODD = "a/\n\x1b[31m<script>\u202e`'\" \\xff.jpg"
 
@@ -57,7 +58,11 @@ ILL = replace(
     seen_share={"crop": 0.4, "cover": 0.5, "squash": 1.0, "pad": 1.0},
     value_range=(0, 4095),
     decisions=(Decision("pixels.value_range", [0, 4095], "12 bits"), Decision("copies.bar", 2.1, "details")),
-    warnings=("class `y` has 2 pictures: too few",),
+    findings=(
+        Finding(
+            FindingKind.CLASS_TOO_SMALL, Severity.WARNING, {"class": "y", "count": 2, "minimum": 10, "unit": "images"}
+        ),
+    ),
     is_dishonest=True,
 )
 ORDER = (
@@ -150,7 +155,7 @@ def test_odd_names_do_no_harm() -> None:
         label_conflicts=(odd,),
         group_patterns=(pattern(meaning=f"part 1 of the name `{ODD}`", pattern="^\n(.)"),),
         shortcuts=(Shortcut("x", 1.0, 0.5, f"in {ODD}", ("a",), (ODD,)),),
-        warnings=(f"group {ODD}",),
+        findings=(Finding(FindingKind.SINGLE_CLASS, Severity.WARNING, {"class": ODD}),),
     )
     for is_training in (False, True):
         lines = doctor_lines(health, is_training=is_training)

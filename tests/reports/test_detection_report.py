@@ -112,7 +112,7 @@ def test_remarks_come_with_their_evidence_and_go_without_it() -> None:
     sizes = {"names": NAMES, "counts": [[9, 0, 0, 0, 0], [9, 0, 0, 0, 0]], "tiny_share": 0.5, "better_size": 640}
     assert "Many boxes are too small to see" in remarks(report, data__after_resizing=sizes)
     assert "Many boxes are too small to see" not in remarks(report, data__after_resizing={**sizes, "tiny_share": 0.1})
-    assert "About the data" in remarks(report, data__warnings=["class `x` is odd"])
+    assert "About the data" in remarks(report, data__findings=[{"message": "class `x` is odd"}])
     quiet = {**report["per_class"][1], "AP50": {"value": 0.99}}
     assert remarks(report, per_class__1=quiet, headline__score=None) == ["Nothing stands out"]
 

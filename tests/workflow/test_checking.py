@@ -201,7 +201,7 @@ def test_a_patient_on_both_sides_goes_whole_to_one(
     run = headstart.train(table, out=tmp_path / "run", split=str(tmp_path / "split.csv"))
     assert run.metrics["test"]["num_samples"] == 20
     health = json.loads((run.folder / "health.json").read_text(encoding="utf-8"))
-    assert not [w for w in health["warnings"] if "both sides" in w]
+    assert "groups_across_splits" not in {f["kind"] for f in health["findings"]}
 
 
 def test_pictures_split_at_random_are_dealt_anew_by_patient(
@@ -265,16 +265,23 @@ def test_nothing_but_broken_files(command: Callable[..., Done], tmp_path: Path) 
     done = command("check", tmp_path / "d")  # with a network, which has nothing to look at
     assert done.code == 3
     assert done.out.startswith("Left out: 8 files, format")
-    assert "`b` has no picture that can be used" in done.out
+    done = command("check", tmp_path / "d", "--json", "-")
+    assert findings_of(done) == [{"kind": "class_without_images", "class": name} for name in "ab"]
+
+
+def findings_of(done: Done) -> list[dict[str, object]]:
+    return [{"kind": f["kind"], **f["evidence"]} for f in json.loads(done.out)["findings"]]
 
 
 def test_what_training_would_refuse_is_said(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
     shutil.copytree(healthy / "discs", root / "discs")
-    assert "all pictures are of one class, `discs`" in command("check", root, "--pixels-only").out
+    found = findings_of(command("check", root, "--pixels-only", "--json", "-"))
+    assert {"kind": "single_class", "class": "discs"} in found
     (root / "lonely").mkdir()
     shutil.copy(healthy / "stripes" / "001.jpg", root / "lonely")
-    assert "`lonely` has 1 training picture and cannot be trained on" in command("check", root, "--pixels-only").out
+    found = findings_of(command("check", root, "--pixels-only", "--json", "-"))
+    assert {"kind": "class_with_one_image", "class": "lonely"} in found
 
 
 def test_a_sheet_of_an_unknown_kind(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:

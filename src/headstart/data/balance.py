@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.records import Samples
+from headstart.types import Evidence, Finding, FindingKind, Severity
 
-__all__ = ["class_table", "class_warnings", "seen_share"]
+__all__ = ["class_table", "find_class_problems", "seen_share"]
 
 _SMALL = 10
 
@@ -26,21 +27,22 @@ def class_table(samples: Samples) -> dict[str, dict[str, int]]:
     return table
 
 
-def class_warnings(
-    samples: Samples, use: NDArray[np.bool_], groups: NDArray[np.int64] | None
-) -> tuple[list[str], bool]:
-    """What is wrong with the classes.
+def find_class_problems(samples: Samples, use: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> list[Finding]:
+    """Find classes that cannot be learned or measured.
 
     Args:
-        samples: The pictures.
-        use: (N,) those that can be used.
-        groups: (N,) what belongs together, -1 for a picture that stands alone, or None.
+        samples: The images; without labels there are no findings.
+        use: (N,) images that can be used.
+        groups: (N,) group of each image, -1 for an image that stands alone, or None.
 
     Returns:
-        Warnings, and whether one of them makes a score misleading (a class in one split only).
+        Findings in class order, then those about all classes; severity ERROR where a score would mislead.
     """
-    warnings: list[str] = []
-    is_bad = False
+    found: list[Finding] = []
+
+    def add(kind: FindingKind, evidence: Evidence, severity: Severity = Severity.WARNING) -> None:
+        found.append(Finding(kind, severity, evidence))
+
     splits = np.array([s.split or "train" for s in samples])
     names = samples.class_names
     counts = np.bincount(samples.class_ids[use & (samples.class_ids >= 0)], minlength=max(1, len(names)))
@@ -48,35 +50,33 @@ def class_warnings(
     for k, name in enumerate(names):
         inside = use & (samples.class_ids == k)
         here = set(splits[inside].tolist())
+        about: dict[str, str] = {"class": name}
         if not inside.any():
-            warnings.append(f"class `{name}` has no picture that can be used")
-            is_bad = True
+            add(FindingKind.CLASS_WITHOUT_IMAGES, about, Severity.ERROR)
         elif scored and "train" not in here:
-            where = " and ".join(sorted(here))
-            warnings.append(f"class `{name}` is only in {where}: it cannot be learned; leave it out or move pictures")
-            is_bad = True
+            add(FindingKind.CLASS_NOT_IN_TRAIN, {**about, "splits": sorted(here)}, Severity.ERROR)
         elif scored and "test" in scored and "test" not in here:
-            warnings.append(f"class `{name}` is not in test: nothing is measured for it")
+            add(FindingKind.CLASS_NOT_IN_TEST, about)
         elif groups is not None and inside.sum() > 1 and _is_one_group(groups[inside & (splits == "train")]):
-            warnings.append(f"class `{name}` is one group only: with the group left out nothing of it was learned")
+            add(FindingKind.CLASS_IN_ONE_GROUP, about)
         elif (inside & (splits == "train")).sum() == 1:
-            warnings.append(
-                f"class `{name}` has 1 training picture and cannot be trained on: add some, or leave it out "
-                "with --skip-class"
-            )
+            add(FindingKind.CLASS_WITH_ONE_IMAGE, about)
         elif counts[k] < _SMALL:
-            warnings.append(f"class `{name}` has {counts[k]} pictures: too few to measure it well (10 and more are)")
+            add(FindingKind.CLASS_TOO_SMALL, {**about, "count": int(counts[k]), "minimum": _SMALL, "unit": "images"})
     used = counts[counts > 0]
     if len(used) == 1:
-        only = names[int(counts.argmax())]
-        warnings.append(f"all pictures are of one class, `{only}`: telling apart needs at least two")
+        add(FindingKind.SINGLE_CLASS, {"class": names[int(counts.argmax())]})
     if len(used) > 1 and used.max() > 3 * used.min():
-        most, least = names[int(counts.argmax())], names[int(np.where(counts > 0, counts, 1 << 60).argmin())]
-        warnings.append(
-            f"the classes differ much in size: {counts.max()} of `{most}`, {used.min()} of `{least}`; "
-            "the headline is then the mean over the classes (balanced accuracy)"
-        )
-    return warnings, is_bad
+        evidence: Evidence = {
+            "largest_class": names[int(counts.argmax())],
+            "largest_count": int(counts.max()),
+            "smallest_class": names[int(np.where(counts > 0, counts, 1 << 60).argmin())],
+            "smallest_count": int(used.min()),
+            "unit": "images",
+            "metric": "balanced_accuracy",
+        }
+        add(FindingKind.CLASS_IMBALANCE, evidence)
+    return found
 
 
 def _is_one_group(groups: NDArray[np.int64]) -> bool:

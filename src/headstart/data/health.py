@@ -13,18 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.balance import class_table, class_warnings, seen_share
+from headstart.data.balance import class_table, find_class_problems, seen_share
 from headstart.data.duplicates import Pair, components, find_copies
 from headstart.data.grouping import group_ids, number_groups
 from headstart.data.leaks import find_leaks
 from headstart.data.looks import Looks, look_at_all
 from headstart.data.names import guess_groups
 from headstart.data.patterns import Score, judge_patterns
-from headstart.data.ranges import choose_range, mixed_depths
+from headstart.data.ranges import choose_range, find_mixed_depths
 from headstart.data.same import SamePixels
 from headstart.data.shortcuts import find_shortcuts
 from headstart.limits import MAX_PIXELS
 from headstart.records import Decision, Health, PicturePair, Remark, Samples, Shortcut
+from headstart.types import Evidence, Finding, FindingKind, Severity
 
 __all__ = ["Applied", "apply_health", "inspect"]
 
@@ -94,8 +95,12 @@ def inspect(
     unreadable = [*samples.problems, *looks.problems.values()]
     shortcuts = _shortcuts(samples, looks, is_training, copies)
     used = next((g for g, p in patterns if p.is_used), None)
-    warnings, is_bad = class_warnings(samples, is_ok, used)
-    straddling = _straddling(samples, is_ok, patterns)
+    findings = (
+        *_straddling(samples, is_ok, patterns),
+        *find_mixed_depths(looks),
+        *find_class_problems(samples, is_ok, used),
+    )
+    is_misleading = any(f.severity is Severity.ERROR for f in findings)
     decisions = [Decision("copies.bar", round(bar, 2), _bar_reason(bar, len(near)))] if near else []
     decisions += [range_decision] if range_decision else []
     return Health(
@@ -115,8 +120,8 @@ def inspect(
         seen_share=_seen(looks),
         value_range=chosen,
         decisions=tuple(decisions),
-        warnings=(*straddling, *mixed_depths(looks), *warnings),
-        is_dishonest=bool(unreadable or leaks or conflicts or straddling or is_bad),
+        findings=findings,
+        is_dishonest=bool(unreadable or leaks or conflicts or is_misleading),
     )
 
 
@@ -260,9 +265,9 @@ def _seen(looks: Looks) -> dict[str, float]:
 
 def _straddling(
     samples: Samples, is_ok: NDArray[np.bool_], patterns: Sequence[tuple[NDArray[np.int64], object]]
-) -> list[str]:
-    """Groups in use that lie on both sides of the person's own split."""
-    found = []
+) -> list[Finding]:
+    """Find groups in use that lie on both sides of the user's own split."""
+    found: list[Finding] = []
     splits = np.array([s.split or "" for s in samples])
     if not (splits == "train").any():
         return []
@@ -274,10 +279,12 @@ def _straddling(
         both = train & set(groups[scored].tolist())
         if both:
             share = float(np.isin(groups[scored], list(both)).mean())
-            found.append(
-                f"{len(both)} groups ({getattr(pattern, 'meaning', '')}) are on both sides of your split, with "
-                f"{share:.0%} of the scored pictures: the score says nothing about new groups"
-            )
+            evidence: Evidence = {
+                "num_groups": len(both),
+                "pattern_meaning": str(getattr(pattern, "meaning", "")),
+                "share_of_scored": round(share, 4),
+            }
+            found.append(Finding(FindingKind.GROUPS_ACROSS_SPLITS, Severity.ERROR, evidence))
     return found
 
 

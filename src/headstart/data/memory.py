@@ -24,6 +24,7 @@ from headstart.errors import CacheError
 from headstart.machine import atomic_file, private_folder, why_refused
 from headstart.pixels.exif import Exif
 from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
+from headstart.types import Finding, FindingKind, Severity
 
 __all__ = ["Memory", "digest_of", "health_from_note"]
 
@@ -162,7 +163,9 @@ def health_from_note(value: dict[str, Any]) -> Health:
     )
     for name in ("size_range", "value_range"):
         known[name] = None if value[name] is None else tuple(value[name])
-    known["warnings"] = tuple(value["warnings"])
+    known["findings"] = tuple(
+        Finding(FindingKind(row["kind"]), Severity(row["severity"]), row["evidence"]) for row in value["findings"]
+    )
     return Health(**known)
 
 

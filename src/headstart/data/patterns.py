@@ -41,7 +41,7 @@ def judge_patterns(
     """Tests all guesses on the training pictures.
 
     Args:
-        samples: The pictures.
+        samples: The pictures; without any labels they are tested as one class, and the score is not measured.
         looks: What was seen of them.
         is_training: (N,) the pictures to test on.
         embeddings: (N, D) what a network says of them, or None.
@@ -52,7 +52,8 @@ def judge_patterns(
         (N,) groups (-1 for none) and the judgement of each guess; the one in use first.
     """
     guesses = [*guess_groups(samples), *guess_times(looks)]
-    rows = np.flatnonzero(is_training & (samples.class_ids >= 0))
+    class_ids = samples.class_ids if samples.class_names else np.zeros(len(samples), dtype=np.int64)
+    rows = np.flatnonzero(is_training & (class_ids >= 0))
     if not guesses or len(rows) < 4:
         return []
     views = [picture_vectors(looks.colours, looks.histograms, describe(looks.thumbs))[rows]]
@@ -62,9 +63,11 @@ def judge_patterns(
     judged = []
     for guess in guesses:
         groups = number_keys(guess.keys)
-        evidence = _strongest(views, groups[rows], samples.class_ids[rows])
+        evidence = _strongest(views, groups[rows], class_ids[rows])
         is_near = evidence.p_value <= level and evidence.nearness >= LEAST_NEARNESS
         judged.append((guess, groups, evidence, is_near or guess.source == "given"))
+    if not samples.class_names:
+        score = None
     independent = _measured(score(copies)) if score is not None else None
     finished = []
     for guess, groups, evidence, accepted in judged:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from headstart.data.looks import Looks
 from headstart.errors import UsageError
 from headstart.records import Decision, Samples
+from headstart.types import Finding, FindingKind, Severity
 
-__all__ = ["choose_range", "has_deep", "mixed_depths", "parse_range"]
+__all__ = ["choose_range", "find_mixed_depths", "has_deep", "parse_range"]
 
 _BITS = (8, 10, 12, 14, 16)
 
@@ -60,16 +61,14 @@ def choose_range(
     return (low, high), Decision("pixels.value_range", [low, high], reason)
 
 
-def mixed_depths(looks: Looks) -> list[str]:
-    """A warning where whole numbers and floating-point numbers share the range, which fits one kind only."""
+def find_mixed_depths(looks: Looks) -> list[Finding]:
+    """Find integer and floating-point images that share one value range, which fits only one of the two."""
     modes = [f.mode for f in looks.facts if f is not None and f.quantiles is not None]
     floats = modes.count("F")
     if not 0 < floats < len(modes):
         return []
-    return [
-        f"{floats} floating-point pictures and {len(modes) - floats} of 16 bits share one range, which fits one kind "
-        "only: the others become black or white; save all of them alike"
-    ]
+    evidence = {"num_float": floats, "num_integer": len(modes) - floats}
+    return [Finding(FindingKind.MIXED_PIXEL_TYPES, Severity.WARNING, evidence)]
 
 
 def has_deep(paths: Sequence[str]) -> bool:

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from headstart.messages.findings import finding_message, finding_to_json
 from headstart.records import GroupPattern, Health, PicturePair, Problem
+from headstart.types import Finding, Severity
 
-__all__ = ["doctor_lines", "health_to_json", "one_line"]
+__all__ = ["doctor_lines", "finding_lines", "health_to_json", "loss_lines", "one_line", "remark_lines"]
 
 _SHOWN = 3
 _KINDS = {
@@ -30,10 +32,34 @@ def doctor_lines(health: Health, *, is_training: bool = False) -> list[str]:
     While training, what cannot be read, what belongs together and what was chosen is told by training itself.
     """
     lines = [
+        *loss_lines(health, is_training=is_training),
+        *finding_lines(health.findings),
+        *remark_lines(health, is_training=is_training),
+    ]
+    if is_training:
+        return lines
+    return lines or ["Nothing wrong was found: every file can be read, and no picture occurs twice."]
+
+
+def loss_lines(health: Health, *, is_training: bool = False) -> list[str]:
+    """Render what distorts the score or is lost: leaks, conflicting labels, unreadable files."""
+    lines = [
         *_leak_lines(health),
         *_conflict_lines(health.label_conflicts),
         *(_unreadable_lines(health.unreadable) if not is_training else ()),
-        *(f"Warning: {w}." for w in health.warnings),
+    ]
+    return [one_line(line) for line in lines]  # file names may contain line breaks
+
+
+def finding_lines(findings: Iterable[Finding]) -> list[str]:
+    """Render findings, one line each, in their order."""
+    words = {Severity.ERROR: "Warning", Severity.WARNING: "Warning", Severity.INFO: "Note"}
+    return [one_line(f"{words[f.severity]}: {finding_message(f)}.") for f in findings]
+
+
+def remark_lines(health: Health, *, is_training: bool = False) -> list[str]:
+    """Render what was found besides: groups, copies, shortcuts, odd files and decisions."""
+    lines = [
         *_group_lines([p for p in health.group_patterns if not (is_training and p.is_used)]),
         *_copy_lines(health),
         *(f"Shortcut? {_first_up(s.detail)}. Examples: {_names(s.examples)}." for s in health.shortcuts),
@@ -48,16 +74,14 @@ def doctor_lines(health: Health, *, is_training: bool = False) -> list[str]:
             f"Seen: with --fit crop the network sees {cropped:.0%} of a picture, with cover "
             f"{health.seen_share['cover']:.0%}, with squash and pad all of it."
         )
-    lines = [one_line(line) for line in lines]  # names of files may hold line breaks
-    if is_training:
-        return lines
-    return lines or ["Nothing wrong was found: every file can be read, and no picture occurs twice."]
+    return [one_line(line) for line in lines]
 
 
 def health_to_json(health: Health) -> dict[str, Any]:
     """The judgement as a JSON-able value; `leaks` and the like name pictures relative to the data."""
     value = asdict(health)
     value["schema"] = 1
+    value["findings"] = [finding_to_json(f) for f in health.findings]
     for key in ("duplicates", "near_duplicates", "leaks", "label_conflicts"):
         value[key] = [{k: v for k, v in pair.items() if not k.startswith("index_")} for pair in value[key]]
     value["counts"] = {

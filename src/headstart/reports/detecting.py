@@ -201,7 +201,7 @@ def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
         "problems": [
             {"kind": k, "meaning": meaning_of(k), "count": n, "examples": examples[k]} for k, n in kinds.most_common()
         ],
-        "warnings": list(facts.health.get("warnings", [])),
+        "findings": list(facts.health.get("findings", [])),
     }
 
 

@@ -37,8 +37,8 @@ def detection_remarks(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Remarks as `{kind, title, text}`; kind is `good` or `problem`."""
     remarks = [*_interval(report), *_weak_classes(report), *_errors(report), *_overlap(report), *_tiny(report)]
     remarks += [
-        {"kind": "problem", "title": "About the data", "text": f"{w[:1].upper()}{w[1:]}."}
-        for w in report["data"]["warnings"][:5]
+        {"kind": "problem", "title": "About the data", "text": f"{text[:1].upper()}{text[1:]}."}
+        for text in (finding["message"] for finding in report["data"]["findings"][:5])
     ]
     return remarks or [{"kind": "good", "title": "Nothing stands out", "text": "No rule found anything to remark on."}]
 

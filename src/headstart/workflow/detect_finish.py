@@ -23,6 +23,7 @@ from headstart.deploy.detector_writing import check_detector_parity, write_detec
 from headstart.deploy.writing import amend_bundle
 from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
+from headstart.messages.findings import finding_to_json
 from headstart.workflow.detect_reporting import report_detector_run
 from headstart.workflow.headline import report_line
 from headstart.workflow.run_files import write_csv, write_json
@@ -178,7 +179,7 @@ def _write(
         "layout": health.layout,
         "problems": [asdict(p) for p in health.problems],
         "unreadable": [asdict(p) for p in health.pictures.unreadable],
-        "warnings": list(health.warnings),
+        "findings": [finding_to_json(f) for f in health.findings],
         "leaking": [samples.names[i] for i in sorted(road.leaking)],
     }
     write_json(road.folder / "health.json", value)

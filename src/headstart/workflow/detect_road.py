@@ -24,6 +24,7 @@ from headstart.detection.sizes import BoxSizes, choose_finest, choose_size, meas
 from headstart.detection.views import check_augment
 from headstart.errors import DataError, SettingError
 from headstart.machine import available_cores, file_digest
+from headstart.messages.findings import finding_message
 from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split
@@ -99,8 +100,8 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
     )
     health = inspect_boxes(samples, looks=looks, max_pixels=settings.max_pixels, threads=settings.workers)
     durations["check"] = time.monotonic() - begun
-    for warning in health.warnings:
-        talk.warn(warning)
+    for finding in health.findings:
+        talk.warn(finding_message(finding))
     applied = apply_box_health(samples, health, group_from=settings.group_from)
     split = _split(resolved, samples, applied.groups, applied.left_out)
     keep = np.flatnonzero(split.assignment != "")

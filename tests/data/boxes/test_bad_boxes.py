@@ -12,7 +12,8 @@ from headstart.data.boxes.judge import LOST, inspect_boxes
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.wording import box_health_to_json, box_lines, problem_lines
 from headstart.errors import DataError
-from headstart.records import Problem
+from headstart.records import Health, Problem
+from headstart.types import Finding, FindingKind, Severity
 
 GOOD = ("cat", (10, 20, 50, 60))
 
@@ -236,7 +237,9 @@ def test_a_class_that_is_only_in_validation_cannot_be_learned(tmp_path: Path) ->
         put_text(tmp_path / split / f"{i}.xml", voc_xml([(label, (1, 1, 30, 30))]))
     health = inspect_boxes(read_boxes(tmp_path))
     assert health.is_dishonest
-    assert any("`dog` is only in val" in w for w in health.warnings)
+    assert (
+        Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "dog", "splits": ["val"]}) in health.findings
+    )
 
 
 def test_copies_and_leaks_are_found_as_for_labelled_pictures(tmp_path: Path) -> None:
@@ -256,12 +259,11 @@ def test_copies_with_other_boxes_are_named(tmp_path: Path) -> None:
     voc_folder(tmp_path, a=[GOOD, ("dog", (60, 5, 90, 30))], b=[near, ("dog", (61, 5, 90, 30))], c=[near], d=[GOOD])
     for name, copy in (("a", "b"), ("c", "d")):
         (tmp_path / f"{copy}.png").write_bytes((tmp_path / f"{name}.png").read_bytes())
-    assert not any("other boxes" in w for w in inspect_boxes(read_boxes(tmp_path)).warnings)
+    assert FindingKind.COPIES_WITH_OTHER_BOXES not in {f.kind for f in inspect_boxes(read_boxes(tmp_path)).findings}
     put_text(tmp_path / "b.xml", voc_xml([near, ("cat", (61, 5, 90, 30))]))  # another class
     put_text(tmp_path / "d.xml", voc_xml([GOOD, ("cat", (1, 60, 30, 79))]))  # one more
-    warning = next(w for w in inspect_boxes(read_boxes(tmp_path)).warnings if "other boxes" in w)
-    assert "`a.png` and `b.png`" in warning
-    assert "`c.png` and `d.png`" in warning
+    findings = {f.kind: f for f in inspect_boxes(read_boxes(tmp_path)).findings}
+    assert findings[FindingKind.COPIES_WITH_OTHER_BOXES].evidence == {"pairs": [["a.png", "b.png"], ["c.png", "d.png"]]}
 
 
 def test_a_healthy_set_says_so_and_counts_its_boxes(tmp_path: Path) -> None:
@@ -284,3 +286,23 @@ def test_the_first_ten_are_named_then_counted(tmp_path: Path) -> None:
     assert lines[12].startswith("Handled: 20 boxes have their corners swapped")
     assert {"outside"} <= LOST
     assert "swapped" not in LOST
+
+
+def test_findings_about_files_with_any_name_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voc_folder(tmp_path, a=[GOOD], b=[("dog", (1, 1, 30, 30))])
+    evidence = {"num_groups": 2, "pattern_meaning": "part 1 of the name (`picture`)", "share_of_scored": 0.5}
+    across = Finding(FindingKind.GROUPS_ACROSS_SPLITS, Severity.ERROR, evidence)
+    judged = Health(2, "VOC XML", {}, {}, findings=(across,))
+    monkeypatch.setattr("headstart.data.boxes.judge.inspect", lambda *_, **__: judged)
+    health = inspect_boxes(read_boxes(tmp_path))
+    assert across in health.findings
+    assert health.is_dishonest
+
+
+def test_images_with_boxes_are_checked_without_labels(tmp_path: Path) -> None:
+    voc_folder(tmp_path, a=[GOOD], b=[GOOD])
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    health = inspect_boxes(read_boxes(tmp_path))
+    assert [(p.label_a, p.label_b) for p in health.pictures.duplicates] == [(None, None)]
+    assert [f.kind for f in health.findings] == [FindingKind.CLASS_TOO_SMALL]  # of the boxes, not of an image class
+    assert health.findings[0].evidence["unit"] == "boxes"

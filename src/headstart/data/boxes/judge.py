@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Boxes, DetectionSamples
-from headstart.data.boxes.split import as_samples
+from headstart.data.boxes.split import as_unlabeled_samples
 from headstart.data.health import Applied, apply_health, inspect
 from headstart.data.looks import Looks
 from headstart.limits import MAX_PIXELS
 from headstart.records import Health, Problem
+from headstart.types import Evidence, Finding, FindingKind, JsonValue, Severity
 
 __all__ = ["LOST", "BoxHealth", "ClassBoxes", "apply_box_health", "inspect_boxes"]
 
@@ -34,7 +35,6 @@ LOST = frozenset(
 _FEW = 10  # boxes of a class below which little can be learned or measured
 _IMBALANCE = 10.0
 _SAME_BOX = 0.5  # overlap from which two annotations of one object agree
-_PICTURE = "picture"
 _OWN_REMARKS = ("rotated",)  # said with what it means for the boxes
 
 
@@ -67,7 +67,7 @@ class BoxHealth:
         classes: One entry a class.
         problems: What reading mended or left out, each by name.
         pictures: The pictures' own judgement: unreadable files, copies, leaks, groups.
-        warnings: What else a person should know, the worst first.
+        findings: Further findings about images and boxes, those about the images first.
         notes: What was understood.
         is_dishonest: Whether a score on these data as they are would mislead, or boxes or files are lost.
     """
@@ -79,7 +79,7 @@ class BoxHealth:
     classes: tuple[ClassBoxes, ...]
     problems: tuple[Problem, ...]
     pictures: Health
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     is_dishonest: bool
 
@@ -98,7 +98,7 @@ def inspect_boxes(
         samples: The pictures with their boxes.
         looks, max_pixels, threads, progress: As in `data.health.inspect`.
     """
-    plain = as_samples(samples, label=_PICTURE)
+    plain = as_unlabeled_samples(samples)
     health = inspect(
         plain,
         looks=looks,
@@ -106,12 +106,15 @@ def inspect_boxes(
         threads=threads,
         progress=progress,
     )
-    own = tuple(w for w in health.warnings if f"`{_PICTURE}`" not in w)
     remarks = tuple(r for r in health.remarks if r.kind not in _OWN_REMARKS)
-    pictures = replace(health, warnings=own, classes={}, shortcuts=(), remarks=remarks, seen_share={})
+    pictures = replace(health, remarks=remarks, seen_share={})
     classes = _classes(samples)
-    warnings, is_bad = _class_warnings(samples, classes)
-    warnings = [*_disagreeing_copies(samples, health), *warnings]
+    findings = (
+        *health.findings,
+        *_disagreeing_copies(samples, health),
+        *_find_class_problems(samples, classes),
+    )
+    is_misleading = any(f.severity is Severity.ERROR for f in findings)
     is_lost = any(p.kind in LOST for p in samples.problems)
     return BoxHealth(
         num_pictures=len(samples),
@@ -121,9 +124,9 @@ def inspect_boxes(
         classes=classes,
         problems=samples.problems,
         pictures=pictures,
-        warnings=(*own, *warnings),
+        findings=findings,
         notes=samples.notes,
-        is_dishonest=bool(is_lost or is_bad or own or health.unreadable or health.leaks),
+        is_dishonest=bool(is_lost or is_misleading or health.unreadable or health.leaks),
     )
 
 
@@ -133,20 +136,19 @@ def apply_box_health(samples: DetectionSamples, health: BoxHealth, *, group_from
     Raises:
         UsageError: `group_from` fits nothing.
     """
-    return apply_health(as_samples(samples, label=_PICTURE), health.pictures, group_from=group_from)
+    return apply_health(as_unlabeled_samples(samples), health.pictures, group_from=group_from)
 
 
-def _disagreeing_copies(samples: DetectionSamples, health: Health) -> list[str]:
-    """The same picture with other boxes: one of the two annotations is wrong, or both are."""
-    names = []
+def _disagreeing_copies(samples: DetectionSamples, health: Health) -> list[Finding]:
+    """Find identical images with different boxes: at least one of the two annotations is wrong."""
+    names: list[JsonValue] = []
     for pair in health.duplicates:
         a, b = samples.boxes[pair.index_a], samples.boxes[pair.index_b]
         if not (_are_found(a, b) and _are_found(b, a)):
-            names.append(f"`{pair.a}` and `{pair.b}`")
+            names.append([pair.a, pair.b])
     if not names:
         return []
-    shown = ", ".join(names[:3]) + (f" ... ({len(names)} pairs)" if len(names) > 3 else "")
-    return [f"the same picture has other boxes: {shown}; which of them are right?"]
+    return [Finding(FindingKind.COPIES_WITH_OTHER_BOXES, Severity.WARNING, {"pairs": names})]
 
 
 def _are_found(boxes: Boxes, others: Boxes) -> bool:
@@ -179,27 +181,34 @@ def _classes(samples: DetectionSamples) -> tuple[ClassBoxes, ...]:
     return tuple(found)
 
 
-def _class_warnings(samples: DetectionSamples, classes: tuple[ClassBoxes, ...]) -> tuple[list[str], bool]:
-    """What is wrong with the classes, and whether a score would mislead by it."""
-    warnings, is_bad = [], False
+def _find_class_problems(samples: DetectionSamples, classes: tuple[ClassBoxes, ...]) -> list[Finding]:
+    """Find classes that cannot be learned or measured; severity ERROR where a score would mislead."""
+    found: list[Finding] = []
+
+    def add(kind: FindingKind, evidence: Evidence, severity: Severity = Severity.WARNING) -> None:
+        found.append(Finding(kind, severity, evidence))
+
     splits = set(samples.split) - {""}
     for entry in classes:
         in_training = entry.boxes.get("train", 0) + (entry.boxes.get("none", 0) if not splits else 0)
         count = sum(entry.boxes.values())
+        about: dict[str, str] = {"class": entry.name}
         if splits and not in_training:
-            where = " and ".join(sorted(s for s in entry.boxes if s != "none")) or "no split"
-            warnings.append(f"class `{entry.name}` is only in {where}: it cannot be learned; move pictures to train")
-            is_bad = True
+            where = sorted(s for s in entry.boxes if s != "none")
+            add(FindingKind.CLASS_NOT_IN_TRAIN, {**about, "splits": where}, Severity.ERROR)
         elif "test" in splits and not entry.boxes.get("test", 0):
-            warnings.append(f"class `{entry.name}` is not in test: nothing is measured for it")
+            add(FindingKind.CLASS_NOT_IN_TEST, about)
         elif count < _FEW:
-            boxes = "box" if count == 1 else "boxes"
-            warnings.append(f"class `{entry.name}` has {count} {boxes}: too few to learn or measure it well")
+            add(FindingKind.CLASS_TOO_SMALL, {**about, "count": count, "minimum": _FEW, "unit": "boxes"})
     counts = [sum(c.boxes.values()) for c in classes]
     if len(counts) > 1 and max(counts) > _IMBALANCE * min(counts):
-        most, least = classes[int(np.argmax(counts))], classes[int(np.argmin(counts))]
-        warnings.append(
-            f"the classes differ much in size: {max(counts):,} boxes of `{most.name}`, {min(counts):,} of "
-            f"`{least.name}`; the headline (mAP) is the mean over the classes"
-        )
-    return warnings, is_bad
+        evidence: Evidence = {
+            "largest_class": classes[int(np.argmax(counts))].name,
+            "largest_count": max(counts),
+            "smallest_class": classes[int(np.argmin(counts))].name,
+            "smallest_count": min(counts),
+            "unit": "boxes",
+            "metric": "map",
+        }
+        add(FindingKind.CLASS_IMBALANCE, evidence)
+    return found

@@ -7,6 +7,7 @@ boxes to measure on, is spread evenly; pictures without objects are a class of t
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from headstart.data.boxes.records import DetectionSamples
 from headstart.data.split import make_split
 from headstart.records import Sample, Samples, Split, SplitName
 
-__all__ = ["EMPTY", "as_samples", "rarest_class", "split_boxes"]
+__all__ = ["EMPTY", "as_samples", "as_unlabeled_samples", "rarest_class", "split_boxes"]
 
 EMPTY = "(no object)"
 """What a picture without objects is called in `split.csv`."""
@@ -31,24 +32,25 @@ def rarest_class(samples: DetectionSamples) -> NDArray[np.int64]:
     return np.array([min((int(k) for k in ids), key=lambda k: (counts[k], k), default=-1) for ids in inside], np.int64)
 
 
-def as_samples(samples: DetectionSamples, *, label: str | None = None) -> Samples:
-    """The pictures as labelled samples, for the code that knows those.
+def as_samples(samples: DetectionSamples) -> Samples:
+    """Return the images as labeled samples; the label is the rarest class of each image, or `EMPTY`."""
+    return _as_samples(samples, [samples.class_names[k] if k >= 0 else EMPTY for k in rarest_class(samples).tolist()])
 
-    Args:
-        samples: The pictures.
-        label: The label of all of them; None takes the rarest class of each, or `EMPTY`.
-    """
-    if label is None:
-        names = [samples.class_names[k] if k >= 0 else EMPTY for k in rarest_class(samples).tolist()]
-    else:
-        names = [label] * len(samples)
+
+def as_unlabeled_samples(samples: DetectionSamples) -> Samples:
+    """Return the images as samples without labels, for checks that concern only files and pixels."""
+    return _as_samples(samples, [None] * len(samples))
+
+
+def _as_samples(samples: DetectionSamples, labels: Sequence[str | None]) -> Samples:
     items = tuple(
         Sample(str(path), name, text, cast("SplitName | None", split or None), group)
         for path, name, text, split, group in zip(
-            samples.paths, samples.names, names, samples.split, samples.group, strict=True
+            samples.paths, samples.names, labels, samples.split, samples.group, strict=True
         )
     )
-    return Samples(items, tuple(sorted(set(names))), root=str(samples.root), layout=samples.layout)
+    names = tuple(sorted({label for label in labels if label is not None}))
+    return Samples(items, names, root=str(samples.root), layout=samples.layout)
 
 
 def split_boxes(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from headstart.data.boxes.judge import LOST, BoxHealth, ClassBoxes
-from headstart.data.wording import doctor_lines, health_to_json, one_line
+from headstart.data.wording import finding_lines, health_to_json, loss_lines, one_line, remark_lines
+from headstart.messages.findings import finding_to_json
 from headstart.records import Problem
 
 __all__ = ["box_health_to_json", "box_lines", "meaning_of", "problem_lines"]
@@ -47,16 +48,12 @@ _KINDS = {
 
 
 def box_lines(health: BoxHealth) -> list[str]:
-    """The judgement in plain words, the worst first."""
-    plain = replace(health.pictures, warnings=())
-    of_pictures = [line for line in doctor_lines(plain) if not line.startswith("Nothing wrong")]
-    worst = [line for line in of_pictures if line.startswith(("Leak", "Left out"))]
-    rest = [line for line in of_pictures if line not in worst]
+    """Render the findings as lines of text: what distorts the score or is lost first."""
     wrong = [
-        *worst,
-        *(f"Warning: {w}." for w in health.warnings),
+        *loss_lines(health.pictures),
+        *finding_lines(health.findings),
         *problem_lines(health.problems),
-        *rest,
+        *remark_lines(health.pictures),
         *(f"Note: {n}." for n in health.notes),
     ]
     lines = wrong or ["Nothing wrong was found: every picture and every box can be used, and no picture occurs twice."]
@@ -96,7 +93,7 @@ def box_health_to_json(health: BoxHealth) -> dict[str, Any]:
         "problems": [asdict(p) for p in health.problems],
         "counts": dict(Counter(p.kind for p in health.problems)),
         "pictures": health_to_json(health.pictures),
-        "warnings": list(health.warnings),
+        "findings": [finding_to_json(f) for f in health.findings],
         "notes": list(health.notes),
         "is_dishonest": health.is_dishonest,
     }

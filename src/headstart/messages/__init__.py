@@ -1,0 +1,1 @@
+"""Render typed findings as text."""

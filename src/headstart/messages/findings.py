@@ -1,0 +1,94 @@
+"""Render findings as sentences and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headstart.types import Finding, FindingKind
+
+__all__ = ["finding_message", "finding_to_json"]
+
+_PAIRS_SHOWN = 3
+
+
+def finding_message(finding: Finding) -> str:
+    """Return one sentence in lower case without a full stop."""
+    return _MESSAGES[finding.kind](finding.evidence)
+
+
+def finding_to_json(finding: Finding) -> dict[str, Any]:
+    """Return kind, severity, evidence and the rendered message."""
+    return {
+        "kind": finding.kind.value,
+        "severity": finding.severity.value,
+        "evidence": dict(finding.evidence),
+        "message": finding_message(finding),
+    }
+
+
+def _class_imbalance(e: Mapping[str, Any]) -> str:
+    metric = {"map": "mAP", "balanced_accuracy": "balanced accuracy"}[e["metric"]]
+    return (
+        f"class imbalance: {e['largest_count']:,} {e['unit']} of `{e['largest_class']}`, {e['smallest_count']:,} of "
+        f"`{e['smallest_class']}`; the headline is a mean over the classes ({metric})"
+    )
+
+
+def _class_not_in_train(e: Mapping[str, Any]) -> str:
+    where = " and ".join(e["splits"]) or "no split"
+    return f"class `{e['class']}` is only in {where} and cannot be learned: move some of its images to train"
+
+
+def _class_too_small(e: Mapping[str, Any]) -> str:
+    count = _count(e["count"], e["unit"])
+    return f"class `{e['class']}` has {count}: at least {e['minimum']} are needed for a reliable score"
+
+
+def _class_with_one_image(e: Mapping[str, Any]) -> str:
+    return (
+        f"class `{e['class']}` has 1 training image and cannot be trained on: add images, or leave it out with "
+        "--skip-class"
+    )
+
+
+def _copies_with_other_boxes(e: Mapping[str, Any]) -> str:
+    pairs = [f"`{a}` and `{b}`" for a, b in e["pairs"]]
+    more = f" ... ({len(pairs)} pairs)" if len(pairs) > _PAIRS_SHOWN else ""
+    return f"identical images have different boxes: {', '.join(pairs[:_PAIRS_SHOWN])}{more}; correct one of each pair"
+
+
+def _groups_across_splits(e: Mapping[str, Any]) -> str:
+    return (
+        f"{e['num_groups']} groups ({e['pattern_meaning']}) are on both sides of your split, with "
+        f"{e['share_of_scored']:.0%} of the scored images: the score does not apply to new groups"
+    )
+
+
+def _mixed_pixel_types(e: Mapping[str, Any]) -> str:
+    return (
+        f"{e['num_float']} floating-point images and {e['num_integer']} 16-bit images share one value range, which "
+        "fits only one of the two types: the others become black or white; save all images in one type"
+    )
+
+
+def _count(number: int, unit: str) -> str:
+    singular = {"boxes": "box", "images": "image"}[unit]
+    return f"{number:,} {singular if number == 1 else unit}"
+
+
+_MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
+    FindingKind.CLASS_IMBALANCE: _class_imbalance,
+    FindingKind.CLASS_IN_ONE_GROUP: lambda e: (
+        f"class `{e['class']}` is a single group: with that group held out, no image of the class is left to train on"
+    ),
+    FindingKind.CLASS_NOT_IN_TEST: lambda e: f"class `{e['class']}` is not in test: it has no score",
+    FindingKind.CLASS_NOT_IN_TRAIN: _class_not_in_train,
+    FindingKind.CLASS_TOO_SMALL: _class_too_small,
+    FindingKind.CLASS_WITH_ONE_IMAGE: _class_with_one_image,
+    FindingKind.CLASS_WITHOUT_IMAGES: lambda e: f"class `{e['class']}` has no usable image",
+    FindingKind.COPIES_WITH_OTHER_BOXES: _copies_with_other_boxes,
+    FindingKind.GROUPS_ACROSS_SPLITS: _groups_across_splits,
+    FindingKind.MIXED_PIXEL_TYPES: _mixed_pixel_types,
+    FindingKind.SINGLE_CLASS: lambda e: f"all images are of one class, `{e['class']}`: at least two are needed",
+}
