@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all check format bench wheel clean
+.PHONY: demo test test-all golden check format bench wheel clean
 
 demo: $(READY)            ## the main job on real photographs that come by pip
 	$(BIN)/headstart demo
@@ -13,6 +13,9 @@ test: $(READY)            ## the default suite: no network, a few minutes
 
 test-all: $(READY)        ## the long grid too
 	$(BIN)/python -m pytest -m ""
+
+golden: $(READY)          ## compares fixed runs with their records; UPDATE=1 rewrites, RUNS="..." chooses
+	$(BIN)/python tests/golden $(if $(UPDATE),--update) $(RUNS)
 
 check: $(READY)           ## style, types, and what may import what
 	$(BIN)/ruff check .

@@ -1,0 +1,212 @@
+"""The golden runs: fixed data, settings and seeds; each leaves files in a folder of its own.
+
+Every run is a function of an empty folder, which is the working directory, so that paths are relative. It returns
+further results as JSON values by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import golden_images as images
+from golden_compare import Tolerance
+
+import headstart
+
+RUNS: dict[str, GoldenRun] = {}
+
+
+@dataclass(frozen=True)
+class GoldenRun:
+    """One run.
+
+    Attributes:
+        make: Makes data and results in the working directory; the run folder is `run`.
+        is_quick: Whether the default suite has it.
+        tolerance: How far floats may lie from the record.
+    """
+
+    make: Callable[[], dict[str, Any]]
+    is_quick: bool
+    tolerance: Tolerance
+
+
+def golden(*, is_quick: bool = False, tolerance: Tolerance | None = None) -> Callable[..., Any]:
+    """Register a function as a golden run under its name."""
+
+    def register(make: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+        RUNS[make.__name__] = GoldenRun(make, is_quick, tolerance or Tolerance())
+        return make
+
+    return register
+
+
+TRAINED = Tolerance(relative=3e-3, absolute=5e-6)  # differences of rounding grow with every step
+ALL = images.CLASSES
+
+
+def probe(data: Path, **settings: Any) -> headstart.Run:
+    """A probe whose features are computed afresh."""
+    return headstart.train(data, out="run", workers=1, seed=0, cache=False, pictures=False, **settings)
+
+
+def tuned(data: Path, **settings: Any) -> headstart.Run:
+    """A training by gradient of two epochs in float32, with few stored views."""
+    fixed = {"epochs": 2, "views": 2, "workers": 1, "seed": 0, "pictures": False, "tune.precision": "float32"}
+    return headstart.train(data, out="run", **(fixed | settings))
+
+
+def detector(data: Path, **settings: Any) -> headstart.Run:
+    """A small detector on a network with random weights."""
+    fixed = {"backbone": "timm:resnet10t", "weights": "none", "size": 64, "views": 1, "epochs": 4, "workers": 1}
+    small = {"detect.width": 16, "detect.depth": 1, "detect.finest": 8, "seed": 0}
+    return headstart.train(data, out="run", **(fixed | small | settings))
+
+
+def answers(run: headstart.Run, new: Path, **options: Any) -> dict[str, Any]:
+    """Predictions and scores of a run's bundle on other images, in the files that `headstart predict` writes."""
+    model = headstart.load(run.folder, threads=1)
+    Path("predict").mkdir()
+    model.predict(str(new), **options).to_csv(Path("predict") / "predicted.csv")
+    return {"evaluate": headstart.evaluate(run.folder, new, threads=1).to_json()}
+
+
+@golden(is_quick=True)
+def probe_folders() -> dict[str, Any]:
+    """Three classes in folders; predictions and scores on other images, one of them of a class it does not know."""
+    data = images.class_folders(Path("data"), dict.fromkeys(ALL[:2], 14) | {ALL[2]: 9})
+    new = images.class_folders(Path("new"), dict.fromkeys(ALL, 5), first=500)
+    (new / "stripes").rename(new / "zebras")
+    return answers(probe(data), new, top=3)
+
+
+@golden(is_quick=True)
+def probe_groups() -> dict[str, Any]:
+    """A table with groups."""
+    probe(images.grouped_table(Path("data")))
+    return {}
+
+
+@golden(is_quick=True)
+def probe_user_split() -> dict[str, Any]:
+    """A user's train, val and test split in which images leak and labels conflict."""
+    probe(images.leaky_split(Path("data")))
+    return {}
+
+
+@golden()
+def probe_two_classes() -> dict[str, Any]:
+    """Two unequal classes with a test split of its own making, and class weights."""
+    data = images.class_folders(Path("data"), {"checks": 40, "discs": 15})
+    new = images.class_folders(Path("new"), {"checks": 4, "discs": 4}, first=500)
+    return answers(probe(data, test_size=0.25, **{"head.class_weights": "auto"}), new)
+
+
+@golden()
+def probe_16_bit() -> dict[str, Any]:
+    """Gray images of 16 bits; the range of values is chosen."""
+    data = images.class_folders(Path("data"), dict.fromkeys(ALL, 14), bits=16)
+    new = images.class_folders(Path("new"), dict.fromkeys(ALL, 3), first=500, bits=16)
+    return answers(probe(data, fit="squash"), new)
+
+
+@golden()
+def probe_solar() -> dict[str, Any]:
+    """Photographs of solar cells with the module as group."""
+    probe(solar_table(Path("data"), every=12), allow_outside=True)
+    return {}
+
+
+@golden(is_quick=True, tolerance=TRAINED)
+def finetune_last() -> dict[str, Any]:
+    """The last stage."""
+    data = images.class_folders(Path("data"), dict.fromkeys(ALL, 10))
+    new = images.class_folders(Path("new"), dict.fromkeys(ALL, 3), first=500)
+    return answers(tuned(data, strategy="finetune", cut="last-1"), new)
+
+
+@golden(tolerance=TRAINED)
+def finetune_last_2() -> dict[str, Any]:
+    """The last two stages, on a user's split."""
+    tuned(images.user_split(Path("data"), {"train": 14, "val": 6, "test": 6}), strategy="finetune", cut="last-2")
+    return {}
+
+
+@golden(tolerance=TRAINED)
+def finetune_folds() -> dict[str, Any]:
+    """Cross-validation of the last stage, with groups."""
+    tuned(images.grouped_table(Path("data"), groups=12), strategy="finetune", cut="last-1", folds=3)
+    return {}
+
+
+@golden(tolerance=TRAINED)
+def train_head() -> dict[str, Any]:
+    """A head by gradient on frozen features."""
+    tuned(images.class_folders(Path("data"), dict.fromkeys(ALL, 14)), strategy="head", epochs=6)
+    return {}
+
+
+@golden(tolerance=TRAINED)
+def finetune_solar() -> dict[str, Any]:
+    """Photographs of solar cells with the module as group."""
+    tuned(solar_table(Path("data"), every=26), allow_outside=True, strategy="finetune", cut="last-1")
+    return {}
+
+
+@golden(is_quick=True, tolerance=TRAINED)
+def detect_head() -> dict[str, Any]:
+    """A detector on a frozen network; predictions and scores on other images."""
+    data = images.boxes_table(Path("data"), 24)
+    return answers(detector(data.parent, strategy="head"), images.boxes_table(Path("new"), 6).parent, min_score=0.2)
+
+
+@golden(tolerance=TRAINED)
+def detect_finetune() -> dict[str, Any]:
+    """A detector whose last stages train too."""
+    detector(images.boxes_table(Path("data"), 24).parent, strategy="finetune")
+    return {}
+
+
+@golden(is_quick=True)
+def check_leaks() -> dict[str, Any]:
+    """The judgement of a leaky split, with the features of a network and on pixels alone."""
+    data = images.leaky_split(Path("data"))
+    return {
+        "check": headstart.check(data, workers=1).to_json(),
+        "check_pixels": headstart.check(data, workers=1, use_network=False).to_json(),
+    }
+
+
+@golden()
+def check_groups() -> dict[str, Any]:
+    """The judgement of images of objects that were each seen several times, without their groups being listed."""
+    table = images.grouped_table(Path("data"))
+    folders = Path("folders")
+    for line in table.read_text(encoding="utf-8").splitlines()[1:]:
+        name, label, group = line.split(",")
+        target = folders / label / f"{group}_{Path(name).name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (table.parent / name).rename(target)
+    return {"check": headstart.check(folders, workers=1).to_json()}
+
+
+@golden(is_quick=True)
+def check_boxes() -> dict[str, Any]:
+    """The judgement of a table of boxes with faults of several kinds."""
+    data = images.boxes_table(Path("data"), 12, is_faulty=True).parent
+    return {"check": headstart.check(data, workers=1).to_json()}
+
+
+def solar_table(folder: Path, *, every: int) -> Path:
+    """Write a table of every so-many-th photograph of the installed package `elpv-dataset`."""
+    from headstart.demo import write_solar_csv
+
+    folder.mkdir()
+    write_solar_csv(folder / "all.csv")
+    header, *rows = (folder / "all.csv").read_text(encoding="utf-8").splitlines()
+    (folder / "table.csv").write_text("\n".join([header, *rows[::every]]) + "\n", encoding="utf-8")
+    (folder / "all.csv").unlink()
+    return folder / "table.csv"
