@@ -111,7 +111,9 @@ def test_the_marker_keeps_the_first_start_and_lists_the_later_ones(tmp_path: Pat
             assert len(marker["resumed"]) == count
             raise KeyboardInterrupt
     found = environment(0, marker)
-    began, again, ended = (datetime.fromisoformat(t) for t in (found["started"], marker["resumed"][0], found["finished"]))
+    began, again, ended = (
+        datetime.fromisoformat(t) for t in (found["started"], marker["resumed"][0], found["finished"])
+    )
     assert began.tzinfo is not None
     assert timedelta(seconds=60) <= ended - began < timedelta(seconds=70)
     assert timedelta(seconds=30) <= ended - again < timedelta(seconds=40)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, IOUS, ClassMatches, match_all
-from headstart.detection.operating import Confusion, OperatingPoint, best_points, confuse
+from headstart.detection.operating import Confusion, OperatingPoint, best_points, confuse, points_at
 from headstart.records import Estimate
 
 __all__ = [
@@ -49,7 +49,8 @@ class ClassDetection:
         ap50_95: Mean over IoU 0.5 to 0.95, with its interval.
         ap75: At IoU 0.75.
         precision: (101,) precision at `RECALLS`, IoU 0.5, made falling; None where the class does not occur.
-        point: The score threshold with the best F1, or None where nothing was found.
+        point: What the score threshold comes to: the given one, else the one with the best F1 on these pictures.
+            None where the class does not occur or no threshold is worth its name.
     """
 
     name: str
@@ -113,13 +114,14 @@ def evaluate_detections(
         seed: Of the bootstrap.
         draws: Of the bootstrap; 0 leaves the intervals out.
         protocol: How the scores came about.
-        thresholds: Score threshold of each class for the confusion; None takes the best ones on these pictures.
+        thresholds: Score threshold of each class, for the operating points and the confusion; None takes the best
+            ones on these pictures (0.5 for a class that has none).
     """
     matches = match_all(truth, found, len(class_names))
     table = np.stack([_class_table(m) for m in matches]) if matches else np.zeros((0, len(AREAS), len(IOUS)))
     units = np.arange(len(truth)) if groups is None else np.unique(groups, return_inverse=True)[1]
     drawn = _bootstrap(matches, units.astype(np.int64), seed, draws)  # (B, K, T)
-    points = best_points(matches)
+    points = best_points(matches) if thresholds is None else points_at(matches, thresholds)
     used = thresholds if thresholds is not None else [p.threshold if p is not None else 0.5 for p in points]
     per_class = tuple(
         ClassDetection(

@@ -16,7 +16,7 @@ import numpy as np
 
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.data.boxes.wording import meaning_of
-from headstart.detection.operating import confuse
+from headstart.detection.operating import ERRORS, confuse
 from headstart.reports.detection_comment import detection_remarks
 
 __all__ = ["BLOCKS", "DetectionFacts", "ScoredPicture", "headline_block", "summarise_detection", "without_box_pictures"]
@@ -91,14 +91,14 @@ def summarise_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, An
     found = headline_block(metrics)
     block: Mapping[str, Any] = found[1] if found else {}
     thresholds = (facts.bundle.get("thresholds") or {}).get("per_class") or {}
-    pictures = _pictures(facts, names, thresholds, seed)
+    pictures = _pictures(facts, names, block, seed)
     report: dict[str, Any] = {
         "schema": 1,
         "task": "detect",
         "run": facts.run,
         "class_names": names,
         "headline": _headline(metrics, found),
-        "problems": list(facts.problems),
+        "problems": [*facts.problems, *pictures["problems"]],
         "data": _data(facts, names),
         "model": _model(facts),
         "learning": _learning(facts),
@@ -261,20 +261,28 @@ def _confusion(block: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**value, "rates": np.round(rates, 4).tolist()}
 
 
-def _pictures(facts: DetectionFacts, names: Sequence[str], thresholds: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Which pictures are shown: those with most errors at the thresholds, and random ones; with their boxes."""
-    limits = np.array([float(thresholds.get(n, 0.5)) for n in names], dtype=np.float64)
+def _pictures(facts: DetectionFacts, names: Sequence[str], block: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Which pictures are shown: those with most errors at the thresholds, and random ones; with their boxes.
+
+    The totals are those of `metrics.json`; where the labels have changed since, the errors that are drawn differ, and
+    a problem says so.
+    """
+    confusion = dict(block.get("confusion") or {})
+    limits = np.array(confusion.get("thresholds") or [0.5] * len(names), dtype=np.float64)
     usable = [i for i, p in enumerate(facts.scored) if p.truth is not None and p.size_hw is not None]
-    missed, false = np.zeros(len(facts.scored), np.int64), np.zeros(len(facts.scored), np.int64)
-    wrong_class = np.zeros(len(facts.scored), np.int64)
-    for i in usable:
-        picture = facts.scored[i]
-        assert picture.truth is not None
-        counts = confuse([picture.truth], [picture.found], names, limits.tolist()).counts
-        missed[i], false[i] = counts[:-1, -1].sum(), counts[-1, :-1].sum()
-        wrong_class[i] = counts[:-1, :-1].sum() - np.trace(counts[:-1, :-1])
-    errors = missed + false + wrong_class
-    worst = [i for i in sorted(usable, key=lambda i: (-errors[i], i)) if errors[i] > 0][:_SHOWN]
+    truth = [boxes for i in usable if (boxes := facts.scored[i].truth) is not None]
+    again = confuse(truth, [facts.scored[i].found for i in usable], names, limits.tolist())
+    errors = np.zeros((len(facts.scored), len(ERRORS)), dtype=np.int64)
+    errors[usable] = again.errors
+    totals = dict(confusion.get("errors") or dict.fromkeys((*ERRORS, "num_pictures", "num_wrong"), 0))
+    problems = []
+    if len(usable) == totals["num_pictures"] and again.to_json()["errors"] != totals:
+        problems.append(
+            "The labels are not those that the detector was scored on, so the errors drawn on the pictures differ from "
+            "the numbers, which are as they were measured."
+        )
+    order = sorted(usable, key=lambda i: (-int(errors[i].sum()), i))
+    worst = [i for i in order if errors[i].any()][:_SHOWN]
     rest = [i for i in usable if i not in worst]
     drawn = np.random.default_rng([seed, 3]).permutation(len(rest))[:_SHOWN]
     random = sorted(rest[j] for j in drawn)
@@ -289,21 +297,13 @@ def _pictures(facts: DetectionFacts, names: Sequence[str], thresholds: Mapping[s
             "size_hw": list(picture.size_hw),
             "truth": _rows(picture.truth.xyxy, picture.truth.class_ids, None),
             "found": _rows(found.xyxy, found.class_ids, found.scores),
-            "missed": int(missed[i]),
-            "false": int(false[i]),
-            "wrong_class": int(wrong_class[i]),
+            **{kind: int(count) for kind, count in zip(ERRORS, errors[i], strict=True)},
         }
     return {
         "pictures": shown,
         "samples": random,
-        "errors": {
-            "shown": worst,
-            "num_pictures": len(usable),
-            "num_wrong": int((errors[usable] > 0).sum()) if usable else 0,
-            "missed": int(missed.sum()),
-            "false": int(false.sum()),
-            "wrong_class": int(wrong_class.sum()),
-        },
+        "errors": {"shown": worst, **totals},
+        "problems": problems,
     }
 
 

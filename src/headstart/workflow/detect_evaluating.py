@@ -88,7 +88,8 @@ class DetectionResult:
         for c in e.per_class:
             point = "        -       -          -"
             if c.point is not None:
-                point = f"{c.point.precision:>9.3f}{c.point.recall:>8.3f}{c.point.threshold:>11.3f}"
+                precision = "-" if c.point.precision is None else f"{c.point.precision:.3f}"
+                point = f"{precision:>9}{c.point.recall:>8.3f}{c.point.threshold:>11.3f}"
             value = "-" if c.ap50.value is None else f"{c.ap50.value:.3f}"
             lines.append(f"{c.name:<{width}}{value:>7}  {point}{c.num_boxes:>8,}")
         return lines

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from headstart.deploy.detector_writing import check_detector_parity, write_detec
 from headstart.deploy.writing import amend_bundle
 from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
+from headstart.machine import atomic_file
 from headstart.messages.findings import finding_to_json
 from headstart.workflow.detect_reporting import report_detector_run
 from headstart.workflow.headline import report_line
@@ -37,7 +37,6 @@ __all__ = ["finish_detector"]
 
 Ids = NDArray[np.int64]
 _MOST_COMPARED = 40
-_LEAST = 0.01  # of the scores that are kept in `predictions.csv` and scored
 
 
 def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> None:
@@ -51,8 +50,9 @@ def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> Non
         bench.export(net, plan, graph)
     with road.timed("score"):
         _write_bundle(road, bench, run, graph, {})
-        scored = _score(road, bench, run)
-        slope, offset, thresholds = _calibrate(scored, road.samples.class_names)
+        blocks = _find(road, bench, run)
+        slope, offset, thresholds = _calibrate(road, blocks)
+        scored = _score(road, blocks, (slope, offset), thresholds["per_class"])
         decoding = replace(run.decoding, slope=slope, offset=offset)
         changed = {"decoding": decoding.to_json(), "thresholds": thresholds, "score": _headline(scored)}
         amend_bundle(road.folder / "bundle", **changed)
@@ -66,61 +66,101 @@ def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> Non
     _close(road, scored)
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Raw detections of pictures that the detector had not seen.
+
+    Attributes:
+        samples: (N,) positions of all pictures.
+        found: N detections, raw scores.
+        is_clean: (N,) whether a picture is not in training too; the others leak and are not scored.
+        protocol: How they came about.
+    """
+
+    samples: Ids
+    found: list[Detections]
+    is_clean: NDArray[np.bool_]
+    protocol: str
+
+
+@dataclass(frozen=True)
 class _Scored:
-    """Detections of pictures that the detector had not seen, and what they are worth."""
+    """Calibrated detections of one block, and what they are worth at the thresholds of the bundle.
 
-    def __init__(self, samples: Ids, found: list[Detections], evaluation: DetectionEvaluation) -> None:
-        self.samples, self.found, self.evaluation = samples, found, evaluation
-        self.truth: list[Any] = []
-        self.leaking: list[tuple[int, Detections]] = []
-        self.as_given: DetectionEvaluation | None = None  # with the pictures that are also in training
+    Attributes:
+        samples: (N,) positions of all pictures, leaking ones included.
+        found: N detections with calibrated scores.
+        evaluation: Of the pictures that do not leak.
+        as_given: Of all, where some leak.
+    """
+
+    samples: Ids
+    found: list[Detections]
+    evaluation: DetectionEvaluation
+    as_given: DetectionEvaluation | None
 
 
-def _score(road: DetectRoad, bench: DetectBench, run: DetectRun) -> dict[str, _Scored]:
-    """Blocks `cv`, `val` and `test`, those that there are; raw scores."""
-    samples, split, seed = road.samples, road.split, road.resolved.settings.seed
-    blocks: dict[str, tuple[Ids, list[Detections], str]] = {}
+def _find(road: DetectRoad, bench: DetectBench, run: DetectRun) -> dict[str, _Block]:
+    """Detect objects in the pictures of the blocks `cv`, `val` and `test`, those that there are."""
+    split = road.split
+    blocks: dict[str, _Block] = {}
     if run.oof is not None:
-        blocks["cv"] = (run.oof.samples, run.oof.found, f"{run.oof.num_folds}-fold cross-validation")
+        all_clean = np.ones(len(run.oof.samples), dtype=bool)
+        protocol = f"{run.oof.num_folds}-fold cross-validation"
+        blocks["cv"] = _Block(run.oof.samples, run.oof.found, all_clean, protocol)
     runtime = DetectorRuntime(str(road.folder), threads=bench.threads)
     for name in ("val", "test"):
         index = split.where(name)
         if len(index):
             answers = runtime.iter_predict([bench.paths[i] for i in index], min_score=0.0)
+            is_clean = np.array([int(i) not in road.leaking for i in index], dtype=bool)
             protocol = (split.protocol or "given") if name == "test" else "given"
-            blocks[name] = (index, [a.detections for a in answers], protocol)
-    scored = {}
-    for name, (every, every_found, protocol) in blocks.items():
-
-        def judge(index: Ids, found: list[Detections], protocol: str = protocol) -> DetectionEvaluation:
-            truth = [samples.boxes[i] for i in index]
-            groups = None if split.groups is None else split.groups[index]
-            return evaluate_detections(truth, found, samples.class_names, groups=groups, seed=seed, protocol=protocol)
-
-        is_clean = [name == "cv" or int(i) not in road.leaking for i in every]
-        index = every[np.array(is_clean, dtype=bool)]
-        found = [f for f, clean in zip(every_found, is_clean, strict=True) if clean]
-        scored[name] = _Scored(index, found, judge(index, found))
-        scored[name].truth = [samples.boxes[i] for i in index]
-        if len(index) < len(every):
-            pairs = zip(every, every_found, is_clean, strict=True)
-            scored[name].leaking = [(int(i), f) for i, f, clean in pairs if not clean]
-            scored[name].as_given = judge(every, every_found)
-    return scored
+            blocks[name] = _Block(index, [a.detections for a in answers], is_clean, protocol)
+    return blocks
 
 
-def _calibrate(scored: dict[str, _Scored], class_names: Sequence[str]) -> tuple[float, float, dict[str, Any]]:
+def _calibrate(road: DetectRoad, blocks: dict[str, _Block]) -> tuple[float, float, dict[str, Any]]:
     """Slope, offset and thresholds, fitted on pictures that were not trained on; the test pictures come last."""
+    class_names = road.samples.class_names
     for name in ("val", "cv", "test"):
-        if name not in scored:
+        if name not in blocks or not blocks[name].is_clean.any():
             continue
-        one = scored[name]
-        slope, offset = fit_calibration(one.truth, one.found)
-        calibrated = [recalibrate(f, slope, offset) for f in one.found]
-        points = evaluate_detections(one.truth, calibrated, class_names, draws=0).per_class
-        per_class = {c.name: 0.5 if c.point is None else round(c.point.threshold, 5) for c in points}
-        return slope, offset, {"per_class": per_class, "protocol": f"best F1 on {name}: {one.evaluation.protocol}"}
+        block = blocks[name]
+        truth = [road.samples.boxes[i] for i in block.samples[block.is_clean]]
+        found = [f for f, clean in zip(block.found, block.is_clean, strict=True) if clean]
+        slope, offset = fit_calibration(truth, found)
+        calibrated = [recalibrate(f, slope, offset) for f in found]
+        points = evaluate_detections(truth, calibrated, class_names, draws=0).per_class
+        per_class = {c.name: 0.5 if c.point is None else c.point.threshold for c in points}
+        return slope, offset, {"per_class": per_class, "protocol": f"best F1 on {name}: {block.protocol}"}
     return 1.0, 0.0, {"per_class": dict.fromkeys(class_names, 0.5), "protocol": "not measured"}
+
+
+def _score(
+    road: DetectRoad, blocks: dict[str, _Block], calibration: tuple[float, float], thresholds: dict[str, float]
+) -> dict[str, _Scored]:
+    """Evaluate every block as the bundle answers: calibrated scores, its thresholds."""
+    samples, groups, names = road.samples, road.split.groups, road.samples.class_names
+
+    def evaluate(block: _Block, found: list[Detections], which: NDArray[np.bool_]) -> DetectionEvaluation:
+        index = block.samples[which]
+        return evaluate_detections(
+            [samples.boxes[i] for i in index],
+            [f for f, is_in in zip(found, which, strict=True) if is_in],
+            names,
+            groups=None if groups is None else groups[index],
+            seed=road.resolved.settings.seed,
+            protocol=block.protocol,
+            thresholds=[thresholds[name] for name in names],
+        )
+
+    scored = {}
+    for name, block in blocks.items():
+        found = [recalibrate(f, *calibration) for f in block.found]
+        every = np.ones(len(found), dtype=bool)
+        as_given = None if block.is_clean.all() else evaluate(block, found, every)
+        scored[name] = _Scored(block.samples, found, evaluate(block, found, block.is_clean), as_given)
+    return scored
 
 
 def _headline(scored: dict[str, _Scored]) -> dict[str, Any] | None:
@@ -170,7 +210,8 @@ def _write(
 ) -> None:
     samples, settings = road.samples, road.resolved.settings
     write_split(road.folder / "split.csv", as_samples(samples), road.split)
-    _write_predictions(road, scored, calibration)
+    _write_predictions(road, scored)
+    _write_detections(road, scored)
     health = road.health
     value = {
         "num_pictures": health.num_pictures,
@@ -220,23 +261,48 @@ def _write(
     )
 
 
-def _write_predictions(road: DetectRoad, scored: dict[str, _Scored], calibration: tuple[float, float]) -> None:
+def _write_predictions(road: DetectRoad, scored: dict[str, _Scored]) -> None:
     """`predictions.csv`: one row a detection in scored pictures, by a detector that had not seen them.
 
-    Columns: `file, split, label, score, xmin, ymin, xmax, ymax, how`; scores are calibrated.
+    Columns: `file, split, label, score, xmin, ymin, xmax, ymax, how`; scores are calibrated and, as the edges, rounded
+    for reading: `scores.npz` has them as they were measured.
     """
     names = road.samples.class_names
     rows = []
     for block, one in scored.items():
-        part = "train" if block == "cv" else block
-        for sample, raw in [*zip(one.samples, one.found, strict=True), *one.leaking]:
-            found = recalibrate(raw, *calibration)
+        for sample, found in zip(one.samples, one.found, strict=True):
             for box, score, kind in zip(found.xyxy, found.scores, found.class_ids, strict=True):
                 edges = [f"{v:.1f}" for v in box]
-                cells = (road.samples.names[sample], part, names[kind], f"{score:.4f}", *edges)
+                cells = (road.samples.names[sample], _part(block), names[kind], f"{score:.4f}", *edges)
                 rows.append([guard_cell(str(cell)) for cell in (*cells, one.evaluation.protocol)])
     columns = ("file", "split", "label", "score", "xmin", "ymin", "xmax", "ymax", "how")
     write_csv(road.folder / "predictions.csv", columns, rows)
+
+
+def _write_detections(road: DetectRoad, scored: dict[str, _Scored]) -> None:
+    """`scores.npz`: the detections that `metrics.json` was computed from; no pickle.
+
+    Keys: `paths` (N,) str, `split` (N,) str and `num_found` (N,) int64 of each scored picture; then, picture after
+    picture, `xyxy` (M, 4) float32 pixels, `scores` (M,) float32 calibrated and `class_ids` (M,) int64.
+    """
+    paths = [road.samples.names[i] for one in scored.values() for i in one.samples]
+    every = [found for one in scored.values() for found in one.found]
+    empty = Detections.of([])
+    with atomic_file(road.folder / "scores.npz") as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            paths=np.array([p.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for p in paths], dtype=str),
+            split=np.array([_part(block) for block, one in scored.items() for _ in one.samples], dtype=str),
+            num_found=np.array([len(found) for found in every], dtype=np.int64),
+            xyxy=np.concatenate([empty.xyxy, *(f.xyxy for f in every)]),
+            scores=np.concatenate([empty.scores, *(f.scores for f in every)]),
+            class_ids=np.concatenate([empty.class_ids, *(f.class_ids for f in every)]),
+        )
+
+
+def _part(block: str) -> str:
+    """Name of the split that the pictures of a block lie in."""
+    return "train" if block == "cv" else block
 
 
 def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:

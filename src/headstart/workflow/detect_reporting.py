@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections import defaultdict
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from headstart.cells import guard_cell, unguard_cell
 from headstart.data.boxes.reading import read_boxes
@@ -144,7 +146,7 @@ def read_detection_facts(
         bundle=read_json(folder / "bundle" / "bundle.json"),
         settings=[{"name": name, **row} for name, row in settings.items()],
         epochs=read_rows(folder / "results.csv"),
-        scored=_read_scored(folder, metrics, samples, splits, frozenset(health.get("leaking") or ())),
+        scored=_read_scored(folder, metrics, samples, splits, frozenset(health.get("leaking") or ()), problems),
         training=_training(metrics, samples, splits),
         problems=tuple(problems),
     )
@@ -185,42 +187,54 @@ def _read_scored(
     samples: DetectionSamples | None,
     splits: Mapping[str, str],
     leaking: frozenset[str],
+    problems: list[str],
 ) -> list[ScoredPicture]:
     """Pictures of the headline's block with what was found in them, in the order of `split.csv`; no leaking ones."""
-    found = headline_block(metrics)
-    if found is None:
+    block = headline_block(metrics)
+    if block is None:
         return []
     names = [str(n) for n in metrics["class_names"]]
-    ids = {name: k for k, name in enumerate(names)}
-    part = "train" if found[0] == "cv" else found[0]
-    rows: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for raw in read_rows(folder / "predictions.csv"):
-        row = {k: unguard_cell(v or "") for k, v in raw.items() if k}
-        if row.get("split") == part and row.get("label") in ids:
-            rows[row["file"]].append(row)
+    part = "train" if block[0] == "cv" else block[0]
+    found = _read_detections(folder / "scores.npz", part, len(names))
+    if found is None:
+        problems.append("The run has no readable scores.npz, so single pictures cannot be shown.")
+        return []
     truth = _by_name(samples, names) if samples is not None else []
     at = {n: i for i, n in enumerate(samples.names)} if samples is not None else {}
     scored = []
     for name in (n for n, split in splits.items() if split == part and n not in leaking):
-        i = at.get(name)
+        i, detections = at.get(name), found.get(_stored(name))
+        if detections is None:
+            continue
         path, size = None, None
         if i is not None and samples is not None:
             path, size = str(samples.paths[i]), (int(samples.sizes_hw[i, 0]), int(samples.sizes_hw[i, 1]))
-        mine = [r for r in rows.get(name, []) if _is_row(r)]
-        boxes = Detections.of(
-            [[float(r[c]) for c in ("xmin", "ymin", "xmax", "ymax")] for r in mine],
-            [float(r["score"]) for r in mine],
-            [ids[r["label"]] for r in mine],
-        )
-        scored.append(ScoredPicture(name, path, size, truth[i] if i is not None else None, boxes))
+        scored.append(ScoredPicture(name, path, size, truth[i] if i is not None else None, detections))
     return scored
 
 
-def _is_row(row: Mapping[str, str]) -> bool:
+def _read_detections(path: Path, part: str, num_classes: int) -> dict[str, Detections] | None:
+    """Detections of a split by the stored name of the picture; None where the file is missing or damaged."""
     try:
-        return all(abs(float(row.get(c) or "nan")) < 1e9 for c in ("xmin", "ymin", "xmax", "ymax", "score"))
-    except ValueError:
-        return False
+        with np.load(path, allow_pickle=False) as file:
+            names, splits, counts = (file[k].tolist() for k in ("paths", "split", "num_found"))
+            every = Detections.of(file["xyxy"], file["scores"], file["class_ids"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    ends = np.cumsum([0, *counts])
+    is_whole = len(names) == len(splits) == len(counts) and ends[-1] == len(every) == len(every.scores)
+    if not is_whole or not ((every.class_ids >= 0) & (every.class_ids < num_classes)).all():
+        return None
+    return {
+        str(name): every.take(np.arange(start, end))
+        for name, split, start, end in zip(names, splits, ends, ends[1:], strict=False)
+        if split == part
+    }
+
+
+def _stored(name: str) -> str:
+    """A name as `scores.npz` has it."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _by_name(samples: DetectionSamples, names: list[str]) -> list[Boxes]:

@@ -1,0 +1,135 @@
+"""The numbers of a detector's report and of metrics.json are the same, also at the edges of thresholds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
+from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.detection.operating import ERRORS
+from headstart.reports.detecting import summarise_detection
+from headstart.workflow import detect_finish
+from headstart.workflow.detect_reporting import read_detection_facts
+from headstart.workflow.run_files import write_csv, write_json
+
+NAMES = ("cat", "dog")
+NEAR = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(0))  # equal in any table, parted by a threshold
+
+
+def data(root: Path, truth: list[Boxes]) -> DetectionSamples:
+    count = len(truth)
+    return DetectionSamples(
+        names=tuple(f"{i}.png" for i in range(count)),
+        paths=tuple(root / f"{i}.png" for i in range(count)),
+        boxes=tuple(truth),
+        sizes_hw=np.full((count, 2), 200, dtype=np.int64),
+        class_names=NAMES,
+        split=("",) * count,
+        group=(None,) * count,
+        layout="drawn",
+        notes=(),
+        root=root,
+    )
+
+
+def finished(root: Path, truth: list[Boxes], found: list[Detections], is_clean: list[bool]) -> dict[str, Any]:
+    """The report of a run folder that the code of a training wrote."""
+    samples = data(root, truth)
+    resolved = SimpleNamespace(settings=SimpleNamespace(seed=0))
+    road: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None), resolved=resolved, folder=root)
+    block = detect_finish._Block(np.arange(len(truth)), found, np.array(is_clean), "given")
+    slope, offset, thresholds = detect_finish._calibrate(road, {"test": block})
+    scored = detect_finish._score(road, {"test": block}, (slope, offset), thresholds["per_class"])
+    detect_finish._write_predictions(road, scored)
+    detect_finish._write_detections(road, scored)
+    metrics = {"task": "detect", "class_names": NAMES, "test": detection_to_json(scored["test"].evaluation)}
+    write_json(root / "metrics.json", metrics)
+    write_json(root / "health.json", {"leaking": [f"{i}.png" for i, clean in enumerate(is_clean) if not clean]})
+    (root / "config.resolved.yaml").write_text("{}")
+    (root / "bundle").mkdir()
+    write_json(root / "bundle" / "bundle.json", {"thresholds": thresholds})
+    write_csv(root / "split.csv", ("image", "split"), [(name, "test") for name in samples.names])
+    facts = read_detection_facts(root, samples=samples)
+    return {"report": summarise_detection(facts), "facts": facts}
+
+
+def near_edges() -> tuple[list[Boxes], list[Detections]]:
+    """Right and wrong boxes that any rounding makes alike: in overlap with the truth, and in score."""
+    truth, found = [], []
+    for i in range(12):
+        truth.append(Boxes.of([[0, 0, 100, 100]], [i % 2]))
+        height = 50.04 if i % 3 else 49.96  # an overlap of 0.5004 or 0.4996
+        wrong = [120, 120, 180, 180]
+        found.append(Detections.of([[0, 0, 100, height], wrong], [NEAR[0], NEAR[1]], [i % 2, i % 2]))
+    return truth, found
+
+
+def test_report_and_metrics_count_the_same_errors(tmp_path: Path) -> None:
+    truth, found = near_edges()
+    made = finished(tmp_path, truth, found, [True] * 10 + [False] * 2)
+    report, metrics = made["report"], made["facts"].metrics["test"]
+    errors = metrics["confusion"]["errors"]
+    assert errors["num_pictures"] == 10
+    assert 0 < errors["missed"] < 10
+    assert {k: report["errors"][k] for k in errors} == errors
+    drawn = {kind: sum(p[kind] for p in report["pictures"].values()) for kind in ERRORS}
+    assert drawn == {kind: errors[kind] for kind in ERRORS}
+    assert report["problems"] == []
+    counts = np.array(metrics["confusion"]["counts"])
+    assert errors["missed"] == counts[:-1, -1].sum()
+    assert errors["false"] == counts[-1, :-1].sum()
+
+
+def test_the_threshold_of_the_bundle_is_the_one_behind_the_numbers(tmp_path: Path) -> None:
+    truth, found = near_edges()
+    made = finished(tmp_path, truth, found, [True] * 12)
+    bundle = made["facts"].bundle["thresholds"]["per_class"]
+    block = made["facts"].metrics["test"]
+    assert block["confusion"]["thresholds"] == [bundle[name] for name in NAMES]
+    for row in made["report"]["per_class"]:
+        assert row["used_threshold"] == row["threshold"]["threshold"] == bundle[row["name"]]
+        assert np.float32(row["used_threshold"]) == row["used_threshold"]
+        kept = [d.scores[d.class_ids == NAMES.index(row["name"])] >= row["used_threshold"] for d in found]
+        assert sum(int(k.sum()) for k in kept) == 6  # the first of each pair, not its neighbour
+
+
+def test_without_the_stored_detections_the_totals_stay(tmp_path: Path) -> None:
+    truth, found = near_edges()
+    before = finished(tmp_path, truth, found, [True] * 12)["report"]
+    for damage in (b"no archive", None):
+        if damage is None:
+            (tmp_path / "scores.npz").unlink()
+        else:
+            (tmp_path / "scores.npz").write_bytes(damage)
+        report = summarise_detection(read_detection_facts(tmp_path, samples=data(tmp_path, truth)))
+        assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
+        assert report["pictures"] == {}
+        assert len(report["problems"]) == 1
+
+
+def test_labels_that_changed_since_are_a_problem_and_change_no_number(tmp_path: Path) -> None:
+    truth, found = near_edges()
+    before = finished(tmp_path, truth, found, [True] * 12)["report"]
+    changed = data(tmp_path, [Boxes.of([]) for _ in truth])
+    report = summarise_detection(read_detection_facts(tmp_path, samples=changed))
+    assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
+    assert len(report["problems"]) == 1
+
+
+@pytest.mark.parametrize(("threshold", "precision", "recall"), [(0.0, 0.5, 1.0), (0.5, 1.0, 1.0), (0.9, None, 0.0)])
+def test_given_thresholds_are_those_that_precision_and_recall_are_of(
+    threshold: float, precision: float | None, recall: float
+) -> None:
+    truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 6
+    found = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.8, 0.3], [0, 0])] * 6
+    evaluation = evaluate_detections(truth, found, NAMES, draws=0, thresholds=(threshold, threshold))
+    point = evaluation.per_class[0].point
+    assert point is not None
+    assert (point.threshold, point.precision, point.recall) == (threshold, precision, recall)
+    assert evaluation.per_class[1].point is None
+    assert detection_to_json(evaluation)["per_class"][0]["threshold"]["precision"] == precision
