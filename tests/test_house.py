@@ -25,6 +25,7 @@ FLOORS = (
     "records",
     "spellings",
     "effects",
+    "detect_config",
     "config",
     "pixels",
     "data",

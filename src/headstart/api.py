@@ -168,12 +168,13 @@ def evaluate(
     *,
     threads: int | None = None,
     allow_outside: bool = False,
+    box_format: str | None = None,
     talk: Talk | None = None,
 ) -> EvaluationResult | DetectionResult:
     """Scores a saved model on labelled pictures, or a detector on pictures with boxes.
 
     Says which of them it was trained on (by content) and which classes are missing or new; pictures it
-    was trained on are scored apart and are not in the headline.
+    was trained on are scored apart and are not in the headline.  `box_format` is as `detect.box_format` in `train`.
 
     Raises:
         DataError: No picture has a label (or box of a class) the model knows.
@@ -182,8 +183,11 @@ def evaluate(
     if runtime.bundle.task == "detect":
         from headstart.workflow.detect_evaluating import evaluate_detector
 
-        return evaluate_detector(runtime, place, allow_outside, talk)
+        return evaluate_detector(runtime, place, allow_outside, talk, box_format=box_format)
+    from headstart.workflow.box_checking import refuse_box_format
     from headstart.workflow.evaluation import evaluate_model
+
+    refuse_box_format(box_format)
 
     return evaluate_model(runtime, place, allow_outside, talk)
 
@@ -270,6 +274,7 @@ def show(
     fit: str = "crop",
     layout: str | None = None,
     allow_outside: bool = False,
+    box_format: str | None = None,
     task: str = "auto",
     talk: Talk | None = None,
 ) -> Any:
@@ -285,6 +290,7 @@ def show(
         augment: How views differ, as in `train`; None as training would choose.
         backbone, size, fit: As in `train`.
         layout, allow_outside: As in `train`.
+        box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
         talk: Where it says what it does.
 
@@ -304,8 +310,13 @@ def show(
         from headstart.workflow.box_checking import refuse_without_effect, show_boxes
 
         refuse_without_effect(as_seen=as_seen or None, views=views, augment=augment, size=size, layout=layout)
-        sheet = show_boxes(place, talk, per_class=per_class, seed=seed, allow_outside=allow_outside)
+        sheet = show_boxes(
+            place, talk, per_class=per_class, seed=seed, allow_outside=allow_outside, box_format=box_format
+        )
     else:
+        from headstart.workflow.box_checking import refuse_box_format
+
+        refuse_box_format(box_format)
         sheet = show_pictures(
             place,
             talk,
@@ -356,6 +367,7 @@ def check(
     sheet: str | os.PathLike[str] | None = None,
     repair: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    box_format: str | None = None,
     task: str = "auto",
     talk: Talk | None = None,
     **settings: Any,
@@ -368,6 +380,7 @@ def check(
         sheet: Where to draw the pairs of copies (of pictures with boxes: these too), `.png` or `.jpg`.
         repair: Where to write your split without what leaks, groups whole, for `train(split=...)`; no file is moved.
         workers: Threads; one a core by default.
+        box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
         talk: Where it says what it does.
         settings: `layout`, `label_pattern`, `backbone`, `value_range`, `max_pixels`, `use_network`,
@@ -386,10 +399,12 @@ def check(
     if has_boxes(place, task, allow_outside=bool(settings.get("allow_outside", False))):
         from headstart.workflow.box_checking import check_boxes
 
-        checked = check_boxes(place, talk, threads=workers, **settings)
+        checked = check_boxes(place, talk, threads=workers, box_format=box_format, **settings)
     else:
+        from headstart.workflow.box_checking import refuse_box_format
         from headstart.workflow.checking import check_data
 
+        refuse_box_format(box_format)
         checked = check_data(place, talk, threads=workers, **settings)
     checked.write(talk, json_file=json_file, sheet=sheet, repair=repair)
     return checked

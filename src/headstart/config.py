@@ -18,6 +18,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from headstart.detect_config import DetectSettings
 from headstart.effects import GRADIENT_STRATEGIES, check_detect_effects, check_effects
 from headstart.errors import SettingError
 from headstart.limits import MAX_PIXELS
@@ -116,27 +117,6 @@ class TuneSettings(_Settings):
         if isinstance(value, int):
             return (value,)
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-class DetectSettings(_Settings):
-    """Finer settings of a detector; what is not set depends on the pictures and is written to the run."""
-
-    width: int | None = Field(None, ge=8, le=1024, description="Channels of the pyramid and the head.")
-    depth: int | None = Field(None, ge=0, le=8, description="Convolutions in each of the head's two towers.")
-    finest: Literal[4, 8, 16, 32] | None = Field(None, description="Pixels between places of the finest level.")
-    backbone_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last stage.")
-    stage_decay: float | None = Field(None, gt=0, le=1, description="Factor on that rate for each earlier stage.")
-    thaw: float | None = Field(None, ge=0, lt=1, description="Share of the steps before the stages begin to train.")
-    warmup: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which rates rise.")
-    weight_decay: float | None = Field(None, ge=0, lt=10, description="Shrinking of the head's weights.")
-    average: float | None = Field(None, ge=0, lt=1, description="Decay of the running average of the weights; 0: off.")
-    clip: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
-    top: int | None = Field(None, ge=1, le=1000, description="Places that answer for a box.")
-    box_weight: float | None = Field(None, gt=0, description="Weight of the boxes' loss against the classes'.")
-    mirror: bool = Field(
-        True, description="Whether prediction also looks at the mirrored picture and averages (twice the time)."
-    )
-    iou: float = Field(0.6, gt=0, le=1, description="Overlap from which the less certain of two boxes is dropped.")
 
 
 class TrainSettings(_Settings):

@@ -4,6 +4,7 @@
     ├── UsageError                 exit 2   the command or a setting is not possible
     │   └── SettingError           exit 2   a setting has an unknown name or a value that does not fit
     ├── DataError                  exit 3   the pictures or their labels do not allow it
+    │   ├── BoxFormatError         exit 3   the numbers of the boxes do not fit the format that the file states
     │   └── DishonestError         exit 3   a number could be computed but would mislead
     ├── MissingExtraError          exit 1   an optional part of headstart is not installed
     ├── WeightsError               exit 1   pretrained weights are missing, damaged or of another network
@@ -19,6 +20,7 @@ defect of ours.
 from __future__ import annotations
 
 __all__ = [
+    "BoxFormatError",
     "BundleError",
     "CacheError",
     "DataError",
@@ -68,6 +70,24 @@ class DataError(HeadstartError):
     """The pictures or their labels do not allow what was asked."""
 
     exit_code = 3
+
+
+class BoxFormatError(DataError):
+    """The boxes of an annotation file do not fit the format that it states.
+
+    Args:
+        message, hint: As in `HeadstartError`.
+        source: Name of the annotation file.
+        stated: Name of the format that it states, e.g. `xywh`.
+        fitting: Names of the formats that fit its values.
+    """
+
+    def __init__(self, message: str, hint: str | None, source: str, stated: str, fitting: tuple[str, ...]) -> None:
+        super().__init__(message, hint)
+        self.source, self.stated, self.fitting = source, stated, fitting
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:  # type: ignore[override]
+        return type(self), (self.message, self.hint, self.source, self.stated, self.fitting)
 
 
 class DishonestError(DataError):

@@ -75,6 +75,7 @@ ALIASES = {
     "train_size": "tune.train_size",
     "refit": "tune.refit",
     "monitor": "tune.monitor",
+    "box_format": "detect.box_format",
 }
 """Other spellings, and short ones of ours, that mean exactly the same."""
 

@@ -116,6 +116,52 @@ def test_an_option_of_labelled_pictures_is_refused_for_boxes(capsys: pytest.Capt
     assert "no task" in err
 
 
+@pytest.fixture(scope="module")
+def sizes_in_corners(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same boxes as width and height in columns that name corners."""
+    root = shutil.copytree(squares, tmp_path_factory.mktemp("sizes") / "data", ignore=shutil.ignore_patterns("*.xml"))
+    samples = read_boxes(squares)
+    lines = ["image,label,xmin,ymin,xmax,ymax"]
+    for name, boxes in zip(samples.names, samples.boxes, strict=True):
+        for (a, b, c, d), kind in zip(boxes.xyxy.tolist(), boxes.class_ids, strict=True):
+            lines.append(f"{name},{samples.class_names[kind]},{a},{b},{c - a},{d - b}")
+    (root / "boxes.csv").write_text("\n".join(lines), encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("verb", ["check", "show", "evaluate", "train"])
+def test_a_doubtful_box_format_is_refused_and_an_option_answers(
+    verb: str,
+    run: Path,
+    sizes_in_corners: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = str(sizes_in_corners)
+    arguments = {"evaluate": ["evaluate", str(run), data], "train": ["train", data, "--out", "run"]}.get(
+        verb, [verb, data]
+    )
+    if verb == "train":
+        arguments += [part for name, value in SETTINGS.items() for part in (f"--{name}", str(value))]
+    code, _, err = command(capsys, *arguments)
+    assert code == 3
+    assert "--box-format xywh" in err
+    assert command(capsys, *arguments, "--box-format", "xywh")[0] == 0
+
+
+def test_a_box_format_without_boxes_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    shutil.copy(squares / "00.png", tmp_path / "a")
+    assert command(capsys, "check", str(tmp_path), "--box-format", "xywh")[0] == 2
+    assert command(capsys, "show", str(tmp_path), "--box-format", "xywh")[0] == 2
+    assert command(capsys, "train", str(tmp_path), "--box-format", "xywh")[0] == 2
+    assert command(capsys, "train", str(squares), "--box-format", "corners")[0] == 2
+
+
 def test_a_split_that_leaks_is_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
     part(squares, tmp_path / "data")
     code, out, _ = command(capsys, "check", str(tmp_path / "data"), "--repair", str(tmp_path / "split.csv"))

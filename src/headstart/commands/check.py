@@ -30,6 +30,7 @@ def _check(
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     offline: bool = typer.Option(False, "--offline", help="Never use the network."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
+    box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
 ) -> None:
     """Say what is wrong with the data: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
@@ -51,6 +52,7 @@ def _check(
         allow_outside=allow_outside,
         offline=offline,
         workers=workers,
+        box_format=box_format,
         task=task,
         json_file=None if json_file == "-" else json_file,
         sheet=sheet,

@@ -25,6 +25,7 @@ def _show(
     fit: str = typer.Option("crop", "--fit", help="crop, cover, squash or pad."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
+    box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
 ) -> None:
     """Draw random pictures of each class on one sheet, with their boxes where there are any."""
@@ -44,6 +45,7 @@ def _show(
         fit=fit,
         layout=layout,
         allow_outside=allow_outside,
+        box_format=box_format,
         task=task,
         talk=to_stderr(),
     )

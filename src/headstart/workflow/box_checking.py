@@ -20,7 +20,7 @@ from headstart.talk import Talk
 from headstart.workflow.checking import Judged, save_repaired_split
 from headstart.workflow.showing import save_sheet
 
-__all__ = ["CheckedBoxes", "check_boxes", "refuse_without_effect", "show_boxes"]
+__all__ = ["CheckedBoxes", "check_boxes", "refuse_box_format", "refuse_without_effect", "show_boxes"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,6 +65,7 @@ def check_boxes(
     allow_outside: bool = False,
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
+    box_format: str | None = None,
     **others: Any,
 ) -> CheckedBoxes:
     """Reads and judges pictures with boxes by their pixels, changing nothing.
@@ -73,13 +74,14 @@ def check_boxes(
         data: As in `train`.
         talk: Told what happens.
         allow_outside, max_pixels, threads: As in `check_data`.
+        box_format: As in `read_boxes`.
         others: Its other settings; those of a network change nothing here.
 
     Raises:
         DataError, UsageError: As in `read_boxes`, or a setting of labelled pictures was given.
     """
     refuse_without_effect(**{name: others.get(name) for name in ("layout", "label_pattern", "value_range")})
-    samples = read_boxes(data, allow_outside=allow_outside, max_pixels=max_pixels)
+    samples = read_boxes(data, allow_outside=allow_outside, max_pixels=max_pixels, box_format=box_format)
     talk.say(samples.sentence)
     progress = talk.progress("looking at every file")
     health = inspect_boxes(samples, max_pixels=max_pixels, threads=threads, progress=progress)
@@ -101,8 +103,20 @@ def refuse_without_effect(**settings: Any) -> None:
             )
 
 
-def show_boxes(data: str, talk: Talk, *, per_class: int, seed: int, allow_outside: bool = False) -> Any:
+def refuse_box_format(box_format: str | None) -> None:
+    """Stop where a box format was given for images without boxes.
+
+    Raises:
+        UsageError: It was.
+    """
+    if box_format is not None:
+        raise UsageError("--box-format has no effect on images without boxes.", hint="leave --box-format out")
+
+
+def show_boxes(
+    data: str, talk: Talk, *, per_class: int, seed: int, allow_outside: bool = False, box_format: str | None = None
+) -> Any:
     """Random pictures of each class with their boxes on one sheet; see `api.show`."""
-    samples = read_boxes(data, allow_outside=allow_outside)
+    samples = read_boxes(data, allow_outside=allow_outside, box_format=box_format)
     talk.say(samples.sentence)
     return draw_box_sheet(samples, per_class=per_class, seed=seed)

@@ -120,13 +120,15 @@ class DetectionResult:
         return html_table(self._class_rows(), repr(self))
 
 
-def evaluate_detector(runtime: DetectorRuntime, data: str, allow_outside: bool, talk: Talk) -> DetectionResult:
+def evaluate_detector(
+    runtime: DetectorRuntime, data: str, allow_outside: bool, talk: Talk, *, box_format: str | None = None
+) -> DetectionResult:
     """See `api.evaluate`.
 
     Raises:
         DataError: The data hold no boxes, or none of a class that the detector knows.
     """
-    samples = read_boxes(data, allow_outside=allow_outside)
+    samples = read_boxes(data, allow_outside=allow_outside, box_format=box_format)
     talk.say(samples.sentence)
     names = runtime.class_names
     new = Counter(

@@ -157,13 +157,14 @@ def _read_data(
 ) -> DetectionSamples | None:
     """The data, or None where they are gone; what a person names must be there."""
     is_outside = bool((settings.get("allow_outside") or {}).get("value"))
+    box_format = (settings.get("detect.box_format") or {}).get("value")
     if data is not None:
-        return read_boxes(data, allow_outside=is_outside)
+        return read_boxes(data, allow_outside=is_outside, box_format=box_format)
     place = (settings.get("data") or {}).get("value")
     try:
         if not place:
             raise UsageError("the run does not say where its data lay.")
-        return read_boxes(str(place), allow_outside=is_outside)
+        return read_boxes(str(place), allow_outside=is_outside, box_format=box_format)
     except HeadstartError:
         problems.append(
             "The data are not where they were when the detector was trained, so pictures cannot be shown; every number "

@@ -80,7 +80,12 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
         )
     if settings.augment is not None:
         check_augment(parse_augment(settings.augment))
-    samples = read_boxes(settings.data, allow_outside=settings.allow_outside, max_pixels=settings.max_pixels)
+    samples = read_boxes(
+        settings.data,
+        allow_outside=settings.allow_outside,
+        max_pixels=settings.max_pixels,
+        box_format=settings.detect.box_format,
+    )
     with own_run_folder(settings.out, started=started) as folder:
         _go(_prepare(resolved, talk, folder, samples, started))
     return folder

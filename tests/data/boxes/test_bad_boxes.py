@@ -156,6 +156,9 @@ def test_yolo_lines_of_every_wrong_kind(tmp_path: Path) -> None:
         "0 0.3 0.5 0 0.5",
         "",
         "0 1.0005 0.5 0.4 0.5",
+        "0 0.2 0.2 0.1 0.1",
+        "0 0.4 0.2 0.1 0.1",
+        "0 0.8 0.7 0.2 0.2",
     ]
     put_text(tmp_path / "labels/a.txt", "\n".join(lines))
     put_text(tmp_path / "labels/lost.txt", "0 0.3 0.5 0.4 0.5\n")
@@ -169,7 +172,7 @@ def test_yolo_lines_of_every_wrong_kind(tmp_path: Path) -> None:
     assert found.count("no-area") == 1
     assert found.count("no-picture") == 1
     assert found.count("unused-class") == 1
-    assert len(samples.boxes[0]) == 2
+    assert len(samples.boxes[0]) == 5
     assert len(samples.boxes[1]) == 0
 
 

@@ -26,14 +26,14 @@ class_names = st.lists(names.map(clean_label).filter(bool), min_size=1, max_size
 
 @st.composite
 def drawn_boxes(draw: st.DrawFn, size: tuple[int, int], num_classes: int) -> Boxes:
-    """Boxes within a picture, thin ones too, no two of them alike after rounding."""
+    """Boxes within an image, thin ones too (never below 2 pixels both ways), no two alike after rounding."""
     width, height = size
     corners = draw(st.lists(st.tuples(st.integers(0, width - 3), st.integers(0, height - 3)), max_size=5, unique=True))
     xyxy = []
     for x, y in corners:
         part = [draw(st.floats(0.0, 0.4)) for _ in range(4)]
         right = x + 0.5 + draw(st.floats(0.0, width - x - 1.0))
-        bottom = y + 0.5 + draw(st.floats(0.0, height - y - 1.0))
+        bottom = y + 3.0 + draw(st.floats(0.0, height - y - 1.0))
         xyxy.append((x + part[0], y + part[1], min(right + part[2], width), min(bottom + part[3], height)))
     return Boxes.of(xyxy, [draw(st.integers(0, num_classes - 1)) for _ in xyxy])
 

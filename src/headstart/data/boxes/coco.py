@@ -12,8 +12,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, number
+from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, Values, number
 from headstart.data.boxes.files import PictureIndex, split_of_name, split_of_place
+from headstart.data.boxes.formats import BoxFormat
 from headstart.data.paths import Finder
 from headstart.data.walk import FoundFile, clean_label, printable
 from headstart.errors import DataError
@@ -23,6 +24,7 @@ __all__ = ["choose_coco", "load_coco", "read_coco"]
 _MOST_BYTES = 2 << 30
 _MOST_PROBED = 256 << 20  # the list of images of all of COCO takes 30 MB
 _OTHER_KINDS = ("person_keypoints_", "captions_", "stuff_", "panoptic_", "image_info_")
+_BBOX, _OUTLINE = BoxFormat("xywh"), BoxFormat("xyxy")
 _KEYS = (b'"images"', b'"annotations"')
 
 
@@ -136,7 +138,7 @@ def _pictures(
         stated = None
         if height and width and 1 <= height < 1e6 and 1 <= width < 1e6:
             stated = (round(height), round(width))
-        found[key] = DraftPicture(place, file.name, split or split_of_place(place.folders), stated)
+        found[key] = DraftPicture(place, file.name, split or split_of_place(place.folders), stated, source=file.name)
     finder.refuse_outside(file.name)
     return found
 
@@ -172,29 +174,32 @@ def _annotate(
         if not _is_id(category) or category not in categories:
             draft.refuse(picture.file.name, "no-class", f"{where} has the category {category}, which is not listed")
             continue
-        corners = _corners(item.get("bbox"))
-        if corners is None:
-            corners = _around(item.get("segmentation"))
-            outlines += corners is not None
-        if corners is None:
+        values, is_outline = _four_numbers(item.get("bbox")), False
+        if values is None:
+            values, is_outline = _around(item.get("segmentation")), True
+        if values is None:
             draft.refuse(picture.file.name, "no-box", f"{where} has no `bbox` of four numbers")
             continue
         is_crowd = bool(number(item.get("iscrowd")) or 0)
-        picture.boxes.append(DraftBox(corners, categories[category], where, is_crowd))
+        outlines += is_outline
+        label = categories[category]
+        if is_outline:
+            picture.boxes.append(DraftBox(values, _OUTLINE, label, where, is_crowd, layout_source="outline"))
+        else:
+            picture.boxes.append(DraftBox(values, _BBOX, label, where, is_crowd))
     if outlines:
         draft.notes.append(f"{outlines} annotations of `{file.name}` have an outline only; the box around it was taken")
 
 
-def _corners(bbox: Any) -> tuple[float, float, float, float] | None:
-    """`x, y, width, height` to corners."""
+def _four_numbers(bbox: Any) -> Values | None:
     values = [number(v) for v in bbox] if isinstance(bbox, list) else []
     if len(values) != 4 or any(v is None for v in values):
         return None
     x, y, width, height = (float(v) for v in values if v is not None)
-    return x, y, x + width, y + height
+    return x, y, width, height
 
 
-def _around(outline: Any) -> tuple[float, float, float, float] | None:
+def _around(outline: Any) -> Values | None:
     """The box around polygons `[[x, y, x, y ...] ...]`."""
     if not isinstance(outline, list):
         return None

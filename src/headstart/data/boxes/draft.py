@@ -2,6 +2,7 @@
 
 The one decision: readers drop nothing but what they cannot read; a box with swapped corners or far outside is
 passed on as it stands in the file, so that all formats are judged by the same rules in one place (`settle`).
+What the four numbers of a box mean is decided there too, from all boxes of a file (`formats`).
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
+from headstart.data.boxes.formats import BoxFormat
 from headstart.data.walk import FoundFile, printable
 from headstart.records import Problem
 
-__all__ = ["Draft", "DraftBox", "DraftPicture", "number"]
+__all__ = ["Draft", "DraftBox", "DraftPicture", "LayoutSource", "Values", "number"]
 
-Corners = tuple[float, float, float, float]
+LayoutSource = Literal["definition", "names", "outline"]
+Values = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +27,21 @@ class DraftBox:
     """One box as the file has it.
 
     Attributes:
-        corners: `xmin, ymin, xmax, ymax`, in pixels or in shares of the picture.
+        values: Four numbers as in the file.
+        format: What the file states that they mean.
         label: Class name.
         where: Where it stands, for a person: `line 3`, `object 2`, `annotation 17`.
         is_crowd: COCO's `iscrowd`.
+        layout_source: What says in which order the numbers are: the `definition` of the file format, `names` of
+            columns or tags, or an `outline` that they are the bounds of.
     """
 
-    corners: Corners
+    values: Values
+    format: BoxFormat
     label: str
     where: str = ""
     is_crowd: bool = False
+    layout_source: LayoutSource = "definition"
 
 
 @dataclass(slots=True)
@@ -45,7 +54,7 @@ class DraftPicture:
         split: `train`, `val`, `test` or empty.
         stated_hw: Height and width that the annotation states, or None.
         boxes: Its boxes.
-        is_share: Whether corners are shares of width and height rather than pixels.
+        source: The file or set of files that one program wrote, whose boxes share one format.
         group: What must not be parted from it, or None.
     """
 
@@ -54,7 +63,7 @@ class DraftPicture:
     split: str = ""
     stated_hw: tuple[int, int] | None = None
     boxes: list[DraftBox] = field(default_factory=list)
-    is_share: bool = False
+    source: str = ""
     group: str | None = None
 
 

@@ -27,7 +27,7 @@ LOST = frozenset(
     (
         *("no-area", "outside", "not-a-number", "not-a-share", "bad-line", "no-class", "no-box", "no-picture"),
         *("no-pictures", "second-annotation", "bad-xml", "bad-json", "entity", "too-large", "other-picture"),
-        "no-annotation",
+        *("no-annotation", "under-a-pixel"),
     )
 )
 """Kinds of problems by which a box or file is lost; the others were mended or are only named."""

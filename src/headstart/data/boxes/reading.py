@@ -15,6 +15,7 @@ from functools import cached_property
 from headstart.data.boxes.coco import choose_coco, read_coco
 from headstart.data.boxes.draft import Draft
 from headstart.data.boxes.files import PictureIndex, has_pictures, list_files, split_of_name
+from headstart.data.boxes.formats import BOX_FORMATS
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.settle import settle
 from headstart.data.boxes.table import open_box_table, read_box_tables
@@ -76,7 +77,11 @@ def has_boxes(data: str | os.PathLike[str], task: str = "auto", *, allow_outside
 
 
 def read_boxes(
-    data: str | os.PathLike[str], *, allow_outside: bool = False, max_pixels: int = MAX_PIXELS
+    data: str | os.PathLike[str],
+    *,
+    allow_outside: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    box_format: str | None = None,
 ) -> DetectionSamples:
     """Reads pictures with boxes.
 
@@ -84,14 +89,19 @@ def read_boxes(
         data: A folder, a COCO JSON, a YOLO `data.yaml`, or a table of boxes.
         allow_outside: Follow links and paths that lead out of the data's folder.
         max_pixels: Larger pictures are refused.
+        box_format: What the four numbers of every box mean, one of `formats.BOX_FORMATS`; None takes what the files
+            state where it fits their values.
 
     Returns:
         Every picture that can be used; what is odd or left out stands in `problems`.
 
     Raises:
+        BoxFormatError: The boxes of a file do not fit the format that it states, and no other one is sure.
         DataError: There is nothing that can be learned from.
-        UsageError: Two readings fit, or a file names pictures outside of the folder.
+        UsageError: Two readings fit, a file names pictures outside of the folder, or `box_format` is unknown.
     """
+    if box_format is not None and box_format not in BOX_FORMATS:
+        raise UsageError(f"There is no box format `{box_format}`.", hint="one of: " + ", ".join(BOX_FORMATS))
     place, shown = find_place(data, "a folder of pictures with boxes")
     if place.lower().endswith(".zip"):
         raise UsageError(
@@ -104,7 +114,7 @@ def read_boxes(
             "expected.",
             hint="pictures and annotations belong into one folder; class folders without boxes are for --task classify",
         )
-    samples = settle(found.read(), max_pixels=max_pixels)
+    samples = settle(found.read(), max_pixels=max_pixels, box_format=box_format)
     return replace(samples, sentence=_sentence(samples))
 
 

@@ -6,8 +6,8 @@ that was scaled or turned since), what has none is left out and named; nothing i
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.boxes.draft import Draft, DraftPicture
+from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, LayoutSource
+from headstart.data.boxes.formats import BOX_FORMATS, BoxFormat, FormatChoice, choose_format
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.errors import DataError
 from headstart.limits import MAX_PIXELS
@@ -29,6 +30,8 @@ __all__ = ["Measured", "measure", "settle", "turn_boxes"]
 _OVER_EDGE = 1.0  # pixels over the edge that come from counting pixels from 1 or at their centres
 _LEAST_LEFT = 1.0  # a box cut to less than this side, pixels, lies outside
 _LEAST_SIDE = 1e-3  # a box thinner than this, pixels, has no area in single precision
+_LEAST_PIXEL = 1.0  # pixels; a box with both sides below it is no object but a unit or a layout that is misread
+_SHARE_SLACK = 1e-3  # shares this far outside of [0, 1] are rounding
 _SAME_SHAPE = 0.01  # relative difference of the two sides' scales up to which a picture was only scaled
 
 
@@ -57,31 +60,34 @@ def measure(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> list[Measured
         return list(pool.map(one, paths))
 
 
-def settle(draft: Draft, *, max_pixels: int = MAX_PIXELS) -> DetectionSamples:
+def settle(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: str | None = None) -> DetectionSamples:
     """Judges a draft.
 
     Args:
         draft: What was read.
         max_pixels: Larger pictures are refused.
+        box_format: One of `BOX_FORMATS` that all boxes are in, whatever their files state; None decides by the values.
 
     Returns:
         The pictures sorted by name; everything that is odd stands in `problems`, mended or not.
 
     Raises:
+        BoxFormatError: The boxes of a file do not fit the format that it states, and no other one is sure.
         DataError: Not one picture is left, or not one box.
     """
     problems = list(draft.problems)
     drafted = sorted(draft.pictures, key=lambda p: (p.file.name, p.split))
     sizes = measure([p.file.path for p in drafted], max_pixels)
+    formats = _choose_formats(drafted, sizes, box_format, problems)
     kept: list[tuple[DraftPicture, Measured, NDArray[np.float64], list[str], list[bool]]] = []
     for picture, size in zip(drafted, sizes, strict=True):
         if isinstance(size, PictureError):
             problems.append(Problem(picture.file.name, f"picture-{size.kind}", size.detail))
             continue
         with np.errstate(over="ignore", invalid="ignore"):  # numbers without end become infinite, and are named
-            placed = _place(picture, size, problems)
+            boxes, placed = _place(picture, size, formats, problems)
         if placed is not None:
-            kept.append((picture, size, *_judge(picture, size.upright_hw, placed, problems)))
+            kept.append((picture, size, *_judge(picture, boxes, size.upright_hw, placed, problems)))
     used = Counter(label for _, _, _, labels, _ in kept for label in labels)
     if not kept or not used:
         _refuse_empty(draft, kept, problems)
@@ -133,17 +139,102 @@ def turn_boxes(xyxy: NDArray[np.float64], orientation: int, stored_hw: tuple[int
     return np.stack([left, top, right, bottom], axis=1)
 
 
-def _place(picture: DraftPicture, size: Measured, problems: list[Problem]) -> NDArray[np.float64] | None:
-    """(M, 4) corners in pixels of the upright picture; None where the picture cannot be used."""
-    xyxy = np.array([b.corners for b in picture.boxes], dtype=np.float64).reshape(-1, 4)
+_Key = tuple[str, BoxFormat, LayoutSource]  # source of the boxes, stated format, what says so
+
+
+def _choose_formats(
+    pictures: Sequence[DraftPicture],
+    sizes: Sequence[Measured | PictureError],
+    box_format: str | None,
+    problems: list[Problem],
+) -> dict[_Key, BoxFormat]:
+    """Decide for each source what its boxes mean, from all of them; name what is assumed in `problems`.
+
+    Raises:
+        BoxFormatError: No single format fits.
+    """
+    rows: dict[_Key, list[tuple[DraftBox, DraftPicture, Measured]]] = defaultdict(list)
+    for picture, size in zip(pictures, sizes, strict=True):
+        if not isinstance(size, PictureError):
+            for box in picture.boxes:
+                rows[picture.source, box.format, box.layout_source].append((box, picture, size))
+    chosen: dict[_Key, BoxFormat] = {}
+    for key, found in rows.items():
+        source, stated, layout_source = key
+        if box_format is not None:
+            asked = BOX_FORMATS[box_format]
+            chosen[key] = BoxFormat("xyxy", asked.scale) if layout_source == "outline" else asked
+            continue
+        others = [(p.stated_hw or s.upright_hw, s.stored_hw) for _, p, s in found]
+        choice = choose_format(
+            np.array([box.values for box, *_ in found], dtype=np.float64),
+            np.array([s.upright_hw[::-1] for *_, s in found], dtype=np.float64),
+            stated,
+            source=source or found[0][1].annotation,
+            is_layout_certain=layout_source != "definition",
+            other_sizes_wh=np.array(others, dtype=np.float64).transpose(0, 2, 1)[:, ::-1],
+        )
+        chosen[key] = choice.format
+        if choice.is_assumed:
+            problems.append(_assumption(source or found[0][1].annotation, choice))
+    return chosen
+
+
+def _assumption(name: str, choice: FormatChoice) -> Problem:
+    detail = (
+        f"{choice.num_boxes:,} boxes were read as {choice.format.description} ({choice.format.name}): read as "
+        f"{choice.stated.description}, {choice.num_failing:,} would be tiny or outside; "
+        f"--box-format {choice.stated.name} reads them so"
+    )
+    return Problem(name, "assumed-format", detail)
+
+
+def _place(
+    picture: DraftPicture, size: Measured, formats: Mapping[_Key, BoxFormat], problems: list[Problem]
+) -> tuple[list[DraftBox], NDArray[np.float64] | None]:
+    """The boxes that can be placed and their (M, 4) corners in pixels of the upright picture.
+
+    The corners are None where the picture cannot be used.
+    """
+    width_height = np.array([size.upright_hw[::-1]], dtype=np.float64)
+    boxes: list[DraftBox] = []
+    rows: list[NDArray[np.float64]] = []
+    in_pixels: list[bool] = []
+    for box in picture.boxes:
+        used = formats[picture.source, box.format, box.layout_source]
+        values = np.array([box.values], dtype=np.float64)
+        slack = _SHARE_SLACK * used.scale
+        is_beyond = (values < -slack).any() or (values > used.scale + slack).any()
+        if used.is_relative and box.format.is_relative and is_beyond and np.isfinite(values).all():
+            detail = f"{box.where} has values outside [0, {used.scale:g}]; {used.description} were expected"
+            problems.append(Problem(picture.annotation, "not-a-share", detail))
+            continue
+        boxes.append(box)
+        rows.append(used.to_corners(values, width_height))
+        in_pixels.append(not used.is_relative)
+    corners = np.concatenate(rows) if rows else np.zeros((0, 4))
+    is_pixel = np.array(in_pixels, dtype=bool)
+    if boxes and not is_pixel.any():
+        if size.orientation > 1:
+            detail = "turned by EXIF; its boxes are taken as drawn on the upright picture"
+            problems.append(Problem(picture.file.name, "rotated", detail))
+        return boxes, corners
+    placed = _place_pixels(picture, size, corners[is_pixel], problems)
+    if placed is None:
+        return boxes, None
+    corners[is_pixel] = placed
+    return boxes, corners
+
+
+def _place_pixels(
+    picture: DraftPicture, size: Measured, xyxy: NDArray[np.float64], problems: list[Problem]
+) -> NDArray[np.float64] | None:
+    """(M, 4) corners in pixels of the upright picture, from pixels of the picture as it was annotated.
+
+    None where the picture cannot be used.
+    """
     height, width = size.upright_hw
     name = picture.file.name
-    if picture.is_share:
-        if size.orientation > 1 and len(xyxy):
-            problems.append(
-                Problem(name, "rotated", "turned by EXIF; its boxes are taken as drawn on the upright picture")
-            )
-        return np.multiply(xyxy, np.array([width, height, width, height], dtype=np.float64))
     stated = picture.stated_hw
     if stated is None or stated == size.upright_hw:
         if size.orientation > 1 and len(xyxy):
@@ -168,7 +259,11 @@ def _place(picture: DraftPicture, size: Measured, problems: list[Problem]) -> ND
 
 
 def _judge(
-    picture: DraftPicture, size_hw: tuple[int, int], xyxy: NDArray[np.float64], problems: list[Problem]
+    picture: DraftPicture,
+    boxes: Sequence[DraftBox],
+    size_hw: tuple[int, int],
+    xyxy: NDArray[np.float64],
+    problems: list[Problem],
 ) -> tuple[NDArray[np.float64], list[str], list[bool]]:
     """The boxes that can be used, within the picture, each once."""
     height, width = size_hw
@@ -177,7 +272,7 @@ def _judge(
     labels: list[str] = []
     crowds: list[bool] = []
     seen: dict[tuple[float, ...], set[str]] = {}
-    for box, corners in zip(picture.boxes, xyxy, strict=True):
+    for box, corners in zip(boxes, xyxy, strict=True):
         shown = f"{box.where} (`{box.label}`)"
         if not np.isfinite(corners).all():
             problems.append(Problem(name, "not-a-number", f"{shown} holds NaN or infinity"))
@@ -188,6 +283,10 @@ def _judge(
             x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
         if x1 - x0 < _LEAST_SIDE or y1 - y0 < _LEAST_SIDE:
             problems.append(Problem(name, "no-area", f"{shown} has no area ({_numbers(x0, y0, x1, y1)})"))
+            continue
+        if max(x1 - x0, y1 - y0) < _LEAST_PIXEL:
+            detail = f"{shown} is smaller than a pixel ({_numbers(x0, y0, x1, y1)}); shares where pixels were expected?"
+            problems.append(Problem(name, "under-a-pixel", detail))
             continue
         cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
         over = max(cut[0] - x0, cut[1] - y0, x1 - cut[2], y1 - cut[3])

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.cells import unguard_cell
-from headstart.data.boxes.draft import Corners, Draft, DraftBox, DraftPicture, number
+from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, LayoutSource, number
 from headstart.data.boxes.files import split_of_name
+from headstart.data.boxes.formats import BoxFormat
 from headstart.data.paths import Finder
 from headstart.data.tables import Table, read_table
 from headstart.data.walk import FoundFile, clean_label
@@ -46,6 +47,7 @@ _BY_SIZE = (
     ("xmin", "ymin", "width", "height"),
 )
 _LIST = ("bbox", "box")
+_VAGUE = ("x", "bbox_x", *_LIST)
 _SIZE = (("height", "width"), ("image_height", "image_width"), ("img_height", "img_width"))
 _SPLIT = ("split", "subset", "set", "partition")
 
@@ -60,6 +62,8 @@ class BoxTable:
         image, label: Columns of the picture and of the class; without a label column all boxes have one class.
         corners: Four columns, or one that holds a list.
         has_size: Whether the last two are width and height.
+        layout_source: `names` where the columns leave one meaning only; `x` and `y` may be a corner or the center,
+            and a list may be anything.
         size: Columns of the picture's height and width, or None.
         split: Column of the split, or None.
     """
@@ -70,6 +74,7 @@ class BoxTable:
     label: str | None
     corners: tuple[str, ...]
     has_size: bool
+    layout_source: LayoutSource
     size: tuple[str, str] | None
     split: str | None
     group: str | None
@@ -78,8 +83,9 @@ class BoxTable:
 def open_box_table(file: FoundFile) -> BoxTable | None:
     """The table, or None where it has no columns of boxes."""
     table: Table | None
+    headless = _headless(file)
     try:
-        table = _headless(file) or read_table(file.path)
+        table = headless or read_table(file.path)
     except HeadstartError:
         table = _renamed(file)
         if table is None:
@@ -102,7 +108,8 @@ def open_box_table(file: FoundFile) -> BoxTable | None:
     size = next((s for s in _SIZE if set(s) <= set(free)), None)
     label = next((c for c in _LABEL if c in free), None)
     split, group = (next((c for c in names if c in free), None) for names in (_SPLIT, ("group", "group_id")))
-    return BoxTable(file, lines, image, label, corners, has_size, size, split, group)
+    layout_source: LayoutSource = "definition" if headless or corners[0] in _VAGUE else "names"
+    return BoxTable(file, lines, image, label, corners, has_size, layout_source, size, split, group)
 
 
 def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_outside: bool = False) -> Draft:
@@ -122,9 +129,6 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_outside: boo
         )
         missing: dict[str, int] = {}
         of_file = split_of_name(table.file.file) if len(tables) > 1 else ""
-        is_share = _is_share(table)
-        if is_share:
-            draft.notes.append(f"the boxes of `{table.file.name}` are shares of width and height")
         for line, cells in table.lines:
             cell = unguard_cell(cells.get(table.image, "").strip())
             where = f"line {line} of {table.file.name}"
@@ -145,7 +149,7 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_outside: boo
             picture = found.get((place.path, split))
             if picture is None:
                 picture = DraftPicture(
-                    _below(place, root), table.file.name, split, _size(table, cells), is_share=is_share
+                    _below(place, root), table.file.name, split, _size(table, cells), source=table.file.name
                 )
                 picture.group = clean_label(cells.get(table.group, "")) or None if table.group else None
                 found[place.path, split] = picture
@@ -171,24 +175,10 @@ def _add_box(draft: Draft, table: BoxTable, picture: DraftPicture, cells: dict[s
     if not label:
         draft.refuse(name, "no-class", "the row has a box but no class")
         return
-    x0, y0, x1, y1 = (float(v) for v in values if v is not None)
-    corners: Corners = (x0, y0, x0 + x1, y0 + y1) if table.has_size else (x0, y0, x1, y1)
-    picture.boxes.append(DraftBox(corners, label, f"{where} of {table.file.name}"))
-
-
-def _is_share(table: BoxTable) -> bool:
-    """Whether no corner of the whole table lies beyond 1: then they are shares, as OpenImages writes them."""
-    seen = []
-    for _, cells in table.lines:
-        texts = [cells.get(c, "") for c in table.corners]
-        values = [number(t) for t in (_listed(texts[0]) if len(texts) == 1 else texts)]
-        seen += [v for v in values if v is not None]
-    return (
-        table.size is None
-        and bool(seen)
-        and max(seen) <= 1.0
-        and any(v != int(v) for v in seen if v == v and abs(v) < 2)
-    )
+    a, b, c, d = (float(v) for v in values if v is not None)
+    stated = BoxFormat("xywh" if table.has_size else "xyxy")
+    where = f"{where} of {table.file.name}"
+    picture.boxes.append(DraftBox((a, b, c, d), stated, label, where, layout_source=table.layout_source))
 
 
 def _size(table: BoxTable, cells: dict[str, str]) -> tuple[int, int] | None:

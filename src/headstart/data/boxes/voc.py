@@ -13,6 +13,7 @@ from typing import Any
 
 from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, number
 from headstart.data.boxes.files import PictureIndex, split_of_name, split_of_place
+from headstart.data.boxes.formats import BoxFormat
 from headstart.data.lists import first_lines
 from headstart.data.walk import FoundFile, clean_label
 from headstart.errors import MissingExtraError
@@ -20,6 +21,7 @@ from headstart.errors import MissingExtraError
 __all__ = ["is_voc", "read_voc"]
 
 _MOST_BYTES = 64 << 20
+_BNDBOX = BoxFormat("xyxy")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -131,7 +133,7 @@ def _boxes(draft: Draft, file: FoundFile, tree: Any) -> list[DraftBox]:
             draft.refuse(file.name, "no-box", f"{where} (`{label}`) has no number for {missing}")
         else:
             x0, y0, x1, y1 = (float(v) for v in values if v is not None)
-            boxes.append(DraftBox((x0, y0, x1, y1), label, where))
+            boxes.append(DraftBox((x0, y0, x1, y1), _BNDBOX, label, where, layout_source="names"))
     return boxes
 
 

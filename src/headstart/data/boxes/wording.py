@@ -18,6 +18,9 @@ from headstart.records import Problem
 __all__ = ["box_health_to_json", "box_lines", "meaning_of", "problem_lines"]
 
 _SHOWN = 10
+ASSUMED = frozenset({"assumed-format"})
+"""Kinds of problems that were settled by an assumption, which a person has to know of first."""
+
 _KINDS = {
     "entity": "XML files declare entities or a document type, which is refused",
     "bad-xml": "XML files cannot be read",
@@ -33,7 +36,9 @@ _KINDS = {
     "no-box": "objects have no box",
     "not-a-number": "boxes hold NaN or infinity",
     "not-a-share": "YOLO lines have values outside [0, 1]",
+    "assumed-format": "files have boxes in another format than they state",
     "no-area": "boxes have no area",
+    "under-a-pixel": "boxes are smaller than a pixel",
     "outside": "boxes lie outside of their picture",
     "other-picture": "pictures have another size than their annotation says, with boxes outside; they are left out",
     "size-differs": "pictures have another size than their annotation says",
@@ -66,8 +71,8 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
     for problem in problems:
         by_kind[problem.kind].append(problem)
     lines = []
-    for kind, found in sorted(by_kind.items(), key=lambda kv: (kv[0] not in LOST, -len(kv[1]))):
-        word = "Left out" if kind in LOST else "Handled"
+    for kind, found in sorted(by_kind.items(), key=lambda kv: (kv[0] not in ASSUMED, kv[0] not in LOST, -len(kv[1]))):
+        word = "Left out" if kind in LOST else "Assumed" if kind in ASSUMED else "Handled"
         lines.append(f"{word}: {len(found):,} {meaning_of(kind)}:")
         lines += [f"  `{one_line(p.name)}`: {one_line(p.detail)}" for p in found[:_SHOWN]]
         if len(found) > _SHOWN:

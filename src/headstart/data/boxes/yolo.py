@@ -6,13 +6,15 @@ its number.  `data.yaml` is read with `yaml.safe_load`, which builds values and 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, number
+from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, Values, number
 from headstart.data.boxes.files import PictureIndex, split_of_place
+from headstart.data.boxes.formats import BoxFormat
 from headstart.data.lists import first_lines
 from headstart.data.walk import FoundFile, clean_label, printable
 from headstart.errors import DataError, MissingExtraError
@@ -20,7 +22,7 @@ from headstart.errors import DataError, MissingExtraError
 __all__ = ["Dataset", "find_labels", "is_label_line", "read_dataset", "read_yolo"]
 
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "class_names.txt", "names.txt")
-_SLACK = 1e-3  # shares this far outside of [0, 1] are rounding
+_CENTER, _OUTLINE = BoxFormat("cxcywh", 1.0), BoxFormat("xyxy", 1.0)
 _SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -40,10 +42,12 @@ class Dataset:
 
 
 def is_label_line(line: str) -> bool:
-    """Whether a line is `number share share share share ...`."""
+    """Whether a line is `number share share share share ...`, or the same with four numbers of any size (pixels)."""
     parts = line.split()
     values = [number(p) for p in parts]
-    return len(parts) >= 5 and parts[0].isdigit() and all(v is not None and -1 <= v <= 2 for v in values[1:])
+    if len(parts) < 5 or not parts[0].isdigit():
+        return False
+    return all(v is not None and math.isfinite(v) and (len(parts) == 5 or -1 <= v <= 2) for v in values[1:])
 
 
 def read_dataset(path: str) -> Dataset:
@@ -129,7 +133,7 @@ def read_yolo(root: str, dataset_file: FoundFile | None, texts: Sequence[FoundFi
     for picture in pictures:
         text = labels.get(picture.path)
         split = splits.get(picture.path, "") if splits else split_of_place(picture.folders)
-        drafted = DraftPicture(picture, text.name if text else "", split, is_share=True)
+        drafted = DraftPicture(picture, text.name if text else "", split)
         if text is not None:
             _read_lines(draft, drafted, text, dataset, used, counts)
         draft.pictures.append(drafted)
@@ -158,31 +162,27 @@ def _read_lines(
             detail = f"{where} has the class {int(class_id)}, but there are only {len(dataset.names)} names"
             draft.refuse(text.name, "no-class", detail)
             continue
-        corners, kind = _corners([float(v) for v in values[1:] if v is not None], dataset.keypoints)
+        box, kind = _box([float(v) for v in values[1:] if v is not None], dataset.keypoints)
         if kind == "odd":
             draft.refuse(
                 text.name, "bad-line", f"{where} has {len(parts)} numbers, which is neither a box nor an outline"
             )
             continue
-        if any(
-            v == v and abs(v) != float("inf") and not -_SLACK <= v <= 1 + _SLACK for v in values[1:] if v is not None
-        ):
-            detail = f"{where} has values outside [0, 1]; shares of width and height were expected, not pixels"
-            draft.refuse(text.name, "not-a-share", detail)
-            continue
         used.add(int(class_id))
         counts[kind] = counts.get(kind, 0) + 1
         label = dataset.names.get(int(class_id), str(int(class_id)))
-        picture.boxes.append(DraftBox(corners, label, where))
+        if kind == "outline":
+            picture.boxes.append(DraftBox(box, _OUTLINE, label, where, layout_source="outline"))
+        else:
+            picture.boxes.append(DraftBox(box, _CENTER, label, where))
 
 
-def _corners(values: list[float], keypoints: int) -> tuple[tuple[float, float, float, float], str]:
-    """The box of a line, and whether the line was a `box`, `scored`, `keypoints`, an `outline` or `odd`."""
+def _box(values: list[float], keypoints: int) -> tuple[Values, str]:
+    """The four numbers of a line, and whether the line is a `box`, `scored`, `keypoints`, an `outline` or `odd`."""
     count = len(values)
     if count == 4 or count == 5 or (keypoints and count == 4 + keypoints):
         x, y, width, height = values[:4]
-        kind = "box" if count == 4 else "scored" if count == 5 else "keypoints"
-        return (x - width / 2, y - height / 2, x + width / 2, y + height / 2), kind
+        return (x, y, width, height), "box" if count == 4 else "scored" if count == 5 else "keypoints"
     if count % 2:
         return (0.0, 0.0, 0.0, 0.0), "odd"
     return (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])), "outline"

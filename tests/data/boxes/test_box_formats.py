@@ -1,0 +1,239 @@
+"""Boxes whose numbers mean something else than their file states: read rightly and said, or refused; never wrong."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from box_folders import coco_json, put_picture, put_text, voc_xml
+from numpy.typing import NDArray
+
+from headstart.data.boxes.formats import BOX_FORMATS, BoxFormat, choose_format
+from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.records import DetectionSamples
+from headstart.errors import BoxFormatError, UsageError
+
+WIDTH, HEIGHT = 160, 120
+NUM_IMAGES, PER_IMAGE = 6, 3
+Array = NDArray[np.float64]
+
+
+def true_boxes(seed: int = 0) -> Array:
+    """(N, 4) corners in pixels that are spread over the image."""
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(1, (WIDTH - 40, HEIGHT - 40), (NUM_IMAGES * PER_IMAGE, 2))
+    low[:4] = [[1, 1], [118, 2], [3, 85], [120, 88]]  # all four corners occur
+    return np.concatenate([low, low + rng.uniform(20, 38, low.shape)], axis=1).round()
+
+
+def written(corners: Array, name: str) -> Array:
+    """The numbers of a box format for corners in pixels: the inverse of `BoxFormat.to_corners`."""
+    box_format = BOX_FORMATS[name]
+    low, high = corners[:, :2], corners[:, 2:]
+    if box_format.is_relative:
+        low, high = (v / (WIDTH, HEIGHT) * box_format.scale for v in (low, high))
+    if box_format.layout == "cxcywh":
+        pair = (low + high) / 2, high - low
+    else:
+        pair = low, high - low if box_format.layout in ("xywh", "yxhw") else high
+    order = [1, 0, 3, 2] if box_format.layout in ("yxyx", "yxhw") else [0, 1, 2, 3]
+    return np.concatenate(pair, axis=1)[:, order]
+
+
+def put_images(root: Path) -> list[str]:
+    names = [f"a{i}.jpg" for i in range(NUM_IMAGES)]
+    for i, name in enumerate(names):
+        put_picture(root / name, (WIDTH, HEIGHT), seed=i)
+    return names
+
+
+def write_coco(root: Path, values: Array) -> None:
+    images = {i: (n, (WIDTH, HEIGHT)) for i, n in enumerate(put_images(root))}
+    boxes = [{"image_id": i // PER_IMAGE, "category_id": 1, "bbox": v.tolist()} for i, v in enumerate(values)]
+    put_text(root / "train.json", coco_json(images, boxes, {1: "nut"}))
+
+
+def write_csv(root: Path, values: Array, columns: str = "xmin,ymin,xmax,ymax") -> None:
+    names = put_images(root)
+    lines = [f"{names[i // PER_IMAGE]},nut,{','.join(map(repr, v.tolist()))}" for i, v in enumerate(values)]
+    put_text(root / "boxes.csv", f"filename,class,{columns}\n" + "\n".join(lines) + "\n")
+
+
+def write_voc(root: Path, values: Array) -> None:
+    for k, name in enumerate(put_images(root)):
+        mine = [("nut", tuple(v)) for v in values[k * PER_IMAGE : (k + 1) * PER_IMAGE].tolist()]
+        put_text(root / f"{name[:-4]}.xml", voc_xml(mine, (WIDTH, HEIGHT)))  # type: ignore[arg-type]
+
+
+def write_yolo(root: Path, values: Array) -> None:
+    for k, name in enumerate(put_images(root)):
+        mine = values[k * PER_IMAGE : (k + 1) * PER_IMAGE].tolist()
+        put_text(root / f"{name[:-4]}.txt", "".join(f"0 {' '.join(map(repr, v))}\n" for v in mine))
+
+
+def corners_of(samples: DetectionSamples) -> Array:
+    return np.concatenate([b.xyxy for b in samples.boxes]).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("write", "stated", "actual", "is_taken"),
+    [
+        (write_coco, "xywh", "rel_xywh", True),
+        (write_coco, "xywh", "rel_xyxy", True),
+        (write_coco, "xywh", "rel_cxcywh", True),
+        (write_coco, "xywh", "xyxy", True),
+        (write_csv, "xyxy", "rel_xyxy", True),
+        (write_csv, "xyxy", "xywh", False),  # columns name the corners: another layout is never taken
+        (write_csv, "xyxy", "yxyx", False),
+        (write_csv, "xyxy", "rel_xywh", False),
+        (write_csv, "xyxy", "rel_cxcywh", False),
+        (write_voc, "xyxy", "rel_xyxy", True),
+        (write_voc, "xyxy", "xywh", False),
+        (write_voc, "xyxy", "yxyx", False),
+        (write_yolo, "rel_cxcywh", "cxcywh", True),
+        (write_yolo, "rel_cxcywh", "xyxy", True),
+        (write_yolo, "rel_cxcywh", "xywh", True),
+        (write_yolo, "rel_cxcywh", "rel_xyxy", True),
+    ],
+)
+def test_numbers_of_another_format_are_read_rightly_or_refused(
+    tmp_path: Path, write: Callable[[Path, Array], None], stated: str, actual: str, is_taken: bool
+) -> None:
+    corners = true_boxes()
+    write(tmp_path, written(corners, actual))
+    if is_taken:
+        samples = read_boxes(tmp_path)
+        np.testing.assert_allclose(corners_of(samples), corners, atol=1e-3)
+        assert [p.kind for p in samples.problems] == ["assumed-format"]
+    else:
+        with pytest.raises(BoxFormatError) as caught:
+            read_boxes(tmp_path)
+        assert (caught.value.stated, caught.value.exit_code) == (stated, 3)
+        assert actual in caught.value.fitting
+        assert actual in str(caught.value.hint)
+    asked = read_boxes(tmp_path, box_format=actual)
+    np.testing.assert_allclose(corners_of(asked), corners, atol=1e-3)
+    assert not asked.problems
+
+
+@pytest.mark.parametrize(
+    ("write", "stated"), [(write_coco, "xywh"), (write_csv, "xyxy"), (write_voc, "xyxy"), (write_yolo, "rel_cxcywh")]
+)
+def test_numbers_as_stated_are_taken_without_a_word(
+    tmp_path: Path, write: Callable[[Path, Array], None], stated: str
+) -> None:
+    corners = true_boxes(1)
+    write(tmp_path, written(corners, stated))
+    samples = read_boxes(tmp_path)
+    np.testing.assert_allclose(corners_of(samples), corners, atol=1e-3)
+    assert not samples.problems
+
+
+def test_shares_may_leave_the_range_by_rounding(tmp_path: Path) -> None:
+    values = written(true_boxes(), "rel_xyxy")
+    values[0, 2] = 1.0000001
+    values[1, 0] = -1e-7
+    write_csv(tmp_path, values)
+    samples = read_boxes(tmp_path)
+    assert samples.num_boxes == len(values)
+    assert [p.kind for p in samples.problems] == ["assumed-format"]
+
+
+def test_a_whole_file_decides_so_that_one_small_box_changes_nothing(tmp_path: Path) -> None:
+    values = true_boxes()
+    values[5] = [0, 0, 1, 1]
+    write_csv(tmp_path, values)
+    samples = read_boxes(tmp_path)
+    assert samples.num_boxes == len(values)
+    assert not samples.problems
+
+
+def test_boxes_under_a_pixel_are_left_out_by_name(tmp_path: Path) -> None:
+    values = true_boxes()
+    values[5] = written(values[5:6], "rel_xyxy")[0]
+    write_csv(tmp_path, values)
+    samples = read_boxes(tmp_path)
+    assert samples.num_boxes == len(values) - 1
+    assert [(p.kind, p.name) for p in samples.problems] == [("under-a-pixel", "a1.jpg")]
+
+
+@pytest.mark.parametrize("write", [write_coco, write_csv, write_voc, write_yolo])
+def test_boxes_of_larger_images_are_refused(tmp_path: Path, write: Callable[[Path, Array], None]) -> None:
+    stated = {write_coco: "xywh", write_yolo: "rel_cxcywh"}.get(write, "xyxy")
+    write(tmp_path, written(true_boxes() * 4 + 60, stated))
+    for file in tmp_path.glob("*.xml"):  # a size that is stated explains them
+        file.write_text(file.read_text().replace("<size>", "<other>").replace("</size>", "</other>"))
+    for file in tmp_path.glob("*.json"):
+        value = json.loads(file.read_text())
+        file.write_text(json.dumps(value | {"images": [i | {"width": 0, "height": 0} for i in value["images"]]}))
+    with pytest.raises(BoxFormatError) as caught:
+        read_boxes(tmp_path)
+    assert caught.value.fitting == ()
+
+
+def test_one_tenth_over_the_edge_is_cut_and_said_but_most_are_refused(tmp_path: Path) -> None:
+    corners = true_boxes()
+    corners[7, 2] = WIDTH + 20
+    write_csv(tmp_path, corners)
+    assert [p.kind for p in read_boxes(tmp_path).problems] == ["over-edge"]
+    corners[:, 2] = WIDTH + 20
+    write_csv(tmp_path, corners)
+    with pytest.raises(BoxFormatError):
+        read_boxes(tmp_path)
+
+
+@pytest.mark.parametrize("scale", ["percent", "permille"])
+def test_percent_and_thousandths_are_asked_about(scale: str) -> None:
+    corners = true_boxes(2)
+    size = np.full((len(corners), 2), (40 * WIDTH, 40 * HEIGHT), dtype=np.float64)
+    values = written(corners, f"{scale}_xyxy")
+    with pytest.raises(BoxFormatError) as caught:
+        choose_format(values, size, BoxFormat("xyxy"), source="x.csv", is_layout_certain=True)
+    assert caught.value.fitting == (f"{scale}_xyxy",)
+    spread = values.copy()
+    spread[0] = size[0, 0] * 0.8
+    spread[0, 2:] += 50
+    assert not choose_format(spread, size, BoxFormat("xyxy"), source="x", is_layout_certain=True).is_assumed
+
+
+def test_two_formats_that_fit_alike_are_both_named(tmp_path: Path) -> None:
+    low = np.random.default_rng(0).uniform(50, 60, (18, 2))
+    corners = np.concatenate([low, low + 12], axis=1)  # in the middle, so that nothing tells a corner from a center
+    write_coco(tmp_path, written(corners, "rel_xywh"))
+    with pytest.raises(BoxFormatError) as caught:
+        read_boxes(tmp_path)
+    assert set(caught.value.fitting) == {"rel_xywh", "rel_cxcywh"}
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.fitting, str(again)) == (caught.value.fitting, str(caught.value))
+
+
+def test_pixels_in_text_files_without_a_yaml_are_still_boxes(tmp_path: Path) -> None:
+    write_yolo(tmp_path, written(true_boxes(), "cxcywh"))
+    assert [p.kind for p in read_boxes(tmp_path).problems] == ["assumed-format"]
+
+
+def test_outlines_keep_their_layout_and_follow_the_unit(tmp_path: Path) -> None:
+    put_picture(tmp_path / "a.jpg", (WIDTH, HEIGHT))
+    put_text(tmp_path / "a.txt", "0 40 30 80 30 80 90 40 90\n")
+    put_text(tmp_path / "classes.txt", "nut\n")
+    put_text(tmp_path / "data.yaml", "train: .\nnames: [nut]\n")
+    assert corners_of(read_boxes(tmp_path)).tolist() == [[40, 30, 80, 90]]
+    assert corners_of(read_boxes(tmp_path, box_format="cxcywh")).tolist() == [[40, 30, 80, 90]]
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    write_voc(tmp_path, true_boxes())
+    with pytest.raises(UsageError, match="rel_xyxy"):
+        read_boxes(tmp_path, box_format="pascal")
+
+
+@pytest.mark.parametrize("name", BOX_FORMATS)
+def test_formats_are_converted_to_corners(name: str) -> None:
+    corners = true_boxes(3)
+    found = BOX_FORMATS[name].to_corners(written(corners, name), np.array([WIDTH, HEIGHT], dtype=np.float64))
+    np.testing.assert_allclose(found, corners)
+    assert BOX_FORMATS[name].name == name
