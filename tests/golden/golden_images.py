@@ -93,18 +93,19 @@ def leaky_split(root: Path) -> Path:
     return root
 
 
-def boxes_table(root: Path, count: int, *, is_faulty: bool = False) -> Path:
+def boxes_table(root: Path, count: int, *, first: int = 0, is_faulty: bool = False) -> Path:
     """Write colored squares on noise and `boxes.csv`; every fifth image has no box.
 
     Args:
         root: A new folder.
         count: Number of images.
+        first: Seed of the first image.
         is_faulty: Also write an empty box, one that leaves its image, one listed twice, and a copied image.
     """
     root.mkdir(parents=True)
     rows: list[Sequence[object]] = []
     for i in range(count):
-        rng = np.random.default_rng([2, i])
+        rng = np.random.default_rng([2, first + i])
         pixels, name = rng.integers(60, 120, (60, 90, 3)).astype(np.uint8), f"{i:02d}.png"
         for k in range(0 if i % 5 == 0 else 1 + i % 2):
             side, kind = int(rng.integers(14, 30)), (i + k) % 2

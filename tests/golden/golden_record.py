@@ -10,8 +10,10 @@ import fnmatch
 import hashlib
 import json
 import math
+import platform
 import re
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,9 @@ IGNORED_KEYS = frozenset(
 # Parts of which only the named values are recorded: the others are rounding errors, or depend on the time it took.
 ONLY = {"parity": frozenset({"label_agreement", "num_unreadable"})}
 # Keys of text; its wording is not part of the record. Longer text is recognized by its spaces.
-TEXT_KEYS = frozenset({"notes", "reason", "detail", "sentence", "warnings", "message", "ece_estimator", "meaning"})
+TEXT_KEYS = frozenset(
+    {"notes", "reason", "detail", "sentence", "warnings", "message", "ece_estimator", "meaning", "weights_reason"}
+)
 _MOST_SPACES = 2  # "out of fold" is a value, more words are a sentence
 _MOST_VALUES = 400  # longer arrays are summarized
 
@@ -183,6 +187,23 @@ def record_weights(path: Path, *, is_exact: bool = False) -> dict[str, Any]:
     if is_exact:
         found["bytes"] = digest("".join(sorted(digest(t.tobytes()) for t in tensors.values())).encode())
     return found
+
+
+def machine() -> str:
+    """What rounding errors depend on: processor, instruction set and versions."""
+    import torch
+
+    names = ("numpy", "torch", "onnxruntime", "Pillow")
+    processor = next(
+        (
+            line.partition(":")[2].strip()
+            for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ())
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    versions = " ".join(f"{name} {metadata.version(name)}" for name in names)
+    return f"{processor}, {torch.backends.cpu.get_cpu_capability()}, {versions}"
 
 
 def digest(content: bytes) -> str:

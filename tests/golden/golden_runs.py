@@ -27,18 +27,22 @@ class GoldenRun:
         make: Makes data and results in the working directory; the run folder is `run`.
         is_quick: Whether the default suite has it.
         tolerance: How far floats may lie from the record.
+        is_chaotic: Whether rounding errors grow so far that numbers can only be compared on one type of machine.
     """
 
     make: Callable[[], dict[str, Any]]
     is_quick: bool
     tolerance: Tolerance
+    is_chaotic: bool
 
 
-def golden(*, is_quick: bool = False, tolerance: Tolerance | None = None) -> Callable[..., Any]:
+def golden(
+    *, is_quick: bool = False, tolerance: Tolerance | None = None, is_chaotic: bool = False
+) -> Callable[..., Any]:
     """Register a function as a golden run under its name."""
 
     def register(make: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-        RUNS[make.__name__] = GoldenRun(make, is_quick, tolerance or Tolerance())
+        RUNS[make.__name__] = GoldenRun(make, is_quick, tolerance or Tolerance(), is_chaotic)
         return make
 
     return register
@@ -60,7 +64,7 @@ def tuned(data: Path, **settings: Any) -> headstart.Run:
 
 
 def detector(data: Path, **settings: Any) -> headstart.Run:
-    """A small detector on a network with random weights."""
+    """A small detector on random weights; after so few steps it finds nothing, but rounding errors stay small."""
     fixed = {"backbone": "timm:resnet10t", "weights": "none", "size": 64, "views": 1, "epochs": 4, "workers": 1}
     small = {"detect.width": 16, "detect.depth": 1, "detect.finest": 8, "seed": 0}
     return headstart.train(data, out="run", **(fixed | small | settings))
@@ -158,9 +162,17 @@ def finetune_solar() -> dict[str, Any]:
 
 @golden(is_quick=True, tolerance=TRAINED)
 def detect_head() -> dict[str, Any]:
-    """A detector on a frozen network; predictions and scores on other images."""
-    data = images.boxes_table(Path("data"), 24)
-    return answers(detector(data.parent, strategy="head"), images.boxes_table(Path("new"), 6).parent, min_score=0.2)
+    """A few steps of a detector on a frozen network."""
+    detector(images.boxes_table(Path("data"), 24).parent, strategy="head")
+    return {}
+
+
+@golden(tolerance=TRAINED, is_chaotic=True)
+def detect_objects() -> dict[str, Any]:
+    """A detector trained until it finds most of the squares; predictions and scores on other images."""
+    data = images.boxes_table(Path("data"), 30).parent
+    run = detector(data, strategy="head", epochs=25, batch_size=4)
+    return answers(run, images.boxes_table(Path("new"), 6, first=500).parent, min_score=0.2)
 
 
 @golden(tolerance=TRAINED)
