@@ -169,27 +169,49 @@ def evaluate(
     threads: int | None = None,
     allow_outside: bool = False,
     box_format: str | None = None,
+    layout: str | None = None,
+    label_pattern: str | None = None,
+    first_id: int | str | None = None,
     talk: Talk | None = None,
 ) -> EvaluationResult | DetectionResult:
     """Scores a saved model on labelled pictures, or a detector on pictures with boxes.
 
     Says which of them it was trained on (by content) and which classes are missing or new; pictures it
-    was trained on are scored apart and are not in the headline.  `box_format` is as `detect.box_format` in `train`.
+    was trained on are scored apart and are not in the headline.  Labels that differ from a class of the model only in
+    case, blanks or Unicode form count as that class, which is reported.
+
+    Args:
+        model: See `load`.
+        data: Labeled images, or for a detector images with boxes.
+        threads: Cores to use.
+        allow_outside, layout, label_pattern, first_id: As in `train`.
+        box_format: As `detect.box_format` in `train`.
+        talk: Where it says what it does.
 
     Raises:
-        DataError: No picture has a label (or box of a class) the model knows.
+        DataError: No image has a label (or box of a class) the model knows, or none of them can be read.
+        UsageError: An option of the reader has no effect.
     """
     runtime, place, talk = load(model, threads=threads).runtime, os.fspath(data), talk or Talk(None)
     if runtime.bundle.task == "detect":
+        from headstart.workflow.box_checking import refuse_without_effect
         from headstart.workflow.detect_evaluating import evaluate_detector
 
+        refuse_without_effect(layout=layout, label_pattern=label_pattern, first_id=first_id)
         return evaluate_detector(runtime, place, allow_outside, talk, box_format=box_format)
     from headstart.workflow.box_checking import refuse_box_format
     from headstart.workflow.evaluation import evaluate_model
 
     refuse_box_format(box_format)
-
-    return evaluate_model(runtime, place, allow_outside, talk)
+    return evaluate_model(
+        runtime,
+        place,
+        talk,
+        allow_outside=allow_outside,
+        layout=layout,
+        label_pattern=label_pattern,
+        first_id=first_id,
+    )
 
 
 def embed(
@@ -207,8 +229,8 @@ def embed(
         backbone: The network.
         out: A `.npz` file to write (`features`, `paths`, `labels`, and one array a block).
         talk: Where it says what it does.
-        settings: `size`, `fit`, `value_range`, `max_pixels`, `weights`, `layout`, `label_pattern`, `device`,
-            `workers`, `offline`, `cache`, `allow_outside`.
+        settings: `size`, `fit`, `value_range`, `max_pixels`, `weights`, `layout`, `label_pattern`, `first_id`,
+            `device`, `workers`, `offline`, `cache`, `allow_outside`.
 
     Raises:
         DataError: No picture can be read.
@@ -273,6 +295,7 @@ def show(
     size: int | None = None,
     fit: str = "crop",
     layout: str | None = None,
+    first_id: int | str | None = None,
     allow_outside: bool = False,
     box_format: str | None = None,
     task: str = "auto",
@@ -289,7 +312,7 @@ def show(
         views: Show so many augmented views of each of `per_class` pictures instead, as training would store them.
         augment: How views differ, as in `train`; None as training would choose.
         backbone, size, fit: As in `train`.
-        layout, allow_outside: As in `train`.
+        layout, first_id, allow_outside: As in `train`.
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
         talk: Where it says what it does.
@@ -309,7 +332,9 @@ def show(
     if has_boxes(place, task, allow_outside=allow_outside):
         from headstart.workflow.box_checking import refuse_without_effect, show_boxes
 
-        refuse_without_effect(as_seen=as_seen or None, views=views, augment=augment, size=size, layout=layout)
+        refuse_without_effect(
+            as_seen=as_seen or None, views=views, augment=augment, size=size, layout=layout, first_id=first_id
+        )
         sheet = show_boxes(
             place, talk, per_class=per_class, seed=seed, allow_outside=allow_outside, box_format=box_format
         )
@@ -326,6 +351,7 @@ def show(
             views=views,
             augment=augment,
             layout=layout,
+            first_id=first_id,
             allow_outside=allow_outside,
         )
     if out is not None:
@@ -339,6 +365,10 @@ def compare(
     *,
     data: str | os.PathLike[str] | None = None,
     talk: Talk | None = None,
+    allow_outside: bool = False,
+    layout: str | None = None,
+    label_pattern: str | None = None,
+    first_id: int | str | None = None,
 ) -> Comparison:
     """Says whether run B is better than run A: paired, on the same pictures.
 
@@ -347,6 +377,7 @@ def compare(
         data: Labelled pictures to score both on; by default their own test pictures, or where neither has
             any, their training pictures out of fold.
         talk: Where it says what it does.
+        allow_outside, layout, label_pattern, first_id: How `data` is read, as in `train`.
 
     Returns:
         The comparison: a sentence, all differences with intervals, `.plot()`.
@@ -357,7 +388,16 @@ def compare(
     """
     from headstart.workflow.comparing import compare_runs
 
-    return compare_runs(run_a, run_b, data=data, talk=talk)
+    return compare_runs(
+        run_a,
+        run_b,
+        data=data,
+        talk=talk,
+        allow_outside=allow_outside,
+        layout=layout,
+        label_pattern=label_pattern,
+        first_id=first_id,
+    )
 
 
 def check(
@@ -383,7 +423,7 @@ def check(
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
         talk: Where it says what it does.
-        settings: `layout`, `label_pattern`, `backbone`, `value_range`, `max_pixels`, `use_network`,
+        settings: `layout`, `label_pattern`, `first_id`, `backbone`, `value_range`, `max_pixels`, `use_network`,
             `allow_outside`, `offline`.
 
     Returns:

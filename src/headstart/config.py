@@ -164,6 +164,7 @@ class TrainSettings(_Settings):
     group_from: str | None = Field(None, description="Column or pattern that says which pictures belong together.")
     layout: str | None = Field(None, description="How folders are to be read, e.g. `{group}/{label}/*`.")
     label_pattern: str | None = Field(None, description="Pattern that finds the label in a file name.")
+    first_id: Literal[0, 1, "none"] | None = Field(None, description="Number of the first class name: 0, 1 or none.")
     split: str | None = Field(None, description="A `split.csv` of an earlier run to use again.")
     test_size: float | None = Field(
         None, gt=0, lt=0.9, description="Share of pictures held out as test split, e.g. `20%`."

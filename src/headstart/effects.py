@@ -27,7 +27,8 @@ _WITHOUT_EFFECT = {
 """Settings of training by gradient, refused with the reason where nothing is trained by gradient."""
 
 _CLASSIFY_ONLY = {
-    *("keep", "unfreeze", "patience", "label_pattern", "layout", "corrections", "skip_class", "reject", "coverage"),
+    *("keep", "unfreeze", "patience", "label_pattern", "layout", "first_id", "corrections", "skip_class"),
+    *("reject", "coverage"),
 }
 """Settings that only classification has, beside the groups `head` and `tune`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 from functools import cached_property
@@ -65,11 +66,11 @@ class Model:
         """(N, D) pooled features of the network."""
         return self.runtime.embed(expand_sources(pictures), channel_order=channel_order)
 
-    def evaluate(self, data: str | os.PathLike[str]) -> EvaluationResult:
-        """Scores it on labelled pictures; see `headstart.evaluate`."""
+    def evaluate(self, data: str | os.PathLike[str], **options: Any) -> EvaluationResult:
+        """Score it on labeled images; options of the reader as in `headstart.evaluate`."""
         from headstart.workflow.evaluation import evaluate_model
 
-        return evaluate_model(self.runtime, os.fspath(data), False, Talk(None))
+        return evaluate_model(self.runtime, os.fspath(data), Talk(None), **options)
 
     def __repr__(self) -> str:
         info = self.runtime.bundle.info
@@ -113,9 +114,9 @@ class Run:
         probabilities: NDArray[np.float64] = self.model.predict_proba(pictures)
         return probabilities
 
-    def evaluate(self, data: str | os.PathLike[str]) -> Any:
+    def evaluate(self, data: str | os.PathLike[str], **options: Any) -> Any:
         """See `headstart.evaluate`."""
-        return self.model.evaluate(data)
+        return self.model.evaluate(data, **options)
 
     @property
     def _is_detector(self) -> bool:
@@ -210,8 +211,22 @@ class Run:
             for c in block["per_class"]
         ]
 
+    @cached_property
+    def reading(self) -> dict[str, list[dict[str, Any]]]:
+        """What the reader of the data assumed (`assumptions`) and did not use (`unused`), as in `health.json`."""
+        try:
+            health = json.loads((self.folder / "health.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            health = {}
+        return {name: list(health.get(name, ())) for name in ("assumptions", "unused")}
+
+    def _warnings(self) -> list[str]:
+        notes = [note for listed in self.reading.values() for note in listed if note["severity"] == "warning"]
+        return [f"Warning: {note['message']}." for note in notes]
+
     def __repr__(self) -> str:
-        return f"headstart run {self.folder}\n{score_text(self.score)}"
+        return "\n".join([f"headstart run {self.folder}", score_text(self.score), *self._warnings()])
 
     def _repr_html_(self) -> str:
-        return html_table(self._class_rows(), f"{self.folder}: {score_text(self.score)}")
+        warnings = "".join(f"<p>{html.escape(line)}</p>" for line in self._warnings())
+        return html_table(self._class_rows(), f"{self.folder}: {score_text(self.score)}") + warnings

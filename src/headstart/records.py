@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.types import Evidence, Finding
+from headstart.types import Evidence, Finding, ReadingNote
 
 __all__ = [
     "ClassScore",
@@ -67,7 +67,7 @@ class Samples(Sequence[Sample]):
         root: The folder that names are relative to.
         layout: Short name of the layout that was recognised, e.g. `class folders`.
         sentence: One sentence that says what was understood, shown before anything runs.
-        notes: Things a person should know that stop nothing (ignored files, odd names).
+        notes: What the reader assumed and what it did not use; stops nothing.
         problems: Files that reading already knows cannot be used (missing, a foreign format ...).
         columns: The other columns of a table, each with one value a sample, for `--group-from`.
     """
@@ -77,7 +77,7 @@ class Samples(Sequence[Sample]):
     root: str = ""
     layout: str = ""
     sentence: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[ReadingNote, ...] = ()
     problems: tuple[Problem, ...] = ()
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from headstart.errors import MissingExtraError
 from headstart.records import Prediction
 
 if TYPE_CHECKING:
-    from headstart.records import Evaluation
+    from headstart.records import Evaluation, Problem
+    from headstart.types import ReadingNote
 
 __all__ = ["Embedding", "EvaluationResult", "Predictions", "Report", "html_table", "import_pandas", "score_text"]
 
@@ -92,6 +93,8 @@ class EvaluationResult:
         unknown: What came of novelty and sets on pictures it was not trained on: `false_alarms` and `detected` (shares
             of pictures of known and of new classes that are called unknown), `coverage` and `realised` of the sets,
             each with its count; empty where the model tells neither.
+        problems: Files and rows that are not scored, with the reason.
+        notes: What the reader of the data assumed and did not use.
     """
 
     evaluation: Evaluation | None
@@ -101,9 +104,12 @@ class EvaluationResult:
     num_unreadable: int
     predictions: Predictions
     unknown: dict[str, Any] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[ReadingNote, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, evaluations as in `metrics.json`."""
+        from headstart.messages.reading import reading_to_json
         from headstart.trust.metrics import evaluation_to_json
 
         return {
@@ -113,6 +119,8 @@ class EvaluationResult:
             "missing_classes": list(self.missing_classes),
             "num_unreadable": self.num_unreadable,
             "unknown": self.unknown,
+            "problems": [asdict(p) for p in self.problems],
+            **reading_to_json(self.notes),
         }
 
     def to_pandas(self) -> Any:
@@ -130,7 +138,7 @@ class EvaluationResult:
 
     def lines(self) -> list[str]:
         """What the command line prints."""
-        lines = [repr(self)]
+        lines = [self._headline()]
         if self.known is not None:
             lines.append(f"{self.known.num_samples} pictures are ones it was trained on; they are not in this score.")
         if self.new_classes:
@@ -138,7 +146,7 @@ class EvaluationResult:
         if self.missing_classes:
             lines.append(f"The data have no picture of: {', '.join(self.missing_classes)}.")
         if self.num_unreadable:
-            lines.append(f"{self.num_unreadable} pictures cannot be read and are not scored.")
+            lines.append(f"{self.num_unreadable} files or rows cannot be used and are not scored.")
         lines += self._unknown_lines()
         if self.evaluation is not None:
             width = max(len(s.name) for s in self.evaluation.per_class)
@@ -177,8 +185,16 @@ class EvaluationResult:
         return lines
 
     def __repr__(self) -> str:
+        from headstart.data.reading_notes import problem_lines
+        from headstart.messages.reading import reading_line
+        from headstart.types import Severity
+
+        warnings = [reading_line(note) for note in self.notes if note.severity is not Severity.INFO]
+        return "\n".join([self._headline(), *warnings, *problem_lines(self.problems)])
+
+    def _headline(self) -> str:
         if self.evaluation is None:
-            return "every readable picture was trained on; nothing is left to score"
+            return "every readable image was trained on; nothing is left to score"
         a = self.evaluation.accuracy
         return f"{self.evaluation.num_samples} new pictures: " + score_text(
             {"metric": "accuracy", "value": a.value, "low": a.low, "high": a.high}

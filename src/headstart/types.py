@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-__all__ = ["Evidence", "Finding", "FindingKind", "JsonValue", "Severity"]
+__all__ = ["Evidence", "Finding", "FindingKind", "JsonValue", "ReadingKind", "ReadingNote", "Severity"]
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 Evidence: TypeAlias = Mapping[str, JsonValue]
@@ -42,6 +42,7 @@ class FindingKind(StrEnum):
     COPIES_WITH_OTHER_BOXES = "copies_with_other_boxes"
     GROUPS_ACROSS_SPLITS = "groups_across_splits"
     MIXED_PIXEL_TYPES = "mixed_pixel_types"
+    PAGES_NOT_USED = "pages_not_used"
     SINGLE_CLASS = "single_class"
 
 
@@ -58,3 +59,64 @@ class Finding:
     kind: FindingKind
     severity: Severity
     evidence: Evidence = field(default_factory=dict)
+
+
+class ReadingKind(StrEnum):
+    """Stable codes of what a reader assumed or did not use; each has a message in `headstart.messages.reading`."""
+
+    # assumed
+    CLASSES_ALIKE = "classes_alike"
+    ENCODING_GUESSED = "encoding_guessed"
+    FOUND_ELSEWHERE = "found_elsewhere"
+    LABELS_MATCHED = "labels_matched"
+    NAMES_FROM_FILE = "names_from_file"
+    PATHS_RESPELLED = "paths_respelled"
+    SPLITS_FROM_FOLDERS = "splits_from_folders"
+    # not used
+    EMPTY_FOLDERS = "empty_folders"
+    IMAGES_NOT_IN_TABLE = "images_not_in_table"
+    NAMES_FILE_UNUSED = "names_file_unused"
+    OTHER_FILES = "other_files"
+    REPEATED_ROWS = "repeated_rows"
+    UNLABELED_IMAGES = "unlabeled_images"
+
+
+_UNUSED = frozenset(
+    {
+        *(ReadingKind.EMPTY_FOLDERS, ReadingKind.IMAGES_NOT_IN_TABLE, ReadingKind.NAMES_FILE_UNUSED),
+        *(ReadingKind.OTHER_FILES, ReadingKind.REPEATED_ROWS, ReadingKind.UNLABELED_IMAGES),
+    }
+)
+_INFO = frozenset(
+    {
+        *(ReadingKind.EMPTY_FOLDERS, ReadingKind.OTHER_FILES, ReadingKind.PATHS_RESPELLED),
+        *(ReadingKind.REPEATED_ROWS, ReadingKind.SPLITS_FROM_FOLDERS),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingNote:
+    """One thing that the reader of a data set assumed or did not use.
+
+    Attributes:
+        kind: Stable code.
+        count: How many images, rows, files or classes it concerns; the unit depends on the kind.
+        examples: Some of their names, at most five.
+        evidence: Further names and numbers; the keys depend on the kind.
+    """
+
+    kind: ReadingKind
+    count: int
+    examples: tuple[str, ...] = ()
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether something of the data is not used; otherwise the reader assumed something."""
+        return self.kind in _UNUSED
+
+    @property
+    def severity(self) -> Severity:
+        """WARNING where labels or splits may be wrong or images are not used because of it, else INFO."""
+        return Severity.INFO if self.kind in _INFO else Severity.WARNING

@@ -118,6 +118,10 @@ def test_an_odd_file_is_used_and_told(zoo: Zoo, name: str) -> None:
 def test_the_judgement_counts_what_was_handled(zoo: Zoo) -> None:
     told = {r.kind: r.count for r in zoo.health.remarks}
     wanted = Counter(kind for kind in zoo.odd.values() if kind)
+    pages = wanted.pop("stack") + wanted.pop("animated")
+    (finding,) = [f for f in zoo.health.findings if f.kind is FindingKind.PAGES_NOT_USED]
+    assert finding.severity is Severity.WARNING
+    assert finding.evidence["count"] == pages == 4
     wanted["palette"] += 1  # of the GIF
     assert told == wanted
     assert sum(zoo.health.formats.values()) == len(zoo.odd)

@@ -7,24 +7,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from reading import facts, notes_of, put
 
 from headstart.data.sources import read
 from headstart.errors import DataError, HeadstartError, UsageError
-from headstart.records import Samples
-
-
-def put(root: Path, *names: str) -> Path:
-    """Writes small pictures under these names."""
-    for i, name in enumerate(names):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 4), (i % 256, 7, 9)).save(path, format="PNG")
-    return root
-
-
-def facts(samples: Samples) -> dict[str, tuple[object, object, object]]:
-    return {s.name: (s.label, s.split, s.group) for s in samples}
+from headstart.types import ReadingKind
 
 
 def test_class_folders(tmp_path: Path) -> None:
@@ -69,7 +56,9 @@ def test_pictures_straight_in_the_test_split_are_left_out_aloud(tmp_path: Path) 
     put(tmp_path, "train/a/1.png", "train/b/2.png", "test/3.png", "test/4.png")
     samples = read(tmp_path)
     assert len(samples) == 2
-    assert any("2 pictures outside of any class folder are left out" in n for n in samples.notes)
+    (note,) = samples.notes
+    assert (note.kind, note.count) == (ReadingKind.UNLABELED_IMAGES, 2)
+    assert note.evidence == {"folders": {"test/": 2}}
 
 
 def test_class_and_group_folders(tmp_path: Path) -> None:
@@ -128,7 +117,7 @@ def test_label_in_the_file_name(tmp_path: Path, pattern: str) -> None:
     put(tmp_path, "cat_1.png", "dog_2.png", "readme1.png")
     samples = read(tmp_path, label_pattern=pattern)
     assert facts(samples) == {"cat_1.png": ("cat", None, None), "dog_2.png": ("dog", None, None)}
-    assert any("readme1.png" in n for n in samples.notes)
+    assert notes_of(samples)[ReadingKind.UNLABELED_IMAGES].examples == ("readme1.png",)
 
 
 def test_label_pattern_that_cannot_work(tmp_path: Path) -> None:
@@ -170,7 +159,7 @@ def test_a_table_keeps_its_order_and_names_what_is_wrong(tmp_path: Path) -> None
     samples = read(tmp_path / "t.csv")
     assert samples.names == ["b.png", "a.png"]
     assert {(p.name, p.kind) for p in samples.problems} == {("gone.png", "missing"), ("a.png", "no-label")}
-    assert any("1 rows that repeat" in n for n in samples.notes)
+    assert notes_of(samples)[ReadingKind.REPEATED_ROWS].count == 1
 
 
 def test_the_same_picture_under_two_labels_stays_twice(tmp_path: Path) -> None:
@@ -237,8 +226,9 @@ def test_a_picture_is_found_by_its_name_where_that_is_the_only_one(tmp_path: Pat
     (tmp_path / "t.csv").write_text("image_id,label\n1,a\n2.png,b\n")
     samples = read(tmp_path / "t.csv")
     assert samples.names == ["images/1.png"]
-    assert [p.detail for p in samples.problems] == ["2 files have this name, none at this place"]
-    assert any("found by their name" in n for n in samples.notes)
+    assert [(p.name, p.kind) for p in samples.problems] == [("2.png", "ambiguous")]
+    note = notes_of(samples)[ReadingKind.FOUND_ELSEWHERE]
+    assert (note.count, note.evidence["pairs"]) == (1, [["1", "images/1.png"]])
 
 
 def test_hugging_face_metadata(tmp_path: Path) -> None:
@@ -257,7 +247,7 @@ def test_table_inside_a_folder(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("image,label\nimages/1.png,a\nimages/2.png,b\n")
     samples = read(tmp_path)
     assert [s.label for s in samples] == ["a", "b"]
-    assert any("1 pictures are in no table" in n for n in samples.notes)
+    assert notes_of(samples)[ReadingKind.IMAGES_NOT_IN_TABLE].examples == ("images/3.png",)
 
 
 def test_table_and_folders_that_disagree_are_both_shown(tmp_path: Path) -> None:
@@ -449,12 +439,13 @@ def test_what_systems_leave_behind_is_ignored(tmp_path: Path) -> None:
     samples = read(tmp_path)
     assert samples.names == ["a/1.png", "b/2.png"]
     assert samples.problems == ()
-    assert any("1 empty folder: `c`" in n for n in samples.notes)
+    assert notes_of(samples)[ReadingKind.EMPTY_FOLDERS].examples == ("c",)
 
 
 def test_classes_that_differ_only_in_writing_are_named(tmp_path: Path) -> None:
     put(tmp_path, "Cat/1.png", "cats and dogs/1.png", "cats_and_dogs/2.png")
-    assert any("`cats and dogs` and `cats_and_dogs`" in n for n in read(tmp_path).notes)
+    note = notes_of(read(tmp_path))[ReadingKind.CLASSES_ALIKE]
+    assert note.evidence == {"groups": [["cats and dogs", "cats_and_dogs"]]}
 
 
 def test_unicode_forms_are_one_class(tmp_path: Path) -> None:

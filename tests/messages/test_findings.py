@@ -23,6 +23,7 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.COPIES_WITH_OTHER_BOXES: {"pairs": [["a.png", "b.png"]] * 5},
     FindingKind.GROUPS_ACROSS_SPLITS: {"num_groups": 2, "pattern_meaning": "column `patient`", "share_of_scored": 0.5},
     FindingKind.MIXED_PIXEL_TYPES: {"num_float": 2, "num_integer": 3},
+    FindingKind.PAGES_NOT_USED: {"count": 2, "examples": ["a.tif", "b.gif"]},
     FindingKind.SINGLE_CLASS: {"class": "a"},
 }  # fmt: skip
 

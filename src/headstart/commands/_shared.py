@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from headstart.config import Resolved
     from headstart.talk import Talk
 
-__all__ = ["end_with_failed", "forgiving_stdout", "read_share", "resolved_settings", "settings_module", "watch"]
+__all__ = [
+    "end_with_failed",
+    "forgiving_stdout",
+    "read_first_id",
+    "read_share",
+    "resolved_settings",
+    "settings_module",
+    "watch",
+]
 
 _MANY = 20  # from so many pictures on it is shown how far it is
 
@@ -44,6 +52,11 @@ def read_share(option: str, text: str | None) -> float | None:
         return parse_share(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}.") from error
+
+
+def read_first_id(text: str | None) -> int | str | None:
+    """Return the value of `--first-id` as a number where it is one."""
+    return int(text) if text in ("0", "1") else text
 
 
 def resolved_settings(

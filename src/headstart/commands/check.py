@@ -22,6 +22,7 @@ def _check(
     sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the copies (and boxes), .png or .jpg."),
     repair: str = typer.Option(None, "--repair", metavar="FILE", help="Write your split, leaks out, groups whole."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
+    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose features help."),
     value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
@@ -38,12 +39,14 @@ def _check(
     Exit code 3 when something would make a score dishonest or loses a file.
     """
     from headstart.api import check
+    from headstart.commands._shared import read_first_id
     from headstart.data.ranges import parse_range
     from headstart.talk import to_stderr
 
     result = check(
         data,
         layout=layout,
+        first_id=read_first_id(first_id),
         label_pattern=label_pattern,
         backbone=backbone,
         value_range=parse_range(value_range) if value_range else None,

@@ -18,6 +18,10 @@ def _compare(
     data: str = typer.Option(
         None, "--data", help="Labelled pictures to score both on (default: their own test pictures)."
     ),
+    layout: str = typer.Option(None, "--layout", help="How folders of --data are read, e.g. '{group}/{label}/*'."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name of --data."),
+    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
+    allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     out: str = typer.Option(None, "--out", help="A folder for compare.json and compare.png (the curves of both)."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
 ) -> None:
@@ -26,10 +30,20 @@ def _compare(
     from pathlib import Path
 
     from headstart.api import compare
+    from headstart.commands._shared import read_first_id
     from headstart.talk import to_stderr
 
     talk = to_stderr()
-    found = compare(run_a, run_b, data=data, talk=talk)
+    found = compare(
+        run_a,
+        run_b,
+        data=data,
+        talk=talk,
+        allow_outside=allow_outside,
+        layout=layout,
+        label_pattern=label_pattern,
+        first_id=read_first_id(first_id),
+    )
     if out is not None:
         from headstart.workflow.comparing import write_comparison
 

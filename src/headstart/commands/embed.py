@@ -23,11 +23,14 @@ def _embed(
     max_pixels: int = typer.Option(None, "--max-pixels", help="Larger pictures are refused (default: 178 million)."),
     device: str = typer.Option(None, "--device", help="auto, cpu, or a torch device such as cuda."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
+    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
+    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
     allow_outside: bool = typer.Option(None, "--allow-outside", help="Allow a table's paths outside its folder."),
 ) -> None:
     """Write what a pretrained network sees in each picture (its features), training nothing."""
-    from headstart.commands._shared import resolved_settings
+    from headstart.commands._shared import read_first_id, resolved_settings
     from headstart.talk import to_stderr
 
     resolved = resolved_settings(
@@ -41,6 +44,9 @@ def _embed(
             "max_pixels": max_pixels,
             "device": device,
             "workers": workers,
+            "layout": layout,
+            "label_pattern": label_pattern,
+            "first_id": read_first_id(first_id),
             "offline": offline or None,
             "allow_outside": allow_outside or None,
         },

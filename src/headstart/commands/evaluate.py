@@ -6,6 +6,8 @@ import typer
 
 __all__ = ["register"]
 
+_DATA_PROBLEM = 3
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -17,20 +19,39 @@ def _evaluate(
     data: str = typer.Argument(..., help="Labelled pictures, or for a detector pictures with boxes."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
     threads: int = typer.Option(None, "--threads", "--workers", help="Threads (default: one a core)."),
+    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
+    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
 ) -> None:
-    """Score a saved model on labelled pictures, apart from those it was trained on."""
+    """Score a saved model on labelled pictures, apart from those it was trained on.
+
+    Exit code 3 when no image is left to score.
+    """
     import json
 
     from headstart.api import evaluate
+    from headstart.commands._shared import read_first_id
     from headstart.talk import to_stderr
 
     result = evaluate(
-        model, data, threads=threads, allow_outside=allow_outside, box_format=box_format, talk=to_stderr()
+        model,
+        data,
+        threads=threads,
+        layout=layout,
+        label_pattern=label_pattern,
+        first_id=read_first_id(first_id),
+        allow_outside=allow_outside,
+        box_format=box_format,
+        talk=to_stderr(),
     )
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
-        return
-    for line in result.lines():
-        typer.echo(line)
+    else:
+        for line in result.lines():
+            typer.echo(line)
+    if result.evaluation is None:
+        if as_json:
+            typer.echo(result.lines()[0], err=True)
+        raise typer.Exit(_DATA_PROBLEM)

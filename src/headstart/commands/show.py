@@ -24,12 +24,14 @@ def _show(
     size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
     fit: str = typer.Option("crop", "--fit", help="crop, cover, squash or pad."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
+    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
 ) -> None:
     """Draw random pictures of each class on one sheet, with their boxes where there are any."""
     from headstart.api import show
+    from headstart.commands._shared import read_first_id
     from headstart.talk import to_stderr
 
     show(
@@ -44,6 +46,7 @@ def _show(
         size=size,
         fit=fit,
         layout=layout,
+        first_id=read_first_id(first_id),
         allow_outside=allow_outside,
         box_format=box_format,
         task=task,

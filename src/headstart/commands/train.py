@@ -55,6 +55,7 @@ def _train(
     group_from: str = typer.Option(None, "--group-from", help="Column or pattern of what belongs together, or none."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
+    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     split: str = typer.Option(None, "--split", help="The split.csv of an earlier run, to use again."),
     test_size: str = typer.Option(None, "--test-size", help="Share held out as test split, e.g. 20%."),
     skip_class: list[str] = typer.Option(None, "--skip-class", help="Leave a class out (may be repeated)."),
@@ -74,7 +75,7 @@ def _train(
 ) -> None:
     """Train a model on labelled pictures, and say honestly how good it is."""
     started = time.monotonic()
-    from headstart.commands._shared import resolved_settings
+    from headstart.commands._shared import read_first_id, resolved_settings
     from headstart.talk import to_stderr
 
     given: dict[str, Any] = {
@@ -92,6 +93,7 @@ def _train(
         "group_from": group_from,
         "layout": layout,
         "label_pattern": label_pattern,
+        "first_id": read_first_id(first_id),
         "split": split,
         "test_size": test_size,
         "skip_class": skip_class or None,

@@ -1,4 +1,4 @@
-"""Says in one sentence what was understood of a data set, and in notes what was not used.
+"""Says in one sentence what was understood of a data set.
 
 The one decision: the sentence holds all that a person needs to see that we misread them (counts, classes,
 splits, groups, where it came from), and nothing else.
@@ -6,13 +6,11 @@ splits, groups, where it came from), and nothing else.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 
-from headstart.data.folders import Reading
-from headstart.data.walk import Tree
 from headstart.records import Samples
 
-__all__ = ["left_out_notes", "sentence_of"]
+__all__ = ["sentence_of"]
 
 
 def sentence_of(samples: Samples) -> str:
@@ -39,38 +37,6 @@ def sentence_of(samples: Samples) -> str:
         count = len(samples.problems)
         text += f" {count:,} {_many('file', count)} cannot be used."
     return text
-
-
-def left_out_notes(tree: Tree, reading: Reading | None) -> list[str]:
-    """What of a folder is not used although nothing is wrong with it."""
-    notes = []
-    if reading is not None and reading.unlabelled:
-        count = len(reading.unlabelled)
-        notes.append(
-            f"{count:,} {_many('picture', count)} outside of any class folder "
-            f"{'is' if count == 1 else 'are'} left out, e.g. `{reading.unlabelled[0].name}`"
-        )
-    if tree.empty_folders:
-        names = ", ".join(f"`{n}`" for n in sorted(tree.empty_folders)[:5])
-        notes.append(f"{len(tree.empty_folders):,} empty {_many('folder', len(tree.empty_folders))}: {names}")
-    if tree.others:
-        kinds = ", ".join(f"{n:,} {e}" for e, n in tree.others.most_common(4))
-        notes.append(f"files that are no pictures were ignored: {kinds}")
-    if reading is not None:
-        notes.extend(_alike(sorted({r.label for r in reading.rows})))
-    return notes
-
-
-def _alike(names: list[str]) -> list[str]:
-    """Class names that differ only by case, space or underscore are probably one class."""
-    plain = defaultdict(list)
-    for name in names:
-        plain["".join(c for c in name.casefold() if c.isalnum()) or name].append(name)
-    return [
-        "the classes " + " and ".join(f"`{n}`" for n in same) + " differ only in writing; are they one class?"
-        for same in plain.values()
-        if len(same) > 1
-    ]
 
 
 def _source(layout: str) -> str:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from headstart.data.walk import FoundFile, clean_label
 from headstart.errors import DataError, UsageError
 from headstart.records import SplitName
+from headstart.types import ReadingNote
 
-__all__ = ["Reading", "read_folders", "split_name"]
+__all__ = ["Reading", "read_folders", "split_name", "split_words"]
 
 _SPLIT_WORDS: dict[str, SplitName] = {
     "train": "train",
@@ -51,20 +52,28 @@ class Reading:
         template: The `--layout` that asks for it.
         rows: The labelled pictures.
         unlabelled: Pictures that this reading has no label for.
-        notes: What should be said about it.
+        notes: What was assumed and what is not used.
     """
 
     layout: str
     template: str
     rows: list[Row] = field(default_factory=list)
     unlabelled: list[FoundFile] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[ReadingNote] = field(default_factory=list)
 
 
 def split_name(folder: str) -> SplitName | None:
     """Which split a folder or a cell names, in any case (`Train`, `VAL`, `valid`, `test_set`), or None."""
     word = _SPLIT_SUFFIX.sub("", folder.strip().lower())
     return _SPLIT_WORDS.get(word)
+
+
+def split_words(folder: str) -> frozenset[SplitName]:
+    """Return all splits that words of a folder's or file's name name: `test_images`, `seg_train`, `val2017`."""
+    whole = split_name(folder)
+    words = re.findall(r"[^\W\d_]+", folder.lower())
+    named = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS and word != "dev"}
+    return frozenset(named | {whole} if whole else named)
 
 
 def read_folders(pictures: Sequence[FoundFile]) -> Reading:

@@ -25,11 +25,12 @@ from headstart.data.same import SamePixels
 from headstart.data.shortcuts import find_shortcuts
 from headstart.limits import MAX_PIXELS
 from headstart.records import Decision, Health, PicturePair, Remark, Samples, Shortcut
-from headstart.types import Evidence, Finding, FindingKind, Severity
+from headstart.types import Evidence, Finding, FindingKind, JsonValue, Severity
 
 __all__ = ["Applied", "apply_health", "inspect"]
 
 _EXAMPLES = 5
+_SEVERAL_PAGES = frozenset({"stack", "animated"})
 _CERTAIN = 0.9993
 
 
@@ -97,6 +98,7 @@ def inspect(
     used = next((g for g, p in patterns if p.is_used), None)
     findings = (
         *_straddling(samples, is_ok, patterns),
+        *_find_unused_pages(samples, looks),
         *find_mixed_depths(looks),
         *find_class_problems(samples, is_ok, used),
     )
@@ -217,12 +219,26 @@ def _name(samples: Samples, pair: Pair) -> PicturePair:
     )
 
 
+def _find_unused_pages(samples: Samples, looks: Looks) -> list[Finding]:
+    """Find files of which only the first page or frame is used."""
+    names: list[JsonValue] = [
+        sample.name
+        for sample, facts in zip(samples, looks.facts, strict=True)
+        if facts is not None and any(kind in _SEVERAL_PAGES for kind, _ in facts.remarks)
+    ]
+    if not names:
+        return []
+    evidence: Evidence = {"count": len(names), "examples": names[:_EXAMPLES]}
+    return [Finding(FindingKind.PAGES_NOT_USED, Severity.WARNING, evidence)]
+
+
 def _remarks(samples: Samples, looks: Looks) -> tuple[Remark, ...]:
-    """Oddities by kind, the commonest first."""
+    """Oddities by kind, the commonest first; those that are findings are left to them."""
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for sample, facts in zip(samples, looks.facts, strict=True):
         for kind, detail in facts.remarks if facts is not None else ():
-            found[kind].append((sample.name, detail))
+            if kind not in _SEVERAL_PAGES:
+                found[kind].append((sample.name, detail))
     remarks = [
         Remark(kind, len(rows), rows[0][1], tuple(name for name, _ in rows[:_EXAMPLES])) for kind, rows in found.items()
     ]

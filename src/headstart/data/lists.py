@@ -1,4 +1,4 @@
-"""Reads list files: one `path label` a line, with names for numbers where a file of names lies beside.
+"""Read list files: one `path label` a line, with names for numbers where a file of names lies beside.
 
 The one decision: which of the usual ways a line is cut is decided by which one finds the pictures.
 """
@@ -7,28 +7,33 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
-from headstart.data.paths import Finder
+from headstart.data.class_names import NAME_FILES, find_name_files, name_classes
+from headstart.data.formats import PICTURES
+from headstart.data.paths import Finder, Hit
 from headstart.data.tables import Table, decode_text
 from headstart.data.walk import printable
 from headstart.errors import DataError
 
-__all__ = ["first_lines", "read_list"]
+__all__ = ["first_lines", "name_numbers", "read_list"]
 
-_NAME_LISTS = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def read_list(path: str, finder: Finder) -> Table:
-    """Reads a list file, one `path label` a line; the label is what stands after the last (or first) space.
+    """Read a list file, one `path label` a line; the label is what stands after the last (or first) space.
 
     Raises:
-        DataError: It is empty or holds no labels.
+        DataError: It is empty or names no image.
     """
     shown = printable(os.path.basename(path))
     text, notes = decode_text(path)
     numbered = [(i, t) for i, t in enumerate(text.splitlines(), start=1) if t.strip() and not t.startswith("#")]
     if not numbered:
         raise DataError(f"The list `{shown}` is empty.", hint="one picture a line: path label")
+    if os.path.basename(path).lower() in NAME_FILES and not any(_names_image(t) for _, t in numbered):
+        raise DataError(f"`{shown}` lists class names, not images.", hint="give the list of images: path label")
     best: list[tuple[int, dict[str, str]]] = []
     most = -1
     probe = numbered[:: max(1, len(numbered) // 50)]
@@ -44,7 +49,6 @@ def read_list(path: str, finder: Finder) -> Table:
         )
     if most == 0:
         return Table(path, [(i, {"image": t.strip()}) for i, t in numbered], "image", None, notes=notes)
-    _name_numbers(best, os.path.dirname(path), notes)
     return Table(path, best, "image", "label", notes=notes)
 
 
@@ -55,6 +59,12 @@ def first_lines(path: str, limit: int = 20) -> list[str]:
             return [line.rstrip("\n") for line, _ in zip(file, range(limit), strict=False)]
     except OSError:
         return []
+
+
+def _names_image(line: str) -> bool:
+    """Whether a line holds the name of an image file with its ending."""
+    words = re.split(r"[\s,]+", line.lower())
+    return any(os.path.splitext(word)[1] in PICTURES for word in words)
 
 
 def _by_tab(line: str) -> tuple[str, str]:
@@ -77,19 +87,41 @@ def _by_first(line: str) -> tuple[str, str]:
     return place.strip(), label.strip()
 
 
-def _name_numbers(lines: list[tuple[int, dict[str, str]]], folder: str, notes: list[str]) -> None:
-    """Turns numbers into names where a file of names lies beside the list."""
-    if not all(cells["label"].isdigit() for _, cells in lines):
-        return
-    for beside in _NAME_LISTS:
-        names = [t.strip() for t in first_lines(os.path.join(folder, beside), 100_000) if t.strip()]
-        if not names:
-            continue
-        table = {str(i): n for i, n in enumerate(names)}
-        if all(re.match(r"\d+[\s:,]+\S", n) for n in names):
-            table = {re.split(r"[\s:,]+", n, maxsplit=1)[0]: re.split(r"[\s:,]+", n, maxsplit=1)[1] for n in names}
-        if all(cells["label"] in table for _, cells in lines):
-            for _, cells in lines:
-                cells["label"] = table[cells["label"]]
-            notes.append(f"class names were taken from `{beside}`")
-            return
+def name_numbers(tables: Sequence[Table], finder: Finder, *, first_id: int | str | None = None) -> bool:
+    """Turn the numbers of lists of one folder into names where a file of names lies beside them.
+
+    Args:
+        tables: Lists that `read_list` read; their labels are changed in place.
+        finder: Of their folder.
+        first_id: As in `class_names.name_classes`.
+
+    Returns:
+        Whether there were numbers and names, so that `first_id` has an effect.
+
+    Raises:
+        UsageError: The numbers can be understood in several ways.
+    """
+    lines = [cells for table in tables if table.label is not None for _, cells in table.lines]
+    numbered = [cells for cells in lines if _NUMBER.fullmatch(cells["label"])]
+    if not numbered or any(finder.exists(cells["image"]) for cells in _others(lines)):
+        return False
+    names = {path: decode_text(path) for path in find_name_files(finder.root)}
+    names = {path: text for path, text in names.items() if path not in {table.path for table in tables}}
+    files = {printable(os.path.basename(path)): text.splitlines() for path, (text, _) in names.items()}
+    if not any(line.strip() for listed in files.values() for line in listed):
+        return False
+    rows = []
+    for cells in numbered:
+        hit = finder.look_up(cells["image"], "")
+        rows.append((int(cells["label"]), hit.file.name if isinstance(hit, Hit) else cells["image"]))
+    shown = printable(os.path.basename(tables[0].path))
+    naming = name_classes(files, rows, shown, first_id=first_id)
+    for cells in numbered:
+        cells["label"] = naming.names.get(int(cells["label"]), cells["label"])
+    tables[0].notes += naming.notes
+    return True
+
+
+def _others(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Lines whose label is not a number: the header, or what makes numbers mere names."""
+    return [cells for cells in lines if not _NUMBER.fullmatch(cells["label"])]

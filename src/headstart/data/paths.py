@@ -1,20 +1,68 @@
-"""Looks up the pictures that a person's table names, without ever leaving the data's folder unasked.
+"""Look up the images that a table or annotation file names, below one folder.
 
-The one decision: what is refused is collected and refused at once, by name, so a table with a thousand
-absolute paths gives one message.
+A row means the file at its path. A file of the same name elsewhere is another file unless nothing contradicts that it
+was only moved, and whatever is taken from elsewhere is reported. Paths that leave the folder are collected and refused
+together, so a table with a thousand absolute paths gives one message.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import PureWindowsPath
+from typing import Literal
 
+from headstart.data.folders import split_words
+from headstart.data.spelling import fold_name
 from headstart.data.walk import FoundFile, printable, walk
 from headstart.errors import UsageError
 from headstart.records import Problem
+from headstart.types import ReadingKind, ReadingNote
 
-__all__ = ["Finder"]
+__all__ = ["MISSING", "Claim", "Finder", "Hit"]
+
+MISSING = frozenset({"missing", "elsewhere", "ambiguous"})
+"""Kinds of problems of rows without an image: no such file, only files of another place, several that could be it."""
+
+_EXAMPLES = 5
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a row says about its image besides the path.
+
+    Attributes:
+        splits: Splits that the row or its table names; empty where neither names one.
+        label: Class of the row, as `fold_name` gives it, or None.
+        labels: Classes of the whole table, as `fold_name` gives them.
+    """
+
+    splits: frozenset[str] = frozenset()
+    label: str | None = None
+    labels: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The file of a row.
+
+    Attributes:
+        file: The file.
+        how: `exact`; `respelled` where only case, Unicode form or the ending differ; `elsewhere` in another folder.
+        cell: The path as the row gives it.
+        path: The same in one spelling, to compare rows.
+        splits: Splits that the folders of the file name where the row states none.
+    """
+
+    file: FoundFile
+    how: Literal["exact", "respelled", "elsewhere"]
+    cell: str
+    path: str
+    splits: frozenset[str] = frozenset()
 
 
 class Finder:
@@ -32,47 +80,74 @@ class Finder:
         self._real_root = os.path.realpath(self.root)
         self._real_folders: dict[str, str] = {}
         self._by_file: dict[str, list[FoundFile]] | None = None
-        self._num_by_name = 0
+        self._taken: dict[str, Hit] = {}  # by path of the file: what is not exactly at its place
 
     def find(self, cell: str, where: str) -> FoundFile | Problem:
-        """The file that a cell names, or why there is none.
+        """Return the file that a cell names, or why there is none.
 
-        A file that is not at its place is looked for by its name (with or without its ending) among all
-        pictures below the root, and taken where there is exactly one.
+        See `look_up`; a file that another row took from elsewhere is not taken twice.
         """
+        hit = self.look_up(cell, where)
+        if isinstance(hit, Problem):
+            if hit.kind == "outside":
+                self.outside.append(f"{where}: {printable(cell)}")
+            return hit
+        before = self._taken.get(hit.file.path)
+        if before is not None and before.path != hit.path and "elsewhere" in (before.how, hit.how):
+            return contested(cell, hit.file)
+        self.take(hit)
+        return hit.file
+
+    def look_up(self, cell: str, where: str, claim: Claim | None = None) -> Hit | Problem:
+        """Return the file that a cell names, or why there is none, without recording anything.
+
+        A file at the path of the cell is taken. Else files of the same name (with or without its ending) are candidates
+        where their folders and those of the cell agree to the end of the shorter one, no further folder names another
+        split or class than the row, and one of them fits best.
+
+        Args:
+            cell: Path as the table gives it.
+            where: Place of the row, for messages.
+            claim: What the row says besides.
+
+        Returns:
+            The file, or a problem of the kinds `MISSING` or `outside`.
+        """
+        claim = claim or Claim()
         place = cell.replace("\\", "/") if "\\" in cell and not os.path.isfile(self._join(cell)) else cell
-        windows = PureWindowsPath(cell)
-        is_out = os.path.isabs(place) or bool(windows.drive) or place.startswith("/") or ".." in place.split("/")
-        if is_out and not self.allow_outside:
-            self.outside.append(f"{where}: {printable(cell)}")
+        place = self._below_root(place)
+        has_parent = ".." in place.split("/")
+        is_foreign = os.path.isabs(place) or bool(PureWindowsPath(cell).drive) or bool(_URL.match(place))
+        path = _fold(place)
+        if self.allow_outside or not (has_parent or is_foreign):
+            for form in dict.fromkeys(
+                (place, unicodedata.normalize("NFC", place), unicodedata.normalize("NFD", place))
+            ):
+                full = os.path.normpath(self._join(form))
+                if os.path.isfile(full):
+                    if not self.allow_outside and not self._is_inside(full):
+                        return Problem(printable(cell), "outside", "a link leads out of the table's folder")
+                    return Hit(self._named(full, form), "exact", cell, path)
+        if has_parent:
+            if self.allow_outside:
+                return Problem(printable(cell), "missing", f"there is no such file ({where})")
             return Problem(printable(cell), "outside", "the path leaves the table's folder")
-        for form in dict.fromkeys((place, unicodedata.normalize("NFC", place), unicodedata.normalize("NFD", place))):
-            path = os.path.normpath(self._join(form))
-            if os.path.isfile(path):
-                if not self.allow_outside and not self._is_inside(path):
-                    self.outside.append(f"{where}: {printable(cell)}")
-                    return Problem(printable(cell), "outside", "a link leads out of the table's folder")
-                return self._named(path, form)
-        if not is_out:
-            found = self._index().get(unicodedata.normalize("NFC", place.rpartition("/")[2]).lower(), [])
-            if len(found) == 1:
-                self._num_by_name += 1
-                return found[0]
-            if len(found) > 1:
-                return Problem(printable(cell), "missing", f"{len(found)} files have this name, none at this place")
-        return Problem(printable(cell), "missing", f"there is no such file ({where})")
+        found = self._by_name(path, cell, where, claim)
+        if is_foreign and isinstance(found, Problem) and found.kind == "missing" and not self.allow_outside:
+            return Problem(printable(cell), "outside", "the path leaves the table's folder")
+        return found
 
     def exists(self, cell: str) -> bool:
-        """Whether a cell leads to a file, as `find` would look for it, without recording anything."""
-        before, by_name = len(self.outside), self._num_by_name
-        found = self.find(cell, "") if cell else None
-        refused = len(self.outside) > before
-        del self.outside[before:]
-        self._num_by_name = by_name
-        return isinstance(found, FoundFile) or refused
+        """Return whether a cell looks like the path of an image: a file of its name exists, wherever it lies."""
+        found = self.look_up(cell, "") if cell else None
+        return isinstance(found, Hit) or (found is not None and found.kind != "missing")
+
+    def take(self, hit: Hit) -> None:
+        """Record the use of a file, for `notes`."""
+        self._taken.setdefault(hit.file.path, hit)
 
     def refuse_outside(self, shown: str) -> None:
-        """Stops where the table named files outside.
+        """Stop if the table named files outside of its folder.
 
         Raises:
             UsageError: It did.
@@ -81,15 +156,66 @@ class Finder:
             first = "; ".join(self.outside[:10])
             more = f" ... ({len(self.outside)} in all)" if len(self.outside) > 10 else ""
             raise UsageError(
-                f"`{shown}` names pictures outside of its folder, which is refused: {first}{more}.",
-                hint="put the table beside its pictures with relative paths, or say --allow-outside if you trust it",
+                f"`{shown}` names images outside of its folder, which is refused: {first}{more}.",
+                hint="put the table beside its images with relative paths, or say --allow-outside if you trust it and "
+                "the files are there",
             )
 
-    def notes(self) -> list[str]:
-        """What was unusual about the looking."""
-        if not self._num_by_name:
-            return []
-        return [f"{self._num_by_name} pictures were not at the place the table gives and were found by their name"]
+    def notes(self) -> list[ReadingNote]:
+        """Return notes about images that were not exactly at their place."""
+        notes = []
+        for kind, how in ((ReadingKind.FOUND_ELSEWHERE, "elsewhere"), (ReadingKind.PATHS_RESPELLED, "respelled")):
+            hits = [hit for hit in self._taken.values() if hit.how == how]
+            if hits:
+                pairs = [[printable(hit.cell), hit.file.name] for hit in hits[:_EXAMPLES]]
+                names = tuple(hit.file.name for hit in hits[:_EXAMPLES])
+                notes.append(ReadingNote(kind, len(hits), names, {"pairs": pairs}))
+        return notes
+
+    def _below_root(self, place: str) -> str:
+        """An absolute path inside of the folder as one below it."""
+        root = self.root.replace(os.sep, "/").rstrip("/") + "/"
+        return place[len(root) :] if place.startswith(root) and len(place) > len(root) else place
+
+    def _by_name(self, path: str, cell: str, where: str, claim: Claim) -> Hit | Problem:
+        """The best file of the same name, or why none is taken."""
+        *folders, file = _parts(path)
+        same = self._index().get(file, [])
+        fitting: dict[int, list[Hit]] = {}
+        reasons: list[tuple[FoundFile, str]] = []
+        for candidate in same:
+            own = [_fold(f) for f in candidate.folders]
+            if own == folders:
+                fitting.setdefault(len(own) + 1, []).append(Hit(candidate, "respelled", cell, path))
+                continue
+            common = min(len(own), len(folders))
+            if own[len(own) - common :] != folders[len(folders) - common :]:
+                reasons.append((candidate, "is another file: the row names another folder"))
+                continue
+            further = candidate.folders[: len(own) - common]
+            stated = claim.splits.union(*(split_words(f) for f in folders))
+            named = frozenset().union(*(split_words(f) for f in further))
+            reason = _contradiction(further, named, stated, claim)
+            if reason is not None:
+                reasons.append((candidate, reason))
+                continue
+            # A bare name says least: the deepest common path decides, and without one all files are alike.
+            hit = Hit(candidate, "elsewhere", cell, path, named if not stated else frozenset())
+            fitting.setdefault(common, []).append(hit)
+        if fitting:
+            best = fitting[max(fitting)]
+            if len(best) == 1:
+                return best[0]
+            return Problem(
+                printable(cell), "ambiguous", f"{len(best)} files have this name, none at this place ({where})"
+            )
+        missing = f"there is no such file ({where})"
+        if folders and not os.path.isdir(self._join("/".join(_parts(cell.replace("\\", "/"))[:-1]))):
+            missing = f"there is no folder `{printable(cell.replace(chr(92), '/').rpartition('/')[0])}/` ({where})"
+        if reasons:
+            other, reason = reasons[0]
+            return Problem(printable(cell), "elsewhere", f"{missing}; `{other.name}` {reason}")
+        return Problem(printable(cell), "missing", missing)
 
     def _join(self, place: str) -> str:
         return os.path.join(self.root, place)
@@ -109,11 +235,44 @@ class Finder:
         return FoundFile(path, tuple(folders), file)
 
     def _index(self) -> dict[str, list[FoundFile]]:
-        """All pictures below the root by file name and by file name without its ending, lower case."""
+        """All images below the root by file name and by file name without its ending, folded."""
         if self._by_file is None:
             self._by_file = {}
             for found in walk(self.root, allow_outside=self.allow_outside).pictures:
-                name = unicodedata.normalize("NFC", found.file).lower()
+                name = _fold(found.file)
                 for key in dict.fromkeys((name, os.path.splitext(name)[0])):
                     self._by_file.setdefault(key, []).append(found)
         return self._by_file
+
+
+def contested(cell: str, file: FoundFile) -> Problem:
+    """Return the problem of a row whose only possible file is also that of a row with another path."""
+    return Problem(
+        printable(cell), "ambiguous", f"there is no such file, and `{file.name}` could be that of several rows"
+    )
+
+
+def _contradiction(folders: Iterable[str], named: frozenset[str], stated: frozenset[str], claim: Claim) -> str | None:
+    """Why the further folders of a file contradict the row, or None."""
+    if stated and named - stated:
+        return f"lies in a folder for {_some(named)}, and the row is for {_some(stated)}"
+    classes = {fold_name(folder): folder for folder in folders}
+    others = [shown for key, shown in classes.items() if key in claim.labels and key != claim.label]
+    if others and claim.label not in classes:
+        return f"lies in the folder of another class, `{printable(others[0])}`"
+    return None
+
+
+def _some(names: Iterable[str]) -> str:
+    return " and ".join(f"`{name}`" for name in sorted(names))
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _parts(path: str) -> list[str]:
+    """The folders and the file of a path, without drive, scheme and empty parts."""
+    plain = _URL.sub("", path)
+    parts = [part for part in plain.split("/") if part not in ("", ".")]
+    return parts[1:] if len(parts) > 1 and re.fullmatch(r"[A-Za-z]:", parts[0]) else parts or [""]

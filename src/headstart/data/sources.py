@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headstart.data.archive import unpack
-from headstart.data.describe import left_out_notes, sentence_of
+from headstart.data.class_names import FIRST_IDS
+from headstart.data.describe import sentence_of
 from headstart.data.folders import Reading, Row, read_folders, split_name
 from headstart.data.formats import EXPORT_STEPS, PICTURES
 from headstart.data.layouts import Template, label_matcher
-from headstart.data.lists import first_lines, read_list
+from headstart.data.lists import first_lines, name_numbers, read_list
 from headstart.data.paths import Finder
+from headstart.data.reading_notes import alike_notes, images_note, merge_notes, tree_notes
 from headstart.data.tables import Table, read_table, table_reading
 from headstart.data.walk import FoundFile, Tree, clean_label, find_place, printable, walk
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.records import Problem, Sample, Samples
+from headstart.types import ReadingKind, ReadingNote, Severity
 
 __all__ = ["read"]
 
@@ -36,6 +39,7 @@ def read(
     allow_outside: bool = False,
     label_pattern: str | None = None,
     layout: str | None = None,
+    first_id: int | str | None = None,
     task: str = "classify",
 ) -> Samples:
     """Reads a data set: which pictures there are, and what each is labelled.
@@ -46,6 +50,8 @@ def read(
         label_pattern: Where the label stands in the file name: a template such as `{label}_*` or a
             regular expression with brackets.
         layout: The folder levels, e.g. `{group}/{label}/*`; fields are label, group and split.
+        first_id: For lists of numbered classes with a file of names: the number of the first name, 0 or 1, or
+            `none` to keep the numbers as class names; None decides by evidence.
         task: `classify` needs labels; `pictures` takes every picture, labelled or not.
 
     Returns:
@@ -58,10 +64,13 @@ def read(
     """
     if task not in ("classify", "pictures"):
         raise UsageError(f"read() knows the tasks `classify` and `pictures`, not `{task}`.")
+    if first_id not in (None, *FIRST_IDS):
+        raise UsageError(f"--first-id is 0, 1 or none, not `{first_id}`.")
+    options = _Options(allow_outside, label_pattern, layout, first_id, task)
     place, shown = find_place(data, "a folder of pictures, a table or a .zip")
     extension = os.path.splitext(place)[1].lower()
     if os.path.isdir(place):
-        return _read_folder(place, allow_outside, label_pattern, layout, task, [])
+        return _read_folder(place, options, [])
     if extension in _SPREADSHEETS:
         raise UsageError(
             f"`{shown}` is a spreadsheet, which is not read.", hint="save as CSV (File > Save As > CSV UTF-8)"
@@ -69,7 +78,7 @@ def read(
     if extension == ".zip":
         folder, problems = unpack(place)
         try:
-            samples = _read_folder(folder, False, label_pattern, layout, task, problems)
+            samples = _read_folder(folder, replace(options, allow_outside=False), problems)
         except (DataError, UsageError) as error:  # where it was unpacked says nothing to a person
             hint = None if error.hint is None else error.hint.replace(printable(folder), shown)
             raise type(error)(error.message.replace(printable(folder), shown), hint=hint) from error
@@ -82,7 +91,11 @@ def read(
         raise UsageError("--layout is about folders and has no effect on a table.", hint="leave it away")
     root = os.path.dirname(os.path.abspath(place))
     finder = Finder(root, allow_outside=allow_outside)
-    table = read_list(place, finder) if extension not in (".csv", ".tsv", ".jsonl", ".ndjson") else read_table(place)
+    is_list = extension not in (".csv", ".tsv", ".jsonl", ".ndjson")
+    table = read_list(place, finder) if is_list else read_table(place)
+    is_named = is_list and name_numbers([table], finder, first_id=first_id)
+    if first_id is not None and not is_named:
+        raise _without_names()
     if table.label is None and label_pattern is None and task == "pictures":
         label_pattern = "^()"  # no label is needed
     found = table_reading(table, finder, label_template=label_pattern)
@@ -91,17 +104,41 @@ def read(
     return _finish(found, root, [], task)
 
 
-def _read_folder(
-    place: str, allow_outside: bool, label_pattern: str | None, layout: str | None, task: str, problems: list[Problem]
-) -> Samples:
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The options of `read`."""
+
+    allow_outside: bool
+    label_pattern: str | None
+    layout: str | None
+    first_id: int | str | None
+    task: str
+
+
+def _without_names() -> UsageError:
+    return UsageError(
+        "--first-id has no effect: it is about lists of numbered classes with a file of names beside them.",
+        hint="leave it away",
+    )
+
+
+def _read_folder(place: str, options: _Options, problems: list[Problem]) -> Samples:
+    allow_outside, layout, label_pattern, task = (
+        options.allow_outside,
+        options.layout,
+        options.label_pattern,
+        options.task,
+    )
     tree = walk(place, allow_outside=allow_outside)
     tree.problems.extend(problems)
     if not tree.pictures:
         _refuse_empty(tree)
     if layout or label_pattern:
+        if options.first_id is not None:
+            raise _without_names()
         reading = _by_template(tree, layout, label_pattern)
-        return _finish((reading, tree.problems, {}), tree.root, left_out_notes(tree, reading), task)
-    tables = _label_tables(tree, allow_outside)
+        return _finish((reading, tree.problems, {}), tree.root, tree_notes(tree), task)
+    tables = _label_tables(tree, allow_outside, options.first_id)
     folders: Reading | None = None
     error: HeadstartError | None = None
     try:
@@ -112,14 +149,14 @@ def _read_folder(
         if folders is not None:
             _refuse_two(tables[0], folders, tree)
         found = (tables[0], [*tree.problems, *tables[1]], tables[2])
-        return _finish(found, tree.root, left_out_notes(tree, None), task)
+        return _finish(found, tree.root, tree_notes(tree), task)
     if folders is None:
         if task != "pictures":
             assert error is not None
             raise error
         folders = Reading("pictures", "**")
         folders.unlabelled = list(tree.pictures)
-    return _finish((folders, tree.problems, {}), tree.root, left_out_notes(tree, folders), task)
+    return _finish((folders, tree.problems, {}), tree.root, tree_notes(tree), task)
 
 
 def _by_template(tree: Tree, layout: str | None, label_pattern: str | None) -> Reading:
@@ -159,7 +196,7 @@ def _by_template(tree: Tree, layout: str | None, label_pattern: str | None) -> R
     return reading
 
 
-def _label_tables(tree: Tree, allow_outside: bool) -> _Found | None:
+def _label_tables(tree: Tree, allow_outside: bool, first_id: int | str | None) -> _Found | None:
     """What the label tables inside a folder say, or None where there is none.
 
     Raises:
@@ -168,6 +205,7 @@ def _label_tables(tree: Tree, allow_outside: bool) -> _Found | None:
     named = [t for t in tree.tables if t.file.lower() in ("metadata.csv", "metadata.jsonl")]
     plain = [t for t in tree.tables if not t.folders and t not in named]
     candidates: list[tuple[FoundFile, Table]] = []
+    is_named = False
     for found in named or [t for t in plain if t.file.lower().endswith((".csv", ".tsv", ".jsonl"))]:
         try:
             table = read_table(found.path)
@@ -188,6 +226,9 @@ def _label_tables(tree: Tree, allow_outside: bool) -> _Found | None:
                 continue
             if table.label is not None:
                 candidates.append((found, table))
+        is_named = bool(candidates) and name_numbers([table for _, table in candidates], finder, first_id=first_id)
+    if first_id is not None and not is_named:
+        raise _without_names()
     if not candidates:
         return None
     splits = [split_name(os.path.splitext(f.file)[0]) for f, _ in candidates]
@@ -220,13 +261,11 @@ def _join_tables(
             columns.setdefault(name, [""] * before).extend(cells)
         for cells in columns.values():
             cells.extend([""] * (len(whole.rows) - len(cells)))
-        whole.notes += [n for n in part.notes if n not in whole.notes]
+        whole.notes += part.notes
         whole.unlabelled += part.unlabelled
     tabled = {r.file.path for r in whole.rows}
     rest = [p for p in tree.pictures if p.path not in tabled]
-    if rest:
-        example = rest[0].name
-        whole.notes.append(f"{len(rest)} pictures are in no table and are left out, e.g. `{example}`")
+    whole.notes += images_note(ReadingKind.IMAGES_NOT_IN_TABLE, rest)
     return whole, problems, columns
 
 
@@ -278,9 +317,11 @@ def _refuse_empty(tree: Tree) -> None:
     )
 
 
-def _finish(found: _Found, root: str, notes: list[str], task: str) -> Samples:
-    """Samples in a fixed order, with the sentence and the notes."""
+def _finish(found: _Found, root: str, notes: list[ReadingNote], task: str) -> Samples:
+    """Samples in a fixed order, with the sentence and the notes, warnings first."""
     reading, problems, columns = found
+    if task == "pictures":
+        problems = [p for p in problems if p.kind != "no-label"]  # such images are used, too
     rows = [(r.file, r.label, r.split, r.group) for r in reading.rows]
     if task == "pictures":
         rows = [(f, label or None, s, g) for f, label, s, g in rows]  # type: ignore[misc]
@@ -289,15 +330,19 @@ def _finish(found: _Found, root: str, notes: list[str], task: str) -> Samples:
     if not rows:
         raise DataError("No picture has a label.", hint="one sub-folder a class with its pictures inside was expected")
     order = list(range(len(rows)))
-    if reading.layout not in ("table", "list"):
+    is_tabled = reading.layout in ("table", "list")
+    if not is_tabled:  # rows without a label are among the problems
         order.sort(key=lambda i: rows[i][0].name)
     items = tuple(Sample(rows[i][0].path, rows[i][0].name, *rows[i][1:]) for i in order)
+    class_names = tuple(sorted({s.label for s in items if s.label}))
+    unlabeled = images_note(ReadingKind.UNLABELED_IMAGES, [] if is_tabled or task == "pictures" else reading.unlabelled)
+    notes = merge_notes([*reading.notes, *unlabeled, *notes, *alike_notes(class_names)])
     samples = Samples(
         items=items,
-        class_names=tuple(sorted({s.label for s in items if s.label})),
+        class_names=class_names,
         root=root,
         layout=reading.layout,
-        notes=(*reading.notes, *notes),
+        notes=tuple(sorted(notes, key=lambda n: n.severity is Severity.INFO)),
         problems=tuple(problems),
         columns={c: tuple(v[i] for i in order) for c, v in columns.items()},
     )

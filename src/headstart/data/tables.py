@@ -11,15 +11,18 @@ import io
 import json
 import os
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from headstart.data.folders import Reading, Row, split_name
+from headstart.data.folders import Reading, Row, split_name, split_words
 from headstart.data.layouts import label_matcher
-from headstart.data.paths import Finder
-from headstart.data.walk import clean_label, printable
+from headstart.data.paths import Claim, Finder, Hit, contested
+from headstart.data.spelling import fold_name
+from headstart.data.walk import FoundFile, clean_label, printable
 from headstart.errors import DataError, UsageError
 from headstart.records import Problem
+from headstart.types import ReadingKind, ReadingNote
 
 __all__ = ["Table", "decode_text", "read_table", "table_reading"]
 
@@ -40,7 +43,7 @@ class Table:
         path: The file.
         lines: (line number, cells by column) of each row.
         image, label, split, group: Names of the columns, None where there is none.
-        notes: What was unusual about it.
+        notes: What was assumed of it.
     """
 
     path: str
@@ -49,7 +52,7 @@ class Table:
     label: str | None
     split: str | None = None
     group: str | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[ReadingNote] = field(default_factory=list)
 
     @property
     def others(self) -> list[str]:
@@ -114,17 +117,13 @@ def table_reading(
     others = table.others
     columns: dict[str, list[str]] = {c: [] for c in others}
     seen: set[tuple[str, str]] = set()
-    repeated = 0
+    repeated: list[str] = []
+    files = _find_files(table, finder, split, problems)
     for line, cells in table.lines:
-        cell = cells.get(table.image, "").strip()
+        file = files.get(line)
+        if file is None:
+            continue
         where = f"line {line} of {shown}"
-        if not cell:
-            problems.append(Problem(where, "missing", "the row names no picture"))
-            continue
-        file = finder.find(cell, where)
-        if isinstance(file, Problem):
-            problems.append(file)
-            continue
         text = template(file.name) if template else cells.get(table.label or "", "")
         label = clean_label(text or "")
         if not label:
@@ -132,7 +131,7 @@ def table_reading(
             reading.unlabelled.append(file)
             continue
         if (file.path, label) in seen:
-            repeated += 1
+            repeated.append(file.name)
             continue
         seen.add((file.path, label))
         word = cells.get(table.split, "") if table.split else (split or "")
@@ -149,19 +148,83 @@ def table_reading(
     finder.refuse_outside(shown)
     if not reading.rows:
         raise DataError(
-            f"None of the {len(table.lines)} rows of `{shown}` can be used: {problems[0].detail}."
-            if problems
-            else f"No row of `{shown}` can be used.",
-            hint="paths in a table are relative to the table's folder",
+            _none_usable(table, shown, problems), hint="paths in a table are relative to the table's folder"
         )
     reading.notes += [*table.notes, *finder.notes()]
+    if table.split is None and split is None:
+        _splits_from_folders(reading)
     if repeated:
-        reading.notes.append(f"{repeated} rows that repeat a picture with the same label were read once")
+        reading.notes.append(ReadingNote(ReadingKind.REPEATED_ROWS, len(repeated), tuple(repeated[:5])))
     return reading, problems, columns
 
 
-def decode_text(path: str) -> tuple[str, list[str]]:
-    """The text of a file as Excel, Notepad or anything newer writes it."""
+def _find_files(table: Table, finder: Finder, split: str | None, problems: list[Problem]) -> dict[int, FoundFile]:
+    """The file of each line; lines without one are named in `problems`."""
+    shown = printable(os.path.basename(table.path))
+    of_table = frozenset({split}) if split else split_words(os.path.splitext(os.path.basename(table.path))[0])
+    labels = frozenset(fold_name(clean_label(c.get(table.label, ""))) for _, c in table.lines) if table.label else None
+    hits: dict[int, Hit] = {}
+    for line, cells in table.lines:
+        cell, where = cells.get(table.image, "").strip(), f"line {line} of {shown}"
+        if not cell:
+            problems.append(Problem(where, "missing", "the row names no picture"))
+            continue
+        word = split_name(cells.get(table.split, "")) if table.split else None
+        claim = Claim(frozenset({word}) if word else of_table)
+        if labels is not None and table.label is not None:
+            claim = replace(claim, label=fold_name(clean_label(cells.get(table.label, ""))), labels=labels)
+        hit = finder.look_up(cell, where, claim)
+        if isinstance(hit, Hit):
+            hits[line] = hit
+            continue
+        if hit.kind == "outside":
+            finder.outside.append(f"{where}: {printable(cell)}")
+        problems.append(hit)
+    paths: dict[str, set[str]] = defaultdict(set)
+    for hit in hits.values():
+        paths[hit.file.path].add(hit.path)
+    has_train = any("train" in split_words(f) for hit in hits.values() for f in hit.file.folders)
+    files = {}
+    for line, hit in hits.items():
+        if hit.how == "elsewhere" and len(paths[hit.file.path]) > 1:
+            problems.append(contested(hit.cell, hit.file))
+        elif hit.splits - {"train"} and not has_train:
+            # A table without splits is about training images; the folder says that these are others.
+            named = " and ".join(f"`{s}`" for s in sorted(hit.splits))
+            detail = f"there is no such file (line {line} of {shown}); `{hit.file.name}` lies in a folder for {named}"
+            problems.append(Problem(printable(hit.cell), "elsewhere", detail))
+        else:
+            finder.take(hit)
+            files[line] = hit.file
+    return files
+
+
+def _splits_from_folders(reading: Reading) -> None:
+    """Take the splits of rows from their folders, where those name training images and others."""
+    splits = [next((s for s in map(split_name, row.file.folders) if s), None) for row in reading.rows]
+    counts = Counter(s for s in splits if s)
+    if len(counts) < 2 or "train" not in counts:
+        return
+    reading.rows = [replace(row, split=s) for row, s in zip(reading.rows, splits, strict=True)]
+    ordered = {s: counts[s] for s in ("train", "val", "test") if counts[s]}
+    reading.notes.append(ReadingNote(ReadingKind.SPLITS_FROM_FOLDERS, sum(counts.values()), (), {"splits": ordered}))
+
+
+def _none_usable(table: Table, shown: str, problems: Sequence[Problem]) -> str:
+    """Why no row of a table can be used: the commonest kind of problem, with its first instance."""
+    if not problems:
+        return f"No row of `{shown}` can be used."
+    kind = Counter(p.kind for p in problems).most_common(1)[0][0]
+    first = next(p for p in problems if p.kind == kind)
+    return f"None of the {len(table.lines)} rows of `{shown}` can be used: `{first.name}`: {first.detail}."
+
+
+def decode_text(path: str) -> tuple[str, list[ReadingNote]]:
+    """Return the text of a file as Excel, Notepad or anything newer writes it; with a note if the encoding is a guess.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     shown = printable(os.path.basename(path))
     try:
         with open(path, "rb") as file:
@@ -173,7 +236,8 @@ def decode_text(path: str) -> tuple[str, list[str]]:
     try:
         return data.decode("utf-8-sig"), []
     except UnicodeDecodeError:
-        return data.decode("cp1252", "replace"), [f"`{shown}` is not UTF-8; it was read as Windows-1252"]
+        evidence = {"file": shown, "encoding": "Windows-1252"}
+        return data.decode("cp1252", "replace"), [ReadingNote(ReadingKind.ENCODING_GUESSED, 1, (shown,), evidence)]
 
 
 def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from typing import Any
 
 from headstart.messages.findings import finding_message, finding_to_json
+from headstart.messages.reading import reading_line
 from headstart.records import GroupPattern, Health, PicturePair, Problem
-from headstart.types import Finding, Severity
+from headstart.types import Finding, ReadingNote, Severity
 
 __all__ = ["doctor_lines", "finding_lines", "health_to_json", "loss_lines", "one_line", "remark_lines"]
 
@@ -26,19 +27,22 @@ _KINDS = {
 }
 
 
-def doctor_lines(health: Health, *, is_training: bool = False) -> list[str]:
+def doctor_lines(health: Health, *, is_training: bool = False, notes: Sequence[ReadingNote] = ()) -> list[str]:
     """The judgement in plain words, the worst first; a healthy data set gives one line, none while training.
 
+    `notes` are those of the reader; where one is a warning, the data set is not called healthy.
     While training, what cannot be read, what belongs together and what was chosen is told by training itself.
     """
     lines = [
         *loss_lines(health, is_training=is_training),
+        *(one_line(reading_line(n)) for n in notes if n.severity is not Severity.INFO),
         *finding_lines(health.findings),
         *remark_lines(health, is_training=is_training),
     ]
     if is_training:
         return lines
-    return lines or ["Nothing wrong was found: every file can be read, and no picture occurs twice."]
+    lines = lines or ["Nothing wrong was found: every file can be read, and no picture occurs twice."]
+    return [*lines, *(one_line(reading_line(n)) for n in notes if n.severity is Severity.INFO)]
 
 
 def loss_lines(health: Health, *, is_training: bool = False) -> list[str]:

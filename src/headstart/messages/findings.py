@@ -72,6 +72,14 @@ def _mixed_pixel_types(e: Mapping[str, Any]) -> str:
     )
 
 
+def _pages_not_used(e: Mapping[str, Any]) -> str:
+    one = e["count"] == 1
+    return (
+        f"{_count(e['count'], 'images')} {'has' if one else 'have'} several pages or frames; only the first is used, "
+        f"e.g. `{e['examples'][0]}`: save each page that matters as a file of its own"
+    )
+
+
 def _count(number: int, unit: str) -> str:
     singular = {"boxes": "box", "images": "image"}[unit]
     return f"{number:,} {singular if number == 1 else unit}"
@@ -90,5 +98,6 @@ _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
     FindingKind.COPIES_WITH_OTHER_BOXES: _copies_with_other_boxes,
     FindingKind.GROUPS_ACROSS_SPLITS: _groups_across_splits,
     FindingKind.MIXED_PIXEL_TYPES: _mixed_pixel_types,
+    FindingKind.PAGES_NOT_USED: _pages_not_used,
     FindingKind.SINGLE_CLASS: lambda e: f"all images are of one class, `{e['class']}`: at least two are needed",
 }

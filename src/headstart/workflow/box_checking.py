@@ -18,6 +18,7 @@ from headstart.limits import MAX_PIXELS
 from headstart.results import import_pandas
 from headstart.talk import Talk
 from headstart.workflow.checking import Judged, save_repaired_split
+from headstart.workflow.reading_report import report_box_reading
 from headstart.workflow.showing import save_sheet
 
 __all__ = ["CheckedBoxes", "check_boxes", "refuse_box_format", "refuse_without_effect", "show_boxes"]
@@ -80,7 +81,7 @@ def check_boxes(
     Raises:
         DataError, UsageError: As in `read_boxes`, or a setting of labelled pictures was given.
     """
-    refuse_without_effect(**{name: others.get(name) for name in ("layout", "label_pattern", "value_range")})
+    refuse_without_effect(**{name: others.get(name) for name in ("layout", "label_pattern", "first_id", "value_range")})
     samples = read_boxes(data, allow_outside=allow_outside, max_pixels=max_pixels, box_format=box_format)
     talk.say(samples.sentence)
     progress = talk.progress("looking at every file")
@@ -118,5 +119,5 @@ def show_boxes(
 ) -> Any:
     """Random pictures of each class with their boxes on one sheet; see `api.show`."""
     samples = read_boxes(data, allow_outside=allow_outside, box_format=box_format)
-    talk.say(samples.sentence)
+    report_box_reading(samples, talk)
     return draw_box_sheet(samples, per_class=per_class, seed=seed)

@@ -21,6 +21,7 @@ from headstart.data.split import write_split
 from headstart.data.wording import doctor_lines, health_to_json
 from headstart.errors import HeadstartError, UsageError
 from headstart.limits import MAX_PIXELS
+from headstart.messages.reading import reading_to_json
 from headstart.records import Health, Samples, Split
 from headstart.results import import_pandas
 from headstart.talk import Talk
@@ -99,11 +100,11 @@ class Checked(Judged):
 
     def lines(self) -> list[str]:
         """See `Judged`."""
-        return doctor_lines(self.health)
+        return doctor_lines(self.health, notes=self.samples.notes)
 
     def to_json(self) -> dict[str, Any]:
         """See `Judged`."""
-        return health_to_json(self.health)
+        return {**health_to_json(self.health), **reading_to_json(self.samples.notes)}
 
     def to_pandas(self) -> Any:
         """The pairs of copies as a DataFrame."""
@@ -144,6 +145,7 @@ def check_data(
     backbone: str = "efficientnet_lite0",
     layout: str | None = None,
     label_pattern: str | None = None,
+    first_id: int | str | None = None,
     value_range: tuple[float, float] | None = None,
     allow_outside: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -158,12 +160,12 @@ def check_data(
         data: As in `train`.
         talk: Told what happens.
         backbone: Whose features confirm copies and measure what hidden groups do to the score.
-        layout, label_pattern, value_range, allow_outside, threads, offline: As in `train`.
+        layout, label_pattern, first_id, value_range, allow_outside, threads, offline: As in `train`.
         max_pixels: Larger pictures are refused.
         use_network: Whether features are used at all; without the training part they never are.
         use_memory: Whether what was seen is kept for the next time.
     """
-    samples = read(data, layout=layout, label_pattern=label_pattern, allow_outside=allow_outside)
+    samples = read(data, layout=layout, label_pattern=label_pattern, first_id=first_id, allow_outside=allow_outside)
     talk.say(samples.sentence)
     doctor = DataDoctor(
         samples,

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ from headstart.talk import Talk
 from headstart.trust.metrics import is_skewed, softmax
 from headstart.trust.paired import compare_paired
 from headstart.workflow.detect_reporting import is_detector_run
-from headstart.workflow.evaluation import seen_in_training
+from headstart.workflow.evaluation import match_labels, seen_in_training
+from headstart.workflow.reading_report import report_reading
 from headstart.workflow.reporting import read_facts
 from headstart.workflow.run_files import write_json
 
@@ -51,8 +52,9 @@ def compare_runs(
     data: str | os.PathLike[str] | None = None,
     seed: int = 0,
     talk: Talk | None = None,
+    **reading: Any,
 ) -> Comparison:
-    """See `api.compare`."""
+    """See `api.compare`; `reading` are options of `data.sources.read`."""
     folders = (Path(run_a), Path(run_b))
     if any(is_detector_run(folder) for folder in folders):
         raise UsageError(
@@ -63,9 +65,13 @@ def compare_runs(
     names = _run_names(folders)
     class_names = _same_classes(facts, names)
     if data is None:
+        for name, value in reading.items():
+            if value not in (None, False):
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option} has no effect without --data.", hint=f"leave {option} out")
         common = _from_scores(facts[0], facts[1], names)
     else:
-        common = _from_data(folders, facts[0], os.fspath(data), talk or Talk(None))
+        common = _from_data(folders, facts[0], os.fspath(data), talk or Talk(None), reading)
     counts = np.bincount(common.truth, minlength=len(class_names))
     metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed(counts) else "accuracy"
     found = compare_paired(
@@ -171,10 +177,10 @@ def _match(a: Facts, b: Facts, split: str, names: Sequence[str]) -> tuple[NDArra
     return np.array([keys[0][k] for k in both], dtype=np.int64), np.array([keys[1][k] for k in both], dtype=np.int64)
 
 
-def _from_data(folders: Sequence[Path], a: Facts, data: str, talk: Talk) -> _Common:
+def _from_data(folders: Sequence[Path], a: Facts, data: str, talk: Talk, reading: dict[str, Any]) -> _Common:
     """Both predict labelled pictures that neither was trained on."""
-    samples = read(data)
-    talk.say(samples.sentence)
+    samples = match_labels(read(data, **reading), a.class_names)
+    report_reading(samples, talk)
     position = {name: i for i, name in enumerate(a.class_names)}
     scored = [s for s in samples if s.label in position]
     if not scored:

@@ -24,6 +24,7 @@ from headstart.records import Estimate
 from headstart.results import html_table, import_pandas
 from headstart.talk import Talk
 from headstart.workflow.evaluation import seen_in_training
+from headstart.workflow.reading_report import report_box_reading
 
 __all__ = ["DetectionResult", "evaluate_detector"]
 
@@ -129,7 +130,7 @@ def evaluate_detector(
         DataError: The data hold no boxes, or none of a class that the detector knows.
     """
     samples = read_boxes(data, allow_outside=allow_outside, box_format=box_format)
-    talk.say(samples.sentence)
+    report_box_reading(samples, talk)
     names = runtime.class_names
     new = Counter(
         samples.class_names[k] for b in samples.boxes for k in b.class_ids if samples.class_names[k] not in names
@@ -147,6 +148,12 @@ def evaluate_detector(
         found.append(picture)
         progress(done, len(paths))
     is_read = np.array([p.error is None for p in found], dtype=bool)
+    if not is_read.any():
+        raise DataError(
+            f"none of the {len(found):,} images can be read, so nothing can be scored: `{found[0].file}`: "
+            f"{found[0].error}.",
+            hint="headstart check lists every file that cannot be read",
+        )
     seen = seen_in_training(paths, runtime.bundle.trained_on())
     groups = number_groups(list(samples.group)) if any(samples.group) else None
     thresholds = [float(t) for t in runtime.thresholds]

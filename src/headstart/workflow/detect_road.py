@@ -29,7 +29,7 @@ from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split
 from headstart.talk import Talk
-from headstart.workflow.headline import name_files
+from headstart.workflow.reading_report import report_box_reading
 from headstart.workflow.road import Road
 from headstart.workflow.run_folder import own_run_folder
 
@@ -94,7 +94,7 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
 def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSamples, started: float) -> DetectRoad:
     """From samples to who is trained on, at which size."""
     settings = resolved.settings
-    _say_samples(samples, talk)
+    report_box_reading(samples, talk)
     durations = {"read": time.monotonic() - started}
     begun = time.monotonic()
     looks = look_at_all(
@@ -142,17 +142,6 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
     )
     road.decide([Decision("task", "detect", f"the data hold boxes ({samples.layout})"), *applied.decisions, *decisions])
     return road
-
-
-def _say_samples(samples: DetectionSamples, talk: Talk) -> None:
-    """What was read, and what of it could not be taken as it is."""
-    talk.say(samples.sentence)
-    for note in samples.notes:
-        talk.say(f"  {note}")
-    if samples.problems:
-        talk.warn(f"{len(samples.problems):,} boxes or files were mended or left out (`headstart check` says how):")
-        for line in name_files(samples.problems):
-            talk.say(line)
 
 
 def _say_sizes(sizes: BoxSizes, spec: PixelSpec, talk: Talk) -> None:

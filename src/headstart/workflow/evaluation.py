@@ -4,38 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.reading_notes import alike_notes, merge_notes, problem_lines
 from headstart.data.sources import read
+from headstart.data.spelling import match_names
 from headstart.deploy.judge import Judge
+from headstart.deploy.pictures import to_pixels
 from headstart.deploy.runtime import Runtime
 from headstart.errors import DataError
 from headstart.pixels.spec import PictureError, read_bytes
-from headstart.records import Evaluation, Prediction
+from headstart.records import Evaluation, Prediction, Problem, Samples
 from headstart.results import EvaluationResult, Predictions
 from headstart.talk import Talk
 from headstart.trust.intervals import estimate_share, measure_worth
 from headstart.trust.metrics import evaluate
+from headstart.types import ReadingKind, ReadingNote
+from headstart.workflow.reading_report import report_reading
 
-__all__ = ["evaluate_model", "seen_in_training"]
+__all__ = ["evaluate_model", "match_labels", "seen_in_training"]
 
 _DIGEST_LENGTH = 16  # hex digits that a bundle keeps
 
 
-def evaluate_model(runtime: Runtime, data: str, allow_outside: bool, talk: Talk) -> EvaluationResult:
-    """See `api.evaluate`."""
-    samples = read(data, allow_outside=allow_outside)
-    talk.say(samples.sentence)
+def evaluate_model(
+    runtime: Runtime,
+    data: str,
+    talk: Talk,
+    *,
+    allow_outside: bool = False,
+    layout: str | None = None,
+    label_pattern: str | None = None,
+    first_id: int | str | None = None,
+) -> EvaluationResult:
+    """Score a saved model; see `api.evaluate`.
+
+    Raises:
+        DataError: No image has a label that the model knows, or none of those can be read.
+    """
+    samples = read(data, allow_outside=allow_outside, layout=layout, label_pattern=label_pattern, first_id=first_id)
+    samples = match_labels(samples, runtime.class_names)
+    report_reading(samples, talk)
     names = runtime.class_names
     position = {name: i for i, name in enumerate(names)}
     new = tuple(name for name in samples.class_names if name not in position)
     scored = [s for s in samples if s.label in position]
     if not scored:
         raise DataError(
-            "no picture has a label that the model knows.",
+            "no image has a label that the model knows.",
             hint=f"the model knows: {', '.join(names[:20])}; the data have: {', '.join(samples.class_names[:20])}",
         )
     truth = np.array([position[s.label or ""] for s in scored], dtype=np.int64)
@@ -45,6 +65,15 @@ def evaluate_model(runtime: Runtime, data: str, allow_outside: bool, talk: Talk)
     probabilities, strange_novelty = probabilities[: len(scored)], novelty[len(scored) :]
     novelty = novelty[: len(scored)]
     is_read = np.isfinite(probabilities).all(axis=1)
+    unreadable = [_problem(scored[i].name, scored[i].path, runtime) for i in np.flatnonzero(~is_read)]
+    if not is_read.any():
+        first = unreadable[0]
+        raise DataError(
+            f"none of the {len(scored):,} images can be read, so there is no score: `{first.name}`: {first.detail}.",
+            hint="headstart check lists every file that cannot be read",
+        )
+    for line in problem_lines(unreadable):
+        talk.say(f"  {line}")
 
     def score(which: NDArray[np.bool_], protocol: str) -> Evaluation | None:
         return evaluate(probabilities[which], truth[which], names, protocol=protocol) if which.any() else None
@@ -59,10 +88,39 @@ def evaluate_model(runtime: Runtime, data: str, allow_outside: bool, talk: Talk)
         known=score(is_read & seen, "resubstitution"),
         new_classes=new,
         missing_classes=tuple(name for name in names if name not in present),
-        num_unreadable=int((~is_read).sum()) + len(samples.problems),
+        num_unreadable=len(unreadable) + len(samples.problems),
+        problems=(*samples.problems, *unreadable),
+        notes=samples.notes,
         predictions=Predictions(predictions),
         unknown=_unknown(runtime, probabilities[new_ones], truth[new_ones], novelty[new_ones], strange_novelty),
     )
+
+
+def match_labels(samples: Samples, names: tuple[str, ...]) -> Samples:
+    """Give labels that differ from a model's class only in case, blanks or Unicode form the name of that class.
+
+    What was matched is added to the notes of the samples.
+    """
+    matched = match_names(samples.class_names, names)
+    changed = {label: name for label, name in matched.items() if label != name}
+    if not changed:
+        return samples
+    items = tuple(replace(s, label=changed.get(s.label or "", s.label)) for s in samples)
+    count = sum(s.label in changed for s in samples)
+    note = ReadingNote(ReadingKind.LABELS_MATCHED, count, tuple(changed)[:5], {"names": changed})
+    kept = [n for n in samples.notes if n.kind is not ReadingKind.CLASSES_ALIKE]
+    class_names = tuple(sorted({s.label for s in items if s.label}))
+    notes = tuple(merge_notes([note, *alike_notes(class_names), *kept]))
+    return replace(samples, items=items, class_names=class_names, notes=notes)
+
+
+def _problem(name: str, path: str, runtime: Runtime) -> Problem:
+    """Why an image cannot be read."""
+    try:
+        to_pixels(path, runtime.bundle.spec)
+    except PictureError as error:
+        return Problem(name, error.kind, error.detail)
+    return Problem(name, "unreadable", "the model gives no finite answer")
 
 
 def _unknown(

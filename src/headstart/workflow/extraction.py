@@ -14,11 +14,23 @@ from headstart.machine import atomic_file
 from headstart.results import Embedding
 from headstart.talk import Talk
 from headstart.workflow.embedding import name_unreadable, open_as_set
+from headstart.workflow.reading_report import report_reading
 
 __all__ = ["extract"]
 
 _USED = {
-    *("data", "layout", "label_pattern", "allow_outside", "backbone", "weights", "size", "fit", "value_range"),
+    *(
+        "data",
+        "layout",
+        "label_pattern",
+        "first_id",
+        "allow_outside",
+        "backbone",
+        "weights",
+        "size",
+        "fit",
+        "value_range",
+    ),
     *("max_pixels", "device", "workers", "offline", "cache"),
 }
 
@@ -46,9 +58,10 @@ def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) 
         allow_outside=settings.allow_outside,
         label_pattern=settings.label_pattern,
         layout=settings.layout,
+        first_id=settings.first_id,
         task="pictures",
     )
-    talk.say(samples.sentence)
+    report_reading(samples, talk)
     embedder = open_as_set(settings, talk, fit=settings.fit, value_range=settings.value_range)
     features, _, seconds = embedder.embed(samples.paths, samples.names, talk)
     name_unreadable(features, talk)

@@ -16,6 +16,7 @@ from headstart.deploy.bundle import read_bundle
 from headstart.deploy.parity import check_parity
 from headstart.deploy.runtime import Runtime
 from headstart.deploy.writing import amend_bundle, write_bundle
+from headstart.messages.reading import reading_to_json
 from headstart.workflow.calibrating import scale_classes
 from headstart.workflow.embedding import averaged_blocks
 from headstart.workflow.headline import closing_lines
@@ -151,7 +152,7 @@ def write_facts(
         more: What else stands in `metrics.json`.
     """
     samples, groups = found.samples, found.split.groups
-    write_json(road.folder / "health.json", health_to_json(found.health))
+    write_json(road.folder / "health.json", {**health_to_json(found.health), **reading_to_json(samples.notes)})
     road.write_settings()
     road.paths = {s.name: s.path for s in (*samples, *found.leaking)}
     road.duration_s["total"] = time.monotonic() - started

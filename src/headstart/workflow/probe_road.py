@@ -22,6 +22,7 @@ from headstart.workflow.embedding import Embedder, averaged_blocks, name_unreada
 from headstart.workflow.fit_choice import choose_fit, count_choice
 from headstart.workflow.headline import explain
 from headstart.workflow.probe_finish import finish_probe
+from headstart.workflow.reading_report import report_reading
 from headstart.workflow.road import Road
 from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.splitting import ReadSamples, check_classes, part, read_samples, without_classes
@@ -96,9 +97,7 @@ def _go(road: ProbeRoad, data: ReadSamples, started: float) -> None:
 def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe:
     """From samples to a fitted head: embeds, judges the data, splits, fits; says what it does."""
     settings, talk = road.resolved.settings, road.talk
-    talk.say(data.samples.sentence)
-    for note in data.samples.notes:
-        talk.say(f"  {note}")
+    report_reading(data.samples, talk)
 
     samples = correct_labels(without_classes(data.samples, settings.skip_class), settings.corrections, talk)
     doctor = DataDoctor(

@@ -329,6 +329,7 @@ def _find_pictures(settings: Mapping[str, Mapping[str, Any]], problems: list[str
             allow_outside=bool(value("allow_outside")),
             label_pattern=value("label_pattern"),
             layout=value("layout"),
+            first_id=value("first_id"),
         )
     except HeadstartError:
         problems.append(

@@ -13,6 +13,7 @@ from headstart.machine import atomic_file
 from headstart.pixels.views import parse_augment
 from headstart.talk import Talk
 from headstart.tuning.plan import default_augment
+from headstart.workflow.reading_report import report_reading
 
 __all__ = ["save_sheet", "sheet_kind", "show_pictures"]
 
@@ -27,13 +28,14 @@ def show_pictures(
     seed: int,
     as_seen: tuple[str, int | None, str] | None,
     layout: str | None,
+    first_id: int | str | None = None,
     allow_outside: bool,
     views: int | None = None,
     augment: str | None = None,
 ) -> Any:
     """See `api.show`; `as_seen` is (backbone, size, fit), which views need."""
-    samples = read(data, layout=layout, allow_outside=allow_outside, task="pictures")
-    talk.say(samples.sentence)
+    samples = read(data, layout=layout, first_id=first_id, allow_outside=allow_outside, task="pictures")
+    report_reading(samples, talk)
     if not len(samples):
         raise DataError("there are no pictures to show.")
     spec = None

@@ -59,6 +59,7 @@ def read_samples(settings: TrainSettings) -> ReadSamples:
         allow_outside=settings.allow_outside,
         label_pattern=settings.label_pattern,
         layout=settings.layout,
+        first_id=settings.first_id,
     )
     if settings.split is None:
         return ReadSamples(samples)

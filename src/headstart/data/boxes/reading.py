@@ -26,6 +26,7 @@ from headstart.data.paths import Finder
 from headstart.data.walk import FoundFile, Tree, find_place, printable, walk
 from headstart.errors import DataError, UsageError
 from headstart.limits import MAX_PIXELS
+from headstart.messages.reading import reading_message
 
 __all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
 
@@ -211,6 +212,7 @@ def _coco(listed: _Listed) -> _Found | None:
 def _read_coco(listed: _Listed, files: list[FoundFile]) -> Draft:
     finder = Finder(listed.root, allow_outside=listed.allow_outside)
     draft = read_coco(listed.root, files, PictureIndex(listed.tree.pictures), finder)
+    draft.notes += [reading_message(note) for note in finder.notes()]
     draft.problems += listed.tree.problems
     return draft
 

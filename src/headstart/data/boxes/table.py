@@ -15,10 +15,11 @@ from headstart.cells import unguard_cell
 from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, LayoutSource, number
 from headstart.data.boxes.files import split_of_name
 from headstart.data.boxes.formats import BoxFormat
-from headstart.data.paths import Finder
+from headstart.data.paths import MISSING, Finder
 from headstart.data.tables import Table, read_table
 from headstart.data.walk import FoundFile, clean_label
 from headstart.errors import DataError, HeadstartError
+from headstart.messages.reading import reading_message
 
 __all__ = ["BoxTable", "open_box_table", "read_box_tables"]
 
@@ -136,7 +137,7 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_outside: boo
                 draft.refuse(where, "bad-line", "the row names no picture")
                 continue
             place = finder.find(cell, where)
-            if not isinstance(place, FoundFile) and upper is not None and place.kind == "missing":
+            if not isinstance(place, FoundFile) and upper is not None and place.kind in MISSING:
                 place = upper.find(cell, where)
             if not isinstance(place, FoundFile):
                 missing[cell] = missing.get(cell, 0) + 1
@@ -155,7 +156,7 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_outside: boo
                 found[place.path, split] = picture
             _add_box(draft, table, picture, cells, f"line {line}")
         finder.refuse_outside(table.file.name)
-        draft.notes += finder.notes()
+        draft.notes += [reading_message(note) for f in (finder, upper) if f is not None for note in f.notes()]
     draft.pictures = list(found.values())
     return draft
 

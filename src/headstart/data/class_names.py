@@ -1,0 +1,277 @@
+"""Give numbered classes their names from a file of names, where it is known which number is which name.
+
+A number becomes a name by its position only with evidence of where counting starts: a 0, a number equal to how many
+names there are, or image paths that hold the names. Without evidence the user decides.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from headstart.data.spelling import fold_name
+from headstart.data.walk import clean_label, printable
+from headstart.errors import UsageError
+from headstart.types import ReadingKind, ReadingNote
+
+__all__ = ["FIRST_IDS", "NAME_FILES", "Naming", "find_name_files", "name_classes"]
+
+NAME_FILES = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt")
+"""Files beside a list that may hold class names, in lower case; earlier ones are preferred."""
+
+FIRST_IDS = (0, 1, "none")
+"""Values of `--first-id`: the number of the first name, or `none` to keep the numbers as class names."""
+
+_HEADERS = frozenset(
+    {"class", "classes", "label", "labels", "name", "names", "class_name", "class_names", "classname", "category"}
+)
+_BACKGROUND = frozenset({"background", "__background__", "_background_"})
+_STATED = re.compile(r"(\d+)(?:\s*[:;,=|\t]\s*|\s+)(\S.*)")
+_STATED_LAST = re.compile(r"(.*\S)(?:\s*[:;,=|\t]\s*|\s+)(\d+)")
+_LETTERS, _LETTERS_AND_DIGITS = re.compile(r"[^\W\d_]+"), re.compile(r"[^\W_]+")
+_MIN_LETTERS = 3  # of a name that is looked for inside of a path's parts
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Names of numbered classes.
+
+    Attributes:
+        names: Class name by number; empty where the numbers stay.
+        notes: Which file was used and why, or why none was.
+    """
+
+    names: Mapping[int, str]
+    notes: tuple[ReadingNote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """One way to read a file of names: the name by number, and the number of the first (None: the file states them)."""
+
+    names: dict[int, str]
+    first_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """The option that was taken, by which evidence, and how many image paths hold the name of their class."""
+
+    option: _Option
+    reason: str
+    num_agreeing: int = 0
+
+
+def find_name_files(folder: str) -> list[str]:
+    """Return the paths of files in a folder that may hold class names, preferred ones first."""
+    try:
+        present = {name.casefold(): name for name in sorted(os.listdir(folder), reverse=True)}
+    except OSError:
+        return []
+    return [os.path.join(folder, present[name]) for name in NAME_FILES if name in present]
+
+
+def name_classes(
+    files: Mapping[str, Sequence[str]],
+    rows: Sequence[tuple[int, str]],
+    list_name: str,
+    *,
+    first_id: int | str | None = None,
+) -> Naming:
+    """Choose the names of numbered classes.
+
+    Args:
+        files: Lines of each file of names, by its name, preferred ones first.
+        rows: Number of the class and path below the root, of each image.
+        list_name: Name of the list, for messages.
+        first_id: One of `FIRST_IDS`, as the user said; None decides by evidence.
+
+    Raises:
+        UsageError: Several ways to name the classes fit, or paths contradict the only one.
+    """
+    ids = {number for number, _ in rows}
+    if first_id == "none" or not ids:
+        return Naming({}, tuple(_unused(file, ids, "option") for file in files if first_id == "none"))
+    decided: dict[str, _Decided] = {}
+    notes: list[ReadingNote] = []
+    undecided: UsageError | None = None
+    for file, lines in files.items():
+        options = [o for o in _options(lines) if first_id in (None, o.first_id) or o.first_id is None]
+        fitting = [o for o in options if ids <= set(o.names)]
+        if not fitting:
+            if any(o.names for o in options):
+                notes.append(_unused(file, ids, "ids_without_name", max(len(o.names) for o in options)))
+            continue
+        try:
+            decided[file] = _decide(fitting, rows, ids, file, list_name, is_asked=first_id is not None)
+        except UsageError as error:
+            undecided = undecided or error
+    if not decided:
+        if undecided is not None:
+            raise undecided
+        return Naming({}, tuple(notes))
+    (file, chosen), *others = decided.items()
+    names = {k: chosen.option.names[k] for k in sorted(ids)}
+    for other, decision in others:
+        differing = [k for k in names if fold_name(decision.option.names[k]) != fold_name(names[k])]
+        if differing:
+            k = differing[0]
+            raise UsageError(
+                f"`{file}` and `{other}` name the classes of `{list_name}` differently: {k} is `{names[k]}` or "
+                f"`{decision.option.names[k]}`.",
+                hint="move the file that is not meant away, or say --first-id none to keep the numbers as class names",
+            )
+    evidence = {
+        "file": file,
+        "first_id": chosen.option.first_id,
+        "reason": chosen.reason,
+        "num_images": len(rows),
+        "num_agreeing": chosen.num_agreeing,
+        "names": {str(k): name for k, name in [*names.items()][:5]},
+    }
+    examples = tuple([*names.values()][:5])
+    return Naming(names, (ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), examples, evidence), *notes))
+
+
+def _unused(file: str, ids: set[int], reason: str, num_names: int = 0) -> ReadingNote:
+    evidence = {"file": file, "reason": reason, "num_names": num_names}
+    if ids:
+        evidence |= {"smallest_id": min(ids), "largest_id": max(ids)}
+    return ReadingNote(ReadingKind.NAMES_FILE_UNUSED, 1, (file,), evidence)
+
+
+def _options(lines: Sequence[str]) -> list[_Option]:
+    """All ways to read the lines of a file of names."""
+    names = [clean_label(line.removeprefix("\ufeff")) for line in lines]
+    while names and not names[-1]:
+        names.pop()
+    filled = [name for name in names if name]
+    stated = _stated(filled)
+    if stated is not None:
+        return [_Option(stated, None)]
+    if filled and filled[0].casefold() in _HEADERS:
+        names, filled = names[names.index(filled[0]) + 1 :], filled[1:]
+    found = []
+    for listed in [filled] if len(filled) == len(names) else [names, filled]:  # a blank line may hold a place or not
+        for first in (0, 1):
+            option = _Option({i: name for i, name in enumerate(listed, start=first) if name}, first)
+            if option not in found:
+                found.append(option)
+    return found
+
+
+def _stated(names: Sequence[str]) -> dict[int, str] | None:
+    """Names by number where every line states its own, before or after the name."""
+    for pattern, number, name in ((_STATED, 1, 2), (_STATED_LAST, 2, 1)):
+        matches = [pattern.fullmatch(line) for line in names]
+        found = {int(m[number]): m[name].strip() for m in matches if m is not None}
+        is_whole = len(found) == len(names) == len({fold_name(n) for n in found.values()})
+        is_counted = sorted(found) in ([*range(len(found))], [*range(1, len(found) + 1)])
+        if names and is_whole and (is_counted or number == 1):
+            return found
+    return None
+
+
+def _decide(
+    fitting: Sequence[_Option],
+    rows: Sequence[tuple[int, str]],
+    ids: set[int],
+    file: str,
+    list_name: str,
+    *,
+    is_asked: bool,
+) -> _Decided:
+    """The option that the evidence allows.
+
+    Raises:
+        UsageError: There are several, or image paths contradict the only one.
+    """
+    alike: dict[tuple[str, ...], _Option] = {}
+    for option in fitting:
+        alike.setdefault(tuple(option.names[k] for k in sorted(ids)), option)
+    options = [*alike.values()]
+    search = _Search({name for option in options for name in option.names.values()})
+    held = [(k, search.held(path)) for k, path in rows]
+    votes = [_votes(option, held) for option in options]
+    if len(options) == 1:
+        option, (agreeing, opposing, _) = options[0], votes[0]
+        if opposing > agreeing and not is_asked:
+            pairs = zip(rows, held, strict=True)
+            k, path = next(row for row, (_, names) in pairs if names and option.names[row[0]] not in names)
+            start = "by its own numbers" if option.first_id is None else f"counted from {option.first_id}"
+            raise UsageError(
+                f"`{file}` names class {k} of `{list_name}` `{option.names[k]}` ({start}), but the path of "
+                f"`{printable(path)}` names another class.",
+                hint="correct the file of names; or say --first-id none to keep the numbers as class names"
+                + ("" if option.first_id is None else f", --first-id {option.first_id} if it is right"),
+            )
+        if is_asked or option.first_id is None:
+            return _Decided(option, "option" if is_asked and option.first_id is not None else "stated", agreeing)
+        return _Decided(option, "zero_occurs" if 0 in ids else "last_id", agreeing)
+    for option, (agreeing, opposing, num_ids) in zip(options, votes, strict=True):
+        rivals = [v for o, v in zip(options, votes, strict=True) if o is not option]
+        is_clear = agreeing and opposing <= 0.1 * agreeing and num_ids >= min(2, len(ids))
+        if is_clear and all(v[0] <= 0.1 * agreeing for v in rivals):
+            return _Decided(option, "paths", agreeing)
+    first = min(ids)
+    from_0 = next((o for o in options if o.first_id == 0), options[0])
+    from_1 = next((o for o in options if o.first_id == 1), options[-1])
+    if from_0.names.get(0, "").casefold() in _BACKGROUND and len(options) == 2:
+        return _Decided(from_0, "background")
+    if from_0.first_id == from_1.first_id:  # only blank lines are in doubt
+        raise UsageError(
+            f"`{file}` has blank lines between its names, so class {first} of `{list_name}` is `{from_0.names[first]}` "
+            f"or `{from_1.names[first]}`.",
+            hint="remove the blank lines or put names there; or say --first-id none to keep the numbers as class names",
+        )
+    raise UsageError(
+        f"`{list_name}` numbers its classes {first} to {max(ids)} and `{file}` has {len(from_0.names)} names, so class "
+        f"{first} is `{from_0.names[first]}` if the first name is number 0, or `{from_1.names[first]}` if it is "
+        "number 1.",
+        hint="say --first-id 0, --first-id 1, or --first-id none to keep the numbers as class names",
+    )
+
+
+def _votes(option: _Option, held: Sequence[tuple[int, frozenset[str]]]) -> tuple[int, int, int]:
+    """How many paths hold the name of their class, how many only those of others, and the classes of the former."""
+    agreeing = [k for k, names in held if names == {option.names[k]}]
+    opposing = sum(bool(names) and option.names[k] not in names for k, names in held)
+    return len(agreeing), opposing, len(set(agreeing))
+
+
+class _Search:
+    """Finds class names inside of paths: a folder or file that is the name, or holds it as whole words.
+
+    Args:
+        names: Class names.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._whole: dict[str, str] = {}
+        self._words: dict[re.Pattern[str], dict[tuple[str, ...], str]] = {_LETTERS: {}, _LETTERS_AND_DIGITS: {}}
+        for name in names:
+            self._whole[fold_name(name)] = name
+            pattern = _LETTERS_AND_DIGITS if any(c.isdigit() for c in name) else _LETTERS
+            words = tuple(pattern.findall(name.casefold()))
+            if sum(map(len, words)) >= _MIN_LETTERS:
+                self._words[pattern][words] = name
+        self._longest = max((len(words) for known in self._words.values() for words in known), default=0)
+
+    def held(self, path: str) -> frozenset[str]:
+        """Return all names that a path holds; names of whole parts alone where there are any."""
+        *folders, file = path.replace("\\", "/").split("/")
+        parts = [*folders, os.path.splitext(file)[0]]
+        whole = {self._whole[key] for key in map(fold_name, parts) if key in self._whole}
+        if whole:
+            return frozenset(whole)
+        found = set()
+        for pattern, known in self._words.items():
+            for words in (pattern.findall(part.casefold()) for part in parts):
+                for i in range(len(words)):
+                    for j in range(i + 1, min(len(words), i + self._longest) + 1):
+                        name = known.get(tuple(words[i:j]))
+                        if name is not None:
+                            found.add(name)
+        return frozenset(found)

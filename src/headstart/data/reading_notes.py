@@ -1,0 +1,85 @@
+"""Make and merge notes about what the reader of a data set assumed or did not use."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from headstart.data.spelling import find_alike
+from headstart.data.walk import FoundFile, Tree
+from headstart.records import Problem
+from headstart.types import ReadingKind, ReadingNote
+
+__all__ = ["alike_notes", "images_note", "merge_notes", "problem_lines", "tree_notes"]
+
+_EXAMPLES = 5
+_SHOWN = 3
+
+
+def images_note(kind: ReadingKind, images: Sequence[FoundFile]) -> list[ReadingNote]:
+    """Return a note about images, with their number in each top folder; none without images."""
+    if not images:
+        return []
+    folders = Counter(f"{image.folders[0]}/" if image.folders else "./" for image in images)
+    names = tuple(image.name for image in images[:_EXAMPLES])
+    return [ReadingNote(kind, len(images), names, {"folders": dict(folders.most_common())})]
+
+
+def tree_notes(tree: Tree) -> list[ReadingNote]:
+    """Return notes about empty folders and files that are not images."""
+    notes = []
+    if tree.empty_folders:
+        names = sorted(tree.empty_folders)
+        notes.append(ReadingNote(ReadingKind.EMPTY_FOLDERS, len(names), tuple(names[:_EXAMPLES])))
+    if tree.others:
+        kinds = dict(tree.others.most_common())
+        notes.append(ReadingNote(ReadingKind.OTHER_FILES, sum(kinds.values()), (), {"extensions": kinds}))
+    return notes
+
+
+def alike_notes(class_names: Iterable[str]) -> list[ReadingNote]:
+    """Return one note about all class names that differ only in case, blanks or Unicode form."""
+    groups = find_alike(class_names)
+    if not groups:
+        return []
+    names = tuple(name for group in groups for name in group)
+    evidence = {"groups": [list(group) for group in groups]}
+    return [ReadingNote(ReadingKind.CLASSES_ALIKE, len(groups), names[:_EXAMPLES], evidence)]
+
+
+def merge_notes(notes: Iterable[ReadingNote]) -> list[ReadingNote]:
+    """Return one note of each kind and file: counts are added, examples and lists of evidence joined."""
+    merged: dict[tuple[ReadingKind, Any], ReadingNote] = {}
+    for note in notes:
+        key = (note.kind, note.evidence.get("file"))
+        before = merged.get(key)
+        if before is None:
+            merged[key] = note
+            continue
+        evidence = dict(before.evidence)
+        for name, value in note.evidence.items():
+            if isinstance(value, list):
+                evidence[name] = [*evidence.get(name, ()), *value][:_EXAMPLES]
+            elif isinstance(value, dict):
+                evidence[name] = dict(Counter(evidence.get(name, {})) + Counter(value))
+        examples = (*before.examples, *note.examples)[:_EXAMPLES]
+        merged[key] = ReadingNote(note.kind, before.count + note.count, examples, evidence)
+    return list(merged.values())
+
+
+def problem_lines(problems: Iterable[Problem]) -> list[str]:
+    """Return one line for each kind of problem that the reader met, the most frequent first."""
+    by_kind: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        by_kind[problem.kind].append(problem)
+    return [
+        f"Warning: {len(same):,} {'file or row is' if len(same) == 1 else 'files or rows are'} not used, {kind}: "
+        f"{_listed(p.name for p in same)} ({same[0].detail})."
+        for kind, same in sorted(by_kind.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def _listed(names: Iterable[str]) -> str:
+    listed = [f"`{name}`" for name in names]
+    return ", ".join(listed[:_SHOWN]) + (" ..." if len(listed) > _SHOWN else "")

@@ -1,0 +1,156 @@
+"""Render what the reader of a data set assumed or did not use, as sentences and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from headstart.types import ReadingKind, ReadingNote, Severity
+
+__all__ = ["reading_line", "reading_message", "reading_to_json"]
+
+_SHOWN = 3
+
+
+def reading_message(note: ReadingNote) -> str:
+    """Return one sentence in lower case without a full stop."""
+    return _MESSAGES[note.kind](note)
+
+
+def reading_line(note: ReadingNote) -> str:
+    """Return the sentence after the word that says how much it matters."""
+    text = reading_message(note)
+    return f"{'Note' if note.severity is Severity.INFO else 'Warning'}: {text}" + ("" if text.endswith("...") else ".")
+
+
+def reading_to_json(notes: Iterable[ReadingNote]) -> dict[str, list[dict[str, Any]]]:
+    """Return `assumptions` and `unused`: kind, count, examples, evidence and message of each note."""
+    found: dict[str, list[dict[str, Any]]] = {"assumptions": [], "unused": []}
+    for note in notes:
+        found["unused" if note.is_unused else "assumptions"].append(
+            {
+                "kind": note.kind.value,
+                "severity": note.severity.value,
+                "count": note.count,
+                "examples": list(note.examples),
+                "evidence": dict(note.evidence),
+                "message": reading_message(note),
+            }
+        )
+    return found
+
+
+def _images(count: int) -> str:
+    """`1 image is`, `2,000 images are`."""
+    return f"{count:,} image is" if count == 1 else f"{count:,} images are"
+
+
+def _listed(names: Iterable[str]) -> str:
+    listed = [f"`{name}`" for name in names]
+    return ", ".join(listed[:_SHOWN]) + (" ..." if len(listed) > _SHOWN else "")
+
+
+def _example(note: ReadingNote) -> str:
+    return f", e.g. `{note.examples[0]}`" if note.examples else ""
+
+
+def _in_folders(note: ReadingNote) -> str:
+    """Where the images of a note lie, by top folder."""
+    folders = [f"{count:,} in `{name}`" for name, count in note.evidence["folders"].items()]
+    return " (" + ", ".join(folders[:_SHOWN]) + (" ..." if len(folders) > _SHOWN else "") + ")"
+
+
+def _classes_alike(note: ReadingNote) -> str:
+    groups = [" and ".join(f"`{name}`" for name in group) for group in note.evidence["groups"]]
+    more = f" ... ({note.count:,} in all)" if note.count > _SHOWN else ""
+    return (
+        f"classes differ only in case, blanks or Unicode form and are read as different classes: "
+        f"{'; '.join(groups[:_SHOWN])}{more}"
+    )
+
+
+def _found_elsewhere(note: ReadingNote) -> str:
+    cell, name = note.evidence["pairs"][0]
+    return (
+        f"{_images(note.count)} not at the path of the table and {'was' if note.count == 1 else 'were'} taken from "
+        f"elsewhere by name, e.g. `{name}` for `{cell}`"
+    )
+
+
+def _paths_respelled(note: ReadingNote) -> str:
+    cell, name = note.evidence["pairs"][0]
+    return (
+        f"{note.count:,} {'path differs' if note.count == 1 else 'paths differ'} from the file in case or ending only, "
+        f"e.g. `{name}` for `{cell}`"
+    )
+
+
+def _labels_matched(note: ReadingNote) -> str:
+    pairs = [f"`{label}` as `{name}`" for label, name in note.evidence["names"].items()]
+    return (
+        f"{note.count:,} {'label differs' if note.count == 1 else 'labels differ'} from a class of the model only in "
+        f"case, blanks or Unicode form and {'counts' if note.count == 1 else 'count'} as that class: "
+        f"{', '.join(pairs[:_SHOWN])}" + (" ..." if len(pairs) > _SHOWN else "")
+    )
+
+
+def _splits_from_folders(note: ReadingNote) -> str:
+    counts = ", ".join(f"{count:,} {split}" for split, count in note.evidence["splits"].items())
+    return f"the table names no split, so folders in its paths do: {counts}"
+
+
+def _names_from_file(note: ReadingNote) -> str:
+    e = note.evidence
+    pairs = [f"{k} = `{name}`" for k, name in e["names"].items()]
+    more = " ..." if note.count > _SHOWN else ""
+    reason = {
+        "stated": "which states the numbers",
+        "option": f"counted from {e['first_id']} as you said",
+        "zero_occurs": "counted from 0, since a 0 occurs",
+        "last_id": "counted from 1, since the largest number is the number of names and no 0 occurs",
+        "paths": f"counted from {e['first_id']}, as {e['num_agreeing']:,} of {e['num_images']:,} paths confirm",
+        "background": "counted from 0, since the first name is the background",
+    }[e["reason"]]
+    return f"class names are from `{e['file']}`, {reason}: {', '.join(pairs[:_SHOWN])}{more}"
+
+
+def _names_file_unused(note: ReadingNote) -> str:
+    e = note.evidence
+    if e["reason"] == "option":
+        return f"`{e['file']}` is not used, as you said; classes are named by their numbers"
+    return (
+        f"`{e['file']}` has {e['num_names']:,} names and the numbers of the classes are {e['smallest_id']} to "
+        f"{e['largest_id']}: it is not used, and classes are named by their numbers"
+    )
+
+
+_MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
+    ReadingKind.CLASSES_ALIKE: _classes_alike,
+    ReadingKind.ENCODING_GUESSED: lambda n: (
+        f"`{n.evidence['file']}` is not UTF-8 and was read as {n.evidence['encoding']}"
+    ),
+    ReadingKind.EMPTY_FOLDERS: lambda n: (
+        f"{n.count:,} empty {'folder' if n.count == 1 else 'folders'}: {_listed(n.examples)}"
+    ),
+    ReadingKind.FOUND_ELSEWHERE: _found_elsewhere,
+    ReadingKind.PATHS_RESPELLED: _paths_respelled,
+    ReadingKind.SPLITS_FROM_FOLDERS: _splits_from_folders,
+    ReadingKind.IMAGES_NOT_IN_TABLE: lambda n: (
+        f"{_images(n.count)} in no table and not used{_in_folders(n)}{_example(n)}"
+    ),
+    ReadingKind.LABELS_MATCHED: _labels_matched,
+    ReadingKind.NAMES_FILE_UNUSED: _names_file_unused,
+    ReadingKind.NAMES_FROM_FILE: _names_from_file,
+    ReadingKind.OTHER_FILES: lambda n: (
+        "files that are not images were ignored: "
+        + ", ".join(f"{count:,} {extension}" for extension, count in [*n.evidence["extensions"].items()][:4])
+    ),
+    ReadingKind.REPEATED_ROWS: lambda n: (
+        f"{n.count:,} {'row repeats' if n.count == 1 else 'rows repeat'} an image with the same label and "
+        f"{'was' if n.count == 1 else 'were'} read once{_example(n)}"
+    ),
+    ReadingKind.UNLABELED_IMAGES: lambda n: (
+        f"{n.count:,} {'image has' if n.count == 1 else 'images have'} no label and "
+        f"{'is' if n.count == 1 else 'are'} not used{_in_folders(n)}{_example(n)}"
+    ),
+}

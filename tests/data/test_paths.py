@@ -1,0 +1,159 @@
+"""A row means the file at its path; what is taken from elsewhere is never contradicted and always reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from reading import facts, notes_of, put
+
+from headstart.data.paths import Claim, Finder, Hit
+from headstart.data.sources import read
+from headstart.errors import DataError
+from headstart.records import Problem, Samples
+from headstart.types import ReadingKind
+
+
+def table(root: Path, name: str, *rows: str) -> Path:
+    (root / name).write_text("\n".join(["image,label", *rows]))
+    return root / name
+
+
+def kinds(samples: Samples) -> dict[str, str]:
+    return {p.name: p.kind for p in samples.problems}
+
+
+TRAIN = Claim(splits=frozenset({"train"}))
+CAT = Claim(label="cat", labels=frozenset({"cat", "dog"}))
+
+
+@pytest.mark.parametrize(
+    ("cell", "file", "claim", "how"),
+    [
+        ("a/1.png", "a/1.png", Claim(), "exact"),
+        ("A/1.PNG", "a/1.png", Claim(), "respelled"),
+        ("a/1", "a/1.png", Claim(), "respelled"),
+        ("1", "images/1.png", Claim(), "elsewhere"),
+        ("1.png", "images/1.png", TRAIN, "elsewhere"),
+        ("1.png", "train/1.png", TRAIN, "elsewhere"),
+        ("1.png", "train_images/1.png", TRAIN, "elsewhere"),
+        ("a/1.png", "deep/a/1.png", Claim(), "elsewhere"),  # moved down
+        ("data/set/a/1.png", "a/1.png", Claim(), "elsewhere"),  # moved up
+        ("images/1.png", "1.png", Claim(), "elsewhere"),
+        (r"C:\Users\me\a\1.png", "a/1.png", Claim(), "elsewhere"),
+        ("/home/me/a/1.png", "a/1.png", Claim(), "elsewhere"),
+        ("gs://bucket/a/1.png", "a/1.png", Claim(), "elsewhere"),
+        ("1.png", "cat/1.png", CAT, "elsewhere"),
+        ("1.png", "images/1.png", CAT, "elsewhere"),
+        # contradictions
+        ("train/1.png", "test/1.png", Claim(), None),
+        ("train/1.png", "test/train/1.png", Claim(), None),
+        ("day1/images/1.png", "day2/images/1.png", Claim(), None),
+        ("a/1.png", "b/1.png", Claim(), None),
+        ("1.png", "test/1.png", TRAIN, None),
+        ("1.png", "seg_test/1.png", TRAIN, None),
+        ("1.png", "val2017/1.png", TRAIN, None),
+        ("1.png", "images/validation/1.png", TRAIN, None),
+        ("images/1.png", "test/images/1.png", TRAIN, None),
+        ("1.png", "dog/1.png", CAT, None),
+        ("1.png", "Dog/1.png", CAT, None),
+        ("/home/me/train/1.png", "test/1.png", Claim(), None),
+    ],
+)
+def test_where_the_file_of_a_row_may_lie(tmp_path: Path, cell: str, file: str, claim: Claim, how: str | None) -> None:
+    found = Finder(str(put(tmp_path, file))).look_up(cell, "line 2", claim)
+    if how is None:
+        assert isinstance(found, Problem)
+        assert found.kind == "elsewhere"
+        assert file in found.detail
+    else:
+        assert isinstance(found, Hit)
+        assert (found.how, found.file.name) == (how, file)
+
+
+def test_an_absolute_path_into_the_folder_is_at_its_place(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.png", "b/1.png")
+    found = Finder(str(tmp_path)).look_up(str(tmp_path / "b" / "1.png"), "line 2")
+    assert isinstance(found, Hit)
+    assert (found.how, found.file.name) == ("exact", "b/1.png")
+
+
+def test_the_deepest_common_path_decides_between_files_of_one_name(tmp_path: Path) -> None:
+    put(tmp_path, "x/1.png", "y/a/1.png", "z/1.png")
+    finder = Finder(str(tmp_path))
+    found = finder.look_up("a/1.png", "line 2")
+    assert isinstance(found, Hit)
+    assert found.file.name == "y/a/1.png"
+    bare = finder.look_up("1.png", "line 3")
+    assert isinstance(bare, Problem)
+    assert bare.kind == "ambiguous"
+
+
+@pytest.mark.parametrize("prefix", ["", "train/"])
+@pytest.mark.parametrize("name", ["train.csv", "labels.csv"])
+def test_images_of_another_split_are_not_taken_for_those_of_a_missing_folder(
+    tmp_path: Path, prefix: str, name: str
+) -> None:
+    put(tmp_path, *(f"test/{i}.png" for i in range(4)))
+    place = table(tmp_path, name, *(f"{prefix}{i}.png,{'ab'[i % 2]}" for i in range(4)))
+    for data in (place, tmp_path):
+        with pytest.raises(DataError) as caught:
+            read(data)
+        assert name in str(caught.value)
+        assert "test/0.png" in str(caught.value)
+
+
+def test_rows_without_an_image_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    put(tmp_path, "train/1.png", "train/2.png", "test/3.png")
+    place = table(tmp_path, "train.csv", "1.png,a", "2.png,b", "3.png,a", "4.png,b")
+    samples = read(place)
+    assert samples.names == ["train/1.png", "train/2.png"]
+    assert kinds(samples) == {"3.png": "elsewhere", "4.png": "missing"}
+    assert notes_of(samples)[ReadingKind.FOUND_ELSEWHERE].count == 2
+
+
+def test_a_folder_of_another_class_is_not_searched(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png", "dog/2.png", "dog/3.png")
+    samples = read(table(tmp_path, "t.csv", "1.png,cat", "2.png,cat", "3.png,Dog"))
+    assert {s.name: s.label for s in samples} == {"cat/1.png": "cat", "dog/3.png": "Dog"}
+    assert kinds(samples) == {"2.png": "elsewhere"}
+
+
+def test_two_paths_are_never_one_file(tmp_path: Path) -> None:
+    put(tmp_path, "1.png", "2.png", "3.png")
+    samples = read(
+        table(tmp_path, "t.csv", "a/1.png,x", "b/1.png,y", "2.png,x", "old/2.png,y", "a/3.png,y", "a/3.png,y")
+    )
+    assert {s.name: s.label for s in samples} == {"2.png": "x", "3.png": "y"}
+    assert kinds(samples) == {"a/1.png": "ambiguous", "b/1.png": "ambiguous", "old/2.png": "ambiguous"}
+    finder = Finder(str(tmp_path))
+    assert not isinstance(finder.find("a/1.png", "line 2"), Problem)
+    second = finder.find("b/1.png", "line 3")
+    assert isinstance(second, Problem)
+    assert second.kind == "ambiguous"
+
+
+def test_folders_give_the_splits_that_a_table_does_not_name(tmp_path: Path) -> None:
+    put(tmp_path, "train/1.png", "train/2.png", "test/3.png")
+    for rows in (["train/1.png,a", "train/2.png,b", "test/3.png,a"], ["1.png,a", "2.png,b", "3.png,a"]):
+        samples = read(table(tmp_path, "labels.csv", *rows))
+        assert facts(samples) == {
+            "train/1.png": ("a", "train", None),
+            "train/2.png": ("b", "train", None),
+            "test/3.png": ("a", "test", None),
+        }
+        assert notes_of(samples)[ReadingKind.SPLITS_FROM_FOLDERS].evidence == {"splits": {"train": 2, "test": 1}}
+
+
+def test_one_split_in_the_folders_is_no_split(tmp_path: Path) -> None:
+    put(tmp_path, "test/1.png", "test/2.png")
+    samples = read(table(tmp_path, "labels.csv", "test/1.png,a", "test/2.png,b"))
+    assert [s.split for s in samples] == [None, None]
+
+
+def test_paths_of_another_machine_are_found_by_their_end(tmp_path: Path) -> None:
+    put(tmp_path, "pics/a/1.png", "pics/b/1.png")
+    place = table(tmp_path, "t.csv", r"C:\me\pics\a\1.png,a", r"C:\me\pics\b\1.png,b")
+    samples = read(place)
+    assert {s.name: s.label for s in samples} == {"pics/a/1.png": "a", "pics/b/1.png": "b"}
+    assert notes_of(samples)[ReadingKind.FOUND_ELSEWHERE].count == 2

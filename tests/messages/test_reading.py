@@ -1,0 +1,68 @@
+"""Every note of the reader has a message, and its JSON carries the code beside the text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from headstart.messages.reading import reading_line, reading_message, reading_to_json
+from headstart.types import ReadingKind, ReadingNote, Severity
+
+NAMING = {"file": "classes.txt", "first_id": 1, "num_images": 9, "num_agreeing": 8, "names": {"1": "cat", "2": "dog"}}
+EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
+    ReadingKind.CLASSES_ALIKE: {"groups": [["Cat", "cat"]]},
+    ReadingKind.ENCODING_GUESSED: {"file": "t.csv", "encoding": "Windows-1252"},
+    ReadingKind.FOUND_ELSEWHERE: {"pairs": [["1.png", "images/1.png"]]},
+    ReadingKind.IMAGES_NOT_IN_TABLE: {"folders": {"images/": 2}},
+    ReadingKind.LABELS_MATCHED: {"names": {"Cat": "cat"}},
+    ReadingKind.NAMES_FILE_UNUSED: {
+        "file": "classes.txt", "reason": "ids_without_name", "num_names": 2, "smallest_id": 1, "largest_id": 9,
+    },
+    ReadingKind.NAMES_FROM_FILE: {**NAMING, "reason": "paths"},
+    ReadingKind.OTHER_FILES: {"extensions": {".txt": 2}},
+    ReadingKind.PATHS_RESPELLED: {"pairs": [["1", "1.png"]]},
+    ReadingKind.SPLITS_FROM_FOLDERS: {"splits": {"train": 3, "test": 1}},
+    ReadingKind.UNLABELED_IMAGES: {"folders": {"./": 2}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("kind", ReadingKind)
+def test_every_kind_has_a_message(kind: ReadingKind, count: int) -> None:
+    text = reading_message(ReadingNote(kind, count, ("a.png", "b.png")[:count], EVIDENCE.get(kind, {})))
+    assert text
+    assert not text.endswith(".")
+
+
+@pytest.mark.parametrize("reason", ["stated", "option", "zero_occurs", "last_id", "paths", "background"])
+def test_every_reason_of_a_naming_has_a_message(reason: str) -> None:
+    assert "classes.txt" in reading_line(ReadingNote(ReadingKind.NAMES_FROM_FILE, 2, (), {**NAMING, "reason": reason}))
+
+
+def test_json_parts_what_was_assumed_from_what_is_not_used() -> None:
+    assumed = ReadingNote(ReadingKind.CLASSES_ALIKE, 1, ("Cat", "cat"), EVIDENCE[ReadingKind.CLASSES_ALIKE])
+    unused = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, ("c",))
+    assert json.loads(json.dumps(reading_to_json([assumed, unused]))) == {
+        "assumptions": [
+            {
+                "kind": "classes_alike",
+                "severity": Severity.WARNING.value,
+                "count": 1,
+                "examples": ["Cat", "cat"],
+                "evidence": {"groups": [["Cat", "cat"]]},
+                "message": reading_message(assumed),
+            }
+        ],
+        "unused": [
+            {
+                "kind": "empty_folders",
+                "severity": Severity.INFO.value,
+                "count": 1,
+                "examples": ["c"],
+                "evidence": {},
+                "message": reading_message(unused),
+            }
+        ],
+    }

@@ -1,0 +1,187 @@
+"""What the reader assumed and did not use is reported by every command and in Python; no score is exit code 3."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import headstart
+from headstart.cli import main
+from headstart.errors import DataError
+from headstart.types import ReadingKind
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def messy(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+    """Two classes that differ in case, two loose images, a table of nothing, and a file of two pages."""
+    root = make_pictures(tmp_path_factory.mktemp("messy"), {"stripes": 8, "discs": 8})
+    make_pictures(root, {"Stripes": 4}, first_seed=40)
+    for name in ("loose1.jpg", "loose2.jpg"):
+        shutil.copy(root / "discs" / "000.jpg", root / name)
+    first, second = (Image.open(root / "discs" / f"{i:03d}.jpg").convert("RGB") for i in (1, 2))
+    first.transpose(Image.Transpose.ROTATE_90).save(root / "discs" / "pages.tif", save_all=True, append_images=[second])
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(messy: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
+    return headstart.train(messy, out=tmp_path_factory.mktemp("runs") / "one", group_from="none")
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def kinds(value: dict[str, Any]) -> dict[str, set[str]]:
+    return {name: {note["kind"] for note in value[name]} for name in ("assumptions", "unused")}
+
+
+EXPECTED = {"assumptions": {ReadingKind.CLASSES_ALIKE}, "unused": {ReadingKind.UNLABELED_IMAGES}}
+
+
+def test_training_keeps_and_shows_what_was_read(run: headstart.Run) -> None:
+    assert kinds(run.reading) == EXPECTED
+    (unused,) = run.reading["unused"]
+    assert (unused["count"], unused["examples"]) == (2, ["loose1.jpg", "loose2.jpg"])
+    log = (run.folder / "train.log").read_text(encoding="utf-8")
+    for text in (log, repr(run), run._repr_html_()):
+        assert "loose1.jpg" in text
+        assert "`Stripes` and `stripes`" in text
+    health = json.loads((run.folder / "health.json").read_text(encoding="utf-8"))
+    assert {f["kind"]: f["evidence"].get("examples") for f in health["findings"]}["pages_not_used"] == [
+        "discs/pages.tif"
+    ]
+    assert "discs/pages.tif" in log
+    assert "stack" not in {r["kind"] for r in health["remarks"]}
+
+
+def test_check_reports_it(messy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = command(capsys, "check", messy, "--pixels-only", "--json", "-")
+    value = json.loads(out)
+    assert kinds(value) == EXPECTED
+    assert "pages_not_used" in {f["kind"] for f in value["findings"]}
+    lines = command(capsys, "check", messy, "--pixels-only")[1].splitlines()
+    for name in ("loose1.jpg", "`Stripes` and `stripes`", "discs/pages.tif"):
+        assert [line.startswith("Warning:") for line in lines if name in line] == [True]
+    assert repr(headstart.check(messy, use_network=False)).splitlines() == lines
+
+
+def test_healthy_apart_from_the_reading_is_not_called_healthy(tmp_path: Path, make_pictures: Make) -> None:
+    root = make_pictures(tmp_path, {"stripes": 10, "discs": 10})
+    assert repr(headstart.check(root, use_network=False)).startswith("Nothing wrong was found")
+    shutil.copy(root / "discs" / "000.jpg", root / "loose.jpg")
+    assert repr(headstart.check(root, use_network=False)).startswith("Warning: 1 image has no label")
+
+
+def test_show_reports_it(messy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = command(capsys, "show", messy, "--out", tmp_path / "s.png", "--per-class", "1")
+    assert code == 0
+    assert "`Stripes` and `stripes`" in err
+
+
+def test_python_reports_it_without_being_asked(messy: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,label\nd/1.jpg,a\nd/2.jpg,b\nd/gone.jpg,a\n")
+    (tmp_path / "d").mkdir()
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        shutil.copy(messy / "discs" / "000.jpg", tmp_path / "d" / name)
+    with caplog.at_level(logging.WARNING, logger="headstart"):
+        headstart.show(tmp_path)
+    assert any("d/3.jpg" in message for message in caplog.messages)
+    assert any("d/gone.jpg" in message for message in caplog.messages)
+
+
+def test_evaluate_counts_other_spellings_and_reports_the_rest(
+    run: headstart.Run, tmp_path: Path, make_pictures: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = make_pictures(tmp_path / "new", {"striPES": 2, "DISCS": 3}, first_seed=500)  # which of two is not known
+    shutil.copy(new / "DISCS" / "000.jpg", new / "loose.jpg")
+    (new / "DISCS" / "broken.jpg").write_bytes(b"")
+    result = headstart.evaluate(run.folder, new)
+    assert result.evaluation is not None
+    assert result.evaluation.num_samples == 3
+    assert result.new_classes == ("striPES",)
+    assert {n.kind for n in result.notes} == {ReadingKind.LABELS_MATCHED, ReadingKind.UNLABELED_IMAGES}
+    assert [(p.name, p.kind) for p in result.problems] == [("DISCS/broken.jpg", "empty")]
+    value = result.to_json()
+    assert kinds(value) == {
+        "assumptions": {ReadingKind.LABELS_MATCHED},
+        "unused": {ReadingKind.UNLABELED_IMAGES},
+    }
+    assert "loose.jpg" in repr(result)
+    code, _, err = command(capsys, "evaluate", run.folder, new)
+    assert code == 0
+    assert "`DISCS` as `discs`" in err
+    assert "broken.jpg" in err
+    assert json.loads(command(capsys, "evaluate", run.folder, new, "--json")[1]) == value
+
+
+def test_nothing_to_score_is_exit_code_3_with_the_cause(
+    run: headstart.Run, messy: Path, tmp_path: Path, make_pictures: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = tmp_path / "seen"
+    (seen / "discs").mkdir(parents=True)
+    shutil.copy(messy / "discs" / "003.jpg", seen / "discs" / "renamed.jpg")
+    code, out, _ = command(capsys, "evaluate", run.folder, seen)
+    assert code == 3
+    assert "trained on" in out
+    code, out, err = command(capsys, "evaluate", run.folder, seen, "--json")
+    assert code == 3
+    assert json.loads(out)["trained_on"]["num_samples"] == 1
+    assert "trained on" in err
+    assert headstart.evaluate(run.folder, seen).known is not None
+
+    broken = tmp_path / "broken"
+    (broken / "discs").mkdir(parents=True)
+    (broken / "discs" / "half.jpg").write_bytes((messy / "discs" / "003.jpg").read_bytes()[:600])
+    code, _, err = command(capsys, "evaluate", run.folder, broken)
+    assert code == 3
+    assert "discs/half.jpg" in err
+    with pytest.raises(DataError, match=r"half\.jpg"):
+        headstart.evaluate(run.folder, broken)
+
+    other = make_pictures(tmp_path / "other", {"giraffe": 2})
+    code, _, err = command(capsys, "evaluate", run.folder, other)
+    assert code == 3
+    assert "giraffe" in err
+
+
+def test_the_options_of_the_reader_are_those_of_every_command_that_reads(
+    run: headstart.Run, tmp_path: Path, make_pictures: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_pictures(tmp_path / "made", {"stripes": 3, "discs": 3}, first_seed=700)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for file in made.rglob("*.jpg"):
+        shutil.copy(file, flat / f"{file.parent.name}_{file.name}")
+    result = headstart.evaluate(run.folder, flat, label_pattern="{label}_*")
+    assert result.evaluation is not None
+    assert result.evaluation.num_samples == 6
+    assert command(capsys, "evaluate", run.folder, flat, "--label-pattern", "{label}_*")[0] == 0
+    (made / "list.txt").write_text("\n".join(f"x{i}.jpg {1 + i % 2}" for i in range(4)))
+    for i in range(4):
+        shutil.copy(made / "discs" / "000.jpg", made / f"x{i}.jpg")
+    (made / "classes.txt").write_text("discs\nstripes\nother\nmore\n")
+    for arguments in (
+        ("check", made / "list.txt", "--pixels-only"),
+        ("evaluate", run.folder, made / "list.txt"),
+        ("show", made / "list.txt", "--out", tmp_path / "s.png"),
+    ):
+        code, _, err = command(capsys, *arguments)
+        assert code == 2
+        assert "--first-id 0" in err
+        code, _, err = command(capsys, *arguments, "--first-id", "1")
+        assert code in (0, 3)
+        assert "hint" not in err
