@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headstart.heads import baseline
-from headstart.heads.baseline import nearest_neighbour_hits
+from headstart.heads.baseline import best_constant, nearest_neighbour_hits
 
 
 @pytest.mark.parametrize("is_grouped", [False, True])
@@ -29,3 +29,11 @@ def test_of_very_many_pictures_an_even_part_is_looked_among(monkeypatch):
     class_ids = np.arange(1000) // 500
     rows = (10.0 * class_ids[:, None] + np.random.default_rng(0).normal(size=(1000, 2))).astype(np.float32)
     assert nearest_neighbour_hits(rows, class_ids, None).all()
+
+
+@pytest.mark.parametrize(("labels", "best"), [([0, 1, 1, 2], 1), ([2, 2, 0, 0], 0), ([3], 3)])
+def test_the_best_constant_answer_is_the_most_frequent_class(labels, best):
+    labels = np.array(labels)
+    assert best_constant(labels) == best
+    hits = [(labels == k).mean() for k in range(4)]
+    assert hits[best] == max(hits)

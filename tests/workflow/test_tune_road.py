@@ -97,6 +97,14 @@ def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:
     assert config["tune.stage_decay"]["source"] == "auto"
 
 
+def test_the_baselines_are_those_of_the_held_out_images(tuned: headstart.Run) -> None:
+    support = np.array(tuned.metrics["cv"]["confusion"]).sum(axis=1)
+    baselines = tuned.metrics["baselines"]
+    assert baselines["majority"]["accuracy"] == pytest.approx(support.max() / support.sum())
+    count = support.sum() * baselines["nearest_neighbour"]["accuracy"]
+    assert count == pytest.approx(round(count))
+
+
 def test_what_was_frozen_is_unchanged(tuned: headstart.Run) -> None:
     for name in ("fold1", "final"):
         done = load_snapshot(tuned.folder / "checkpoints" / f"finetune-stage7-{name}.done.safetensors")

@@ -36,7 +36,7 @@ class Situation:
         metric: `accuracy` or `balanced_accuracy`: what the next five are.
         score, low, high: The headline with its interval; the ends are None where it cannot be measured.
         train_score: On the pictures it was trained on.
-        majority, nearest: The two baselines on the same pictures.
+        majority, nearest: The two baselines on the same pictures; `majority` is the best constant answer.
         protocol: How the headline was measured.
         num_scored: Pictures behind it.
         class_names: K names.
@@ -104,7 +104,7 @@ def take_situation(facts: Facts) -> Situation:
         low=head.get("low"),
         high=head.get("high"),
         train_score=((metrics.get("train") or {}).get(metric) or {}).get("value"),
-        majority=float((baselines.get("majority") or {}).get(metric, 1.0 / max(1, len(names)))),
+        majority=_constant(confusion, metric),
         nearest=(baselines.get("nearest_neighbour") or {}).get(metric),
         protocol=str(head.get("protocol", "")),
         num_scored=int(head.get("num_samples") or 0),
@@ -140,6 +140,14 @@ def pictures_by_split(facts: Facts) -> dict[str, list[int]]:
             counts["train"] = found
             break
     return {split: [int(n) for n in found] for split, found in counts.items() if found.any()}
+
+
+def _constant(confusion: NDArray[np.int64], metric: str) -> float:
+    """Score of the best constant answer on the scored images, from their (K, K) confusion; 0 without any."""
+    support = confusion.sum(axis=1)
+    if not support.any():
+        return 0.0
+    return float(support.max() / support.sum()) if metric == "accuracy" else 1.0 / int((support > 0).sum())
 
 
 def _count(value: Any) -> int:

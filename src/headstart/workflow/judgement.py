@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.heads.baseline import best_constant
 from headstart.heads.normalise import Blocks, Normaliser
 from headstart.heads.probe import ProbeFit
 from headstart.records import Evaluation, Features, Samples, Split
 from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json, is_skewed
 
-__all__ = ["Judgement", "judge", "neighbour_labels", "with_leaking"]
+__all__ = ["Judgement", "judge", "measure_baselines", "neighbour_labels", "with_leaking"]
 
 _CHUNK = 1024
 
@@ -24,7 +25,7 @@ class Judgement:
 
     Attributes:
         train, cv, val, test: Evaluations, None where there is nothing to score.
-        baselines: Majority class and nearest neighbour on the headline's samples.
+        baselines: Best constant answer and nearest neighbour on the very samples of the headline.
         logits: (N, K) of the shipped head on every sample (training samples included), for the parity check.
         is_imbalanced: Whether the largest class has more than three times the smallest.
         test_as_given: The person's own test split with the pictures that leak, where there are such.
@@ -102,23 +103,47 @@ def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, 
     resubstitution = evaluate(logits[train], labels[train], names, protocol=RESUBSTITUTION, is_logits=True)
     counts = np.bincount(labels[train], minlength=len(names))
     scored = split.where("test") if test is not None else train
-    commonest = int(counts.argmax())
-    if test is None:
-        neighbour_hits = fit.neighbour_hits
-    else:
-        neighbour_hits = neighbour_labels(fit.head.normaliser, features.blocks, train, scored, labels) == labels[scored]
     return Judgement(
         train=resubstitution,
         cv=cv,
         val=held_out("val", "given"),
         test=test,
-        baselines={
-            "majority": {"class_name": names[commonest], **_shares(labels[scored] == commonest, labels[scored])},
-            "nearest_neighbour": _shares(neighbour_hits, labels[scored]),
-        },
+        baselines=measure_baselines(samples, features, split, fit, scored),
         logits=logits,
         is_imbalanced=is_skewed(counts),
     )
+
+
+def measure_baselines(
+    samples: Samples, features: Features, split: Split, fit: ProbeFit, scored: NDArray[np.int64]
+) -> dict[str, dict[str, Any]]:
+    """Return what needs no learning, on the samples that are scored.
+
+    Args:
+        samples: N samples.
+        features: Theirs.
+        split: Theirs.
+        fit: The probe, whose features the neighbours are looked for in.
+        scored: (M,) positions of the scored samples; a training sample's neighbour is another training sample
+            outside its group.
+
+    Returns:
+        `majority`: the best constant answer (`class_name`), and `nearest_neighbour`, each with `accuracy` and
+        `balanced_accuracy`.
+    """
+    labels, train = samples.class_ids, split.where("train")
+    constant = best_constant(labels[scored])
+    hits = np.zeros(len(labels), dtype=np.bool_)
+    hits[train] = fit.neighbour_hits
+    others = scored[split.assignment[scored] != "train"]
+    if len(others):
+        found = neighbour_labels(fit.head.normaliser, features.blocks, train, others, labels)
+        hits[others] = found == labels[others]
+    name = samples.class_names[constant]
+    return {
+        "majority": {"class_name": name, **_shares(labels[scored] == constant, labels[scored])},
+        "nearest_neighbour": _shares(hits[scored], labels[scored]),
+    }
 
 
 def with_leaking(

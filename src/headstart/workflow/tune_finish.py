@@ -24,7 +24,7 @@ from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json
 from headstart.tuning.network import interpolate
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict
-from headstart.workflow.judgement import Judgement, judge, with_leaking
+from headstart.workflow.judgement import Judgement, judge, measure_baselines, with_leaking
 from headstart.workflow.probe_finish import close_road, prove, write_facts, write_probe_bundle
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad
 from headstart.workflow.run_files import write_oof, write_predictions, write_scores
@@ -214,8 +214,10 @@ def _judge(found: FoundProbe, tuned: Tuned, logits: NDArray[np.float32], probe: 
         return evaluate(rows, labels[index], names, protocol=protocol, is_logits=True, groups=groups, seed=seed)
 
     val, test = split.where("val"), split.where("test")
+    scored = test if len(test) else tuned.scored
     return replace(
         probe,
+        baselines=measure_baselines(samples, found.features, split, found.fit, scored),
         train=of(tuned.train, logits[tuned.train], RESUBSTITUTION),
         cv=of(tuned.scored, tuned.verdict.logits, tuned.protocol),
         val=of(val, logits[val], "given") if len(val) else None,
