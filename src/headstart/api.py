@@ -68,6 +68,7 @@ def train_resolved(resolved: Resolved, talk: Talk, *, started: float | None = No
 
     settings = resolved.settings
     if settings.task == "detect":
+        let_threads_sleep()
         from headstart.workflow.detect_road import train_detector
 
         return Run(train_detector(resolved, talk, started=started))

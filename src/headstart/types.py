@@ -32,6 +32,7 @@ class Severity(StrEnum):
 class FindingKind(StrEnum):
     """Stable codes of findings; each has a message in `headstart.messages.findings`."""
 
+    ALL_SCORED_IMAGES_LEAK = "all_scored_images_leak"
     CLASS_IMBALANCE = "class_imbalance"
     CLASS_IN_ONE_GROUP = "class_in_one_group"
     CLASS_NOT_IN_TEST = "class_not_in_test"

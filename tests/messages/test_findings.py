@@ -10,6 +10,7 @@ from headstart.messages.findings import finding_message, finding_to_json
 from headstart.types import Evidence, Finding, FindingKind, Severity
 
 EXAMPLES: dict[FindingKind, Evidence] = {
+    FindingKind.ALL_SCORED_IMAGES_LEAK: {"split": "test", "num_images": 9, "pairs": [["a.png", "b.png"]]},
     FindingKind.CLASS_IMBALANCE: {
         "largest_class": "a", "largest_count": 1200, "smallest_class": "b", "smallest_count": 3, "unit": "images",
         "metric": "balanced_accuracy",

@@ -18,6 +18,7 @@ import headstart
 from headstart.cli import main
 from headstart.data.boxes.reading import read_boxes
 from headstart.reports.detecting import summarise_detection, without_box_pictures
+from headstart.types import FindingKind
 from headstart.workflow.detect_reporting import make_detection_report, read_detection_facts
 
 SETTINGS: dict[str, Any] = {
@@ -189,19 +190,44 @@ def test_a_leaking_picture_is_not_in_the_score_and_stands_in_the_one_as_given(ru
     assert metrics["test"]["num_samples"] == metrics["headline"]["num_samples"] == 4
     assert metrics["test_as_given"]["num_samples"] == 5
     assert metrics["test_as_given"]["num_boxes"] == 5
-    log = (run / "train.log").read_text(encoding="utf-8")
-    assert "1 scored pictures are also in training" in log
+    assert json.loads((run / "health.json").read_text(encoding="utf-8"))["leaking"] == ["test/11.png"]
     with open(run / "predictions.csv", encoding="utf-8", newline="") as file:
         assert {r["split"] for r in csv.DictReader(file)} == {"test"}
 
 
-def test_a_split_that_leaks_as_a_whole_is_refused(squares: Path, tmp_path: Path) -> None:
+def test_a_split_in_which_every_test_image_leaks_is_trained_and_marked(squares: Path, tmp_path: Path) -> None:
     root = part(squares, tmp_path / "data")
     for i in range(12, 16):
         for ending in ("png", "xml"):
             shutil.copy(root / "test" / f"{i}.{ending}", root / "train")
-    with pytest.raises(headstart.errors.DataError, match="every test picture is also in training"):
-        headstart.train(root, out=tmp_path / "run", **SETTINGS)
+    folder = headstart.train(root, out=tmp_path / "run", **SETTINGS).folder
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["test"]["num_samples"] == metrics["headline"]["num_samples"] == 5
+    assert metrics["test"]["is_leaky"] is True
+    assert metrics["headline"]["is_leaky"] is True
+    assert "test_as_given" not in metrics
+    findings = json.loads((folder / "health.json").read_text(encoding="utf-8"))["findings"]
+    (leak,) = [f for f in findings if f["kind"] == FindingKind.ALL_SCORED_IMAGES_LEAK]
+    assert (leak["severity"], leak["evidence"]["split"], leak["evidence"]["num_images"]) == ("error", "test", 5)
+    assert json.loads((folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))["score"]["is_leaky"] is True
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report["headline"]["is_leaky"] is True
+    assert sum(r["title"] == "About the data" for r in report["comment"]["remarks"]) >= 1
+    log = (folder / "train.log").read_text(encoding="utf-8")
+    assert log.count("split as given") == 2  # where the split is made, and beside the score
+
+
+def test_leaks_across_a_split_file_are_left_out_of_the_score(squares: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(squares, tmp_path / "data")
+    for ending in ("png", "xml"):
+        shutil.copy(root / f"00.{ending}", root / f"copy.{ending}")
+    rows = [f"{i:02d}.png,,{'test' if i > 10 else 'train'}," for i in range(15)]  # 15.png is in no split
+    (tmp_path / "split.csv").write_text("\n".join(["image,label,split,group", *rows, "copy.png,,test,"]))
+    run = headstart.train(root, out=tmp_path / "run", split=tmp_path / "split.csv", **SETTINGS)
+    assert run.metrics["num_samples"] == 16
+    assert run.metrics["test"]["num_samples"] == 4
+    assert run.metrics["test"]["is_leaky"] is False
+    assert run.metrics["test_as_given"]["num_samples"] == 5
 
 
 def test_evaluate_leaves_out_what_was_trained_on(capsys: pytest.CaptureFixture[str], run: Path, leaky: Path) -> None:

@@ -27,6 +27,13 @@ def finding_to_json(finding: Finding) -> dict[str, Any]:
     }
 
 
+def _all_scored_images_leak(e: Mapping[str, Any]) -> str:
+    return (
+        f"every {e['split']} image has a near-duplicate in training ({_count(e['num_images'], 'images')}): the score "
+        "is measured on the split as given and does not apply to new images"
+    )
+
+
 def _class_imbalance(e: Mapping[str, Any]) -> str:
     metric = {"map": "mAP", "balanced_accuracy": "balanced accuracy"}[e["metric"]]
     return (
@@ -86,6 +93,7 @@ def _count(number: int, unit: str) -> str:
 
 
 _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
+    FindingKind.ALL_SCORED_IMAGES_LEAK: _all_scored_images_leak,
     FindingKind.CLASS_IMBALANCE: _class_imbalance,
     FindingKind.CLASS_IN_ONE_GROUP: lambda e: (
         f"class `{e['class']}` is a single group: with that group held out, no image of the class is left to train on"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.machine import atomic_file
 from headstart.messages.findings import finding_to_json
+from headstart.reports.detecting import BLOCKS
 from headstart.workflow.detect_reporting import report_detector_run
 from headstart.workflow.headline import report_line
 from headstart.workflow.run_files import write_csv, write_json
@@ -75,12 +77,14 @@ class _Block:
         found: N detections, raw scores.
         is_clean: (N,) whether a picture is not in training too; the others leak and are not scored.
         protocol: How they came about.
+        is_leaky: Whether every image has a near-duplicate in training; all are scored then, as given.
     """
 
     samples: Ids
     found: list[Detections]
     is_clean: NDArray[np.bool_]
     protocol: str
+    is_leaky: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,14 @@ class _Scored:
         found: N detections with calibrated scores.
         evaluation: Of the pictures that do not leak.
         as_given: Of all, where some leak.
+        is_leaky: Whether every image has a near-duplicate in training.
     """
 
     samples: Ids
     found: list[Detections]
     evaluation: DetectionEvaluation
     as_given: DetectionEvaluation | None
+    is_leaky: bool
 
 
 def _find(road: DetectRoad, bench: DetectBench, run: DetectRun) -> dict[str, _Block]:
@@ -115,15 +121,16 @@ def _find(road: DetectRoad, bench: DetectBench, run: DetectRun) -> dict[str, _Bl
             answers = runtime.iter_predict([bench.paths[i] for i in index], min_score=0.0)
             is_clean = np.array([int(i) not in road.leaking for i in index], dtype=bool)
             protocol = (split.protocol or "given") if name == "test" else "given"
-            blocks[name] = _Block(index, [a.detections for a in answers], is_clean, protocol)
+            found = [a.detections for a in answers]
+            blocks[name] = _Block(index, found, is_clean, protocol, name in road.leaky_splits)
     return blocks
 
 
 def _calibrate(road: DetectRoad, blocks: dict[str, _Block]) -> tuple[float, float, dict[str, Any]]:
     """Slope, offset and thresholds, fitted on pictures that were not trained on; the test pictures come last."""
     class_names = road.samples.class_names
-    for name in ("val", "cv", "test"):
-        if name not in blocks or not blocks[name].is_clean.any():
+    for name in _leaky_last(blocks, ("val", "cv", "test")):
+        if not blocks[name].is_clean.any():
             continue
         block = blocks[name]
         truth = [road.samples.boxes[i] for i in block.samples[block.is_clean]]
@@ -159,24 +166,31 @@ def _score(
         found = [recalibrate(f, *calibration) for f in block.found]
         every = np.ones(len(found), dtype=bool)
         as_given = None if block.is_clean.all() else evaluate(block, found, every)
-        scored[name] = _Scored(block.samples, found, evaluate(block, found, block.is_clean), as_given)
+        evaluation = evaluate(block, found, block.is_clean)
+        scored[name] = _Scored(block.samples, found, evaluation, as_given, block.is_leaky)
     return scored
 
 
 def _headline(scored: dict[str, _Scored]) -> dict[str, Any] | None:
-    """The score that stands for the run: the test pictures', else cross-validated, else the validation pictures'."""
-    for name in ("test", "cv", "val"):
-        if name in scored:
-            e = scored[name].evaluation
-            return {
-                "metric": "mAP50",
-                "value": e.map50.value,
-                "low": e.map50.low,
-                "high": e.map50.high,
-                "protocol": e.protocol,
-                "num_samples": e.num_samples,
-            }
+    """Return the score that stands for the run: test, cross-validated, else validation images; leaky splits last."""
+    for name in _leaky_last(scored, tuple(BLOCKS)):
+        e = scored[name].evaluation
+        return {
+            "metric": "mAP50",
+            "value": e.map50.value,
+            "low": e.map50.low,
+            "high": e.map50.high,
+            "protocol": e.protocol,
+            "num_samples": e.num_samples,
+            "block": name,
+            "is_leaky": scored[name].is_leaky,
+        }
     return None
+
+
+def _leaky_last(blocks: Mapping[str, _Block] | Mapping[str, _Scored], order: Sequence[str]) -> list[str]:
+    """Return the names of the blocks that exist in the given order, blocks that leak as a whole after all others."""
+    return sorted((name for name in order if name in blocks), key=lambda name: blocks[name].is_leaky)
 
 
 def _write_bundle(road: DetectRoad, bench: DetectBench, run: DetectRun, graph: Any, thresholds: dict[str, Any]) -> None:
@@ -220,15 +234,15 @@ def _write(
         "layout": health.layout,
         "problems": [asdict(p) for p in health.problems],
         "unreadable": [asdict(p) for p in health.pictures.unreadable],
-        "findings": [finding_to_json(f) for f in health.findings],
+        "findings": [finding_to_json(f) for f in (*road.findings, *health.findings)],
         "leaking": [samples.names[i] for i in sorted(road.leaking)],
     }
     write_json(road.folder / "health.json", value)
     road.write_settings()
     road.duration_s["total"] = time.monotonic() - road.started
-    blocks: dict[str, Any] = {
-        name: detection_to_json(scored[name].evaluation) if name in scored else None for name in ("cv", "val", "test")
-    }
+    blocks: dict[str, Any] = dict.fromkeys(("cv", "val", "test"))
+    for name, one in scored.items():
+        blocks[name] = detection_to_json(one.evaluation) | {"is_leaky": one.is_leaky}
     for name in ("val", "test"):
         as_given = scored[name].as_given if name in scored else None
         if as_given is not None:
@@ -310,11 +324,10 @@ def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
     talk = road.talk
     shown = report_detector_run(road.folder, road.samples, talk, has_pictures=road.resolved.settings.pictures)
     head = _headline(scored)
-    name = next((n for n in ("test", "cv", "val") if n in scored), None)
-    if head is None or name is None:
+    if head is None:
         talk.say("No picture was held out, so how good the detector is cannot be said.")
     else:
-        e = scored[name].evaluation
+        e = scored[head["block"]].evaluation
         for c in e.per_class:
             value = "not measured" if c.ap50.value is None else f"{100 * c.ap50.value:.1f} %"
             talk.say(f"  {c.name}: AP50 {value} on {c.num_boxes:,} boxes in {c.num_pictures:,} pictures")
@@ -324,6 +337,8 @@ def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
             f"mAP50 {value}{interval}, {e.protocol}, {e.num_samples:,} pictures (mean over the classes of average "
             "precision: how much is found, and how little else, where half of two boxes must overlap)"
         )
+        if head["is_leaky"]:
+            talk.warn("this score is measured on the split as given, where every scored image leaks from training")
     minutes = (time.monotonic() - road.started) / 60
     talk.say(f"The run is in {road.folder}, after {minutes:.1f} minutes.")
     if shown is not None:

@@ -6,7 +6,7 @@ The one decision: the last epoch counts.  Nothing is chosen by looking at scored
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from headstart.machine import available_cores, file_digest
 from headstart.messages.findings import finding_message
 from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
-from headstart.records import Decision, Split
+from headstart.records import Decision, Split, SplitName
 from headstart.talk import Talk
+from headstart.types import Evidence, Finding, FindingKind, Severity
 from headstart.workflow.reading_report import report_box_reading
 from headstart.workflow.road import Road
 from headstart.workflow.run_folder import own_run_folder
@@ -36,6 +37,8 @@ from headstart.workflow.run_folder import own_run_folder
 __all__ = ["DetectRoad", "train_detector"]
 
 Ids = NDArray[np.int64]
+_SCORED: tuple[SplitName, ...] = ("val", "test")
+_PAIRS_KEPT, _PAIRS_SHOWN = 10, 3  # leaking pairs in the evidence of a finding, and in a message
 
 
 @dataclass(kw_only=True)
@@ -49,7 +52,14 @@ class DetectRoad(Road):
     sizes: BoxSizes
     spec: PixelSpec
     digests: tuple[str, ...]
-    leaking: frozenset[int] = frozenset()  # scored pictures that are also in training
+    leaking: frozenset[int] = frozenset()  # scored images with a near-duplicate in training, left out of the score
+    findings: tuple[Finding, ...] = ()  # about the split
+
+    @property
+    def leaky_splits(self) -> frozenset[str]:
+        """Return the scored splits in which every image has a near-duplicate in training; they are scored as given."""
+        kind = FindingKind.ALL_SCORED_IMAGES_LEAK
+        return frozenset(str(f.evidence["split"]) for f in self.findings if f.kind is kind)
 
     @property
     def workshop(self) -> Path:
@@ -86,12 +96,31 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
         max_pixels=settings.max_pixels,
         box_format=settings.detect.box_format,
     )
+    samples, manifest = _with_manifest(samples, settings.split)
     with own_run_folder(settings.out, started=started) as folder:
-        _go(_prepare(resolved, talk, folder, samples, started))
+        _go(_prepare(resolved, talk, folder, samples, started, manifest))
     return folder
 
 
-def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSamples, started: float) -> DetectRoad:
+def _with_manifest(samples: DetectionSamples, path: str | None) -> tuple[DetectionSamples, Split | None]:
+    """Return the images that a split file names with their splits and groups, and the split; all without a file."""
+    if path is None:
+        return samples, None
+    split = read_split(path, as_samples(samples))
+    keep = np.flatnonzero(split.assignment != "")
+    groups = samples.group if split.groups is None else tuple(str(g) for g in split.groups)
+    named = replace(samples, split=tuple(str(s) for s in split.assignment), group=groups)
+    return named.take(keep), split
+
+
+def _prepare(
+    resolved: Resolved,
+    talk: Talk,
+    folder: Path,
+    samples: DetectionSamples,
+    started: float,
+    manifest: Split | None = None,
+) -> DetectRoad:
     """From samples to who is trained on, at which size."""
     settings = resolved.settings
     report_box_reading(samples, talk)
@@ -108,14 +137,14 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
     for finding in health.findings:
         talk.warn(finding_message(finding))
     applied = apply_box_health(samples, health, group_from=settings.group_from)
-    split = _split(resolved, samples, applied.groups, applied.left_out)
+    split = _split(resolved, samples, applied.groups, applied.left_out, manifest)
     keep = np.flatnonzero(split.assignment != "")
-    is_leaking = (applied.test_as_given & ~applied.test & (split.source == "given"))[keep]
+    is_leaking = (applied.test_as_given & ~applied.test & (split.source != "made"))[keep]
     groups = None if split.groups is None else split.groups[keep]
     samples = samples.take(keep)
     split = Split(split.assignment[keep], groups, split.source, split.protocol, split.seed, split.reason)
     talk.say(f"split: {split.reason}.")
-    leaking = _leaks(split, is_leaking, health, talk)
+    leaking, findings = _find_leaks(split, is_leaking, health, talk)
     _check(samples, split)
     spec, decisions = _spec(resolved, samples, split)
     train = split.where("train")
@@ -139,6 +168,7 @@ def _prepare(resolved: Resolved, talk: Talk, folder: Path, samples: DetectionSam
         spec=spec,
         digests=digests,
         leaking=leaking,
+        findings=findings,
     )
     road.decide([Decision("task", "detect", f"the data hold boxes ({samples.layout})"), *applied.decisions, *decisions])
     return road
@@ -159,11 +189,16 @@ def _say_sizes(sizes: BoxSizes, spec: PixelSpec, talk: Talk) -> None:
 
 
 def _split(
-    resolved: Resolved, samples: DetectionSamples, groups: NDArray[np.int64] | None, left_out: NDArray[np.bool_]
+    resolved: Resolved,
+    samples: DetectionSamples,
+    groups: NDArray[np.int64] | None,
+    left_out: NDArray[np.bool_],
+    manifest: Split | None,
 ) -> Split:
     settings = resolved.settings
-    if settings.split:
-        return read_split(settings.split, as_samples(samples))
+    if manifest is not None:
+        made = split_boxes(samples, groups=groups, leave_out=left_out)
+        return replace(made, source="file", protocol=manifest.protocol, reason=manifest.reason)
     if settings.folds is not None and settings.test_size is None and not any(samples.split):
         assignment = np.where(left_out, "", "train").astype("<U5")
         reason = f"every picture is scored by one of {settings.folds} detectors that have not seen it"
@@ -171,27 +206,31 @@ def _split(
     return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=left_out)
 
 
-def _leaks(split: Split, is_leaking: NDArray[np.bool_], health: BoxHealth, talk: Talk) -> frozenset[int]:
-    """Scored pictures that are also in training: said, and left out of the headline.
+def _find_leaks(
+    split: Split, is_leaking: NDArray[np.bool_], health: BoxHealth, talk: Talk
+) -> tuple[frozenset[int], tuple[Finding, ...]]:
+    """Return the scored images that the headline leaves out, and a finding for each split that leaks as a whole.
 
-    Raises:
-        DataError: All of a scored split are.
+    A split in which every image leaks keeps its images: its score is measured on the split as given, and marked so.
     """
-    if not is_leaking.any():
-        return frozenset()
-    for name in ("val", "test"):
+    excluded = np.zeros(len(is_leaking), dtype=bool)
+    findings = []
+    pairs = [[p.a, p.b] for p in health.pictures.leaks[:_PAIRS_KEPT]]
+    for name in _SCORED:
         index = np.flatnonzero(split.assignment == name)
         if len(index) and is_leaking[index].all():
-            raise DataError(
-                f"every {name} picture is also in training, so no score could be believed.",
-                hint="`headstart check --repair split.csv` writes a split that can; or leave the split away",
-            )
-    pairs = "; ".join(f"`{p.a}` = `{p.b}`" for p in health.pictures.leaks[:3])
-    talk.warn(
-        f"{int(is_leaking.sum())} scored pictures are also in training ({pairs}): they are left out of the score, and "
-        "metrics.json has the score as given beside it"
-    )
-    return frozenset(np.flatnonzero(is_leaking).tolist())
+            evidence: Evidence = {"split": name, "num_images": len(index), "pairs": pairs}
+            findings.append(Finding(FindingKind.ALL_SCORED_IMAGES_LEAK, Severity.ERROR, evidence))
+            talk.warn(finding_message(findings[-1]))
+        else:
+            excluded[index] = is_leaking[index]
+    if excluded.any():
+        shown = "; ".join(f"`{a}` = `{b}`" for a, b in pairs[:_PAIRS_SHOWN])
+        talk.warn(
+            f"{int(excluded.sum())} scored images are also in training ({shown}): they are left out of the score; "
+            "metrics.json has the score as given beside it"
+        )
+    return frozenset(np.flatnonzero(excluded).tolist()), tuple(findings)
 
 
 def _check(samples: DetectionSamples, split: Split) -> None:
