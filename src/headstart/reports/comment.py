@@ -329,7 +329,7 @@ def next_steps(s: Situation) -> list[str]:
         span = "" if s.curve.low is None or s.curve.high is None else (
             f" (95 %: {_points(s.curve.low)} to {_points(s.curve.high)})"
         )  # fmt: skip
-        steps.append(f"Twice as many pictures would change the score by about {_points(s.curve.gain)}{span}.")
+        steps.append(f"Twice as many pictures would change the accuracy by about {_points(s.curve.gain)}{span}.")
     pair = confused_pair(s)
     if pair is not None and pair[2] >= 3:
         a, b, count, _ = pair

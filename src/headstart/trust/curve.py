@@ -42,13 +42,17 @@ class LearningCurve:
 
     Attributes:
         points: Measured, from few pictures to all.
+        fitted: What the curves that agree with the points say at the last of them: where the forecast begins. It
+            differs from that point by the error of a single measurement.
         forecast: With more pictures than there are.
-        gains: (value, low, high) of accuracy over now, for each forecast, as a share in [-1, 1].
+        gains: (value, low, high) of accuracy for each forecast, as a share in [-1, 1]; the value is that of the
+            forecast less `fitted`.
         per_class: Gain in recall of each class at the first forecast: (value, low, high), or None with fewer
             than 8 pictures of it.
     """
 
     points: tuple[CurvePoint, ...]
+    fitted: CurvePoint
     forecast: tuple[CurvePoint, ...]
     gains: tuple[tuple[float, float, float], ...]
     per_class: tuple[tuple[float, float, float] | None, ...]
@@ -129,7 +133,7 @@ def forecast_curve(
             continue
         part = _carry_on(sizes, *_points(hits, draws, mine, groups), factors[:1], share=float(mine.mean()))
         per_class.append(part.gains[0])
-    return LearningCurve(total.points, total.forecast, total.gains, tuple(per_class))
+    return LearningCurve(total.points, total.fitted, total.forecast, total.gains, tuple(per_class))
 
 
 def _draws(num: int, groups: NDArray[np.int64] | None, num_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -202,6 +206,8 @@ def _carry_on(
 
     forecast, gains = [], []
     here = curves[..., -1]
+    value, low, high = spread_of(1.0 - here, 0.0)
+    fitted = CurvePoint(int(sizes[-1]), value, max(0.0, low), min(1.0, high))
     for factor in factors:
         there = at(factor)
         size = float(sizes[-1]) * factor
@@ -209,4 +215,4 @@ def _carry_on(
         value, low, high = spread_of(1.0 - there, new)
         forecast.append(CurvePoint(round(size), value, max(0.0, low), min(1.0, high)))
         gains.append(spread_of(here - there, new + variance_of_one(now, float(sizes[-1]))))
-    return LearningCurve(points, tuple(forecast), tuple(gains), ())
+    return LearningCurve(points, fitted, tuple(forecast), tuple(gains), ())

@@ -6,7 +6,7 @@ fits; where the pictures or the network are gone, the report says so instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from headstart.errors import HeadstartError
 from headstart.heads.probe import fit_probe
 from headstart.limits import MAX_PIXELS
+from headstart.messages.numbers import signed_points
 from headstart.reports.facts import Facts
 from headstart.talk import Talk
 from headstart.trust.curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
@@ -23,6 +24,7 @@ from headstart.workflow.embedding import open_embedder
 __all__ = ["measure_curve"]
 
 _FEWEST = 8  # pictures a class under which eighths of the data say nothing
+_NAMED = 5  # classes that more pictures help most
 _MOST = 20_000  # training pictures above which the halves alone would take minutes
 
 
@@ -115,27 +117,47 @@ def _measure(
 
 
 def _section(found: LearningCurve, class_names: tuple[str, ...]) -> dict[str, Any]:
-    gain, low, high = found.gains[0]
-    twice, now = found.forecast[0], found.points[-1]
-    text = (
-        f"With {now.num_samples:,} training pictures {100 * now.value:.1f} % are right; with {twice.num_samples:,} it "
-        f"would be about {100 * twice.value:.1f} %, a change of {100 * gain:+.1f} points (95 %: {100 * low:+.1f} to "
-        f"{100 * high:+.1f}). Dashed: the forecast; the band is its 95 % interval."
-    )
-    known = [(name, g) for name, g in zip(class_names, found.per_class, strict=True) if g is not None]
-    most = sorted(known, key=lambda item: -item[1][0])[:5]
-    return {
-        "gain": gain,
-        "low": low,
-        "high": high,
+    """The `learning_curve` section; `now`, `twice` and `gain` are shares, rounded so that they agree as printed."""
+    _, low, high = found.gains[0]
+    now, twice = round(found.fitted.value, 3), round(found.forecast[0].value, 3)
+    numbers = {
         "metric": "accuracy",
-        "text": text,
-        "series": [_series("measured", found.points), _series("forecast", (now, *found.forecast))],
-        "per_class": [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known],
-        "classes_text": "Twice as many pictures would help most: "
-        + ", ".join(f"{n} ({100 * g[0]:+.1f} points of recall)" for n, g in most)
-        + ".",
+        "measured": found.points[-1].value,
+        "now": now,
+        "twice": twice,
+        "gain": round(twice - now, 3),
+        "low": min(low, twice - now),
+        "high": max(high, twice - now),
+        "num_now": found.fitted.num_samples,
+        "num_twice": found.forecast[0].num_samples,
     }
+    known = [(name, g) for name, g in zip(class_names, found.per_class, strict=True) if g is not None]
+    per_class = [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known]
+    return {
+        **numbers,
+        "text": _text(numbers),
+        "series": [_series("measured", found.points), _series("forecast", (found.fitted, *found.forecast))],
+        "per_class": per_class,
+        "classes_text": _classes_text(per_class),
+    }
+
+
+def _text(n: Mapping[str, Any]) -> str:
+    return (
+        f"Measured with {n['num_now']:,} training images: {100 * n['measured']:.1f} % are right. The fitted curve goes "
+        f"from {100 * n['now']:.1f} % there to about {100 * n['twice']:.1f} % with {n['num_twice']:,}, a change of "
+        f"{signed_points(n['gain'])} points (95 %: {signed_points(n['low'])} to {signed_points(n['high'])}). Dashed: "
+        "the fitted curve; the band is its 95 % interval."
+    )
+
+
+def _classes_text(per_class: Sequence[Mapping[str, Any]]) -> str:
+    """Which classes more images help most; empty where none gains a tenth of a point."""
+    gaining = sorted((c for c in per_class if round(c["gain"], 3) > 0), key=lambda c: -c["gain"])[:_NAMED]
+    if not gaining:
+        return ""
+    names = ", ".join(f"{c['name']} ({signed_points(c['gain'])} points of recall)" for c in gaining)
+    return f"Twice as many images help most: {names}."
 
 
 def _series(name: str, points: tuple[CurvePoint, ...]) -> dict[str, Any]:

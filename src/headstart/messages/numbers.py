@@ -1,0 +1,37 @@
+"""Format shares, differences and counts the same way in every text."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["count", "percent", "signed_points"]
+
+UNKNOWN = "not measured"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share as percent, e.g. `81.5 %`; whole percent for 0 and 1, `not measured` for None and NaN.
+
+    A share that is neither 0 nor 1 is never written as one of them: `<0.1 %`, `>99.9 %`.
+    """
+    if share is None or not math.isfinite(share):
+        return UNKNOWN
+    if share in (0.0, 1.0):
+        return f"{100 * share:.0f} %"
+    text, least = f"{100 * share:.{digits}f}", 10.0**-digits
+    if 0.0 < share < 1.0 and float(text) <= 0.0:
+        return f"<{least:.{digits}f} %"
+    if 0.0 < share < 1.0 and float(text) >= 100.0:
+        return f">{100 - least:.{digits}f} %"
+    return f"{text} %"
+
+
+def signed_points(difference: float, digits: int = 1) -> str:
+    """Return a difference of two shares in percentage points with its sign, e.g. `+1.5`; `0.0` has none."""
+    value = round(100 * difference, digits)
+    return f"{value:+.{digits}f}" if value else f"{0.0:.{digits}f}"
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun, e.g. `1 image`, `2,000 images`, `2 boxes`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
