@@ -201,18 +201,20 @@ class Shortcut:
     """Something about the files, not their content, that gives a class away.
 
     Attributes:
-        what: The cue, e.g. `JPEG quality`.
+        what: The cue (a key of `messages.shortcuts.CUES`), e.g. `file size`.
         accuracy: Balanced out-of-fold accuracy of a small classifier that sees only the cue, in [0, 1].
         chance: What guessing reaches.
-        detail: One sentence with the numbers.
-        classes: The classes that are given away most.
-        examples: Names of some pictures.
+        given_class: The class that is given away most, or None where the cue predicts well without giving one away.
+        given_share: Share of its images whose nearest ones in this cue are all of their class; 0 without such a class.
+        classes: All classes of which more than a fifth are given away, the most first; at most three.
+        examples: Names of some images of `given_class` that are given away.
     """
 
     what: str
     accuracy: float
     chance: float
-    detail: str
+    given_class: str | None
+    given_share: float
     classes: tuple[str, ...]
     examples: tuple[str, ...]
 

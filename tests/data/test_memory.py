@@ -324,7 +324,7 @@ def test_a_judgement_comes_back_equal() -> None:
         leaks=(PicturePair("p", "r", "near", 0.98765, "train", "test", "a", None, 0, 2),),
         label_conflicts=(PicturePair("p", "r", "near", 0.9, "train", "test", "a", "b", 0, 2),),
         group_patterns=(GroupPattern("^(.)", "part 1", 2, True, 0.001, 0.2, 0.91, None, True),),
-        shortcuts=(Shortcut("the camera", 0.9, 0.5, "tells", ("a",), ("p", "q")),),
+        shortcuts=(Shortcut("camera", 0.9, 0.5, "a", 0.4, ("a",), ("p", "q")),),
         size_range=(10, 20, 30),
         seen_share={"crop": 0.7},
         value_range=(0.0, 4095.0),

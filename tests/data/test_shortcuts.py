@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from headstart.data.looks import look_at_all
-from headstart.data.shortcuts import Shortcut, find_shortcuts
+from headstart.data.shortcuts import Shortcut, _judge, find_shortcuts
 from headstart.data.sources import read
 
 Change = Callable[[Image.Image, str, int], tuple[Image.Image, dict[str, object]]]
@@ -50,6 +50,7 @@ def test_jpeg_quality_by_class(tmp_path: Path) -> None:
     (told,) = (s for s in found if s.cue == "format")
     assert told.accuracy > told.chance + 0.2
     assert told.given_away["left"] > 0.9
+    assert told.given_class is not None
 
 
 def test_a_coloured_border_in_one_class(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_a_coloured_border_in_one_class(tmp_path: Path) -> None:
     found = build(tmp_path, frame)
     assert "border" in flagged(found)
     (told,) = (s for s in found if s.cue == "border")
-    assert max(told.given_away, key=lambda k: told.given_away[k]) == "right"
+    assert told.given_class == "right"
     assert 0 < len(told.examples) <= 6
 
 
@@ -114,6 +115,32 @@ def test_copies_of_one_picture_do_not_vouch_for_each_other(tmp_path: Path) -> No
     )
     assert {s.cue: s.accuracy for s in apart}["thumbnail"] == 1.0
     assert {s.cue: s.accuracy for s in together}["thumbnail"] < 0.8
+
+
+def judged(own: int, num_classes: int = 3, count: int = 40) -> Shortcut:
+    """A cue in which `own` of the nine nearest images are of the own class, the others of the next one."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(num_classes), count)
+    near = np.empty((len(labels), 9), dtype=np.int64)
+    for i, k in enumerate(labels):
+        mine, other = (np.flatnonzero(labels == c) for c in (k, (k + 1) % num_classes))
+        near[i] = [*rng.choice(mine[mine != i], own, replace=False), *rng.choice(other, 9 - own, replace=False)]
+    shuffles = [rng.permutation(labels) for _ in range(99)]
+    return _judge("file size", near, labels, np.arange(len(labels)), ("a", "b", "c")[:num_classes], shuffles)
+
+
+def test_a_cue_may_predict_the_class_without_giving_one_away() -> None:
+    told = judged(own=5)
+    assert told.is_flagged
+    assert told.accuracy == 1.0
+    assert (told.given_class, told.examples) == (None, ())
+
+
+def test_the_class_that_is_given_away_is_the_one_of_the_examples() -> None:
+    told = judged(own=9)
+    assert told.given_class in ("a", "b", "c")
+    assert len(told.examples) == 6
+    assert {"abc"[i // 40] for i in told.examples} == {told.given_class}
 
 
 @pytest.mark.parametrize("counts", [{"a": 4, "b": 40}, {"a": 10, "b": 10}])

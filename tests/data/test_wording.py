@@ -54,7 +54,7 @@ ILL = replace(
         pattern(pattern="visit", is_used=False, num_groups=60),
         pattern(pattern="^(.)", is_used=False, accepted=False, p_value=0.6, meaning="part 2"),
     ),
-    shortcuts=(Shortcut("the camera", 0.9, 0.33, "the camera alone is right on 90%", ("x",), ("s1", "s2")),),
+    shortcuts=(Shortcut("camera", 0.9, 0.33, "x", 0.6, ("x",), ("s1", "s2")),),
     seen_share={"crop": 0.4, "cover": 0.5, "squash": 1.0, "pad": 1.0},
     value_range=(0, 4095),
     decisions=(Decision("pixels.value_range", [0, 4095], "12 bits"), Decision("copies.bar", 2.1, "details")),
@@ -110,7 +110,7 @@ def test_while_training_only_what_training_does_not_say_itself() -> None:
         ("Copies: 1 pair, nearly", "`n1` = `n2`"),
         ("Copies: 1 pair, the same picture mirrored", "`m1` = `m2`"),
         ("Copies: 1 pair, a part", "`c1` = `c2`"),
-        ("Shortcut?", "The camera alone is right on 90%. Examples: `s1`, `s2`."),
+        ("Shortcut?", "(chance: 33.0 %); this gives away 60.0 % of the images of `x`. Examples: `s1`, `s2`."),
         ("Handled: 4 x rotated", "e.g. `x/r.jpg`"),
         ("Chosen: pixels.value_range", "because 12 bits"),
         ("Seen:", "40% of a picture, with cover 50%"),
@@ -154,7 +154,7 @@ def test_odd_names_do_no_harm() -> None:
         leaks=(odd,),
         label_conflicts=(odd,),
         group_patterns=(pattern(meaning=f"part 1 of the name `{ODD}`", pattern="^\n(.)"),),
-        shortcuts=(Shortcut("x", 1.0, 0.5, f"in {ODD}", ("a",), (ODD,)),),
+        shortcuts=(Shortcut("camera", 1.0, 0.5, ODD, 0.6, (ODD,), (ODD,)),),
         findings=(Finding(FindingKind.SINGLE_CLASS, Severity.WARNING, {"class": ODD}),),
     )
     for is_training in (False, True):

@@ -30,6 +30,7 @@ from headstart.types import Evidence, Finding, FindingKind, JsonValue, Severity
 __all__ = ["Applied", "apply_health", "inspect"]
 
 _EXAMPLES = 5
+_GIVEN = 0.2  # share of a class that a cue gives away from which the class is listed
 _SEVERAL_PAGES = frozenset({"stack", "animated"})
 _CERTAIN = 0.9993
 
@@ -255,13 +256,18 @@ def _shortcuts(
         if not cue.is_flagged:
             continue
         told = sorted(cue.given_away, key=lambda name: -cue.given_away[name])
-        detail = (
-            f"{cue.words} alone is right on {cue.accuracy:.0%} (chance: {cue.chance:.0%}) and gives away "
-            f"{cue.given_away[told[0]]:.0%} of `{told[0]}`"
+        share = 0.0 if cue.given_class is None else cue.given_away[cue.given_class]
+        found.append(
+            Shortcut(
+                what=cue.cue,
+                accuracy=round(cue.accuracy, 4),
+                chance=round(cue.chance, 4),
+                given_class=cue.given_class,
+                given_share=share,
+                classes=tuple(name for name in told[:3] if cue.given_away[name] > _GIVEN),
+                examples=tuple(samples.items[i].name for i in cue.examples),
+            )
         )
-        classes = tuple(name for name in told[:3] if cue.given_away[name] > 0.2) or (told[0],)
-        names = tuple(samples.items[i].name for i in cue.examples)
-        found.append(Shortcut(cue.words, round(cue.accuracy, 4), round(cue.chance, 4), detail, classes, names))
     return found
 
 

@@ -40,16 +40,6 @@ _LIMITS = {
     "border": (0.60, 0.60),
     "thumbnail": (0.75, 0.80),
 }
-_WORDS = {
-    "file size": "the size of the file",
-    "picture size": "width and height of the picture",
-    "format": "file format and JPEG quality",
-    "camera": "the camera",
-    "date": "the date",
-    "noise": "how noisy the picture is",
-    "border": "the outermost pixels",
-    "thumbnail": "a thumbnail of 8 x 8 pixels",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +48,23 @@ class Shortcut:
 
     Attributes:
         cue: Short name, e.g. `file size`.
-        words: The cue in plain words.
         accuracy: Balanced accuracy of guessing the class from the cue alone, left-one-out, in [0, 1].
         chance: The same for shuffled labels.
         p_value: Share of shuffles that do as well.
         given_away: Share of each class whose nearest pictures in this cue are all of its class.
         is_flagged: Whether it is well above chance and above what honest content reaches.
-        examples: Positions of pictures that are given away, up to 6 of the worst class.
+        given_class: The class that is given away most beyond what shuffled labels ever give, or None: a cue can predict
+            the class well without one image whose nearest ones are all of its class.
+        examples: Positions of images of that class that are given away, up to 6; none without such a class.
     """
 
     cue: str
-    words: str
     accuracy: float
     chance: float
     p_value: float
     given_away: dict[str, float]
     is_flagged: bool
+    given_class: str | None
     examples: tuple[int, ...]
 
 
@@ -177,15 +168,16 @@ def _judge(
     most = max(g for _, gs in null for g in gs.values())
     tells = (accuracy - chance) / max(1 - chance, 1e-9) >= least_accuracy and p_value <= _MAX_P
     gives = excess[worst] >= least_share and given[worst] > most
-    examples = chosen[(labels == worst) & away][:6]
+    is_given = given[worst] > max(g[worst] for _, g in null)
+    examples = chosen[(labels == worst) & away][:6] if is_given else chosen[:0]
     return Shortcut(
         cue=cue,
-        words=_WORDS[cue],
         accuracy=accuracy,
         chance=chance,
         p_value=p_value,
         given_away={class_names[k]: round(share, 4) for k, share in given.items()},
         is_flagged=bool(tells or gives),
+        given_class=class_names[worst] if is_given else None,
         examples=tuple(int(i) for i in examples),
     )
 

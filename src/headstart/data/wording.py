@@ -12,7 +12,8 @@ from typing import Any
 
 from headstart.messages.findings import finding_message, finding_to_json
 from headstart.messages.reading import reading_line
-from headstart.records import GroupPattern, Health, PicturePair, Problem
+from headstart.messages.shortcuts import shortcut_message
+from headstart.records import GroupPattern, Health, PicturePair, Problem, Shortcut
 from headstart.types import Finding, ReadingNote, Severity
 
 __all__ = ["doctor_lines", "finding_lines", "health_to_json", "loss_lines", "one_line", "remark_lines"]
@@ -66,7 +67,7 @@ def remark_lines(health: Health, *, is_training: bool = False) -> list[str]:
     lines = [
         *_group_lines([p for p in health.group_patterns if not (is_training and p.is_used)]),
         *_copy_lines(health),
-        *(f"Shortcut? {_first_up(s.detail)}. Examples: {_names(s.examples)}." for s in health.shortcuts),
+        *(_shortcut_line(s) for s in health.shortcuts),
         *(f"Handled: {r.count} x {r.kind} ({r.detail}), e.g. `{r.examples[0]}`." for r in health.remarks),
     ]
     if not is_training:
@@ -86,6 +87,7 @@ def health_to_json(health: Health) -> dict[str, Any]:
     value = asdict(health)
     value["schema"] = 1
     value["findings"] = [finding_to_json(f) for f in health.findings]
+    value["shortcuts"] = [{**row, "message": shortcut_message(row)} for row in value["shortcuts"]]
     for key in ("duplicates", "near_duplicates", "leaks", "label_conflicts"):
         value[key] = [{k: v for k, v in pair.items() if not k.startswith("index_")} for pair in value[key]]
     value["counts"] = {
@@ -172,6 +174,11 @@ def _copy_lines(health: Health) -> list[str]:
         "They are kept together."
         for kind, pairs in by_kind.items()
     ]
+
+
+def _shortcut_line(shortcut: Shortcut) -> str:
+    examples = f" Examples: {_names(shortcut.examples)}." if shortcut.examples else ""
+    return f"Shortcut? {_first_up(shortcut_message(asdict(shortcut)))}.{examples}"
 
 
 def _pairs(pairs: Sequence[PicturePair]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from headstart.messages.shortcuts import shortcut_message
 from headstart.reports.situation import Situation
 
 __all__ = ["Cause", "Remark", "comment_on", "comment_to_json", "confused_pair", "next_steps", "not_to_conclude"]
@@ -125,15 +126,13 @@ def _chance(s: Situation) -> Remark | None:
 def _shortcut(s: Situation) -> Remark | None:
     if not s.shortcuts:
         return None
-    name, share = max(s.shortcuts, key=lambda pair: pair[1])
-    chance = s.majority if s.shortcut_chance is None else s.shortcut_chance
+    text = shortcut_message(max(s.shortcuts, key=lambda row: float(row["accuracy"])))
     return Remark(
         "shortcut",
         True,
         "The class can be told without looking at the subject",
-        f"{name[0].upper()}{name[1:]} alone predicts the class on {_percent(share)} of the pictures, where guessing "
-        f"gives {_percent(chance)}. The model may have learnt that instead of the subject, and would fail on pictures "
-        "taken otherwise. Take pictures of all classes in the same way, or crop what gives them away.",
+        f"{text[0].upper()}{text[1:]}. The model may have learned that instead of the subject, and would then fail on "
+        "images taken otherwise. Take images of all classes in the same way, or crop what gives them away.",
     )
 
 

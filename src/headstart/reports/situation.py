@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.records import Shortcut
 from headstart.reports.facts import Facts
 
 __all__ = ["Curve", "Situation", "take_situation"]
@@ -48,8 +49,7 @@ class Situation:
         num_conflicts: Pictures that occur under two labels.
         num_suspects: Labels that look wrong.
         has_health: Whether copies, leaks and shortcuts were looked for.
-        shortcut_chance: What guessing reaches by the same measure as `shortcuts`.
-        shortcuts: (what, how well it alone predicts the class) pairs.
+        shortcuts: Cues beside the subject that predict the class: rows of `health.json` (`records.Shortcut`).
         curve: What twice as many pictures would bring, where it was measured.
         block_losses: Log-loss of the last features alone and with earlier stages beside them, where measured.
         has_groups: Whether pictures that belong together were kept together.
@@ -76,8 +76,7 @@ class Situation:
     score_as_given: float | None = None
     num_conflicts: int = 0
     num_suspects: int = 0
-    shortcuts: tuple[tuple[str, float], ...] = ()
-    shortcut_chance: float | None = None
+    shortcuts: tuple[Mapping[str, Any], ...] = ()
     has_health: bool = True
     curve: Curve | None = None
     block_losses: tuple[float, float] | None = None
@@ -119,7 +118,6 @@ def take_situation(facts: Facts) -> Situation:
         num_conflicts=_count(health.get("label_conflicts")),
         num_suspects=_count((facts.extra.get("suspects") or {}).get("rows")),
         shortcuts=_shortcuts(health.get("shortcuts")),
-        shortcut_chance=_chance(health.get("shortcuts")),
         has_health="leaks" in health and "shortcuts" in health,
         curve=_curve(facts.extra.get("learning_curve")),
         block_losses=_block_losses(facts.settings),
@@ -154,22 +152,11 @@ def _count(value: Any) -> int:
     return len(value) if isinstance(value, Sequence) and not isinstance(value, str) else 0
 
 
-def _shortcuts(value: Any) -> tuple[tuple[str, float], ...]:
-    """(what, accuracy) of the rows that the health check wrote."""
-    found: list[tuple[str, float]] = []
-    for row in value if isinstance(value, list) else []:
-        if not isinstance(row, Mapping):
-            continue
-        name, share = row.get("what"), row.get("accuracy")
-        if name and isinstance(share, (int, float)):
-            found.append((str(name), float(share)))
-    return tuple(found)
-
-
-def _chance(value: Any) -> float | None:
-    rows = [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
-    found = next((row["chance"] for row in rows if isinstance(row.get("chance"), (int, float))), None)
-    return None if found is None else float(found)
+def _shortcuts(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """Return the whole rows among those that the health check wrote."""
+    wanted = {field.name for field in fields(Shortcut)}
+    rows = value if isinstance(value, list) else []
+    return tuple(row for row in rows if isinstance(row, Mapping) and wanted <= set(row))
 
 
 def _curve(value: Any) -> Curve | None:

@@ -1,0 +1,41 @@
+"""Render shortcuts: cues beside the subject that predict the class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headstart.messages.numbers import percent
+
+__all__ = ["CUES", "cue_name", "shortcut_message"]
+
+CUES = {
+    "file size": "the file size",
+    "picture size": "the width and height of the image",
+    "format": "the file format and JPEG quality",
+    "camera": "the camera",
+    "date": "the date",
+    "noise": "the noise of the image",
+    "border": "the border pixels of the image",
+    "thumbnail": "a thumbnail of 8 x 8 pixels",
+}
+"""Every cue, as it stands in a sentence."""
+
+
+def cue_name(cue: str) -> str:
+    """Return a cue as it stands in a sentence."""
+    return CUES.get(cue, cue)
+
+
+def shortcut_message(shortcut: Mapping[str, Any]) -> str:
+    """Return one sentence in lower case without a full stop.
+
+    Args:
+        shortcut: `what`, `accuracy`, `chance`, `given_class` and `given_share` of a `records.Shortcut`.
+    """
+    accuracy, chance = percent(shortcut["accuracy"]), percent(shortcut["chance"])
+    text = f"from {cue_name(shortcut['what'])} alone the class is predicted with a balanced accuracy of {accuracy}"
+    text += f" (chance: {chance})"
+    if shortcut["given_class"] is not None:
+        text += f"; this gives away {percent(shortcut['given_share'])} of the images of `{shortcut['given_class']}`"
+    return text

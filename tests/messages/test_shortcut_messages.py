@@ -1,0 +1,28 @@
+"""Sentences about shortcuts: every cue has words, and what was not found is left out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+
+from headstart.data.shortcuts import _CUES, _LIMITS
+from headstart.data.wording import doctor_lines
+from headstart.messages.shortcuts import CUES, shortcut_message
+from headstart.records import Health, Shortcut
+
+
+def test_every_cue_has_words() -> None:
+    assert set(CUES) == set(_CUES) == set(_LIMITS)
+
+
+@pytest.mark.parametrize("cue", CUES)
+@pytest.mark.parametrize("given", [None, "a"])
+def test_a_line_has_no_empty_part(cue: str, given: str | None) -> None:
+    share, names = (0.0, ()) if given is None else (0.6, ("a/1.jpg",))
+    shortcut = Shortcut(cue, 1.0, 0.5, given, share, (), names)
+    text = shortcut_message(asdict(shortcut))
+    assert ("gives away" in text) == (given is not None)
+    (line,) = doctor_lines(Health(2, "class folders", {"a": {"none": 2}}, {}, shortcuts=(shortcut,)))
+    assert ("Examples" in line) == (given is not None)
+    assert "0 %" not in line.replace("100 %", "").replace("50.0 %", "").replace("60.0 %", "")
