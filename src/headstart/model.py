@@ -17,6 +17,7 @@ from headstart.deploy.inputs import expand_sources
 from headstart.deploy.runtime import Runtime
 from headstart.detector import Detector
 from headstart.errors import UsageError
+from headstart.messages.reading import line_of
 from headstart.results import EvaluationResult, Predictions, Report, html_table, import_pandas, score_text
 from headstart.talk import Talk
 
@@ -222,7 +223,7 @@ class Run:
 
     def _warnings(self) -> list[str]:
         notes = [note for listed in self.reading.values() for note in listed if note["severity"] == "warning"]
-        return [f"Warning: {note['message']}." for note in notes]
+        return [line_of(note["message"], note["severity"]) for note in notes]
 
     def __repr__(self) -> str:
         return "\n".join([f"headstart run {self.folder}", score_text(self.score), *self._warnings()])

@@ -157,3 +157,13 @@ def test_paths_of_another_machine_are_found_by_their_end(tmp_path: Path) -> None
     samples = read(place)
     assert {s.name: s.label for s in samples} == {"pics/a/1.png": "a", "pics/b/1.png": "b"}
     assert notes_of(samples)[ReadingKind.FOUND_ELSEWHERE].count == 2
+
+
+def test_rows_of_two_tables_are_never_one_file(tmp_path: Path) -> None:
+    put(tmp_path, "1.png", "2.png", "3.png")
+    table(tmp_path, "train.csv", "a/1.png,x", "2.png,y")
+    table(tmp_path, "test.csv", "b/1.png,x", "3.png,y")
+    with pytest.raises(DataError, match=r"`b/1\.png` of `test\.csv` and `a/1\.png` of `train\.csv`"):
+        read(tmp_path)
+    table(tmp_path, "test.csv", "a/1.png,x", "3.png,y")  # one image in two splits: a leak, not another image
+    assert len(read(tmp_path)) == 4

@@ -59,6 +59,8 @@ def test_pictures_straight_in_the_test_split_are_left_out_aloud(tmp_path: Path) 
     (note,) = samples.notes
     assert (note.kind, note.count) == (ReadingKind.UNLABELED_IMAGES, 2)
     assert note.evidence == {"folders": {"test/": 2}}
+    unlabeled = {s.name: s.split for s in read(tmp_path, task="pictures") if s.label is None}
+    assert unlabeled == {"test/3.png": "test", "test/4.png": "test"}
 
 
 def test_class_and_group_folders(tmp_path: Path) -> None:
@@ -273,8 +275,10 @@ def test_several_tables(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("image,label\ni/2.png,a\n")
     assert [s.split for s in sorted(read(tmp_path), key=lambda s: s.name)] == ["train", "test"]
     (tmp_path / "more.csv").write_text("image,label\ni/2.png,a\n")
-    with pytest.raises(UsageError, match="Several tables"):
+    with pytest.raises(UsageError, match="Several tables") as caught:
         read(tmp_path)
+    assert caught.value.hint is not None
+    assert caught.value.hint.endswith("train.csv")
 
 
 def test_list_files(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from headstart.data.walk import FoundFile, clean_label
 from headstart.errors import DataError, UsageError
@@ -68,6 +69,7 @@ def split_name(folder: str) -> SplitName | None:
     return _SPLIT_WORDS.get(word)
 
 
+@lru_cache(maxsize=65_536)
 def split_words(folder: str) -> frozenset[SplitName]:
     """Return all splits that words of a folder's or file's name name: `test_images`, `seg_train`, `val2017`."""
     whole = split_name(folder)

@@ -146,6 +146,10 @@ class Finder:
         """Record the use of a file, for `notes`."""
         self._taken.setdefault(hit.file.path, hit)
 
+    def taken(self) -> dict[str, Hit]:
+        """Return what was taken, by the path of the file; one row of each file."""
+        return dict(self._taken)
+
     def refuse_outside(self, shown: str) -> None:
         """Stop if the table named files outside of its folder.
 

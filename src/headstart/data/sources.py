@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headstart.data.archive import unpack
 from headstart.data.class_names import FIRST_IDS
 from headstart.data.describe import sentence_of
-from headstart.data.folders import Reading, Row, read_folders, split_name
+from headstart.data.folders import Reading, Row, read_folders, split_name, split_words
 from headstart.data.formats import EXPORT_STEPS, PICTURES
 from headstart.data.layouts import Template, label_matcher
 from headstart.data.lists import first_lines, name_numbers, read_list
-from headstart.data.paths import Finder
+from headstart.data.paths import Finder, Hit
 from headstart.data.reading_notes import alike_notes, images_note, merge_notes, tree_notes
 from headstart.data.tables import Table, read_table, table_reading
 from headstart.data.walk import FoundFile, Tree, clean_label, find_place, printable, walk
@@ -235,9 +236,20 @@ def _label_tables(tree: Tree, allow_outside: bool, first_id: int | str | None) -
     if len(candidates) > 1 and not named and not all(splits):
         raise UsageError(
             "Several tables could hold the labels: " + ", ".join(f"`{f.name}`" for f, _ in candidates[:6]) + ".",
-            hint=f"give the one that is meant: {printable(candidates[0][0].path)}",
+            hint=f"give the one that is meant: {printable(_likeliest(f for f, _ in candidates).path)}",
         )
     return _join_tables(candidates, [None if len(candidates) == 1 else s for s in splits], tree, allow_outside)
+
+
+def _likeliest(tables: Iterable[FoundFile]) -> FoundFile:
+    """The table that most likely holds labels for training: not one for predictions or other splits."""
+
+    def rank(found: FoundFile) -> tuple[bool, bool]:
+        is_form = any(word in found.file.lower() for word in ("submission", "sample", "prediction"))
+        splits = split_words(os.path.splitext(found.file)[0])
+        return is_form or bool(splits - {"train"}), "train" not in splits
+
+    return min(tables, key=rank)
 
 
 def _join_tables(
@@ -247,11 +259,20 @@ def _join_tables(
     whole = Reading("table", candidates[0][0].name)
     problems: list[Problem] = []
     columns: dict[str, list[str]] = {}
+    taken: dict[str, tuple[Hit, FoundFile]] = {}
     for (found, table), split in zip(candidates, splits, strict=True):
         folder = os.path.dirname(found.path)
         inside = next((s for s in map(split_name, found.folders) if s), None)
         finder = Finder(folder, allow_outside=allow_outside)
         part, part_problems, part_columns = table_reading(table, finder, split=split or inside)
+        for path, hit in finder.taken().items():
+            first, other = taken.setdefault(path, (hit, found))
+            if first.path != hit.path and "elsewhere" in (first.how, hit.how) and not found.folders:
+                raise DataError(
+                    f"`{first.cell}` of `{other.name}` and `{hit.cell}` of `{found.name}` differ, but "
+                    f"only `{hit.file.name}` has this name, so at least one of the images is missing.",
+                    hint="put the missing images at their paths, or give one table",
+                )
         before = len(whole.rows)
         for row in part.rows:
             file = FoundFile(row.file.path, (*found.folders, *row.file.folders), row.file.file)
@@ -325,7 +346,10 @@ def _finish(found: _Found, root: str, notes: list[ReadingNote], task: str) -> Sa
     rows = [(r.file, r.label, r.split, r.group) for r in reading.rows]
     if task == "pictures":
         rows = [(f, label or None, s, g) for f, label, s, g in rows]  # type: ignore[misc]
-        rows += [(f, None, None, None) for f in reading.unlabelled]  # type: ignore[misc]
+        has_splits = any(s for _, _, s, _ in rows)
+        for file in reading.unlabelled:
+            split = next((s for s in map(split_name, file.folders) if s), None) if has_splits else None
+            rows.append((file, None, split, None))  # type: ignore[arg-type]
         columns = {c: v + [""] * (len(rows) - len(v)) for c, v in columns.items()}
     if not rows:
         raise DataError("No picture has a label.", hint="one sub-folder a class with its pictures inside was expected")

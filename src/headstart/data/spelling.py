@@ -6,10 +6,12 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = ["find_alike", "fold_name", "match_names"]
 
 
+@lru_cache(maxsize=65_536)
 def fold_name(name: str) -> str:
     """Return a key that is equal for names that differ only in case, blanks or Unicode form.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.types import ReadingKind, ReadingNote, Severity
 
-__all__ = ["reading_line", "reading_message", "reading_to_json"]
+__all__ = ["line_of", "reading_line", "reading_message", "reading_to_json"]
 
 _SHOWN = 3
 
@@ -19,8 +19,13 @@ def reading_message(note: ReadingNote) -> str:
 
 def reading_line(note: ReadingNote) -> str:
     """Return the sentence after the word that says how much it matters."""
-    text = reading_message(note)
-    return f"{'Note' if note.severity is Severity.INFO else 'Warning'}: {text}" + ("" if text.endswith("...") else ".")
+    return line_of(reading_message(note), note.severity)
+
+
+def line_of(message: str, severity: str) -> str:
+    """Return a message as a line, from the values in JSON too."""
+    end = "" if message.endswith("...") else "."
+    return f"{'Note' if severity == Severity.INFO else 'Warning'}: {message}{end}"
 
 
 def reading_to_json(notes: Iterable[ReadingNote]) -> dict[str, list[dict[str, Any]]]:
