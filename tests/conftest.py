@@ -13,6 +13,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+import headstart  # noqa: F401  # first: switches telemetry off before a test imports onnxruntime
+
 # The same examples every time: a suite that is green stays green until the code changes.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

@@ -20,6 +20,7 @@ FLOORS = (
     "shares",
     "limits",
     "machine",
+    "dependencies",
     "claim",
     "talk",
     "records",

@@ -13,6 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headstart.dependencies import disable_telemetry
+
+disable_telemetry()  # before any dependency is imported
+
 __version__ = "0.1.0"
 
 _HOME = {

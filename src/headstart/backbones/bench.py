@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.backbones.cards import find_card
+from headstart.dependencies import import_onnxruntime
 from headstart.errors import CacheError
 from headstart.machine import atomic_file, available_cores, cache_root, private_folder, why_refused
 
@@ -200,9 +201,9 @@ def _onnx_runner(module: Any, pictures: Any) -> tuple[Callable[[], None] | None,
     import logging
     import warnings
 
-    import onnxruntime
     import torch
 
+    onnxruntime = import_onnxruntime()
     started = time.perf_counter()
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

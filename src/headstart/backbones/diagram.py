@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.zoo import Backbone
+from headstart.dependencies import prepare_matplotlib
 from headstart.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def draw_diagram(backbone: Backbone, file: str | Path, head: HeadedBackbone | Pr
     target = Path(file)
     if target.suffix.lower() not in (".svg", ".png"):
         raise UsageError(f"a diagram is drawn as .svg or .png, not `{target.name}`.", hint="--diagram network.svg")
+    prepare_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -153,6 +155,7 @@ def _layout(blocks: list[Block]) -> list[tuple[float, float, float]]:
 
 
 def _draw_block(axes: Any, block: Block, left: float, width: float, height: float) -> None:
+    prepare_matplotlib()
     from matplotlib.patches import FancyBboxPatch
 
     fill, edge = _COLOURS[block.state]
@@ -184,6 +187,7 @@ def _draw_cut(axes: Any, blocks: list[Block], spots: list[tuple[float, float, fl
 
 
 def _draw_legend(axes: Any, blocks: list[Block]) -> None:
+    prepare_matplotlib()
     from matplotlib.patches import Rectangle
 
     x = 0.0

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.dependencies import import_onnxruntime
 from headstart.errors import BundleError
 
 __all__ = ["check_session", "measure_latency", "open_session"]
@@ -18,8 +19,7 @@ def open_session(model: bytes, threads: int) -> Any:
     Raises:
         BundleError: ONNX Runtime refuses the model.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import __version__
+from headstart.dependencies import import_onnxruntime
 from headstart.deploy.members import INFO, MODEL, TRAINED_ON, WEIGHTS
 from headstart.deploy.session import check_session, measure_latency, open_session
 from headstart.errors import BundleError, MissingExtraError, UsageError
@@ -233,10 +234,9 @@ def weights_file(graph_path: str | Path, head: LinearHead | None) -> bytes:
 def _versions() -> dict[str, str]:
     """Of what decides about numbers."""
     import numpy
-    import onnxruntime
     import PIL
 
-    return {"onnxruntime": onnxruntime.__version__, "pillow": PIL.__version__, "numpy": numpy.__version__}
+    return {"onnxruntime": import_onnxruntime().__version__, "pillow": PIL.__version__, "numpy": numpy.__version__}
 
 
 def _dump(info: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.dependencies import import_onnxruntime
+
 __all__ = ["BATCH", "Engine", "OnnxEngine", "TorchEngine"]
 
 BATCH = 8
@@ -34,8 +36,7 @@ class OnnxEngine:
     """
 
     def __init__(self, path: str) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

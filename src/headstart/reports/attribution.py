@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.dependencies import import_onnxruntime
 from headstart.errors import MissingExtraError
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import Blocks
@@ -95,8 +96,7 @@ class Mapper:
             import onnx
         except ImportError as error:
             raise MissingExtraError("attribution maps", "train") from error
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         graph = onnx.load_model_from_string(model)
         names, outputs = [], []
         for name in head.normaliser.names:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headstart.dependencies import prepare_matplotlib
 from headstart.errors import MissingExtraError
 from headstart.reports.letters import NOTE, drawable, lettered
 
@@ -56,6 +57,7 @@ def draw_figure(name: str, report: Mapping[str, Any], thumbs: Mapping[int, bytes
 
 def _new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     try:
+        prepare_matplotlib()
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -202,6 +204,7 @@ def _classes(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> A
 
 
 def _diagram(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
+    prepare_matplotlib()
     from matplotlib.patches import FancyBboxPatch
 
     model = report["model"]

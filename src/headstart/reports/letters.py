@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from headstart.dependencies import prepare_matplotlib
+
 __all__ = ["NOTE", "drawable", "lettered", "names_text"]
 
 NOTE = "Numbered classes have names that no font here can draw: see class_names.txt."
@@ -38,6 +40,7 @@ def lettered(report: Mapping[str, Any]) -> Iterator[None]:
     if not missing:
         yield
         return
+    prepare_matplotlib()
     import matplotlib as mpl
 
     families = [_DEFAULT]
@@ -73,6 +76,7 @@ def _is_drawable(name: str) -> bool:
 
 
 def _default_path() -> str:
+    prepare_matplotlib()
     from matplotlib import font_manager
 
     return str(font_manager.findfont(_DEFAULT))
@@ -81,6 +85,7 @@ def _default_path() -> str:
 @lru_cache(maxsize=1)
 def _others() -> tuple[tuple[str, str], ...]:
     """(family, path) of every other font of this machine."""
+    prepare_matplotlib()
     from matplotlib import font_manager
 
     found = {str(f.fname): str(f.name) for f in font_manager.fontManager.ttflist if f.name != _DEFAULT}
@@ -89,6 +94,7 @@ def _others() -> tuple[tuple[str, str], ...]:
 
 @lru_cache(maxsize=512)
 def _covered(path: str) -> frozenset[int]:
+    prepare_matplotlib()
     from matplotlib.ft2font import FT2Font
 
     try:

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from headstart import __version__
+from headstart.dependencies import TELEMETRY_OFF
 from headstart.errors import HeadstartError
 from headstart.machine import available_cores, cache_root, private_folder
 from headstart.talk import Talk
@@ -46,6 +47,7 @@ def check_machine() -> tuple[list[str], list[str]]:
     if not has_training:
         lines.append('              not whole: pip install "headstart[train]" (predicting works without it)')
     lines += _cache_lines(problems)
+    lines.append("telemetry     off: " + ", ".join(f"{name}={os.environ.get(name, '')}" for name in TELEMETRY_OFF))
     if has_training:
         lines += _weights_lines(problems)
     return lines, problems

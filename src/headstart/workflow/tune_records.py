@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from headstart.dependencies import prepare_matplotlib
 from headstart.errors import MissingExtraError
 from headstart.machine import atomic_file
 from headstart.talk import Talk
@@ -73,6 +74,7 @@ class EpochLog:
         phases = {n: r for n, r in self.phases.items() if r}
         if not phases:
             return
+        prepare_matplotlib()
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
