@@ -21,6 +21,7 @@ FLOORS = (
     "limits",
     "machine",
     "dependencies",
+    "devices",
     "claim",
     "talk",
     "records",

@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from headstart.detect_config import DetectSettings
+from headstart.devices import parse_device
 from headstart.effects import GRADIENT_STRATEGIES, check_detect_effects, check_effects
 from headstart.errors import SettingError
 from headstart.limits import MAX_PIXELS
@@ -178,7 +179,7 @@ class TrainSettings(_Settings):
         0.9, gt=0, lt=1, description="Share of pictures whose set of classes shall hold the right one, e.g. `90%`."
     )
     pictures: bool = Field(True, description="Whether the report shows photographs and file names.")
-    device: str = Field("auto", description="`auto`, `cpu`, or a torch device such as `cuda`.")
+    device: Annotated[str, BeforeValidator(parse_device)] = Field("auto", description="`auto`, `cpu`, `0`, `cuda` ...")
     workers: int | None = Field(None, ge=1, le=512, description="Threads; by default one a core.")
     offline: bool = Field(False, description="Never use the network.")
     allow_outside: bool = Field(False, description="Allow paths in a table that lie outside its folder.")

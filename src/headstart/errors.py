@@ -3,6 +3,7 @@
     HeadstartError                 exit 1   something went wrong and we know what
     ├── UsageError                 exit 2   the command or a setting is not possible
     │   └── SettingError           exit 2   a setting has an unknown name or a value that does not fit
+    │       └── DeviceError        exit 2   there is no such device here, or it cannot be used
     ├── DataError                  exit 3   the pictures or their labels do not allow it
     │   ├── BoxFormatError         exit 3   the numbers of the boxes do not fit the format that the file states
     │   └── DishonestError         exit 3   a number could be computed but would mislead
@@ -19,11 +20,16 @@ defect of ours.
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Any
+
 __all__ = [
     "BoxFormatError",
     "BundleError",
     "CacheError",
     "DataError",
+    "DeviceError",
+    "DeviceProblem",
     "DishonestError",
     "HeadstartError",
     "MissingExtraError",
@@ -64,6 +70,42 @@ class UsageError(HeadstartError):
 
 class SettingError(UsageError):
     """A setting has an unknown name or a value that does not fit."""
+
+
+class DeviceProblem(StrEnum):
+    """Stable codes of what is wrong with a device."""
+
+    UNKNOWN = "unknown"  # no such name
+    SEVERAL = "several"  # more than one device
+    UNAVAILABLE = "unavailable"  # this machine, its driver or the installed PyTorch has none of the kind
+    NO_SUCH_INDEX = "no_such_index"  # fewer devices of the kind
+    UNUSABLE = "unusable"  # it is there, and PyTorch cannot compute on it
+    UNSUPPORTED = "unsupported"  # the task runs on the CPU only
+
+
+class DeviceError(SettingError):
+    """There is no such device here, or it cannot be used.
+
+    Args:
+        problem: What is wrong.
+        message: See `HeadstartError`.
+        hint: See `HeadstartError`.
+        device: The devices that were asked for.
+    """
+
+    def __init__(
+        self, problem: DeviceProblem, message: str, hint: str | None = None, *, device: tuple[str, ...]
+    ) -> None:
+        super().__init__(message, hint)
+        self.problem = problem
+        self.device = device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _device_error, (self.problem, self.message, self.hint, self.device)
+
+
+def _device_error(problem: DeviceProblem, message: str, hint: str | None, device: tuple[str, ...]) -> DeviceError:
+    return DeviceError(problem, message, hint, device=device)
 
 
 class DataError(HeadstartError):

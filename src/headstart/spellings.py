@@ -92,7 +92,7 @@ _RATES = "--lr is the rate of the last stage, tune.stage_decay the factor for ea
 _PRECISION = "tune.precision=bfloat16 or float32; by default what is measured to be faster"
 _EXISTING = "no run is ever written over: the next free runs/trainN is taken, or name another folder by --out"
 _PRETRAINED = "weights are pretrained ones unless you ask for --strategy scratch; --weights names others"
-_DEVICE = "--device cpu, or a torch device such as cuda"
+_DEVICE = "--device cpu, --device 0 (the first GPU), or a torch device such as cuda or mps"
 _AUGMENT = (
     "--augment flip,zoom=0.2,rotate=10,brightness=0.2 names what changes and how much; headstart show DATA --views 6"
 )

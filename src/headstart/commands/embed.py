@@ -21,7 +21,7 @@ def _embed(
     fit: str = typer.Option(None, "--fit", help="How a picture is brought to size: crop, cover, squash or pad."),
     value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
     max_pixels: int = typer.Option(None, "--max-pixels", help="Larger pictures are refused (default: 178 million)."),
-    device: str = typer.Option(None, "--device", help="auto, cpu, or a torch device such as cuda."),
+    device: str = typer.Option(None, "--device", help="auto, cpu, a GPU by its index (0), or cuda, mps ..."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),

@@ -66,7 +66,7 @@ def _train(
     reject: str = typer.Option(None, "--reject", help="Share of known pictures that may be called unknown, e.g. 5%."),
     coverage: str = typer.Option(None, "--coverage", help="Share of sets that shall hold the right class, e.g. 90%."),
     no_pictures: bool = typer.Option(None, "--no-pictures", help="A report without photographs and file names."),
-    device: str = typer.Option(None, "--device", help="auto, cpu, or a torch device such as cuda."),
+    device: str = typer.Option(None, "--device", help="auto, cpu, a GPU by its index (0), or cuda, mps ..."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
     config: str = typer.Option(None, "--config", "-c", help="A YAML file of settings, or a config.resolved.yaml."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),

@@ -22,7 +22,7 @@ from headstart.data.looks import look_at_all
 from headstart.data.split import read_split
 from headstart.detection.sizes import BoxSizes, choose_finest, choose_size, measure_sizes
 from headstart.detection.views import check_augment
-from headstart.errors import DataError, SettingError
+from headstart.errors import DataError, DeviceError, DeviceProblem
 from headstart.machine import available_cores, file_digest
 from headstart.messages.findings import finding_message
 from headstart.pixels.spec import PixelSpec
@@ -30,6 +30,7 @@ from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split, SplitName
 from headstart.talk import Talk
 from headstart.types import Evidence, Finding, FindingKind, Severity
+from headstart.workflow.devices import check_device
 from headstart.workflow.reading_report import report_box_reading
 from headstart.workflow.road import Road
 from headstart.workflow.run_folder import own_run_folder
@@ -85,8 +86,12 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
     started = time.monotonic() if started is None else started
     settings = resolved.settings
     if settings.device not in ("auto", "cpu"):
-        raise SettingError(
-            f"a detector is trained on the CPU in this version, not on `{settings.device}`.", hint="leave --device out"
+        check_device(settings.device)
+        raise DeviceError(
+            DeviceProblem.UNSUPPORTED,
+            f"a detector is trained on the CPU in this version, not on `{settings.device}`.",
+            hint="--device cpu, or leave --device out",
+            device=(settings.device,),
         )
     if settings.augment is not None:
         check_augment(parse_augment(settings.augment))

@@ -26,6 +26,7 @@ from headstart.machine import cache_root, file_digest
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
 from headstart.talk import Talk
+from headstart.workflow.devices import check_device
 from headstart.workflow.headline import name_files
 
 if TYPE_CHECKING:
@@ -119,10 +120,7 @@ def open_embedder(
         UsageError: There is no such network, or no such device.
         WeightsError: Its weights cannot be had or are not the ones meant.
     """
-    if device not in ("auto", "cpu"):
-        from headstart.workflow.tune_jobs import find_device
-
-        find_device(device)
+    check_device(device)
     root = root or cache_root()
     graph = open_graph(backbone, talk, size=size, weights=weights, offline=offline, root=root)
     spec = graph.spec.with_(fit=fit, value_range=value_range, max_pixels=max_pixels)

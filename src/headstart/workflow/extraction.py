@@ -13,6 +13,7 @@ from headstart.errors import SettingError
 from headstart.machine import atomic_file
 from headstart.results import Embedding
 from headstart.talk import Talk
+from headstart.workflow.devices import check_device
 from headstart.workflow.embedding import name_unreadable, open_as_set
 from headstart.workflow.reading_report import report_reading
 
@@ -53,6 +54,7 @@ def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) 
         raise SettingError(
             "nothing is scored here by which --fit could be chosen.", hint="take crop, cover, squash or pad"
         )
+    check_device(settings.device)
     samples = read(
         settings.data,
         allow_outside=settings.allow_outside,

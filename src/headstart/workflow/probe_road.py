@@ -18,6 +18,7 @@ from headstart.talk import Talk
 from headstart.tuning.safety import refuse_tuned
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
+from headstart.workflow.devices import check_device
 from headstart.workflow.embedding import Embedder, averaged_blocks, name_unreadable, open_as_set
 from headstart.workflow.fit_choice import choose_fit, count_choice
 from headstart.workflow.headline import explain
@@ -75,6 +76,7 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     """
     started = time.monotonic() if started is None else started
     settings = resolved.settings
+    check_device(settings.device)
     data = read_samples(settings)
     with own_run_folder(settings.out, started=started) as folder:
         road = ProbeRoad(resolved, talk, folder)

@@ -19,7 +19,8 @@ from headstart.tuning.loop import EpochRecord, Training, normalised_rows, predic
 from headstart.tuning.network import FreshHead, HeadModule, SealedNetwork, TunedNetwork, interpolate
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import SHARES
-from headstart.workflow.tune_jobs import JobResult, StoppedError, Stopper, find_device, read_result, write_result
+from headstart.workflow.devices import find_device
+from headstart.workflow.tune_jobs import JobResult, StoppedError, Stopper, read_result, write_result
 from headstart.workflow.tune_sources import Sources
 
 __all__ = ["Bench", "Refit"]

@@ -1,4 +1,4 @@
-"""What a training leaves, how it is stopped by hand, and where it runs.
+"""What a training leaves, and how it is stopped by hand.
 
 The one decision: Ctrl-C is a wish that is granted between two steps, so that what is saved is always whole.
 """
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.errors import HeadstartError, SettingError
+from headstart.errors import HeadstartError
 from headstart.talk import Talk
 from headstart.tuning.loop import EpochRecord, Snapshot
 
-__all__ = ["JobResult", "StoppedError", "Stopper", "check_frozen", "find_device", "read_result", "write_result"]
+__all__ = ["JobResult", "StoppedError", "Stopper", "check_frozen", "read_result", "write_result"]
 
 
 class StoppedError(HeadstartError):
@@ -98,26 +98,6 @@ def check_frozen(before: str, after: str) -> None:
             "tensors that were to stay frozen have changed while training.",
             hint="please report this with your versions of torch and timm (headstart doctor)",
         )
-
-
-def find_device(text: str) -> Any:
-    """The torch device that trains: the CPU unless another is asked for by name.
-
-    Raises:
-        SettingError: It is not there.
-    """
-    import torch
-
-    if text in ("auto", "cpu"):
-        return torch.device("cpu")
-    try:
-        device = torch.device(text)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SettingError(
-            f"the device `{text}` cannot be used here ({str(error).splitlines()[0]}).", hint="leave --device out"
-        ) from error
-    return device
 
 
 def write_result(result: JobResult) -> Snapshot:

@@ -29,6 +29,7 @@ from headstart.tuning.folds import make_folds
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict, compare
 from headstart.workflow.class_weights import class_factors
+from headstart.workflow.devices import check_device
 from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe
 from headstart.workflow.run_folder import own_run_folder
@@ -38,7 +39,7 @@ from headstart.workflow.tune_bench import Bench, Refit
 from headstart.workflow.tune_costs import ENDING_S, NUM_PARTS, epochs_for_budget, measure_speed, pace_of, trainings_s
 from headstart.workflow.tune_finish import Tuned, finish_tuned
 from headstart.workflow.tune_fitting import fit_to_disk, measure_precision, measure_threads, without_harmful_flip
-from headstart.workflow.tune_jobs import JobResult, check_frozen, find_device
+from headstart.workflow.tune_jobs import JobResult, check_frozen
 from headstart.workflow.tune_memory import clear_ending, compare_memory, remember
 from headstart.workflow.tune_records import EpochLog, check_tensorboard
 from headstart.workflow.tune_settings import check_places, check_words, make_plan
@@ -74,7 +75,7 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
     head = settings.head.model_copy(update={"mirror": "off"})
     settings = settings.model_copy(update={"head": head})
     resolved = replace(resolved, settings=settings)
-    find_device(settings.device)
+    check_device(settings.device)
     if settings.tune.tensorboard:
         check_tensorboard()
     check_words(settings)

@@ -1,0 +1,90 @@
+"""The device that computes: found by name, or refused with the reason before anything is read."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from headstart.dependencies import prepare_cuda
+from headstart.devices import parse_device
+from headstart.errors import DeviceError, DeviceProblem
+
+__all__ = ["check_device", "find_device"]
+
+_LABELS = {"cuda": "CUDA", "mps": "MPS (Apple GPU)"}
+_USE_CPU = "--device cpu, or leave --device out: auto takes the CPU"
+
+
+def check_device(name: str) -> None:
+    """Check that a device can compute; torch is loaded only where one beside the CPU is asked for.
+
+    Raises:
+        DeviceError: See `find_device`.
+    """
+    if name not in ("auto", "cpu"):
+        find_device(name)
+
+
+def find_device(name: str) -> Any:
+    """Return the torch device of a name; `auto` is the CPU.
+
+    Args:
+        name: See `headstart.devices.parse_device`.
+
+    Raises:
+        DeviceError: There is no such name, this machine has no such device, or PyTorch cannot compute on it.
+    """
+    import torch
+
+    name = parse_device(name)
+    if name in ("auto", "cpu"):
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
+        prepare_cuda()
+    count, reason = _count_devices(kind)
+    label = _LABELS.get(kind, kind.upper())
+    if count == 0:
+        raise DeviceError(
+            DeviceProblem.UNAVAILABLE,
+            f"no {label} device is available here for `{name}`: {reason}.",
+            hint=_USE_CPU,
+            device=(name,),
+        )
+    if index and int(index) >= count:
+        there = ", ".join(f"{kind}:{i}" for i in range(count))
+        raise DeviceError(
+            DeviceProblem.NO_SUCH_INDEX,
+            f"there is no `{name}` here: PyTorch sees {count} {label} device{'s' if count > 1 else ''}, {there}.",
+            hint=f"--device {there.split(',')[0]}, or {_USE_CPU}",
+            device=(name,),
+        )
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise DeviceError(
+            DeviceProblem.UNUSABLE,
+            f"PyTorch cannot compute on `{name}` ({str(error).splitlines()[0]}).",
+            hint=_USE_CPU,
+            device=(name,),
+        ) from error
+    return device
+
+
+def _count_devices(kind: str) -> tuple[int, str]:
+    """How many devices of a kind PyTorch sees, and why there are none where there are none."""
+    import torch
+
+    with warnings.catch_warnings(record=True) as caught:  # e.g. that the driver is too old for this PyTorch
+        warnings.simplefilter("always")
+        if kind == "mps":
+            count = int(torch.backends.mps.is_available())
+        else:
+            module = getattr(torch, kind, None)
+            count = int(module.device_count()) if module is not None and module.is_available() else 0
+    version = f"PyTorch {torch.__version__}"
+    if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
+        return count, f"the installed {version} is built without CUDA"
+    said = [line for warning in caught for line in str(warning.message).splitlines()[:1]]
+    return count, f"{version} sees none" + (f" ({said[0].rstrip('.')})" if said else "")
