@@ -24,6 +24,7 @@ from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.detection.metrics import evaluate_detections
+from headstart.types import USER_TEST_SPLIT
 
 
 def main() -> None:
@@ -52,11 +53,11 @@ def compare(
 ) -> None:
     """Largest difference of any of COCO's numbers, and the time of both."""
     begun = time.perf_counter()
-    ours = evaluate_detections(truth, found, class_names, draws=0)
+    ours = evaluate_detections(truth, found, class_names, draws=0, setup=USER_TEST_SPLIT)
     middle = time.perf_counter()
     theirs = reference(truth, found, len(class_names))
     end = time.perf_counter()
-    evaluate_detections(truth, found, class_names, draws=500)
+    evaluate_detections(truth, found, class_names, draws=500, setup=USER_TEST_SPLIT)
     last = time.perf_counter()
     values = [ours.map50_95.value, ours.map50.value, ours.map75.value, *ours.by_size.values()]
     stats = np.asarray(theirs["stats"])[:6]

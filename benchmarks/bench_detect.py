@@ -37,6 +37,7 @@ from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.detection.metrics import evaluate_detections
 from headstart.talk import Talk
 from headstart.tuning.folds import make_folds
+from headstart.types import USER_TEST_SPLIT
 
 CELLS = RESULTS / "detect_cells.jsonl"
 NOTES = RESULTS / "detect_tried.json"
@@ -135,7 +136,7 @@ def summarise(figures: Figures) -> None:
         index = [i for c in cells for i in c["pictures"]]
         rows = [np.array(r, dtype=np.float64).reshape(-1, 6) for c in cells for r in c["found"]]
         found = [Detections.of(r[:, :4], r[:, 4], r[:, 5]) for r in rows]
-        e = evaluate_detections([samples.boxes[i] for i in index], found, samples.class_names)
+        e = evaluate_detections([samples.boxes[i] for i in index], found, samples.class_names, setup=USER_TEST_SPLIT)
         what = f"{name}, {len(cells)} fold{'s' * (len(cells) > 1)}, {len(index)} pictures"
         for label, estimate in (("mAP50", e.map50), ("mAP75", e.map75), ("mAP50-95", e.map50_95)):
             bar = aim.get(label)

@@ -133,7 +133,7 @@ def one_draw(data: Embedded, num: int, balance: str, copies: str, seed: int) -> 
         fit.oof_logits,
         data.class_ids[index],
         data.class_names,
-        protocol=fit.protocol,
+        setup=fit.setup,
         is_logits=True,
         groups=groups,
         candidates=(fit.candidate_losses, fit.candidate_hits),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.types import Evidence, Finding, ReadingNote
+from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence, Finding, ReadingNote
 
 __all__ = [
     "ClassScore",
@@ -272,7 +272,7 @@ class Split:
         assignment: (N,) of `train`, `val`, `test`, or the empty string for a sample that is left out.
         groups: (N,) integer group of each sample, or None where every sample stands alone.
         source: `given` (the person's own), `file` (a saved manifest) or `made` (by us).
-        protocol: How the headline test was drawn: `given`, `val`, `held out 20%`, or None without one.
+        setup: How the test split was drawn and is scored, or None where there is none.
         seed: The seed it was made with.
         reason: One sentence that says why it is so.
     """
@@ -280,7 +280,7 @@ class Split:
     assignment: NDArray[np.str_]
     groups: NDArray[np.int64] | None
     source: Literal["given", "file", "made"]
-    protocol: str | None
+    setup: EvaluationSetup | None
     seed: int
     reason: str = ""
 
@@ -372,7 +372,7 @@ class Evaluation:
     """What is known about a model on one set of scored samples (a block of `metrics.json`).
 
     Attributes:
-        protocol: How the scores came about, e.g. `leave-one-out`, `given`, `val`, `resubstitution`.
+        setup: The protocol with its details.
         num_samples, num_groups: What was scored (`num_groups` is None without groups).
         accuracy, balanced_accuracy, f1_macro: With intervals.
         log_loss: Mean negative log-probability of the true class, nats.
@@ -383,7 +383,7 @@ class Evaluation:
         notes: What must be said beside these numbers.
     """
 
-    protocol: str
+    setup: EvaluationSetup
     num_samples: int
     num_groups: int | None
     accuracy: Estimate
@@ -396,6 +396,11 @@ class Evaluation:
     per_group: dict[str, dict[str, float]] | None = None
     notes: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> EvaluationProtocol:
+        """The protocol without its details."""
+        return self.setup.protocol
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from headstart.deploy.outputs import write_rows
 from headstart.errors import MissingExtraError
+from headstart.messages.protocols import protocol_name
 from headstart.records import Prediction
+from headstart.types import EvaluationSetup
 
 if TYPE_CHECKING:
     from headstart.records import Evaluation, Problem
@@ -281,7 +283,7 @@ def score_text(score: dict[str, Any]) -> str:
     if value is None:
         return "score: cannot be measured"
     interval = f" (95 %: {100 * low:.1f}-{100 * high:.1f})" if low is not None and high is not None else ""
-    how = f", {score['protocol']}" if score.get("protocol") else ""
+    how = f", {protocol_name(EvaluationSetup.from_json(score))}" if score.get("protocol") else ""
     return f"{str(score.get('metric', 'accuracy')).replace('_', ' ')} {100 * value:.1f} %{interval}{how}"
 
 

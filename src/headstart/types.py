@@ -6,11 +6,25 @@ Text is not data: code compares the codes and numbers of these values, and `head
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-__all__ = ["Evidence", "Finding", "FindingKind", "JsonValue", "ReadingKind", "ReadingNote", "Severity"]
+__all__ = [
+    "RESUBSTITUTION",
+    "USER_TEST_SPLIT",
+    "USER_VALIDATION_SPLIT",
+    "EvaluationProtocol",
+    "EvaluationSetup",
+    "Evidence",
+    "Finding",
+    "FindingKind",
+    "JsonValue",
+    "ReadingKind",
+    "ReadingNote",
+    "Severity",
+    "SplitSource",
+]
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 Evidence: TypeAlias = Mapping[str, JsonValue]
@@ -121,3 +135,77 @@ class ReadingNote:
     def severity(self) -> Severity:
         """WARNING where labels or splits may be wrong or images are not used because of it, else INFO."""
         return Severity.INFO if self.kind in _INFO else Severity.WARNING
+
+
+class EvaluationProtocol(StrEnum):
+    """How the scored samples relate to the samples that the model was fitted on."""
+
+    RESUBSTITUTION = "resubstitution"
+    LEAVE_ONE_OUT = "leave_one_out"
+    LEAVE_ONE_GROUP_OUT = "leave_one_group_out"
+    K_FOLD = "k_fold"
+    VALIDATION_SPLIT = "validation_split"
+    TEST_SPLIT = "test_split"
+
+    @property
+    def is_out_of_fold(self) -> bool:
+        """Whether the scored samples also trained one another's models."""
+        return self in (self.LEAVE_ONE_OUT, self.LEAVE_ONE_GROUP_OUT, self.K_FOLD)
+
+
+class SplitSource(StrEnum):
+    """Who drew a split: the user (folders, a table or a manifest) or headstart."""
+
+    USER = "user"
+    MADE = "made"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSetup:
+    """An evaluation protocol with its details; None and False where they do not apply.
+
+    Attributes:
+        protocol: How the samples were scored.
+        num_folds: Folds of a k-fold cross-validation.
+        num_folds_used: How many of them were scored, where not all were.
+        held_out_fraction: Share of the samples that was held out, in (0, 1), of a split that headstart drew.
+        split_source: Who drew the split.
+        is_used_for_selection: Whether the same samples also chose between models.
+        includes_leaks: Whether samples with a copy in the training data are among them.
+    """
+
+    protocol: EvaluationProtocol
+    num_folds: int | None = None
+    num_folds_used: int | None = None
+    held_out_fraction: float | None = None
+    split_source: SplitSource | None = None
+    is_used_for_selection: bool = False
+    includes_leaks: bool = False
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return `protocol` and, as `protocol_detail`, every detail that applies."""
+        detail = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name != "protocol" and getattr(self, f.name) not in (None, False)
+        }
+        return {"protocol": self.protocol.value, "protocol_detail": detail}
+
+    @classmethod
+    def from_json(cls, block: Mapping[str, Any]) -> EvaluationSetup:
+        """Read what `to_json` wrote; other keys of the block are ignored.
+
+        Raises:
+            ValueError: There is no known protocol.
+        """
+        detail = dict(block.get("protocol_detail") or {})
+        known = {f.name for f in fields(cls)} - {"protocol"}
+        if detail.get("split_source") is not None:
+            detail["split_source"] = SplitSource(detail["split_source"])
+        protocol = EvaluationProtocol(str(block.get("protocol")))
+        return cls(protocol, **{name: value for name, value in detail.items() if name in known})
+
+
+RESUBSTITUTION = EvaluationSetup(EvaluationProtocol.RESUBSTITUTION)
+USER_TEST_SPLIT = EvaluationSetup(EvaluationProtocol.TEST_SPLIT, split_source=SplitSource.USER)
+USER_VALIDATION_SPLIT = EvaluationSetup(EvaluationProtocol.VALIDATION_SPLIT, split_source=SplitSource.USER)

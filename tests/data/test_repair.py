@@ -12,12 +12,13 @@ from headstart.data.repair import repair_split
 from headstart.data.split import make_split, read_split, write_split
 from headstart.errors import DataError
 from headstart.records import Samples, Split
+from headstart.types import USER_TEST_SPLIT
 
 
 def given_split(splits: list[str], labels: list[str] | None = None) -> tuple[Samples, Split]:
     labels = labels or ["a", "b"] * (len(splits) // 2) + ["a"] * (len(splits) % 2)
     samples = samples_of([f"{i}.jpg" for i in range(len(splits))], labels, splits)
-    return samples, Split(np.array(splits, dtype="<U5"), None, "given", "given", 0)
+    return samples, Split(np.array(splits, dtype="<U5"), None, "given", USER_TEST_SPLIT, 0)
 
 
 def test_a_group_goes_where_most_of_it_is() -> None:

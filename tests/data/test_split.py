@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from headstart.data.split import group_ids, make_split, read_split, write_split
 from headstart.errors import DataError, UsageError
 from headstart.records import Sample, Samples
+from headstart.types import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationProtocol, EvaluationSetup, SplitSource
 
 
 def make(labels: list[str], splits: list[str | None] | None = None, names: list[str] | None = None) -> Samples:
@@ -26,23 +27,25 @@ def make(labels: list[str], splits: list[str | None] | None = None, names: list[
 def test_nothing_is_held_out_unasked() -> None:
     split = make_split(make(["a", "b"] * 5), groups=None)
     assert split.assignment.tolist() == ["train"] * 10
-    assert (split.source, split.protocol) == ("made", None)
+    assert (split.source, split.setup) == ("made", None)
 
 
 @pytest.mark.parametrize(
-    ("given_", "expected", "protocol"),
+    ("given_", "expected", "setup"),
     [
-        (["train", "train", "test", "test"], ["train", "train", "test", "test"], "given"),
-        (["train", "train", "val", "val"], ["train", "train", "test", "test"], "val"),
-        (["train", "val", "test", "test"], ["train", "val", "test", "test"], "given"),
-        (["train", None, "test", "test"], ["train", "train", "test", "test"], "given"),
+        (["train", "train", "test", "test"], ["train", "train", "test", "test"], USER_TEST_SPLIT),
+        (["train", "train", "val", "val"], ["train", "train", "test", "test"], USER_VALIDATION_SPLIT),
+        (["train", "val", "test", "test"], ["train", "val", "test", "test"], USER_TEST_SPLIT),
+        (["train", None, "test", "test"], ["train", "train", "test", "test"], USER_TEST_SPLIT),
         (["train"] * 4, ["train"] * 4, None),
     ],
 )
-def test_your_own_split_is_honoured(given_: list[str | None], expected: list[str], protocol: str | None) -> None:
+def test_your_own_split_is_honoured(
+    given_: list[str | None], expected: list[str], setup: EvaluationSetup | None
+) -> None:
     split = make_split(make(["a", "b", "a", "b"], given_), groups=None)
     assert split.assignment.tolist() == expected
-    assert (split.source, split.protocol) == ("given", protocol)
+    assert (split.source, split.setup) == ("given", setup)
 
 
 def test_a_split_without_training_pictures_or_with_a_second_split_is_refused() -> None:
@@ -59,7 +62,9 @@ def test_held_out_is_stratified_and_seeded() -> None:
     samples = make(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
     one = make_split(samples, groups=None, test_size=0.2, seed=1)
     assert [int((one.assignment[samples.class_ids == k] == "test").sum()) for k in range(3)] == [12, 6, 2]
-    assert one.protocol == "held out 20%"
+    assert one.setup == EvaluationSetup(
+        EvaluationProtocol.TEST_SPLIT, held_out_fraction=0.2, split_source=SplitSource.MADE
+    )
     again = make_split(samples, groups=None, test_size=0.2, seed=1)
     other = make_split(samples, groups=None, test_size=0.2, seed=2)
     assert one.assignment.tolist() == again.assignment.tolist()
@@ -167,7 +172,7 @@ def test_a_manifest_can_be_used_again(tmp_path: Path) -> None:
     assert back.assignment.tolist() == split.assignment.tolist()
     assert back.groups is not None
     assert [back.groups[0] == back.groups[3], back.groups[0] == back.groups[1]] == [True, False]
-    assert (back.source, back.protocol) == ("file", "given")
+    assert (back.source, back.setup) == ("file", USER_TEST_SPLIT)
 
 
 def test_a_manifest_that_does_not_fit(tmp_path: Path) -> None:
@@ -176,7 +181,7 @@ def test_a_manifest_that_does_not_fit(tmp_path: Path) -> None:
     path.write_text("image,split\na/000.png,train\nb/001.png,Valid\ngone.png,train\n")
     split = read_split(path, samples)
     assert split.assignment.tolist() == ["train", "test", ""]
-    assert split.protocol == "val"
+    assert split.setup == USER_VALIDATION_SPLIT
     assert "1 of its pictures are not here" in split.reason
     assert "1 pictures here are not in it" in split.reason
     for text, message in [

@@ -19,6 +19,7 @@ from headstart.detection.network import DetectorHead
 from headstart.detection.plan import DetectPlan
 from headstart.detection.views import ViewBoxes
 from headstart.pixels.spec import PixelSpec
+from headstart.types import USER_TEST_SPLIT
 
 SIDE = 64
 COLOURS = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0))
@@ -104,7 +105,8 @@ def score(training: DetectTraining) -> float:
     frame = plain_frame((SIDE, SIDE), SPEC)
     pairs = zip(logits.numpy(), boxes.numpy(), strict=True)
     found = [decode(raw, reach, Decoding(), frame, (SIDE, SIDE)) for raw, reach in pairs]
-    value = evaluate_detections([source.boxes[i] for i in unseen], found, ("red", "blue"), draws=0).map50.value
+    truth = [source.boxes[i] for i in unseen]
+    value = evaluate_detections(truth, found, ("red", "blue"), draws=0, setup=USER_TEST_SPLIT).map50.value
     assert value is not None
     return value
 

@@ -17,6 +17,7 @@ from headstart.detection.metrics import (
     detection_to_json,
     evaluate_detections,
 )
+from headstart.types import USER_TEST_SPLIT
 
 NAMES = ("a", "b", "c")
 
@@ -25,7 +26,7 @@ NAMES = ("a", "b", "c")
 @pytest.mark.parametrize("ties", [False, True])
 def test_every_number_is_that_of_the_reference(seed: int, ties: bool) -> None:
     truth, found = random_pictures(seed, ties=ties)
-    ours = evaluate_detections(truth, found, NAMES, draws=0)
+    ours = evaluate_detections(truth, found, NAMES, draws=0, setup=USER_TEST_SPLIT)
     theirs = reference(truth, found, 3)
     stats = np.asarray(theirs["stats"])
     mine = [
@@ -53,7 +54,7 @@ def test_more_than_a_hundred_boxes_count_as_in_the_reference() -> None:
     more = np.concatenate([corner, corner + rng.uniform(10, 90, (140, 2))], axis=1)
     truth[0] = Boxes.of(more, np.zeros(140))
     found[0] = Detections.of(more + rng.normal(0, 3, more.shape), rng.random(140), np.zeros(140))
-    ours = evaluate_detections(truth, found, ("a",), draws=0)
+    ours = evaluate_detections(truth, found, ("a",), draws=0, setup=USER_TEST_SPLIT)
     stats = np.asarray(reference(truth, found, 1)["stats"])
     assert ours.map50.value == pytest.approx(stats[1], abs=1e-9)
     assert ours.map50_95.value == pytest.approx(stats[0], abs=1e-9)
@@ -79,13 +80,13 @@ def test_weights_equal_pictures_that_stand_there_twice() -> None:
 
 def test_intervals_hold_the_value_and_grow_with_groups() -> None:
     truth, found = random_pictures(7, count=60)
-    alone = evaluate_detections(truth, found, NAMES, draws=200)
-    grouped = evaluate_detections(truth, found, NAMES, draws=200, groups=np.arange(60) // 10)
+    alone = evaluate_detections(truth, found, NAMES, draws=200, setup=USER_TEST_SPLIT)
+    grouped = evaluate_detections(truth, found, NAMES, draws=200, groups=np.arange(60) // 10, setup=USER_TEST_SPLIT)
     assert alone.map50.low is not None
     assert alone.map50.high is not None
     assert alone.map50.value is not None
     assert 0 <= alone.map50.low < alone.map50.value < alone.map50.high <= 1
-    again = evaluate_detections(truth, found, NAMES, draws=200)
+    again = evaluate_detections(truth, found, NAMES, draws=200, setup=USER_TEST_SPLIT)
     assert again.map50 == alone.map50
     assert grouped.num_groups == 6
     assert grouped.map50 != alone.map50
@@ -93,7 +94,7 @@ def test_intervals_hold_the_value_and_grow_with_groups() -> None:
 
 def test_too_few_pictures_have_no_interval_and_say_so() -> None:
     truth, found = random_pictures(1, count=4)
-    evaluation = evaluate_detections(truth, found, NAMES)
+    evaluation = evaluate_detections(truth, found, NAMES, setup=USER_TEST_SPLIT)
     assert evaluation.map50.low is None
     assert any("no interval" in n for n in evaluation.notes)
 
@@ -101,10 +102,10 @@ def test_too_few_pictures_have_no_interval_and_say_so() -> None:
 def test_perfect_boxes_score_one_and_nothing_scores_zero() -> None:
     truth, _ = random_pictures(2, crowds=False)
     perfect = [Detections.of(b.xyxy, np.linspace(0.9, 0.5, len(b)), b.class_ids) for b in truth]
-    evaluation = evaluate_detections(truth, perfect, NAMES, draws=50)
+    evaluation = evaluate_detections(truth, perfect, NAMES, draws=50, setup=USER_TEST_SPLIT)
     assert evaluation.map50_95.value == pytest.approx(1.0)
     assert np.trace(evaluation.confusion.counts) == evaluation.num_boxes == evaluation.confusion.counts.sum()
-    nothing = evaluate_detections(truth, [Detections.of([]) for _ in truth], NAMES, draws=50)
+    nothing = evaluate_detections(truth, [Detections.of([]) for _ in truth], NAMES, draws=50, setup=USER_TEST_SPLIT)
     assert nothing.map50.value == 0.0
     assert nothing.confusion.counts[:-1, -1].sum() == nothing.num_boxes
     assert nothing.per_class[0].point is None
@@ -113,7 +114,7 @@ def test_perfect_boxes_score_one_and_nothing_scores_zero() -> None:
 def test_a_class_that_does_not_occur_is_no_number() -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 6
     found = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.9, 0.8], [0, 1])] * 6
-    evaluation = evaluate_detections(truth, found, ("a", "b"), draws=20)
+    evaluation = evaluate_detections(truth, found, ("a", "b"), draws=20, setup=USER_TEST_SPLIT)
     assert evaluation.per_class[1].ap50.value is None
     assert evaluation.map50.value == pytest.approx(1.0)
     assert evaluation.by_size["large"] is None
@@ -123,7 +124,7 @@ def test_a_class_that_does_not_occur_is_no_number() -> None:
 def test_the_best_threshold_parts_right_from_wrong() -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 10
     found = [Detections.of([[0, 0, 50, 50], [100, 100, 150, 150]], [0.6 + 0.01 * i, 0.3], [0, 0]) for i in range(10)]
-    point = evaluate_detections(truth, found, ("a",), draws=0).per_class[0].point
+    point = evaluate_detections(truth, found, ("a",), draws=0, setup=USER_TEST_SPLIT).per_class[0].point
     assert point is not None
     assert point.threshold == pytest.approx(0.45)
     assert (point.precision, point.recall, point.f1) == (1.0, 1.0, 1.0)
@@ -136,7 +137,7 @@ def test_a_class_that_is_hardly_found_does_not_flood_the_pictures() -> None:
         Detections.of([*wrong, [0, 0, 50, 50]], [*np.linspace(0.5, 0.4, 60), 0.3 + 0.01 * i], [0] * 61)
         for i in range(10)
     ]
-    evaluation = evaluate_detections(truth, found, ("a",), draws=0)
+    evaluation = evaluate_detections(truth, found, ("a",), draws=0, setup=USER_TEST_SPLIT)
     assert evaluation.per_class[0].point is None  # the best F1 would be at the end of all 610 boxes
     assert evaluation.confusion.thresholds == (0.5,)
 
@@ -150,13 +151,15 @@ def test_what_is_taken_for_what_is_counted_once() -> None:
             [0, 0, 0, 1, 0],
         )
     ]
-    counts = evaluate_detections(truth, found, ("a", "b"), draws=0, thresholds=(0.1, 0.1)).confusion.counts
+    limits = (0.1, 0.1)
+    evaluation = evaluate_detections(truth, found, ("a", "b"), draws=0, thresholds=limits, setup=USER_TEST_SPLIT)
+    counts = evaluation.confusion.counts
     assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]  # the one in the crowd is not counted
 
 
 def test_pictures_and_detections_are_aligned() -> None:
     with pytest.raises(ValueError, match="pictures"):
-        evaluate_detections([Boxes.of([])], [], ("a",))
+        evaluate_detections([Boxes.of([])], [], ("a",), setup=USER_TEST_SPLIT)
 
 
 def test_sizes_and_recalls_are_the_references() -> None:

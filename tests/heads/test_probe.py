@@ -12,6 +12,7 @@ from headstart.heads.normalise import fit_normaliser
 from headstart.heads.sets import PENALTIES, fit_sets
 from headstart.heads.space import open_space
 from headstart.heads.stack import judge, leave_out, mixed_coefficients
+from headstart.types import EvaluationProtocol
 
 SIZES = {"stage5": 8, "stage6": 12, "embedding": 20}
 
@@ -80,7 +81,7 @@ def test_the_parts_of_a_fit_agree_with_each_other():
     assert fit.candidate_losses.shape == fit.candidate_hits.shape == (num, 80)
     assert fit.candidate_names[-1] == "final"
     assert len(set(fit.candidate_names)) == num
-    assert fit.protocol == "leave-one-out"
+    assert fit.setup.protocol is EvaluationProtocol.LEAVE_ONE_OUT
     for array in (fit.oof_logits, fit.candidate_losses, fit.head.weight, fit.head.bias, fit.head.logits(blocks)):
         assert array.dtype == np.float32
         assert np.isfinite(array).all()
@@ -141,7 +142,7 @@ def test_copies_in_one_group_are_no_help_and_alone_they_are():
     class_ids, groups = np.r_[class_ids, class_ids], np.r_[np.arange(60), np.arange(60)]
     alone = fit_probe(blocks, class_ids, 3)
     grouped = fit_probe(blocks, class_ids, 3, groups=groups)
-    assert grouped.protocol == "leave-one-group-out"
+    assert grouped.setup.protocol is EvaluationProtocol.LEAVE_ONE_GROUP_OUT
     assert alone.candidate_hits[-1].mean() > 0.9
     assert grouped.candidate_hits[-1].mean() < 0.5
     assert alone.neighbour_hits.all()

@@ -10,6 +10,7 @@ import pytest
 
 from headstart.reports.facts import Facts, Scored
 from headstart.trust.metrics import evaluate, evaluation_to_json, softmax
+from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
 
 
 def build_facts(
@@ -31,12 +32,12 @@ def build_facts(
     names = tuple(f"{class_names[t]}/{i:03d}.jpg" for i, t in enumerate(truth))
     probabilities = softmax(logits)
 
-    def block(name: str, protocol: str) -> dict[str, Any]:
+    def block(name: str, setup: EvaluationSetup) -> dict[str, Any]:
         at = split == name
-        return evaluation_to_json(evaluate(logits[at], truth[at], class_names, protocol=protocol, is_logits=True))
+        return evaluation_to_json(evaluate(logits[at], truth[at], class_names, setup=setup, is_logits=True))
 
-    test = block("test", "given") if has_test else None
-    cv = block("train", "leave-one-out")
+    test = block("test", USER_TEST_SPLIT) if has_test else None
+    cv = block("train", EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT))
     scored = test or cv
     metrics = {
         "schema": 1,
@@ -50,7 +51,7 @@ def build_facts(
             "majority": {"class_name": class_names[0], "accuracy": 1 / k, "balanced_accuracy": 1 / k},
             "nearest_neighbour": {"accuracy": 0.5, "balanced_accuracy": 0.5},
         },
-        "train": block("train", "resubstitution"),
+        "train": block("train", RESUBSTITUTION),
         "cv": cv,
         "val": None,
         "test": test,

@@ -10,6 +10,7 @@ import pytest
 from headstart.reports.comment import comment_on, confused_pair, next_steps, not_to_conclude
 from headstart.reports.situation import Curve, Situation
 from headstart.reports.squares import find_square
+from headstart.types import EvaluationProtocol, EvaluationSetup
 
 
 def situation(counts: list[int] | None = None, confusion: Any = None, **changes: Any) -> Situation:
@@ -22,7 +23,7 @@ def situation(counts: list[int] | None = None, confusion: Any = None, **changes:
         "train_score": 0.97,
         "majority": 0.25,
         "nearest": 0.85,
-        "protocol": "leave-one-out",
+        "setup": EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT),
         "num_scored": 400,
         "class_names": tuple(f"class {i}" for i in range(len(matrix))),
         "train_counts": tuple(counts or [300] * len(matrix)),

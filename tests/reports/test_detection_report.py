@@ -18,6 +18,7 @@ from headstart.reports.detection_comment import detection_remarks
 from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
 from headstart.reports.figures import figure_png
 from headstart.reports.html import render
+from headstart.types import USER_TEST_SPLIT
 
 NAMES = ["cat", "<b>dog</b>"]
 
@@ -31,7 +32,7 @@ def facts(block: str = "test", **changes: Any) -> DetectionFacts:
         else Detections.of([[11, 10, 60, 60]], [0.9], [0])
         for i in range(10)
     ]
-    evaluation = detection_to_json(evaluate_detections(truth, found, NAMES, protocol="given", draws=100))
+    evaluation = detection_to_json(evaluate_detections(truth, found, NAMES, setup=USER_TEST_SPLIT, draws=100))
     scored = [
         ScoredPicture(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, found, strict=True))
     ]
@@ -145,7 +146,7 @@ def test_many_classes_are_a_picture_instead_of_a_table() -> None:
     names = [f"c{k}" for k in range(40)]
     truth = [Boxes.of([[10, 10, 60, 60]], [k]) for k in range(40)]
     found = [Detections.of(b.xyxy, [0.9], b.class_ids) for b in truth]
-    block = detection_to_json(evaluate_detections(truth, found, names, draws=0))
+    block = detection_to_json(evaluate_detections(truth, found, names, draws=0, setup=USER_TEST_SPLIT))
     report = summarise_detection(
         facts(metrics={"task": "detect", "class_names": names, "test": block}, scored=(), training=())
     )

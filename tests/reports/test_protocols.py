@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,29 +10,61 @@ from typing import Any, cast
 
 import pytest
 
+from headstart.messages.protocols import measured_on
 from headstart.reports.facts import Facts
 from headstart.reports.summary import summarise
+from headstart.types import (
+    RESUBSTITUTION,
+    USER_TEST_SPLIT,
+    USER_VALIDATION_SPLIT,
+    EvaluationProtocol,
+    EvaluationSetup,
+    SplitSource,
+)
 from headstart.workflow.headline import how_measured
 from headstart.workflow.judgement import Judgement
 
 
 @pytest.mark.parametrize(
-    ("protocol", "words"),
+    ("setup", "name"),
     [
-        ("leave-one-out", "each of 1,200 pictures was predicted by a model that had not seen it"),
-        ("leave-one-group-out", "each of 1,200 pictures was predicted by a model that had seen nothing of its group"),
-        ("5-fold", "each of 1,200 pictures was predicted by a model that had not seen it (5-fold)"),
-        ("given", "1,200 pictures of your own test folder, used once"),
-        ("val", "1,200 pictures of your validation folder, used for no choice"),
-        ("given validation", "1,200 pictures of your validation folder, which also chose between the models"),
-        ("held out 20%", "1,200 pictures, held out 20%, used once"),
+        (EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT), "leave-one-out"),
+        (EvaluationSetup(EvaluationProtocol.LEAVE_ONE_GROUP_OUT), "leave-one-group-out"),
+        (EvaluationSetup(EvaluationProtocol.K_FOLD, num_folds=5), "5-fold cross-validation"),
+        (EvaluationSetup(EvaluationProtocol.K_FOLD, num_folds=5, num_folds_used=2), "2 folds scored"),
+        (USER_TEST_SPLIT, "test split (yours)"),
+        (replace(USER_TEST_SPLIT, includes_leaks=True), "leaks included"),
+        (USER_VALIDATION_SPLIT, "validation split (yours), not used for model selection"),
+        (replace(USER_VALIDATION_SPLIT, is_used_for_selection=True), "also used for model selection"),
+        (
+            EvaluationSetup(EvaluationProtocol.TEST_SPLIT, held_out_fraction=0.2, split_source=SplitSource.MADE),
+            "test split (20 % held out)",
+        ),
+        (RESUBSTITUTION, "resubstitution"),
     ],
 )
-def test_screen_and_report_say_what_was_scored(protocol: str, words: str, make_facts: Callable[..., Facts]) -> None:
-    scored = SimpleNamespace(protocol=protocol, num_samples=1200)
-    assert how_measured(cast("Judgement", SimpleNamespace(headline=scored))) == f"Measured on: {words}."
+def test_screen_and_report_state_the_protocol(
+    setup: EvaluationSetup, name: str, make_facts: Callable[..., Facts]
+) -> None:
+    assert EvaluationSetup.from_json(json.loads(json.dumps({"num_samples": 3, **setup.to_json()}))) == setup
+    assert setup.to_json()["protocol"] == setup.protocol.value
+    text = measured_on(setup, 1200)
+    assert "1,200 images" in text
+    assert name in text
+    scored = SimpleNamespace(setup=setup, num_samples=1200)
+    assert how_measured(cast("Judgement", SimpleNamespace(headline=scored))) == f"Measured on: {text}."
     facts = make_facts()
     metrics: dict[str, Any] = {**facts.metrics, "test": None}
-    metrics["cv"] = {**facts.headline_block, "protocol": protocol, "num_samples": 1200}
-    told = summarise(replace(facts, metrics=metrics))["headline"]["how"]
-    assert told.startswith(f"Measured on {words}")
+    metrics["cv"] = {**facts.headline_block, **setup.to_json(), "num_samples": 1200}
+    assert summarise(replace(facts, metrics=metrics))["headline"]["how"] == f"Measured on {text}."
+
+
+def test_only_cross_validation_is_out_of_fold() -> None:
+    out_of_fold = {p for p in EvaluationProtocol if p.is_out_of_fold}
+    assert {p.value for p in out_of_fold} == {"leave_one_out", "leave_one_group_out", "k_fold"}
+
+
+def test_an_unknown_protocol_is_an_error() -> None:
+    for block in ({}, {"protocol": "held out 20%"}, {"protocol": None}):
+        with pytest.raises(ValueError, match="EvaluationProtocol"):
+            EvaluationSetup.from_json(block)

@@ -40,7 +40,7 @@ def held_out(make_facts: Callable[..., Facts]) -> Facts:
         names=tuple(whole.scored.names[i] for i in some),
         paths=tuple(whole.scored.paths[i] for i in some),
     )
-    cv = {**whole.metrics["cv"], "protocol": "held out 25%", "num_samples": 15}
+    cv = {**whole.metrics["cv"], "protocol": "validation_split", "num_samples": 15}
     tensors = {**TENSORS, "head.weight": (3, 8), "head.bias": (3,)}
     settings = {"head.mixture": {"value": {"lda": 0.9}, "source": "auto", "reason": "left-out pictures"}}
     return replace(whole, scored=scored, metrics={**whole.metrics, "cv": cv}, tensors=tensors, settings=settings)
@@ -64,7 +64,7 @@ def test_pictures_that_were_held_out_and_never_trained_on_are_counted_too(held_o
 def test_a_held_out_part_is_not_called_cross_validation(held_out: Facts) -> None:
     names = [b["name"] for b in summarise(held_out)["learning"]["blocks"]]
     assert names == ["on its training pictures", "held out of training"]
-    folds = replace(held_out, metrics={**held_out.metrics, "cv": {**held_out.metrics["cv"], "protocol": "5-fold"}})
+    folds = replace(held_out, metrics={**held_out.metrics, "cv": {**held_out.metrics["cv"], "protocol": "k_fold"}})
     assert summarise(folds)["learning"]["blocks"][1]["name"] == "left out of training (cross-validation)"
 
 

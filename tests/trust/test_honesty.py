@@ -29,7 +29,7 @@ def test_the_interval_holds_the_accuracy_on_pictures_not_drawn(copies: int) -> N
             fit.oof_logits,
             ids[index],
             [str(k) for k in range(10)],
-            protocol=fit.protocol,
+            setup=fit.setup,
             is_logits=True,
             groups=groups,
             candidates=(fit.candidate_losses, fit.candidate_hits),

@@ -10,6 +10,14 @@ from sklearn import metrics as reference
 
 from headstart.trust.intervals import OUT_OF_FOLD_WORTH
 from headstart.trust.metrics import evaluate, evaluation_to_json, softmax
+from headstart.types import (
+    RESUBSTITUTION,
+    USER_TEST_SPLIT,
+    USER_VALIDATION_SPLIT,
+    EvaluationProtocol,
+    EvaluationSetup,
+    SplitSource,
+)
 
 NAMES = ["ant", "bee", "<script>", "wasp"]
 
@@ -29,7 +37,7 @@ def test_softmax_is_a_distribution_even_at_extremes() -> None:
 
 def test_scores_equal_scikit_learn() -> None:
     logits, truth = draw()
-    e = evaluate(logits, truth, NAMES, protocol="given", is_logits=True)
+    e = evaluate(logits, truth, NAMES, setup=USER_TEST_SPLIT, is_logits=True)
     predicted = logits.argmax(axis=1)
     assert e.accuracy.value == pytest.approx(reference.accuracy_score(truth, predicted))
     assert e.balanced_accuracy.value == pytest.approx(reference.balanced_accuracy_score(truth, predicted))
@@ -49,8 +57,8 @@ def test_scores_equal_scikit_learn() -> None:
 
 def test_probabilities_and_logits_say_the_same() -> None:
     logits, truth = draw()
-    a = evaluate(logits, truth, NAMES, protocol="given", is_logits=True)
-    b = evaluate(softmax(logits), truth, NAMES, protocol="given")
+    a = evaluate(logits, truth, NAMES, setup=USER_TEST_SPLIT, is_logits=True)
+    b = evaluate(softmax(logits), truth, NAMES, setup=USER_TEST_SPLIT)
     assert a.accuracy == b.accuracy
     assert a.log_loss == pytest.approx(b.log_loss)
 
@@ -58,7 +66,7 @@ def test_probabilities_and_logits_say_the_same() -> None:
 def test_logits_called_probabilities_are_refused() -> None:
     logits, truth = draw()
     with pytest.raises(ValueError, match="is_logits"):
-        evaluate(logits, truth, NAMES, protocol="given")
+        evaluate(logits, truth, NAMES, setup=USER_TEST_SPLIT)
 
 
 @pytest.mark.parametrize("bad", [-1, 4])
@@ -66,19 +74,21 @@ def test_a_class_id_out_of_range_is_refused(bad: int) -> None:
     logits, truth = draw(10)
     truth[3] = bad
     with pytest.raises(ValueError, match="class ids"):
-        evaluate(logits, truth, NAMES, protocol="given", is_logits=True)
+        evaluate(logits, truth, NAMES, setup=USER_TEST_SPLIT, is_logits=True)
 
 
 def test_nothing_to_score_and_wrong_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="nothing to evaluate"):
-        evaluate(np.zeros((0, 2)), np.zeros(0, int), ["a", "b"], protocol="given")
+        evaluate(np.zeros((0, 2)), np.zeros(0, int), ["a", "b"], setup=USER_TEST_SPLIT)
     with pytest.raises(ValueError, match="shape"):
-        evaluate(np.zeros((3, 2)), np.zeros(3, int), ["a", "b", "c"], protocol="given")
+        evaluate(np.zeros((3, 2)), np.zeros(3, int), ["a", "b", "c"], setup=USER_TEST_SPLIT)
 
 
 def test_json_is_plain_and_has_the_promised_keys() -> None:
     logits, truth = draw()
-    block = json.loads(json.dumps(evaluation_to_json(evaluate(logits, truth, NAMES, protocol="val", is_logits=True))))
+    block = json.loads(
+        json.dumps(evaluation_to_json(evaluate(logits, truth, NAMES, setup=USER_VALIDATION_SPLIT, is_logits=True)))
+    )
     assert {"protocol", "num_samples", "log_loss", "ece", "per_class", "confusion", "per_group"} <= set(block)
     for key in ("accuracy", "balanced_accuracy", "f1_macro"):
         assert set(block[key]) == {"value", "low", "high", "uncorrected", "n_eff"}
@@ -88,8 +98,14 @@ def test_json_is_plain_and_has_the_promised_keys() -> None:
 
 def test_out_of_fold_is_worth_less_than_a_test_set() -> None:
     logits, truth = draw()
-    test = evaluate(logits, truth, NAMES, protocol="held out 20%", is_logits=True)
-    oof = evaluate(logits, truth, NAMES, protocol="leave-one-out", is_logits=True)
+    test = evaluate(
+        logits,
+        truth,
+        NAMES,
+        setup=EvaluationSetup(EvaluationProtocol.TEST_SPLIT, held_out_fraction=0.2, split_source=SplitSource.MADE),
+        is_logits=True,
+    )
+    oof = evaluate(logits, truth, NAMES, setup=EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT), is_logits=True)
     assert test.accuracy.n_eff == len(truth)
     assert oof.accuracy.n_eff == pytest.approx(OUT_OF_FOLD_WORTH * len(truth))
     assert oof.accuracy.high - oof.accuracy.low > test.accuracy.high - test.accuracy.low
@@ -97,7 +113,7 @@ def test_out_of_fold_is_worth_less_than_a_test_set() -> None:
 
 def test_training_pictures_get_no_interval() -> None:
     logits, truth = draw()
-    e = evaluate(logits, truth, NAMES, protocol="resubstitution", is_logits=True)
+    e = evaluate(logits, truth, NAMES, setup=RESUBSTITUTION, is_logits=True)
     assert e.accuracy.value is not None
     assert e.accuracy.low is None
     assert any("trained on" in note for note in e.notes)
@@ -105,7 +121,7 @@ def test_training_pictures_get_no_interval() -> None:
 
 def test_a_class_without_pictures_has_no_recall_and_does_not_lower_the_mean() -> None:
     logits = np.eye(3)[[0, 0, 1, 1]] * 9
-    e = evaluate(logits, np.array([0, 0, 1, 1]), ["a", "b", "c"], protocol="given", is_logits=True)
+    e = evaluate(logits, np.array([0, 0, 1, 1]), ["a", "b", "c"], setup=USER_TEST_SPLIT, is_logits=True)
     assert e.per_class[2].recall.value is None
     assert e.balanced_accuracy.value == 1.0
     assert e.f1_macro.value == 1.0
@@ -117,7 +133,7 @@ def test_a_class_left_out_with_its_group_counts_as_wrong() -> None:
         logits,
         truth,
         ["a", "b", "c"],
-        protocol="leave-one-group-out",
+        setup=EvaluationSetup(EvaluationProtocol.LEAVE_ONE_GROUP_OUT),
         is_logits=True,
         unmeasurable=np.array([False, False, True, True]),
     )
@@ -130,7 +146,7 @@ def test_groups_are_named_and_too_few_of_them_are_said() -> None:
     logits, truth = draw(60)
     groups = np.arange(60) % 4
     e = evaluate(
-        logits, truth, NAMES, protocol="given", is_logits=True, groups=groups, group_names=["p", "q", "r", "s"]
+        logits, truth, NAMES, setup=USER_TEST_SPLIT, is_logits=True, groups=groups, group_names=["p", "q", "r", "s"]
     )
     assert e.accuracy.low is None
     assert any("cannot be measured" in note for note in e.notes)
@@ -146,7 +162,14 @@ def test_choosing_among_noise_lowers_the_reported_share() -> None:
     hits = losses < np.log(2)  # a low loss is a hit: the choosing by loss flatters the hits
     best = losses.mean(axis=1).argmin()
     logits = np.where(hits[best], 1.0, -1.0)[:, None] * np.where(np.eye(2)[truth] == 1, 1.0, -1.0)
-    e = evaluate(logits, truth, ["a", "b"], protocol="leave-one-out", is_logits=True, candidates=(losses, hits))
+    e = evaluate(
+        logits,
+        truth,
+        ["a", "b"],
+        setup=EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT),
+        is_logits=True,
+        candidates=(losses, hits),
+    )
     assert e.accuracy.uncorrected == pytest.approx(hits[best].mean())
     assert e.accuracy.value < e.accuracy.uncorrected
     assert e.accuracy.low < e.accuracy.value < e.accuracy.high

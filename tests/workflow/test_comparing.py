@@ -12,6 +12,7 @@ import pytest
 
 from headstart.errors import DataError
 from headstart.trust.metrics import evaluate, evaluation_to_json, softmax
+from headstart.types import USER_TEST_SPLIT
 from headstart.workflow.comparing import compare_runs, write_comparison
 
 NAMES = ("cat", "dog", "owl")
@@ -36,7 +37,7 @@ def write_run(
     files = [f"{folder.name}/{i:03d}.jpg" for i in range(num)]
     digests = list(digests or [f"{i:016x}" for i in range(num)])
     order = np.arange(num) if order is None else order
-    block = evaluation_to_json(evaluate(logits, truth, names, protocol="given", is_logits=True))
+    block = evaluation_to_json(evaluate(logits, truth, names, setup=USER_TEST_SPLIT, is_logits=True))
     metrics: dict[str, Any] = {
         "class_names": list(names),
         "num_samples": num,
@@ -44,7 +45,7 @@ def write_run(
         "cv": block,
         "val": None,
         "test": block if split == "test" else None,
-        "headline": {"metric": "accuracy", **block["accuracy"], "protocol": "given"},
+        "headline": {"metric": "accuracy", **block["accuracy"], "protocol": "test_split"},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     lines = ["file,split,label,prediction,probability,is_right,how"]

@@ -102,9 +102,10 @@ class TestLeaks:
     def test_the_headline_is_without_and_the_other_with_the_leaking_pictures(self, leaky_run: headstart.Run) -> None:
         metrics = leaky_run.metrics
         assert metrics["test"]["num_samples"] == 7
-        assert metrics["test"]["protocol"] == "given"
+        assert metrics["test"]["protocol"] == "test_split"
+        assert metrics["test"]["protocol_detail"] == {"split_source": "user"}
         assert metrics["test_as_given"]["num_samples"] == 10
-        assert "leaks included" in metrics["test_as_given"]["protocol"]
+        assert metrics["test_as_given"]["protocol_detail"] == {"split_source": "user", "includes_leaks": True}
         assert metrics["headline"]["num_samples"] == 7
         assert np.sum(metrics["test_as_given"]["confusion"]) == 10
 
@@ -171,7 +172,7 @@ class TestLeaks:
         assert run.metrics["val"]["num_samples"] == 8
         assert run.metrics["test"] is None
         assert run.metrics["test_as_given"]["num_samples"] == 6
-        assert run.metrics["headline"]["protocol"].startswith("leave-one-")
+        assert run.metrics["headline"]["protocol"] in ("leave_one_out", "leave_one_group_out")
         assert "Leak: 6 test pictures" in log_of(run)
 
 
@@ -192,7 +193,7 @@ class TestCopies:
 
     def test_nor_do_they_vouch_for_each_other_out_of_fold(self, doubled: Path, tmp_path: Path) -> None:
         run = headstart.train(doubled, out=tmp_path / "run")
-        assert run.metrics["cv"]["protocol"] == "leave-one-group-out"
+        assert run.metrics["cv"]["protocol"] == "leave_one_group_out"
         assert run.metrics["cv"]["num_groups"] == 42
 
     def test_the_manifest_of_a_run_gives_the_same_split_again(self, doubled: Path, tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ class TestHiddenGroups:
     """Variants of few originals, told by their names alone."""
 
     def test_they_are_used_and_said(self, grouped: headstart.Run) -> None:
-        assert grouped.metrics["cv"]["protocol"] == "leave-one-group-out"
+        assert grouped.metrics["cv"]["protocol"] == "leave_one_group_out"
         assert grouped.metrics["num_groups"] == 18
         resolved = yaml.safe_load((grouped.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
         assert resolved["group_from"]["source"] == "auto"

@@ -13,6 +13,7 @@ from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.detection.operating import ERRORS
 from headstart.reports.detecting import summarise_detection
+from headstart.types import USER_TEST_SPLIT
 from headstart.workflow import detect_finish
 from headstart.workflow.detect_reporting import read_detection_facts
 from headstart.workflow.run_files import write_csv, write_json
@@ -42,7 +43,7 @@ def finished(root: Path, truth: list[Boxes], found: list[Detections], is_clean: 
     samples = data(root, truth)
     resolved = SimpleNamespace(settings=SimpleNamespace(seed=0))
     road: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None), resolved=resolved, folder=root)
-    block = detect_finish._Block(np.arange(len(truth)), found, np.array(is_clean), "given")
+    block = detect_finish._Block(np.arange(len(truth)), found, np.array(is_clean), USER_TEST_SPLIT)
     slope, offset, thresholds = detect_finish._calibrate(road, {"test": block})
     scored = detect_finish._score(road, {"test": block}, (slope, offset), thresholds["per_class"])
     detect_finish._write_predictions(road, scored)
@@ -127,7 +128,9 @@ def test_given_thresholds_are_those_that_precision_and_recall_are_of(
 ) -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 6
     found = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.8, 0.3], [0, 0])] * 6
-    evaluation = evaluate_detections(truth, found, NAMES, draws=0, thresholds=(threshold, threshold))
+    evaluation = evaluate_detections(
+        truth, found, NAMES, draws=0, thresholds=(threshold, threshold), setup=USER_TEST_SPLIT
+    )
     point = evaluation.per_class[0].point
     assert point is not None
     assert (point.threshold, point.precision, point.recall) == (threshold, precision, recall)

@@ -9,6 +9,7 @@ import pytest
 
 from headstart.records import Decision, Estimate, Evaluation, Problem
 from headstart.trust.metrics import evaluate
+from headstart.types import EvaluationProtocol, EvaluationSetup
 from headstart.workflow.headline import closing_lines, decision_line, explain, headline, name_files
 from headstart.workflow.judgement import Judgement
 
@@ -19,7 +20,12 @@ def judgement(*, is_imbalanced: bool = False, groups: np.ndarray | None = None, 
     logits = rng.normal(size=(120, 3))
     logits[np.arange(120), truth] += signal
     scored: Evaluation = evaluate(
-        logits, truth, ["a", "b", "c"], protocol="leave-one-out", is_logits=True, groups=groups
+        logits,
+        truth,
+        ["a", "b", "c"],
+        setup=EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT),
+        is_logits=True,
+        groups=groups,
     )
     shares = {"accuracy": 0.4, "balanced_accuracy": 0.33}
     baselines = {"majority": {"class_name": "a", **shares}, "nearest_neighbour": shares}

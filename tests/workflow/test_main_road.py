@@ -64,7 +64,7 @@ def test_metrics_json_to_the_letter(run: headstart.Run) -> None:
     assert metrics["test"] is None
     assert metrics["train"]["protocol"] == "resubstitution"
     cv = metrics["cv"]
-    assert cv["protocol"] == "leave-one-out"
+    assert cv["protocol"] == "leave_one_out"
     for name in ("accuracy", "balanced_accuracy", "f1_macro"):
         assert set(cv[name]) == {"value", "low", "high", "uncorrected", "n_eff"}
     assert cv["accuracy"]["low"] <= cv["accuracy"]["value"] <= cv["accuracy"]["high"]
@@ -77,7 +77,7 @@ def test_oof_npz_needs_no_pickle_and_is_the_cv_score(run: headstart.Run) -> None
     with np.load(run.folder / "oof.npz", allow_pickle=False) as oof:
         assert set(oof.files) == {"paths", "group", "label", "logits", "protocol"}
         hits = (oof["logits"].argmax(1) == oof["label"]).mean()
-        assert str(oof["protocol"]) == "leave-one-out"
+        assert str(oof["protocol"]) == "leave_one_out"
     assert hits == pytest.approx(run.metrics["cv"]["accuracy"]["uncorrected"])
 
 
@@ -146,7 +146,7 @@ def test_a_split_of_ones_own_is_honoured(tmp_path: Path, make_pictures: Callable
     make_pictures(data / "Train", {"a": 8, "b": 8})
     make_pictures(data / "valid", {"a": 4, "b": 4}, first_seed=100)
     run = headstart.train(data, out=tmp_path / "two")
-    assert run.metrics["test"]["protocol"] == "val"
+    assert run.metrics["test"]["protocol"] == "validation_split"
     assert run.metrics["test"]["num_samples"] == 8
     assert run.metrics["val"] is None
     make_pictures(data / "TESTING", {"a": 3, "b": 3}, first_seed=200)
@@ -164,7 +164,7 @@ def test_test_size_holds_out_whole_groups(tmp_path: Path, photos: Path) -> None:
     shutil.copytree(photos, data)
     (data / "table.csv").write_text("\n".join(rows))
     run = headstart.train(data / "table.csv", out=tmp_path / "run", test_size=0.25)
-    assert run.metrics["cv"]["protocol"] == "leave-one-group-out"
+    assert run.metrics["cv"]["protocol"] == "leave_one_group_out"
     assert run.metrics["num_groups"] == 8
     with open(run.folder / "split.csv", encoding="utf-8") as file:
         table = list(csv.DictReader(file))

@@ -12,6 +12,7 @@ from headstart.errors import DataError, UsageError
 from headstart.heads.probe import fit_probe
 from headstart.records import Features, Sample, Samples, Split
 from headstart.talk import Talk
+from headstart.types import USER_TEST_SPLIT
 from headstart.workflow.judgement import judge
 from headstart.workflow.suspecting import COLUMNS, correct_labels, write_suspects
 
@@ -31,7 +32,7 @@ def made(per_class: int = 40, flips: tuple[int, ...] = (3, 50)) -> tuple[Samples
     digests = tuple(f"{i:016x}" for i in range(len(truth)))
     features = Features({"embedding": rows}, digests, (), np.ones(len(truth), dtype=bool))
     assignment = np.where(np.arange(len(truth)) % per_class >= 0.9 * per_class, "test", "train")
-    return Samples(items, NAMES), features, Split(assignment, None, "made", "held out 10%", 0), flips
+    return Samples(items, NAMES), features, Split(assignment, None, "made", USER_TEST_SPLIT, 0), flips
 
 
 def written(tmp_path: Path, flips: tuple[int, ...] = (3, 50)) -> tuple[Samples, list[dict[str, str]], Path]:

@@ -81,8 +81,11 @@ def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:
     metrics = tuned.metrics
     assert metrics["strategy"] == "finetune"
     assert metrics["parity"]["label_agreement"] == 1.0
-    assert metrics["cv"]["protocol"] == "held out 20%"
-    assert metrics["probe"]["cv"]["protocol"] == "leave-one-out"
+    assert metrics["cv"]["protocol"] == "validation_split"
+    assert metrics["cv"]["protocol_detail"] == {
+        "held_out_fraction": 0.2, "split_source": "made", "is_used_for_selection": True,
+    }  # fmt: skip
+    assert metrics["probe"]["cv"]["protocol"] == "leave_one_out"
     assert metrics["tuning"]["plan"]["cut"] == "stage7"
     assert set(metrics["tuning"]["verdict"]) >= {"gain", "low", "share", "is_better"}
     with open(tuned.folder / "results.csv", encoding="utf-8") as file:
@@ -178,7 +181,7 @@ def test_other_pictures_or_labels_are_refused_by_name(few: Path, tmp_path: Path)
 
 def test_folds_score_every_picture(few: Path, tmp_path: Path) -> None:
     run = headstart.train(few, out=tmp_path / "run", folds=2, **{**HEAD, "epochs": 2})
-    assert run.metrics["cv"]["protocol"] == "2-fold"
+    assert (run.metrics["cv"]["protocol"], run.metrics["cv"]["protocol_detail"]) == ("k_fold", {"num_folds": 2})
     assert run.metrics["cv"]["num_samples"] == 20
     with np.load(run.folder / "oof.npz") as oof:
         assert oof["logits"].shape == (20, 2)

@@ -54,14 +54,14 @@ def repair_split(
         share = float((split.assignment == scored).sum() / (split.assignment != "").sum())
         assignment = _dealt_anew(samples, groups, before == "", share, split.seed)
         reason = f"whole groups dealt anew, {share:.0%} of the pictures to test: by moving, one side would be empty"
-        return Split(assignment, groups, "made", split.protocol, split.seed, reason)
+        return Split(assignment, groups, "made", split.setup, split.seed, reason)
     moved = int((assignment != before).sum())
     reason = f"{moved} pictures moved so that nothing that belongs together lies in two splits"
     for side in ("train", scored):
         lost = _classes(samples, before == side) - _classes(samples, assignment == side)
         if lost:
             reason += f"; no {side} picture is left of " + ", ".join(f"`{n}`" for n in sorted(lost)[:5])
-    return Split(assignment, groups, "made", split.protocol, split.seed, reason)
+    return Split(assignment, groups, "made", split.setup, split.seed, reason)
 
 
 def _dealt_anew(

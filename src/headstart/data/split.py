@@ -19,6 +19,7 @@ from headstart.data.folders import split_name
 from headstart.data.grouping import group_ids, number_groups
 from headstart.errors import DataError, UsageError
 from headstart.records import Samples, Split
+from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
 
 __all__ = ["group_ids", "make_split", "read_split", "write_split"]
 
@@ -78,7 +79,8 @@ def make_split(
     if unscored:
         names = ", ".join(f"`{samples.class_names[k]}`" for k in unscored[:5])
         reason += f"; {names} cannot be scored: all its pictures are one group"
-    return Split(assignment, groups, "made", f"held out {test_size:.0%}", seed, reason)
+    setup = EvaluationSetup(EvaluationProtocol.TEST_SPLIT, held_out_fraction=test_size, split_source=SplitSource.MADE)
+    return Split(assignment, groups, "made", setup, seed, reason)
 
 
 def _smallest_group(
@@ -160,7 +162,7 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     made = _given(assignment, groups, assignment == "", 0, "file")
     more = [f"{missing} of its pictures are not here"] if missing else []
     more += [f"{extra} pictures here are not in it and are left out"] if extra else []
-    return Split(made.assignment, groups, "file", made.protocol, 0, "; ".join([f"read from {shown}", *more]))
+    return Split(made.assignment, groups, "file", made.setup, 0, "; ".join([f"read from {shown}", *more]))
 
 
 def _given(
@@ -173,15 +175,17 @@ def _given(
         raise DataError(
             "The data have a split but no training pictures.", hint="a folder (or split value) `train` is needed"
         )
-    protocol: str | None
+    protocol: EvaluationProtocol | None
     if counts["test"]:
-        protocol, reason = "given", "your own split"
+        protocol, reason = EvaluationProtocol.TEST_SPLIT, "your own split"
     elif counts["val"]:
         assignment[assignment == "val"] = "test"
-        protocol, reason = "val", "your own split; with no test pictures the validation pictures are the ones scored"
+        protocol = EvaluationProtocol.VALIDATION_SPLIT
+        reason = "your own split; it has no test images, so the validation images are scored"
     else:
         protocol, reason = None, "all pictures are for training; the score is measured out of fold"
-    return Split(assignment, groups, "file" if source == "file" else "given", protocol, seed, reason)
+    setup = None if protocol is None else EvaluationSetup(protocol, split_source=SplitSource.USER)
+    return Split(assignment, groups, "file" if source == "file" else "given", setup, seed, reason)
 
 
 def _hold_out(

@@ -73,7 +73,7 @@ def write_detector_bundle(
         spec: The pixel contract.
         class_names: In the order of the logits.
         decoding: How candidates become detections.
-        thresholds: `per_class`: name to score; `protocol`: what they were chosen on.
+        thresholds: `per_class`: score of the best F1 by class; `chosen_on`: `val`, `cv` or `test`, with its protocol.
         meta: More for `bundle.json`, JSON-able.
         trained_on: sha256 of each training picture, hex.
 

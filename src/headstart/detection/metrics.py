@@ -20,6 +20,7 @@ from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, IOUS, ClassMatches, match_all
 from headstart.detection.operating import Confusion, OperatingPoint, best_points, confuse, points_at
 from headstart.records import Estimate
+from headstart.types import EvaluationSetup
 
 __all__ = [
     "RECALLS",
@@ -68,7 +69,7 @@ class DetectionEvaluation:
     """What is known of a detector on one set of scored pictures (a block of `metrics.json`).
 
     Attributes:
-        protocol: How the scores came about, e.g. `given` or `held out 20%`.
+        setup: The protocol with its details.
         num_samples, num_boxes, num_groups: What was scored (`num_groups` is None without groups).
         map50, map50_95, map75: Means over the classes that occur, with intervals.
         by_size: mAP50-95 of small, medium and large objects (bounds 32 and 96 pixels squared), None where none occurs.
@@ -78,7 +79,7 @@ class DetectionEvaluation:
         notes: What must be said beside these numbers.
     """
 
-    protocol: str
+    setup: EvaluationSetup
     num_samples: int
     num_boxes: int
     num_groups: int | None
@@ -101,7 +102,7 @@ def evaluate_detections(
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
     draws: int = 500,
-    protocol: str = "",
+    setup: EvaluationSetup,
     thresholds: Sequence[float] | None = None,
 ) -> DetectionEvaluation:
     """Scores detections.
@@ -113,7 +114,7 @@ def evaluate_detections(
         groups: (N,) pictures that belong together are drawn together, or None.
         seed: Of the bootstrap.
         draws: Of the bootstrap; 0 leaves the intervals out.
-        protocol: How the scores came about.
+        setup: How the images were scored.
         thresholds: Score threshold of each class, for the operating points and the confusion; None takes the best
             ones on these pictures (0.5 for a class that has none).
     """
@@ -141,7 +142,7 @@ def evaluate_detections(
     if draws and num_units < _LEAST_UNITS:
         said.append(f"only {num_units} {'pictures' if groups is None else 'groups'}: no interval can be given")
     return DetectionEvaluation(
-        protocol=protocol,
+        setup=setup,
         num_samples=len(truth),
         num_boxes=sum(c.num_boxes for c in per_class),
         num_groups=None if groups is None else num_units,
@@ -193,7 +194,7 @@ def detection_to_json(evaluation: DetectionEvaluation) -> dict[str, Any]:
     ]
     return {
         "task": "detect",
-        "protocol": evaluation.protocol,
+        **evaluation.setup.to_json(),
         "num_samples": evaluation.num_samples,
         "num_boxes": evaluation.num_boxes,
         "num_groups": evaluation.num_groups,

@@ -26,6 +26,7 @@ from headstart.heads.spectrum import Float
 from headstart.heads.stack import SURE_LOSS, Choice, mixed_coefficients
 from headstart.heads.threads import one_blas_thread
 from headstart.records import Decision
+from headstart.types import EvaluationProtocol, EvaluationSetup
 
 __all__ = ["ProbeFit", "fit_probe"]
 
@@ -41,7 +42,7 @@ class ProbeFit:
     Attributes:
         head: What is shipped.
         oof_logits: (N, K) float32, each row from a fit without that sample (and its group), temperature applied.
-        protocol: `leave-one-out`, or `leave-one-group-out` with groups.
+        setup: Leave-one-out, or leave-one-group-out with groups.
         decisions: What was chosen, and why.
         candidate_names: M names of everything that was chosen among; the last one is the final head.
         candidate_losses: (M, N) float32 out-of-fold log-loss of each.
@@ -56,7 +57,7 @@ class ProbeFit:
 
     head: LinearHead
     oof_logits: NDArray[np.float32]
-    protocol: Literal["leave-one-out", "leave-one-group-out"]
+    setup: EvaluationSetup
     decisions: tuple[Decision, ...]
     candidate_names: tuple[str, ...]
     candidate_losses: NDArray[np.float32]
@@ -132,7 +133,9 @@ def fit_probe(
     return ProbeFit(
         head=_head(chosen.space.normaliser, mixed, temperature, present, num_classes),
         oof_logits=logits,
-        protocol="leave-one-out" if groups is None else "leave-one-group-out",
+        setup=EvaluationSetup(
+            EvaluationProtocol.LEAVE_ONE_OUT if groups is None else EvaluationProtocol.LEAVE_ONE_GROUP_OUT
+        ),
         decisions=(*_decisions(chosen, reason, temperature), mixed.decision),
         candidate_names=(*names, "final"),
         candidate_losses=np.concatenate(losses, dtype=np.float32),

@@ -10,6 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from headstart.messages.protocols import protocol_name
+from headstart.types import EvaluationSetup
+
 __all__ = ["model_card"]
 
 _LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause", "CC-BY-4.0": "cc-by-4.0",
@@ -90,7 +93,7 @@ def _metadata(report: Mapping[str, Any]) -> str:
             f"- name: {json.dumps(report['run'])}",
             "  results:",
             "  - task: {type: image-classification}",
-            f'    dataset: {{name: "own pictures", type: private, split: {json.dumps(str(score.get("protocol")))}}}',
+            f'    dataset: {{name: "own pictures", type: private, split: {json.dumps(score.get("protocol"))}}}',
             "    metrics:",
             f"    - {{type: {score.get('metric', 'accuracy')}, value: {score['value']:.4f}}}",
         ]
@@ -115,7 +118,7 @@ def _score(score: Mapping[str, Any]) -> str:
     span = "" if score.get("low") is None else f" (95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f})"
     return (
         f"{name.capitalize()} {100 * score['value']:.1f} %{span} on {score.get('num_samples', 0):,} pictures; "
-        f"protocol: {_text(str(score.get('protocol')))}."
+        f"protocol: {protocol_name(EvaluationSetup.from_json(score))}."
     )
 
 

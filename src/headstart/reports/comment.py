@@ -13,6 +13,7 @@ import numpy as np
 
 from headstart.messages.shortcuts import shortcut_message
 from headstart.reports.situation import Situation
+from headstart.types import EvaluationProtocol, SplitSource
 
 __all__ = ["Cause", "Remark", "comment_on", "comment_to_json", "confused_pair", "next_steps", "not_to_conclude"]
 
@@ -349,12 +350,12 @@ def next_steps(s: Situation) -> list[str]:
 def not_to_conclude(s: Situation) -> list[str]:
     """What the numbers do not say."""
     say = ["The score holds for pictures of the same origin as these: another camera, place or season is not covered."]
-    if "leave-one-out" in s.protocol and not s.has_groups:
+    if s.setup.protocol is EvaluationProtocol.LEAVE_ONE_OUT and not s.has_groups:
         say.append(
             "Every picture was left out alone. If several show the same thing (one patient, one film, one object), "
             "name what belongs together with --group-from; else the score is too good."
         )
-    if s.protocol == "val":
+    if s.setup.protocol is EvaluationProtocol.VALIDATION_SPLIT and s.setup.split_source is SplitSource.USER:
         say.append("It was measured on your validation folder: if you tune settings against it, it flatters.")
     if s.num_scored < 100:
         say.append(f"{s.num_scored} scored pictures are few: a difference of a few points to another run is chance.")

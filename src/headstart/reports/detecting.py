@@ -17,7 +17,9 @@ import numpy as np
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.data.boxes.wording import meaning_of
 from headstart.detection.operating import ERRORS, confuse
+from headstart.messages.protocols import protocol_name
 from headstart.reports.detection_comment import detection_remarks
+from headstart.types import EvaluationSetup
 
 __all__ = ["BLOCKS", "DetectionFacts", "ScoredPicture", "headline_block", "summarise_detection", "without_box_pictures"]
 
@@ -165,7 +167,7 @@ def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] |
     how = (
         "mAP50 is the mean over the classes of average precision: how much is found and how little else, where a box "
         "counts as found if it shares half of its area with the true one. Protocol: "
-        + str(block.get("protocol") or name)
+        + protocol_name(EvaluationSetup.from_json(block))
     )
     stricter = block.get("mAP50_95") or {}
     if stricter.get("value") is not None:

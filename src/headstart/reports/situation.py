@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from headstart.records import Shortcut
 from headstart.reports.facts import Facts
+from headstart.types import EvaluationSetup
 
 __all__ = ["Curve", "Situation", "take_situation"]
 
@@ -38,7 +39,7 @@ class Situation:
         score, low, high: The headline with its interval; the ends are None where it cannot be measured.
         train_score: On the pictures it was trained on.
         majority, nearest: The two baselines on the same pictures; `majority` is the best constant answer.
-        protocol: How the headline was measured.
+        setup: How the headline was measured.
         num_scored: Pictures behind it.
         class_names: K names.
         train_counts: (K,) training pictures of each class.
@@ -63,7 +64,7 @@ class Situation:
     train_score: float | None
     majority: float
     nearest: float | None
-    protocol: str
+    setup: EvaluationSetup
     num_scored: int
     class_names: tuple[str, ...]
     train_counts: tuple[int, ...]
@@ -105,7 +106,7 @@ def take_situation(facts: Facts) -> Situation:
         train_score=((metrics.get("train") or {}).get(metric) or {}).get("value"),
         majority=_constant(confusion, metric),
         nearest=(baselines.get("nearest_neighbour") or {}).get(metric),
-        protocol=str(head.get("protocol", "")),
+        setup=EvaluationSetup.from_json(head),
         num_scored=int(head.get("num_samples") or 0),
         class_names=names,
         train_counts=tuple(pictures_by_split(facts).get("train", [0] * len(names))),

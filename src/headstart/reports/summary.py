@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from headstart.messages.protocols import measured_on
 from headstart.reports.choice import choose_cells, choose_errors, choose_samples, choose_unsure
 from headstart.reports.comment import comment_to_json
 from headstart.reports.doubting import coverage_section, unknown_section
 from headstart.reports.facts import Facts
 from headstart.reports.network import describe_network
-from headstart.reports.protocols import measured_on
 from headstart.reports.situation import pictures_by_split, take_situation
 from headstart.reports.squares import find_square
 from headstart.reports.trusting import calibration_section, operating_section
+from headstart.types import EvaluationSetup
 
 __all__ = ["SCHEMA", "headline_sentence", "summarise"]
 
@@ -104,9 +105,7 @@ def headline_sentence(metrics: Mapping[str, Any]) -> str:
 
 def _how(facts: Facts) -> str:
     block = facts.headline_block
-    protocol = str(block.get("protocol", ""))
-    text = f"Measured on {measured_on(protocol, int(block.get('num_samples') or 0))}"
-    return text + (" (leave-one-out)." if protocol == "leave-one-out" else ".")
+    return f"Measured on {measured_on(EvaluationSetup.from_json(block), int(block.get('num_samples') or 0))}."
 
 
 def _data(facts: Facts, samples: list[list[int]]) -> dict[str, Any]:
@@ -189,8 +188,7 @@ def _learning(facts: Facts) -> dict[str, Any]:
 
 
 def _left_out(block: Mapping[str, Any]) -> str:
-    protocol = str(block.get("protocol", ""))
-    is_all = "fold" in protocol or protocol.startswith("leave-one")
+    is_all = EvaluationSetup.from_json(block).protocol.is_out_of_fold
     return "left out of training (cross-validation)" if is_all else "held out of training"
 
 

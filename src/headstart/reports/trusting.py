@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from headstart.reports.facts import Facts
 from headstart.trust.calibration import ESTIMATOR, brier, calibration_error, reliability_diagram
-from headstart.trust.metrics import is_out_of_fold, log_loss, softmax
+from headstart.trust.metrics import log_loss, softmax
 from headstart.trust.operating import accept_above, recall_at_false_alarms
+from headstart.types import EvaluationSetup
 
 __all__ = ["calibration_section", "operating_section", "suspects_section"]
 
@@ -62,7 +63,7 @@ def operating_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
     if len(where) < _FEWEST:
         return {"missing": f"{len(where)} scored pictures are too few for an operating point."}
     groups = scored.groups_of(where)
-    out_of_fold = is_out_of_fold(str(facts.headline_block.get("protocol", "")))
+    out_of_fold = EvaluationSetup.from_json(facts.headline_block).protocol.is_out_of_fold
     hits, confidence = scored.is_right[where], scored.confidence[where]
     found = accept_above(confidence, hits, targets=_TARGETS, groups=groups, is_out_of_fold=out_of_fold)
     rows = [{"target": target, **(asdict(point) if point else {})} for target, point in found.items()]

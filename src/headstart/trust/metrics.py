@@ -18,26 +18,19 @@ from headstart.trust.intervals import MIN_GROUPS, Worth, estimate_share, measure
 from headstart.trust.macro import balanced_accuracy, f1_macro
 from headstart.trust.selection import choosing_bias
 from headstart.trust.softmax import softmax
+from headstart.types import EvaluationProtocol, EvaluationSetup
 
 __all__ = [
-    "RESUBSTITUTION",
     "confusion_matrix",
     "evaluate",
     "evaluation_to_json",
-    "is_out_of_fold",
     "is_skewed",
     "log_loss",
     "softmax",
 ]
 
-RESUBSTITUTION = "resubstitution"
 _FLOOR = 1e-12
 _SKEW = 3
-
-
-def is_out_of_fold(protocol: str) -> bool:
-    """Whether a protocol scores samples that trained one another's models (`leave-one-out`, `10-fold` ...)."""
-    return "leave-one" in protocol or "fold" in protocol
 
 
 def is_skewed(counts: NDArray[np.int64]) -> bool:
@@ -62,7 +55,7 @@ def evaluate(
     class_ids: NDArray[np.int64],
     class_names: Sequence[str],
     *,
-    protocol: str,
+    setup: EvaluationSetup,
     is_logits: bool = False,
     groups: NDArray[np.int64] | None = None,
     group_names: Sequence[str] | None = None,
@@ -76,8 +69,7 @@ def evaluate(
         scores: (N, K) probabilities, or logits with `is_logits`.
         class_ids: (N,) true classes in [0, K).
         class_names: K names.
-        protocol: How the scores came about; `leave-one-...` and `...fold...` are held to be out of fold,
-            `resubstitution` gets no interval, since training pictures say nothing about new ones.
+        setup: How the samples were scored; it decides how many independent samples they are worth.
         is_logits: Whether `scores` are logits.
         groups: (N,) integer group of each sample, or None.
         group_names: Name of group `g` at position `g`; the number itself without it.
@@ -102,8 +94,8 @@ def evaluate(
     support = counts.sum(axis=1)
 
     notes: list[str] = []
-    worth = measure_worth(hits, groups, is_out_of_fold=is_out_of_fold(protocol))
-    if protocol == RESUBSTITUTION:
+    worth = measure_worth(hits, groups, is_out_of_fold=setup.protocol.is_out_of_fold)
+    if setup.protocol is EvaluationProtocol.RESUBSTITUTION:
         worth = Worth(None, worth.quantile, worth.num_groups)
         notes.append("Measured on the pictures it was trained on: it says nothing about new ones.")
     elif worth.ratio is None and worth.num_groups is not None:
@@ -126,7 +118,7 @@ def evaluate(
     error = calibration_error(probabilities, truth, effect=effect)
     per_class = tuple(_class_score(name, k, counts, worth) for k, name in enumerate(class_names))
     return Evaluation(
-        protocol=protocol,
+        setup=setup,
         num_samples=num,
         num_groups=worth.num_groups,
         accuracy=estimate_share(float(hits.mean()), num, worth, bias=bias),
@@ -175,7 +167,7 @@ def _probabilities(
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
     """The block of `metrics.json` that holds one evaluation; plain numbers, lists and None only."""
     return {
-        "protocol": evaluation.protocol,
+        **evaluation.setup.to_json(),
         "num_samples": evaluation.num_samples,
         "num_groups": evaluation.num_groups,
         "accuracy": asdict(evaluation.accuracy),

@@ -25,6 +25,7 @@ from headstart.messages.reading import reading_to_json
 from headstart.records import Health, Samples, Split
 from headstart.results import import_pandas
 from headstart.talk import Talk
+from headstart.types import USER_TEST_SPLIT
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.run_files import write_json
 from headstart.workflow.showing import save_sheet
@@ -198,7 +199,7 @@ def save_repaired_split(samples: Samples, assignment: NDArray[np.str_], applied:
         DataError: No split without leaks can be made.
         UsageError: The file cannot be written.
     """
-    given = Split(assignment, applied.groups, "given", "given", 0)
+    given = Split(assignment, applied.groups, "given", USER_TEST_SPLIT, 0)
     out_of_it = applied.left_out | (applied.test_as_given & ~applied.test)
     split = repair_split(samples, given, applied.groups, out_of_it)
     try:

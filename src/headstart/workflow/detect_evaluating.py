@@ -23,6 +23,7 @@ from headstart.errors import DataError
 from headstart.records import Estimate
 from headstart.results import html_table, import_pandas
 from headstart.talk import Talk
+from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationSetup
 from headstart.workflow.evaluation import seen_in_training
 from headstart.workflow.reading_report import report_box_reading
 
@@ -158,7 +159,7 @@ def evaluate_detector(
     groups = number_groups(list(samples.group)) if any(samples.group) else None
     thresholds = [float(t) for t in runtime.thresholds]
 
-    def score(which: NDArray[np.bool_], protocol: str) -> DetectionEvaluation | None:
+    def score(which: NDArray[np.bool_], setup: EvaluationSetup) -> DetectionEvaluation | None:
         index = np.flatnonzero(which)
         if not len(index):
             return None
@@ -167,15 +168,15 @@ def evaluate_detector(
             [found[i].detections for i in index],
             names,
             groups=None if groups is None else groups[index],
-            protocol=protocol,
+            setup=setup,
             thresholds=thresholds,
         )
 
     present = set(samples.class_names)
     lost = sum(p.kind.startswith("picture-") for p in samples.problems)
     return DetectionResult(
-        evaluation=score(is_read & ~seen, "given"),
-        known=score(is_read & seen, "resubstitution"),
+        evaluation=score(is_read & ~seen, USER_TEST_SPLIT),
+        known=score(is_read & seen, RESUBSTITUTION),
         new_classes=dict(new),
         missing_classes=tuple(n for n in names if n not in present),
         num_unreadable=int((~is_read).sum()) + lost,

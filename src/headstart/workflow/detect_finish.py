@@ -25,7 +25,9 @@ from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.machine import atomic_file
 from headstart.messages.findings import finding_to_json
+from headstart.messages.protocols import protocol_name
 from headstart.reports.detecting import BLOCKS
+from headstart.types import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationProtocol, EvaluationSetup
 from headstart.workflow.detect_reporting import report_detector_run
 from headstart.workflow.headline import report_line
 from headstart.workflow.run_files import write_csv, write_json
@@ -76,14 +78,14 @@ class _Block:
         samples: (N,) positions of all pictures.
         found: N detections, raw scores.
         is_clean: (N,) whether a picture is not in training too; the others leak and are not scored.
-        protocol: How they came about.
+        setup: How they are scored.
         is_leaky: Whether every image has a near-duplicate in training; all are scored then, as given.
     """
 
     samples: Ids
     found: list[Detections]
     is_clean: NDArray[np.bool_]
-    protocol: str
+    setup: EvaluationSetup
     is_leaky: bool = False
 
 
@@ -112,17 +114,18 @@ def _find(road: DetectRoad, bench: DetectBench, run: DetectRun) -> dict[str, _Bl
     blocks: dict[str, _Block] = {}
     if run.oof is not None:
         all_clean = np.ones(len(run.oof.samples), dtype=bool)
-        protocol = f"{run.oof.num_folds}-fold cross-validation"
-        blocks["cv"] = _Block(run.oof.samples, run.oof.found, all_clean, protocol)
+        setup = EvaluationSetup(EvaluationProtocol.K_FOLD, num_folds=run.oof.num_folds)
+        blocks["cv"] = _Block(run.oof.samples, run.oof.found, all_clean, setup)
     runtime = DetectorRuntime(str(road.folder), threads=bench.threads)
     for name in ("val", "test"):
         index = split.where(name)
         if len(index):
             answers = runtime.iter_predict([bench.paths[i] for i in index], min_score=0.0)
             is_clean = np.array([int(i) not in road.leaking for i in index], dtype=bool)
-            protocol = (split.protocol or "given") if name == "test" else "given"
-            found = [a.detections for a in answers]
-            blocks[name] = _Block(index, found, is_clean, protocol, name in road.leaky_splits)
+            is_leaky = name in road.leaky_splits
+            setup = (split.setup or USER_TEST_SPLIT) if name == "test" else USER_VALIDATION_SPLIT
+            setup = replace(setup, includes_leaks=is_leaky)
+            blocks[name] = _Block(index, [a.detections for a in answers], is_clean, setup, is_leaky)
     return blocks
 
 
@@ -137,10 +140,10 @@ def _calibrate(road: DetectRoad, blocks: dict[str, _Block]) -> tuple[float, floa
         found = [f for f, clean in zip(block.found, block.is_clean, strict=True) if clean]
         slope, offset = fit_calibration(truth, found)
         calibrated = [recalibrate(f, slope, offset) for f in found]
-        points = evaluate_detections(truth, calibrated, class_names, draws=0).per_class
+        points = evaluate_detections(truth, calibrated, class_names, draws=0, setup=block.setup).per_class
         per_class = {c.name: 0.5 if c.point is None else c.point.threshold for c in points}
-        return slope, offset, {"per_class": per_class, "protocol": f"best F1 on {name}: {block.protocol}"}
-    return 1.0, 0.0, {"per_class": dict.fromkeys(class_names, 0.5), "protocol": "not measured"}
+        return slope, offset, {"per_class": per_class, "chosen_on": name, **block.setup.to_json()}
+    return 1.0, 0.0, {"per_class": dict.fromkeys(class_names, 0.5), "chosen_on": None}
 
 
 def _score(
@@ -149,7 +152,9 @@ def _score(
     """Evaluate every block as the bundle answers: calibrated scores, its thresholds."""
     samples, groups, names = road.samples, road.split.groups, road.samples.class_names
 
-    def evaluate(block: _Block, found: list[Detections], which: NDArray[np.bool_]) -> DetectionEvaluation:
+    def evaluate(
+        block: _Block, found: list[Detections], which: NDArray[np.bool_], setup: EvaluationSetup
+    ) -> DetectionEvaluation:
         index = block.samples[which]
         return evaluate_detections(
             [samples.boxes[i] for i in index],
@@ -157,7 +162,7 @@ def _score(
             names,
             groups=None if groups is None else groups[index],
             seed=road.resolved.settings.seed,
-            protocol=block.protocol,
+            setup=setup,
             thresholds=[thresholds[name] for name in names],
         )
 
@@ -165,8 +170,9 @@ def _score(
     for name, block in blocks.items():
         found = [recalibrate(f, *calibration) for f in block.found]
         every = np.ones(len(found), dtype=bool)
-        as_given = None if block.is_clean.all() else evaluate(block, found, every)
-        evaluation = evaluate(block, found, block.is_clean)
+        with_leaks = replace(block.setup, includes_leaks=True)
+        as_given = None if block.is_clean.all() else evaluate(block, found, every, with_leaks)
+        evaluation = evaluate(block, found, block.is_clean, block.setup)
         scored[name] = _Scored(block.samples, found, evaluation, as_given, block.is_leaky)
     return scored
 
@@ -180,7 +186,7 @@ def _headline(scored: dict[str, _Scored]) -> dict[str, Any] | None:
             "value": e.map50.value,
             "low": e.map50.low,
             "high": e.map50.high,
-            "protocol": e.protocol,
+            **e.setup.to_json(),
             "num_samples": e.num_samples,
             "block": name,
             "is_leaky": scored[name].is_leaky,
@@ -288,7 +294,7 @@ def _write_predictions(road: DetectRoad, scored: dict[str, _Scored]) -> None:
             for box, score, kind in zip(found.xyxy, found.scores, found.class_ids, strict=True):
                 edges = [f"{v:.1f}" for v in box]
                 cells = (road.samples.names[sample], _part(block), names[kind], f"{score:.4f}", *edges)
-                rows.append([guard_cell(str(cell)) for cell in (*cells, one.evaluation.protocol)])
+                rows.append([guard_cell(str(cell)) for cell in (*cells, one.evaluation.setup.protocol.value)])
     columns = ("file", "split", "label", "score", "xmin", "ymin", "xmax", "ymax", "how")
     write_csv(road.folder / "predictions.csv", columns, rows)
 
@@ -334,8 +340,8 @@ def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
         value = "cannot be measured" if e.map50.value is None else f"{100 * e.map50.value:.1f} %"
         interval = "" if e.map50.low is None else f" (95 %: {100 * e.map50.low:.1f}-{100 * (e.map50.high or 0):.1f})"
         talk.say(
-            f"mAP50 {value}{interval}, {e.protocol}, {e.num_samples:,} pictures (mean over the classes of average "
-            "precision: how much is found, and how little else, where half of two boxes must overlap)"
+            f"mAP50 {value}{interval}, {protocol_name(e.setup)}, {e.num_samples:,} images (mean over the classes of "
+            "average precision: how much is found, and how little else, where half of two boxes must overlap)"
         )
         if head["is_leaky"]:
             talk.warn("this score is measured on the split as given, where every scored image leaks from training")

@@ -147,7 +147,7 @@ def _prepare(
     is_leaking = (applied.test_as_given & ~applied.test & (split.source != "made"))[keep]
     groups = None if split.groups is None else split.groups[keep]
     samples = samples.take(keep)
-    split = Split(split.assignment[keep], groups, split.source, split.protocol, split.seed, split.reason)
+    split = Split(split.assignment[keep], groups, split.source, split.setup, split.seed, split.reason)
     talk.say(f"split: {split.reason}.")
     leaking, findings = _find_leaks(split, is_leaking, health, talk)
     _check(samples, split)
@@ -203,7 +203,7 @@ def _split(
     settings = resolved.settings
     if manifest is not None:
         made = split_boxes(samples, groups=groups, leave_out=left_out)
-        return replace(made, source="file", protocol=manifest.protocol, reason=manifest.reason)
+        return replace(made, source="file", setup=manifest.setup, reason=manifest.reason)
     if settings.folds is not None and settings.test_size is None and not any(samples.split):
         assignment = np.where(left_out, "", "train").astype("<U5")
         reason = f"every picture is scored by one of {settings.folds} detectors that have not seen it"

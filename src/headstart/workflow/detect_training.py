@@ -19,6 +19,7 @@ from headstart.detection.plan import DetectPlan
 from headstart.errors import HeadstartError, SettingError
 from headstart.records import Decision
 from headstart.tuning.folds import make_folds
+from headstart.types import EvaluationProtocol, EvaluationSetup
 from headstart.workflow.detect_records import DetectLog
 from headstart.workflow.tune_jobs import StoppedError, Stopper
 
@@ -107,7 +108,10 @@ class DetectRun:
                 with training.averaged():
                     found = self.bench.find(training.net, self.plan, held, self.decoding)
                 truth = [self.road.samples.boxes[i] for i in held]
-                score = evaluate_detections(truth, found, self.road.samples.class_names, draws=0).map50.value
+                setup = EvaluationSetup(EvaluationProtocol.VALIDATION_SPLIT)
+                score = evaluate_detections(
+                    truth, found, self.road.samples.class_names, draws=0, setup=setup
+                ).map50.value
             self._epochs_done = record.epoch
             self.log.add(phase, self.plan.epochs, record, score)
 

@@ -23,7 +23,7 @@ from headstart.results import EvaluationResult, Predictions
 from headstart.talk import Talk
 from headstart.trust.intervals import estimate_share, measure_worth
 from headstart.trust.metrics import evaluate
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationSetup, ReadingKind, ReadingNote
 from headstart.workflow.reading_report import report_reading
 
 __all__ = ["evaluate_model", "match_labels", "seen_in_training"]
@@ -75,8 +75,8 @@ def evaluate_model(
     for line in problem_lines(unreadable):
         talk.say(f"  {line}")
 
-    def score(which: NDArray[np.bool_], protocol: str) -> Evaluation | None:
-        return evaluate(probabilities[which], truth[which], names, protocol=protocol) if which.any() else None
+    def score(which: NDArray[np.bool_], setup: EvaluationSetup) -> Evaluation | None:
+        return evaluate(probabilities[which], truth[which], names, setup=setup) if which.any() else None
 
     predictions = []
     for sample, row, value in zip(scored, probabilities, novelty, strict=True):
@@ -84,8 +84,8 @@ def evaluate_model(
     present = {s.label for s in scored}
     new_ones = is_read & ~seen
     return EvaluationResult(
-        evaluation=score(new_ones, "given"),
-        known=score(is_read & seen, "resubstitution"),
+        evaluation=score(new_ones, USER_TEST_SPLIT),
+        known=score(is_read & seen, RESUBSTITUTION),
         new_classes=new,
         missing_classes=tuple(name for name in names if name not in present),
         num_unreadable=len(unreadable) + len(samples.problems),

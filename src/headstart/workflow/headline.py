@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headstart.data.wording import one_line
+from headstart.messages.protocols import measured_on
 from headstart.records import Decision, Problem
-from headstart.reports.protocols import measured_on
 from headstart.workflow.judgement import Judgement
 
 __all__ = ["closing_lines", "decision_line", "explain", "headline", "name_files", "not_kept_line", "report_line"]
@@ -90,7 +90,7 @@ def explain(line: str) -> str:
 def how_measured(judgement: Judgement) -> str:
     """What the score was measured on, in plain words."""
     scored = judgement.headline
-    return f"Measured on: {measured_on(scored.protocol, scored.num_samples)}."
+    return f"Measured on: {measured_on(scored.setup, scored.num_samples)}."
 
 
 def closing_lines(judgement: Judgement, folder: Path, duration_s: float, *, num_shown: int | None = None) -> list[str]:

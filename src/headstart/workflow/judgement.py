@@ -12,9 +12,11 @@ from headstart.heads.baseline import best_constant
 from headstart.heads.normalise import Blocks, Normaliser
 from headstart.heads.probe import ProbeFit
 from headstart.records import Evaluation, Features, Samples, Split
-from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json, is_skewed
+from headstart.trust.metrics import evaluate, evaluation_to_json, is_skewed
+from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationSetup
 
 __all__ = ["Judgement", "judge", "measure_baselines", "neighbour_labels", "with_leaking"]
+
 
 _CHUNK = 1024
 
@@ -54,7 +56,7 @@ class Judgement:
             "value": estimate.value,
             "low": estimate.low,
             "high": estimate.high,
-            "protocol": self.headline.protocol,
+            **self.headline.setup.to_json(),
             "num_samples": self.headline.num_samples,
         }
 
@@ -79,34 +81,32 @@ def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, 
     logits = fit.head.logits(features.blocks)
     train = split.where("train")
 
-    def held_out(name: str, protocol: str) -> Evaluation | None:
+    def held_out(name: str, setup: EvaluationSetup) -> Evaluation | None:
         index = np.flatnonzero(split.assignment == name)
         if len(index) == 0:
             return None
         groups = None if split.groups is None else split.groups[index]
-        return evaluate(
-            logits[index], labels[index], names, protocol=protocol, is_logits=True, groups=groups, seed=seed
-        )
+        return evaluate(logits[index], labels[index], names, setup=setup, is_logits=True, groups=groups, seed=seed)
 
     cv = evaluate(
         fit.oof_logits,
         labels[train],
         names,
-        protocol=fit.protocol,
+        setup=fit.setup,
         is_logits=True,
         groups=None if split.groups is None else split.groups[train],
         candidates=(fit.candidate_losses, fit.candidate_hits),
         unmeasurable=fit.unmeasurable,
         seed=seed,
     )
-    test = held_out("test", split.protocol or "given")
-    resubstitution = evaluate(logits[train], labels[train], names, protocol=RESUBSTITUTION, is_logits=True)
+    test = held_out("test", split.setup or USER_TEST_SPLIT)
+    resubstitution = evaluate(logits[train], labels[train], names, setup=RESUBSTITUTION, is_logits=True)
     counts = np.bincount(labels[train], minlength=len(names))
     scored = split.where("test") if test is not None else train
     return Judgement(
         train=resubstitution,
         cv=cv,
-        val=held_out("val", "given"),
+        val=held_out("val", USER_VALIDATION_SPLIT),
         test=test,
         baselines=measure_baselines(samples, features, split, fit, scored),
         logits=logits,
@@ -169,7 +169,7 @@ def with_leaking(
         np.concatenate([judgement.logits[test], leaking_logits]),
         np.concatenate([samples.class_ids[test], leaking.class_ids]),
         samples.class_names,
-        protocol="as given, leaks included",
+        setup=replace(split.setup or USER_TEST_SPLIT, includes_leaks=True),
         is_logits=True,
     )
     return replace(judgement, test_as_given=scored)

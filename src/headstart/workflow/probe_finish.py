@@ -130,7 +130,7 @@ def _write_run(
         groups=None if split.groups is None else split.groups[train],
         class_ids=samples.class_ids[train],
         logits=fit.oof_logits,
-        protocol=fit.protocol,
+        protocol=fit.setup.protocol,
     )
     write_predictions(road.folder / "predictions.csv", samples, split, judgement, fit, trust)
     write_scores(road.folder / "scores.npz", samples, features, split, judgement, fit, trust)

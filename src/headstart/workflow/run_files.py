@@ -21,6 +21,7 @@ from headstart.cells import guard_cell
 from headstart.machine import atomic_file, available_cores
 from headstart.records import Features, Samples, Split
 from headstart.trust.metrics import softmax
+from headstart.types import EvaluationProtocol
 
 if TYPE_CHECKING:
     from headstart.heads.probe import ProbeFit
@@ -68,12 +69,12 @@ def write_oof(
     groups: NDArray[np.int64] | None,
     class_ids: NDArray[np.int64],
     logits: NDArray[np.float32],
-    protocol: str,
+    protocol: EvaluationProtocol,
 ) -> None:
     """`oof.npz`: out-of-fold logits of every training sample, readable without pickle.
 
     Keys: `paths` (N,) str, `group` (N,) int64 (-1 without groups), `label` (N,) int64 class ids,
-    `logits` (N, K) float32 with the temperature applied, `protocol` str.
+    `logits` (N, K) float32 with the temperature applied, `protocol` str (`EvaluationProtocol`).
     """
     with atomic_file(path) as temporary, open(temporary, "wb") as file:
         np.savez(
@@ -82,7 +83,7 @@ def write_oof(
             group=np.full(len(names), -1, dtype=np.int64) if groups is None else groups,
             label=class_ids,
             logits=logits,
-            protocol=np.array(protocol),
+            protocol=np.array(protocol.value),
         )
 
 
@@ -100,11 +101,16 @@ def write_predictions(
     probabilities = softmax(logits)
     best = probabilities.argmax(axis=1)
     told = trust.cells(probabilities, samples.class_names)
+    protocols = {
+        "train": fit.setup.protocol,
+        "val": EvaluationProtocol.VALIDATION_SPLIT,
+        "test": EvaluationProtocol.TEST_SPLIT if split.setup is None else split.setup.protocol,
+    }
     rows = []
     for i, sample in enumerate(samples):
         name = str(split.assignment[i])
         prediction = samples.class_names[best[i]]
-        how = fit.protocol if name == "train" else (split.protocol or "given")
+        how = protocols[name].value
         is_right = str(prediction == sample.label).lower()
         novelty, is_unknown, fitting = told[i]
         texts = (sample.name, name, sample.label or "", prediction)

@@ -112,14 +112,14 @@ def part(
         leave_out=left_out | leaking,
     )
     if manifest is not None:
-        split = replace(split, source="file", protocol=manifest.protocol, reason=manifest.reason)
+        split = replace(split, source="file", setup=manifest.setup, reason=manifest.reason)
     given = {s.split for s in samples}
     scored = "test" if "test" in given else "val"
     if scored == "test" and not (applied.test & ~left_out & _in_split(samples, "test")).any():
         # Else what is left, the person's own val pictures, would be taken for their test pictures.
         assignment = np.where(split.assignment == "test", "val", split.assignment).astype("<U5")
         reason = "none of your own test pictures can be scored; the score is measured out of fold"
-        split = replace(split, assignment=assignment, protocol=None, reason=reason)
+        split = replace(split, assignment=assignment, setup=None, reason=reason)
     apart = np.flatnonzero(leaking & _in_split(samples, scored))
     keep = np.flatnonzero(split.assignment != "")
     if len(keep) < len(samples):

@@ -20,10 +20,11 @@ from headstart.features.graph import export_network
 from headstart.features.refilling import refill_graph
 from headstart.heads.linear import LinearHead
 from headstart.records import Evaluation, Features, Split
-from headstart.trust.metrics import RESUBSTITUTION, evaluate, evaluation_to_json
+from headstart.trust.metrics import evaluate, evaluation_to_json
 from headstart.tuning.network import interpolate
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict
+from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
 from headstart.workflow.judgement import Judgement, judge, measure_baselines, with_leaking
 from headstart.workflow.probe_finish import close_road, prove, write_facts, write_probe_bundle
 from headstart.workflow.probe_road import FoundProbe, ProbeRoad
@@ -51,7 +52,7 @@ class Tuned:
         head: The head it started from.
         verdict: The comparison with the probe.
         scored: Positions of the pictures with out-of-fold logits, in the order of the verdict's rows.
-        protocol: How those came about.
+        setup: How those were scored.
         train: Positions of what the shipped weights were trained on.
         is_asked: Whether a person asked for it.
     """
@@ -61,7 +62,7 @@ class Tuned:
     head: LinearHead
     verdict: Verdict
     scored: Ids
-    protocol: str
+    setup: EvaluationSetup
     train: Ids
     is_asked: bool
 
@@ -209,9 +210,10 @@ def _judge(found: FoundProbe, tuned: Tuned, logits: NDArray[np.float32], probe: 
     samples, split = found.samples, found.split
     labels, names = samples.class_ids, samples.class_names
 
-    def of(index: Ids, rows: NDArray[np.floating[Any]], protocol: str) -> Evaluation:
-        groups = None if split.groups is None or protocol == RESUBSTITUTION else split.groups[index]
-        return evaluate(rows, labels[index], names, protocol=protocol, is_logits=True, groups=groups, seed=seed)
+    def of(index: Ids, rows: NDArray[np.floating[Any]], setup: EvaluationSetup) -> Evaluation:
+        is_unseen = setup.protocol is not EvaluationProtocol.RESUBSTITUTION
+        groups = split.groups[index] if split.groups is not None and is_unseen else None
+        return evaluate(rows, labels[index], names, setup=setup, is_logits=True, groups=groups, seed=seed)
 
     val, test = split.where("val"), split.where("test")
     scored = test if len(test) else tuned.scored
@@ -219,9 +221,9 @@ def _judge(found: FoundProbe, tuned: Tuned, logits: NDArray[np.float32], probe: 
         probe,
         baselines=measure_baselines(samples, found.features, split, found.fit, scored),
         train=of(tuned.train, logits[tuned.train], RESUBSTITUTION),
-        cv=of(tuned.scored, tuned.verdict.logits, tuned.protocol),
-        val=of(val, logits[val], "given") if len(val) else None,
-        test=of(test, logits[test], split.protocol or "given") if len(test) else None,
+        cv=of(tuned.scored, tuned.verdict.logits, tuned.setup),
+        val=of(val, logits[val], tuned.setup) if len(val) else None,
+        test=of(test, logits[test], split.setup or USER_TEST_SPLIT) if len(test) else None,
         logits=logits,
     )
 
@@ -267,10 +269,10 @@ def _write(
     assignment = split.assignment[kept].copy()
     is_oof = np.isin(kept, tuned.scored) & (assignment == "train")
     groups = None if split.groups is None else split.groups[kept]
-    shown = Split(assignment, groups, split.source, split.protocol, split.seed, split.reason)
+    shown = Split(assignment, groups, split.source, split.setup, split.seed, split.reason)
     row_of = {int(s): i for i, s in enumerate(tuned.scored)}
     rows = tuned.verdict.logits[[row_of[int(s)] for s in kept[is_oof]]]
-    fit = replace(found.fit, oof_logits=rows, protocol=tuned.protocol)  # type: ignore[arg-type]
+    fit = replace(found.fit, oof_logits=rows, setup=tuned.setup)
     part, shown_judgement = samples.take(kept), replace(judgement, logits=judgement.logits[kept])
     write_oof(
         road.folder / "oof.npz",
@@ -278,7 +280,7 @@ def _write(
         groups=None if split.groups is None else split.groups[tuned.scored],
         class_ids=samples.class_ids[tuned.scored],
         logits=tuned.verdict.logits,
-        protocol=tuned.protocol,
+        protocol=tuned.setup.protocol,
     )
     write_predictions(road.folder / "predictions.csv", part, shown, shown_judgement, fit, trust.take(kept))
     write_scores(road.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit, trust.take(kept))

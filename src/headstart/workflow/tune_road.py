@@ -28,6 +28,7 @@ from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.folds import make_folds
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict, compare
+from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.devices import check_device
 from headstart.workflow.probe_finish import finish_probe
@@ -180,7 +181,7 @@ class _Road:
         for result in (*results, final):
             check_frozen(result.frozen_before, result.frozen_after)
         tuned = Tuned(
-            plan, final, head, verdict, evidence.samples, self._protocol(num_parts, num_used), trained_on, is_asked
+            plan, final, head, verdict, evidence.samples, self._setup(num_parts, num_used), trained_on, is_asked
         )
         finish_tuned(self.road, self.found, self.bench, tuned, self.log, self.started)
 
@@ -420,10 +421,21 @@ class _Road:
             return None
         return np.asarray(self.class_weights[self.found.samples.class_ids[index]])
 
-    def _protocol(self, num_parts: int, num_used: int) -> str:
+    def _setup(self, num_parts: int, num_used: int) -> EvaluationSetup:
+        """Return how the samples were scored that compare the tuned model with the probe."""
         if len(self.found.split.where("val")):
-            return "given validation"
-        share = f"{round(100 / num_parts)}%"
+            return EvaluationSetup(
+                EvaluationProtocol.VALIDATION_SPLIT, split_source=SplitSource.USER, is_used_for_selection=True
+            )
         if num_used == 1:
-            return f"held out {share}"
-        return f"{num_parts}-fold" if num_used == num_parts else f"{num_used} of {num_parts} folds"
+            return EvaluationSetup(
+                EvaluationProtocol.VALIDATION_SPLIT,
+                held_out_fraction=1 / num_parts,
+                split_source=SplitSource.MADE,
+                is_used_for_selection=True,
+            )
+        return EvaluationSetup(
+            EvaluationProtocol.K_FOLD,
+            num_folds=num_parts,
+            num_folds_used=None if num_used == num_parts else num_used,
+        )

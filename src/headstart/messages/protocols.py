@@ -1,0 +1,59 @@
+"""Render evaluation protocols."""
+
+from __future__ import annotations
+
+from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
+
+__all__ = ["measured_on", "protocol_name"]
+
+
+def protocol_name(setup: EvaluationSetup) -> str:
+    """Return the protocol in standard terms, e.g. `5-fold cross-validation` or `test split (20 % held out)`."""
+    match setup.protocol:
+        case EvaluationProtocol.RESUBSTITUTION:
+            return "resubstitution"
+        case EvaluationProtocol.LEAVE_ONE_OUT:
+            return "leave-one-out"
+        case EvaluationProtocol.LEAVE_ONE_GROUP_OUT:
+            return "leave-one-group-out"
+        case EvaluationProtocol.K_FOLD:
+            name = f"{setup.num_folds}-fold cross-validation" if setup.num_folds else "cross-validation"
+            used = setup.num_folds_used
+            return name if used is None else f"{name}, {used} folds scored"
+        case EvaluationProtocol.VALIDATION_SPLIT:
+            return f"validation split{_details(setup)}"
+        case EvaluationProtocol.TEST_SPLIT:
+            return f"test split{_details(setup)}"
+
+
+def measured_on(setup: EvaluationSetup, num_samples: int) -> str:
+    """Return what a score was measured on, as the end of a sentence that starts with "Measured on".
+
+    Args:
+        setup: How the samples were scored.
+        num_samples: How many were scored.
+    """
+    count = f"{num_samples:,} images"
+    match setup.protocol:
+        case EvaluationProtocol.RESUBSTITUTION:
+            return f"the {count} that the model was trained on (resubstitution)"
+        case EvaluationProtocol.LEAVE_ONE_OUT:
+            return f"{count}, each predicted by a model that was not trained on it (leave-one-out)"
+        case EvaluationProtocol.LEAVE_ONE_GROUP_OUT:
+            return f"{count}, each predicted by a model that was not trained on its group (leave-one-group-out)"
+        case EvaluationProtocol.K_FOLD:
+            return f"{count}, each predicted by a model that was not trained on it ({protocol_name(setup)})"
+        case _:
+            use = "also used for model selection" if setup.is_used_for_selection else "not used for model selection"
+            return f"{count}, {protocol_name(setup)}, {use}"
+
+
+def _details(setup: EvaluationSetup) -> str:
+    details = []
+    if setup.split_source is SplitSource.USER:
+        details.append("yours")
+    if setup.held_out_fraction is not None:
+        details.append(f"{100 * setup.held_out_fraction:.0f} % held out")
+    if setup.includes_leaks:
+        details.append("leaks included")
+    return f" ({', '.join(details)})" if details else ""
