@@ -424,8 +424,8 @@ def check(
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
         talk: Where it says what it does.
-        settings: `layout`, `label_pattern`, `first_id`, `backbone`, `value_range`, `max_pixels`, `use_network`,
-            `allow_outside`, `offline`.
+        settings: `layout`, `label_pattern`, `first_id`, `group_from`, `backbone`, `value_range`, `max_pixels`,
+            `use_network`, `allow_outside`, `offline`.
 
     Returns:
         The judgement (`.health`, `.to_json()`); its text says the worst first.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence, Finding, ReadingNote
+from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence, Finding, GroupStatus, ReadingNote
 
 __all__ = [
     "ClassScore",
@@ -22,6 +22,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Features",
+    "GroupEvidence",
     "GroupPattern",
     "Health",
     "PicturePair",
@@ -170,6 +171,40 @@ class PicturePair:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupEvidence:
+    """Numbers that decide whether a guessed grouping may be applied.
+
+    Attributes:
+        num_images: Training images that were looked at.
+        num_independent: Independent groups of training images once certain copies are joined; an image without a
+            group counts as one.
+        effective_groups: 1 / (sum of squared group shares), between 1 and `num_independent`.
+        groups_per_level: Effective number of groups (exp of the conditional entropy) inside one level of `class`,
+            `split` and `camera`, as far as known; near 1 where the factor determines the group.
+        unmeasurable_share: Share of the training images, or of the classes if that is larger, whose class lies in
+            one group.
+        copies_within, copies_across: Pairs of certain copies inside one group, and in two different ones.
+        off_axis_share: Share of the similarity within groups that remains outside its strongest direction; near 0 for
+            a recording condition such as exposure. None if images of one group do not look alike.
+        accuracy_baseline: Accuracy of always predicting the most frequent class, or None if no score was measured.
+        num_straddling: Groups on both sides of the split that the data bring.
+        straddling_share: Share of the scored images that are in such a group.
+    """
+
+    num_images: int = 0
+    num_independent: int = 0
+    effective_groups: float = 0.0
+    groups_per_level: dict[str, float] = field(default_factory=dict)
+    unmeasurable_share: float = 0.0
+    copies_within: int = 0
+    copies_across: int = 0
+    off_axis_share: float | None = None
+    accuracy_baseline: float | None = None
+    num_straddling: int = 0
+    straddling_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class GroupPattern:
     """One guess about what belongs together, with its evidence.
 
@@ -177,23 +212,35 @@ class GroupPattern:
         pattern: What `--group-from` takes to ask for it.
         meaning: The same in words.
         num_groups: Groups of at least two training pictures.
-        accepted: Whether the pictures bear it out.
+        status: What becomes of it, and why.
         p_value: Of the permutation test within classes.
         nearness: How much nearer pictures of one group are than any two of a class (difference of cosines).
         accuracy_independent: Out-of-fold accuracy as if every picture stood alone, or None if not measured.
         accuracy_grouped: The same with whole groups left out, or None if not measured.
-        is_used: Whether training keeps these groups together unless told otherwise.
+        evidence: The other numbers that `status` follows from.
+        source: `guessed`, `given` (by the layout or table) or `asked` (with `--group-from`); only guesses are tested.
     """
 
     pattern: str
     meaning: str
     num_groups: int
-    accepted: bool
+    status: GroupStatus
     p_value: float
     nearness: float
     accuracy_independent: float | None
     accuracy_grouped: float | None
-    is_used: bool
+    evidence: GroupEvidence = field(default_factory=GroupEvidence)
+    source: Literal["guessed", "given", "asked"] = "guessed"
+
+    @property
+    def accepted(self) -> bool:
+        """Whether images of one group look alike beyond chance; true for groups that the user gave."""
+        return not self.status.is_rejected
+
+    @property
+    def is_used(self) -> bool:
+        """Whether training keeps these groups together unless told otherwise."""
+        return self.status is GroupStatus.APPLIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ __all__ = [
     "Evidence",
     "Finding",
     "FindingKind",
+    "GroupStatus",
     "JsonValue",
     "ReadingKind",
     "ReadingNote",
@@ -56,9 +57,36 @@ class FindingKind(StrEnum):
     CLASS_WITHOUT_IMAGES = "class_without_images"
     COPIES_WITH_OTHER_BOXES = "copies_with_other_boxes"
     GROUPS_ACROSS_SPLITS = "groups_across_splits"
+    GROUPS_IN_QUESTION = "groups_in_question"
     MIXED_PIXEL_TYPES = "mixed_pixel_types"
     PAGES_NOT_USED = "pages_not_used"
     SINGLE_CLASS = "single_class"
+
+
+class GroupStatus(StrEnum):
+    """What becomes of a grouping that was guessed from names, columns or times, and why."""
+
+    APPLIED = "applied"
+    ALTERNATIVE = "alternative"
+    REJECTED_COUNTER_PREFIX = "rejected_counter_prefix"
+    REJECTED_NO_SIMILARITY = "rejected_no_similarity"
+    QUESTION_CONTRADICTED_BY_COPIES = "question_contradicted_by_copies"
+    QUESTION_CONFOUNDED_WITH_CLASS = "question_confounded_with_class"
+    QUESTION_CONFOUNDED_WITH_SPLIT = "question_confounded_with_split"
+    QUESTION_CONFOUNDED_WITH_CAMERA = "question_confounded_with_camera"
+    QUESTION_CONFOUNDED_WITH_EXPOSURE = "question_confounded_with_exposure"
+    QUESTION_TOO_FEW_GROUPS = "question_too_few_groups"
+    QUESTION_SCORE_AT_BASELINE = "question_score_at_baseline"
+
+    @property
+    def is_question(self) -> bool:
+        """Whether only the user can say if the groups are real; they are not applied."""
+        return self.value.startswith("question_")
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the name itself or the images speak against the groups."""
+        return self.value.startswith("rejected_")
 
 
 @dataclass(frozen=True, slots=True)

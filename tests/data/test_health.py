@@ -11,7 +11,7 @@ from headstart.data.health import Applied, apply_health, inspect
 from headstart.data.names import guess_groups
 from headstart.errors import UsageError
 from headstart.records import GroupPattern, Health, PicturePair, Problem, Samples
-from headstart.types import Finding, FindingKind, Severity
+from headstart.types import Finding, FindingKind, GroupStatus, Severity
 
 
 def pair(samples: Samples, a: int, b: int, kind: str = "bytes", similarity: float = 1.0) -> PicturePair:
@@ -27,8 +27,8 @@ def health_of(samples: Samples, **found: object) -> Health:
 
 def pattern(text: str, **more: object) -> GroupPattern:
     values: dict[str, object] = {
-        "pattern": text, "meaning": "part 1 of the name", "num_groups": 2, "accepted": True, "p_value": 0.001,
-        "nearness": 0.3, "accuracy_independent": 0.91, "accuracy_grouped": 0.78, "is_used": True,
+        "pattern": text, "meaning": "part 1 of the name", "num_groups": 2, "p_value": 0.001,
+        "nearness": 0.3, "accuracy_independent": 0.91, "accuracy_grouped": 0.78, "status": GroupStatus.APPLIED,
     }  # fmt: skip
     return GroupPattern(**(values | more))  # type: ignore[arg-type]
 
@@ -170,7 +170,7 @@ def test_names_of_another_form_stand_alone_as_they_did_in_the_test() -> None:
 
 def test_a_pattern_that_is_not_in_use_groups_nothing() -> None:
     samples = samples_of([f"{i // 3}_{i}.jpg" for i in range(9)], ["a", "b", "a"] * 3)
-    found = health_of(samples, group_patterns=(pattern("^([^_]*)_", is_used=False),))
+    found = health_of(samples, group_patterns=(pattern("^([^_]*)_", status=GroupStatus.ALTERNATIVE),))
     assert apply_health(samples, found).groups is None
 
 

@@ -21,8 +21,18 @@ from headstart.data.memory import Memory, digest_of, health_from_note
 from headstart.data.sources import read
 from headstart.errors import CacheError
 from headstart.pixels import reduced
-from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Samples, Shortcut
-from headstart.types import Finding, FindingKind, Severity
+from headstart.records import (
+    Decision,
+    GroupEvidence,
+    GroupPattern,
+    Health,
+    PicturePair,
+    Problem,
+    Remark,
+    Samples,
+    Shortcut,
+)
+from headstart.types import Finding, FindingKind, GroupStatus, Severity
 
 
 def photos(first: int = 0, count: int = 6) -> tuple[Samples, list[bytes]]:
@@ -323,7 +333,19 @@ def test_a_judgement_comes_back_equal() -> None:
         near_duplicates=(PicturePair("p", "r", "near", 0.98765, "train", "test", "a", None, 0, 2),),
         leaks=(PicturePair("p", "r", "near", 0.98765, "train", "test", "a", None, 0, 2),),
         label_conflicts=(PicturePair("p", "r", "near", 0.9, "train", "test", "a", "b", 0, 2),),
-        group_patterns=(GroupPattern("^(.)", "part 1", 2, True, 0.001, 0.2, 0.91, None, True),),
+        group_patterns=(
+            GroupPattern(
+                "^(.)",
+                "part 1",
+                2,
+                GroupStatus.QUESTION_TOO_FEW_GROUPS,
+                0.001,
+                0.2,
+                0.91,
+                None,
+                GroupEvidence(9, 3, 2.5, {"class": 1.5}, 0.1, 1, 2, 0.1, 0.5, 2, 0.25),
+            ),
+        ),
         shortcuts=(Shortcut("camera", 0.9, 0.5, "a", 0.4, ("a",), ("p", "q")),),
         size_range=(10, 20, 30),
         seen_share={"crop": 0.7},

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scenes import SIZE, encode, looks_of, samples_of, scene
 
+from headstart.data.duplicates import Pair
 from headstart.data.grouping import group_ids
 from headstart.data.health import apply_health, inspect
 from headstart.data.looks import Looks, look_at_all
@@ -140,8 +141,7 @@ def test_the_effect_is_measured_by_the_given_score(honest: tuple[Samples, Looks]
 def test_copies_stay_together_while_the_effect_is_measured(honest: tuple[Samples, Looks]) -> None:
     """Else the figure as if independent would count copies as new pictures."""
     samples, looks = honest
-    copies = np.arange(len(samples))
-    copies[7] = copies[90]  # of other originals
+    copies = [Pair(7, 90, "near", 1.0)]  # of other originals
     asked: list[NDArray[np.int64] | None] = []
 
     def score(groups: NDArray[np.int64] | None) -> float:

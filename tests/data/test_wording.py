@@ -11,7 +11,7 @@ import pytest
 
 from headstart.data.wording import doctor_lines, health_to_json, one_line
 from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
-from headstart.types import Finding, FindingKind, Severity
+from headstart.types import Finding, FindingKind, GroupStatus, Severity
 
 ODD = "a/\n\x1b[31m<script>\u202e`'\" \\xff.jpg"
 
@@ -30,8 +30,9 @@ def pair(
 
 def pattern(**more: object) -> GroupPattern:
     values: dict[str, object] = {
-        "pattern": "^(.*?)_", "meaning": "part 1 of the name (`7` in `7_1.jpg`)", "num_groups": 28, "accepted": True,
-        "p_value": 0.001, "nearness": 0.2, "accuracy_independent": 0.91, "accuracy_grouped": 0.78, "is_used": True,
+        "pattern": "^(.*?)_", "meaning": "part 1 of the name (`7` in `7_1.jpg`)", "num_groups": 28,
+        "p_value": 0.001, "nearness": 0.2, "accuracy_independent": 0.91, "accuracy_grouped": 0.78,
+        "status": GroupStatus.APPLIED,
     }  # fmt: skip
     return GroupPattern(**(values | more))  # type: ignore[arg-type]
 
@@ -51,8 +52,8 @@ ILL = replace(
     label_conflicts=(pair("k1", "k2", labels=("cat", "dog")),),
     group_patterns=(
         pattern(),
-        pattern(pattern="visit", is_used=False, num_groups=60),
-        pattern(pattern="^(.)", is_used=False, accepted=False, p_value=0.6, meaning="part 2"),
+        pattern(pattern="visit", status=GroupStatus.ALTERNATIVE, num_groups=60),
+        pattern(pattern="^(.)", status=GroupStatus.REJECTED_NO_SIMILARITY, p_value=0.6, meaning="part 2"),
     ),
     shortcuts=(Shortcut("camera", 0.9, 0.33, "x", 0.6, ("x",), ("s1", "s2")),),
     seen_share={"crop": 0.4, "cover": 0.5, "squash": 1.0, "pad": 1.0},
@@ -103,7 +104,7 @@ def test_while_training_only_what_training_does_not_say_itself() -> None:
         ("Left out: 5 files, empty", "`x/0.jpg`, `x/1.jpg`, `x/2.jpg` ..."),
         ("Left out: 1 file, text", "words"),
         ("Belong together", "Right on 91% as if independent, 78% by group. They are kept together; --group-from none"),
-        ("May belong together", "--group-from 'visit'"),
+        ("May belong together", "--group-from visit"),
         ("Rejected", "no nearer each other than chance (p = 0.6)"),
         ("Copies: 1 pair, the same file", "`d1` = `d2`"),
         ("Copies: 1 pair, the same pixels", "`d3` = `d4`"),

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from headstart.messages.findings import finding_message, finding_to_json
-from headstart.types import Evidence, Finding, FindingKind, Severity
+from headstart.records import GroupEvidence
+from headstart.types import Evidence, Finding, FindingKind, GroupStatus, Severity
+
+QUESTION: Evidence = {
+    "status": GroupStatus.QUESTION_TOO_FEW_GROUPS.value, "pattern": "^([^ ]*) ",
+    "pattern_meaning": "part 1 of the name", "num_groups": 3, "accuracy_independent": 0.97, "accuracy_grouped": 0.11,
+    **asdict(GroupEvidence(100, 3, 2.5, {"class": 1.2, "split": 1.1, "camera": 1.0}, 0.5, 1, 9, 0.001, 0.2)),
+}  # fmt: skip
 
 EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.ALL_SCORED_IMAGES_LEAK: {"split": "test", "num_images": 9, "pairs": [["a.png", "b.png"]]},
@@ -23,6 +31,7 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.CLASS_WITHOUT_IMAGES: {"class": "a"},
     FindingKind.COPIES_WITH_OTHER_BOXES: {"pairs": [["a.png", "b.png"]] * 5},
     FindingKind.GROUPS_ACROSS_SPLITS: {"num_groups": 2, "pattern_meaning": "column `patient`", "share_of_scored": 0.5},
+    FindingKind.GROUPS_IN_QUESTION: QUESTION,
     FindingKind.MIXED_PIXEL_TYPES: {"num_float": 2, "num_integer": 3},
     FindingKind.PAGES_NOT_USED: {"count": 2, "examples": ["a.tif", "b.gif"]},
     FindingKind.SINGLE_CLASS: {"class": "a"},
@@ -34,6 +43,13 @@ def test_every_kind_has_a_message(kind: FindingKind) -> None:
     text = finding_message(Finding(kind, Severity.WARNING, EXAMPLES[kind]))
     assert text
     assert not text.endswith(".")
+
+
+@pytest.mark.parametrize("status", [s for s in GroupStatus if s.is_question])
+def test_every_group_question_has_a_reason_both_scores_and_two_options(status: GroupStatus) -> None:
+    text = finding_message(Finding(FindingKind.GROUPS_IN_QUESTION, Severity.INFO, {**QUESTION, "status": status.value}))
+    for part in ("97%", "11%", "--group-from '^([^ ]*) '", "--group-from none"):
+        assert part in text
 
 
 def test_json_holds_the_code_the_evidence_and_the_message() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from headstart.reports.comment import comment_on, confused_pair, next_steps, not_to_conclude
-from headstart.reports.situation import Curve, Situation
+from headstart.reports.situation import Curve, GroupQuestion, Situation
 from headstart.reports.squares import find_square
-from headstart.types import EvaluationProtocol, EvaluationSetup
+from headstart.types import EvaluationProtocol, EvaluationSetup, GroupStatus
 
 
 def situation(counts: list[int] | None = None, confusion: Any = None, **changes: Any) -> Situation:
@@ -47,6 +47,9 @@ CASES = {
     "shortcut": situation(shortcuts=(SHORTCUT,)),
     "two confused classes": situation(confusion=PAIR, score=0.81, low=0.77, high=0.85, train_score=0.86),
     "chance level": situation(score=0.26, low=0.22, high=0.31, train_score=0.33),
+    "groups in question": situation(
+        group_questions=(GroupQuestion(GroupStatus.QUESTION_SCORE_AT_BASELINE, 8, 0.97, 0.11),)
+    ),
     "fine": situation(),
 }  # fmt: skip
 

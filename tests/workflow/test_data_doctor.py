@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from headstart.data.memory import Memory
 from headstart.machine import cache_root
 from headstart.pixels.spec import PixelSpec, read_picture
 from headstart.records import Health
+from headstart.types import GroupStatus
 
 Make = Callable[..., Path]
 
@@ -94,6 +97,22 @@ def variants(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> P
 @pytest.fixture(scope="module")
 def grouped(variants: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
     return headstart.train(variants, out=tmp_path_factory.mktemp("runs") / "grouped")
+
+
+@pytest.fixture(scope="module")
+def exposures(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+    root = make_pictures(tmp_path_factory.mktemp("exposures"), {"stripes": 32, "discs": 32, "checks": 32})
+    for i, file in enumerate(sorted(root.rglob("*.jpg"))):
+        level = (5 * i) % 8
+        dark = np.asarray(Image.open(file), dtype=np.float64) * (0.3 + 0.1 * level)
+        file.unlink()
+        Image.fromarray(dark.astype(np.uint8)).save(file.with_name(f"exp{level}_num_{i:03d}.jpg"), quality=90)
+    return root
+
+
+@pytest.fixture(scope="module")
+def exposed(exposures: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
+    return headstart.train(exposures, out=tmp_path_factory.mktemp("runs") / "exposures")
 
 
 class TestLeaks:
@@ -238,6 +257,36 @@ class TestHiddenGroups:
         for name, side in split_of(run).items():
             sides.setdefault(digit[name], set()).add(side)
         assert all(len(s) == 1 for s in sides.values())
+
+
+class TestGroupsInQuestion:
+    """Images at eight exposures that their names tell: no objects, and training on them must not be harmed."""
+
+    def test_they_are_not_applied_and_told_at_every_surface(self, exposed: headstart.Run) -> None:
+        assert exposed.metrics["num_groups"] is None or exposed.metrics["num_groups"] > 60
+        health = read_json(exposed.folder / "health.json")
+        (pattern,) = health["group_patterns"]
+        assert (pattern["status"], pattern["is_used"]) == ("question_confounded_with_exposure", False)
+        (finding,) = [f for f in health["findings"] if f["kind"] == "groups_in_question"]
+        assert finding["evidence"]["accuracy_independent"] == pattern["accuracy_independent"]
+        assert finding["evidence"]["accuracy_grouped"] == pattern["accuracy_grouped"]
+        resolved = yaml.safe_load((exposed.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
+        assert pattern["status"] in resolved["group_from"]["reason"]
+        log = log_of(exposed).splitlines()
+        option = f"--group-from {shlex.quote(pattern['pattern'])}"
+        assert sum(option in line for line in log) == 2  # before, and beside the score
+        report = read_json(exposed.folder / "report.json")
+        assert any(r["cause"] == "groups in question" for r in report["comment"]["remarks"])
+        assert option in html.unescape((exposed.folder / "report.html").read_text(encoding="utf-8"))
+
+    def test_the_options_that_it_names_work(self, exposures: Path, exposed: headstart.Run) -> None:
+        (pattern,) = read_json(exposed.folder / "health.json")["group_patterns"]
+        checked = headstart.check(exposures, group_from=pattern["pattern"])
+        assert [(p.status, p.source) for p in checked.health.group_patterns] == [(GroupStatus.APPLIED, "asked")]
+        assert checked.health.group_patterns[0].accuracy_grouped == pattern["accuracy_grouped"]
+        silent = headstart.check(exposures, group_from="none")
+        assert silent.health.group_patterns == ()
+        assert silent.health.findings == ()
 
 
 class TestRange:

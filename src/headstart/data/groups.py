@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEAST_NEARNESS", "Evidence", "number_keys", "permutation_test", "picture_vectors"]
+__all__ = ["LEAST_NEARNESS", "Evidence", "number_keys", "off_axis_share", "permutation_test", "picture_vectors"]
 
 _ROUNDS = 999
 _MOST_PICTURES = 4000
@@ -63,27 +63,42 @@ def permutation_test(
     Returns:
         The evidence; a p-value of 1 where no two pictures share a group and a class.
     """
-    use = np.flatnonzero(groups >= 0)
     rng = np.random.default_rng(seed)
-    if len(use) > _MOST_PICTURES:  # whole groups are kept
-        shuffled = rng.permutation(np.unique(groups[use]))
-        rank = np.empty(int(groups.max()) + 1, dtype=np.int64)
-        rank[shuffled] = np.arange(len(shuffled))
-        use = np.sort(use[np.argsort(rank[groups[use]], kind="stable")][:_MOST_PICTURES])
-    centred = np.asarray(vectors[use], dtype=np.float32).copy()
-    classes, group = class_ids[use], groups[use] if within is None else within[use]
-    for k in np.unique(classes):
-        inside = classes == k
-        centred[inside] -= centred[inside].mean(axis=0)
-    if centred.shape[1] > _SIZE:  # a random projection keeps angles nearly, and is the same for every dealing
-        mixer = np.random.default_rng(0).standard_normal((centred.shape[1], _SIZE)).astype(np.float32)
-        centred = centred @ mixer
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    centred = np.where(length > 1e-6, centred / np.maximum(length, 1e-6), 0).astype(np.float32)
+    centred, classes, use = _unit_rows(vectors, groups, class_ids, rng)
+    group = groups[use] if within is None else within[use]
     base = _base(centred, classes)
     if within is None:
         return _deal_pictures(centred, classes, group, base, rounds, rng)
     return _deal_groups(centred, classes, groups[use], group, base, rounds, rng)
+
+
+def off_axis_share(
+    vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], *, seed: int = 0
+) -> float:
+    """Return the share of the similarity within groups that remains outside its strongest direction.
+
+    Objects differ in many directions; a recording condition (exposure, focus, compression) moves all images along
+    one. The between-group scatter is estimated from pairs of different samples, so noise does not inflate it.
+
+    Args:
+        vectors: (N, D) what images look like; any scale.
+        groups: (N,) group of each; -1 takes no part.
+        class_ids: (N,) class of each; groups are only compared inside a class.
+        seed: Of the draw where there are many samples.
+
+    Returns:
+        At most 1; near 0 or below for one direction, and 0 where nothing is similar.
+    """
+    unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(seed))
+    if not len(use):
+        return 0.0
+    _, cell = np.unique(np.stack([classes, groups[use]]), axis=1, return_inverse=True)
+    cell = cell.reshape(-1)
+    sums = np.zeros((int(cell.max()) + 1, unit.shape[1]))
+    np.add.at(sums, cell, unit)
+    scatter = sums.T @ sums - unit.T.astype(np.float64) @ unit
+    total = float(np.trace(scatter))
+    return 1.0 - float(np.linalg.eigvalsh(scatter)[-1]) / total if total > 0 else 0.0
 
 
 def picture_vectors(
@@ -108,6 +123,29 @@ def number_keys(keys: Sequence[str | None]) -> NDArray[np.int64]:
     """(N,) group of each key by first appearance, -1 for None."""
     known: dict[str, int] = {}
     return np.array([-1 if k is None else known.setdefault(k, len(known)) for k in keys], dtype=np.int64)
+
+
+def _unit_rows(
+    vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Unit vectors around their class mean, their classes and positions; whole groups of at most 4,000 samples."""
+    use = np.flatnonzero(groups >= 0)
+    if len(use) > _MOST_PICTURES:  # whole groups are kept
+        shuffled = rng.permutation(np.unique(groups[use]))
+        rank = np.empty(int(groups.max()) + 1, dtype=np.int64)
+        rank[shuffled] = np.arange(len(shuffled))
+        use = np.sort(use[np.argsort(rank[groups[use]], kind="stable")][:_MOST_PICTURES])
+    centred = np.asarray(vectors[use], dtype=np.float32).copy()
+    classes = class_ids[use]
+    for k in np.unique(classes):
+        inside = classes == k
+        centred[inside] -= centred[inside].mean(axis=0)
+    if centred.shape[1] > _SIZE:  # a random projection keeps angles nearly, and is the same for every dealing
+        mixer = np.random.default_rng(0).standard_normal((centred.shape[1], _SIZE)).astype(np.float32)
+        centred = centred @ mixer
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    centred = np.where(length > 1e-6, centred / np.maximum(length, 1e-6), 0).astype(np.float32)
+    return centred, classes, use
 
 
 def _base(unit: NDArray[np.float32], classes: NDArray[np.int64]) -> float:

@@ -7,32 +7,32 @@ keep together and leave out, and a person can see and overrule each step.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.balance import class_table, find_class_problems, seen_share
 from headstart.data.duplicates import Pair, components, find_copies
+from headstart.data.group_rules import join_copies
 from headstart.data.grouping import group_ids, number_groups
 from headstart.data.leaks import find_leaks
 from headstart.data.looks import Looks, look_at_all
-from headstart.data.names import guess_groups
+from headstart.data.names import Guess, guess_groups
 from headstart.data.patterns import Score, judge_patterns
 from headstart.data.ranges import choose_range, find_mixed_depths
 from headstart.data.same import SamePixels
 from headstart.data.shortcuts import find_shortcuts
 from headstart.limits import MAX_PIXELS
-from headstart.records import Decision, Health, PicturePair, Remark, Samples, Shortcut
-from headstart.types import Evidence, Finding, FindingKind, JsonValue, Severity
+from headstart.records import Decision, GroupPattern, Health, PicturePair, Remark, Samples, Shortcut
+from headstart.types import Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
 
 __all__ = ["Applied", "apply_health", "inspect"]
 
 _EXAMPLES = 5
 _GIVEN = 0.2  # share of a class that a cue gives away from which the class is listed
 _SEVERAL_PAGES = frozenset({"stack", "animated"})
-_CERTAIN = 0.9993
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def inspect(
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    group_from: str | None = None,
+    strata: NDArray[np.int64] | None = None,
 ) -> Health:
     """Judges a data set.
 
@@ -77,9 +79,14 @@ def inspect(
         max_pixels: Larger pictures are refused.
         threads: Worker threads.
         progress: Called with (pictures done, all) while they are looked at.
+        group_from: As in `apply_health`: what the user asks for is measured instead of guesses.
+        strata: (N,) what stands for the class in the rules for groups where samples have no label, or None.
 
     Returns:
         The judgement.
+
+    Raises:
+        UsageError: `group_from` fits nothing.
     """
     if looks is None:
         looks = look_at_all(samples, max_pixels=max_pixels, threads=threads, progress=progress)
@@ -89,7 +96,19 @@ def inspect(
     pairs = [*exact, *near]
     copies = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
     is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
-    patterns = judge_patterns(samples, looks, is_training, embeddings=embeddings, copies=copies, score=score)
+    asked = _asked(samples, group_from)
+    patterns = judge_patterns(
+        samples,
+        looks,
+        is_training,
+        embeddings=embeddings,
+        copies=pairs,
+        score=score,
+        strata=strata,
+        asked=asked,
+    )
+    if group_from is not None and asked is None:
+        patterns = []
     chosen, range_decision = choose_range(samples, looks, value_range)
     named = [_name(samples, p) for p in pairs]
     leaks = [_name(samples, p) for p in find_leaks(samples, pairs)]
@@ -98,7 +117,8 @@ def inspect(
     shortcuts = _shortcuts(samples, looks, is_training, copies)
     used = next((g for g, p in patterns if p.is_used), None)
     findings = (
-        *_straddling(samples, is_ok, patterns),
+        *_straddling(patterns),
+        *_in_question(patterns),
         *_find_unused_pages(samples, looks),
         *find_mixed_depths(looks),
         *find_class_problems(samples, is_ok, used),
@@ -160,19 +180,26 @@ def apply_health(samples: Samples, health: Health, *, group_from: str | None = N
     decisions = [decision]
     copies = [*health.duplicates, *health.near_duplicates]
     if copies:
-        tied = [p for p in copies if groups is None or groups[p.index_a] == groups[p.index_b] or _is_certain(p)]
-        pairs = [(p.index_a, p.index_b) for p in tied]
-        links = pairs if groups is None else [*pairs, *_links(groups)]
-        groups = components(count, links)
-        reason = f"{len(pairs)} pairs of copies are kept together"
-        if len(tied) < len(copies):
-            reason += f"; {len(copies) - len(tied)} that are less than certain do not tie groups to each other"
-        decisions.append(Decision("groups.copies", len(pairs), reason))
+        groups, joined = join_copies(groups, [(p.index_a, p.index_b, p.similarity) for p in copies], count)
+        reason = f"{joined} pairs of copies are kept together"
+        if joined < len(copies):
+            reason += f"; {len(copies) - joined} that are less than certain do not tie groups to each other"
+        decisions.append(Decision("groups.copies", joined, reason))
     out = int(sum(left_out[i] for i in range(count) if samples.items[i].name not in unreadable))
     if out:
         reason = f"{out} training pictures are one picture under two labels"
         decisions.append(Decision("left_out.labels", out, reason))
     return Applied(groups, left_out, as_given, as_given & ~leaking, tuple(decisions))
+
+
+def _asked(samples: Samples, group_from: str | None) -> Guess | None:
+    """The grouping that the user asks for, or None if none is asked for or groups are switched off."""
+    if group_from is None:
+        return None
+    groups, decision = group_ids(samples, group_from)
+    if groups is None:
+        return None
+    return Guess(group_from, decision.reason, tuple(map(str, groups.tolist())), "asked")
 
 
 def _chosen_groups(
@@ -182,7 +209,14 @@ def _chosen_groups(
         return group_ids(samples, group_from)
     used = next((p for p in health.group_patterns if p.is_used), None)
     if used is None:
-        return group_ids(samples, None)
+        groups, decision = group_ids(samples, None)
+        questions = [p for p in health.group_patterns if p.status.is_question]
+        if not questions:
+            return groups, decision
+        reason = f"{len(questions)} guessed groupings are not applied: " + "; ".join(
+            f"`{p.pattern}`, {p.status.value}" for p in questions
+        )
+        return groups, replace(decision, reason=reason, evidence={p.pattern: p.status.value for p in questions})
     # What was tested is what is used: the expression may fit names of other forms too, which stand alone here.
     tested = next((g for g in guess_groups(samples) if g.pattern == used.pattern), None)
     groups = group_ids(samples, used.pattern)[0] if tested is None else number_groups(list(tested.keys))
@@ -190,18 +224,6 @@ def _chosen_groups(
     if used.accuracy_independent is not None and used.accuracy_grouped is not None:
         reason += f"; {used.accuracy_independent:.2f} as if independent, {used.accuracy_grouped:.2f} by group"
     return groups, Decision("group_from", used.pattern, reason)
-
-
-def _is_certain(pair: PicturePair) -> bool:
-    """One pair too many would make two whole groups one, so these must be copies beyond doubt."""
-    return pair.similarity >= _CERTAIN
-
-
-def _links(groups: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
-    """Each sample linked with the first of its group."""
-    first: dict[int, int] = {}
-    for i, group in enumerate(groups.tolist()):
-        yield first.setdefault(group, i), i
 
 
 def _name(samples: Samples, pair: Pair) -> PicturePair:
@@ -285,29 +307,50 @@ def _seen(looks: Looks) -> dict[str, float]:
     return {fit: round(float(np.median([seen_share(s, (224, 224), fit, 0.875) for s in sizes])), 3) for fit in fits}
 
 
-def _straddling(
-    samples: Samples, is_ok: NDArray[np.bool_], patterns: Sequence[tuple[NDArray[np.int64], object]]
-) -> list[Finding]:
+def _straddling(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> list[Finding]:
     """Find groups in use that lie on both sides of the user's own split."""
-    found: list[Finding] = []
-    splits = np.array([s.split or "" for s in samples])
-    if not (splits == "train").any():
-        return []
-    for groups, pattern in patterns:
-        if not getattr(pattern, "is_used", False):
-            continue
-        train = set(groups[is_ok & (splits == "train") & (groups >= 0)].tolist())
-        scored = is_ok & np.isin(splits, ("val", "test")) & (groups >= 0)
-        both = train & set(groups[scored].tolist())
-        if both:
-            share = float(np.isin(groups[scored], list(both)).mean())
-            evidence: Evidence = {
-                "num_groups": len(both),
-                "pattern_meaning": str(getattr(pattern, "meaning", "")),
-                "share_of_scored": round(share, 4),
-            }
-            found.append(Finding(FindingKind.GROUPS_ACROSS_SPLITS, Severity.ERROR, evidence))
-    return found
+    return [
+        Finding(
+            FindingKind.GROUPS_ACROSS_SPLITS,
+            Severity.ERROR,
+            {
+                "num_groups": p.evidence.num_straddling,
+                "pattern_meaning": p.meaning,
+                "share_of_scored": p.evidence.straddling_share,
+            },
+        )
+        for _, p in patterns
+        if p.is_used and p.evidence.num_straddling
+    ]
+
+
+def _in_question(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> list[Finding]:
+    """Ask about groups that look real but are not applied; an ERROR where one of two scores must mislead.
+
+    Where other groups are applied, what is likely a condition is no question any more.
+    """
+    severities = {
+        GroupStatus.QUESTION_SCORE_AT_BASELINE: Severity.ERROR,
+        GroupStatus.QUESTION_TOO_FEW_GROUPS: Severity.WARNING,
+    }
+    is_settled = any(p.is_used for _, p in patterns)
+    return [
+        Finding(
+            FindingKind.GROUPS_IN_QUESTION,
+            severities.get(p.status, Severity.INFO),
+            {
+                "status": p.status.value,
+                "pattern": p.pattern,
+                "pattern_meaning": p.meaning,
+                "num_groups": p.num_groups,
+                "accuracy_independent": p.accuracy_independent,
+                "accuracy_grouped": p.accuracy_grouped,
+                **asdict(p.evidence),
+            },
+        )
+        for _, p in patterns
+        if p.status.is_question and (p.status in severities or not is_settled)
+    ]
 
 
 def _bar_reason(bar: float, count: int) -> str:

@@ -23,8 +23,8 @@ from headstart.data.looks import Facts, Looks
 from headstart.errors import CacheError
 from headstart.machine import atomic_file, private_folder, why_refused
 from headstart.pixels.exif import Exif
-from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
-from headstart.types import Finding, FindingKind, Severity
+from headstart.records import Decision, GroupEvidence, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
+from headstart.types import Finding, FindingKind, GroupStatus, Severity
 
 __all__ = ["Memory", "digest_of", "health_from_note"]
 
@@ -150,12 +150,15 @@ def health_from_note(value: dict[str, Any]) -> Health:
         "near_duplicates": PicturePair,
         "leaks": PicturePair,
         "label_conflicts": PicturePair,
-        "group_patterns": GroupPattern,
         "decisions": Decision,
     }
     known = dict(value)
     for name, kind in parts.items():
         known[name] = tuple(kind(**row) for row in value[name])
+    known["group_patterns"] = tuple(
+        GroupPattern(**{**row, "status": GroupStatus(row["status"]), "evidence": GroupEvidence(**row["evidence"])})
+        for row in value["group_patterns"]
+    )
     known["remarks"] = tuple(Remark(**{**row, "examples": tuple(row["examples"])}) for row in value["remarks"])
     known["shortcuts"] = tuple(
         Shortcut(**{**row, "classes": tuple(row["classes"]), "examples": tuple(row["examples"])})

@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from headstart.records import Samples
 
@@ -21,6 +22,21 @@ _TOKENS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
 _SHARE = 0.5  # of the names that must have one form; 0.9 where letters and digits are parted too
 _MOST = 12
 
+_CAMERAS = (
+    "cimg dcp dji dsc dscf dscn dscs fuji g gh gopr gp gx hpim imag img imgp kif mah mg mov mvi p pano pict psx pxl "
+    "sam sdc sn win"
+)
+_PROGRAMS = (
+    "burst capture download fb received scan screen screenshot signal snap snapshot telegram unnamed untitled wa "
+    "whatsapp"
+)
+_WORDS = (
+    "bild clip copy file foto frame frames im image images original photo photos pic pics picture sample thumb "
+    "thumbnail vid video"
+)
+_COUNTER_PREFIXES = frozenset((*_CAMERAS.split(), *_PROGRAMS.split(), *_WORDS.split()))
+"""What stands before a running number and says nothing about the subject; compared in lower case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Guess:
@@ -30,13 +46,20 @@ class Guess:
         pattern: What `--group-from` takes to ask for it.
         meaning: The same in words, with an example.
         keys: (N,) key of each sample, None where it has none.
-        source: `name`, `column`, `folder` or `given`.
+        source: `name`, `column`, `time`, `given` (by the data) or `asked` (with `--group-from`).
+        is_counter: Whether the key is only the prefix of a counter, as cameras and programs write it (`IMG`).
     """
 
     pattern: str
     meaning: str
     keys: tuple[str | None, ...]
     source: str
+    is_counter: bool = False
+
+    @property
+    def origin(self) -> Literal["guessed", "given", "asked"]:
+        """Whether it is a guess, which the rules are for, or said by the data or the user."""
+        return "given" if self.source == "given" else "asked" if self.source == "asked" else "guessed"
 
 
 def guess_groups(samples: Samples) -> list[Guess]:
@@ -114,7 +137,8 @@ def _fields(
         keys = tuple(None if f is None else f[k] for f in fields)
         pattern = "^" + "".join(_part(texts, t, inner, shown) for t in range(k)) + _part(texts, k, inner, shown, True)
         pattern += _end(texts, k, width)
-        found.append(Guess(pattern, f"part {k + 1} of the name (`{shown[k]}` in `{example}`)", keys, "name"))
+        meaning = f"part {k + 1} of the name (`{shown[k]}` in `{example}`)"
+        found.append(Guess(pattern, meaning, keys, "name", _is_counter(keys)))
         earlier = [t for t in range(k) if telling[t]]
         if earlier and k < width - 1:
             keys = tuple(None if f is None else "\0".join(f[t] for t in (*earlier, k)) for f in fields)
@@ -123,6 +147,12 @@ def _fields(
             together = " and ".join(f"`{shown[t]}`" for t in (*earlier, k))
             found.append(Guess(pattern, f"the parts {together} of the name `{example}` together", keys, "name"))
     return found
+
+
+def _is_counter(keys: Sequence[str | None]) -> bool:
+    """Whether most samples with a key have only the prefix of a counter as key."""
+    known = [k.casefold() for k in keys if k is not None]
+    return sum(k in _COUNTER_PREFIXES for k in known) >= 0.5 * max(1, len(known))
 
 
 def _part(texts: Sequence[str], k: int, inner: bool, shown: tuple[str, ...], captured: bool = False) -> str:

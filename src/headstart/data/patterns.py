@@ -1,24 +1,26 @@
 """Judges every guess about what belongs together, and measures what it does to the score.
 
-The one decision: of the guesses that the pictures bear out, the one that costs the score most is used, for
-that is the one that would flatter it most.
+The one decision: of the guesses that may be applied (see `group_rules`), the one that costs the score most is used,
+for that is the one that would flatter it most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.descriptors import describe
-from headstart.data.duplicates import components
-from headstart.data.groups import LEAST_NEARNESS, Evidence, number_keys, permutation_test, picture_vectors
+from headstart.data.duplicates import Pair
+from headstart.data.group_rules import camera_of, collect_evidence, decide_status, join_copies
+from headstart.data.groups import LEAST_NEARNESS, number_keys, off_axis_share, permutation_test, picture_vectors
 from headstart.data.looks import Looks
 from headstart.data.names import Guess, guess_groups
 from headstart.data.times import guess_times
 from headstart.records import GroupPattern, Samples
+from headstart.types import GroupStatus
 
 __all__ = ["Score", "judge_patterns"]
 
@@ -35,8 +37,10 @@ def judge_patterns(
     is_training: NDArray[np.bool_],
     *,
     embeddings: NDArray[np.float32] | None = None,
-    copies: NDArray[np.int64] | None = None,
+    copies: Sequence[Pair] = (),
     score: Score | None = None,
+    strata: NDArray[np.int64] | None = None,
+    asked: Guess | None = None,
 ) -> list[tuple[NDArray[np.int64], GroupPattern]]:
     """Tests all guesses on the training pictures.
 
@@ -45,100 +49,121 @@ def judge_patterns(
         looks: What was seen of them.
         is_training: (N,) the pictures to test on.
         embeddings: (N, D) what a network says of them, or None.
-        copies: (N,) pictures that are copies, or None: kept together throughout.
+        copies: Pairs of copies: kept together throughout.
         score: Measures the effect on the score, or None.
+        strata: (N,) what stands for the class in the rules where samples have no label, or None.
+        asked: The grouping that the user asked for: it is measured and applied, and nothing is guessed.
 
     Returns:
         (N,) groups (-1 for none) and the judgement of each guess; the one in use first.
     """
-    guesses = [*guess_groups(samples), *guess_times(looks)]
+    guesses = [asked] if asked is not None else [*guess_groups(samples), *guess_times(looks)]
     class_ids = samples.class_ids if samples.class_names else np.zeros(len(samples), dtype=np.int64)
     rows = np.flatnonzero(is_training & (class_ids >= 0))
     if not guesses or len(rows) < 4:
         return []
+    classes = class_ids[rows]
     views = [picture_vectors(looks.colours, looks.histograms, describe(looks.thumbs))[rows]]
     if embeddings is not None:
         views.append(np.nan_to_num(np.asarray(embeddings[rows], dtype=np.float32)))
     level = _ALPHA / (len(guesses) * len(views))
-    judged = []
-    for guess in guesses:
-        groups = number_keys(guess.keys)
-        evidence = _strongest(views, groups[rows], class_ids[rows])
-        is_near = evidence.p_value <= level and evidence.nearness >= LEAST_NEARNESS
-        judged.append((guess, groups, evidence, is_near or guess.source == "given"))
     if not samples.class_names:
         score = None
-    independent = _measured(score(copies)) if score is not None else None
+    effects = _Effects(score, copies, len(samples), classes)
+    splits = np.array([s.split or "" for s in samples])
+    camera = camera_of(looks, rows)
     finished = []
-    for guess, groups, evidence, accepted in judged:
-        grouped = None
-        if score is not None:
-            grouped = _measured(score(_joined(groups, copies)))
-        finished.append((guess, groups, _pattern(guess, groups[rows], evidence, accepted, independent, grouped)))
-    chosen = _choose(finished)
-    out = [(groups, pattern if guess is not chosen else _used(pattern)) for guess, groups, pattern in finished]
-    return sorted(out, key=lambda x: (not x[1].is_used, not x[1].accepted, x[1].p_value))
+    for guess in guesses:
+        groups = number_keys(guess.keys)
+        found = [permutation_test(view, groups[rows], classes) for view in views]
+        likeness = min(found, key=lambda e: (e.p_value, -e.nearness))
+        telling = [v for v, e in zip(views, found, strict=True) if e.p_value <= level and e.nearness >= LEAST_NEARNESS]
+        evidence = collect_evidence(
+            groups,
+            rows,
+            class_ids=class_ids if strata is None else strata,
+            splits=splits,
+            is_ok=looks.is_ok,
+            camera=camera,
+            copies=copies,
+        )
+        independent, grouped = effects.independent, effects.grouped(groups)
+        evidence = replace(evidence, accuracy_baseline=effects.baseline if independent is not None else None)
+        if telling:
+            off_axis = max(off_axis_share(view, groups[rows], classes) for view in telling)
+            evidence = replace(evidence, off_axis_share=round(off_axis, 4))
+        status = GroupStatus.APPLIED
+        if guess.origin == "guessed":
+            status = decide_status(
+                evidence,
+                is_counter=guess.is_counter,
+                is_near=bool(telling),
+                independent=independent,
+                grouped=grouped,
+                standard_error=effects.standard_error,
+            )
+        sizes = np.bincount(groups[rows][groups[rows] >= 0], minlength=1)
+        pattern = GroupPattern(
+            pattern=guess.pattern,
+            meaning=guess.meaning,
+            num_groups=int((sizes > 1).sum()),
+            status=status,
+            p_value=likeness.p_value,
+            nearness=round(likeness.nearness, 4),
+            accuracy_independent=independent,
+            accuracy_grouped=grouped,
+            evidence=evidence,
+            source=guess.origin,
+        )
+        finished.append((groups, pattern))
+    chosen = _choose([pattern for _, pattern in finished])
+    out = [(groups, replace(p, status=GroupStatus.APPLIED) if p is chosen else p) for groups, p in finished]
+    return sorted(out, key=lambda x: (not x[1].is_used, x[1].status.is_rejected, x[1].status.is_question, x[1].p_value))
 
 
-def _strongest(views: list[NDArray[np.float32]], groups: NDArray[np.int64], class_ids: NDArray[np.int64]) -> Evidence:
-    found = [permutation_test(view, groups, class_ids) for view in views]
-    return min(found, key=lambda e: (e.p_value, -e.nearness))
+class _Effects:
+    """What groupings do to the score.
+
+    Args:
+        score: Measures it, or None.
+        copies: Pairs of copies, kept together in every measurement as in training.
+        num_samples: N.
+        class_ids: (M,) classes of the training samples.
+    """
+
+    def __init__(
+        self, score: Score | None, copies: Sequence[Pair], num_samples: int, class_ids: NDArray[np.int64]
+    ) -> None:
+        self._score, self._num_samples = score, num_samples
+        self._copies = [(p.first, p.second, p.similarity) for p in copies]
+        self.baseline = float(np.bincount(class_ids).max() / len(class_ids))
+        self.standard_error = float(np.sqrt(self.baseline * (1.0 - self.baseline) / len(class_ids)))
+        alone = join_copies(None, self._copies, num_samples)[0] if copies else None
+        self.independent = None if score is None else _measured(score(alone))
+
+    def grouped(self, groups: NDArray[np.int64]) -> float | None:
+        """Return the accuracy with whole groups left out, or None if it cannot be measured."""
+        if self._score is None:
+            return None
+        return _measured(self._score(join_copies(groups, self._copies, self._num_samples)[0]))
 
 
-def _joined(groups: NDArray[np.int64], copies: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """(N,) groups in which copies stay together too; -1 stands alone."""
-    links = []
-    first: dict[tuple[int, int], int] = {}
-    for kind, ids in enumerate((groups, copies)):
-        for i, group in enumerate(ids.tolist() if ids is not None else ()):
-            if group >= 0:
-                links.append((first.setdefault((kind, group), i), i))
-    return components(len(groups), links)
-
-
-def _pattern(
-    guess: Guess,
-    groups: NDArray[np.int64],
-    evidence: Evidence,
-    accepted: bool,
-    independent: float | None,
-    grouped: float | None,
-) -> GroupPattern:
-    sizes = np.bincount(groups[groups >= 0]) if (groups >= 0).any() else np.zeros(1, dtype=np.int64)
-    return GroupPattern(
-        pattern=guess.pattern,
-        meaning=guess.meaning,
-        num_groups=int((sizes > 1).sum()),
-        accepted=accepted,
-        p_value=evidence.p_value,
-        nearness=round(evidence.nearness, 4),
-        accuracy_independent=independent,
-        accuracy_grouped=grouped,
-        is_used=False,
-    )
-
-
-def _choose(finished: list[tuple[Guess, NDArray[np.int64], GroupPattern]]) -> Guess | None:
-    """What the data gave; else, of what was accepted, what costs the score most; else the coarsest."""
-    given = next((guess for guess, _, _ in finished if guess.source == "given"), None)
+def _choose(patterns: Sequence[GroupPattern]) -> GroupPattern | None:
+    """What the data gave; else, of what may be applied, what costs the score most; else the coarsest."""
+    given = next((p for p in patterns if p.status is GroupStatus.APPLIED), None)
     if given is not None:
         return given
-    accepted = [(guess, pattern) for guess, _, pattern in finished if pattern.accepted]
-    if not accepted:
+    applicable = [p for p in patterns if p.status is GroupStatus.ALTERNATIVE]
+    if not applicable:
         return None
 
-    def rank(item: tuple[Guess, GroupPattern]) -> tuple[float, int]:
-        pattern = item[1]
+    def rank(pattern: GroupPattern) -> tuple[float, int]:
         drop = 0.0
         if pattern.accuracy_independent is not None and pattern.accuracy_grouped is not None:
             drop = pattern.accuracy_independent - pattern.accuracy_grouped
         return -round(drop / _DROP) * _DROP, pattern.num_groups
 
-    return min(accepted, key=rank)[0]
-
-
-def _used(pattern: GroupPattern) -> GroupPattern:
-    return replace(pattern, is_used=True)
+    return min(applicable, key=rank)
 
 
 def _measured(accuracy: float) -> float | None:

@@ -5,6 +5,7 @@ The one decision: each line says how many, gives a few names, and says what to d
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from headstart.messages.findings import finding_message, finding_to_json
 from headstart.messages.reading import reading_line
 from headstart.messages.shortcuts import shortcut_message
 from headstart.records import GroupPattern, Health, PicturePair, Problem, Shortcut
-from headstart.types import Finding, ReadingNote, Severity
+from headstart.types import Finding, GroupStatus, ReadingNote, Severity
 
 __all__ = ["doctor_lines", "finding_lines", "health_to_json", "loss_lines", "one_line", "remark_lines"]
 
@@ -88,6 +89,10 @@ def health_to_json(health: Health) -> dict[str, Any]:
     value["schema"] = 1
     value["findings"] = [finding_to_json(f) for f in health.findings]
     value["shortcuts"] = [{**row, "message": shortcut_message(row)} for row in value["shortcuts"]]
+    value["group_patterns"] = [
+        {**row, "status": p.status.value, "accepted": p.accepted, "is_used": p.is_used}
+        for row, p in zip(value["group_patterns"], health.group_patterns, strict=True)
+    ]
     for key in ("duplicates", "near_duplicates", "leaks", "label_conflicts"):
         value[key] = [{k: v for k, v in pair.items() if not k.startswith("index_")} for pair in value[key]]
     value["counts"] = {
@@ -149,16 +154,23 @@ def _group_lines(patterns: Sequence[GroupPattern]) -> list[str]:
         if p.accuracy_independent is not None and p.accuracy_grouped is not None:
             effect = f" Right on {p.accuracy_independent:.0%} as if independent, {p.accuracy_grouped:.0%} by group."
         where = f"{p.meaning}, {p.num_groups} groups"
-        if p.is_used:
+        if p.is_used and p.source == "asked":
+            lines.append(f"Belong together, as asked: {p.meaning}.{effect}")
+        elif p.is_used and p.source == "given":
+            lines.append(f"Belong together: {where}.{effect} They are kept together; --group-from none prevents that.")
+        elif p.is_used:
             lines.append(
                 f"Belong together: {where}; their pictures are nearer each other than chance "
                 f"(p = {p.p_value:.3g}).{effect} They are kept together; --group-from none switches that off."
             )
-        elif p.accepted:
+        elif p.status is GroupStatus.ALTERNATIVE:
             lines.append(
-                f"May belong together: {where} (p = {p.p_value:.3g}).{effect} --group-from '{p.pattern}' keeps them so."
+                f"May belong together: {where} (p = {p.p_value:.3g}).{effect} "
+                f"--group-from {shlex.quote(p.pattern)} keeps them so."
             )
-        else:
+        elif p.status is GroupStatus.REJECTED_COUNTER_PREFIX:
+            lines.append(f"Rejected: {where}: the prefix of a camera's or program's counter.")
+        elif p.status is GroupStatus.REJECTED_NO_SIMILARITY:
             lines.append(
                 f"Rejected: {where}: their pictures are no nearer each other than chance (p = {p.p_value:.2g}).{effect}"
             )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headstart.types import Finding, FindingKind
+from headstart.types import Finding, FindingKind, GroupStatus
 
 __all__ = ["finding_message", "finding_to_json"]
 
@@ -72,6 +73,51 @@ def _groups_across_splits(e: Mapping[str, Any]) -> str:
     )
 
 
+def _groups_in_question(e: Mapping[str, Any]) -> str:
+    reason = _QUESTIONS[GroupStatus(e["status"])](e)
+    scores = ""
+    if e["accuracy_independent"] is not None and e["accuracy_grouped"] is not None:
+        scores = (
+            f"; accuracy {e['accuracy_independent']:.0%} without these groups, {e['accuracy_grouped']:.0%} with whole "
+            "groups left out"
+        )
+    return (
+        f"images with the same {e['pattern_meaning']} ({e['num_groups']} groups) look alike, but these groups are not "
+        f"applied: {reason}{scores}. If they show the same object, use --group-from {shlex.quote(e['pattern'])}; "
+        "if not, --group-from none"
+    )
+
+
+_QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
+    GroupStatus.QUESTION_CONTRADICTED_BY_COPIES: lambda e: (
+        f"{e['copies_across']} of {e['copies_across'] + e['copies_within']} pairs of near-identical images are in two "
+        "different groups, so a group is probably a recording condition"
+    ),
+    GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS: lambda e: (
+        f"the class nearly determines the group ({e['groups_per_level']['class']:.1f} effective groups per class)"
+    ),
+    GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT: lambda e: (
+        f"the split nearly determines the group ({e['groups_per_level']['split']:.1f} effective groups per side)"
+    ),
+    GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA: lambda e: (
+        "camera, or image size and mode, nearly determine the group "
+        f"({e['groups_per_level']['camera']:.1f} effective groups per camera)"
+    ),
+    GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE: lambda e: (
+        f"they differ in one direction only ({max(0, e['off_axis_share']):.0%} of the similarity lies outside it), as "
+        "images of different exposure, focus or compression do"
+    ),
+    GroupStatus.QUESTION_TOO_FEW_GROUPS: lambda e: (
+        f"{e['num_independent']} independent groups ({e['effective_groups']:.1f} of equal size) with "
+        f"{e['unmeasurable_share']:.0%} of the data in classes of one group are too few to measure with"
+    ),
+    GroupStatus.QUESTION_SCORE_AT_BASELINE: lambda e: (
+        "with whole groups left out the score falls to that of always predicting the most frequent class "
+        f"({e['accuracy_baseline']:.0%}), so one of the two scores misleads"
+    ),
+}
+
+
 def _mixed_pixel_types(e: Mapping[str, Any]) -> str:
     return (
         f"{e['num_float']} floating-point images and {e['num_integer']} 16-bit images share one value range, which "
@@ -105,6 +151,7 @@ _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
     FindingKind.CLASS_WITHOUT_IMAGES: lambda e: f"class `{e['class']}` has no usable image",
     FindingKind.COPIES_WITH_OTHER_BOXES: _copies_with_other_boxes,
     FindingKind.GROUPS_ACROSS_SPLITS: _groups_across_splits,
+    FindingKind.GROUPS_IN_QUESTION: _groups_in_question,
     FindingKind.MIXED_PIXEL_TYPES: _mixed_pixel_types,
     FindingKind.PAGES_NOT_USED: _pages_not_used,
     FindingKind.SINGLE_CLASS: lambda e: f"all images are of one class, `{e['class']}`: at least two are needed",

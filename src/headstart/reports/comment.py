@@ -13,13 +13,14 @@ import numpy as np
 
 from headstart.messages.shortcuts import shortcut_message
 from headstart.reports.situation import Situation
-from headstart.types import EvaluationProtocol, SplitSource
+from headstart.types import EvaluationProtocol, GroupStatus, SplitSource
 
 __all__ = ["Cause", "Remark", "comment_on", "comment_to_json", "confused_pair", "next_steps", "not_to_conclude"]
 
 Cause = Literal[
     "leak",
     "chance level",
+    "groups in question",
     "shortcut",
     "imbalance",
     "two confused classes",
@@ -39,6 +40,9 @@ _SKEW = 3.0  # largest class over smallest
 _LOST = 0.15  # how much lower the small classes' recall lies before the imbalance is blamed
 _PAIR = 0.12  # share of two classes' pictures that are taken for one another
 _PAIR_SHARE = 0.35  # ... and of all errors that this pair makes
+
+
+_OPEN_QUESTIONS = (GroupStatus.QUESTION_TOO_FEW_GROUPS, GroupStatus.QUESTION_SCORE_AT_BASELINE)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def comment_on(s: Situation) -> list[Remark]:
             _unmeasured(s),
             _leak(s),
             _chance(s),
+            _groups(s),
             _shortcut(s),
             _imbalance(s),
             _pair(s),
@@ -121,6 +126,30 @@ def _chance(s: Situation) -> Remark | None:
         "Either the labels do not depend on what the pictures show, the difference is too small to be seen at this "
         "size, or the pictures are too unlike the photographs that the network learnt from. Look at the samples: "
         "could you tell the classes apart?",
+    )
+
+
+def _groups(s: Situation) -> Remark | None:
+    """Ask about guessed groups that were not applied; a problem where they look real and change the score."""
+    if not s.group_questions:
+        return None
+    open_ones = [q for q in s.group_questions if q.status in _OPEN_QUESTIONS]
+    parts = []
+    for q in open_ones or s.group_questions:
+        effect = ""
+        if q.accuracy_independent is not None and q.accuracy_grouped is not None:
+            effect = (
+                f", accuracy {_percent(q.accuracy_independent)} without them and {_percent(q.accuracy_grouped)} with "
+                "whole groups left out"
+            )
+        parts.append(f"{q.num_groups} groups ({q.status.value}){effect}")
+    return Remark(
+        "groups in question",
+        bool(open_ones),
+        "Groups that may belong together were not applied",
+        f"Guessed from names, columns or capture times: {'; '.join(parts)}. If images of one group show the same "
+        "object, the score is too high: apply the groups with --group-from as `headstart check` shows. If not, "
+        "--group-from none.",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -52,6 +53,7 @@ def render(
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
+        "quoted": shlex.quote,
         "percent": _percent,
         "share": _share,
         "number": _number,

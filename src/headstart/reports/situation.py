@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from headstart.records import Shortcut
 from headstart.reports.facts import Facts
-from headstart.types import EvaluationSetup
+from headstart.types import EvaluationSetup, FindingKind, GroupStatus
 
-__all__ = ["Curve", "Situation", "take_situation"]
+__all__ = ["Curve", "GroupQuestion", "Situation", "take_situation"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,22 @@ class Curve:
     gain: float
     low: float | None = None
     high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupQuestion:
+    """A guessed grouping that was not applied; the names of files are left out on purpose.
+
+    Attributes:
+        status: Why not.
+        num_groups: Groups of at least two training images.
+        accuracy_independent, accuracy_grouped: Accuracy without the groups, and with whole groups left out, or None.
+    """
+
+    status: GroupStatus
+    num_groups: int
+    accuracy_independent: float | None
+    accuracy_grouped: float | None
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,7 @@ class Situation:
         curve: What twice as many pictures would bring, where it was measured.
         block_losses: Log-loss of the last features alone and with earlier stages beside them, where measured.
         has_groups: Whether pictures that belong together were kept together.
+        group_questions: Guessed groupings that look real and were not applied.
         is_tuned: Whether stages of the network itself were trained.
         tuning_sentence: What training by gradient was measured to change against the probe, or nothing.
     """
@@ -82,6 +99,7 @@ class Situation:
     curve: Curve | None = None
     block_losses: tuple[float, float] | None = None
     has_groups: bool = False
+    group_questions: tuple[GroupQuestion, ...] = ()
     is_tuned: bool = False
     tuning_sentence: str = ""
     notes: tuple[str, ...] = field(default=())
@@ -123,6 +141,7 @@ def take_situation(facts: Facts) -> Situation:
         curve=_curve(facts.extra.get("learning_curve")),
         block_losses=_block_losses(facts.settings),
         has_groups=bool(metrics.get("num_groups")),
+        group_questions=_group_questions(health.get("findings")),
         is_tuned=str(tuning.get("plan", {}).get("cut", "head")) != "head",
         tuning_sentence=str(tuning.get("sentence") or ""),
     )
@@ -158,6 +177,20 @@ def _shortcuts(value: Any) -> tuple[Mapping[str, Any], ...]:
     wanted = {field.name for field in fields(Shortcut)}
     rows = value if isinstance(value, list) else []
     return tuple(row for row in rows if isinstance(row, Mapping) and wanted <= set(row))
+
+
+def _group_questions(findings: Any) -> tuple[GroupQuestion, ...]:
+    rows = [row for row in findings if isinstance(row, Mapping)] if isinstance(findings, list) else []
+    return tuple(
+        GroupQuestion(
+            status=GroupStatus(row["evidence"]["status"]),
+            num_groups=int(row["evidence"]["num_groups"]),
+            accuracy_independent=row["evidence"]["accuracy_independent"],
+            accuracy_grouped=row["evidence"]["accuracy_grouped"],
+        )
+        for row in rows
+        if row.get("kind") == FindingKind.GROUPS_IN_QUESTION.value
+    )
 
 
 def _curve(value: Any) -> Curve | None:

@@ -30,6 +30,7 @@ class CheckedBoxes(Judged):
 
     samples: DetectionSamples
     health: BoxHealth
+    group_from: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """See `Judged`."""
@@ -54,7 +55,7 @@ class CheckedBoxes(Judged):
         """See `Judged`."""
         if not any(self.samples.split):
             raise UsageError("the data have no split, so there is nothing to repair.", hint="leave --repair away")
-        applied = apply_box_health(self.samples, self.health)
+        applied = apply_box_health(self.samples, self.health, group_from=self.group_from)
         assignment = np.array(self.samples.split, dtype="<U5")
         save_repaired_split(as_samples(self.samples), assignment, applied, out, talk)
 
@@ -63,6 +64,7 @@ def check_boxes(
     data: str,
     talk: Talk,
     *,
+    group_from: str | None = None,
     allow_outside: bool = False,
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
@@ -74,7 +76,7 @@ def check_boxes(
     Args:
         data: As in `train`.
         talk: Told what happens.
-        allow_outside, max_pixels, threads: As in `check_data`.
+        group_from, allow_outside, max_pixels, threads: As in `check_data`.
         box_format: As in `read_boxes`.
         others: Its other settings; those of a network change nothing here.
 
@@ -85,8 +87,8 @@ def check_boxes(
     samples = read_boxes(data, allow_outside=allow_outside, max_pixels=max_pixels, box_format=box_format)
     talk.say(samples.sentence)
     progress = talk.progress("looking at every file")
-    health = inspect_boxes(samples, max_pixels=max_pixels, threads=threads, progress=progress)
-    return CheckedBoxes(samples, health)
+    health = inspect_boxes(samples, max_pixels=max_pixels, threads=threads, progress=progress, group_from=group_from)
+    return CheckedBoxes(samples, health, group_from)
 
 
 def refuse_without_effect(**settings: Any) -> None:

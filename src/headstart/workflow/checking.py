@@ -98,6 +98,7 @@ class Checked(Judged):
 
     samples: Samples
     health: Health
+    group_from: str | None = None
 
     def lines(self) -> list[str]:
         """See `Judged`."""
@@ -134,7 +135,7 @@ class Checked(Judged):
 
     def write_repaired_split(self, out: str, talk: Talk) -> None:
         """See `Judged`; pictures under two labels are left out too."""
-        applied = apply_health(self.samples, self.health)
+        applied = apply_health(self.samples, self.health, group_from=self.group_from)
         assignment = np.array([s.split or "train" for s in self.samples], dtype="<U5")
         save_repaired_split(self.samples, assignment, applied, out, talk)
 
@@ -147,6 +148,7 @@ def check_data(
     layout: str | None = None,
     label_pattern: str | None = None,
     first_id: int | str | None = None,
+    group_from: str | None = None,
     value_range: tuple[float, float] | None = None,
     allow_outside: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -161,7 +163,7 @@ def check_data(
         data: As in `train`.
         talk: Told what happens.
         backbone: Whose features confirm copies and measure what hidden groups do to the score.
-        layout, label_pattern, first_id, value_range, allow_outside, threads, offline: As in `train`.
+        layout, label_pattern, first_id, group_from, value_range, allow_outside, threads, offline: As in `train`.
         max_pixels: Larger pictures are refused.
         use_network: Whether features are used at all; without the training part they never are.
         use_memory: Whether what was seen is kept for the next time.
@@ -174,6 +176,7 @@ def check_data(
         place=data,
         value_range=value_range,
         max_pixels=max_pixels,
+        group_from=group_from,
         threads=threads,
         use_memory=use_memory,
     )
@@ -183,10 +186,11 @@ def check_data(
         if embedder is not None:
             features, _, _ = embedder.embed(samples.paths, samples.names, talk, onlooker=doctor.looker)
             if features.is_ok.any():
-                return Checked(samples, doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}"))
-            return Checked(samples, doctor.judge())
+                health = doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
+                return Checked(samples, health, group_from)
+            return Checked(samples, doctor.judge(), group_from)
     doctor.look()
-    return Checked(samples, doctor.judge())
+    return Checked(samples, doctor.judge(), group_from)
 
 
 def save_repaired_split(samples: Samples, assignment: NDArray[np.str_], applied: Applied, out: str, talk: Talk) -> None:

@@ -25,7 +25,7 @@ from headstart.talk import Talk
 
 __all__ = ["DataDoctor"]
 
-_VERSION = 5  # of what a judgement says; judgements of other versions are made anew
+_VERSION = 6  # of what a judgement says; judgements of other versions are made anew
 _MOST_SCORED = 1500  # more pictures do not make the effect of groups clearer, only slower to measure
 
 
@@ -38,6 +38,7 @@ class DataDoctor:
         place: Where the data lie, as the person named them.
         value_range: What the person asked 16-bit and float pictures to be mapped from; None chooses.
         max_pixels: Larger pictures are refused.
+        group_from: What belongs together, as the user said; None guesses.
         threads: Worker threads; one a core by default.
         use_memory: Whether what was seen is kept for the next time.
     """
@@ -50,11 +51,13 @@ class DataDoctor:
         place: str,
         value_range: tuple[float, float] | None = None,
         max_pixels: int = MAX_PIXELS,
+        group_from: str | None = None,
         threads: int | None = None,
         use_memory: bool = True,
     ) -> None:
         self.samples = samples
         self._talk, self._range, self._max_pixels, self._threads = talk, value_range, max_pixels, threads
+        self._group_from = group_from
         self._memory = Memory(cache_root(), place) if use_memory else None
         self.looker = Looker(samples, max_pixels=max_pixels, known=self._memory)
 
@@ -94,6 +97,7 @@ class DataDoctor:
             value_range=self._range,
             max_pixels=self._max_pixels,
             threads=self._threads,
+            group_from=self._group_from,
         )
         if self._memory is not None:
             self._memory.keep(looks, {key: asdict(health)})
@@ -111,7 +115,14 @@ class DataDoctor:
         ]
         unread = [f"{p.name}\t{p.kind}" for p in (*self.samples.problems, *self.looker.problems())]
         columns = [f"{name}\t{digest_of(cells)}" for name, cells in self.samples.columns.items()]
-        more = [*columns, network, repr(self._range), str(self._max_pixels), self.samples.layout]
+        more = [
+            *columns,
+            network,
+            repr(self._range),
+            str(self._max_pixels),
+            repr(self._group_from),
+            self.samples.layout,
+        ]
         return f"health-{_VERSION}-{digest_of([*rows, *unread, *more])}"
 
 

@@ -137,7 +137,13 @@ def _prepare(
         threads=settings.workers,
         progress=talk.progress("judging pictures"),
     )
-    health = inspect_boxes(samples, looks=looks, max_pixels=settings.max_pixels, threads=settings.workers)
+    health = inspect_boxes(
+        samples,
+        looks=looks,
+        max_pixels=settings.max_pixels,
+        threads=settings.workers,
+        group_from=settings.group_from,
+    )
     durations["check"] = time.monotonic() - begun
     for finding in health.findings:
         talk.warn(finding_message(finding))

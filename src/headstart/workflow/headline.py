@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from headstart.data.wording import one_line
 from headstart.messages.protocols import measured_on
 from headstart.records import Decision, Problem
+from headstart.types import Finding, FindingKind
 from headstart.workflow.judgement import Judgement
 
 __all__ = ["closing_lines", "decision_line", "explain", "headline", "name_files", "not_kept_line", "report_line"]
@@ -87,14 +90,38 @@ def explain(line: str) -> str:
     return line
 
 
+def _group_question(findings: Sequence[Finding]) -> list[str]:
+    """One line about the groups in question that change the score most, or none."""
+    evidence: list[Any] = [f.evidence for f in findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
+    measured = [e for e in evidence if e["accuracy_independent"] is not None and e["accuracy_grouped"] is not None]
+    if not measured:
+        return []
+    worst = max(measured, key=lambda e: e["accuracy_independent"] - e["accuracy_grouped"])
+    return [
+        f"note: {worst['num_groups']} groups guessed from the data are not applied ({worst['status']}); with them, "
+        f"accuracy is {100 * worst['accuracy_grouped']:.0f} of 100 instead of "
+        f"{100 * worst['accuracy_independent']:.0f}: --group-from {shlex.quote(worst['pattern'])}, or none."
+    ]
+
+
 def how_measured(judgement: Judgement) -> str:
     """What the score was measured on, in plain words."""
     scored = judgement.headline
     return f"Measured on: {measured_on(scored.setup, scored.num_samples)}."
 
 
-def closing_lines(judgement: Judgement, folder: Path, duration_s: float, *, num_shown: int | None = None) -> list[str]:
-    """At most 12 lines; `num_shown` pictures stand in the report, None where it was not written."""
+def closing_lines(
+    judgement: Judgement,
+    folder: Path,
+    duration_s: float,
+    *,
+    num_shown: int | None = None,
+    findings: Sequence[Finding] = (),
+) -> list[str]:
+    """At most 12 lines; `num_shown` pictures stand in the report, None where it was not written.
+
+    Of `findings`, groups in question stand beside the score where both scores are known.
+    """
     lines = ["", headline(judgement), how_measured(judgement)]
     if judgement.test_as_given is not None:
         given = judgement.test_as_given
@@ -110,6 +137,7 @@ def closing_lines(judgement: Judgement, folder: Path, duration_s: float, *, num_
     if worst is not None and len(weak) > 2 and (worst.recall.value or 0.0) < 1.0:
         lines.append(f"Hardest class: `{worst.name}`, {100 * (worst.recall.value or 0):.0f} of 100 found.")
     lines += [explain(f"note: {note}") for note in judgement.headline.notes[:2]]
+    lines += _group_question(findings)
     lines += [
         f"Took {duration_s:.1f} s. The model: {folder / 'bundle'}",
         *([] if num_shown is None else [report_line(num_shown, folder)]),

@@ -178,6 +178,8 @@ def write_facts(
 def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
     """The report, the closing words, the log, and the mark that the run is whole."""
     shown = report_run(road.folder, road.paths, road.talk, has_pictures=road.resolved.settings.pictures)
-    for line in closing_lines(judgement, road.folder, time.monotonic() - started, num_shown=shown):
+    for line in closing_lines(
+        judgement, road.folder, time.monotonic() - started, num_shown=shown, findings=road.findings
+    ):
         road.talk.say(line)
     road.end()

@@ -16,6 +16,7 @@ from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Features, Health, Samples, Split
 from headstart.talk import Talk
 from headstart.tuning.safety import refuse_tuned
+from headstart.types import Finding
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.devices import check_device
@@ -39,6 +40,7 @@ class ProbeRoad(Road):
     """The road to a classifier."""
 
     paths: dict[str, str] = field(default_factory=dict)  # where each picture lies, by name: for the report
+    findings: tuple[Finding, ...] = ()  # of the data check: for the closing lines
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         place=settings.data,
         value_range=settings.value_range,
         max_pixels=settings.max_pixels,
+        group_from=settings.group_from,
         threads=settings.workers,
         use_memory=settings.cache,
     )
@@ -130,6 +133,7 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
     name_unreadable(features, talk)
     with road.timed("check"):
         health = doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
+    road.findings = health.findings
     for line in doctor_lines(health, is_training=True):
         talk.say(explain(line))
     parted = part(samples, features, health, settings, data.manifest)

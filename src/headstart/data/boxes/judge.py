@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Boxes, DetectionSamples
-from headstart.data.boxes.split import as_unlabeled_samples
+from headstart.data.boxes.split import as_unlabeled_samples, rarest_class
 from headstart.data.health import Applied, apply_health, inspect
 from headstart.data.looks import Looks
 from headstart.limits import MAX_PIXELS
@@ -91,12 +91,13 @@ def inspect_boxes(
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    group_from: str | None = None,
 ) -> BoxHealth:
     """Judges pictures with boxes.
 
     Args:
         samples: The pictures with their boxes.
-        looks, max_pixels, threads, progress: As in `data.health.inspect`.
+        looks, max_pixels, threads, progress, group_from: As in `data.health.inspect`.
     """
     plain = as_unlabeled_samples(samples)
     health = inspect(
@@ -105,6 +106,8 @@ def inspect_boxes(
         max_pixels=max_pixels,
         threads=threads,
         progress=progress,
+        group_from=group_from,
+        strata=rarest_class(samples),
     )
     remarks = tuple(r for r in health.remarks if r.kind not in _OWN_REMARKS)
     pictures = replace(health, remarks=remarks, seen_share={})

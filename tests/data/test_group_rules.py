@@ -1,0 +1,380 @@
+"""A guessed grouping is applied only if it passes every rule; else it is a question with its numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scenes import encode, looks_of, samples_of, scene
+
+from headstart.data.boxes.judge import apply_box_health, inspect_boxes
+from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.duplicates import Pair
+from headstart.data.group_rules import (
+    MIN_GROUPS,
+    camera_of,
+    decide_status,
+    groups_per_level,
+    join_copies,
+)
+from headstart.data.grouping import group_ids
+from headstart.data.groups import number_keys, off_axis_share
+from headstart.data.health import apply_health, inspect
+from headstart.data.looks import Looks
+from headstart.data.names import guess_groups
+from headstart.data.patterns import judge_patterns
+from headstart.records import GroupEvidence, GroupPattern, Samples
+from headstart.trust import intervals
+from headstart.types import FindingKind, GroupStatus, Severity
+
+GOOD = GroupEvidence(
+    num_images=120,
+    num_independent=12,
+    effective_groups=11.0,
+    groups_per_level={"class": 6.0, "split": 8.0, "camera": 4.0},
+    copies_within=3,
+    off_axis_share=0.6,
+    accuracy_baseline=0.25,
+)
+
+
+def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
+    values: dict[str, object] = {
+        "is_counter": False, "is_near": True, "independent": 0.95, "grouped": 0.80,
+        "standard_error": 0.02,
+    }  # fmt: skip
+    return decide_status(evidence, **(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "changes", "wanted"),
+    [
+        ({}, {}, GroupStatus.ALTERNATIVE),
+        ({}, {"independent": None, "grouped": None}, GroupStatus.ALTERNATIVE),
+        ({}, {"is_counter": True}, GroupStatus.REJECTED_COUNTER_PREFIX),
+        ({}, {"is_near": False}, GroupStatus.REJECTED_NO_SIMILARITY),
+        ({"copies_across": 5}, {}, GroupStatus.QUESTION_CONTRADICTED_BY_COPIES),
+        ({"copies_across": 5, "copies_within": 5}, {}, GroupStatus.ALTERNATIVE),
+        ({"copies_across": 5, "num_images": 1000}, {}, GroupStatus.ALTERNATIVE),  # 5 of 1,000 happen by mistake
+        ({"groups_per_level": {"class": 1.3}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS),
+        ({"groups_per_level": {"class": 6, "split": 1.2}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT),
+        ({"groups_per_level": {"class": 6, "camera": 1.1}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA),
+        ({"off_axis_share": 0.2}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE),
+        ({"num_independent": 5}, {}, GroupStatus.QUESTION_TOO_FEW_GROUPS),
+        ({"effective_groups": 3.0}, {}, GroupStatus.QUESTION_TOO_FEW_GROUPS),
+        ({"unmeasurable_share": 0.3}, {}, GroupStatus.QUESTION_TOO_FEW_GROUPS),
+        ({}, {"grouped": 0.27}, GroupStatus.QUESTION_SCORE_AT_BASELINE),
+        ({}, {"grouped": 0.10}, GroupStatus.QUESTION_SCORE_AT_BASELINE),
+        ({}, {"independent": 0.28, "grouped": 0.25}, GroupStatus.ALTERNATIVE),  # there was no skill to lose
+    ],
+)
+def test_the_first_rule_that_fails_gives_the_status(
+    evidence: Mapping[str, object], changes: Mapping[str, object], wanted: GroupStatus
+) -> None:
+    assert status(replace(GOOD, **evidence), **changes) is wanted  # type: ignore[arg-type]
+
+
+def test_as_many_groups_as_an_interval_needs() -> None:
+    assert MIN_GROUPS == intervals.MIN_GROUPS
+
+
+def test_groups_per_level_counts_equally_large_groups() -> None:
+    level = np.repeat([0, 1], 60)
+    assert groups_per_level(level, level) == pytest.approx(1)  # the level is the group
+    assert groups_per_level(np.zeros(120, dtype=np.int64), level) == pytest.approx(1)  # a group of levels
+    assert groups_per_level(np.arange(120) // 10, level) == pytest.approx(6)  # 6 groups in each
+    assert groups_per_level(np.arange(120) % 6, level) == pytest.approx(6)  # the same 6 in both
+    nearly = level.copy()
+    nearly[::30] = 2
+    assert groups_per_level(nearly, level) < 1.5
+
+
+def test_certain_copies_join_groups_and_others_do_not() -> None:
+    groups = np.array([0, 0, 1, 1, -1, -1])
+    copies = [(0, 1, 0.99), (1, 2, 0.99), (3, 4, 0.9999), (4, 5, 0.99)]
+    joined, count = join_copies(groups, copies, 6)
+    assert number_keys([str(k) for k in joined]).tolist() == [0, 0, 1, 1, 1, 2]
+    assert count == 2
+    alone, count = join_copies(None, copies, 6)
+    assert len(np.unique(alone)) == 2
+    assert count == 4
+
+
+def test_one_direction_is_a_condition_and_many_are_objects() -> None:
+    rng = np.random.default_rng(0)
+    groups, classes = np.arange(120) % 12, np.arange(120) % 2
+    noise = rng.normal(size=(120, 30))
+    axis, centers = rng.normal(size=30), rng.normal(size=(12, 30))
+    condition = noise + 0.5 * (groups - 5.5)[:, None] * axis
+    assert off_axis_share(condition.astype(np.float32), groups, classes) < 0.1
+    assert off_axis_share((noise + 2 * centers[groups]).astype(np.float32), groups, classes) > 0.5
+    assert off_axis_share(noise.astype(np.float32), np.full(120, -1), classes) == 0
+
+
+# ---- whole judgements ------------------------------------------------------------------------------------------
+
+
+def judged(samples: Samples, looks: Looks, **options: object) -> dict[str, GroupPattern]:
+    found = judge_patterns(samples, looks, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
+    return {p.pattern: p for _, p in found}
+
+
+def shaded(image: Image.Image, factor: float) -> Image.Image:
+    return Image.fromarray((np.asarray(image) * factor).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def exposures() -> tuple[Samples, Looks]:
+    """Different scenes, each at one of eight exposures that its name tells."""
+    rng = np.random.default_rng(1)
+    names = [f"{'ab'[i % 2]}/exp{rng.integers(8)}_num_{i:04}.jpg" for i in range(96)]
+    files = [
+        encode(shaded(scene(9000 + i, (80, 60)), 0.3 + 0.1 * int(re.findall(r"exp(\d)", n)[0])))
+        for i, n in enumerate(names)
+    ]
+    samples = samples_of(names, [n[0] for n in names])
+    return samples, looks_of(samples, files)
+
+
+def test_exposures_are_no_objects(exposures: tuple[Samples, Looks]) -> None:
+    (pattern,) = judged(*exposures).values()
+    assert pattern.num_groups == 8
+    assert pattern.nearness > 0.1  # they do look alike
+    assert pattern.evidence.off_axis_share is not None
+    assert pattern.evidence.off_axis_share < 0.2
+    assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE
+    health = inspect(exposures[0], looks=exposures[1], threads=1)
+    assert apply_health(exposures[0], health).groups is None
+    assert not health.is_dishonest
+    (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
+    assert finding.severity is Severity.INFO
+    assert finding.evidence["status"] == "question_confounded_with_exposure"
+
+
+def test_copies_that_lie_in_different_groups_contradict_them() -> None:
+    """One scene at six exposures: the copies say that the number, not the exposure, is the object."""
+    names = [f"{'ab'[k % 2]}/exp{e}_num_{7 * k + e}.jpg" for k in range(12) for e in range(6)]
+    samples = samples_of(names, [n[0] for n in names])
+    bases = [scene(9300 + k, (80, 60)) for k in range(12)]
+    looks = looks_of(samples, [encode(shaded(bases[k], 0.5 + 0.1 * e)) for k in range(12) for e in range(6)])
+    copies = [Pair(6 * k, 6 * k + e, "near", 0.9999) for k in range(12) for e in range(1, 6)]
+    (pattern,) = judged(samples, looks, copies=copies).values()
+    assert (pattern.evidence.copies_within, pattern.evidence.copies_across) == (0, 60)
+    assert pattern.status is GroupStatus.QUESTION_CONTRADICTED_BY_COPIES
+
+
+def places(count: int, shots: int, name: str, label: str = "ab", seed: int = 0) -> tuple[Samples, Looks]:
+    """Shots of some places that look alike; `name` is formatted with the place and a running number."""
+    rng = np.random.default_rng(seed)
+    names, labels, files = [], [], []
+    for place in range(count):
+        base = np.asarray(scene(9500 + place, (80, 60))).astype(np.float64)
+        for _ in range(shots):
+            other = np.asarray(scene(int(rng.integers(1 << 30)), (80, 60)))
+            of = label[place % len(label)]
+            names.append(f"{of}/{name.format(place, 7 * len(names))}.jpg")
+            labels.append(of)
+            files.append(encode(Image.fromarray((0.7 * base + 0.3 * other).astype(np.uint8))))
+    samples = samples_of(names, labels)
+    return samples, looks_of(samples, files)
+
+
+def test_few_groups_are_a_question() -> None:
+    samples, looks = places(4, 10, "room{}_{:04}")
+    (pattern,) = judged(samples, looks).values()
+    assert pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS
+    assert pattern.evidence.num_independent == 4
+    health = inspect(samples, looks=looks, threads=1)
+    (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
+    assert finding.severity is Severity.WARNING
+    asked = inspect(samples, looks=looks, threads=1, group_from=str(finding.evidence["pattern"]))
+    assert [(p.source, p.is_used) for p in asked.group_patterns] == [("asked", True)]
+    assert len(np.unique(apply_health(samples, asked, group_from=pattern.pattern).groups)) == 4
+    silent = inspect(samples, looks=looks, threads=1, group_from="none")
+    assert silent.group_patterns == ()
+    assert not any(f.kind is FindingKind.GROUPS_IN_QUESTION for f in silent.findings)
+
+
+def test_enough_groups_are_applied() -> None:
+    (pattern,) = judged(*places(8, 6, "room{}_{:04}")).values()
+    assert pattern.status is GroupStatus.APPLIED
+    assert pattern.evidence.num_independent == 8
+
+
+def test_a_score_at_the_baseline_is_a_question_with_both_scores() -> None:
+    samples, looks = places(8, 6, "room{}_{:04}")
+
+    def score(groups: NDArray[np.int64] | None) -> float:
+        return 0.97 if groups is None or len(np.unique(groups)) > 20 else 0.52
+
+    (pattern,) = judged(samples, looks, score=score).values()
+    assert pattern.status is GroupStatus.QUESTION_SCORE_AT_BASELINE
+    assert (pattern.accuracy_independent, pattern.accuracy_grouped) == (0.97, 0.52)
+    assert pattern.evidence.accuracy_baseline == 0.5
+    health = inspect(samples, looks=looks, score=score, threads=1)
+    (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
+    assert finding.severity is Severity.ERROR  # one of the two scores misleads, and only the user knows which
+    assert health.is_dishonest
+    decision = next(d for d in apply_health(samples, health).decisions if d.what == "group_from")
+    assert decision.value is None
+    assert decision.evidence == {pattern.pattern: "question_score_at_baseline"}
+
+
+def test_what_nearly_is_the_class_is_a_question() -> None:
+    """Each class has one place but for a few shots: within the class these look alike."""
+    samples, looks = places(4, 20, "site{}x_{:04}", "abcd")
+    moved = [
+        replace(s, label="abcd"[(i // 20 + 1) % 4]) if i % 20 >= 18 else s  # two of twenty are of the next class
+        for i, s in enumerate(samples)
+    ]
+    (pattern,) = judged(replace(samples, items=tuple(moved)), looks).values()
+    assert pattern.evidence.groups_per_level["class"] < 1.5
+    assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS
+
+
+def with_cameras(looks: Looks, cameras: list[str | None]) -> Looks:
+    facts = [replace(f, exif=replace(f.exif, camera=c)) for f, c in zip(looks.facts, cameras, strict=True) if f]
+    return replace(looks, facts=tuple(facts))
+
+
+def test_what_is_the_camera_is_a_question() -> None:
+    samples, looks = places(8, 6, "room{}_{:04}")
+    own = with_cameras(looks, [f"Maker {i // 6}" for i in range(48)])
+    (pattern,) = judged(samples, own).values()
+    assert pattern.evidence.groups_per_level["camera"] == pytest.approx(1)
+    assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA
+    shared = with_cameras(looks, [f"Maker {i // 24}" for i in range(48)])
+    (pattern,) = judged(samples, shared).values()
+    assert pattern.status is GroupStatus.APPLIED
+
+
+def test_the_camera_is_told_by_size_and_mode_where_exif_is_silent() -> None:
+    _, looks = places(8, 6, "room{}_{:04}")
+    rows = np.arange(48)
+    assert camera_of(looks, rows) is None  # one size
+    sized = replace(looks, facts=tuple(replace(f, size_hw=(60 + i // 12, 80)) for i, f in enumerate(looks.facts) if f))
+    camera = camera_of(sized, rows)
+    assert camera is not None
+    assert len(np.unique(camera)) == 4
+    crops = replace(looks, facts=tuple(replace(f, size_hw=(60 + i, 80)) for i, f in enumerate(looks.facts) if f))
+    assert camera_of(crops, rows) is None  # 48 sizes are no cameras
+
+
+def test_what_is_the_split_is_a_question() -> None:
+    """A part that says the split, but for two images: they would be called groups on both sides."""
+    samples, looks = places(8, 6, "room{}_{:04}")
+    side = ["train" if i % 6 < 4 else "test" for i in range(48)]
+    told = [*side]
+    told[0], told[4] = "test", "train"
+    items = tuple(
+        replace(s, name=f"{s.label}/{t}_{i:04}.jpg", split=p)  # type: ignore[arg-type]
+        for i, (s, t, p) in enumerate(zip(samples, told, side, strict=True))
+    )
+    marked = replace(samples, items=items)
+    rng = np.random.default_rng(0)
+    embeddings = (2.0 * np.array([[t == "train"] for t in told]) + 0.2 * rng.normal(size=(48, 4))).astype(np.float32)
+    health = inspect(marked, looks=looks, embeddings=embeddings, threads=1)
+    (pattern,) = health.group_patterns
+    assert pattern.evidence.groups_per_level["split"] < 1.5
+    assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT
+    assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in health.findings)
+    assert not health.is_dishonest
+
+
+def test_times_pass_the_same_rules() -> None:
+    """Four sessions of one camera each: as names would be, they are a question."""
+    samples, looks = places(4, 10, "{0}{1}")
+    start = datetime(2024, 5, 1).timestamp()
+    facts = [
+        replace(f, exif=replace(f.exif, taken=start + timedelta(hours=i // 10, seconds=i % 10).total_seconds()))
+        for i, f in enumerate(looks.facts)
+        if f
+    ]
+    found = judged(samples, replace(looks, facts=tuple(facts)))
+    assert found["capture-session"].status is GroupStatus.QUESTION_TOO_FEW_GROUPS
+    assert not any(p.is_used for p in found.values())
+
+
+# ---- counter prefixes, images with boxes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    [("IMG", "DSC"), ("img", "PXL", "photo"), ("DSCN", "P"), ("frame", "image"), ("WhatsApp", "IMG"), ("_MG", "DSCF")],
+)
+@pytest.mark.parametrize("form", ["{}_{:04}.JPG", "{}{:04}.JPG", "{}-{:04}.jpeg", "{} ({}).png"])
+def test_the_prefix_of_a_counter_is_no_group(prefixes: tuple[str, ...], form: str) -> None:
+    names = [f"c{i % 2}/{form.format(prefixes[i % len(prefixes)], 2000 + 7 * i)}" for i in range(40)]
+    guesses = guess_groups(samples_of(names, [n[:2] for n in names]))
+    assert all(g.is_counter for g in guesses)
+
+
+@pytest.mark.parametrize("keys", [("anna", "bo", "sam"), ("v01", "v02", "v03"), ("IMG1", "IMG2", "IMG3")])
+def test_other_prefixes_are_tested(keys: tuple[str, ...]) -> None:
+    names = [f"c{i % 2}/{keys[i % len(keys)]}_{2000 + 7 * i}.JPG" for i in range(60)]
+    assert any(not g.is_counter for g in guess_groups(samples_of(names, [n[:2] for n in names])))
+
+
+def boxed(
+    samples: Samples, splits: list[str], classes: NDArray[np.int64], class_names: tuple[str, ...]
+) -> DetectionSamples:
+    """The same images with one box each."""
+    box = np.array([[5, 5, 40, 40]], dtype=np.float32)
+    return DetectionSamples(
+        paths=tuple(Path(s.path) for s in samples),
+        names=tuple(s.name for s in samples),
+        boxes=tuple(Boxes(box, np.array([k]), np.zeros(1, dtype=bool)) for k in classes),
+        sizes_hw=np.tile([[60, 80]], (len(samples), 1)),
+        class_names=class_names,
+        split=tuple(splits),
+        group=(None,) * len(samples),
+        layout="VOC",
+        notes=(),
+        root=Path("/nowhere"),
+    )
+
+
+def test_camera_prefixes_of_images_with_boxes_are_no_groups_across_the_split() -> None:
+    """`IMG_2383.JPG` beside `DSC_2390.JPG`: two cameras, each with its own places."""
+    samples, looks = places(2, 20, "{}_{}")
+    names = [f"{('IMG', 'DSC')[i // 20]}_{2383 + 7 * i}.JPG" for i in range(40)]
+    plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
+    splits = ["train" if i % 5 else "test" for i in range(40)]
+    data = boxed(plain, splits, np.zeros(40, dtype=np.int64), ("nut",))
+    health = inspect_boxes(data, looks=looks, threads=1)
+    assert [p.status for p in health.pictures.group_patterns] == [GroupStatus.REJECTED_COUNTER_PREFIX]
+    assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in health.findings)
+    assert not health.is_dishonest
+    assert apply_box_health(data, health).groups is None
+
+
+def test_the_class_in_the_names_of_images_with_boxes_is_a_question() -> None:
+    """`apple_1.jpg`: the name tells what is in the image, and images of one class look alike."""
+    samples, looks = places(8, 8, "{}_{}", "a")
+    fruits = ("apple", "banana", "cherry", "date", "elder", "fig", "grape", "hazel")
+    names = [f"{fruits[i // 8]}_{i}.jpg" for i in range(64)]
+    plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
+    splits = ["train" if i % 4 else "test" for i in range(64)]
+    data = boxed(plain, splits, np.arange(64) // 8, fruits)
+    health = inspect_boxes(data, looks=looks, threads=1)
+    assert [p.status for p in health.pictures.group_patterns] == [GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS]
+    assert not health.is_dishonest
+    asked = inspect_boxes(data, looks=looks, threads=1, group_from=health.pictures.group_patterns[0].pattern)
+    assert asked.findings[0].kind is FindingKind.GROUPS_ACROSS_SPLITS
+    assert asked.is_dishonest
+
+
+def test_a_question_names_a_pattern_that_gives_its_groups() -> None:
+    samples, looks = places(4, 10, "room {} ({})")
+    for pattern in judged(samples, looks).values():
+        ids, _ = group_ids(samples, pattern.pattern)
+        assert ids is not None
+        if pattern.status.is_question:
+            assert len(np.unique(ids)) == 4
