@@ -164,11 +164,40 @@ def test_the_resolved_file_reads_back_what_a_person_set(tmp_path: Path) -> None:
     file = tmp_path / "config.resolved.yaml"
     file.write_text(first.to_yaml())
     rows = yaml.safe_load(file.read_text())
-    assert rows["seed"] == {"value": 7, "source": "cli", "reason": "Seed of everything that is drawn."}
+    assert rows["seed"] == {"value": 7, "source": "cli", "reason": None}
+    assert rows["max_pixels"]["reason"] is None
     assert rows["head.penalty"]["source"] == "auto"
     assert set(known_names()) <= set(rows)
     again = resolve({}, config_file=file)
     assert again.settings == first.settings
+
+
+def test_a_reason_says_why_a_value_was_chosen_and_never_what_the_setting_means() -> None:
+    resolved = resolve({"data": "d", "fit": "auto", "epochs": 3, "strategy": "head"})
+    resolved = resolved.with_decisions(
+        [
+            Decision("fit", "squash", "least log-loss", evidence={"log_loss": {"crop": 0.4, "squash": 0.3}}),
+            Decision("lr", 0.001, "default for 30 training images"),
+            Decision("epochs", 3, "what fits into the budget"),
+        ]
+    )
+    rows = yaml.safe_load(resolved.to_yaml())
+    assert rows["fit"] == {
+        "value": "squash", "source": "auto", "reason": "least log-loss", "asked": "auto",
+        "evidence": {"log_loss": {"crop": 0.4, "squash": 0.3}},
+    }  # fmt: skip
+    assert (rows["lr"]["value"], rows["lr"]["source"]) == (0.001, "auto")
+    assert (rows["epochs"]["value"], rows["epochs"]["source"]) == (3, "cli")
+    unchosen = {name: row for name, row in rows.items() if name not in ("fit", "lr", "epochs")}
+    assert {row["reason"] for row in unchosen.values()} == {None}
+
+
+def test_what_the_user_asked_for_is_asked_again(tmp_path: Path) -> None:
+    first = resolve({"data": "d", "fit": "auto", "epochs": 3, "strategy": "head"})
+    chosen = [Decision("fit", "squash", "why"), Decision("epochs", 3, "why"), Decision("lr", 0.001, "why")]
+    file = tmp_path / "config.resolved.yaml"
+    file.write_text(first.with_decisions(chosen).to_yaml())
+    assert resolve({}, config_file=file).settings == first.settings
 
 
 def test_a_file_may_ask_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,10 @@ __all__ = [
 ]
 
 
+_ROW = frozenset(("value", "source", "reason"))
+_ROW_DETAILS = frozenset(("evidence", "asked"))
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -241,20 +245,29 @@ class Resolved:
         return replace(self, decisions=(*self.decisions, *decisions))
 
     def to_yaml(self) -> str:
-        """`config.resolved.yaml`: value, source and reason of every setting."""
+        """Render `config.resolved.yaml`: the value that was used for every setting, its source and reason.
+
+        The reason says why a value was chosen and is null where none was: for plain defaults and explicit values.
+        `evidence` holds the numbers behind a reason, `asked` the user's value where another one was used.
+        """
         chosen = {d.what: d for d in self.decisions}
         rows: dict[str, dict[str, Any]] = {}
         for name, value in _flat(self.settings.model_dump()).items():
-            meaning = _meaning(name)
-            row = {"value": value, "source": self.sources.get(name, "default"), "reason": meaning}
-            if name in chosen:
-                d = chosen.pop(name)
-                row = {"value": d.value, "source": d.source, "reason": d.reason}
-            rows[name] = row
-        for name, d in chosen.items():
-            rows[name] = {"value": d.value, "source": d.source, "reason": d.reason}
+            decision = chosen.pop(name, None)
+            rows[name] = {"value": value, "source": self.sources.get(name, "default"), "reason": None}
+            if decision is not None:
+                rows[name] = _row(decision)
+                if self.is_explicit(name):
+                    is_same = _plain(value) == _plain(decision.value)
+                    rows[name] |= {"source": self.sources[name]} if is_same else {"asked": value}
+        rows |= {name: _row(decision) for name, decision in chosen.items()}
         plain = {k: {n: _plain(v) for n, v in row.items()} for k, row in rows.items()}
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _row(decision: Decision) -> dict[str, Any]:
+    row = {"value": decision.value, "source": decision.source, "reason": decision.reason}
+    return row | ({"evidence": decision.evidence} if decision.evidence else {})
 
 
 def resolve(
@@ -408,9 +421,10 @@ def _read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise SettingError(f"the settings file `{path}` holds no `name: value` lines.")
-    resolved = {k: v for k, v in content.items() if isinstance(v, dict) and set(v) == {"value", "source", "reason"}}
-    if len(resolved) == len(content):  # a run's resolved file: what a person had set then, is set again
-        return {str(k): v["value"] for k, v in resolved.items() if v["source"] in ("config", "cli", "python")}
+    resolved = {k: v for k, v in content.items() if isinstance(v, dict) and _ROW <= set(v) <= _ROW | _ROW_DETAILS}
+    if len(resolved) == len(content):  # a run's resolved file: what the user had set is set again
+        explicit = {k: v for k, v in resolved.items() if "asked" in v or v["source"] in ("config", "cli", "python")}
+        return {str(k): v.get("asked", v["value"]) for k, v in explicit.items()}
     return {str(k): _interpolate(v) for k, v in _flat(content).items()}
 
 

@@ -40,8 +40,10 @@ def test_it_is_mixed_in_where_it_helps_and_the_estimate_holds():
     blocks, class_ids = digits(700)
     plain = fit_probe(blocks, class_ids, 10, logistic=False)
     mixed = fit_probe(blocks, class_ids, 10)
-    assert decision(plain).value == "not tried"
-    assert decision(mixed).value == "mixed in"
+    assert decision(plain).evidence["is_tried"] is False
+    assert decision(mixed).value == "on"
+    losses = decision(mixed).evidence["log_loss"]
+    assert losses["with"] < losses["without"]
     assert mixed.candidate_losses[-1].mean() < plain.candidate_losses[-1].mean() - 0.01
     assert len(mixed.candidate_names) == len(mixed.candidate_losses) > len(plain.candidate_names)
     new_blocks, new_ids = digits(1000, skip=700)
@@ -60,7 +62,7 @@ def test_it_is_left_out_where_it_does_not_help():
     blocks = {"embedding": (0.5 * class_ids[:, None] + rng.normal(size=(120, 100))).astype(np.float32)}
     fit = fit_probe(blocks, class_ids, 2, logistic=True)
     closed = fit_probe(blocks, class_ids, 2, logistic=False)
-    if decision(fit).value == "left out":
+    if decision(fit).value == "off":
         np.testing.assert_array_equal(fit.oof_logits, closed.oof_logits)
     assert fit.candidate_losses[-1].mean() <= closed.candidate_losses[-1].mean() + 1e-6
 
@@ -94,7 +96,7 @@ def test_without_scikit_learn_auto_goes_on_and_asking_for_it_names_the_extra(mon
     for name in ("sklearn", "sklearn.linear_model"):
         monkeypatch.setitem(sys.modules, name, None)
     told = decision(fit_probe(blocks, class_ids, 10))
-    assert told.value == "not tried"
+    assert (told.value, told.evidence["is_tried"]) == ("off", False)
     assert "not installed" in told.reason
     with pytest.raises(MissingExtraError, match="Logistic regression needs"):
         fit_probe(blocks, class_ids, 10, logistic=True)

@@ -111,7 +111,10 @@ def test_stages_that_only_carry_noise_are_left_out(num, is_noise_early):
     fit = fit_probe(blocks, class_ids, 3)
     assert (fit.head.normaliser.names == ("embedding",)) == is_noise_early
     told = next(d for d in fit.decisions if d.what == "head.blocks")
-    assert "embedding only 0." in told.reason
+    losses = told.evidence["log_loss"]
+    assert set(losses) == {"all_stages", "all_stages_earlier_half", "last_stage"}
+    assert (min(losses, key=losses.get) == "last_stage") == is_noise_early
+    assert told.evidence["num_compared"] == min(num, 512) if num > 1024 else num
 
 
 def test_estimate_is_the_truth_on_new_pictures():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from headstart.reports.comment import comment_on, confused_pair, next_steps, not_to_conclude
-from headstart.reports.situation import Curve, GroupQuestion, Situation
+from headstart.reports.facts import Facts
+from headstart.reports.situation import Curve, GroupQuestion, Situation, take_situation
 from headstart.reports.squares import find_square
 from headstart.types import EvaluationProtocol, EvaluationSetup, GroupStatus
 
@@ -146,3 +149,17 @@ def test_leave_one_out_without_groups_warns_of_related_pictures() -> None:
 def test_the_most_confused_pair_counts_both_directions() -> None:
     assert confused_pair(CASES["two confused classes"])[:3] == (0, 1, 65)  # type: ignore[index]
     assert confused_pair(situation(confusion=np.diag([5, 5, 5]))) is None
+
+
+def test_the_losses_of_block_sets_are_read_from_the_evidence_not_from_the_reason(
+    make_facts: Callable[..., Facts],
+) -> None:
+    evidence = {
+        "log_loss": {"all_stages": 0.31, "all_stages_earlier_half": 0.29, "last_stage": 0.4},
+        "num_compared": 60,
+    }
+    row = {"value": "all stages", "source": "auto", "reason": "in other words 0.1234", "evidence": evidence}
+    facts = replace(make_facts(), settings={"head.blocks": row})
+    assert take_situation(facts).block_losses == (0.4, 0.29)
+    without = {**row, "reason": "embedding only 0.4000, all stages 0.2000", "evidence": {}}
+    assert take_situation(replace(facts, settings={"head.blocks": without})).block_losses is None

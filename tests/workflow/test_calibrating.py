@@ -36,7 +36,7 @@ def test_a_head_that_is_off_by_class_is_mended(fit: ProbeFit) -> None:
     )
     found, decision = scale_classes(spoilt, IDS, None)
     assert decision is not None
-    assert decision.value == "a scale and a shift a class"
+    assert decision.value == "vector_scaling"
     rows = np.arange(600)
     loss = {
         name: -log_softmax(f.oof_logits)[rows, IDS].mean()

@@ -84,6 +84,9 @@ def test_the_task_is_seen_from_the_data(run: headstart.Run) -> None:
     assert "boxes" in config["task"]["reason"]
     assert config["epochs"] == {"value": 2, "source": "python", "reason": config["epochs"]["reason"]}
     assert config["batch_size"]["source"] == "auto"
+    assert config["device"]["value"] == "cpu"
+    assert config["workers"]["value"] >= 1
+    assert {row["reason"] for row in config.values() if row["source"] == "default"} == {None}
 
 
 def test_every_file_of_a_run_is_there(run: headstart.Run) -> None:

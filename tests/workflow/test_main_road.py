@@ -83,9 +83,17 @@ def test_oof_npz_needs_no_pickle_and_is_the_cv_score(run: headstart.Run) -> None
 
 def test_every_setting_has_value_source_and_reason(run: headstart.Run) -> None:
     rows = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())
-    assert all(set(row) == {"value", "source", "reason"} for row in rows.values())
+    assert all(
+        {"value", "source", "reason"} <= set(row) <= {"value", "source", "reason", "evidence"} for row in rows.values()
+    )
     assert rows["data"]["source"] == "python"
-    assert any(row["source"] == "auto" for row in rows.values())
+    assert all((row["reason"] is None) == (row["source"] != "auto") for row in rows.values())
+    used = {"task": "classify", "strategy": "probe", "size": 224, "device": "cpu", "head.mirror": "off"}
+    assert {name: rows[name]["value"] for name in used} == used
+    assert rows["weights"]["value"].startswith("efficientnet_lite0.")
+    assert rows["workers"]["value"] >= 1
+    losses = rows["head.blocks"]["evidence"]["log_loss"]
+    assert set(losses) == {"all_stages", "all_stages_earlier_half", "last_stage"}
 
 
 def test_the_bundle_says_what_training_said(run: headstart.Run, photos: Path) -> None:

@@ -26,7 +26,7 @@ from headstart.heads.spectrum import Float
 from headstart.heads.stack import SURE_LOSS, Choice, mixed_coefficients
 from headstart.heads.threads import one_blas_thread
 from headstart.records import Decision
-from headstart.types import EvaluationProtocol, EvaluationSetup
+from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence
 
 __all__ = ["ProbeFit", "fit_probe"]
 
@@ -67,6 +67,11 @@ class ProbeFit:
     choice: Choice
     row_mean: NDArray[np.float32]
     row_directions: NDArray[np.float32]
+
+    @property
+    def ridge_penalty(self) -> float:
+        """The chosen ridge penalty, as a share of the total scatter."""
+        return float(PENALTIES[self.choice.ridge_index])
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def fit_probe(
         labels, present = check_labels(class_ids, num_classes, groups, class_weights)
         rng = np.random.default_rng(seed)
         normaliser = fit_normaliser(blocks)
-        chosen, fits, reason = fit_sets(normaliser, normaliser(blocks), labels, rng)
+        chosen, fits, of_blocks = fit_sets(normaliser, normaliser(blocks), labels, rng)
         mixed = _mix(chosen, labels, logistic, rng)
         hits = nearest_neighbour_hits(chosen.leading, labels.class_ids, labels.groups)
         num_rows, width = chosen.space.rows.shape
@@ -136,7 +141,7 @@ def fit_probe(
         setup=EvaluationSetup(
             EvaluationProtocol.LEAVE_ONE_OUT if groups is None else EvaluationProtocol.LEAVE_ONE_GROUP_OUT
         ),
-        decisions=(*_decisions(chosen, reason, temperature), mixed.decision),
+        decisions=(of_blocks, *_decisions(chosen, temperature), mixed.decision),
         candidate_names=(*names, "final"),
         candidate_losses=np.concatenate(losses, dtype=np.float32),
         candidate_hits=np.concatenate(candidate_hits),
@@ -156,15 +161,14 @@ def _mix(chosen: SetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: 
     if logistic == "auto":
         is_tried, why = is_worth_trying(len(labels), space.rows.shape[1], labels.num_classes)
     if not is_tried:
-        return _Mixed(weight, bias, logits, Decision("head.logistic", "not tried", why), None)
+        return _Mixed(weight, bias, logits, Decision("head.logistic", "off", why, evidence={"is_tried": False}), None)
     try:
         found = fit_logistic(space.rows, labels, space.totals.trace, rng)
     except MissingExtraError:
         if logistic is True:
             raise
-        return _Mixed(
-            weight, bias, logits, Decision("head.logistic", "not tried", "scikit-learn is not installed"), None
-        )
+        decision = Decision("head.logistic", "off", "scikit-learn is not installed", evidence={"is_tried": False})
+        return _Mixed(weight, bias, logits, decision, None)
     unmeasurable = labels.unmeasurable()
     _make_wrong(found, labels, unmeasurable)
     share = np.where(unmeasurable, 0.0, labels.weights)
@@ -177,10 +181,12 @@ def _mix(chosen: SetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: 
     gain = float(share @ (before - after))
     error = float(np.sqrt(np.sum((share * (before - after - gain)) ** 2)))
     told = f"log-loss on left-out pictures {share @ after:.4f} with it, {share @ before:.4f} without ({why})"
+    losses = {"with": float(share @ after), "without": float(share @ before)}
+    evidence: Evidence = {"is_tried": True, "log_loss": losses, "gain": gain, "gain_error": error}
     if gain <= error:
-        return _Mixed(weight, bias, logits, Decision("head.logistic", "left out", told), found)
+        return _Mixed(weight, bias, logits, Decision("head.logistic", "off", told, evidence=evidence), found)
     weight, bias = mix[0] * weight + mix[1] * found.weight, mix[0] * bias + mix[1] * found.bias
-    return _Mixed(weight, bias, both, Decision("head.logistic", "mixed in", told), found)
+    return _Mixed(weight, bias, both, Decision("head.logistic", "on", told, evidence=evidence), found)
 
 
 def _make_wrong(found: LogisticFit, labels: Labels, unmeasurable: NDArray[np.bool_]) -> None:
@@ -207,19 +213,29 @@ def _path_names() -> list[str]:
     return [f"{head} {penalty:.1e}" for head in ("ridge", "LDA") for penalty in PENALTIES] + ["mixture"]
 
 
-def _decisions(chosen: SetFit, reason: str, temperature: float) -> tuple[Decision, ...]:
-    """What was chosen, with the numbers that decided it."""
+def _decisions(chosen: SetFit, temperature: float) -> tuple[Decision, ...]:
+    """Return the choices within the chosen set, with the numbers that decided them."""
     choice, why = chosen.choice, f"least log-loss on left-out pictures of {len(PENALTIES)} penalties:"
     mix = dict(zip(("ridge", "lda", "class shares"), (round(float(m), 3) for m in choice.mix), strict=True))
+    ridge, lda, loss = float(choice.ridge_loss), float(choice.lda_loss), float(choice.loss)
     return (
-        Decision("head.blocks", chosen.name, reason),
-        Decision("head.ridge_penalty", float(PENALTIES[choice.ridge_index]), f"{why} {choice.ridge_loss:.4f}"),
-        Decision("head.lda_penalty", float(PENALTIES[choice.lda_index]), f"{why} {choice.lda_loss:.4f}"),
+        Decision(
+            "head.ridge_penalty",
+            float(PENALTIES[choice.ridge_index]),
+            f"{why} {ridge:.4f}",
+            evidence={"log_loss": ridge, "num_candidates": len(PENALTIES)},
+        ),
+        Decision(
+            "head.lda_penalty",
+            float(PENALTIES[choice.lda_index]),
+            f"{why} {lda:.4f}",
+            evidence={"log_loss": lda, "num_candidates": len(PENALTIES)},
+        ),
         Decision(
             "head.mixture",
             mix,
-            f"log-loss on left-out pictures {choice.loss:.4f}; "
-            f"ridge alone {choice.ridge_loss:.4f}, LDA alone {choice.lda_loss:.4f}",
+            f"log-loss on left-out pictures {loss:.4f}; ridge alone {ridge:.4f}, LDA alone {lda:.4f}",
+            evidence={"log_loss": {"mixture": loss, "ridge": ridge, "lda": lda}},
         ),
         Decision("head.temperature", round(temperature, 4), "makes the probabilities fit the left-out pictures"),
     )

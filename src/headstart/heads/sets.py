@@ -19,6 +19,8 @@ from headstart.heads.space import Space, block_kernels, open_space
 from headstart.heads.spectrum import Spectrum
 from headstart.heads.stack import Choice, Judged, choose, judge, leave_out
 from headstart.heads.threads import one_blas_thread
+from headstart.records import Decision
+from headstart.types import Evidence
 
 __all__ = ["PENALTIES", "SetFit", "fit_sets"]
 
@@ -26,6 +28,7 @@ PENALTIES = np.logspace(-6, 1, 18)
 """Penalties of ridge and LDA as shares of the total scatter; all of them cost little more than one."""
 
 _ALL = "all stages"
+_CODES = ("all_stages", "all_stages_earlier_half", "last_stage")  # of the three sets, in the order of `_block_sets`
 _EARLIER_WEIGHT = 0.5  # of the earlier stages in the third set
 _COMPARE_ALL = 1024  # samples up to which every set is fitted on all of them
 _COMPARE_ROWS = 512  # samples that the sets are compared on where there are more
@@ -50,7 +53,7 @@ class SetFit:
 
 def fit_sets(
     normaliser: Normaliser, rows: NDArray[np.float32], labels: Labels, rng: np.random.Generator
-) -> tuple[SetFit, list[SetFit], str]:
+) -> tuple[SetFit, list[SetFit], Decision]:
     """Fits the sets of blocks and chooses one.
 
     Args:
@@ -60,16 +63,19 @@ def fit_sets(
         rng: For the samples that are looked at where there are too many.
 
     Returns:
-        The chosen set on all samples, every set that was fitted on all samples, and the reason.
+        The chosen set on all samples, every set that was fitted on all samples, and the decision.  Its evidence holds
+        `log_loss`, the mean out-of-fold log-loss of each compared set in nats, and `num_compared`, the samples.
     """
     sets = _block_sets(normaliser)
     if len(labels) <= _COMPARE_ALL or len(sets) == 1:
         fits = _fit_each(sets, normaliser, rows, labels, rng)
         best = min(fits, key=lambda fit: fit.choice.loss)
         if len(sets) == 1:
-            return best, fits, "there is only one block of features"
-        return best, fits, f"least log-loss on left-out pictures: {_told(fits)}"
+            return best, fits, Decision("head.blocks", best.name, "there is only one block of features")
+        reason = f"least log-loss on left-out pictures: {_told(fits)}"
+        return best, fits, Decision("head.blocks", best.name, reason, evidence=_evidence(fits, len(labels)))
     chosen, reason = _ALL, "the pictures are too few or in too large groups to compare stages on a part of them"
+    evidence: Evidence = {}
     index = labels.subset(_COMPARE_ROWS, rng)
     part, _ = labels.take(index)
     if len(index) <= 2 * _COMPARE_ROWS and part.num_classes > 1 and not part.unmeasurable().all():
@@ -77,8 +83,9 @@ def fit_sets(
             fits = _fit_each(sets, normaliser, rows[index], part, rng)
         chosen = _clearly_best(fits, part)
         reason = f"log-loss on left-out pictures, compared on {len(index):,} of them: {_told(fits)}"
+        evidence = _evidence(fits, len(index))
     final = _fit_set(chosen, open_space(sets[chosen], _columns(rows, normaliser, sets[chosen]), labels), rng)
-    return final, [final], reason
+    return final, [final], Decision("head.blocks", chosen, reason, evidence=evidence)
 
 
 def _block_sets(normaliser: Normaliser) -> dict[str, Normaliser]:
@@ -128,6 +135,11 @@ def _clearly_best(fits: list[SetFit], labels: Labels) -> str:
 
 def _told(fits: list[SetFit]) -> str:
     return ", ".join(f"{fit.name} {fit.choice.loss:.4f}" for fit in fits)
+
+
+def _evidence(fits: list[SetFit], num_compared: int) -> Evidence:
+    losses = {code: float(fit.choice.loss) for code, fit in zip(_CODES, fits, strict=True)}
+    return {"log_loss": losses, "num_compared": num_compared}
 
 
 def _fit_set(name: str, space: Space, rng: np.random.Generator) -> SetFit:

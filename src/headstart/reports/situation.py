@@ -6,7 +6,6 @@ constructed case.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -139,7 +138,7 @@ def take_situation(facts: Facts) -> Situation:
         shortcuts=_shortcuts(health.get("shortcuts")),
         has_health="leaks" in health and "shortcuts" in health,
         curve=_curve(facts.extra.get("learning_curve")),
-        block_losses=_block_losses(facts.settings),
+        block_losses=_block_losses(facts.settings.get("head.blocks")),
         has_groups=bool(metrics.get("num_groups")),
         group_questions=_group_questions(health.get("findings")),
         is_tuned=str(tuning.get("plan", {}).get("cut", "head")) != "head",
@@ -200,12 +199,12 @@ def _curve(value: Any) -> Curve | None:
     return None if not isinstance(gain, (int, float)) else Curve(float(gain), value.get("low"), value.get("high"))
 
 
-def _block_losses(settings: Mapping[str, Mapping[str, Any]]) -> tuple[float, float] | None:
-    """Reads the losses out of the reason that the head gave for its blocks; None where it names none."""
-    reason = str((settings.get("head.blocks") or {}).get("reason", ""))
-    number = r"(\d+\.\d+)"
-    alone = re.search(rf"embedding only {number}", reason)
-    others = [float(x) for x in re.findall(rf"all stages[^,:]*? {number}", reason)]
-    if not alone or not others:
+def _block_losses(decision: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """Return the log-loss of the last stage alone and the least of all compared sets, from the evidence for the blocks.
+
+    Returns None where no sets were compared.
+    """
+    losses = ((decision or {}).get("evidence") or {}).get("log_loss")
+    if not isinstance(losses, Mapping) or "last_stage" not in losses:
         return None
-    return float(alone.group(1)), min(float(alone.group(1)), *others)
+    return float(losses["last_stage"]), min(float(v) for v in losses.values())

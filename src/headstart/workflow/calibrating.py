@@ -50,7 +50,7 @@ def scale_classes(
             return fit, None
         found = calibrate(logits, class_ids, groups=groups, num_folds=5, seed=seed)
     if found.kind != "vector":
-        return fit, Decision("head.calibration", "temperature", found.reason)
+        return fit, Decision("head.calibration", "temperature", found.reason, evidence={"log_loss": found.log_loss})
     head = fit.head
     scales, shifts = found.scale.astype(np.float32), found.shift.astype(np.float32)
     scaled = replace(
@@ -65,4 +65,4 @@ def scale_classes(
         candidate_names=(*fit.candidate_names[:-1], "before a scale and shift a class", "final"),
         candidate_losses=np.concatenate([fit.candidate_losses, losses[None].astype(np.float32)]),
         candidate_hits=np.concatenate([fit.candidate_hits, hits[None]]),
-    ), Decision("head.calibration", "a scale and a shift a class", found.reason)
+    ), Decision("head.calibration", "vector_scaling", found.reason, evidence={"log_loss": found.log_loss})

@@ -127,6 +127,8 @@ def _prepare(
     manifest: Split | None = None,
 ) -> DetectRoad:
     """From samples to who is trained on, at which size."""
+    from headstart.backbones.cards import find_card
+
     settings = resolved.settings
     report_box_reading(samples, talk)
     durations = {"read": time.monotonic() - started}
@@ -182,6 +184,12 @@ def _prepare(
         findings=findings,
     )
     road.decide([Decision("task", "detect", f"the data hold boxes ({samples.layout})"), *applied.decisions, *decisions])
+    road.decide_used(
+        out=(str(folder), "next free run folder"),
+        weights=(find_card(settings.backbone).weights_tag, "default weights of the backbone"),
+        workers=(available_cores(), "one thread per core"),
+        device=("cpu", "detectors train on the CPU"),
+    )
     return road
 
 

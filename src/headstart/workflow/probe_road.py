@@ -13,6 +13,7 @@ from headstart.backbones.bench import looking_s
 from headstart.config import Resolved
 from headstart.data.wording import doctor_lines
 from headstart.heads.probe import ProbeFit, fit_probe
+from headstart.machine import available_cores
 from headstart.records import Decision, Features, Health, Samples, Split
 from headstart.talk import Talk
 from headstart.tuning.safety import refuse_tuned
@@ -90,6 +91,7 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
 def _go(road: ProbeRoad, data: ReadSamples, started: float) -> None:
     """Everything after reading."""
     found = find_probe(road, data, started)
+    road.decide_used(strategy=("probe", "no budget for fine-tuning was given (--budget)"))
     if road.resolved.settings.strategy == "auto":
         road.talk.say(
             "More time could buy more: `--budget 5m` also tries to train the last stages of the network, and keeps the "
@@ -129,6 +131,15 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
             road.decide([] if choice is None else [choice.decision])
         fit_to = settings.fit if settings.fit != "auto" else (choice.fit if choice is not None else "crop")
         embedder = open_as_set(settings, talk, value_range=value_range, fit=fit_to)
+    card = embedder.graph.card
+    road.decide_used(
+        task=("classify", "the data hold no boxes"),
+        out=(str(road.folder), "next free run folder"),
+        weights=(card.get("weights_tag"), "default weights of the backbone"),
+        size=(embedder.spec.size_hw[0], "default input size of the weights"),
+        workers=(available_cores(), "one thread per core"),
+        device=("cpu", "features are computed on the CPU"),
+    )
     features, seconds = _embed(road, embedder, samples, doctor)
     name_unreadable(features, talk)
     with road.timed("check"):

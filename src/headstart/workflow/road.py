@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from headstart.config import Resolved
 from headstart.records import Decision
@@ -41,6 +42,15 @@ class Road:
         self.resolved = self.resolved.with_decisions(decisions)
         for decision in decisions if is_said else ():
             self.talk.say(decision_line(decision))
+
+    def decide_used(self, **used: tuple[Any, str]) -> None:
+        """Record, without printing, the value that a null or `auto` setting came to.
+
+        Args:
+            used: (value, reason) by the name of a top-level setting; a setting with a value of its own is skipped.
+        """
+        is_open = {name: getattr(self.resolved.settings, name) in (None, "auto") for name in used}
+        self.decide([Decision(n, v, why) for n, (v, why) in used.items() if is_open[n]], is_said=False)
 
     def write_settings(self) -> None:
         """`environment.json` and `config.resolved.yaml`: on what it ran, and with which settings."""

@@ -19,7 +19,7 @@ from headstart.deploy.outputs import join_set
 from headstart.heads.linear import LinearHead
 from headstart.heads.probe import ProbeFit
 from headstart.heads.threads import one_blas_thread
-from headstart.records import Decision, Features, Samples, Split
+from headstart.records import Features, Samples, Split
 from headstart.trust.conformal import ClassSets, fit_class_sets
 from headstart.trust.directions import leading_directions, squared_rest
 from headstart.trust.intervals import estimate_share, measure_worth
@@ -113,9 +113,8 @@ def trust_probe(
             space=(fit.row_mean, fit.row_directions),
             seed=seed,
         )
-        penalty = _chosen_penalty(fit.decisions)
         left_out = notice_left_out(
-            mine, samples.class_ids[train], reject=reject, groups=groups, penalty=penalty, seed=seed
+            mine, samples.class_ids[train], reject=reject, groups=groups, penalty=fit.ridge_penalty, seed=seed
         )
         shipped = novelty.score(rows, softmax(logits))
     return trust_scores(
@@ -353,11 +352,6 @@ def _histogram(known: Float, threshold: float) -> dict[str, list[float]] | None:
     high = max(float(np.quantile(known, 0.999)), low + 1.0, threshold + 1.0 if math.isfinite(threshold) else low)
     counts, edges = np.histogram(np.clip(known, low, high), bins=_BINS, range=(low, high))
     return {"edges": [round(float(e), 4) for e in edges], "known": [int(c) for c in counts]}
-
-
-def _chosen_penalty(decisions: Sequence[Decision]) -> float:
-    found = next((d.value for d in decisions if d.what == "head.ridge_penalty"), None)
-    return float(found) if isinstance(found, (int, float)) else 1e-2
 
 
 def _num_units(groups: Ids | None, index: Ids) -> int:

@@ -231,4 +231,4 @@ def _refreshed(
 
 
 def _give_up(road: ProbeRoad, reason: str) -> None:
-    road.decide([Decision("keep", "probe", reason)])
+    road.decide([Decision("strategy", "probe", reason)])

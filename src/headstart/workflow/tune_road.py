@@ -51,6 +51,7 @@ __all__ = ["train_tuned"]
 
 Ids = NDArray[np.int64]
 _TOP = ("cut", "epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views", "patience")
+_PLANNED = {"has_refit": "tune.refit"}  # names of a plan whose setting is called otherwise
 _HELD_OUT = 5  # one of so many parts is held out where no folds are asked for
 
 
@@ -104,6 +105,7 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
         torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: _torch_threads(road, threads))
         sources = Sources(found, trunk, checkpoints, talk, threads)
         bench = Bench(sources, str(folder), torch_threads)
+        road.decide_used(device=(str(bench.device), "device that trains"))
         try:
             _Road(road, found, bench, checkpoints, started).go()
         finally:
@@ -173,7 +175,7 @@ class _Road:
         verdict = self._compare(evidence, is_probe_allowed=not is_asked)
         self.road.talk.say(f"verdict: {verdict.sentence()}.")
         is_kept = verdict.is_better or (is_asked and self.settings.keep != "best")
-        self.road.decide([Decision("keep", plan.strategy if is_kept else "probe", verdict.sentence())])
+        self.road.decide([self._decide_strategy(plan, verdict, is_kept)])
         if not is_kept:
             self._keep_probe(verdict)
             return
@@ -184,6 +186,11 @@ class _Road:
             plan, final, head, verdict, evidence.samples, self._setup(num_parts, num_used), trained_on, is_asked
         )
         finish_tuned(self.road, self.found, self.bench, tuned, self.log, self.started)
+
+    @staticmethod
+    def _decide_strategy(plan: TuningPlan, verdict: Verdict, is_kept: bool) -> Decision:
+        evidence = {name: value for name, value in asdict(verdict).items() if name != "logits"}
+        return Decision("strategy", plan.strategy if is_kept else "probe", verdict.sentence(), evidence=evidence)
 
     # -- steps
 
@@ -216,7 +223,7 @@ class _Road:
                 f"{ENDING_S:.0f} being kept for writing the model; one epoch of everything that is to be trained takes "
                 f"about {trainings_s(plan.with_(epochs=1), speed, parts):.0f} s here, with its views and scores"
             )
-            self.road.decide([Decision("keep", "probe", reason)])
+            self.road.decide([Decision("strategy", "probe", reason)])
             return None
         reason = f"{left:.0f} s were left of the budget, at {1e3 * speed['picture_s']:.1f} ms a picture and epoch"
         self.road.decide([Decision("epochs", epochs, reason)])
@@ -281,12 +288,19 @@ class _Road:
         expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
         if expected is not None:
             self.road.talk.say(f"that takes about {expected:.0f} s, as `headstart models bench` measured here")
-        chosen = [
-            Decision(name if name in _TOP else f"tune.{name}", value, "chosen for this number of pictures")
+        reason, evidence = f"default for {len(self.train):,} training images", {"num_train": len(self.train)}
+        planned = {
+            name if name in _TOP else _PLANNED.get(name, f"tune.{name}"): value
             for name, value in plan.to_json().items()
             if name not in ("strategy", "seed", "unfreeze")
+        }
+        planned["tune.train_size"] = planned["tune.train_size"] or graph.spec.size_hw[0]
+        known = {d.what: d.value for d in self.road.resolved.decisions}  # with a reason of its own
+        chosen = [
+            Decision(name, value, reason, evidence=evidence)
+            for name, value in planned.items()
+            if not self.road.resolved.is_explicit(name) and (name not in known or known[name] != value)
         ]
-        chosen = [d for d in chosen if not self.road.resolved.is_explicit(d.what)]
         if (asked := self.settings.batch_size or 0) > plan.batch_size:
             reason = f"there are only {len(self.train):,} training pictures: all of them make one batch, not {asked:,}"
             self.road.decide([Decision("batch_size", plan.batch_size, reason)])
