@@ -71,6 +71,7 @@ class Samples(Sequence[Sample]):
         notes: What the reader assumed and what it did not use; stops nothing.
         problems: Files that reading already knows cannot be used (missing, a foreign format ...).
         columns: The other columns of a table, each with one value a sample, for `--group-from`.
+        has_inferred_groups: Whether the groups were inferred from nested folders, not given.
     """
 
     items: tuple[Sample, ...]
@@ -81,6 +82,7 @@ class Samples(Sequence[Sample]):
     notes: tuple[ReadingNote, ...] = ()
     problems: tuple[Problem, ...] = ()
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    has_inferred_groups: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
@@ -218,7 +220,8 @@ class GroupPattern:
         accuracy_independent: Out-of-fold accuracy as if every picture stood alone, or None if not measured.
         accuracy_grouped: The same with whole groups left out, or None if not measured.
         evidence: The other numbers that `status` follows from.
-        source: `guessed`, `given` (by the layout or table) or `asked` (with `--group-from`); only guesses are tested.
+        source: `guessed` (from names, columns or times), `inferred` (from nested folders), `given` (by a table or
+            `--layout`) or `asked` (with `--group-from`). Guesses have to pass all rules, inferred groups the last one.
     """
 
     pattern: str
@@ -230,7 +233,7 @@ class GroupPattern:
     accuracy_independent: float | None
     accuracy_grouped: float | None
     evidence: GroupEvidence = field(default_factory=GroupEvidence)
-    source: Literal["guessed", "given", "asked"] = "guessed"
+    source: Literal["guessed", "inferred", "given", "asked"] = "guessed"
 
     @property
     def accepted(self) -> bool:

@@ -25,7 +25,7 @@ from headstart.data.group_rules import (
     join_copies,
 )
 from headstart.data.grouping import group_ids
-from headstart.data.groups import number_keys, off_axis_share
+from headstart.data.groups import likeness_across, number_keys, off_axis_share
 from headstart.data.health import apply_health, inspect
 from headstart.data.looks import Looks
 from headstart.data.names import guess_groups
@@ -47,7 +47,7 @@ GOOD = GroupEvidence(
 
 def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
     values: dict[str, object] = {
-        "is_counter": False, "is_near": True, "independent": 0.95, "grouped": 0.80,
+        "source": "guessed", "is_counter": False, "is_near": True, "independent": 0.95, "grouped": 0.80,
         "standard_error": 0.02,
     }  # fmt: skip
     return decide_status(evidence, **(values | changes))  # type: ignore[arg-type]
@@ -58,6 +58,11 @@ def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
     [
         ({}, {}, GroupStatus.ALTERNATIVE),
         ({}, {"independent": None, "grouped": None}, GroupStatus.ALTERNATIVE),
+        ({}, {"grouped": None}, GroupStatus.QUESTION_TOO_FEW_GROUPS),  # too few to measure
+        ({"num_independent": 2}, {"source": "inferred"}, GroupStatus.APPLIED),
+        ({}, {"source": "inferred", "grouped": 0.27}, GroupStatus.QUESTION_SCORE_AT_BASELINE),
+        ({"num_independent": 2}, {"source": "given", "grouped": 0.1, "is_near": False}, GroupStatus.APPLIED),
+        ({"num_independent": 2}, {"source": "asked", "grouped": 0.1, "is_near": False}, GroupStatus.APPLIED),
         ({}, {"is_counter": True}, GroupStatus.REJECTED_COUNTER_PREFIX),
         ({}, {"is_near": False}, GroupStatus.REJECTED_NO_SIMILARITY),
         ({"copies_across": 5}, {}, GroupStatus.QUESTION_CONTRADICTED_BY_COPIES),
@@ -300,6 +305,72 @@ def test_times_pass_the_same_rules() -> None:
     found = judged(samples, replace(looks, facts=tuple(facts)))
     assert found["capture-session"].status is GroupStatus.QUESTION_TOO_FEW_GROUPS
     assert not any(p.is_used for p in found.values())
+
+
+def tracks(is_shared: bool) -> tuple[Samples, Looks]:
+    """Three classes of five tracks; the number of the track starts anew in each class, unless it is shared."""
+    rng = np.random.default_rng(7)
+    names, files = [], []
+    for c in range(3):
+        for track in range(5):
+            base = np.asarray(scene(9700 + track + (0 if is_shared else 5 * c), (80, 60))).astype(np.float64)
+            for _ in range(6):
+                other = np.asarray(scene(int(rng.integers(1 << 30)), (80, 60)))
+                names.append(f"{c:05}/{track:05}_{7 * len(names):05}.jpg")
+                files.append(encode(Image.fromarray((0.7 * base + 0.3 * other).astype(np.uint8))))
+    samples = samples_of(names, [n[:5] for n in names])
+    return samples, looks_of(samples, files)
+
+
+def test_numbers_that_start_anew_in_each_class_are_groups_of_the_class() -> None:
+    samples, looks = tracks(is_shared=False)
+    (pattern,) = judged(samples, looks).values()
+    assert (pattern.status, pattern.num_groups) == (GroupStatus.APPLIED, 15)
+    ids, _ = group_ids(samples, pattern.pattern)
+    assert ids is not None
+    assert ids.tolist() == (np.arange(90) // 6).tolist()
+    applied = apply_health(samples, inspect(samples, looks=looks, threads=1))
+    assert applied.groups is not None
+    assert len(np.unique(applied.groups)) == 15
+
+
+def test_numbers_that_mean_the_same_in_all_classes_are_not_split_by_class() -> None:
+    (pattern,) = judged(*tracks(is_shared=True)).values()
+    assert (pattern.status, pattern.num_groups) == (GroupStatus.QUESTION_TOO_FEW_GROUPS, 5)
+
+
+def test_likeness_across_classes() -> None:
+    rng = np.random.default_rng(0)
+    groups, classes = np.arange(120) % 5, np.arange(120) // 40
+    noise, shared, own = (rng.normal(size=(n, 20)) for n in (120, 5, 15))
+    same = (noise + 2 * shared[groups]).astype(np.float32)
+    assert likeness_across(same, groups, classes) > 0.4
+    anew = (noise + 2 * own[5 * classes + groups]).astype(np.float32)
+    assert abs(likeness_across(anew, groups, classes)) < 0.15
+    assert likeness_across(anew, 5 * classes + groups, classes) == 0
+
+
+def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline() -> None:
+    samples, looks = places(8, 6, "x{1}")
+    nested = [f"session{i // 12}" for i in range(48)]
+    items = tuple(replace(s, group=g) for s, g in zip(samples, nested, strict=True))
+    inferred = replace(samples, items=items, has_inferred_groups=True)
+    given = replace(inferred, has_inferred_groups=False)
+
+    def score(groups: NDArray[np.int64] | None) -> float:
+        return 0.97 if groups is None or len(np.unique(groups)) > 20 else 0.52
+
+    for data, measure, is_used in ((inferred, None, True), (inferred, score, False), (given, score, True)):
+        health = inspect(data, looks=looks, score=measure, threads=1)
+        (pattern,) = health.group_patterns
+        assert pattern.is_used == is_used
+        applied = apply_health(data, health)
+        assert (applied.groups is not None) == is_used
+        if not is_used:
+            assert pattern.status is GroupStatus.QUESTION_SCORE_AT_BASELINE
+            asked = apply_health(data, health, group_from=pattern.pattern)
+            assert asked.groups is not None
+            assert len(np.unique(asked.groups)) == 4
 
 
 # ---- counter prefixes, images with boxes -----------------------------------------------------------------------

@@ -12,7 +12,7 @@ from scenes import samples_of
 from headstart.data.capture import keys_by_time
 from headstart.data.grouping import group_ids, number_groups
 from headstart.data.groups import number_keys, permutation_test, picture_vectors
-from headstart.data.names import guess_groups, is_sensible
+from headstart.data.names import guess_groups, inside_class_folders, is_sensible
 from headstart.errors import UsageError
 
 
@@ -223,9 +223,10 @@ def test_what_a_person_sees_is_what_they_can_ask_for(shape: list[str], rows: lis
     names = []
     for i, row in enumerate(rows):
         stem = row[0] + "".join(d + p for d, p in zip(shape, row[1:], strict=False))
-        names.append(f"c/{'_' if has_front else ''}{stem}.{'jpg' if i % 3 else 'jpeg'}")
+        names.append(f"{'cd'[i % 2]}/{'_' if has_front else ''}{stem}.{'jpg' if i % 3 else 'jpeg'}")
     samples = samples_of(names, ["x", "y"] * (len(names) // 2) + ["x"] * (len(names) % 2))
-    for guess in guess_groups(samples):
+    guesses = guess_groups(samples)
+    for guess in (*guesses, *filter(None, (inside_class_folders(samples, g) for g in guesses))):
         asked, _ = group_ids(samples, guess.pattern)
         assert asked is not None
         keyed = [i for i, k in enumerate(guess.keys) if k is not None]

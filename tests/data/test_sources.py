@@ -66,6 +66,8 @@ def test_pictures_straight_in_the_test_split_are_left_out_aloud(tmp_path: Path) 
 def test_class_and_group_folders(tmp_path: Path) -> None:
     put(tmp_path, "benign/patient1/1.png", "benign/patient2/1.png", "malign/patient3/1.png", "malign/patient3/2.png")
     assert facts(read(tmp_path))["malign/patient3/2.png"] == ("malign", None, "patient3")
+    assert read(tmp_path).has_inferred_groups  # nobody said that these are groups
+    assert not read(tmp_path, layout="{label}/{group}/*").has_inferred_groups
 
 
 def test_the_same_few_names_under_every_top_folder_are_the_classes(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class Reading:
         rows: The labelled pictures.
         unlabelled: Pictures that this reading has no label for.
         notes: What was assumed and what is not used.
+        has_inferred_groups: Whether a folder level was taken for groups without being named by `--layout`.
     """
 
     layout: str
@@ -61,6 +62,7 @@ class Reading:
     rows: list[Row] = field(default_factory=list)
     unlabelled: list[FoundFile] = field(default_factory=list)
     notes: list[ReadingNote] = field(default_factory=list)
+    has_inferred_groups: bool = False
 
 
 def split_name(folder: str) -> SplitName | None:
@@ -157,6 +159,7 @@ def _below(pictures: Sequence[FoundFile], level: int, prefix: str, split_level: 
         split = split_name(folders[split_level]) if split_level is not None else None
         group = clean_label(folders[group_level]) if nested and len(folders) > group_level else None
         reading.rows.append(Row(picture, clean_label(folders[label_level]), split, group))
+        reading.has_inferred_groups |= group is not None
     return reading
 
 

@@ -7,6 +7,7 @@ a question for the user. The same rules hold for labeled images and for images w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from headstart.types import GroupStatus
 
 __all__ = [
     "CERTAIN_COPY",
+    "MAX_ACROSS",
     "MAX_UNMEASURABLE",
     "MIN_CONTRADICTING_SHARE",
     "MIN_CONTRADICTIONS",
@@ -55,6 +57,9 @@ pairs inside are not objects: copies show the same object, so they lie inside on
 
 MIN_OFF_AXIS = 0.27
 """Least share of the similarity that objects have outside its strongest direction (benchmarks/bench_groups.py)."""
+
+MAX_ACROSS = 0.25
+"""Likeness across classes, as a share of that within, up to which a key counts anew in each class."""
 
 MIN_SKILL_KEPT = 0.1
 """Share of the accuracy above the baseline that must remain when whole groups are left out."""
@@ -175,6 +180,7 @@ def collect_evidence(
 def decide_status(
     evidence: GroupEvidence,
     *,
+    source: Literal["guessed", "inferred", "given", "asked"],
     is_counter: bool,
     is_near: bool,
     independent: float | None,
@@ -185,6 +191,8 @@ def decide_status(
 
     Args:
         evidence: The numbers of the grouping.
+        source: Groups that the user gave or asked for are applied. Groups that were inferred from nested folders are
+            applied as well, unless they take the score to the baseline.
         is_counter: Whether the key is the prefix of a camera's counter.
         is_near: Whether images of one group look alike beyond chance.
         independent, grouped: Accuracy as if independent, and with whole groups left out; None if not measured.
@@ -193,6 +201,11 @@ def decide_status(
     Returns:
         `ALTERNATIVE` if no rule fails: the grouping may be applied.
     """
+    if source in ("given", "asked"):
+        return GroupStatus.APPLIED
+    is_lost = _is_at_baseline(independent, grouped, evidence.accuracy_baseline, standard_error)
+    if source == "inferred":
+        return GroupStatus.QUESTION_SCORE_AT_BASELINE if is_lost else GroupStatus.APPLIED
     levels = evidence.groups_per_level
 
     def determines(factor: str) -> bool:
@@ -217,14 +230,20 @@ def decide_status(
         evidence.num_independent < MIN_GROUPS
         or evidence.effective_groups < MIN_EFFECTIVE_GROUPS
         or evidence.unmeasurable_share > MAX_UNMEASURABLE
+        or (independent is not None and grouped is None)
     ):
         return GroupStatus.QUESTION_TOO_FEW_GROUPS
-    baseline = evidence.accuracy_baseline
-    if independent is not None and grouped is not None and baseline is not None:
-        skill = independent - baseline
-        if skill > 2.0 * standard_error and grouped - baseline < MIN_SKILL_KEPT * skill:
-            return GroupStatus.QUESTION_SCORE_AT_BASELINE
-    return GroupStatus.ALTERNATIVE
+    return GroupStatus.QUESTION_SCORE_AT_BASELINE if is_lost else GroupStatus.ALTERNATIVE
+
+
+def _is_at_baseline(
+    independent: float | None, grouped: float | None, baseline: float | None, standard_error: float
+) -> bool:
+    """Whether there is skill as if independent, and next to none with whole groups left out."""
+    if independent is None or grouped is None or baseline is None:
+        return False
+    skill = independent - baseline
+    return skill > 2.0 * standard_error and grouped - baseline < MIN_SKILL_KEPT * skill
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:

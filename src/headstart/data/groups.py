@@ -14,7 +14,15 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEAST_NEARNESS", "Evidence", "number_keys", "off_axis_share", "permutation_test", "picture_vectors"]
+__all__ = [
+    "LEAST_NEARNESS",
+    "Evidence",
+    "likeness_across",
+    "number_keys",
+    "off_axis_share",
+    "permutation_test",
+    "picture_vectors",
+]
 
 _ROUNDS = 999
 _MOST_PICTURES = 4000
@@ -99,6 +107,36 @@ def off_axis_share(
     scatter = sums.T @ sums - unit.T.astype(np.float64) @ unit
     total = float(np.trace(scatter))
     return 1.0 - float(np.linalg.eigvalsh(scatter)[-1]) / total if total > 0 else 0.0
+
+
+def likeness_across(
+    vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], *, seed: int = 0
+) -> float:
+    """Return the mean cosine of samples of one group in different classes, each seen from its class mean.
+
+    Args:
+        vectors: (N, D) what images look like; any scale.
+        groups: (N,) group of each; -1 takes no part.
+        class_ids: (N,) class of each.
+        seed: Of the draw where there are many samples.
+
+    Returns:
+        Near 0 where a group has nothing in common across classes, or lies in one class.
+    """
+    unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(seed))
+    if not len(use):
+        return 0.0
+
+    def pairs_of(keys: NDArray[np.int64]) -> tuple[float, float]:
+        _, cell = np.unique(keys, axis=1, return_inverse=True)
+        cell = cell.reshape(-1)
+        sums = np.zeros((int(cell.max()) + 1, unit.shape[1]))
+        np.add.at(sums, cell, unit)
+        return float((sums * sums).sum()), float((np.bincount(cell).astype(np.float64) ** 2).sum())
+
+    all_sum, all_pairs = pairs_of(groups[use][None])
+    own_sum, own_pairs = pairs_of(np.stack([groups[use], classes]))
+    return (all_sum - own_sum) / (all_pairs - own_pairs) if all_pairs > own_pairs else 0.0
 
 
 def picture_vectors(

@@ -19,7 +19,7 @@ from headstart.data.group_rules import join_copies
 from headstart.data.grouping import group_ids, number_groups
 from headstart.data.leaks import find_leaks
 from headstart.data.looks import Looks, look_at_all
-from headstart.data.names import Guess, guess_groups
+from headstart.data.names import Guess, guess_groups, inside_class_folders
 from headstart.data.patterns import Score, judge_patterns
 from headstart.data.ranges import choose_range, find_mixed_depths
 from headstart.data.same import SamePixels
@@ -205,20 +205,22 @@ def _asked(samples: Samples, group_from: str | None) -> Guess | None:
 def _chosen_groups(
     samples: Samples, health: Health, group_from: str | None
 ) -> tuple[NDArray[np.int64] | None, Decision]:
-    if group_from is not None or any(s.group for s in samples):
-        return group_ids(samples, group_from)
     used = next((p for p in health.group_patterns if p.is_used), None)
+    is_refused = used is None and any(p.source == "inferred" for p in health.group_patterns)
+    if group_from is not None or (any(s.group for s in samples) and not is_refused):
+        return group_ids(samples, group_from)
     if used is None:
-        groups, decision = group_ids(samples, None)
+        decision = Decision("group_from", None, "nothing in the data says what belongs together")
         questions = [p for p in health.group_patterns if p.status.is_question]
         if not questions:
-            return groups, decision
+            return None, decision
         reason = f"{len(questions)} guessed groupings are not applied: " + "; ".join(
             f"`{p.pattern}`, {p.status.value}" for p in questions
         )
-        return groups, replace(decision, reason=reason, evidence={p.pattern: p.status.value for p in questions})
+        return None, replace(decision, reason=reason, evidence={p.pattern: p.status.value for p in questions})
     # What was tested is what is used: the expression may fit names of other forms too, which stand alone here.
-    tested = next((g for g in guess_groups(samples) if g.pattern == used.pattern), None)
+    guesses = [g for guess in guess_groups(samples) for g in (guess, inside_class_folders(samples, guess))]
+    tested = next((g for g in guesses if g is not None and g.pattern == used.pattern), None)
     groups = group_ids(samples, used.pattern)[0] if tested is None else number_groups(list(tested.keys))
     reason = f"{used.meaning}: {used.num_groups} groups, borne out by the pictures (p = {used.p_value:.3g})"
     if used.accuracy_independent is not None and used.accuracy_grouped is not None:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from headstart.records import Samples
 
-__all__ = ["Guess", "guess_groups", "is_sensible"]
+__all__ = ["Guess", "guess_groups", "inside_class_folders", "is_sensible"]
 
 _DELIMITERS = re.compile(r"[_\-.,; ~()\[\]@#+=]+")
 _TOKENS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
@@ -46,7 +46,8 @@ class Guess:
         pattern: What `--group-from` takes to ask for it.
         meaning: The same in words, with an example.
         keys: (N,) key of each sample, None where it has none.
-        source: `name`, `column`, `time`, `given` (by the data) or `asked` (with `--group-from`).
+        source: `name`, `column`, `time`, `inferred` (from nested folders), `given` (by a table or `--layout`) or
+            `asked` (with `--group-from`).
         is_counter: Whether the key is only the prefix of a counter, as cameras and programs write it (`IMG`).
     """
 
@@ -57,9 +58,14 @@ class Guess:
     is_counter: bool = False
 
     @property
-    def origin(self) -> Literal["guessed", "given", "asked"]:
+    def origin(self) -> Literal["guessed", "inferred", "given", "asked"]:
         """Whether it is a guess, which the rules are for, or said by the data or the user."""
-        return "given" if self.source == "given" else "asked" if self.source == "asked" else "guessed"
+        origins: dict[str, Literal["inferred", "given", "asked"]] = {
+            "inferred": "inferred",
+            "given": "given",
+            "asked": "asked",
+        }
+        return origins.get(self.source, "guessed")
 
 
 def guess_groups(samples: Samples) -> list[Guess]:
@@ -72,7 +78,7 @@ def guess_groups(samples: Samples) -> list[Guess]:
     kept: list[Guess] = []
     seen: set[tuple[int, ...]] = set()
     for guess in guesses:
-        if guess.source != "given" and not is_sensible(guess.keys):
+        if guess.origin == "guessed" and not is_sensible(guess.keys):
             continue
         form = _partition(guess.keys)
         if form not in seen:
@@ -81,11 +87,31 @@ def guess_groups(samples: Samples) -> list[Guess]:
     return kept[:_MOST]
 
 
+def inside_class_folders(samples: Samples, guess: Guess) -> Guess | None:
+    """Return the same guess with a key of its own in each class folder, for numbers that start anew in each.
+
+    Returns:
+        None if the guess is no part of a name, or a folder holds several classes.
+    """
+    if guess.source != "name":
+        return None
+    parents = [s.name.split("/")[-2] if "/" in s.name else None for s in samples]
+    labels: dict[str | None, set[str | None]] = defaultdict(set)
+    for sample, parent in zip(samples, parents, strict=True):
+        labels[parent].add(sample.label)
+    if None in parents or len(labels) < 2 or any(len(found) > 1 for found in labels.values()):
+        return None
+    body = re.sub(r"\[\^(\\?.)\]\*", r"[^\1/]*", guess.pattern.removeprefix("^"))
+    keys = tuple(None if k is None else f"{p}\0{k}" for p, k in zip(parents, guess.keys, strict=True))
+    return Guess(f"([^/]*)/{body}[^/]*$", f"{guess.meaning} inside each class folder", keys, "name")
+
+
 def _given(samples: Samples) -> list[Guess]:
     keys = tuple(s.group for s in samples)
     if not any(keys):
         return []
-    return [Guess("group", f"the groups that the {samples.layout or 'data'} gave", keys, "given")]
+    source = "inferred" if samples.has_inferred_groups else "given"
+    return [Guess("group", f"the groups that the {samples.layout or 'data'} gave", keys, source)]
 
 
 def _columns(samples: Samples) -> list[Guess]:

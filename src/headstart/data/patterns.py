@@ -7,17 +7,25 @@ for that is the one that would flatter it most.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.descriptors import describe
 from headstart.data.duplicates import Pair
-from headstart.data.group_rules import camera_of, collect_evidence, decide_status, join_copies
-from headstart.data.groups import LEAST_NEARNESS, number_keys, off_axis_share, permutation_test, picture_vectors
+from headstart.data.group_rules import MAX_ACROSS, camera_of, collect_evidence, decide_status, join_copies
+from headstart.data.groups import (
+    LEAST_NEARNESS,
+    Evidence,
+    likeness_across,
+    number_keys,
+    off_axis_share,
+    permutation_test,
+    picture_vectors,
+)
 from headstart.data.looks import Looks
-from headstart.data.names import Guess, guess_groups
+from headstart.data.names import Guess, guess_groups, inside_class_folders
 from headstart.data.times import guess_times
 from headstart.records import GroupPattern, Samples
 from headstart.types import GroupStatus
@@ -62,47 +70,96 @@ def judge_patterns(
     rows = np.flatnonzero(is_training & (class_ids >= 0))
     if not guesses or len(rows) < 4:
         return []
-    classes = class_ids[rows]
     views = [picture_vectors(looks.colours, looks.histograms, describe(looks.thumbs))[rows]]
     if embeddings is not None:
         views.append(np.nan_to_num(np.asarray(embeddings[rows], dtype=np.float32)))
-    level = _ALPHA / (len(guesses) * len(views))
-    if not samples.class_names:
-        score = None
-    effects = _Effects(score, copies, len(samples), classes)
-    splits = np.array([s.split or "" for s in samples])
-    camera = camera_of(looks, rows)
+    judge = _Judge(
+        rows=rows,
+        classes=class_ids[rows],
+        strata=class_ids if strata is None else strata,
+        splits=np.array([s.split or "" for s in samples]),
+        is_ok=looks.is_ok,
+        camera=camera_of(looks, rows),
+        copies=copies,
+        views=views,
+        level=_ALPHA / (len(guesses) * len(views)),
+        effects=_Effects(score if samples.class_names else None, copies, len(samples), class_ids[rows]),
+    )
     finished = []
     for guess in guesses:
+        groups, pattern = judge(guess)
+        if pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS and judge.is_own_of_class(groups):
+            inside = inside_class_folders(samples, guess)
+            if inside is not None:
+                own_groups, own = judge(inside)
+                if own.status is GroupStatus.ALTERNATIVE:
+                    groups, pattern = own_groups, own
+        finished.append((groups, pattern))
+    chosen = _choose([pattern for _, pattern in finished])
+    out = [(groups, replace(p, status=GroupStatus.APPLIED) if p is chosen else p) for groups, p in finished]
+    return sorted(out, key=lambda x: (not x[1].is_used, x[1].status.is_rejected, x[1].status.is_question, x[1].p_value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judge:
+    """Everything that a guess is judged by.
+
+    Attributes:
+        rows: (M,) positions of the training samples.
+        classes: (M,) their classes.
+        strata: (N,) what stands for the class in the rules.
+        splits: (N,) split that the data bring, empty without one.
+        is_ok: (N,) whether a sample can be read.
+        camera: (M,) cameras, or None.
+        copies: Pairs of copies.
+        views: (M, D) each: what the training samples look like.
+        level: p-value at which a guess is borne out.
+        effects: What groupings do to the score.
+    """
+
+    rows: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    strata: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    is_ok: NDArray[np.bool_]
+    camera: NDArray[np.int64] | None
+    copies: Sequence[Pair]
+    views: Sequence[NDArray[np.float32]]
+    level: float
+    effects: _Effects
+
+    def __call__(self, guess: Guess) -> tuple[NDArray[np.int64], GroupPattern]:
+        """(N,) groups of a guess, and what becomes of it."""
         groups = number_keys(guess.keys)
-        found = [permutation_test(view, groups[rows], classes) for view in views]
+        found = [permutation_test(view, groups[self.rows], self.classes) for view in self.views]
         likeness = min(found, key=lambda e: (e.p_value, -e.nearness))
-        telling = [v for v, e in zip(views, found, strict=True) if e.p_value <= level and e.nearness >= LEAST_NEARNESS]
+        telling = [v for v, e in zip(self.views, found, strict=True) if self._is_telling(e)]
         evidence = collect_evidence(
             groups,
-            rows,
-            class_ids=class_ids if strata is None else strata,
-            splits=splits,
-            is_ok=looks.is_ok,
-            camera=camera,
-            copies=copies,
+            self.rows,
+            class_ids=self.strata,
+            splits=self.splits,
+            is_ok=self.is_ok,
+            camera=self.camera,
+            copies=self.copies,
         )
-        independent, grouped = effects.independent, effects.grouped(groups)
-        evidence = replace(evidence, accuracy_baseline=effects.baseline if independent is not None else None)
-        if telling:
-            off_axis = max(off_axis_share(view, groups[rows], classes) for view in telling)
-            evidence = replace(evidence, off_axis_share=round(off_axis, 4))
-        status = GroupStatus.APPLIED
-        if guess.origin == "guessed":
-            status = decide_status(
-                evidence,
-                is_counter=guess.is_counter,
-                is_near=bool(telling),
-                independent=independent,
-                grouped=grouped,
-                standard_error=effects.standard_error,
-            )
-        sizes = np.bincount(groups[rows][groups[rows] >= 0], minlength=1)
+        independent, grouped = self.effects.independent, self.effects.grouped(groups)
+        off_axis = [off_axis_share(view, groups[self.rows], self.classes) for view in telling]
+        evidence = replace(
+            evidence,
+            accuracy_baseline=None if independent is None else self.effects.baseline,
+            off_axis_share=round(max(off_axis), 4) if off_axis else None,
+        )
+        status = decide_status(
+            evidence,
+            source=guess.origin,
+            is_counter=guess.is_counter,
+            is_near=bool(telling),
+            independent=independent,
+            grouped=grouped,
+            standard_error=self.effects.standard_error,
+        )
+        sizes = np.bincount(groups[self.rows][groups[self.rows] >= 0], minlength=1)
         pattern = GroupPattern(
             pattern=guess.pattern,
             meaning=guess.meaning,
@@ -115,10 +172,20 @@ def judge_patterns(
             evidence=evidence,
             source=guess.origin,
         )
-        finished.append((groups, pattern))
-    chosen = _choose([pattern for _, pattern in finished])
-    out = [(groups, replace(p, status=GroupStatus.APPLIED) if p is chosen else p) for groups, p in finished]
-    return sorted(out, key=lambda x: (not x[1].is_used, x[1].status.is_rejected, x[1].status.is_question, x[1].p_value))
+        return groups, pattern
+
+    def is_own_of_class(self, groups: NDArray[np.int64]) -> bool:
+        """Return whether one key stands for different objects in different classes, like a number that starts anew.
+
+        Then images with the same key look alike inside a class, but not across classes.
+        """
+        here = groups[self.rows]
+        found = [(permutation_test(v, here, self.classes), likeness_across(v, here, self.classes)) for v in self.views]
+        telling = [(within, across) for within, across in found if self._is_telling(within)]
+        return bool(telling) and all(across <= MAX_ACROSS * within.nearness for within, across in telling)
+
+    def _is_telling(self, evidence: Evidence) -> bool:
+        return evidence.p_value <= self.level and evidence.nearness >= LEAST_NEARNESS
 
 
 class _Effects:

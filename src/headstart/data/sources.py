@@ -369,5 +369,6 @@ def _finish(found: _Found, root: str, notes: list[ReadingNote], task: str) -> Sa
         notes=tuple(sorted(notes, key=lambda n: n.severity is Severity.INFO)),
         problems=tuple(problems),
         columns={c: tuple(v[i] for i in order) for c, v in columns.items()},
+        has_inferred_groups=reading.has_inferred_groups,
     )
     return replace(samples, sentence=sentence_of(samples))

@@ -156,7 +156,7 @@ def _group_lines(patterns: Sequence[GroupPattern]) -> list[str]:
         where = f"{p.meaning}, {p.num_groups} groups"
         if p.is_used and p.source == "asked":
             lines.append(f"Belong together, as asked: {p.meaning}.{effect}")
-        elif p.is_used and p.source == "given":
+        elif p.is_used and p.source != "guessed":
             lines.append(f"Belong together: {where}.{effect} They are kept together; --group-from none prevents that.")
         elif p.is_used:
             lines.append(
