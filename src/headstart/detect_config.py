@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from headstart.limits import MAX_DETECTIONS
+
 __all__ = ["DetectSettings"]
 
 
@@ -36,3 +38,6 @@ class DetectSettings(BaseModel):
         "`rel_` before it in shares of the image size; by default as the files state, if that fits.",
     )
     iou: float = Field(0.6, gt=0, le=1, description="Overlap from which the less certain of two boxes is dropped.")
+    max_detections: int = Field(
+        MAX_DETECTIONS, ge=1, le=100_000, description="Most objects of an image that prediction hands out."
+    )

@@ -79,16 +79,27 @@ class Detector:
         """Score from which an object is reported, by class."""
         return {n: float(t) for n, t in zip(self.class_names, self.runtime.thresholds, strict=True)}
 
-    def predict(self, pictures: Any, *, min_score: float | None = None, channel_order: Any = "rgb") -> FoundObjects:
+    def predict(
+        self,
+        pictures: Any,
+        *,
+        min_score: float | None = None,
+        max_detections: int | None = None,
+        channel_order: Any = "rgb",
+    ) -> FoundObjects:
         """Finds objects in one or many: paths, folders, globs, PIL pictures, (H, W, 3) uint8 arrays.
 
         Args:
             pictures: Where to look.
             min_score: Least score of what is given, in [0, 1]; None takes each class's own threshold.
+            max_detections: Most objects of an image; None takes the limit of the bundle. Where it leaves some out,
+                `is_limited` of the entry is true.
             channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
         """
         sources = expand_sources(pictures)
-        found = self.runtime.iter_predict(sources, min_score=min_score, channel_order=channel_order)
+        found = self.runtime.iter_predict(
+            sources, min_score=min_score, max_detections=max_detections, channel_order=channel_order
+        )
         return FoundObjects(found, self.class_names)
 
     def evaluate(self, data: str | os.PathLike[str]) -> Any:

@@ -76,6 +76,8 @@ ALIASES = {
     "refit": "tune.refit",
     "monitor": "tune.monitor",
     "box_format": "detect.box_format",
+    "max_det": "detect.max_detections",
+    "max_detections": "detect.max_detections",
 }
 """Other spellings, and short ones of ours, that mean exactly the same."""
 

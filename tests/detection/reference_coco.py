@@ -43,8 +43,13 @@ def random_pictures(
     return truth, found
 
 
-def reference(truth: Sequence[Boxes], found: Sequence[Detections], num_classes: int) -> dict[str, object]:
-    """What pycocotools says: its twelve numbers and its table of precisions (T, R, K, A, M)."""
+def reference(
+    truth: Sequence[Boxes], found: Sequence[Detections], num_classes: int, max_detections: int = 100
+) -> dict[str, object]:
+    """What pycocotools says: its tables of precision (T, R, K, A, M) and recall (T, K, A, M), and twelve numbers.
+
+    The numbers are there for its own 100 detections of a class and image only.
+    """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -78,7 +83,10 @@ def reference(truth: Sequence[Boxes], found: Sequence[Detections], num_classes: 
         coco.dataset = {"images": images, "annotations": annotations, "categories": categories}
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
+        evaluation.params.maxDets = [1, 10, max_detections]
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
-    return {"stats": evaluation.stats, "precision": evaluation.eval["precision"]}
+        if max_detections == 100:
+            evaluation.summarize()
+    tables = {name: evaluation.eval[name] for name in ("precision", "recall")}
+    return {**tables, "stats": evaluation.stats if max_detections == 100 else None}

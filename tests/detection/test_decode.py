@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from headstart.detection.decode import Decoding, decode, iou_matrix, suppress
+from headstart.detection.decode import Decoding, decode, decode_with_limit, iou_matrix, scoring_limit, suppress
 from headstart.detection.frames import plain_frame
 from headstart.pixels.spec import PixelSpec
 
@@ -65,6 +65,41 @@ def test_limits() -> None:
     none = decode(logits - 50, boxes, Decoding(), plain_frame((64, 64), SPEC), (64, 64))
     assert len(none) == 0
     assert none.xyxy.shape == (0, 4)
+
+
+@pytest.mark.parametrize("iou", [0.05, 0.3, 0.6, 0.95, 1.0])
+def test_suppression_of_many_is_that_of_torchvision(iou: float) -> None:
+    rng = np.random.default_rng(5)
+    corner = np.repeat(rng.uniform(0, 500, (300, 2)), 6, axis=0) + rng.normal(0, 3, (1800, 2))
+    side = np.repeat(np.exp(rng.uniform(0, 6, (300, 2))), 6, axis=0) * np.exp(rng.normal(0, 0.2, (1800, 2)))
+    boxes = np.concatenate([corner, corner + side], axis=1)[rng.permutation(1800)]
+    boxes[::7] = boxes[0]
+    class_ids = rng.integers(0, 3, 1800)
+    scores = torch.arange(1800, 0, -1, dtype=torch.float64)
+    expected = batched_nms(torch.from_numpy(boxes), scores, torch.from_numpy(class_ids), iou).tolist()
+    assert suppress(boxes, class_ids, iou, 10_000).tolist() == expected
+    assert suppress(boxes, class_ids, iou, 50).tolist() == expected[:50]
+
+
+def test_a_thousand_objects_of_an_image_are_kept() -> None:
+    column, row = np.meshgrid(np.arange(40), np.arange(25))
+    corner = 20.0 * np.stack([column, row], axis=-1).reshape(-1, 2)
+    rng = np.random.default_rng(0)
+    near = np.repeat(corner, 12, axis=0) + rng.normal(0, 0.5, (12_000, 2))  # 12 candidates of each object
+    boxes = np.concatenate([near, near + 15.0], axis=1).astype(np.float32)
+    logits = rng.normal(2.0, 1.0, (12_000, 1)).astype(np.float32)
+    spec = PixelSpec(size_hw=(500, 800), fit="squash")
+    found, is_limited = decode_with_limit(logits, boxes, Decoding(iou=0.4), plain_frame((500, 800), spec), (500, 800))
+    assert not is_limited
+    overlap = iou_matrix(np.concatenate([corner, corner + 15.0], axis=1), found.xyxy)
+    assert (overlap.max(axis=1) > 0.6).all()
+    few, is_limited = decode_with_limit(
+        logits, boxes, Decoding(iou=0.4).limited(999), plain_frame((500, 800), spec), (500, 800)
+    )
+    assert len(few) == 999
+    assert is_limited
+    assert scoring_limit(1000) >= 1000
+    assert Decoding().limited(300).num_candidates == 1000
 
 
 def test_other_classes_do_not_suppress() -> None:

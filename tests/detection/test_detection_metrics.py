@@ -47,17 +47,36 @@ def test_every_number_is_that_of_the_reference(seed: int, ties: bool) -> None:
         np.testing.assert_allclose(entry.precision, table[0, :, k, 0, -1], atol=1e-9)
 
 
-def test_more_than_a_hundred_boxes_count_as_in_the_reference() -> None:
+@pytest.mark.parametrize("max_detections", [100, 130, 1000])
+def test_more_than_a_hundred_boxes_count_as_in_the_reference(max_detections: int) -> None:
     truth, found = random_pictures(3, count=6, num_classes=1)
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 300, (140, 2))
     more = np.concatenate([corner, corner + rng.uniform(10, 90, (140, 2))], axis=1)
     truth[0] = Boxes.of(more, np.zeros(140))
     found[0] = Detections.of(more + rng.normal(0, 3, more.shape), rng.random(140), np.zeros(140))
+    ours = evaluate_detections(truth, found, ("a",), draws=0, max_detections=max_detections, setup=USER_TEST_SPLIT)
+    theirs = reference(truth, found, 1, max_detections)
+    precision = np.asarray(theirs["precision"])[:, :, 0, 0, -1]
+    assert ours.map50.value == pytest.approx(precision[0].mean(), abs=1e-9)
+    assert ours.map50_95.value == pytest.approx(precision.mean(), abs=1e-9)
+    assert ours.recall == pytest.approx(np.asarray(theirs["recall"])[:, 0, 0, -1].mean(), abs=1e-9)
+    assert bool(ours.notes) is (max_detections < 140)
+
+
+@pytest.mark.parametrize("per_image", [10, 200, 1000])
+def test_a_perfect_detector_scores_one(per_image: int) -> None:
+    column, row = np.meshgrid(np.arange(40), np.arange(per_image // 40 + 1))
+    corner = 20.0 * np.stack([column, row], axis=-1).reshape(-1, 2)[:per_image]
+    boxes = np.concatenate([corner, corner + 15.0], axis=1)
+    truth = [Boxes.of(boxes, np.zeros(per_image))] * 2
+    found = [Detections.of(boxes, np.linspace(0.9, 0.5, per_image), np.zeros(per_image))] * 2
     ours = evaluate_detections(truth, found, ("a",), draws=0, setup=USER_TEST_SPLIT)
-    stats = np.asarray(reference(truth, found, 1)["stats"])
-    assert ours.map50.value == pytest.approx(stats[1], abs=1e-9)
-    assert ours.map50_95.value == pytest.approx(stats[0], abs=1e-9)
+    assert (ours.map50.value, ours.map50_95.value, ours.recall) == (1.0, 1.0, 1.0)
+    assert ours.per_class[0].point is not None
+    assert ours.per_class[0].point.recall == 1.0
+    assert ours.confusion.counts.tolist() == [[2 * per_image, 0], [0, 0]]
+    assert detection_to_json(ours)["max_detections"] >= 1000
 
 
 def test_weights_equal_pictures_that_stand_there_twice() -> None:

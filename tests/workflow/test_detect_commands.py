@@ -299,6 +299,34 @@ def test_predict_writes_what_tools_open_and_draws(
     assert "gone.png" in err
 
 
+def test_a_limit_of_detections_is_a_setting_and_is_said(
+    capsys: pytest.CaptureFixture[str], run: Path, squares: Path
+) -> None:
+    picture = str(squares / "00.png")
+    whole = headstart.load(run).predict(picture, min_score=0.0)[0]
+    assert len(whole.detections) > 1
+    assert not whole.is_limited
+    cut = headstart.load(run).predict(picture, min_score=0.0, max_detections=1)[0]
+    assert cut.is_limited
+    np.testing.assert_array_equal(cut.detections.xyxy, whole.detections.xyxy[:1])
+    code, out, err = command(capsys, "predict", str(run), picture, "--min-score", "0", "--max-detections", "1")
+    assert code == 0
+    assert len(list(csv.DictReader(io.StringIO(out)))) == 1
+    assert "--max-detections 2" in err
+    decoding = json.loads((run / "bundle" / "bundle.json").read_text(encoding="utf-8"))["decoding"]
+    assert decoding["num_kept"] >= 1000
+    with pytest.raises(headstart.errors.UsageError):
+        headstart.load(run).predict(picture, max_detections=0)
+
+
+def test_a_threshold_gives_what_all_detections_give_above_it(run: Path, squares: Path) -> None:
+    detector = headstart.load(run)
+    for own, every in zip(detector.predict(squares), detector.predict(squares, min_score=0.0), strict=True):
+        limits = np.array(list(detector.thresholds.values()), dtype=np.float32)[every.detections.class_ids]
+        expected = every.detections.take(every.detections.scores >= limits)
+        np.testing.assert_array_equal(own.detections.xyxy, expected.xyxy)
+
+
 def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, leaky: Path, tmp_path: Path) -> None:
     assert (run / "report.html").is_file()  # written at the end of the training
     made = make_detection_report(run, out=tmp_path / "report")

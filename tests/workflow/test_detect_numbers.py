@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
+from headstart.detect_config import DetectSettings
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.detection.operating import ERRORS
 from headstart.reports.detecting import summarise_detection
@@ -41,7 +42,7 @@ def data(root: Path, truth: list[Boxes]) -> DetectionSamples:
 def finished(root: Path, truth: list[Boxes], found: list[Detections], is_clean: list[bool]) -> dict[str, Any]:
     """The report of a run folder that the code of a training wrote."""
     samples = data(root, truth)
-    resolved = SimpleNamespace(settings=SimpleNamespace(seed=0))
+    resolved = SimpleNamespace(settings=SimpleNamespace(seed=0, detect=DetectSettings()))
     road: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None), resolved=resolved, folder=root)
     block = detect_finish._Block(np.arange(len(truth)), found, np.array(is_clean), USER_TEST_SPLIT)
     slope, offset, thresholds = detect_finish._calibrate(road, {"test": block})

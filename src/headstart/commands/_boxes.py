@@ -29,6 +29,7 @@ def predict_boxes(
     to: str | None,
     draw: str | None,
     min_score: float | None,
+    max_detections: int | None,
     threads: int | None,
     allow_outside: bool,
     unused: Mapping[str, bool],
@@ -39,7 +40,7 @@ def predict_boxes(
     Args:
         bundle: The detector.
         paths: What the person named.
-        out, to, draw, min_score, threads, allow_outside: As on the command line.
+        out, to, draw, min_score, max_detections, threads, allow_outside: As on the command line.
         unused: Options of a classifier, and whether each was given.
         talk: Told what happens.
 
@@ -60,16 +61,23 @@ def predict_boxes(
     names = relative_names(list(inputs))
     failed: list[str] = []
     counts: list[int] = []
-    found = runtime.iter_predict(inputs, min_score=min_score)
+    limited: list[str] = []
+    found = runtime.iter_predict(inputs, min_score=min_score, max_detections=max_detections)
     if draw is not None:
         found = _drawn(found, draw, names, runtime)
+
+    def count(picture: PictureDetections) -> None:
+        counts.append(len(picture.detections))
+        if picture.is_limited:
+            limited.append(picture.file)
+
     watched = watch(
         found,
         len(inputs),
         "finding objects",
         failed,
         talk,
-        note=lambda picture: counts.append(len(picture.detections)),
+        note=count,
         has_rows_on_screen=out is None,
     )
     if out is not None:
@@ -80,6 +88,12 @@ def predict_boxes(
     places = " and ".join(place for place in (out, draw) if place is not None)
     if places:
         talk.say(f"{sum(counts):,} boxes in {done:,} pictures: {places}")
+    if limited:
+        most = max_detections or runtime.decoding.num_kept
+        talk.warn(
+            f"{len(limited):,} images reached the limit of {most:,} detections, e.g. `{limited[0]}`; "
+            f"--max-detections {2 * most} raises it, --min-score leaves out uncertain ones"
+        )
     end_with_failed(failed, len(inputs), talk)
 
 

@@ -32,6 +32,9 @@ def _predict(
     min_score: float | None = typer.Option(
         None, "--min-score", "--conf", help="Of a detector: least score (default: its own)."
     ),
+    max_detections: int | None = typer.Option(
+        None, "--max-detections", "--max-det", min=1, help="Of a detector: most objects of an image (default: 3000)."
+    ),
     top: int = typer.Option(1, "--top", "--topk", min=1, help="How many classes to name for each picture."),
     reject: str | None = typer.Option(
         None, "--reject", metavar="SHARE", help="Known pictures that may be called unknown, e.g. 5% (as trained)."
@@ -72,16 +75,17 @@ def _predict(
             to=to,
             draw=draw,
             min_score=min_score,
+            max_detections=max_detections,
             threads=threads,
             allow_outside=allow_outside,
             unused={"--top": top != 1, "--reject": reject is not None, "--coverage": coverage is not None},
             talk=talk,
         )
         return
-    if (to, draw, min_score) != (None, None, None):
+    if (to, draw, min_score, max_detections) != (None, None, None, None):
         from headstart.commands._boxes import refuse_box_options
 
-        refuse_box_options(to=to, draw=draw, min_score=min_score)
+        refuse_box_options(to=to, draw=draw, min_score=min_score, max_detections=max_detections)
     _predict_classes(bundle, paths, out, top, *shares, threads, allow_outside, talk)
 
 

@@ -25,7 +25,7 @@ from headstart.deploy.bundle import Bundle, read_bundle
 from headstart.deploy.pictures import Source, as_sources, name_of, to_pixels
 from headstart.deploy.runtime import BATCH, ChannelOrder
 from headstart.deploy.session import open_session
-from headstart.detection.decode import Decoding, decode
+from headstart.detection.decode import Decoding, decode_with_limit
 from headstart.detection.frames import plain_frame
 from headstart.errors import BundleError, UsageError
 from headstart.machine import available_cores
@@ -34,7 +34,11 @@ from headstart.records import Problem
 
 __all__ = ["DetectorRuntime", "PictureDetections", "check_detector", "open_decoding", "upright_size"]
 
-_Answer: TypeAlias = "tuple[str, PictureError | tuple[tuple[int, int], Detections]]"
+_Found: TypeAlias = "tuple[tuple[int, int], Detections, bool]"  # size, detections, whether the limit left some out
+_Answer: TypeAlias = "tuple[str, PictureError | _Found]"
+
+_MOST_DETECTIONS = 100_000
+_ALMOST_ONE = 1.0 - 1e-9
 
 _SWAPPING = {5, 6, 7, 8}  # values of the EXIF orientation under which width and height change places
 _ORIENTATION = 0x0112
@@ -49,12 +53,14 @@ class PictureDetections:
         size_hw: Height and width of the upright picture, pixels; (0, 0) where it cannot be read.
         detections: The objects, the most certain first, in pixels of the upright picture.
         error: What is wrong with the picture, or None.
+        is_limited: Whether the limit of detections left some out.
     """
 
     file: str
     size_hw: tuple[int, int]
     detections: Detections
     error: str | None = None
+    is_limited: bool = False
 
 
 class DetectorRuntime:
@@ -76,7 +82,7 @@ class DetectorRuntime:
             raise UsageError(f"The number of threads is at least 1, not {threads}.")
         self.threads = threads or available_cores()
         self.decoding = open_decoding(self.bundle)
-        self._worker = _Worker(self.bundle, self.threads, self.decoding)
+        self._worker = _Worker(self.bundle, self.threads)
 
     def __reduce__(self) -> tuple[type[DetectorRuntime], tuple[Bundle, int]]:
         return DetectorRuntime, (self.bundle, self.threads)
@@ -92,16 +98,24 @@ class DetectorRuntime:
         return np.array([float(known.get(name, 0.5)) for name in self.class_names], dtype=np.float32)
 
     def predict(
-        self, sources: Any, *, min_score: float | None = None, channel_order: ChannelOrder = "rgb"
+        self,
+        sources: Any,
+        *,
+        min_score: float | None = None,
+        max_detections: int | None = None,
+        channel_order: ChannelOrder = "rgb",
     ) -> list[PictureDetections]:
         """Finds objects in one or many pictures; see `iter_predict`."""
-        return list(self.iter_predict(sources, min_score=min_score, channel_order=channel_order))
+        return list(
+            self.iter_predict(sources, min_score=min_score, max_detections=max_detections, channel_order=channel_order)
+        )
 
     def iter_predict(
         self,
         sources: Any,
         *,
         min_score: float | None = None,
+        max_detections: int | None = None,
         batch: int = BATCH,
         channel_order: ChannelOrder = "rgb",
     ) -> Iterator[PictureDetections]:
@@ -110,6 +124,7 @@ class DetectorRuntime:
         Args:
             sources: One or an iterable of: paths, bytes of files, PIL pictures, (H, W, 3) uint8 arrays.
             min_score: Least score of what is given; None takes each class's own threshold, 0 gives all candidates.
+            max_detections: Most detections of an image; None takes the limit of the bundle.
             batch: Pictures a run of the network.
             channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
 
@@ -123,10 +138,15 @@ class DetectorRuntime:
             raise UsageError(f"the least score lies between 0 and 1, not at {min_score:g}.")
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order is `rgb` or `bgr`, not {channel_order!r}.")
+        if max_detections is not None and not 1 <= max_detections <= _MOST_DETECTIONS:
+            raise UsageError(f"max_detections lies between 1 and {_MOST_DETECTIONS:,}, not at {max_detections:,}.")
         limits = self.thresholds if min_score is None else np.full(len(self.class_names), min_score, dtype=np.float32)
         if isinstance(sources, Sequence) and not isinstance(sources, (str, bytes)):
             batch = min(batch, max(1, -(-len(sources) // self.threads)))
-        answers = self._worker.stream(as_sources(sources), batch, channel_order)
+        decoding = self.decoding if max_detections is None else self.decoding.limited(max_detections)
+        # Suppression goes from the best score down, so that what lies below all limits changes nothing above them.
+        floor = max(decoding.min_score, (1.0 - 1e-4) * min(float(limits.min()), _ALMOST_ONE))
+        answers = self._worker.stream(as_sources(sources), batch, channel_order, replace(decoding, min_score=floor))
         return (_picture(name, found, limits) for name, found in answers)
 
     def __repr__(self) -> str:
@@ -139,16 +159,15 @@ class _Worker:
     Args:
         bundle: The detector.
         threads: Cores to use.
-        decoding: The rules.
     """
 
-    def __init__(self, bundle: Bundle, threads: int, decoding: Decoding) -> None:
-        self.bundle, self.threads, self.decoding = bundle, threads, decoding
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        self.bundle, self.threads = bundle, threads
         self._sessions: dict[int, Any] = {}
         self._lock = threading.Lock()
 
     def stream(
-        self, sources: Iterator[Source], batch: int, channel_order: ChannelOrder
+        self, sources: Iterator[Source], batch: int, channel_order: ChannelOrder, decoding: Decoding
     ) -> Generator[_Answer, None, None]:
         """One answer a source, in order."""
         numbered = enumerate(sources)
@@ -156,7 +175,7 @@ class _Worker:
         if len(chunk) < 2 or self.threads == 1:
             session = self._session(self.threads)
             while chunk:
-                yield from self._work(chunk, session, channel_order)
+                yield from self._work(chunk, session, channel_order, decoding)
                 chunk = list(islice(numbered, batch))
             return
         rest, chunk = chain(chunk, numbered), []
@@ -166,13 +185,15 @@ class _Worker:
             try:
                 while (chunk := list(islice(rest, batch))) or pending:
                     if chunk:
-                        pending.append(pool.submit(self._work, chunk, session, channel_order))
+                        pending.append(pool.submit(self._work, chunk, session, channel_order, decoding))
                     if not chunk or len(pending) > 2 * self.threads:
                         yield from pending.popleft().result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _work(self, chunk: list[tuple[int, Source]], session: Any, channel_order: ChannelOrder) -> list[_Answer]:
+    def _work(
+        self, chunk: list[tuple[int, Source]], session: Any, channel_order: ChannelOrder, decoding: Decoding
+    ) -> list[_Answer]:
         spec = self.bundle.spec
         pixels: list[NDArray[np.uint8]] = []
         sizes: list[tuple[int, int]] = []
@@ -194,12 +215,13 @@ class _Worker:
         except Exception as error:  # ONNX Runtime's errors share no base but Exception
             raise BundleError(f"the model of `{self.bundle.path}` fails: {str(error).splitlines()[0]}") from error
         rows = iter(zip(logits, boxes, sizes, strict=True))
-        return [(name, error if error is not None else self._decode(*next(rows))) for name, error in answers]
+        return [(name, error if error is not None else self._decode(*next(rows), decoding)) for name, error in answers]
 
     def _decode(
-        self, logits: NDArray[np.float32], boxes: NDArray[np.float32], size_hw: tuple[int, int]
-    ) -> tuple[tuple[int, int], Detections]:
-        return size_hw, decode(logits, boxes, self.decoding, plain_frame(size_hw, self.bundle.spec), size_hw)
+        self, logits: NDArray[np.float32], boxes: NDArray[np.float32], size_hw: tuple[int, int], decoding: Decoding
+    ) -> _Found:
+        frame = plain_frame(size_hw, self.bundle.spec)
+        return size_hw, *decode_with_limit(logits, boxes, decoding, frame, size_hw)
 
     def _session(self, threads: int) -> Any:
         """The session with that many threads, made when it is first needed."""
@@ -227,7 +249,7 @@ def open_decoding(bundle: Bundle) -> Decoding:
             Decoding(**value), num_candidates=int(value["num_candidates"]), num_kept=int(value["num_kept"])
         )
         is_fit = 0 < decoding.min_score < 1 and 0 < decoding.iou <= 1 and decoding.slope > 0
-        if not is_fit or not 1 <= decoding.num_kept <= 100_000 or not 1 <= decoding.num_candidates <= 100_000:
+        if not is_fit or not 1 <= decoding.num_kept <= _MOST_DETECTIONS or decoding.num_candidates < 1:
             raise ValueError("a value of `decoding` is out of range")
         for name, limit in (bundle.thresholds.get("per_class") or {}).items():
             if type(limit) not in (int, float) or not 0.0 <= limit <= 1.0:
@@ -281,5 +303,6 @@ def _upright(image: Image.Image) -> tuple[int, int]:
 def _picture(name: str, found: Any, limits: NDArray[np.float32]) -> PictureDetections:
     if isinstance(found, PictureError):
         return PictureDetections(name, (0, 0), Detections.of(()), str(found))
-    size_hw, detections = found
-    return PictureDetections(name, size_hw, detections.take(detections.scores >= limits[detections.class_ids]))
+    size_hw, detections, is_limited = found
+    kept = detections.take(detections.scores >= limits[detections.class_ids])
+    return PictureDetections(name, size_hw, kept, is_limited=is_limited)

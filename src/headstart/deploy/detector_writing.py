@@ -117,7 +117,7 @@ def check_detector_parity(
     worst_pixels = worst_score = 0.0
     num_files = num_boxes = 0
     started, worst = time.monotonic(), ""
-    for found, wanted in zip(runtime.iter_predict(list(sources), min_score=0.0), expected, strict=False):
+    for found, wanted in zip(runtime.iter_predict(list(sources), min_score=least / 2), expected, strict=False):
         if found.error is not None:
             continue
         num_files += 1

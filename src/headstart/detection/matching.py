@@ -16,17 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Boxes, Detections
+from headstart.limits import MAX_DETECTIONS
 
-__all__ = ["AREAS", "IOUS", "MAX_DETECTIONS", "ClassMatches", "iou_with_crowds", "match_all"]
+__all__ = ["AREAS", "IOUS", "ClassMatches", "iou_with_crowds", "match_all"]
 
 IOUS = np.linspace(0.5, 0.95, 10)
 """IoU thresholds, 0.50 to 0.95."""
 
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 """Ranges of object area, square pixels."""
-
-MAX_DETECTIONS = 100
-"""Detections of one class and picture that count, the most certain."""
 
 _NEARLY_ONE = 1 - 1e-10
 
@@ -50,20 +48,23 @@ class ClassMatches:
     num_objects: NDArray[np.int64]
 
 
-def match_all(truth: Sequence[Boxes], found: Sequence[Detections], num_classes: int) -> list[ClassMatches]:
+def match_all(
+    truth: Sequence[Boxes], found: Sequence[Detections], num_classes: int, max_detections: int = MAX_DETECTIONS
+) -> list[ClassMatches]:
     """Matches every picture, class by class.
 
     Args:
         truth: True boxes of each picture.
         found: Detections of each picture, in any order.
         num_classes: K.
+        max_detections: Detections of a class and image that count, those with the best scores (COCO's `maxDets`).
 
     Returns:
         K entries.
     """
     if len(truth) != len(found):
         raise ValueError(f"{len(truth)} pictures have boxes but {len(found)} have detections")
-    return [_match_class(truth, found, k) for k in range(num_classes)]
+    return [_match_class(truth, found, k, max_detections) for k in range(num_classes)]
 
 
 def iou_with_crowds(
@@ -82,13 +83,15 @@ def iou_with_crowds(
     return overlap
 
 
-def _match_class(truth: Sequence[Boxes], found: Sequence[Detections], class_id: int) -> ClassMatches:
+def _match_class(
+    truth: Sequence[Boxes], found: Sequence[Detections], class_id: int, max_detections: int
+) -> ClassMatches:
     scores, pictures, hits, ignored = [], [], [], []
     num_objects = np.zeros((len(AREAS), len(truth)), dtype=np.int64)
     for n, (boxes, detections) in enumerate(zip(truth, found, strict=True)):
         mine = boxes.class_ids == class_id
         theirs = np.flatnonzero(detections.class_ids == class_id)
-        theirs = theirs[np.argsort(-detections.scores[theirs], kind="stable")][:MAX_DETECTIONS]
+        theirs = theirs[np.argsort(-detections.scores[theirs], kind="stable")][:max_detections]
         true, crowd = boxes.xyxy[mine].astype(np.float64), boxes.is_crowd[mine]
         area = np.prod(true[:, 2:] - true[:, :2], axis=1)
         passed_over = np.stack([crowd | (area < low) | (area > high) for low, high in AREAS.values()])  # (A, G)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, IOUS, ClassMatches, match_all
 from headstart.detection.operating import Confusion, OperatingPoint, best_points, confuse, points_at
+from headstart.limits import MAX_DETECTIONS
 from headstart.records import Estimate
 from headstart.types import EvaluationSetup
 
@@ -73,9 +74,10 @@ class DetectionEvaluation:
         num_samples, num_boxes, num_groups: What was scored (`num_groups` is None without groups).
         map50, map50_95, map75: Means over the classes that occur, with intervals.
         by_size: mAP50-95 of small, medium and large objects (bounds 32 and 96 pixels squared), None where none occurs.
-        recall: Mean share of objects found at IoU 0.50-0.95 with at most 100 boxes a picture (COCO's AR).
+        recall: Mean share of objects found at IoU 0.50-0.95 (COCO's average recall at `max_detections`).
         per_class: One entry a class, in order of class ids.
         confusion: What was taken for what at the thresholds.
+        max_detections: Detections of a class and image that were scored at most (COCO's `maxDets`).
         notes: What must be said beside these numbers.
     """
 
@@ -90,6 +92,7 @@ class DetectionEvaluation:
     recall: float | None
     per_class: tuple[ClassDetection, ...]
     confusion: Confusion
+    max_detections: int = MAX_DETECTIONS
     notes: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -104,6 +107,7 @@ def evaluate_detections(
     draws: int = 500,
     setup: EvaluationSetup,
     thresholds: Sequence[float] | None = None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> DetectionEvaluation:
     """Scores detections.
 
@@ -117,8 +121,10 @@ def evaluate_detections(
         setup: How the images were scored.
         thresholds: Score threshold of each class, for the operating points and the confusion; None takes the best
             ones on these pictures (0.5 for a class that has none).
+        max_detections: Detections of a class and image that are scored at most; 100 gives COCO's published numbers,
+            which cannot reach 1 where an image has more than 100 objects of a class.
     """
-    matches = match_all(truth, found, len(class_names))
+    matches = match_all(truth, found, len(class_names), max_detections)
     table = np.stack([_class_table(m) for m in matches]) if matches else np.zeros((0, len(AREAS), len(IOUS)))
     units = np.arange(len(truth)) if groups is None else np.unique(groups, return_inverse=True)[1]
     drawn = _bootstrap(matches, units.astype(np.int64), seed, draws)  # (B, K, T)
@@ -141,6 +147,10 @@ def evaluate_detections(
     num_units = int(units.max()) + 1 if len(units) else 0
     if draws and num_units < _LEAST_UNITS:
         said.append(f"only {num_units} {'pictures' if groups is None else 'groups'}: no interval can be given")
+    if crowded := int(np.any([m.num_objects[_ALL] > max_detections for m in matches], axis=0).sum()):
+        said.append(
+            f"{crowded} images have more than {max_detections} objects of a class, of which no more can be found"
+        )
     return DetectionEvaluation(
         setup=setup,
         num_samples=len(truth),
@@ -153,6 +163,7 @@ def evaluate_detections(
         recall=_recall(matches),
         per_class=per_class,
         confusion=confuse(truth, found, class_names, used),
+        max_detections=max_detections,
         notes=tuple(said),
     )
 
@@ -202,7 +213,8 @@ def detection_to_json(evaluation: DetectionEvaluation) -> dict[str, Any]:
         "mAP50_95": _estimate_json(evaluation.map50_95),
         "mAP75": _estimate_json(evaluation.map75),
         "mAP_by_size": {k: _rounded(v) for k, v in evaluation.by_size.items()},
-        "AR100": _rounded(evaluation.recall),
+        "AR": _rounded(evaluation.recall),
+        "max_detections": evaluation.max_detections,
         "per_class": per_class,
         "confusion": evaluation.confusion.to_json(),
         "notes": list(evaluation.notes),

@@ -18,6 +18,7 @@ from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.grouping import number_groups
 from headstart.deploy.detector_runtime import DetectorRuntime, PictureDetections
+from headstart.detection.decode import scoring_limit
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.errors import DataError
 from headstart.records import Estimate
@@ -145,7 +146,8 @@ def evaluate_detector(
     paths = [str(p) for p in samples.paths]
     progress = talk.progress("finding objects")
     found = []
-    for done, picture in enumerate(runtime.iter_predict(paths, min_score=0.0), start=1):
+    most = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in truth)))
+    for done, picture in enumerate(runtime.iter_predict(paths, min_score=0.0, max_detections=most), start=1):
         found.append(picture)
         progress(done, len(paths))
     is_read = np.array([p.error is None for p in found], dtype=bool)
@@ -170,6 +172,7 @@ def evaluate_detector(
             groups=None if groups is None else groups[index],
             setup=setup,
             thresholds=thresholds,
+            max_detections=runtime.decoding.num_kept,
         )
 
     present = set(samples.class_names)

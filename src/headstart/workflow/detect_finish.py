@@ -57,7 +57,8 @@ def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> Non
         blocks = _find(road, bench, run)
         slope, offset, thresholds = _calibrate(road, blocks)
         scored = _score(road, blocks, (slope, offset), thresholds["per_class"])
-        decoding = replace(run.decoding, slope=slope, offset=offset)
+        most = road.resolved.settings.detect.max_detections
+        decoding = replace(run.decoding, slope=slope, offset=offset).limited(most)
         changed = {"decoding": decoding.to_json(), "thresholds": thresholds, "score": _headline(scored)}
         amend_bundle(road.folder / "bundle", **changed)
     with road.timed("parity"):
@@ -164,6 +165,7 @@ def _score(
             seed=road.resolved.settings.seed,
             setup=setup,
             thresholds=[thresholds[name] for name in names],
+            max_detections=road.resolved.settings.detect.max_detections,
         )
 
     scored = {}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Detections
-from headstart.detection.decode import Decoding
+from headstart.detection.decode import Decoding, scoring_limit
 from headstart.detection.metrics import evaluate_detections
 from headstart.detection.plan import DetectPlan
 from headstart.errors import HeadstartError, SettingError
@@ -52,12 +52,17 @@ class DetectRun:
         road: What is known so far.
         bench: Trains.
         plan: Every number; its epochs are settled here where there is a budget.
+
+    Attributes:
+        decoding: Of raw scores, with limits for scoring.
     """
 
     def __init__(self, road: DetectRoad, bench: DetectBench, plan: DetectPlan) -> None:
         self.road, self.bench, self.plan = road, bench, plan
         self.log = DetectLog(road.folder, road.talk)
-        self.decoding = Decoding(iou=road.resolved.settings.detect.iou)
+        settings = road.resolved.settings.detect
+        most = scoring_limit(max(len(boxes) for boxes in road.samples.boxes))
+        self.decoding = Decoding(iou=settings.iou).limited(min(settings.max_detections, most))
         self.stopper = Stopper(road.talk)
         self.oof: OutOfFold | None = None
         self.net: DetectNetwork | None = None
