@@ -23,6 +23,7 @@ from headstart.devices import parse_device
 from headstart.effects import GRADIENT_STRATEGIES, check_detect_effects, check_effects
 from headstart.errors import SettingError
 from headstart.limits import MAX_PIXELS
+from headstart.messages.settings import expected_value
 from headstart.records import Decision
 from headstart.shares import parse_share
 from headstart.spellings import ALIASES, ANSWERS, shown
@@ -324,7 +325,7 @@ def resolve(
         problems, meanings = [], []
         for item in error.errors():
             name = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
-            problems.append(f"`{shown(name)}` cannot be {values.get(name, item['input'])!r}: {_expected(item['msg'])}")
+            problems.append(f"`{shown(name)}` cannot be {values.get(name, item['input'])!r}: {expected_value(item)}")
             meanings.append(f"{shown(name)}: {_meaning(name)}")
         raise SettingError("; ".join(problems) + ".", hint=" ".join(meanings)) from error
     return Resolved(settings, sources)
@@ -455,21 +456,6 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = inner
     return flat
-
-
-def _expected(message: str) -> str:
-    """What pydantic expected, in our words."""
-    text = message.removeprefix("Value error, ").replace("Input should be", "it should be")
-    for theirs, ours in (
-        ("greater than or equal to", "at least"),
-        ("less than or equal to", "at most"),
-        ("a valid boolean, unable to interpret input", "true or false"),
-        ("a valid integer, unable to parse string as an integer", "a whole number"),
-        ("a valid number, unable to parse string as a number", "a number"),
-        ("Field required", "something is missing"),
-    ):
-        text = text.replace(theirs, ours)
-    return text
 
 
 def _meaning(name: str) -> str:

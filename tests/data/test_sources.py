@@ -338,6 +338,30 @@ def test_zip_is_unpacked_once_into_the_cache(tmp_path: Path, cache: Path) -> Non
     assert read(archive).paths == samples.paths
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"notes.txt": "x"},
+        {"one.csv": "image,label\na/1.png,a\n", "two.csv": "image,label\nb/2.png,b\n"},
+        {"t.csv": "image,label\na/1.png,b\nb/2.png,a\n"},
+    ],
+    ids=["no image", "two tables", "table against folders"],
+)
+def test_errors_about_a_zip_name_the_zip_and_not_the_cache(tmp_path: Path, cache: Path, files: dict[str, str]) -> None:
+    put(tmp_path / "src", "a/1.png", "b/2.png")
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, text in files.items():
+            file.writestr(name, text)
+        for name in ("a/1.png", "b/2.png") if "notes.txt" not in files else ():
+            file.write(tmp_path / "src" / name, name)
+    with pytest.raises(HeadstartError) as caught:
+        read(archive)
+    told = f"{caught.value.message} {caught.value.hint}"
+    assert str(cache) not in told
+    assert str(archive) in told
+
+
 @pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "a/../../evil.png", "C:/evil.png", "..\\evil.png"])
 def test_zip_members_never_escape(tmp_path: Path, cache: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:

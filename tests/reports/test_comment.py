@@ -43,14 +43,14 @@ SHORTCUT = {"what": "file size", "accuracy": 0.93, "chance": 0.25, "given_class"
 
 CASES = {
     "overfitting": situation(score=0.80, low=0.77, high=0.83, train_score=1.0),
-    "too little data": situation(counts=[9, 8, 9, 8], score=0.8, low=0.62, high=0.91, train_score=0.95, num_scored=34),
+    "too_little_data": situation(counts=[9, 8, 9, 8], score=0.8, low=0.62, high=0.91, train_score=0.95, num_scored=34),
     "imbalance": situation(counts=[900, 800, 90, 80], confusion=SMALL_LOST, score=0.71, low=0.66, high=0.75,
                            train_score=0.75, metric="balanced_accuracy"),
     "leak": situation(num_leaks=8, score=0.90, low=0.84, high=0.94, score_as_given=0.95),
     "shortcut": situation(shortcuts=(SHORTCUT,)),
-    "two confused classes": situation(confusion=PAIR, score=0.81, low=0.77, high=0.85, train_score=0.86),
-    "chance level": situation(score=0.26, low=0.22, high=0.31, train_score=0.33),
-    "groups in question": situation(
+    "two_confused_classes": situation(confusion=PAIR, score=0.81, low=0.77, high=0.85, train_score=0.86),
+    "chance_level": situation(score=0.26, low=0.22, high=0.31, train_score=0.33),
+    "groups_in_question": situation(
         group_questions=(GroupQuestion(GroupStatus.QUESTION_SCORE_AT_BASELINE, 8, 0.97, 0.11),)
     ),
     "fine": situation(),
@@ -66,7 +66,7 @@ def test_a_constructed_result_names_its_cause_first(cause: str) -> None:
 
 
 def test_no_other_cause_is_blamed_in_the_plain_cases() -> None:
-    for cause in ("overfitting", "leak", "shortcut", "two confused classes", "fine"):
+    for cause in ("overfitting", "leak", "shortcut", "two_confused_classes", "fine"):
         assert [r.cause for r in comment_on(CASES[cause])] == [cause]
 
 
@@ -77,7 +77,7 @@ def test_numbers_stand_in_the_words() -> None:
     shortcut = comment_on(CASES["shortcut"])[0].text
     assert "93.0 %" in shortcut
     assert "80.0 %" in shortcut
-    pair = comment_on(CASES["two confused classes"])[0]
+    pair = comment_on(CASES["two_confused_classes"])[0]
     assert "class 0" in pair.title
     assert "class 1" in pair.title
     assert "65 of the 74 errors" in pair.text
@@ -93,12 +93,12 @@ def test_fine_claims_only_what_was_looked_for() -> None:
 def test_pairs_confused_one_way_are_told_apart_from_both_ways() -> None:
     one_way = [[60, 38, 1, 1], [1, 97, 1, 1], [1, 1, 97, 1], [1, 0, 1, 98]]
     assert "Mostly `class 0` is taken for `class 1`" in comment_on(situation(confusion=one_way))[0].text
-    assert "both directions" in comment_on(CASES["two confused classes"])[0].text
+    assert "both directions" in comment_on(CASES["two_confused_classes"])[0].text
 
 
 def test_harder_test_pictures_are_named() -> None:
     s = situation(score=0.7, low=0.66, high=0.74, train_score=0.75, cv_score=0.9, cv_low=0.88, cv_high=0.92)
-    assert "other pictures" in [r.cause for r in comment_on(s)]
+    assert "other_images" in [r.cause for r in comment_on(s)]
 
 
 def test_what_cannot_be_measured_is_said() -> None:
@@ -111,7 +111,7 @@ def test_what_cannot_be_measured_is_said() -> None:
 
 def test_gravest_first_where_several_apply() -> None:
     s = situation(num_leaks=2, score=0.26, low=0.22, high=0.31, train_score=0.9)
-    assert [r.cause for r in comment_on(s)] == ["leak", "chance level", "overfitting"]
+    assert [r.cause for r in comment_on(s)] == ["leak", "chance_level", "overfitting"]
 
 
 def test_unequal_classes_without_harm_are_no_problem() -> None:
@@ -147,7 +147,7 @@ def test_leave_one_out_without_groups_warns_of_related_pictures() -> None:
 
 
 def test_the_most_confused_pair_counts_both_directions() -> None:
-    assert confused_pair(CASES["two confused classes"])[:3] == (0, 1, 65)  # type: ignore[index]
+    assert confused_pair(CASES["two_confused_classes"])[:3] == (0, 1, 65)  # type: ignore[index]
     assert confused_pair(situation(confusion=np.diag([5, 5, 5]))) is None
 
 

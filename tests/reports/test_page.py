@@ -127,7 +127,7 @@ def test_all_right_and_all_wrong_are_said(make_facts: Callable[..., Facts]) -> N
     assert "No scored picture was predicted wrongly" in text
     assert "No picture was taken for another class" in text
     report, text = page_of(make_facts(skill=-50.0))
-    assert report["comment"]["remarks"][0]["cause"] == "chance level"
+    assert report["comment"]["remarks"][0]["cause"] == "chance_level"
     Page(text)
 
 
@@ -195,7 +195,7 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Fac
         assert words in text
     assert "3.4 %" in text
     assert text.count("<polyline") >= 4
-    assert "too little data" in [r["cause"] for r in report["comment"]["remarks"]]
+    assert "too_little_data" in [r["cause"] for r in report["comment"]["remarks"]]
     assert "labels" in [r["cause"] for r in report["comment"]["remarks"]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headstart.trust.paired import compare_paired, mcnemar
+from headstart.trust.paired import ComparisonVerdict, compare_paired, mcnemar
 
 
 def predictions(truth: np.ndarray, hits: np.ndarray, k: int = 3) -> np.ndarray:
@@ -42,7 +42,7 @@ def test_equal_models_are_alike() -> None:
     truth = np.arange(30) % 3
     same = predictions(truth, truth > 0)
     found = compare_paired(same, same, truth, "xyz")
-    assert found.verdict == "cannot be told"
+    assert found.verdict is ComparisonVerdict.UNDECIDED
     assert (found.accuracy.value, found.accuracy.p_value, found.accuracy.num_needed) == (0.0, 1.0, None)
 
 
@@ -66,7 +66,7 @@ def test_swapped_at_random_the_level_holds_with_and_without_groups() -> None:
             a, b = np.where(swap, hits_b, hits_a), np.where(swap, hits_a, hits_b)
             found = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz", groups=given,
                                    num_draws=199, seed=draw)  # fmt: skip
-            called += found.verdict != "cannot be told"
+            called += found.verdict is not ComparisonVerdict.UNDECIDED
         assert called <= 0.09 * 300  # 0.05 and three standard errors of 300 draws
 
 
@@ -77,7 +77,7 @@ def test_groups_that_fail_together_weaken_the_verdict() -> None:
     alone = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz")
     together = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz", groups=np.arange(120) // 20)
     assert alone.verdict == "better"
-    assert together.verdict == "cannot be told"
+    assert together.verdict is ComparisonVerdict.UNDECIDED
     assert together.num_groups == 6
     assert together.accuracy.detectable > alone.accuracy.detectable
 

@@ -12,6 +12,7 @@ import pytest
 
 from headstart.errors import DataError
 from headstart.trust.metrics import evaluate, evaluation_to_json, softmax
+from headstart.trust.paired import ComparisonVerdict
 from headstart.types import USER_TEST_SPLIT
 from headstart.workflow.comparing import compare_runs, write_comparison
 
@@ -80,7 +81,7 @@ def test_what_cannot_be_told_says_how_many_pictures_would(tmp_path: Path) -> Non
     b_hits[:20] = ~b_hits[:20]
     c = write_run(tmp_path / "c", b_hits)
     found = compare_runs(a, c)
-    assert found.verdict == "cannot be told"
+    assert found.verdict is ComparisonVerdict.UNDECIDED
     assert "would be needed" in found.sentence
     assert "there are 200" in found.sentence
     assert compare_runs(a, a).sentence.endswith("cannot be told.")

@@ -276,7 +276,7 @@ class TestGroupsInQuestion:
         option = f"--group-from {shlex.quote(pattern['pattern'])}"
         assert sum(option in line for line in log) == 2  # before, and beside the score
         report = read_json(exposed.folder / "report.json")
-        assert any(r["cause"] == "groups in question" for r in report["comment"]["remarks"])
+        assert any(r["cause"] == "groups_in_question" for r in report["comment"]["remarks"])
         assert option in html.unescape((exposed.folder / "report.html").read_text(encoding="utf-8"))
 
     def test_the_options_that_it_names_work(self, exposures: Path, exposed: headstart.Run) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from headstart.records import Decision, Estimate, Evaluation, Problem
 from headstart.trust.metrics import evaluate
 from headstart.types import EvaluationProtocol, EvaluationSetup
-from headstart.workflow.headline import closing_lines, decision_line, explain, headline, name_files
+from headstart.workflow.headline import closing_lines, decision_line, headline, name_files
 from headstart.workflow.judgement import Judgement
 
 
@@ -56,14 +55,6 @@ def test_at_most_twelve_lines_and_the_next_command() -> None:
     lines = closing_lines(judgement(groups=np.repeat([0, 1, 2], 40)), Path("runs") / "my run", 12.3)
     assert len(lines) <= 12
     assert lines[-1].startswith('Next: headstart predict "')
-
-
-@pytest.mark.parametrize("term", ["log-loss", "LDA", "ridge", "logistic regression"])
-def test_no_term_without_its_meaning(term: str) -> None:
-    line = explain(f"least {term} of 18")
-    assert f"{term} (" in line
-    assert explain(line) == line
-    assert explain("head.ridge_penalty and LDA-like") == "head.ridge_penalty and LDA-like"
 
 
 def test_decisions_in_plain_words() -> None:

@@ -48,14 +48,14 @@ class Block:
     Attributes:
         name: Stage.
         shapes: (C, H, W) or (C,) of each tensor that it hands on.
-        made_of: What it consists of.
+        parts: What it consists of, one entry a line.
         num_params: Parameters inside.
         state: `input`, `plain`, `frozen`, `trainable`, `partly` or `new`.
     """
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
-    made_of: str
+    parts: tuple[str, ...]
     num_params: int
     state: str
 
@@ -67,29 +67,29 @@ def diagram_blocks(backbone: Backbone, head: HeadedBackbone | ProbeHead | None =
         backbone: Where something is frozen, stages are told by whether they train; else all look alike.
         head: The network with its new head, where there is one.
     """
-    from headstart.backbones.summary import ProbeHead, summarise
+    from headstart.backbones.summary import ProbeHead, stage_parts, summarise
 
     network = backbone.network
     is_marked = bool(backbone.frozen_stages) or head is not None
     end = network.position("head" if isinstance(head, ProbeHead) else head.cut) if head else len(network.names)
     rows = {r.stage: r for r in summarise(backbone, depth="stage").rows}  # of several lines the last has the counts
     height, width = backbone.size_hw
-    blocks = [Block("pictures", ((backbone.in_channels, height, width),), "", 0, "input")]
-    for info in network.table[:end]:
+    blocks = [Block("pictures", ((backbone.in_channels, height, width),), (), 0, "input")]
+    for k, info in enumerate(network.table[:end]):
         row = rows.get(info.name)
         if row is None or (not info.num_params and not row.kind):
             continue
         state = (row.state or "plain") if is_marked else "plain"
-        blocks.append(Block(info.name, info.output_shapes, row.kind, info.num_params, state))
+        blocks.append(Block(info.name, info.output_shapes, stage_parts(backbone, k), info.num_params, state))
     if isinstance(head, ProbeHead):
-        kind = f"linear on {', '.join(head.blocks)}"
-        blocks.append(Block("probe", ((head.num_classes,),), kind, head.num_params, "new"))
+        first, *rest = head.blocks
+        blocks.append(Block("probe", ((head.num_classes,),), (f"linear on {first}", *rest), head.num_params, "new"))
     elif head is not None:
         out = int(head.head.output.weight.shape[0])
         count = sum(p.numel() for p in head.head.parameters())
-        hidden = "".join(f", {w} units" for w in head.head.spec.hidden)
-        kind = f"{head.head.pool} pool{hidden}, {head.head.spec.output} output"
-        blocks.append(Block("new head", ((out,),), kind, count, "new"))
+        hidden = (f"{w} units" for w in head.head.spec.hidden)
+        parts = (f"{head.head.pool} pool", *hidden, f"{head.head.spec.output} output")
+        blocks.append(Block("new head", ((out,),), parts, count, "new"))
     return blocks
 
 
@@ -169,7 +169,7 @@ def _draw_block(axes: Any, block: Block, left: float, width: float, height: floa
     shown = shapes if len(shapes) <= 4 else [*shapes[:3], f"+ {len(shapes) - 3} more"]
     axes.text(centre, 0.0, "\n".join(shown), ha="center", va="center", fontsize=8, linespacing=1.35)
     beneath = [_params(block.num_params)] if block.num_params else []
-    for part in block.made_of.split(", "):
+    for part in block.parts:
         beneath += textwrap.wrap(part, 24, break_long_words=False)
     beneath = beneath if len(beneath) <= 6 else [*beneath[:5], "..."]
     axes.text(centre, -height / 2 - 0.12, "\n".join(beneath), ha="center", va="top", fontsize=7.2, linespacing=1.3)

@@ -19,7 +19,7 @@ from headstart.errors import SettingError
 if TYPE_CHECKING:
     from headstart.backbones.newhead import HeadedBackbone
 
-__all__ = ["Depth", "ProbeHead", "Summary", "SummaryRow", "summarise"]
+__all__ = ["Depth", "ProbeHead", "Summary", "SummaryRow", "stage_parts", "summarise"]
 
 Depth = Literal["stage", "block", "layer"]
 
@@ -162,7 +162,7 @@ def _stage_rows(backbone: Backbone, end: int) -> list[SummaryRow]:
     trainable = _trainable_by_stage(backbone)
     for k, info in enumerate(backbone.network.table[:end]):
         if info.num_params or info.output_shapes:
-            kind = _made_of(backbone, k)
+            kind = ", ".join(stage_parts(backbone, k))
             for shape in info.output_shapes[:-1]:  # a state of several tensors has a line each
                 rows.append(SummaryRow(info.name, kind, info.name, shape, 0, 0))
             last = info.output_shapes[-1] if info.output_shapes else ()
@@ -179,14 +179,14 @@ def _trainable_by_stage(backbone: Backbone) -> list[int]:
     return counts
 
 
-def _made_of(backbone: Backbone, stage: int) -> str:
-    """What a stage consists of: `3 Bottleneck`, `2 Conv2d, 2 ReLU, 1 MaxPool2d`."""
+def stage_parts(backbone: Backbone, stage: int) -> tuple[str, ...]:
+    """Return the kinds of modules in a stage with their counts, e.g. `("2 Conv2d", "2 ReLU", "1 MaxPool2d")`."""
     counts: dict[str, int] = {}
     for path in backbone.network.blocks_of_stage(stage):
         kind = type(backbone.module.get_submodule(path)).__name__
         if kind not in ("Identity", "Dropout"):
             counts[kind] = counts.get(kind, 0) + 1
-    return ", ".join(f"{n} {k}" for k, n in counts.items())
+    return tuple(f"{n} {k}" for k, n in counts.items())
 
 
 def _module_rows(backbone: Backbone, end: int, depth: Depth) -> list[SummaryRow]:

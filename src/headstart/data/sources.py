@@ -22,7 +22,7 @@ from headstart.data.lists import first_lines, name_numbers, read_list
 from headstart.data.paths import Finder, Hit
 from headstart.data.reading_notes import alike_notes, images_note, merge_notes, tree_notes
 from headstart.data.tables import Table, read_table, table_reading
-from headstart.data.walk import FoundFile, Tree, clean_label, find_place, printable, walk
+from headstart.data.walk import FoundFile, Tree, clean_label, find_place, walk
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.records import Problem, Sample, Samples
 from headstart.types import ReadingKind, ReadingNote, Severity
@@ -78,11 +78,7 @@ def read(
         )
     if extension == ".zip":
         folder, problems = unpack(place)
-        try:
-            samples = _read_folder(folder, replace(options, allow_outside=False), problems)
-        except (DataError, UsageError) as error:  # where it was unpacked says nothing to a person
-            hint = None if error.hint is None else error.hint.replace(printable(folder), shown)
-            raise type(error)(error.message.replace(printable(folder), shown), hint=hint) from error
+        samples = _read_folder(folder, replace(options, allow_outside=False, shown=shown), problems)
         return replace(samples, sentence=f"Unpacked `{os.path.basename(shown)}`. {samples.sentence}")
     if extension in _ARCHIVES:
         raise UsageError(f"`{shown}` is an archive of a kind that is not read.", hint="unpack it, and give the folder")
@@ -114,6 +110,7 @@ class _Options:
     layout: str | None
     first_id: int | str | None
     task: str
+    shown: str = ""  # what messages call the folder: an archive by its own name
 
 
 def _without_names() -> UsageError:
@@ -130,7 +127,7 @@ def _read_folder(place: str, options: _Options, problems: list[Problem]) -> Samp
         options.label_pattern,
         options.task,
     )
-    tree = walk(place, allow_outside=allow_outside)
+    tree = walk(place, allow_outside=allow_outside, shown=options.shown)
     tree.problems.extend(problems)
     if not tree.pictures:
         _refuse_empty(tree)
@@ -236,7 +233,7 @@ def _label_tables(tree: Tree, allow_outside: bool, first_id: int | str | None) -
     if len(candidates) > 1 and not named and not all(splits):
         raise UsageError(
             "Several tables could hold the labels: " + ", ".join(f"`{f.name}`" for f, _ in candidates[:6]) + ".",
-            hint=f"give the one that is meant: {printable(_likeliest(f for f, _ in candidates).path)}",
+            hint=f"give the one that is meant: {tree.shown_path(_likeliest(f for f, _ in candidates).path)}",
         )
     return _join_tables(candidates, [None if len(candidates) == 1 else s for s in splits], tree, allow_outside)
 
@@ -309,7 +306,7 @@ def _refuse_two(table: Reading, folders: Reading, tree: Tree) -> None:
     else:
         tabled, placed = differing
         detail = f"`{tabled.file.name}` is `{tabled.label}` by the table and `{placed.label}` by its folder"
-    place = printable(os.path.join(tree.root, table.template))
+    place = tree.shown_path(os.path.join(tree.root, table.template))
     raise UsageError(
         f"Two readings fit: the table `{table.template}` and the {folders.layout}; {detail}.",
         hint=f"give the table itself ({place}), or say --layout '{folders.template}' for the folders",
@@ -317,7 +314,7 @@ def _refuse_two(table: Reading, folders: Reading, tree: Tree) -> None:
 
 
 def _refuse_empty(tree: Tree) -> None:
-    shown = printable(tree.root)
+    shown = tree.shown_path()
     foreign = Counter(os.path.splitext(p.name)[1].lower() for p in tree.problems if p.kind == "foreign-format")
     if foreign:
         extension, count = foreign.most_common(1)[0]

@@ -43,6 +43,7 @@ class Tree:
         problems: Files and folders that cannot be used.
         empty_folders: Folders without any file or folder in them.
         others: How many files of other kinds were ignored, by extension.
+        shown: What messages call the root: an archive by its own name; empty for the root itself.
     """
 
     root: str
@@ -51,6 +52,12 @@ class Tree:
     problems: list[Problem] = field(default_factory=list)
     empty_folders: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    shown: str = ""
+
+    def shown_path(self, path: str = "") -> str:
+        """Return the folder, or a path below it, as messages name it."""
+        shown = self.shown or self.root
+        return printable(os.path.join(shown, os.path.relpath(path, self.root)) if path else shown)
 
 
 def find_place(data: str | os.PathLike[str], expected: str) -> tuple[str, str]:
@@ -78,12 +85,13 @@ def printable(name: str) -> str:
     return name
 
 
-def walk(root: str, *, allow_outside: bool = False) -> Tree:
+def walk(root: str, *, allow_outside: bool = False, shown: str = "") -> Tree:
     """Lists a folder without opening pictures.
 
     Args:
         root: A folder.
         allow_outside: Follow links that lead out of it.
+        shown: What messages call it, if not by its path.
 
     Returns:
         The pictures in a fixed order, and all that is not used, by name.
@@ -91,14 +99,14 @@ def walk(root: str, *, allow_outside: bool = False) -> Tree:
     Raises:
         DataError: The root itself is missing or may not be read.
     """
-    tree = Tree(os.path.abspath(root))
+    tree = Tree(os.path.abspath(root), shown=shown)
     real_root = os.path.realpath(tree.root)
     try:
         with os.scandir(tree.root):
             pass
     except OSError as error:
         raise DataError(
-            f"The folder `{printable(root)}` cannot be read ({error.strerror or error}).",
+            f"The folder `{printable(shown or root)}` cannot be read ({error.strerror or error}).",
             hint="check the path and its permissions",
         ) from error
     seen = {real_root}

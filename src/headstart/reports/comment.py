@@ -19,14 +19,14 @@ __all__ = ["Cause", "Remark", "comment_on", "comment_to_json", "confused_pair", 
 
 Cause = Literal[
     "leak",
-    "chance level",
-    "groups in question",
+    "chance_level",
+    "groups_in_question",
     "shortcut",
     "imbalance",
-    "two confused classes",
-    "too little data",
+    "two_confused_classes",
+    "too_little_data",
     "overfitting",
-    "other pictures",
+    "other_images",
     "labels",
     "unmeasured",
     "fine",
@@ -119,7 +119,7 @@ def _chance(s: Situation) -> Remark | None:
     if s.score is None or s.low is None or s.low > s.majority + 0.01:
         return None
     return Remark(
-        "chance level",
+        "chance_level",
         True,
         "Not better than guessing",
         f"The score, {_interval(s)}, cannot be told from always naming the commonest class ({_percent(s.majority)}). "
@@ -144,7 +144,7 @@ def _groups(s: Situation) -> Remark | None:
             )
         parts.append(f"{q.num_groups} groups ({q.status.value}){effect}")
     return Remark(
-        "groups in question",
+        "groups_in_question",
         bool(open_ones),
         "Groups that may belong together were not applied",
         f"Guessed from names, columns or capture times: {'; '.join(parts)}. If images of one group show the same "
@@ -233,7 +233,7 @@ def _pair(s: Situation) -> Remark | None:
             f"where `{target}` has more variety or more pictures."
         )
     return Remark(
-        "two confused classes",
+        "two_confused_classes",
         True,
         f"`{name_a}` and `{name_b}` are confused",
         f"{count} of the {errors} errors are between these two, {_percent(share)} of their pictures. {why} "
@@ -258,7 +258,7 @@ def _little(s: Situation) -> Remark | None:
         return None
     text = "; ".join(reasons)
     return Remark(
-        "too little data",
+        "too_little_data",
         True,
         "Too few pictures",
         f"{text[0].upper()}{text[1:]}. More labelled pictures are the surest way on, and every other comparison is "
@@ -289,7 +289,7 @@ def _shift(s: Situation) -> Remark | None:
         return None
     if s.high < s.cv_low:
         return Remark(
-            "other pictures",
+            "other_images",
             True,
             "The test pictures are harder than the training pictures",
             f"Left out of training one at a time, training pictures are predicted at {_percent(s.cv_score)}; the test "
@@ -298,7 +298,7 @@ def _shift(s: Situation) -> Remark | None:
         )
     if s.cv_high is not None and s.low > s.cv_high:
         return Remark(
-            "other pictures",
+            "other_images",
             True,
             "The test pictures are easier than the training pictures",
             f"Training pictures that were left out are predicted at {_percent(s.cv_score)}, the test pictures at "

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.trust.paired import Difference, PairedComparison
+from headstart.trust.paired import ComparisonVerdict, Difference, PairedComparison
 
 __all__ = ["Comparison", "describe"]
 
@@ -33,9 +33,9 @@ class Comparison:
     reports: tuple[Mapping[str, Any], Mapping[str, Any]]
 
     @property
-    def verdict(self) -> str:
-        """`better`, `worse` or `cannot be told`, of B."""
-        return str(self.numbers["verdict"])
+    def verdict(self) -> ComparisonVerdict:
+        """Whether B is better or worse than A, or undecided."""
+        return ComparisonVerdict(self.numbers["verdict"])
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the reports."""
@@ -108,7 +108,7 @@ def describe(found: PairedComparison, names: tuple[str, str]) -> tuple[str, list
     d: Difference = getattr(found, found.metric)
     what = "accuracy" if found.metric == "accuracy" else "accuracy averaged over the classes"
     points = f"{100 * d.value:+.1f} points of {what} (95 %: {100 * d.low:+.1f} to {100 * d.high:+.1f})"
-    if found.verdict == "cannot be told":
+    if found.verdict is ComparisonVerdict.UNDECIDED:
         if d.value == 0 or d.num_needed is None:
             sentence = f"{names[1]} and {names[0]} score the same; which is better cannot be told."
         else:
@@ -118,7 +118,7 @@ def describe(found: PairedComparison, names: tuple[str, str]) -> tuple[str, list
                 f"{found.num_samples:,}."
             )
     else:
-        sentence = f"{names[1]} is {found.verdict} than {names[0]}: {points}."
+        sentence = f"{names[1]} is {found.verdict.value} than {names[0]}: {points}."
     caveats = []
     if found.is_out_of_fold:
         caveats.append(
@@ -132,7 +132,7 @@ def describe(found: PairedComparison, names: tuple[str, str]) -> tuple[str, list
         "told in 80 of 100 cases."
     )
     losses = found.log_loss
-    if found.verdict == "cannot be told" and losses.p_value < 0.05:
+    if found.verdict is ComparisonVerdict.UNDECIDED and losses.p_value < 0.05:
         direction = "lower" if losses.value < 0 else "higher"
         caveats.append(
             f"Its log-loss is {direction} beyond chance ({losses.value:+.3f}; less is better): its probabilities "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,15 @@ from headstart.trust.quantiles import normal_quantile
 __all__ = ["ClassDifference", "Difference", "PairedComparison", "compare_paired", "mcnemar"]
 
 Float = NDArray[np.float64]
-Verdict = Literal["better", "worse", "cannot be told"]
+
+
+class ComparisonVerdict(StrEnum):
+    """What paired evidence says of B against A."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNDECIDED = "undecided"
+
 
 LEVEL = 0.05
 _POWER = 0.8
@@ -80,7 +89,7 @@ class PairedComparison:
         per_class: One entry a class.
     """
 
-    verdict: Verdict
+    verdict: ComparisonVerdict
     metric: str
     num_samples: int
     num_groups: int | None
@@ -143,9 +152,9 @@ def compare_paired(
     accuracy = difference(hits_a.astype(np.float64), hits_b.astype(np.float64), even)
     mean_recall = difference(hits_a.astype(np.float64), hits_b.astype(np.float64), balanced)
     judged = accuracy if metric == "accuracy" else mean_recall
-    verdict: Verdict = "cannot be told"
+    verdict = ComparisonVerdict.UNDECIDED
     if judged.p_value < LEVEL and judged.value != 0:
-        verdict = "better" if judged.value > 0 else "worse"
+        verdict = ComparisonVerdict.BETTER if judged.value > 0 else ComparisonVerdict.WORSE
     only_a, only_b = int((hits_a & ~hits_b).sum()), int((hits_b & ~hits_a).sum())
     return PairedComparison(
         verdict=verdict,

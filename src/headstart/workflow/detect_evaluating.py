@@ -176,7 +176,7 @@ def evaluate_detector(
         )
 
     present = set(samples.class_names)
-    lost = sum(p.kind.startswith("picture-") for p in samples.problems)
+    lost = sum(p.kind == "unreadable-image" for p in samples.problems)
     return DetectionResult(
         evaluation=score(is_read & ~seen, USER_TEST_SPLIT),
         known=score(is_read & seen, RESUBSTITUTION),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from headstart.records import Decision, Problem
 from headstart.types import Finding, FindingKind
 from headstart.workflow.judgement import Judgement
 
-__all__ = ["closing_lines", "decision_line", "explain", "headline", "name_files", "not_kept_line", "report_line"]
+__all__ = ["closing_lines", "decision_line", "headline", "name_files", "not_kept_line", "report_line"]
 
 _FIRST = 10
 
@@ -35,16 +34,6 @@ _MEANINGS = {
     "value_range": "what counts as black and as white",
 }
 """What a setting is, for a person who has never met it."""
-
-_GLOSSES = {
-    "log-loss": "mean surprise at the right answer, small is good",
-    "ridge": "least squares with small weights",
-    "LDA": "linear discriminant analysis",
-    "logistic regression": "weights fitted step by step",
-    "leave-one-out": "each picture predicted by a model that has not seen it",
-    "out of fold": "by a model that has not seen the picture",
-}
-"""Terms that may stand on the screen, each with the words that go in its line (see docs/words.md)."""
 
 
 def headline(judgement: Judgement) -> str:
@@ -79,15 +68,7 @@ def decision_line(decision: Decision) -> str:
     elif isinstance(value, float):
         value = f"{value:.3g}"
     what = f"{meaning} ({decision.what})" if meaning else decision.what
-    return explain(f"  {what}: {'none' if value is None else value} - {decision.reason}")
-
-
-def explain(line: str) -> str:
-    """The line with the meaning of each term behind its first mention."""
-    for term, gloss in _GLOSSES.items():
-        if gloss not in line:
-            line = re.sub(rf"(?<![\w.]){re.escape(term)}(?![\w-])", f"{term} ({gloss})", line, count=1)
-    return line
+    return f"  {what}: {'none' if value is None else value} - {decision.reason}"
 
 
 def _group_question(findings: Sequence[Finding]) -> list[str]:
@@ -136,7 +117,7 @@ def closing_lines(
     worst = min(weak, key=lambda s: s.recall.value or 0.0, default=None)
     if worst is not None and len(weak) > 2 and (worst.recall.value or 0.0) < 1.0:
         lines.append(f"Hardest class: `{worst.name}`, {100 * (worst.recall.value or 0):.0f} of 100 found.")
-    lines += [explain(f"note: {note}") for note in judgement.headline.notes[:2]]
+    lines += [f"note: {note}" for note in judgement.headline.notes[:2]]
     lines += _group_question(findings)
     lines += [
         f"Took {duration_s:.1f} s. The model: {folder / 'bundle'}",

@@ -23,7 +23,6 @@ from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.devices import check_device
 from headstart.workflow.embedding import Embedder, averaged_blocks, name_unreadable, open_as_set
 from headstart.workflow.fit_choice import choose_fit, count_choice
-from headstart.workflow.headline import explain
 from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.reading_report import report_reading
 from headstart.workflow.road import Road
@@ -146,7 +145,7 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         health = doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
     road.findings = health.findings
     for line in doctor_lines(health, is_training=True):
-        talk.say(explain(line))
+        talk.say(line)
     parted = part(samples, features, health, settings, data.manifest)
     del doctor, features  # what was seen of every picture is large, and fitting needs the room
     road.decide(parted.decisions)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from box_folders import coco_json, put_picture, put_text, voc_xml
 
-from headstart.data.boxes.judge import LOST, inspect_boxes
+from headstart.data.boxes.judge import inspect_boxes, is_lost
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.wording import box_health_to_json, box_lines, problem_lines
 from headstart.errors import DataError
@@ -82,7 +82,7 @@ def test_files_without_their_other_half_and_damaged_files(tmp_path: Path) -> Non
     found = kinds(samples.problems)
     assert ("no-picture", "alone.xml") in found
     assert ("no-annotation", "unknown.png") in found
-    assert ("picture-format", "broken.png") in found
+    assert ("unreadable-image", "broken.png") in found
     assert ("bad-xml", "open.xml") in found
     assert ("bad-xml", "other.xml") in found
     assert samples.names == ("good.png",)
@@ -287,8 +287,8 @@ def test_the_first_ten_are_named_then_counted(tmp_path: Path) -> None:
     assert lines[0].startswith("Left out: 14 boxes lie outside")
     assert lines[11] == "  ... and 4 more"
     assert lines[12].startswith("Handled: 20 boxes have their corners swapped")
-    assert {"outside"} <= LOST
-    assert "swapped" not in LOST
+    assert is_lost("outside")
+    assert not is_lost("swapped")
 
 
 def test_findings_about_files_with_any_name_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,3 +309,13 @@ def test_images_with_boxes_are_checked_without_labels(tmp_path: Path) -> None:
     assert [(p.label_a, p.label_b) for p in health.pictures.duplicates] == [(None, None)]
     assert [f.kind for f in health.findings] == [FindingKind.CLASS_TOO_SMALL]  # of the boxes, not of an image class
     assert health.findings[0].evidence["unit"] == "boxes"
+
+
+def test_an_image_that_cannot_be_read_is_lost_with_its_boxes(tmp_path: Path) -> None:
+    voc_folder(tmp_path, broken=[GOOD])
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    health = inspect_boxes(read_boxes(tmp_path))
+    assert ("unreadable-image", "broken.png") in kinds(health.problems)
+    assert is_lost("unreadable-image")
+    assert is_lost("a kind that a reader adds later")
+    assert health.is_dishonest

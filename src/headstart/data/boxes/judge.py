@@ -21,16 +21,14 @@ from headstart.limits import MAX_PIXELS
 from headstart.records import Health, Problem
 from headstart.types import Evidence, Finding, FindingKind, JsonValue, Severity
 
-__all__ = ["LOST", "BoxHealth", "ClassBoxes", "apply_box_health", "inspect_boxes"]
+__all__ = ["BoxHealth", "ClassBoxes", "apply_box_health", "inspect_boxes", "is_lost"]
 
-LOST = frozenset(
+_KEPT = frozenset(
     (
-        *("no-area", "outside", "not-a-number", "not-a-share", "bad-line", "no-class", "no-box", "no-picture"),
-        *("no-pictures", "second-annotation", "bad-xml", "bad-json", "entity", "too-large", "other-picture"),
-        *("no-annotation", "under-a-pixel"),
+        *("assumed-format", "over-edge", "rotated", "scaled", "size-differs", "swapped"),
+        *("twice", "two-classes", "two-splits", "unused-class"),
     )
 )
-"""Kinds of problems by which a box or file is lost; the others were mended or are only named."""
 
 _FEW = 10  # boxes of a class below which little can be learned or measured
 _IMBALANCE = 10.0
@@ -118,7 +116,7 @@ def inspect_boxes(
         *_find_class_problems(samples, classes),
     )
     is_misleading = any(f.severity is Severity.ERROR for f in findings)
-    is_lost = any(p.kind in LOST for p in samples.problems)
+    has_losses = any(is_lost(p.kind) for p in samples.problems)
     return BoxHealth(
         num_pictures=len(samples),
         num_boxes=samples.num_boxes,
@@ -129,8 +127,13 @@ def inspect_boxes(
         pictures=pictures,
         findings=findings,
         notes=samples.notes,
-        is_dishonest=bool(is_lost or is_misleading or health.unreadable or health.leaks),
+        is_dishonest=bool(has_losses or is_misleading or health.unreadable or health.leaks),
     )
+
+
+def is_lost(kind: str) -> bool:
+    """Return whether a box or file is lost by a kind of problem; the other kinds were mended or are only reported."""
+    return kind not in _KEPT
 
 
 def apply_box_health(samples: DetectionSamples, health: BoxHealth, *, group_from: str | None = None) -> Applied:

@@ -82,7 +82,7 @@ def settle(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: str | None
     kept: list[tuple[DraftPicture, Measured, NDArray[np.float64], list[str], list[bool]]] = []
     for picture, size in zip(drafted, sizes, strict=True):
         if isinstance(size, PictureError):
-            problems.append(Problem(picture.file.name, f"picture-{size.kind}", size.detail))
+            problems.append(Problem(picture.file.name, "unreadable-image", size.detail))
             continue
         with np.errstate(over="ignore", invalid="ignore"):  # numbers without end become infinite, and are named
             boxes, placed = _place(picture, size, formats, problems)

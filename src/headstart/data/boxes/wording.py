@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from headstart.data.boxes.judge import LOST, BoxHealth, ClassBoxes
+from headstart.data.boxes.judge import BoxHealth, ClassBoxes, is_lost
 from headstart.data.wording import finding_lines, health_to_json, loss_lines, one_line, remark_lines
 from headstart.messages.findings import finding_to_json
 from headstart.records import Problem
@@ -22,6 +22,7 @@ ASSUMED = frozenset({"assumed-format"})
 """Kinds of problems that were settled by an assumption, which a person has to know of first."""
 
 _KINDS = {
+    "unreadable-image": "images cannot be read",
     "entity": "XML files declare entities or a document type, which is refused",
     "bad-xml": "XML files cannot be read",
     "bad-json": "entries of a JSON file cannot be used",
@@ -71,8 +72,8 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
     for problem in problems:
         by_kind[problem.kind].append(problem)
     lines = []
-    for kind, found in sorted(by_kind.items(), key=lambda kv: (kv[0] not in ASSUMED, kv[0] not in LOST, -len(kv[1]))):
-        word = "Left out" if kind in LOST else "Assumed" if kind in ASSUMED else "Handled"
+    for kind, found in sorted(by_kind.items(), key=lambda kv: (kv[0] not in ASSUMED, not is_lost(kv[0]), -len(kv[1]))):
+        word = "Left out" if is_lost(kind) else "Assumed" if kind in ASSUMED else "Handled"
         lines.append(f"{word}: {len(found):,} {meaning_of(kind)}:")
         lines += [f"  `{one_line(p.name)}`: {one_line(p.detail)}" for p in found[:_SHOWN]]
         if len(found) > _SHOWN:
@@ -82,7 +83,7 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
 
 def meaning_of(kind: str) -> str:
     """What a kind of problem is, after a number: `boxes have no area`."""
-    return _KINDS.get(kind, f"files cannot be used ({kind.removeprefix('picture-')})")
+    return _KINDS.get(kind, f"files cannot be used ({kind})")
 
 
 def box_health_to_json(health: BoxHealth) -> dict[str, Any]:
