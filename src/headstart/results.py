@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from headstart.deploy.outputs import write_rows
 from headstart.errors import MissingExtraError
+from headstart.messages.numbers import percent, pluralize
 from headstart.messages.protocols import protocol_name
 from headstart.records import Prediction
 from headstart.types import EvaluationSetup
@@ -68,7 +69,7 @@ class Predictions(Sequence[Prediction]):
         write_rows(path, self._items)
 
     def __repr__(self) -> str:
-        lines = [f"{len(self)} predictions"]
+        lines = [pluralize(len(self), "prediction")]
         for p in self._items[:10]:
             doubt = ", unknown" if p.is_unknown else ""
             told = f"{p.label} ({p.probability or 0:.2f}{doubt})"
@@ -78,7 +79,7 @@ class Predictions(Sequence[Prediction]):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return html_table(self.rows()[:50], f"{len(self)} predictions")
+        return html_table(self.rows()[:50], pluralize(len(self), "prediction"))
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,15 @@ class EvaluationResult:
         """What the command line prints."""
         lines = [self._headline()]
         if self.known is not None:
-            lines.append(f"{self.known.num_samples} pictures are ones it was trained on; they are not in this score.")
+            lines.append(
+                f"Not in this score, because it was trained on them: {pluralize(self.known.num_samples, 'image')}."
+            )
         if self.new_classes:
             lines.append(f"The model does not know: {', '.join(self.new_classes)}; their pictures are not scored.")
         if self.missing_classes:
             lines.append(f"The data have no picture of: {', '.join(self.missing_classes)}.")
         if self.num_unreadable:
-            lines.append(f"{self.num_unreadable} files or rows cannot be used and are not scored.")
+            lines.append(f"Unusable and not scored: {pluralize(self.num_unreadable, 'file or row', 'files or rows')}.")
         lines += self._unknown_lines()
         if self.evaluation is not None:
             width = max(len(s.name) for s in self.evaluation.per_class)
@@ -164,25 +167,23 @@ class EvaluationResult:
     def _unknown_lines(self) -> list[str]:
         lines = []
         alarms, detected, realised = (self.unknown.get(k) for k in ("false_alarms", "detected", "realised"))
+        of_new = ""
+        if detected:
+            images = pluralize(detected["num_samples"], "image")
+            of_new = f"{_share_text(detected)} of {images} of classes it does not know"
         if alarms:
+            images = pluralize(alarms["num_samples"], "image")
             lines.append(
-                f"Called unknown: {_share_text(alarms)} of {alarms['num_samples']:,} pictures of classes it knows "
-                f"(at most {100 * self.unknown['reject']:g} % were asked for)"
-                + (
-                    f"; {_share_text(detected)} of {detected['num_samples']:,} pictures of classes it does not know."
-                    if detected
-                    else "."
-                )
+                f"Called unknown: {_share_text(alarms)} of {images} of classes it knows "
+                f"(at most {100 * self.unknown['reject']:g} % were asked for){'; ' if of_new else ''}{of_new}."
             )
         elif detected:
-            lines.append(
-                f"Called unknown: {_share_text(detected)} of {detected['num_samples']:,} pictures of classes it does "
-                "not know."
-            )
+            lines.append(f"Called unknown: {of_new}.")
         if realised:
+            sets = pluralize(realised["num_samples"], "set")
             lines.append(
-                f"Sets of classes at {100 * self.unknown['coverage']:g} %: {_share_text(realised)} of "
-                f"{realised['num_samples']:,} hold the right class, with {realised['mean_size']:.2f} classes in a set."
+                f"Sets of classes at {100 * self.unknown['coverage']:g} %: {_share_text(realised)} of {sets} hold the "
+                f"right class, with {realised['mean_size']:.2f} classes in a set."
             )
         return lines
 
@@ -198,7 +199,7 @@ class EvaluationResult:
         if self.evaluation is None:
             return "every readable image was trained on; nothing is left to score"
         a = self.evaluation.accuracy
-        return f"{self.evaluation.num_samples} new pictures: " + score_text(
+        return f"{pluralize(self.evaluation.num_samples, 'new image')}: " + score_text(
             {"metric": "accuracy", "value": a.value, "low": a.low, "high": a.high}
         )
 
@@ -230,7 +231,9 @@ class Embedding:
         return frame
 
     def __repr__(self) -> str:
-        return f"features {self.features.shape} of {len(self.paths)} pictures; blocks: {', '.join(self.blocks)}"
+        return (
+            f"features {self.features.shape} of {pluralize(len(self.paths), 'image')}; blocks: {', '.join(self.blocks)}"
+        )
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>"
@@ -271,7 +274,7 @@ class Report:
 
 
 def _share_text(share: dict[str, Any]) -> str:
-    text = f"{100 * share['value']:.1f} %"
+    text = percent(share["value"])
     if share.get("low") is not None and share.get("high") is not None:
         text += f" (95 %: {100 * share['low']:.1f}-{100 * share['high']:.1f})"
     return text
@@ -284,7 +287,7 @@ def score_text(score: dict[str, Any]) -> str:
         return "score: cannot be measured"
     interval = f" (95 %: {100 * low:.1f}-{100 * high:.1f})" if low is not None and high is not None else ""
     how = f", {protocol_name(EvaluationSetup.from_json(score))}" if score.get("protocol") else ""
-    return f"{str(score.get('metric', 'accuracy')).replace('_', ' ')} {100 * value:.1f} %{interval}{how}"
+    return f"{str(score.get('metric', 'accuracy')).replace('_', ' ')} {percent(value)}{interval}{how}"
 
 
 def html_table(rows: list[dict[str, Any]], caption: str) -> str:

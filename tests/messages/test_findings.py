@@ -48,7 +48,7 @@ def test_every_kind_has_a_message(kind: FindingKind) -> None:
 @pytest.mark.parametrize("status", [s for s in GroupStatus if s.is_question])
 def test_every_group_question_has_a_reason_both_scores_and_two_options(status: GroupStatus) -> None:
     text = finding_message(Finding(FindingKind.GROUPS_IN_QUESTION, Severity.INFO, {**QUESTION, "status": status.value}))
-    for part in ("97%", "11%", "--group-from '^([^ ]*) '", "--group-from none"):
+    for part in ("97 %", "11 %", "--group-from '^([^ ]*) '", "--group-from none"):
         assert part in text
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
+from pathlib import Path
 
 import pytest
 
-from headstart.messages.numbers import count, percent, signed_points
+from headstart.messages.numbers import percent, pluralize, signed_points
 
 
 @pytest.mark.parametrize(
@@ -39,5 +42,43 @@ def test_differences(value: float, text: str) -> None:
 
 
 def test_counts() -> None:
-    assert [count(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
-    assert count(2, "box", "boxes") == "2 boxes"
+    assert [pluralize(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
+    assert pluralize(2, "box", "boxes") == "2 boxes"
+
+
+SOURCE = Path(__file__).parents[2] / "src" / "headstart"
+PLURAL = re.compile(
+    r"^ (?:[a-z-]+ )?(pictures|images|photographs|files|groups|pairs|labels|errors|predictions|rows|objects|epochs|"
+    r"settings|threads|folds|classes|boxes|corrections|problems|runs|views|samples|annotations)\b"
+)
+NEVER_ONE = {
+    ("reports/comment.py", "errors"): "a confused pair has at least five",
+    ("reports/doubting.py", "reject"): "a share of pictures",
+    ("messages/reading.py", "count"): "the plural of a pair that is told apart",
+    ("reports/figures.py", "kind"): "no number",
+    ("workflow/tune_auto.py", "NUM_PARTS"): "a constant above one",
+    ("workflow/tune_fitting.py", "most"): "with one thread nothing is measured",
+    ("workflow/direct.py", "len(names)"): "the classes of ImageNet",
+    ("messages/findings.py", "len(pairs)"): "more than are shown",
+    ("detection/metrics.py", "max_detections"): "a limit of many",
+    ("detection/matching.py", "len(truth)"): "an error of the caller",
+}
+"""Numbers before a plural noun that cannot be one, each with the reason."""
+
+
+def test_every_number_before_a_noun_is_pluralized() -> None:
+    folders = ("reports", "workflow", "messages", "trust", "detection")
+    files = [SOURCE / "results.py", *(p for folder in folders for p in (SOURCE / folder).glob("*.py"))]
+    found = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.JoinedStr):
+                continue
+            for number, after in zip(node.values, node.values[1:], strict=False):
+                if not isinstance(number, ast.FormattedValue) or not isinstance(after, ast.Constant):
+                    continue
+                value, text = ast.unparse(number.value), ast.unparse(number)
+                is_text = "pluralize" in value or value == "images" or re.search(r"\.[12]f", text)
+                if PLURAL.match(str(after.value)) and not is_text:
+                    found.add((str(path.relative_to(SOURCE)), value))
+    assert found == set(NEVER_ONE)

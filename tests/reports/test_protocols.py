@@ -52,7 +52,7 @@ def test_screen_and_report_state_the_protocol(
     assert "1,200 images" in text
     assert name in text
     scored = SimpleNamespace(setup=setup, num_samples=1200)
-    assert how_measured(cast("Judgement", SimpleNamespace(headline=scored))) == f"Measured on: {text}."
+    assert how_measured(cast("Judgement", SimpleNamespace(headline=scored))) == f"Measured on {text}."
     facts = make_facts()
     metrics: dict[str, Any] = {**facts.metrics, "test": None}
     metrics["cv"] = {**facts.headline_block, **setup.to_json(), "num_samples": 1200}

@@ -51,7 +51,7 @@ def test_training_pictures_are_counted_also_where_they_were_not_scored(held_out:
     assert report["data"]["num_samples"] == 60
     assert report["data"]["counts"] == {"train": [20, 20, 20]}
     assert take_situation(held_out).train_counts == (20, 20, 20)
-    assert "20 training pictures" in str(comment_to_json(take_situation(held_out))) + str(report["square"])
+    assert "20 training images" in str(comment_to_json(take_situation(held_out))) + str(report["square"])
 
 
 def test_pictures_that_were_held_out_and_never_trained_on_are_counted_too(held_out: Facts) -> None:

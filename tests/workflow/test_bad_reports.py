@@ -106,7 +106,7 @@ def test_the_report_is_drawn_with_every_name(evil: tuple[Run, str], tmp_path: Pa
 
 def test_the_ordinary_end_says_what_the_report_holds(evil: tuple[Run, str]) -> None:
     shown = len(json.loads((evil[0].folder / "report.json").read_text(encoding="utf-8"))["pictures"])
-    assert f"Report (shows {shown} of your pictures with their file names; --no-pictures leaves both out)" in evil[1]
+    assert f"Report (shows {shown} images of yours by file name; --no-pictures leaves both out)" in evil[1]
     assert "guaranteed" not in evil[1]
 
 
@@ -141,7 +141,7 @@ def test_a_class_of_three_pictures_and_no_test_split(tmp_path: Path, make_pictur
     assert "leave-one-out" in page
     assert run.metrics["test"] is None
     headstart.report(run.folder, attributions=False, figures=False)
-    assert "was not measured: a class has 3 pictures" in page_of(run)
+    assert "was not measured: a class has 3 images" in page_of(run)
 
 
 def test_two_classes(tmp_path: Path, make_pictures: Make) -> None:

@@ -192,12 +192,12 @@ def test_a_patient_on_both_sides_goes_whole_to_one(
     table = by_patient(lambda k: strayed.get(k, "train" if k % 24 < 16 or k % 24 == 16 else "test"))
     done = command("check", table, "--pixels-only", "--repair", tmp_path / "split.csv")
     assert done.code == 3
-    assert "are on both sides of your split" in done.out
+    assert "on both sides of your split" in done.out
     assert sides_of_patients(tmp_path / "split.csv") == [
         {"train"}, {"train"}, {"train"}, {"test"}, {"test"}, {"test"},
         {"train"}, {"train"}, {"train"}, {"train"}, {"test"}, {"test"},
     ]  # fmt: skip
-    assert "0 pictures left out, 4 pictures moved" in done.err
+    assert "0 images left out, 4 pictures moved" in done.err
     run = headstart.train(table, out=tmp_path / "run", split=str(tmp_path / "split.csv"))
     assert run.metrics["test"]["num_samples"] == 20
     health = json.loads((run.folder / "health.json").read_text(encoding="utf-8"))

@@ -71,7 +71,7 @@ def test_a_clear_gain_is_called_better_and_the_other_way_worse(tmp_path: Path) -
     assert found.verdict == "better"
     assert found.sentence.startswith("b is better than a: +")
     assert compare_runs(b, a).verdict == "worse"
-    assert "300 test pictures" in found.how
+    assert "300 test images" in found.how
 
 
 def test_what_cannot_be_told_says_how_many_pictures_would(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_what_cannot_be_told_says_how_many_pictures_would(tmp_path: Path) -> Non
     found = compare_runs(a, c)
     assert found.verdict is ComparisonVerdict.UNDECIDED
     assert "would be needed" in found.sentence
-    assert "there are 200" in found.sentence
+    assert "instead of 200" in found.sentence
     assert compare_runs(a, a).sentence.endswith("cannot be told.")
     assert b.is_dir()
 
@@ -110,7 +110,7 @@ def test_classes_in_another_order_are_brought_together(tmp_path: Path) -> None:
 def test_different_test_sets_are_refused_with_the_counts(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", some_hits(0.8))
     b = write_run(tmp_path / "b", some_hits(0.8, num=200))
-    with pytest.raises(DataError, match=r"a was scored on 300 pictures, b on 200, and 200 are in both"):
+    with pytest.raises(DataError, match=r"a was scored on 300 images, b on 200, with 200 in both"):
         compare_runs(a, b)
     c = write_run(tmp_path / "c", some_hits(0.8), split="train")
     with pytest.raises(DataError, match="two different sets"):
@@ -126,7 +126,7 @@ def test_different_classes_or_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"know different classes: only more has `yak`\."):
         compare_runs(a, more)
     c = write_run(tmp_path / "c", some_hits(0.8), truth=(np.arange(300) + 1) % 3)
-    with pytest.raises(DataError, match="another label"):
+    with pytest.raises(DataError, match="labels in c and a differ for 300 images"):
         compare_runs(a, c)
 
 

@@ -131,7 +131,7 @@ class TestLeaks:
     def test_the_log_says_so(self, leaky_run: headstart.Run) -> None:
         log = log_of(leaky_run)
         assert "Leak: 3 test pictures are also in train" in log
-        assert "As given, with 3 test pictures that are copies of others" in log
+        assert "As given, with 3 test images leaking from training" in log
 
     def test_the_leaks_are_named(self, leaky_run: headstart.Run) -> None:
         found = {frozenset((p["a"], p["b"])) for p in read_json(leaky_run.folder / "health.json")["leaks"]}

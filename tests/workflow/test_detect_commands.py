@@ -239,7 +239,7 @@ def test_evaluate_leaves_out_what_was_trained_on(capsys: pytest.CaptureFixture[s
     assert value["test"]["mAP50"]["value"] == metrics["test"]["mAP50"]["value"]
     assert value["trained_on"]["num_samples"] == 13  # the copy in test too
     code, out, _ = command(capsys, "evaluate", str(run), str(leaky))
-    assert "are ones it was trained on" in out
+    assert "it was trained on them: 13 images" in out
     assert "AP50" in out
 
 

@@ -34,7 +34,7 @@ def test_train_says_how_long_looking_takes(
 ) -> None:
     data = make_pictures(tmp_path / "d", {"stripes": 10, "discs": 10}, first_seed=700)
     first = headstart.train(data, out=tmp_path / "one", cache=False)
-    assert "looking at 20 pictures takes about 4 s, as `headstart models bench` measured here" in (
+    assert "looking at 20 images takes about 4 s, as `headstart models bench` measured here" in (
         first.folder / "train.log"
     ).read_text(encoding="utf-8")
 

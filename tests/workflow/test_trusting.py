@@ -105,7 +105,7 @@ def test_a_new_kind_is_noticed_and_evaluate_counts_it(run: Run, strange: Path) -
     assert told["false_alarms"]["value"] <= 0.3
     assert told["realised"]["low"] <= told["realised"]["value"] <= told["realised"]["high"]
     text = "\n".join(result.lines())
-    assert "of 20 pictures of classes it does not know" in text
+    assert "of 20 images of classes it does not know" in text
     assert json.loads(json.dumps(result.to_json()))["unknown"] == told
     assert sum(bool(p.is_unknown) for p in result.predictions) == round(told["false_alarms"]["value"] * 30)
 

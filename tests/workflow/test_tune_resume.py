@@ -242,4 +242,4 @@ def test_stopping_between_two_trainings_says_how_to_go_on(stopped: Path, tmp_pat
 
 def test_a_batch_larger_than_the_data_is_said(whole: headstart.Run) -> None:
     log = (whole.folder / "train.log").read_text()
-    assert "only 20 training pictures: all of them make one batch, not 1,000" in log
+    assert "all of 20 training images, fewer than the 1,000 that were asked for" in log

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from headstart.messages.numbers import pluralize
+
 __all__ = ["register"]
 
 
@@ -39,5 +41,5 @@ def _report(
     if not made.has_pictures:
         talk.say("There are no photographs and no file names in these files.")
     else:
-        count = len(made.data["pictures"])
-        talk.say(f"The page shows {count} of your pictures with their file names; --no-pictures leaves both out.")
+        shown = pluralize(len(made.data["pictures"]), "image")
+        talk.say(f"The page shows {shown} of yours with file names; --no-pictures leaves both out.")

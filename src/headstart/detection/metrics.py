@@ -20,6 +20,7 @@ from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, IOUS, ClassMatches, match_all
 from headstart.detection.operating import Confusion, OperatingPoint, best_points, confuse, points_at
 from headstart.limits import MAX_DETECTIONS
+from headstart.messages.numbers import pluralize
 from headstart.records import Estimate
 from headstart.types import EvaluationSetup
 
@@ -146,10 +147,11 @@ def evaluate_detections(
     said = []
     num_units = int(units.max()) + 1 if len(units) else 0
     if draws and num_units < _LEAST_UNITS:
-        said.append(f"only {num_units} {'pictures' if groups is None else 'groups'}: no interval can be given")
+        said.append(f"only {pluralize(num_units, 'image' if groups is None else 'group')}: no interval can be given")
     if crowded := int(np.any([m.num_objects[_ALL] > max_detections for m in matches], axis=0).sum()):
         said.append(
-            f"{crowded} images have more than {max_detections} objects of a class, of which no more can be found"
+            f"{pluralize(crowded, 'image')} with more than {max_detections} objects of a class, of which no more can "
+            "be found"
         )
     return DetectionEvaluation(
         setup=setup,

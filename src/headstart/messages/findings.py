@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from headstart.messages.numbers import percent, pluralize
 from headstart.types import Finding, FindingKind, GroupStatus
 
 __all__ = ["finding_message", "finding_to_json"]
@@ -68,8 +69,8 @@ def _copies_with_other_boxes(e: Mapping[str, Any]) -> str:
 
 def _groups_across_splits(e: Mapping[str, Any]) -> str:
     return (
-        f"{e['num_groups']} groups ({e['pattern_meaning']}) are on both sides of your split, with "
-        f"{e['share_of_scored']:.0%} of the scored images: the score does not apply to new groups"
+        f"{pluralize(e['num_groups'], 'group')} ({e['pattern_meaning']}) on both sides of your split, with "
+        f"{percent(e['share_of_scored'], 0)} of the scored images: the score does not apply to new groups"
     )
 
 
@@ -78,20 +79,20 @@ def _groups_in_question(e: Mapping[str, Any]) -> str:
     scores = ""
     if e["accuracy_independent"] is not None and e["accuracy_grouped"] is not None:
         scores = (
-            f"; accuracy {e['accuracy_independent']:.0%} without these groups, {e['accuracy_grouped']:.0%} with whole "
-            "groups left out"
+            f"; accuracy {percent(e['accuracy_independent'], 0)} without these groups, "
+            f"{percent(e['accuracy_grouped'], 0)} with whole groups left out"
         )
     return (
-        f"images with the same {e['pattern_meaning']} ({e['num_groups']} groups) look alike, but these groups are not "
-        f"applied: {reason}{scores}. If they show the same object, use --group-from {shlex.quote(e['pattern'])}; "
-        "if not, --group-from none"
+        f"images with the same {e['pattern_meaning']} ({pluralize(e['num_groups'], 'group')}) look alike, but these "
+        f"groups are not applied: {reason}{scores}. If they show the same object, use --group-from "
+        f"{shlex.quote(e['pattern'])}; if not, --group-from none"
     )
 
 
 _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
     GroupStatus.QUESTION_CONTRADICTED_BY_COPIES: lambda e: (
-        f"{e['copies_across']} of {e['copies_across'] + e['copies_within']} pairs of near-identical images are in two "
-        "different groups, so a group is probably a recording condition"
+        f"of {pluralize(e['copies_across'] + e['copies_within'], 'pair')} of near-identical images, "
+        f"{e['copies_across']:,} in two different groups, so a group is probably a recording condition"
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS: lambda e: (
         f"the class nearly determines the group ({e['groups_per_level']['class']:.1f} effective groups per class)"
@@ -104,23 +105,25 @@ _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
         f"({e['groups_per_level']['camera']:.1f} effective groups per camera)"
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE: lambda e: (
-        f"they differ in one direction only ({max(0, e['off_axis_share']):.0%} of the similarity lies outside it), as "
-        "images of different exposure, focus or compression do"
+        f"they differ in one direction only ({percent(max(0, e['off_axis_share']), 0)} of the similarity lies outside "
+        "it), as images of different exposure, focus or compression do"
     ),
     GroupStatus.QUESTION_TOO_FEW_GROUPS: lambda e: (
-        f"{e['num_independent']} independent groups ({e['effective_groups']:.1f} of equal size) with "
-        f"{e['unmeasurable_share']:.0%} of the data in classes of one group are too few to measure with"
+        "too few to measure with: "
+        f"{pluralize(e['num_independent'], 'independent group')} ({e['effective_groups']:.1f} of equal size), and "
+        f"{percent(e['unmeasurable_share'], 0)} of the data in classes of one group"
     ),
     GroupStatus.QUESTION_SCORE_AT_BASELINE: lambda e: (
         "with whole groups left out the score falls to that of always predicting the most frequent class "
-        f"({e['accuracy_baseline']:.0%}), so one of the two scores misleads"
+        f"({percent(e['accuracy_baseline'], 0)}), so one of the two scores misleads"
     ),
 }
 
 
 def _mixed_pixel_types(e: Mapping[str, Any]) -> str:
     return (
-        f"{e['num_float']} floating-point images and {e['num_integer']} 16-bit images share one value range, which "
+        f"{pluralize(e['num_float'], 'floating-point image')} and {pluralize(e['num_integer'], '16-bit image')} share "
+        "one value range, which "
         "fits only one of the two types: the others become black or white; save all images in one type"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["count", "percent", "signed_points"]
+__all__ = ["percent", "pluralize", "pluralize_is", "signed", "signed_points"]
 
 UNKNOWN = "not measured"
 
@@ -28,10 +28,20 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def signed_points(difference: float, digits: int = 1) -> str:
     """Return a difference of two shares in percentage points with its sign, e.g. `+1.5`; `0.0` has none."""
-    value = round(100 * difference, digits)
-    return f"{value:+.{digits}f}" if value else f"{0.0:.{digits}f}"
+    return signed(100 * difference, digits)
 
 
-def count(number: int, singular: str, plural: str | None = None) -> str:
+def pluralize(number: int, singular: str, plural: str | None = None) -> str:
     """Return a number with its noun, e.g. `1 image`, `2,000 images`, `2 boxes`."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def pluralize_is(number: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun and verb, e.g. `1 image is`, `2,000 images are`."""
+    return f"{pluralize(number, singular, plural)} {'is' if number == 1 else 'are'}"
+
+
+def signed(number: float, digits: int = 3) -> str:
+    """Return a difference with its sign, e.g. `-0.013`; `0.000` has none."""
+    value = round(number, digits)
+    return f"{value:+.{digits}f}" if value else f"{0.0:.{digits}f}"

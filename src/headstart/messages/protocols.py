@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headstart.messages.numbers import pluralize
 from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
 
 __all__ = ["measured_on", "protocol_name"]
@@ -19,7 +20,7 @@ def protocol_name(setup: EvaluationSetup) -> str:
         case EvaluationProtocol.K_FOLD:
             name = f"{setup.num_folds}-fold cross-validation" if setup.num_folds else "cross-validation"
             used = setup.num_folds_used
-            return name if used is None else f"{name}, {used} folds scored"
+            return name if used is None else f"{name}, {pluralize(used, 'fold')} scored"
         case EvaluationProtocol.VALIDATION_SPLIT:
             return f"validation split{_details(setup)}"
         case EvaluationProtocol.TEST_SPLIT:
@@ -33,7 +34,7 @@ def measured_on(setup: EvaluationSetup, num_samples: int) -> str:
         setup: How the samples were scored.
         num_samples: How many were scored.
     """
-    count = f"{num_samples:,} images"
+    count = pluralize(num_samples, "image")
     match setup.protocol:
         case EvaluationProtocol.RESUBSTITUTION:
             return f"the {count} that the model was trained on (resubstitution)"

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from headstart.messages.numbers import percent, pluralize
 from headstart.messages.protocols import protocol_name
 from headstart.types import EvaluationSetup
 
@@ -35,7 +36,10 @@ def model_card(report: Mapping[str, Any]) -> str:
         shares = " | ".join(_share(c[m]) for m in ("precision", "recall", "f1"))
         rows.append(f"| {_text(c['name'])} | {c['support']} | {shares} |")
     sections = {
-        f"# Image classifier of {len(names)} classes": [report["headline"]["sentence"], report["headline"]["how"]],
+        f"# Image classifier of {pluralize(len(names), 'class', 'classes')}": [
+            report["headline"]["sentence"],
+            report["headline"]["how"],
+        ],
         "## What it is": [
             f"{_text(model['title'])} ({_text(weights)}) with a head trained on the pictures described below; "
             f"strategy: {_text(model['strategy'])}; {model['num_params']:,} parameters, {model['num_trained']:,} of "
@@ -103,11 +107,11 @@ def _metadata(report: Mapping[str, Any]) -> str:
 def _data(report: Mapping[str, Any]) -> str:
     counts = report["data"]["counts"]
     parts = [f"{sum(v):,} {split} (smallest class {min(v):,}, largest {max(v):,})" for split, v in counts.items()]
-    text = f"{report['data']['num_samples']:,} pictures: {'; '.join(parts)}."
+    text = f"{pluralize(report['data']['num_samples'], 'image')}: {'; '.join(parts)}."
     if report["data"]["num_groups"]:
-        text += f" They fall into {report['data']['num_groups']:,} groups that were kept together."
+        text += f" Grouped images were kept together: {pluralize(report['data']['num_groups'], 'group')}."
     if report["data"]["unreadable"]:
-        text += f" {len(report['data']['unreadable']):,} files could not be read and were left out."
+        text += f" Left out as unreadable: {pluralize(len(report['data']['unreadable']), 'file')}."
     return text
 
 
@@ -117,7 +121,7 @@ def _score(score: Mapping[str, Any]) -> str:
     name = str(score.get("metric", "accuracy")).replace("_", " ")
     span = "" if score.get("low") is None else f" (95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f})"
     return (
-        f"{name.capitalize()} {100 * score['value']:.1f} %{span} on {score.get('num_samples', 0):,} pictures; "
+        f"{name.capitalize()} {percent(score['value'])}{span} on {pluralize(score.get('num_samples', 0), 'image')}; "
         f"protocol: {protocol_name(EvaluationSetup.from_json(score))}."
     )
 
@@ -125,7 +129,7 @@ def _score(score: Mapping[str, Any]) -> str:
 def _share(estimate: Mapping[str, Any]) -> str:
     if estimate.get("value") is None:
         return "not measurable"
-    text = f"{100 * estimate['value']:.0f} %"
+    text = percent(estimate["value"], 0)
     return (
         text if estimate.get("low") is None else text + f" ({100 * estimate['low']:.0f}–{100 * estimate['high']:.0f})"
     )

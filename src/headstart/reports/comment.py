@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from headstart.messages.numbers import percent, pluralize, pluralize_is, signed_points
 from headstart.messages.shortcuts import shortcut_message
 from headstart.reports.situation import Situation
 from headstart.types import EvaluationProtocol, GroupStatus, SplitSource
@@ -103,13 +104,15 @@ def _leak(s: Situation) -> Remark | None:
     if not s.num_leaks:
         return None
     text = (
-        f"{s.num_leaks} {'pair' if s.num_leaks == 1 else 'pairs'} of the same or nearly the same picture lie on both "
-        "sides of the split: the test asks what was told in training."
+        f"{pluralize(s.num_leaks, 'pair')} of the same or nearly the same image on both sides of the split: the model "
+        "has seen what the test asks for."
     )
     if s.score is not None and s.score_as_given is not None:
-        text += (
-            f" Without the leaking pictures the score is {_percent(s.score)}, with them {_percent(s.score_as_given)}."
-        )
+        without, with_them = percent(s.score), percent(s.score_as_given)
+        if without == with_them:
+            text += f" The score is {without} with and without the leaking images."
+        else:
+            text += f" Without the leaking images the score is {without}, with them {with_them}."
     else:
         text += " The score is too good by an unknown amount; `headstart check --repair` makes a split without them."
     return Remark("leak", True, "Test pictures leaked from training", text)
@@ -122,7 +125,7 @@ def _chance(s: Situation) -> Remark | None:
         "chance_level",
         True,
         "Not better than guessing",
-        f"The score, {_interval(s)}, cannot be told from always naming the commonest class ({_percent(s.majority)}). "
+        f"The score, {_interval(s)}, cannot be told from always naming the commonest class ({percent(s.majority)}). "
         "Either the labels do not depend on what the pictures show, the difference is too small to be seen at this "
         "size, or the pictures are too unlike the photographs that the network learnt from. Look at the samples: "
         "could you tell the classes apart?",
@@ -139,10 +142,10 @@ def _groups(s: Situation) -> Remark | None:
         effect = ""
         if q.accuracy_independent is not None and q.accuracy_grouped is not None:
             effect = (
-                f", accuracy {_percent(q.accuracy_independent)} without them and {_percent(q.accuracy_grouped)} with "
+                f", accuracy {percent(q.accuracy_independent)} without them and {percent(q.accuracy_grouped)} with "
                 "whole groups left out"
             )
-        parts.append(f"{q.num_groups} groups ({q.status.value}){effect}")
+        parts.append(f"{pluralize(q.num_groups, 'group')} ({q.status.value}){effect}")
     return Remark(
         "groups_in_question",
         bool(open_ones),
@@ -176,26 +179,33 @@ def _imbalance(s: Situation) -> Remark | None:
     small, large = recall[is_small & (support > 0)], recall[~is_small & (support > 0)]
     biggest, smallest = int(counts.argmax()), int(counts.argmin())
     facts = (
-        f"`{s.class_names[biggest]}` has {counts[biggest]:,} training pictures, `{s.class_names[smallest]}` "
-        f"{counts[smallest]:,}."
+        f"`{s.class_names[biggest]}` has {pluralize(int(counts[biggest]), 'training image')}, "
+        f"`{s.class_names[smallest]}` {counts[smallest]:,}."
     )
     if not len(small) or not len(large):
         return None
+    of_small, of_large = percent(float(small.mean())), percent(float(large.mean()))
     if large.mean() - small.mean() < _LOST:
+        how = (
+            "as often as"
+            if of_small == of_large
+            else "more often than"
+            if small.mean() > large.mean()
+            else "nearly as often as"
+        )
         return Remark(
             "imbalance",
             False,
             "Unequal classes, without visible harm",
-            f"{facts} The small classes are found nearly as often as the large ones ({_percent(float(small.mean()))} "
-            f"against {_percent(float(large.mean()))}).",
+            f"{facts} The small classes are found {how} the large ones ({of_small} against {of_large}).",
         )
     return Remark(
         "imbalance",
         True,
         "Small classes suffer",
-        f"{facts} Of the small classes {_percent(float(small.mean()))} of the pictures are found, of the large ones "
-        f"{_percent(float(large.mean()))}. More pictures of the small classes would help most; `--class-weights auto` "
-        "trades errors of the large classes for fewer of the small ones. Do not quote plain accuracy: it is carried by "
+        f"{facts} Of the small classes {of_small} of the images are found, of the large ones {of_large}. More images "
+        "of the small classes would help most; `--class-weights auto` trades errors of the large classes for fewer of "
+        "the small ones. Do not quote plain accuracy: it is carried by "
         "the large classes.",
     )
 
@@ -215,11 +225,11 @@ def _pair(s: Situation) -> Remark | None:
     pair = confused_pair(s)
     if pair is None or len(s.class_names) < 3:
         return None
-    a, b, count, share = pair
+    a, b, num_pair, share = pair
     errors = int(s.confusion.sum() - np.trace(s.confusion))
     name_a, name_b = s.class_names[a], s.class_names[b]
     there, back = int(s.confusion[a, b]), int(s.confusion[b, a])
-    if count < 5 or share < _PAIR or count < _PAIR_SHARE * errors:
+    if num_pair < 5 or share < _PAIR or num_pair < _PAIR_SHARE * errors:
         return None
     if min(there, back) >= 0.3 * max(there, back):
         why = (
@@ -236,7 +246,7 @@ def _pair(s: Situation) -> Remark | None:
         "two_confused_classes",
         True,
         f"`{name_a}` and `{name_b}` are confused",
-        f"{count} of the {errors} errors are between these two, {_percent(share)} of their pictures. {why} "
+        f"{num_pair} of the {errors} errors are between these two, {percent(share)} of their images. {why} "
         "If the difference does not matter to you, joining them is the cheapest gain.",
     )
 
@@ -246,11 +256,11 @@ def _little(s: Situation) -> Remark | None:
     median = float(np.median(counts)) if counts else 0.0
     reasons = []
     if median < _FEW:
-        reasons.append(f"half of the classes have {median:.0f} training pictures or fewer")
+        reasons.append(f"half of the classes have at most {pluralize(int(median), 'training image')}")
     if s.low is not None and s.high is not None and s.high - s.low > _WIDE:
         reasons.append(
-            f"the score is known only to lie between {_percent(s.low)} and {_percent(s.high)}, from {s.num_scored:,} "
-            "pictures"
+            f"the score is known only to lie between {percent(s.low)} and {percent(s.high)}, from "
+            f"{pluralize(s.num_scored, 'image')}"
         )
     if s.curve is not None and s.curve.low is not None and s.curve.low >= _STEEP:
         reasons.append(f"twice as many pictures would bring about {_points(s.curve.gain)}")
@@ -279,8 +289,8 @@ def _overfit(s: Situation) -> Remark | None:
         "overfitting",
         True,
         "It knows its training pictures better than new ones",
-        f"On pictures it was trained on it scores {_percent(s.train_score)}, on others {_interval(s)}: a gap of "
-        f"{_points(s.train_score - s.score, sign=False)}, called overfitting. Remedy: {remedy}.",
+        f"On pictures it was trained on it scores {percent(s.train_score)}, on others {_interval(s)}: a gap of "
+        f"{round(100 * s.train_score, 1) - round(100 * s.score, 1):.1f} points, called overfitting. Remedy: {remedy}.",
     )
 
 
@@ -292,7 +302,7 @@ def _shift(s: Situation) -> Remark | None:
             "other_images",
             True,
             "The test pictures are harder than the training pictures",
-            f"Left out of training one at a time, training pictures are predicted at {_percent(s.cv_score)}; the test "
+            f"Left out of training one at a time, training pictures are predicted at {percent(s.cv_score)}; the test "
             f"pictures at {_interval(s)}. They were taken otherwise, or pictures that belong together (of one person, "
             "one day, one film) help each other inside the training set. Expect the lower figure.",
         )
@@ -301,7 +311,7 @@ def _shift(s: Situation) -> Remark | None:
             "other_images",
             True,
             "The test pictures are easier than the training pictures",
-            f"Training pictures that were left out are predicted at {_percent(s.cv_score)}, the test pictures at "
+            f"Training pictures that were left out are predicted at {percent(s.cv_score)}, the test pictures at "
             f"{_interval(s)}. Either they are easier or they are related to training pictures: look for copies "
             "(`headstart check`). Expect the lower figure.",
         )
@@ -314,10 +324,10 @@ def _labels(s: Situation) -> Remark | None:
     parts = []
     if s.num_conflicts:
         parts.append(
-            f"{s.num_conflicts} {'picture occurs' if s.num_conflicts == 1 else 'pictures occur'} under two labels"
+            f"{pluralize(s.num_conflicts, 'image')} {'occurs' if s.num_conflicts == 1 else 'occur'} under two labels"
         )
     if s.num_suspects:
-        parts.append(f"{s.num_suspects} {'label looks' if s.num_suspects == 1 else 'labels look'} wrong")
+        parts.append(f"{pluralize(s.num_suspects, 'label')} {'looks' if s.num_suspects == 1 else 'look'} wrong")
     text = " and ".join(parts)
     return Remark(
         "labels",
@@ -328,18 +338,18 @@ def _labels(s: Situation) -> Remark | None:
 
 
 def _fine(s: Situation) -> Remark:
-    nearest = f" and copying the most similar known picture {_percent(s.nearest)}" if s.nearest is not None else ""
+    nearest = f" and copying the most similar known picture {percent(s.nearest)}" if s.nearest is not None else ""
     gap = ""
     if s.train_score is not None and s.score is not None:
         gap = (
-            f" On its training pictures it scores {_percent(s.train_score)}, so what it learnt carries over to "
+            f" On its training pictures it scores {percent(s.train_score)}, so what it learnt carries over to "
             "pictures it has not seen."
         )
     return Remark(
         "fine",
         False,
         "Nothing stands out",
-        f"It scores {_interval(s)}, where guessing the commonest class gives {_percent(s.majority)}{nearest}.{gap} "
+        f"It scores {_interval(s)}, where guessing the commonest class gives {percent(s.majority)}{nearest}.{gap} "
         + (
             "No leak, no shortcut and no class that fails was found."
             if s.has_health
@@ -361,10 +371,11 @@ def next_steps(s: Situation) -> list[str]:
         steps.append(f"Twice as many pictures would change the accuracy by about {_points(s.curve.gain)}{span}.")
     pair = confused_pair(s)
     if pair is not None and pair[2] >= 3:
-        a, b, count, _ = pair
+        a, b, num_pair, _ = pair
         steps.append(
-            f"The commonest confusion is between `{s.class_names[a]}` and `{s.class_names[b]}` ({count} pictures): "
-            "pictures that show what parts them help more than pictures of other classes."
+            f"The commonest confusion is between `{s.class_names[a]}` and `{s.class_names[b]}` "
+            f"({pluralize(num_pair, 'image')}): images that show what parts them help more than images of other "
+            "classes."
         )
     if s.tuning_sentence:
         steps.append(f"{s.tuning_sentence[0].upper()}{s.tuning_sentence[1:]}.")
@@ -386,8 +397,10 @@ def not_to_conclude(s: Situation) -> list[str]:
         )
     if s.setup.protocol is EvaluationProtocol.VALIDATION_SPLIT and s.setup.split_source is SplitSource.USER:
         say.append("It was measured on your validation folder: if you tune settings against it, it flatters.")
-    if s.num_scored < 100:
-        say.append(f"{s.num_scored} scored pictures are few: a difference of a few points to another run is chance.")
+    if 0 < s.num_scored < 100:
+        say.append(
+            f"{pluralize_is(s.num_scored, 'scored image')} few: a difference of a few points to another run is chance."
+        )
     if s.metric == "balanced_accuracy":
         say.append(
             "The score is the mean over classes; in use, where classes come in their own shares, the share of right "
@@ -406,17 +419,13 @@ def comment_to_json(s: Situation) -> dict[str, Any]:
     }
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"
-
-
-def _points(share: float, sign: bool = True) -> str:
-    return f"{100 * share:{'+' if sign else ''}.1f} points"
+def _points(share: float) -> str:
+    return f"{signed_points(share)} points"
 
 
 def _interval(s: Situation) -> str:
     if s.score is None:
         return "a score that cannot be measured"
     if s.low is None or s.high is None:
-        return _percent(s.score)
-    return f"{_percent(s.score)} (95 %: {100 * s.low:.1f} to {100 * s.high:.1f})"
+        return percent(s.score)
+    return f"{percent(s.score)} (95 %: {100 * s.low:.1f} to {100 * s.high:.1f})"

@@ -17,6 +17,7 @@ import numpy as np
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.data.boxes.wording import meaning_of
 from headstart.detection.operating import ERRORS, confuse
+from headstart.messages.numbers import pluralize
 from headstart.messages.protocols import protocol_name
 from headstart.reports.detection_comment import detection_remarks
 from headstart.types import EvaluationSetup
@@ -163,7 +164,7 @@ def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] |
     sentence = f"mAP50 {_percent(value['value'])}"
     if value.get("low") is not None and value.get("high") is not None:
         sentence += f" (95 % interval {100 * value['low']:.0f} to {100 * value['high']:.0f})"
-    sentence += f" on {block['num_samples']:,} {BLOCKS[name]} with {block['num_boxes']:,} boxes."
+    sentence += f" on {_scored(name, block['num_samples'])} with {pluralize(block['num_boxes'], 'box', 'boxes')}."
     how = (
         "mAP50 is the mean over the classes of average precision: how much is found and how little else, where a box "
         "counts as found if it shares half of its area with the true one. Protocol: "
@@ -185,6 +186,13 @@ def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] |
         "as_given": as_given,
         "is_leaky": is_leaky,
     }
+
+
+def _scored(name: str, number: int) -> str:
+    """Return what a block was scored on, e.g. `1 test picture`, `40 pictures by cross-validation`."""
+    if name == "cv":
+        return f"{pluralize(number, 'picture')} by cross-validation"
+    return pluralize(number, BLOCKS[name].removesuffix("s"))
 
 
 def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:

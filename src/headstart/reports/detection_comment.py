@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headstart.messages.numbers import percent, pluralize
+
 __all__ = ["detection_remarks"]
 
 _WIDE = 0.15  # width of a 95 % interval from which a score says little
@@ -68,11 +70,12 @@ def _weak_classes(report: Mapping[str, Any]) -> list[dict[str, str]]:
     for name, value in sorted(scored, key=lambda c: c[1])[:3]:
         if value > best - _WEAK:
             continue
-        text = f"`{name}` has AP50 {100 * value:.0f} %, the best class {100 * best:.0f} %."
+        text = f"`{name}` has AP50 {percent(value, 0)}, the best class {percent(best, 0)}."
         if train is not None:
-            count = train[report["class_names"].index(name)]
-            if count < _FEW:
-                text += f" It has only {count} training boxes: more pictures of it are the first thing to try."
+            num_boxes = train[report["class_names"].index(name)]
+            if num_boxes < _FEW:
+                boxes = pluralize(num_boxes, "training box", "training boxes")
+                text += f" It has only {boxes}: more pictures of it are the first thing to try."
         text += _small(report, name)
         remarks.append({"kind": "problem", "title": f"{name} is found less well", "text": text})
     return remarks
@@ -89,7 +92,7 @@ def _small(report: Mapping[str, Any], name: str) -> str:
     if not total or tiny / total < 0.3:
         return ""
     return (
-        f" {100 * tiny / total:.0f} % of its boxes have a side under 16 pixels as the network sees them: try a larger "
+        f" {percent(tiny / total, 0)} of its boxes have a side under 16 pixels as the network sees them: try a larger "
         "--size."
     )
 
@@ -102,7 +105,11 @@ def _errors(report: Mapping[str, Any]) -> list[dict[str, str]]:
     for key, title, text in _ERRORS:
         if e[key] > 0.6 * total:
             return [
-                {"kind": "problem", "title": title, "text": f"{e[key]:,} of {total:,} errors at the thresholds. {text}"}
+                {
+                    "kind": "problem",
+                    "title": title,
+                    "text": f"{e[key]:,} of {pluralize(total, 'error')} at the thresholds. {text}",
+                }
             ]
     return []
 
@@ -115,7 +122,7 @@ def _overlap(report: Mapping[str, Any]) -> list[dict[str, str]]:
     if half is None or strict is None or half < 0.5 or strict > 0.5 * half:
         return []
     text = (
-        f"mAP50 is {100 * half:.0f} %, but at an overlap of three quarters it is {100 * strict:.0f} %: objects are "
+        f"mAP50 is {percent(half, 0)}, but at an overlap of three quarters it is {percent(strict, 0)}: objects are "
         "found, their edges less well. Longer training, a larger --size, or more exact boxes in the data help."
     )
     return [{"kind": "problem", "title": "Boxes fit loosely", "text": text}]
@@ -126,6 +133,6 @@ def _tiny(report: Mapping[str, Any]) -> list[dict[str, str]]:
     share, better = sizes.get("tiny_share") or 0.0, sizes.get("better_size")
     if share <= 0.2 or not better:
         return []
-    text = f"{100 * share:.0f} % of the boxes have a side under 8 pixels as the network sees them; --size {better} "
+    text = f"{percent(share, 0)} of the boxes have a side under 8 pixels as the network sees them; --size {better} "
     text += "mends that."
     return [{"kind": "problem", "title": "Many boxes are too small to see", "text": text}]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headstart.messages.numbers import pluralize
+
 __all__ = ["detection_class_text", "detection_comment_text", "detection_network_text"]
 
 
@@ -22,14 +24,13 @@ def detection_network_text(report: Mapping[str, Any]) -> str:
         f"input      {width} x {height} pixels",
         f"pyramid    {_of(m['width'])} channels, finest places {_of(m['finest'])} pixels apart",
         f"head       {_of(m['depth'])} convolutions in each of two towers: what is there, how far it reaches",
-        f"output     {len(report['class_names'])} classes, boxes in pixels of the picture",
+        f"output     {pluralize(len(report['class_names']), 'class', 'classes')}, boxes in pixels of the picture",
     ]
     if m["size_bytes"]:
         lines.append(f"file       {m['size_bytes'] / 1e6:.1f} MB")
     if m["latency_ms"]:
-        lines.append(
-            f"latency    {m['latency_ms']:.1f} ms a picture with {m['latency_threads']} threads when it was trained"
-        )
+        threads = pluralize(m["latency_threads"], "thread")
+        lines.append(f"latency    {m['latency_ms']:.1f} ms an image with {threads} when it was trained")
     return "\n".join(lines) + "\n"
 
 

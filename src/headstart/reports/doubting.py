@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.messages.numbers import percent, pluralize, pluralize_is
 from headstart.reports.facts import Facts
 
 __all__ = ["coverage_section", "unknown_section"]
@@ -55,7 +56,7 @@ def coverage_section(facts: Facts) -> dict[str, Any]:
         f"Beside the best class, each answer holds the set of classes that fit; in {wanted:g} of 100 pictures it shall "
         f"hold the right one. {how} Measured on {_count(shown, section)}: {_interval(shown['realised'])} of the sets "
         f"held the right class, with {shown['mean_size']:.2f} classes in a set on average; "
-        f"{100 * shown['share_single']:.0f} % hold a single class, {100 * shown['share_empty']:.1f} % are empty, which "
+        f"{percent(shown['share_single'], 0)} hold a single class, {percent(shown['share_empty'])} are empty, which "
         "means that no class fits."
     )
     return section
@@ -74,9 +75,9 @@ def _alarms(section: dict[str, Any]) -> str:
     reject = f"{100 * section['reject']:g} of 100"
     if section["threshold"] is None:
         return (
-            f"{section['out_of_fold']['num_samples']:,} known pictures are too few to say from where on a picture "
-            f"counts as unknown when at most {reject} known ones may; {math.ceil(1 / section['reject']) - 1} are "
-            "needed."
+            f"{pluralize_is(section['out_of_fold']['num_samples'], 'known image')} too few to say from where on a "
+            f"picture counts as unknown when at most {reject} known ones may; {math.ceil(1 / section['reject']) - 1} "
+            "are needed."
         )
     what = "how undecided the head is" + (
         " and how far its features lie off those of all training pictures" if section.get("has_rest") else ""
@@ -87,12 +88,12 @@ def _alarms(section: dict[str, Any]) -> str:
     )
     test = section.get("test")
     if test:
-        text += f"Of {test['num_samples']:,} test pictures {_interval(test['false_alarms'])} were."
+        text += f"Of {pluralize(test['num_samples'], 'test image')} {_interval(test['false_alarms'])} were."
     else:
         out = section["out_of_fold"]
         text += (
-            f"Of {out['num_samples']:,} training pictures, each judged by a model that had not seen it, "
-            f"{100 * out['false_alarms']:.1f} % were."
+            f"Of {pluralize(out['num_samples'], 'training image')}, each judged by a model that had not seen it, "
+            f"{percent(out['false_alarms'])} were."
         )
     if section.get("is_by_group") is True:
         text += " It holds for a picture of a new group, each group counting as one."
@@ -115,22 +116,23 @@ def _noticed(section: dict[str, Any], num_classes: int) -> str:
         f"{100 * left['detected']:.0f} of 100 of its pictures were then called unknown, and one of them ranked as "
         f"stranger than a known picture {100 * left['auroc']:.0f} times in 100 (by the probability alone "
         f"{100 * left['auroc_of_probability']:.0f} times). This was done with a simpler head on "
-        f"{left['num_samples']:,} pictures, so it is a rough figure. Pictures of quite another kind are as a rule "
-        "noticed much more often."
+        f"{pluralize(left['num_samples'], 'image')}, so it is a rough figure. Pictures of quite another kind are as a "
+        "rule noticed much more often."
     )
 
 
 def _count(shown: dict[str, Any], section: dict[str, Any]) -> str:
     if shown is not section:
-        return f"{shown['num_samples']:,} test pictures"
-    kind = "validation pictures" if section["is_guaranteed"] else "training pictures that were left out"
-    return f"{section['num_fitted']:,} {kind}"
+        return pluralize(shown["num_samples"], "test image")
+    if section["is_guaranteed"]:
+        return pluralize(section["num_fitted"], "validation image")
+    return pluralize(section["num_fitted"], "left-out training image")
 
 
 def _interval(share: dict[str, Any]) -> str:
     if share.get("value") is None:
         return "an unknown share"
-    text = f"{100 * share['value']:.1f} %"
+    text = percent(share["value"])
     if share.get("low") is not None and share.get("high") is not None:
         text += f" (95 %: {100 * share['low']:.1f} to {100 * share['high']:.1f})"
     return text

@@ -13,6 +13,7 @@ from typing import Any
 
 from headstart.dependencies import prepare_matplotlib
 from headstart.errors import MissingExtraError
+from headstart.messages.numbers import pluralize
 from headstart.reports.letters import NOTE, drawable, lettered
 
 __all__ = ["FIGURES", "draw_compare", "draw_figure", "figure_png"]
@@ -212,7 +213,7 @@ def _diagram(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> A
     boxes = [("picture", f"{size[1]} x {size[0]}", "input")]
     boxes += [(p["name"], f"{p['num_params']:,}", p["state"]) for p in model["parts"]]
     boxes.append(("head", f"{model['head']['num_params']:,}", "trained"))
-    boxes.append((f"{model['head']['num_classes']} classes", "probabilities", "output"))
+    boxes.append((pluralize(model["head"]["num_classes"], "class", "classes"), "probabilities", "output"))
     figure, axes = _new(1.05 * len(boxes), 1.9)
     axis = axes[0][0]
     axis.set_axis_off()

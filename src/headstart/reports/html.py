@@ -15,11 +15,13 @@ from importlib import resources
 from typing import Any
 
 from headstart.errors import MissingExtraError
+from headstart.messages.numbers import percent, pluralize
 from headstart.reports import draw
 from headstart.reports.thumbs import data_uri
 
 __all__ = ["render"]
 
+_NOTHING = 1e-12  # a float no further from 0 is one that was rounded on its way
 _FULL_MATRIX = 30  # classes up to which the confusion matrix is a table; above it is a picture
 
 
@@ -84,14 +86,14 @@ def _digest(text: str) -> str:
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    return "–" if value is None else percent(value, digits)
 
 
 def _share(estimate: Mapping[str, Any] | None) -> str:
     """An estimate with its interval, in percent."""
     if not estimate or estimate.get("value") is None:
         return "cannot be measured"
-    text = f"{100 * estimate['value']:.1f} %"
+    text = percent(estimate["value"])
     if estimate.get("low") is not None and estimate.get("high") is not None:
         text += f" ({100 * estimate['low']:.0f}–{100 * estimate['high']:.0f})"
     return text
@@ -116,12 +118,12 @@ def _number(value: Any, digits: int = 4) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.{digits}g}"
+        return f"{value if abs(value) > _NOTHING else 0.0:.{digits}g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _count(value: int, one: str, many: str | None = None) -> str:
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
+    return pluralize(value, one, many)
 
 
 def _matrix_picture(report: Mapping[str, Any]) -> str:

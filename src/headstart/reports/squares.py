@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.messages.numbers import percent, pluralize, signed_points
 from headstart.reports.situation import Situation
 
 __all__ = ["SQUARES", "find_square"]
@@ -34,11 +35,11 @@ def find_square(s: Situation) -> dict[str, Any]:
     if s.curve is not None:
         size = "large" if (s.curve.high if s.curve.high is not None else s.curve.gain) < _FLAT else "small"
         why_size = (
-            f"twice as many pictures would bring {100 * s.curve.gain:+.1f} points; below {100 * _FLAT:.0f} is large"
+            f"twice as many pictures would bring {signed_points(s.curve.gain)} points; below {100 * _FLAT:.0f} is large"
         )
     else:
         size = "large" if median >= _LARGE else "small"
-        why_size = f"{median:.0f} training pictures a class (median); the line is drawn at {_LARGE}"
+        why_size = f"{pluralize(int(median), 'training image')} a class (median); the line is drawn at {_LARGE}"
     similarity, why = None, "how similar the pictures are to those the network learnt from was not measured"
     if s.block_losses is not None:
         alone, best = s.block_losses
@@ -46,7 +47,7 @@ def find_square(s: Situation) -> dict[str, Any]:
         similarity = "different" if fall >= _DIFFERENT else "similar"
         why = (
             f"features of earlier stages beside the last ones lower the log-loss of left-out pictures by "
-            f"{100 * fall:.0f} % (from {alone:.3f} to {best:.3f}); from {100 * _DIFFERENT:.0f} % on we say different"
+            f"{percent(fall, 0)} (from {alone:.3f} to {best:.3f}); from {100 * _DIFFERENT:.0f} % on we say different"
         )
     return {
         "size": size,

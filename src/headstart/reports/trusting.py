@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.messages.numbers import pluralize, pluralize_is
 from headstart.reports.facts import Facts
 from headstart.trust.calibration import ESTIMATOR, brier, calibration_error, reliability_diagram
 from headstart.trust.metrics import log_loss, softmax
@@ -30,7 +31,9 @@ def calibration_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any
     value: dict[str, Any] = {"temperature": temperature, "ece": block.get("ece"), "log_loss": block.get("log_loss")}
     if scored.logits is None or len(where) < _FEWEST:
         reason = (
-            "the run kept no scores of its pictures" if scored.logits is None else f"{len(where)} pictures are too few"
+            "the run kept no scores of its pictures"
+            if scored.logits is None
+            else f"{pluralize_is(len(where), 'image')} too few"
         )
         return {**value, "missing": f"A reliability diagram cannot be drawn: {reason}."}
     truth, logits = scored.truth[where], scored.logits[where].astype(np.float64)
@@ -61,7 +64,7 @@ def operating_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
     """Thresholds whose errors are promised to stay below a target, and recall of each class of two."""
     scored = facts.scored
     if len(where) < _FEWEST:
-        return {"missing": f"{len(where)} scored pictures are too few for an operating point."}
+        return {"missing": f"{pluralize_is(len(where), 'scored image')} too few for an operating point."}
     groups = scored.groups_of(where)
     out_of_fold = EvaluationSetup.from_json(facts.headline_block).protocol.is_out_of_fold
     hits, confidence = scored.is_right[where], scored.confidence[where]
@@ -108,17 +111,17 @@ def suspects_section(facts: Facts, rows: Sequence[Mapping[str, str]]) -> dict[st
                 "neighbours": [i for i in beside if i is not None],
             }
         )
-    count = len(called)
+    num = len(called)
     text = (
-        f"{count:,} {'label looks' if count == 1 else 'labels look'} wrong" if count else "No label stands out as wrong"
+        f"{pluralize(num, 'label')} {'looks' if num == 1 else 'look'} wrong" if num else "No label stands out as wrong"
     )
     if held_out:
-        text += f", {held_out:,} of them of pictures that the score is measured on"
+        text += f", {'it' if num == 1 else f'{held_out:,} of them'} on an image that the score is measured on"
     text += (
         ". They are ranked in suspects.csv: fill in its column `action` (keep, relabel:CLASS or drop) and train again "
         "with --corrections suspects.csv; your own files are not touched."
     )
-    if not count:
+    if not num:
         text += " Below are the labels that fit least."
     return {"text": text, "rows": [{"image": r.get("image", "")} for r in called], "shown": shown}
 

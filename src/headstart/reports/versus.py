@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.messages.numbers import percent, pluralize, signed, signed_points
 from headstart.trust.paired import ComparisonVerdict, Difference, PairedComparison
 
 __all__ = ["Comparison", "describe"]
@@ -60,15 +61,16 @@ class Comparison:
         for key, title in titles.items():
             d = self.numbers[key]
             if key == "log_loss":
-                cells = (f"{d['a']:.3f}", f"{d['b']:.3f}", f"{d['value']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})")
+                between = f"{signed(d['low'])} to {signed(d['high'])}"
+                cells = (f"{d['a']:.3f}", f"{d['b']:.3f}", f"{signed(d['value'])} ({between})")
             else:
-                cells = (f"{100 * d['a']:.1f} %", f"{100 * d['b']:.1f} %",
-                         f"{100 * d['value']:+.1f} ({100 * d['low']:+.1f} to {100 * d['high']:+.1f})")  # fmt: skip
+                between = f"{signed_points(d['low'])} to {signed_points(d['high'])}"
+                cells = (percent(d["a"]), percent(d["b"]), f"{signed_points(d['value'])} ({between})")
             rows.append((title, *cells))
         for c in self.numbers["per_class"]:
             if c["recall_a"] is not None and c["recall_b"] is not None:
-                difference = f"{100 * (c['recall_b'] - c['recall_a']):+.1f} (p = {c['p_value']:.2g})"
-                recalls = [f"{100 * c[key]:.1f} %" for key in ("recall_a", "recall_b")]
+                difference = f"{signed_points(c['recall_b'] - c['recall_a'])} (p = {c['p_value']:.2g})"
+                recalls = [percent(c[key]) for key in ("recall_a", "recall_b")]
                 rows.append((f"recall of {c['name']}", recalls[0], recalls[1], difference))
         return rows
 
@@ -84,8 +86,8 @@ class Comparison:
         n = self.numbers
         lines += [
             "",
-            f"Only {self.names[0]} is right on {n['only_a']:,}, only {self.names[1]} on {n['only_b']:,} pictures "
-            f"(McNemar p = {n['mcnemar_p']:.2g}).",
+            f"Only {self.names[0]} is right on {pluralize(n['only_a'], 'image')}, only {self.names[1]} on "
+            f"{pluralize(n['only_b'], 'image')} (McNemar p = {n['mcnemar_p']:.2g}).",
         ]
         return lines
 
@@ -107,14 +109,15 @@ def describe(found: PairedComparison, names: tuple[str, str]) -> tuple[str, list
     """The verdict in a sentence, and what weakens it."""
     d: Difference = getattr(found, found.metric)
     what = "accuracy" if found.metric == "accuracy" else "accuracy averaged over the classes"
-    points = f"{100 * d.value:+.1f} points of {what} (95 %: {100 * d.low:+.1f} to {100 * d.high:+.1f})"
+    between = f"{signed_points(d.low)} to {signed_points(d.high)}"
+    points = f"{signed_points(d.value)} points of {what} (95 %: {between})"
     if found.verdict is ComparisonVerdict.UNDECIDED:
-        if d.value == 0 or d.num_needed is None:
+        if round(100 * d.value, 1) == 0 or d.num_needed is None:
             sentence = f"{names[1]} and {names[0]} score the same; which is better cannot be told."
         else:
             sentence = (
                 f"Whether {names[1]} is better than {names[0]} cannot be told: {points}. To tell a difference of this "
-                f"size, about {_rounded(d.num_needed):,} scored pictures would be needed; there are "
+                f"size, about {pluralize(_rounded(d.num_needed), 'scored image')} would be needed, instead of "
                 f"{found.num_samples:,}."
             )
     else:
@@ -126,16 +129,18 @@ def describe(found: PairedComparison, names: tuple[str, str]) -> tuple[str, list
             "on them. The verdict is a weaker one than on test pictures that neither has seen."
         )
     if found.num_groups is not None and found.num_groups < 6:
-        caveats.append(f"The pictures fall into {found.num_groups} groups; with so few, hardly anything can be told.")
+        caveats.append(
+            f"The images fall into {pluralize(found.num_groups, 'group')}; with so few, hardly anything can be told."
+        )
     caveats.append(
-        f"With {found.num_samples:,} pictures like these, a difference of {100 * d.detectable:.1f} points or more is "
-        "told in 80 of 100 cases."
+        f"With {pluralize(found.num_samples, 'image')} like these, a difference of {100 * d.detectable:.1f} points or "
+        "more is told in 80 of 100 cases."
     )
     losses = found.log_loss
-    if found.verdict is ComparisonVerdict.UNDECIDED and losses.p_value < 0.05:
+    if found.verdict is ComparisonVerdict.UNDECIDED and losses.p_value < 0.05 and round(losses.value, 3):
         direction = "lower" if losses.value < 0 else "higher"
         caveats.append(
-            f"Its log-loss is {direction} beyond chance ({losses.value:+.3f}; less is better): its probabilities "
+            f"Its log-loss is {direction} beyond chance ({signed(losses.value)}; less is better): its probabilities "
             "differ, though which class comes out on top hardly does."
         )
     return sentence, caveats

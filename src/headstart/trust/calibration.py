@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.messages.numbers import pluralize_is
 from headstart.trust.folds import draw_folds
 from headstart.trust.intervals import wilson
 from headstart.trust.softmax import log_softmax, softmax
@@ -274,7 +275,7 @@ def calibrate(
         else:
             reason += " (no gain beyond chance)"
     else:
-        reason += f"; {num} pictures are too few for a scale and shift a class"
+        reason += f"; {pluralize_is(num, 'image')} too few for a scale and shift a class"
     scale, shift = kinds[chosen](z, class_ids)
     return Calibration(
         kind=chosen,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.messages.numbers import pluralize
 from headstart.records import ClassScore, Estimate, Evaluation
 from headstart.trust.calibration import ESTIMATOR, brier, calibration_error
 from headstart.trust.intervals import MIN_GROUPS, Worth, estimate_share, measure_worth
@@ -47,7 +48,7 @@ def confusion_matrix(truth: NDArray[np.int64], predicted: NDArray[np.int64], num
 def log_loss(probabilities: NDArray[np.float64], class_ids: NDArray[np.int64]) -> float:
     """Mean negative log-probability of the true class, in nats (probabilities floored at 1e-12)."""
     p = probabilities[np.arange(len(class_ids)), class_ids]
-    return float(-np.log(np.maximum(p, _FLOOR)).mean())
+    return float(-np.log(np.maximum(p, _FLOOR)).mean()) + 0.0  # never -0.0
 
 
 def evaluate(
@@ -100,13 +101,13 @@ def evaluate(
         notes.append("Measured on the pictures it was trained on: it says nothing about new ones.")
     elif worth.ratio is None and worth.num_groups is not None:
         notes.append(
-            f"The uncertainty cannot be measured: the pictures fall into {worth.num_groups} groups, "
+            f"The uncertainty cannot be measured: the images fall into {pluralize(worth.num_groups, 'group')}, "
             f"and at least {MIN_GROUPS} are needed."
         )
     if unmeasurable is not None and unmeasurable.any():
         notes.append(
-            f"{int(unmeasurable.sum())} pictures belong to a class that lies wholly in one group; "
-            "they cannot be predicted without that group and count as wrong."
+            f"{pluralize(int(unmeasurable.sum()), 'image')} of a class that lies wholly in one group cannot be "
+            "predicted without that group and count as wrong."
         )
     class_weight = np.where(support > 0, 1.0 / np.maximum(support, 1), 0.0)[truth]  # (N,)
     bias, bias_balanced = 0.0, 0.0

@@ -21,6 +21,7 @@ from headstart.data.split import write_split
 from headstart.data.wording import doctor_lines, health_to_json
 from headstart.errors import HeadstartError, UsageError
 from headstart.limits import MAX_PIXELS
+from headstart.messages.numbers import pluralize
 from headstart.messages.reading import reading_to_json
 from headstart.records import Health, Samples, Split
 from headstart.results import import_pandas
@@ -130,7 +131,7 @@ class Checked(Judged):
                 words += f", labels: {p.label_a} / {p.label_b}"
             rows.append((p.index_a, p.index_b, words))
         left = len(pairs) - len(rows)
-        title = f"{len(pairs)} pairs of copies" + (f"; the first {len(rows)} are shown" if left else "")
+        title = f"{pluralize(len(pairs), 'pair')} of copies" + (f"; the first {len(rows)} are shown" if left else "")
         save_sheet(draw_pairs(self.samples, rows, title=title), out, talk)
 
     def write_repaired_split(self, out: str, talk: Talk) -> None:
@@ -211,7 +212,9 @@ def save_repaired_split(samples: Samples, assignment: NDArray[np.str_], applied:
     except OSError as error:
         raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
     left_out = int((split.assignment == "").sum())
-    talk.say(f"{out}: {left_out} pictures left out, {split.reason}; use it with headstart train --split {out}")
+    talk.say(
+        f"{out}: {pluralize(left_out, 'image')} left out, {split.reason}; use it with headstart train --split {out}"
+    )
 
 
 def _open(

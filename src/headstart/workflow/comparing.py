@@ -19,6 +19,7 @@ from headstart.data.sources import read
 from headstart.deploy.runtime import Runtime
 from headstart.errors import DataError, DishonestError, UsageError
 from headstart.machine import atomic_file
+from headstart.messages.numbers import pluralize
 from headstart.reports.facts import Facts
 from headstart.reports.summary import summarise
 from headstart.reports.versus import Comparison, describe
@@ -132,19 +133,20 @@ def _from_scores(a: Facts, b: Facts, names: Sequence[str]) -> _Common:
     labels_b = np.array([a.class_names.index(n) for n in b.class_names], dtype=np.int64)[b.scored.truth[rows_b]]
     if (truth != labels_b).any():
         raise DataError(
-            f"{int((truth != labels_b).sum())} pictures have another label in {names[1]} than in {names[0]}: the runs "
-            "were scored against different truths.",
+            f"the labels in {names[1]} and {names[0]} differ for {pluralize(int((truth != labels_b).sum()), 'image')}: "
+            "the runs were scored against different truths.",
             hint="--data LABELLED_PICTURES scores both against one",
         )
     is_test = splits[0] == "test"
     probabilities = softmax(_logits(a)[rows_a]), softmax(_logits(b)[rows_b][:, order])
-    where = "test pictures" if is_test else "training pictures, each judged by a model that had not seen it"
+    kind = "test image" if is_test else "training image"
+    where = "" if is_test else ", each judged by a model that had not seen it"
     return _Common(
         probabilities,
         truth,
         a.scored.groups_of(rows_a),
         not is_test,
-        f"{len(truth):,} {where}",
+        f"{pluralize(len(truth), kind)}{where}",
     )
 
 
@@ -162,15 +164,15 @@ def _match(a: Facts, b: Facts, split: str, names: Sequence[str]) -> tuple[NDArra
         seen: dict[str, int] = {}
         found: dict[tuple[str, int], int] = {}
         for i in rows:
-            count = seen[source[i]] = seen.get(source[i], -1) + 1  # copies of one file are told apart by their number
-            found[(source[i], count)] = int(i)
+            number = seen[source[i]] = seen.get(source[i], -1) + 1  # copies of one file are told apart by their number
+            found[(source[i], number)] = int(i)
         keys.append(found)
     both = sorted(set(keys[0]) & set(keys[1]), key=lambda k: keys[0][k])
     if len(both) < max(len(keys[0]), len(keys[1])):
         what = "test sets" if split == "test" else "training sets"
         raise DataError(
-            f"the {what} differ: {names[0]} was scored on {len(keys[0]):,} pictures, {names[1]} on "
-            f"{len(keys[1]):,}, and {len(both):,} are in both. A difference could come from the "
+            f"the {what} differ: {names[0]} was scored on {pluralize(len(keys[0]), 'image')}, {names[1]} on "
+            f"{len(keys[1]):,}, with {len(both):,} in both. A difference could come from the "
             "pictures instead of the models.",
             hint="train both with one split (--split RUN_A/split.csv), or give --data LABELLED_PICTURES",
         )
@@ -197,18 +199,18 @@ def _from_data(folders: Sequence[Path], a: Facts, data: str, talk: Talk, reading
             "every one of these pictures was trained on by one of the runs; comparing on them would favour that one."
         )
     if known.any():
-        talk.warn(f"{int(known.sum()):,} pictures that one of the runs was trained on are left out.")
+        talk.warn(f"left out, because one of the runs was trained on them: {pluralize(int(known.sum()), 'image')}.")
     keep = np.flatnonzero(~known)
     found = []
     for runtime in runtimes:
-        talk.say(f"{Path(runtime.bundle.path).name}: looking at {len(keep):,} pictures ...")
+        talk.say(f"{Path(runtime.bundle.path).name}: looking at {pluralize(len(keep), 'image')} ...")
         order = [runtime.class_names.index(n) for n in a.class_names]
         found.append(runtime.predict_proba([paths[i] for i in keep])[:, order])
     is_read = np.isfinite(found[0]).all(axis=1) & np.isfinite(found[1]).all(axis=1)
     if not is_read.any():
         raise DataError("none of the pictures can be read.")
     if not is_read.all():
-        talk.warn(f"{int((~is_read).sum()):,} pictures cannot be read and are left out.")
+        talk.warn(f"unreadable and left out: {pluralize(int((~is_read).sum()), 'image')}.")
     keep = keep[is_read]
     truth = np.array([position[scored[i].label or ""] for i in keep], dtype=np.int64)
     given = [scored[i].group for i in keep]
@@ -222,7 +224,7 @@ def _from_data(folders: Sequence[Path], a: Facts, data: str, talk: Talk, reading
         truth,
         groups,
         False,
-        f"{len(keep):,} pictures that neither was trained on",
+        f"{pluralize(len(keep), 'image')} that neither was trained on",
     )
 
 

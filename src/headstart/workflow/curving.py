@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from headstart.errors import HeadstartError
 from headstart.heads.probe import fit_probe
 from headstart.limits import MAX_PIXELS
-from headstart.messages.numbers import signed_points
+from headstart.messages.numbers import pluralize, pluralize_is, signed_points
 from headstart.reports.facts import Facts
 from headstart.talk import Talk
 from headstart.trust.curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
@@ -38,7 +38,8 @@ def measure_curve(facts: Facts) -> dict[str, Any]:
     if facts.metrics.get("strategy") != "probe":
         return {"missing": "What more pictures would bring is measured for the probe only, not for a tuned network."}
     if counts.min() < _FEWEST or len(train) > _MOST:
-        why = f"a class has {int(counts.min())} pictures" if counts.min() < _FEWEST else f"{len(train):,} are too many"
+        least = pluralize(int(counts.min()), "image")
+        why = f"a class has {least}" if counts.min() < _FEWEST else f"{pluralize_is(len(train), 'image')} too many"
         return {"missing": f"What more pictures would bring was not measured: {why}."}
     groups = scored.groups_of(train)
     try:
@@ -143,11 +144,12 @@ def _section(found: LearningCurve, class_names: tuple[str, ...]) -> dict[str, An
 
 
 def _text(n: Mapping[str, Any]) -> str:
+    measured, now, twice = (f"{100 * n[key]:.1f} %" for key in ("measured", "now", "twice"))
+    gain, low, high = (signed_points(n[key]) for key in ("gain", "low", "high"))
     return (
-        f"Measured with {n['num_now']:,} training images: {100 * n['measured']:.1f} % are right. The fitted curve goes "
-        f"from {100 * n['now']:.1f} % there to about {100 * n['twice']:.1f} % with {n['num_twice']:,}, a change of "
-        f"{signed_points(n['gain'])} points (95 %: {signed_points(n['low'])} to {signed_points(n['high'])}). Dashed: "
-        "the fitted curve; the band is its 95 % interval."
+        f"Measured with {pluralize(n['num_now'], 'training image')}: {measured} are right. The fitted curve goes from "
+        f"{now} there to about {twice} with {n['num_twice']:,}, a change of {gain} points (95 %: {low} to {high}). "
+        "Dashed: the fitted curve; the band is its 95 % interval."
     )
 
 

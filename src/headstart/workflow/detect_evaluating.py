@@ -21,6 +21,7 @@ from headstart.deploy.detector_runtime import DetectorRuntime, PictureDetections
 from headstart.detection.decode import scoring_limit
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.errors import DataError
+from headstart.messages.numbers import percent, pluralize
 from headstart.records import Estimate
 from headstart.results import html_table, import_pandas
 from headstart.talk import Talk
@@ -70,14 +71,16 @@ class DetectionResult:
         """What the command line prints."""
         lines = [repr(self)]
         if self.known is not None:
-            lines.append(f"{self.known.num_samples} pictures are ones it was trained on; they are not in this score.")
+            lines.append(
+                f"Not in this score, because it was trained on them: {pluralize(self.known.num_samples, 'image')}."
+            )
         if self.new_classes:
             shown = ", ".join(f"`{name}` ({count:,})" for name, count in self.new_classes.items())
             lines.append(f"The detector does not know these classes, whose boxes are not scored: {shown}.")
         if self.missing_classes:
             lines.append(f"The data have no box of: {', '.join(self.missing_classes)}.")
         if self.num_unreadable:
-            lines.append(f"{self.num_unreadable} pictures cannot be read and are not scored.")
+            lines.append(f"Unreadable and not scored: {pluralize(self.num_unreadable, 'image')}.")
         e = self.evaluation
         if e is None:
             return lines
@@ -117,7 +120,8 @@ class DetectionResult:
         if self.evaluation is None:
             return "every readable picture was trained on; nothing is left to score"
         e = self.evaluation
-        return f"{e.num_samples} new pictures, {e.num_boxes:,} boxes: mAP50 {_percent(e.map50)}"
+        where = f"{pluralize(e.num_samples, 'new image')}, {pluralize(e.num_boxes, 'box', 'boxes')}"
+        return f"{where}: mAP50 {_percent(e.map50)}"
 
     def _repr_html_(self) -> str:
         return html_table(self._class_rows(), repr(self))
@@ -153,8 +157,7 @@ def evaluate_detector(
     is_read = np.array([p.error is None for p in found], dtype=bool)
     if not is_read.any():
         raise DataError(
-            f"none of the {len(found):,} images can be read, so nothing can be scored: `{found[0].file}`: "
-            f"{found[0].error}.",
+            f"not one image can be read, so nothing can be scored: `{found[0].file}`: {found[0].error}.",
             hint="headstart check lists every file that cannot be read",
         )
     seen = seen_in_training(paths, runtime.bundle.trained_on())
@@ -201,7 +204,7 @@ def _by_name(samples: DetectionSamples, names: Sequence[str]) -> list[Boxes]:
 def _percent(estimate: Estimate) -> str:
     if estimate.value is None:
         return "cannot be measured"
-    text = f"{100 * estimate.value:.1f} %"
+    text = percent(estimate.value)
     if estimate.low is not None and estimate.high is not None:
         text += f" (95 %: {100 * estimate.low:.1f}-{100 * estimate.high:.1f})"
     return text

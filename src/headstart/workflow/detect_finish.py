@@ -25,6 +25,7 @@ from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.machine import atomic_file
 from headstart.messages.findings import finding_to_json
+from headstart.messages.numbers import percent, pluralize
 from headstart.messages.protocols import protocol_name
 from headstart.reports.detecting import BLOCKS
 from headstart.types import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationProtocol, EvaluationSetup
@@ -337,13 +338,13 @@ def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
     else:
         e = scored[head["block"]].evaluation
         for c in e.per_class:
-            value = "not measured" if c.ap50.value is None else f"{100 * c.ap50.value:.1f} %"
-            talk.say(f"  {c.name}: AP50 {value} on {c.num_boxes:,} boxes in {c.num_pictures:,} pictures")
-        value = "cannot be measured" if e.map50.value is None else f"{100 * e.map50.value:.1f} %"
+            where = f"{pluralize(c.num_boxes, 'box', 'boxes')} in {pluralize(c.num_pictures, 'image')}"
+            talk.say(f"  {c.name}: AP50 {percent(c.ap50.value)} on {where}")
         interval = "" if e.map50.low is None else f" (95 %: {100 * e.map50.low:.1f}-{100 * (e.map50.high or 0):.1f})"
         talk.say(
-            f"mAP50 {value}{interval}, {protocol_name(e.setup)}, {e.num_samples:,} images (mean over the classes of "
-            "average precision: how much is found, and how little else, where half of two boxes must overlap)"
+            f"mAP50 {percent(e.map50.value)}{interval}, {protocol_name(e.setup)}, {pluralize(e.num_samples, 'image')} "
+            "(mean over the classes of average precision: how much is found, and how little else, where half of two "
+            "boxes must overlap)"
         )
         if head["is_leaky"]:
             talk.warn("this score is measured on the split as given, where every scored image leaks from training")

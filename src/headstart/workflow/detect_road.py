@@ -25,6 +25,7 @@ from headstart.detection.views import check_augment
 from headstart.errors import DataError, DeviceError, DeviceProblem
 from headstart.machine import available_cores, file_digest
 from headstart.messages.findings import finding_message
+from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split, SplitName
@@ -246,7 +247,7 @@ def _find_leaks(
     if excluded.any():
         shown = "; ".join(f"`{a}` = `{b}`" for a, b in pairs[:_PAIRS_SHOWN])
         talk.warn(
-            f"{int(excluded.sum())} scored images are also in training ({shown}): they are left out of the score; "
+            f"left out of the score, as also in training: {pluralize(int(excluded.sum()), 'image')} ({shown}); "
             "metrics.json has the score as given beside it"
         )
     return frozenset(np.flatnonzero(excluded).tolist()), tuple(findings)

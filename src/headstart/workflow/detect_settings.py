@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.config import Resolved
 from headstart.detection.plan import DetectPlan
+from headstart.messages.numbers import pluralize
 from headstart.records import Decision
 
 if TYPE_CHECKING:
@@ -51,9 +52,8 @@ def make_detect_plan(
     if strategy == "auto":
         strategy = "finetune" if boxes_per_class > MANY_BOXES else "head"
         bar = f"more than {MANY_BOXES}" if strategy == "finetune" else f"{MANY_BOXES} or fewer"
-        decisions.append(
-            Decision("strategy", strategy, f"{boxes_per_class:.0f} training boxes of the rarest class, {bar}")
-        )
+        boxes = pluralize(round(boxes_per_class), "training box", "training boxes")
+        decisions.append(Decision("strategy", strategy, f"{boxes} of the rarest class, {bar}"))
     plan = DetectPlan(strategy=strategy, seed=settings.seed)
     if settings.detect.finest is None:
         decisions.append(Decision("detect.finest", finest[0], finest[1]))

@@ -17,6 +17,7 @@ from headstart.detection.decode import Decoding, scoring_limit
 from headstart.detection.metrics import evaluate_detections
 from headstart.detection.plan import DetectPlan
 from headstart.errors import HeadstartError, SettingError
+from headstart.messages.numbers import pluralize
 from headstart.records import Decision
 from headstart.tuning.folds import make_folds
 from headstart.types import EvaluationProtocol, EvaluationSetup
@@ -171,8 +172,12 @@ class DetectRun:
             "scratch": "the whole network, from random weights",
         }[plan.strategy]
         size = self.bench.row_bytes(plan) * num_train * (plan.views + 1)
-        stored = f"; {plan.views} stored views of each picture take {size / 1e6:,.0f} MB of the cache" if size else ""
+        stored = (
+            f"; {pluralize(plan.views, 'stored view')} of each image, taking {size / 1e6:,.0f} MB of the cache"
+            if size
+            else ""
+        )
         return (
-            f"training {what}: {plan.epochs} epochs of batches of {plan.batch_size}, {plan.optimizer} at {plan.lr:g}, "
-            f"{plan.schedule} schedule{stored}."
+            f"training {what}: {pluralize(plan.epochs, 'epoch')} of batches of {plan.batch_size}, {plan.optimizer} at "
+            f"{plan.lr:g}, {plan.schedule} schedule{stored}."
         )

@@ -31,7 +31,7 @@ def direct_bundle(name: str, talk: Talk, *, offline: bool = False, root: Path | 
     names = _imagenet_names()
     if graph.blocks["logits"] != len(names):
         raise WeightsError(
-            f"{card.name} tells {graph.blocks['logits']} classes apart, and the names of only {len(names)} are known."
+            f"{card.name} has {graph.blocks['logits']} outputs, and the names of only {len(names)} classes are known."
         )
     from headstart.deploy.writing import make_direct_bundle
 

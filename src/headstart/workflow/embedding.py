@@ -23,6 +23,7 @@ from headstart.features.engine import Engine, OnnxEngine, TorchEngine
 from headstart.features.graph import FrozenGraph, find_graph, graph_folder, prepare_graph
 from headstart.limits import MAX_PIXELS
 from headstart.machine import cache_root, file_digest
+from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
 from headstart.talk import Talk
@@ -146,10 +147,10 @@ def name_unreadable(features: Features, talk: Talk) -> None:
     lines = name_files(features.problems)
     if not features.is_ok.any():
         raise DataError(
-            f"none of the {len(features.is_ok):,} pictures can be read:\n" + "\n".join(lines),
+            "not one image can be read:\n" + "\n".join(lines),
             hint="is this the right folder? `headstart check` says more",
         )
-    talk.warn(f"{len(features.problems):,} files cannot be read and are left out:")
+    talk.warn(f"unreadable and left out: {pluralize(len(features.problems), 'file')}:")
     for line in lines:
         talk.say(line)
 

@@ -69,7 +69,7 @@ def evaluate_model(
     if not is_read.any():
         first = unreadable[0]
         raise DataError(
-            f"none of the {len(scored):,} images can be read, so there is no score: `{first.name}`: {first.detail}.",
+            f"not one image can be read, so there is no score: `{first.name}`: {first.detail}.",
             hint="headstart check lists every file that cannot be read",
         )
     for line in problem_lines(unreadable):

@@ -11,6 +11,7 @@ from headstart.config import Resolved
 from headstart.data.sources import read
 from headstart.errors import SettingError
 from headstart.machine import atomic_file
+from headstart.messages.numbers import pluralize
 from headstart.results import Embedding
 from headstart.talk import Talk
 from headstart.workflow.devices import check_device
@@ -85,5 +86,6 @@ def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) 
                 labels=np.array([label or "" for label in result.labels], dtype=str),
                 **{f"block_{name}": block for name, block in result.blocks.items()},  # type: ignore[arg-type]
             )
-        talk.say(f"{len(keep):,} pictures, {result.features.shape[1]} features each, in {seconds:.1f} s: {target}")
+        width = pluralize(result.features.shape[1], "feature")
+        talk.say(f"{pluralize(len(keep), 'image')}, {width} each, in {seconds:.1f} s: {target}")
     return result

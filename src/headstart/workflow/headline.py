@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.data.wording import one_line
+from headstart.messages.numbers import pluralize
 from headstart.messages.protocols import measured_on
 from headstart.records import Decision, Problem
 from headstart.types import Finding, FindingKind
@@ -79,7 +80,8 @@ def _group_question(findings: Sequence[Finding]) -> list[str]:
         return []
     worst = max(measured, key=lambda e: e["accuracy_independent"] - e["accuracy_grouped"])
     return [
-        f"note: {worst['num_groups']} groups guessed from the data are not applied ({worst['status']}); with them, "
+        f"note: not applied: {pluralize(worst['num_groups'], 'group')} guessed from the data ({worst['status']}); with "
+        "them, "
         f"accuracy is {100 * worst['accuracy_grouped']:.0f} of 100 instead of "
         f"{100 * worst['accuracy_independent']:.0f}: --group-from {shlex.quote(worst['pattern'])}, or none."
     ]
@@ -88,7 +90,7 @@ def _group_question(findings: Sequence[Finding]) -> list[str]:
 def how_measured(judgement: Judgement) -> str:
     """What the score was measured on, in plain words."""
     scored = judgement.headline
-    return f"Measured on: {measured_on(scored.setup, scored.num_samples)}."
+    return f"Measured on {measured_on(scored.setup, scored.num_samples)}."
 
 
 def closing_lines(
@@ -107,12 +109,8 @@ def closing_lines(
     if judgement.test_as_given is not None:
         given = judgement.test_as_given
         name = "balanced_accuracy" if judgement.is_imbalanced else "accuracy"
-        count = given.num_samples - (judgement.test.num_samples if judgement.test else 0)
-        lines.append(
-            f"As given, with {count} test pictures that are copies of others: "
-            f"{100 * (getattr(given, name).value or 0):.0f} "
-            "of 100; that flatters."
-        )
+        num_copies = given.num_samples - (judgement.test.num_samples if judgement.test else 0)
+        lines.append(_as_given_line(getattr(judgement.headline, name).value, getattr(given, name).value, num_copies))
     weak = [s for s in judgement.headline.per_class if s.recall.value is not None and s.support >= 5]
     worst = min(weak, key=lambda s: s.recall.value or 0.0, default=None)
     if worst is not None and len(weak) > 2 and (worst.recall.value or 0.0) < 1.0:
@@ -127,10 +125,21 @@ def closing_lines(
     return lines
 
 
+def _as_given_line(clean: float | None, given: float | None, num_copies: int) -> str:
+    """What the test split scores with the images in it that are copies of others, beside the score without them."""
+    if given is None:
+        return "As given, with images that leak from training, the test split has no score."
+    text = f"As given, with {pluralize(num_copies, 'test image')} leaking from training: {100 * given:.0f} of 100"
+    if clean is None:
+        return f"{text}."
+    change = round(100 * given) - round(100 * clean)
+    return f"{text}, {'which flatters' if change > 0 else 'the same' if change == 0 else 'even less'}."
+
+
 def report_line(num_shown: int, folder: Path) -> str:
     """Where the report is, and what of a person's data is in it."""
     if num_shown:
-        holds = f"shows {num_shown:,} of your pictures with their file names; --no-pictures leaves both out"
+        holds = f"shows {pluralize(num_shown, 'image')} of yours by file name; --no-pictures leaves both out"
     else:
         holds = "no photographs, no file names in it or the files beside it; tables such as predictions.csv name files"
     return f"Report ({holds}): {folder / 'report.html'}"

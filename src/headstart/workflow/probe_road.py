@@ -14,6 +14,7 @@ from headstart.config import Resolved
 from headstart.data.wording import doctor_lines
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.machine import available_cores
+from headstart.messages.numbers import pluralize
 from headstart.records import Decision, Features, Health, Samples, Split
 from headstart.talk import Talk
 from headstart.tuning.safety import refuse_tuned
@@ -181,15 +182,15 @@ def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDo
     expected = looking_s(embedder.graph.backbone, height, unknown) if unknown > 0 else None
     if expected is not None and expected >= 1:
         road.talk.say(
-            f"looking at {unknown:,} pictures takes about {expected:.0f} s, as `headstart models bench` measured here"
+            f"looking at {pluralize(unknown, 'image')} takes about {expected:.0f} s, as `headstart models bench` "
+            "measured here"
         )
     features, computed, seconds = embedder.embed(samples.paths, samples.names, road.talk, onlooker=doctor.looker)
     road.duration_s["features"] = seconds
     found = len(samples) - computed - len(features.problems)
     road.talk.say(
-        f"{embedder.graph.backbone} looked at {computed:,} pictures at {width} x {height} pixels in {seconds:.1f} s"
-        + (f"; {found:,} were known from before" if found else "")
-        + "."
+        f"{embedder.graph.backbone} looked at {pluralize(computed, 'image')} at {width} x {height} pixels in "
+        f"{seconds:.1f} s" + (f"; known from before: {found:,}" if found else "") + "."
     )
     return features, seconds * len(samples) / computed if computed else 0.0
 

@@ -44,7 +44,7 @@ def report_box_reading(samples: DetectionSamples, talk: Talk) -> None:
     lines = [f"  {one_line(note)}" for note in samples.notes]
     if samples.problems:
         count = len(samples.problems)
-        lines.append(f"warning: {count:,} boxes or files were mended or left out (`headstart check` says how):")
+        lines.append(f"warning: boxes or files mended or left out: {count:,} (`headstart check` says how):")
         lines += name_files(samples.problems)
     talk.say(samples.sentence)
     for line in lines:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from headstart.cells import unguard_cell
 from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.messages.numbers import pluralize
 from headstart.reports.card import model_card
 from headstart.reports.facts import Facts, Scored
 from headstart.reports.html import render
@@ -132,8 +133,8 @@ def write_report(
         gone = sum(t is None for t in thumbs.values())
         if gone:
             report["problems"].append(
-                f"{gone:,} of the {len(thumbs):,} pictures chosen for this report cannot be opened any more (moved, "
-                "renamed or deleted); everything else is as it was measured."
+                f"Of {pluralize(len(thumbs), 'image')} chosen for this report, {gone:,} cannot be opened any more "
+                "(moved, renamed or deleted); everything else is as it was measured."
             )
         if has_attributions:
             report["attribution"], maps = _explain(folder, facts, report)

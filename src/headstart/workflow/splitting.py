@@ -158,8 +158,8 @@ def check_classes(samples: Samples, split: Split) -> None:
     small = [name for name, count in zip(samples.class_names, counts, strict=True) if count < _MIN_PER_CLASS]
     if small:
         raise DataError(
-            f"{_shown(small)}: fewer than {_MIN_PER_CLASS} training pictures, so the class cannot be learnt and "
-            "scored too.",
+            f"{_shown(small)}: too few training images ({_MIN_PER_CLASS} a class are needed), so the class cannot be "
+            "learned and scored too.",
             hint="add pictures, or leave the class out with " + " ".join(f'--skip-class "{n}"' for n in small[:3]),
         )
 

@@ -19,6 +19,7 @@ from headstart.cells import guard_cell, unguard_cell
 from headstart.errors import DataError, UsageError
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit
+from headstart.messages.numbers import pluralize
 from headstart.records import Features, Samples, Split
 from headstart.talk import Talk
 from headstart.trust.metrics import softmax
@@ -94,11 +95,10 @@ def correct_labels(samples: Samples, path: str | None, talk: Talk) -> Samples:
             items[i] = replace(items[i], label=label)
             relabelled += 1
     if unknown:
-        talk.warn(f"{len(unknown):,} corrections name pictures that are not in the data: {_few(unknown)}.")
+        talk.warn(f"{pluralize(len(unknown), 'correction')} of images that are not in the data: {_few(unknown)}.")
     if apart:
         talk.warn(
-            f"{len(apart):,} corrections are about pictures that the score is measured on and are left as they were: "
-            f"{_few(apart)}."
+            f"{pluralize(len(apart), 'correction')} not applied, as the score is measured on the images: {_few(apart)}."
         )
     talk.say(f"corrections: {relabelled:,} relabelled, {len(drop):,} left out; your files are as they were.")
     keep = np.array([i for i in range(len(items)) if i not in drop], dtype=np.int64)

@@ -19,6 +19,7 @@ from headstart.deploy.outputs import join_set
 from headstart.heads.linear import LinearHead
 from headstart.heads.probe import ProbeFit
 from headstart.heads.threads import one_blas_thread
+from headstart.messages.numbers import percent
 from headstart.records import Features, Samples, Split
 from headstart.trust.conformal import ClassSets, fit_class_sets
 from headstart.trust.directions import leading_directions, squared_rest
@@ -286,9 +287,9 @@ def _novelty_sentence(section: dict[str, Any], num_classes: int) -> str:
     test, left = section["test"], section["left_out"]
     alarms = test["false_alarms"]["value"] if test else section["out_of_fold"]["false_alarms"]
     of = "your held-out pictures" if test else "known pictures it had not seen"
-    text = f"unknown pictures: {100 * alarms:.1f} of 100 of {of} are called unknown (asked: at most {reject})"
+    text = f"unknown pictures: {percent(alarms)} of {of} are called unknown (asked: at most {reject} %)"
     if left is not None:
-        text += f"; of a class it was never shown, about {100 * left['detected']:.0f} of 100 are noticed"
+        text += f"; of a class it was never shown, about {percent(left['detected'], 0)} are noticed"
     elif num_classes < 3:
         text += "; how many of a new class are noticed cannot be measured with two classes, since none can be left out"
     return text + "."
@@ -330,9 +331,9 @@ def _coverage_json(
         }
     shown = section["test"] or section
     word = "guaranteed" if sets.is_guaranteed else "aimed at"
-    held_share = 100 * (shown["realised"]["value"] or 0.0)
+    held_share = percent(shown["realised"]["value"])
     section["sentence"] = (
-        f"sets of classes at {100 * sets.coverage:g} % ({word}): {held_share:.1f} of 100 held the right class, with "
+        f"sets of classes at {100 * sets.coverage:g} % ({word}): {held_share} held the right class, with "
         f"{shown['mean_size']:.2f} classes in a set."
     )
     return section

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.messages.numbers import pluralize
 from headstart.records import Decision
 from headstart.tuning.plan import TuningPlan
 from headstart.workflow.tune_bench import Bench
@@ -116,7 +117,7 @@ def choose_arm(
         [
             Decision(
                 "tune.trial",
-                f"{epochs} epochs, {num_folds} of {NUM_PARTS} folds",
+                f"{pluralize(epochs, 'epoch')}, {num_folds} of {NUM_PARTS} folds",
                 f"{left:.0f} s are left and this takes about {seconds:.0f} s at the measured speed",
             )
         ]
@@ -156,12 +157,12 @@ def _fit(
     num_val: int,
 ) -> tuple[list[TuningPlan], int, int, float] | None:
     """The most thorough trial that fits: its arms, epochs, folds and seconds."""
-    for count in range(len(plans), 0, -1):
-        used, cost = plans[-count:], speeds[-count:]
+    for number in range(len(plans), 0, -1):
+        used, cost = plans[-number:], speeds[-number:]
         for epochs, folds in _LADDER:
             if resolved.is_explicit("epochs"):
                 epochs = resolved.settings.epochs or epochs
-            elif count > 1 and epochs < _FAIR_EPOCHS:
+            elif number > 1 and epochs < _FAIR_EPOCHS:
                 continue
             held = num_val or num // NUM_PARTS
             learnt = num if num_val else num - held
@@ -217,16 +218,16 @@ def _refreshed(
         return plans
     now = max(p.views for p in plans)
 
-    def count() -> int:
+    def number() -> int:
         cuts = {p.cut: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
         more = int(0.5 * spare_s / max(SAFETY * num * sum(cuts.values()), 1e-9))
         row = max(bench.sources.row_bytes(p) for p in plans) * num * len(cuts)
         return min(plans[0].epochs, now + min(more, bench.sources.cache.room_bytes() // max(row, 1) - now - 1))
 
-    views = bench.checkpoints.once("views", count)  # a run that goes on finds less room: it has stored some of them
+    views = bench.checkpoints.once("views", number)  # a run that goes on finds less room: it has stored some of them
     if views <= now or not all(p.is_cached for p in plans):
         return plans
-    road.decide([Decision("views", views, f"there is time for {views} different views of each picture")])
+    road.decide([Decision("views", views, f"there is time for {pluralize(views, 'different view')} of each image")])
     return [p if p.augment == "none" else p.with_(views=views) for p in plans]
 
 

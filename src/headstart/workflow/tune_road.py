@@ -22,6 +22,7 @@ from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.heads.refit import refit_head
 from headstart.machine import available_cores
+from headstart.messages.numbers import pluralize
 from headstart.records import Decision
 from headstart.talk import Talk
 from headstart.tuning.checkpoint import Checkpoints
@@ -288,7 +289,7 @@ class _Road:
         expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
         if expected is not None:
             self.road.talk.say(f"that takes about {expected:.0f} s, as `headstart models bench` measured here")
-        reason, evidence = f"default for {len(self.train):,} training images", {"num_train": len(self.train)}
+        reason, evidence = f"default for {pluralize(len(self.train), 'training image')}", {"num_train": len(self.train)}
         planned = {
             name if name in _TOP else _PLANNED.get(name, f"tune.{name}"): value
             for name, value in plan.to_json().items()
@@ -302,7 +303,8 @@ class _Road:
             if not self.road.resolved.is_explicit(name) and (name not in known or known[name] != value)
         ]
         if (asked := self.settings.batch_size or 0) > plan.batch_size:
-            reason = f"there are only {len(self.train):,} training pictures: all of them make one batch, not {asked:,}"
+            images = pluralize(len(self.train), "training image")
+            reason = f"there is no larger batch than all of {images}, fewer than the {asked:,} that were asked for"
             self.road.decide([Decision("batch_size", plan.batch_size, reason)])
         self.road.resolved = self.road.resolved.with_decisions(chosen)
         need = 0 if plan.is_from_pixels else self.bench.sources.row_bytes(plan) * len(self.train) * (plan.views + 1)
@@ -382,7 +384,7 @@ class _Road:
         final_plan = plan.with_(epochs=min(plan.epochs, epochs), patience=None)
         final_plan = final_plan.with_(views=min(final_plan.views, final_plan.epochs))
         head = self._start_head(plan, self.train)
-        self.road.talk.say(f"now on all {len(self.train):,} training pictures")
+        self.road.talk.say(f"now on all of {pluralize(len(self.train), 'training image')}")
         with self.road.timed("tuning"):
             return self._run(self._job(plan, "final"), final_plan, head, self.train, None, "final"), head, self.train
 

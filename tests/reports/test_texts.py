@@ -1,0 +1,228 @@
+"""Texts over a grid of extreme numbers: no missing value, no empty list, no wrong plural."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from text_checks import faults, page_texts, texts_of
+
+from headstart.data.boxes.records import Boxes, Detections
+from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.reports.card import model_card
+from headstart.reports.comment import comment_on, next_steps, not_to_conclude
+from headstart.reports.detecting import DetectionFacts, ScoredPicture, summarise_detection
+from headstart.reports.detection_tables import detection_comment_text
+from headstart.reports.doubting import coverage_section, unknown_section
+from headstart.reports.facts import Facts
+from headstart.reports.html import render
+from headstart.reports.situation import Curve, Situation
+from headstart.reports.squares import find_square
+from headstart.reports.summary import summarise
+from headstart.reports.tables import comment_markdown
+from headstart.reports.trusting import suspects_section
+from headstart.reports.versus import Comparison, describe
+from headstart.results import EvaluationResult, Predictions
+from headstart.trust.metrics import evaluate
+from headstart.trust.paired import ClassDifference, ComparisonVerdict, Difference, PairedComparison
+from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
+from headstart.workflow.detect_evaluating import DetectionResult
+from headstart.workflow.headline import _as_given_line, closing_lines
+from headstart.workflow.judgement import Judgement
+
+LEAVE_ONE_OUT = EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT)
+NAMES_IGNORED = ("settings", "environment", "versions", "digests", "pictures", "class_names", "estimator")
+
+
+def check(texts: Any) -> None:
+    found = [fault for text in texts for fault in faults(text)]
+    assert not found, "\n".join(sorted(set(found)))
+
+
+SCORES = [(None, None, None), (0.0, 0.0, 0.3), (1.0, 0.7, 1.0), (0.5, None, None), (0.5, 0.5, 0.5), (0.0004, 0.0, 0.02)]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("score", SCORES, ids=str)
+def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> None:
+    value, low, high = score
+    for k, curve, as_given in itertools.product(
+        (1, 2, 3), (None, Curve(0.0, None, None), Curve(-0.00001, -0.3, 0.3), Curve(0.2, 0.1, 0.3)), (None, value)
+    ):
+        confusion = np.full((k, k), count)
+        s = Situation(
+            metric=metric, score=value, low=low, high=high, train_score=value, majority=1 / k, nearest=value,
+            setup=LEAVE_ONE_OUT,
+            num_scored=count, class_names=tuple("abc"[:k]), train_counts=(count,) * k, confusion=confusion,
+            cv_score=value, cv_low=low, cv_high=high, num_leaks=count, score_as_given=as_given, num_conflicts=count,
+            num_suspects=count, curve=curve, has_health=bool(count), block_losses=(0.0, 0.0) if count else None,
+        )  # fmt: skip
+        remarks = comment_on(s)
+        square = find_square(s)
+        check([*(t for r in remarks for t in (r.title, r.text)), *next_steps(s), *not_to_conclude(s)])
+        check([square["size_reason"], square["similarity_reason"]])
+
+
+@pytest.fixture(scope="module", params=["one a class", "all right", "all wrong", "few groups", "empty class", "wide"])
+def facts(request: pytest.FixtureRequest, make_facts: Callable[..., Facts]) -> Facts:
+    """Runs at the edges of what can be trained."""
+    health: dict[str, Any] = {
+        "leaks": [], "duplicates": [], "near_duplicates": [], "label_conflicts": [], "shortcuts": [], "unreadable": [],
+        "group_patterns": [],
+    }  # fmt: skip
+    one = {"a": "cat/000.jpg", "b": "cat/001.jpg", "kind": "bytes", "label_a": "cat", "label_b": "dog"}
+    match request.param:
+        case "one a class":
+            some = {key: [one] for key in ("leaks", "duplicates", "label_conflicts")}
+            unreadable = [{"name": "x.jpg", "kind": "empty", "detail": "the file is empty"}]
+            return make_facts(("cat", "dog"), 2, health={**health, **some, "unreadable": unreadable})
+        case "all right":
+            return make_facts(skill=50.0, health=health)
+        case "all wrong":
+            return make_facts(("cat", "dog"), skill=-50.0, has_test=False)
+        case "few groups":
+            return make_facts(per_class=12, has_test=False, health=health)
+        case "empty class":
+            return make_facts(("cat", "dog"), 1, has_test=False)
+        case _:
+            return make_facts(tuple(f"class {i}" for i in range(40)), 3)
+
+
+@pytest.mark.parametrize("has_thumbs", [False, True])
+def test_reports(facts: Facts, has_thumbs: bool) -> None:
+    report = summarise(facts)
+    check(texts_of(report, NAMES_IGNORED))
+    check(line for line in comment_markdown(report).splitlines())
+    check(line for line in model_card(report).splitlines())
+    check(page_texts(render(report, dict.fromkeys(map(int, report["pictures"])) if has_thumbs else None)))
+
+
+def detector(case: str) -> DetectionFacts:
+    names = ("cat", "dog")
+    box, nothing = [[10, 10, 60, 60]], Boxes.of([])
+    truth, found = {
+        "nothing there": ([nothing] * 2, [Detections.of([])] * 2),
+        "nothing found": ([Boxes.of(box, [0])] * 6, [Detections.of([])] * 6),
+        "one error": ([Boxes.of(box, [0])], [Detections.of(box, [0.9], [1])]),
+        "all right": (
+            [Boxes.of(box, [i % 2]) for i in range(8)],
+            [Detections.of(box, [0.9], [i % 2]) for i in range(8)],
+        ),
+    }[case]
+    block = detection_to_json(evaluate_detections(truth, found, names, setup=USER_TEST_SPLIT, draws=20))
+    metrics = {"task": "detect", "class_names": names, "num_samples": len(truth), "num_boxes": 1, "test": block}
+    health = {
+        "problems": [{"kind": "box-outside", "name": "a.jpg", "detail": "outside"}],
+        "num_empty": 1,
+        "warnings": [],
+    }
+    scored = [
+        ScoredPicture(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, found, strict=True))
+    ]
+    return DetectionFacts("train1", metrics, health=health, scored=scored, training=[("train", truth[0])])
+
+
+@pytest.mark.parametrize("case", ["nothing there", "nothing found", "one error", "all right"])
+def test_reports_of_detectors(case: str) -> None:
+    report = summarise_detection(detector(case))
+    check(texts_of(report, NAMES_IGNORED))
+    check(line for line in detection_comment_text(report).splitlines())
+    for thumbs in ({}, None):
+        check(page_texts(render(report, thumbs, template="detection.html")))
+
+
+def test_the_report_of_a_detector_without_a_score() -> None:
+    report = summarise_detection(DetectionFacts("train1", {"task": "detect", "class_names": ["cat"]}))
+    check(texts_of(report, NAMES_IGNORED))
+    check(page_texts(render(report, {}, template="detection.html")))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("needed", [None, 1, 1200])
+@pytest.mark.parametrize("verdict", ComparisonVerdict)
+def test_comparisons(count: int, needed: int | None, verdict: ComparisonVerdict) -> None:
+    d = Difference(0.5, 0.5, -1e-9 if count else 0.0, -0.1, 0.1, 1.0, needed, 0.2)
+    loss = Difference(0.7, 0.7, -1e-9, -0.1, 0.1, 0.01, needed, 0.2)
+    per_class = (ClassDifference("a", count, None, None, count, count, 1.0),)
+    found = PairedComparison(verdict, "accuracy", count, count, True, d, d, loss, count, count, 1.0, per_class)  # type: ignore[arg-type]
+    sentence, caveats = describe(found, ("old", "new"))
+    check([sentence, *caveats])
+    made = Comparison(("old", "new"), sentence, tuple(caveats), "1 image", asdict(found), ({}, {}))
+    check(line for line in made.lines() if "  " not in line)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("is_imbalanced", [False, True])
+@pytest.mark.parametrize("skill", [-50.0, 0.0, 50.0])
+def test_closing_words(k: int, is_imbalanced: bool, skill: float) -> None:
+    rng = np.random.default_rng(0)
+    for per_class, groups in itertools.product((1, 6), (None, "one", "pairs")):
+        truth = np.repeat(np.arange(k), per_class)
+        logits = rng.normal(size=(len(truth), k))
+        logits[np.arange(len(truth)), truth] += skill
+        names = tuple("abc"[:k])
+        owner = {None: None, "one": np.zeros(len(truth), int), "pairs": np.arange(len(truth)) // 2}[groups]
+        scored = evaluate(logits, truth, names, setup=USER_TEST_SPLIT, is_logits=True, groups=owner)
+        leaky = evaluate(
+            np.r_[logits, logits[:1]], np.r_[truth, truth[:1]], names, setup=USER_TEST_SPLIT, is_logits=True
+        )
+        shares = {"accuracy": 1 / k, "balanced_accuracy": 1 / k}
+        baselines = {"majority": {"class_name": "a", **shares}, "nearest_neighbour": shares}
+        for shown in (None, 0, 1, 2):
+            judged = Judgement(scored, scored, None, scored, baselines, logits.astype(np.float32), is_imbalanced, leaky)
+            check(closing_lines(judged, Path("run"), 0.0, num_shown=shown))
+
+
+@pytest.mark.parametrize(
+    ("clean", "given", "said"),
+    [(0.9, 0.95, "flatters"), (0.9, 0.9, "the same"), (0.901, 0.902, "the same"), (0.9, 0.8, "even less")],
+)
+def test_a_score_with_leaks_flatters_only_where_it_is_higher(clean: float, given: float, said: str) -> None:
+    assert said in _as_given_line(clean, given, 1)
+    check([_as_given_line(c, g, n) for c in (clean, None) for g in (given, None) for n in (0, 1, 2)])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_suspects(facts: Facts, count: int) -> None:
+    row = {"image": "cat/000.jpg", "label": "cat", "suggested": "dog", "doubt": "", "split": "test"}
+    for is_suspect in ("true", "false"):
+        check(texts_of(suspects_section(facts, [{**row, "is_suspect": is_suspect}] * count)))
+
+
+@pytest.mark.parametrize("num", [1, 2, 40])
+@pytest.mark.parametrize(
+    "share", [{"value": 0.0, "low": 0.0, "high": 0.1}, {"value": 1.0, "low": None}, {"value": None}]
+)
+def test_unknown_and_coverage(make_facts: Callable[..., Facts], num: int, share: dict[str, float | None]) -> None:
+    test = {"realised": share, "false_alarms": share, "num_samples": num, "mean_size": 1.0, "share_single": 0.0,
+            "share_empty": 1.0}  # fmt: skip
+    for part, threshold, guaranteed in itertools.product((None, test), (None, 2.5), (False, True)):
+        left = {"detected": 0.0, "auroc": 1.0, "auroc_of_probability": 0.5, "num_samples": num, "per_class": []}
+        novelty = {"reject": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_alarms": 0.0},
+                   "test": part, "left_out": left if part else None}  # fmt: skip
+        coverage = {**test, "coverage": 0.9, "is_guaranteed": guaranteed, "num_fitted": num, "test": part}
+        run = make_facts(extra={"novelty": novelty, "coverage": coverage})
+        check(texts_of([unknown_section(run, np.arange(2)), coverage_section(run)]))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_evaluations(count: int) -> None:
+    truth = np.arange(count) % 2
+    scored = evaluate(np.eye(2)[truth], truth, ("a", "b"), setup=USER_TEST_SPLIT)
+    share = {"value": 1.0, "low": None, "high": None, "num_samples": count}
+    unknown = {"reject": 0.05, "coverage": 0.9, "false_alarms": share, "detected": share,
+               "realised": {**share, "mean_size": 1.0}}  # fmt: skip
+    for evaluation, known, told in itertools.product((None, scored), (None, scored), ({}, unknown)):
+        result = EvaluationResult(evaluation, known, ("c",), ("b",), count, Predictions([]), told)
+        check(line for line in result.lines() if "   " not in line)
+    boxes = [Boxes.of([[0, 0, 50, 50]], [0])] * count
+    found = evaluate_detections(boxes, [Detections.of([])] * count, ("a", "b"), draws=0, setup=USER_TEST_SPLIT)
+    for evaluation, known in itertools.product((None, found), (None, found)):
+        detections = DetectionResult(evaluation, known, {"c": count}, ("b",), count, ())
+        check(line for line in detections.lines() if "   " not in line)
