@@ -108,16 +108,26 @@ class ReadingKind(StrEnum):
     """Stable codes of what a reader assumed or did not use; each has a message in `headstart.messages.reading`."""
 
     # assumed
+    BOX_FORMAT_ASSUMED = "box_format_assumed"
     CLASSES_ALIKE = "classes_alike"
     ENCODING_GUESSED = "encoding_guessed"
     FOUND_ELSEWHERE = "found_elsewhere"
     LABELS_MATCHED = "labels_matched"
+    FILE_NAMES_STALE = "file_names_stale"
+    IMAGES_ASSUMED_EMPTY = "images_assumed_empty"
     NAMES_FROM_FILE = "names_from_file"
+    OUTLINES_BOXED = "outlines_boxed"
     PATHS_RESPELLED = "paths_respelled"
+    PLACES_MOVED = "places_moved"
     SPLITS_FROM_FOLDERS = "splits_from_folders"
     # not used
+    AUXILIARY_IMAGES = "auxiliary_images"
+    BOX_SCORES = "box_scores"
     EMPTY_FOLDERS = "empty_folders"
+    IMAGES_IN_NO_SPLIT = "images_in_no_split"
+    IMAGES_NOT_ANNOTATED = "images_not_annotated"
     IMAGES_NOT_IN_TABLE = "images_not_in_table"
+    KEYPOINTS = "keypoints"
     NAMES_FILE_UNUSED = "names_file_unused"
     OTHER_FILES = "other_files"
     REPEATED_ROWS = "repeated_rows"
@@ -128,12 +138,16 @@ _UNUSED = frozenset(
     {
         *(ReadingKind.EMPTY_FOLDERS, ReadingKind.IMAGES_NOT_IN_TABLE, ReadingKind.NAMES_FILE_UNUSED),
         *(ReadingKind.OTHER_FILES, ReadingKind.REPEATED_ROWS, ReadingKind.UNLABELED_IMAGES),
+        *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.BOX_SCORES, ReadingKind.KEYPOINTS),
+        *(ReadingKind.IMAGES_IN_NO_SPLIT, ReadingKind.IMAGES_NOT_ANNOTATED),
     }
 )
 _INFO = frozenset(
     {
         *(ReadingKind.EMPTY_FOLDERS, ReadingKind.OTHER_FILES, ReadingKind.PATHS_RESPELLED),
         *(ReadingKind.REPEATED_ROWS, ReadingKind.SPLITS_FROM_FOLDERS),
+        *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.KEYPOINTS, ReadingKind.OUTLINES_BOXED),
+        *(ReadingKind.FILE_NAMES_STALE, ReadingKind.IMAGES_ASSUMED_EMPTY, ReadingKind.PLACES_MOVED),
     }
 )
 

@@ -12,9 +12,17 @@ from headstart.types import ReadingKind, ReadingNote, Severity
 
 NAMING = {"file": "classes.txt", "first_id": 1, "num_images": 9, "num_agreeing": 8, "names": {"1": "cat", "2": "dog"}}
 EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
+    ReadingKind.AUXILIARY_IMAGES: {"folders": {"masks/": 2}},
+    ReadingKind.BOX_FORMAT_ASSUMED: {
+        "file": "boxes.csv", "stated": "xyxy", "stated_description": "corners in pixels", "used": "rel_xyxy",
+        "used_description": "corners in shares", "num_failing": 2,
+    },
     ReadingKind.CLASSES_ALIKE: {"groups": [["Cat", "cat"]]},
     ReadingKind.ENCODING_GUESSED: {"file": "t.csv", "encoding": "Windows-1252"},
     ReadingKind.FOUND_ELSEWHERE: {"pairs": [["1.png", "images/1.png"]]},
+    ReadingKind.IMAGES_ASSUMED_EMPTY: {"folders": {"images/": 2}},
+    ReadingKind.IMAGES_IN_NO_SPLIT: {"folders": {"images/": 2}, "file": "data.yaml"},
+    ReadingKind.IMAGES_NOT_ANNOTATED: {"folders": {"images/": 2}},
     ReadingKind.IMAGES_NOT_IN_TABLE: {"folders": {"images/": 2}},
     ReadingKind.LABELS_MATCHED: {"names": {"Cat": "cat"}},
     ReadingKind.NAMES_FILE_UNUSED: {
@@ -23,6 +31,7 @@ EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
     ReadingKind.NAMES_FROM_FILE: {**NAMING, "reason": "paths"},
     ReadingKind.OTHER_FILES: {"extensions": {".txt": 2}},
     ReadingKind.PATHS_RESPELLED: {"pairs": [["1", "1.png"]]},
+    ReadingKind.PLACES_MOVED: {"file": "data.yaml"},
     ReadingKind.SPLITS_FROM_FOLDERS: {"splits": {"train": 3, "test": 1}},
     ReadingKind.UNLABELED_IMAGES: {"folders": {"./": 2}},
 }  # fmt: skip
@@ -36,7 +45,7 @@ def test_every_kind_has_a_message(kind: ReadingKind, count: int) -> None:
     assert not text.endswith(".")
 
 
-@pytest.mark.parametrize("reason", ["stated", "option", "zero_occurs", "last_id", "paths", "background"])
+@pytest.mark.parametrize("reason", ["stated", "option", "zero_occurs", "last_id", "paths", "background", "format"])
 def test_every_reason_of_a_naming_has_a_message(reason: str) -> None:
     assert "classes.txt" in reading_line(ReadingNote(ReadingKind.NAMES_FROM_FILE, 2, (), {**NAMING, "reason": reason}))
 

@@ -260,6 +260,39 @@ def test_evaluate_goes_by_names_not_by_ids(tmp_path: Path, run: Path) -> None:
         headstart.evaluate(run, stranger)
 
 
+def test_what_the_reader_noticed_is_said_everywhere(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = draw(tmp_path / "data", 9, 8, ("Blue", "red"))
+    text = (data / "03.xml").read_text(encoding="utf-8")
+    (data / "03.xml").write_text(text.replace("red", "RED"), encoding="utf-8")
+    for i in range(8):
+        Image.new("1", (90, 60)).save(data / f"{i:02d}_mask.png")
+    (data / "gone.xml").write_text(text, encoding="utf-8")
+    code, out, _ = command(capsys, "check", str(data), "--json", "-")
+    assert code == 3
+    value = json.loads(out)
+    assert value["counts"] == {"no-picture": 1}
+    kinds = {row["kind"]: row["count"] for row in (*value["assumptions"], *value["unused"])}
+    assert kinds == {"classes_alike": 1, "auxiliary_images": 8}
+    code, _, err = command(capsys, "show", str(data), "--out", str(tmp_path / "x.png"))
+    for name in ("`RED`", "00_mask.png", "gone.xml"):
+        assert name in err
+    code, out, err = command(capsys, "evaluate", str(run), str(data), "--json")
+    assert "gone.xml" in err
+    value = json.loads(out)
+    kinds = {row["kind"]: row["count"] for row in (*value["assumptions"], *value["unused"])}
+    assert kinds == {"labels_matched": 5, "auxiliary_images": 8}
+    assert [p["kind"] for p in value["problems"]] == ["no-picture"]
+    with caplog.at_level("WARNING", logger="headstart"):
+        result = headstart.evaluate(run, data)
+    assert result.new_classes == {}
+    assert result.evaluation.num_boxes == 8
+    assert "`Blue` as `blue`" in repr(result)
+    assert "gone.xml" in repr(result)
+    assert any("Blue" in record.getMessage() for record in caplog.records)
+
+
 def test_predict_writes_what_tools_open_and_draws(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path, squares: Path
 ) -> None:

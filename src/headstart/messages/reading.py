@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from headstart.messages.numbers import pluralize, pluralize_is
 from headstart.types import ReadingKind, ReadingNote, Severity
 
 __all__ = ["line_of", "reading_line", "reading_message", "reading_to_json"]
@@ -115,6 +116,7 @@ def _names_from_file(note: ReadingNote) -> str:
         "last_id": "counted from 1, since the largest number is the number of names and no 0 occurs",
         "paths": f"counted from {e['first_id']}, as {e['num_agreeing']:,} of {e['num_images']:,} paths confirm",
         "background": "counted from 0, since the first name is the background",
+        "format": "counted from 0, as the format says",
     }[e["reason"]]
     return f"class names are from `{e['file']}`, {reason}: {', '.join(pairs[:_SHOWN])}{more}"
 
@@ -129,8 +131,53 @@ def _names_file_unused(note: ReadingNote) -> str:
     )
 
 
+def _box_format_assumed(note: ReadingNote) -> str:
+    e = note.evidence
+    return (
+        f"`{e['file']}`: {pluralize_is(note.count, 'box', 'boxes')} read as {e['used_description']} ({e['used']}); as "
+        f"{e['stated_description']}, {e['num_failing']:,} would be tiny, outside or inside out; "
+        f"--box-format {e['stated']} reads them so"
+    )
+
+
+def _auxiliary_images(note: ReadingNote) -> str:
+    what = "a mask or preview of another image" if note.count == 1 else "masks or previews of other images"
+    return f"{_images(note.count)} {what} and not used{_in_folders(note)}{_example(note)}"
+
+
+def _outlines_boxed(note: ReadingNote) -> str:
+    what = pluralize(note.count, "annotation is an outline", "annotations are outlines")
+    mixed = ", mixed with boxes" if note.evidence.get("is_mixed") else ""
+    return f"{what}{mixed}: the box around it is used"
+
+
 _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
+    ReadingKind.AUXILIARY_IMAGES: _auxiliary_images,
+    ReadingKind.BOX_FORMAT_ASSUMED: _box_format_assumed,
+    ReadingKind.BOX_SCORES: lambda n: (
+        f"{pluralize(n.count, 'line ends', 'lines end')} in a score, as predictions do; the score is not used"
+    ),
     ReadingKind.CLASSES_ALIKE: _classes_alike,
+    ReadingKind.FILE_NAMES_STALE: lambda n: (
+        f"{pluralize(n.count, 'XML file names', 'XML files name')} another image inside; the image of its own name is "
+        f"used{_example(n)}"
+    ),
+    ReadingKind.IMAGES_ASSUMED_EMPTY: lambda n: (
+        f"{pluralize(n.count, 'image has', 'images have')} no label file and counts as without objects"
+        f"{_in_folders(n)}{_example(n)}"
+    ),
+    ReadingKind.IMAGES_IN_NO_SPLIT: lambda n: (
+        f"{_images(n.count)} in no split of {n.evidence['file']} and not used{_in_folders(n)}{_example(n)}"
+    ),
+    ReadingKind.IMAGES_NOT_ANNOTATED: lambda n: (
+        f"{_images(n.count)} in no annotation file and not used{_in_folders(n)}{_example(n)}"
+    ),
+    ReadingKind.KEYPOINTS: lambda n: f"{pluralize(n.count, 'line holds', 'lines hold')} keypoints, which are not used",
+    ReadingKind.OUTLINES_BOXED: _outlines_boxed,
+    ReadingKind.PLACES_MOVED: lambda n: (
+        f"{_listed(n.examples)} of `{n.evidence['file']}` {'was' if n.count == 1 else 'were'} found below the data "
+        "folder"
+    ),
     ReadingKind.ENCODING_GUESSED: lambda n: (
         f"`{n.evidence['file']}` is not UTF-8 and was read as {n.evidence['encoding']}"
     ),

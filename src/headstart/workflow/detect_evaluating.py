@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,21 @@ from numpy.typing import NDArray
 
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.boxes.wording import problem_lines
 from headstart.data.grouping import number_groups
+from headstart.data.reading_notes import alike_notes
+from headstart.data.spelling import match_names
+from headstart.data.wording import one_line
 from headstart.deploy.detector_runtime import DetectorRuntime, PictureDetections
 from headstart.detection.decode import scoring_limit
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.errors import DataError
 from headstart.messages.numbers import percent, pluralize
-from headstart.records import Estimate
+from headstart.messages.reading import reading_line, reading_to_json
+from headstart.records import Estimate, Problem
 from headstart.results import html_table, import_pandas
 from headstart.talk import Talk
-from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationSetup
+from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationSetup, ReadingKind, ReadingNote, Severity
 from headstart.workflow.evaluation import seen_in_training
 from headstart.workflow.reading_report import report_box_reading
 
@@ -43,6 +48,8 @@ class DetectionResult:
         missing_classes: Classes of the detector of which the data have no box.
         num_unreadable: Pictures that could not be read.
         found: What was found, one entry a scored picture.
+        problems: Boxes and files that were mended or left out, each with the reason.
+        notes: What the reader of the data assumed and did not use.
     """
 
     evaluation: DetectionEvaluation | None
@@ -51,6 +58,8 @@ class DetectionResult:
     missing_classes: tuple[str, ...]
     num_unreadable: int
     found: tuple[PictureDetections, ...]
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[ReadingNote, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, evaluations as in `metrics.json`."""
@@ -61,6 +70,8 @@ class DetectionResult:
             "new_classes": self.new_classes,
             "missing_classes": list(self.missing_classes),
             "num_unreadable": self.num_unreadable,
+            "problems": [asdict(p) for p in self.problems],
+            **reading_to_json(self.notes),
         }
 
     def to_pandas(self) -> Any:
@@ -69,7 +80,7 @@ class DetectionResult:
 
     def lines(self) -> list[str]:
         """What the command line prints."""
-        lines = [repr(self)]
+        lines = [self._headline()]
         if self.known is not None:
             lines.append(
                 f"Not in this score, because it was trained on them: {pluralize(self.known.num_samples, 'image')}."
@@ -117,6 +128,10 @@ class DetectionResult:
         ]
 
     def __repr__(self) -> str:
+        notes = [one_line(reading_line(note)) for note in self.notes if note.severity is not Severity.INFO]
+        return "\n".join([self._headline(), *notes, *problem_lines(self.problems)])
+
+    def _headline(self) -> str:
         if self.evaluation is None:
             return "every readable picture was trained on; nothing is left to score"
         e = self.evaluation
@@ -135,9 +150,9 @@ def evaluate_detector(
     Raises:
         DataError: The data hold no boxes, or none of a class that the detector knows.
     """
-    samples = read_boxes(data, allow_outside=allow_outside, box_format=box_format)
-    report_box_reading(samples, talk)
     names = runtime.class_names
+    samples = _match_classes(read_boxes(data, allow_outside=allow_outside, box_format=box_format), names)
+    report_box_reading(samples, talk)
     new = Counter(
         samples.class_names[k] for b in samples.boxes for k in b.class_ids if samples.class_names[k] not in names
     )
@@ -187,7 +202,28 @@ def evaluate_detector(
         missing_classes=tuple(n for n in names if n not in present),
         num_unreadable=int((~is_read).sum()) + lost,
         found=tuple(found),
+        problems=samples.problems,
+        notes=samples.notes,
     )
+
+
+def _match_classes(samples: DetectionSamples, names: Sequence[str]) -> DetectionSamples:
+    """Give classes that differ from one of the detector only in case, blanks or Unicode form its name.
+
+    What was matched is added to the notes.
+    """
+    matched = match_names(samples.class_names, names)
+    changed = {label: name for label, name in matched.items() if label != name}
+    if not changed:
+        return samples
+    class_names = tuple(dict.fromkeys(changed.get(n, n) for n in samples.class_names))
+    new_id = np.array([class_names.index(changed.get(n, n)) for n in samples.class_names], dtype=np.int64)
+    boxes = tuple(replace(b, class_ids=new_id[b.class_ids]) for b in samples.boxes)
+    is_changed = np.array([n in changed for n in samples.class_names], dtype=bool)
+    count = sum(int(is_changed[b.class_ids].sum()) for b in samples.boxes)
+    kept = [n for n in samples.notes if n.kind is not ReadingKind.CLASSES_ALIKE]
+    note = ReadingNote(ReadingKind.LABELS_MATCHED, count, tuple(changed)[:5], {"names": changed})
+    return replace(samples, boxes=boxes, class_names=class_names, notes=(note, *alike_notes(class_names), *kept))
 
 
 def _by_name(samples: DetectionSamples, names: Sequence[str]) -> list[Boxes]:

@@ -27,6 +27,7 @@ from headstart.machine import atomic_file
 from headstart.messages.findings import finding_to_json
 from headstart.messages.numbers import percent, pluralize
 from headstart.messages.protocols import protocol_name
+from headstart.messages.reading import reading_to_json
 from headstart.reports.detecting import BLOCKS
 from headstart.types import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationProtocol, EvaluationSetup
 from headstart.workflow.detect_reporting import report_detector_run
@@ -244,6 +245,7 @@ def _write(
         "problems": [asdict(p) for p in health.problems],
         "unreadable": [asdict(p) for p in health.pictures.unreadable],
         "findings": [finding_to_json(f) for f in (*road.findings, *health.findings)],
+        **reading_to_json(health.notes),
         "leaking": [samples.names[i] for i in sorted(road.leaking)],
     }
     write_json(road.folder / "health.json", value)

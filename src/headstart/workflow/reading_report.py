@@ -39,17 +39,21 @@ def report_reading(samples: Samples, talk: Talk) -> None:
 def report_box_reading(samples: DetectionSamples, talk: Talk) -> None:
     """Write the sentence about images with boxes, the notes of the reader, and how much was mended or left out.
 
-    A silent `talk` sends notes and problems to the logger `headstart`, as in `report_reading`.
+    A silent `talk` sends warnings and problems to the logger `headstart`, as in `report_reading`.
     """
-    lines = [f"  {one_line(note)}" for note in samples.notes]
+    infos = [one_line(reading_line(n)) for n in samples.notes if n.severity is Severity.INFO]
+    warnings = [one_line(reading_line(n)) for n in samples.notes if n.severity is not Severity.INFO]
+    lines = []
     if samples.problems:
         count = len(samples.problems)
         lines.append(f"warning: boxes or files mended or left out: {count:,} (`headstart check` says how):")
         lines += name_files(samples.problems)
     talk.say(samples.sentence)
+    for line in (*warnings, *infos):
+        talk.say(f"  {line}")
     for line in lines:
         talk.say(line)
     if talk.stream is None:
         _LOG.info(samples.sentence)
-        for line in lines:
+        for line in (*warnings, *lines):
             _LOG.warning(line.strip())

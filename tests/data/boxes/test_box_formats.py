@@ -16,6 +16,7 @@ from headstart.data.boxes.formats import BOX_FORMATS, BoxFormat, choose_format
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.errors import BoxFormatError, UsageError
+from headstart.types import ReadingKind
 
 WIDTH, HEIGHT = 160, 120
 NUM_IMAGES, PER_IMAGE = 6, 3
@@ -79,6 +80,10 @@ def corners_of(samples: DetectionSamples) -> Array:
     return np.concatenate([b.xyxy for b in samples.boxes]).astype(np.float64)
 
 
+def kinds(samples: DetectionSamples) -> list[ReadingKind]:
+    return [note.kind for note in samples.notes]
+
+
 @pytest.mark.parametrize(
     ("write", "stated", "actual", "is_taken"),
     [
@@ -108,7 +113,9 @@ def test_numbers_of_another_format_are_read_rightly_or_refused(
     if is_taken:
         samples = read_boxes(tmp_path)
         np.testing.assert_allclose(corners_of(samples), corners, atol=1e-3)
-        assert [p.kind for p in samples.problems] == ["assumed-format"]
+        assert (samples.notes[0].evidence["stated"], samples.notes[0].evidence["used"]) == (stated, actual)
+        assert not samples.problems
+        assert kinds(samples) == [ReadingKind.BOX_FORMAT_ASSUMED]
     else:
         with pytest.raises(BoxFormatError) as caught:
             read_boxes(tmp_path)
@@ -118,6 +125,7 @@ def test_numbers_of_another_format_are_read_rightly_or_refused(
     asked = read_boxes(tmp_path, box_format=actual)
     np.testing.assert_allclose(corners_of(asked), corners, atol=1e-3)
     assert not asked.problems
+    assert not kinds(asked)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +139,7 @@ def test_numbers_as_stated_are_taken_without_a_word(
     samples = read_boxes(tmp_path)
     np.testing.assert_allclose(corners_of(samples), corners, atol=1e-3)
     assert not samples.problems
+    assert not kinds(samples)
 
 
 def test_shares_may_leave_the_range_by_rounding(tmp_path: Path) -> None:
@@ -140,7 +149,7 @@ def test_shares_may_leave_the_range_by_rounding(tmp_path: Path) -> None:
     write_csv(tmp_path, values)
     samples = read_boxes(tmp_path)
     assert samples.num_boxes == len(values)
-    assert [p.kind for p in samples.problems] == ["assumed-format"]
+    assert kinds(samples) == [ReadingKind.BOX_FORMAT_ASSUMED]
 
 
 def test_a_whole_file_decides_so_that_one_small_box_changes_nothing(tmp_path: Path) -> None:
@@ -213,7 +222,7 @@ def test_two_formats_that_fit_alike_are_both_named(tmp_path: Path) -> None:
 
 def test_pixels_in_text_files_without_a_yaml_are_still_boxes(tmp_path: Path) -> None:
     write_yolo(tmp_path, written(true_boxes(), "cxcywh"))
-    assert [p.kind for p in read_boxes(tmp_path).problems] == ["assumed-format"]
+    assert kinds(read_boxes(tmp_path)) == [ReadingKind.BOX_FORMAT_ASSUMED]
 
 
 def test_outlines_keep_their_layout_and_follow_the_unit(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from headstart.data.boxes.reading import find_format, has_boxes, read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.settle import turn_boxes
 from headstart.errors import DataError, UsageError
+from headstart.types import ReadingKind
 
 BOX = ("cat", (10, 20, 50, 60))
 
@@ -42,7 +43,7 @@ def test_voc_beside_in_folders_and_as_a_folder_of_its_own(tmp_path: Path) -> Non
     for place in (tmp_path, tmp_path / "Annotations"):
         samples = read_boxes(place)
         assert list(rows(samples).values()) == [[("cat", [10, 20, 50, 60])]]
-        assert "name another picture inside" in samples.notes[0]
+        assert [n.kind for n in samples.notes] == [ReadingKind.FILE_NAMES_STALE]
     put_picture(tmp_path / "flat" / "b.png")
     put_text(tmp_path / "flat" / "b.xml", voc_xml([("cat", ("10.25", "20.5", "50", "60.75"))]))
     assert rows(read_boxes(tmp_path / "flat")) == {"b.png": [("cat", [10.25, 20.5, 50, 60.75])]}
@@ -135,7 +136,7 @@ def test_coco_as_published_with_its_other_tasks_and_crowds(tmp_path: Path) -> No
     assert splits(samples) == {"train2017/1.jpg": "train", "val2017/1.jpg": "val"}
     assert samples.boxes[0].is_crowd.tolist() == [False, True, False]
     assert rows(samples)["train2017/1.jpg"][2] == ("cat", [10, 10, 30, 40])
-    assert any("outline" in n for n in samples.notes)
+    assert [(n.kind, n.count) for n in samples.notes] == [(ReadingKind.OUTLINES_BOXED, 1)]
 
 
 def test_one_json_is_given_by_itself(tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_data_yaml_with_the_paths_that_people_have(tmp_path: Path, train: str, n
     assert find_format(tmp_path) == "yolo"
     assert rows(samples) == {"train/images/a.jpg": [("dog", [10, 20, 50, 60])], "valid/images/b.jpg": []}
     assert splits(samples) == {"train/images/a.jpg": "train", "valid/images/b.jpg": "val"}
-    assert any("no label file" in n for n in samples.notes)
+    assert ReadingKind.IMAGES_ASSUMED_EMPTY in [n.kind for n in samples.notes]
     assert rows(read_boxes(tmp_path / "data.yaml")) == rows(samples)
 
 
@@ -185,8 +186,9 @@ def test_yolo_outlines_scores_and_key_points(tmp_path: Path) -> None:
     samples = read_boxes(tmp_path)
     assert [xyxy for _, xyxy in rows(samples)["images/a.jpg"]] == [[10, 20, 50, 60], [20, 30, 40, 50]]
     assert [p.kind for p in samples.problems] == ["twice"]  # outline and scored box are one
-    assert any("mixed" in n for n in samples.notes)
-    assert any("score" in n for n in samples.notes)
+    notes = {n.kind: n for n in samples.notes}
+    assert notes[ReadingKind.OUTLINES_BOXED].evidence == {"is_mixed": True}
+    assert notes[ReadingKind.BOX_SCORES].count == 1
     put_text(tmp_path / "labels/a.txt", "0 0.3 0.5 0.4 0.5 0.1 0.1 1 0.2 0.2 1\n")
     assert rows(read_boxes(tmp_path))["images/a.jpg"][0][1] != [10, 20, 50, 60]  # an outline of five points
     put_text(tmp_path / "data.yaml", "train: images\nnames: [cat]\nkpt_shape: [2, 3]\n")

@@ -18,6 +18,7 @@ from headstart.data.boxes.formats import BoxFormat
 from headstart.data.paths import Finder
 from headstart.data.walk import FoundFile, clean_label, printable
 from headstart.errors import DataError
+from headstart.types import ReadingKind, ReadingNote
 
 __all__ = ["choose_coco", "load_coco", "read_coco"]
 
@@ -90,10 +91,6 @@ def read_coco(root: str, files: Sequence[FoundFile], index: PictureIndex, finder
             seen.add((picture.file.path, split))
             draft.pictures.append(picture)
     draft.class_names = names
-    listed = {p.file.path for p in draft.pictures}
-    rest = [p for p in index.pictures if p.path not in listed]
-    if rest:
-        draft.notes.append(f"{len(rest)} pictures are in no JSON file and are left out, e.g. `{rest[0].name}`")
     return draft
 
 
@@ -188,7 +185,7 @@ def _annotate(
         else:
             picture.boxes.append(DraftBox(values, _BBOX, label, where, is_crowd))
     if outlines:
-        draft.notes.append(f"{outlines} annotations of `{file.name}` have an outline only; the box around it was taken")
+        draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, outlines, (), {"file": file.name}))
 
 
 def _four_numbers(bbox: Any) -> Values | None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from headstart.data.boxes.formats import BoxFormat
+from headstart.data.reading_notes import images_note
 from headstart.data.walk import FoundFile, printable
 from headstart.records import Problem
+from headstart.types import JsonValue, ReadingKind, ReadingNote
 
 __all__ = ["Draft", "DraftBox", "DraftPicture", "LayoutSource", "Values", "number"]
 
@@ -77,7 +79,7 @@ class Draft:
         pictures: In no particular order.
         class_names: The classes that the data declare, in their order; empty where only boxes name them.
         problems: Files and lines that cannot be used.
-        notes: What a person should know that stops nothing.
+        notes: What the reader assumed and what it did not use; stops nothing.
     """
 
     layout: str
@@ -85,11 +87,15 @@ class Draft:
     pictures: list[DraftPicture] = field(default_factory=list)
     class_names: Sequence[str] = ()
     problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[ReadingNote] = field(default_factory=list)
 
     def refuse(self, name: str, kind: str, detail: str) -> None:
         """Names something that cannot be used."""
         self.problems.append(Problem(printable(name), kind, detail))
+
+    def note_images(self, kind: ReadingKind, images: Sequence[FoundFile], **evidence: JsonValue) -> None:
+        """Add a note about images; nothing without images."""
+        self.notes += [replace(n, evidence={**n.evidence, **evidence}) for n in images_note(kind, images)]
 
     def shown(self, path: str) -> str:
         """A path below the root as a person would write it."""

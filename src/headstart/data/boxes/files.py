@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from headstart.data.folders import split_name
 from headstart.data.formats import IGNORED, PICTURES
@@ -58,10 +58,16 @@ class PictureIndex:
 
     Args:
         pictures: All pictures below the root.
+        auxiliary: Paths of masks and previews among them, which are found by their whole path, and by their name only
+            where no other picture has it.
+
+    Attributes:
+        pictures: Those that are neither.
     """
 
-    def __init__(self, pictures: Sequence[FoundFile]) -> None:
-        self.pictures = pictures
+    def __init__(self, pictures: Sequence[FoundFile], auxiliary: Collection[str] = ()) -> None:
+        self.pictures = [p for p in pictures if p.path not in auxiliary]
+        self._auxiliary = auxiliary
         self._by_stem: dict[str, list[FoundFile]] = {}
         self._by_file: dict[str, list[FoundFile]] = {}
         self._by_path: dict[str, FoundFile] = {}
@@ -77,11 +83,14 @@ class PictureIndex:
 
     def by_stem(self, folders: Sequence[str], stem: str) -> FoundFile | None:
         """The picture with this name without ending that lies nearest to a folder; None where two are as near."""
-        return _nearest(self._by_stem.get(_plain(stem), ()), folders)
+        return self._nearest(self._by_stem.get(_plain(stem), ()), folders)
 
     def by_file(self, folders: Sequence[str], name: str) -> FoundFile | None:
         """The same by the whole file name."""
-        return _nearest(self._by_file.get(_plain(name.replace("\\", "/").rpartition("/")[2]), ()), folders)
+        return self._nearest(self._by_file.get(_plain(name.replace("\\", "/").rpartition("/")[2]), ()), folders)
+
+    def _nearest(self, found: Sequence[FoundFile], folders: Sequence[str]) -> FoundFile | None:
+        return _nearest([f for f in found if f.path not in self._auxiliary] or found, folders)
 
 
 def _nearest(found: Sequence[FoundFile], folders: Sequence[str]) -> FoundFile | None:

@@ -19,7 +19,7 @@ from headstart.data.health import Applied, apply_health, inspect
 from headstart.data.looks import Looks
 from headstart.limits import MAX_PIXELS
 from headstart.records import Health, Problem
-from headstart.types import Evidence, Finding, FindingKind, JsonValue, Severity
+from headstart.types import Evidence, Finding, FindingKind, JsonValue, ReadingNote, Severity
 
 __all__ = ["BoxHealth", "ClassBoxes", "apply_box_health", "inspect_boxes", "is_lost"]
 
@@ -66,7 +66,7 @@ class BoxHealth:
         problems: What reading mended or left out, each by name.
         pictures: The pictures' own judgement: unreadable files, copies, leaks, groups.
         findings: Further findings about images and boxes, those about the images first.
-        notes: What was understood.
+        notes: What the reader assumed and did not use.
         is_dishonest: Whether a score on these data as they are would mislead, or boxes or files are lost.
     """
 
@@ -78,7 +78,7 @@ class BoxHealth:
     problems: tuple[Problem, ...]
     pictures: Health
     findings: tuple[Finding, ...]
-    notes: tuple[str, ...]
+    notes: tuple[ReadingNote, ...]
     is_dishonest: bool
 
 

@@ -7,26 +7,27 @@ files is taken for a copy of them; otherwise the person is asked, never guessed 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from headstart.data.boxes.auxiliary import auxiliary_notes, find_auxiliary
 from headstart.data.boxes.coco import choose_coco, read_coco
 from headstart.data.boxes.draft import Draft
 from headstart.data.boxes.files import PictureIndex, has_pictures, list_files, split_of_name
 from headstart.data.boxes.formats import BOX_FORMATS
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.settle import settle
-from headstart.data.boxes.table import open_box_table, read_box_tables
+from headstart.data.boxes.table import BoxTable, open_box_table, read_box_tables
 from headstart.data.boxes.voc import is_voc, read_voc
-from headstart.data.boxes.yolo import find_labels, is_label_line, read_dataset, read_yolo
+from headstart.data.boxes.yolo import find_labels, is_box_line, read_dataset, read_yolo
 from headstart.data.lists import first_lines
 from headstart.data.paths import Finder
 from headstart.data.walk import FoundFile, Tree, find_place, printable, walk
 from headstart.errors import DataError, UsageError
 from headstart.limits import MAX_PIXELS
-from headstart.messages.reading import reading_message
+from headstart.types import ReadingKind
 
 __all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
 
@@ -151,7 +152,11 @@ def _find_file(place: str, allow_outside: bool) -> _Found | None:
         return _Found("yolo", file, lambda: _read_yolo(listed, found))
     table = open_box_table(found)
     assert table is not None
-    return _Found("csv", file, lambda: read_box_tables(listed.root, [table], allow_outside=allow_outside))
+    return _Found("csv", file, lambda: _read_csv(listed, [table]))
+
+
+def _read_csv(listed: _Listed, tables: list[BoxTable]) -> Draft:
+    return _finish_listed(read_box_tables(listed.root, tables, allow_outside=listed.allow_outside), listed)
 
 
 class _Listed:
@@ -197,9 +202,9 @@ def _voc(listed: _Listed) -> _Found | None:
 
     def read() -> Draft:
         kept = [f for f in files if is_voc(f.path)] if any(not is_voc(f.path) for f in files[:_PROBED]) else files
-        draft = read_voc(listed.root, kept, listed.having(".txt"), PictureIndex(listed.tree.pictures))
-        draft.problems += listed.tree.problems
-        return draft
+        auxiliary = find_auxiliary(listed.tree.pictures, _by_stem(listed.tree.pictures, kept))
+        draft = read_voc(listed.root, kept, listed.having(".txt"), PictureIndex(listed.tree.pictures, auxiliary))
+        return _finish(draft, listed, auxiliary)
 
     return _Found("voc", first.name, read)
 
@@ -211,10 +216,40 @@ def _coco(listed: _Listed) -> _Found | None:
 
 def _read_coco(listed: _Listed, files: list[FoundFile]) -> Draft:
     finder = Finder(listed.root, allow_outside=listed.allow_outside)
-    draft = read_coco(listed.root, files, PictureIndex(listed.tree.pictures), finder)
-    draft.notes += [reading_message(note) for note in finder.notes()]
+    index = PictureIndex(listed.tree.pictures, find_auxiliary(listed.tree.pictures, {}))
+    draft = read_coco(listed.root, files, index, finder)
+    draft.notes += finder.notes()
+    return _finish_listed(draft, listed)
+
+
+def _finish_listed(draft: Draft, listed: _Listed) -> Draft:
+    """Note the images that no annotation file lists, masks and previews of those that one lists apart."""
+    used = {p.file.path: p.file.path for p in draft.pictures}
+    auxiliary = find_auxiliary(listed.tree.pictures, used) - set(used)
+    rest = [p for p in listed.tree.pictures if p.path not in used and p.path not in auxiliary]
+    draft.note_images(ReadingKind.IMAGES_NOT_ANNOTATED, rest)
+    return _finish(draft, listed, auxiliary)
+
+
+def _finish(draft: Draft, listed: _Listed, auxiliary: set[str]) -> Draft:
+    """Add what concerns all files of the folder."""
+    auxiliary -= {p.file.path for p in draft.pictures}
+    draft.notes += auxiliary_notes(listed.tree.pictures, auxiliary)
     draft.problems += listed.tree.problems
     return draft
+
+
+def _by_stem(images: Sequence[FoundFile], files: Sequence[FoundFile]) -> dict[str, str]:
+    """Name of the annotation file by path of each image that has its name: beside it, else in any folder."""
+    by_stem: dict[str, list[FoundFile]] = defaultdict(list)
+    for image in images:
+        by_stem[os.path.splitext(image.file)[0].casefold()].append(image)
+    found: dict[str, str] = {}
+    for file in files:
+        members = by_stem.get(os.path.splitext(file.file)[0].casefold(), [])
+        for image in [m for m in members if m.folders == file.folders] or members:
+            found.setdefault(image.path, file.name)
+    return found
 
 
 def _yolo(listed: _Listed) -> _Found | None:
@@ -231,7 +266,7 @@ def _yolo(listed: _Listed) -> _Found | None:
 def _may_be_label(text: FoundFile) -> bool:
     """Whether all of the first lines are label lines."""
     lines = [line for line in first_lines(text.path) if line.strip()]
-    return bool(lines) and all(is_label_line(line) for line in lines)
+    return bool(lines) and all(is_box_line(line) for line in lines)
 
 
 def _dataset_file(listed: _Listed) -> FoundFile | None:
@@ -249,9 +284,11 @@ def _dataset_file(listed: _Listed) -> FoundFile | None:
 def _read_yolo(listed: _Listed, dataset: FoundFile | None) -> Draft:
     if dataset is not None:
         read_dataset(dataset.path)  # a broken one is refused before anything else is said
-    draft = read_yolo(listed.root, dataset, listed.having(".txt"), PictureIndex(listed.tree.pictures))
-    draft.problems += listed.tree.problems
-    return draft
+    texts = listed.having(".txt")
+    labels = {path: text.name for path, text in find_labels(listed.tree.pictures, texts).items()}
+    auxiliary = find_auxiliary(listed.tree.pictures, labels)
+    draft = read_yolo(listed.root, dataset, texts, PictureIndex(listed.tree.pictures, auxiliary))
+    return _finish(draft, listed, auxiliary)
 
 
 def _csv(listed: _Listed) -> _Found | None:
@@ -267,8 +304,7 @@ def _csv(listed: _Listed) -> _Found | None:
                 "Several tables hold boxes: " + ", ".join(f"`{t.file.name}`" for t in tables[:6]) + ".",
                 hint=f"give the one that is meant: {printable(tables[0].file.path)}",
             )
-    is_outside = listed.allow_outside
-    return _Found("csv", tables[0].file.name, lambda: read_box_tables(listed.root, tables, allow_outside=is_outside))
+    return _Found("csv", tables[0].file.name, lambda: _read_csv(listed, tables))
 
 
 def _sentence(samples: DetectionSamples) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.records import Problem
+from headstart.types import ReadingNote
 
 __all__ = ["Boxes", "DetectionSamples", "Detections"]
 
@@ -97,7 +98,7 @@ class DetectionSamples:
         split: The split that the person's layout gave: `train`, `val`, `test`, or empty.
         group: Pictures that share a group must not be parted, or None.
         layout: Short name of the format, e.g. `VOC XML`.
-        notes: What a person should know that stops nothing.
+        notes: What the reader assumed and what it did not use; stops nothing.
         root: The folder that names are relative to.
         sentence: One sentence that says what was understood.
         problems: Boxes and files that cannot be used, each with its reason.
@@ -111,7 +112,7 @@ class DetectionSamples:
     split: tuple[str, ...]
     group: tuple[str | None, ...]
     layout: str
-    notes: tuple[str, ...]
+    notes: tuple[ReadingNote, ...]
     root: Path
     sentence: str = ""
     problems: tuple[Problem, ...] = ()

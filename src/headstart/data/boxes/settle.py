@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, LayoutSource
 from headstart.data.boxes.formats import BOX_FORMATS, BoxFormat, FormatChoice, choose_format
 from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.reading_notes import alike_notes
 from headstart.errors import DataError
 from headstart.limits import MAX_PIXELS
 from headstart.machine import available_cores
 from headstart.pixels.exif import read_exif
 from headstart.pixels.spec import PictureError, open_picture
 from headstart.records import Problem
+from headstart.types import ReadingKind, ReadingNote
 
 __all__ = ["Measured", "measure", "settle", "turn_boxes"]
 
@@ -78,7 +80,7 @@ def settle(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: str | None
     problems = list(draft.problems)
     drafted = sorted(draft.pictures, key=lambda p: (p.file.name, p.split))
     sizes = measure([p.file.path for p in drafted], max_pixels)
-    formats = _choose_formats(drafted, sizes, box_format, problems)
+    formats, assumed = _choose_formats(drafted, sizes, box_format)
     kept: list[tuple[DraftPicture, Measured, NDArray[np.float64], list[str], list[bool]]] = []
     for picture, size in zip(drafted, sizes, strict=True):
         if isinstance(size, PictureError):
@@ -93,7 +95,7 @@ def settle(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: str | None
         _refuse_empty(draft, kept, problems)
     declared = list(dict.fromkeys(draft.class_names))
     names = [n for n in declared if n in used] + sorted(set(used) - set(declared))
-    notes = list(draft.notes)
+    notes = [*assumed, *alike_notes(names), *draft.notes]
     for name in declared:
         if name not in used:
             problems.append(Problem(name, "unused-class", "this class is declared, but no box has it; it is left out"))
@@ -146,9 +148,8 @@ def _choose_formats(
     pictures: Sequence[DraftPicture],
     sizes: Sequence[Measured | PictureError],
     box_format: str | None,
-    problems: list[Problem],
-) -> dict[_Key, BoxFormat]:
-    """Decide for each source what its boxes mean, from all of them; name what is assumed in `problems`.
+) -> tuple[dict[_Key, BoxFormat], list[ReadingNote]]:
+    """Decide for each source what its boxes mean, from all of them, and note what is assumed.
 
     Raises:
         BoxFormatError: No single format fits.
@@ -159,6 +160,7 @@ def _choose_formats(
             for box in picture.boxes:
                 rows[picture.source, box.format, box.layout_source].append((box, picture, size))
     chosen: dict[_Key, BoxFormat] = {}
+    notes = []
     for key, found in rows.items():
         source, stated, layout_source = key
         if box_format is not None:
@@ -176,17 +178,20 @@ def _choose_formats(
         )
         chosen[key] = choice.format
         if choice.is_assumed:
-            problems.append(_assumption(source or found[0][1].annotation, choice))
-    return chosen
+            notes.append(_assumption(source or found[0][1].annotation, choice))
+    return chosen, notes
 
 
-def _assumption(name: str, choice: FormatChoice) -> Problem:
-    detail = (
-        f"{choice.num_boxes:,} boxes were read as {choice.format.description} ({choice.format.name}): read as "
-        f"{choice.stated.description}, {choice.num_failing:,} would be tiny or outside; "
-        f"--box-format {choice.stated.name} reads them so"
-    )
-    return Problem(name, "assumed-format", detail)
+def _assumption(name: str, choice: FormatChoice) -> ReadingNote:
+    evidence = {
+        "file": name,
+        "stated": choice.stated.name,
+        "stated_description": choice.stated.description,
+        "used": choice.format.name,
+        "used_description": choice.format.description,
+        "num_failing": choice.num_failing,
+    }
+    return ReadingNote(ReadingKind.BOX_FORMAT_ASSUMED, choice.num_boxes, (name,), evidence)
 
 
 def _place(

@@ -19,7 +19,6 @@ from headstart.data.paths import MISSING, Finder
 from headstart.data.tables import Table, read_table
 from headstart.data.walk import FoundFile, clean_label
 from headstart.errors import DataError, HeadstartError
-from headstart.messages.reading import reading_message
 
 __all__ = ["BoxTable", "open_box_table", "read_box_tables"]
 
@@ -156,7 +155,7 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_outside: boo
                 found[place.path, split] = picture
             _add_box(draft, table, picture, cells, f"line {line}")
         finder.refuse_outside(table.file.name)
-        draft.notes += [reading_message(note) for f in (finder, upper) if f is not None for note in f.notes()]
+        draft.notes += [note for f in (finder, upper) if f is not None for note in f.notes()]
     draft.pictures = list(found.values())
     return draft
 

@@ -17,9 +17,11 @@ from headstart.data.boxes.formats import BoxFormat
 from headstart.data.lists import first_lines
 from headstart.data.walk import FoundFile, clean_label
 from headstart.errors import MissingExtraError
+from headstart.types import ReadingKind, ReadingNote
 
 __all__ = ["is_voc", "read_voc"]
 
+_EXAMPLES = 5
 _MOST_BYTES = 64 << 20
 _BNDBOX = BoxFormat("xyxy")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -46,7 +48,7 @@ def read_voc(root: str, files: Sequence[FoundFile], lists: Sequence[FoundFile], 
     draft = Draft("VOC XML", root)
     splits, listed = _image_sets(lists)
     taken: dict[str, str] = {}
-    stale = 0
+    stale: list[str] = []
     for file in files:
         tree = _parse(draft, file)
         if tree is None:
@@ -63,7 +65,8 @@ def read_voc(root: str, files: Sequence[FoundFile], lists: Sequence[FoundFile], 
         if picture.path in taken:
             draft.refuse(file.name, "second-annotation", f"`{picture.name}` has its boxes from `{taken[picture.path]}`")
             continue
-        stale += bool(stated) and os.path.splitext(stated)[0].casefold() != stem.casefold()
+        if stated and os.path.splitext(stated)[0].casefold() != stem.casefold():
+            stale.append(file.name)
         taken[picture.path] = file.name
         split = splits.get(stem, "") if splits else split_of_place(picture.folders) or split_of_place(file.folders)
         drafted = DraftPicture(picture, file.name, split, _stated_size(tree))
@@ -78,11 +81,10 @@ def read_voc(root: str, files: Sequence[FoundFile], lists: Sequence[FoundFile], 
             detail = "no XML says what is in it; one without objects says that nothing is"
             draft.refuse(picture.name, "no-annotation", detail)
     if stale:
-        draft.notes.append(
-            f"{stale} XML files name another picture inside; the picture of the XML's own name was taken"
-        )
-    if splits and (without := sum(not p.split for p in draft.pictures)):
-        draft.notes.append(f"{without} pictures are in no list of ImageSets and so in no split")
+        draft.notes.append(ReadingNote(ReadingKind.FILE_NAMES_STALE, len(stale), tuple(stale[:_EXAMPLES])))
+    if splits:
+        without = [p.file for p in draft.pictures if not p.split]
+        draft.note_images(ReadingKind.IMAGES_IN_NO_SPLIT, without, file="ImageSets")
     return draft
 
 

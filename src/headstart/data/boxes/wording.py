@@ -13,14 +13,13 @@ from typing import Any
 from headstart.data.boxes.judge import BoxHealth, ClassBoxes, is_lost
 from headstart.data.wording import finding_lines, health_to_json, loss_lines, one_line, remark_lines
 from headstart.messages.findings import finding_to_json
+from headstart.messages.reading import reading_line, reading_to_json
 from headstart.records import Problem
+from headstart.types import Severity
 
 __all__ = ["box_health_to_json", "box_lines", "meaning_of", "problem_lines"]
 
 _SHOWN = 10
-ASSUMED = frozenset({"assumed-format"})
-"""Kinds of problems that were settled by an assumption, which a person has to know of first."""
-
 _KINDS = {
     "unreadable-image": "images cannot be read",
     "entity": "XML files declare entities or a document type, which is refused",
@@ -37,7 +36,6 @@ _KINDS = {
     "no-box": "objects have no box",
     "not-a-number": "boxes hold NaN or infinity",
     "not-a-share": "YOLO lines have values outside [0, 1]",
-    "assumed-format": "files have boxes in another format than they state",
     "no-area": "boxes have no area",
     "under-a-pixel": "boxes are smaller than a pixel",
     "outside": "boxes lie outside of their picture",
@@ -55,12 +53,16 @@ _KINDS = {
 
 def box_lines(health: BoxHealth) -> list[str]:
     """Render the findings as lines of text: what distorts the score or is lost first."""
+    notes = sorted(health.notes, key=lambda note: note.severity is Severity.INFO)
+    num_warnings = sum(note.severity is not Severity.INFO for note in notes)
+    lines = [one_line(reading_line(note)) for note in notes]
     wrong = [
         *loss_lines(health.pictures),
+        *lines[:num_warnings],
         *finding_lines(health.findings),
         *problem_lines(health.problems),
         *remark_lines(health.pictures),
-        *(f"Note: {n}." for n in health.notes),
+        *lines[num_warnings:],
     ]
     lines = wrong or ["Nothing wrong was found: every picture and every box can be used, and no picture occurs twice."]
     return [*lines, *_class_lines(health.classes)]
@@ -72,8 +74,8 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
     for problem in problems:
         by_kind[problem.kind].append(problem)
     lines = []
-    for kind, found in sorted(by_kind.items(), key=lambda kv: (kv[0] not in ASSUMED, not is_lost(kv[0]), -len(kv[1]))):
-        word = "Left out" if is_lost(kind) else "Assumed" if kind in ASSUMED else "Handled"
+    for kind, found in sorted(by_kind.items(), key=lambda kv: (not is_lost(kv[0]), -len(kv[1]))):
+        word = "Left out" if is_lost(kind) else "Handled"
         lines.append(f"{word}: {len(found):,} {meaning_of(kind)}:")
         lines += [f"  `{one_line(p.name)}`: {one_line(p.detail)}" for p in found[:_SHOWN]]
         if len(found) > _SHOWN:
@@ -100,7 +102,7 @@ def box_health_to_json(health: BoxHealth) -> dict[str, Any]:
         "counts": dict(Counter(p.kind for p in health.problems)),
         "pictures": health_to_json(health.pictures),
         "findings": [finding_to_json(f) for f in health.findings],
-        "notes": list(health.notes),
+        **reading_to_json(health.notes),
         "is_dishonest": health.is_dishonest,
     }
 

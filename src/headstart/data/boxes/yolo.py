@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,9 @@ from headstart.data.boxes.formats import BoxFormat
 from headstart.data.lists import first_lines
 from headstart.data.walk import FoundFile, clean_label, printable
 from headstart.errors import DataError, MissingExtraError
+from headstart.types import ReadingKind, ReadingNote
 
-__all__ = ["Dataset", "find_labels", "is_label_line", "read_dataset", "read_yolo"]
+__all__ = ["Dataset", "find_labels", "is_box_line", "is_label_line", "read_dataset", "read_yolo"]
 
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "class_names.txt", "names.txt")
 _CENTER, _OUTLINE = BoxFormat("cxcywh", 1.0), BoxFormat("xyxy", 1.0)
@@ -42,12 +43,19 @@ class Dataset:
 
 
 def is_label_line(line: str) -> bool:
-    """Whether a line is `number share share share share ...`, or the same with four numbers of any size (pixels)."""
+    """Whether a line is `number share share share share ...`."""
+    return _is_numbered(line, lambda v, _: -1 <= v <= 2)
+
+
+def is_box_line(line: str) -> bool:
+    """Whether a line is a label line, or one with four numbers of any size (pixels) in the place of shares."""
+    return _is_numbered(line, lambda v, count: -1 <= v <= 2 or (count == 4 and math.isfinite(v)))
+
+
+def _is_numbered(line: str, is_fit: Callable[[float, int], bool]) -> bool:
     parts = line.split()
-    values = [number(p) for p in parts]
-    if len(parts) < 5 or not parts[0].isdigit():
-        return False
-    return all(v is not None and math.isfinite(v) and (len(parts) == 5 or -1 <= v <= 2) for v in values[1:])
+    values = [number(p) for p in parts[1:]]
+    return len(values) >= 4 and parts[0].isdigit() and all(v is not None and is_fit(v, len(values)) for v in values)
 
 
 def read_dataset(path: str) -> Dataset:
@@ -138,7 +146,10 @@ def read_yolo(root: str, dataset_file: FoundFile | None, texts: Sequence[FoundFi
             _read_lines(draft, drafted, text, dataset, used, counts)
         draft.pictures.append(drafted)
     draft.class_names = [dataset.names.get(k, str(k)) for k in sorted({*dataset.names, *used})]
-    _say(draft, index, pictures, labels, texts, counts)
+    _note_use(draft, index, pictures, labels, texts, counts)
+    if splits:
+        unsplit = [p for p in index.pictures if p.path not in splits]
+        draft.note_images(ReadingKind.IMAGES_IN_NO_SPLIT, unsplit, file=dataset_file.name if dataset_file else "")
     return draft
 
 
@@ -215,8 +226,11 @@ def _names_beside(texts: Sequence[FoundFile], draft: Draft) -> dict[int, str]:
             if text.file.casefold() == wanted:
                 names = [clean_label(line) for line in first_lines(text.path, 100_000) if line.strip()]
                 if names and not all(is_label_line(line) for line in names):
-                    draft.notes.append(f"class names were taken from `{text.name}`")
-                    return dict(enumerate(names))
+                    found = dict(enumerate(names))
+                    by_id = {str(k): name for k, name in found.items()}
+                    evidence = {"file": text.name, "names": by_id, "reason": "format", "first_id": 0}
+                    draft.notes.append(ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), (), evidence))
+                    return found
     return {}
 
 
@@ -225,6 +239,7 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: FoundFile | None, inde
     splits: dict[str, str] = {}
     if dataset_file is None:
         return splits
+    moved: list[str] = []
     for split, place in dataset.places:
         found, is_moved = _look_up(place, dataset_file, index)
         if not found:
@@ -233,15 +248,16 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: FoundFile | None, inde
                 dataset_file.name, "no-pictures", f"`{split}: {shown}` leads to no picture below the data folder"
             )
         elif is_moved:
-            draft.notes.append(
-                f"`{split}: {clean_label(place)}` of `{dataset_file.name}` was found below the data folder"
-            )
+            moved.append(f"{split}: {clean_label(place)}")
         for picture in found:
             if splits.get(picture.path, split) != split:
                 draft.refuse(
                     picture.name, "two-splits", f"it is in {splits[picture.path]} and in {split}; the first counts"
                 )
             splits.setdefault(picture.path, split)
+    if moved:
+        note = ReadingNote(ReadingKind.PLACES_MOVED, len(moved), tuple(moved), {"file": dataset_file.name})
+        draft.notes.append(note)
     return splits
 
 
@@ -283,7 +299,7 @@ def _is_absolute(place: str) -> bool:
     return place.startswith(("/", "\\")) or (len(place) > 1 and place[1] == ":")
 
 
-def _say(
+def _note_use(
     draft: Draft,
     index: PictureIndex,
     pictures: Sequence[FoundFile],
@@ -291,14 +307,8 @@ def _say(
     texts: Sequence[FoundFile],
     counts: dict[str, int],
 ) -> None:
-    """Notes and problems of the whole."""
-    without = [p for p in pictures if p.path not in labels]
-    if without:
-        draft.notes.append(f"{len(without)} pictures have no label file and count as pictures without objects")
-    if len(pictures) < len(index.pictures):
-        draft.notes.append(
-            f"{len(index.pictures) - len(pictures)} pictures are in no split of data.yaml and are left out"
-        )
+    """Note what is assumed or not used in the whole data set, and label files without image."""
+    draft.note_images(ReadingKind.IMAGES_ASSUMED_EMPTY, [p for p in pictures if p.path not in labels])
     used = {t.path for t in find_labels(index.pictures, texts).values()}
     for text in texts:
         if text.path in used or text.file.casefold() in _NAME_FILES:
@@ -307,9 +317,8 @@ def _say(
         if is_label_line(first):
             draft.refuse(text.name, "no-picture", "there is no picture of this name")
     if counts.get("outline"):
-        mixed = " (boxes and outlines are mixed)" if counts.get("box") else ""
-        draft.notes.append(f"{counts['outline']} lines are outlines{mixed}; the box around each was taken")
-    if counts.get("scored"):
-        draft.notes.append(f"{counts['scored']} lines end in a score, as predictions do; it was passed over")
-    if counts.get("keypoints"):
-        draft.notes.append(f"{counts['keypoints']} lines hold key points, which were passed over")
+        evidence = {"is_mixed": bool(counts.get("box"))}
+        draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, counts["outline"], (), evidence))
+    for kind, note in (("scored", ReadingKind.BOX_SCORES), ("keypoints", ReadingKind.KEYPOINTS)):
+        if counts.get(kind):
+            draft.notes.append(ReadingNote(note, counts[kind]))
