@@ -3,7 +3,8 @@
     HeadstartError                 exit 1   something went wrong and we know what
     ├── UsageError                 exit 2   the command or a setting is not possible
     │   └── SettingError           exit 2   a setting has an unknown name or a value that does not fit
-    │       └── DeviceError        exit 2   there is no such device here, or it cannot be used
+    │       ├── DeviceError        exit 2   there is no such device here, or it cannot be used
+    │       └── BudgetError        exit 2   the budget is too small for the shortest training
     ├── DataError                  exit 3   the pictures or their labels do not allow it
     │   ├── BoxFormatError         exit 3   the numbers of the boxes do not fit the format that the file states
     │   └── DishonestError         exit 3   a number could be computed but would mislead
@@ -20,11 +21,13 @@ defect of ours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 __all__ = [
     "BoxFormatError",
+    "BudgetError",
     "BundleError",
     "CacheError",
     "DataError",
@@ -106,6 +109,30 @@ class DeviceError(SettingError):
 
 def _device_error(problem: DeviceProblem, message: str, hint: str | None, device: tuple[str, ...]) -> DeviceError:
     return DeviceError(problem, message, hint, device=device)
+
+
+class BudgetError(SettingError):
+    """The budget is too small for the shortest training.
+
+    Args:
+        message, hint: As in `HeadstartError`.
+        least_s: The smallest budget that would do, seconds.
+        measured: Seconds behind it: `spent_s` before the training, `training_s` of the shortest one, `ending_s`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        least_s: float = 0.0,
+        measured: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(message, hint)
+        self.least_s = least_s
+        self.measured = dict(measured or {})
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), (self.message, self.hint, self.least_s, self.measured)
 
 
 class DataError(HeadstartError):

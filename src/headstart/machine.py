@@ -13,12 +13,14 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from headstart.errors import CacheError
 
 __all__ = [
+    "Clock",
     "atomic_file",
     "atomic_folder",
     "available_cores",
@@ -30,6 +32,9 @@ __all__ = [
     "private_folder",
     "why_refused",
 ]
+
+Clock: TypeAlias = Callable[[], float]
+"""Source of the time by which a budget is kept, seconds since any moment; `time.monotonic` unless tests inject one."""
 
 _STALE_S = 3600.0
 

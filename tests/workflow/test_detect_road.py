@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ import yaml
 from PIL import Image
 
 import headstart
+from headstart.config import resolve
 from headstart.deploy.bundle import read_bundle
 from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.deploy.runtime import Runtime
 from headstart.detection.loop import DetectTraining
 from headstart.detector import Detector
-from headstart.errors import BundleError, DataError, HeadstartError, SettingError, UsageError
+from headstart.errors import BudgetError, BundleError, DataError, HeadstartError, SettingError, UsageError
 from headstart.talk import Talk
 from headstart.workflow.detect_bench import DetectBench
+from headstart.workflow.detect_road import train_detector
 from headstart.workflow.run_folder import own_run_folder
 
 SETTINGS: dict[str, Any] = {
@@ -271,3 +274,51 @@ def test_ctrl_c_ends_the_training_and_saves_what_there_is(
         headstart.train(squares, out=tmp_path / "run", talk=talk, **(SETTINGS | {"epochs": 50}))
     assert len(steps) == 3
     assert [line for line in talk.lines if "of 50; what is trained is saved" in line], talk.lines
+
+
+def scaled(factor: float) -> Callable[[], float]:
+    """Return a clock on which everything takes so many times as long as it does."""
+    return lambda: factor * time.monotonic()
+
+
+def budgeted(squares: Path, out: Path, budget: str, **more: Any) -> dict[str, Any]:
+    """Train with a budget; the metrics."""
+    settings = {k: v for k, v in SETTINGS.items() if k not in ("epochs", "views", "strategy")}
+    resolved = resolve({"data": str(squares), "out": str(out), "task": "detect", "budget": budget, **settings})
+    folder = train_detector(resolved, Talk(None), **more)
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return metrics
+
+
+def test_a_budget_is_journalled_and_the_same_journal_gives_the_same_weights(squares: Path, tmp_path: Path) -> None:
+    metrics = budgeted(squares, tmp_path / "run", "10m")
+    assert metrics["budget"]["is_kept"] is True
+    assert metrics["budget"]["seconds"] == 600.0
+    assert metrics["tuning"]["num_steps"] == metrics["budget"]["num_steps"][-1] >= 24
+    assert metrics["strategy"] == "head"  # few boxes
+    journal = json.loads((tmp_path / "run" / "journal.json").read_text(encoding="utf-8"))
+    config = yaml.safe_load((tmp_path / "run" / "config.resolved.yaml").read_text(encoding="utf-8"))
+    assert config["views"]["source"] == config["epochs"]["source"] == "auto"
+    # On a machine a hundred times as slow, where the journal and not the clock decides.
+    again = budgeted(squares, tmp_path / "again", "10m", clock=scaled(100.0), journal=journal)
+    assert again["tuning"]["num_steps"] == metrics["tuning"]["num_steps"]
+    assert again["budget"]["is_kept"] is False
+    weights = [(tmp_path / name / "bundle" / "model.safetensors").read_bytes() for name in ("run", "again")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("factor", [1.0, 4.0])
+def test_a_whole_run_keeps_its_budget_on_a_slow_clock(squares: Path, tmp_path: Path, factor: float) -> None:
+    clock = scaled(factor)
+    started = clock()
+    metrics = budgeted(squares, tmp_path / "run", f"{60 * factor:.0f}s", clock=clock, started=started)
+    assert clock() - started <= 1.1 * 60 * factor
+    assert metrics["budget"]["num_steps"][-1] >= 24
+
+
+def test_a_budget_that_is_too_small_is_refused_before_anything_is_prepared(squares: Path, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError) as refused:
+        budgeted(squares, tmp_path / "run", "2s")
+    assert refused.value.least_s >= 10.0
+    assert not (tmp_path / "run").exists()

@@ -1,27 +1,19 @@
-"""What follows from the number of pictures and boxes, and a budget turned into epochs."""
+"""What follows from the number of pictures and boxes."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import pytest
-
 from headstart.config import resolve
 from headstart.detection.plan import DetectPlan
-from headstart.errors import SettingError
-from headstart.talk import Talk
 from headstart.workflow.detect_settings import default_epochs, make_detect_plan
-from headstart.workflow.detect_training import DetectRun
 
 NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "neck", "head")
 
 
 class Bench:
-    """A backbone of four stages, and steps of 10 ms."""
+    """A backbone of four stages."""
 
     network = SimpleNamespace(names=NAMES)
 
@@ -36,13 +28,6 @@ class Bench:
 
     def row_bytes(self, plan: DetectPlan) -> int:
         return 0 if plan.strategy in ("full", "scratch") else self._row_bytes
-
-    def training(self, plan: DetectPlan, train: Any) -> Any:
-        return SimpleNamespace(
-            source=SimpleNamespace(announce=lambda pairs: None),
-            take_step=lambda samples, views: time.sleep(0.01),
-            steps_per_epoch=len(train) // plan.batch_size,
-        )
 
 
 def plan_of(boxes: float = 100.0, num_train: int = 160, bench: Any = None, **given: Any) -> tuple[DetectPlan, Any]:
@@ -78,30 +63,3 @@ def test_views_fit_into_the_cache_and_into_the_epochs() -> None:
 
 def test_small_sets_are_seen_more_often() -> None:
     assert default_epochs(40, 8) > default_epochs(400, 8) >= default_epochs(40_000, 8) >= 10
-
-
-@dataclass
-class Road:
-    resolved: Any
-    started: float = field(default_factory=time.monotonic)
-    talk: Talk = field(default_factory=lambda: Talk(None))
-    folder: Any = None
-    decided: list[Any] = field(default_factory=list)
-
-    def decide(self, decisions: list[Any]) -> None:
-        self.decided += decisions
-
-
-def test_a_budget_becomes_epochs() -> None:
-    road = Road(resolve({"data": "x", "task": "detect", "budget": "1m"}, source="python"))
-    run = DetectRun(road, Bench(), DetectPlan(strategy="full", views=999))  # type: ignore[arg-type]
-    run._settle_epochs(np.arange(80), 1.0)
-    assert 100 <= run.plan.epochs <= 300  # about 40 s at 10 steps of 10 ms an epoch
-    assert run.plan.views == run.plan.epochs
-    assert road.decided[0].what == "epochs"
-
-
-def test_a_budget_that_is_too_small_says_what_is_needed() -> None:
-    road = Road(resolve({"data": "x", "task": "detect", "budget": "10s"}, source="python"))
-    with pytest.raises(SettingError, match="an epoch takes"):
-        DetectRun(road, Bench(), DetectPlan())._settle_epochs(np.arange(80), 10 / 60)  # type: ignore[arg-type]

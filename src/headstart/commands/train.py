@@ -74,7 +74,7 @@ def _train(
     no_cache: bool = typer.Option(None, "--no-cache", help="Keep no features for the next time."),
 ) -> None:
     """Train a model on labelled pictures, and say honestly how good it is."""
-    started = time.monotonic()
+    started = time.monotonic() - time.process_time()  # the process has started before
     from headstart.commands._shared import read_first_id, resolved_settings
     from headstart.talk import to_stderr
 

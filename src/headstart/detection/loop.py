@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.detection.network import DetectorHead, make_points
+from headstart.detection.pace import Pace
 from headstart.detection.plan import DetectPlan
 from headstart.detection.targets import assign, detection_loss
 from headstart.detection.views import ViewBoxes
+from headstart.machine import Clock
 from headstart.tuning.network import tensors_digest
 from headstart.tuning.optim import OPTIMIZERS, factor_at
 from headstart.tuning.sources import epoch_order, view_of
@@ -123,6 +125,8 @@ class DetectTraining:
         plan: Every number.
         train: Positions of the training pictures.
         sizes_hw: Of the maps, the finest first.
+        pace: How many steps there are; by default the epochs of the plan.
+        clock: Source of the durations in the records.
     """
 
     def __init__(
@@ -132,11 +136,15 @@ class DetectTraining:
         plan: DetectPlan,
         train: Ids,
         sizes_hw: Sequence[tuple[int, int]],
+        *,
+        pace: Pace | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.net, self.source, self.plan, self.train = net, source, plan, train
         self.points = make_points(sizes_hw, net.head.strides)
         self.steps_per_epoch = max(1, len(train) // plan.batch_size)
-        self.num_steps = self.steps_per_epoch * plan.epochs
+        self.pace = pace or Pace(self.steps_per_epoch * plan.epochs)
+        self._clock = clock
         self.step = 0
         self.records: list[DetectEpoch] = []
         self.is_diverged = False
@@ -161,11 +169,14 @@ class DetectTraining:
             stop: Called after each step; where it says True the training ends there.
         """
         is_stopped = False
-        for epoch in range(self.plan.epochs):
+        epoch = -1
+        self.pace.start()
+        while not self.pace.is_done(self.step):
+            epoch += 1
             order = epoch_order(self.train, epoch, self.plan.seed)
             view = view_of(epoch, self.plan.views)
             self._announce(order, epoch)
-            started, sums = time.monotonic(), np.zeros(3)
+            started, sums = self._clock(), np.zeros(3)
             for i in range(self.steps_per_epoch):
                 samples = order[i * self.plan.batch_size : (i + 1) * self.plan.batch_size]
                 losses = self.take_step(samples, np.full(len(samples), view))
@@ -173,15 +184,19 @@ class DetectTraining:
                     self.is_diverged = True
                     break
                 sums += losses
+                self.pace.after_step(self.step)
                 if stop is not None and stop():
                     is_stopped = True
+                if is_stopped or self.pace.is_done(self.step):
                     break
             if self.is_diverged:
                 break
             loss, for_class, for_box = (float(s) / (i + 1) for s in sums)
             rate = float(self.optimizer.param_groups[0]["lr"])
-            record = DetectEpoch(epoch + 1, loss, for_class, for_box, rate, time.monotonic() - started)
+            record = DetectEpoch(epoch + 1, loss, for_class, for_box, rate, self._clock() - started)
             self.records.append(record)
+            if self.pace.is_done(self.step):
+                self.pace.finish(self.step)
             yield record
             if is_stopped:
                 break
@@ -228,7 +243,7 @@ class DetectTraining:
 
     def _begin(self) -> None:
         """Sets the rates of a step and what trains in it."""
-        share = self.step / self.num_steps
+        share = self.pace.share(self.step)
         for group in self.optimizer.param_groups:
             begin = group["begin"]
             own = (share - begin) / max(1.0 - begin, 1e-9)
@@ -249,7 +264,7 @@ class DetectTraining:
     def _announce(self, order: Ids, epoch: int) -> None:
         """Says what comes: the rest of this epoch and the views of the next."""
         pairs = [(int(s), view_of(epoch, self.plan.views)) for s in order]
-        if epoch + 1 < self.plan.epochs:
+        if not self.pace.is_done((epoch + 1) * self.steps_per_epoch):
             following = view_of(epoch + 1, self.plan.views)
             pairs += [(int(s), following) for s in epoch_order(self.train, epoch + 1, self.plan.seed)]
         self.source.announce(pairs)

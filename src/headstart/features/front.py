@@ -7,6 +7,7 @@ torch before it is used.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,13 @@ class FrontGraph:
         path: The ONNX file: input `pixels`, one output a part.
         digest: sha256 of the file, hex: weights, cut and size in one.
         layout: Names and shapes of the parts, `state0 ..` first.
+        export_cpu_s: Processor seconds that the export took when the file was made, or None where that is unknown.
     """
 
     path: str
     digest: str
     layout: RowLayout
+    export_cpu_s: float | None = None
 
 
 def prepare_front(
@@ -71,7 +74,7 @@ def find_part(folder: Path) -> FrontGraph | None:
     try:
         path, meta = read_sidecar(folder)
         layout = RowLayout(tuple(meta["names"]), tuple(tuple(s) for s in meta["shapes"]), meta["dtype"])
-        return FrontGraph(path, meta["digest"], layout)
+        return FrontGraph(path, meta["digest"], layout, meta.get("export_cpu_s"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -88,12 +91,22 @@ def _make(graph: FrozenGraph, folder: Path, early: Sequence[str], module: Any, s
     path = folder / "graph.onnx"
     inputs = {"pixels": example.numpy()}
     is_cut_out = num_states == 1 and state_block is not None and cut_out(graph.path, state_block, early, path)
+    export_cpu_s: float | None = None
     if not (is_cut_out and difference_of(path, inputs, names, expected) <= TOLERANCE):
+        started = time.process_time()
         export_network(module, names, graph.spec.size_hw, path)
-    write_part(path, inputs, names, expected)
+        export_cpu_s = round(time.process_time() - started, 3)
+    write_part(path, inputs, names, expected, export_cpu_s=export_cpu_s)
 
 
-def write_part(path: Path, inputs: dict[str, Any], names: Sequence[str], expected: Sequence[Any]) -> None:
+def write_part(
+    path: Path,
+    inputs: dict[str, Any],
+    names: Sequence[str],
+    expected: Sequence[Any],
+    *,
+    export_cpu_s: float | None = None,
+) -> None:
     """Compares a written graph with torch and says beside it what it gives.
 
     Args:
@@ -101,6 +114,7 @@ def write_part(path: Path, inputs: dict[str, Any], names: Sequence[str], expecte
         inputs: An example.
         names: Names of its outputs.
         expected: What torch makes of the example.
+        export_cpu_s: Processor seconds of the export, kept beside the graph.
 
     Raises:
         WeightsError: The graph does not give what torch gives.
@@ -116,6 +130,7 @@ def write_part(path: Path, inputs: dict[str, Any], names: Sequence[str], expecte
         "names": names,
         "shapes": [e.shape[1:] for e in expected],
         "dtype": "float16" if largest < 4096 else "float32",  # random pixels reach further than pictures do
+        "export_cpu_s": export_cpu_s,
     }
     write_sidecar(path, meta)
 

@@ -187,6 +187,7 @@ class Views:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
         with self._changed:
+            self._num_asked -= len(self._waiting)
             self._waiting.clear()
             self._write()
 

@@ -5,6 +5,7 @@ The one decision: what was cached stays, so a run that was killed begins anew an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from headstart.backbones.build import draw_weights
 from headstart.config import TrainSettings
 from headstart.data.boxes.records import Boxes, Detections
-from headstart.detection.decode import Decoding, decode
+from headstart.detection.decode import Decoding, decode, scoring_limit
 from headstart.detection.frames import plain_frame
 from headstart.detection.plan import DetectPlan
 from headstart.detection.views import BOX_PICTURES, ViewBoxes, check_augment, make_box_view, view_boxes
@@ -24,7 +25,7 @@ from headstart.features.engine import OnnxEngine
 from headstart.features.front import FrontGraph, prepare_front
 from headstart.features.graph import FrozenGraph, export_network
 from headstart.features.viewing import Views
-from headstart.machine import cache_root
+from headstart.machine import Clock, cache_root
 from headstart.pixels.spec import PixelSpec, normalise, read_picture
 from headstart.pixels.views import parse_augment
 from headstart.workflow.headline import not_kept_line
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headstart.detection.loop import DetectEpoch, DetectNetwork, DetectTraining
+    from headstart.detection.pace import Pace
     from headstart.detection.taps import Taps
     from headstart.talk import Talk
 
@@ -41,6 +43,7 @@ __all__ = ["DetectBench"]
 
 Ids = NDArray[np.int64]
 _SCORE_BATCH = 8
+_WAIT_BATCH = 8  # views that are waited for at once
 _VIEW_BATCH = 2  # the maps of a few large pictures already fill a processor's caches, and memory with them
 
 
@@ -58,6 +61,7 @@ class DetectBench:
         talk: Told what happens.
         private: Where views are kept if the cache is switched off.
         threads: Of torch and of the views' workers.
+        clock: Source of time.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class DetectBench:
         talk: Talk,
         private: Path,
         threads: int,
+        clock: Clock = time.monotonic,
     ) -> None:
         import torch
 
@@ -83,7 +88,7 @@ class DetectBench:
         self.paths, self.names, self.boxes, self.digests = list(paths), list(names), list(boxes), list(digests)
         self.sizes_hw = [(int(h), int(w)) for h, w in sizes_hw]
         self.num_classes, self.spec, self.settings, self.talk = num_classes, spec, settings, talk
-        self.private, self.threads = private, threads
+        self.private, self.threads, self.clock = private, threads, clock
         self.backbone = load_backbone(
             settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, say=talk.say
         )
@@ -202,18 +207,19 @@ class DetectBench:
 
     # -- trainings
 
-    def training(self, plan: DetectPlan, train: Ids) -> DetectTraining:
-        """A training at its start."""
+    def training(self, plan: DetectPlan, train: Ids, pace: Pace | None = None) -> DetectTraining:
+        """Return a training at its start; without a pace it takes the epochs of the plan."""
         from headstart.detection.loop import DetectTraining
 
-        net = self.build(plan)
-        return DetectTraining(net, self.source(plan), plan, train, self.taps(plan).sizes_hw)
+        net, sizes_hw = self.build(plan), self.taps(plan).sizes_hw
+        return DetectTraining(net, self.source(plan), plan, train, sizes_hw, pace=pace, clock=self.clock)
 
     def train(
         self,
         plan: DetectPlan,
         train: Ids,
         *,
+        pace: Pace | None = None,
         stop: Callable[[], bool] | None = None,
         on_epoch: Callable[[DetectEpoch, DetectTraining], None] | None = None,
     ) -> DetectNetwork:
@@ -222,7 +228,7 @@ class DetectBench:
         Raises:
             HeadstartError: Frozen tensors have changed, or the loss was no number from the start.
         """
-        training = self.training(plan, train)
+        training = self.training(plan, train, pace)
         before = training.net.frozen_digest()
         for record in training.run(stop=stop):
             if on_epoch:
@@ -253,6 +259,50 @@ class DetectBench:
                     frame = plain_frame(size, self.spec)
                     found.append(decode(logits[row].numpy(), boxes[row].numpy(), decoding, frame, size))
         return found
+
+    # -- what a budget asks
+
+    @property
+    def num_threads(self) -> int:
+        """Return the number of workers that make views and score."""
+        return self.threads
+
+    def set_torch_threads(self, count: int) -> None:
+        """Let torch compute with so many threads."""
+        import torch
+
+        torch.set_num_threads(count)
+
+    def is_made(self, plan: DetectPlan, sample: int, view: int) -> bool:
+        """Return whether a stored view is there; always where nothing is stored."""
+        from headstart.detection.sources import CachedSource
+
+        source = self.source(plan)
+        return source.views.is_there(sample, view) if isinstance(source, CachedSource) else True
+
+    def make_views(self, plan: DetectPlan, pairs: Sequence[tuple[int, int]], until: float) -> None:
+        """Make stored views in this order until the clock says `until`."""
+        source = self.source(plan)
+        source.announce(pairs)
+        for start in range(0, len(pairs), _WAIT_BATCH):
+            part = pairs[start : start + _WAIT_BATCH]
+            source.views.rows([sample for sample, _ in part], [view for _, view in part])
+            if self.clock() >= until:
+                source.close()  # what was not begun is not made; the source stays usable
+                return
+
+    def time_images(self, plan: DetectPlan, samples: Ids) -> float:
+        """Return the processor seconds of finding objects in one image with torch, after warm-up."""
+        net, decoding = self.build(plan), Decoding().limited(scoring_limit(max(len(boxes) for boxes in self.boxes)))
+        self.find_from_pixels(net, plan, samples[:1], decoding)
+        began = time.process_time()
+        self.find_from_pixels(net, plan, samples, decoding)
+        return (time.process_time() - began) / len(samples)
+
+    def export_cpu_s(self, plan: DetectPlan) -> float | None:
+        """Return the processor seconds of exporting the frozen part; None where nobody measured it."""
+        is_stored = plan.strategy in ("head", "finetune")
+        return self._front(plan).export_cpu_s if is_stored else None
 
     # -- the deployed network
 

@@ -6,7 +6,6 @@ The one decision: the test pictures are scored with the very bundle that is hand
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -64,7 +63,8 @@ def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> Non
         changed = {"decoding": decoding.to_json(), "thresholds": thresholds, "score": _headline(scored)}
         amend_bundle(road.folder / "bundle", **changed)
     with road.timed("parity"):
-        order = np.random.default_rng(road.resolved.settings.seed).permutation(len(road.samples))[:_MOST_COMPARED]
+        count = _MOST_COMPARED if run.budget is None else run.budget.num_compared(_MOST_COMPARED)
+        order = np.random.default_rng(road.resolved.settings.seed).permutation(len(road.samples))[:count]
         runtime = DetectorRuntime(str(road.folder), threads=bench.threads)
         expected = bench.find_from_pixels(net, plan, order, decoding)
         parity = check_detector_parity(runtime, [bench.paths[i] for i in order], expected).to_json()
@@ -206,7 +206,6 @@ def _leaky_last(blocks: Mapping[str, _Block] | Mapping[str, _Scored], order: Seq
 def _write_bundle(road: DetectRoad, bench: DetectBench, run: DetectRun, graph: Any, thresholds: dict[str, Any]) -> None:
     from headstart.workflow.embedding import _card_json
 
-    train = road.split.where("train")
     meta = {
         "strategy": run.plan.strategy,
         "sizes": road.sizes.to_json(),
@@ -221,7 +220,7 @@ def _write_bundle(road: DetectRoad, bench: DetectBench, run: DetectRun, graph: A
         decoding=run.decoding,
         thresholds=thresholds,
         meta=meta,
-        trained_on=[road.digests[i] for i in train],
+        trained_on=[road.digests[i] for i in run.train],
     )
 
 
@@ -250,7 +249,7 @@ def _write(
     }
     write_json(road.folder / "health.json", value)
     road.write_settings()
-    road.duration_s["total"] = time.monotonic() - road.started
+    road.duration_s["total"] = road.clock() - road.started
     blocks: dict[str, Any] = dict.fromkeys(("cv", "val", "test"))
     for name, one in scored.items():
         blocks[name] = detection_to_json(one.evaluation) | {"is_leaky": one.is_leaky}
@@ -280,8 +279,11 @@ def _write(
             "tuning": {
                 "plan": run.plan.to_json(),
                 "epochs_done": run.num_epochs,
+                "num_steps": run.num_steps,
+                "num_images": len(run.train),
                 "is_stopped_early": run.is_stopped,
             },
+            "budget": None if run.budget is None else run.budget.to_json(),
         },
     )
 
@@ -350,7 +352,7 @@ def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
         )
         if head["is_leaky"]:
             talk.warn("this score is measured on the split as given, where every scored image leaks from training")
-    minutes = (time.monotonic() - road.started) / 60
+    minutes = (road.clock() - road.started) / 60
     talk.say(f"The run is in {road.folder}, after {minutes:.1f} minutes.")
     if shown is not None:
         talk.say(report_line(shown, road.folder))

@@ -6,9 +6,10 @@ The one decision: the last epoch counts.  Nothing is chosen by looking at scored
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from headstart.data.split import read_split
 from headstart.detection.sizes import BoxSizes, choose_finest, choose_size, measure_sizes
 from headstart.detection.views import check_augment
 from headstart.errors import DataError, DeviceError, DeviceProblem
-from headstart.machine import available_cores, file_digest
+from headstart.machine import Clock, available_cores, file_digest
 from headstart.messages.findings import finding_message
 from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
@@ -32,9 +33,15 @@ from headstart.records import Decision, Split, SplitName
 from headstart.talk import Talk
 from headstart.types import Evidence, Finding, FindingKind, Severity
 from headstart.workflow.devices import check_device
+from headstart.workflow.journal import JOURNAL, Journal
 from headstart.workflow.reading_report import report_box_reading
 from headstart.workflow.road import Road
 from headstart.workflow.run_folder import own_run_folder
+
+if TYPE_CHECKING:
+    from headstart.detection.plan import DetectPlan
+    from headstart.workflow.detect_bench import DetectBench
+    from headstart.workflow.detect_budget import DetectBudget
 
 __all__ = ["DetectRoad", "train_detector"]
 
@@ -69,13 +76,23 @@ class DetectRoad(Road):
         return self.folder / ".detector.tmp"
 
 
-def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Path:
+def train_detector(
+    resolved: Resolved,
+    talk: Talk,
+    *,
+    started: float | None = None,
+    clock: Clock = time.monotonic,
+    journal: Mapping[str, Any] | None = None,
+) -> Path:
     """Trains a detector on pictures with boxes and writes the run.
 
     Args:
         resolved: The settings.
         talk: Told what happens.
-        started: `time.monotonic()` when the command began.
+        started: What `clock` said when the command began.
+        clock: Source of the time by which a budget is kept.
+        journal: Values from `journal.json` of an earlier run: what stands in it is not measured again, so that the
+            same journal gives the same weights.
 
     Returns:
         The run folder.
@@ -84,7 +101,7 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
         DataError: The pictures do not allow an honest detector.
         HeadstartError: Anything else that is known to go wrong.
     """
-    started = time.monotonic() if started is None else started
+    started = clock() if started is None else started
     settings = resolved.settings
     if settings.device not in ("auto", "cpu"):
         check_device(settings.device)
@@ -103,8 +120,9 @@ def train_detector(resolved: Resolved, talk: Talk, *, started: float | None = No
         box_format=settings.detect.box_format,
     )
     samples, manifest = _with_manifest(samples, settings.split)
-    with own_run_folder(settings.out, started=started) as folder:
-        _go(_prepare(resolved, talk, folder, samples, started, manifest))
+    with own_run_folder(settings.out, started=time.monotonic() - (clock() - started)) as folder:
+        road = _prepare(resolved, talk, folder, samples, started, manifest, clock)
+        _go(road, Journal(folder / JOURNAL, journal))
     return folder
 
 
@@ -126,14 +144,15 @@ def _prepare(
     samples: DetectionSamples,
     started: float,
     manifest: Split | None = None,
+    clock: Clock = time.monotonic,
 ) -> DetectRoad:
     """From samples to who is trained on, at which size."""
     from headstart.backbones.cards import find_card
 
     settings = resolved.settings
     report_box_reading(samples, talk)
-    durations = {"read": time.monotonic() - started}
-    begun = time.monotonic()
+    durations = {"read": clock() - started}
+    begun = clock()
     looks = look_at_all(
         as_samples(samples),
         max_pixels=settings.max_pixels,
@@ -147,7 +166,7 @@ def _prepare(
         threads=settings.workers,
         group_from=settings.group_from,
     )
-    durations["check"] = time.monotonic() - begun
+    durations["check"] = clock() - begun
     for finding in health.findings:
         talk.warn(finding_message(finding))
     applied = apply_box_health(samples, health, group_from=settings.group_from)
@@ -174,6 +193,7 @@ def _prepare(
         talk,
         folder,
         durations,
+        clock,
         started=started,
         samples=samples,
         health=health,
@@ -297,16 +317,14 @@ def _spec(resolved: Resolved, samples: DetectionSamples, split: Split) -> tuple[
     return card.pixel_spec(size).with_(**own), decisions
 
 
-def _go(road: DetectRoad) -> None:
+def _go(road: DetectRoad, journal: Journal) -> None:
     """Trains, scores, saves."""
     from headstart.workflow.detect_bench import DetectBench
     from headstart.workflow.detect_finish import finish_detector
-    from headstart.workflow.detect_settings import make_detect_plan
     from headstart.workflow.detect_training import DetectRun
 
     samples, settings = road.samples, road.resolved.settings
-    threads = settings.workers or available_cores()
-    begun = time.monotonic()
+    begun = road.clock()
     bench = DetectBench(
         paths=[str(p) for p in samples.paths],
         names=samples.names,
@@ -318,23 +336,64 @@ def _go(road: DetectRoad) -> None:
         settings=settings,
         talk=road.talk,
         private=road.workshop,
-        threads=threads,
+        threads=settings.workers or available_cores(),
+        clock=road.clock,
     )
     try:
-        train = road.split.where("train")
-        boxes = [samples.boxes[i] for i in train]
-        ids = np.concatenate([b.class_ids for b in boxes])
-        rarest = float(np.bincount(ids, minlength=len(samples.class_names)).min())
-        finest = choose_finest(boxes, samples.sizes_hw[train], road.spec)
-        plan, decisions = make_detect_plan(
-            road.resolved, bench, num_train=len(train), boxes_per_class=rarest, finest=finest
-        )
-        road.decide([d for d in decisions if d.what in ("strategy", "detect.finest")])
-        road.decide([d for d in decisions if d.what not in ("strategy", "detect.finest")], is_said=False)
-        road.duration_s["prepare"] = time.monotonic() - begun
-        run = DetectRun(road, bench, plan)
+        plan, train, budget = _plan(road, bench, journal)
+        road.duration_s["prepare"] = road.clock() - begun
+        run = DetectRun(road, bench, plan, train, budget)
         run.go()
         bench.close()  # the engine of the views need not stay in memory beside the detector
         finish_detector(road, bench, run)
     finally:
         bench.close()
+
+
+def _plan(road: DetectRoad, bench: DetectBench, journal: Journal) -> tuple[DetectPlan, Ids, DetectBudget | None]:
+    """Return the plan, the images that are trained on, and the budget where there is one."""
+    from headstart.workflow.detect_budget import DetectBudget, Scored
+    from headstart.workflow.detect_settings import budget_strategies, make_detect_plan
+    from headstart.workflow.tune_fitting import measure_threads
+
+    samples, settings = road.samples, road.resolved.settings
+    train = road.split.where("train")
+    boxes = [samples.boxes[i] for i in train]
+    ids = np.concatenate([b.class_ids for b in boxes])
+    rarest = float(np.bincount(ids, minlength=len(samples.class_names)).min())
+    finest = choose_finest(boxes, samples.sizes_hw[train], road.spec)
+
+    def make_plan(strategy: str | None = None) -> tuple[DetectPlan, list[Decision]]:
+        return make_detect_plan(
+            road.resolved, bench, num_train=len(train), boxes_per_class=rarest, finest=finest, strategy=strategy
+        )
+
+    budget = None
+    if settings.budget_minutes is None:
+        plan, decisions = make_plan()
+    else:
+        scored = np.concatenate([road.split.where(name) for name in _SCORED])
+        budget = DetectBudget(
+            started=road.started,
+            budget_s=60.0 * settings.budget_minutes,
+            bench=bench,
+            journal=journal,
+            clock=road.clock,
+            scored=Scored(len(scored), sum(len(samples.boxes[i]) for i in scored)),
+            num_folds=settings.folds or 0,
+        )
+        plan, train, decisions = budget.settle(
+            budget_strategies(settings.strategy, rarest),
+            make_plan,
+            train,
+            samples.boxes,
+            len(samples.class_names),
+            seed=settings.seed,
+            torch_threads=None if settings.workers else lambda: measure_threads(available_cores()),
+        )
+    shown = {"strategy", "detect.finest"}
+    if budget is not None:
+        shown |= {"epochs", "views", "budget.num_images"}
+    road.decide([d for d in decisions if d.what in shown])
+    road.decide([d for d in decisions if d.what not in shown], is_said=False)
+    return plan, train, budget

@@ -15,7 +15,7 @@ from headstart.records import Decision
 if TYPE_CHECKING:
     from headstart.workflow.detect_bench import DetectBench
 
-__all__ = ["MANY_BOXES", "make_detect_plan"]
+__all__ = ["MANY_BOXES", "budget_strategies", "default_epochs", "make_detect_plan"]
 
 MANY_BOXES = 50
 """Boxes a class from which the last stages of the backbone train too (`benchmarks/bench_detect.py`)."""
@@ -36,6 +36,7 @@ def make_detect_plan(
     num_train: int,
     boxes_per_class: float,
     finest: tuple[int, str],
+    strategy: str | None = None,
 ) -> tuple[DetectPlan, list[Decision]]:
     """The plan, and what was chosen with its reason.
 
@@ -45,10 +46,11 @@ def make_detect_plan(
         num_train: Training pictures.
         boxes_per_class: Training boxes of the class that has fewest.
         finest: The stride of the finest level where nobody set it, and why.
+        strategy: What a budget tries; by default that of the settings, or what the boxes allow.
     """
     settings = resolved.settings
     decisions: list[Decision] = []
-    strategy = settings.strategy
+    strategy = strategy or settings.strategy
     if strategy == "auto":
         strategy = "finetune" if boxes_per_class > MANY_BOXES else "head"
         bar = f"more than {MANY_BOXES}" if strategy == "finetune" else f"{MANY_BOXES} or fewer"
@@ -75,6 +77,18 @@ def make_detect_plan(
         if name not in ("strategy", "seed", "finest") and not resolved.is_explicit(what):
             decisions.append(Decision(what, value, "the default for this number of pictures"))
     return plan, decisions
+
+
+def budget_strategies(asked: str, boxes_per_class: float) -> tuple[str, ...]:
+    """Return the strategies among which a budget chooses, the cheapest first.
+
+    Args:
+        asked: The setting `strategy`.
+        boxes_per_class: Training boxes of the class that has fewest.
+    """
+    if asked != "auto":
+        return (asked,)
+    return ("head", "finetune") if boxes_per_class > MANY_BOXES else ("head",)
 
 
 def default_epochs(num_train: int, batch_size: int) -> int:

@@ -5,7 +5,6 @@ The one decision: an early end is a shorter training, said as such: what was tra
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,8 @@ from headstart.data.boxes.records import Detections
 from headstart.detection.decode import Decoding, scoring_limit
 from headstart.detection.metrics import evaluate_detections
 from headstart.detection.plan import DetectPlan
-from headstart.errors import HeadstartError, SettingError
+from headstart.errors import HeadstartError
 from headstart.messages.numbers import pluralize
-from headstart.records import Decision
 from headstart.tuning.folds import make_folds
 from headstart.types import EvaluationProtocol, EvaluationSetup
 from headstart.workflow.detect_records import DetectLog
@@ -27,14 +25,13 @@ from headstart.workflow.tune_jobs import StoppedError, Stopper
 if TYPE_CHECKING:
     from headstart.detection.loop import DetectEpoch, DetectNetwork, DetectTraining
     from headstart.workflow.detect_bench import DetectBench
+    from headstart.workflow.detect_budget import DetectBudget
     from headstart.workflow.detect_road import DetectRoad
 
 __all__ = ["DetectRun", "OutOfFold"]
 
 Ids = NDArray[np.int64]
 _LOOKS = 8  # times that unseen pictures are looked at during a training, for the curve
-_ENDING_S = 20.0  # of a budget, kept for export, scoring and the report
-_PILOT_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,23 @@ class DetectRun:
     Args:
         road: What is known so far.
         bench: Trains.
-        plan: Every number; its epochs are settled here where there is a budget.
+        plan: Every number.
+        train: Positions of the images that are trained on.
+        budget: Sets the pace, where there is one.
 
     Attributes:
         decoding: Of raw scores, with limits for scoring.
     """
 
-    def __init__(self, road: DetectRoad, bench: DetectBench, plan: DetectPlan) -> None:
-        self.road, self.bench, self.plan = road, bench, plan
+    def __init__(
+        self,
+        road: DetectRoad,
+        bench: DetectBench,
+        plan: DetectPlan,
+        train: Ids,
+        budget: DetectBudget | None = None,
+    ) -> None:
+        self.road, self.bench, self.plan, self.train, self.budget = road, bench, plan, train, budget
         self.log = DetectLog(road.folder, road.talk)
         settings = road.resolved.settings.detect
         most = scoring_limit(max(len(boxes) for boxes in road.samples.boxes))
@@ -68,14 +74,13 @@ class DetectRun:
         self.oof: OutOfFold | None = None
         self.net: DetectNetwork | None = None
         self.num_epochs = 0
+        self.num_steps = 0
         self.is_stopped = False
 
     def go(self) -> None:
         """All trainings; `oof` and `net` are there afterwards."""
         settings = self.road.resolved.settings
-        train = self.road.split.where("train")
-        if settings.budget_minutes is not None:
-            self._settle_epochs(train, settings.budget_minutes)
+        train = self.train
         self.road.talk.say(self._sentence(len(train)))
         with self.road.timed("train"), self.stopper.listening():
             if settings.folds:
@@ -83,6 +88,7 @@ class DetectRun:
             val = self.road.split.where("val")
             self.net = self._train(train, "final", val if len(val) else None)
             self.num_epochs = self._epochs_done
+            self.num_steps = self._steps_done
 
     def _cross_validate(self, train: Ids, num_folds: int) -> None:
         from headstart.data.boxes.split import rarest_class
@@ -105,11 +111,16 @@ class DetectRun:
         self.oof = OutOfFold(np.concatenate(order), found, int(fold_of.max()) + 1)
 
     def _train(self, train: Ids, phase: str, held: Ids | None) -> DetectNetwork:
-        every = max(1, self.plan.epochs // _LOOKS)
+        num_held = 0 if held is None else len(held)
+        looks, pace = _LOOKS, None
+        if self.budget is not None:
+            looks, pace = self.budget.num_looks(num_held), self.budget.pace(phase, num_held)
+        every = max(1, self.plan.epochs // looks) if looks else 0
 
         def on_epoch(record: DetectEpoch, training: DetectTraining) -> None:
             score: float | None = None
-            is_turn = record.epoch % every == 0 or record.epoch == self.plan.epochs
+            num_epochs = -(-training.pace.num_steps // training.steps_per_epoch)
+            is_turn = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
             if held is not None and is_turn and not self.stopper.is_asked:
                 with training.averaged():
                     found = self.bench.find(training.net, self.plan, held, self.decoding)
@@ -118,11 +129,11 @@ class DetectRun:
                 score = evaluate_detections(
                     truth, found, self.road.samples.class_names, draws=0, setup=setup
                 ).map50.value
-            self._epochs_done = record.epoch
-            self.log.add(phase, self.plan.epochs, record, score)
+            self._epochs_done, self._steps_done = record.epoch, training.step
+            self.log.add(phase, num_epochs, record, score)
 
-        self._epochs_done = 0
-        net = self.bench.train(self.plan, train, stop=lambda: self.stopper.is_asked, on_epoch=on_epoch)
+        self._epochs_done = self._steps_done = 0
+        net = self.bench.train(self.plan, train, pace=pace, stop=lambda: self.stopper.is_asked, on_epoch=on_epoch)
         if self.stopper.is_asked:
             self.is_stopped = True
             self.road.talk.warn(
@@ -133,35 +144,6 @@ class DetectRun:
                 "the training came to no end of an epoch: the loss was no number.", hint="a smaller --lr"
             )
         return net
-
-    def _settle_epochs(self, train: Ids, budget_minutes: float) -> None:
-        """Turns a budget into epochs, from the speed of the first views and steps."""
-        plan, road = self.plan, self.road
-        training = self.bench.training(plan, train)
-        some = train[: plan.batch_size]
-        begun = time.monotonic()
-        training.source.announce([(int(s), 1) for s in some])
-        training.take_step(some, np.ones(len(some), dtype=np.int64))
-        view_s = (time.monotonic() - begun) / len(some)
-        begun = time.monotonic()
-        for _ in range(_PILOT_STEPS):
-            training.take_step(some, np.ones(len(some), dtype=np.int64))
-        step_s = (time.monotonic() - begun) / _PILOT_STEPS
-        num_trainings = 1 + (road.resolved.settings.folds or 0)
-        left = 60.0 * budget_minutes - (time.monotonic() - road.started) - _ENDING_S
-        stored = plan.strategy in ("head", "finetune")
-        left -= view_s * len(train) * plan.views if stored else 0.0
-        epoch_s = step_s * training.steps_per_epoch
-        epochs = int(left / num_trainings / epoch_s)
-        if epochs < 1:
-            raise SettingError(
-                f"the budget is too small: an epoch takes some {epoch_s:.0f} s here, and {max(left, 0):.0f} s are left "
-                f"for {num_trainings} training{'s' if num_trainings > 1 else ''}.",
-                hint="a larger --budget, fewer --views, or a smaller --size",
-            )
-        epochs = min(epochs, 300)
-        self.plan = plan.with_(epochs=epochs, views=min(plan.views, epochs))
-        road.decide([Decision("epochs", epochs, f"what fits into the budget at {1e3 * step_s:.0f} ms a step")])
 
     def _sentence(self, num_train: int) -> str:
         plan = self.plan

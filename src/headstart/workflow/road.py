@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.config import Resolved
+from headstart.machine import Clock
 from headstart.records import Decision
 from headstart.talk import Talk
 from headstart.workflow.headline import decision_line
@@ -27,15 +28,16 @@ class Road:
     talk: Talk
     folder: Path
     duration_s: dict[str, float] = field(default_factory=dict)
+    clock: Clock = time.monotonic
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
         """Adds the seconds of a step under its name."""
-        started = time.monotonic()
+        started = self.clock()
         try:
             yield
         finally:
-            self.duration_s[what] = self.duration_s.get(what, 0.0) + time.monotonic() - started
+            self.duration_s[what] = self.duration_s.get(what, 0.0) + self.clock() - started
 
     def decide(self, decisions: Sequence[Decision], *, is_said: bool = True) -> None:
         """Keeps decisions; says the automatic ones with their reasons."""

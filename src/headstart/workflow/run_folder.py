@@ -39,6 +39,7 @@ _NAMES = {
     "environment.json",
     "figures",
     "health.json",
+    "journal.json",
     "metrics.json",
     "oof.npz",
     "predictions.csv",
