@@ -11,6 +11,7 @@ from scenes import samples_of
 from headstart.data.repair import repair_split
 from headstart.data.split import make_split, read_split, write_split
 from headstart.errors import DataError
+from headstart.messages.numbers import pluralize
 from headstart.records import Samples, Split
 from headstart.types import USER_TEST_SPLIT
 
@@ -26,7 +27,7 @@ def test_a_group_goes_where_most_of_it_is() -> None:
     groups = np.array([0, 0, 0, 1, 1, 1, 2])
     mended = repair_split(samples, split, groups)
     assert mended.assignment.tolist() == ["train", "train", "train", "test", "test", "test", "test"]
-    assert "2 pictures moved" in mended.reason
+    assert "2 images moved" in mended.reason
 
 
 def test_undecided_goes_to_training() -> None:
@@ -40,7 +41,7 @@ def test_a_split_without_leaks_is_left_as_it_is() -> None:
     for groups in (None, np.array([0, 0, 1, 1]), np.arange(4)):
         mended = repair_split(samples, split, groups)
         assert mended.assignment.tolist() == split.assignment.tolist()
-        assert "0 pictures moved" in mended.reason
+        assert "0 images moved" in mended.reason
     assert split.assignment.tolist() == ["train", "train", "test", "test"]  # the person's own is not touched
 
 
@@ -49,7 +50,7 @@ def test_what_is_left_out_decides_nothing() -> None:
     out = np.array([True, True, False, False])
     mended = repair_split(samples, split, np.array([0, 0, 0, 1]), out)
     assert mended.assignment.tolist() == ["", "", "train", "test"]
-    assert "0 pictures moved" in mended.reason
+    assert "0 images moved" in mended.reason
 
 
 def test_a_class_that_loses_its_test_pictures_is_named() -> None:
@@ -71,7 +72,7 @@ def test_where_moving_would_leave_one_side_empty_whole_groups_are_dealt_anew(sco
     groups = np.arange(20) % 5  # each with three in training and one that is scored
     out = np.arange(20) == 7
     mended = repair_split(samples, split, groups, out)
-    assert "dealt anew, 25% of the pictures" in mended.reason
+    assert "dealt anew, 25 % of the images" in mended.reason
     assert mended.assignment[7] == ""
     sides = [set(mended.assignment[(groups == g) & ~out]) for g in range(5)]
     assert sorted(map(sorted, sides)) == [["test"]] + [["train"]] * 4
@@ -112,7 +113,8 @@ def test_after_mending_no_group_is_parted_and_nothing_else_has_moved(
         assert len(set(after)) == 1
         counts = {name: int((before == name).sum()) for name in ("train", "val", "test")}
         assert counts[after[0]] == max(counts.values())  # as few as can be
-    assert f"{int((mended.assignment != split.assignment).sum())} pictures moved" in mended.reason
+    moved = int((mended.assignment != split.assignment).sum())
+    assert f"{pluralize(moved, 'image')} moved" in mended.reason
 
 
 def test_the_mended_split_can_be_used_again(tmp_path_factory: pytest.TempPathFactory) -> None:

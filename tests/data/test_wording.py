@@ -103,7 +103,10 @@ def test_while_training_only_what_training_does_not_say_itself() -> None:
         ("One picture", "`k1` is `cat`, `k2` is `dog`"),
         ("Left out: 5 files, empty", "`x/0.jpg`, `x/1.jpg`, `x/2.jpg` ..."),
         ("Left out: 1 file, text", "words"),
-        ("Belong together", "Right on 91% as if independent, 78% by group. They are kept together; --group-from none"),
+        (
+            "Belong together",
+            "Right on 91 % as if independent, 78 % by group. They are kept together; --group-from none",
+        ),
         ("May belong together", "--group-from visit"),
         ("Rejected", "no nearer each other than chance (p = 0.6)"),
         ("Copies: 1 pair, the same file", "`d1` = `d2`"),
@@ -114,7 +117,7 @@ def test_while_training_only_what_training_does_not_say_itself() -> None:
         ("Shortcut?", "(chance: 33.0 %); this gives away 60.0 % of the images of `x`. Examples: `s1`, `s2`."),
         ("Handled: 4 x rotated", "e.g. `x/r.jpg`"),
         ("Chosen: pixels.value_range", "because 12 bits"),
-        ("Seen:", "40% of a picture, with cover 50%"),
+        ("Seen:", "40 % of an image, with cover 50 %"),
     ],
 )
 def test_a_line_says_how_many_names_some_and_what_to_do(start: str, words: str) -> None:

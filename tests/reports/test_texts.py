@@ -13,7 +13,10 @@ import pytest
 from text_checks import faults, page_texts, texts_of
 
 from headstart.data.boxes.records import Boxes, Detections
+from headstart.data.boxes.wording import _KINDS, problem_lines
+from headstart.data.wording import doctor_lines
 from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.records import GroupPattern, Health, PicturePair, Problem, Remark
 from headstart.reports.card import model_card
 from headstart.reports.comment import comment_on, next_steps, not_to_conclude
 from headstart.reports.detecting import DetectionFacts, ScoredPicture, summarise_detection
@@ -30,7 +33,7 @@ from headstart.reports.versus import Comparison, describe
 from headstart.results import EvaluationResult, Predictions
 from headstart.trust.metrics import evaluate
 from headstart.trust.paired import ClassDifference, ComparisonVerdict, Difference, PairedComparison
-from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
+from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
 from headstart.workflow.detect_evaluating import DetectionResult
 from headstart.workflow.headline import _as_given_line, closing_lines
 from headstart.workflow.judgement import Judgement
@@ -226,3 +229,19 @@ def test_evaluations(count: int) -> None:
     for evaluation, known in itertools.product((None, found), (None, found)):
         detections = DetectionResult(evaluation, known, {"c": count}, ("b",), count, ())
         check(line for line in detections.lines() if "   " not in line)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_lines_of_the_check(count: int) -> None:
+    pair = PicturePair("a", "b", "near", 0.99, "train", "test", "x", "y", 0, 1)
+    for shares, status in itertools.product(((None, None), (0.0, 1.0)), GroupStatus):
+        pattern = GroupPattern("^(.)", "part 1", count, status, 0.001, 0.1, *shares)
+        unreadable = (Problem("a", "empty", "the file is empty"),) * count
+        health = Health(
+            2, "class folders", {"a": {"none": count}}, {"PNG": count}, unreadable,
+            (Remark("rotated", count, "turned upright", ("a",)),), (pair,) * count, (pair,) * count, (pair,) * count,
+            (pair,) * count, (pattern,), seen_share={"crop": 0.0004, "cover": 0.5},
+        )  # fmt: skip
+        check([*doctor_lines(health), *doctor_lines(health, is_training=True)])
+    for kind in _KINDS:
+        check(problem_lines([Problem("a", kind, "an example")] * count))

@@ -197,7 +197,7 @@ def test_a_patient_on_both_sides_goes_whole_to_one(
         {"train"}, {"train"}, {"train"}, {"test"}, {"test"}, {"test"},
         {"train"}, {"train"}, {"train"}, {"train"}, {"test"}, {"test"},
     ]  # fmt: skip
-    assert "0 images left out, 4 pictures moved" in done.err
+    assert "0 images left out, 4 images moved" in done.err
     run = headstart.train(table, out=tmp_path / "run", split=str(tmp_path / "split.csv"))
     assert run.metrics["test"]["num_samples"] == 20
     health = json.loads((run.folder / "health.json").read_text(encoding="utf-8"))

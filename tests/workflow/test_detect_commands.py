@@ -95,13 +95,13 @@ def test_check_sees_boxes_and_exits_with_3_where_some_are_lost(
     code, out, err = command(capsys, "check", str(squares))
     assert code == 0
     assert "16 pictures with 16 boxes of 2 classes (`blue`, `red`) from VOC XML" in err
-    assert "Class `red`: 8 boxes in 8 pictures" in out
+    assert "Class `red`: 8 boxes in 8 images" in out
     broken = shutil.copytree(squares, tmp_path / "broken")
     (broken / "00.xml").write_text("<annotation>", encoding="utf-8")
     sheet, judged = tmp_path / "sheet.png", tmp_path / "judged.json"
     code, out, _ = command(capsys, "check", str(broken), "--sheet", str(sheet), "--json", str(judged))
     assert code == 3
-    assert "Left out: 1 XML files cannot be read" in out
+    assert "Left out (1): XML files cannot be read" in out
     assert size_of(sheet)[0] > 400
     value = json.loads(judged.read_text(encoding="utf-8"))
     assert value["task"] == "detect"

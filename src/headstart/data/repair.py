@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headstart.data.split import make_split
 from headstart.errors import DataError
+from headstart.messages.numbers import percent, pluralize
 from headstart.records import Samples, Split
 
 __all__ = ["repair_split"]
@@ -53,10 +54,11 @@ def repair_split(
     if len(needed) == 2 and not needed <= set(assignment.tolist()):
         share = float((split.assignment == scored).sum() / (split.assignment != "").sum())
         assignment = _dealt_anew(samples, groups, before == "", share, split.seed)
-        reason = f"whole groups dealt anew, {share:.0%} of the pictures to test: by moving, one side would be empty"
+        part = percent(share, 0)
+        reason = f"whole groups dealt anew, {part} of the images to test: by moving, one side would be empty"
         return Split(assignment, groups, "made", split.setup, split.seed, reason)
     moved = int((assignment != before).sum())
-    reason = f"{moved} pictures moved so that nothing that belongs together lies in two splits"
+    reason = f"{pluralize(moved, 'image')} moved so that nothing that belongs together lies in two splits"
     for side in ("train", scored):
         lost = _classes(samples, before == side) - _classes(samples, assignment == side)
         if lost:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from headstart.messages.findings import finding_message, finding_to_json
+from headstart.messages.numbers import percent, pluralize
 from headstart.messages.reading import reading_line
 from headstart.messages.shortcuts import shortcut_message
 from headstart.records import GroupPattern, Health, PicturePair, Problem, Shortcut
@@ -77,8 +78,8 @@ def remark_lines(health: Health, *, is_training: bool = False) -> list[str]:
     cropped = health.seen_share.get("crop", 1.0)
     if cropped < 0.55:
         lines.append(
-            f"Seen: with --fit crop the network sees {cropped:.0%} of a picture, with cover "
-            f"{health.seen_share['cover']:.0%}, with squash and pad all of it."
+            f"Seen: with --fit crop the network sees {percent(cropped, 0)} of an image, with cover "
+            f"{percent(health.seen_share['cover'], 0)}, with squash and pad all of it."
         )
     return [one_line(line) for line in lines]
 
@@ -152,8 +153,9 @@ def _group_lines(patterns: Sequence[GroupPattern]) -> list[str]:
     for p in patterns:
         effect = ""
         if p.accuracy_independent is not None and p.accuracy_grouped is not None:
-            effect = f" Right on {p.accuracy_independent:.0%} as if independent, {p.accuracy_grouped:.0%} by group."
-        where = f"{p.meaning}, {p.num_groups} groups"
+            alone, by_group = percent(p.accuracy_independent, 0), percent(p.accuracy_grouped, 0)
+            effect = f" Right on {alone} as if independent, {by_group} by group."
+        where = f"{p.meaning}, {pluralize(p.num_groups, 'group')}"
         if p.is_used and p.source == "asked":
             lines.append(f"Belong together, as asked: {p.meaning}.{effect}")
         elif p.is_used and p.source != "guessed":

@@ -277,16 +277,16 @@ def test_a_healthy_set_says_so_and_counts_its_boxes(tmp_path: Path) -> None:
     assert not health.is_dishonest
     lines = box_lines(health)
     assert lines[0].startswith("Nothing wrong was found")
-    assert lines[-1].startswith("Class `cat`: 10 boxes in 10 pictures, side 40 pixels")
+    assert lines[-1].startswith("Class `cat`: 10 boxes in 10 images, side 40 pixels")
     json.dumps(box_health_to_json(health), allow_nan=False)
 
 
 def test_the_first_ten_are_named_then_counted(tmp_path: Path) -> None:
     problems = [Problem(f"{i}.png", "outside", "x") for i in range(14)] + [Problem("a", "swapped", "y")] * 20
     lines = problem_lines(problems)
-    assert lines[0].startswith("Left out: 14 boxes lie outside")
+    assert lines[0].startswith("Left out (14): boxes lie outside")
     assert lines[11] == "  ... and 4 more"
-    assert lines[12].startswith("Handled: 20 boxes have their corners swapped")
+    assert lines[12].startswith("Handled (20): boxes have their corners swapped")
     assert is_lost("outside")
     assert not is_lost("swapped")
 

@@ -13,6 +13,7 @@ from typing import Any
 from headstart.data.boxes.judge import BoxHealth, ClassBoxes, is_lost
 from headstart.data.wording import finding_lines, health_to_json, loss_lines, one_line, remark_lines
 from headstart.messages.findings import finding_to_json
+from headstart.messages.numbers import pluralize
 from headstart.messages.reading import reading_line, reading_to_json
 from headstart.records import Problem
 from headstart.types import Severity
@@ -34,7 +35,7 @@ _KINDS = {
     "two-splits": "pictures are in two splits; the first counts",
     "no-class": "boxes have no class",
     "no-box": "objects have no box",
-    "not-a-number": "boxes hold NaN or infinity",
+    "not-a-number": "boxes hold a value that is no finite number",
     "not-a-share": "YOLO lines have values outside [0, 1]",
     "no-area": "boxes have no area",
     "under-a-pixel": "boxes are smaller than a pixel",
@@ -76,7 +77,7 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
     lines = []
     for kind, found in sorted(by_kind.items(), key=lambda kv: (not is_lost(kv[0]), -len(kv[1]))):
         word = "Left out" if is_lost(kind) else "Handled"
-        lines.append(f"{word}: {len(found):,} {meaning_of(kind)}:")
+        lines.append(f"{word} ({len(found):,}): {meaning_of(kind)}:")
         lines += [f"  `{one_line(p.name)}`: {one_line(p.detail)}" for p in found[:_SHOWN]]
         if len(found) > _SHOWN:
             lines.append(f"  ... and {len(found) - _SHOWN:,} more")
@@ -84,7 +85,7 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
 
 
 def meaning_of(kind: str) -> str:
-    """What a kind of problem is, after a number: `boxes have no area`."""
+    """What a kind of problem is, beside a number: `boxes have no area`."""
     return _KINDS.get(kind, f"files cannot be used ({kind})")
 
 
@@ -114,10 +115,11 @@ def _class_lines(classes: Sequence[ClassBoxes]) -> list[str]:
         splits = ", ".join(f"{s} {entry.boxes[s]:,}" for s in ("train", "val", "test") if s in entry.boxes)
         low, high = entry.side_range
         lines.append(
-            f"Class `{entry.name}`: {sum(entry.boxes.values()):,} boxes in {entry.pictures:,} pictures"
+            f"Class `{entry.name}`: {pluralize(sum(entry.boxes.values()), 'box', 'boxes')} in "
+            f"{pluralize(entry.pictures, 'image')}"
             + (f" ({splits})" if splits else "")
             + f", side {entry.median_side:.0f} pixels (nine of ten between {low:.0f} and {high:.0f})."
         )
     if len(classes) > 50:
-        lines.append(f"... and {len(classes) - 50} more classes")
+        lines.append(f"... and {pluralize(len(classes) - 50, 'more class', 'more classes')}")
     return lines
