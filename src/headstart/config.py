@@ -167,7 +167,9 @@ class TrainSettings(_Settings):
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger pictures are refused before they are decoded.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is drawn.")
     budget_minutes: float | None = Field(None, gt=0, description="Time that may be spent, e.g. `5m` or `90s`.")
-    group_from: str | None = Field(None, description="Column or pattern that says which pictures belong together.")
+    group_from: str | None = Field(
+        None, description="Column or pattern of images that belong together, none, or image (copies apart)."
+    )
     layout: str | None = Field(None, description="How folders are to be read, e.g. `{group}/{label}/*`.")
     label_pattern: str | None = Field(None, description="Pattern that finds the label in a file name.")
     first_id: Literal[0, 1, "none"] | None = Field(None, description="Number of the first class name: 0, 1 or none.")

@@ -55,6 +55,7 @@ class FindingKind(StrEnum):
     CLASS_TOO_SMALL = "class_too_small"
     CLASS_WITH_ONE_IMAGE = "class_with_one_image"
     CLASS_WITHOUT_IMAGES = "class_without_images"
+    COPIES_AT_BASELINE = "copies_at_baseline"
     COPIES_WITH_OTHER_BOXES = "copies_with_other_boxes"
     GROUPS_ACROSS_SPLITS = "groups_across_splits"
     GROUPS_IN_QUESTION = "groups_in_question"

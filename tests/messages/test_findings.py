@@ -29,6 +29,9 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.CLASS_TOO_SMALL: {"class": "a", "count": 1, "minimum": 10, "unit": "boxes"},
     FindingKind.CLASS_WITH_ONE_IMAGE: {"class": "a"},
     FindingKind.CLASS_WITHOUT_IMAGES: {"class": "a"},
+    FindingKind.COPIES_AT_BASELINE: {
+        "num_pairs": 87, "accuracy_separate": 0.99, "accuracy_joined": None, "accuracy_baseline": 0.33,
+    },
     FindingKind.COPIES_WITH_OTHER_BOXES: {"pairs": [["a.png", "b.png"]] * 5},
     FindingKind.GROUPS_ACROSS_SPLITS: {"num_groups": 2, "pattern_meaning": "column `patient`", "share_of_scored": 0.5},
     FindingKind.GROUPS_IN_QUESTION: QUESTION,

@@ -70,6 +70,15 @@ def test_no_other_cause_is_blamed_in_the_plain_cases() -> None:
         assert [r.cause for r in comment_on(CASES[cause])] == [cause]
 
 
+def test_chance_level_by_chains_of_copies_names_the_other_score() -> None:
+    evidence = {"num_pairs": 87, "accuracy_separate": 1.0, "accuracy_joined": 0.26, "accuracy_baseline": 0.25}
+    plain = CASES["chance_level"]
+    first = comment_on(replace(plain, copies_at_baseline=evidence))[0]
+    assert first.cause == "chance_level"
+    assert "87 pairs" in first.text
+    assert "87 pairs" not in comment_on(plain)[0].text
+
+
 def test_numbers_stand_in_the_words() -> None:
     leak = comment_on(CASES["leak"])[0].text
     assert "8 pairs" in leak

@@ -428,3 +428,33 @@ class TestMemory:
         second = headstart.check(data)
         assert len(second.health.duplicates) == 1
         assert first.health.duplicates == ()
+
+
+class TestChains:
+    """Two slow pans a class: joined by their near-duplicates, nothing but the most frequent class is left."""
+
+    @pytest.fixture
+    def pans(self, tmp_path: Path) -> Path:
+        rng = np.random.default_rng(0)
+        for label in ("cat", "dog", "owl"):
+            (tmp_path / "pans" / label).mkdir(parents=True)
+            for _ in range(2):
+                coarse = rng.uniform(40, 190, (14, 26, 3)).astype(np.uint8)
+                wide = np.asarray(Image.fromarray(coarse).resize((260, 140), Image.Resampling.BICUBIC), np.float64)
+                for frame in range(16):
+                    image = wide[:, 2 * frame : 2 * frame + 160] + rng.normal(0, 6, (140, 160, 3))
+                    name = f"{rng.bytes(6).hex()}.jpg"
+                    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(tmp_path / "pans" / label / name)
+        return tmp_path / "pans"
+
+    def test_both_scores_and_the_way_out_are_told(self, pans: Path, tmp_path: Path) -> None:
+        run = headstart.train(pans, out=tmp_path / "run")
+        (finding,) = read_json(run.folder / "health.json")["findings"]
+        assert (finding["kind"], finding["severity"]) == ("copies_at_baseline", "warning")
+        assert finding["evidence"]["accuracy_separate"] > 0.8
+        assert finding["evidence"]["accuracy_joined"] < 0.45
+        assert run.metrics["cv"]["accuracy"]["value"] < 0.45
+        assert sum("--group-from image" in line for line in log_of(run).splitlines()) == 2
+        apart = headstart.train(pans, out=tmp_path / "apart", group_from="image")
+        assert apart.metrics["num_groups"] is None
+        assert apart.metrics["cv"]["accuracy"]["value"] > 0.8

@@ -24,7 +24,7 @@ def _check(
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
-    group_from: str = typer.Option(None, "--group-from", help="Column or pattern of what belongs together, or none."),
+    group_from: str = typer.Option(None, "--group-from", help="Groups: column, pattern, none or image."),
     backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose features help."),
     value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
     max_pixels: int = typer.Option(MAX_PIXELS, "--max-pixels", help="Larger pictures are refused."),

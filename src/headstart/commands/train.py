@@ -52,7 +52,7 @@ def _train(
     max_pixels: int = typer.Option(None, "--max-pixels", help="Larger pictures are refused (default: 178 million)."),
     seed: int = typer.Option(None, "--seed", help="Seed of everything that is drawn (default: 0)."),
     budget: str = typer.Option(None, "--budget", help="Time that may be spent, e.g. 5m or 90s."),
-    group_from: str = typer.Option(None, "--group-from", help="Column or pattern of what belongs together, or none."),
+    group_from: str = typer.Option(None, "--group-from", help="Groups: column, pattern, none or image."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),

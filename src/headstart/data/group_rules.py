@@ -32,6 +32,7 @@ __all__ = [
     "collect_evidence",
     "decide_status",
     "groups_per_level",
+    "is_at_baseline",
     "join_copies",
 ]
 
@@ -203,7 +204,7 @@ def decide_status(
     """
     if source in ("given", "asked"):
         return GroupStatus.APPLIED
-    is_lost = _is_at_baseline(independent, grouped, evidence.accuracy_baseline, standard_error)
+    is_lost = is_at_baseline(independent, grouped, evidence.accuracy_baseline, standard_error)
     if source == "inferred":
         return GroupStatus.QUESTION_SCORE_AT_BASELINE if is_lost else GroupStatus.APPLIED
     levels = evidence.groups_per_level
@@ -236,10 +237,15 @@ def decide_status(
     return GroupStatus.QUESTION_SCORE_AT_BASELINE if is_lost else GroupStatus.ALTERNATIVE
 
 
-def _is_at_baseline(
+def is_at_baseline(
     independent: float | None, grouped: float | None, baseline: float | None, standard_error: float
 ) -> bool:
-    """Whether there is skill as if independent, and next to none with whole groups left out."""
+    """Whether there is skill as if independent, and next to none with whole groups left out.
+
+    Args:
+        independent, grouped, baseline: Accuracies; None if not measured, which gives False.
+        standard_error: Of an accuracy at the baseline.
+    """
     if independent is None or grouped is None or baseline is None:
         return False
     skill = independent - baseline

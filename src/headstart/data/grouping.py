@@ -23,7 +23,7 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
 
     Args:
         samples: The pictures.
-        group_from: None takes the groups that the layout or table gave; `none` switches groups off;
+        group_from: None takes the groups that the layout or table gave; `none` switches groups off, `image` copies too;
             `folder` takes the folder of each picture, `capture-burst` and `capture-session` pictures taken
             within 10 seconds or 10 minutes of each other; else a column of the table, a template with
             `{group}` for the name, or a regular expression (its bracketed parts are the group) for the
@@ -39,6 +39,8 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
     source = "auto" if group_from is None else "cli"
     if group_from is not None and group_from.lower() == "none":
         return None, Decision("group_from", "none", "groups were switched off", source)
+    if group_from is not None and group_from.lower() == "image" and group_from not in samples.columns:
+        return None, Decision("group_from", "image", "every image stands alone, copies too", source)
     if group_from is None:
         keys = [s.group for s in samples]
         if not any(keys):

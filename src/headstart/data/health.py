@@ -20,7 +20,7 @@ from headstart.data.grouping import group_ids, number_groups
 from headstart.data.leaks import find_leaks
 from headstart.data.looks import Looks, look_at_all
 from headstart.data.names import Guess, guess_groups, inside_class_folders
-from headstart.data.patterns import Score, judge_patterns
+from headstart.data.patterns import Score, judge_patterns, weigh_copies
 from headstart.data.ranges import choose_range, find_mixed_depths
 from headstart.data.same import SamePixels
 from headstart.data.shortcuts import find_shortcuts
@@ -97,6 +97,7 @@ def inspect(
     copies = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
     is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
     asked = _asked(samples, group_from)
+    chains = weigh_copies(samples, is_training, pairs, score) if group_from is None else {}
     patterns = judge_patterns(
         samples,
         looks,
@@ -118,6 +119,7 @@ def inspect(
     used = next((g for g, p in patterns if p.is_used), None)
     findings = (
         *_straddling(patterns),
+        *([Finding(FindingKind.COPIES_AT_BASELINE, Severity.WARNING, chains)] if chains else []),
         *_in_question(patterns),
         *_find_unused_pages(samples, looks),
         *find_mixed_depths(looks),
@@ -155,7 +157,7 @@ def apply_health(samples: Samples, health: Health, *, group_from: str | None = N
         samples: The pictures that were judged.
         health: The judgement.
         group_from: As the person said: None uses what the data give, else what was accepted; `none` keeps
-            only copies together; a column, template or expression is used untested.
+            only copies together, `image` nothing; a column, template or expression is used untested.
 
     Raises:
         UsageError: `group_from` fits nothing.
@@ -179,7 +181,7 @@ def apply_health(samples: Samples, health: Health, *, group_from: str | None = N
     groups, decision = _chosen_groups(samples, health, group_from)
     decisions = [decision]
     copies = [*health.duplicates, *health.near_duplicates]
-    if copies:
+    if copies and decision.value != "image":
         groups, joined = join_copies(groups, [(p.index_a, p.index_b, p.similarity) for p in copies], count)
         reason = f"{joined} pairs of copies are kept together"
         if joined < len(copies):

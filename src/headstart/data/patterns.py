@@ -14,23 +14,31 @@ from numpy.typing import NDArray
 
 from headstart.data.descriptors import describe
 from headstart.data.duplicates import Pair
-from headstart.data.group_rules import MAX_ACROSS, camera_of, collect_evidence, decide_status, join_copies
+from headstart.data.group_rules import (
+    MAX_ACROSS,
+    MIN_SKILL_KEPT,
+    camera_of,
+    collect_evidence,
+    decide_status,
+    is_at_baseline,
+    join_copies,
+)
 from headstart.data.groups import (
     LEAST_NEARNESS,
-    Evidence,
     likeness_across,
     number_keys,
     off_axis_share,
     permutation_test,
     picture_vectors,
 )
+from headstart.data.groups import Evidence as Likeness
 from headstart.data.looks import Looks
 from headstart.data.names import Guess, guess_groups, inside_class_folders
 from headstart.data.times import guess_times
 from headstart.records import GroupPattern, Samples
-from headstart.types import GroupStatus
+from headstart.types import Evidence, GroupStatus
 
-__all__ = ["Score", "judge_patterns"]
+__all__ = ["Score", "judge_patterns", "weigh_copies"]
 
 Score = Callable[[NDArray[np.int64] | None], float]
 """Out-of-fold accuracy on the training pictures for (N,) groups; None leaves single pictures out."""
@@ -98,6 +106,40 @@ def judge_patterns(
     chosen = _choose([pattern for _, pattern in finished])
     out = [(groups, replace(p, status=GroupStatus.APPLIED) if p is chosen else p) for groups, p in finished]
     return sorted(out, key=lambda x: (not x[1].is_used, x[1].status.is_rejected, x[1].status.is_question, x[1].p_value))
+
+
+def weigh_copies(
+    samples: Samples, is_training: NDArray[np.bool_], copies: Sequence[Pair], score: Score | None
+) -> Evidence:
+    """Measure whether near-copies that chain, as frames of a video do, leave nothing to score.
+
+    Args:
+        samples: All samples.
+        is_training: (N,) the ones to measure on.
+        copies: Pairs of copies.
+        score: Measures the effect, or None.
+
+    Returns:
+        Both scores, where keeping all copies together leaves nothing to measure or takes the score to the baseline,
+        while images that stand alone do not; else nothing.
+    """
+    rows = np.flatnonzero(is_training & (samples.class_ids >= 0))
+    if score is None or not samples.class_names or not len(rows) or not copies:
+        return {}
+    effects = _Effects(score, copies, len(samples), samples.class_ids[rows])
+    joined, baseline, error = effects.independent, effects.baseline, effects.standard_error
+    if joined is not None and joined - baseline >= MIN_SKILL_KEPT * (1.0 - baseline):
+        return {}  # whatever the other score is
+    separate = _measured(score(None))
+    is_lost = separate is not None and joined is None and separate - baseline > 2.0 * error
+    if not is_lost and not is_at_baseline(separate, joined, baseline, error):
+        return {}
+    return {
+        "num_pairs": len(copies),
+        "accuracy_separate": separate,
+        "accuracy_joined": joined,
+        "accuracy_baseline": round(baseline, 4),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +226,7 @@ class _Judge:
         telling = [(within, across) for within, across in found if self._is_telling(within)]
         return bool(telling) and all(across <= MAX_ACROSS * within.nearness for within, across in telling)
 
-    def _is_telling(self, evidence: Evidence) -> bool:
+    def _is_telling(self, evidence: Likeness) -> bool:
         return evidence.p_value <= self.level and evidence.nearness >= LEAST_NEARNESS
 
 

@@ -61,6 +61,17 @@ def _class_with_one_image(e: Mapping[str, Any]) -> str:
     )
 
 
+def _copies_at_baseline(e: Mapping[str, Any]) -> str:
+    joined = e["accuracy_joined"]
+    effect = "nothing can be measured" if joined is None else f"accuracy is {percent(joined)}"
+    return (
+        f"near-duplicates ({pluralize(e['num_pairs'], 'pair')}) are kept together and form chains, as frames of a "
+        f"video do: with whole chains left out {effect} (most frequent class: {percent(e['accuracy_baseline'])}), with "
+        f"each image left out alone {percent(e['accuracy_separate'])}. If they show the same scenes, add other scenes; "
+        "if not, --group-from image scores every image alone"
+    )
+
+
 def _copies_with_other_boxes(e: Mapping[str, Any]) -> str:
     pairs = [f"`{a}` and `{b}`" for a, b in e["pairs"]]
     more = f" ... ({len(pairs)} pairs)" if len(pairs) > _PAIRS_SHOWN else ""
@@ -92,7 +103,7 @@ def _groups_in_question(e: Mapping[str, Any]) -> str:
 _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
     GroupStatus.QUESTION_CONTRADICTED_BY_COPIES: lambda e: (
         f"of {pluralize(e['copies_across'] + e['copies_within'], 'pair')} of near-identical images, "
-        f"{e['copies_across']:,} in two different groups, so a group is probably a recording condition"
+        f"{e['copies_across']:,} lie in two different groups, so a group is probably a recording condition"
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS: lambda e: (
         f"the class nearly determines the group ({e['groups_per_level']['class']:.1f} effective groups per class)"
@@ -152,6 +163,7 @@ _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
     FindingKind.CLASS_TOO_SMALL: _class_too_small,
     FindingKind.CLASS_WITH_ONE_IMAGE: _class_with_one_image,
     FindingKind.CLASS_WITHOUT_IMAGES: lambda e: f"class `{e['class']}` has no usable image",
+    FindingKind.COPIES_AT_BASELINE: _copies_at_baseline,
     FindingKind.COPIES_WITH_OTHER_BOXES: _copies_with_other_boxes,
     FindingKind.GROUPS_ACROSS_SPLITS: _groups_across_splits,
     FindingKind.GROUPS_IN_QUESTION: _groups_in_question,

@@ -128,7 +128,18 @@ def _chance(s: Situation) -> Remark | None:
         f"The score, {_interval(s)}, cannot be told from always naming the commonest class ({percent(s.majority)}). "
         "Either the labels do not depend on what the pictures show, the difference is too small to be seen at this "
         "size, or the pictures are too unlike the photographs that the network learnt from. Look at the samples: "
-        "could you tell the classes apart?",
+        "could you tell the classes apart?" + _chains(s),
+    )
+
+
+def _chains(s: Situation) -> str:
+    """What chains of copies have to do with it, or nothing."""
+    if s.copies_at_baseline is None:
+        return ""
+    return (
+        f" Chains of near-duplicates ({pluralize(s.copies_at_baseline['num_pairs'], 'pair')}) are left out whole; with "
+        f"every image left out alone accuracy is {percent(s.copies_at_baseline['accuracy_separate'])} "
+        "(--group-from image)."
     )
 
 

@@ -69,6 +69,7 @@ class Situation:
         curve: What twice as many pictures would bring, where it was measured.
         block_losses: Log-loss of the last features alone and with earlier stages beside them, where measured.
         has_groups: Whether pictures that belong together were kept together.
+        copies_at_baseline: Evidence of chains of copies that take the score to the baseline, or None.
         group_questions: Guessed groupings that look real and were not applied.
         is_tuned: Whether stages of the network itself were trained.
         tuning_sentence: What training by gradient was measured to change against the probe, or nothing.
@@ -98,6 +99,7 @@ class Situation:
     curve: Curve | None = None
     block_losses: tuple[float, float] | None = None
     has_groups: bool = False
+    copies_at_baseline: Mapping[str, Any] | None = None
     group_questions: tuple[GroupQuestion, ...] = ()
     is_tuned: bool = False
     tuning_sentence: str = ""
@@ -140,6 +142,7 @@ def take_situation(facts: Facts) -> Situation:
         curve=_curve(facts.extra.get("learning_curve")),
         block_losses=_block_losses(facts.settings.get("head.blocks")),
         has_groups=bool(metrics.get("num_groups")),
+        copies_at_baseline=_evidence_of(health.get("findings"), FindingKind.COPIES_AT_BASELINE),
         group_questions=_group_questions(health.get("findings")),
         is_tuned=str(tuning.get("plan", {}).get("cut", "head")) != "head",
         tuning_sentence=str(tuning.get("sentence") or ""),
@@ -176,6 +179,11 @@ def _shortcuts(value: Any) -> tuple[Mapping[str, Any], ...]:
     wanted = {field.name for field in fields(Shortcut)}
     rows = value if isinstance(value, list) else []
     return tuple(row for row in rows if isinstance(row, Mapping) and wanted <= set(row))
+
+
+def _evidence_of(findings: Any, kind: FindingKind) -> Mapping[str, Any] | None:
+    rows = [row for row in findings if isinstance(row, Mapping)] if isinstance(findings, list) else []
+    return next((row["evidence"] for row in rows if row.get("kind") == kind.value), None)
 
 
 def _group_questions(findings: Any) -> tuple[GroupQuestion, ...]:

@@ -25,7 +25,7 @@ from headstart.talk import Talk
 
 __all__ = ["DataDoctor"]
 
-_VERSION = 6  # of what a judgement says; judgements of other versions are made anew
+_VERSION = 7  # of what a judgement says; judgements of other versions are made anew
 _MOST_SCORED = 1500  # more pictures do not make the effect of groups clearer, only slower to measure
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.data.wording import one_line
-from headstart.messages.numbers import pluralize
+from headstart.messages.numbers import percent, pluralize
 from headstart.messages.protocols import measured_on
 from headstart.records import Decision, Problem
 from headstart.types import Finding, FindingKind
@@ -72,6 +72,17 @@ def decision_line(decision: Decision) -> str:
     return f"  {what}: {'none' if value is None else value} - {decision.reason}"
 
 
+def _copies_at_baseline(findings: Sequence[Finding]) -> list[str]:
+    """One line that says beside the score what the chains of copies do to it, or none."""
+    evidence: Any = next((f.evidence for f in findings if f.kind is FindingKind.COPIES_AT_BASELINE), None)
+    if evidence is None:
+        return []
+    return [
+        f"note: chains of near-duplicates ({pluralize(evidence['num_pairs'], 'pair')}) are left out whole; with every "
+        f"image left out alone accuracy is {percent(evidence['accuracy_separate'])} (--group-from image)."
+    ]
+
+
 def _group_question(findings: Sequence[Finding]) -> list[str]:
     """One line about the groups in question that change the score most, or none."""
     evidence: list[Any] = [f.evidence for f in findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
@@ -116,6 +127,7 @@ def closing_lines(
     if worst is not None and len(weak) > 2 and (worst.recall.value or 0.0) < 1.0:
         lines.append(f"Hardest class: `{worst.name}`, {100 * (worst.recall.value or 0):.0f} of 100 found.")
     lines += [f"note: {note}" for note in judgement.headline.notes[:2]]
+    lines += _copies_at_baseline(findings)
     lines += _group_question(findings)
     lines += [
         f"Took {duration_s:.1f} s. The model: {folder / 'bundle'}",
