@@ -152,6 +152,21 @@ def test_shares_may_leave_the_range_by_rounding(tmp_path: Path) -> None:
     assert kinds(samples) == [ReadingKind.BOX_FORMAT_ASSUMED]
 
 
+@pytest.mark.parametrize("stated", ["xywh", "xyxy", "rel_cxcywh"])
+@pytest.mark.parametrize("seed", range(5))
+def test_objects_that_reach_out_of_the_image_are_no_other_format(stated: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(-0.1, 0.95, (200, 2)) * (WIDTH, HEIGHT)
+    corners = np.concatenate([low, low + rng.uniform(10, 60, (200, 2))], axis=1)  # as trackers and projections write
+    sizes = np.full((200, 2), (WIDTH, HEIGHT), dtype=np.float64)
+    outside = ((corners < -10) | (corners > [WIDTH + 10, HEIGHT + 10] * 2)).any(axis=1)
+    assert 0.1 < outside.mean() < 0.5
+    choice = choose_format(
+        written(corners, stated), sizes, BOX_FORMATS[stated], source="x", is_layout_certain=stated == "xyxy"
+    )
+    assert not choice.is_assumed
+
+
 def test_a_whole_file_decides_so_that_one_small_box_changes_nothing(tmp_path: Path) -> None:
     values = true_boxes()
     values[5] = [0, 0, 1, 1]

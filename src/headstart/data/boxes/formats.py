@@ -35,7 +35,8 @@ _TINY = 2.0  # pixels; a box with both sides below it cannot be an object that a
 _FAR = (2.0, 0.05)  # pixels and share of the side; a box beyond the edge by more than both reaches far outside
 _NEAR = (1.5, 0.01)  # the same for a format that is not the stated one: it has to fit closely
 _CLEAN = 0.02  # share of boxes that may fail a format that fits
-_DOUBT = 0.1  # share of failing boxes from which another format that fits is considered
+_DOUBT = (0.1, 0.04)  # share of failing boxes from which another format that fits is considered: of one, of more
+_RIVAL = 0.1  # share of boxes that fail every other format where one is taken
 _MOST = 0.5  # share of failing boxes from which the stated format is not believed
 _ENOUGH = 8  # boxes below which no other layout is taken, only another unit of a layout that columns or tags name
 _MANY = 10  # boxes below which percent and thousandths are not considered
@@ -158,7 +159,7 @@ def choose_format(
     result = FormatChoice(stated, stated, count, int(is_failing.sum()))
     share = float(is_failing.mean())
     is_cornered = share <= _CLEAN and _is_cornered(values, frames, stated)
-    if share < _DOUBT and not is_cornered:
+    if share < _DOUBT[result.num_failing > 1] and not is_cornered:
         return result
     fits = {f: _share_failing(values, frames, f) for f in _others(values, frames, stated)}
     fitting = [f for f, bad in fits.items() if bad <= _CLEAN and (f.is_relative or not is_cornered)]
@@ -169,7 +170,7 @@ def choose_format(
         return result
     if share > _MOST and len(fitting) == 1:
         chosen = fitting[0]
-        rivals = [f for f, bad in fits.items() if f != chosen and bad < _DOUBT and f.layout not in _UNSWAPPED]
+        rivals = [f for f, bad in fits.items() if f != chosen and bad < _RIVAL and f.layout not in _UNSWAPPED]
         is_named = is_layout_certain and chosen.layout == stated.layout
         if is_named or (not is_layout_certain and count >= _ENOUGH and not rivals):
             return FormatChoice(chosen, stated, count, result.num_failing)
