@@ -29,13 +29,13 @@ import numpy as np
 from _common import RESULTS, Figures, bench_data, commit
 
 import headstart
+from headstart.console import open_console
 from headstart.data.boxes.judge import apply_box_health, inspect_boxes
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import Detections
 from headstart.data.boxes.split import rarest_class
 from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.detection.metrics import evaluate_detections
-from headstart.talk import Talk
 from headstart.tuning.folds import make_folds
 from headstart.types import USER_TEST_SPLIT
 
@@ -77,7 +77,7 @@ def quality(name: str) -> None:
                 writer.writerows((n, "", p, "") for n, p in zip(samples.names, parts, strict=True))
             with Peak() as peak:
                 begun, used = time.monotonic(), time.process_time()
-                run = headstart.train(folder, out=Path(place) / "run", split=manifest, talk=Talk(sys.stderr))
+                run = headstart.train(folder, out=Path(place) / "run", split=manifest, events=open_console())
                 wall_s, cpu_s = time.monotonic() - begun, time.process_time() - used
             test = [i for i, p in enumerate(parts) if p == "test"]
             runtime = DetectorRuntime(str(run.folder))

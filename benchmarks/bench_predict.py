@@ -22,11 +22,11 @@ from headstart.deploy.bundle import read_bundle, write_bundle
 from headstart.deploy.parity import check_parity
 from headstart.deploy.runtime import BATCH, Runtime
 from headstart.deploy.session import open_session
+from headstart.events import EventStream
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import fit_normaliser
 from headstart.machine import available_cores
 from headstart.pixels.spec import read_picture
-from headstart.talk import Talk
 from headstart.workflow.embedding import open_graph
 
 CORES = available_cores()
@@ -67,7 +67,7 @@ def one_picture(figures: Figures, bundle_path: Path, photo: str) -> None:
 
 def make_bundle(figures: Figures, root: Path) -> Path:
     """Writes a bundle of the default network with a random head of ten classes; times writing and reading."""
-    graph = open_graph("efficientnet_lite0", Talk(None))
+    graph = open_graph("efficientnet_lite0", EventStream())
     rng = np.random.default_rng(0)
     norm = fit_normaliser({name: rng.random((50, width), dtype=np.float32) for name, width in graph.blocks.items()})
     head = LinearHead(norm, rng.normal(size=(10, norm.num_features)).astype(np.float32), np.zeros(10, np.float32))

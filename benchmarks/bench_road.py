@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks._common import Figures, bench_data
+from headstart.events import EventStream
 from headstart.features.embed import embed_files
 from headstart.features.engine import OnnxEngine
 from headstart.features.graph import FrozenGraph
 from headstart.machine import available_cores
 from headstart.pixels.spec import read_picture
-from headstart.talk import Talk
 from headstart.workflow.embedding import open_graph
 
 CORES = available_cores()
@@ -111,7 +111,7 @@ def prepare(cache: Path) -> tuple[FrozenGraph, float]:
         check=True,
         capture_output=True,
     )
-    return open_graph("efficientnet_lite0", Talk(None), root=cache), time.perf_counter() - started
+    return open_graph("efficientnet_lite0", EventStream(), root=cache), time.perf_counter() - started
 
 
 def measure_rates(graph: FrozenGraph, files: list[str]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from event_text import events_of
 
 import headstart
 from headstart.machine import private_folder
@@ -35,11 +36,40 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 def test_training_says_what_it_does_in_plain_words(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     _, done = trained
     assert done.stdout == ""
-    assert "48 pictures of 3 classes" in done.stderr
-    closing = done.stderr[done.stderr.index("Right on") :].splitlines()
-    assert len(closing) <= 12
-    assert "of 100 new pictures (95 %:" in closing[0]
-    assert closing[-1].startswith("Next: headstart predict")
+    lines = done.stderr.splitlines()
+    assert len(lines) <= 12
+    assert lines[0].split()[:2] == ["Dataset", "48"]
+    assert any("95 % CI" in line for line in lines)
+    assert any(line.startswith("Next") and "headstart predict" in line for line in lines)
+
+
+def test_the_screen_stays_short_whatever_the_data_hold(
+    tmp_path: Path, make_pictures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty classes of two images and twelve kinds of bad files: at most 12 lines of 100 characters."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "data")
+    from bad_files import bad_files
+
+    data = tmp_path / "d"
+    for i in range(30):  # each class its own images
+        make_pictures(data, {f"class{i:02d}": 2}, first_seed=20_000 + 2 * i)
+    bad: dict[str, str] = {}
+    for name, (kind, make) in bad_files().items():
+        if kind not in bad.values() and len(bad) < 12:
+            make(data / "class00" / name)
+            bad[name] = kind
+    assert len(bad) == 12
+    done = headstart_command("train", "d", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    lines = done.stderr.splitlines()
+    assert 3 <= len(lines) <= 12, done.stderr
+    assert max(map(len, lines)) <= 100, done.stderr
+    checked = headstart_command("check", "d", "--pixels-only", cwd=tmp_path)
+    assert checked.returncode == 3
+    missing = {name: kind for name, kind in bad.items() if f"class00/{name}" not in checked.stdout}
+    assert not missing, checked.stdout
+    listed = headstart_command("check", "d", "--pixels-only", "--json", "-", cwd=tmp_path)
+    assert set(bad.values()) <= {row["kind"] for row in json.loads(listed.stdout)["unreadable"]}
 
 
 def test_runs_are_numbered(trained: tuple[Path, subprocess.CompletedProcess[str]], photos: Path) -> None:
@@ -137,13 +167,14 @@ def test_stopped_in_the_middle_the_next_run_gives_the_same(
         assert time.monotonic() < deadline, "no features were written"
         time.sleep(0.01)
     process.send_signal(stop)
-    _, talk = process.communicate(timeout=60)
-    assert "Traceback" not in talk
+    _, events = process.communicate(timeout=60)
+    assert "Traceback" not in events
     assert process.returncode == (130 if stop == signal.SIGINT else -stop)
-    assert ("stopped" in talk) == (stop == signal.SIGINT)
+    assert ("stopped" in events) == (stop == signal.SIGINT)
     again = headstart_command("train", data, "--out", tmp_path / "two")
     assert again.returncode == 0
-    assert "known from before" in again.stderr
+    (features,) = [e for e in events_of(tmp_path / "two", "stage_finished") if e["stage"] == "features"]
+    assert 0 < features["evidence"]["num_cached"] < 240
     assert headstart_command("train", data, "--out", tmp_path / "three", "--no-cache").returncode == 0
     two, three = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("two", "three"))
     for block in ("cv", "train"):

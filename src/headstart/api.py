@@ -7,13 +7,15 @@ predicting needs neither torch nor the training part.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.errors import MissingExtraError
+from headstart.console import open_stream
+from headstart.events import CancelToken, Event, EventStream
+from headstart.keyword_settings import resolve_keywords
 from headstart.machine import let_threads_sleep
-from headstart.talk import Talk
 
 if TYPE_CHECKING:
     from headstart.config import Resolved
@@ -31,7 +33,10 @@ def train(
     data: str | os.PathLike[str] | None = None,
     *,
     config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
-    talk: Talk | None = None,
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
     **settings: Any,
 ) -> Run:
     """Turns labelled pictures into a model, a score with an interval, and a run folder.
@@ -39,7 +44,11 @@ def train(
     Args:
         data: Folder, table, metadata file, list or zip of pictures.
         config: Settings as a dict, or a YAML file.
-        talk: Where it says what it does; silent by default.
+        verbose: Whether it prints what it does; by default in notebooks and interactive interpreters, elsewhere it logs
+            to the logger `headstart`.
+        on_progress: Called with every event (`headstart.events`).
+        cancel: Its `cancel()`, called from another thread, stops the work; what is saved can be resumed.
+        events: An event stream of your own, instead of the three above.
         settings: Any setting of `headstart train`, in any accepted spelling, e.g. `backbone="lite1"`,
             `budget="5m"`, `test_size=0.2`.
 
@@ -55,14 +64,12 @@ def train(
         >>> run.score                               # doctest: +SKIP
         >>> run.predict("new_pictures/")            # doctest: +SKIP
     """
-    import time
-
     started = time.monotonic()
-    resolved = _resolve(data, config, settings, has_boxes=sees_boxes)
-    return train_resolved(resolved, talk or Talk(None), started=started)
+    resolved = resolve_keywords(data, config, settings, has_boxes=sees_boxes)
+    return train_resolved(resolved, events or open_stream(verbose, on_progress, cancel), started=started)
 
 
-def train_resolved(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Run:
+def train_resolved(resolved: Resolved, events: EventStream, *, started: float | None = None) -> Run:
     """`train` from settings that are already resolved (the command line's entry)."""
     from headstart.model import Run
 
@@ -71,15 +78,15 @@ def train_resolved(resolved: Resolved, talk: Talk, *, started: float | None = No
         let_threads_sleep()
         from headstart.workflow.detect_road import train_detector
 
-        return Run(train_detector(resolved, talk, started=started))
+        return Run(train_detector(resolved, events, started=started))
     if settings.strategy == "probe" or (settings.strategy == "auto" and settings.budget_minutes is None):
         from headstart.workflow.probe_road import train_probe
 
-        return Run(train_probe(resolved, talk, started=started))
+        return Run(train_probe(resolved, events, started=started))
     let_threads_sleep()
     from headstart.workflow.tune_road import train_tuned
 
-    return Run(train_tuned(resolved, talk, started=started))
+    return Run(train_tuned(resolved, events, started=started))
 
 
 def sees_boxes(data: str, allow_outside: bool) -> bool:
@@ -89,19 +96,24 @@ def sees_boxes(data: str, allow_outside: bool) -> bool:
     return has_boxes(data, allow_outside=allow_outside)
 
 
-def resume(run: str | os.PathLike[str] | None = None, *, talk: Talk | None = None) -> Run:
+def resume(
+    run: str | os.PathLike[str] | None = None,
+    *,
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
+) -> Run:
     """Goes on with a training that was stopped or killed, to the result it would have had.
 
     Args:
         run: The run folder; the newest one that can go on by default.
-        talk: Where it says what it does.
+        verbose, on_progress, cancel, events: See `train`.
 
     Raises:
         UsageError: There is nothing that can go on.
         DataError: The pictures have changed since.
     """
-    import time
-
     started = time.monotonic()
     let_threads_sleep()
     from headstart.model import Run
@@ -109,7 +121,14 @@ def resume(run: str | os.PathLike[str] | None = None, *, talk: Talk | None = Non
     from headstart.workflow.tune_road import train_tuned
 
     folder = Path(run) if run is not None else find_stopped()
-    return Run(train_tuned(recall_settings(folder), talk or Talk(None), started=started, folder=folder))
+    return Run(
+        train_tuned(
+            recall_settings(folder),
+            events or open_stream(verbose, on_progress, cancel),
+            started=started,
+            folder=folder,
+        )
+    )
 
 
 def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Any:
@@ -173,7 +192,10 @@ def evaluate(
     layout: str | None = None,
     label_pattern: str | None = None,
     first_id: int | str | None = None,
-    talk: Talk | None = None,
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
 ) -> EvaluationResult | DetectionResult:
     """Scores a saved model on labelled pictures, or a detector on pictures with boxes.
 
@@ -187,19 +209,23 @@ def evaluate(
         threads: Cores to use.
         allow_outside, layout, label_pattern, first_id: As in `train`.
         box_format: As `detect.box_format` in `train`.
-        talk: Where it says what it does.
+        verbose, on_progress, cancel, events: See `train`.
 
     Raises:
         DataError: No image has a label (or box of a class) the model knows, or none of them can be read.
         UsageError: An option of the reader has no effect.
     """
-    runtime, place, talk = load(model, threads=threads).runtime, os.fspath(data), talk or Talk(None)
+    runtime, place, events = (
+        load(model, threads=threads).runtime,
+        os.fspath(data),
+        events or open_stream(verbose, on_progress, cancel),
+    )
     if runtime.bundle.task == "detect":
         from headstart.workflow.box_checking import refuse_without_effect
         from headstart.workflow.detect_evaluating import evaluate_detector
 
         refuse_without_effect(layout=layout, label_pattern=label_pattern, first_id=first_id)
-        return evaluate_detector(runtime, place, allow_outside, talk, box_format=box_format)
+        return evaluate_detector(runtime, place, allow_outside, events, box_format=box_format)
     from headstart.workflow.box_checking import refuse_box_format
     from headstart.workflow.evaluation import evaluate_model
 
@@ -207,7 +233,7 @@ def evaluate(
     return evaluate_model(
         runtime,
         place,
-        talk,
+        events,
         allow_outside=allow_outside,
         layout=layout,
         label_pattern=label_pattern,
@@ -220,7 +246,10 @@ def embed(
     *,
     backbone: str = "efficientnet_lite0",
     out: str | os.PathLike[str] | None = None,
-    talk: Talk | None = None,
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
     **settings: Any,
 ) -> Embedding:
     """Uses a pretrained network as a feature extractor, without training anything.
@@ -229,7 +258,7 @@ def embed(
         data: Pictures, labelled or not.
         backbone: The network.
         out: A `.npz` file to write (`features`, `paths`, `labels`, and one array a block).
-        talk: Where it says what it does.
+        verbose, on_progress, cancel, events: See `train`.
         settings: `size`, `fit`, `value_range`, `max_pixels`, `weights`, `layout`, `label_pattern`, `first_id`,
             `device`, `workers`, `offline`, `cache`, `allow_outside`.
 
@@ -239,8 +268,8 @@ def embed(
     """
     from headstart.workflow.extraction import extract
 
-    resolved = _resolve(data, None, {"backbone": backbone, **settings})
-    return extract(resolved, talk or Talk(None), out)
+    resolved = resolve_keywords(data, None, {"backbone": backbone, **settings})
+    return extract(resolved, events or open_stream(verbose, on_progress, cancel), out)
 
 
 def report(
@@ -300,7 +329,8 @@ def show(
     allow_outside: bool = False,
     box_format: str | None = None,
     task: str = "auto",
-    talk: Talk | None = None,
+    verbose: bool | None = None,
+    events: EventStream | None = None,
 ) -> Any:
     """Random pictures of each class on one sheet, with their boxes where there are any.
 
@@ -316,7 +346,7 @@ def show(
         layout, first_id, allow_outside: As in `train`.
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
-        talk: Where it says what it does.
+        verbose, events: See `train`.
 
     Returns:
         The sheet, a PIL picture, which a notebook shows.
@@ -327,7 +357,7 @@ def show(
     from headstart.data.boxes.reading import has_boxes
     from headstart.workflow.showing import save_sheet, sheet_kind, show_pictures
 
-    place, talk = os.fspath(data), talk or Talk(None)
+    place, events = os.fspath(data), events or open_stream(verbose)
     if out is not None:
         sheet_kind(os.fspath(out))
     if has_boxes(place, task, allow_outside=allow_outside):
@@ -337,7 +367,7 @@ def show(
             as_seen=as_seen or None, views=views, augment=augment, size=size, layout=layout, first_id=first_id
         )
         sheet = show_boxes(
-            place, talk, per_class=per_class, seed=seed, allow_outside=allow_outside, box_format=box_format
+            place, events, per_class=per_class, seed=seed, allow_outside=allow_outside, box_format=box_format
         )
     else:
         from headstart.workflow.box_checking import refuse_box_format
@@ -345,7 +375,7 @@ def show(
         refuse_box_format(box_format)
         sheet = show_pictures(
             place,
-            talk,
+            events,
             per_class=per_class,
             seed=seed,
             as_seen=(backbone, size, fit) if as_seen or views is not None else None,
@@ -356,7 +386,7 @@ def show(
             allow_outside=allow_outside,
         )
     if out is not None:
-        save_sheet(sheet, os.fspath(out), talk)
+        save_sheet(sheet, os.fspath(out), events)
     return sheet
 
 
@@ -365,7 +395,8 @@ def compare(
     run_b: str | os.PathLike[str],
     *,
     data: str | os.PathLike[str] | None = None,
-    talk: Talk | None = None,
+    verbose: bool | None = None,
+    events: EventStream | None = None,
     allow_outside: bool = False,
     layout: str | None = None,
     label_pattern: str | None = None,
@@ -377,7 +408,7 @@ def compare(
         run_a, run_b: Run folders.
         data: Labelled pictures to score both on; by default their own test pictures, or where neither has
             any, their training pictures out of fold.
-        talk: Where it says what it does.
+        verbose, events: See `train`.
         allow_outside, layout, label_pattern, first_id: How `data` is read, as in `train`.
 
     Returns:
@@ -393,7 +424,7 @@ def compare(
         run_a,
         run_b,
         data=data,
-        talk=talk,
+        events=events,
         allow_outside=allow_outside,
         layout=layout,
         label_pattern=label_pattern,
@@ -410,7 +441,10 @@ def check(
     workers: int | None = None,
     box_format: str | None = None,
     task: str = "auto",
-    talk: Talk | None = None,
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
     **settings: Any,
 ) -> Checked | CheckedBoxes:
     """Judges a data set and changes nothing: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
@@ -423,7 +457,7 @@ def check(
         workers: Threads; one a core by default.
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
-        talk: Where it says what it does.
+        verbose, on_progress, cancel, events: See `train`.
         settings: `layout`, `label_pattern`, `first_id`, `group_from`, `backbone`, `value_range`, `max_pixels`,
             `use_network`, `allow_outside`, `offline`.
 
@@ -433,25 +467,25 @@ def check(
     from headstart.data.boxes.reading import has_boxes
     from headstart.workflow.showing import sheet_kind
 
-    place, talk = os.fspath(data), talk or Talk(None)
+    place, events = os.fspath(data), events or open_stream(verbose, on_progress, cancel)
     if sheet is not None:
         sheet_kind(os.fspath(sheet))  # refused before a long look, not after it
     checked: Checked | CheckedBoxes
     if has_boxes(place, task, allow_outside=bool(settings.get("allow_outside", False))):
         from headstart.workflow.box_checking import check_boxes
 
-        checked = check_boxes(place, talk, threads=workers, box_format=box_format, **settings)
+        checked = check_boxes(place, events, threads=workers, box_format=box_format, **settings)
     else:
         from headstart.workflow.box_checking import refuse_box_format
         from headstart.workflow.checking import check_data
 
         refuse_box_format(box_format)
-        checked = check_data(place, talk, threads=workers, **settings)
-    checked.write(talk, json_file=json_file, sheet=sheet, repair=repair)
+        checked = check_data(place, events, threads=workers, **settings)
+    checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
     return checked
 
 
-def imagenet_bundle(name: str, *, offline: bool = False, talk: Talk | None = None) -> Path:
+def imagenet_bundle(name: str, *, offline: bool = False, events: EventStream | None = None) -> Path:
     """The bundle of a network with its own 1,000 ImageNet classes; built once, torch-free afterwards.
 
     Returns:
@@ -462,26 +496,4 @@ def imagenet_bundle(name: str, *, offline: bool = False, talk: Talk | None = Non
     """
     from headstart.workflow.direct import direct_bundle
 
-    return direct_bundle(name, talk or Talk(None), offline=offline)
-
-
-def _resolve(
-    data: str | os.PathLike[str] | None,
-    config: Mapping[str, Any] | str | os.PathLike[str] | None,
-    settings: Mapping[str, Any],
-    has_boxes: Callable[[str, bool], bool] | None = None,
-) -> Resolved:
-    try:
-        from headstart.config import resolve
-    except ImportError as error:
-        raise MissingExtraError("training", "train") from error
-    given: dict[str, Any] = {}
-    file: str | os.PathLike[str] | None = None
-    if isinstance(config, Mapping):
-        given.update(config)
-    else:
-        file = config
-    given.update(settings)
-    if data is not None:
-        given["data"] = os.fspath(data)
-    return resolve(given, config_file=Path(file) if file is not None else None, source="python", has_boxes=has_boxes)
+    return direct_bundle(name, events or open_stream(), offline=offline)

@@ -121,12 +121,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return labels
 
     def _embed(self, X: Sequence[Any]) -> dict[str, NDArray[np.float32]]:
-        from headstart.talk import Talk
+        from headstart.events import EventStream
         from headstart.workflow.embedding import open_embedder
 
         embedder = open_embedder(
             self.backbone,
-            Talk(None),
+            EventStream(),
             size=self.size,
             fit=self.fit_mode,
             threads=self.workers,
@@ -134,7 +134,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         sources = [_as_source(x) for x in X]
         names = [x if isinstance(x, str) else f"picture {i}" for i, x in enumerate(sources)]
-        features, _, _ = embedder.embed(sources, names, Talk(None))
+        features, _, _ = embedder.embed(sources, names, EventStream())
         if features.problems:
             first = features.problems[0]
             raise DataError(f"{len(features.problems)} pictures cannot be read, first `{first.name}`: {first.detail}.")

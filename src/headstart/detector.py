@@ -104,10 +104,10 @@ class Detector:
 
     def evaluate(self, data: str | os.PathLike[str]) -> Any:
         """Scores it on pictures with boxes; see `headstart.evaluate`."""
-        from headstart.talk import Talk
+        from headstart.events import EventStream
         from headstart.workflow.detect_evaluating import evaluate_detector
 
-        return evaluate_detector(self.runtime, os.fspath(data), False, Talk(None))
+        return evaluate_detector(self.runtime, os.fspath(data), False, EventStream())
 
     def __repr__(self) -> str:
         score = self.runtime.bundle.info.get("score") or {}

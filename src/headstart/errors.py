@@ -30,6 +30,7 @@ __all__ = [
     "BudgetError",
     "BundleError",
     "CacheError",
+    "CancelledError",
     "DataError",
     "DeviceError",
     "DeviceProblem",
@@ -192,3 +193,9 @@ class BundleError(HeadstartError):
 
 class CacheError(HeadstartError):
     """The cache folder cannot be used (full, no permission)."""
+
+
+class CancelledError(HeadstartError):
+    """The user or a program asked the pipeline to stop; what was computed is kept."""
+
+    exit_code = 130

@@ -17,9 +17,9 @@ from headstart.deploy.inputs import expand_sources
 from headstart.deploy.runtime import Runtime
 from headstart.detector import Detector
 from headstart.errors import UsageError
+from headstart.events import EventStream
 from headstart.messages.reading import line_of
 from headstart.results import EvaluationResult, Predictions, Report, html_table, import_pandas, score_text
-from headstart.talk import Talk
 
 __all__ = ["Model", "Run"]
 
@@ -71,7 +71,7 @@ class Model:
         """Score it on labeled images; options of the reader as in `headstart.evaluate`."""
         from headstart.workflow.evaluation import evaluate_model
 
-        return evaluate_model(self.runtime, os.fspath(data), Talk(None), **options)
+        return evaluate_model(self.runtime, os.fspath(data), EventStream(), **options)
 
     def __repr__(self) -> str:
         info = self.runtime.bundle.info

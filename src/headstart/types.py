@@ -57,11 +57,23 @@ class FindingKind(StrEnum):
     CLASS_WITHOUT_IMAGES = "class_without_images"
     COPIES_AT_BASELINE = "copies_at_baseline"
     COPIES_WITH_OTHER_BOXES = "copies_with_other_boxes"
+    DUPLICATE_IMAGES = "duplicate_images"
+    FILES_HANDLED = "files_handled"
+    FILES_NOT_USED = "files_not_used"
     GROUPS_ACROSS_SPLITS = "groups_across_splits"
+    GROUPS_APPLIED = "groups_applied"
     GROUPS_IN_QUESTION = "groups_in_question"
+    GROUPS_NOT_APPLIED = "groups_not_applied"
+    GROUPS_REJECTED = "groups_rejected"
+    LABEL_CONFLICTS = "label_conflicts"
+    LEAKING_IMAGES = "leaking_images"
     MIXED_PIXEL_TYPES = "mixed_pixel_types"
+    NARROW_CROP = "narrow_crop"
     PAGES_NOT_USED = "pages_not_used"
+    SCORE_NOTE = "score_note"
+    SHORTCUT = "shortcut"
     SINGLE_CLASS = "single_class"
+    UNREADABLE_FILES = "unreadable_files"
 
 
 class GroupStatus(StrEnum):

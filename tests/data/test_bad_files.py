@@ -17,9 +17,10 @@ from scenes import encode, scene
 
 from headstart.data.health import apply_health, inspect
 from headstart.data.looks import Looks, look_at_all
+from headstart.data.report_findings import dataset_findings, unreadable_findings
 from headstart.data.same import SamePixels
 from headstart.data.sources import read
-from headstart.data.wording import doctor_lines, health_to_json
+from headstart.data.wording import doctor_lines, finding_lines, health_to_json
 from headstart.errors import DataError
 from headstart.pixels import spec as pixel_spec
 from headstart.records import Health, Samples
@@ -128,11 +129,16 @@ def test_the_judgement_counts_what_was_handled(zoo: Zoo) -> None:
     assert zoo.health.is_dishonest  # files are lost
 
 
-def test_it_is_told_and_written_without_harm(zoo: Zoo) -> None:
+def test_each_kind_of_bad_file_is_one_finding_and_one_line(zoo: Zoo) -> None:
+    findings = [f for f in dataset_findings(zoo.health) if f.kind is FindingKind.UNREADABLE_FILES]
+    assert {f.evidence["problem"]: f.evidence["count"] for f in findings} == Counter(zoo.bad.values())
+    assert len(findings) == len(set(zoo.bad.values()))
+    counts = [int(f.evidence["count"]) for f in findings]  # type: ignore[arg-type]
+    assert counts == sorted(counts, reverse=True)
+    assert {f.severity for f in findings} == {Severity.ERROR}
     lines = doctor_lines(zoo.health)
-    assert all("\n" not in line for line in lines)
-    for kind in set(zoo.bad.values()):
-        assert any(f", {kind} (" in line for line in lines), kind
+    assert all(line.isprintable() for line in lines)
+    assert [line for line in lines if line in finding_lines(findings)] == finding_lines(findings)
     value = health_to_json(zoo.health)
     assert value["counts"]["unreadable"] == len(zoo.bad)
     json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
@@ -252,8 +258,9 @@ def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
     health = inspect(samples, threads=2)
     assert len(health.unreadable) == 1500
     assert sum(health.formats.values()) == 8
-    (line,) = [line for line in doctor_lines(health) if "empty" in line]
-    assert "1500 files" in line
+    (finding,) = unreadable_findings(health.unreadable)
+    assert (finding.evidence["problem"], finding.evidence["count"]) == ("empty", 1500)
+    (line,) = [line for line in doctor_lines(health) if "1,500" in line]
     assert len(line) < 300
 
 

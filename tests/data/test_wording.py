@@ -1,17 +1,19 @@
-"""A judgement in words: the worst first, a line for every kind of finding, no harm from odd names."""
+"""The check as findings and as lines: the most severe first, one line per finding, odd names escaped."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from headstart.data.wording import doctor_lines, health_to_json, one_line
+from headstart.data.report_findings import dataset_findings
+from headstart.data.wording import doctor_lines, finding_lines, health_to_json, one_line
 from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
-from headstart.types import Finding, FindingKind, GroupStatus, Severity
+from headstart.types import Evidence, Finding, FindingKind, GroupStatus, ReadingKind, ReadingNote, Severity
 
 ODD = "a/\n\x1b[31m<script>\u202e`'\" \\xff.jpg"
 
@@ -66,89 +68,165 @@ ILL = replace(
     ),
     is_dishonest=True,
 )
-ORDER = (
-    "Leak:", "Leak:", "One picture, two labels:", "Left out:", "Left out:", "Warning:", "Belong together:",
-    "May belong together:", "Rejected:", "Copies:", "Copies:", "Copies:", "Copies:", "Copies:", "Shortcut?", "Handled:",
-    "Chosen:", "Seen:",
-)  # fmt: skip
+ORDER = [Severity.ERROR, Severity.WARNING, Severity.INFO]
 
 
-def test_the_worst_comes_first_and_everything_has_a_line() -> None:
+def found(health: Health, kind: FindingKind) -> list[Evidence]:
+    """Return the evidence of the findings of one kind."""
+    return [f.evidence for f in dataset_findings(health) if f.kind is kind]
+
+
+def test_every_part_of_a_check_becomes_a_finding() -> None:
+    kinds = Counter(f.kind for f in dataset_findings(ILL))
+    assert kinds == {
+        FindingKind.LEAKING_IMAGES: 2,
+        FindingKind.LABEL_CONFLICTS: 1,
+        FindingKind.UNREADABLE_FILES: 2,
+        FindingKind.CLASS_TOO_SMALL: 1,
+        FindingKind.GROUPS_APPLIED: 1,
+        FindingKind.GROUPS_NOT_APPLIED: 1,
+        FindingKind.GROUPS_REJECTED: 1,
+        FindingKind.DUPLICATE_IMAGES: 5,
+        FindingKind.SHORTCUT: 1,
+        FindingKind.FILES_HANDLED: 1,
+        FindingKind.NARROW_CROP: 1,
+    }
+    errors = {f.kind for f in dataset_findings(ILL) if f.severity is Severity.ERROR}
+    assert errors == {FindingKind.LEAKING_IMAGES, FindingKind.LABEL_CONFLICTS, FindingKind.UNREADABLE_FILES}
+
+
+def test_each_finding_has_one_line_and_the_most_severe_come_first() -> None:
+    findings = dataset_findings(ILL)
     lines = doctor_lines(ILL)
-    assert [next((o for o in ORDER if line.startswith(o)), line) for line in lines] == list(ORDER)
+    ranked = sorted(findings, key=lambda f: ORDER.index(f.severity))
+    assert lines == [line for f in ranked for line in finding_lines([f])]
+    assert lines == finding_lines(findings)
+    assert len(lines) == len(set(lines)) == len(findings)
 
 
-def test_a_healthy_set_gets_one_line_and_none_while_training() -> None:
-    (line,) = doctor_lines(HEALTHY)
-    assert "Nothing wrong" in line
-    assert doctor_lines(HEALTHY, is_training=True) == []
+def test_notes_of_the_reader_are_ranked_with_the_findings() -> None:
+    warning = ReadingNote(ReadingKind.UNLABELED_IMAGES, 3, ("u.jpg",), {"folders": {"u": 3}})
+    info = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, ("nothing",))
+    assert (warning.severity, info.severity) == (Severity.WARNING, Severity.INFO)
+    lines = doctor_lines(ILL, notes=[info, warning])
+    errors = sum(f.severity is Severity.ERROR for f in dataset_findings(ILL))
+    assert "`u.jpg`" in lines[errors]
+    assert "`nothing`" in lines[-1]
+    assert len(lines) == len(dataset_findings(ILL)) + 2
 
 
-def test_while_training_only_what_training_does_not_say_itself() -> None:
-    lines = doctor_lines(ILL, is_training=True)
-    starts = [line.split(":")[0] for line in lines]
-    assert "Left out" not in starts
-    assert "Chosen" not in starts
-    assert not any("Belong together" in s and "28 groups" in s for s in lines)
-    assert any(line.startswith("Leak:") for line in lines)
-    assert any(line.startswith("May belong together:") for line in lines)
+def test_a_healthy_dataset_has_no_findings_and_one_line() -> None:
+    healthy = doctor_lines(HEALTHY)
+    assert dataset_findings(HEALTHY) == []
+    assert len(healthy) == 1
+    info = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, ("nothing",))
+    assert doctor_lines(HEALTHY, notes=[info])[:-1] == healthy
+    warning = ReadingNote(ReadingKind.UNLABELED_IMAGES, 3, ("u.jpg",), {"folders": {"u": 3}})
+    assert healthy[0] not in doctor_lines(HEALTHY, notes=[warning])
 
 
 @pytest.mark.parametrize(
-    ("start", "words"),
+    ("kind", "evidence"),
     [
-        ("Leak: 1 test", "also in train (`l1` = `l2`)"),
-        ("Leak: 1 test", "without them, and beside it the score as given"),
-        ("Leak: 1 val", "also in train (`v1` = `v2`). They are left out of the validation score."),
-        ("One picture", "`k1` is `cat`, `k2` is `dog`"),
-        ("Left out: 5 files, empty", "`x/0.jpg`, `x/1.jpg`, `x/2.jpg` ..."),
-        ("Left out: 1 file, text", "words"),
         (
-            "Belong together",
-            "Right on 91 % as if independent, 78 % by group. They are kept together; --group-from none",
+            FindingKind.LEAKING_IMAGES,
+            {"split": "test", "other_split": "train", "count": 1, "pairs": [["l1", "l2"]], "is_headline": True},
         ),
-        ("May belong together", "--group-from visit"),
-        ("Rejected", "no nearer each other than chance (p = 0.6)"),
-        ("Copies: 1 pair, the same file", "`d1` = `d2`"),
-        ("Copies: 1 pair, the same pixels", "`d3` = `d4`"),
-        ("Copies: 1 pair, nearly", "`n1` = `n2`"),
-        ("Copies: 1 pair, the same picture mirrored", "`m1` = `m2`"),
-        ("Copies: 1 pair, a part", "`c1` = `c2`"),
-        ("Shortcut?", "(chance: 33.0 %); this gives away 60.0 % of the images of `x`. Examples: `s1`, `s2`."),
-        ("Handled: 4 x rotated", "e.g. `x/r.jpg`"),
-        ("Chosen: pixels.value_range", "because 12 bits"),
-        ("Seen:", "40 % of an image, with cover 50 %"),
+        (
+            FindingKind.LEAKING_IMAGES,
+            {"split": "val", "other_split": "train", "count": 1, "pairs": [["v1", "v2"]], "is_headline": False},
+        ),
+        (FindingKind.LABEL_CONFLICTS, {"count": 1, "pairs": [["k1", "cat", "k2", "dog"]]}),
+        (
+            FindingKind.UNREADABLE_FILES,
+            {
+                "problem": "empty",
+                "count": 5,
+                "examples": [f"x/{i}.jpg" for i in range(5)],
+                "detail": "the file is empty",
+            },
+        ),
+        (FindingKind.UNREADABLE_FILES, {"problem": "text", "count": 1, "examples": ["y"], "detail": "words"}),
+        (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "bytes", "count": 1, "pairs": [["d1", "d2"]]}),
+        (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "pixels", "count": 1, "pairs": [["d3", "d4"]]}),
+        (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "near", "count": 1, "pairs": [["n1", "n2"]]}),
+        (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "mirrored", "count": 1, "pairs": [["m1", "m2"]]}),
+        (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "cropped", "count": 1, "pairs": [["c1", "c2"]]}),
+        (
+            FindingKind.FILES_HANDLED,
+            {"what": "rotated", "count": 4, "detail": "turned upright", "examples": ["x/r.jpg"]},
+        ),
+        (FindingKind.NARROW_CROP, {"crop": 0.4, "cover": 0.5}),
     ],
 )
-def test_a_line_says_how_many_names_some_and_what_to_do(start: str, words: str) -> None:
-    (line,) = [line for line in doctor_lines(ILL) if line.startswith(start)]
-    assert words in line
+def test_evidence_holds_the_numbers_and_the_names(kind: FindingKind, evidence: Evidence) -> None:
+    assert evidence in found(ILL, kind)
 
 
-def test_one_leaking_picture_with_two_copies_counts_once() -> None:
+@pytest.mark.parametrize(
+    ("kind", "numbers", "parts"),
+    [
+        (FindingKind.GROUPS_APPLIED, (28, 0.001, 0.91, 0.78), ("28", "91 %", "78 %", "--group-from none")),
+        (FindingKind.GROUPS_NOT_APPLIED, (60, 0.001, 0.91, 0.78), ("60", "91 %", "78 %", "--group-from visit")),
+        (FindingKind.GROUPS_REJECTED, (28, 0.6, 0.91, 0.78), ("28", "0.6")),
+    ],
+)
+def test_groups_have_their_numbers_and_the_option(
+    kind: FindingKind, numbers: tuple[float, ...], parts: tuple[str, ...]
+) -> None:
+    (finding,) = [f for f in dataset_findings(ILL) if f.kind is kind]
+    keys = ("num_groups", "p_value", "accuracy_independent", "accuracy_grouped")
+    assert tuple(finding.evidence[key] for key in keys) == numbers
+    (line,) = finding_lines([finding])
+    assert all(part in line for part in parts)
+
+
+def test_a_group_question_is_not_a_second_finding() -> None:
+    question = pattern(status=GroupStatus.QUESTION_TOO_FEW_GROUPS)
+    assert dataset_findings(replace(HEALTHY, group_patterns=(question,))) == []
+
+
+def test_a_shortcut_names_the_cue_the_class_and_examples() -> None:
+    (evidence,) = found(ILL, FindingKind.SHORTCUT)
+    assert (evidence["what"], evidence["accuracy"], evidence["chance"]) == ("camera", 0.9, 0.33)
+    (line,) = [line for line in doctor_lines(ILL) if "camera" in line]
+    for part in ("90.0 %", "33.0 %", "60.0 %", "`x`", "`s1`", "`s2`"):
+        assert part in line
+
+
+def test_a_leaking_image_with_two_copies_counts_once() -> None:
     a, b = pair("t1", "x", splits=("train", "test")), pair("t2", "x", splits=("train", "test"))
     health = replace(HEALTHY, leaks=(replace(a, index_a=0, index_b=9), replace(b, index_a=1, index_b=9)))
-    (line,) = doctor_lines(health)
-    assert line.startswith("Leak: 1 test picture is also in train")
+    (evidence,) = found(health, FindingKind.LEAKING_IMAGES)
+    assert evidence["count"] == 1
+    assert evidence["pairs"] == [["t1", "x"], ["t2", "x"]]
 
 
-def test_val_pictures_that_are_the_ones_scored_are_told_as_such() -> None:
-    health = replace(HEALTHY, classes={"x": {"train": 6, "val": 2}}, leaks=(pair("v1", "v2", splits=("train", "val")),))
-    (line,) = doctor_lines(health)
-    assert "beside it the score as given" in line
+@pytest.mark.parametrize("has_test", [True, False])
+def test_validation_images_are_the_headline_without_a_test_split(has_test: bool) -> None:
+    counts = {"train": 6, "val": 2} | ({"test": 2} if has_test else {})
+    health = replace(HEALTHY, classes={"x": counts}, leaks=(pair("v1", "v2", splits=("train", "val")),))
+    (evidence,) = found(health, FindingKind.LEAKING_IMAGES)
+    assert evidence["is_headline"] is not has_test
 
 
 def test_many_are_counted_and_few_are_named() -> None:
-    pairs = tuple(pair(f"a{k}", f"b{k}", "bytes", ("train", "test"), ("u", "v"), k) for k in range(500))
+    pairs = tuple(pair(f"a{k}", f"b{k}", "bytes", ("train", "test"), ("u", "v"), k) for k in range(1500))
     health = replace(HEALTHY, duplicates=pairs, leaks=pairs, label_conflicts=pairs)
+    findings = dataset_findings(health)
+    assert [f.evidence["count"] for f in findings] == [1500] * 3
+    assert all(len(f.evidence["pairs"]) == 5 for f in findings)  # type: ignore[arg-type]
     lines = doctor_lines(health)
     assert len(lines) == 3
-    assert all("500" in line and len(line) < 400 for line in lines)
-    assert lines[0].startswith("Leak: 500 test pictures are also in train")
-    assert all("a3" not in line for line in lines)
+    for line in lines:
+        assert "1,500" in line
+        assert "`a2`" in line
+        assert "a3" not in line
+        assert len(line) < 200
+        assert not line.endswith("....")
 
 
-def test_odd_names_do_no_harm() -> None:
+def test_odd_names_stay_on_one_printable_line() -> None:
     odd = pair(ODD, ODD, "bytes", ("train", "test"), ("one", "two"))
     health = replace(
         HEALTHY,
@@ -157,16 +235,20 @@ def test_odd_names_do_no_harm() -> None:
         duplicates=(odd,),
         leaks=(odd,),
         label_conflicts=(odd,),
-        group_patterns=(pattern(meaning=f"part 1 of the name `{ODD}`", pattern="^\n(.)"),),
+        group_patterns=(
+            pattern(meaning=f"part 1 of the name `{ODD}`", pattern="^\n(.)"),
+            pattern(meaning=f"part 2 of the name `{ODD}`", pattern="^\n(.)", status=GroupStatus.ALTERNATIVE),
+        ),
         shortcuts=(Shortcut("camera", 1.0, 0.5, ODD, 0.6, (ODD,), (ODD,)),),
         findings=(Finding(FindingKind.SINGLE_CLASS, Severity.WARNING, {"class": ODD}),),
     )
-    for is_training in (False, True):
-        lines = doctor_lines(health, is_training=is_training)
-        assert len(lines) >= 6
-        for line in lines:
-            assert line.isprintable(), line
-            line.encode("utf-8")
+    note = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, (ODD,))
+    lines = doctor_lines(health, notes=[note])
+    assert len(lines) == 10
+    for line in lines:
+        assert line.isprintable(), line
+        assert "<script>" in line  # no renderer drops the name
+        line.encode("utf-8")
     assert one_line("a\nb\tc") == "a\\nb\\tc"
     assert one_line("Ω 漢字 é") == "Ω 漢字 é"
 
@@ -202,9 +284,9 @@ def test_json_is_plain_and_complete() -> None:
     assert {"formats", "classes"} <= set(value)
 
 
-def test_percentages_and_counts_are_whole_words() -> None:
+def test_units_agree_with_their_counts() -> None:
     for line in doctor_lines(ILL):
-        assert not re.search(r"\b1 (pictures|files|pairs)\b", line), line
-        assert not re.search(r"\b[02-9]\d* (picture|file|pair)\b", line), line
+        assert not re.search(r"\b1 (images|files|pairs|groups)\b", line), line
+        assert not re.search(r"\b(?!1 )\d+ (image|file|pair|group)\b", line), line
         assert "None" not in line
         assert "nan" not in line

@@ -8,7 +8,8 @@ from dataclasses import asdict
 import pytest
 
 from headstart.messages.findings import finding_message, finding_to_json
-from headstart.records import GroupEvidence
+from headstart.records import GroupEvidence, GroupPattern, Shortcut
+from headstart.serialization import plain
 from headstart.types import Evidence, Finding, FindingKind, GroupStatus, Severity
 
 QUESTION: Evidence = {
@@ -16,6 +17,13 @@ QUESTION: Evidence = {
     "pattern_meaning": "part 1 of the name", "num_groups": 3, "accuracy_independent": 0.97, "accuracy_grouped": 0.11,
     **asdict(GroupEvidence(100, 3, 2.5, {"class": 1.2, "split": 1.1, "camera": 1.0}, 0.5, 1, 9, 0.001, 0.2)),
 }  # fmt: skip
+
+
+def group(status: GroupStatus, **more: object) -> Evidence:
+    """Return the evidence of a grouping."""
+    found = GroupPattern("^([^ ]*) ", "part 1 of the name", 28, status, 0.001, 0.2, 0.97, 0.11, **more)  # type: ignore[arg-type]
+    return dict(plain(asdict(found)))
+
 
 EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.ALL_SCORED_IMAGES_LEAK: {"split": "test", "num_images": 9, "pairs": [["a.png", "b.png"]]},
@@ -33,11 +41,27 @@ EXAMPLES: dict[FindingKind, Evidence] = {
         "num_pairs": 87, "accuracy_separate": 0.99, "accuracy_joined": None, "accuracy_baseline": 0.33,
     },
     FindingKind.COPIES_WITH_OTHER_BOXES: {"pairs": [["a.png", "b.png"]] * 5},
+    FindingKind.DUPLICATE_IMAGES: {"pair_kind": "bytes", "count": 5, "pairs": [["a.png", "b.png"]] * 5},
+    FindingKind.FILES_HANDLED: {"what": "rotated", "count": 4, "detail": "turned upright", "examples": ["a.jpg"]},
+    FindingKind.FILES_NOT_USED: {"problem": "missing", "count": 1, "examples": ["a.jpg"], "detail": "no such file"},
     FindingKind.GROUPS_ACROSS_SPLITS: {"num_groups": 2, "pattern_meaning": "column `patient`", "share_of_scored": 0.5},
+    FindingKind.GROUPS_APPLIED: group(GroupStatus.APPLIED),
     FindingKind.GROUPS_IN_QUESTION: QUESTION,
+    FindingKind.GROUPS_NOT_APPLIED: group(GroupStatus.ALTERNATIVE),
+    FindingKind.GROUPS_REJECTED: group(GroupStatus.REJECTED_NO_SIMILARITY),
+    FindingKind.LABEL_CONFLICTS: {"count": 1, "pairs": [["a.png", "cat", "b.png", "dog"]]},
+    FindingKind.LEAKING_IMAGES: {
+        "split": "test", "other_split": "train", "count": 1, "pairs": [["a.png", "b.png"]], "is_headline": True,
+    },
     FindingKind.MIXED_PIXEL_TYPES: {"num_float": 2, "num_integer": 3},
+    FindingKind.NARROW_CROP: {"crop": 0.4, "cover": 0.5},
     FindingKind.PAGES_NOT_USED: {"count": 2, "examples": ["a.tif", "b.gif"]},
+    FindingKind.SCORE_NOTE: {"message": "no interval: too few groups"},
+    FindingKind.SHORTCUT: dict(plain(asdict(Shortcut("camera", 0.9, 0.33, "a", 0.6, ("a",), ("a.jpg",))))),
     FindingKind.SINGLE_CLASS: {"class": "a"},
+    FindingKind.UNREADABLE_FILES: {
+        "problem": "empty", "count": 1500, "examples": ["a.jpg", "b.jpg"], "detail": "the file is empty",
+    },
 }  # fmt: skip
 
 
@@ -45,7 +69,27 @@ EXAMPLES: dict[FindingKind, Evidence] = {
 def test_every_kind_has_a_message(kind: FindingKind) -> None:
     text = finding_message(Finding(kind, Severity.WARNING, EXAMPLES[kind]))
     assert text
-    assert not text.endswith(".")
+    assert not text.removesuffix(" ...").endswith(".")
+
+
+@pytest.mark.parametrize("source", ["guessed", "inferred", "given", "asked"])
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_groups_have_their_numbers_where_they_were_measured(source: str, is_measured: bool) -> None:
+    evidence = group(GroupStatus.APPLIED, source=source)
+    if not is_measured:
+        evidence |= {"accuracy_independent": None, "accuracy_grouped": None}
+    text = finding_message(Finding(FindingKind.GROUPS_APPLIED, Severity.INFO, evidence))
+    assert "28" in text
+    assert ("97 %" in text) == ("11 %" in text) == is_measured
+    assert ("0.001" in text) == (source == "guessed")
+    assert ("--group-from none" in text) == (source != "asked")
+    assert "None" not in text
+
+
+@pytest.mark.parametrize("status", [s for s in GroupStatus if s.is_rejected])
+def test_every_rejection_has_a_reason(status: GroupStatus) -> None:
+    text = finding_message(Finding(FindingKind.GROUPS_REJECTED, Severity.INFO, group(status)))
+    assert status.value not in text
 
 
 @pytest.mark.parametrize("status", [s for s in GroupStatus if s.is_question])

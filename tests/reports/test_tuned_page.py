@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.events import EventStream
 from headstart.reports.comment import comment_to_json
 from headstart.reports.draw import curves, histogram, reliability, ticks_between
 from headstart.reports.facts import Facts
@@ -19,7 +20,6 @@ from headstart.reports.html import render
 from headstart.reports.network import network_text
 from headstart.reports.situation import take_situation
 from headstart.reports.summary import summarise
-from headstart.talk import Talk
 from headstart.tuning.loop import EpochRecord
 from headstart.workflow.tune_records import EpochLog
 
@@ -130,7 +130,7 @@ def test_the_curves_of_a_run_mark_the_same_place(tmp_path: Path, monkeypatch: py
 
     seen: list[float] = []
     monkeypatch.setattr(Axes, "axvline", lambda self, x, **kwargs: seen.append(x))
-    log = EpochLog(tmp_path, Talk(None))
+    log = EpochLog(tmp_path, EventStream())
     log.begin("fold1", 10)
     for epoch in range(1, 11):
         log.add("fold1", EpochRecord(epoch, 1.0, 0.5, 1.0, 0.5, 0.5, 0.001, 1.0))

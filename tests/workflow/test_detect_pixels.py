@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from event_text import lines_of
 from PIL import Image
 
 from headstart.config import resolve
 from headstart.data.boxes.records import Boxes
 from headstart.detection.decode import Decoding
 from headstart.detection.plan import DetectPlan
+from headstart.events import EventStream
 from headstart.features.cache import cache_info
 from headstart.features.decoded import DecodedCache
 from headstart.pixels.spec import PixelSpec
-from headstart.talk import Talk
 from headstart.workflow.detect_bench import DetectBench
 
 pytest.importorskip("torch")
@@ -46,7 +47,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return files
 
 
-def train(pictures: list[str], talk: Talk, **settings: Any) -> dict[str, Any]:
+def train(pictures: list[str], events: EventStream, **settings: Any) -> dict[str, Any]:
     """The weights after two epochs; validation pictures are looked at as training does it."""
     given = {"data": "x", "task": "detect", "backbone": "timm:resnet10t", "weights": "none", **settings}
     bench = DetectBench(
@@ -58,7 +59,7 @@ def train(pictures: list[str], talk: Talk, **settings: Any) -> dict[str, Any]:
         num_classes=1,
         spec=PixelSpec(size_hw=(64, 64), fit="squash"),
         settings=resolve(given, source="python").settings,
-        talk=talk,
+        events=events,
         private=Path(pictures[0]).parent / "private",
         threads=1,
     )
@@ -73,14 +74,14 @@ def train(pictures: list[str], talk: Talk, **settings: Any) -> dict[str, Any]:
 def test_every_picture_is_decoded_once_and_the_weights_are_the_same(
     pictures: list[str], own_cache: Path, decodes: list[bytes]
 ) -> None:
-    without = train(pictures, Talk(None), cache=False)
+    without = train(pictures, EventStream(), cache=False)
     num_without = len(decodes)
     assert num_without == 6 * 2 + 2
     assert cache_info(own_cache) == []
-    kept = train(pictures, Talk(None))
+    kept = train(pictures, EventStream())
     assert len(decodes) - num_without == 6 + 2  # once for the views, once as prediction sees it
     assert [part.name for part in cache_info(own_cache)] == ["decoded"]
-    found = train(pictures, Talk(None))
+    found = train(pictures, EventStream())
     assert len(decodes) - num_without == 6 + 2
     for weights in (kept, found):
         assert all(np.array_equal(weights[name], without[name]) for name in without)
@@ -93,8 +94,8 @@ def test_what_the_disk_refuses_in_the_end_is_said(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("headstart.features.shards.private_folder", full)
-    talk = Talk(None)
-    train(pictures, talk)
-    said = [line for line in talk.lines if "could not be kept" in line]
+    events = EventStream()
+    train(pictures, events)
+    said = [line for line in lines_of(events) if "could not be kept" in line]
     assert len(said) == 1
     assert "decoded pictures could not be kept (the disk is full)" in said[0]

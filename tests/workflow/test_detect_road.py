@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from event_text import lines_of
 from PIL import Image
 
 import headstart
@@ -26,7 +27,7 @@ from headstart.deploy.runtime import Runtime
 from headstart.detection.loop import DetectTraining
 from headstart.detector import Detector
 from headstart.errors import BudgetError, BundleError, DataError, HeadstartError, SettingError, UsageError
-from headstart.talk import Talk
+from headstart.events import EventStream
 from headstart.workflow.detect_bench import DetectBench
 from headstart.workflow.detect_road import train_detector
 from headstart.workflow.run_folder import own_run_folder
@@ -70,13 +71,13 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def talk() -> Talk:
-    return Talk(None)
+def events() -> EventStream:
+    return EventStream()
 
 
 @pytest.fixture(scope="module")
-def run(squares: Path, talk: Talk) -> headstart.Run:
-    return headstart.train(squares, out=squares.parent / "run", talk=talk, **SETTINGS)
+def run(squares: Path, events: EventStream) -> headstart.Run:
+    return headstart.train(squares, out=squares.parent / "run", events=events, **SETTINGS)
 
 
 def test_the_task_is_seen_from_the_data(run: headstart.Run) -> None:
@@ -95,7 +96,7 @@ def test_the_task_is_seen_from_the_data(run: headstart.Run) -> None:
 def test_every_file_of_a_run_is_there(run: headstart.Run) -> None:
     files = {p.name for p in run.folder.iterdir()}
     expected = {"bundle", "config.resolved.yaml", "environment.json", "health.json", "metrics.json", "predictions.csv"}
-    assert expected | {"results.csv", "split.csv", "train.log"} <= files
+    assert expected | {"results.csv", "split.csv", "train.log", "events.jsonl"} <= files
     assert "unfinished.json" not in files
 
 
@@ -123,8 +124,8 @@ def test_a_row_an_epoch(run: headstart.Run) -> None:
     assert all(float(row["train_loss"]) > 0 for row in rows)
 
 
-def test_the_sizes_are_shown_before_training(run: headstart.Run, talk: Talk) -> None:
-    text = "\n".join(talk.lines)
+def test_the_sizes_are_shown_before_training(run: headstart.Run, events: EventStream) -> None:
+    text = "\n".join(lines_of(events))
     assert text.index("under 8") < text.index("epoch 1 of 2")
 
 
@@ -269,11 +270,11 @@ def test_ctrl_c_ends_the_training_and_saves_what_there_is(
 
     take_step = DetectTraining.take_step
     monkeypatch.setattr(DetectTraining, "take_step", asking)
-    talk = Talk(None)
+    events = EventStream()
     with pytest.raises(HeadstartError, match="far enough"):  # it went on to write the detector
-        headstart.train(squares, out=tmp_path / "run", talk=talk, **(SETTINGS | {"epochs": 50}))
+        headstart.train(squares, out=tmp_path / "run", events=events, **(SETTINGS | {"epochs": 50}))
     assert len(steps) == 3
-    assert [line for line in talk.lines if "of 50; what is trained is saved" in line], talk.lines
+    assert [line for line in lines_of(events) if "of 50; what is trained is saved" in line], lines_of(events)
 
 
 def scaled(factor: float) -> Callable[[], float]:
@@ -285,7 +286,7 @@ def budgeted(squares: Path, out: Path, budget: str, **more: Any) -> dict[str, An
     """Train with a budget; the metrics."""
     settings = {k: v for k, v in SETTINGS.items() if k not in ("epochs", "views", "strategy")}
     resolved = resolve({"data": str(squares), "out": str(out), "task": "detect", "budget": budget, **settings})
-    folder = train_detector(resolved, Talk(None), **more)
+    folder = train_detector(resolved, EventStream(), **more)
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return metrics
 

@@ -8,7 +8,7 @@ import pytest
 
 from headstart.backbones.cards import find_card
 from headstart.errors import SettingError
-from headstart.talk import Talk
+from headstart.events import EventStream
 from headstart.workflow import embedding
 from headstart.workflow.embedding import _weights_key
 
@@ -37,4 +37,4 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_opened(
     pytest.importorskip("torch")
     monkeypatch.setattr(embedding, "open_graph", lambda *a, **k: pytest.fail("a graph was opened"))
     with pytest.raises(SettingError, match=device):
-        embedding.open_embedder("efficientnet_lite0", Talk(None), device=device, root=tmp_path)
+        embedding.open_embedder("efficientnet_lite0", EventStream(), device=device, root=tmp_path)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from event_text import events_of
 
 import headstart
 from headstart.backbones import bench
@@ -34,9 +35,8 @@ def test_train_says_how_long_looking_takes(
 ) -> None:
     data = make_pictures(tmp_path / "d", {"stripes": 10, "discs": 10}, first_seed=700)
     first = headstart.train(data, out=tmp_path / "one", cache=False)
-    assert "looking at 20 images takes about 4 s, as `headstart models bench` measured here" in (
-        first.folder / "train.log"
-    ).read_text(encoding="utf-8")
+    (begun,) = [e for e in events_of(first.folder, "stage_started") if e["stage"] == "features"]
+    assert begun["evidence"]["expected_seconds"] == pytest.approx(4.0)
 
 
 def test_what_cannot_be_kept_is_still_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from event_text import lines_of
 
 from headstart.errors import DataError, UsageError
+from headstart.events import EventStream
 from headstart.heads.probe import fit_probe
 from headstart.records import Features, Sample, Samples, Split
-from headstart.talk import Talk
 from headstart.types import USER_TEST_SPLIT
 from headstart.workflow.judgement import judge
 from headstart.workflow.suspecting import COLUMNS, correct_labels, write_suspects
@@ -75,9 +76,9 @@ def fill(path: Path, rows: list[dict[str, str]], actions: dict[str, str]) -> str
 def test_corrections_are_applied_by_name(tmp_path: Path) -> None:
     samples, rows, path = written(tmp_path)
     other = rows[5]["image"]
-    talk = Talk(None)
+    events = EventStream()
     actions = {"d/003.jpg": "relabel:=cat", "d/050.jpg": "drop", other: "keep"}
-    changed = correct_labels(samples, fill(path, rows, actions), talk)
+    changed = correct_labels(samples, fill(path, rows, actions), events)
     label = {s.name: s.label for s in changed}
     assert label["d/003.jpg"] == "=cat"
     assert "d/050.jpg" not in label
@@ -85,27 +86,27 @@ def test_corrections_are_applied_by_name(tmp_path: Path) -> None:
     assert changed.class_names == samples.class_names
     assert int(changed.class_ids[changed.names.index("d/003.jpg")]) == 0
     assert label[other] == dict(zip(samples.names, (s.label for s in samples), strict=True))[other]
-    assert any("1 relabelled, 1 left out" in line for line in talk.lines)
+    assert any("1 relabelled, 1 left out" in line for line in lines_of(events))
 
 
 def test_decisions_on_scored_pictures_are_named_and_left(tmp_path: Path) -> None:
     samples, rows, path = written(tmp_path, flips=(3, 39))
-    talk = Talk(None)
-    changed = correct_labels(samples, fill(path, rows, {"d/039.jpg": "relabel:=cat", "d/003.jpg": "drop"}), talk)
+    events = EventStream()
+    changed = correct_labels(samples, fill(path, rows, {"d/039.jpg": "relabel:=cat", "d/003.jpg": "drop"}), events)
     assert {s.name: s.label for s in changed}["d/039.jpg"] == "dog"
-    assert any("d/039.jpg" in line and "not applied" in line for line in talk.lines)
+    assert any("d/039.jpg" in line and "not applied" in line for line in lines_of(events))
 
 
 def test_mistakes_are_all_named(tmp_path: Path) -> None:
     samples, rows, path = written(tmp_path)
     bad = fill(path, rows, {rows[0]["image"]: "relabel:dgo", rows[1]["image"]: "delete"})
     with pytest.raises(DataError) as caught:
-        correct_labels(samples, bad, Talk(None))
+        correct_labels(samples, bad, EventStream())
     assert "line 2: there is no class `dgo`; is `dog` meant?" in str(caught.value)
     assert "line 3: `delete`" in str(caught.value)
     with pytest.raises(UsageError, match="cannot be read"):
-        correct_labels(samples, str(tmp_path / "none.csv"), Talk(None))
+        correct_labels(samples, str(tmp_path / "none.csv"), EventStream())
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match="no column action, image"):
-        correct_labels(samples, str(tmp_path / "other.csv"), Talk(None))
-    assert correct_labels(samples, None, Talk(None)) is samples
+        correct_labels(samples, str(tmp_path / "other.csv"), EventStream())
+    assert correct_labels(samples, None, EventStream()) is samples

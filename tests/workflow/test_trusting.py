@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from event_text import events_of
 
 import headstart
 from headstart.errors import UsageError
@@ -64,12 +65,16 @@ def test_metrics_say_what_was_promised_and_what_came_of_it(run: Run) -> None:
     assert (coverage["coverage"], coverage["is_guaranteed"], coverage["num_fitted"]) == (0.9, False, 90)
 
 
-def test_it_is_printed(run: Run) -> None:
-    text = (run.folder / "train.log").read_text(encoding="utf-8")
-    assert run.metrics["novelty"]["sentence"] in text
-    assert run.metrics["coverage"]["sentence"] in text
-    assert "of a class it was never shown, about" in text
-    assert "guaranteed" not in text, "nothing was kept apart for that"
+def test_its_rates_are_in_the_events(run: Run) -> None:
+    (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
+    novelty, coverage = event["evidence"]["novelty"], event["evidence"]["coverage"]
+    told = run.metrics["novelty"]
+    assert novelty["threshold"] == pytest.approx(told["threshold"])
+    assert novelty["test"]["false_alarms"]["value"] == pytest.approx(told["test"]["false_alarms"]["value"])
+    assert novelty["left_out"]["detected"] == pytest.approx(told["left_out"]["detected"])
+    realised = run.metrics["coverage"]["test"]["realised"]["value"]
+    assert coverage["test"]["realised"]["value"] == pytest.approx(realised)
+    assert coverage["is_guaranteed"] is False, "nothing was kept apart for that"
 
 
 def test_the_bundle_says_the_same_of_files(run: Run, data: Path) -> None:
@@ -149,7 +154,9 @@ def test_few_pictures_get_no_threshold_and_it_is_said(tmp_path: Path, make_pictu
     data = make_pictures(tmp_path / "few", {"stripes": 4, "discs": 4, "checks": 3})
     run = headstart.train(data, out=str(tmp_path / "run"))
     assert run.metrics["novelty"]["threshold"] is None
-    assert "19 are needed" in (run.folder / "train.log").read_text(encoding="utf-8")
+    (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
+    assert event["evidence"]["novelty"]["threshold"] is None
+    assert "19 are needed" in run.metrics["novelty"]["sentence"]
     assert "too few to say from where on" in (run.folder / "report.html").read_text(encoding="utf-8")
     first = run.predict(data)[0]
     assert first.novelty is not None

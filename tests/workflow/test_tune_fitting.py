@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from event_text import decisions_of
 from PIL import Image, ImageDraw
 
 import headstart
 from headstart.config import resolve
 from headstart.errors import MissingExtraError, SettingError
+from headstart.events import EventStream
 from headstart.records import Decision
-from headstart.talk import Talk
 
 pytest.importorskip("torch")
 
@@ -122,7 +123,7 @@ def test_what_a_person_set_is_not_changed() -> None:
 def test_a_budget_too_small_for_an_epoch_keeps_the_probe(few: Path, tmp_path: Path) -> None:
     run = headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s", workers=1)
     assert run.metrics["strategy"] == "probe"
-    assert "too small for one epoch" in (run.folder / "train.log").read_text()
+    assert decisions_of(run.folder)["strategy"]["value"] == "probe"
 
 
 def test_a_device_that_is_not_there_is_named(few: Path) -> None:
@@ -159,7 +160,7 @@ class TestTensorBoard:
         module = ModuleType("torch.utils.tensorboard")
         module.SummaryWriter = writer  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-        log = EpochLog(tmp_path, Talk(None), has_events=True)
+        log = EpochLog(tmp_path, EventStream(), has_events=True)
         log.begin("fold1", 1)
         log.add("fold1", self.RECORD)
         assert ("fold1", "train_loss", 0.5, 1) in written
@@ -181,7 +182,8 @@ def test_without_room_the_same_is_trained_from_pictures(few: Path, tmp_path: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BoundaryCache, "room_bytes", lambda self: 0)
         direct = headstart.train(few, out=tmp_path / "direct", **settings)
-    assert "computed in every epoch" in (direct.folder / "train.log").read_text()
+    assert decisions_of(direct.folder)["tune.is_cached"]["value"] is False
+    assert "tune.is_cached" not in decisions_of(stored.folder)
     name = "finetune-stage7-final.done.safetensors"
     a, b = (load_snapshot(r.folder / "checkpoints" / name) for r in (stored, direct))
     moved = 0.0
@@ -210,7 +212,7 @@ def test_pictures_that_mean_something_else_in_the_mirror_are_not_mirrored(tmp_pa
             picture.save(tmp_path / "data" / name / f"{i:02d}.png")
     settings: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1, "workers": 1}
     run = headstart.train(tmp_path / "data", out=tmp_path / "run", **settings)
-    assert "views are not mirrored" in (run.folder / "train.log").read_text()
+    assert "flip" not in decisions_of(run.folder)["augment"]["value"]
     assert "flip" not in run.metrics["tuning"]["plan"]["augment"]
     asked = headstart.train(tmp_path / "data", out=tmp_path / "asked", augment="flip", **settings)
     assert asked.metrics["tuning"]["plan"]["augment"] == "flip=0.5"

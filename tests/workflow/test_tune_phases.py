@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from event_text import decisions_of
 
 import headstart
 from headstart.api import resume
@@ -147,9 +149,9 @@ def test_each_phase_has_its_rows_and_what_is_frozen_stays(few: Path, tmp_path: P
         patch.setattr(BoundaryCache, "space", lambda self, d, *a: (opened.append(d), space(self, d, *a))[1])
         run = headstart.train(few, out=tmp_path / "run", **{**SETTINGS, "epochs": 2, "views": 1})
     assert sum("/" in digest for digest in opened) == 1  # rows at stage7, made from those at stage6
-    log = (run.folder / "train.log").read_text()
-    assert "(tune.phases): from stage7 on (" in log
-    assert "after 50 % from stage6 on (" in log
+    phases = decisions_of(run.folder)["tune.phases"]["value"]
+    assert re.findall(r"stage\d", phases) == ["stage7", "stage6"]
+    assert "50 %" in phases
     assert run.metrics["tuning"]["plan"]["cut"] == "stage6"
     for part in ("fold1", "final"):
         done = ends(run, part)
@@ -201,10 +203,10 @@ def test_a_run_killed_in_or_between_phases_goes_on_to_the_same_weights(step: int
 def test_phases_end_where_a_single_cut_ends(more: dict[str, Any], few: Path, tmp_path: Path) -> None:
     settings = {**SETTINGS, **more}
     phased = headstart.train(few, out=tmp_path / "phased", **settings)
-    assert "(tune.phases): from " in (phased.folder / "train.log").read_text()
+    assert decisions_of(phased.folder)["tune.phases"]["value"] != "one"
     with one_source():
         plain = headstart.train(few, out=tmp_path / "plain", **settings)
-    assert "tune.phases" not in (plain.folder / "train.log").read_text()
+    assert "tune.phases" not in decisions_of(plain.folder)
     for part in ("fold1", "final"):
         a, b = ends(phased, part), ends(plain, part)
         assert difference(a, b) < 0.05  # the later rows are rounded to half precision, too

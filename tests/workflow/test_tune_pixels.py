@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from event_text import lines_of
 
 import headstart
 from headstart.api import resume
+from headstart.events import EventStream
 from headstart.features.cache import cache_info, clear_cache
 from headstart.features.decoded import DecodedCache
 from headstart.pixels.spec import PixelSpec
-from headstart.talk import Talk
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.tuning.loop import Snapshot
 from headstart.tuning.plan import default_plan
@@ -94,16 +95,16 @@ def test_a_refusal_of_the_very_last_write_is_said(
         features=SimpleNamespace(digests=digests),
     )
     trunk: Any = SimpleNamespace(settings=SimpleNamespace(cache=True), embedder=found.embedder)
-    talk = Talk(None)
-    sources = Sources(found, trunk, Checkpoints(own_cache / "checkpoints"), talk, 1)
+    events = EventStream()
+    sources = Sources(found, trunk, Checkpoints(own_cache / "checkpoints"), events, 1)
     source = sources.open(default_plan("full", "stem", 4, 2))
     source.batch(np.arange(4), np.ones(4, dtype=np.int64))
-    assert not talk.lines  # far less than what is written at once
+    assert not lines_of(events)  # far less than what is written at once
     if when == "a training ends":
         sources.say_refused(source)
-        assert len(talk.lines) == 1
+        assert len(lines_of(events)) == 1
     sources.close()
-    (line,) = talk.lines
+    (line,) = lines_of(events)
     assert "decoded pictures could not be kept (the disk is full)" in line
 
 

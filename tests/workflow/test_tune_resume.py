@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from event_text import decisions_of, lines_of
 
 import headstart
 from headstart.api import resume
 from headstart.claim import Claim
 from headstart.errors import DataError, HeadstartError, UsageError
-from headstart.talk import Talk
+from headstart.events import EventStream
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.tune_memory import find_stopped, recall_settings
@@ -151,8 +152,8 @@ def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Pat
 
 
 def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
-    talk, seen = Talk(None), []
-    stopper = Stopper(talk)
+    events, seen = EventStream(), []
+    stopper = Stopper(events)
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     try:
         with stopper.listening():
@@ -160,7 +161,7 @@ def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
             assert (stopper.is_asked, seen) == (True, [])
             for thread in [t for t in threading.enumerate() if t.name == "stopping"]:
                 thread.join()
-            assert [line[:8] for line in talk.lines] == ["stopping"]
+            assert [line[:8] for line in lines_of(events)] == ["stopping"]
             signal.raise_signal(signal.SIGINT)
             assert seen == [signal.SIGINT]
     finally:
@@ -231,15 +232,14 @@ def test_a_full_disk_says_how_to_go_on(stopped: Path, tmp_path: Path, monkeypatc
 
 
 def test_stopping_between_two_trainings_says_how_to_go_on(stopped: Path, tmp_path: Path) -> None:
-    run, talk = tmp_path / "run", Talk(None)
+    run, events = tmp_path / "run", EventStream()
     shutil.copytree(stopped, run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune_road._Road, "go", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            resume(run, talk=talk)
-    assert talk.lines[-1] == f"to go on: headstart resume {run}"
+            resume(run, events=events)
+    assert lines_of(events)[-1] == f"to go on: headstart resume {run}"
 
 
 def test_a_batch_larger_than_the_data_is_said(whole: headstart.Run) -> None:
-    log = (whole.folder / "train.log").read_text()
-    assert "all of 20 training images, fewer than the 1,000 that were asked for" in log
+    assert decisions_of(whole.folder)["batch_size"]["value"] == 20

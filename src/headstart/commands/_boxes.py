@@ -12,11 +12,12 @@ from headstart.deploy.boxes_out import check_box_output, coco_text, relative_nam
 from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.deploy.inputs import expand_inputs
 from headstart.errors import UsageError
+from headstart.events import Stage
 
 if TYPE_CHECKING:
     from headstart.deploy.bundle import Bundle
     from headstart.deploy.detector_runtime import PictureDetections
-    from headstart.talk import Talk
+    from headstart.events import EventStream
 
 __all__ = ["predict_boxes", "refuse_box_options"]
 
@@ -33,7 +34,7 @@ def predict_boxes(
     threads: int | None,
     allow_outside: bool,
     unused: Mapping[str, bool],
-    talk: Talk,
+    events: EventStream,
 ) -> None:
     """Finds objects and writes them.
 
@@ -42,7 +43,7 @@ def predict_boxes(
         paths: What the person named.
         out, to, draw, min_score, max_detections, threads, allow_outside: As on the command line.
         unused: Options of a classifier, and whether each was given.
-        talk: Told what happens.
+        events: The event stream.
 
     Raises:
         UsageError: An option does not fit.
@@ -57,7 +58,7 @@ def predict_boxes(
     runtime = DetectorRuntime(bundle, threads)
     inputs = expand_inputs(paths, allow_outside=allow_outside)
     for note in inputs.notes:
-        talk.say(f"note: {note}.")
+        events.note(f"note: {note}.")
     names = relative_names(list(inputs))
     failed: list[str] = []
     counts: list[int] = []
@@ -74,9 +75,9 @@ def predict_boxes(
     watched = watch(
         found,
         len(inputs),
-        "finding objects",
+        Stage.PREDICT,
         failed,
-        talk,
+        events,
         note=count,
         has_rows_on_screen=out is None,
     )
@@ -87,14 +88,14 @@ def predict_boxes(
     done = len(inputs) - len(failed)
     places = " and ".join(place for place in (out, draw) if place is not None)
     if places:
-        talk.say(f"{sum(counts):,} boxes in {done:,} pictures: {places}")
+        events.note(f"{sum(counts):,} boxes in {done:,} pictures: {places}")
     if limited:
         most = max_detections or runtime.decoding.num_kept
-        talk.warn(
+        events.warn(
             f"{len(limited):,} images reached the limit of {most:,} detections, e.g. `{limited[0]}`; "
             f"--max-detections {2 * most} raises it, --min-score leaves out uncertain ones"
         )
-    end_with_failed(failed, len(inputs), talk)
+    end_with_failed(failed, len(inputs), events)
 
 
 def refuse_box_options(**given: Any) -> None:

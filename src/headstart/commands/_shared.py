@@ -16,7 +16,7 @@ from headstart.shares import parse_share
 
 if TYPE_CHECKING:
     from headstart.config import Resolved
-    from headstart.talk import Talk
+    from headstart.events import EventStream, Stage
 
 __all__ = [
     "end_with_failed",
@@ -84,9 +84,9 @@ def settings_module() -> ModuleType:
 def watch(
     answers: Iterable[Answer],
     total: int,
-    what: str,
+    stage: Stage,
     failed: list[str],
-    talk: Talk,
+    events: EventStream,
     *,
     note: Callable[[Answer], None],
     has_rows_on_screen: bool,
@@ -96,14 +96,14 @@ def watch(
     Args:
         answers: One a picture, with `file` and `error`.
         total: How many pictures there are.
-        what: What is being done, for the screen.
+        stage: What is being done.
         failed: Gets a line for each picture that could not be read.
-        talk: Told how far it is.
+        events: Told how far it is.
         note: Shown every answer.
         has_rows_on_screen: Whether rows are printed at the same time.
     """
     is_quiet = total < _MANY or (has_rows_on_screen and sys.stdout.isatty())
-    report = None if is_quiet else talk.progress(what)
+    report = None if is_quiet else events.progress(stage)
     for done, answer in enumerate(answers, start=1):
         if answer.error is not None:
             failed.append(f"{answer.file}: {answer.error}")
@@ -113,13 +113,13 @@ def watch(
         yield answer
 
 
-def end_with_failed(failed: list[str], total: int, talk: Talk, *, where: str = "") -> None:
+def end_with_failed(failed: list[str], total: int, events: EventStream, *, where: str = "") -> None:
     """Says which pictures could not be read, the first ten by name, and ends with exit code 1 where there are such.
 
     Args:
         failed: A line each.
         total: How many pictures there were.
-        talk: Told.
+        events: Told.
         where: What names the rest.
 
     Raises:
@@ -127,11 +127,11 @@ def end_with_failed(failed: list[str], total: int, talk: Talk, *, where: str = "
     """
     if not failed:
         return
-    talk.say(f"{len(failed):,} of {total:,} pictures could not be read:")
+    events.note(f"{len(failed):,} of {total:,} pictures could not be read:")
     for line in failed[:10]:
-        talk.say(f"  {line}")
+        events.note(f"  {line}")
     if len(failed) > 10:
-        talk.say(f"  and {len(failed) - 10:,} more{where}")
+        events.note(f"  and {len(failed) - 10:,} more{where}")
     raise typer.Exit(1)
 
 

@@ -34,6 +34,9 @@ def _check(
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Say what is wrong with the data: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
 
@@ -41,8 +44,8 @@ def _check(
     """
     from headstart.api import check
     from headstart.commands._shared import read_first_id
+    from headstart.console import open_console
     from headstart.data.ranges import parse_range
-    from headstart.talk import to_stderr
 
     result = check(
         data,
@@ -62,7 +65,7 @@ def _check(
         json_file=None if json_file == "-" else json_file,
         sheet=sheet,
         repair=repair,
-        talk=to_stderr(),
+        events=open_console(verbose=verbose, quiet=quiet, progress=progress),
     )
     if json_file == "-":
         import json

@@ -24,6 +24,9 @@ def _compare(
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     out: str = typer.Option(None, "--out", help="A folder for compare.json and compare.png (the curves of both)."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Say whether RUN_B is better than RUN_A, on the same pictures, or whether that cannot be told."""
     import json
@@ -31,14 +34,14 @@ def _compare(
 
     from headstart.api import compare
     from headstart.commands._shared import read_first_id
-    from headstart.talk import to_stderr
+    from headstart.console import open_console
 
-    talk = to_stderr()
+    events = open_console(verbose=verbose, quiet=quiet, progress=progress)
     found = compare(
         run_a,
         run_b,
         data=data,
-        talk=talk,
+        events=events,
         allow_outside=allow_outside,
         layout=layout,
         label_pattern=label_pattern,
@@ -48,7 +51,7 @@ def _compare(
         from headstart.workflow.comparing import write_comparison
 
         for path in write_comparison(Path(out), found):
-            talk.say(f"written: {path}")
+            events.note(f"written: {path}")
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from headstart.talk import Talk
+    from headstart.events import EventStream
 
 __all__ = ["register"]
 
@@ -32,44 +32,46 @@ def _demo(
     """
     started = time.monotonic()
     from headstart.commands._shared import resolved_settings
+    from headstart.console import open_console
     from headstart.errors import UsageError
-    from headstart.talk import to_stderr
 
     if task not in ("classify", "detect"):
         raise UsageError(f"There is no demonstration of `{task}`.", hint="--task classify or --task detect")
-    talk = to_stderr()
-    given = _boxes(talk) if task == "detect" else _table(talk)
+    events = open_console()
+    given = _boxes(events) if task == "detect" else _table(events)
     resolved = resolved_settings({**given, "out": out, "offline": offline or None}, None, [])
     from headstart.api import train_resolved
 
-    train_resolved(resolved, talk, started=started)
+    train_resolved(resolved, events, started=started)
     if task == "detect":
-        talk.say("The pictures are synthetic: the score says that everything works here, nothing about other pictures.")
+        events.note(
+            "The pictures are synthetic: the score says that everything works here, nothing about other pictures."
+        )
 
 
-def _table(talk: Talk) -> dict[str, Any]:
+def _table(events: EventStream) -> dict[str, Any]:
     """The photographs as a table of labelled pictures."""
     from headstart.demo import LICENCE, write_solar_csv
     from headstart.machine import cache_root, private_folder
 
     table = private_folder(cache_root() / "demo") / "solar.csv"
     count = write_solar_csv(table)
-    talk.say(f"{count:,} photographs of solar cells, functional or defective; {LICENCE}.")
-    talk.say(f"headstart train {table} --allow-outside")
+    events.note(f"{count:,} photographs of solar cells, functional or defective; {LICENCE}.")
+    events.note(f"headstart train {table} --allow-outside")
     return {"data": str(table), "allow_outside": True}
 
 
-def _boxes(talk: Talk) -> dict[str, Any]:
+def _boxes(events: EventStream) -> dict[str, Any]:
     """Synthetic pictures with boxes; the folder can be looked at with `check` and `show`."""
     from headstart.demo import LICENCE, write_synthetic_boxes
     from headstart.machine import cache_root, private_folder
 
     folder = private_folder(cache_root() / "demo") / "boxes"
     samples = write_synthetic_boxes(folder)
-    talk.say(
+    events.note(
         f"{len(samples):,} synthetic pictures with {samples.num_boxes:,} boxes, put together from photographs of solar "
         f"cells; {LICENCE}."
     )
     options = " ".join(f"--{name} {value}" for name, value in _DETECT.items())
-    talk.say(f"headstart train {folder} {options}")
+    events.note(f"headstart train {folder} {options}")
     return {"data": str(folder), "task": "detect", **_DETECT}

@@ -17,7 +17,7 @@ def _doctor(
     backbone: list[str] = typer.Option(None, "--backbone", help="Networks to prepare (default: the bundled ones)."),
 ) -> None:
     """Say what is installed, where things lie, and what is wrong."""
-    from headstart.talk import to_stderr
+    from headstart.console import open_console
     from headstart.workflow.checkup import check_machine, prepare_backbones
 
     lines, problems = check_machine()
@@ -28,6 +28,6 @@ def _doctor(
     if not problems:
         typer.echo("nothing is wrong.")
     if prepare:
-        prepare_backbones(backbone or None, to_stderr())
+        prepare_backbones(backbone or None, open_console())
     if problems:
         raise typer.Exit(1)

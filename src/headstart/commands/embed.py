@@ -28,10 +28,13 @@ def _embed(
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
     allow_outside: bool = typer.Option(None, "--allow-outside", help="Allow a table's paths outside its folder."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Write what a pretrained network sees in each picture (its features), training nothing."""
     from headstart.commands._shared import read_first_id, resolved_settings
-    from headstart.talk import to_stderr
+    from headstart.console import open_console
 
     resolved = resolved_settings(
         {
@@ -55,4 +58,4 @@ def _embed(
     )
     from headstart.workflow.extraction import extract
 
-    extract(resolved, to_stderr(), out)
+    extract(resolved, open_console(verbose=verbose, quiet=quiet, progress=progress), out)

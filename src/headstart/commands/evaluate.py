@@ -24,6 +24,9 @@ def _evaluate(
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Score a saved model on labelled pictures, apart from those it was trained on.
 
@@ -33,7 +36,7 @@ def _evaluate(
 
     from headstart.api import evaluate
     from headstart.commands._shared import read_first_id
-    from headstart.talk import to_stderr
+    from headstart.console import open_console
 
     result = evaluate(
         model,
@@ -44,7 +47,7 @@ def _evaluate(
         first_id=read_first_id(first_id),
         allow_outside=allow_outside,
         box_format=box_format,
-        talk=to_stderr(),
+        events=open_console(verbose=verbose, quiet=quiet, progress=progress),
     )
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`headstart predict MODEL PATHS...`: rows on stdout (or in a file), talk on stderr."""
+"""`headstart predict MODEL PATHS...`: rows on stdout (or in a file), events on stderr."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from headstart.deploy.bundle import Bundle
+    from headstart.events import EventStream
     from headstart.records import Prediction
-    from headstart.talk import Talk
 
 __all__ = ["register"]
 
@@ -45,6 +45,9 @@ def _predict(
     threads: int | None = typer.Option(None, "--threads", "--workers", min=1, help="Threads (default: one a core)."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Follow links that lead out of a folder."),
     offline: bool = typer.Option(False, "--offline", help="Never use the network (imagenet:NAME may need it once)."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Predict pictures with a saved model: a row each, with its class and probability; with a detector a row a box.
 
@@ -54,16 +57,16 @@ def _predict(
     Exit code 1 when a picture could not be read; its row says why.
     """
     from headstart.commands._shared import read_share
+    from headstart.console import open_console
     from headstart.deploy.bundle import read_bundle
-    from headstart.talk import to_stderr
 
     shares = read_share("--reject", reject), read_share("--coverage", coverage)
-    talk = to_stderr()
+    events = open_console(verbose=verbose, quiet=quiet, progress=progress)
     place = model
     if model.startswith("imagenet:"):
         from headstart.api import imagenet_bundle
 
-        place = str(imagenet_bundle(model.removeprefix("imagenet:"), offline=offline, talk=talk))
+        place = str(imagenet_bundle(model.removeprefix("imagenet:"), offline=offline, events=events))
     bundle = read_bundle(place)
     if bundle.task == "detect":
         from headstart.commands._boxes import predict_boxes
@@ -79,14 +82,14 @@ def _predict(
             threads=threads,
             allow_outside=allow_outside,
             unused={"--top": top != 1, "--reject": reject is not None, "--coverage": coverage is not None},
-            talk=talk,
+            events=events,
         )
         return
     if (to, draw, min_score, max_detections) != (None, None, None, None):
         from headstart.commands._boxes import refuse_box_options
 
         refuse_box_options(to=to, draw=draw, min_score=min_score, max_detections=max_detections)
-    _predict_classes(bundle, paths, out, top, *shares, threads, allow_outside, talk)
+    _predict_classes(bundle, paths, out, top, *shares, threads, allow_outside, events)
 
 
 def _predict_classes(
@@ -98,7 +101,7 @@ def _predict_classes(
     coverage: float | None,
     threads: int | None,
     allow_outside: bool,
-    talk: Talk,
+    events: EventStream,
 ) -> None:
     """A row a picture, into a file or on the screen."""
     from headstart.commands._shared import end_with_failed, watch
@@ -106,16 +109,17 @@ def _predict_classes(
     from headstart.deploy.judge import Judge
     from headstart.deploy.outputs import check_output, write_rows
     from headstart.deploy.runtime import Runtime
+    from headstart.events import Stage
 
     if out is not None:
         check_output(out)
     runtime = Runtime(bundle, threads)
     judge = Judge(runtime.bundle, reject, coverage)
     if judge.coverage is not None and (coverage or judge.coverage) != judge.coverage:
-        talk.say(f"note: sets are made for {100 * judge.coverage:g} %, the next coverage that the model kept.")
+        events.note(f"note: sets are made for {100 * judge.coverage:g} %, the next coverage that the model kept.")
     inputs = expand_inputs(paths, allow_outside=allow_outside)
     for note in inputs.notes:
-        talk.say(f"note: {note}.")
+        events.note(f"note: {note}.")
     top = min(top, len(runtime.class_names))
     failed: list[str] = []
     unknown: list[str] = []
@@ -123,9 +127,9 @@ def _predict_classes(
     watched = watch(
         predictions,
         len(inputs),
-        "predicting",
+        Stage.PREDICT,
         failed,
-        talk,
+        events,
         note=lambda prediction: unknown.append(prediction.file) if prediction.is_unknown else None,
         has_rows_on_screen=out is None,
     )
@@ -134,11 +138,11 @@ def _predict_classes(
     else:
         _print_rows(watched, top)
     if out is not None:
-        talk.say(f"{len(inputs) - len(failed):,} pictures predicted: {out}")
+        events.note(f"{len(inputs) - len(failed):,} pictures predicted: {out}")
     if unknown:
         count = f"{len(unknown):,} of {len(inputs):,} pictures look"
-        talk.say(f"note: {count} like none of the classes; the column `is_unknown` names them.")
-    end_with_failed(failed, len(inputs), talk, where="; the column `error` names them")
+        events.note(f"note: {count} like none of the classes; the column `is_unknown` names them.")
+    end_with_failed(failed, len(inputs), events, where="; the column `error` names them")
 
 
 def _print_rows(predictions: Iterable[Prediction], top: int) -> None:

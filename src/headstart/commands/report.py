@@ -27,19 +27,19 @@ def _report(
 ) -> None:
     """Write the report of a run: one page, and figures and texts to hand in or paste."""
     from headstart.api import report
-    from headstart.talk import to_stderr
+    from headstart.console import open_console
 
     made = report(run, data=data, out=out, pictures=pictures, attributions=attributions, figures=figures, curve=curve)
-    talk = to_stderr()
-    talk.say(made.data["headline"]["sentence"])
+    events = open_console()
+    events.note(made.data["headline"]["sentence"])
     for text in made.data["problems"]:
-        talk.warn(text)
+        events.warn(text)
     names = ["report.html", "report.json", "classification_report.txt and .csv", "summary.txt", "comment.md"]
     if made.data.get("task") == "detect":
         names = ["report.html", "report.json", "detection_report.csv"]
-    talk.say(f"Written to {made.folder}: {', '.join([*names, 'figures/'] if figures else names)}.")
+    events.note(f"Written to {made.folder}: {', '.join([*names, 'figures/'] if figures else names)}.")
     if not made.has_pictures:
-        talk.say("There are no photographs and no file names in these files.")
+        events.note("There are no photographs and no file names in these files.")
     else:
         shown = pluralize(len(made.data["pictures"]), "image")
-        talk.say(f"The page shows {shown} of yours with file names; --no-pictures leaves both out.")
+        events.note(f"The page shows {shown} of yours with file names; --no-pictures leaves both out.")

@@ -14,9 +14,12 @@ def register(app: typer.Typer) -> None:
 
 def _resume(
     run: str = typer.Argument(None, help="The run folder (default: the newest one that was stopped)."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Go on with a training that was stopped or killed, to the same result."""
     from headstart.api import resume
-    from headstart.talk import to_stderr
+    from headstart.console import open_console
 
-    resume(run, talk=to_stderr())
+    resume(run, events=open_console(verbose=verbose, quiet=quiet, progress=progress))

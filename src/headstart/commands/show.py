@@ -32,7 +32,7 @@ def _show(
     """Draw random pictures of each class on one sheet, with their boxes where there are any."""
     from headstart.api import show
     from headstart.commands._shared import read_first_id
-    from headstart.talk import to_stderr
+    from headstart.console import open_console
 
     show(
         data,
@@ -50,5 +50,5 @@ def _show(
         allow_outside=allow_outside,
         box_format=box_format,
         task=task,
-        talk=to_stderr(),
+        events=open_console(),
     )

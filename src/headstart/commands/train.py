@@ -72,11 +72,14 @@ def _train(
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
     allow_outside: bool = typer.Option(None, "--allow-outside", help="Allow a table's paths outside its folder."),
     no_cache: bool = typer.Option(None, "--no-cache", help="Keep no features for the next time."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Train a model on labelled pictures, and say honestly how good it is."""
     started = time.monotonic() - time.process_time()  # the process has started before
     from headstart.commands._shared import read_first_id, resolved_settings
-    from headstart.talk import to_stderr
+    from headstart.console import open_console
 
     given: dict[str, Any] = {
         "out": out,
@@ -125,4 +128,4 @@ def _train(
 
     given["data"], further = data_and_overrides(data, overrides or [])
     resolved = resolved_settings(given, config, further, has_boxes=sees_boxes)
-    train_resolved(resolved, to_stderr(), started=started)
+    train_resolved(resolved, open_console(verbose=verbose, quiet=quiet, progress=progress), started=started)

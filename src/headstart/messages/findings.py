@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from headstart.messages.dataset import DATASET_MESSAGES
 from headstart.messages.numbers import percent, pluralize
 from headstart.types import Finding, FindingKind, GroupStatus
 
@@ -76,6 +77,14 @@ def _copies_with_other_boxes(e: Mapping[str, Any]) -> str:
     pairs = [f"`{a}` and `{b}`" for a, b in e["pairs"]]
     more = f" ... ({len(pairs)} pairs)" if len(pairs) > _PAIRS_SHOWN else ""
     return f"identical images have different boxes: {', '.join(pairs[:_PAIRS_SHOWN])}{more}; correct one of each pair"
+
+
+def _files_not_used(e: Mapping[str, Any]) -> str:
+    names = ", ".join(f"`{name}`" for name in e["examples"][:_PAIRS_SHOWN]) + (
+        " ..." if e["count"] > _PAIRS_SHOWN else ""
+    )
+    what = "1 file or row is" if e["count"] == 1 else f"{e['count']:,} files or rows are"
+    return f"{what} not used, {e['problem']}: {names} ({e['detail']})"
 
 
 def _groups_across_splits(e: Mapping[str, Any]) -> str:
@@ -153,6 +162,7 @@ def _count(number: int, unit: str) -> str:
 
 
 _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
+    **DATASET_MESSAGES,
     FindingKind.ALL_SCORED_IMAGES_LEAK: _all_scored_images_leak,
     FindingKind.CLASS_IMBALANCE: _class_imbalance,
     FindingKind.CLASS_IN_ONE_GROUP: lambda e: (
@@ -165,9 +175,11 @@ _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
     FindingKind.CLASS_WITHOUT_IMAGES: lambda e: f"class `{e['class']}` has no usable image",
     FindingKind.COPIES_AT_BASELINE: _copies_at_baseline,
     FindingKind.COPIES_WITH_OTHER_BOXES: _copies_with_other_boxes,
+    FindingKind.FILES_NOT_USED: _files_not_used,
     FindingKind.GROUPS_ACROSS_SPLITS: _groups_across_splits,
     FindingKind.GROUPS_IN_QUESTION: _groups_in_question,
     FindingKind.MIXED_PIXEL_TYPES: _mixed_pixel_types,
     FindingKind.PAGES_NOT_USED: _pages_not_used,
+    FindingKind.SCORE_NOTE: lambda e: str(e["message"]),
     FindingKind.SINGLE_CLASS: lambda e: f"all images are of one class, `{e['class']}`: at least two are needed",
 }

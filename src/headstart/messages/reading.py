@@ -70,8 +70,8 @@ def _classes_alike(note: ReadingNote) -> str:
     groups = [" and ".join(f"`{name}`" for name in group) for group in note.evidence["groups"]]
     more = f" ... ({note.count:,} in all)" if note.count > _SHOWN else ""
     return (
-        f"classes differ only in case, blanks or Unicode form and are read as different classes: "
-        f"{'; '.join(groups[:_SHOWN])}{more}"
+        f"{'; '.join(groups[:_SHOWN])}{more} differ only in case, blanks or Unicode form; "
+        "they are read as different classes"
     )
 
 

@@ -14,9 +14,9 @@ from headstart.data.boxes.sheet import draw_box_sheet
 from headstart.data.boxes.split import as_samples
 from headstart.data.boxes.wording import box_health_to_json, box_lines
 from headstart.errors import UsageError
+from headstart.events import EventStream, Stage
 from headstart.limits import MAX_PIXELS
 from headstart.results import import_pandas
-from headstart.talk import Talk
 from headstart.workflow.checking import Judged, save_repaired_split
 from headstart.workflow.reading_report import report_box_reading
 from headstart.workflow.showing import save_sheet
@@ -44,25 +44,25 @@ class CheckedBoxes(Judged):
         """See `Judged`."""
         return box_lines(self.health)
 
-    def draw_sheet(self, out: str, talk: Talk) -> None:
+    def draw_sheet(self, out: str, events: EventStream) -> None:
         """See `Judged`: pictures with problems first, each class, and the copies."""
         pictures = self.health.pictures
         pairs = list(dict.fromkeys((*pictures.leaks, *pictures.duplicates, *pictures.near_duplicates)))
         value_range = pictures.value_range
-        save_sheet(draw_box_sheet(self.samples, has_problems=True, pairs=pairs, value_range=value_range), out, talk)
+        save_sheet(draw_box_sheet(self.samples, has_problems=True, pairs=pairs, value_range=value_range), out, events)
 
-    def write_repaired_split(self, out: str, talk: Talk) -> None:
+    def write_repaired_split(self, out: str, events: EventStream) -> None:
         """See `Judged`."""
         if not any(self.samples.split):
             raise UsageError("the data have no split, so there is nothing to repair.", hint="leave --repair away")
         applied = apply_box_health(self.samples, self.health, group_from=self.group_from)
         assignment = np.array(self.samples.split, dtype="<U5")
-        save_repaired_split(as_samples(self.samples), assignment, applied, out, talk)
+        save_repaired_split(as_samples(self.samples), assignment, applied, out, events)
 
 
 def check_boxes(
     data: str,
-    talk: Talk,
+    events: EventStream,
     *,
     group_from: str | None = None,
     allow_outside: bool = False,
@@ -75,7 +75,7 @@ def check_boxes(
 
     Args:
         data: As in `train`.
-        talk: Told what happens.
+        events: The event stream.
         group_from, allow_outside, max_pixels, threads: As in `check_data`.
         box_format: As in `read_boxes`.
         others: Its other settings; those of a network change nothing here.
@@ -85,8 +85,8 @@ def check_boxes(
     """
     refuse_without_effect(**{name: others.get(name) for name in ("layout", "label_pattern", "first_id", "value_range")})
     samples = read_boxes(data, allow_outside=allow_outside, max_pixels=max_pixels, box_format=box_format)
-    talk.say(samples.sentence)
-    progress = talk.progress("looking at every file")
+    events.note(samples.sentence)
+    progress = events.progress(Stage.SCAN)
     health = inspect_boxes(samples, max_pixels=max_pixels, threads=threads, progress=progress, group_from=group_from)
     return CheckedBoxes(samples, health, group_from)
 
@@ -117,9 +117,15 @@ def refuse_box_format(box_format: str | None) -> None:
 
 
 def show_boxes(
-    data: str, talk: Talk, *, per_class: int, seed: int, allow_outside: bool = False, box_format: str | None = None
+    data: str,
+    events: EventStream,
+    *,
+    per_class: int,
+    seed: int,
+    allow_outside: bool = False,
+    box_format: str | None = None,
 ) -> Any:
     """Random pictures of each class with their boxes on one sheet; see `api.show`."""
     samples = read_boxes(data, allow_outside=allow_outside, box_format=box_format)
-    report_box_reading(samples, talk)
+    report_box_reading(samples, events)
     return draw_box_sheet(samples, per_class=per_class, seed=seed)

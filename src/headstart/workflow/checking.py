@@ -20,12 +20,12 @@ from headstart.data.sources import read
 from headstart.data.split import write_split
 from headstart.data.wording import doctor_lines, health_to_json
 from headstart.errors import HeadstartError, UsageError
+from headstart.events import EventStream
 from headstart.limits import MAX_PIXELS
 from headstart.messages.numbers import pluralize
 from headstart.messages.reading import reading_to_json
 from headstart.records import Health, Samples, Split
 from headstart.results import import_pandas
-from headstart.talk import Talk
 from headstart.types import USER_TEST_SPLIT
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.run_files import write_json
@@ -51,7 +51,7 @@ class Judged(ABC):
         """The judgement, JSON-able; pictures are named relative to the data."""
 
     @abstractmethod
-    def draw_sheet(self, out: str, talk: Talk) -> None:
+    def draw_sheet(self, out: str, events: EventStream) -> None:
         """Draws what a person should see.
 
         Raises:
@@ -59,7 +59,7 @@ class Judged(ABC):
         """
 
     @abstractmethod
-    def write_repaired_split(self, out: str, talk: Talk) -> None:
+    def write_repaired_split(self, out: str, events: EventStream) -> None:
         """Writes the person's split without what leaks, groups whole; moves no file.
 
         Raises:
@@ -69,7 +69,7 @@ class Judged(ABC):
 
     def write(
         self,
-        talk: Talk,
+        events: EventStream,
         *,
         json_file: str | os.PathLike[str] | None,
         sheet: str | os.PathLike[str] | None,
@@ -82,9 +82,9 @@ class Judged(ABC):
             except OSError as error:
                 raise UsageError(f"`{json_file}` cannot be written ({error.strerror or error}).") from error
         if sheet is not None:
-            self.draw_sheet(os.fspath(sheet), talk)
+            self.draw_sheet(os.fspath(sheet), events)
         if repair is not None:
-            self.write_repaired_split(os.fspath(repair), talk)
+            self.write_repaired_split(os.fspath(repair), events)
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -114,13 +114,13 @@ class Checked(Judged):
         pairs = (*self.health.leaks, *self.health.duplicates, *self.health.near_duplicates)
         return import_pandas().DataFrame([asdict(p) for p in dict.fromkeys(pairs)])
 
-    def draw_sheet(self, out: str, talk: Talk) -> None:
+    def draw_sheet(self, out: str, events: EventStream) -> None:
         """See `Judged`: the pairs of copies side by side, leaks and conflicts first; says so where there are none."""
         health = self.health
         pairs = (*health.leaks, *health.label_conflicts, *health.duplicates, *health.near_duplicates)
         pairs = tuple(dict.fromkeys(pairs))
         if not pairs:
-            talk.say(f"there are no copies, so {out} is not drawn")
+            events.note(f"there are no copies, so {out} is not drawn")
             return
         rows = []
         for p in pairs[:_MOST_PAIRS]:
@@ -132,18 +132,18 @@ class Checked(Judged):
             rows.append((p.index_a, p.index_b, words))
         left = len(pairs) - len(rows)
         title = f"{pluralize(len(pairs), 'pair')} of copies" + (f"; the first {len(rows)} are shown" if left else "")
-        save_sheet(draw_pairs(self.samples, rows, title=title), out, talk)
+        save_sheet(draw_pairs(self.samples, rows, title=title), out, events)
 
-    def write_repaired_split(self, out: str, talk: Talk) -> None:
+    def write_repaired_split(self, out: str, events: EventStream) -> None:
         """See `Judged`; pictures under two labels are left out too."""
         applied = apply_health(self.samples, self.health, group_from=self.group_from)
         assignment = np.array([s.split or "train" for s in self.samples], dtype="<U5")
-        save_repaired_split(self.samples, assignment, applied, out, talk)
+        save_repaired_split(self.samples, assignment, applied, out, events)
 
 
 def check_data(
     data: str,
-    talk: Talk,
+    events: EventStream,
     *,
     backbone: str = "efficientnet_lite0",
     layout: str | None = None,
@@ -162,7 +162,7 @@ def check_data(
 
     Args:
         data: As in `train`.
-        talk: Told what happens.
+        events: The event stream.
         backbone: Whose features confirm copies and measure what hidden groups do to the score.
         layout, label_pattern, first_id, group_from, value_range, allow_outside, threads, offline: As in `train`.
         max_pixels: Larger pictures are refused.
@@ -170,10 +170,10 @@ def check_data(
         use_memory: Whether what was seen is kept for the next time.
     """
     samples = read(data, layout=layout, label_pattern=label_pattern, first_id=first_id, allow_outside=allow_outside)
-    talk.say(samples.sentence)
+    events.note(samples.sentence)
     doctor = DataDoctor(
         samples,
-        talk,
+        events,
         place=data,
         value_range=value_range,
         max_pixels=max_pixels,
@@ -183,9 +183,9 @@ def check_data(
     )
     if use_network and importlib.util.find_spec("torch") is not None:
         chosen, _ = doctor.find_range()
-        embedder = _open(talk, backbone, chosen, max_pixels, threads, offline)
+        embedder = _open(events, backbone, chosen, max_pixels, threads, offline)
         if embedder is not None:
-            features, _, _ = embedder.embed(samples.paths, samples.names, talk, onlooker=doctor.looker)
+            features, _, _ = embedder.embed(samples.paths, samples.names, events, onlooker=doctor.looker)
             if features.is_ok.any():
                 health = doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
                 return Checked(samples, health, group_from)
@@ -194,7 +194,9 @@ def check_data(
     return Checked(samples, doctor.judge(), group_from)
 
 
-def save_repaired_split(samples: Samples, assignment: NDArray[np.str_], applied: Applied, out: str, talk: Talk) -> None:
+def save_repaired_split(
+    samples: Samples, assignment: NDArray[np.str_], applied: Applied, out: str, events: EventStream
+) -> None:
     """Mends (N,) assignments, writes them as a manifest, and says how many pictures moved or are in no split.
 
     A scored picture that is a copy of one in training would bring nothing there and is left out; a group that lies
@@ -212,13 +214,13 @@ def save_repaired_split(samples: Samples, assignment: NDArray[np.str_], applied:
     except OSError as error:
         raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
     left_out = int((split.assignment == "").sum())
-    talk.say(
+    events.note(
         f"{out}: {pluralize(left_out, 'image')} left out, {split.reason}; use it with headstart train --split {out}"
     )
 
 
 def _open(
-    talk: Talk,
+    events: EventStream,
     backbone: str,
     value_range: tuple[float, float] | None,
     max_pixels: int,
@@ -230,8 +232,8 @@ def _open(
 
     try:
         return open_embedder(
-            backbone, talk, value_range=value_range, max_pixels=max_pixels, threads=threads, offline=offline
+            backbone, events, value_range=value_range, max_pixels=max_pixels, threads=threads, offline=offline
         )
     except HeadstartError as error:
-        talk.warn(f"copies are confirmed on pixels alone, since no network can be used: {error.message}")
+        events.warn(f"copies are confirmed on pixels alone, since no network can be used: {error.message}")
         return None

@@ -14,8 +14,8 @@ from pathlib import Path
 from headstart import __version__
 from headstart.dependencies import TELEMETRY_OFF
 from headstart.errors import HeadstartError
+from headstart.events import EventStream
 from headstart.machine import available_cores, cache_root, private_folder
-from headstart.talk import Talk
 
 __all__ = ["check_machine", "prepare_backbones"]
 
@@ -53,13 +53,13 @@ def check_machine() -> tuple[list[str], list[str]]:
     return lines, problems
 
 
-def prepare_backbones(names: Sequence[str] | None, talk: Talk) -> None:
+def prepare_backbones(names: Sequence[str] | None, events: EventStream) -> None:
     """Makes the graphs of the bundled (or named) networks, so that later runs need neither torch nor a network."""
     from headstart.workflow.embedding import open_graph
 
     for name in names or _BUNDLED:
-        graph = open_graph(name, talk)
-        talk.say(f"{graph.backbone}: ready in {Path(graph.path).parent}")
+        graph = open_graph(name, events)
+        events.note(f"{graph.backbone}: ready in {Path(graph.path).parent}")
 
 
 def _versions(names: Sequence[str], problems: list[str], what: str) -> str:

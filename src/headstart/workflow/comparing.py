@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from headstart.data.sources import read
 from headstart.deploy.runtime import Runtime
 from headstart.errors import DataError, DishonestError, UsageError
+from headstart.events import EventStream
 from headstart.machine import atomic_file
 from headstart.messages.numbers import pluralize
 from headstart.reports.facts import Facts
 from headstart.reports.summary import summarise
 from headstart.reports.versus import Comparison, describe
-from headstart.talk import Talk
 from headstart.trust.metrics import is_skewed, softmax
 from headstart.trust.paired import compare_paired
 from headstart.workflow.detect_reporting import is_detector_run
@@ -52,7 +52,7 @@ def compare_runs(
     *,
     data: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    talk: Talk | None = None,
+    events: EventStream | None = None,
     **reading: Any,
 ) -> Comparison:
     """See `api.compare`; `reading` are options of `data.sources.read`."""
@@ -72,7 +72,7 @@ def compare_runs(
                 raise UsageError(f"{option} has no effect without --data.", hint=f"leave {option} out")
         common = _from_scores(facts[0], facts[1], names)
     else:
-        common = _from_data(folders, facts[0], os.fspath(data), talk or Talk(None), reading)
+        common = _from_data(folders, facts[0], os.fspath(data), events or EventStream(), reading)
     counts = np.bincount(common.truth, minlength=len(class_names))
     metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed(counts) else "accuracy"
     found = compare_paired(
@@ -179,10 +179,10 @@ def _match(a: Facts, b: Facts, split: str, names: Sequence[str]) -> tuple[NDArra
     return np.array([keys[0][k] for k in both], dtype=np.int64), np.array([keys[1][k] for k in both], dtype=np.int64)
 
 
-def _from_data(folders: Sequence[Path], a: Facts, data: str, talk: Talk, reading: dict[str, Any]) -> _Common:
+def _from_data(folders: Sequence[Path], a: Facts, data: str, events: EventStream, reading: dict[str, Any]) -> _Common:
     """Both predict labelled pictures that neither was trained on."""
     samples = match_labels(read(data, **reading), a.class_names)
-    report_reading(samples, talk)
+    report_reading(samples, events)
     position = {name: i for i, name in enumerate(a.class_names)}
     scored = [s for s in samples if s.label in position]
     if not scored:
@@ -199,18 +199,18 @@ def _from_data(folders: Sequence[Path], a: Facts, data: str, talk: Talk, reading
             "every one of these pictures was trained on by one of the runs; comparing on them would favour that one."
         )
     if known.any():
-        talk.warn(f"left out, because one of the runs was trained on them: {pluralize(int(known.sum()), 'image')}.")
+        events.warn(f"left out, because one of the runs was trained on them: {pluralize(int(known.sum()), 'image')}.")
     keep = np.flatnonzero(~known)
     found = []
     for runtime in runtimes:
-        talk.say(f"{Path(runtime.bundle.path).name}: looking at {pluralize(len(keep), 'image')} ...")
+        events.note(f"{Path(runtime.bundle.path).name}: looking at {pluralize(len(keep), 'image')} ...")
         order = [runtime.class_names.index(n) for n in a.class_names]
         found.append(runtime.predict_proba([paths[i] for i in keep])[:, order])
     is_read = np.isfinite(found[0]).all(axis=1) & np.isfinite(found[1]).all(axis=1)
     if not is_read.any():
         raise DataError("none of the pictures can be read.")
     if not is_read.all():
-        talk.warn(f"unreadable and left out: {pluralize(int((~is_read).sum()), 'image')}.")
+        events.warn(f"unreadable and left out: {pluralize(int((~is_read).sum()), 'image')}.")
     keep = keep[is_read]
     truth = np.array([position[scored[i].label or ""] for i in keep], dtype=np.int64)
     given = [scored[i].group for i in keep]

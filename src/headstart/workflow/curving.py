@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import HeadstartError
+from headstart.events import EventStream
 from headstart.heads.probe import fit_probe
 from headstart.limits import MAX_PIXELS
 from headstart.messages.numbers import pluralize, pluralize_is, signed_points
 from headstart.reports.facts import Facts
-from headstart.talk import Talk
 from headstart.trust.curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
 from headstart.workflow.embedding import open_embedder
 
@@ -76,7 +76,7 @@ def _features(facts: Facts, train: NDArray[np.int64]) -> dict[str, NDArray[np.fl
     given = value("value_range")
     embedder = open_embedder(
         value("backbone", "efficientnet_lite0"),
-        Talk(None),
+        EventStream(),
         size=value("size"),
         fit=value("fit", "crop"),
         value_range=None if given is None else (float(given[0]), float(given[1])),
@@ -88,7 +88,7 @@ def _features(facts: Facts, train: NDArray[np.int64]) -> dict[str, NDArray[np.fl
         use_cache=bool(value("cache", True)),
     )
     names = [facts.scored.names[i] for i in train]
-    features, _, _ = embedder.embed([p for p in paths if p is not None], names, Talk(None))
+    features, _, _ = embedder.embed([p for p in paths if p is not None], names, EventStream())
     return features.blocks if features.is_ok.all() else None
 
 

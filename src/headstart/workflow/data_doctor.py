@@ -18,10 +18,10 @@ from headstart.data.looks import Looker, Looks, look_at_all
 from headstart.data.memory import Memory, digest_of, health_from_note
 from headstart.data.ranges import choose_range, has_deep
 from headstart.errors import HeadstartError
+from headstart.events import EventStream, Stage
 from headstart.limits import MAX_PIXELS
 from headstart.machine import cache_root
 from headstart.records import Decision, Features, Health, Samples
-from headstart.talk import Talk
 
 __all__ = ["DataDoctor"]
 
@@ -34,7 +34,7 @@ class DataDoctor:
 
     Args:
         samples: The pictures.
-        talk: Told how far it is.
+        events: Told how far it is.
         place: Where the data lie, as the person named them.
         value_range: What the person asked 16-bit and float pictures to be mapped from; None chooses.
         max_pixels: Larger pictures are refused.
@@ -46,7 +46,7 @@ class DataDoctor:
     def __init__(
         self,
         samples: Samples,
-        talk: Talk,
+        events: EventStream,
         *,
         place: str,
         value_range: tuple[float, float] | None = None,
@@ -56,7 +56,7 @@ class DataDoctor:
         use_memory: bool = True,
     ) -> None:
         self.samples = samples
-        self._talk, self._range, self._max_pixels, self._threads = talk, value_range, max_pixels, threads
+        self._events, self._range, self._max_pixels, self._threads = events, value_range, max_pixels, threads
         self._group_from = group_from
         self._memory = Memory(cache_root(), place) if use_memory else None
         self.looker = Looker(samples, max_pixels=max_pixels, known=self._memory)
@@ -104,7 +104,7 @@ class DataDoctor:
         return health
 
     def _look(self) -> Looks:
-        progress = self._talk.progress("looking at every file")
+        progress = self._events.progress(Stage.SCAN)
         return look_at_all(self.samples, threads=self._threads, progress=progress, looker=self.looker)
 
     def _key(self, network: str) -> str:

@@ -19,6 +19,7 @@ from headstart.detection.decode import Decoding, decode, scoring_limit
 from headstart.detection.frames import plain_frame
 from headstart.detection.plan import DetectPlan
 from headstart.detection.views import BOX_PICTURES, ViewBoxes, check_augment, make_box_view, view_boxes
+from headstart.events import Stage
 from headstart.features.boundary import BoundaryCache, BoundarySpace
 from headstart.features.decoded import DecodedCache, DecodedPictures
 from headstart.features.engine import OnnxEngine
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from headstart.detection.loop import DetectEpoch, DetectNetwork, DetectTraining
     from headstart.detection.pace import Pace
     from headstart.detection.taps import Taps
-    from headstart.talk import Talk
+    from headstart.events import EventStream
 
 __all__ = ["DetectBench"]
 
@@ -58,7 +59,7 @@ class DetectBench:
         num_classes: K.
         spec: The pixel contract.
         settings: Of the run.
-        talk: Told what happens.
+        events: The event stream.
         private: Where views are kept if the cache is switched off.
         threads: Of torch and of the views' workers.
         clock: Source of time.
@@ -75,7 +76,7 @@ class DetectBench:
         num_classes: int,
         spec: PixelSpec,
         settings: TrainSettings,
-        talk: Talk,
+        events: EventStream,
         private: Path,
         threads: int,
         clock: Clock = time.monotonic,
@@ -87,10 +88,10 @@ class DetectBench:
         torch.set_num_threads(threads)
         self.paths, self.names, self.boxes, self.digests = list(paths), list(names), list(boxes), list(digests)
         self.sizes_hw = [(int(h), int(w)) for h, w in sizes_hw]
-        self.num_classes, self.spec, self.settings, self.talk = num_classes, spec, settings, talk
+        self.num_classes, self.spec, self.settings, self.events = num_classes, spec, settings, events
         self.private, self.threads, self.clock = private, threads, clock
         self.backbone = load_backbone(
-            settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, say=talk.say
+            settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, say=events.note
         )
         self.network = self.backbone.network
         self._pretrained = {n: t.clone() for n, t in self.backbone.module.state_dict().items()}
@@ -146,7 +147,7 @@ class DetectBench:
         front = self._front(plan)
         views = Views(
             self.paths, self.digests, self.names, OnnxEngine(front.path), self.spec, self._space(front), augment,
-            plan.seed, threads=self.threads, progress=self.talk.progress("making views", "views"), make=make_box_view,
+            plan.seed, threads=self.threads, progress=self.events.progress(Stage.VIEWS, "view"), make=make_box_view,
             batch=_VIEW_BATCH,
         )  # fmt: skip
         return CachedSource(views, find)
@@ -167,7 +168,7 @@ class DetectBench:
         graph = FrozenGraph("", card.name, {}, self.spec, f"{card.weights_tag}/{digest}", {}, {})
 
         def load() -> Any:
-            self.talk.say(f"Preparing {card.name} for this machine; this is done once and takes some seconds.")
+            self.events.note(f"Preparing {card.name} for this machine; this is done once and takes some seconds.")
             self.reset()
             return tap_front(self.network, plan.cut, stages).eval()
 
@@ -234,7 +235,7 @@ class DetectBench:
             if on_epoch:
                 on_epoch(record, training)
         if training.is_diverged:
-            self.talk.warn(
+            self.events.warn(
                 "the loss was no longer a number; the average of the weights before is kept. A smaller rate helps: "
                 f"--lr {plan.lr / 3:.2g}"
             )
@@ -356,4 +357,4 @@ class DetectBench:
             refused["decoded pictures"] = decoded.refusal
         for what, reason in refused.items():
             if reason:
-                self.talk.warn(not_kept_line(what, reason))
+                self.events.warn(not_kept_line(what, reason))

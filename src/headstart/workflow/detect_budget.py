@@ -474,7 +474,7 @@ class DetectBudget:
         decisions.append(Decision("epochs", plan.epochs, f"{fit.num_steps:,} steps fit, {priced}", evidence=evidence))
         decisions.append(Decision("views", plan.views, f"{1e3 * prices.view_s:.0f} ms a view", evidence=evidence))
         if fit.num_images < num_train:
-            reason = f"views of all {num_train:,} training images do not fit into the budget"
+            reason = f"the budget is too short for views of all images (training images: {num_train:,})"
             decisions.append(Decision("budget.num_images", fit.num_images, reason, evidence=evidence))
         return decisions
 

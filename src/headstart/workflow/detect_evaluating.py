@@ -25,11 +25,11 @@ from headstart.deploy.detector_runtime import DetectorRuntime, PictureDetections
 from headstart.detection.decode import scoring_limit
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.errors import DataError
+from headstart.events import EventStream, Stage
 from headstart.messages.numbers import percent, pluralize
 from headstart.messages.reading import reading_line, reading_to_json
 from headstart.records import Estimate, Problem
 from headstart.results import html_table, import_pandas
-from headstart.talk import Talk
 from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationSetup, ReadingKind, ReadingNote, Severity
 from headstart.workflow.evaluation import seen_in_training
 from headstart.workflow.reading_report import report_box_reading
@@ -143,7 +143,7 @@ class DetectionResult:
 
 
 def evaluate_detector(
-    runtime: DetectorRuntime, data: str, allow_outside: bool, talk: Talk, *, box_format: str | None = None
+    runtime: DetectorRuntime, data: str, allow_outside: bool, events: EventStream, *, box_format: str | None = None
 ) -> DetectionResult:
     """See `api.evaluate`.
 
@@ -152,7 +152,7 @@ def evaluate_detector(
     """
     names = runtime.class_names
     samples = _match_classes(read_boxes(data, allow_outside=allow_outside, box_format=box_format), names)
-    report_box_reading(samples, talk)
+    report_box_reading(samples, events)
     new = Counter(
         samples.class_names[k] for b in samples.boxes for k in b.class_ids if samples.class_names[k] not in names
     )
@@ -163,7 +163,7 @@ def evaluate_detector(
         )
     truth = _by_name(samples, names)
     paths = [str(p) for p in samples.paths]
-    progress = talk.progress("finding objects")
+    progress = events.progress(Stage.EVALUATE)
     found = []
     most = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in truth)))
     for done, picture in enumerate(runtime.iter_predict(paths, min_score=0.0, max_detections=most), start=1):

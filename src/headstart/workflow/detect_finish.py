@@ -46,9 +46,9 @@ _MOST_COMPARED = 40
 
 def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> None:
     """Writes the whole run."""
-    net, plan, talk = run.net, run.plan, road.talk
+    net, plan, events = run.net, run.plan, road.events
     assert net is not None
-    talk.say("writing the detector for prediction; this takes some seconds")
+    events.note("writing the detector for prediction; this takes some seconds")
     with road.timed("export"):
         road.workshop.mkdir(parents=True, exist_ok=True)
         graph = road.workshop / "detector.onnx"
@@ -334,28 +334,28 @@ def _part(block: str) -> str:
 
 def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
     """The report, the closing words, the log, and the mark that the run is whole."""
-    talk = road.talk
-    shown = report_detector_run(road.folder, road.samples, talk, has_pictures=road.resolved.settings.pictures)
+    events = road.events
+    shown = report_detector_run(road.folder, road.samples, events, has_pictures=road.resolved.settings.pictures)
     head = _headline(scored)
     if head is None:
-        talk.say("No picture was held out, so how good the detector is cannot be said.")
+        events.note("No picture was held out, so how good the detector is cannot be said.")
     else:
         e = scored[head["block"]].evaluation
         for c in e.per_class:
             where = f"{pluralize(c.num_boxes, 'box', 'boxes')} in {pluralize(c.num_pictures, 'image')}"
-            talk.say(f"  {c.name}: AP50 {percent(c.ap50.value)} on {where}")
+            events.note(f"  {c.name}: AP50 {percent(c.ap50.value)} on {where}")
         interval = "" if e.map50.low is None else f" (95 %: {100 * e.map50.low:.1f}-{100 * (e.map50.high or 0):.1f})"
-        talk.say(
+        events.note(
             f"mAP50 {percent(e.map50.value)}{interval}, {protocol_name(e.setup)}, {pluralize(e.num_samples, 'image')} "
             "(mean over the classes of average precision: how much is found, and how little else, where half of two "
             "boxes must overlap)"
         )
         if head["is_leaky"]:
-            talk.warn("this score is measured on the split as given, where every scored image leaks from training")
+            events.warn("this score is measured on the split as given, where every scored image leaks from training")
     minutes = (road.clock() - road.started) / 60
-    talk.say(f"The run is in {road.folder}, after {minutes:.1f} minutes.")
+    events.note(f"The run is in {road.folder}, after {minutes:.1f} minutes.")
     if shown is not None:
-        talk.say(report_line(shown, road.folder))
-    talk.say(f"Next: headstart predict {road.folder} NEW_PICTURES")
+        events.note(report_line(shown, road.folder))
+    events.note(f"Next: headstart predict {road.folder} NEW_PICTURES")
     shutil.rmtree(road.workshop, ignore_errors=True)
     road.end()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from headstart.detection.loop import DetectEpoch
-from headstart.talk import Talk
+from headstart.events import EventStream
 from headstart.workflow.run_files import write_csv
 
 __all__ = ["COLUMNS", "DetectLog"]
@@ -27,11 +27,11 @@ class DetectLog:
 
     Args:
         folder: The run.
-        talk: Told about some of the epochs.
+        events: Told about some of the epochs.
     """
 
-    def __init__(self, folder: Path, talk: Talk) -> None:
-        self.folder, self._talk = folder, talk
+    def __init__(self, folder: Path, events: EventStream) -> None:
+        self.folder, self._events = folder, events
         self._rows: list[_Row] = []
 
     def add(self, phase: str, num_epochs: int, record: DetectEpoch, map50: float | None) -> None:
@@ -42,7 +42,7 @@ class DetectLog:
             text = f"  {phase} epoch {record.epoch} of {num_epochs}: loss {record.train_loss:.3f}"
             if map50 is not None:
                 text += f"; unseen pictures: mAP50 {100 * map50:.1f} %"
-            self._talk.say(f"{text}; {record.duration_s:.1f} s")
+            self._events.note(f"{text}; {record.duration_s:.1f} s")
         self.write()
 
     def write(self) -> None:

@@ -20,6 +20,7 @@ from headstart.cells import guard_cell, unguard_cell
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
 from headstart.errors import HeadstartError, UsageError
+from headstart.events import EventStream
 from headstart.reports.detecting import (
     DetectionFacts,
     ScoredPicture,
@@ -31,7 +32,6 @@ from headstart.reports.detection_tables import detection_network_text
 from headstart.reports.detection_thumbs import make_box_thumbs
 from headstart.reports.html import render
 from headstart.results import Report
-from headstart.talk import Talk
 from headstart.workflow.report_files import pixel_spec, read_json, read_rows, read_settings, write_drawings, write_text
 from headstart.workflow.run_files import write_json
 
@@ -61,7 +61,7 @@ def detector_summary(folder: Path) -> str:
 
 
 def report_detector_run(
-    folder: Path, samples: DetectionSamples, talk: Talk, *, has_pictures: bool = True
+    folder: Path, samples: DetectionSamples, events: EventStream, *, has_pictures: bool = True
 ) -> int | None:
     """The report at the end of a training; that it cannot be written never costs the run.
 
@@ -71,7 +71,7 @@ def report_detector_run(
     try:
         report = make_detection_report(folder, samples=samples, pictures=has_pictures, figures=False)
     except (HeadstartError, OSError) as error:
-        talk.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
+        events.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
         return None
     return len(report.data["pictures"])
 

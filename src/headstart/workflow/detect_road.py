@@ -24,13 +24,12 @@ from headstart.data.split import read_split
 from headstart.detection.sizes import BoxSizes, choose_finest, choose_size, measure_sizes
 from headstart.detection.views import check_augment
 from headstart.errors import DataError, DeviceError, DeviceProblem
+from headstart.events import CheckFinished, EventStream, Stage
 from headstart.machine import Clock, available_cores, file_digest
-from headstart.messages.findings import finding_message
 from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split, SplitName
-from headstart.talk import Talk
 from headstart.types import Evidence, Finding, FindingKind, Severity
 from headstart.workflow.devices import check_device
 from headstart.workflow.journal import JOURNAL, Journal
@@ -78,7 +77,7 @@ class DetectRoad(Road):
 
 def train_detector(
     resolved: Resolved,
-    talk: Talk,
+    events: EventStream,
     *,
     started: float | None = None,
     clock: Clock = time.monotonic,
@@ -88,7 +87,7 @@ def train_detector(
 
     Args:
         resolved: The settings.
-        talk: Told what happens.
+        events: The event stream.
         started: What `clock` said when the command began.
         clock: Source of the time by which a budget is kept.
         journal: Values from `journal.json` of an earlier run: what stands in it is not measured again, so that the
@@ -121,7 +120,7 @@ def train_detector(
     )
     samples, manifest = _with_manifest(samples, settings.split)
     with own_run_folder(settings.out, started=time.monotonic() - (clock() - started)) as folder:
-        road = _prepare(resolved, talk, folder, samples, started, manifest, clock)
+        road = _prepare(resolved, events, folder, samples, started, manifest, clock)
         _go(road, Journal(folder / JOURNAL, journal))
     return folder
 
@@ -139,7 +138,7 @@ def _with_manifest(samples: DetectionSamples, path: str | None) -> tuple[Detecti
 
 def _prepare(
     resolved: Resolved,
-    talk: Talk,
+    events: EventStream,
     folder: Path,
     samples: DetectionSamples,
     started: float,
@@ -150,14 +149,14 @@ def _prepare(
     from headstart.backbones.cards import find_card
 
     settings = resolved.settings
-    report_box_reading(samples, talk)
+    report_box_reading(samples, events)
     durations = {"read": clock() - started}
     begun = clock()
     looks = look_at_all(
         as_samples(samples),
         max_pixels=settings.max_pixels,
         threads=settings.workers,
-        progress=talk.progress("judging pictures"),
+        progress=events.progress(Stage.CHECK),
     )
     health = inspect_boxes(
         samples,
@@ -167,8 +166,8 @@ def _prepare(
         group_from=settings.group_from,
     )
     durations["check"] = clock() - begun
-    for finding in health.findings:
-        talk.warn(finding_message(finding))
+    events.find(*health.findings)
+    events.emit(CheckFinished(settings.data, len(samples)))
     applied = apply_box_health(samples, health, group_from=settings.group_from)
     split = _split(resolved, samples, applied.groups, applied.left_out, manifest)
     keep = np.flatnonzero(split.assignment != "")
@@ -176,21 +175,21 @@ def _prepare(
     groups = None if split.groups is None else split.groups[keep]
     samples = samples.take(keep)
     split = Split(split.assignment[keep], groups, split.source, split.setup, split.seed, split.reason)
-    talk.say(f"split: {split.reason}.")
-    leaking, findings = _find_leaks(split, is_leaking, health, talk)
+    events.note(f"split: {split.reason}.")
+    leaking, findings = _find_leaks(split, is_leaking, health, events)
     _check(samples, split)
     spec, decisions = _spec(resolved, samples, split)
     train = split.where("train")
     boxes = [samples.boxes[i] for i in train]
     sizes = measure_sizes(boxes, samples.sizes_hw[train], samples.class_names, spec)
-    _say_sizes(sizes, spec, talk)
+    _say_sizes(sizes, spec, events)
     seen = [looks.facts[i] for i in keep]
     digests = tuple(
         file_digest(p) if facts is None else facts.digest for p, facts in zip(samples.paths, seen, strict=True)
     )
     road = DetectRoad(
         resolved,
-        talk,
+        events,
         folder,
         durations,
         clock,
@@ -214,14 +213,14 @@ def _prepare(
     return road
 
 
-def _say_sizes(sizes: BoxSizes, spec: PixelSpec, talk: Talk) -> None:
+def _say_sizes(sizes: BoxSizes, spec: PixelSpec, events: EventStream) -> None:
     """How large the boxes are to the network, and the size that mends it where many are too small."""
     height, width = spec.size_hw
-    talk.say(f"shorter side of the training boxes once pictures are {width} x {height} pixels:")
+    events.note(f"shorter side of the training boxes once pictures are {width} x {height} pixels:")
     for line in sizes.lines():
-        talk.say(line)
+        events.note(line)
     if sizes.better_size is not None:
-        talk.warn(
+        events.warn(
             f"{100 * sizes.tiny_share:.0f} % of the boxes have a side under 8 pixels at this size, which is too small "
             f"to be found; --size {sizes.better_size} would leave at most 20 %, and each epoch would take about "
             f"{sizes.time_factor:.1f} times as long"
@@ -247,7 +246,7 @@ def _split(
 
 
 def _find_leaks(
-    split: Split, is_leaking: NDArray[np.bool_], health: BoxHealth, talk: Talk
+    split: Split, is_leaking: NDArray[np.bool_], health: BoxHealth, events: EventStream
 ) -> tuple[frozenset[int], tuple[Finding, ...]]:
     """Return the scored images that the headline leaves out, and a finding for each split that leaks as a whole.
 
@@ -261,12 +260,12 @@ def _find_leaks(
         if len(index) and is_leaking[index].all():
             evidence: Evidence = {"split": name, "num_images": len(index), "pairs": pairs}
             findings.append(Finding(FindingKind.ALL_SCORED_IMAGES_LEAK, Severity.ERROR, evidence))
-            talk.warn(finding_message(findings[-1]))
+            events.find(findings[-1])
         else:
             excluded[index] = is_leaking[index]
     if excluded.any():
         shown = "; ".join(f"`{a}` = `{b}`" for a, b in pairs[:_PAIRS_SHOWN])
-        talk.warn(
+        events.warn(
             f"left out of the score, as also in training: {pluralize(int(excluded.sum()), 'image')} ({shown}); "
             "metrics.json has the score as given beside it"
         )
@@ -334,7 +333,7 @@ def _go(road: DetectRoad, journal: Journal) -> None:
         num_classes=len(samples.class_names),
         spec=road.spec,
         settings=settings,
-        talk=road.talk,
+        events=road.events,
         private=road.workshop,
         threads=settings.workers or available_cores(),
         clock=road.clock,

@@ -66,11 +66,11 @@ class DetectRun:
         budget: DetectBudget | None = None,
     ) -> None:
         self.road, self.bench, self.plan, self.train, self.budget = road, bench, plan, train, budget
-        self.log = DetectLog(road.folder, road.talk)
+        self.log = DetectLog(road.folder, road.events)
         settings = road.resolved.settings.detect
         most = scoring_limit(max(len(boxes) for boxes in road.samples.boxes))
         self.decoding = Decoding(iou=settings.iou).limited(min(settings.max_detections, most))
-        self.stopper = Stopper(road.talk)
+        self.stopper = Stopper(road.events)
         self.oof: OutOfFold | None = None
         self.net: DetectNetwork | None = None
         self.num_epochs = 0
@@ -81,7 +81,7 @@ class DetectRun:
         """All trainings; `oof` and `net` are there afterwards."""
         settings = self.road.resolved.settings
         train = self.train
-        self.road.talk.say(self._sentence(len(train)))
+        self.road.events.note(self._sentence(len(train)))
         with self.road.timed("train"), self.stopper.listening():
             if settings.folds:
                 self._cross_validate(train, settings.folds)
@@ -136,7 +136,7 @@ class DetectRun:
         net = self.bench.train(self.plan, train, pace=pace, stop=lambda: self.stopper.is_asked, on_epoch=on_epoch)
         if self.stopper.is_asked:
             self.is_stopped = True
-            self.road.talk.warn(
+            self.road.events.warn(
                 f"stopped in epoch {self._epochs_done} of {self.plan.epochs}; what is trained is saved and scored"
             )
         if not self._epochs_done:

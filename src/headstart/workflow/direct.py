@@ -6,13 +6,13 @@ from pathlib import Path
 
 from headstart.backbones.cards import find_card
 from headstart.errors import MissingExtraError, WeightsError
+from headstart.events import EventStream
 from headstart.machine import atomic_folder, cache_root, private_folder
-from headstart.talk import Talk
 
 __all__ = ["direct_bundle"]
 
 
-def direct_bundle(name: str, talk: Talk, *, offline: bool = False, root: Path | None = None) -> Path:
+def direct_bundle(name: str, events: EventStream, *, offline: bool = False, root: Path | None = None) -> Path:
     """Finds the bundle of a network with its own classifier, or builds it once (that needs torch).
 
     Raises:
@@ -27,7 +27,7 @@ def direct_bundle(name: str, talk: Talk, *, offline: bool = False, root: Path | 
     folder = root / "imagenet" / f"{card.name}-{(card.digest or 'tagged')[:16]}"
     if (folder / "bundle" / "bundle.json").is_file():
         return folder
-    graph = open_graph(card.name, talk, offline=offline, root=root, is_direct=True)
+    graph = open_graph(card.name, events, offline=offline, root=root, is_direct=True)
     names = _imagenet_names()
     if graph.blocks["logits"] != len(names):
         raise WeightsError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from headstart.backbones.cards import Card, find_card
 from headstart.errors import DataError, MissingExtraError
+from headstart.events import EventStream, Stage
 from headstart.features.cache import FeatureCache, FeatureSpace
 from headstart.features.embed import Onlooker, embed_files
 from headstart.features.engine import Engine, OnnxEngine, TorchEngine
@@ -26,14 +27,21 @@ from headstart.machine import cache_root, file_digest
 from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
-from headstart.talk import Talk
 from headstart.workflow.devices import check_device
 from headstart.workflow.headline import name_files
 
 if TYPE_CHECKING:
     from headstart.config import TrainSettings
 
-__all__ = ["Embedder", "averaged_blocks", "name_unreadable", "open_as_set", "open_embedder", "open_graph"]
+__all__ = [
+    "Embedder",
+    "averaged_blocks",
+    "name_unreadable",
+    "open_as_set",
+    "open_embedder",
+    "open_graph",
+    "raise_if_all_unreadable",
+]
 
 _DEPTHS = 3  # pooled features of so many last stages stand beside the embedding
 
@@ -68,7 +76,7 @@ class Embedder:
         self,
         paths: Sequence[str | bytes],
         names: Sequence[str],
-        talk: Talk,
+        events: EventStream,
         *,
         is_mirrored: bool = False,
         onlooker: Onlooker | None = None,
@@ -84,11 +92,11 @@ class Embedder:
             space=space,
             is_mirrored=is_mirrored,
             threads=self.threads,
-            progress=talk.progress("looking at mirrored pictures" if is_mirrored else "looking at pictures"),
+            progress=events.progress(Stage.MIRRORED_FEATURES if is_mirrored else Stage.FEATURES),
             onlooker=onlooker,
         )
         if space is not None and space.write_error:
-            talk.warn(f"features could not be kept for the next time ({space.write_error}); the result is the same.")
+            events.warn(f"features could not be kept for the next time ({space.write_error}); the result is the same.")
         if self.cache is not None:
             self.cache.bound(keep=space)
         return features, computed, time.monotonic() - started
@@ -102,7 +110,7 @@ class Embedder:
 
 def open_embedder(
     backbone: str,
-    talk: Talk,
+    events: EventStream,
     *,
     size: int | None = None,
     fit: str = "crop",
@@ -123,7 +131,7 @@ def open_embedder(
     """
     check_device(device)
     root = root or cache_root()
-    graph = open_graph(backbone, talk, size=size, weights=weights, offline=offline, root=root)
+    graph = open_graph(backbone, events, size=size, weights=weights, offline=offline, root=root)
     spec = graph.spec.with_(fit=fit, value_range=value_range, max_pixels=max_pixels)
     engine: Engine
     if device in ("auto", "cpu"):
@@ -136,7 +144,7 @@ def open_embedder(
     return Embedder(graph, spec, engine, FeatureCache(root) if use_cache else None, threads)
 
 
-def name_unreadable(features: Features, talk: Talk) -> None:
+def name_unreadable(features: Features, events: EventStream) -> None:
     """Names the files that cannot be read.
 
     Raises:
@@ -144,15 +152,23 @@ def name_unreadable(features: Features, talk: Talk) -> None:
     """
     if not features.problems:
         return
-    lines = name_files(features.problems)
-    if not features.is_ok.any():
+    raise_if_all_unreadable(features)
+    events.warn(f"unreadable and left out: {pluralize(len(features.problems), 'file')}:")
+    for line in name_files(features.problems):
+        events.note(line)
+
+
+def raise_if_all_unreadable(features: Features) -> None:
+    """Raise an error that names the first unreadable files if no image can be read.
+
+    Raises:
+        DataError: No image can be read.
+    """
+    if features.problems and not features.is_ok.any():
         raise DataError(
-            "not one image can be read:\n" + "\n".join(lines),
-            hint="is this the right folder? `headstart check` says more",
+            "not one image can be read:\n" + "\n".join(name_files(features.problems)),
+            hint="is this the right folder? `headstart check` lists every file that cannot be read",
         )
-    talk.warn(f"unreadable and left out: {pluralize(len(features.problems), 'file')}:")
-    for line in lines:
-        talk.say(line)
 
 
 def averaged_blocks(
@@ -162,12 +178,14 @@ def averaged_blocks(
     return {name: np.float32(0.5) * (block + mirrored[name]) for name, block in plain.items()}
 
 
-def open_as_set(settings: TrainSettings, talk: Talk, *, fit: str, value_range: tuple[float, float] | None) -> Embedder:
+def open_as_set(
+    settings: TrainSettings, events: EventStream, *, fit: str, value_range: tuple[float, float] | None
+) -> Embedder:
     """Opens the backbone that the settings name as they say.
 
     Args:
         settings: The settings.
-        talk: Told when a one-off is under way.
+        events: Told when a one-off is under way.
         fit: What `fit` comes to where that was `auto`.
         value_range: The range that was settled on for the data.
 
@@ -176,7 +194,7 @@ def open_as_set(settings: TrainSettings, talk: Talk, *, fit: str, value_range: t
     """
     return open_embedder(
         settings.backbone,
-        talk,
+        events,
         size=settings.size,
         fit=fit,
         value_range=value_range,
@@ -191,7 +209,7 @@ def open_as_set(settings: TrainSettings, talk: Talk, *, fit: str, value_range: t
 
 def open_graph(
     backbone: str,
-    talk: Talk,
+    events: EventStream,
     *,
     size: int | None = None,
     weights: str | None = None,
@@ -203,7 +221,7 @@ def open_graph(
 
     Args:
         backbone: Name of the network.
-        talk: Told when the one-off is under way.
+        events: Told when the one-off is under way.
         size: Side in pixels; the card's own by default.
         weights: A weights tag or file.
         offline: Never use the network.
@@ -227,7 +245,7 @@ def open_graph(
         module = pooled_outputs(network, blocks)
         return module, _widths(module, blocks, spec)
 
-    return prepare_graph(folder, load, backbone=card.name, spec=spec, card=_card_json(card), say=talk.say)
+    return prepare_graph(folder, load, backbone=card.name, spec=spec, card=_card_json(card), say=events.note)
 
 
 def _weights_key(card: Card, weights: str | None) -> str:

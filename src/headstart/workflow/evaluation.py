@@ -17,10 +17,10 @@ from headstart.deploy.judge import Judge
 from headstart.deploy.pictures import to_pixels
 from headstart.deploy.runtime import Runtime
 from headstart.errors import DataError
+from headstart.events import EventStream
 from headstart.pixels.spec import PictureError, read_bytes
 from headstart.records import Evaluation, Prediction, Problem, Samples
 from headstart.results import EvaluationResult, Predictions
-from headstart.talk import Talk
 from headstart.trust.intervals import estimate_share, measure_worth
 from headstart.trust.metrics import evaluate
 from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationSetup, ReadingKind, ReadingNote
@@ -34,7 +34,7 @@ _DIGEST_LENGTH = 16  # hex digits that a bundle keeps
 def evaluate_model(
     runtime: Runtime,
     data: str,
-    talk: Talk,
+    events: EventStream,
     *,
     allow_outside: bool = False,
     layout: str | None = None,
@@ -48,7 +48,7 @@ def evaluate_model(
     """
     samples = read(data, allow_outside=allow_outside, layout=layout, label_pattern=label_pattern, first_id=first_id)
     samples = match_labels(samples, runtime.class_names)
-    report_reading(samples, talk)
+    report_reading(samples, events)
     names = runtime.class_names
     position = {name: i for i, name in enumerate(names)}
     new = tuple(name for name in samples.class_names if name not in position)
@@ -73,7 +73,7 @@ def evaluate_model(
             hint="headstart check lists every file that cannot be read",
         )
     for line in problem_lines(unreadable):
-        talk.say(f"  {line}")
+        events.note(f"  {line}")
 
     def score(which: NDArray[np.bool_], setup: EvaluationSetup) -> Evaluation | None:
         return evaluate(probabilities[which], truth[which], names, setup=setup) if which.any() else None

@@ -10,10 +10,10 @@ import numpy as np
 from headstart.config import Resolved
 from headstart.data.sources import read
 from headstart.errors import SettingError
+from headstart.events import EventStream
 from headstart.machine import atomic_file
 from headstart.messages.numbers import pluralize
 from headstart.results import Embedding
-from headstart.talk import Talk
 from headstart.workflow.devices import check_device
 from headstart.workflow.embedding import name_unreadable, open_as_set
 from headstart.workflow.reading_report import report_reading
@@ -37,7 +37,7 @@ _USED = {
 }
 
 
-def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) -> Embedding:
+def extract(resolved: Resolved, events: EventStream, out: str | os.PathLike[str] | None) -> Embedding:
     """See `api.embed`; the `.npz` holds `features`, `paths`, `labels` and one array a block, no pickle.
 
     Raises:
@@ -64,10 +64,10 @@ def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) 
         first_id=settings.first_id,
         task="pictures",
     )
-    report_reading(samples, talk)
-    embedder = open_as_set(settings, talk, fit=settings.fit, value_range=settings.value_range)
-    features, _, seconds = embedder.embed(samples.paths, samples.names, talk)
-    name_unreadable(features, talk)
+    report_reading(samples, events)
+    embedder = open_as_set(settings, events, fit=settings.fit, value_range=settings.value_range)
+    features, _, seconds = embedder.embed(samples.paths, samples.names, events)
+    name_unreadable(features, events)
     keep = np.flatnonzero(features.is_ok)
     kept = features.take(keep)
     result = Embedding(
@@ -87,5 +87,5 @@ def extract(resolved: Resolved, talk: Talk, out: str | os.PathLike[str] | None) 
                 **{f"block_{name}": block for name, block in result.blocks.items()},  # type: ignore[arg-type]
             )
         width = pluralize(result.features.shape[1], "feature")
-        talk.say(f"{pluralize(len(keep), 'image')}, {width} each, in {seconds:.1f} s: {target}")
+        events.note(f"{pluralize(len(keep), 'image')}, {width} each, in {seconds:.1f} s: {target}")
     return result

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from headstart.data.grouping import group_ids
 from headstart.errors import HeadstartError
+from headstart.events import EventStream
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Samples
-from headstart.talk import Talk
 from headstart.workflow.embedding import Embedder
 
 __all__ = ["FitChoice", "choose_fit", "count_choice"]
@@ -45,14 +45,14 @@ class FitChoice:
 
 
 def choose_fit(
-    samples: Samples, open_with: Callable[[str], Embedder], talk: Talk, *, group_from: str | None, seed: int
+    samples: Samples, open_with: Callable[[str], Embedder], events: EventStream, *, group_from: str | None, seed: int
 ) -> FitChoice | None:
     """Tries all four ways.
 
     Args:
         samples: The pictures; only training pictures are looked at.
         open_with: Gives a network that sees pictures brought to size in one way.
-        talk: Told what happens.
+        events: The event stream.
         group_from: What belongs together, as the person said.
         seed: Of the draw of pictures.
 
@@ -65,7 +65,7 @@ def choose_fit(
     tried = []
     readable = np.ones(len(part), dtype=bool)
     for fit in _FITS:
-        features, _, _ = open_with(fit).embed(part.paths, part.names, talk)
+        features, _, _ = open_with(fit).embed(part.paths, part.names, events)
         readable &= features.is_ok
         tried.append(features)
     rows = np.flatnonzero(readable)
@@ -85,7 +85,7 @@ def choose_fit(
             )
             results.append((fitted.candidate_losses[-1].astype(np.float64), fitted.candidate_hits[-1]))
     except HeadstartError as error:
-        talk.warn(f"--fit auto cannot be measured on these pictures ({error.message}); crop is taken")
+        events.warn(f"--fit auto cannot be measured on these pictures ({error.message}); crop is taken")
         return None
     means = [float(losses.mean()) for losses, _ in results]
     best = int(np.argmin(means))

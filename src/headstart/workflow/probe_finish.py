@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.console import quoted
 from headstart.data.split import write_split
 from headstart.data.wording import health_to_json
 from headstart.deploy.bundle import read_bundle
 from headstart.deploy.parity import check_parity
 from headstart.deploy.runtime import Runtime
 from headstart.deploy.writing import amend_bundle, write_bundle
+from headstart.events import FileWritten, RunFinished, ScoreMeasured, Stage, StageFinished
 from headstart.messages.reading import reading_to_json
+from headstart.types import Finding, FindingKind, Severity
 from headstart.workflow.calibrating import scale_classes
 from headstart.workflow.embedding import averaged_blocks
-from headstart.workflow.headline import closing_lines
 from headstart.workflow.judgement import Judgement, judge, with_leaking
 from headstart.workflow.reporting import report_run
 from headstart.workflow.run_files import write_json, write_oof, write_predictions, write_scores
+from headstart.workflow.score_summary import summarize_classification
 from headstart.workflow.suspecting import write_suspects
 from headstart.workflow.trusting import Trust, trust_probe
 
@@ -48,8 +51,7 @@ def finish_probe(road: ProbeRoad, found: FoundProbe, started: float, **more: Any
             samples, features, split, fit, judgement.logits,
             reject=settings.reject, coverage=settings.coverage, seed=settings.seed,
         )  # fmt: skip
-    for line in trust.lines():
-        road.talk.say(line)
+    road.events.emit(StageFinished(Stage.UNCERTAINTY, road.duration_s["trust"], trust.evidence()))
     with road.timed("bundle"):
         write_probe_bundle(road.folder / "bundle", found, judgement, trust)
     with road.timed("parity"):
@@ -108,7 +110,7 @@ def _leaking_blocks(road: ProbeRoad, found: FoundProbe) -> dict[str, NDArray[np.
     if not found.has_mirror:
         return blocks
     paths, names = found.leaking.paths, found.leaking.names
-    mirrored, _, _ = found.embedder.embed(paths, names, road.talk, is_mirrored=True)
+    mirrored, _, _ = found.embedder.embed(paths, names, road.events, is_mirrored=True)
     return averaged_blocks(blocks, mirrored.blocks)
 
 
@@ -156,30 +158,34 @@ def write_facts(
     road.write_settings()
     road.paths = {s.name: s.path for s in (*samples, *found.leaking)}
     road.duration_s["total"] = time.monotonic() - started
-    write_json(
-        road.folder / "metrics.json",
-        {
-            "schema": 1,
-            "task": "classify",
-            "strategy": strategy,
-            "backbone": found.embedder.graph.backbone,
-            "num_samples": len(samples),
-            "num_groups": None if groups is None else len(np.unique(groups)),
-            "num_classes": len(samples.class_names),
-            "class_names": list(samples.class_names),
-            "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
-            "baselines": judgement.baselines,
-            **judgement.blocks_json(),
-            **more,
-        },
-    )
+    road.metrics = {
+        "schema": 1,
+        "task": "classify",
+        "strategy": strategy,
+        "backbone": found.embedder.graph.backbone,
+        "num_samples": len(samples),
+        "num_groups": None if groups is None else len(np.unique(groups)),
+        "num_classes": len(samples.class_names),
+        "class_names": list(samples.class_names),
+        "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
+        "baselines": judgement.baselines,
+        **judgement.blocks_json(),
+        **more,
+    }
+    write_json(road.folder / "metrics.json", road.metrics)
 
 
 def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
     """The report, the closing words, the log, and the mark that the run is whole."""
-    shown = report_run(road.folder, road.paths, road.talk, has_pictures=road.resolved.settings.pictures)
-    for line in closing_lines(
-        judgement, road.folder, time.monotonic() - started, num_shown=shown, findings=road.findings
-    ):
-        road.talk.say(line)
+    shown = report_run(road.folder, road.paths, road.events, has_pictures=road.resolved.settings.pictures)
+    score = summarize_classification(road.metrics)
+    road.events.find(
+        *(Finding(FindingKind.SCORE_NOTE, Severity.INFO, {"message": n}) for n in judgement.headline.notes)
+    )
+    road.events.emit(ScoreMeasured(score))
+    if shown is not None:
+        road.events.emit(FileWritten("report", str(road.folder / "report.html"), {"num_images": shown}))
+    predict = (f"headstart predict {quoted(road.folder)} NEW_IMAGES", None)
+    seconds = time.monotonic() - started
+    road.events.emit(RunFinished(seconds, str(road.folder), (predict, *road.next_commands)))
     road.end()

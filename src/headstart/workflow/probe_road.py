@@ -11,18 +11,18 @@ import numpy as np
 
 from headstart.backbones.bench import looking_s
 from headstart.config import Resolved
-from headstart.data.wording import doctor_lines
+from headstart.console import quoted
+from headstart.data.report_findings import dataset_findings
+from headstart.events import CheckFinished, EventStream, Stage, StageFinished, StageStarted
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.machine import available_cores
-from headstart.messages.numbers import pluralize
 from headstart.records import Decision, Features, Health, Samples, Split
-from headstart.talk import Talk
 from headstart.tuning.safety import refuse_tuned
-from headstart.types import Finding
+from headstart.types import Finding, JsonValue
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.devices import check_device
-from headstart.workflow.embedding import Embedder, averaged_blocks, name_unreadable, open_as_set
+from headstart.workflow.embedding import Embedder, averaged_blocks, open_as_set, raise_if_all_unreadable
 from headstart.workflow.fit_choice import choose_fit, count_choice
 from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.reading_report import report_reading
@@ -62,12 +62,12 @@ class FoundProbe:
     leaking_features: Features
 
 
-def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None) -> Path:
+def train_probe(resolved: Resolved, events: EventStream, *, started: float | None = None) -> Path:
     """Trains a new head on a frozen backbone and writes the run.
 
     Args:
         resolved: The settings.
-        talk: Told what happens.
+        events: The event stream.
         started: `time.monotonic()` when the command began.
 
     Returns:
@@ -82,7 +82,7 @@ def train_probe(resolved: Resolved, talk: Talk, *, started: float | None = None)
     check_device(settings.device)
     data = read_samples(settings)
     with own_run_folder(settings.out, started=started) as folder:
-        road = ProbeRoad(resolved, talk, folder)
+        road = ProbeRoad(resolved, events, folder)
         road.duration_s["read"] = time.monotonic() - started
         _go(road, data, started)
     return folder
@@ -93,22 +93,21 @@ def _go(road: ProbeRoad, data: ReadSamples, started: float) -> None:
     found = find_probe(road, data, started)
     road.decide_used(strategy=("probe", "no budget for fine-tuning was given (--budget)"))
     if road.resolved.settings.strategy == "auto":
-        road.talk.say(
-            "More time could buy more: `--budget 5m` also tries to train the last stages of the network, and keeps the "
-            "result only where it is measurably better."
+        road.next_commands.append(
+            (f"headstart train {quoted(road.resolved.settings.data)} --budget 5m", "try fine-tuning")
         )
     finish_probe(road, found, started)
 
 
 def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe:
     """From samples to a fitted head: embeds, judges the data, splits, fits; says what it does."""
-    settings, talk = road.resolved.settings, road.talk
-    report_reading(data.samples, talk)
+    settings, events = road.resolved.settings, road.events
+    report_reading(data.samples, events)
 
-    samples = correct_labels(without_classes(data.samples, settings.skip_class), settings.corrections, talk)
+    samples = correct_labels(without_classes(data.samples, settings.skip_class), settings.corrections, events)
     doctor = DataDoctor(
         samples,
-        talk,
+        events,
         place=settings.data,
         value_range=settings.value_range,
         max_pixels=settings.max_pixels,
@@ -123,14 +122,14 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         if settings.fit == "auto":
             choice = choose_fit(
                 samples,
-                lambda fit: open_as_set(settings, talk, value_range=value_range, fit=fit),
-                talk,
+                lambda fit: open_as_set(settings, events, value_range=value_range, fit=fit),
+                events,
                 group_from=settings.group_from,
                 seed=settings.seed,
             )
             road.decide([] if choice is None else [choice.decision])
         fit_to = settings.fit if settings.fit != "auto" else (choice.fit if choice is not None else "crop")
-        embedder = open_as_set(settings, talk, value_range=value_range, fit=fit_to)
+        embedder = open_as_set(settings, events, value_range=value_range, fit=fit_to)
     card = embedder.graph.card
     road.decide_used(
         task=("classify", "the data hold no boxes"),
@@ -141,27 +140,23 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         device=("cpu", "features are computed on the CPU"),
     )
     features, seconds = _embed(road, embedder, samples, doctor)
-    name_unreadable(features, talk)
     with road.timed("check"):
         health = doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
     road.findings = health.findings
-    for line in doctor_lines(health, is_training=True):
-        talk.say(line)
+    events.find(*dataset_findings(health))
+    events.emit(CheckFinished(settings.data, len(samples)))
     parted = part(samples, features, health, settings, data.manifest)
     del doctor, features  # what was seen of every picture is large, and fitting needs the room
     road.decide(parted.decisions)
-    talk.say(f"split: {parted.split.reason}.")
     check_classes(parted.samples, parted.split)
+    begun = time.monotonic()
     with road.timed("heads"):
         fit, features, has_mirror = _fit(
             road, embedder, parted.samples, parted.features, parted.split, seconds, started
         )
-        if np.ptp(fit.head.logits(features.blocks), axis=0).max() < _NOTHING:
-            talk.warn(
-                "nothing could be learnt that holds for left-out pictures: every picture gets the same answer. More "
-                "pictures of each class help most; `headstart check` says whether labels or pictures are at fault."
-            )
+        is_constant = bool(np.ptp(fit.head.logits(features.blocks), axis=0).max() < _NOTHING)
         fit = count_choice(fit, [parted.samples.paths[i] for i in parted.split.where("train")], choice)
+    events.emit(StageFinished(Stage.PROBE, time.monotonic() - begun, _probe_evidence(fit, is_constant=is_constant)))
     return FoundProbe(
         embedder,
         parted.samples,
@@ -180,18 +175,20 @@ def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDo
     height, width = embedder.spec.size_hw
     unknown = len(samples) - embedder.num_known()
     expected = looking_s(embedder.graph.backbone, height, unknown) if unknown > 0 else None
-    if expected is not None and expected >= 1:
-        road.talk.say(
-            f"looking at {pluralize(unknown, 'image')} takes about {expected:.0f} s, as `headstart models bench` "
-            "measured here"
-        )
-    features, computed, seconds = embedder.embed(samples.paths, samples.names, road.talk, onlooker=doctor.looker)
+    evidence: dict[str, JsonValue] = {} if expected is None else {"expected_seconds": expected}
+    road.events.emit(StageStarted(Stage.FEATURES, evidence))
+    features, computed, seconds = embedder.embed(samples.paths, samples.names, road.events, onlooker=doctor.looker)
+    raise_if_all_unreadable(features)
     road.duration_s["features"] = seconds
-    found = len(samples) - computed - len(features.problems)
-    road.talk.say(
-        f"{embedder.graph.backbone} looked at {pluralize(computed, 'image')} at {width} x {height} pixels in "
-        f"{seconds:.1f} s" + (f"; known from before: {found:,}" if found else "") + "."
-    )
+    evidence = {
+        "backbone": embedder.graph.backbone,
+        "width": width,
+        "height": height,
+        "num_computed": computed,
+        "num_cached": len(samples) - computed - len(features.problems),
+        "is_cached": road.resolved.settings.cache,
+    }
+    road.events.emit(StageFinished(Stage.FEATURES, seconds, evidence))
     return features, seconds * len(samples) / computed if computed else 0.0
 
 
@@ -221,7 +218,7 @@ def _fit(
         road.decide([*plain.decisions, Decision("head.mirror", "off", reason)])
         return plain, features, False
 
-    mirrored, _, seconds = embedder.embed(samples.paths, samples.names, road.talk, is_mirrored=True)
+    mirrored, _, seconds = embedder.embed(samples.paths, samples.names, road.events, is_mirrored=True)
     road.duration_s["features"] += seconds
     both = Features(
         blocks=averaged_blocks(features.blocks, mirrored.blocks),
@@ -241,6 +238,18 @@ def _fit(
         return averaged, both, True
     road.decide([*plain.decisions, Decision("head.mirror", "off", reason)])
     return plain, features, False
+
+
+def _probe_evidence(fit: ProbeFit, *, is_constant: bool) -> dict[str, JsonValue]:
+    """Return what the screen says about the probe; `is_constant`: every image gets the same prediction."""
+    mixture: dict[str, float] = next((d.value for d in fit.decisions if d.what == "head.mixture"), {})
+    return {
+        "methods": [name for name in ("ridge", "lda", "logistic") if float(mixture.get(name, 0.0)) > 0],
+        "num_blocks": len(fit.head.normaliser.names),
+        "log_loss": float(fit.candidate_losses[-1].mean()),
+        "protocol": fit.setup.protocol.value,
+        "is_constant": is_constant,
+    }
 
 
 def _fitting(road: ProbeRoad, samples: Samples, split: Split) -> Callable[[Features], ProbeFit]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from headstart.cells import unguard_cell
 from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.events import EventStream
 from headstart.messages.numbers import pluralize
 from headstart.reports.card import model_card
 from headstart.reports.facts import Facts, Scored
@@ -27,7 +28,6 @@ from headstart.reports.tables import classification_csv, classification_text, co
 from headstart.reports.thumbs import make_thumbs
 from headstart.reports.trusting import suspects_section
 from headstart.results import Report
-from headstart.talk import Talk
 from headstart.workflow.report_files import (
     pixel_spec,
     read_json,
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-def report_run(folder: Path, paths: Mapping[str, str], talk: Talk, *, has_pictures: bool = True) -> int | None:
+def report_run(folder: Path, paths: Mapping[str, str], events: EventStream, *, has_pictures: bool = True) -> int | None:
     """The report at the end of a training; that it cannot be written never costs the run.
 
     Returns:
@@ -59,7 +59,7 @@ def report_run(folder: Path, paths: Mapping[str, str], talk: Talk, *, has_pictur
     try:
         report = write_report(folder, paths=paths or None, has_pictures=has_pictures)
     except (HeadstartError, OSError) as error:
-        talk.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
+        events.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
         return None
     return len(report["pictures"])
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from headstart.config import Resolved
+from headstart.events import EventStream
 from headstart.machine import Clock
 from headstart.records import Decision
-from headstart.talk import Talk
-from headstart.workflow.headline import decision_line
 from headstart.workflow.run_files import environment, write_json
 from headstart.workflow.run_folder import finish_run_folder, read_marker
+from headstart.workflow.run_recorder import RunRecorder
 
 __all__ = ["Road"]
 
@@ -25,10 +25,15 @@ class Road:
     """One pass along a road; `resolved` and `duration_s` grow as it goes."""
 
     resolved: Resolved
-    talk: Talk
+    events: EventStream
     folder: Path
     duration_s: dict[str, float] = field(default_factory=dict)
     clock: Clock = time.monotonic
+    next_commands: list[tuple[str, str | None]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.events.subscribe(RunRecorder(self.folder), replay=True)
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -42,8 +47,7 @@ class Road:
     def decide(self, decisions: Sequence[Decision], *, is_said: bool = True) -> None:
         """Keeps decisions; says the automatic ones with their reasons."""
         self.resolved = self.resolved.with_decisions(decisions)
-        for decision in decisions if is_said else ():
-            self.talk.say(decision_line(decision))
+        self.events.decide(*(decisions if is_said else ()))
 
     def decide_used(self, **used: tuple[Any, str]) -> None:
         """Record, without printing, the value that a null or `auto` setting came to.
@@ -61,7 +65,5 @@ class Road:
         (self.folder / "config.resolved.yaml").write_text(self.resolved.to_yaml(), encoding="utf-8")
 
     def end(self) -> None:
-        """Writes what was said to `train.log`, and the mark that the run is whole: after everything else."""
-        log = "\n".join(self.talk.lines) + "\n"
-        (self.folder / "train.log").write_text(log, encoding="utf-8", errors="surrogateescape")
+        """Mark the run as finished: to be called after everything else was written."""
         finish_run_folder(self.folder)

@@ -22,7 +22,7 @@ from headstart.errors import HeadstartError, UsageError
 from headstart.workflow.run_files import clock_time, write_json
 
 if TYPE_CHECKING:
-    from headstart.talk import Talk
+    from headstart.events import EventStream
 
 __all__ = ["can_go_on", "finish_run_folder", "is_unfinished", "own_run_folder", "read_marker"]
 
@@ -51,6 +51,7 @@ _NAMES = {
     "summary.txt",
     "suspects.csv",
     "train.log",
+    "events.jsonl",
 }
 
 
@@ -60,7 +61,7 @@ def own_run_folder(
     *,
     again: Path | None = None,
     parent: Path | None = None,
-    talk: Talk | None = None,
+    events: EventStream | None = None,
     started: float | None = None,
 ) -> Iterator[Path]:
     """A run folder while it is written: nobody else works on it, and what came to nothing is taken back.
@@ -70,7 +71,7 @@ def own_run_folder(
             and cannot be resumed.  None takes the next free `runs/trainN`.
         again: A run that can go on, to be gone on with.
         parent: Where numbered runs lie, `runs` by default.
-        talk: Told how to go on with what was stopped.
+        events: Told how to go on with what was stopped.
         started: `time.monotonic()` when the command began, by default now.
 
     Raises:
@@ -88,8 +89,8 @@ def own_run_folder(
             else "free some space, or name another folder with --out; what was computed is kept in the cache",
         ) from error
     except BaseException as error:
-        if talk and can_go_on(folder) and not isinstance(error, Exception):  # Ctrl-C where no training was under way
-            talk.say(f"to go on: headstart resume {folder}")
+        if events and can_go_on(folder) and not isinstance(error, Exception):  # Ctrl-C where no training was under way
+            events.note(f"to go on: headstart resume {folder}")
         raise
     finally:
         if is_unfinished(folder) and can_go_on(folder):

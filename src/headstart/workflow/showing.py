@@ -9,9 +9,9 @@ from headstart.backbones.cards import find_card
 from headstart.data.sheet import draw_by_class, draw_views
 from headstart.data.sources import read
 from headstart.errors import DataError, UsageError
+from headstart.events import EventStream
 from headstart.machine import atomic_file
 from headstart.pixels.views import parse_augment
-from headstart.talk import Talk
 from headstart.tuning.plan import default_augment
 from headstart.workflow.reading_report import report_reading
 
@@ -22,7 +22,7 @@ _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 def show_pictures(
     data: str,
-    talk: Talk,
+    events: EventStream,
     *,
     per_class: int,
     seed: int,
@@ -35,7 +35,7 @@ def show_pictures(
 ) -> Any:
     """See `api.show`; `as_seen` is (backbone, size, fit), which views need."""
     samples = read(data, layout=layout, first_id=first_id, allow_outside=allow_outside, task="pictures")
-    report_reading(samples, talk)
+    report_reading(samples, events)
     if not len(samples):
         raise DataError("there are no pictures to show.")
     spec = None
@@ -61,7 +61,7 @@ def sheet_kind(out: str) -> str:
     return kind
 
 
-def save_sheet(sheet: Any, out: str, talk: Talk) -> None:
+def save_sheet(sheet: Any, out: str, events: EventStream) -> None:
     """Writes a sheet, whole or not at all.
 
     Raises:
@@ -73,4 +73,4 @@ def save_sheet(sheet: Any, out: str, talk: Talk) -> None:
             sheet.save(temporary, format=kind)
     except OSError as error:
         raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
-    talk.say(f"{out}: {sheet.width} x {sheet.height} pixels")
+    events.note(f"{out}: {sheet.width} x {sheet.height} pixels")

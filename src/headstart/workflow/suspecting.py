@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from headstart.cells import guard_cell, unguard_cell
 from headstart.errors import DataError, UsageError
+from headstart.events import EventStream
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit
 from headstart.messages.numbers import pluralize
 from headstart.records import Features, Samples, Split
-from headstart.talk import Talk
 from headstart.trust.metrics import softmax
 from headstart.trust.suspects import Suspect, find_suspects
 from headstart.workflow.judgement import Judgement
@@ -64,13 +64,13 @@ def write_suspects(
     write_csv(path, COLUMNS, ([guard_cell(cell) for cell in row] for row in rows))
 
 
-def correct_labels(samples: Samples, path: str | None, talk: Talk) -> Samples:
+def correct_labels(samples: Samples, path: str | None, events: EventStream) -> Samples:
     """The samples with a person's decisions applied.
 
     Args:
         samples: As read.
         path: A `suspects.csv` with its column `action` filled in; None changes nothing.
-        talk: Told what was applied and what was left.
+        events: Told what was applied and what was left.
 
     Raises:
         UsageError: The file cannot be read or has no such columns.
@@ -95,12 +95,12 @@ def correct_labels(samples: Samples, path: str | None, talk: Talk) -> Samples:
             items[i] = replace(items[i], label=label)
             relabelled += 1
     if unknown:
-        talk.warn(f"{pluralize(len(unknown), 'correction')} of images that are not in the data: {_few(unknown)}.")
+        events.warn(f"{pluralize(len(unknown), 'correction')} of images that are not in the data: {_few(unknown)}.")
     if apart:
-        talk.warn(
+        events.warn(
             f"{pluralize(len(apart), 'correction')} not applied, as the score is measured on the images: {_few(apart)}."
         )
-    talk.say(f"corrections: {relabelled:,} relabelled, {len(drop):,} left out; your files are as they were.")
+    events.note(f"corrections: {relabelled:,} relabelled, {len(drop):,} left out; your files are as they were.")
     keep = np.array([i for i in range(len(items)) if i not in drop], dtype=np.int64)
     return replace(samples, items=tuple(items)).take(keep)
 

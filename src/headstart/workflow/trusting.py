@@ -8,7 +8,7 @@ chosen on it: then, and only then, their coverage is called guaranteed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from headstart.trust.intervals import estimate_share, measure_worth
 from headstart.trust.leftout import notice_left_out
 from headstart.trust.novelty import LeftOut, Novelty, fit_novelty
 from headstart.trust.softmax import softmax
+from headstart.types import JsonValue
 
 __all__ = ["Trust", "trust_probe", "trust_tuned"]
 
@@ -57,9 +58,9 @@ class Trust:
     honest: Float
     json: dict[str, dict[str, Any]]
 
-    def lines(self) -> list[str]:
-        """What is said while training."""
-        return [self.json["novelty"]["sentence"], self.json["coverage"]["sentence"]]
+    def evidence(self) -> dict[str, JsonValue]:
+        """Return the measured rates of OOD detection and prediction sets, without text, lists and histograms."""
+        return {section: _numbers(self.json[section]) for section in ("novelty", "coverage")}
 
     def cells(self, probabilities: Float, class_names: Sequence[str]) -> list[tuple[str, str, str]]:
         """`novelty`, `is_unknown` and `set` of every sample, as in a table of predictions; (N, K) probabilities."""
@@ -77,6 +78,12 @@ class Trust:
     def take(self, index: Ids) -> Trust:
         """The same for some of the samples."""
         return replace(self, shipped=self.shipped[index], honest=self.honest[index])
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Return the numbers, flags and nulls of nested sections."""
+    kept = {k: _numbers(v) if isinstance(v, dict) else v for k, v in values.items()}
+    return {k: v for k, v in kept.items() if not isinstance(v, (str, list, tuple)) and v != {}}
 
 
 def trust_probe(

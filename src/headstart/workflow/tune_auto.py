@@ -98,7 +98,7 @@ def choose_arm(
         speeds.append(journal.once(f"speed-{plan.cut}", lambda p=plan: measure_speed(bench, p, make_head(p), train)))  # type: ignore[misc]
         s = speeds[-1]
         if plan.cut not in [p.cut for p in plans[: len(speeds) - 1]]:
-            road.talk.say(
+            road.events.note(
                 f"  measured from {plan.cut} on: {1e3 * s['picture_s']:.1f} ms a picture and epoch, "
                 f"{1e3 * s['view_s']:.1f} ms a stored view"
             )
@@ -129,7 +129,7 @@ def choose_arm(
     gains, paces = [], []
     for plan in sized:
         gain, picture_s, words = pilot(plan)
-        road.talk.say(f"  pilot {_arm_name(plan)}: {words}")
+        road.events.note(f"  pilot {_arm_name(plan)}: {words}")
         gains.append(gain)
         paces.append(picture_s)
     best = int(np.argmax(gains))

@@ -48,9 +48,9 @@ class Bench:
 
         self.sources, self.folder_name = sources, folder_name
         self.found, self.trunk, self.checkpoints = sources.found, sources.trunk, sources.checkpoints
-        self.talk, self.threads = sources.talk, sources.threads
+        self.events, self.threads = sources.events, sources.threads
         self.embedder, self.blocks, self.settings = sources.embedder, sources.blocks, self.trunk.settings
-        self.stopper = Stopper(self.talk)
+        self.stopper = Stopper(self.events)
         self._has_drop_path = False
         self.device = find_device(self.settings.device)
         torch.set_num_threads(torch_threads)
@@ -189,7 +189,7 @@ class Bench:
                 training.restore(saved)
             except (ValueError, KeyError) as error:
                 raise SettingError(f"the training `{name}` cannot go on: {error}.", hint="start a new run") from error
-            self.talk.say(f"  going on with {name} at step {training.step:,} of {training.num_steps:,}")
+            self.events.note(f"  going on with {name} at step {training.step:,} of {training.num_steps:,}")
             for record in training.records:
                 if on_epoch:
                     on_epoch(record)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.deploy.writing import write_bundle
+from headstart.events import Stage, StageFinished
 from headstart.features.embed import embed_files
 from headstart.features.engine import OnnxEngine
 from headstart.features.graph import export_network
@@ -126,8 +127,7 @@ def _trust(
             frozen=_frozen_blocks(tuned, head), **asked,
         )  # fmt: skip
         of_probe = trust_probe(found.samples, found.features, found.split, found.fit, probe.logits, **asked)
-    for line in trust.lines():
-        road.talk.say(line)
+    road.events.emit(StageFinished(Stage.UNCERTAINTY, road.duration_s["trust"], trust.evidence()))
     return trust, of_probe
 
 
@@ -161,7 +161,7 @@ def _deployed(
     if is_head and tuned.plan.is_linear:
         head = replace(net.head.to_linear(tuned.head), temperature=temperature)
         return found.embedder.graph.path, head, head.logits(found.features.blocks), found.features
-    road.talk.say("writing the tuned network for prediction")
+    road.events.note("writing the tuned network for prediction")
     folder = road.folder / "checkpoints" / "graph"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "graph.onnx"
@@ -183,7 +183,7 @@ def _deployed(
         found.embedder.spec,
         names=found.samples.names,
         threads=bench.threads,
-        progress=road.talk.progress("looking with the tuned network"),
+        progress=road.events.progress(Stage.EVALUATE),
     )
     tuned_on = frozenset(features.digests[i] for i in tuned.train)
     features = replace(features, tuned_on=tuned_on)
@@ -232,17 +232,17 @@ def _say(road: ProbeRoad, tuned: Tuned, log: EpochLog) -> None:
     for name, records in log.phases.items():
         sentence = overfitting(records)
         if sentence:
-            road.talk.say(f"{name}: {sentence}.")
+            road.events.note(f"{name}: {sentence}.")
             break
     probe = road.folder / "probe"
     if tuned.is_asked and not tuned.verdict.is_better:
         how = "is better" if tuned.verdict.is_worse else "is not worse as far as can be told"
-        road.talk.say(
+        road.events.note(
             f"you asked for this model and it is saved; the probe stands beside it in {probe} and {how}. To use it: "
             f"headstart predict {probe} PICTURES (`--keep best` would have taken it)."
         )
     else:
-        road.talk.say(f"the probe stands beside it: headstart predict {probe} PICTURES uses it.")
+        road.events.note(f"the probe stands beside it: headstart predict {probe} PICTURES uses it.")
 
 
 def _write(

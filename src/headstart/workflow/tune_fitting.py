@@ -132,7 +132,7 @@ def _mirrored(road: ProbeRoad, bench: Bench) -> tuple[float, float, float]:
     ).head
     names = [found.samples.names[i] for i in train[held]]
     paths = [found.samples.paths[i] for i in train[held]]
-    other, _, _ = bench.embedder.embed(paths, names, road.talk, is_mirrored=True)
+    other, _, _ = bench.embedder.embed(paths, names, road.events, is_mirrored=True)
     hits = head.logits({n: b[train[held]] for n, b in blocks.items()}).argmax(axis=1) == labels[held]
     in_mirror = head.logits(other.blocks).argmax(axis=1) == labels[held]
     difference = hits.astype(np.float64) - in_mirror

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import HeadstartError
-from headstart.talk import Talk
+from headstart.events import EventStream
 from headstart.tuning.loop import EpochRecord, Snapshot
 
 __all__ = ["JobResult", "StoppedError", "Stopper", "check_frozen", "read_result", "write_result"]
@@ -58,11 +58,11 @@ class Stopper:
     """Turns Ctrl-C into a wish that is granted after the step under way; a second one does not wait.
 
     Args:
-        talk: Told that the wish was heard.
+        events: Told that the wish was heard.
     """
 
-    def __init__(self, talk: Talk) -> None:
-        self.talk = talk
+    def __init__(self, events: EventStream) -> None:
+        self.events = events
         self.is_asked = False
 
     @contextmanager
@@ -78,7 +78,7 @@ class Stopper:
             signal.signal(signal.SIGINT, before)
             # By a thread of its own: the one that is interrupted may be just about to say something.
             text = "stopping after this step, so that what is saved is whole; Ctrl-C again stops at once"
-            threading.Thread(target=self.talk.say, args=(text,), name="stopping").start()
+            threading.Thread(target=self.events.note, args=(text,), name="stopping").start()
 
         signal.signal(signal.SIGINT, ask)
         try:

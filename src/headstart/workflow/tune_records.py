@@ -11,8 +11,8 @@ from pathlib import Path
 
 from headstart.dependencies import prepare_matplotlib
 from headstart.errors import MissingExtraError
+from headstart.events import EventStream
 from headstart.machine import atomic_file
-from headstart.talk import Talk
 from headstart.tuning.loop import EpochRecord
 from headstart.workflow.run_files import write_csv
 
@@ -26,12 +26,12 @@ class EpochLog:
 
     Args:
         folder: The run.
-        talk: Told one line an epoch.
+        events: Told one line an epoch.
         has_events: Whether event files for TensorBoard are written too.
     """
 
-    def __init__(self, folder: Path, talk: Talk, *, has_events: bool = False) -> None:
-        self.folder, self._talk, self._has_events = folder, talk, has_events
+    def __init__(self, folder: Path, events: EventStream, *, has_events: bool = False) -> None:
+        self.folder, self._events, self._has_events = folder, events, has_events
         self._is_said = True
         self.phases: dict[str, list[EpochRecord]] = {}
         self._epochs: dict[str, int] = {}
@@ -50,7 +50,7 @@ class EpochLog:
         if record.val_loss is not None and record.val_accuracy is not None:
             text += f"; unseen pictures: loss {record.val_loss:.3f}, accuracy {100 * record.val_accuracy:.1f} %"
         if self._is_said:
-            self._talk.say(f"{text}; {record.duration_s:.1f} s")
+            self._events.note(f"{text}; {record.duration_s:.1f} s")
         self.write()
         if self._has_events:
             self._write_event(phase, record)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from headstart.backbones.bench import training_s
 from headstart.config import Resolved
 from headstart.errors import DataError
+from headstart.events import EventStream
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit, fit_probe
@@ -24,7 +25,6 @@ from headstart.heads.refit import refit_head
 from headstart.machine import available_cores
 from headstart.messages.numbers import pluralize
 from headstart.records import Decision
-from headstart.talk import Talk
 from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.folds import make_folds
 from headstart.tuning.plan import TuningPlan
@@ -56,12 +56,14 @@ _PLANNED = {"has_refit": "tune.refit"}  # names of a plan whose setting is calle
 _HELD_OUT = 5  # one of so many parts is held out where no folds are asked for
 
 
-def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None, folder: Path | None = None) -> Path:
+def train_tuned(
+    resolved: Resolved, events: EventStream, *, started: float | None = None, folder: Path | None = None
+) -> Path:
     """Trains by gradient, or lets measurement decide whether to.
 
     Args:
         resolved: The settings; the strategy is `auto` with a budget, `head`, `finetune`, `full` or `scratch`.
-        talk: Told what happens.
+        events: The event stream.
         started: `time.monotonic()` when the command began.
         folder: A run to go on with.
 
@@ -90,8 +92,8 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
             raise
         hint = "the run goes on with the same pictures in the same place: put them back, or start a new run"
         raise DataError(error.message, hint=hint) from error
-    with own_run_folder(settings.out, again=folder, talk=talk, started=started) as folder:
-        road = ProbeRoad(resolved, talk, folder)
+    with own_run_folder(settings.out, again=folder, events=events, started=started) as folder:
+        road = ProbeRoad(resolved, events, folder)
         road.duration_s["read"] = time.monotonic() - started
         checkpoints = Checkpoints(folder / "checkpoints")
         found = find_probe(road, samples, started)
@@ -104,7 +106,7 @@ def train_tuned(resolved: Resolved, talk: Talk, *, started: float | None = None,
             clear_ending(folder)
         threads = checkpoints.once("threads", lambda: settings.workers or available_cores())
         torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: _torch_threads(road, threads))
-        sources = Sources(found, trunk, checkpoints, talk, threads)
+        sources = Sources(found, trunk, checkpoints, events, threads)
         bench = Bench(sources, str(folder), torch_threads)
         road.decide_used(device=(str(bench.device), "device that trains"))
         try:
@@ -141,7 +143,7 @@ class _Road:
     ) -> None:
         self.road, self.found, self.bench, self.checkpoints, self.started = road, found, bench, checkpoints, started
         self.settings = road.resolved.settings
-        self.log = EpochLog(road.folder, road.talk, has_events=self.settings.tune.tensorboard)
+        self.log = EpochLog(road.folder, road.events, has_events=self.settings.tune.tensorboard)
         self.train = found.split.where("train")
         names = found.samples.class_names
         self.num_classes = len(names)
@@ -174,7 +176,7 @@ class _Road:
         self._decide_plan(plan)
         evidence, results = self._measure(plan, num_parts, num_used)
         verdict = self._compare(evidence, is_probe_allowed=not is_asked)
-        self.road.talk.say(f"verdict: {verdict.sentence()}.")
+        self.road.events.note(f"verdict: {verdict.sentence()}.")
         is_kept = verdict.is_better or (is_asked and self.settings.keep != "best")
         self.road.decide([self._decide_strategy(plan, verdict, is_kept)])
         if not is_kept:
@@ -271,7 +273,7 @@ class _Road:
 
     def _keep_probe(self, verdict: Verdict | None = None) -> None:
         """Ships the probe, with the records of what was tried."""
-        self.road.talk.say("the probe is kept.")
+        self.road.events.note("the probe is kept.")
         if self.log.phases:
             self.log.write()
             self.log.draw()
@@ -284,11 +286,11 @@ class _Road:
     def _decide_plan(self, plan: TuningPlan) -> None:
         net = self.bench.network(plan, self._start_head(plan, self.train))
         count = sum(p.numel() for p in net.parameters() if p.requires_grad)
-        self.road.talk.say(plan.sentence(count, self.num_classes))
+        self.road.events.note(plan.sentence(count, self.num_classes))
         graph = self.found.embedder.graph
         expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
         if expected is not None:
-            self.road.talk.say(f"that takes about {expected:.0f} s, as `headstart models bench` measured here")
+            self.road.events.note(f"that takes about {expected:.0f} s, as `headstart models bench` measured here")
         reason, evidence = f"default for {pluralize(len(self.train), 'training image')}", {"num_train": len(self.train)}
         planned = {
             name if name in _TOP else _PLANNED.get(name, f"tune.{name}"): value
@@ -310,7 +312,7 @@ class _Road:
         need = 0 if plan.is_from_pixels else self.bench.sources.row_bytes(plan) * len(self.train) * (plan.views + 1)
         if need:
             size = f"{need / 1e6:,.0f} MB" if need >= 1e6 else "less than 1 MB"
-            self.road.talk.say(f"its stored views will take {size} of the cache")
+            self.road.events.note(f"its stored views will take {size} of the cache")
 
     def _measure(self, plan: TuningPlan, num_parts: int, num_used: int) -> tuple[_Comparison, list[JobResult]]:
         """Trains on parts and scores on the rest; a person's own validation split takes the place of parts."""
@@ -362,7 +364,7 @@ class _Road:
         if result.is_diverged:
             is_head = plan.strategy == "head" or self.settings.tune.head_lr is not None
             name = "tune.head_lr=" if self.settings.tune.head_lr is not None else "--lr "
-            self.road.talk.warn(
+            self.road.events.warn(
                 f"the loss of {phase} grew beyond all bounds in epoch {len(result.records) + 1}, so its training was "
                 "stopped there; the last good weights are kept. A smaller rate helps: "
                 f"{name}{(plan.head_lr if is_head else plan.lr) / 3:.2g}"
@@ -384,7 +386,7 @@ class _Road:
         final_plan = plan.with_(epochs=min(plan.epochs, epochs), patience=None)
         final_plan = final_plan.with_(views=min(final_plan.views, final_plan.epochs))
         head = self._start_head(plan, self.train)
-        self.road.talk.say(f"now on all of {pluralize(len(self.train), 'training image')}")
+        self.road.events.note(f"now on all of {pluralize(len(self.train), 'training image')}")
         with self.road.timed("tuning"):
             return self._run(self._job(plan, "final"), final_plan, head, self.train, None, "final"), head, self.train
 

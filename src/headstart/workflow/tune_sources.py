@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headstart.events import Stage
 from headstart.features.boundary import BoundaryCache, BoundarySpace, RowLayout
 from headstart.features.decoded import DecodedCache, DecodedPictures
 from headstart.features.engine import OnnxEngine
@@ -24,7 +25,7 @@ from headstart.workflow.tune_phases import PhaseRows
 from headstart.workflow.tune_trunk import Trunk
 
 if TYPE_CHECKING:
-    from headstart.talk import Talk
+    from headstart.events import EventStream
     from headstart.workflow.probe_road import FoundProbe
 
 __all__ = ["Sources"]
@@ -37,12 +38,14 @@ class Sources:
         found: The probe with its samples and features.
         trunk: The backbone.
         checkpoints: Of the run; rows lie there where the cache is not to be used.
-        talk: Told what happens.
+        events: The event stream.
         threads: Of the views' workers.
     """
 
-    def __init__(self, found: FoundProbe, trunk: Trunk, checkpoints: Checkpoints, talk: Talk, threads: int) -> None:
-        self.found, self.trunk, self.checkpoints, self.talk, self.threads = found, trunk, checkpoints, talk, threads
+    def __init__(
+        self, found: FoundProbe, trunk: Trunk, checkpoints: Checkpoints, events: EventStream, threads: int
+    ) -> None:
+        self.found, self.trunk, self.checkpoints, self.events, self.threads = found, trunk, checkpoints, events, threads
         self.embedder = found.embedder
         self.blocks = tuple(self.embedder.graph.blocks)
         self.cache = BoundaryCache(cache_root())
@@ -94,7 +97,7 @@ class Sources:
             engine, digest, layout = OnnxEngine(front.path), front.digest, front.layout
             num_states = sum(name.startswith("state") for name in layout.names)
         space = self._space(digest, spec.digest, layout)
-        progress = self.talk.progress("making views", "views")
+        progress = self.events.progress(Stage.VIEWS, "view")
         views = Views(
             samples.paths, features.digests, samples.names, engine, spec, space, parse_augment(plan.augment), plan.seed,
             threads=self.threads, progress=progress,
@@ -173,7 +176,7 @@ class Sources:
             what, reason = "decoded pictures", self.decoded.refusal
         if reason and not self._is_refusal_said:
             self._is_refusal_said = True
-            self.talk.warn(not_kept_line(what, reason))
+            self.events.warn(not_kept_line(what, reason))
 
     def close(self) -> None:
         """Stops the workers; what is made is kept."""

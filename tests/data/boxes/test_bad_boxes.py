@@ -11,6 +11,8 @@ from box_folders import coco_json, put_picture, put_text, voc_xml
 from headstart.data.boxes.judge import inspect_boxes, is_lost
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.wording import box_health_to_json, box_lines, problem_lines
+from headstart.data.report_findings import dataset_findings
+from headstart.data.wording import finding_lines
 from headstart.errors import DataError
 from headstart.records import Health, Problem
 from headstart.types import Finding, FindingKind, Severity
@@ -254,7 +256,16 @@ def test_copies_and_leaks_are_found_as_for_labelled_pictures(tmp_path: Path) -> 
     health = inspect_boxes(samples)
     assert [(p.a, p.b) for p in health.pictures.leaks] == [("test/b.png", "train/a.png")]
     assert health.is_dishonest
-    assert box_lines(health)[0].startswith("Leak: 1 test picture")
+    first = dataset_findings(health.pictures)[0]
+    assert (first.kind, first.severity) == (FindingKind.LEAKING_IMAGES, Severity.ERROR)
+    assert first.evidence == {
+        "split": "test",
+        "other_split": "train",
+        "count": 1,
+        "pairs": [["test/b.png", "train/a.png"]],
+        "is_headline": True,
+    }
+    assert box_lines(health)[:1] == finding_lines([first])
 
 
 def test_copies_with_other_boxes_are_named(tmp_path: Path) -> None:
@@ -275,8 +286,9 @@ def test_a_healthy_set_says_so_and_counts_its_boxes(tmp_path: Path) -> None:
         put_text(tmp_path / f"{i}.xml", voc_xml([GOOD], None))
     health = inspect_boxes(read_boxes(tmp_path))
     assert not health.is_dishonest
+    assert [*dataset_findings(health.pictures), *health.findings, *health.problems] == []
     lines = box_lines(health)
-    assert lines[0].startswith("Nothing wrong was found")
+    assert len(lines) == 2
     assert lines[-1].startswith("Class `cat`: 10 boxes in 10 images, side 40 pixels")
     json.dumps(box_health_to_json(health), allow_nan=False)
 

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from headstart.data.boxes.judge import BoxHealth, ClassBoxes, is_lost
-from headstart.data.wording import finding_lines, health_to_json, loss_lines, one_line, remark_lines
+from headstart.data.report_findings import dataset_findings
+from headstart.data.wording import finding_lines, health_to_json, one_line
 from headstart.messages.findings import finding_to_json
 from headstart.messages.numbers import pluralize
 from headstart.messages.reading import reading_line, reading_to_json
@@ -58,14 +59,12 @@ def box_lines(health: BoxHealth) -> list[str]:
     num_warnings = sum(note.severity is not Severity.INFO for note in notes)
     lines = [one_line(reading_line(note)) for note in notes]
     wrong = [
-        *loss_lines(health.pictures),
         *lines[:num_warnings],
-        *finding_lines(health.findings),
+        *finding_lines([*dataset_findings(health.pictures), *health.findings]),
         *problem_lines(health.problems),
-        *remark_lines(health.pictures),
         *lines[num_warnings:],
     ]
-    lines = wrong or ["Nothing wrong was found: every picture and every box can be used, and no picture occurs twice."]
+    lines = wrong or ["No problems found: every image and every box can be used, and no image occurs twice."]
     return [*lines, *_class_lines(health.classes)]
 
 

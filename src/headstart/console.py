@@ -1,0 +1,74 @@
+"""Open an event stream for the command line, for Python, or for a program that reads JSON lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from headstart.errors import UsageError
+from headstart.events import CancelToken, Event, EventStream, JsonLines, Listener
+from headstart.messages.log import log_event
+from headstart.messages.screen import Screen, Verbosity
+
+__all__ = ["is_interactive", "open_console", "open_stream", "quoted"]
+
+
+def open_console(*, verbose: bool = False, quiet: bool = False, progress: str | None = None) -> EventStream:
+    """Return the event stream of the command line; everything goes to stderr, since stdout is for data.
+
+    Args:
+        verbose: Show each decision and finding with its evidence.
+        quiet: Show the score only.
+        progress: `text` for a person (default), `json` for a program: one event per line.
+
+    Raises:
+        UsageError: `progress` is neither, or both `verbose` and `quiet` are set.
+    """
+    if progress not in (None, "text", "json"):
+        raise UsageError(f"--progress is text or json, not `{progress}`.")
+    if verbose and quiet:
+        raise UsageError("-v and -q exclude each other.", hint="give one of them")
+    if progress == "json":
+        return EventStream([JsonLines(sys.stderr)])
+    verbosity = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
+    return EventStream([Screen(verbosity=verbosity)])
+
+
+def open_stream(
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+) -> EventStream:
+    """Return the event stream of a Python function.
+
+    Args:
+        verbose: True shows the screen, False shows nothing; by default it is shown in notebooks and interactive
+            interpreters, and elsewhere events go to the logger `headstart`.
+        on_progress: Called with every event.
+        cancel: Stops the function when its `cancel()` is called.
+    """
+    listeners: list[Listener] = []
+    if verbose or (verbose is None and is_interactive()):
+        listeners.append(Screen())
+    elif verbose is None:
+        listeners.append(log_event)
+    if on_progress is not None:
+        listeners.append(on_progress)
+    return EventStream(listeners, cancel=cancel)
+
+
+def is_interactive() -> bool:
+    """Return whether a person watches: a notebook, IPython, or an interactive interpreter."""
+    if hasattr(sys, "ps1") or bool(sys.flags.interactive):
+        return True
+    with suppress(AttributeError, KeyError):
+        return sys.modules["IPython"].get_ipython() is not None
+    return False
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """Return a path as it is typed in a shell."""
+    text = os.fspath(path)
+    return f'"{text}"' if " " in text else text

@@ -1,0 +1,132 @@
+"""Turn the check of a dataset into findings: leaks, conflicts, duplicates, groups, shortcuts, odd files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from headstart.records import GroupPattern, Health, PicturePair, Problem
+from headstart.types import Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
+
+__all__ = ["dataset_findings", "unreadable_findings"]
+
+_EXAMPLES = 5
+_NARROW_CROP = 0.55  # fraction of the median image below which a center crop is reported
+_ORDER = ("train", "val", "test")
+
+
+def dataset_findings(health: Health) -> list[Finding]:
+    """Return all findings of a check, those that distort a score first."""
+    return [
+        *_leaks(health),
+        *_conflicts(health.label_conflicts),
+        *unreadable_findings(health.unreadable),
+        *health.findings,
+        *_groups(health.group_patterns),
+        *_duplicates([*health.duplicates, *health.near_duplicates]),
+        *(Finding(FindingKind.SHORTCUT, Severity.WARNING, _plain(asdict(s))) for s in health.shortcuts),
+        *(
+            Finding(
+                FindingKind.FILES_HANDLED,
+                Severity.INFO,
+                {"what": r.kind, "count": r.count, "detail": r.detail, "examples": list(r.examples)},
+            )
+            for r in health.remarks
+        ),
+        *_narrow_crop(health),
+    ]
+
+
+def unreadable_findings(problems: Iterable[Problem]) -> list[Finding]:
+    """Return one finding per kind of problem, the most frequent first."""
+    by_kind: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        by_kind[problem.kind].append(problem)
+    return [
+        Finding(
+            FindingKind.UNREADABLE_FILES,
+            Severity.ERROR,
+            {
+                "problem": kind,
+                "count": len(same),
+                "examples": [p.name for p in same[:_EXAMPLES]],
+                "detail": same[0].detail,
+            },
+        )
+        for kind, same in sorted(by_kind.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def _leaks(health: Health) -> list[Finding]:
+    """Return one finding for each pair of splits that share images."""
+    by_sides: dict[tuple[str, str], list[PicturePair]] = defaultdict(list)
+    for pair in health.leaks:
+        first, second = sorted((pair.split_a or "train", pair.split_b or "train"), key=_ORDER.index)
+        by_sides[first, second].append(pair)
+    has_test = any("test" in row for row in health.classes.values())
+    return [
+        Finding(
+            FindingKind.LEAKING_IMAGES,
+            Severity.ERROR,
+            {
+                "split": second,
+                "other_split": first,
+                "count": len({p.index_a if p.split_a == second else p.index_b for p in pairs}),
+                "pairs": [[p.a, p.b] for p in pairs[:_EXAMPLES]],
+                "is_headline": second == "test" or not has_test,
+            },
+        )
+        for (first, second), pairs in by_sides.items()
+    ]
+
+
+def _conflicts(pairs: Sequence[PicturePair]) -> list[Finding]:
+    if not pairs:
+        return []
+    evidence: Evidence = {
+        "count": len(pairs),
+        "pairs": [[p.a, p.label_a, p.b, p.label_b] for p in pairs[:_EXAMPLES]],
+    }
+    return [Finding(FindingKind.LABEL_CONFLICTS, Severity.ERROR, evidence)]
+
+
+def _duplicates(pairs: Sequence[PicturePair]) -> list[Finding]:
+    by_kind: dict[str, list[PicturePair]] = defaultdict(list)
+    for pair in pairs:
+        by_kind[pair.kind].append(pair)
+    return [
+        Finding(
+            FindingKind.DUPLICATE_IMAGES,
+            Severity.INFO,
+            {"pair_kind": kind, "count": len(same), "pairs": [[p.a, p.b] for p in same[:_EXAMPLES]]},
+        )
+        for kind, same in by_kind.items()
+    ]
+
+
+def _groups(patterns: Iterable[GroupPattern]) -> list[Finding]:
+    """Return a finding for each guessed grouping; questions are among the findings of the check already."""
+    found = []
+    for pattern in patterns:
+        if pattern.status.is_question:
+            continue
+        kind = {
+            GroupStatus.APPLIED: FindingKind.GROUPS_APPLIED,
+            GroupStatus.ALTERNATIVE: FindingKind.GROUPS_NOT_APPLIED,
+        }.get(pattern.status, FindingKind.GROUPS_REJECTED)
+        found.append(Finding(kind, Severity.INFO, _plain(asdict(pattern))))
+    return found
+
+
+def _narrow_crop(health: Health) -> list[Finding]:
+    crop = health.seen_share.get("crop", 1.0)
+    if crop >= _NARROW_CROP:
+        return []
+    return [Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": crop, "cover": health.seen_share["cover"]})]
+
+
+def _plain(value: dict[str, object]) -> dict[str, JsonValue]:
+    from headstart.serialization import plain
+
+    return dict(plain(value))

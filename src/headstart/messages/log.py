@@ -1,0 +1,82 @@
+"""Render every event as one line, for `train.log` and for Python's `logging`."""
+
+from __future__ import annotations
+
+import logging
+from typing import TextIO
+
+from headstart.events import (
+    DatasetRead,
+    DecisionMade,
+    EpochFinished,
+    Event,
+    FileWritten,
+    FindingMade,
+    Note,
+    RunFinished,
+    ScoreMeasured,
+    StageFinished,
+    StageStarted,
+)
+from headstart.messages.decisions import decision_message
+from headstart.messages.scores import score_lines
+from headstart.messages.stages import dataset_message, epoch_message, stage_line
+from headstart.messages.summaries import remark_message
+from headstart.messages.values import duration, one_line
+from headstart.types import Severity
+
+__all__ = ["LogFile", "event_lines", "log_event"]
+
+_LEVELS = {Severity.ERROR: logging.WARNING, Severity.WARNING: logging.WARNING, Severity.INFO: logging.INFO}
+_LOGGER = logging.getLogger("headstart")
+
+
+def event_lines(event: Event) -> list[str]:
+    """Return the lines of an event; none for progress and for stages without a line of their own."""
+    if isinstance(event, DatasetRead):
+        return [f"dataset {event.data}: {dataset_message(event)}"]
+    if isinstance(event, StageStarted):
+        return [f"stage {event.stage.value}"]
+    if isinstance(event, StageFinished):
+        line = stage_line(event)
+        text = f"stage {event.stage.value}: {duration(event.seconds)}"
+        return [text if line is None else f"{text}; {line[1]}"]
+    if isinstance(event, DecisionMade):
+        return [f"decision {decision_message(event.decision)}"]
+    if isinstance(event, FindingMade):
+        return [f"{event.finding.severity.value} {event.finding.kind.value}: {remark_message(event.finding)}"]
+    if isinstance(event, EpochFinished):
+        return [epoch_message(event)]
+    if isinstance(event, ScoreMeasured):
+        return [f"score: {text}" for _, text in score_lines(event.score)]
+    if isinstance(event, FileWritten):
+        return [f"written {event.role}: {event.path}"]
+    if isinstance(event, Note):
+        return [f"warning: {event.text}" if event.is_warning else event.text]
+    if isinstance(event, RunFinished):
+        return [f"finished in {duration(event.seconds)}"]
+    return []
+
+
+def log_event(event: Event) -> None:
+    """A listener that hands events to the logger `headstart`."""
+    level = _LEVELS[event.finding.severity] if isinstance(event, FindingMade) else logging.INFO
+    if _LOGGER.isEnabledFor(level):
+        for line in event_lines(event):
+            _LOGGER.log(level, "%s", line)
+
+
+class LogFile:
+    """A listener that writes every line to a file; lines before `open` are kept until then."""
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+        self._lines: list[str] = []
+
+    def __call__(self, event: Event) -> None:
+        for line in map(one_line, event_lines(event)):
+            if self._file is None:
+                self._lines.append(line)
+            else:
+                self._file.write(line + "\n")
+                self._file.flush()

@@ -1,0 +1,120 @@
+"""Render a score: k/n with its 95 % CI and protocol, and the baselines on the same images.
+
+A score is a mapping with these keys (fractions in [0, 1]; intervals as `low`, `high`, None where unmeasurable):
+
+- `task`, `metric`, `value`, `low`, `high`, `protocol` (an `EvaluationProtocol` value), `num_folds`, `is_users_split`
+- classification: `correct`, `total`, `accuracy`, `balanced_accuracy` (each `value, low, high`), `majority`,
+  `nearest_neighbor`, `hardest_class` (`name`, `recall`), `leaky` (the score with leaking images, or None)
+- two classes: `positive`, `roc_auc`, `sensitivity`, `specificity` (each `value, low, high`)
+- detection: `map50_95`, `num_images`, `num_boxes`, `hardest_class` (`name`, `ap50`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headstart.messages.numbers import percent
+from headstart.messages.values import count, interval, quote
+
+__all__ = ["METRIC_NAMES", "metric_name", "protocol_message", "score_lines", "score_message"]
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "map50": "mAP50",
+    "map50_95": "mAP50-95",
+    "AP50": "mAP50",
+    "f1_macro": "macro F1",
+    "log_loss": "log-loss",
+    "roc_auc": "ROC AUC",
+}
+
+
+def metric_name(code: str) -> str:
+    """Return the usual name of a metric, e.g. `balanced accuracy`."""
+    return METRIC_NAMES.get(code, code.replace("_", " "))
+
+
+def protocol_message(score: Mapping[str, Any]) -> str:
+    """Return how a score was measured, e.g. `leave-one-out`, `your test split`."""
+    folds = score.get("num_folds")
+    own = "your " if score.get("is_users_split") else "held-out "
+    return {
+        "resubstitution": "on the training images",
+        "leave_one_out": "leave-one-out",
+        "leave_one_group_out": "leave-one-group-out",
+        "k_fold": f"{folds}-fold cross-validation" if folds else "cross-validation",
+        "validation_split": f"{own}validation split",
+        "test_split": f"{own}test split",
+    }.get(str(score.get("protocol")), str(score.get("protocol")))
+
+
+def score_message(score: Mapping[str, Any]) -> str:
+    """Return the headline score on one line, without the baselines."""
+    if score.get("value") is None:
+        return f"{metric_name(score['metric'])} cannot be measured on these images"
+    if score.get("task") == "detect":
+        return _detection(score)
+    first = f"{metric_name(score['metric'])} {percent(score['value'])} ({_interval(score)}"
+    if score["metric"] == "accuracy":
+        return f"{first}; {_right(score)}), {protocol_message(score)}"
+    accuracy = score.get("accuracy") or {}
+    return f"{first}), accuracy {percent(accuracy.get('value'))} ({_right(score)}), {protocol_message(score)}"
+
+
+def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (label, text) rows: the headline, two-class metrics, and the baselines."""
+    label = {"test_split": "Test", "validation_split": "Val"}.get(str(score.get("protocol")), "Score")
+    lines = [(label, score_message(score))]
+    if score.get("value") is None or score.get("task") == "detect":
+        return lines
+    if score.get("positive") is not None:
+        lines.append((label, _two_classes(score)))
+    parts = []
+    baselines = [
+        f"{name} {percent(score[key], 0)}"
+        for key, name in (("majority", "majority"), ("nearest_neighbor", "1-NN"))
+        if score.get(key) is not None
+    ]
+    if baselines:
+        parts.append(f"baselines: {', '.join(baselines)}")
+    hardest = score.get("hardest_class")
+    if hardest and not score.get("positive"):
+        parts.append(f"hardest class {quote(hardest['name'], 18)} (recall {percent(hardest['recall'], 0)})")
+    leaky = score.get("leaky")
+    if parts:
+        lines.append((label, "; ".join(parts)))
+    if leaky and leaky.get("value") is not None:
+        lines.append((label, f"{percent(leaky['value'])} with the {count(leaky['num_leaks'], 'image')} that leak"))
+    return lines
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return interval(score.get("low"), score.get("high"))
+
+
+def _right(score: Mapping[str, Any]) -> str:
+    return f"{score['correct']:,}/{score['total']:,}"
+
+
+def _two_classes(score: Mapping[str, Any]) -> str:
+    def one(name: str, key: str) -> str:
+        value = score[key]
+        ends = "" if value.get("low") is None else f" ({100 * value['low']:.0f}-{100 * value['high']:.0f})"
+        return f"{name} {percent(value.get('value'), 0)}{ends}"
+
+    auc = score["roc_auc"]
+    ends = "" if auc.get("low") is None else f" ({auc['low']:.2f}-{auc['high']:.2f})"
+    value = "-" if auc.get("value") is None else f"{auc['value']:.3f}"
+    return (
+        f"ROC AUC {value}{ends}, {one('sensitivity', 'sensitivity')}, {one('specificity', 'specificity')}; "
+        f"positive: {quote(str(score['positive']), 16)}"
+    )
+
+
+def _detection(score: Mapping[str, Any]) -> str:
+    text = f"mAP50 {percent(score['value'])} ({_interval(score)})"
+    if score.get("map50_95") is not None:
+        text += f", mAP50-95 {percent(score['map50_95'])}"
+    return f"{text}, {protocol_message(score)}, {count(score['num_images'], 'image')}"

@@ -1,0 +1,197 @@
+"""Count findings by kind: one line per kind, the most severe first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from headstart.messages.dataset import DATASET_SUMMARIES
+from headstart.messages.findings import finding_message
+from headstart.messages.reading import reading_message
+from headstart.messages.values import count, one_line, quote, shorten_end
+from headstart.types import Finding, FindingKind, ReadingKind, ReadingNote, Severity
+
+__all__ = ["Remark", "Topic", "remark_message", "summarize_findings", "topic_of"]
+
+Remark: TypeAlias = Finding | ReadingNote
+
+
+class Topic(StrEnum):
+    """What a finding is about; the screen groups findings by it."""
+
+    READING = "reading"
+    DATASET = "dataset"
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+
+
+def remark_message(finding: Remark) -> str:
+    """Return one sentence about a finding, or about what the reader assumed or did not use."""
+    return reading_message(finding) if isinstance(finding, ReadingNote) else finding_message(finding)
+
+
+def topic_of(finding: Remark) -> Topic:
+    """Return what a finding is about."""
+    if isinstance(finding, ReadingNote):
+        return Topic.READING
+    return _TOPICS.get(finding.kind, Topic.DATASET)
+
+
+def summarize_findings(
+    findings: Sequence[Remark], *, most: int, width: int = 90, details: str | None = None
+) -> list[str]:
+    """Return at most `most` lines, one per kind, the most severe kinds first; the last line names the other kinds.
+
+    Args:
+        findings: Of one topic.
+        most: The largest number of lines, at least 1.
+        width: Characters of a line.
+        details: The command that shows all findings; it stands on the last line.
+    """
+    by_kind: dict[FindingKind | ReadingKind, list[Remark]] = defaultdict(list)
+    for finding in findings:
+        by_kind[finding.kind].append(finding)
+    order = list(Severity)
+    kinds = sorted(by_kind, key=lambda kind: min(order.index(f.severity) for f in by_kind[kind]))
+    shown = kinds if len(kinds) <= most else kinds[: max(most - 1, 0)]
+    lines = [_summary(by_kind[kind]) for kind in shown]
+    rest = kinds[len(shown) :]
+    if rest:
+        lines.append(", ".join(_amount(by_kind[kind]) for kind in rest))
+    lines = [shorten_end(one_line(line), width) for line in lines]
+    if details and lines:
+        end = f"; details: {details}"
+        lines[-1] = shorten_end(lines[-1], max(width - len(end), 20)) + end
+    return lines
+
+
+def _summary(findings: Sequence[Remark]) -> str:
+    """Return one short line about all findings of one kind."""
+    render = _ALL_SUMMARIES.get(findings[0].kind)
+    if render is not None:
+        return render([f.evidence for f in findings])
+    if len(findings) == 1:
+        return remark_message(findings[0])
+    return f"{_amount(findings)}, e.g. {remark_message(findings[0])}"
+
+
+def _amount(findings: Sequence[Remark]) -> str:
+    """Return what the findings of one kind are about and how many, e.g. `1,500 unreadable files`."""
+    kind = findings[0].kind
+    words = kind.value.split("_")
+    if kind in _UNCOUNTED:
+        return " ".join(words)
+    if isinstance(kind, ReadingKind) or kind in _COUNTED:
+        number = sum(_count_of(f) for f in findings)
+    else:
+        number = len(findings)
+    if number != 1:
+        words = [_PLURALS.get(word, word) for word in words]
+    elif kind in _COUNTED:
+        words = [_SINGULARS.get(word, word) for word in words]
+    return f"{number:,} {' '.join(words)}"
+
+
+def _count_of(finding: Remark) -> int:
+    if isinstance(finding, ReadingNote):
+        return finding.count
+    evidence: Mapping[str, Any] = finding.evidence
+    return int(evidence["count"])
+
+
+_PLURALS = {"class": "classes", "note": "notes", "shortcut": "shortcuts"}
+_SINGULARS = {"conflicts": "conflict", "files": "file", "images": "image", "pages": "page"}
+
+
+def _total(es: Sequence[Mapping[str, Any]]) -> int:
+    return sum(int(e["count"]) for e in es)
+
+
+def _classes(one: str, many: str) -> Callable[[Sequence[Mapping[str, Any]]], str]:
+    def render(es: Sequence[Mapping[str, Any]]) -> str:
+        name = quote(str(es[0]["class"]), 24)
+        return f"class {name} {one}" if len(es) == 1 else f"{len(es):,} classes {many}, e.g. {name}"
+
+    return render
+
+
+_TOPICS: Mapping[FindingKind, Topic] = {
+    FindingKind.FILES_NOT_USED: Topic.READING,
+    FindingKind.SCORE_NOTE: Topic.EVALUATION,
+}
+
+_UNCOUNTED = frozenset(
+    {
+        *(FindingKind.ALL_SCORED_IMAGES_LEAK, FindingKind.CLASS_IMBALANCE, FindingKind.MIXED_PIXEL_TYPES),
+        *(FindingKind.NARROW_CROP, FindingKind.SINGLE_CLASS, FindingKind.GROUPS_APPLIED),
+        *(FindingKind.GROUPS_ACROSS_SPLITS, FindingKind.GROUPS_IN_QUESTION, FindingKind.GROUPS_NOT_APPLIED),
+        *(FindingKind.GROUPS_REJECTED, FindingKind.COPIES_WITH_OTHER_BOXES),
+    }
+)
+"""Kinds about the data set as a whole: the number of findings says nothing."""
+
+_COUNTED = frozenset(
+    {
+        *(FindingKind.DUPLICATE_IMAGES, FindingKind.FILES_HANDLED, FindingKind.FILES_NOT_USED),
+        *(FindingKind.LABEL_CONFLICTS, FindingKind.LEAKING_IMAGES, FindingKind.PAGES_NOT_USED),
+        FindingKind.UNREADABLE_FILES,
+    }
+)
+"""Kinds whose findings each stand for `count` files, images or pairs."""
+
+_SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]]], str]] = {
+    FindingKind.ALL_SCORED_IMAGES_LEAK: lambda es: (
+        f"every {es[0]['split']} image has a near-duplicate in training: the score misleads"
+    ),
+    FindingKind.COPIES_WITH_OTHER_BOXES: lambda es: (
+        f"{count(len(es[0]['pairs']), 'pair')} of identical images with different boxes, e.g. "
+        f"{quote(str(es[0]['pairs'][0][0]), 24)}"
+    ),
+    FindingKind.FILES_NOT_USED: lambda es: (
+        f"{_total(es):,} {'file or row' if _total(es) == 1 else 'files or rows'} not used "
+        f"({count(len(es), 'problem')}), "
+        f"e.g. {quote(str(es[0]['examples'][0]), 24)} ({es[0]['problem']})"
+    ),
+    FindingKind.GROUPS_ACROSS_SPLITS: lambda es: (
+        f"{count(es[0]['num_groups'], 'group')} on both sides of your split "
+        f"({es[0]['share_of_scored']:.0%} of the scored images)"
+    ),
+    FindingKind.GROUPS_APPLIED: lambda es: f"{count(es[0]['num_groups'], 'group')} kept together ({es[0]['meaning']})",
+    FindingKind.GROUPS_NOT_APPLIED: lambda es: (
+        f"{count(es[0]['num_groups'], 'candidate group')} not used ({es[0]['meaning']})"
+    ),
+    FindingKind.MIXED_PIXEL_TYPES: lambda es: (
+        f"{es[0]['num_float']:,} floating-point and {es[0]['num_integer']:,} 16-bit images share one value range"
+    ),
+    FindingKind.PAGES_NOT_USED: lambda es: (
+        f"{count(_total(es), 'image')} with several pages or frames: only the first is used"
+    ),
+    FindingKind.CLASS_IN_ONE_GROUP: _classes("is a single group", "are a single group each"),
+    FindingKind.CLASS_NOT_IN_TEST: _classes("is not in test: no score", "are not in test: no score"),
+    FindingKind.CLASS_NOT_IN_TRAIN: _classes(
+        "is not in train and cannot be learned", "are not in train and cannot be learned"
+    ),
+    FindingKind.CLASS_TOO_SMALL: lambda es: (
+        f"{count(len(es), 'class')} with fewer than {es[0]['minimum']} {es[0]['unit']}, e.g. "
+        f"{quote(str(es[0]['class']), 24)} ({es[0]['count']})"
+    ),
+    FindingKind.CLASS_IMBALANCE: lambda es: (
+        f"class imbalance {es[0]['largest_count'] / max(1, es[0]['smallest_count']):.0f}:1 "
+        f"({es[0]['largest_count']:,} {quote(str(es[0]['largest_class']), 20)}, "
+        f"{es[0]['smallest_count']:,} {quote(str(es[0]['smallest_class']), 20)})"
+    ),
+    FindingKind.COPIES_AT_BASELINE: lambda es: (
+        f"with {count(es[0]['num_pairs'], 'pair')} of near-duplicates held out together the score is at the baseline"
+    ),
+    FindingKind.GROUPS_IN_QUESTION: lambda es: (
+        f"{count(es[0]['num_groups'], 'guessed group')} not applied "
+        f"({str(es[0]['status']).removeprefix('question_').replace('_', ' ')})"
+    ),
+    FindingKind.CLASS_WITH_ONE_IMAGE: _classes("has 1 training image: too few", "have 1 training image: too few"),
+    FindingKind.CLASS_WITHOUT_IMAGES: _classes("has no usable image", "have no usable image"),
+}
+
+_ALL_SUMMARIES = dict(_SUMMARIES)
+_ALL_SUMMARIES.update(DATASET_SUMMARIES.items())

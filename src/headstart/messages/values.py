@@ -1,0 +1,66 @@
+"""Turn numbers, names and durations into short text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["count", "duration", "interval", "names", "one_line", "plural", "quote", "shorten", "shorten_end"]
+
+_PLURALS = {"box": "boxes", "class": "classes", "copy": "copies", "pass": "passes", "index": "indices"}
+
+
+def plural(singular: str) -> str:
+    """Return the plural of a unit, e.g. `boxes`."""
+    return _PLURALS.get(singular, singular + "s")
+
+
+def count(number: int, singular: str) -> str:
+    """Return e.g. `1 image`, `2,527 images`."""
+    return f"1 {singular}" if number == 1 else f"{number:,} {plural(singular)}"
+
+
+def interval(low: float | None, high: float | None, digits: int = 0) -> str:
+    """Return e.g. `95 % CI 85-92` for the ends in [0, 1]."""
+    if low is None or high is None:
+        return "no interval: too few independent groups"
+    return f"95 % CI {100 * low:.{digits}f}-{100 * high:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Return e.g. `0.8 s`, `45 s`, `12 min`, `1.5 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def one_line(name: str) -> str:
+    """Return a name with line breaks and control characters made visible."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut the middle out of a text that is longer than `width` characters."""
+    if len(text) <= width:
+        return text
+    keep = max(width - 3, 2)
+    return text[: keep - keep // 2] + "..." + text[len(text) - keep // 2 :]
+
+
+def shorten_end(text: str, width: int) -> str:
+    """Cut the end off a text that is longer than `width` characters."""
+    return text if len(text) <= width else text[: max(width - 3, 1)] + "..."
+
+
+def quote(name: str, width: int = 40) -> str:
+    """Return a name in backticks, on one line, at most `width` characters long."""
+    return f"`{shorten(one_line(name), width)}`"
+
+
+def names(values: Sequence[str], shown: int = 3, width: int = 24) -> str:
+    """Return the first few names in backticks and how many more there are."""
+    text = ", ".join(quote(v, width) for v in values[:shown])
+    return text + (f" and {len(values) - shown:,} more" if len(values) > shown else "")

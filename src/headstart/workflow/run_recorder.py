@@ -1,0 +1,35 @@
+"""Write the events of a run into its folder: `events.jsonl` for programs, `train.log` for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from headstart.events import Event, Progress, event_to_json
+from headstart.messages.log import event_lines
+from headstart.messages.values import one_line
+
+__all__ = ["RunRecorder"]
+
+
+class RunRecorder:
+    """A listener that appends events to the files of a run; a resumed run continues them.
+
+    Each event is appended at once, so that a killed run has everything up to its last event.
+
+    Args:
+        folder: The run folder; it exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, event: Event) -> None:
+        self._append("events.jsonl", json.dumps(event_to_json(event), default=str) + "\n")
+        if not isinstance(event, Progress):
+            self._append("train.log", "".join(one_line(line) + "\n" for line in event_lines(event)))
+
+    def _append(self, name: str, text: str) -> None:
+        if text:
+            with (self._folder / name).open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)

@@ -1,0 +1,65 @@
+"""The headline score as one value that the screen, Python and the report share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headstart.types import SplitSource
+
+__all__ = ["summarize_classification"]
+
+_FEW = 5  # a class with fewer scored images is not called the hardest
+
+
+def summarize_classification(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the score of a classifier's run in the form that `headstart.messages.scores` renders.
+
+    Args:
+        metrics: `metrics.json`.
+    """
+    head = metrics["headline"]
+    block = metrics.get("test") or metrics["cv"]
+    detail = head.get("protocol_detail") or {}
+    confusion = np.asarray(block["confusion"], dtype=np.int64)
+    baselines = metrics.get("baselines") or {}
+    metric = head["metric"]
+    leaky = metrics.get("test_as_given")
+    score: dict[str, Any] = {
+        "task": "classify",
+        **{key: head.get(key) for key in ("metric", "value", "low", "high", "protocol")},
+        "num_folds": detail.get("num_folds"),
+        "is_users_split": detail.get("split_source") == SplitSource.USER,
+        "correct": int(np.trace(confusion)),
+        "total": int(confusion.sum()),
+        "num_images": int(confusion.sum()),
+        "num_groups": block.get("num_groups"),
+        "accuracy": _estimate(block["accuracy"]),
+        "balanced_accuracy": _estimate(block["balanced_accuracy"]),
+        "majority": (baselines.get("majority") or {}).get(metric),
+        "nearest_neighbor": (baselines.get("nearest_neighbor") or baselines.get("nearest_neighbour") or {}).get(metric),
+        "hardest_class": _hardest(block),
+        "leaky": None,
+    }
+    if leaky:
+        num_honest = metrics["test"]["num_samples"] if metrics.get("test") else 0
+        score["leaky"] = {**_estimate(leaky[metric]), "num_leaks": leaky["num_samples"] - num_honest}
+    if block.get("binary"):
+        score |= block["binary"]
+    return score
+
+
+def _estimate(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.get(key) for key in ("value", "low", "high")}
+
+
+def _hardest(block: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the class with the lowest recall, if there are more than two and one of them is imperfect."""
+    rows = [r for r in block["per_class"] if r["recall"]["value"] is not None and r["support"] >= _FEW]
+    if len(rows) < 3:
+        return None
+    worst = min(rows, key=lambda r: float(r["recall"]["value"]))
+    recall = float(worst["recall"]["value"])
+    return {"name": worst["name"], "recall": recall} if recall < 1.0 else None

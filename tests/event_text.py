@@ -1,0 +1,34 @@
+"""Read what a stream or a run folder has of events, for tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from headstart.events import EventStream
+from headstart.messages.log import event_lines
+
+__all__ = ["decisions_of", "events_of", "findings_of", "lines_of"]
+
+
+def lines_of(events: EventStream) -> list[str]:
+    """Return the log lines of all events so far."""
+    return [line for event in events.history for line in event_lines(event)]
+
+
+def events_of(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Return the events of one type, or all, from the `events.jsonl` of a run."""
+    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event for event in map(json.loads, lines) if kind in (None, event["type"])]
+
+
+def decisions_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the last decision about each setting: `value`, `reason`, `source` and `evidence`, by its name."""
+    return {event["decision"]["what"]: event["decision"] for event in events_of(folder, "decision")}
+
+
+def findings_of(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Return the findings of one kind, or all, from the `events.jsonl` of a run."""
+    found = [event["finding"] for event in events_of(folder, "finding")]
+    return [f for f in found if kind in (None, f["kind"])]

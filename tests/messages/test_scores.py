@@ -1,0 +1,70 @@
+"""Scores as text: the numbers that must stand on the line, whatever the wording."""
+
+from __future__ import annotations
+
+import re
+
+from headstart.messages.scores import score_lines, score_message
+
+PLAIN = {
+    "task": "classify",
+    "metric": "accuracy",
+    "value": 0.9261,
+    "low": 0.912,
+    "high": 0.938,
+    "protocol": "leave_one_out",
+    "correct": 1278,
+    "total": 1380,
+    "accuracy": {"value": 0.9261, "low": 0.912, "high": 0.938},
+    "balanced_accuracy": {"value": 0.91, "low": 0.89, "high": 0.93},
+    "majority": 0.356,
+    "nearest_neighbor": 0.83,
+    "hardest_class": {"name": "skirt", "recall": 0.5},
+}
+
+
+def numbers(text: str) -> list[str]:
+    return re.findall(r"\d[\d,.]*\d|\d", text)
+
+
+def test_accuracy_states_fraction_interval_and_counts() -> None:
+    assert numbers(score_message(PLAIN)) == ["92.6", "95", "91", "94", "1,278", "1,380"]
+
+
+def test_skewed_classes_state_both_accuracies() -> None:
+    skewed = {**PLAIN, "metric": "balanced_accuracy", "value": 0.886, "low": 0.85, "high": 0.92,
+              "protocol": "test_split", "is_users_split": True}  # fmt: skip
+    text = score_message(skewed)
+    assert text.index("balanced accuracy 88.6 %") < text.index("accuracy 92.6 %")
+    assert "1,278/1,380" in text
+    assert score_lines(skewed)[0][0] == "Test"
+
+
+def test_baselines_and_hardest_class_share_one_line() -> None:
+    lines = score_lines(PLAIN)
+    assert len(lines) == 2
+    assert numbers(lines[1][1]) == ["36", "1", "83", "50"]
+
+
+def test_two_classes_state_auc_sensitivity_specificity_and_the_positive_class() -> None:
+    two = {
+        **PLAIN,
+        "positive": "defect",
+        "roc_auc": {"value": 0.953, "low": 0.93, "high": 0.97},
+        "sensitivity": {"value": 0.9, "low": 0.78, "high": 0.97},
+        "specificity": {"value": 0.95, "low": None, "high": None},
+    }
+    text = score_lines(two)[1][1]
+    assert numbers(text) == ["0.953", "0.93", "0.97", "90", "78", "97", "95"]
+    assert "`defect`" in text
+
+
+def test_what_cannot_be_measured_has_no_numbers() -> None:
+    assert not re.search(r"nan|None", score_message({**PLAIN, "value": None}))
+    assert numbers(score_message({**PLAIN, "low": None, "high": None}))[1:] == ["1,278", "1,380"]
+
+
+def test_every_line_fits_the_screen() -> None:
+    long = {**PLAIN, "hardest_class": {"name": "x" * 80, "recall": 0.1}, "leaky": {"value": 0.97, "num_leaks": 9},
+            "correct": 99999, "total": 100000}  # fmt: skip
+    assert all(len(text) <= 90 for _, text in score_lines(long))
