@@ -6,6 +6,8 @@ further results as JSON values by name.
 
 from __future__ import annotations
 
+import csv
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +122,7 @@ def probe_16_bit() -> dict[str, Any]:
 @golden()
 def probe_solar() -> dict[str, Any]:
     """Photographs of solar cells with the module as group."""
-    probe(solar_table(Path("data"), every=12), allow_outside=True)
+    probe(solar_table(Path("data"), every=12))
     return {}
 
 
@@ -156,7 +158,7 @@ def train_head() -> dict[str, Any]:
 @golden(tolerance=TRAINED)
 def finetune_solar() -> dict[str, Any]:
     """Photographs of solar cells with the module as group."""
-    tuned(solar_table(Path("data"), every=26), allow_outside=True, strategy="finetune", cut="last-1")
+    tuned(solar_table(Path("data"), every=26), strategy="finetune", cut="last-1")
     return {}
 
 
@@ -213,12 +215,18 @@ def check_boxes() -> dict[str, Any]:
 
 
 def solar_table(folder: Path, *, every: int) -> Path:
-    """Write a table of every so-many-th photograph of the installed package `elpv-dataset`."""
+    """Copy every so-many-th photograph of the installed package `elpv-dataset` and write its table."""
     from headstart.demo import write_solar_csv
 
     folder.mkdir()
     write_solar_csv(folder / "all.csv")
-    header, *rows = (folder / "all.csv").read_text(encoding="utf-8").splitlines()
-    (folder / "table.csv").write_text("\n".join([header, *rows[::every]]) + "\n", encoding="utf-8")
+    with (folder / "all.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))[::every]
     (folder / "all.csv").unlink()
+    for row in rows:
+        row["image"] = shutil.copy(row["image"], folder / Path(row["image"]).name).name
+    with (folder / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
     return folder / "table.csv"
