@@ -3,16 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all golden check format bench wheel clean
+.PHONY: demo test test-all coverage golden check format bench wheel clean
 
 demo: $(READY)            ## the main job on real photographs that come by pip
 	$(BIN)/headstart demo
 
-test: $(READY)            ## the default suite: no network, a few minutes
-	$(BIN)/python -m pytest
+test: $(READY)            ## the default suite on all cores: no network, a few minutes
+	$(BIN)/python -m pytest -n auto
 
 test-all: $(READY)        ## the long grid too
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n auto -m ""
+
+coverage: $(READY)        ## lines and branches that the default suite runs
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
 
 golden: $(READY)          ## compares fixed runs with their records; UPDATE=1 rewrites, RUNS="..." chooses
 	$(BIN)/python tests/golden $(if $(UPDATE),--update) $(RUNS)

@@ -33,8 +33,11 @@ def small_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for the whole session, so that the graph is exported once."""
-    root = Path(os.environ.get("HEADSTART_TEST_CACHE") or tmp_path_factory.mktemp("cache"))
+    """One cache for the whole session and all its workers, so that the graph is exported once."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    root = Path(os.environ.get("HEADSTART_TEST_CACHE") or base / "shared_cache")
+    root.mkdir(mode=0o700, exist_ok=True)
     before = os.environ.get("HEADSTART_CACHE")
     os.environ["HEADSTART_CACHE"] = str(root)
     yield root
