@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TextIO
 from headstart.errors import CancelledError
 from headstart.records import Decision
 from headstart.serialization import plain
-from headstart.types import Evidence, Finding, ReadingNote
+from headstart.types import Evidence, Finding, JsonValue, NoteKind, ReadingNote, Severity
 
 __all__ = [
     "CancelToken",
@@ -207,11 +207,15 @@ class RunFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class Note(Event):
-    """Text that has no code yet."""
+    """What a pipeline reports about its own work, e.g. that features could not be cached.
+
+    The screen shows a note of severity INFO with `-v` only; log and `events.jsonl` hold every note.
+    """
 
     type: ClassVar[str] = "note"
-    text: str
-    is_warning: bool = False
+    kind: NoteKind
+    severity: Severity = Severity.INFO
+    evidence: Evidence = field(default_factory=dict)
 
 
 Listener = Callable[[Event], None]
@@ -273,13 +277,13 @@ class EventStream:
             for listener in tuple(self._listeners):
                 listener(event)
 
-    def note(self, text: str = "") -> None:
-        """Emit text that has no code yet."""
-        self.emit(Note(text))
+    def note(self, kind: NoteKind | str, **evidence: JsonValue) -> None:
+        """Emit a `Note` of severity INFO; text instead of a kind has no code yet."""
+        self.emit(_note(kind, Severity.INFO, evidence))
 
-    def warn(self, text: str) -> None:
-        """Emit a warning that has no code yet."""
-        self.emit(Note(text, is_warning=True))
+    def warn(self, kind: NoteKind | str, **evidence: JsonValue) -> None:
+        """Emit a `Note` of severity WARNING; text instead of a kind has no code yet."""
+        self.emit(_note(kind, Severity.WARNING, evidence))
 
     def decide(self, *decisions: Decision) -> None:
         """Emit a `DecisionMade` for each decision."""
@@ -323,6 +327,12 @@ class EventStream:
         """Raise `CancelledError` if somebody asked the pipeline to stop."""
         if self.cancel.is_cancelled:
             raise CancelledError("cancelled; what was computed so far is kept.", hint="headstart resume")
+
+
+def _note(kind: NoteKind | str, severity: Severity, evidence: Evidence) -> Note:
+    if isinstance(kind, NoteKind):
+        return Note(kind, severity, evidence)
+    return Note(NoteKind.TEXT, severity, {"text": kind})
 
 
 class JsonLines:

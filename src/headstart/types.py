@@ -21,6 +21,7 @@ __all__ = [
     "FindingKind",
     "GroupStatus",
     "JsonValue",
+    "NoteKind",
     "ReadingKind",
     "ReadingNote",
     "Severity",
@@ -74,6 +75,13 @@ class FindingKind(StrEnum):
     SHORTCUT = "shortcut"
     SINGLE_CLASS = "single_class"
     UNREADABLE_FILES = "unreadable_files"
+
+
+class NoteKind(StrEnum):
+    """Stable codes of what a pipeline reports about its own work; each has a message in `headstart.messages.notes`."""
+
+    FEATURES_NOT_CACHED = "features_not_cached"
+    TEXT = "text"  # text that has no code yet
 
 
 class GroupStatus(StrEnum):

@@ -21,6 +21,7 @@ from headstart.backbones.cards import find_card
 from headstart.backbones.downloads import fetch_file, library_address, torch_cache_folder
 from headstart.backbones.weights import find_local_weights, find_weights, known_digest
 from headstart.errors import OfflineError, WeightsError
+from headstart.events import EventStream, StageFinished
 
 SMALL = "shufflenet_v2_x0_5"  # 1.4 million parameters, by torchvision's address
 NOWHERE = "http://127.0.0.1:9"  # nothing listens on the discard port
@@ -236,13 +237,13 @@ def test_loading_by_name_fetches_and_fills_the_network(served, monkeypatch, smal
 
     served.add_hub("someone/small", "model.safetensors", hub_file)
     monkeypatch.setattr(zoo, "find_card", lambda name, tag=None: hub_card)
-    said = []
-    backbone = load_backbone("small", mirror=served.address, say=said.append)
+    events = EventStream()
+    backbone = load_backbone("small", mirror=served.address, events=events)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(backbone.module(x), small_network(x), rtol=1e-5, atol=1e-7)
     assert backbone.card.digest == hashlib.sha256(hub_file).hexdigest()
-    assert "licence: BSD-3-Clause" in said[0]
+    assert [e.evidence["license"] for e in events.history if isinstance(e, StageFinished)] == ["BSD-3-Clause"]
 
 
 def test_bundled_package_is_checked_by_digest(monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from headstart.errors import WeightsError
+from headstart.events import EventStream, StageFinished, StageStarted
 from headstart.features.engine import OnnxEngine, TorchEngine
 from headstart.features.front import cut_out
 from headstart.features.graph import FrozenGraph, find_graph, graph_folder, prepare_graph
@@ -48,9 +49,9 @@ def prepare(folder: Path, module: torch.nn.Module | None = None, **more: Any) ->
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graphs") / "tiny"
-    said: list[str] = []
-    prepare(folder, Tiny(), say=said.append)
-    assert len(said) == 1
+    events = EventStream()
+    prepare(folder, Tiny(), events=events)
+    assert [type(e) for e in events.history] == [StageStarted, StageFinished]
     return folder
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from headstart.backbones.library import Card
 from headstart.backbones.tensors import fill_network, read_tensors
 from headstart.backbones.weights import find_weights, known_digest, store_name, weights_root
 from headstart.errors import UsageError, WeightsError
+from headstart.events import EventStream
 from headstart.machine import atomic_folder, file_digest, private_folder
 
 __all__ = ["fetch_weights", "import_weights", "stored_card"]
@@ -58,7 +59,7 @@ def fetch_weights(
     to: str | Path | None = None,
     *,
     mirror: str | None = None,
-    say: Callable[[str], None] | None = None,
+    events: EventStream | None = None,
 ) -> list[dict[str, Any]]:
     """Fetches weights so that they can be used without a network, here or elsewhere.
 
@@ -66,7 +67,7 @@ def fetch_weights(
         names: Networks.
         to: A folder to carry to another machine; None leaves them in this machine's caches.
         mirror: As in `find_weights`.
-        say: Told before something is fetched.
+        events: Gets a stage for each download.
 
     Returns:
         One entry a network: name, weights tag, file, size in bytes, SHA-256, licence, source.
@@ -80,7 +81,7 @@ def fetch_weights(
         folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         card = find_card(name)
-        found = find_weights(card, mirror=mirror, say=say)
+        found = find_weights(card, mirror=mirror, events=events)
         path = found.path
         if folder is not None:
             path = folder / (store_name(card.weights_tag) + found.path.suffix)

@@ -11,13 +11,13 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headstart.backbones.library import Card
 from headstart.errors import OfflineError, WeightsError
+from headstart.events import EventStream, Stage
 from headstart.machine import atomic_file, cache_root, file_digest, private_folder
 
 __all__ = [
@@ -56,7 +56,7 @@ def weights_root() -> Path:
 
 
 def find_weights(
-    card: Card, *, offline: bool = False, mirror: str | None = None, say: Callable[[str], None] | None = None
+    card: Card, *, offline: bool = False, mirror: str | None = None, events: EventStream | None = None
 ) -> WeightsFile:
     """The weights of a card: from this machine, or fetched.
 
@@ -65,7 +65,7 @@ def find_weights(
         offline: Never use the network.
         mirror: Address that stands in for the hub's and torchvision's; None takes `HEADSTART_MIRROR`, then
             `HF_ENDPOINT`.
-        say: Told before something is fetched.
+        events: Gets a stage for each download.
 
     Raises:
         WeightsError: There are none, or what there is is damaged and could not be mended.
@@ -105,9 +105,10 @@ def find_weights(
         )
     from headstart.backbones.downloads import fetch_file
 
-    if say:
-        say(f"Fetching the weights of {card.title} (`{card.weights_tag}`, licence: {card.licence or 'not stated'}).")
-    path, digest = fetch_file(card, mirror=mirror)
+    with (events or EventStream()).stage(
+        Stage.DOWNLOAD, backbone=card.name, weights=card.weights_tag, license=card.licence or None
+    ):
+        path, digest = fetch_file(card, mirror=mirror)
     remember_digest(card, digest)
     return WeightsFile(path, digest, "fetched")
 

@@ -6,7 +6,7 @@ checked and read by `weights`, so that every network obeys the same rules about 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from headstart.backbones.build import build_empty, build_network
 from headstart.backbones.cards import DEFAULT_BACKBONE, Card, find_card
 from headstart.backbones.weights import find_weights
 from headstart.errors import UsageError
+from headstart.events import EventStream
 from headstart.machine import file_digest
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def load_backbone(
     num_classes: int | None = None,
     size: int | tuple[int, int] | None = None,
     mirror: str | None = None,
-    say: Callable[[str], None] | None = None,
+    events: EventStream | None = None,
 ) -> Backbone:
     """Builds a network by name and gives it its weights.
 
@@ -151,7 +152,7 @@ def load_backbone(
         num_classes: Classes of the weights' classifier where it is not the published one.
         size: Input size in pixels that shapes are told for; None takes the card's own.
         mirror: Address that stands in for the source's own.
-        say: Told before something is fetched.
+        events: Gets a stage for each download.
 
     Returns:
         The backbone in eval mode, on the CPU.
@@ -172,7 +173,7 @@ def load_backbone(
         notes = ["random weights: trained from scratch"]
         card = replace(card, weights_tag="", source="none", digest="", top1=None, top5=None)
     else:
-        module, card, notes = _with_weights(card, path, offline, mirror, num_classes, say)
+        module, card, notes = _with_weights(card, path, offline, mirror, num_classes, events)
     if in_channels != 3:
         from headstart.backbones.tensors import adapt_channels
 
@@ -222,7 +223,7 @@ def _with_weights(
     offline: bool,
     mirror: str | None,
     num_classes: int | None,
-    say: Callable[[str], None] | None,
+    events: EventStream | None,
 ) -> tuple[Any, Card, list[str]]:
     from headstart.backbones.tensors import fill_network, read_tensors
 
@@ -241,7 +242,7 @@ def _with_weights(
         )
         notes = [f"weights from `{path}`"]
     else:
-        found = find_weights(card, offline=offline, mirror=mirror, say=say)
+        found = find_weights(card, offline=offline, mirror=mirror, events=events)
         tensors, digest = read_tensors(found.path), found.digest
         num_classes = num_classes or found.num_classes
         notes = [f"weights `{card.weights_tag}` {found.origin}, checked by digest"]

@@ -155,11 +155,9 @@ def _fetch(
 ) -> None:
     """Fetch weights, so that they work without a network here or elsewhere."""
     from headstart.backbones.store import fetch_weights
+    from headstart.console import open_console
 
-    def say(text: str) -> None:
-        typer.echo(text, err=True)
-
-    for entry in fetch_weights(names, to, mirror=mirror, say=say):
+    for entry in fetch_weights(names, to, mirror=mirror, events=open_console()):
         megabytes = entry["size_bytes"] / 1e6
         licence = entry["licence"] or "not stated"
         typer.echo(

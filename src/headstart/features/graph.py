@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import WeightsError
+from headstart.events import EventStream, Stage
 from headstart.features.exporting import TOLERANCE, difference_of, export, make_once, read_sidecar, write_sidecar
 from headstart.pixels.spec import PixelSpec
 
@@ -80,7 +81,7 @@ def prepare_graph(
     backbone: str,
     spec: PixelSpec,
     card: dict[str, Any],
-    say: Callable[[str], None] | None = None,
+    events: EventStream | None = None,
 ) -> FrozenGraph:
     """Finds the graph, or exports it once and checks it against torch.
 
@@ -91,7 +92,7 @@ def prepare_graph(
         backbone: Name of the network.
         spec: Pixel contract at this size.
         card: The card of the weights, JSON-able.
-        say: Told that a one-off is under way.
+        events: Gets a stage where the graph has to be made.
 
     Raises:
         WeightsError: The graph does not give what the torch network gives.
@@ -100,8 +101,6 @@ def prepare_graph(
     found = find_graph(folder)
     if found is not None:
         return found
-    if say:
-        say(f"Preparing {backbone} for this machine; this is done once and takes some seconds.")
     started = time.monotonic()
     module, blocks = load()
 
@@ -112,7 +111,8 @@ def prepare_graph(
         meta = {"backbone": backbone, "blocks": blocks, "pixels": spec.to_json(), "card": card, "notes": notes}
         write_sidecar(path, meta)
 
-    return make_once(folder, find_graph, make, "network")
+    with (events or EventStream()).stage(Stage.EXPORT_BACKBONE, backbone=backbone):
+        return make_once(folder, find_graph, make, "network")
 
 
 def export_network(module: Any, blocks: tuple[str, ...], size_hw: tuple[int, int], path: Path) -> dict[str, Any]:

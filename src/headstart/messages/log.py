@@ -19,6 +19,7 @@ from headstart.events import (
     StageStarted,
 )
 from headstart.messages.decisions import decision_message
+from headstart.messages.notes import note_message
 from headstart.messages.scores import score_lines
 from headstart.messages.stages import dataset_message, epoch_message, stage_line
 from headstart.messages.summaries import remark_message
@@ -52,7 +53,7 @@ def event_lines(event: Event) -> list[str]:
     if isinstance(event, FileWritten):
         return [f"written {event.role}: {event.path}"]
     if isinstance(event, Note):
-        return [f"warning: {event.text}" if event.is_warning else event.text]
+        return [f"{event.severity.value} {event.kind.value}: {note_message(event)}"]
     if isinstance(event, RunFinished):
         return [f"finished in {duration(event.seconds)}"]
     return []
@@ -60,7 +61,9 @@ def event_lines(event: Event) -> list[str]:
 
 def log_event(event: Event) -> None:
     """A listener that hands events to the logger `headstart`."""
-    level = _LEVELS[event.finding.severity] if isinstance(event, FindingMade) else logging.INFO
+    level = logging.INFO
+    if isinstance(event, (FindingMade, Note)):
+        level = _LEVELS[event.severity if isinstance(event, Note) else event.finding.severity]
     if _LOGGER.isEnabledFor(level):
         for line in event_lines(event):
             _LOGGER.log(level, "%s", line)

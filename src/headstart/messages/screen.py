@@ -27,10 +27,12 @@ from headstart.events import (
     StageStarted,
 )
 from headstart.messages.decisions import decision_message
+from headstart.messages.notes import note_message
 from headstart.messages.scores import score_lines
 from headstart.messages.stages import dataset_message, epoch_message, progress_message, stage_line
 from headstart.messages.summaries import Remark, Topic, remark_message, summarize_findings, topic_of
 from headstart.messages.values import duration, one_line, shorten
+from headstart.types import NoteKind, Severity
 
 __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
 
@@ -114,11 +116,16 @@ class Screen:
             self._finish(event)
 
     def _note(self, event: Note) -> None:
-        self.flush()
-        if self._progress is not None:
-            self._progress.clear()
-        self._label = ""
-        _write(self._stream, ("warning: " if event.is_warning else "") + event.text + "\n")
+        if event.kind is NoteKind.TEXT:
+            self.flush()
+            if self._progress is not None:
+                self._progress.clear()
+            self._label = ""
+            start = "" if event.severity is Severity.INFO else "warning: "
+            _write(self._stream, f"{start}{event.evidence['text']}\n")
+        elif event.severity is not Severity.INFO or self._verbosity >= Verbosity.VERBOSE:
+            self.flush()
+            self.row("Note", note_message(event), is_cut=self._verbosity < Verbosity.VERBOSE)
 
     def flush(self) -> None:
         """Print the findings that are held back, counted by kind."""

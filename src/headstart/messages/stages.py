@@ -104,7 +104,12 @@ def _train(e: Mapping[str, Any], seconds: float) -> str:
     return text
 
 
+def _download(e: Mapping[str, Any], seconds: float) -> str:
+    return f"{e['backbone']} `{e['weights']}` downloaded in {duration(seconds)}; license {e['license'] or 'not stated'}"
+
+
 _STAGES: Mapping[Stage, tuple[str, Callable[[Mapping[str, Any], float], str | None]]] = {
+    Stage.DOWNLOAD: ("Weights", _download),
     Stage.FEATURES: ("Features", _features),
     Stage.PROBE: ("Probe", _probe),
     Stage.FINAL_TRAINING: ("Training", _train),

@@ -91,7 +91,7 @@ class DetectBench:
         self.num_classes, self.spec, self.settings, self.events = num_classes, spec, settings, events
         self.private, self.threads, self.clock = private, threads, clock
         self.backbone = load_backbone(
-            settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, say=events.note
+            settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, events=events
         )
         self.network = self.backbone.network
         self._pretrained = {n: t.clone() for n, t in self.backbone.module.state_dict().items()}
@@ -168,9 +168,9 @@ class DetectBench:
         graph = FrozenGraph("", card.name, {}, self.spec, f"{card.weights_tag}/{digest}", {}, {})
 
         def load() -> Any:
-            self.events.note(f"Preparing {card.name} for this machine; this is done once and takes some seconds.")
-            self.reset()
-            return tap_front(self.network, plan.cut, stages).eval()
+            with self.events.stage(Stage.EXPORT_BACKBONE, backbone=card.name):
+                self.reset()
+                return tap_front(self.network, plan.cut, stages).eval()
 
         return prepare_front(graph, cache_root(), f"maps-{plan.cut}-{'-'.join(stages)}", (), load)
 

@@ -27,6 +27,7 @@ from headstart.machine import cache_root, file_digest
 from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
+from headstart.types import NoteKind
 from headstart.workflow.devices import check_device
 from headstart.workflow.headline import name_files
 
@@ -96,7 +97,7 @@ class Embedder:
             onlooker=onlooker,
         )
         if space is not None and space.write_error:
-            events.warn(f"features could not be kept for the next time ({space.write_error}); the result is the same.")
+            events.warn(NoteKind.FEATURES_NOT_CACHED, reason=space.write_error)
         if self.cache is not None:
             self.cache.bound(keep=space)
         return features, computed, time.monotonic() - started
@@ -240,12 +241,12 @@ def open_graph(
     def load() -> tuple[Any, dict[str, int]]:
         from headstart.backbones import load_backbone, pooled_outputs
 
-        network = load_backbone(card.name, weights=weights, offline=offline)
+        network = load_backbone(card.name, weights=weights, offline=offline, events=events)
         blocks = ("logits", "embedding") if is_direct else default_blocks(network)
         module = pooled_outputs(network, blocks)
         return module, _widths(module, blocks, spec)
 
-    return prepare_graph(folder, load, backbone=card.name, spec=spec, card=_card_json(card), say=events.note)
+    return prepare_graph(folder, load, backbone=card.name, spec=spec, card=_card_json(card), events=events)
 
 
 def _weights_key(card: Card, weights: str | None) -> str:
