@@ -64,10 +64,10 @@ def cost(figures: Figures, data: Path, root: Path) -> None:
 
 def attribution(figures: Figures, data: Path, root: Path) -> None:
     """Half of the raccoons against other photographs are trained on; the other half has boxes to be found."""
-    images = sorted((data / "raccoon" / "images").glob("*.jpg"))
+    raccoons = sorted((data / "raccoon" / "images").glob("*.jpg"))
     pictures = root / "raccoon"
     for name, files in {
-        "raccoon": images[::2],
+        "raccoon": raccoons[::2],
         "other": sorted((data / "imagenet_val500").rglob("*.*"))[::3],
     }.items():
         (pictures / name).mkdir(parents=True)
@@ -80,7 +80,7 @@ def attribution(figures: Figures, data: Path, root: Path) -> None:
     control = Mapper.open(bundle.model, head, is_control=True)
     wanted = np.array([bundle.class_names.index("raccoon")])
     rows, controls, pairs = [], [], []
-    for file in images[1::2]:
+    for file in raccoons[1::2]:
         boxes = data / "raccoon" / "annotations" / f"{file.stem}.xml"
         if not boxes.is_file():
             continue

@@ -135,17 +135,17 @@ def _strew(
     cells: Iterator[tuple[Path, str]], count: int, side: int, rng: np.random.Generator
 ) -> tuple[Image.Image, list[tuple[tuple[int, int, int, int], str]]]:
     """One picture and its boxes with the kind of each cell; cells that would cover another are laid elsewhere."""
-    with Image.open(next(cells)[0]) as image:
+    with Image.open(next(cells)[0]) as source:
         edge = int(rng.integers(60, 140))
         x, y = (int(v) for v in rng.integers(0, 300 - edge, 2))
-        ground = image.convert("L").crop((x, y, x + edge, y + edge)).resize((side, side), Image.Resampling.BICUBIC)
+        ground = source.convert("L").crop((x, y, x + edge, y + edge)).resize((side, side), Image.Resampling.BICUBIC)
     picture = ground.filter(ImageFilter.GaussianBlur(6)).point([int(0.7 * v) for v in range(256)])
     found: list[tuple[tuple[int, int, int, int], str]] = []
     for _ in range(count):
         path, kind = next(cells)
-        with Image.open(path) as image:
+        with Image.open(path) as source:
             size = int(np.exp(rng.uniform(np.log(side / 8), np.log(side / 2.5))))
-            cell = image.convert("L").resize((size, size), Image.Resampling.BICUBIC).rotate(90 * int(rng.integers(4)))
+            cell = source.convert("L").resize((size, size), Image.Resampling.BICUBIC).rotate(90 * int(rng.integers(4)))
         for _ in range(20):
             x, y = (int(v) for v in rng.integers(0, side - size, 2))
             box = (x, y, x + size, y + size)

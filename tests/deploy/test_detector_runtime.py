@@ -25,7 +25,7 @@ def test_it_needs_no_torch() -> None:
     assert not {"torch", "torchvision", "timm", "onnx", "sklearn"} & set(loaded)
 
 
-def picture(orientation: int | None) -> bytes:
+def draw_jpeg(orientation: int | None) -> bytes:
     stream = io.BytesIO()
     exif = Image.Exif()
     if orientation is not None:
@@ -36,7 +36,7 @@ def picture(orientation: int | None) -> bytes:
 
 @pytest.mark.parametrize(("orientation", "size"), [(None, (30, 40)), (1, (30, 40)), (3, (30, 40)), (6, (40, 30))])
 def test_pictures_are_measured_upright(orientation: int | None, size: tuple[int, int]) -> None:
-    data = picture(orientation)
+    data = draw_jpeg(orientation)
     assert upright_size(data, 10**6) == size
     with Image.open(io.BytesIO(data)) as image:
         assert upright_size(image, 10**6) == size

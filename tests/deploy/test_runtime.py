@@ -69,18 +69,18 @@ def test_one_or_many(runtime: Runtime, pictures: list[Path]) -> None:
 
 def test_pictures_in_memory_give_what_files_give(runtime: Runtime, pictures: list[Path], tmp_path: Path) -> None:
     lossless = [p for p in pictures if p.suffix != ".jpg"]
-    images = [Image.open(p) for p in lossless]
+    opened = [Image.open(p) for p in lossless]
     arrays = [np.asarray(Image.open(p)) for p in lossless]
     expected = runtime.predict_proba(lossless)
-    assert np.array_equal(runtime.predict_proba(images), expected)
+    assert np.array_equal(runtime.predict_proba(opened), expected)
     assert np.array_equal(runtime.predict_proba(arrays), expected)
     assert np.array_equal(runtime.predict_proba([a[..., ::-1] for a in arrays], channel_order="bgr"), expected)
     assert not np.array_equal(runtime.predict_proba([a[..., ::-1] for a in arrays]), expected)
     assert np.array_equal(runtime.predict_proba([p.read_bytes() for p in lossless]), expected)
     assert np.array_equal(runtime.predict_proba(arrays[0]), expected[:1])
-    assert np.array_equal(runtime.predict_proba(images[0]), expected[:1])
+    assert np.array_equal(runtime.predict_proba(opened[0]), expected[:1])
     assert np.array_equal(runtime.predict_proba(np.stack([arrays[0]] * 3)), expected[[0, 0, 0]])
-    assert [p.file for p in runtime.predict([arrays[0], lossless[0], images[1]])] == ["#0", str(lossless[0]), "#2"]
+    assert [p.file for p in runtime.predict([arrays[0], lossless[0], opened[1]])] == ["#0", str(lossless[0]), "#2"]
 
 
 def test_in_memory_orientation_and_transparency_count(runtime: Runtime, tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_in_memory_orientation_and_transparency_count(runtime: Runtime, tmp_path
 
 
 def test_the_persons_picture_is_not_changed(runtime: Runtime) -> None:
-    image, array = picture(3), np.asarray(picture(3)).copy()
-    before = image.tobytes()
-    runtime.predict([image, array], channel_order="bgr")
-    assert image.tobytes() == before == array.tobytes()
+    opened, array = picture(3), np.asarray(picture(3)).copy()
+    before = opened.tobytes()
+    runtime.predict([opened, array], channel_order="bgr")
+    assert opened.tobytes() == before == array.tobytes()
 
 
 def test_what_cannot_be_read_gets_a_row_and_the_rest_goes_on(

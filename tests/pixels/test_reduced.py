@@ -27,7 +27,7 @@ MODES = {
 KINDS = [(form, mode) for form, modes in MODES.items() for mode in modes]
 
 
-def picture(width: int, height: int, mode: str, seed: int = 0) -> Image.Image:
+def draw_image(width: int, height: int, mode: str, seed: int = 0) -> Image.Image:
     rng = np.random.default_rng([seed, width, height])
     coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 4)).astype(np.uint8))
     image = coarse.resize((width, height), Image.Resampling.BICUBIC)
@@ -76,14 +76,14 @@ def assert_same(data: bytes, spec: PixelSpec, min_side: int) -> None:
 def test_every_format_and_mode(form: str, mode: str, fit: str) -> None:
     spec = PixelSpec(size_hw=(48, 56), fit=fit, value_range=(0, 4095))  # type: ignore[arg-type]
     for size in ((70, 50), (260, 300)):
-        assert_same(encode(picture(*size, mode), form), spec, 64)
+        assert_same(encode(draw_image(*size, mode), form), spec, 64)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("fit", ["crop", "cover", "squash", "pad"])
 def test_every_orientation_of_a_photograph(orientation: int, fit: str) -> None:
     for size in ((900, 500), (400, 700), (130, 90)):
-        data = encode(picture(*size, "RGB"), "JPEG", orientation)
+        data = encode(draw_image(*size, "RGB"), "JPEG", orientation)
         assert_same(data, PixelSpec(size_hw=(96, 64), fit=fit), 64)  # type: ignore[arg-type]
         assert_same(data, PixelSpec(size_hw=(32, 32), fit=fit), 256)  # type: ignore[arg-type]
 
@@ -114,7 +114,7 @@ def test_any_size_spec_and_orientation(
     kind: tuple[str, str],
 ) -> None:
     spec = PixelSpec(size_hw=out_hw, fit=fit, crop_fraction=crop_fraction, has_draft=has_draft)  # type: ignore[arg-type]
-    assert_same(encode(picture(width, height, kind[1]), kind[0], orientation), spec, min_side)
+    assert_same(encode(draw_image(width, height, kind[1]), kind[0], orientation), spec, min_side)
 
 
 @pytest.mark.parametrize(
@@ -130,25 +130,25 @@ def test_any_size_spec_and_orientation(
 )
 def test_the_same_error_for_bad_files(spoil: Callable[[bytes], bytes]) -> None:
     for form in ("JPEG", "PNG", "TIFF"):
-        assert_same(spoil(encode(picture(300, 200, "RGB"), form)), PixelSpec(size_hw=(64, 64)), 64)
+        assert_same(spoil(encode(draw_image(300, 200, "RGB"), form)), PixelSpec(size_hw=(64, 64)), 64)
 
 
 def test_too_large_and_float_without_a_range() -> None:
-    assert_same(encode(picture(300, 200, "RGB"), "JPEG"), PixelSpec(size_hw=(64, 64), max_pixels=50_000), 64)
-    assert_same(encode(picture(60, 40, "F"), "TIFF"), PixelSpec(size_hw=(64, 64)), 64)
+    assert_same(encode(draw_image(300, 200, "RGB"), "JPEG"), PixelSpec(size_hw=(64, 64), max_pixels=50_000), 64)
+    assert_same(encode(draw_image(60, 40, "F"), "TIFF"), PixelSpec(size_hw=(64, 64)), 64)
 
 
 def test_many_pictures_in_one_file() -> None:
     for form in ("MPO", "WEBP", "TIFF", "GIF"):
-        first, second = picture(300, 240, "RGB"), picture(300, 240, "RGB", 1)
+        first, second = draw_image(300, 240, "RGB"), draw_image(300, 240, "RGB", 1)
         data = encode(first, form, save_all=True, append_images=[second])
         assert_same(data, PixelSpec(size_hw=(64, 64)), 64)
 
 
 def test_a_transparent_palette_and_a_progressive_photograph() -> None:
     spec = PixelSpec(size_hw=(64, 64), background=(0, 200, 0))
-    assert_same(encode(picture(90, 70, "P"), "PNG", transparency=3), spec, 64)
-    assert_same(encode(picture(800, 600, "RGB"), "JPEG", progressive=True, quality=60), spec, 64)
+    assert_same(encode(draw_image(90, 70, "P"), "PNG", transparency=3), spec, 64)
+    assert_same(encode(draw_image(800, 600, "RGB"), "JPEG", progressive=True, quality=60), spec, 64)
 
 
 def test_a_photograph_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,26 +157,26 @@ def test_a_photograph_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduced_room, "read_picture", lambda *a: decoded.append(a) or read_picture(*a))
     for size in ((640, 480), (1200, 900), (300, 220), (224, 224), (480, 640)):
         for orientation in (1, 6):
-            data = encode(picture(*size, "RGB"), "JPEG", orientation)
+            data = encode(draw_image(*size, "RGB"), "JPEG", orientation)
             decode_for_both(data, PixelSpec(), min_side=256)
     assert not decoded
 
 
 def test_a_reduced_picture_is_never_smaller_than_asked() -> None:
     for size in ((1600, 1200), (1024, 512), (700, 3000), (513, 512), (100, 2000)):
-        found = decode_reduced(encode(picture(*size, "RGB"), "JPEG"), min_side=256, max_pixels=10**8)
+        found = decode_reduced(encode(draw_image(*size, "RGB"), "JPEG"), min_side=256, max_pixels=10**8)
         assert min(found.image.size) >= min(256, *size)
         assert found.size_hw == size[::-1]
-    large = decode_reduced(encode(picture(1600, 1200, "RGB"), "JPEG"), min_side=256, max_pixels=10**8)
+    large = decode_reduced(encode(draw_image(1600, 1200, "RGB"), "JPEG"), min_side=256, max_pixels=10**8)
     assert large.image.size == (400, 300)
 
 
 @pytest.mark.parametrize("quality", [30, 50, 75, 90, 95, 100])
 def test_the_quality_of_a_photograph(quality: int) -> None:
-    found = decode_reduced(encode(picture(64, 64, "RGB"), "JPEG", quality=quality), min_side=64, max_pixels=10**8)
+    found = decode_reduced(encode(draw_image(64, 64, "RGB"), "JPEG", quality=quality), min_side=64, max_pixels=10**8)
     assert found.quality is not None
     assert abs(found.quality - quality) <= 2
-    assert decode_reduced(encode(picture(64, 64, "RGB"), "PNG"), min_side=64, max_pixels=10**8).quality is None
+    assert decode_reduced(encode(draw_image(64, 64, "RGB"), "PNG"), min_side=64, max_pixels=10**8).quality is None
 
 
 def test_endings() -> None:

@@ -131,9 +131,9 @@ def test_the_painted_map_is_bright_where_the_map_is() -> None:
     picture = np.full((80, 60, 3), 120, dtype=np.uint8)
     attribution = np.zeros((7, 7))
     attribution[1, 5] = 1.0
-    image = np.asarray(Image.open(io.BytesIO(paint(picture, attribution))).convert("RGB"), dtype=float)
-    assert image.shape == (144, 108, 3)
-    warmth = image[..., 0] - image[..., 2]
+    painted = np.asarray(Image.open(io.BytesIO(paint(picture, attribution))).convert("RGB"), dtype=float)
+    assert painted.shape == (144, 108, 3)
+    warmth = painted[..., 0] - painted[..., 2]
     row, column = np.unravel_index(warmth.argmax(), warmth.shape)
     assert row < 72
     assert column > 54

@@ -64,12 +64,12 @@ def draw_found(
         return None
     whole = spec.with_(size_hw=picture.size_hw, fit="squash", has_draft=False)
     try:
-        image = Image.fromarray(read_picture(picture.file, whole))
+        pixels = Image.fromarray(read_picture(picture.file, whole))
     except PictureError:
         return None
     boxes = picture.detections
     captions = [f"{class_names[k]} {s:.2f}" for k, s in zip(boxes.class_ids, boxes.scores, strict=True)]
-    drawn = draw_boxes(image, boxes.xyxy, captions, [colour_of(int(k)) for k in boxes.class_ids])
+    drawn = draw_boxes(pixels, boxes.xyxy, captions, [colour_of(int(k)) for k in boxes.class_ids])
     is_jpeg = name.lower().endswith((".jpg", ".jpeg"))
     target = Path(folder, *(name if is_jpeg else f"{name}.png").split("/"))
     try:

@@ -108,16 +108,16 @@ def yolo_dataset_text(class_names: Sequence[str], places: dict[str, str]) -> str
 
 def coco_value(pictures: Iterable[PictureBoxes], class_names: Sequence[str]) -> dict[str, Any]:
     """The JSON of a set of pictures; category ids from 1, as COCO has them, with scores where there are any."""
-    images: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for picture in pictures:
         height, width = picture.size_hw
-        images.append({"id": len(images) + 1, "file_name": picture.name, "width": width, "height": height})
+        entries.append({"id": len(entries) + 1, "file_name": picture.name, "width": width, "height": height})
         for i in range(len(picture.xyxy)):
             x0, y0, x1, y1 = (float(v) for v in picture.xyxy[i])
             entry: dict[str, Any] = {
                 "id": len(annotations) + 1,
-                "image_id": len(images),
+                "image_id": len(entries),
                 "category_id": int(picture.class_ids[i]) + 1,
                 "bbox": [round(v, 4) for v in (x0, y0, x1 - x0, y1 - y0)],
                 "area": round((x1 - x0) * (y1 - y0), 4),
@@ -128,7 +128,7 @@ def coco_value(pictures: Iterable[PictureBoxes], class_names: Sequence[str]) -> 
                 entry["score"] = round(float(picture.scores[i]), 6)
             annotations.append(entry)
     categories = [{"id": i, "name": name, "supercategory": ""} for i, name in enumerate(class_names, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": entries, "annotations": annotations, "categories": categories}
 
 
 def csv_row(picture: PictureBoxes, i: int | None, class_names: Sequence[str]) -> list[str]:
