@@ -63,22 +63,15 @@ def room_of(module: str) -> str | None:
     return parts[1] if parts[0] == "headstart" and len(parts) > 1 else None
 
 
-def imports_of(path: Path) -> list[tuple[str, int, bool]]:
-    """(module, line, whether it is only for type checking) of every import of a file, lazy ones included."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
+def imports_of(path: Path) -> list[tuple[str, int]]:
+    """(module, line) of every import of a file, those in functions and for type checking included."""
     found = []
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names = [f"{node.module}.{a.name}" if node.module == "headstart" else node.module for a in node.names]
-            found += [(name, node.lineno, id(node) in typing_only) for name in names]
+            found += [(name, node.lineno) for name in names]
         elif isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno, id(node) in typing_only) for alias in node.names]
+            found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level:
             pytest.fail(f"{path}:{node.lineno}: imports are written in full")
     return found
@@ -92,13 +85,18 @@ def own_room(path: Path) -> str:
     return relative.parts[0].removesuffix(".py")
 
 
+def test_every_floor_exists() -> None:
+    assert [f for f in FLOORS if not (SOURCE / f).is_dir() and not (SOURCE / f"{f}.py").is_file()] == []
+    assert len(set(FLOORS)) == len(FLOORS)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_imports_go_down_only(path: Path) -> None:
     own = own_room(path)
     assert own in FLOORS, f"the room `{own}` has no floor: add it to FLOORS"
-    for module, line, is_typing in imports_of(path):
+    for module, line in imports_of(path):
         room = room_of(module)
-        if room is None or room.startswith("__") or is_typing:
+        if room is None or room.startswith("__"):
             continue
         assert FLOORS.index(room) <= FLOORS.index(own), f"{path}:{line}: {own} may not import {room}, which is above it"
 
@@ -106,7 +104,7 @@ def test_imports_go_down_only(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in FILES if own_room(p) in LIGHT], ids=lambda p: str(p.relative_to(SOURCE)))
 def test_pure_rooms_need_neither_torch_nor_pillow(path: Path) -> None:
     heavy = {"torch", "torchvision", "timm", "PIL", "onnx", "onnxruntime"}
-    used = {module.split(".")[0] for module, _, _ in imports_of(path)}
+    used = {module.split(".")[0] for module, _ in imports_of(path)}
     assert not used & heavy
 
 
@@ -127,11 +125,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_no_module_is_imported_in_a_circle() -> None:
-    graph = {
-        path: [m for m, _, is_typing in imports_of(path) if not is_typing and m.startswith("headstart.")]
-        for path in FILES
-    }
-    by_name = {"headstart." + ".".join(p.relative_to(SOURCE).with_suffix("").parts): p for p in FILES}
+    graph = {path: [m for m, _ in imports_of(path) if m.startswith("headstart.")] for path in FILES}
+    names = {p: "headstart." + ".".join(p.relative_to(SOURCE).with_suffix("").parts) for p in FILES}
+    by_name = {name.removesuffix(".__init__"): path for path, name in names.items()}
     done: set[Path] = set()
 
     def walk(path: Path, road: tuple[Path, ...]) -> None:

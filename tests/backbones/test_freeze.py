@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from headstart.backbones import load_backbone
-from headstart.backbones.freeze import (
-    freeze,
-    frozen_digest,
-    read_freeze,
-    unfreeze,
-)
+from headstart.backbones.freeze import Freezing, read_freeze
 from headstart.errors import SettingError, UsageError
 
 NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "neck", "head")
@@ -66,11 +62,11 @@ def test_what_does_not_fit_is_refused_with_the_stages(what):
 
 
 def test_frozen_stages_stay_to_the_bit_and_the_rest_moves(backbone):
-    assert freeze(backbone, below="stage2") == ("stem", "stage1")
-    before = frozen_digest(backbone)
+    assert backbone.freeze(below="stage2") == ("stem", "stage1")
+    before = backbone.frozen_digest()
     free = {n: t.clone() for n, t in backbone.module.state_dict().items()}
     train_a_little(backbone)
-    assert frozen_digest(backbone) == before
+    assert backbone.frozen_digest() == before
     moved = {n for n, t in backbone.module.state_dict().items() if not torch.equal(t, free[n])}
     stage_of = backbone.network.map.stage_of
     assert moved
@@ -79,7 +75,7 @@ def test_frozen_stages_stay_to_the_bit_and_the_rest_moves(backbone):
 
 
 def test_without_freezing_the_same_training_moves_everything(backbone):
-    freeze(backbone, "none", batch_norm="train")
+    backbone.freeze("none", batch_norm="train")
     before = {n: t.clone() for n, t in backbone.module.state_dict().items()}
     train_a_little(backbone)
     moved = {n for n, t in backbone.module.state_dict().items() if not torch.equal(t, before[n])}
@@ -90,26 +86,26 @@ def test_without_freezing_the_same_training_moves_everything(backbone):
 def test_freezing_holds_in_the_suffix_and_in_a_new_head(backbone):
     from headstart.backbones.newhead import attach_head
 
-    freeze(backbone, "last-1")
+    backbone.freeze("last-1")
     headed = attach_head(backbone, 5)
-    before = frozen_digest(backbone)
+    before = backbone.frozen_digest()
     headed.train()
     optimiser = torch.optim.SGD([p for p in headed.parameters() if p.requires_grad], lr=0.1)
     headed(torch.randn(4, 3, 64, 64)).sum().backward()
     optimiser.step()
-    assert frozen_digest(backbone) == before
+    assert backbone.frozen_digest() == before
     assert all(p.requires_grad for p in headed.head.parameters())
 
 
 def test_live_batch_norm_only_where_it_is_asked_for(backbone):
-    freeze(backbone, "stage3", batch_norm="train")
+    backbone.freeze("stage3", batch_norm="train")
     before = {n: t.clone() for n, t in backbone.module.state_dict().items() if "running_mean" in n}
     train_a_little(backbone)
     moved = {n for n, t in backbone.module.state_dict().items() if n in before and not torch.equal(t, before[n])}
     assert moved
     assert {backbone.network.map.stage_of[n] for n in moved} <= {3, 4, 5}
     with pytest.raises(SettingError):
-        freeze(backbone, "stage3", batch_norm="sometimes")
+        backbone.freeze("stage3", batch_norm="sometimes")
 
 
 def training_stages(backbone):
@@ -123,22 +119,75 @@ def test_unfreeze_lets_a_stage_train_again(backbone):
     assert training_stages(backbone) == ["head"]
     assert backbone.unfreeze(from_="stage3") == ("stem", "stage1", "stage2")
     assert training_stages(backbone) == ["stage3", "neck", "head"]
-    assert unfreeze(backbone) == ()
+    assert backbone.unfreeze() == ()
 
 
 def test_dropout_of_frozen_parts_is_off_even_in_training():
     backbone = load_backbone("alexnet", weights="none", size=64)
-    freeze(backbone, "all")
+    backbone.freeze("all")
     backbone.module.train()
     x = torch.randn(2, 3, 64, 64)
     assert torch.equal(backbone.module(x), backbone.module(x))
-    unfreeze(backbone, from_="neck")
+    backbone.unfreeze(from_="neck")
     backbone.module.train()
     assert not torch.equal(backbone.module(x), backbone.module(x))
 
 
 def test_what_and_below_are_given_once(backbone):
     with pytest.raises(UsageError):
-        freeze(backbone)
+        backbone.freeze()
     with pytest.raises(UsageError):
-        freeze(backbone, "all", below="stage2")
+        backbone.freeze("all", below="stage2")
+
+
+class Net(nn.Module):
+    """Two blocks with BatchNorm and dropout around them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+        self.last = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+
+    def forward(self, x):
+        return self.last(self.first(x)).mean((2, 3))
+
+
+LAST = {"last.0.weight", "last.0.bias", "last.1.weight", "last.1.bias"}
+
+
+def training_modules(net, x):
+    net.train()
+    net(x)
+    return {path for path, module in net.named_modules() if module.training and not list(module.children())}
+
+
+@pytest.mark.parametrize(("batch_norm", "live"), [("frozen", {"last.2"}), ("train", {"last.2", "last.1", "last.0"})])
+def test_only_trainable_modules_are_in_training_mode(batch_norm, live):
+    net = Net()
+    freezing = Freezing(net, LAST, batch_norm=batch_norm)
+    before, x = freezing.digest(), torch.randn(4, 3, 8, 8)
+    assert training_modules(net, x) - {"last.0"} == live - {"last.0"}
+    assert {n for n, p in net.named_parameters() if p.requires_grad} == LAST
+    assert freezing.digest() == before
+    with torch.no_grad():
+        net.first[1].running_mean[0] += 1e-3
+    assert freezing.digest() != before
+
+
+def test_a_later_freezing_replaces_the_earlier_one():
+    net, x = Net(), torch.randn(4, 3, 8, 8)
+    Freezing(net, ())
+    assert not training_modules(net, x)
+    Freezing(net, [n for n, _ in net.named_parameters()], batch_norm="train")
+    assert {"first.1", "first.2", "last.1", "last.2"} <= training_modules(net, x)
+
+
+def test_live_statistics_are_not_in_the_digest_where_they_train():
+    net = Net()
+    freezing = Freezing(net, LAST, batch_norm="train")
+    before = freezing.digest()
+    net.train()
+    net(torch.randn(4, 3, 8, 8))
+    assert net.last[1].running_mean.any()
+    assert not net.first[1].running_mean.any()
+    assert freezing.digest() == before

@@ -15,7 +15,6 @@ from headstart.backbones.build import build_empty
 from headstart.backbones.cards import find_card
 from headstart.backbones.compare import card_rows, card_text, compare_cards, history_rows, list_rows, render_rows
 from headstart.backbones.diagram import diagram_blocks, draw_diagram
-from headstart.backbones.freeze import freeze
 from headstart.backbones.newhead import attach_head
 from headstart.backbones.show import show_network, show_run
 from headstart.backbones.summary import ProbeHead, summarise
@@ -56,7 +55,7 @@ def test_layer_table_of_resnet18(resnet18):
 
 def test_frozen_parts_and_a_new_head_show_in_the_totals():
     backbone = empty("resnet18")
-    freeze(backbone, "stage4")
+    backbone.freeze("stage4")
     table = summarise(backbone, attach_head(backbone, 10, "hidden=256,dropout=0.5"), "stage")
     assert table.num_params == 11_689_512 - 513_000 + (512 + 1) * 256 + (256 + 1) * 10
     assert table.num_trainable == 8_393_728 + (512 + 1) * 256 + (256 + 1) * 10
@@ -81,7 +80,7 @@ def test_auxiliary_heads_stand_apart():
 def test_diagram_tells_what_is_frozen_and_what_is_new(resnet18, tmp_path):
     assert {b.state for b in diagram_blocks(resnet18)} == {"input", "plain"}
     backbone = empty("resnet18")
-    freeze(backbone, "stage3")
+    backbone.freeze("stage3")
     headed = attach_head(backbone, 10)
     states = [(b.name, b.state) for b in diagram_blocks(backbone, headed)]
     assert states == [

@@ -1,36 +1,108 @@
-"""Freezing that is real: no gradient, evaluation mode, out of the optimiser, and a digest that proves it.
+"""Freeze parts of a network: no gradient, evaluation mode, not in the optimizer, and a digest that proves it.
 
-The one decision: what is frozen is put into evaluation mode at every call, whatever `train()` was said to
-the network around it, so batch norm cannot drift; and BatchNorm of trainable stages also keeps its
-statistics unless that is asked for, because small batches spoil them.
+Frozen modules are put into evaluation mode at every call, whatever `train()` was called around them, so that their
+BatchNorm cannot drift. BatchNorm of trainable stages also keeps its statistics unless that is asked for, because small
+batches spoil them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
+import numpy as np
 from torch import nn
 
 from headstart.backbones.rules import cut_position
-from headstart.errors import SettingError, UsageError
+from headstart.errors import SettingError
 
-if TYPE_CHECKING:
-    from headstart.backbones.zoo import Backbone
-
-__all__ = [
-    "BatchNormPolicy",
-    "freeze",
-    "frozen_digest",
-    "read_freeze",
-    "unfreeze",
-]
+__all__ = ["BATCH_NORM", "BatchNormPolicy", "Freezing", "read_freeze", "tensors_digest"]
 
 BatchNormPolicy = Literal["frozen", "train"]
 """What BatchNorm of trainable stages does: keep its statistics and train scale and shift, or live statistics."""
 
-_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+_HOOKS: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+
+
+class Freezing:
+    """Keep a part of a network as it is while the rest trains.
+
+    Creating it freezes the parameters that are not named and drops their gradients; a later `Freezing` of the same
+    module replaces it.
+
+    Args:
+        module: The network.
+        trainable: Names of its parameters that train, all the time or in a part of the schedule.
+        is_frozen: Whether the module at a path is frozen; by default where it, or the innermost module around it that
+            has parameters, has no trainable one.
+        batch_norm: What BatchNorm with trainable parameters does.
+
+    Raises:
+        SettingError: There is no such policy for BatchNorm.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        trainable: Collection[str],
+        *,
+        is_frozen: Callable[[str], bool] | None = None,
+        batch_norm: BatchNormPolicy = "frozen",
+    ) -> None:
+        if batch_norm not in ("frozen", "train"):
+            raise SettingError(f"batch_norm is `frozen` or `train`, not `{batch_norm}`.")
+        self._module, self._trainable, self._batch_norm = module, frozenset(trainable), batch_norm
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name in self._trainable)
+            parameter.grad = None
+        for handle in _HOOKS.pop(module, ()):
+            handle.remove()
+        is_frozen = is_frozen or self._has_no_trainable
+        self._frozen = {path for path, _ in module.named_modules() if path and is_frozen(path)}
+        _HOOKS[module] = [
+            self._keep_in_evaluation(each) for path, each in module.named_modules() if self._is_kept(path, each)
+        ]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the frozen parameters and buffers: equal before and after training, to the bit."""
+        tensors = {n: p for n, p in self._module.named_parameters() if n not in self._trainable}
+        for path, each in self._module.named_modules():
+            if self._batch_norm == "frozen" or path in self._frozen:
+                tensors |= {f"{path}.{n}".lstrip("."): b for n, b in each.named_buffers(recurse=False)}
+        return tensors_digest(tensors)
+
+    def _has_no_trainable(self, path: str) -> bool:
+        while path:
+            names = [n for n, _ in self._module.get_submodule(path).named_parameters()]
+            if names:
+                return not any(f"{path}.{n}" in self._trainable for n in names)
+            path = path.rpartition(".")[0]
+        return not self._trainable
+
+    def _is_kept(self, path: str, module: nn.Module) -> bool:
+        return path in self._frozen or (self._batch_norm == "frozen" and isinstance(module, BATCH_NORM))
+
+    @staticmethod
+    def _keep_in_evaluation(module: nn.Module) -> Any:
+        module.training = False
+        return module.register_forward_pre_hook(_set_evaluation)
+
+
+def _set_evaluation(module: nn.Module, inputs: Any) -> None:
+    if module.training:
+        module.training = False
+
+
+def tensors_digest(tensors: Mapping[str, Any]) -> str:
+    """Return the SHA-256 over names and bytes, hex."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name].detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[str]) -> tuple[str, ...]:
@@ -70,80 +142,3 @@ def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[st
             hint=f"its stages are {', '.join(stage_names)}",
         )
     return tuple(n for n in stage_names if n in what)
-
-
-def freeze(
-    backbone: Backbone,
-    what: str | int | Sequence[str] | None = None,
-    *,
-    below: str | None = None,
-    batch_norm: BatchNormPolicy = "frozen",
-) -> tuple[str, ...]:
-    """Freezes stages; all others train.
-
-    Args:
-        backbone: Its prefixes and suffixes share its modules, so the freezing holds for them too.
-        what: As in `read_freeze`.
-        below: A cut: everything before it is frozen; the same as naming that stage.
-        batch_norm: What BatchNorm of the trainable stages does.
-
-    Returns:
-        The frozen stages.
-
-    Raises:
-        SettingError: `what` does not fit this network.
-        UsageError: Both or neither of `what` and `below`.
-    """
-    if (what is None) == (below is None):
-        raise UsageError("say what to freeze once: `what` or `below`.", hint='freeze(backbone, below="stage4")')
-    names = read_freeze(what if below is None else below, backbone.stage_names)
-    _apply(backbone, names, batch_norm)
-    return names
-
-
-def unfreeze(backbone: Backbone, from_: str = "stem", *, batch_norm: BatchNormPolicy = "frozen") -> tuple[str, ...]:
-    """Lets everything from a stage on train; what was frozen before it stays frozen.
-
-    Returns:
-        The stages that are still frozen.
-    """
-    cut = cut_position(from_, backbone.stage_names)
-    names = tuple(n for n in backbone.frozen_stages if backbone.stage_names.index(n) < cut)
-    _apply(backbone, names, batch_norm)
-    return names
-
-
-def frozen_digest(backbone: Backbone) -> str:
-    """SHA-256 of all tensors in the frozen stages: equal before and after training, to the bit."""
-    digest = hashlib.sha256()
-    frozen = {backbone.stage_names.index(n) for n in backbone.frozen_stages}
-    for name, tensor in sorted(backbone.module.state_dict().items()):
-        if backbone.network.map.stage_of.get(name) in frozen:
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _apply(backbone: Backbone, names: tuple[str, ...], batch_norm: BatchNormPolicy) -> None:
-    """Sets gradients, and keeps frozen modules in evaluation mode by a hook before each call."""
-    if batch_norm not in ("frozen", "train"):
-        raise SettingError(f"batch_norm is `frozen` or `train`, not `{batch_norm}`.")
-    for handle in backbone.freeze_hooks:
-        handle.remove()
-    frozen = {backbone.stage_names.index(n) for n in names}
-    stage_of = backbone.network.map.stage_of
-    for name, parameter in backbone.module.named_parameters():
-        parameter.requires_grad_(stage_of.get(name) not in frozen)
-    hooks = []
-    for path, module in backbone.module.named_modules():
-        is_frozen = bool(path) and backbone.network.stages_of_module(path) <= frozen
-        if is_frozen or (batch_norm == "frozen" and isinstance(module, _BATCH_NORM)):
-            module.training = False
-            hooks.append(module.register_forward_pre_hook(_stay_in_evaluation))
-    backbone.freeze_hooks = hooks
-    backbone.frozen_stages = names
-    backbone.batch_norm = batch_norm
-
-
-def _stay_in_evaluation(module: Any, inputs: Any) -> None:
-    module.training = False

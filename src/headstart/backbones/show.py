@@ -62,9 +62,7 @@ def show_network(
         raise UsageError("a new head needs its number of classes.", hint="--head ... --classes 10")
     backbone = Backbone(build_empty(card.library, card.arch), card, size_hw=card.pixel_spec(size).size_hw)
     if freeze is not None:
-        from headstart.backbones.freeze import freeze as freeze_stages
-
-        freeze_stages(backbone, freeze)
+        backbone.freeze(freeze)
     headed = attach_head(backbone, num_classes, head) if num_classes is not None else None
     return _shown(backbone, headed, depth, diagram)
 
@@ -80,7 +78,6 @@ def show_run(run: str | Path, *, depth: str | None = "block", diagram: str | Pat
     Raises:
         BundleError: There is no run, or it does not say which network it used.
     """
-    from headstart.backbones.freeze import freeze as freeze_stages
     from headstart.backbones.newhead import attach_head
     from headstart.backbones.summary import ProbeHead
 
@@ -101,7 +98,7 @@ def show_run(run: str | Path, *, depth: str | None = "block", diagram: str | Pat
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"`{info}` does not say which network it holds ({error}).", hint="train again") from error
     backbone = Backbone(build_empty(card.library, card.arch), card, size_hw=(height, width))
-    freeze_stages(backbone, str(meta.get("freeze") or "all"))
+    backbone.freeze(str(meta.get("freeze") or "all"))
     if isinstance(spec, str):
         return _shown(backbone, attach_head(backbone, num_classes, spec), depth, diagram)
     return _shown(backbone, probe, depth, diagram)

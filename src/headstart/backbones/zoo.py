@@ -20,7 +20,7 @@ from headstart.events import EventStream
 from headstart.machine import file_digest
 
 if TYPE_CHECKING:
-    from headstart.backbones.freeze import BatchNormPolicy
+    from headstart.backbones.freeze import BatchNormPolicy, Freezing
     from headstart.backbones.stages import StagedNetwork, StageInfo, Suffix
 
 __all__ = ["Backbone", "load_backbone", "pooled_outputs"]
@@ -38,7 +38,6 @@ class Backbone:
         size_hw: Input size in pixels that shapes are told for.
         notes: What was done to it on the way, in sentences.
         frozen_stages: Set by `freeze`.
-        batch_norm: What BatchNorm of trainable stages does, set by `freeze`: `train` (as torch does) or `frozen`.
     """
 
     def __init__(
@@ -56,8 +55,7 @@ class Backbone:
         self.size_hw = size_hw or card.pixel_spec().size_hw
         self.notes = tuple(notes)
         self.frozen_stages: tuple[str, ...] = ()
-        self.batch_norm = "train"
-        self.freeze_hooks: list[Any] = []
+        self._freezing: Freezing | None = None
 
     @cached_property
     def network(self) -> StagedNetwork:
@@ -115,16 +113,53 @@ class Backbone:
         below: str | None = None,
         batch_norm: BatchNormPolicy = "frozen",
     ) -> tuple[str, ...]:
-        """Freezes stages; see `freeze.freeze`."""
-        from headstart.backbones.freeze import freeze
+        """Freeze stages; all others train. Prefixes and suffixes share the modules, so it holds for them too.
 
-        return freeze(self, what, below=below, batch_norm=batch_norm)
+        Args:
+            what: As in `read_freeze`.
+            below: A cut: everything before it is frozen; the same as naming that stage.
+            batch_norm: What BatchNorm of the trainable stages does.
+
+        Returns:
+            The frozen stages.
+
+        Raises:
+            SettingError: `what` does not fit this network.
+            UsageError: Both or neither of `what` and `below`.
+        """
+        from headstart.backbones.freeze import read_freeze
+
+        if (what is None) == (below is None):
+            raise UsageError("say what to freeze once: `what` or `below`.", hint='freeze(below="stage4")')
+        return self._freeze(read_freeze(what if below is None else below, self.stage_names), batch_norm)
 
     def unfreeze(self, from_: str = "stem", *, batch_norm: BatchNormPolicy = "frozen") -> tuple[str, ...]:
-        """Lets everything from a stage on train; see `freeze.unfreeze`."""
-        from headstart.backbones.freeze import unfreeze
+        """Let everything from a stage on train; what was frozen before it stays frozen.
 
-        return unfreeze(self, from_, batch_norm=batch_norm)
+        Returns:
+            The stages that are still frozen.
+        """
+        cut = self.network.position(from_)
+        names = tuple(n for n in self.frozen_stages if self.stage_names.index(n) < cut)
+        return self._freeze(names, batch_norm)
+
+    def frozen_digest(self) -> str:
+        """Return the SHA-256 of everything that `freeze` keeps as it is; empty before it was called."""
+        return "" if self._freezing is None else self._freezing.digest()
+
+    def _freeze(self, names: tuple[str, ...], batch_norm: BatchNormPolicy) -> tuple[str, ...]:
+        from headstart.backbones.freeze import Freezing
+
+        frozen = {self.stage_names.index(n) for n in names}
+        stage_of = self.network.map.stage_of
+        self._freezing = Freezing(
+            self.module,
+            [n for n, _ in self.module.named_parameters() if stage_of.get(n) not in frozen],
+            is_frozen=lambda path: self.network.stages_of_module(path) <= frozen,
+            batch_norm=batch_norm,
+        )
+        self.frozen_stages = names
+        return names
 
     def __repr__(self) -> str:
         return f"Backbone({self.card.name}, {self.card.weights_tag or 'no weights'})"

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from headstart.backbones.freeze import Freezing
 from headstart.detection.network import DetectorHead, make_points
 from headstart.detection.pace import Pace
 from headstart.detection.plan import DetectPlan
 from headstart.detection.targets import assign, detection_loss
 from headstart.detection.views import ViewBoxes
 from headstart.machine import Clock
-from headstart.tuning.network import tensors_digest
 from headstart.tuning.optim import OPTIMIZERS, factor_at
 from headstart.tuning.sources import epoch_order, view_of
 
@@ -81,9 +81,7 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
         self.stage_params = [list(stage) for stage in stage_params]
         self._owner = [owner]
         names = {n for stage in self.stage_params for n, _ in stage}
-        for name, parameter in owner.named_parameters():
-            parameter.requires_grad_(name in names)
-            parameter.grad = None
+        self._freezing = Freezing(owner, names, batch_norm="train" if is_bn_live else "frozen")
 
     def forward(self, parts: Sequence[Any]) -> tuple[Any, Any]:
         """Class logits (B, P, K) and boxes (B, P, 4)."""
@@ -109,11 +107,8 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
             tensor.copy_(tensors[name])
 
     def frozen_digest(self) -> str:
-        """sha256 over every tensor of the backbone that must not change, hex."""
-        owner = self._owner[0]
-        on = {n for stage in self.stage_params for n, _ in stage}
-        buffers = {} if self.is_bn_live else dict(owner.named_buffers())
-        return tensors_digest({n: p.detach() for n, p in owner.named_parameters() if n not in on} | buffers)
+        """Return the SHA-256 of every tensor of the backbone that must not change."""
+        return self._freezing.digest()
 
 
 class DetectTraining:

@@ -7,7 +7,6 @@ Frozen tensors get no gradient, batch norm keeps its statistics, and a digest pr
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,13 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from headstart.backbones.freeze import BATCH_NORM, Freezing
 from headstart.backbones.newhead import HeadSpec, NewHead, pool_state
 from headstart.heads.linear import LinearHead
 
-__all__ = ["FreshHead", "HeadModule", "SealedNetwork", "TunedNetwork", "interpolate", "tensors_digest"]
+__all__ = ["FreshHead", "HeadModule", "SealedNetwork", "TunedNetwork", "interpolate"]
 
 _TINY = 1e-12
-_BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _DROPPING = ("Dropout", "Dropout2d", "DropPath", "_DropPath", "StochasticDepth", "DropBlock2d")
 
 
@@ -198,11 +197,12 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
             inside = {id(p) for p in rear.parameters()}
             for name, parameter in owner.named_parameters():
                 stage = (stage_of or {}).get(name, -1)
-                is_on = stage in chosen and id(parameter) in inside
-                parameter.requires_grad_(is_on)
-                parameter.grad = None
-                if is_on:
+                if stage in chosen and id(parameter) in inside:
                     self.stage_params.setdefault(stage, []).append((name, parameter))
+        self._freezing: Freezing | None = None
+        if owner is not None:
+            names = {n for pairs in self.stage_params.values() for n, _ in pairs}
+            self._freezing = Freezing(owner, names, batch_norm="train" if is_bn_live else "frozen")
 
     def add_cut(self, cut: str, rear: Any, rear_blocks: Sequence[str]) -> None:
         """Lets `forward` begin at a later cut as well.
@@ -243,7 +243,7 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
             return
         new = set(self.head.modules()) if isinstance(self.head, FreshHead) else set()
         for module in self.modules():
-            is_live = isinstance(module, _BATCH_NORM) and batch_size > 1 and (self.is_bn_live or module in new)
+            is_live = isinstance(module, BATCH_NORM) and batch_size > 1 and (self.is_bn_live or module in new)
             if is_live or type(module).__name__ in _DROPPING:
                 module.training = True
 
@@ -293,23 +293,8 @@ class TunedNetwork(nn.Module):  # type: ignore[misc]
             tensor.copy_(tensors[name])
 
     def frozen_digest(self) -> str:
-        """sha256 over every tensor of the backbone that must not change, hex."""
-        owner = self._owner[0]
-        if owner is None:
-            return ""
-        on = {n for pairs in self.stage_params.values() for n, _ in pairs}
-        buffers = {} if self.is_bn_live else dict(owner.named_buffers())
-        frozen = {n: p.data for n, p in owner.named_parameters() if n not in on} | buffers
-        return tensors_digest(frozen)
-
-
-def tensors_digest(tensors: Mapping[str, Any]) -> str:
-    """sha256 over names and bytes, hex."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(_numpy(tensors[name]).tobytes())
-    return digest.hexdigest()
+        """Return the SHA-256 of every tensor of the backbone that must not change; empty without a backbone."""
+        return "" if self._freezing is None else self._freezing.digest()
 
 
 def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], share: float) -> dict[str, Any]:

@@ -158,8 +158,8 @@ class DetectBench:
         return BoundarySpace(self.private / front.digest[:16], front.layout)
 
     def _front(self, plan: DetectPlan) -> FrontGraph:
+        from headstart.backbones.freeze import tensors_digest
         from headstart.detection.taps import tap_front
-        from headstart.tuning.network import tensors_digest
 
         stages = self.taps(plan).stages
         card = self.backbone.card

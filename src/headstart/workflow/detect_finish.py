@@ -35,8 +35,8 @@ from headstart.workflow.run_files import write_csv, write_json
 
 if TYPE_CHECKING:
     from headstart.workflow.detect_bench import DetectBench
-    from headstart.workflow.detect_road import DetectRoad
     from headstart.workflow.detect_training import DetectRun
+    from headstart.workflow.detect_types import DetectRoad
 
 __all__ = ["finish_detector"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,10 @@ from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split, SplitName
 from headstart.types import Evidence, Finding, FindingKind, Severity
+from headstart.workflow.detect_types import DetectRoad
 from headstart.workflow.devices import check_device
 from headstart.workflow.journal import JOURNAL, Journal
 from headstart.workflow.reading_report import report_box_reading
-from headstart.workflow.road import Road
 from headstart.workflow.run_folder import own_run_folder
 
 if TYPE_CHECKING:
@@ -42,37 +42,11 @@ if TYPE_CHECKING:
     from headstart.workflow.detect_bench import DetectBench
     from headstart.workflow.detect_budget import DetectBudget
 
-__all__ = ["DetectRoad", "train_detector"]
+__all__ = ["train_detector"]
 
 Ids = NDArray[np.int64]
 _SCORED: tuple[SplitName, ...] = ("val", "test")
 _PAIRS_KEPT, _PAIRS_SHOWN = 10, 3  # leaking pairs in the evidence of a finding, and in a message
-
-
-@dataclass(kw_only=True)
-class DetectRoad(Road):
-    """The road to a detector, and what is known of the pictures."""
-
-    started: float
-    samples: DetectionSamples
-    health: BoxHealth
-    split: Split
-    sizes: BoxSizes
-    spec: PixelSpec
-    digests: tuple[str, ...]
-    leaking: frozenset[int] = frozenset()  # scored images with a near-duplicate in training, left out of the score
-    findings: tuple[Finding, ...] = ()  # about the split
-
-    @property
-    def leaky_splits(self) -> frozenset[str]:
-        """Return the scored splits in which every image has a near-duplicate in training; they are scored as given."""
-        kind = FindingKind.ALL_SCORED_IMAGES_LEAK
-        return frozenset(str(f.evidence["split"]) for f in self.findings if f.kind is kind)
-
-    @property
-    def workshop(self) -> Path:
-        """Where files lie that are gone when the run is whole; what a killed run leaves is cleared away."""
-        return self.folder / ".detector.tmp"
 
 
 def train_detector(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from headstart.detection.loop import DetectEpoch, DetectNetwork, DetectTraining
     from headstart.workflow.detect_bench import DetectBench
     from headstart.workflow.detect_budget import DetectBudget
-    from headstart.workflow.detect_road import DetectRoad
+    from headstart.workflow.detect_types import DetectRoad
 
 __all__ = ["DetectRun", "OutOfFold"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,12 @@ from headstart.types import Finding, FindingKind, Severity
 from headstart.workflow.calibrating import scale_classes
 from headstart.workflow.embedding import averaged_blocks
 from headstart.workflow.judgement import Judgement, judge, with_leaking
+from headstart.workflow.probe_types import FoundProbe, ProbeRoad
 from headstart.workflow.reporting import report_run
 from headstart.workflow.run_files import write_json, write_oof, write_predictions, write_scores
 from headstart.workflow.score_summary import summarize_classification
 from headstart.workflow.suspecting import write_suspects
 from headstart.workflow.trusting import Trust, trust_probe
-
-if TYPE_CHECKING:
-    from headstart.workflow.probe_road import FoundProbe, ProbeRoad
 
 __all__ = ["close_road", "finish_probe", "prove", "write_facts", "write_probe_bundle"]
 

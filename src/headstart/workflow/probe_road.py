@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,50 +15,24 @@ from headstart.data.report_findings import dataset_findings
 from headstart.events import CheckFinished, EventStream, Stage, StageFinished, StageStarted
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.machine import available_cores
-from headstart.records import Decision, Features, Health, Samples, Split
+from headstart.records import Decision, Features, Samples, Split
 from headstart.tuning.safety import refuse_tuned
-from headstart.types import Finding, JsonValue
+from headstart.types import JsonValue
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.devices import check_device
 from headstart.workflow.embedding import Embedder, averaged_blocks, open_as_set, raise_if_all_unreadable
 from headstart.workflow.fit_choice import choose_fit, count_choice
 from headstart.workflow.probe_finish import finish_probe
+from headstart.workflow.probe_types import FoundProbe, ProbeRoad
 from headstart.workflow.reading_report import report_reading
-from headstart.workflow.road import Road
 from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.splitting import ReadSamples, check_classes, part, read_samples, without_classes
 from headstart.workflow.suspecting import correct_labels
 
-__all__ = ["FoundProbe", "ProbeRoad", "find_probe", "train_probe"]
+__all__ = ["find_probe", "train_probe"]
 
 _NOTHING = 0.02  # logits that differ by less from picture to picture are the same answer
-
-
-@dataclass
-class ProbeRoad(Road):
-    """The road to a classifier."""
-
-    paths: dict[str, str] = field(default_factory=dict)  # where each picture lies, by name: for the report
-    findings: tuple[Finding, ...] = ()  # of the data check: for the closing lines
-
-
-@dataclass(frozen=True)
-class FoundProbe:
-    """A fitted head with all it was fitted on; the features are averaged over the mirror image where `has_mirror`.
-
-    `leaking` are scored pictures of the person's own split that training has seen: not among the samples.
-    """
-
-    embedder: Embedder
-    samples: Samples
-    features: Features
-    split: Split
-    fit: ProbeFit
-    has_mirror: bool
-    health: Health
-    leaking: Samples
-    leaking_features: Features
 
 
 def train_probe(resolved: Resolved, events: EventStream, *, started: float | None = None) -> Path:

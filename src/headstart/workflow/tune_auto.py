@@ -32,7 +32,7 @@ from headstart.workflow.tune_settings import make_plan
 if TYPE_CHECKING:
     from headstart.config import Resolved
     from headstart.heads.linear import LinearHead
-    from headstart.workflow.probe_road import ProbeRoad
+    from headstart.workflow.probe_types import ProbeRoad
 
 __all__ = ["Arm", "choose_arm"]
 

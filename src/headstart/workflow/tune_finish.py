@@ -28,7 +28,7 @@ from headstart.tuning.safety import Verdict
 from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
 from headstart.workflow.judgement import Judgement, judge, measure_baselines, with_leaking
 from headstart.workflow.probe_finish import close_road, prove, write_facts, write_probe_bundle
-from headstart.workflow.probe_road import FoundProbe, ProbeRoad
+from headstart.workflow.probe_types import FoundProbe, ProbeRoad
 from headstart.workflow.run_files import write_oof, write_predictions, write_scores
 from headstart.workflow.trusting import Trust, trust_probe, trust_tuned
 from headstart.workflow.tune_bench import Bench

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.errors import UsageError, WeightsError
 from headstart.heads.probe import fit_probe
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision
 from headstart.tuning.folds import make_folds
 from headstart.tuning.plan import TuningPlan
-from headstart.workflow.tune_phases import decide_phases
 
 if TYPE_CHECKING:
     from headstart.config import Resolved
-    from headstart.workflow.probe_road import ProbeRoad
+    from headstart.workflow.probe_types import ProbeRoad
     from headstart.workflow.tune_bench import Bench
 
 __all__ = ["fit_to_disk", "measure_precision", "measure_threads", "without_harmful_flip"]
@@ -41,13 +41,52 @@ def fit_to_disk(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> Tu
         num: Pictures.
     """
     if plan.unfreeze:
-        decide_phases(road, bench, plan, num)
+        _decide_phases(road, bench, plan, num)
     # Decided once: what a run stores takes room itself, and going on must not mean another plan.
     key = f"room-{plan.strategy}-{plan.cut}"
     changes, reason = bench.checkpoints.once(key, lambda: _fitted(road.resolved, bench, plan, num))
     shown = {"tune.is_cached": False} if "is_cached" in changes else changes
     road.decide([Decision(what, value, reason) for what, value in shown.items()])
     return plan.with_(**changes)
+
+
+def _decide_phases(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> None:
+    """Whether every phase of a gradual unfreezing trains from rows of its own: where all of them fit on the disk.
+
+    Args:
+        road: Told what is decided.
+        bench: Knows sizes and room.
+        plan: What was planned.
+        num: Pictures.
+    """
+    sources = bench.sources
+    rows = sources.phases
+    cuts = rows.cuts(plan)
+    if len(cuts) == 1:
+        return
+    try:
+        sizes = [size * num * (plan.views + 1) / 1e6 for size in sources.phase_bytes(plan)]
+    except (UsageError, WeightsError) as error:  # a network that can be cut at the earliest stage, but not later
+        rows.is_on = False
+        reason = f"{error.message.rstrip('.')}; all phases train from rows at {plan.cut}"
+        road.decide([Decision("tune.phases", "one", reason)])
+        return
+    room = sources.cache.room_bytes() / 1e6
+    # Decided once: a run that goes on after a stop goes on from the same rows.
+    rows.is_on = bench.checkpoints.once("phases", lambda: sum(sizes) <= room)
+    said = ", ".join(
+        f"{f'after {100 * share:.0f} % ' if share else ''}from {cut} on ({size:,.0f} MB)"
+        for (share, cut), size in zip(cuts, sizes, strict=True)
+    )
+    if rows.is_on:
+        reason = "each phase trains from stored rows of its own: what is frozen in it is not computed in every step"
+        road.decide([Decision("tune.phases", said, reason)])
+        return
+    reason = (
+        f"stored rows of every phase ({said}) do not fit into the {room:,.0f} MB that are left for them, so all of "
+        f"them train from rows at {plan.cut}"
+    )
+    road.decide([Decision("tune.phases", "one", reason)])
 
 
 def _fitted(resolved: Resolved, bench: Bench, plan: TuningPlan, num: int) -> tuple[dict[str, Any], str]:

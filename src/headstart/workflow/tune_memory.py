@@ -18,7 +18,7 @@ from headstart.tuning.checkpoint import Checkpoints
 from headstart.workflow.run_folder import is_unfinished
 
 if TYPE_CHECKING:
-    from headstart.workflow.probe_road import FoundProbe
+    from headstart.workflow.probe_types import FoundProbe
 
 __all__ = ["clear_ending", "compare_memory", "find_stopped", "recall_settings", "remember"]
 

@@ -7,26 +7,20 @@ later cut are made from those, by the stages between as they were published, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from headstart.errors import UsageError, WeightsError
 from headstart.features.between import DerivedViews, derived_layout, prepare_between
 from headstart.features.boundary import BoundaryCache
 from headstart.features.engine import OnnxEngine
 from headstart.machine import cache_root
 from headstart.pixels.spec import PixelSpec
-from headstart.records import Decision
 from headstart.tuning.phases import Phase, phase_cuts
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.sources import BoundarySource, PixelSource, SizedSource, Source
 from headstart.workflow.embedding import Embedder
 from headstart.workflow.tune_trunk import Trunk
 
-if TYPE_CHECKING:
-    from headstart.workflow.probe_road import ProbeRoad
-    from headstart.workflow.tune_bench import Bench
-
-__all__ = ["PhaseRows", "decide_phases"]
+__all__ = ["PhaseRows"]
 
 
 class PhaseRows:
@@ -137,42 +131,3 @@ class PhaseRows:
         with torch.no_grad():
             state = self.trunk.backbone.prefix(begin).eval()(pixels)
         return module, tuple(state) if isinstance(state, (tuple, list)) else (state,)
-
-
-def decide_phases(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> None:
-    """Whether every phase of a gradual unfreezing trains from rows of its own: where all of them fit on the disk.
-
-    Args:
-        road: Told what is decided.
-        bench: Knows sizes and room.
-        plan: What was planned.
-        num: Pictures.
-    """
-    sources = bench.sources
-    rows = sources.phases
-    cuts = rows.cuts(plan)
-    if len(cuts) == 1:
-        return
-    try:
-        sizes = [size * num * (plan.views + 1) / 1e6 for size in sources.phase_bytes(plan)]
-    except (UsageError, WeightsError) as error:  # a network that can be cut at the earliest stage, but not later
-        rows.is_on = False
-        reason = f"{error.message.rstrip('.')}; all phases train from rows at {plan.cut}"
-        road.decide([Decision("tune.phases", "one", reason)])
-        return
-    room = sources.cache.room_bytes() / 1e6
-    # Decided once: a run that goes on after a stop goes on from the same rows.
-    rows.is_on = bench.checkpoints.once("phases", lambda: sum(sizes) <= room)
-    said = ", ".join(
-        f"{f'after {100 * share:.0f} % ' if share else ''}from {cut} on ({size:,.0f} MB)"
-        for (share, cut), size in zip(cuts, sizes, strict=True)
-    )
-    if rows.is_on:
-        reason = "each phase trains from stored rows of its own: what is frozen in it is not computed in every step"
-        road.decide([Decision("tune.phases", said, reason)])
-        return
-    reason = (
-        f"stored rows of every phase ({said}) do not fit into the {room:,.0f} MB that are left for them, so all of "
-        f"them train from rows at {plan.cut}"
-    )
-    road.decide([Decision("tune.phases", "one", reason)])

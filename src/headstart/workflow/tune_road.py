@@ -33,7 +33,8 @@ from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.devices import check_device
 from headstart.workflow.probe_finish import finish_probe
-from headstart.workflow.probe_road import FoundProbe, ProbeRoad, find_probe
+from headstart.workflow.probe_road import find_probe
+from headstart.workflow.probe_types import FoundProbe, ProbeRoad
 from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.splitting import read_samples
 from headstart.workflow.tune_auto import choose_arm

@@ -26,7 +26,7 @@ from headstart.workflow.tune_trunk import Trunk
 
 if TYPE_CHECKING:
     from headstart.events import EventStream
-    from headstart.workflow.probe_road import FoundProbe
+    from headstart.workflow.probe_types import FoundProbe
 
 __all__ = ["Sources"]
 
