@@ -192,6 +192,7 @@ def evaluate(
     layout: str | None = None,
     label_pattern: str | None = None,
     first_id: int | str | None = None,
+    positive: str | None = None,
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
     cancel: CancelToken | None = None,
@@ -209,22 +210,21 @@ def evaluate(
         threads: Cores to use.
         allow_outside, layout, label_pattern, first_id: As in `train`.
         box_format: As `detect.box_format` in `train`.
+        positive: Positive class of two; by default as the model was trained.
         verbose, on_progress, cancel, events: See `train`.
 
     Raises:
+        SettingError: The model has no two classes, or `positive` is neither of them.
         DataError: No image has a label (or box of a class) the model knows, or none of them can be read.
         UsageError: An option of the reader has no effect.
     """
-    runtime, place, events = (
-        load(model, threads=threads).runtime,
-        os.fspath(data),
-        events or open_stream(verbose, on_progress, cancel),
-    )
+    runtime, place = load(model, threads=threads).runtime, os.fspath(data)
+    events = events or open_stream(verbose, on_progress, cancel)
     if runtime.bundle.task == "detect":
         from headstart.workflow.box_checking import refuse_without_effect
         from headstart.workflow.detect_evaluating import evaluate_detector
 
-        refuse_without_effect(layout=layout, label_pattern=label_pattern, first_id=first_id)
+        refuse_without_effect(layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive)
         return evaluate_detector(runtime, place, allow_outside, events, box_format=box_format)
     from headstart.workflow.box_checking import refuse_box_format
     from headstart.workflow.evaluation import evaluate_model
@@ -238,6 +238,7 @@ def evaluate(
         layout=layout,
         label_pattern=label_pattern,
         first_id=first_id,
+        positive=positive,
     )
 
 

@@ -178,6 +178,9 @@ class TrainSettings(_Settings):
         None, gt=0, lt=0.9, description="Share of pictures held out as test split, e.g. `20%`."
     )
     skip_class: tuple[str, ...] = Field((), description="Classes that are left out.")
+    positive: str | None = Field(
+        None, description="Positive class of two, for ROC AUC, sensitivity and specificity; by default the rarer one."
+    )
     corrections: str | None = Field(None, description="A `suspects.csv` whose column `action` is filled in.")
     reject: float = Field(
         0.05, gt=0, lt=1, description="Share of known pictures that may be called unknown, e.g. `5%`."

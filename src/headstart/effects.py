@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = {
 
 _CLASSIFY_ONLY = {
     *("keep", "unfreeze", "patience", "label_pattern", "layout", "first_id", "corrections", "skip_class"),
-    *("reject", "coverage"),
+    *("positive", "reject", "coverage"),
 }
 """Settings that only classification has, beside the groups `head` and `tune`."""
 

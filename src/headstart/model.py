@@ -19,6 +19,8 @@ from headstart.detector import Detector
 from headstart.errors import UsageError
 from headstart.events import EventStream
 from headstart.messages.reading import line_of
+from headstart.messages.scores import binary_message
+from headstart.messages.values import quote
 from headstart.results import EvaluationResult, Predictions, Report, html_table, import_pandas, score_text
 
 __all__ = ["Model", "Run"]
@@ -96,8 +98,12 @@ class Run:
 
     @property
     def score(self) -> dict[str, Any]:
-        """The headline: `metric, value, low, high, protocol, num_samples`."""
-        return dict(self.metrics["headline"])
+        """The headline: `metric, value, low, high, protocol, num_samples`.
+
+        With two classes also `positive`, and `roc_auc`, `sensitivity` and `specificity` (each `value, low, high`).
+        """
+        block = self.metrics.get("test") or self.metrics.get("cv") or {}
+        return {**self.metrics["headline"], **(block.get("binary") or {})}
 
     @cached_property
     def model(self) -> Any:
@@ -226,8 +232,14 @@ class Run:
         return [line_of(note["message"], note["severity"]) for note in notes]
 
     def __repr__(self) -> str:
-        return "\n".join([f"headstart run {self.folder}", score_text(self.score), *self._warnings()])
+        return "\n".join([f"headstart run {self.folder}", *self._score_lines(), *self._warnings()])
 
     def _repr_html_(self) -> str:
         warnings = "".join(f"<p>{html.escape(line)}</p>" for line in self._warnings())
-        return html_table(self._class_rows(), f"{self.folder}: {score_text(self.score)}") + warnings
+        return html_table(self._class_rows(), f"{self.folder}: {'; '.join(self._score_lines())}") + warnings
+
+    def _score_lines(self) -> list[str]:
+        score = self.score
+        if score.get("positive") is None:
+            return [score_text(score)]
+        return [score_text(score), f"{binary_message(score)}; positive class {quote(score['positive'])}"]

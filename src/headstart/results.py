@@ -16,6 +16,8 @@ from headstart.deploy.outputs import write_rows
 from headstart.errors import MissingExtraError
 from headstart.messages.numbers import percent, pluralize
 from headstart.messages.protocols import protocol_name
+from headstart.messages.scores import binary_message
+from headstart.messages.values import quote
 from headstart.records import Prediction
 from headstart.types import EvaluationSetup
 
@@ -141,7 +143,7 @@ class EvaluationResult:
 
     def lines(self) -> list[str]:
         """What the command line prints."""
-        lines = [self._headline()]
+        lines = self._score_lines()
         if self.known is not None:
             lines.append(
                 f"Not in this score, because it was trained on them: {pluralize(self.known.num_samples, 'image')}."
@@ -193,7 +195,12 @@ class EvaluationResult:
         from headstart.types import Severity
 
         warnings = [reading_line(note) for note in self.notes if note.severity is not Severity.INFO]
-        return "\n".join([self._headline(), *warnings, *problem_lines(self.problems)])
+        return "\n".join([*self._score_lines(), *warnings, *problem_lines(self.problems)])
+
+    def _score_lines(self) -> list[str]:
+        binary = {} if self.evaluation is None else self.evaluation.extra.get("binary") or {}
+        lines = [f"{binary_message(binary)}; positive class {quote(binary['positive'])}"] if binary else []
+        return [self._headline(), *lines]
 
     def _headline(self) -> str:
         if self.evaluation is None:

@@ -26,6 +26,8 @@ ALIASES = {
     "time_limit": "budget_minutes",
     "class_weights": "head.class_weights",
     "class_weight": "head.class_weights",
+    "pos_label": "positive",
+    "positive_class": "positive",
     "project": "out",
     "from": "cut",
     "range": "value_range",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from headstart.messages.scores import score_lines, score_message
+from headstart.messages.scores import binary_message, score_lines, score_message
 
 PLAIN = {
     "task": "classify",
@@ -54,9 +54,16 @@ def test_two_classes_state_auc_sensitivity_specificity_and_the_positive_class() 
         "sensitivity": {"value": 0.9, "low": 0.78, "high": 0.97},
         "specificity": {"value": 0.95, "low": None, "high": None},
     }
-    text = score_lines(two)[1][1]
-    assert numbers(text) == ["0.953", "0.93", "0.97", "90", "78", "97", "95"]
-    assert "`defect`" in text
+    lines = score_lines(two)
+    assert numbers(lines[1][1]) == ["0.953", "95", "0.93", "0.97", "90", "78", "97", "95"]
+    assert "`defect`" in lines[2][1]
+    assert numbers(lines[2][1]) == ["36", "1", "83"]
+
+
+def test_undefined_scores_of_two_classes_are_no_numbers() -> None:
+    none = {"value": None, "low": None, "high": None}
+    text = binary_message({"roc_auc": none, "sensitivity": none, "specificity": {**none, "value": 0.5}})
+    assert numbers(text) == ["50"]
 
 
 def test_what_cannot_be_measured_has_no_numbers() -> None:
@@ -68,3 +75,6 @@ def test_every_line_fits_the_screen() -> None:
     long = {**PLAIN, "hardest_class": {"name": "x" * 80, "recall": 0.1}, "leaky": {"value": 0.97, "num_leaks": 9},
             "correct": 99999, "total": 100000}  # fmt: skip
     assert all(len(text) <= 90 for _, text in score_lines(long))
+    best, share = {"value": 1.0, "low": 0.994, "high": 1.0}, {"value": 1.0, "low": 0.95, "high": 1.0}
+    two = {**long, "positive": "x" * 80, "roc_auc": best, "sensitivity": share, "specificity": share}
+    assert all(len(text) <= 90 for _, text in score_lines(two))

@@ -29,12 +29,14 @@ def build_facts(
     logits = rng.normal(size=(len(truth), k)).astype(np.float32)
     logits[np.arange(len(truth)), truth] += skill
     split = np.where(np.arange(len(truth)) % 2 == 0, "train", "test") if has_test else np.full(len(truth), "train")
+    positive = class_names[-1] if k == 2 else None
     names = tuple(f"{class_names[t]}/{i:03d}.jpg" for i, t in enumerate(truth))
     probabilities = softmax(logits)
 
     def block(name: str, setup: EvaluationSetup) -> dict[str, Any]:
         at = split == name
-        return evaluation_to_json(evaluate(logits[at], truth[at], class_names, setup=setup, is_logits=True))
+        scores = evaluate(logits[at], truth[at], class_names, setup=setup, is_logits=True, positive=positive)
+        return evaluation_to_json(scores)
 
     test = block("test", USER_TEST_SPLIT) if has_test else None
     cv = block("train", EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT))
@@ -47,6 +49,7 @@ def build_facts(
         "num_samples": len(truth),
         "num_groups": None,
         "class_names": list(class_names),
+        "positive": positive,
         "baselines": {
             "majority": {"class_name": class_names[0], "accuracy": 1 / k, "balanced_accuracy": 1 / k},
             "nearest_neighbour": {"accuracy": 0.5, "balanced_accuracy": 0.5},

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from event_text import events_of
 from PIL import Image
 
 import headstart
+from headstart.errors import SettingError
 from headstart.model import Run
 
 Make = Callable[..., Path]
@@ -153,6 +155,35 @@ def test_two_classes(tmp_path: Path, make_pictures: Make) -> None:
     page = page_of(run)
     assert "with two classes none can be left out" in page
     assert "found, at chosen false alarms" in page
+    assert run.metrics["positive"] == "stripes"  # of two classes of one size the last
+    settings = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())
+    assert settings["positive"]["value"] == "stripes"
+    assert settings["positive"]["evidence"] == {"num_positive": 20, "num_negative": 20}
+    assert run.score["roc_auc"] == run.metrics["cv"]["binary"]["roc_auc"]
+    assert 0.75 < run.score["roc_auc"]["low"] <= run.score["roc_auc"]["value"]
+    assert run.score["sensitivity"]["value"] == run.metrics["cv"]["per_class"][1]["recall"]["value"]
+    assert "`stripes`" in repr(run)
+    assert "ROC AUC" in page
+
+
+def test_the_positive_class_of_a_saved_model(tmp_path: Path, make_pictures: Make) -> None:
+    data = make_pictures(tmp_path / "data", {"stripes": 20, "discs": 14})
+    run = headstart.train(data, out=str(tmp_path / "run"), positive="stripes", verbose=False)
+    assert run.metrics["positive"] == run.model.runtime.bundle.positive == "stripes"
+    new = make_pictures(tmp_path / "new", {"stripes": 9, "discs": 7}, first_seed=500)
+    trained, other = headstart.evaluate(run.folder, new), headstart.evaluate(run.folder, new, positive="discs")
+    binary, swapped = (result.evaluation.extra["binary"] for result in (trained, other))
+    assert (binary["positive"], swapped["positive"]) == ("stripes", "discs")
+    assert binary["sensitivity"] == swapped["specificity"]
+    assert trained.to_json()["test"]["binary"] == binary
+    one = make_pictures(tmp_path / "one", {"stripes": 9}, first_seed=700)
+    undefined = headstart.evaluate(run.folder, one).evaluation.extra["binary"]
+    assert undefined["roc_auc"]["value"] is undefined["specificity"]["value"] is None
+    assert undefined["sensitivity"]["value"] is not None
+    with pytest.raises(SettingError) as caught:
+        headstart.evaluate(run.folder, new, positive="dots")
+    assert "discs" in caught.value.hint
+    assert "stripes" in caught.value.hint
 
 
 @pytest.mark.long

@@ -21,6 +21,9 @@ def _evaluate(
     threads: int = typer.Option(None, "--threads", "--workers", help="Threads (default: one a core)."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
+    positive: str = typer.Option(
+        None, "--positive", metavar="NAME", help="Positive class of two (default: as the model was trained)."
+    ),
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
@@ -45,6 +48,7 @@ def _evaluate(
         layout=layout,
         label_pattern=label_pattern,
         first_id=read_first_id(first_id),
+        positive=positive,
         allow_outside=allow_outside,
         box_format=box_format,
         events=open_console(verbose=verbose, quiet=quiet, progress=progress),

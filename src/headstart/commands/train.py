@@ -59,6 +59,9 @@ def _train(
     split: str = typer.Option(None, "--split", help="The split.csv of an earlier run, to use again."),
     test_size: str = typer.Option(None, "--test-size", help="Share held out as test split, e.g. 20%."),
     skip_class: list[str] = typer.Option(None, "--skip-class", help="Leave a class out (may be repeated)."),
+    positive: str = typer.Option(
+        None, "--positive", metavar="NAME", help="Positive class of two (default: the rarer class in training)."
+    ),
     corrections: str = typer.Option(None, "--corrections", help="A suspects.csv whose column `action` is filled in."),
     class_weights: str = typer.Option(
         None, "--class-weights", help="`none`, `auto` (each class weighs the same) or FILE."
@@ -100,6 +103,7 @@ def _train(
         "split": split,
         "test_size": test_size,
         "skip_class": skip_class or None,
+        "positive": positive,
         "corrections": corrections,
         "head.class_weights": class_weights,
         "reject": reject,

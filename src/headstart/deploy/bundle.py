@@ -75,6 +75,12 @@ class Bundle:
     def task(self) -> str:
         return str(self.info["task"])
 
+    @property
+    def positive(self) -> str | None:
+        """The positive class of two; None where the bundle names none."""
+        name = self.info.get("positive")
+        return name if len(self.class_names) == 2 and name in self.class_names else None
+
     def weights(self) -> dict[str, Any]:
         """The tensors of `model.safetensors` by name, as numpy arrays; its digest is checked here.
 

@@ -5,7 +5,7 @@ A score is a mapping with these keys (fractions in [0, 1]; intervals as `low`, `
 - `task`, `metric`, `value`, `low`, `high`, `protocol` (an `EvaluationProtocol` value), `num_folds`, `is_users_split`
 - classification: `correct`, `total`, `accuracy`, `balanced_accuracy` (each `value, low, high`), `majority`,
   `nearest_neighbor`, `hardest_class` (`name`, `recall`), `leaky` (the score with leaking images, or None)
-- two classes: `positive`, `roc_auc`, `sensitivity`, `specificity` (each `value, low, high`)
+- two classes: `positive` (name), `roc_auc`, `sensitivity`, `specificity` (each `value, low, high`)
 - detection: `map50_95`, `num_images`, `num_boxes`, `hardest_class` (`name`, `ap50`)
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from headstart.messages.numbers import percent
 from headstart.messages.values import count, interval, quote
 
-__all__ = ["METRIC_NAMES", "metric_name", "protocol_message", "score_lines", "score_message"]
+__all__ = ["METRIC_NAMES", "binary_message", "metric_name", "protocol_message", "score_lines", "score_message"]
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -70,8 +70,8 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
     if score.get("value") is None or score.get("task") == "detect":
         return lines
     if score.get("positive") is not None:
-        lines.append((label, _two_classes(score)))
-    parts = []
+        lines.append((label, binary_message(score)))
+    parts = [] if score.get("positive") is None else [f"positive class {quote(str(score['positive']), 24)}"]
     baselines = [
         f"{name} {percent(score[key], 0)}"
         for key, name in (("majority", "majority"), ("nearest_neighbor", "1-NN"))
@@ -98,19 +98,20 @@ def _right(score: Mapping[str, Any]) -> str:
     return f"{score['correct']:,}/{score['total']:,}"
 
 
-def _two_classes(score: Mapping[str, Any]) -> str:
-    def one(name: str, key: str) -> str:
-        value = score[key]
-        ends = "" if value.get("low") is None else f" ({100 * value['low']:.0f}-{100 * value['high']:.0f})"
-        return f"{name} {percent(value.get('value'), 0)}{ends}"
-
+def binary_message(score: Mapping[str, Any]) -> str:
+    """Return ROC AUC, sensitivity and specificity of two classes on one line."""
     auc = score["roc_auc"]
-    ends = "" if auc.get("low") is None else f" ({auc['low']:.2f}-{auc['high']:.2f})"
-    value = "-" if auc.get("value") is None else f"{auc['value']:.3f}"
-    return (
-        f"ROC AUC {value}{ends}, {one('sensitivity', 'sensitivity')}, {one('specificity', 'specificity')}; "
-        f"positive: {quote(str(score['positive']), 16)}"
-    )
+    if auc["value"] is None:
+        parts = ["ROC AUC not defined"]
+    elif auc["low"] is None:
+        parts = [f"ROC AUC {auc['value']:.3f}"]
+    else:
+        parts = [f"ROC AUC {auc['value']:.3f} (95 % CI {auc['low']:.2f}-{auc['high']:.2f})"]
+    for name in ("sensitivity", "specificity"):
+        share = score[name]
+        ends = "" if share["low"] is None else f" ({100 * share['low']:.0f}-{100 * share['high']:.0f})"
+        parts.append(f"{name} {'not defined' if share['value'] is None else percent(share['value'], 0) + ends}")
+    return ", ".join(parts)
 
 
 def _detection(score: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ def model_card(report: Mapping[str, Any]) -> str:
         report: From `summarise`.
     """
     model, score, names = report["model"], dict(report["headline"].get("score") or {}), report["class_names"]
+    binary = report["headline"].get("binary")
     classes = ", ".join(f"`{_code(n)}`" for n in names[:_MOST])
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     weights, licence = model["weights_tag"] or "weights not named", model["weights_licence"]
@@ -55,6 +56,7 @@ def model_card(report: Mapping[str, Any]) -> str:
         "## Data": [_data(report)],
         "## Score": [
             _score(score),
+            *([f"{_text(binary['message'])}."] if binary else []),
             "\n".join(["| class | pictures scored | precision | recall | F1 |", "|---|---|---|---|---|", *rows]),
         ],
         "## Unknown pictures and sets of classes": [

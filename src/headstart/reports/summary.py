@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from headstart.messages.protocols import measured_on
+from headstart.messages.scores import binary_message
+from headstart.messages.values import quote
 from headstart.reports.choice import choose_cells, choose_errors, choose_samples, choose_unsure
 from headstart.reports.comment import comment_to_json
 from headstart.reports.doubting import coverage_section, unknown_section
@@ -52,6 +54,7 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
             "sentence": headline_sentence(facts.metrics),
             "how": _how(facts),
             "score": facts.metrics.get("headline"),
+            "binary": _binary(facts),
             "baselines": facts.metrics.get("baselines"),
             "as_given": facts.metrics.get("test_as_given"),
         },
@@ -101,6 +104,14 @@ def headline_sentence(metrics: Mapping[str, Any]) -> str:
     if nearest is not None:
         text += f", copying the most similar known picture on {100 * nearest:.0f}"
     return text + "."
+
+
+def _binary(facts: Facts) -> dict[str, Any] | None:
+    """ROC AUC, sensitivity and specificity of two classes with their text, or None."""
+    binary = facts.headline_block.get("binary")
+    if not binary:
+        return None
+    return {**binary, "message": f"{binary_message(binary)}; positive class {quote(binary['positive'])}"}
 
 
 def _how(facts: Facts) -> str:

@@ -73,6 +73,8 @@ def comment_markdown(report: Mapping[str, Any]) -> str:
     """`comment.md`: headline, remarks, next steps, what not to conclude, and the four squares."""
     comment, square = report["comment"], report["square"]
     lines = ["# Comment on the result", "", report["headline"]["sentence"], "", report["headline"]["how"], ""]
+    if report["headline"].get("binary"):
+        lines += [f"{report['headline']['binary']['message']}.", ""]
     for remark in comment["remarks"]:
         lines += [f"## {_line(remark['title'])}", "", _line(remark["text"]), ""]
     lines += ["## What would help more", "", *(f"- {_line(t)}" for t in comment["next"]), ""]

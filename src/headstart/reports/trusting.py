@@ -73,8 +73,7 @@ def operating_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
     section: dict[str, Any] = {"rows": rows, "num_samples": len(where)}
     names = facts.class_names
     if len(names) == 2 and scored.logits is not None:
-        counts = np.bincount(scored.truth[scored.split == "train"], minlength=2)
-        positive = int(counts.argmin())
+        positive = list(names).index(facts.metrics["positive"])
         is_positive = scored.truth[where] == positive
         if is_positive.any() and not is_positive.all():
             score = softmax(scored.logits[where])[:, positive]

@@ -69,12 +69,16 @@ def wilson(share: float, n_eff: float, quantile: float = 1.959963984540054) -> t
 
 
 def measure_worth(
-    hits: NDArray[np.bool_], groups: NDArray[np.int64] | None, *, is_out_of_fold: bool, confidence: float = 0.95
+    hits: NDArray[np.bool_] | NDArray[np.float64],
+    groups: NDArray[np.int64] | None,
+    *,
+    is_out_of_fold: bool,
+    confidence: float = 0.95,
 ) -> Worth:
     """How many independent samples each scored sample is worth, and the quantile to use.
 
     Args:
-        hits: (N,) which samples were predicted rightly.
+        hits: (N,) which samples were predicted rightly, or how far, in [0, 1].
         groups: (N,) group of each sample; samples of one group tend to be right or wrong together.
         is_out_of_fold: Whether the scored samples also trained one another's models.
         confidence: Coverage wanted of the interval.
@@ -96,7 +100,9 @@ def measure_worth(
     return Worth(base / effect, t_quantile(0.5 + confidence / 2, num_groups - 1), num_groups)
 
 
-def _intra_group_correlation(hits: NDArray[np.bool_], position: NDArray[np.int64], sizes: NDArray[np.float64]) -> float:
+def _intra_group_correlation(
+    hits: NDArray[np.bool_] | NDArray[np.float64], position: NDArray[np.int64], sizes: NDArray[np.float64]
+) -> float:
     """How alike samples of one group are in being right, in [0, 1]: the measured value, drawn towards a usual one.
 
     The one-way analysis-of-variance estimator sees nothing where there are few groups or few errors (all right:
@@ -109,7 +115,8 @@ def _intra_group_correlation(hits: NDArray[np.bool_], position: NDArray[np.int64
     num, num_groups = len(hits), len(sizes)
     share = float(np.mean(hits))
     right = np.bincount(position, weights=hits)  # (G,)
-    within = float((right * (1.0 - right / sizes)).sum()) / max(num - num_groups, 1)
+    squares = float((hits.astype(np.float64) ** 2).sum())
+    within = max(0.0, squares - float((right**2 / sizes).sum())) / max(num - num_groups, 1)
     between = float((sizes * (right / sizes - share) ** 2).sum()) / (num_groups - 1)
     size = (num - float((sizes**2).sum()) / num) / (num_groups - 1)
     total = between + (size - 1.0) * within

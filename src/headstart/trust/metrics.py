@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from headstart.messages.numbers import pluralize
 from headstart.records import ClassScore, Estimate, Evaluation
+from headstart.trust.binary import binary_scores
 from headstart.trust.calibration import ESTIMATOR, brier, calibration_error
 from headstart.trust.intervals import MIN_GROUPS, Worth, estimate_share, measure_worth
 from headstart.trust.macro import balanced_accuracy, f1_macro
@@ -62,6 +63,7 @@ def evaluate(
     group_names: Sequence[str] | None = None,
     candidates: tuple[NDArray[np.floating[Any]], NDArray[np.bool_]] | None = None,
     unmeasurable: NDArray[np.bool_] | None = None,
+    positive: str | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Score predictions against labels, every share with its 95 % interval.
@@ -77,6 +79,7 @@ def evaluate(
         candidates: (M, N) out-of-fold log-losses and hits of everything that was chosen among on these samples;
             the reported shares are lowered by what the choosing has flattered them.
         unmeasurable: (N,) samples whose whole class was left out with their group: counted as wrong.
+        positive: Positive class of two; ROC AUC, sensitivity and specificity are measured where it is given.
         seed: Of the bootstrap behind the correction.
 
     Raises:
@@ -115,6 +118,22 @@ def evaluate(
         bias = choosing_bias(*candidates, groups=groups, seed=seed)
         bias_balanced = choosing_bias(*candidates, groups=groups, sample_weights=class_weight, seed=seed)
 
+    extra: dict[str, Any] = {}
+    if positive is not None:
+        place = list(class_names).index(positive)
+        extra["binary"] = {
+            "positive": positive,
+            **binary_scores(
+                probabilities[:, place],
+                truth,
+                predicted,
+                place,
+                groups=groups,
+                is_out_of_fold=setup.protocol.is_out_of_fold,
+                is_measurable=None if unmeasurable is None else ~unmeasurable,
+                has_interval=setup.protocol is not EvaluationProtocol.RESUBSTITUTION,
+            ),
+        }
     effect = 1.0 if worth.ratio is None else 1.0 / worth.ratio
     error = calibration_error(probabilities, truth, effect=effect)
     per_class = tuple(_class_score(name, k, counts, worth) for k, name in enumerate(class_names))
@@ -140,6 +159,7 @@ def evaluate(
             "ece_high": error.high,
             "ece_plain": error.plain,
             "ece_estimator": ESTIMATOR,
+            **extra,
         },
     )
 

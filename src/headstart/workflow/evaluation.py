@@ -19,11 +19,12 @@ from headstart.deploy.runtime import Runtime
 from headstart.errors import DataError
 from headstart.events import EventStream
 from headstart.pixels.spec import PictureError, read_bytes
-from headstart.records import Evaluation, Prediction, Problem, Samples
+from headstart.records import Decision, Evaluation, Prediction, Problem, Samples
 from headstart.results import EvaluationResult, Predictions
 from headstart.trust.intervals import estimate_share, measure_worth
 from headstart.trust.metrics import evaluate
 from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationSetup, ReadingKind, ReadingNote
+from headstart.workflow.positive import check_positive
 from headstart.workflow.reading_report import report_reading
 
 __all__ = ["evaluate_model", "match_labels", "seen_in_training"]
@@ -40,12 +41,15 @@ def evaluate_model(
     layout: str | None = None,
     label_pattern: str | None = None,
     first_id: int | str | None = None,
+    positive: str | None = None,
 ) -> EvaluationResult:
     """Score a saved model; see `api.evaluate`.
 
     Raises:
+        SettingError: The model has no two classes, or `positive` is neither of them.
         DataError: No image has a label that the model knows, or none of those can be read.
     """
+    positive = _positive(positive, runtime, events)
     samples = read(data, allow_outside=allow_outside, layout=layout, label_pattern=label_pattern, first_id=first_id)
     samples = match_labels(samples, runtime.class_names)
     report_reading(samples, events)
@@ -76,7 +80,9 @@ def evaluate_model(
         events.note(f"  {line}")
 
     def score(which: NDArray[np.bool_], setup: EvaluationSetup) -> Evaluation | None:
-        return evaluate(probabilities[which], truth[which], names, setup=setup) if which.any() else None
+        return (
+            evaluate(probabilities[which], truth[which], names, setup=setup, positive=positive) if which.any() else None
+        )
 
     predictions = []
     for sample, row, value in zip(scored, probabilities, novelty, strict=True):
@@ -112,6 +118,14 @@ def match_labels(samples: Samples, names: tuple[str, ...]) -> Samples:
     class_names = tuple(sorted({s.label for s in items if s.label}))
     notes = tuple(merge_notes([note, *alike_notes(class_names), *kept]))
     return replace(samples, items=items, class_names=class_names, notes=notes)
+
+
+def _positive(asked: str | None, runtime: Runtime, events: EventStream) -> str | None:
+    """Return the positive class of two: `asked`, or as the model was trained."""
+    check_positive(asked, runtime.class_names)
+    if asked is None and runtime.bundle.positive is not None:
+        events.decide(Decision("positive", runtime.bundle.positive, "as the model was trained"))
+    return asked or runtime.bundle.positive
 
 
 def _problem(name: str, path: str, runtime: Runtime) -> Problem:

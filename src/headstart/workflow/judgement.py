@@ -31,6 +31,7 @@ class Judgement:
         logits: (N, K) of the shipped head on every sample (training samples included), for the parity check.
         is_imbalanced: Whether the largest class has more than three times the smallest.
         test_as_given: The person's own test split with the pictures that leak, where there are such.
+        positive: Positive class of two, or None.
     """
 
     train: Evaluation
@@ -41,6 +42,7 @@ class Judgement:
     logits: NDArray[np.float32]
     is_imbalanced: bool
     test_as_given: Evaluation | None = None
+    positive: str | None = None
 
     @property
     def headline(self) -> Evaluation:
@@ -75,8 +77,25 @@ class Judgement:
         return {**blocks, "headline": self.headline_score()}
 
 
-def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, seed: int = 0) -> Judgement:
-    """Scores the head on training pictures, out of fold, and on val and test where they exist."""
+def judge(
+    samples: Samples,
+    features: Features,
+    split: Split,
+    fit: ProbeFit,
+    *,
+    positive: str | None = None,
+    seed: int = 0,
+) -> Judgement:
+    """Score the head on training images, out of fold, and on val and test where they exist.
+
+    Args:
+        samples: N samples.
+        features: Theirs.
+        split: Theirs.
+        fit: The fitted probe.
+        positive: Positive class of two, or None.
+        seed: Of the bootstrap behind corrections.
+    """
     labels, names = samples.class_ids, samples.class_names
     logits = fit.head.logits(features.blocks)
     train = split.where("train")
@@ -86,7 +105,16 @@ def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, 
         if len(index) == 0:
             return None
         groups = None if split.groups is None else split.groups[index]
-        return evaluate(logits[index], labels[index], names, setup=setup, is_logits=True, groups=groups, seed=seed)
+        return evaluate(
+            logits[index],
+            labels[index],
+            names,
+            setup=setup,
+            is_logits=True,
+            groups=groups,
+            positive=positive,
+            seed=seed,
+        )
 
     cv = evaluate(
         fit.oof_logits,
@@ -97,10 +125,13 @@ def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, 
         groups=None if split.groups is None else split.groups[train],
         candidates=(fit.candidate_losses, fit.candidate_hits),
         unmeasurable=fit.unmeasurable,
+        positive=positive,
         seed=seed,
     )
     test = held_out("test", split.setup or USER_TEST_SPLIT)
-    resubstitution = evaluate(logits[train], labels[train], names, setup=RESUBSTITUTION, is_logits=True)
+    resubstitution = evaluate(
+        logits[train], labels[train], names, setup=RESUBSTITUTION, is_logits=True, positive=positive
+    )
     counts = np.bincount(labels[train], minlength=len(names))
     scored = split.where("test") if test is not None else train
     return Judgement(
@@ -111,6 +142,7 @@ def judge(samples: Samples, features: Features, split: Split, fit: ProbeFit, *, 
         baselines=measure_baselines(samples, features, split, fit, scored),
         logits=logits,
         is_imbalanced=is_skewed(counts),
+        positive=positive,
     )
 
 
@@ -171,6 +203,7 @@ def with_leaking(
         samples.class_names,
         setup=replace(split.setup or USER_TEST_SPLIT, includes_leaks=True),
         is_logits=True,
+        positive=judgement.positive,
     )
     return replace(judgement, test_as_given=scored)
 

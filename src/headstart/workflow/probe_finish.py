@@ -39,7 +39,7 @@ def finish_probe(road: ProbeRoad, found: FoundProbe, started: float, **more: Any
         found = _scale_classes(road, found)
     samples, features, split, fit = found.samples, found.features, found.split, found.fit
     with road.timed("judge"):
-        judgement = judge(samples, features, split, fit, seed=road.resolved.settings.seed)
+        judgement = judge(samples, features, split, fit, positive=road.positive, seed=road.resolved.settings.seed)
         if len(found.leaking):
             leaking = fit.head.logits(_leaking_blocks(road, found))
             judgement = with_leaking(judgement, samples, split, found.leaking, leaking)
@@ -80,7 +80,7 @@ def write_probe_bundle(folder: Path, found: FoundProbe, judgement: Judgement, tr
         head=found.fit.head,
         spec=embedder.spec,
         class_names=found.samples.class_names,
-        meta={"score": judgement.headline_score(), "strategy": "probe"},
+        meta={"score": judgement.headline_score(), "strategy": "probe", "positive": judgement.positive},
         has_flip=found.has_mirror,
         trained_on=[found.features.digests[i] for i in found.split.where("train")],
         novelty=trust.novelty,
@@ -165,6 +165,7 @@ def write_facts(
         "num_groups": None if groups is None else len(np.unique(groups)),
         "num_classes": len(samples.class_names),
         "class_names": list(samples.class_names),
+        "positive": judgement.positive,
         "duration_s": {name: round(value, 3) for name, value in road.duration_s.items()},
         "baselines": judgement.baselines,
         **judgement.blocks_json(),

@@ -23,6 +23,7 @@ from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.devices import check_device
 from headstart.workflow.embedding import Embedder, averaged_blocks, open_as_set, raise_if_all_unreadable
 from headstart.workflow.fit_choice import choose_fit, count_choice
+from headstart.workflow.positive import check_positive, choose_positive
 from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.probe_types import FoundProbe, ProbeRoad
 from headstart.workflow.reading_report import report_reading
@@ -78,6 +79,7 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
     report_reading(data.samples, events)
 
     samples = correct_labels(without_classes(data.samples, settings.skip_class), settings.corrections, events)
+    check_positive(settings.positive, samples.class_names)
     doctor = DataDoctor(
         samples,
         events,
@@ -122,13 +124,17 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
     del doctor, features  # what was seen of every picture is large, and fitting needs the room
     road.decide(parted.decisions)
     check_classes(parted.samples, parted.split)
+    train = parted.split.where("train")
+    class_names, class_ids = parted.samples.class_names, parted.samples.class_ids[train]
+    road.positive, positive_decision = choose_positive(settings.positive, class_names, class_ids)
+    road.decide([] if positive_decision is None else [positive_decision])
     begun = time.monotonic()
     with road.timed("heads"):
         fit, features, has_mirror = _fit(
             road, embedder, parted.samples, parted.features, parted.split, seconds, started
         )
         is_constant = bool(np.ptp(fit.head.logits(features.blocks), axis=0).max() < _NOTHING)
-        fit = count_choice(fit, [parted.samples.paths[i] for i in parted.split.where("train")], choice)
+        fit = count_choice(fit, [parted.samples.paths[i] for i in train], choice)
     events.emit(StageFinished(Stage.PROBE, time.monotonic() - begun, _probe_evidence(fit, is_constant=is_constant)))
     return FoundProbe(
         embedder,

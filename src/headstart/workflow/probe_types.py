@@ -19,6 +19,7 @@ class ProbeRoad(Road):
 
     paths: dict[str, str] = field(default_factory=dict)  # where each picture lies, by name: for the report
     findings: tuple[Finding, ...] = ()  # of the data check: for the closing lines
+    positive: str | None = None  # the positive class of two
 
 
 @dataclass(frozen=True)

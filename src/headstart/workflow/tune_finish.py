@@ -70,7 +70,14 @@ class Tuned:
 
 def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned, log: EpochLog, started: float) -> None:
     """Writes the whole run."""
-    probe = judge(found.samples, found.features, found.split, found.fit, seed=road.resolved.settings.seed)
+    probe = judge(
+        found.samples,
+        found.features,
+        found.split,
+        found.fit,
+        positive=road.positive,
+        seed=road.resolved.settings.seed,
+    )
     with road.timed("export"):
         graph_path, head, logits, features = _deployed(road, found, bench, tuned)
     with road.timed("judge"):
@@ -82,6 +89,7 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
     meta = {
         "score": judgement.headline_score(),
         "strategy": tuned.plan.strategy,
+        "positive": judgement.positive,
         "freeze": {"head": "all", "finetune": tuned.plan.cut}.get(tuned.plan.strategy, "none"),
         "head_spec": tuned.plan.head or None,
         "head_beside": None if tuned.plan.is_linear or tuned.plan.head else _beside(tuned),
@@ -213,7 +221,16 @@ def _judge(found: FoundProbe, tuned: Tuned, logits: NDArray[np.float32], probe: 
     def of(index: Ids, rows: NDArray[np.floating[Any]], setup: EvaluationSetup) -> Evaluation:
         is_unseen = setup.protocol is not EvaluationProtocol.RESUBSTITUTION
         groups = split.groups[index] if split.groups is not None and is_unseen else None
-        return evaluate(rows, labels[index], names, setup=setup, is_logits=True, groups=groups, seed=seed)
+        return evaluate(
+            rows,
+            labels[index],
+            names,
+            setup=setup,
+            is_logits=True,
+            groups=groups,
+            positive=probe.positive,
+            seed=seed,
+        )
 
     val, test = split.where("val"), split.where("test")
     scored = test if len(test) else tuned.scored
