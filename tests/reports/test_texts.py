@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from headstart.data.boxes.records import Boxes, Detections
 from headstart.data.boxes.wording import _KINDS, problem_lines
 from headstart.data.wording import doctor_lines
 from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.messages.scores import score_lines
 from headstart.records import GroupPattern, Health, PicturePair, Problem, Remark
 from headstart.reports.card import model_card
 from headstart.reports.comment import comment_on, next_steps, not_to_conclude
@@ -35,8 +35,8 @@ from headstart.trust.metrics import evaluate
 from headstart.trust.paired import ClassDifference, ComparisonVerdict, Difference, PairedComparison
 from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
 from headstart.workflow.detect_evaluating import DetectionResult
-from headstart.workflow.headline import _as_given_line, closing_lines
 from headstart.workflow.judgement import Judgement
+from headstart.workflow.score_summary import summarize_classification
 
 LEAVE_ONE_OUT = EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT)
 NAMES_IGNORED = ("settings", "environment", "versions", "digests", "pictures", "class_names", "estimator")
@@ -163,7 +163,7 @@ def test_comparisons(count: int, needed: int | None, verdict: ComparisonVerdict)
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("is_imbalanced", [False, True])
 @pytest.mark.parametrize("skill", [-50.0, 0.0, 50.0])
-def test_closing_words(k: int, is_imbalanced: bool, skill: float) -> None:
+def test_lines_of_a_score(k: int, is_imbalanced: bool, skill: float) -> None:
     rng = np.random.default_rng(0)
     for per_class, groups in itertools.product((1, 6), (None, "one", "pairs")):
         truth = np.repeat(np.arange(k), per_class)
@@ -177,18 +177,9 @@ def test_closing_words(k: int, is_imbalanced: bool, skill: float) -> None:
         )
         shares = {"accuracy": 1 / k, "balanced_accuracy": 1 / k}
         baselines = {"majority": {"class_name": "a", **shares}, "nearest_neighbour": shares}
-        for shown in (None, 0, 1, 2):
-            judged = Judgement(scored, scored, None, scored, baselines, logits.astype(np.float32), is_imbalanced, leaky)
-            check(closing_lines(judged, Path("run"), 0.0, num_shown=shown))
-
-
-@pytest.mark.parametrize(
-    ("clean", "given", "said"),
-    [(0.9, 0.95, "flatters"), (0.9, 0.9, "the same"), (0.901, 0.902, "the same"), (0.9, 0.8, "even less")],
-)
-def test_a_score_with_leaks_flatters_only_where_it_is_higher(clean: float, given: float, said: str) -> None:
-    assert said in _as_given_line(clean, given, 1)
-    check([_as_given_line(c, g, n) for c in (clean, None) for g in (given, None) for n in (0, 1, 2)])
+        judged = Judgement(scored, scored, None, scored, baselines, logits.astype(np.float32), is_imbalanced, leaky)
+        score = summarize_classification({**judged.blocks_json(), "baselines": baselines})
+        check(text for _, text in score_lines(score))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -1,0 +1,60 @@
+"""The headline score as one value: metric, baselines, hardest class and the score with leaking images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.trust.metrics import evaluate
+from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
+from headstart.workflow.judgement import Judgement
+from headstart.workflow.score_summary import summarize_classification
+
+
+def summary(signal: float = 3.0, groups: Any = None, **changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1, 2], 40)
+    logits = rng.normal(size=(120, 3))
+    logits[np.arange(120), truth] += signal
+    setup = EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT)
+    scored = evaluate(logits, truth, ["a", "b", "c"], setup=setup, is_logits=True, groups=groups)
+    baselines: dict[str, dict[str, Any]] = {
+        "majority": {"class_name": "a", "accuracy": 0.4, "balanced_accuracy": 0.33},
+        "nearest_neighbour": {"accuracy": 0.5, "balanced_accuracy": 0.45},
+    }
+    given = {"val": None, "test": None, "is_imbalanced": False} | changes
+    judged = Judgement(train=scored, cv=scored, baselines=baselines, logits=logits.astype(np.float32), **given)
+    return summarize_classification({**judged.blocks_json(), "baselines": baselines})
+
+
+def test_baselines_have_the_metric_of_the_headline() -> None:
+    even, skewed = summary(), summary(is_imbalanced=True)
+    assert (even["metric"], even["majority"], even["nearest_neighbor"]) == ("accuracy", 0.4, 0.5)
+    assert (skewed["metric"], skewed["majority"]) == ("balanced_accuracy", 0.33)
+    assert skewed["accuracy"] == even["accuracy"]
+    assert even["correct"] == round(even["value"] * even["total"])
+
+
+def test_a_hardest_class_is_named_only_where_one_is_hard() -> None:
+    assert summary()["hardest_class"]["recall"] < 1.0
+    assert summary(signal=30.0)["hardest_class"] is None
+
+
+def test_too_few_groups_have_no_interval() -> None:
+    score = summary(groups=np.repeat([0, 1, 2], 40))
+    assert score["value"] is not None
+    assert (score["low"], score["high"], score["num_groups"]) == (None, None, 3)
+
+
+@pytest.mark.parametrize("skill", [-50.0, 50.0])
+def test_leaking_images_are_counted_and_scored_apart(skill: float) -> None:
+    truth = np.repeat([0, 1, 2], 2)
+    logits, names = skill * np.eye(3)[truth], ("a", "b", "c")
+    honest = evaluate(logits, truth, names, setup=USER_TEST_SPLIT, is_logits=True)
+    given = evaluate(np.r_[logits, logits[:1]], np.r_[truth, truth[:1]], names, setup=USER_TEST_SPLIT, is_logits=True)
+    score = summary(test=honest, test_as_given=given)
+    assert (score["total"], score["is_users_split"]) == (6, True)
+    assert score["leaky"]["num_leaks"] == 1
+    assert score["leaky"]["value"] == given.accuracy.value
