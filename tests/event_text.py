@@ -25,7 +25,7 @@ def events_of(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
 
 def decisions_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the last decision about each setting: `value`, `reason`, `source` and `evidence`, by its name."""
-    return {event["decision"]["what"]: event["decision"] for event in events_of(folder, "decision")}
+    return {event["decision"]["setting"]: event["decision"] for event in events_of(folder, "decision")}
 
 
 def findings_of(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:

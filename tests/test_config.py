@@ -12,6 +12,7 @@ from headstart.config import TrainSettings, known_names, parse_minutes, resolve
 from headstart.errors import SettingError
 from headstart.records import Decision
 from headstart.spellings import ALIASES, ANSWERS
+from headstart.types import DecisionReason
 
 
 def test_command_line_beats_file_beats_default(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_lengths_of_time() -> None:
 
 def test_the_resolved_file_reads_back_what_a_person_set(tmp_path: Path) -> None:
     first = resolve({"data": "d", "seed": 7}, overrides=["head.mirror=off"])
-    first = first.with_decisions([Decision("head.penalty", 0.1, "least log-loss")])
+    first = first.with_decisions([Decision("head.penalty", 0.1, DecisionReason.SET_BY_USER)])
     file = tmp_path / "config.resolved.yaml"
     file.write_text(first.to_yaml())
     rows = yaml.safe_load(file.read_text())
@@ -174,19 +175,20 @@ def test_the_resolved_file_reads_back_what_a_person_set(tmp_path: Path) -> None:
 
 def test_a_reason_says_why_a_value_was_chosen_and_never_what_the_setting_means() -> None:
     resolved = resolve({"data": "d", "fit": "auto", "epochs": 3, "strategy": "head"})
+    evidence = {"log_loss": {"crop": 0.4, "squash": 0.3}, "num_compared": 9, "protocol": "leave_one_out"}
     resolved = resolved.with_decisions(
         [
-            Decision("fit", "squash", "least log-loss", evidence={"log_loss": {"crop": 0.4, "squash": 0.3}}),
-            Decision("lr", 0.001, "default for 30 training images"),
-            Decision("epochs", 3, "what fits into the budget"),
+            Decision("fit", "squash", DecisionReason.FITS_COMPARED, evidence=evidence),
+            Decision("lr", 0.001, DecisionReason.DEFAULT_FOR_NUM_TRAIN, "default", {"num_train": 30}),
+            Decision("epochs", 3, DecisionReason.SET_BY_USER),
         ]
     )
     rows = yaml.safe_load(resolved.to_yaml())
     assert rows["fit"] == {
-        "value": "squash", "source": "auto", "reason": "least log-loss", "asked": "auto",
-        "evidence": {"log_loss": {"crop": 0.4, "squash": 0.3}},
+        "value": "squash", "source": "auto", "reason": "fits_compared", "asked": "auto", "evidence": evidence,
+        "text": rows["fit"]["text"],
     }  # fmt: skip
-    assert (rows["lr"]["value"], rows["lr"]["source"]) == (0.001, "auto")
+    assert (rows["lr"]["value"], rows["lr"]["source"]) == (0.001, "default")
     assert (rows["epochs"]["value"], rows["epochs"]["source"]) == (3, "cli")
     unchosen = {name: row for name, row in rows.items() if name not in ("fit", "lr", "epochs")}
     assert {row["reason"] for row in unchosen.values()} == {None}
@@ -194,7 +196,8 @@ def test_a_reason_says_why_a_value_was_chosen_and_never_what_the_setting_means()
 
 def test_what_the_user_asked_for_is_asked_again(tmp_path: Path) -> None:
     first = resolve({"data": "d", "fit": "auto", "epochs": 3, "strategy": "head"})
-    chosen = [Decision("fit", "squash", "why"), Decision("epochs", 3, "why"), Decision("lr", 0.001, "why")]
+    values = {"fit": "squash", "epochs": 3, "lr": 0.001}
+    chosen = [Decision(name, value, DecisionReason.SET_BY_USER) for name, value in values.items()]
     file = tmp_path / "config.resolved.yaml"
     file.write_text(first.with_decisions(chosen).to_yaml())
     assert resolve({}, config_file=file).settings == first.settings

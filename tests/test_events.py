@@ -23,7 +23,7 @@ from headstart.events import (
     event_to_json,
 )
 from headstart.records import Decision
-from headstart.types import Finding, FindingKind, Severity
+from headstart.types import DecisionReason, Finding, FindingKind, Severity
 
 
 def test_events_reach_every_listener_in_order() -> None:
@@ -36,7 +36,9 @@ def test_events_reach_every_listener_in_order() -> None:
 
 
 def test_json_holds_codes_and_plain_numbers() -> None:
-    decision = Decision("head.temperature", np.float32(1.5), "temperature_fitted", evidence={"loss": float("nan")})
+    decision = Decision(
+        "head.temperature", np.float32(1.5), DecisionReason.TEMPERATURE_FITTED, evidence={"loss": float("nan")}
+    )
     value = event_to_json(DecisionMade(decision))
     assert value["type"] == "decision"
     assert value["decision"]["value"] == 1.5

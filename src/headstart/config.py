@@ -23,8 +23,10 @@ from headstart.devices import parse_device
 from headstart.effects import GRADIENT_STRATEGIES, check_detect_effects, check_effects
 from headstart.errors import SettingError
 from headstart.limits import MAX_PIXELS
+from headstart.messages.decisions import reason_message
 from headstart.messages.settings import expected_value
 from headstart.records import Decision
+from headstart.serialization import plain
 from headstart.shares import parse_share
 from headstart.spellings import ALIASES, ANSWERS, shown
 
@@ -45,7 +47,7 @@ __all__ = [
 
 
 _ROW = frozenset(("value", "source", "reason"))
-_ROW_DETAILS = frozenset(("evidence", "asked"))
+_ROW_DETAILS = frozenset(("evidence", "text", "asked"))
 
 
 class _Settings(BaseModel):
@@ -253,10 +255,10 @@ class Resolved:
     def to_yaml(self) -> str:
         """Render `config.resolved.yaml`: the value that was used for every setting, its source and reason.
 
-        The reason says why a value was chosen and is null where none was: for plain defaults and explicit values.
-        `evidence` holds the numbers behind a reason, `asked` the user's value where another one was used.
+        `reason` is a `DecisionReason`, null for plain defaults and explicit values; `evidence` holds the numbers behind
+        it and `text` renders both. `asked` is the user's value where another one was used.
         """
-        chosen = {d.what: d for d in self.decisions}
+        chosen = {d.setting: d for d in self.decisions}
         rows: dict[str, dict[str, Any]] = {}
         for name, value in _flat(self.settings.model_dump()).items():
             decision = chosen.pop(name, None)
@@ -264,16 +266,15 @@ class Resolved:
             if decision is not None:
                 rows[name] = _row(decision)
                 if self.is_explicit(name):
-                    is_same = _plain(value) == _plain(decision.value)
+                    is_same = plain(value) == plain(decision.value)
                     rows[name] |= {"source": self.sources[name]} if is_same else {"asked": value}
         rows |= {name: _row(decision) for name, decision in chosen.items()}
-        plain = {k: {n: _plain(v) for n, v in row.items()} for k, row in rows.items()}
-        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110)
+        return yaml.safe_dump(plain(rows), sort_keys=False, allow_unicode=True, width=110)
 
 
 def _row(decision: Decision) -> dict[str, Any]:
     row = {"value": decision.value, "source": decision.source, "reason": decision.reason}
-    return row | ({"evidence": decision.evidence} if decision.evidence else {})
+    return row | ({"evidence": decision.evidence} if decision.evidence else {}) | {"text": reason_message(decision)}
 
 
 def resolve(
@@ -378,13 +379,12 @@ def canonical_name(name: str) -> str:
     Raises:
         SettingError: There is none; with what takes its place, or the nearest name.
     """
-    plain = name.strip().replace("-", "_")
-    plain = plain.removeprefix("train.")
-    plain = ALIASES.get(plain, plain)
-    if plain in known_names():
-        return plain
-    answer = ANSWERS.get(plain)
-    group, _, leaf = plain.rpartition(".")
+    spelled = name.strip().replace("-", "_").removeprefix("train.")
+    spelled = ALIASES.get(spelled, spelled)
+    if spelled in known_names():
+        return spelled
+    answer = ANSWERS.get(spelled)
+    group, _, leaf = spelled.rpartition(".")
     pool = [n.rpartition(".")[2] for n in known_names() if n.rpartition(".")[0] == group]
     near = difflib.get_close_matches(leaf, pool if group else [*known_names(), *ALIASES], n=1, cutoff=0.6)
     meant = f"{group}.{near[0]}" if near and group else "".join(near)
@@ -473,13 +473,3 @@ def _meaning(name: str) -> str:
         model = inner
     info = model.model_fields.get(leaf)
     return (info.description or name) if info else name
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if hasattr(value, "item"):
-        return value.item()
-    return value

@@ -14,7 +14,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence, Finding, GroupStatus, ReadingNote
+from headstart.types import (
+    DecisionReason,
+    EvaluationProtocol,
+    EvaluationSetup,
+    Evidence,
+    Finding,
+    GroupStatus,
+    ReadingNote,
+)
 
 __all__ = [
     "ClassScore",
@@ -371,19 +379,19 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One value that was chosen, and why: printed while it works and kept in the run.
+    """One value that was chosen, and why: shown with `-v` and kept in the run.
 
     Attributes:
-        what: The setting, e.g. `head.penalty`.
-        value: What was chosen.
-        reason: Why, with the numbers that decided it.
-        source: `auto`, `default`, `config` or `cli`.
-        evidence: The numbers behind the reason, by snake_case name; code reads these, never the reason.
+        setting: Its dotted name, e.g. `head.ridge_penalty`.
+        value: What was chosen; JSON-serializable.
+        reason: Stable code of why.
+        source: `auto`, `default`, `config`, `cli` or `python`.
+        evidence: Numbers and names behind the reason; the keys depend on it, see `headstart.messages.decisions`.
     """
 
-    what: str
+    setting: str
     value: Any
-    reason: str
+    reason: DecisionReason
     source: str = "auto"
     evidence: Evidence = field(default_factory=dict)
 

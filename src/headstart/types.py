@@ -14,6 +14,7 @@ __all__ = [
     "RESUBSTITUTION",
     "USER_TEST_SPLIT",
     "USER_VALIDATION_SPLIT",
+    "DecisionReason",
     "EvaluationProtocol",
     "EvaluationSetup",
     "Evidence",
@@ -31,6 +32,89 @@ __all__ = [
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 Evidence: TypeAlias = Mapping[str, JsonValue]
 """Numbers and names behind a finding or decision, by snake_case name; JSON-serializable."""
+
+
+class DecisionReason(StrEnum):
+    """Stable codes of why a value was chosen; each has a message in `headstart.messages.decisions`."""
+
+    # data
+    BOXES_FOUND = "boxes_found"
+    CONFLICTING_LABELS = "conflicting_labels"
+    COPIES_KEPT_TOGETHER = "copies_kept_together"
+    COPY_THRESHOLD_FROM_DATA = "copy_threshold_from_data"
+    GROUPS_ASKED_FOR = "groups_asked_for"
+    GROUPS_GIVEN_BY_DATA = "groups_given_by_data"
+    GROUPS_IN_QUESTION = "groups_in_question"
+    GROUPS_PER_IMAGE = "groups_per_image"
+    GROUPS_SUPPORTED_BY_IMAGES = "groups_supported_by_images"
+    GROUPS_SWITCHED_OFF = "groups_switched_off"
+    NO_BOXES = "no_boxes"
+    NO_GROUPS_FOUND = "no_groups_found"
+    SET_BY_USER = "set_by_user"
+    VALUE_RANGE_CONSTANT = "value_range_constant"
+    VALUE_RANGE_OF_BITS = "value_range_of_bits"
+    VALUE_RANGE_OF_FLOATS = "value_range_of_floats"
+    VALUE_RANGE_OF_PERCENTILES = "value_range_of_percentiles"
+    # defaults and values that were given
+    ADAPTED_FROM_ASKED = "adapted_from_asked"
+    DEFAULT_FOR_NUM_TRAIN = "default_for_num_train"
+    DEFAULT_INPUT_SIZE = "default_input_size"
+    DEFAULT_WEIGHTS = "default_weights"
+    DEVICE_OF_TRAINING = "device_of_training"
+    FEATURES_ON_CPU = "features_on_cpu"
+    NEXT_FREE_FOLDER = "next_free_folder"
+    ONE_THREAD_PER_CORE = "one_thread_per_core"
+    THREADS_MEASURED = "threads_measured"
+    # head
+    BLOCKS_COMPARED = "blocks_compared"
+    BLOCKS_COMPARED_ON_SUBSET = "blocks_compared_on_subset"
+    CALIBRATIONS_COMPARED = "calibrations_compared"
+    CLASSES_WEIGH_THE_SAME = "classes_weigh_the_same"
+    CLASS_WEIGHTS_FROM_FILE = "class_weights_from_file"
+    FITS_COMPARED = "fits_compared"
+    LOGISTIC_COMPARED = "logistic_compared"
+    LOGISTIC_NEEDS_SCIKIT_LEARN = "logistic_needs_scikit_learn"
+    LOGISTIC_SWITCHED_OFF = "logistic_switched_off"
+    LOGISTIC_TAKES_TOO_LONG = "logistic_takes_too_long"
+    LOGISTIC_TOO_FEW_IMAGES_PER_CLASS = "logistic_too_few_images_per_class"
+    LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE = "logistic_too_few_images_per_feature"
+    MIRROR_COMPARED = "mirror_compared"
+    MIRROR_NEEDS_BUDGET = "mirror_needs_budget"
+    MIXTURE_COMPARED = "mixture_compared"
+    PENALTIES_COMPARED = "penalties_compared"
+    SINGLE_BLOCK = "single_block"
+    TEMPERATURE_FITTED = "temperature_fitted"
+    TOO_FEW_TO_COMPARE_BLOCKS = "too_few_to_compare_blocks"
+    POSITIVE_CLASS_IS_RARER = "positive_class_is_rarer"
+    POSITIVE_CLASS_OF_MODEL = "positive_class_of_model"
+    # training by gradient
+    BATCH_LIMITED_BY_DATA = "batch_limited_by_data"
+    BUDGET_SPENT = "budget_spent"
+    BUDGET_TOO_SHORT_FOR_EPOCH = "budget_too_short_for_epoch"
+    BUDGET_TOO_SHORT_FOR_TRIAL = "budget_too_short_for_trial"
+    CACHE_TOO_SMALL = "cache_too_small"
+    EPOCHS_FIT_BUDGET = "epochs_fit_budget"
+    FLIP_LOWERS_ACCURACY = "flip_lowers_accuracy"
+    FOLDS_FIT_BUDGET = "folds_fit_budget"
+    NO_BUDGET = "no_budget"
+    NO_PILOT_GAIN = "no_pilot_gain"
+    PHASES_CANNOT_BE_CUT = "phases_cannot_be_cut"
+    PHASES_FIT_CACHE = "phases_fit_cache"
+    PHASES_TOO_LARGE = "phases_too_large"
+    PILOTS_COMPARED = "pilots_compared"
+    PRECISIONS_COMPARED = "precisions_compared"
+    TRAINING_TOO_SHORT_TO_MEASURE = "training_too_short_to_measure"
+    TRIAL_FITS_BUDGET = "trial_fits_budget"
+    TUNED_COMPARED_WITH_PROBE = "tuned_compared_with_probe"
+    VIEWS_FIT_BUDGET = "views_fit_budget"
+    # detection
+    BOXES_PER_CLASS = "boxes_per_class"
+    BOX_SIZES = "box_sizes"
+    IMAGES_FIT_BUDGET = "images_fit_budget"
+    SIZE_ROUNDED_UP = "size_rounded_up"
+    STEPS_FIT_BUDGET = "steps_fit_budget"
+    STRATEGY_FITS_BUDGET = "strategy_fits_budget"
+    WHOLE_IMAGE_FOR_BOXES = "whole_image_for_boxes"
 
 
 class Severity(StrEnum):

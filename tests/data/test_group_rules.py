@@ -32,7 +32,7 @@ from headstart.data.names import guess_groups
 from headstart.data.patterns import judge_patterns
 from headstart.records import GroupEvidence, GroupPattern, Samples
 from headstart.trust import intervals
-from headstart.types import FindingKind, GroupStatus, Severity
+from headstart.types import DecisionReason, FindingKind, GroupStatus, Severity
 
 GOOD = GroupEvidence(
     num_images=120,
@@ -227,9 +227,10 @@ def test_a_score_at_the_baseline_is_a_question_with_both_scores() -> None:
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.ERROR  # one of the two scores misleads, and only the user knows which
     assert health.is_dishonest
-    decision = next(d for d in apply_health(samples, health).decisions if d.what == "group_from")
+    decision = next(d for d in apply_health(samples, health).decisions if d.setting == "group_from")
     assert decision.value is None
-    assert decision.evidence == {pattern.pattern: "question_score_at_baseline"}
+    question = {"pattern": pattern.pattern, "status": "question_score_at_baseline"}
+    assert (decision.reason, decision.evidence) == (DecisionReason.GROUPS_IN_QUESTION, {"questions": [question]})
 
 
 def test_what_nearly_is_the_class_is_a_question() -> None:

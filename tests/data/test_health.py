@@ -11,7 +11,7 @@ from headstart.data.health import Applied, apply_health, inspect
 from headstart.data.names import guess_groups
 from headstart.errors import UsageError
 from headstart.records import GroupPattern, Health, PicturePair, Problem, Samples
-from headstart.types import Finding, FindingKind, GroupStatus, Severity
+from headstart.types import DecisionReason, Finding, FindingKind, GroupStatus, Severity
 
 
 def pair(samples: Samples, a: int, b: int, kind: str = "bytes", similarity: float = 1.0) -> PicturePair:
@@ -76,9 +76,9 @@ def test_one_picture_under_two_labels_is_not_trained_on(parted: Samples) -> None
     conflict = pair(parted, 0, 1)
     applied = apply_health(parted, health_of(parted, duplicates=(conflict,), label_conflicts=(conflict,)))
     assert where(applied.left_out) == [0, 1]
-    (decision,) = (d for d in applied.decisions if d.what == "left_out.labels")
+    (decision,) = (d for d in applied.decisions if d.setting == "left_out.labels")
     assert decision.value == 2
-    assert "two labels" in decision.reason
+    assert (decision.reason, decision.evidence) == (DecisionReason.CONFLICTING_LABELS, {"num_images": 2})
 
 
 def test_every_copy_of_a_picture_under_two_labels_is_left_out() -> None:
@@ -115,7 +115,7 @@ def test_copies_are_kept_together() -> None:
     applied = apply_health(samples, found)
     assert applied.groups is not None
     assert applied.groups.tolist() == [0, 1, 0, 2, 3, 0]
-    (decision,) = (d for d in applied.decisions if d.what == "groups.copies")
+    (decision,) = (d for d in applied.decisions if d.setting == "groups.copies")
     assert decision.value == 2
 
 
@@ -141,8 +141,9 @@ def test_only_certain_copies_tie_groups_to_each_other(similarity: float, ties: b
     assert (applied.groups[0] == applied.groups[5]) == ties
     assert applied.groups[6] != applied.groups[0]
     assert len(set(applied.groups[:3].tolist())) == 1
-    (decision,) = (d for d in applied.decisions if d.what == "groups.copies")
-    assert "less than certain" in decision.reason
+    (decision,) = (d for d in applied.decisions if d.setting == "groups.copies")
+    assert decision.evidence == {"num_pairs": 3, "num_joined": decision.value}
+    assert decision.value < 3
 
 
 def test_an_accepted_pattern_is_used_and_said() -> None:
@@ -153,8 +154,9 @@ def test_an_accepted_pattern_is_used_and_said() -> None:
     assert applied.groups.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     (decision,) = applied.decisions
     assert decision.value == "^([^_]*)_"
-    for words in ("3 groups", "p = 0.001", "0.91 as if independent, 0.78 by group"):
-        assert words in decision.reason
+    assert decision.reason is DecisionReason.GROUPS_SUPPORTED_BY_IMAGES
+    expected = {"num_groups": 3, "p_value": 0.001, "accuracy_independent": 0.91, "accuracy_grouped": 0.78}
+    assert {name: decision.evidence[name] for name in expected} == expected
     assert apply_health(samples, found, group_from="none").groups is None
 
 

@@ -32,7 +32,7 @@ from headstart.records import (
     Samples,
     Shortcut,
 )
-from headstart.types import Finding, FindingKind, GroupStatus, Severity
+from headstart.types import DecisionReason, Finding, FindingKind, GroupStatus, Severity
 
 
 def photos(first: int = 0, count: int = 6) -> tuple[Samples, list[bytes]]:
@@ -350,7 +350,7 @@ def test_a_judgement_comes_back_equal() -> None:
         size_range=(10, 20, 30),
         seen_share={"crop": 0.7},
         value_range=(0.0, 4095.0),
-        decisions=(Decision("pixels.value_range", [0.0, 4095.0], "because"),),
+        decisions=(Decision("pixels.value_range", [0.0, 4095.0], DecisionReason.VALUE_RANGE_OF_BITS),),
         findings=(Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "a", "splits": ["test"]}),),
         is_dishonest=True,
     )

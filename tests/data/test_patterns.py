@@ -92,7 +92,7 @@ def test_a_rejected_guess_is_used_by_nothing(shuffled: tuple[Samples, Looks]) ->
     applied = apply_health(samples, health)
     copies = sum(1 for _ in (*health.duplicates, *health.near_duplicates))
     assert applied.groups is None or len(np.unique(applied.groups)) >= len(samples) - copies
-    assert next(d for d in applied.decisions if d.what == "group_from").value is None
+    assert next(d for d in applied.decisions if d.setting == "group_from").value is None
 
 
 def test_few_pictures_that_happen_to_be_near_are_not_believed() -> None:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from headstart.data.split import group_ids, make_split, read_split, write_split
 from headstart.errors import DataError, UsageError
 from headstart.records import Sample, Samples
-from headstart.types import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationProtocol, EvaluationSetup, SplitSource
+from headstart.types import (
+    USER_TEST_SPLIT,
+    USER_VALIDATION_SPLIT,
+    DecisionReason,
+    EvaluationProtocol,
+    EvaluationSetup,
+    SplitSource,
+)
 
 
 def make(labels: list[str], splits: list[str | None] | None = None, names: list[str] | None = None) -> Samples:
@@ -131,7 +138,7 @@ def test_groups_from_the_data() -> None:
     ids, decision = group_ids(grouped, None)
     assert ids is not None
     assert ids.tolist() == [0, 1, 0, 2]
-    assert "2 groups" in decision.reason
+    assert (decision.reason, decision.evidence["num_groups"]) == (DecisionReason.GROUPS_GIVEN_BY_DATA, 2)
     assert group_ids(grouped, "none")[0] is None
 
 

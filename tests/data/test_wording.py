@@ -13,7 +13,16 @@ import pytest
 from headstart.data.report_findings import dataset_findings
 from headstart.data.wording import doctor_lines, finding_lines, health_to_json, one_line
 from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
-from headstart.types import Evidence, Finding, FindingKind, GroupStatus, ReadingKind, ReadingNote, Severity
+from headstart.types import (
+    DecisionReason,
+    Evidence,
+    Finding,
+    FindingKind,
+    GroupStatus,
+    ReadingKind,
+    ReadingNote,
+    Severity,
+)
 
 ODD = "a/\n\x1b[31m<script>\u202e`'\" \\xff.jpg"
 
@@ -60,7 +69,10 @@ ILL = replace(
     shortcuts=(Shortcut("camera", 0.9, 0.33, "x", 0.6, ("x",), ("s1", "s2")),),
     seen_share={"crop": 0.4, "cover": 0.5, "squash": 1.0, "pad": 1.0},
     value_range=(0, 4095),
-    decisions=(Decision("pixels.value_range", [0, 4095], "12 bits"), Decision("copies.bar", 2.1, "details")),
+    decisions=(
+        Decision("pixels.value_range", [0, 4095], DecisionReason.VALUE_RANGE_OF_BITS),
+        Decision("copies.bar", 2.1, DecisionReason.COPY_THRESHOLD_FROM_DATA),
+    ),
     findings=(
         Finding(
             FindingKind.CLASS_TOO_SMALL, Severity.WARNING, {"class": "y", "count": 2, "minimum": 10, "unit": "images"}
@@ -257,7 +269,10 @@ def test_json_is_plain_and_complete() -> None:
     health = replace(
         ILL,
         value_range=(np.float64(1.5), np.float32(2)),  # type: ignore[arg-type]
-        decisions=(Decision("n", np.int64(3), "because"), Decision("f", np.bool_(True), "so")),
+        decisions=(
+            Decision("n", np.int64(3), DecisionReason.SET_BY_USER),
+            Decision("f", np.bool_(True), DecisionReason.SET_BY_USER),
+        ),
     )
     value = health_to_json(health)
     again = json.loads(json.dumps(value, allow_nan=False))

@@ -10,8 +10,9 @@ import pytest
 from headstart.errors import MissingExtraError
 from headstart.heads import fit_probe
 from headstart.heads.labels import check_labels
-from headstart.heads.logistic import fit_logistic, is_worth_trying
+from headstart.heads.logistic import fit_logistic, why_not_tried
 from headstart.heads.losses import log_losses
+from headstart.types import DecisionReason
 
 
 def digits(num, skip=0):
@@ -24,16 +25,22 @@ def digits(num, skip=0):
 
 
 def decision(fit):
-    return next(d for d in fit.decisions if d.what == "head.logistic")
+    return next(d for d in fit.decisions if d.setting == "head.logistic")
 
 
 def test_it_is_tried_from_eight_pictures_a_feature_on_and_not_beyond_its_budget():
-    assert not is_worth_trying(3_000, 1_904, 10)[0]
-    assert not is_worth_trying(1_000, 126, 10)[0]
-    assert is_worth_trying(1_000, 125, 10)[0]
-    assert not is_worth_trying(1_000_000, 100, 10)[0]
-    assert not is_worth_trying(20_000, 2_000, 200)[0]
-    assert not is_worth_trying(3_000, 100, 200)[0]
+    assert why_not_tried(1_000, 125, 10) is None
+    reasons = {
+        (3_000, 1_904, 10): DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE,
+        (1_000, 126, 10): DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE,
+        (3_000, 100, 200): DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_CLASS,
+        (1_000_000, 100, 10): DecisionReason.LOGISTIC_TAKES_TOO_LONG,
+        (20_000, 2_000, 200): DecisionReason.LOGISTIC_TAKES_TOO_LONG,
+    }
+    for numbers, expected in reasons.items():
+        reason, evidence = why_not_tried(*numbers)
+        assert reason is expected
+        assert (evidence["num_samples"], evidence["num_features"], evidence["num_classes"]) == numbers
 
 
 def test_it_is_mixed_in_where_it_helps_and_the_estimate_holds():
@@ -97,6 +104,6 @@ def test_without_scikit_learn_auto_goes_on_and_asking_for_it_names_the_extra(mon
         monkeypatch.setitem(sys.modules, name, None)
     told = decision(fit_probe(blocks, class_ids, 10))
     assert (told.value, told.evidence["is_tried"]) == ("off", False)
-    assert "not installed" in told.reason
+    assert told.reason is DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN
     with pytest.raises(MissingExtraError, match="Logistic regression needs"):
         fit_probe(blocks, class_ids, 10, logistic=True)

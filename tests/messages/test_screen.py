@@ -22,7 +22,9 @@ from headstart.events import (
 )
 from headstart.messages.screen import LINE_WIDTH, Screen, Verbosity
 from headstart.records import Decision
-from headstart.types import Finding, FindingKind, Severity
+from headstart.types import DecisionReason, Finding, FindingKind, Severity
+
+FITTED = {"log_loss": 0.0197, "protocol": "leave_one_out"}
 
 
 def story(findings: int = 0) -> list[Event]:
@@ -42,7 +44,7 @@ def story(findings: int = 0) -> list[Event]:
         DatasetRead("photos", "class folders", 2527, names, {"train": 1768, "val": 328, "test": 431}),
         *small,
         CheckFinished("photos", 2527),
-        DecisionMade(Decision("head.temperature", 1.04, "temperature_fitted")),
+        DecisionMade(Decision("head.temperature", 1.04, DecisionReason.TEMPERATURE_FITTED, evidence=FITTED)),
         *(Progress(Stage.FEATURES, i, 2527, "image", float(i)) for i in range(0, 2527, 200)),
         StageFinished(
             Stage.FEATURES,

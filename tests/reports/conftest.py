@@ -74,7 +74,7 @@ def build_facts(
             confidence=probabilities.max(axis=1),
             logits=logits,
         ),
-        settings={"seed": {"value": 0, "source": "default", "reason": "Seed of everything that is drawn."}},
+        settings={"seed": {"value": 0, "source": "default", "reason": None}},
         bundle={"temperature": 1.1, "pixels": {"size_hw": [224, 224]}, "weights_licence": "Apache-2.0"},
         tensors={"backbone.conv_stem.weight": (8, 3, 3, 3), "backbone.blocks.0.w": (8, 8, 1, 1), "head.weight": (k, 8),
                  "head.bias": (k,)},

@@ -167,8 +167,8 @@ def test_the_losses_of_block_sets_are_read_from_the_evidence_not_from_the_reason
         "log_loss": {"all_stages": 0.31, "all_stages_earlier_half": 0.29, "last_stage": 0.4},
         "num_compared": 60,
     }
-    row = {"value": "all stages", "source": "auto", "reason": "in other words 0.1234", "evidence": evidence}
+    row = {"value": "all stages", "source": "auto", "reason": "blocks_compared", "evidence": evidence}
     facts = replace(make_facts(), settings={"head.blocks": row})
     assert take_situation(facts).block_losses == (0.4, 0.29)
-    without = {**row, "reason": "embedding only 0.4000, all stages 0.2000", "evidence": {}}
+    without = {**row, "text": "embedding only 0.4000, all stages 0.2000", "evidence": {}}
     assert take_situation(replace(facts, settings={"head.blocks": without})).block_losses is None

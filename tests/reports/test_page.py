@@ -223,10 +223,11 @@ def test_curves_are_the_mean_over_folds_and_leave_the_last_training_out(make_fac
 
 def test_trained_stages_stand_with_their_rates(make_facts: Callable[..., Facts]) -> None:
     plan = {"cut": "stage1", "lr": 0.001, "stage_decay": 0.5}
-    facts = make_facts(extra={"tuning": {"plan": plan, "sentence": "fine-tuning lowers log-loss by 0.1"}})
+    verdict = {"num_samples": 15, "accuracy_gain": 0.1, "accuracy_error": 0.05, "gain": 0.1, "is_better": True}
+    facts = make_facts(extra={"tuning": {"plan": plan, "verdict": verdict}})
     report, text = page_of(facts)
     assert {p["name"]: (p["state"], p["rate"]) for p in report["model"]["parts"]} == {
         "stem": ("frozen", None),
         "stage1": ("trained", 0.001),
     }
-    assert "Fine-tuning lowers log-loss by 0.1." in text
+    assert "log-loss -0.1000; better with 80 % confidence." in text

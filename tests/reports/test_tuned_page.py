@@ -25,6 +25,14 @@ from headstart.workflow.tune_records import EpochLog
 
 PLAN = {"cut": "stage1", "lr": 0.001, "stage_decay": 0.5, "head_lr": 0.01, "epochs": 10, "has_refit": True,
         "unfreeze": [["stage2", 0.0], ["stage1", 0.3]]}  # fmt: skip
+VERDICT = {
+    "num_samples": 15,
+    "accuracy_gain": 0.1,
+    "accuracy_error": 0.05,
+    "gain": 0.1,
+    "is_better": True,
+    "is_worse": False,
+}
 TENSORS = {f"backbone.{n}": (8, 8) for n in ("conv_stem.weight", "blocks.0.w", "blocks.1.w", "conv_head.weight")}
 EPOCHS = tuple({"epoch": str(e), "train_loss": "1", "val_loss": "2", "phase": "fold1"} for e in range(1, 11))
 
@@ -32,7 +40,7 @@ EPOCHS = tuple({"epoch": str(e), "train_loss": "1", "val_loss": "2", "phase": "f
 @pytest.fixture
 def held_out(make_facts: Callable[..., Facts]) -> Facts:
     """60 training pictures, 15 of which were held out and alone are in `predictions.csv`."""
-    whole = make_facts(has_test=False, extra={"tuning": {"plan": PLAN, "sentence": "it is better"}}, epochs=EPOCHS)
+    whole = make_facts(has_test=False, extra={"tuning": {"plan": PLAN, "verdict": VERDICT}}, epochs=EPOCHS)
     some = np.arange(0, 60, 4)
     scored = replace(
         whole.scored,
@@ -42,7 +50,7 @@ def held_out(make_facts: Callable[..., Facts]) -> Facts:
     )
     cv = {**whole.metrics["cv"], "protocol": "validation_split", "num_samples": 15}
     tensors = {**TENSORS, "head.weight": (3, 8), "head.bias": (3,)}
-    settings = {"head.mixture": {"value": {"lda": 0.9}, "source": "auto", "reason": "left-out pictures"}}
+    settings = {"head.mixture": {"value": {"lda": 0.9}, "source": "auto", "reason": "mixture_compared"}}
     return replace(whole, scored=scored, metrics={**whole.metrics, "cv": cv}, tensors=tensors, settings=settings)
 
 

@@ -212,7 +212,7 @@ class TestCopies:
                 assert split[f"{label}/{i:03d}.jpg"] == split[f"{label}/z{i}.jpg"]
             assert split[f"{label}/001.jpg"] == split[f"{label}/y1.jpg"]
         assert run.metrics["num_groups"] == 42
-        assert "pairs of copies are kept together" in log_of(run)
+        assert decisions_of(run.folder)["groups.copies"]["reason"] == "copies_kept_together"
 
     def test_nor_do_they_vouch_for_each_other_out_of_fold(self, doubled: Path, tmp_path: Path) -> None:
         run = headstart.train(doubled, out=tmp_path / "run")
@@ -237,7 +237,8 @@ class TestHiddenGroups:
         assert grouped.metrics["num_groups"] == 18
         resolved = yaml.safe_load((grouped.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
         assert resolved["group_from"]["source"] == "auto"
-        assert "18 groups, borne out by the pictures" in resolved["group_from"]["reason"]
+        assert resolved["group_from"]["reason"] == "groups_supported_by_images"
+        assert resolved["group_from"]["evidence"]["num_groups"] == 18
         decision = decisions_of(grouped.folder)["group_from"]
         assert decision["value"] == resolved["group_from"]["value"]
         (finding,) = findings_of(grouped.folder, "groups_applied")
@@ -253,7 +254,7 @@ class TestHiddenGroups:
     def test_none_switches_them_off(self, variants: Path, tmp_path: Path) -> None:
         run = headstart.train(variants, out=tmp_path / "run", group_from="none")
         assert run.metrics["num_groups"] is None or run.metrics["num_groups"] > 18
-        assert "groups were switched off" in log_of(run)
+        assert decisions_of(run.folder)["group_from"]["reason"] == "groups_switched_off"
         resolved = yaml.safe_load((run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
         assert resolved["group_from"]["value"] == "none"
 
@@ -278,7 +279,8 @@ class TestGroupsInQuestion:
         assert finding["evidence"]["accuracy_independent"] == pattern["accuracy_independent"]
         assert finding["evidence"]["accuracy_grouped"] == pattern["accuracy_grouped"]
         resolved = yaml.safe_load((exposed.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
-        assert pattern["status"] in resolved["group_from"]["reason"]
+        (question,) = resolved["group_from"]["evidence"]["questions"]
+        assert question == {"pattern": pattern["pattern"], "status": pattern["status"]}
         log = log_of(exposed).splitlines()
         option = f"--group-from {shlex.quote(pattern['pattern'])}"
         assert any(option in line for line in log)
@@ -322,7 +324,7 @@ class TestRange:
         assert list(spec.value_range or ()) == expected
         resolved = yaml.safe_load((run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
         assert list(resolved["value_range"]["value"]) == expected
-        assert "from training pictures" in resolved["value_range"]["reason"]
+        assert resolved["value_range"]["evidence"]["is_from_training"] is True
         assert read_json(run.folder / "health.json")["value_range"] == expected
         decision = decisions_of(run.folder)["value_range"]
         assert decision["value"] == expected

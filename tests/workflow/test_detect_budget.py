@@ -17,6 +17,7 @@ from headstart.detection.plan import DetectPlan
 from headstart.detection.subset import subset_order
 from headstart.errors import BudgetError
 from headstart.records import Decision
+from headstart.types import DecisionReason
 from headstart.workflow.detect_budget import DetectBudget, Scored
 from headstart.workflow.detect_settings import budget_strategies, default_epochs
 from headstart.workflow.journal import Journal
@@ -94,7 +95,8 @@ class Machine:
             self.prepared.append(strategy)
             self.work(self.engine_s)
             plan = DetectPlan(strategy=strategy, epochs=default_epochs(num_train, BATCH), batch_size=BATCH, views=8)
-            return plan, [Decision("strategy", strategy, ""), Decision("lr", plan.lr, "")]
+            made = {"strategy": strategy, "lr": plan.lr}
+            return plan, [Decision(name, value, DecisionReason.SET_BY_USER) for name, value in made.items()]
 
         return make
 
@@ -131,7 +133,7 @@ class Run:
         )
         self.plan, self.train, self.decisions = self.budget.settle(
             strategies, machine.make_plan(num_train), np.arange(num_train), boxes, 3,
-            torch_threads=lambda: (1, "measured"),
+            torch_threads=lambda: (1, 0.9),
         )  # fmt: skip
         self.steps, self.shares = [], list[float]()
         for phase in (*(f"fold{i}" for i in range(num_folds)), "final"):
@@ -160,7 +162,7 @@ class Run:
 
     @property
     def decided(self) -> dict[str, Any]:
-        return {d.what: d.value for d in self.decisions}
+        return {d.setting: d.value for d in self.decisions}
 
 
 @pytest.mark.parametrize("num_train", [131, 296, 427, 677, 1770])

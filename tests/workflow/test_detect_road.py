@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from decision_checks import check_decisions, check_resolved
 from event_text import lines_of
 from PIL import Image
 
@@ -28,6 +28,7 @@ from headstart.detection.loop import DetectTraining
 from headstart.detector import Detector
 from headstart.errors import BudgetError, BundleError, DataError, HeadstartError, SettingError, UsageError
 from headstart.events import EventStream
+from headstart.types import DecisionReason
 from headstart.workflow.detect_bench import DetectBench
 from headstart.workflow.detect_road import train_detector
 from headstart.workflow.run_folder import own_run_folder
@@ -83,14 +84,14 @@ def run(squares: Path, events: EventStream) -> headstart.Run:
 def test_the_task_is_seen_from_the_data(run: headstart.Run) -> None:
     assert run.metrics["task"] == "detect"
     assert run.metrics["class_names"] == ["blue", "red"]
-    config = yaml.safe_load((run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
+    assert DecisionReason.BOXES_FOUND in check_decisions(run.folder)
+    config = check_resolved(run.folder)
     assert config["task"]["value"] == "detect"
-    assert "boxes" in config["task"]["reason"]
-    assert config["epochs"] == {"value": 2, "source": "python", "reason": config["epochs"]["reason"]}
-    assert config["batch_size"]["source"] == "auto"
+    assert config["task"]["reason"] == "boxes_found"
+    assert config["epochs"] == {"value": 2, "source": "python", "reason": None}
+    assert config["batch_size"]["source"] == "default"
     assert config["device"]["value"] == "cpu"
     assert config["workers"]["value"] >= 1
-    assert {row["reason"] for row in config.values() if row["source"] == "default"} == {None}
 
 
 def test_every_file_of_a_run_is_there(run: headstart.Run) -> None:
@@ -298,7 +299,8 @@ def test_a_budget_is_journalled_and_the_same_journal_gives_the_same_weights(squa
     assert metrics["tuning"]["num_steps"] == metrics["budget"]["num_steps"][-1] >= 24
     assert metrics["strategy"] == "head"  # few boxes
     journal = json.loads((tmp_path / "run" / "journal.json").read_text(encoding="utf-8"))
-    config = yaml.safe_load((tmp_path / "run" / "config.resolved.yaml").read_text(encoding="utf-8"))
+    assert DecisionReason.STEPS_FIT_BUDGET in check_decisions(tmp_path / "run")
+    config = check_resolved(tmp_path / "run")
     assert config["views"]["source"] == config["epochs"]["source"] == "auto"
     # On a machine 10,000 times as slow, where the journal and not the clock decides.
     again = budgeted(squares, tmp_path / "again", "10m", clock=scaled(10_000.0), journal=journal)

@@ -32,15 +32,14 @@ class Bench:
 
 def plan_of(boxes: float = 100.0, num_train: int = 160, bench: Any = None, **given: Any) -> tuple[DetectPlan, Any]:
     resolved = resolve({"data": "x", "task": "detect", **given}, source="python")
-    return make_detect_plan(
-        resolved, bench or Bench(), num_train=num_train, boxes_per_class=boxes, finest=(16, "large boxes")
-    )
+    return make_detect_plan(resolved, bench or Bench(), num_train=num_train, boxes_per_class=boxes, finest=(16, {}))
 
 
 def test_few_boxes_leave_the_backbone_frozen() -> None:
     few, decisions = plan_of(boxes=20)
     assert (few.strategy, few.cut) == ("head", "neck")
-    assert "20 training boxes" in next(d.reason for d in decisions if d.what == "strategy")
+    decision = next(d for d in decisions if d.setting == "strategy")
+    assert decision.evidence == {"num_boxes_rarest": 20, "threshold": 50}
     many, _ = plan_of(boxes=200)
     assert (many.strategy, many.cut) == ("finetune", "stage3")
 
@@ -48,7 +47,7 @@ def test_few_boxes_leave_the_backbone_frozen() -> None:
 def test_what_a_person_sets_is_taken_and_not_decided_again() -> None:
     plan, decisions = plan_of(strategy="finetune", cut="stage2", epochs=7, views=3, **{"detect.width": 48, "lr": 0.01})
     assert (plan.cut, plan.epochs, plan.views, plan.width, plan.lr) == ("stage2", 7, 3, 48, 0.01)
-    assert not {"epochs", "views", "detect.width", "lr", "cut"} & {d.what for d in decisions}
+    assert not {"epochs", "views", "detect.width", "lr", "cut"} & {d.setting for d in decisions}
 
 
 def test_a_fine_level_has_a_narrow_pyramid() -> None:

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from decision_checks import check_decisions, check_resolved
 from event_text import events_of
 from PIL import Image
 
 import headstart
 from headstart.cli import main
 from headstart.errors import DataError, HeadstartError, SettingError, UsageError
+from headstart.types import DecisionReason
 
 
 @pytest.fixture(autouse=True)
@@ -83,12 +84,11 @@ def test_oof_npz_needs_no_pickle_and_is_the_cv_score(run: headstart.Run) -> None
 
 
 def test_every_setting_has_value_source_and_reason(run: headstart.Run) -> None:
-    rows = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())
-    assert all(
-        {"value", "source", "reason"} <= set(row) <= {"value", "source", "reason", "evidence"} for row in rows.values()
-    )
+    rows = check_resolved(run.folder)
+    keys = {"value", "source", "reason"}
+    assert all(keys <= set(row) <= keys | {"evidence", "text"} for row in rows.values())
     assert rows["data"]["source"] == "python"
-    assert all((row["reason"] is None) == (row["source"] != "auto") for row in rows.values())
+    assert DecisionReason.PENALTIES_COMPARED in check_decisions(run.folder)
     used = {"task": "classify", "strategy": "probe", "size": 224, "device": "cpu", "head.mirror": "off"}
     assert {name: rows[name]["value"] for name in used} == used
     assert rows["weights"]["value"].startswith("efficientnet_lite0.")

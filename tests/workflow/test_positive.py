@@ -14,7 +14,7 @@ IDS = np.array([0, 0, 0, 1])
 
 def test_the_rarer_class_is_positive_and_of_two_equal_ones_the_last() -> None:
     name, decision = choose_positive(None, ("defect", "good"), 1 - IDS)
-    assert (name, decision.what, decision.value) == ("defect", "positive", "defect")
+    assert (name, decision.setting, decision.value) == ("defect", "positive", "defect")
     assert decision.evidence == {"num_positive": 1, "num_negative": 3}
     assert choose_positive(None, ("a", "b"), np.array([0, 1]))[0] == "b"
 

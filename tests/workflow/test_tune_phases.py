@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from headstart.features.boundary import BoundaryCache
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.tuning.loop import Snapshot
 from headstart.tuning.plan import TuningPlan, default_plan, parse_unfreeze
+from headstart.types import DecisionReason
 from headstart.workflow.tune_fitting import fit_to_disk
 from headstart.workflow.tune_phases import PhaseRows
 
@@ -42,7 +42,7 @@ class Road:
         self.decided: dict[str, Decision] = {}
 
     def decide(self, decisions: list[Decision]) -> None:
-        self.decided |= {d.what: d for d in decisions}
+        self.decided |= {d.setting: d for d in decisions}
 
 
 def phase_rows(is_on: bool = True) -> PhaseRows:
@@ -74,14 +74,20 @@ def fitted(room: int, folder: Path) -> tuple[TuningPlan, Road, PhaseRows]:
 def test_all_phases_are_counted_and_said(tmp_path: Path) -> None:
     plan, road, rows = fitted(300_000_000, tmp_path)
     assert (plan, rows.is_on) == (PLAN, True)
-    assert road.decided["tune.phases"].value == "from stage7 on (100 MB), after 30 % from stage6 on (200 MB)"
+    decision = road.decided["tune.phases"]
+    assert (decision.value, decision.reason) == ("one_per_cut", DecisionReason.PHASES_FIT_CACHE)
+    assert decision.evidence["phases"] == [
+        {"start": 0.0, "cut": "stage7", "needed_bytes": 100_000_000},
+        {"start": 0.3, "cut": "stage6", "needed_bytes": 200_000_000},
+    ]
 
 
 def test_where_not_all_fit_the_earliest_cut_serves_throughout(tmp_path: Path) -> None:
     plan, road, rows = fitted(299_000_000, tmp_path)
     assert (plan, rows.is_on) == (PLAN, False)  # as many views as before
-    assert "do not fit into the 299 MB" in road.decided["tune.phases"].reason
-    assert "rows at stage6" in road.decided["tune.phases"].reason
+    decision = road.decided["tune.phases"]
+    assert (decision.value, decision.reason) == ("one", DecisionReason.PHASES_TOO_LARGE)
+    assert (decision.evidence["room_bytes"], decision.evidence["cut"]) == (299_000_000, "stage6")
     plan, road, rows = fitted(120_000_000, tmp_path / "less")
     assert (plan.views, plan.is_cached, rows.is_on) == (2, True, False)
 
@@ -100,7 +106,8 @@ def test_a_network_that_cannot_be_cut_later_trains_from_the_earliest_cut(tmp_pat
     bench.sources.phase_bytes = refuse
     assert fit_to_disk(road, bench, PLAN, 1000) == PLAN  # type: ignore[arg-type]
     assert not bench.sources.phases.is_on
-    assert "a list of tensors crosses it; all phases train from rows at stage6" in road.decided["tune.phases"].reason
+    decision = road.decided["tune.phases"]
+    assert (decision.reason, decision.evidence["cut"]) == (DecisionReason.PHASES_CANNOT_BE_CUT, "stage6")
 
 
 def test_no_phases_without_a_cache_or_without_unfreezing() -> None:
@@ -149,9 +156,8 @@ def test_each_phase_has_its_rows_and_what_is_frozen_stays(few: Path, tmp_path: P
         patch.setattr(BoundaryCache, "space", lambda self, d, *a: (opened.append(d), space(self, d, *a))[1])
         run = headstart.train(few, out=tmp_path / "run", **{**SETTINGS, "epochs": 2, "views": 1})
     assert sum("/" in digest for digest in opened) == 1  # rows at stage7, made from those at stage6
-    phases = decisions_of(run.folder)["tune.phases"]["value"]
-    assert re.findall(r"stage\d", phases) == ["stage7", "stage6"]
-    assert "50 %" in phases
+    phases = decisions_of(run.folder)["tune.phases"]["evidence"]["phases"]
+    assert [(phase["cut"], phase["start"]) for phase in phases] == [("stage7", 0.0), ("stage6", 0.5)]
     assert run.metrics["tuning"]["plan"]["cut"] == "stage6"
     for part in ("fold1", "final"):
         done = ends(run, part)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from decision_checks import check_decisions, check_resolved
 from event_text import decisions_of
 
 import headstart
@@ -22,6 +22,7 @@ from headstart.records import Features
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.tuning.loop import Snapshot
 from headstart.tuning.safety import Verdict, refuse_tuned
+from headstart.types import DecisionReason
 from headstart.workflow import tune_road
 
 pytest.importorskip("torch")
@@ -96,9 +97,10 @@ def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:
     assert [(r["phase"], r["epoch"]) for r in rows] == [("fold1", "1"), ("final", "1")]
     assert rows[0]["val_loss"]
     assert not rows[1]["val_loss"]
-    config = yaml.safe_load((tuned.folder / "config.resolved.yaml").read_text())
+    assert DecisionReason.TUNED_COMPARED_WITH_PROBE in check_decisions(tuned.folder)
+    config = check_resolved(tuned.folder)
     assert config["epochs"]["source"] == "python"
-    assert config["tune.stage_decay"]["source"] == "auto"
+    assert config["tune.stage_decay"]["source"] == "default"
 
 
 def test_the_baselines_are_those_of_the_held_out_images(tuned: headstart.Run) -> None:
@@ -257,6 +259,6 @@ def test_a_report_says_what_was_tried_where_the_probe_is_kept(
     run = headstart.train(few, out=tmp_path / "run", workers=1, **settings)
     assert run.metrics["strategy"] == "probe"
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "fine-tuning changes accuracy" in page
+    assert "Fine-tuned against probe on 4 held-out images" in page
     assert "would help more was not measured" not in page
     assert "This training was tried and not kept" in page

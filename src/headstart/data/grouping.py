@@ -14,6 +14,7 @@ from headstart.data.capture import TIMES, keys_by_time
 from headstart.data.layouts import Template
 from headstart.errors import UsageError
 from headstart.records import Decision, Samples
+from headstart.types import DecisionReason, Evidence
 
 __all__ = ["group_ids", "number_groups"]
 
@@ -38,30 +39,30 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
     """
     source = "auto" if group_from is None else "cli"
     if group_from is not None and group_from.lower() == "none":
-        return None, Decision("group_from", "none", "groups were switched off", source)
+        return None, Decision("group_from", "none", DecisionReason.GROUPS_SWITCHED_OFF, source)
     if group_from is not None and group_from.lower() == "image" and group_from not in samples.columns:
-        return None, Decision("group_from", "image", "every image stands alone, copies too", source)
+        return None, Decision("group_from", "image", DecisionReason.GROUPS_PER_IMAGE, source)
     if group_from is None:
         keys = [s.group for s in samples]
         if not any(keys):
-            return None, Decision("group_from", None, "nothing in the data says what belongs together", source)
-        reason = f"{len({k for k in keys if k})} groups given by the {samples.layout or 'data'}"
-        return number_groups(keys), Decision("group_from", "given", reason, source)
+            return None, Decision("group_from", None, DecisionReason.NO_GROUPS_FOUND, source)
+        given: Evidence = {"num_groups": len({k for k in keys if k}), "layout": samples.layout}
+        return number_groups(keys), Decision("group_from", "given", DecisionReason.GROUPS_GIVEN_BY_DATA, source, given)
     if group_from in samples.columns:
         keys = [v or None for v in samples.columns[group_from]]
-        what = f"column `{group_from}`"
+        what = "column"
     elif group_from == "group" and any(s.group for s in samples):
-        keys, what = [s.group for s in samples], "column `group`"
+        keys, what = [s.group for s in samples], "column"
     elif group_from in TIMES:
-        keys, what = _capture_keys(samples, TIMES[group_from]), "the time of capture"
+        keys, what = _capture_keys(samples, TIMES[group_from]), "capture_time"
     elif group_from == "folder":
-        keys, what = [s.name.rpartition("/")[0] for s in samples], "the folder of each picture"
+        keys, what = [s.name.rpartition("/")[0] for s in samples], "folder"
     elif "{group}" in group_from:
         template = Template(group_from, file_only="/" not in group_from)
         keys = [(template.match(s.name) or {}).get("group") for s in samples]
-        what = f"the pattern `{group_from}`"
+        what = "template"
     else:
-        keys, what = _by_expression(samples, group_from), f"the expression `{group_from}`"
+        keys, what = _by_expression(samples, group_from), "expression"
     found = len({k for k in keys if k})
     if not found:
         known = ", ".join(f"`{c}`" for c in samples.columns) or "none"
@@ -69,9 +70,13 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
             f"--group-from `{group_from}` is no column of the table and matches no file name.",
             hint=f"columns: {known}; a pattern looks like '{{group}}_*' and an expression like '^(.*?)_'",
         )
-    alone = sum(not k for k in keys)
-    reason = f"{found} groups from {what}" + (f"; {alone} pictures stand alone" if alone else "")
-    return number_groups(keys), Decision("group_from", group_from, reason, source)
+    evidence: Evidence = {
+        "grouped_by": what,
+        "name": group_from,
+        "num_groups": found,
+        "num_without_group": sum(not k for k in keys),
+    }
+    return number_groups(keys), Decision("group_from", group_from, DecisionReason.GROUPS_ASKED_FOR, source, evidence)
 
 
 def _capture_keys(samples: Samples, pause: float) -> list[str | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,9 @@ from headstart.data.ranges import choose_range, find_mixed_depths
 from headstart.data.same import SamePixels
 from headstart.data.shortcuts import find_shortcuts
 from headstart.limits import MAX_PIXELS
+from headstart.messages.decisions_data import grouping_message
 from headstart.records import Decision, GroupPattern, Health, PicturePair, Remark, Samples, Shortcut
-from headstart.types import Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
+from headstart.types import DecisionReason, Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
 
 __all__ = ["Applied", "apply_health", "inspect"]
 
@@ -126,7 +127,11 @@ def inspect(
         *find_class_problems(samples, is_ok, used),
     )
     is_misleading = any(f.severity is Severity.ERROR for f in findings)
-    decisions = [Decision("copies.bar", round(bar, 2), _bar_reason(bar, len(near)))] if near else []
+    decisions = []
+    if near:
+        shared: Evidence = {"num_pairs": len(near), "least_agreement": 1 - 10**-bar}
+        reason = DecisionReason.COPY_THRESHOLD_FROM_DATA
+        decisions.append(Decision("copies.bar", round(bar, 2), reason, evidence=shared))
     decisions += [range_decision] if range_decision else []
     return Health(
         num_samples=len(samples),
@@ -183,14 +188,12 @@ def apply_health(samples: Samples, health: Health, *, group_from: str | None = N
     copies = [*health.duplicates, *health.near_duplicates]
     if copies and decision.value != "image":
         groups, joined = join_copies(groups, [(p.index_a, p.index_b, p.similarity) for p in copies], count)
-        reason = f"{joined} pairs of copies are kept together"
-        if joined < len(copies):
-            reason += f"; {len(copies) - joined} that are less than certain do not tie groups to each other"
-        decisions.append(Decision("groups.copies", joined, reason))
+        kept: Evidence = {"num_pairs": len(copies), "num_joined": joined}
+        decisions.append(Decision("groups.copies", joined, DecisionReason.COPIES_KEPT_TOGETHER, evidence=kept))
     out = int(sum(left_out[i] for i in range(count) if samples.items[i].name not in unreadable))
     if out:
-        reason = f"{out} training pictures are one picture under two labels"
-        decisions.append(Decision("left_out.labels", out, reason))
+        reason = DecisionReason.CONFLICTING_LABELS
+        decisions.append(Decision("left_out.labels", out, reason, evidence={"num_images": out}))
     return Applied(groups, left_out, as_given, as_given & ~leaking, tuple(decisions))
 
 
@@ -201,7 +204,7 @@ def _asked(samples: Samples, group_from: str | None) -> Guess | None:
     groups, decision = group_ids(samples, group_from)
     if groups is None:
         return None
-    return Guess(group_from, decision.reason, tuple(map(str, groups.tolist())), "asked")
+    return Guess(group_from, grouping_message(decision.evidence), tuple(map(str, groups.tolist())), "asked")
 
 
 def _chosen_groups(
@@ -212,22 +215,23 @@ def _chosen_groups(
     if group_from is not None or (any(s.group for s in samples) and not is_refused):
         return group_ids(samples, group_from)
     if used is None:
-        decision = Decision("group_from", None, "nothing in the data says what belongs together")
         questions = [p for p in health.group_patterns if p.status.is_question]
         if not questions:
-            return None, decision
-        reason = f"{len(questions)} guessed groupings are not applied: " + "; ".join(
-            f"`{p.pattern}`, {p.status.value}" for p in questions
-        )
-        return None, replace(decision, reason=reason, evidence={p.pattern: p.status.value for p in questions})
+            return None, Decision("group_from", None, DecisionReason.NO_GROUPS_FOUND)
+        asked: Evidence = {"questions": [{"pattern": p.pattern, "status": p.status.value} for p in questions]}
+        return None, Decision("group_from", None, DecisionReason.GROUPS_IN_QUESTION, evidence=asked)
     # What was tested is what is used: the expression may fit names of other forms too, which stand alone here.
     guesses = [g for guess in guess_groups(samples) for g in (guess, inside_class_folders(samples, guess))]
     tested = next((g for g in guesses if g is not None and g.pattern == used.pattern), None)
     groups = group_ids(samples, used.pattern)[0] if tested is None else number_groups(list(tested.keys))
-    reason = f"{used.meaning}: {used.num_groups} groups, borne out by the pictures (p = {used.p_value:.3g})"
-    if used.accuracy_independent is not None and used.accuracy_grouped is not None:
-        reason += f"; {used.accuracy_independent:.2f} as if independent, {used.accuracy_grouped:.2f} by group"
-    return groups, Decision("group_from", used.pattern, reason)
+    evidence: Evidence = {
+        "pattern_meaning": used.meaning,
+        "num_groups": used.num_groups,
+        "p_value": used.p_value,
+        "accuracy_independent": used.accuracy_independent,
+        "accuracy_grouped": used.accuracy_grouped,
+    }
+    return groups, Decision("group_from", used.pattern, DecisionReason.GROUPS_SUPPORTED_BY_IMAGES, evidence=evidence)
 
 
 def _name(samples: Samples, pair: Pair) -> PicturePair:
@@ -355,10 +359,3 @@ def _in_question(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> 
         for _, p in patterns
         if p.status.is_question and (p.status in severities or not is_settled)
     ]
-
-
-def _bar_reason(bar: float, count: int) -> str:
-    return (
-        f"{count} pairs agree in {1 - 10**-bar:.1%} of their details or more, which different pictures of these data "
-        "do not"
-    )

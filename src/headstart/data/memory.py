@@ -24,7 +24,7 @@ from headstart.errors import CacheError
 from headstart.machine import atomic_file, private_folder, why_refused
 from headstart.pixels.exif import Exif
 from headstart.records import Decision, GroupEvidence, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
-from headstart.types import Finding, FindingKind, GroupStatus, Severity
+from headstart.types import DecisionReason, Finding, FindingKind, GroupStatus, Severity
 
 __all__ = ["Memory", "digest_of", "health_from_note"]
 
@@ -150,11 +150,11 @@ def health_from_note(value: dict[str, Any]) -> Health:
         "near_duplicates": PicturePair,
         "leaks": PicturePair,
         "label_conflicts": PicturePair,
-        "decisions": Decision,
     }
     known = dict(value)
     for name, kind in parts.items():
         known[name] = tuple(kind(**row) for row in value[name])
+    known["decisions"] = tuple(Decision(**{**d, "reason": DecisionReason(d["reason"])}) for d in value["decisions"])
     known["group_patterns"] = tuple(
         GroupPattern(**{**row, "status": GroupStatus(row["status"]), "evidence": GroupEvidence(**row["evidence"])})
         for row in value["group_patterns"]

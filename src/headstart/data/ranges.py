@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from headstart.data.looks import Looks
 from headstart.errors import UsageError
 from headstart.records import Decision, Samples
-from headstart.types import Finding, FindingKind, Severity
+from headstart.types import DecisionReason, Evidence, Finding, FindingKind, Severity
 
 __all__ = ["choose_range", "find_mixed_depths", "has_deep", "parse_range"]
 
@@ -41,24 +41,24 @@ def choose_range(
         for s, f in zip(samples, looks.facts, strict=True)
         if f is not None and f.quantiles is not None and s.split in (None, "train")
     ]
-    whose = "from training pictures"
+    is_from_training = bool(rows)
     if not rows:
         rows = [(f.quantiles, f.mode) for f in looks.facts if f is not None and f.quantiles is not None]
-        whose = "though none of them is a training picture"
     if not rows:
         return None, None
     if given is not None:
-        return given, Decision("pixels.value_range", list(given), "given", "cli")
+        return given, Decision("pixels.value_range", list(given), DecisionReason.SET_BY_USER, "cli")
     table = np.array([q for q, _ in rows])  # (n, 7): 0, 0.1, 1, 50, 99, 99.9, 100 %
-    count = len(table)
-    if any(mode == "F" for _, mode in rows):
-        low, high, reason = _float_range(table)
-    else:
-        low, high, reason = _integer_range(table)
+    low, high, reason = (_float_range if any(mode == "F" for _, mode in rows) else _integer_range)(table)
     if high <= low:
-        low, high, reason = low, low + 1.0, "the pictures have one value only"
-    reason = f"one range for all {count} pictures with more than 8 bits, {whose}: {reason}"
-    return (low, high), Decision("pixels.value_range", [low, high], reason)
+        low, high, reason = low, low + 1.0, DecisionReason.VALUE_RANGE_CONSTANT
+    evidence: Evidence = {
+        "num_images": len(table),
+        "is_from_training": is_from_training,
+        "smallest_value": float(table[:, 0].min()),
+        "largest_value": float(table[:, -1].max()),
+    }
+    return (low, high), Decision("pixels.value_range", [low, high], reason, evidence=evidence)
 
 
 def find_mixed_depths(looks: Looks) -> list[Finding]:
@@ -104,7 +104,7 @@ def parse_range(text: str) -> tuple[float, float]:
     return low, high
 
 
-def _integer_range(table: NDArray[np.float64]) -> tuple[float, float, str]:
+def _integer_range(table: NDArray[np.float64]) -> tuple[float, float, DecisionReason]:
     """The bit depth in use, where the pictures fill it; else robust ends."""
     largest, bright = float(table[:, -1].max()), float(np.quantile(table[:, 5], 0.95))
     if float(table[:, 0].min()) >= 0:
@@ -112,19 +112,17 @@ def _integer_range(table: NDArray[np.float64]) -> tuple[float, float, str]:
             top = 2.0**bits - 1
             if largest <= top:
                 if bright >= 0.25 * top:
-                    return 0.0, top, f"{bits} bits are in use (largest value {largest:g})"
+                    return 0.0, top, DecisionReason.VALUE_RANGE_OF_BITS
                 break
-    low, high = _robust(table)
-    return low, high, f"the middle 99.8 % of the values, as {largest:g} is rare"
+    return *_robust(table), DecisionReason.VALUE_RANGE_OF_PERCENTILES
 
 
-def _float_range(table: NDArray[np.float64]) -> tuple[float, float, str]:
+def _float_range(table: NDArray[np.float64]) -> tuple[float, float, DecisionReason]:
     smallest, largest = float(table[:, 0].min()), float(table[:, -1].max())
     for top in (1.0, 255.0, 65535.0):
         if smallest >= 0 and 0.25 * top <= float(np.quantile(table[:, 5], 0.95)) and largest <= top:
-            return 0.0, top, f"values lie between 0 and {top:g}"
-    low, high = _robust(table)
-    return low, high, f"the middle 99.8 % of the values ({smallest:g} to {largest:g})"
+            return 0.0, top, DecisionReason.VALUE_RANGE_OF_FLOATS
+    return *_robust(table), DecisionReason.VALUE_RANGE_OF_PERCENTILES
 
 
 def _robust(table: NDArray[np.float64]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from headstart.data.boxes.records import Boxes
 from headstart.detection.frames import plain_frame
 from headstart.pixels.spec import PixelSpec
+from headstart.types import Evidence
 
 __all__ = ["BOUNDS", "BoxSizes", "choose_finest", "choose_size", "measure_sizes"]
 
@@ -100,21 +101,19 @@ def measure_sizes(
     return BoxSizes(spec.size_hw, tuple(class_names), counts, tiny, better, factor)
 
 
-def choose_size(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: PixelSpec) -> tuple[int, str]:
-    """The side of the network's input where nobody says it, and why (`benchmarks/bench_detect.py`)."""
+def choose_size(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: PixelSpec) -> tuple[int, Evidence]:
+    """Return the side of the network's input where nobody says it, and the box sizes behind it.
+
+    Source: `benchmarks/bench_detect.py`.
+    """
     sides = short_sides(boxes, sizes_hw, spec.with_(size_hw=(320, 320)))
     small = float(np.quantile(sides, _SMALL_SHARE)) if len(sides) else 320.0
-    if small < 32.0:
-        return 416, f"the smallest boxes are {small:.0f} pixels wide or high at 320 pixels"
-    return 320, f"all but the smallest boxes are at least {small:.0f} pixels wide and high at this size"
+    return 416 if small < 32.0 else 320, {"share_smaller": _SMALL_SHARE, "side_pixels": small, "image_size": 320}
 
 
-def choose_finest(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: PixelSpec) -> tuple[int, str]:
-    """The stride of the pyramid's finest level, and why: a box is to cover three places of it each way."""
+def choose_finest(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: PixelSpec) -> tuple[int, Evidence]:
+    """Return the stride of the finest pyramid level and the box sizes behind it: a box spans three places each way."""
     sides = short_sides(boxes, sizes_hw, spec)
     small = float(np.quantile(sides, _SMALL_SHARE)) if len(sides) else float(max(spec.size_hw))
-    finest = 16 if small >= 48.0 else 8
-    return (
-        finest,
-        f"all but the smallest {100 * _SMALL_SHARE:.0f} % of boxes are at least {small:.0f} pixels wide and high",
-    )
+    evidence: Evidence = {"share_smaller": _SMALL_SHARE, "side_pixels": small, "image_size": max(spec.size_hw)}
+    return 16 if small >= 48.0 else 8, evidence

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from headstart.errors import DataError, DishonestError
 from headstart.heads.spectrum import Float
+from headstart.types import EvaluationProtocol
 
 __all__ = ["Labels", "check_labels"]
 
@@ -38,6 +39,11 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.class_ids)
+
+    @property
+    def protocol(self) -> EvaluationProtocol:
+        """How fits on these samples are scored: whole groups are left out where there are groups."""
+        return EvaluationProtocol.LEAVE_ONE_OUT if self.groups is None else EvaluationProtocol.LEAVE_ONE_GROUP_OUT
 
     def take(self, index: Ids) -> tuple[Labels, Ids]:
         """Some of the samples on their own, and the (K',) classes that are left."""

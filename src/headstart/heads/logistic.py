@@ -17,8 +17,9 @@ from headstart.errors import MissingExtraError
 from headstart.heads.labels import Labels
 from headstart.heads.losses import log_losses
 from headstart.heads.spectrum import Float
+from headstart.types import DecisionReason, Evidence
 
-__all__ = ["LogisticFit", "fit_logistic", "is_worth_trying"]
+__all__ = ["LogisticFit", "fit_logistic", "why_not_tried"]
 
 PENALTIES = (3e-6, 1e-5, 3e-5, 1e-4)
 """As shares of the total scatter of the rows; the best lay inside on every set and number of features."""
@@ -49,19 +50,23 @@ class LogisticFit:
     index: int
 
 
-def is_worth_trying(num_samples: int, num_features: int, num_classes: int) -> tuple[bool, str]:
-    """Whether logistic regression is tried unasked, and why."""
-    if num_samples < _SAMPLES_PER_FEATURE * num_features:
-        return False, (
-            f"it pays from {_SAMPLES_PER_FEATURE} pictures a feature on; "
-            f"there are {num_samples:,} for {num_features:,} features"
-        )
-    if num_samples < _SAMPLES_PER_CLASS * num_classes:
-        return False, f"it needs {_SAMPLES_PER_CLASS} pictures a class; there are {num_samples / num_classes:.0f}"
+def why_not_tried(num_samples: int, num_features: int, num_classes: int) -> tuple[DecisionReason, Evidence] | None:
+    """Return why logistic regression is not tried unasked, with the numbers; None where it is tried."""
     size = num_samples * num_features
+    evidence: Evidence = {
+        "num_samples": num_samples,
+        "num_features": num_features,
+        "num_classes": num_classes,
+        "least_per_feature": _SAMPLES_PER_FEATURE,
+        "least_per_class": _SAMPLES_PER_CLASS,
+    }
+    if num_samples < _SAMPLES_PER_FEATURE * num_features:
+        return DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE, evidence
+    if num_samples < _SAMPLES_PER_CLASS * num_classes:
+        return DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_CLASS, evidence
     if size > _MOST_VALUES or size * num_classes > _MOST_PRODUCTS:
-        return False, "with so many pictures and classes it would take longer than all the rest"
-    return True, f"there are {num_samples / num_features:.0f} pictures a feature"
+        return DecisionReason.LOGISTIC_TAKES_TOO_LONG, evidence
+    return None
 
 
 def fit_logistic(rows: NDArray[np.float32], labels: Labels, scatter: float, rng: np.random.Generator) -> LogisticFit:

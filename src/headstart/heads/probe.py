@@ -18,7 +18,7 @@ from headstart.errors import MissingExtraError
 from headstart.heads.baseline import nearest_neighbour_hits
 from headstart.heads.labels import Labels, check_labels
 from headstart.heads.linear import LinearHead
-from headstart.heads.logistic import LogisticFit, fit_logistic, is_worth_trying
+from headstart.heads.logistic import LogisticFit, fit_logistic, why_not_tried
 from headstart.heads.losses import best_mixture, log_losses
 from headstart.heads.normalise import Blocks, Normaliser, fit_normaliser
 from headstart.heads.sets import PENALTIES, SetFit, fit_sets
@@ -26,7 +26,7 @@ from headstart.heads.spectrum import Float
 from headstart.heads.stack import SURE_LOSS, Choice, mixed_coefficients
 from headstart.heads.threads import one_blas_thread
 from headstart.records import Decision
-from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence
+from headstart.types import DecisionReason, EvaluationSetup, Evidence
 
 __all__ = ["ProbeFit", "fit_probe"]
 
@@ -138,9 +138,7 @@ def fit_probe(
     return ProbeFit(
         head=_head(chosen.space.normaliser, mixed, temperature, present, num_classes),
         oof_logits=logits,
-        setup=EvaluationSetup(
-            EvaluationProtocol.LEAVE_ONE_OUT if groups is None else EvaluationProtocol.LEAVE_ONE_GROUP_OUT
-        ),
+        setup=EvaluationSetup(labels.protocol),
         decisions=(of_blocks, *_decisions(chosen, temperature), mixed.decision),
         candidate_names=(*names, "final"),
         candidate_losses=np.concatenate(losses, dtype=np.float32),
@@ -157,17 +155,19 @@ def _mix(chosen: SetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: 
     """The closed forms' head on all samples, with logistic regression mixed in if it lowers the log-loss clearly."""
     space, choice, logits = chosen.space, chosen.choice, np.asarray(chosen.judged.logits, dtype=np.float64)
     weight, bias = space.lift(*mixed_coefficients(space.totals, PENALTIES, choice))
-    is_tried, why = (bool(logistic), "asked for" if logistic else "switched off")
+    why_not: tuple[DecisionReason, Evidence] | None = None if logistic else (DecisionReason.LOGISTIC_SWITCHED_OFF, {})
     if logistic == "auto":
-        is_tried, why = is_worth_trying(len(labels), space.rows.shape[1], labels.num_classes)
-    if not is_tried:
-        return _Mixed(weight, bias, logits, Decision("head.logistic", "off", why, evidence={"is_tried": False}), None)
+        why_not = why_not_tried(len(labels), space.rows.shape[1], labels.num_classes)
+    if why_not is not None:
+        decision = Decision("head.logistic", "off", why_not[0], evidence={"is_tried": False, **why_not[1]})
+        return _Mixed(weight, bias, logits, decision, None)
     try:
         found = fit_logistic(space.rows, labels, space.totals.trace, rng)
     except MissingExtraError:
         if logistic is True:
             raise
-        decision = Decision("head.logistic", "off", "scikit-learn is not installed", evidence={"is_tried": False})
+        reason = DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN
+        decision = Decision("head.logistic", "off", reason, evidence={"is_tried": False})
         return _Mixed(weight, bias, logits, decision, None)
     unmeasurable = labels.unmeasurable()
     _make_wrong(found, labels, unmeasurable)
@@ -180,13 +180,14 @@ def _mix(chosen: SetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: 
     before, after = log_losses(logits, labels.class_ids), log_losses(both, labels.class_ids)
     gain = float(share @ (before - after))
     error = float(np.sqrt(np.sum((share * (before - after - gain)) ** 2)))
-    told = f"log-loss on left-out pictures {share @ after:.4f} with it, {share @ before:.4f} without ({why})"
     losses = {"with": float(share @ after), "without": float(share @ before)}
     evidence: Evidence = {"is_tried": True, "log_loss": losses, "gain": gain, "gain_error": error}
-    if gain <= error:
-        return _Mixed(weight, bias, logits, Decision("head.logistic", "off", told, evidence=evidence), found)
+    is_better, reason = gain > error, DecisionReason.LOGISTIC_COMPARED
+    decision = Decision("head.logistic", "on" if is_better else "off", reason, evidence=evidence)
+    if not is_better:
+        return _Mixed(weight, bias, logits, decision, found)
     weight, bias = mix[0] * weight + mix[1] * found.weight, mix[0] * bias + mix[1] * found.bias
-    return _Mixed(weight, bias, both, Decision("head.logistic", "on", told, evidence=evidence), found)
+    return _Mixed(weight, bias, both, decision, found)
 
 
 def _make_wrong(found: LogisticFit, labels: Labels, unmeasurable: NDArray[np.bool_]) -> None:
@@ -215,27 +216,32 @@ def _path_names() -> list[str]:
 
 def _decisions(chosen: SetFit, temperature: float) -> tuple[Decision, ...]:
     """Return the choices within the chosen set, with the numbers that decided them."""
-    choice, why = chosen.choice, f"least log-loss on left-out pictures of {len(PENALTIES)} penalties:"
+    choice, protocol = chosen.choice, chosen.space.labels.protocol.value
     mix = dict(zip(("ridge", "lda", "class shares"), (round(float(m), 3) for m in choice.mix), strict=True))
     ridge, lda, loss = float(choice.ridge_loss), float(choice.lda_loss), float(choice.loss)
     return (
         Decision(
             "head.ridge_penalty",
             float(PENALTIES[choice.ridge_index]),
-            f"{why} {ridge:.4f}",
-            evidence={"log_loss": ridge, "num_candidates": len(PENALTIES)},
+            DecisionReason.PENALTIES_COMPARED,
+            evidence={"log_loss": ridge, "num_candidates": len(PENALTIES), "protocol": protocol},
         ),
         Decision(
             "head.lda_penalty",
             float(PENALTIES[choice.lda_index]),
-            f"{why} {lda:.4f}",
-            evidence={"log_loss": lda, "num_candidates": len(PENALTIES)},
+            DecisionReason.PENALTIES_COMPARED,
+            evidence={"log_loss": lda, "num_candidates": len(PENALTIES), "protocol": protocol},
         ),
         Decision(
             "head.mixture",
             mix,
-            f"log-loss on left-out pictures {loss:.4f}; ridge alone {ridge:.4f}, LDA alone {lda:.4f}",
-            evidence={"log_loss": {"mixture": loss, "ridge": ridge, "lda": lda}},
+            DecisionReason.MIXTURE_COMPARED,
+            evidence={"log_loss": {"mixture": loss, "ridge": ridge, "lda": lda}, "protocol": protocol},
         ),
-        Decision("head.temperature", round(temperature, 4), "makes the probabilities fit the left-out pictures"),
+        Decision(
+            "head.temperature",
+            round(temperature, 4),
+            DecisionReason.TEMPERATURE_FITTED,
+            evidence={"log_loss": loss, "protocol": protocol},
+        ),
     )

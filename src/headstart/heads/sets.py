@@ -20,7 +20,7 @@ from headstart.heads.spectrum import Spectrum
 from headstart.heads.stack import Choice, Judged, choose, judge, leave_out
 from headstart.heads.threads import one_blas_thread
 from headstart.records import Decision
-from headstart.types import Evidence
+from headstart.types import DecisionReason, Evidence
 
 __all__ = ["PENALTIES", "SetFit", "fit_sets"]
 
@@ -64,28 +64,30 @@ def fit_sets(
 
     Returns:
         The chosen set on all samples, every set that was fitted on all samples, and the decision.  Its evidence holds
-        `log_loss`, the mean out-of-fold log-loss of each compared set in nats, and `num_compared`, the samples.
+        `log_loss`, the mean out-of-fold log-loss of each compared set in nats, `num_compared`, the samples, and
+        `protocol`.
     """
     sets = _block_sets(normaliser)
     if len(labels) <= _COMPARE_ALL or len(sets) == 1:
         fits = _fit_each(sets, normaliser, rows, labels, rng)
         best = min(fits, key=lambda fit: fit.choice.loss)
         if len(sets) == 1:
-            return best, fits, Decision("head.blocks", best.name, "there is only one block of features")
-        reason = f"least log-loss on left-out pictures: {_told(fits)}"
-        return best, fits, Decision("head.blocks", best.name, reason, evidence=_evidence(fits, len(labels)))
-    chosen, reason = _ALL, "the pictures are too few or in too large groups to compare stages on a part of them"
-    evidence: Evidence = {}
+            return best, fits, Decision("head.blocks", best.name, DecisionReason.SINGLE_BLOCK)
+        evidence = _evidence(fits, labels, len(labels))
+        decision = Decision("head.blocks", _code(best.name, sets), DecisionReason.BLOCKS_COMPARED, evidence=evidence)
+        return best, fits, decision
+    chosen, reason = _ALL, DecisionReason.TOO_FEW_TO_COMPARE_BLOCKS
+    evidence = {"num_compared": 0}
     index = labels.subset(_COMPARE_ROWS, rng)
     part, _ = labels.take(index)
     if len(index) <= 2 * _COMPARE_ROWS and part.num_classes > 1 and not part.unmeasurable().all():
         with one_blas_thread():
             fits = _fit_each(sets, normaliser, rows[index], part, rng)
         chosen = _clearly_best(fits, part)
-        reason = f"log-loss on left-out pictures, compared on {len(index):,} of them: {_told(fits)}"
-        evidence = _evidence(fits, len(index))
+        reason = DecisionReason.BLOCKS_COMPARED_ON_SUBSET
+        evidence = _evidence(fits, labels, len(index))
     final = _fit_set(chosen, open_space(sets[chosen], _columns(rows, normaliser, sets[chosen]), labels), rng)
-    return final, [final], Decision("head.blocks", chosen, reason, evidence=evidence)
+    return final, [final], Decision("head.blocks", _code(chosen, sets), reason, evidence=evidence)
 
 
 def _block_sets(normaliser: Normaliser) -> dict[str, Normaliser]:
@@ -133,13 +135,13 @@ def _clearly_best(fits: list[SetFit], labels: Labels) -> str:
     return best.name if mean > error else fits[0].name
 
 
-def _told(fits: list[SetFit]) -> str:
-    return ", ".join(f"{fit.name} {fit.choice.loss:.4f}" for fit in fits)
+def _code(name: str, sets: dict[str, Normaliser]) -> str:
+    return _CODES[list(sets).index(name)]
 
 
-def _evidence(fits: list[SetFit], num_compared: int) -> Evidence:
+def _evidence(fits: list[SetFit], labels: Labels, num_compared: int) -> Evidence:
     losses = {code: float(fit.choice.loss) for code, fit in zip(_CODES, fits, strict=True)}
-    return {"log_loss": losses, "num_compared": num_compared}
+    return {"log_loss": losses, "num_compared": num_compared, "protocol": labels.protocol.value}
 
 
 def _fit_set(name: str, space: Space, rng: np.random.Generator) -> SetFit:

@@ -5,27 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from headstart.messages.decisions_data import DATA_REASONS
+from headstart.messages.decisions_head import HEAD_REASONS
+from headstart.messages.decisions_training import TRAINING_REASONS
 from headstart.records import Decision
+from headstart.types import DecisionReason
 
 __all__ = ["REASONS", "decision_message", "reason_message"]
 
-REASONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "temperature_fitted": lambda e: "fitted on held-out predictions",
+REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
+    **DATA_REASONS,
+    **HEAD_REASONS,
+    **TRAINING_REASONS,
 }
-"""Reason code to the text that its evidence makes."""
+"""Reason code to the function that renders its evidence."""
 
 
 def reason_message(decision: Decision) -> str:
     """Return why a value was chosen, in lower case without a full stop."""
-    render = REASONS.get(decision.reason)
-    return decision.reason if render is None else render(decision.evidence)
+    return REASONS[decision.reason](decision.evidence)
 
 
 def decision_message(decision: Decision) -> str:
-    """Return e.g. `head.temperature = 1.04: fitted on held-out predictions`."""
-    value = decision.value
+    """Return e.g. `head.temperature = 1.04: fitted on leave-one-out predictions, log-loss 0.0197`."""
+    return f"{decision.setting} = {_value(decision.value)}: {reason_message(decision)}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Mapping):
-        value = ", ".join(f"{name} {part}" for name, part in value.items())
-    elif isinstance(value, float):
-        value = f"{value:.4g}"
-    return f"{decision.what} = {'none' if value is None else value}: {reason_message(decision)}"
+        return ", ".join(f"{name} {_value(part)}" for name, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.messages.decisions_training import verdict_message
 from headstart.records import Shortcut
 from headstart.reports.facts import Facts
 from headstart.types import EvaluationSetup, FindingKind, GroupStatus
@@ -145,7 +146,7 @@ def take_situation(facts: Facts) -> Situation:
         copies_at_baseline=_evidence_of(health.get("findings"), FindingKind.COPIES_AT_BASELINE),
         group_questions=_group_questions(health.get("findings")),
         is_tuned=str(tuning.get("plan", {}).get("cut", "head")) != "head",
-        tuning_sentence=str(tuning.get("sentence") or ""),
+        tuning_sentence=verdict_message(tuning["verdict"]) if tuning.get("verdict") else "",
     )
 
 

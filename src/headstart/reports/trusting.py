@@ -47,7 +47,7 @@ def calibration_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any
     }
     chosen = dict(facts.settings.get("head.calibration") or {})
     if chosen:
-        value["chosen"] = f"Chosen: {chosen.get('value')} ({chosen.get('reason')})."
+        value["chosen"] = f"Chosen: {chosen.get('value')} ({chosen.get('text')})."
     is_by_class = chosen.get("value") not in (None, "temperature")  # then the temperature alone does not lead back
     if isinstance(temperature, (int, float)) and temperature > 0 and not is_by_class:
         before = softmax(logits * temperature)

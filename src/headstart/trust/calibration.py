@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.messages.numbers import pluralize_is
 from headstart.trust.folds import draw_folds
 from headstart.trust.intervals import wilson
 from headstart.trust.softmax import log_softmax, softmax
@@ -79,7 +78,6 @@ class Calibration:
         scale: (K,) positive.
         shift: (K,).
         log_loss: Mean log-loss of each kind that was tried, cross-fitted, nats.
-        reason: One sentence.
         logits: (N, K) calibrated out of fold: each row by a map fitted without its fold.
     """
 
@@ -87,7 +85,6 @@ class Calibration:
     scale: Float
     shift: Float
     log_loss: dict[str, float]
-    reason: str
     logits: Float
 
     def apply(self, logits: NDArray[np.floating[Any]]) -> Float:
@@ -265,24 +262,17 @@ def calibrate(
     chosen: Literal["none", "temperature", "vector"] = "temperature"
     if losses["none"].mean() <= losses["temperature"].mean():
         chosen = "none"
-    reason = f"log-loss {losses['none'].mean():.4f} without, {losses['temperature'].mean():.4f} with one temperature"
     if is_vector_tried:
         gain = losses[chosen] - losses["vector"]
         error = float(gain.std(ddof=1)) / math.sqrt(num)
-        reason += f", {losses['vector'].mean():.4f} with a scale and shift a class"
         if gain.mean() > 2 * error:
             chosen = "vector"
-        else:
-            reason += " (no gain beyond chance)"
-    else:
-        reason += f"; {pluralize_is(num, 'image')} too few for a scale and shift a class"
     scale, shift = kinds[chosen](z, class_ids)
     return Calibration(
         kind=chosen,
         scale=scale,
         shift=shift,
         log_loss={kind: float(value.mean()) for kind, value in losses.items()},
-        reason=reason,
         logits=fitted[chosen],
     )
 

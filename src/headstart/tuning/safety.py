@@ -8,13 +8,14 @@ draw; so a difference that is only noise does not pass by being looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import DishonestError
 from headstart.records import Features
+from headstart.types import JsonValue
 
 __all__ = ["MULTIPLIERS", "SHARES", "Verdict", "compare", "refuse_tuned"]
 
@@ -64,18 +65,10 @@ class Verdict:
         """Whether the probe is better by the same rule."""
         return self.high < 0.0 and self.accuracy_gain <= self.accuracy_error
 
-    def sentence(self) -> str:
-        """The verdict in words."""
-        points, error = 100 * self.accuracy_gain, 100 * self.accuracy_error
-        text = (
-            f"on {self.num_samples:,} pictures that neither had seen, fine-tuning changes accuracy by {points:+.1f} "
-            f"points (standard error {error:.1f}) and log-loss by {-self.gain:+.4f}"
-        )
-        if self.is_better:
-            return f"{text}; with 80 % confidence it lowers log-loss by at least {self.low:.4f}"
-        if self.is_worse:
-            return f"{text}; with 80 % confidence it raises log-loss by at least {-self.high:.4f}: the probe is better"
-        return f"{text}; which of the two is better cannot be told"
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return everything but the logits, with `is_worse`."""
+        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "logits"}
+        return {**numbers, "is_worse": self.is_worse}
 
 
 def compare(

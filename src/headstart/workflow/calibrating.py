@@ -16,6 +16,7 @@ from headstart.heads.threads import one_blas_thread
 from headstart.records import Decision
 from headstart.trust.calibration import SAMPLES_A_PARAMETER, calibrate, fit_vector_scaling
 from headstart.trust.softmax import log_softmax
+from headstart.types import DecisionReason
 
 __all__ = ["scale_classes"]
 
@@ -49,8 +50,9 @@ def scale_classes(
         if gain <= 2 * num_classes - 1:
             return fit, None
         found = calibrate(logits, class_ids, groups=groups, num_folds=5, seed=seed)
+    reason, evidence = DecisionReason.CALIBRATIONS_COMPARED, {"log_loss": found.log_loss, "num_samples": num}
     if found.kind != "vector":
-        return fit, Decision("head.calibration", "temperature", found.reason, evidence={"log_loss": found.log_loss})
+        return fit, Decision("head.calibration", "temperature", reason, evidence=evidence)
     head = fit.head
     scales, shifts = found.scale.astype(np.float32), found.shift.astype(np.float32)
     scaled = replace(
@@ -65,4 +67,4 @@ def scale_classes(
         candidate_names=(*fit.candidate_names[:-1], "before a scale and shift a class", "final"),
         candidate_losses=np.concatenate([fit.candidate_losses, losses[None].astype(np.float32)]),
         candidate_hits=np.concatenate([fit.candidate_hits, hits[None]]),
-    ), Decision("head.calibration", "vector_scaling", found.reason, evidence={"log_loss": found.log_loss})
+    ), Decision("head.calibration", "vector_scaling", reason, evidence=evidence)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from headstart.records import Decision, Features, Health, Samples
 
 __all__ = ["DataDoctor"]
 
-_VERSION = 7  # of what a judgement says; judgements of other versions are made anew
+_VERSION = 8  # of what a judgement says; judgements of other versions are made anew
 _MOST_SCORED = 1500  # more pictures do not make the effect of groups clearer, only slower to measure
 
 
@@ -68,10 +68,8 @@ class DataDoctor:
         chosen, decision = choose_range(self.samples, self._look())
         if decision is None:
             return chosen, None
-        reason = decision.reason
-        if is_split_later:
-            reason += "; those that are held out afterwards were looked at for this, and for nothing else"
-        return chosen, Decision("value_range", decision.value, reason)
+        evidence = {**decision.evidence, "includes_held_out": is_split_later}
+        return chosen, replace(decision, setting="value_range", evidence=evidence)
 
     def look(self) -> None:
         """Looks at every picture, where no network is to look at them too."""

@@ -22,6 +22,7 @@ from headstart.errors import BudgetError
 from headstart.machine import Clock
 from headstart.records import Decision
 from headstart.tuning.sources import epoch_order
+from headstart.types import DecisionReason, Evidence
 from headstart.workflow.detect_costs import (
     SAFETY,
     Ending,
@@ -158,7 +159,7 @@ class DetectBudget:
         num_classes: int,
         *,
         seed: int = 0,
-        torch_threads: Callable[[], tuple[int, str]] | None = None,
+        torch_threads: Callable[[], tuple[int, float | None]] | None = None,
     ) -> tuple[DetectPlan, Ids, list[Decision]]:
         """Measure, choose what fits and make its views.
 
@@ -169,7 +170,8 @@ class DetectBudget:
             boxes: Of all images.
             num_classes: K.
             seed: Of the order in which a subset is drawn.
-            torch_threads: Measures with how many threads torch computes, with the reason; None leaves it as it is.
+            torch_threads: Measures with how many threads torch computes, and the speedup of all of them over one; None
+                leaves it as it is.
 
         Returns:
             The plan, the positions of the images that are trained on, and every decision.
@@ -180,10 +182,12 @@ class DetectBudget:
         self._check_start()
         decisions = []
         if torch_threads is not None:
-            count, reason = self._journal.once("torch_threads", torch_threads)
+            count, speedup = self._journal.once("torch_threads", torch_threads)
             self._num_torch_threads = int(count)
             self._bench.set_torch_threads(int(count))
-            decisions.append(Decision("budget.torch_threads", int(count), str(reason)))
+            measured: Evidence = {"num_threads": self._bench.num_threads, "speedup": speedup}
+            reason = DecisionReason.THREADS_MEASURED
+            decisions.append(Decision("budget.torch_threads", int(count), reason, evidence=measured))
         self._order, least_images = subset_order(train, boxes, num_classes, seed=seed)
         plan, made = make_plan(strategies[0])
         choice = self._measure(plan, least_images)
@@ -196,7 +200,7 @@ class DetectBudget:
                 choice, made = dearer, dearer_made
             else:  # trying it took its time
                 choice = self._measure(choice.plan, least_images, turn="again")
-        decisions += [d for d in made if d.what not in ("strategy", "epochs", "views")]
+        decisions += [d for d in made if d.setting not in ("strategy", "epochs", "views")]
         choice = self._make_views(choice, least_images)
         self._choice = choice
         plan = self._sized(choice)
@@ -464,19 +468,24 @@ class DetectBudget:
     def _decisions(self, choice: _Choice, plan: DetectPlan, num_train: int, num_strategies: int) -> list[Decision]:
         prices, fit = choice.prices, choice.fit
         left_s = self.deadline - self._clock() - self._reserve_s()
-        evidence = {**prices.to_json(), **fit.to_json(), "left_s": round(left_s, 1), "reserve_s": self._reserve_s()}
-        priced = f"{1e3 * prices.step_s:.0f} ms a step; {self._reserve_s():.0f} s are kept for export and scores"
-        decisions = []
+        evidence: Evidence = {
+            **fit.to_json(),
+            "num_train": num_train,
+            "full_steps": self._full_steps,
+            "view_seconds": prices.view_s,
+            "step_seconds": prices.step_s,
+            "left_seconds": round(left_s, 1),
+            "reserved_seconds": self._reserve_s(),
+        }
+        chosen: list[tuple[str, Any, DecisionReason]] = [
+            ("epochs", plan.epochs, DecisionReason.STEPS_FIT_BUDGET),
+            ("views", plan.views, DecisionReason.VIEWS_FIT_BUDGET),
+        ]
         if num_strategies > 1:
-            share = f"{fit.num_steps:,} of {self._full_steps:,} default steps fit"
-            why = {"head": "the backbone stays frozen", "finetune": "its last stages train"}[plan.strategy]
-            decisions.append(Decision("strategy", plan.strategy, f"{share}: {why}", evidence=evidence))
-        decisions.append(Decision("epochs", plan.epochs, f"{fit.num_steps:,} steps fit, {priced}", evidence=evidence))
-        decisions.append(Decision("views", plan.views, f"{1e3 * prices.view_s:.0f} ms a view", evidence=evidence))
+            chosen.insert(0, ("strategy", plan.strategy, DecisionReason.STRATEGY_FITS_BUDGET))
         if fit.num_images < num_train:
-            reason = f"the budget is too short for views of all images (training images: {num_train:,})"
-            decisions.append(Decision("budget.num_images", fit.num_images, reason, evidence=evidence))
-        return decisions
+            chosen.append(("budget.num_images", fit.num_images, DecisionReason.IMAGES_FIT_BUDGET))
+        return [Decision(setting, value, reason, evidence=evidence) for setting, value, reason in chosen]
 
     def _refusal(self, spent_s: float, training_s: float, ending_s: float) -> BudgetError:
         least_s = least_budget_s(spent_s, training_s, ending_s)

@@ -30,7 +30,7 @@ from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split, SplitName
-from headstart.types import Evidence, Finding, FindingKind, Severity
+from headstart.types import DecisionReason, Evidence, Finding, FindingKind, Severity
 from headstart.workflow.detect_types import DetectRoad
 from headstart.workflow.devices import check_device
 from headstart.workflow.journal import JOURNAL, Journal
@@ -177,12 +177,14 @@ def _prepare(
         leaking=leaking,
         findings=findings,
     )
-    road.decide([Decision("task", "detect", f"the data hold boxes ({samples.layout})"), *applied.decisions, *decisions])
+    task = Decision("task", "detect", DecisionReason.BOXES_FOUND, evidence={"layout": samples.layout})
+    road.decide([task, *applied.decisions, *decisions])
+    weights = find_card(settings.backbone).weights_tag
     road.decide_used(
-        out=(str(folder), "next free run folder"),
-        weights=(find_card(settings.backbone).weights_tag, "default weights of the backbone"),
-        workers=(available_cores(), "one thread per core"),
-        device=("cpu", "detectors train on the CPU"),
+        Decision("out", str(folder), DecisionReason.NEXT_FREE_FOLDER),
+        Decision("weights", weights, DecisionReason.DEFAULT_WEIGHTS, "default"),
+        Decision("workers", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
+        Decision("device", "cpu", DecisionReason.DEVICE_OF_TRAINING, "default"),
     )
     return road
 
@@ -278,15 +280,16 @@ def _spec(resolved: Resolved, samples: DetectionSamples, split: Split) -> tuple[
     own: dict[str, Any] = {"fit": fit, "value_range": settings.value_range, "max_pixels": settings.max_pixels}
     base = base.with_(**own)
     train = split.where("train")
-    decisions = [] if is_asked else [Decision("fit", "squash", "the whole picture is seen; boxes are moved along")]
+    decisions = [] if is_asked else [Decision("fit", "squash", DecisionReason.WHOLE_IMAGE_FOR_BOXES)]
     if settings.size is not None:
         size = settings.size
         if size % 32:
             size = -(-size // 32) * 32
-            decisions.append(Decision("size", size, f"{settings.size} was asked for; levels need a multiple of 32"))
+            asked: Evidence = {"asked": settings.size, "multiple": 32}
+            decisions.append(Decision("size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=asked))
     else:
-        size, reason = choose_size([samples.boxes[i] for i in train], samples.sizes_hw[train], base)
-        decisions.append(Decision("size", size, reason))
+        size, sides = choose_size([samples.boxes[i] for i in train], samples.sizes_hw[train], base)
+        decisions.append(Decision("size", size, DecisionReason.BOX_SIZES, evidence=sides))
     return card.pixel_spec(size).with_(**own), decisions
 
 
@@ -367,6 +370,6 @@ def _plan(road: DetectRoad, bench: DetectBench, journal: Journal) -> tuple[Detec
     shown = {"strategy", "detect.finest"}
     if budget is not None:
         shown |= {"epochs", "views", "budget.num_images"}
-    road.decide([d for d in decisions if d.what in shown])
-    road.decide([d for d in decisions if d.what not in shown], is_said=False)
+    road.decide([d for d in decisions if d.setting in shown])
+    road.decide([d for d in decisions if d.setting not in shown], is_said=False)
     return plan, train, budget

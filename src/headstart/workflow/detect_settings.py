@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.config import Resolved
 from headstart.detection.plan import DetectPlan
-from headstart.messages.numbers import pluralize
 from headstart.records import Decision
+from headstart.types import DecisionReason, Evidence
+from headstart.workflow.road import planned_decision
 
 if TYPE_CHECKING:
     from headstart.workflow.detect_bench import DetectBench
@@ -35,7 +36,7 @@ def make_detect_plan(
     *,
     num_train: int,
     boxes_per_class: float,
-    finest: tuple[int, str],
+    finest: tuple[int, Evidence],
     strategy: str | None = None,
 ) -> tuple[DetectPlan, list[Decision]]:
     """The plan, and what was chosen with its reason.
@@ -45,7 +46,7 @@ def make_detect_plan(
         bench: Knows the backbone's stages.
         num_train: Training pictures.
         boxes_per_class: Training boxes of the class that has fewest.
-        finest: The stride of the finest level where nobody set it, and why.
+        finest: The stride of the finest level where nobody set it, and the box sizes behind it.
         strategy: What a budget tries; by default that of the settings, or what the boxes allow.
     """
     settings = resolved.settings
@@ -53,12 +54,11 @@ def make_detect_plan(
     strategy = strategy or settings.strategy
     if strategy == "auto":
         strategy = "finetune" if boxes_per_class > MANY_BOXES else "head"
-        bar = f"more than {MANY_BOXES}" if strategy == "finetune" else f"{MANY_BOXES} or fewer"
-        boxes = pluralize(round(boxes_per_class), "training box", "training boxes")
-        decisions.append(Decision("strategy", strategy, f"{boxes} of the rarest class, {bar}"))
+        boxes: Evidence = {"num_boxes_rarest": round(boxes_per_class), "threshold": MANY_BOXES}
+        decisions.append(Decision("strategy", strategy, DecisionReason.BOXES_PER_CLASS, evidence=boxes))
     plan = DetectPlan(strategy=strategy, seed=settings.seed)
     if settings.detect.finest is None:
-        decisions.append(Decision("detect.finest", finest[0], finest[1]))
+        decisions.append(Decision("detect.finest", finest[0], DecisionReason.BOX_SIZES, evidence=finest[1]))
     plan = plan.with_(finest=settings.detect.finest or finest[0])
     plan = plan.with_(cut=_cut(resolved, bench, plan), width=_WIDTHS.get(plan.finest, plan.width))
     plan = plan.with_(batch_size=min(plan.batch_size, max(1, num_train)))
@@ -73,9 +73,9 @@ def make_detect_plan(
     if plan.strategy == "scratch" and settings.detect.backbone_lr is None:
         plan = plan.with_(backbone_lr=plan.lr, stage_decay=1.0, thaw=0.0)
     for name, value in plan.to_json().items():
-        what = name if name in _TOP or name == "cut" else f"detect.{name}"
-        if name not in ("strategy", "seed", "finest") and not resolved.is_explicit(what):
-            decisions.append(Decision(what, value, "the default for this number of pictures"))
+        setting = name if name in _TOP or name == "cut" else f"detect.{name}"
+        if name not in ("strategy", "seed", "finest"):
+            decisions += planned_decision(resolved, setting, value, num_train)
     return plan, decisions
 
 

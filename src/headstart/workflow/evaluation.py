@@ -23,7 +23,7 @@ from headstart.records import Decision, Evaluation, Prediction, Problem, Samples
 from headstart.results import EvaluationResult, Predictions
 from headstart.trust.intervals import estimate_share, measure_worth
 from headstart.trust.metrics import evaluate
-from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationSetup, ReadingKind, ReadingNote
+from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, DecisionReason, EvaluationSetup, ReadingKind, ReadingNote
 from headstart.workflow.positive import check_positive
 from headstart.workflow.reading_report import report_reading
 
@@ -124,7 +124,7 @@ def _positive(asked: str | None, runtime: Runtime, events: EventStream) -> str |
     """Return the positive class of two: `asked`, or as the model was trained."""
     check_positive(asked, runtime.class_names)
     if asked is None and runtime.bundle.positive is not None:
-        events.decide(Decision("positive", runtime.bundle.positive, "as the model was trained"))
+        events.decide(Decision("positive", runtime.bundle.positive, DecisionReason.POSITIVE_CLASS_OF_MODEL))
     return asked or runtime.bundle.positive
 
 

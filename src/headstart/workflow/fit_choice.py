@@ -17,6 +17,7 @@ from headstart.errors import HeadstartError
 from headstart.events import EventStream
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Samples
+from headstart.types import DecisionReason, Evidence
 from headstart.workflow.embedding import Embedder
 
 __all__ = ["FitChoice", "choose_fit", "count_choice"]
@@ -90,11 +91,14 @@ def choose_fit(
     means = [float(losses.mean()) for losses, _ in results]
     best = int(np.argmin(means))
     order = [k for k in range(len(_FITS)) if k != best] + [best]
-    told = ", ".join(f"{name} {mean:.4f}" for name, mean in zip(_FITS, means, strict=True))
-    reason = f"least log-loss on left-out pictures, of {len(rows)} of them: {told}"
+    evidence: Evidence = {
+        "log_loss": dict(zip(_FITS, means, strict=True)),
+        "num_compared": len(rows),
+        "protocol": fitted.setup.protocol.value,
+    }
     return FitChoice(
         fit=_FITS[best],
-        decision=Decision("fit", _FITS[best], reason),
+        decision=Decision("fit", _FITS[best], DecisionReason.FITS_COMPARED, evidence=evidence),
         paths=tuple(part.paths[i] for i in rows),
         losses=np.stack([results[k][0] for k in order]),
         hits=np.stack([results[k][1] for k in order]),

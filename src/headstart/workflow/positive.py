@@ -11,6 +11,7 @@ from headstart.errors import SettingError
 from headstart.messages.numbers import pluralize
 from headstart.records import Decision
 from headstart.trust.binary import rarer_class
+from headstart.types import DecisionReason
 
 __all__ = ["check_positive", "choose_positive"]
 
@@ -55,10 +56,6 @@ def choose_positive(
     place = rarer_class(class_ids)
     num_positive = int((class_ids == place).sum())
     num_negative = len(class_ids) - num_positive
-    reason = (
-        f"the rarer class in training ({num_positive:,} of {len(class_ids):,} images)"
-        if num_positive < num_negative
-        else f"the last of two classes with {num_positive:,} training images each"
-    )
     evidence = {"num_positive": num_positive, "num_negative": num_negative}
+    reason = DecisionReason.POSITIVE_CLASS_IS_RARER
     return class_names[place], Decision("positive", class_names[place], reason, evidence=evidence)

@@ -17,7 +17,7 @@ from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.machine import available_cores
 from headstart.records import Decision, Features, Samples, Split
 from headstart.tuning.safety import refuse_tuned
-from headstart.types import JsonValue
+from headstart.types import DecisionReason, Evidence, JsonValue
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.devices import check_device
@@ -65,7 +65,7 @@ def train_probe(resolved: Resolved, events: EventStream, *, started: float | Non
 def _go(road: ProbeRoad, data: ReadSamples, started: float) -> None:
     """Everything after reading."""
     found = find_probe(road, data, started)
-    road.decide_used(strategy=("probe", "no budget for fine-tuning was given (--budget)"))
+    road.decide_used(Decision("strategy", "probe", DecisionReason.NO_BUDGET, "default"))
     if road.resolved.settings.strategy == "auto":
         road.next_commands.append(
             (f"headstart train {quoted(road.resolved.settings.data)} --budget 5m", "try fine-tuning")
@@ -107,12 +107,12 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         embedder = open_as_set(settings, events, value_range=value_range, fit=fit_to)
     card = embedder.graph.card
     road.decide_used(
-        task=("classify", "the data hold no boxes"),
-        out=(str(road.folder), "next free run folder"),
-        weights=(card.get("weights_tag"), "default weights of the backbone"),
-        size=(embedder.spec.size_hw[0], "default input size of the weights"),
-        workers=(available_cores(), "one thread per core"),
-        device=("cpu", "features are computed on the CPU"),
+        Decision("task", "classify", DecisionReason.NO_BOXES),
+        Decision("out", str(road.folder), DecisionReason.NEXT_FREE_FOLDER),
+        Decision("weights", card.get("weights_tag"), DecisionReason.DEFAULT_WEIGHTS, "default"),
+        Decision("size", embedder.spec.size_hw[0], DecisionReason.DEFAULT_INPUT_SIZE, "default"),
+        Decision("workers", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
+        Decision("device", "cpu", DecisionReason.FEATURES_ON_CPU, "default"),
     )
     features, seconds = _embed(road, embedder, samples, doctor)
     with road.timed("check"):
@@ -190,11 +190,12 @@ def _fit(
         return plain, features, False
     left = (settings.budget_minutes or 0.0) * 60 - (time.monotonic() - started)
     if choice == "auto" and (settings.budget_minutes is None or left < 1.5 * second_pass_s):
-        reason = (
-            "a second pass over mirrored pictures was not paid for: it doubles the time of every prediction "
-            "(--budget 5m lets it be tried)"
-        )
-        road.decide([*plain.decisions, Decision("head.mirror", "off", reason)])
+        times: Evidence = {
+            "left_seconds": None if settings.budget_minutes is None else left,
+            "needed_seconds": 1.5 * second_pass_s,
+        }
+        mirror = Decision("head.mirror", "off", DecisionReason.MIRROR_NEEDS_BUDGET, evidence=times)
+        road.decide([*plain.decisions, mirror])
         return plain, features, False
 
     mirrored, _, seconds = embedder.embed(samples.paths, samples.names, road.events, is_mirrored=True)
@@ -208,20 +209,19 @@ def _fit(
     averaged = fit(both)
     gain, error = _paired_gain(plain, averaged)
     pays = gain > error
-    reason = (
-        f"averaging in the mirrored picture changes the out-of-fold log-loss by {-gain:+.4f} (standard error "
-        f"{error:.4f}), log-loss being the mean surprise at the right answer"
-    )
-    if choice == "on" or pays:
-        road.decide([*averaged.decisions, Decision("head.mirror", "on", reason, "cli" if choice == "on" else "auto")])
+    is_on = choice == "on" or pays
+    evidence: Evidence = {"log_loss_change": -gain, "standard_error": error, "protocol": plain.setup.protocol.value}
+    source = "cli" if choice == "on" else "auto"
+    mirror = Decision("head.mirror", "on" if is_on else "off", DecisionReason.MIRROR_COMPARED, source, evidence)
+    road.decide([*(averaged if is_on else plain).decisions, mirror])
+    if is_on:
         return averaged, both, True
-    road.decide([*plain.decisions, Decision("head.mirror", "off", reason)])
     return plain, features, False
 
 
 def _probe_evidence(fit: ProbeFit, *, is_constant: bool) -> dict[str, JsonValue]:
     """Return what the screen says about the probe; `is_constant`: every image gets the same prediction."""
-    mixture: dict[str, float] = next((d.value for d in fit.decisions if d.what == "head.mixture"), {})
+    mixture: dict[str, float] = next((d.value for d in fit.decisions if d.setting == "head.mixture"), {})
     return {
         "methods": [name for name in ("ridge", "lda", "logistic") if float(mixture.get(name, 0.0)) > 0],
         "num_blocks": len(fit.head.normaliser.names),
@@ -239,8 +239,9 @@ def _fitting(road: ProbeRoad, samples: Samples, split: Split) -> Callable[[Featu
     weights = class_factors(settings.head.class_weights, labels, samples.class_names)
     if weights is not None:
         how = settings.head.class_weights
-        said = "each class weighs the same, as was asked" if how == "auto" else "as the file says"
-        road.decide([Decision("head.class_weights", how, said, "cli")])
+        reason = DecisionReason.CLASSES_WEIGH_THE_SAME if how == "auto" else DecisionReason.CLASS_WEIGHTS_FROM_FILE
+        factors: Evidence = {"factors": dict(zip(samples.class_names, map(float, weights), strict=True))}
+        road.decide([Decision("head.class_weights", how, reason, "cli", factors)])
 
     def fit(of: Features) -> ProbeFit:
         refuse_tuned(of, train)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,32 @@ from headstart.config import Resolved
 from headstart.events import EventStream
 from headstart.machine import Clock
 from headstart.records import Decision
+from headstart.serialization import plain
+from headstart.types import DecisionReason, Evidence
 from headstart.workflow.run_files import environment, write_json
 from headstart.workflow.run_folder import finish_run_folder, read_marker
 from headstart.workflow.run_recorder import RunRecorder
 
-__all__ = ["Road"]
+__all__ = ["Road", "planned_decision"]
+
+
+def planned_decision(resolved: Resolved, setting: str, value: Any, num_train: int) -> list[Decision]:
+    """Return the decision for a value of a training's plan; none where it is what the user set.
+
+    Args:
+        resolved: The settings.
+        setting: Dotted name.
+        value: What the training uses, as plain values.
+        num_train: Training images.
+    """
+    evidence: Evidence = {"num_train": num_train}
+    if not resolved.is_explicit(setting):
+        return [Decision(setting, value, DecisionReason.DEFAULT_FOR_NUM_TRAIN, "default", evidence)]
+    asked = plain(attrgetter(setting)(resolved.settings))
+    if asked == value:
+        return []
+    reason = DecisionReason.BATCH_LIMITED_BY_DATA if setting == "batch_size" else DecisionReason.ADAPTED_FROM_ASKED
+    return [Decision(setting, value, reason, evidence={"asked": asked, **evidence})]
 
 
 @dataclass
@@ -49,14 +71,10 @@ class Road:
         self.resolved = self.resolved.with_decisions(decisions)
         self.events.decide(*(decisions if is_said else ()))
 
-    def decide_used(self, **used: tuple[Any, str]) -> None:
-        """Record, without printing, the value that a null or `auto` setting came to.
-
-        Args:
-            used: (value, reason) by the name of a top-level setting; a setting with a value of its own is skipped.
-        """
-        is_open = {name: getattr(self.resolved.settings, name) in (None, "auto") for name in used}
-        self.decide([Decision(n, v, why) for n, (v, why) in used.items() if is_open[n]], is_said=False)
+    def decide_used(self, *decisions: Decision) -> None:
+        """Record, without printing, the values that null and `auto` settings came to; other settings are skipped."""
+        settings = self.resolved.settings
+        self.decide([d for d in decisions if attrgetter(d.setting)(settings) in (None, "auto")], is_said=False)
 
     def write_settings(self) -> None:
         """`environment.json` and `config.resolved.yaml`: on what it ran, and with which settings."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.messages.numbers import pluralize
 from headstart.records import Decision
 from headstart.tuning.plan import TuningPlan
+from headstart.types import DecisionReason, Evidence, JsonValue
 from headstart.workflow.tune_bench import Bench
 from headstart.workflow.tune_costs import (
     ENDING_S,
@@ -85,11 +85,9 @@ def choose_arm(
     budget_s = 60.0 * (resolved.settings.budget_minutes or 0.0)
     left = journal.once("seconds_left", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
     if left <= 0:
-        _give_up(
-            road,
-            f"the budget is spent: of its {budget_s:.0f} s the probe took {budget_s - ENDING_S - left:.0f}, and "
-            f"{ENDING_S:.0f} are kept for writing the model",
-        )
+        spent_s = budget_s - ENDING_S - left
+        times: Evidence = {"budget_seconds": budget_s, "spent_seconds": spent_s, "reserved_seconds": ENDING_S}
+        _give_up(road, DecisionReason.BUDGET_SPENT, times)
         return None
     plans = _arms(road, bench, len(train), num_classes)
     begun = time.monotonic()
@@ -106,22 +104,13 @@ def choose_arm(
     num_val = len(found.split.where("val"))
     choice = _fit(resolved, plans, speeds, len(train), left, num_val)
     if choice is None:
-        _give_up(
-            road,
-            f"{max(left, 0):.0f} s of the budget are left, {ENDING_S:.0f} being kept for writing the model, which is "
-            "too little for a fair trial of fine-tuning",
-        )
+        times = {"left_seconds": max(left, 0.0), "reserved_seconds": ENDING_S}
+        _give_up(road, DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, times)
         return None
     used, epochs, num_folds, seconds = choice
-    road.decide(
-        [
-            Decision(
-                "tune.trial",
-                f"{pluralize(epochs, 'epoch')}, {num_folds} of {NUM_PARTS} folds",
-                f"{left:.0f} s are left and this takes about {seconds:.0f} s at the measured speed",
-            )
-        ]
-    )
+    trial = {"epochs": epochs, "num_folds_used": num_folds, "num_folds": NUM_PARTS}
+    times = {"left_seconds": left, "expected_seconds": seconds}
+    road.decide([Decision("tune.trial", trial, DecisionReason.TRIAL_FITS_BUDGET, evidence=times)])
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
     sized = [p.with_(views=min(p.views, p.epochs)) for p in sized]
     speeds = speeds[-len(sized) :]
@@ -133,18 +122,19 @@ def choose_arm(
         gains.append(gain)
         paces.append(picture_s)
     best = int(np.argmax(gains))
-    said = ", ".join(f"{_arm_name(p)} {g:+.4f}" for p, g in zip(sized, gains, strict=True))
+    pilots: list[JsonValue] = [{**_arm_json(p), "log_loss_gain": g} for p, g in zip(sized, gains, strict=True)]
     if gains[best] <= 0:
-        _give_up(road, f"no pilot gains on the probe, however far it goes (gain in log-loss: {said})")
+        _give_up(road, DecisionReason.NO_PILOT_GAIN, {"pilots": pilots})
         return None
-    road.decide([Decision("tune.arm", _arm_name(sized[best]), f"gain in log-loss of the pilots: {said}")])
+    arm = _arm_json(sized[best])
+    road.decide([Decision("tune.arm", arm, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots})])
     left = journal.once("seconds_left_after_pilots", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
     fitting = num_folds
     if not num_val:
         fitting = folds_that_fit(sized[best], paces[best], speeds[best]["view_s"], len(train), left)
     if fitting != num_folds:
-        reason = f"{left:.0f} s are left after the pilots, at {1e3 * paces[best]:.1f} ms a picture and epoch"
-        road.decide([Decision("tune.folds", f"{fitting} of {NUM_PARTS}", reason)])
+        times = {"left_seconds": left, "image_seconds": paces[best], "num_folds": NUM_PARTS}
+        road.decide([Decision("tune.folds", fitting, DecisionReason.FOLDS_FIT_BUDGET, evidence=times)])
     return Arm(sized[best], fitting)
 
 
@@ -205,6 +195,10 @@ def _arms(road: ProbeRoad, bench: Bench, num: int, num_classes: int) -> list[Tun
     return plans
 
 
+def _arm_json(plan: TuningPlan) -> dict[str, JsonValue]:
+    return {"cut": plan.cut, "lr": plan.lr, "augment": plan.augment}
+
+
 def _arm_name(plan: TuningPlan) -> str:
     text = f"from {plan.cut} on at {plan.lr:g}"
     return f"{text}, pictures as they are" if plan.augment == "none" else text
@@ -227,9 +221,10 @@ def _refreshed(
     views = bench.checkpoints.once("views", number)  # a run that goes on finds less room: it has stored some of them
     if views <= now or not all(p.is_cached for p in plans):
         return plans
-    road.decide([Decision("views", views, f"there is time for {pluralize(views, 'different view')} of each image")])
+    evidence: Evidence = {"spare_seconds": spare_s, "view_seconds": max(s["view_s"] for s in speeds)}
+    road.decide([Decision("views", views, DecisionReason.VIEWS_FIT_BUDGET, evidence=evidence)])
     return [p if p.augment == "none" else p.with_(views=views) for p in plans]
 
 
-def _give_up(road: ProbeRoad, reason: str) -> None:
-    road.decide([Decision("strategy", "probe", reason)])
+def _give_up(road: ProbeRoad, reason: DecisionReason, evidence: Evidence) -> None:
+    road.decide([Decision("strategy", "probe", reason, evidence=evidence)])

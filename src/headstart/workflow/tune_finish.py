@@ -7,7 +7,7 @@ of what was trained on everything is ever scored on what it was trained on, but 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -301,7 +301,6 @@ def _write(
     )
     write_predictions(road.folder / "predictions.csv", part, shown, shown_judgement, fit, trust.take(kept))
     write_scores(road.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit, trust.take(kept))
-    verdict = {k: v for k, v in asdict(tuned.verdict).items() if k != "logits"}
     write_facts(
         road,
         found,
@@ -310,7 +309,7 @@ def _write(
         strategy=tuned.plan.strategy,
         **trust.json,
         parity=parity,
-        tuning={"plan": tuned.plan.to_json(), "verdict": verdict, "sentence": tuned.verdict.sentence()},
+        tuning={"plan": tuned.plan.to_json(), "verdict": tuned.verdict.to_json()},
         probe={
             "cv": evaluation_to_json(probe.cv),
             "test": None if probe.test is None else evaluation_to_json(probe.test),

@@ -17,6 +17,7 @@ from headstart.pixels.views import parse_augment
 from headstart.records import Decision
 from headstart.tuning.folds import make_folds
 from headstart.tuning.plan import TuningPlan
+from headstart.types import DecisionReason, Evidence
 
 if TYPE_CHECKING:
     from headstart.config import Resolved
@@ -44,9 +45,10 @@ def fit_to_disk(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) -> Tu
         _decide_phases(road, bench, plan, num)
     # Decided once: what a run stores takes room itself, and going on must not mean another plan.
     key = f"room-{plan.strategy}-{plan.cut}"
-    changes, reason = bench.checkpoints.once(key, lambda: _fitted(road.resolved, bench, plan, num))
+    changes, evidence = bench.checkpoints.once(key, lambda: _fitted(road.resolved, bench, plan, num))
     shown = {"tune.is_cached": False} if "is_cached" in changes else changes
-    road.decide([Decision(what, value, reason) for what, value in shown.items()])
+    reason = DecisionReason.CACHE_TOO_SMALL
+    road.decide([Decision(name, value, reason, evidence=evidence) for name, value in shown.items()])
     return plan.with_(**changes)
 
 
@@ -65,37 +67,36 @@ def _decide_phases(road: ProbeRoad, bench: Bench, plan: TuningPlan, num: int) ->
     if len(cuts) == 1:
         return
     try:
-        sizes = [size * num * (plan.views + 1) / 1e6 for size in sources.phase_bytes(plan)]
+        sizes = [size * num * (plan.views + 1) for size in sources.phase_bytes(plan)]
     except (UsageError, WeightsError) as error:  # a network that can be cut at the earliest stage, but not later
         rows.is_on = False
-        reason = f"{error.message.rstrip('.')}; all phases train from rows at {plan.cut}"
-        road.decide([Decision("tune.phases", "one", reason)])
+        why: Evidence = {"cut": plan.cut, "detail": error.message}
+        road.decide([Decision("tune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=why)])
         return
-    room = sources.cache.room_bytes() / 1e6
+    room = sources.cache.room_bytes()
     # Decided once: a run that goes on after a stop goes on from the same rows.
     rows.is_on = bench.checkpoints.once("phases", lambda: sum(sizes) <= room)
-    said = ", ".join(
-        f"{f'after {100 * share:.0f} % ' if share else ''}from {cut} on ({size:,.0f} MB)"
-        for (share, cut), size in zip(cuts, sizes, strict=True)
+    evidence: Evidence = {
+        "phases": [
+            {"start": share, "cut": cut, "needed_bytes": int(size)}
+            for (share, cut), size in zip(cuts, sizes, strict=True)
+        ],
+        "room_bytes": int(room),
+        "cut": plan.cut,
+    }
+    value, reason = (
+        ("one_per_cut", DecisionReason.PHASES_FIT_CACHE) if rows.is_on else ("one", DecisionReason.PHASES_TOO_LARGE)
     )
-    if rows.is_on:
-        reason = "each phase trains from stored rows of its own: what is frozen in it is not computed in every step"
-        road.decide([Decision("tune.phases", said, reason)])
-        return
-    reason = (
-        f"stored rows of every phase ({said}) do not fit into the {room:,.0f} MB that are left for them, so all of "
-        f"them train from rows at {plan.cut}"
-    )
-    road.decide([Decision("tune.phases", "one", reason)])
+    road.decide([Decision("tune.phases", value, reason, evidence=evidence)])
 
 
-def _fitted(resolved: Resolved, bench: Bench, plan: TuningPlan, num: int) -> tuple[dict[str, Any], str]:
-    """What has to change in a plan for want of room, and the reason."""
+def _fitted(resolved: Resolved, bench: Bench, plan: TuningPlan, num: int) -> tuple[dict[str, Any], Evidence]:
+    """What has to change in a plan for want of room, and the sizes."""
     room = bench.sources.cache.room_bytes()
     wanted = bench.sources.row_bytes(plan) * num * (plan.views + 1)
     if wanted <= room:
-        return {}, ""
-    short = f"{wanted / 1e6:,.0f} MB of stored views do not fit into the {room / 1e6:,.0f} MB that are left for them"
+        return {}, {}
+    sizes: Evidence = {"needed_bytes": int(wanted), "room_bytes": int(room)}
     tries = [plan]
     if plan.strategy == "finetune" and not (resolved.is_explicit("cut") or resolved.is_explicit("unfreeze")):
         tries.append(plan.with_(cut=bench.trunk.cut("last-1")))
@@ -104,17 +105,19 @@ def _fitted(resolved: Resolved, bench: Bench, plan: TuningPlan, num: int) -> tup
         views = plan.views if resolved.is_explicit("views") else min(plan.views, room // max(each, 1) - 1)
         if views >= min(_FEWEST_VIEWS, plan.views) and each * (views + 1) <= room:
             moved = {"cut": tried.cut} if tried.cut != plan.cut else {}
-            return {**moved, "views": int(views)}, short
+            return {**moved, "views": int(views)}, sizes
     if plan.strategy != "finetune":
-        return {}, ""  # a head's rows are small; what the disk refuses is held in memory or made again
-    changes = {"is_cached": False, "views": plan.epochs}
-    return changes, f"{short}: the frozen part is computed in every epoch"
+        return {}, {}  # a head's rows are small; what the disk refuses is held in memory or made again
+    return {"is_cached": False, "views": plan.epochs}, sizes
 
 
-def measure_precision(bench: Bench, plan: TuningPlan, head: Any, num: int) -> tuple[str, str]:
-    """`float32` or `bfloat16`, whichever trains faster here, and the reason."""
+def measure_precision(bench: Bench, plan: TuningPlan, head: Any, num: int) -> tuple[str, float | None]:
+    """Return `float32` or `bfloat16`, whichever trains faster here, and how many times as fast bfloat16 is.
+
+    The ratio is None where the training is too short for a trial to pay.
+    """
     if plan.strategy not in ("full", "scratch") or plan.epochs * num < _WORTH_MEASURING:
-        return "float32", "a training this short is over before a trial of bfloat16 would pay"
+        return "float32", None
     import torch
 
     net = bench.network(plan, head)
@@ -131,8 +134,7 @@ def measure_precision(bench: Bench, plan: TuningPlan, head: Any, num: int) -> tu
             seconds[name] = min(seconds[name], time.monotonic() - started)
             net.zero_grad(set_to_none=True)
     ratio = seconds["float32"] / seconds["bfloat16"]
-    best = "bfloat16" if ratio >= _CLEARLY_FASTER else "float32"
-    return best, f"bfloat16 was measured at {ratio:.2f} times the speed of float32"
+    return "bfloat16" if ratio >= _CLEARLY_FASTER else "float32", float(ratio)
 
 
 def without_harmful_flip(road: ProbeRoad, bench: Bench, plan: TuningPlan) -> TuningPlan:
@@ -144,8 +146,8 @@ def without_harmful_flip(road: ProbeRoad, bench: Bench, plan: TuningPlan) -> Tun
     if lost <= max(2.0 * error, 0.02):
         return plan
     text = ",".join(part for part in plan.augment.split(",") if not part.startswith("flip")) or "none"
-    reason = f"in the mirror {100 * (kept - lost):.0f} of 100 pictures were recognised instead of {100 * kept:.0f}"
-    road.decide([Decision("augment", text, f"{reason}, so views are not mirrored")])
+    evidence: Evidence = {"accuracy": kept, "accuracy_mirrored": kept - lost, "standard_error": error}
+    road.decide([Decision("augment", text, DecisionReason.FLIP_LOWERS_ACCURACY, evidence=evidence)])
     return plan.with_(augment=text)
 
 
@@ -179,14 +181,16 @@ def _mirrored(road: ProbeRoad, bench: Bench) -> tuple[float, float, float]:
     return float(hits.mean()), float(difference.mean()), error
 
 
-def measure_threads(most: int) -> tuple[int, str]:
-    """How many threads torch computes with, and the reason: more than one only where they are faster now.
+def measure_threads(most: int) -> tuple[int, float | None]:
+    """Return how many threads torch computes with: more than one only where they are faster now.
+
+    The second value is how many times as fast `most` threads are as one, None for one core.
 
     Threads that share a layer wait for each other at its end; on a machine that is busy with something else
     that wait can cost ten times the work.
     """
     if most == 1:
-        return 1, "one core"
+        return 1, None
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -213,5 +217,4 @@ def measure_threads(most: int) -> tuple[int, str]:
             if round_:  # the first warms up
                 total[count] += time.monotonic() - started
     ratio = total[1] / max(total[most], 1e-9)
-    best = most if ratio >= _CLEARLY_FASTER else 1
-    return best, f"{most} threads were measured at {ratio:.2f} times the speed of one"
+    return most if ratio >= _CLEARLY_FASTER else 1, float(ratio)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +23,20 @@ from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.heads.refit import refit_head
 from headstart.machine import available_cores
+from headstart.messages.decisions_training import verdict_message
 from headstart.messages.numbers import pluralize
 from headstart.records import Decision
 from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.folds import make_folds
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict, compare
-from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
+from headstart.types import DecisionReason, EvaluationProtocol, EvaluationSetup, Evidence, SplitSource
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.devices import check_device
 from headstart.workflow.probe_finish import finish_probe
 from headstart.workflow.probe_road import find_probe
 from headstart.workflow.probe_types import FoundProbe, ProbeRoad
+from headstart.workflow.road import planned_decision
 from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.splitting import read_samples
 from headstart.workflow.tune_auto import choose_arm
@@ -109,7 +111,7 @@ def train_tuned(
         torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: _torch_threads(road, threads))
         sources = Sources(found, trunk, checkpoints, events, threads)
         bench = Bench(sources, str(folder), torch_threads)
-        road.decide_used(device=(str(bench.device), "device that trains"))
+        road.decide_used(Decision("device", str(bench.device), DecisionReason.DEVICE_OF_TRAINING, "default"))
         try:
             _Road(road, found, bench, checkpoints, started).go()
         finally:
@@ -119,9 +121,10 @@ def train_tuned(
 
 
 def _torch_threads(road: ProbeRoad, most: int) -> int:
-    count, reason = measure_threads(most)
+    count, speedup = measure_threads(most)
     if count < most:
-        road.decide([Decision("tune.threads", count, reason)])
+        evidence: Evidence = {"num_threads": most, "speedup": speedup}
+        road.decide([Decision("tune.threads", count, DecisionReason.THREADS_MEASURED, evidence=evidence)])
     return count
 
 
@@ -177,9 +180,10 @@ class _Road:
         self._decide_plan(plan)
         evidence, results = self._measure(plan, num_parts, num_used)
         verdict = self._compare(evidence, is_probe_allowed=not is_asked)
-        self.road.events.note(f"verdict: {verdict.sentence()}.")
+        self.road.events.note(f"verdict: {verdict_message(verdict.to_json())}.")
         is_kept = verdict.is_better or (is_asked and self.settings.keep != "best")
-        self.road.decide([self._decide_strategy(plan, verdict, is_kept)])
+        strategy, reason = plan.strategy if is_kept else "probe", DecisionReason.TUNED_COMPARED_WITH_PROBE
+        self.road.decide([Decision("strategy", strategy, reason, evidence=verdict.to_json())])
         if not is_kept:
             self._keep_probe(verdict)
             return
@@ -190,11 +194,6 @@ class _Road:
             plan, final, head, verdict, evidence.samples, self._setup(num_parts, num_used), trained_on, is_asked
         )
         finish_tuned(self.road, self.found, self.bench, tuned, self.log, self.started)
-
-    @staticmethod
-    def _decide_strategy(plan: TuningPlan, verdict: Verdict, is_kept: bool) -> Decision:
-        evidence = {name: value for name, value in asdict(verdict).items() if name != "logits"}
-        return Decision("strategy", plan.strategy if is_kept else "probe", verdict.sentence(), evidence=evidence)
 
     # -- steps
 
@@ -208,10 +207,12 @@ class _Road:
         head = self._start_head(plan, self.train)
         if self.settings.tune.precision == "auto":
             args = (self.bench, plan, head, len(self.train))
-            precision, reason = self.checkpoints.once("precision", lambda: measure_precision(*args))
-            if precision != "float32":
-                self.road.decide([Decision("tune.precision", precision, reason)])
-                plan = plan.with_(precision=precision)
+            precision, speedup = self.checkpoints.once("precision", lambda: measure_precision(*args))
+            too_short = DecisionReason.TRAINING_TOO_SHORT_TO_MEASURE
+            reason = too_short if speedup is None else DecisionReason.PRECISIONS_COMPARED
+            decision = Decision("tune.precision", precision, reason, evidence={"speedup": speedup})
+            self.road.decide([decision], is_said=precision != "float32")
+            plan = plan.with_(precision=precision)
         if self.settings.budget_minutes is None:
             return plan
         speed = self.checkpoints.once("speed", lambda: measure_speed(self.bench, plan, head, self.train))
@@ -221,16 +222,17 @@ class _Road:
         )
         parts = self._parts(plan)
         epochs = epochs_for_budget(plan, speed, parts, left)
+        evidence: Evidence = {
+            "left_seconds": max(left, 0.0),
+            "reserved_seconds": ENDING_S,
+            "image_seconds": speed["picture_s"],
+            "epoch_seconds": trainings_s(plan.with_(epochs=1), speed, parts),
+        }
         if epochs < 1:
-            reason = (
-                f"the budget is too small for one epoch: {max(left, 0):.1f} s of it are left after the probe, "
-                f"{ENDING_S:.0f} being kept for writing the model; one epoch of everything that is to be trained takes "
-                f"about {trainings_s(plan.with_(epochs=1), speed, parts):.0f} s here, with its views and scores"
-            )
-            self.road.decide([Decision("strategy", "probe", reason)])
+            reason = DecisionReason.BUDGET_TOO_SHORT_FOR_EPOCH
+            self.road.decide([Decision("strategy", "probe", reason, evidence=evidence)])
             return None
-        reason = f"{left:.0f} s were left of the budget, at {1e3 * speed['picture_s']:.1f} ms a picture and epoch"
-        self.road.decide([Decision("epochs", epochs, reason)])
+        self.road.decide([Decision("epochs", epochs, DecisionReason.EPOCHS_FIT_BUDGET, evidence=evidence)])
         return plan.with_(epochs=epochs, views=epochs if plan.is_from_pixels else min(plan.views, epochs))
 
     def _parts(self, plan: TuningPlan) -> list[tuple[int, int]]:
@@ -280,8 +282,7 @@ class _Road:
             self.log.draw()
         more = {}
         if verdict is not None:
-            said = {k: v for k, v in asdict(verdict).items() if k != "logits"}
-            more = {"tuning": {"verdict": said, "sentence": verdict.sentence()}}
+            more = {"tuning": {"verdict": verdict.to_json()}}
         finish_probe(self.road, self.found, self.started, **more)
 
     def _decide_plan(self, plan: TuningPlan) -> None:
@@ -292,24 +293,17 @@ class _Road:
         expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
         if expected is not None:
             self.road.events.note(f"that takes about {expected:.0f} s, as `headstart models bench` measured here")
-        reason, evidence = f"default for {pluralize(len(self.train), 'training image')}", {"num_train": len(self.train)}
         planned = {
             name if name in _TOP else _PLANNED.get(name, f"tune.{name}"): value
             for name, value in plan.to_json().items()
             if name not in ("strategy", "seed", "unfreeze")
         }
         planned["tune.train_size"] = planned["tune.train_size"] or graph.spec.size_hw[0]
-        known = {d.what: d.value for d in self.road.resolved.decisions}  # with a reason of its own
-        chosen = [
-            Decision(name, value, reason, evidence=evidence)
-            for name, value in planned.items()
-            if not self.road.resolved.is_explicit(name) and (name not in known or known[name] != value)
-        ]
-        if (asked := self.settings.batch_size or 0) > plan.batch_size:
-            images = pluralize(len(self.train), "training image")
-            reason = f"there is no larger batch than all of {images}, fewer than the {asked:,} that were asked for"
-            self.road.decide([Decision("batch_size", plan.batch_size, reason)])
-        self.road.resolved = self.road.resolved.with_decisions(chosen)
+        known = {d.setting: d.value for d in self.road.resolved.decisions}  # with a reason of its own
+        for name, value in planned.items():
+            if name not in known or known[name] != value:
+                chosen = planned_decision(self.road.resolved, name, value, len(self.train))
+                self.road.decide(chosen, is_said=self.road.resolved.is_explicit(name))
         need = 0 if plan.is_from_pixels else self.bench.sources.row_bytes(plan) * len(self.train) * (plan.views + 1)
         if need:
             size = f"{need / 1e6:,.0f} MB" if need >= 1e6 else "less than 1 MB"

@@ -1,0 +1,105 @@
+"""Render the reasons of decisions about the data, and of settings that keep a default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headstart.messages.numbers import percent, pluralize, pluralize_is
+from headstart.messages.values import quote
+from headstart.types import DecisionReason
+
+__all__ = ["DATA_REASONS", "grouping_message"]
+
+
+def grouping_message(e: Mapping[str, Any]) -> str:
+    """Return what groups were asked for, e.g. ``column `patient` ``, from the evidence of `GROUPS_ASKED_FOR`."""
+    name = quote(str(e["name"]))
+    return {
+        "capture_time": "time of capture",
+        "column": f"column {name}",
+        "expression": f"expression {name}",
+        "folder": "folder of each image",
+        "template": f"pattern {name}",
+    }[e["grouped_by"]]
+
+
+def _groups_asked_for(e: Mapping[str, Any]) -> str:
+    alone = e["num_without_group"]
+    rest = f"; {pluralize(alone, 'image')} without a group" if alone else ""
+    return f"{pluralize(e['num_groups'], 'group')} from the {grouping_message(e)}{rest}"
+
+
+def _groups_in_question(e: Mapping[str, Any]) -> str:
+    questions = ", ".join(f"{quote(q['pattern'])} ({q['status']})" for q in e["questions"])
+    return f"{pluralize_is(len(e['questions']), 'guessed grouping')} not applied: {questions}"
+
+
+def _groups_supported(e: Mapping[str, Any]) -> str:
+    scores = ""
+    if e["accuracy_independent"] is not None and e["accuracy_grouped"] is not None:
+        scores = (
+            f"; accuracy {percent(e['accuracy_independent'], 0)} image by image, "
+            f"{percent(e['accuracy_grouped'], 0)} group by group"
+        )
+    groups = pluralize(e["num_groups"], "group")
+    return f"{groups} by {e['pattern_meaning']}, supported by the images (p = {e['p_value']:.3g}){scores}"
+
+
+def _copies_kept_together(e: Mapping[str, Any]) -> str:
+    rest = e["num_pairs"] - e["num_joined"]
+    unsure = f"; {pluralize(rest, 'uncertain pair')} not used to join groups" if rest else ""
+    return f"{pluralize(e['num_joined'], 'pair')} of copies kept together{unsure}"
+
+
+def _range_source(e: Mapping[str, Any]) -> str:
+    which = pluralize(e["num_images"], "training image" if e["is_from_training"] else "scored image")
+    return which + (", held-out ones included" if e.get("includes_held_out") else "")
+
+
+def _threads_measured(e: Mapping[str, Any]) -> str:
+    if e["speedup"] is None:
+        return "one core"
+    return f"{e['num_threads']} threads are {e['speedup']:.2f} times as fast as one"
+
+
+DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
+    DecisionReason.ADAPTED_FROM_ASKED: lambda e: f"adapted from the given {e['asked']}",
+    DecisionReason.BOXES_FOUND: lambda e: f"the data have boxes ({e['layout']})",
+    DecisionReason.CONFLICTING_LABELS: lambda e: (
+        f"{pluralize(e['num_images'], 'training image')} with copies under another label"
+    ),
+    DecisionReason.COPIES_KEPT_TOGETHER: _copies_kept_together,
+    DecisionReason.COPY_THRESHOLD_FROM_DATA: lambda e: (
+        f"{pluralize(e['num_pairs'], 'pair')} agree in {percent(e['least_agreement'])} or more, distinct images do not"
+    ),
+    DecisionReason.DEFAULT_FOR_NUM_TRAIN: lambda e: f"default for {pluralize(e['num_train'], 'training image')}",
+    DecisionReason.DEFAULT_INPUT_SIZE: lambda e: "default input size of the weights",
+    DecisionReason.DEFAULT_WEIGHTS: lambda e: "default weights of the backbone",
+    DecisionReason.DEVICE_OF_TRAINING: lambda e: "device of the training",
+    DecisionReason.FEATURES_ON_CPU: lambda e: "features are computed on the CPU",
+    DecisionReason.GROUPS_ASKED_FOR: _groups_asked_for,
+    DecisionReason.GROUPS_GIVEN_BY_DATA: lambda e: (
+        f"{pluralize(e['num_groups'], 'group')} given by the {e['layout'] or 'data'}"
+    ),
+    DecisionReason.GROUPS_IN_QUESTION: _groups_in_question,
+    DecisionReason.GROUPS_PER_IMAGE: lambda e: "every image is a group of its own, copies too",
+    DecisionReason.GROUPS_SUPPORTED_BY_IMAGES: _groups_supported,
+    DecisionReason.GROUPS_SWITCHED_OFF: lambda e: "groups were switched off",
+    DecisionReason.NEXT_FREE_FOLDER: lambda e: "next free run folder",
+    DecisionReason.NO_BOXES: lambda e: "the data have no boxes",
+    DecisionReason.NO_GROUPS_FOUND: lambda e: "no groups found in the data",
+    DecisionReason.ONE_THREAD_PER_CORE: lambda e: "one thread per core",
+    DecisionReason.SET_BY_USER: lambda e: "set by the user",
+    DecisionReason.THREADS_MEASURED: _threads_measured,
+    DecisionReason.VALUE_RANGE_CONSTANT: lambda e: f"a single value, {e['smallest_value']:g}, in {_range_source(e)}",
+    DecisionReason.VALUE_RANGE_OF_BITS: lambda e: (
+        f"bit depth in use, largest value {e['largest_value']:g} in {_range_source(e)}"
+    ),
+    DecisionReason.VALUE_RANGE_OF_FLOATS: lambda e: (
+        f"values {e['smallest_value']:g} to {e['largest_value']:g} in {_range_source(e)}"
+    ),
+    DecisionReason.VALUE_RANGE_OF_PERCENTILES: lambda e: (
+        f"percentiles 0.1 to 99.9 of {e['smallest_value']:g} to {e['largest_value']:g} in {_range_source(e)}"
+    ),
+}
