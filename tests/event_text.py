@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from headstart.events import EventStream
 from headstart.messages.log import event_lines
+from headstart.messages.summaries import rank_findings, remark_message
+from headstart.messages.values import one_line
+from headstart.types import Finding, ReadingNote
 
-__all__ = ["decisions_of", "events_of", "findings_of", "lines_of"]
+__all__ = ["decisions_of", "events_of", "finding_lines", "findings_of", "lines_of"]
+
+
+def finding_lines(findings: Iterable[Finding | ReadingNote]) -> list[str]:
+    """Return one line for each finding, the most severe first, e.g. `error: 1 file skipped ...`."""
+    ranked = rank_findings(list(findings))
+    return [one_line(f"{finding.severity.value}: {remark_message(finding)}") for finding in ranked]
 
 
 def lines_of(events: EventStream) -> list[str]:

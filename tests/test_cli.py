@@ -66,8 +66,13 @@ def test_the_screen_stays_short_whatever_the_data_hold(
     assert max(map(len, lines)) <= 100, done.stderr
     checked = headstart_command("check", "d", "--pixels-only", cwd=tmp_path)
     assert checked.returncode == 3
-    missing = {name: kind for name, kind in bad.items() if f"class00/{name}" not in checked.stdout}
-    assert not missing, checked.stdout
+    assert checked.stdout == ""
+    lines = checked.stderr.splitlines()
+    assert 3 <= len(lines) <= 12, checked.stderr
+    assert max(map(len, lines)) <= 100, checked.stderr
+    assert sum("12 files" in line for line in lines) == sum("30 classes with" in line for line in lines) == 1
+    whole = headstart_command("check", "d", "--pixels-only", "-v", cwd=tmp_path)
+    assert not {name for name in bad if f"class00/{name}" not in whole.stderr}, whole.stderr
     listed = headstart_command("check", "d", "--pixels-only", "--json", "-", cwd=tmp_path)
     assert set(bad.values()) <= {row["kind"] for row in json.loads(listed.stdout)["unreadable"]}
 

@@ -48,6 +48,7 @@ FLOORS = (
     "detector",
     "model",
     "classifier",
+    "dataset_api",
     "api",
     "commands",
     "cli",

@@ -27,9 +27,9 @@ _HOME = {
     "report": "headstart.api",
     "resume": "headstart.api",
     "evaluate": "headstart.api",
-    "check": "headstart.api",
-    "embed": "headstart.api",
-    "show": "headstart.api",
+    "check": "headstart.dataset_api",
+    "embed": "headstart.dataset_api",
+    "show": "headstart.dataset_api",
     "ImageClassifier": "headstart.classifier",
     "Detector": "headstart.detector",
     "HeadstartError": "headstart.errors",
@@ -57,8 +57,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from headstart.api import check, compare, embed, evaluate, load, predict, report, resume, show, train
+    from headstart.api import compare, evaluate, load, predict, report, resume, train
     from headstart.classifier import ImageClassifier
+    from headstart.dataset_api import check, embed, show
     from headstart.detector import Detector
     from headstart.errors import HeadstartError
     from headstart.model import Model, Run

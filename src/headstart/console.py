@@ -15,13 +15,16 @@ from headstart.messages.screen import Screen, Verbosity
 __all__ = ["is_interactive", "open_console", "open_stream", "quoted"]
 
 
-def open_console(*, verbose: bool = False, quiet: bool = False, progress: str | None = None) -> EventStream:
+def open_console(
+    *, verbose: bool = False, quiet: bool = False, progress: str | None = None, details: str | None = None
+) -> EventStream:
     """Return the event stream of the command line; everything goes to stderr, since stdout is for data.
 
     Args:
         verbose: Show each decision and finding with its evidence.
         quiet: Show the score only.
         progress: `text` for a person (default), `json` for a program: one event per line.
+        details: As in `Screen`.
 
     Raises:
         UsageError: `progress` is neither, or both `verbose` and `quiet` are set.
@@ -33,7 +36,7 @@ def open_console(*, verbose: bool = False, quiet: bool = False, progress: str | 
     if progress == "json":
         return EventStream([JsonLines(sys.stderr)])
     verbosity = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
-    return EventStream([Screen(verbosity=verbosity)])
+    return EventStream([Screen(verbosity=verbosity, details=details)])
 
 
 def open_stream(

@@ -37,6 +37,7 @@ __all__ = [
     "Note",
     "Progress",
     "RunFinished",
+    "RunsCompared",
     "ScoreMeasured",
     "Stage",
     "StageFinished",
@@ -159,11 +160,20 @@ class FindingMade(Event):
 
 @dataclass(frozen=True, slots=True)
 class CheckFinished(Event):
-    """All findings about the dataset are known."""
+    """All findings about the dataset are known.
+
+    Attributes:
+        data: What the user named.
+        num_images: Images that were checked.
+        is_final: Whether the check is the whole pipeline: then every kind of finding is shown.
+        evidence: `classes` of a dataset with boxes: number and size of the boxes of each class.
+    """
 
     type: ClassVar[str] = "check_finished"
     data: str
     num_images: int
+    is_final: bool = False
+    evidence: Evidence = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +193,14 @@ class ScoreMeasured(Event):
 
     type: ClassVar[str] = "score"
     score: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunsCompared(Event):
+    """Two runs were compared: see `headstart.messages.comparisons` for the keys of `comparison`."""
+
+    type: ClassVar[str] = "comparison"
+    comparison: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,6 +333,7 @@ class Split:
         setup: How the test split was drawn and is scored, or None where there is none.
         seed: The seed it was made with.
         reason: One sentence that says why it is so.
+        evidence: Numbers and names behind the reason.
     """
 
     assignment: NDArray[np.str_]
@@ -341,6 +342,7 @@ class Split:
     setup: EvaluationSetup | None
     seed: int
     reason: str = ""
+    evidence: Evidence = field(default_factory=dict)
 
     def where(self, name: SplitName) -> NDArray[np.int64]:
         """Positions of the samples in one split."""
@@ -438,7 +440,7 @@ class Evaluation:
         per_class: One score a class, in order of class ids.
         confusion: (K, K) counts, rows truth, columns prediction.
         per_group: Accuracy and size of each group, or None.
-        notes: What must be said beside these numbers.
+        findings: What limits these numbers.
     """
 
     setup: EvaluationSetup
@@ -452,7 +454,7 @@ class Evaluation:
     per_class: tuple[ClassScore, ...]
     confusion: NDArray[np.int64]
     per_group: dict[str, dict[str, float]] | None = None
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -475,6 +477,7 @@ class Prediction:
         is_unknown: Whether it counts as none of the classes; the label stays the best known class.
         label_set: The classes that fit, at the coverage asked for, most probable first; empty where none does, None
             where the model kept no sets.
+        problem: Kind of the error, as in `Problem`.
     """
 
     file: str
@@ -485,3 +488,4 @@ class Prediction:
     novelty: float | None = None
     is_unknown: bool | None = None
     label_set: tuple[str, ...] | None = None
+    problem: str | None = None

@@ -14,18 +14,26 @@ from numpy.typing import NDArray
 
 from headstart.deploy.outputs import write_rows
 from headstart.errors import MissingExtraError
+from headstart.events import Event, FindingMade
 from headstart.messages.numbers import percent, pluralize
+from headstart.messages.objects import story_html, story_lines
 from headstart.messages.protocols import protocol_name
-from headstart.messages.scores import binary_message
-from headstart.messages.values import quote
 from headstart.records import Prediction
-from headstart.types import EvaluationSetup
+from headstart.types import EvaluationSetup, Finding, ReadingNote
 
 if TYPE_CHECKING:
     from headstart.records import Evaluation, Problem
-    from headstart.types import ReadingNote
 
-__all__ = ["Embedding", "EvaluationResult", "Predictions", "Report", "html_table", "import_pandas", "score_text"]
+__all__ = [
+    "Embedding",
+    "EvaluationResult",
+    "Predictions",
+    "Report",
+    "Story",
+    "html_table",
+    "import_pandas",
+    "score_text",
+]
 
 
 class Predictions(Sequence[Prediction]):
@@ -84,22 +92,54 @@ class Predictions(Sequence[Prediction]):
         return html_table(self.rows()[:50], pluralize(len(self), "prediction"))
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
-    """A saved model judged on labelled pictures.
+class Story:
+    """A result whose text and HTML are what the screen shows of its events."""
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What was read, found and measured, in order."""
+        raise NotImplementedError
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What limits or distorts the result, in the order in which it was found."""
+        found = (event.finding for event in self.events if isinstance(event, FindingMade))
+        return tuple(finding for finding in found if isinstance(finding, Finding))
+
+    @property
+    def notes(self) -> tuple[ReadingNote, ...]:
+        """What the reader of the data assumed and did not use."""
+        found = (event.finding for event in self.events if isinstance(event, FindingMade))
+        return tuple(note for note in found if isinstance(note, ReadingNote))
+
+    def _class_rows(self) -> list[dict[str, Any]]:
+        """One row for each class."""
+        return []
+
+    def __repr__(self) -> str:
+        return "\n".join(story_lines(self.events))
+
+    def _repr_html_(self) -> str:
+        rows = self._class_rows()
+        return story_html(self.events) + (html_table(rows, "classes") if rows else "")
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationResult(Story):
+    """A saved model scored on labeled images.
 
     Attributes:
-        evaluation: On pictures it was not trained on.
-        known: On pictures it was trained on, None where there are none.
-        new_classes: Labels of the data that the model does not know; their pictures are not scored.
-        missing_classes: Classes of the model of which the data have no picture.
-        num_unreadable: Pictures that could not be read.
-        predictions: Of every scored picture, trained-on ones included.
-        unknown: What came of novelty and sets on pictures it was not trained on: `false_alarms` and `detected` (shares
-            of pictures of known and of new classes that are called unknown), `coverage` and `realised` of the sets,
-            each with its count; empty where the model tells neither.
+        evaluation: On images that it was not trained on; None without any.
+        known: On images that it was trained on; None without any.
+        new_classes: Labels of the data that the model does not know; their images are not scored.
+        missing_classes: Classes of the model without an image in the data.
+        num_unreadable: Files and rows that could not be used.
+        predictions: Of every scored image, those that it was trained on included.
+        unknown: OOD detection and prediction sets on images that it was not trained on: `false_alarms` and `detected`
+            (shares of images of known and of new classes that are called OOD), `coverage` and `realised` of the sets,
+            each with its count; empty where the model has neither.
         problems: Files and rows that are not scored, with the reason.
-        notes: What the reader of the data assumed and did not use.
+        events: What was read, found and measured.
     """
 
     evaluation: Evaluation | None
@@ -110,10 +150,11 @@ class EvaluationResult:
     predictions: Predictions
     unknown: dict[str, Any] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-    notes: tuple[ReadingNote, ...] = ()
+    events: tuple[Event, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, evaluations as in `metrics.json`."""
+        from headstart.messages.findings import finding_to_json
         from headstart.messages.reading import reading_to_json
         from headstart.trust.metrics import evaluation_to_json
 
@@ -125,6 +166,7 @@ class EvaluationResult:
             "num_unreadable": self.num_unreadable,
             "unknown": self.unknown,
             "problems": [asdict(p) for p in self.problems],
+            "findings": [finding_to_json(finding) for finding in self.findings],
             **reading_to_json(self.notes),
         }
 
@@ -140,78 +182,6 @@ class EvaluationResult:
              "support": s.support}
             for s in self.evaluation.per_class
         ]  # fmt: skip
-
-    def lines(self) -> list[str]:
-        """What the command line prints."""
-        lines = self._score_lines()
-        if self.known is not None:
-            lines.append(
-                f"Not in this score, because it was trained on them: {pluralize(self.known.num_samples, 'image')}."
-            )
-        if self.new_classes:
-            lines.append(f"The model does not know: {', '.join(self.new_classes)}; their pictures are not scored.")
-        if self.missing_classes:
-            lines.append(f"The data have no picture of: {', '.join(self.missing_classes)}.")
-        if self.num_unreadable:
-            lines.append(f"Unusable and not scored: {pluralize(self.num_unreadable, 'file or row', 'files or rows')}.")
-        lines += self._unknown_lines()
-        if self.evaluation is not None:
-            width = max(len(s.name) for s in self.evaluation.per_class)
-            lines.append(f"{'class':<{width}}  precision  recall    f1  pictures")
-            for s in self.evaluation.per_class:
-                cells = "".join(
-                    f"{'-' if e.value is None else f'{e.value:.3f}':>{w}}"
-                    for e, w in ((s.precision, 11), (s.recall, 8), (s.f1, 6))
-                )
-                lines.append(f"{s.name:<{width}}{cells}{s.support:>10}")
-        return lines
-
-    def _unknown_lines(self) -> list[str]:
-        lines = []
-        alarms, detected, realised = (self.unknown.get(k) for k in ("false_alarms", "detected", "realised"))
-        of_new = ""
-        if detected:
-            images = pluralize(detected["num_samples"], "image")
-            of_new = f"{_share_text(detected)} of {images} of classes it does not know"
-        if alarms:
-            images = pluralize(alarms["num_samples"], "image")
-            lines.append(
-                f"Called unknown: {_share_text(alarms)} of {images} of classes it knows "
-                f"(at most {100 * self.unknown['reject']:g} % were asked for){'; ' if of_new else ''}{of_new}."
-            )
-        elif detected:
-            lines.append(f"Called unknown: {of_new}.")
-        if realised:
-            sets = pluralize(realised["num_samples"], "set")
-            lines.append(
-                f"Sets of classes at {100 * self.unknown['coverage']:g} %: {_share_text(realised)} of {sets} hold the "
-                f"right class, with {realised['mean_size']:.2f} classes in a set."
-            )
-        return lines
-
-    def __repr__(self) -> str:
-        from headstart.data.reading_notes import problem_lines
-        from headstart.messages.reading import reading_line
-        from headstart.types import Severity
-
-        warnings = [reading_line(note) for note in self.notes if note.severity is not Severity.INFO]
-        return "\n".join([*self._score_lines(), *warnings, *problem_lines(self.problems)])
-
-    def _score_lines(self) -> list[str]:
-        binary = {} if self.evaluation is None else self.evaluation.extra.get("binary") or {}
-        lines = [f"{binary_message(binary)}; positive class {quote(binary['positive'])}"] if binary else []
-        return [self._headline(), *lines]
-
-    def _headline(self) -> str:
-        if self.evaluation is None:
-            return "every readable image was trained on; nothing is left to score"
-        a = self.evaluation.accuracy
-        return f"{pluralize(self.evaluation.num_samples, 'new image')}: " + score_text(
-            {"metric": "accuracy", "value": a.value, "low": a.low, "high": a.high}
-        )
-
-    def _repr_html_(self) -> str:
-        return html_table(self._class_rows(), repr(self))
 
 
 @dataclass(frozen=True)
@@ -278,13 +248,6 @@ class Report:
 
     def __repr__(self) -> str:
         return f"headstart report {self.path}\n{self.data['headline']['sentence']}"
-
-
-def _share_text(share: dict[str, Any]) -> str:
-    text = percent(share["value"])
-    if share.get("low") is not None and share.get("high") is not None:
-        text += f" (95 %: {100 * share['low']:.1f}-{100 * share['high']:.1f})"
-    return text
 
 
 def score_text(score: dict[str, Any]) -> str:

@@ -133,6 +133,10 @@ class FindingKind(StrEnum):
     """Stable codes of findings; each has a message in `headstart.messages.findings`."""
 
     ALL_SCORED_IMAGES_LEAK = "all_scored_images_leak"
+    ANNOTATIONS_CORRECTED = "annotations_corrected"
+    ANNOTATIONS_NOT_USED = "annotations_not_used"
+    CLASSES_NOT_IN_DATA = "classes_not_in_data"
+    CLASSES_NOT_IN_MODEL = "classes_not_in_model"
     CLASS_IMBALANCE = "class_imbalance"
     CLASS_IN_ONE_GROUP = "class_in_one_group"
     CLASS_NOT_IN_TEST = "class_not_in_test"
@@ -142,7 +146,11 @@ class FindingKind(StrEnum):
     CLASS_WITHOUT_IMAGES = "class_without_images"
     COPIES_AT_BASELINE = "copies_at_baseline"
     COPIES_WITH_OTHER_BOXES = "copies_with_other_boxes"
+    CROWDED_IMAGES = "crowded_images"
+    DETECTABLE_DIFFERENCE = "detectable_difference"
+    DETECTION_LIMIT_REACHED = "detection_limit_reached"
     DUPLICATE_IMAGES = "duplicate_images"
+    FEW_GROUPS = "few_groups"
     FILES_HANDLED = "files_handled"
     FILES_NOT_USED = "files_not_used"
     GROUPS_ACROSS_SPLITS = "groups_across_splits"
@@ -150,14 +158,22 @@ class FindingKind(StrEnum):
     GROUPS_IN_QUESTION = "groups_in_question"
     GROUPS_NOT_APPLIED = "groups_not_applied"
     GROUPS_REJECTED = "groups_rejected"
+    IMAGES_TRAINED_ON = "images_trained_on"
+    INTERVAL_NOT_MEASURABLE = "interval_not_measurable"
     LABEL_CONFLICTS = "label_conflicts"
     LEAKING_IMAGES = "leaking_images"
+    LOG_LOSS_DIFFERS = "log_loss_differs"
     MIXED_PIXEL_TYPES = "mixed_pixel_types"
     NARROW_CROP = "narrow_crop"
+    OOD_IMAGES = "ood_images"
+    OOD_RATES = "ood_rates"
     PAGES_NOT_USED = "pages_not_used"
-    SCORE_NOTE = "score_note"
+    PREDICTION_SET_COVERAGE = "prediction_set_coverage"
+    SCORES_OUT_OF_FOLD = "scores_out_of_fold"
+    SCORES_OF_TRAINING_IMAGES = "scores_of_training_images"
     SHORTCUT = "shortcut"
     SINGLE_CLASS = "single_class"
+    UNMEASURABLE_IMAGES = "unmeasurable_images"
     UNREADABLE_FILES = "unreadable_files"
 
 
@@ -165,6 +181,8 @@ class NoteKind(StrEnum):
     """Stable codes of what a pipeline reports about its own work; each has a message in `headstart.messages.notes`."""
 
     FEATURES_NOT_CACHED = "features_not_cached"
+    NO_BACKBONE_FOR_CHECK = "no_backbone_for_check"
+    NO_COPIES_TO_DRAW = "no_copies_to_draw"
     TEXT = "text"  # text that has no code yet
 
 

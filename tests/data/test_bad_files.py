@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_files import bad_files, make_folder, odd_files
+from event_text import finding_lines
 from scenes import encode, scene
 
 from headstart.data.health import apply_health, inspect
@@ -20,7 +21,7 @@ from headstart.data.looks import Looks, look_at_all
 from headstart.data.report_findings import dataset_findings, unreadable_findings
 from headstart.data.same import SamePixels
 from headstart.data.sources import read
-from headstart.data.wording import doctor_lines, finding_lines, health_to_json
+from headstart.data.wording import health_to_json
 from headstart.errors import DataError
 from headstart.pixels import spec as pixel_spec
 from headstart.records import Health, Samples
@@ -136,7 +137,7 @@ def test_each_kind_of_bad_file_is_one_finding_and_one_line(zoo: Zoo) -> None:
     counts = [int(f.evidence["count"]) for f in findings]  # type: ignore[arg-type]
     assert counts == sorted(counts, reverse=True)
     assert {f.severity for f in findings} == {Severity.ERROR}
-    lines = doctor_lines(zoo.health)
+    lines = finding_lines(dataset_findings(zoo.health))
     assert all(line.isprintable() for line in lines)
     assert [line for line in lines if line in finding_lines(findings)] == finding_lines(findings)
     value = health_to_json(zoo.health)
@@ -231,7 +232,7 @@ def test_odd_names_of_bad_and_copied_files(tmp_path: Path) -> None:
     assert {p.name: p.kind for p in health.unreadable} == {"a/new\nline.jpg": "empty", "b/\\xff\\xfe.jpg": "format"}
     assert len(health.duplicates) == 3
     assert len(health.label_conflicts) == 2
-    lines = doctor_lines(health)
+    lines = finding_lines(dataset_findings(health))
     assert all(line.isprintable() for line in lines), [line for line in lines if not line.isprintable()]
     "\n".join(lines).encode("utf-8")
     json.dumps(health_to_json(health), ensure_ascii=False).encode("utf-8")
@@ -260,7 +261,7 @@ def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
     assert sum(health.formats.values()) == 8
     (finding,) = unreadable_findings(health.unreadable)
     assert (finding.evidence["problem"], finding.evidence["count"]) == ("empty", 1500)
-    (line,) = [line for line in doctor_lines(health) if "1,500" in line]
+    (line,) = [line for line in finding_lines(dataset_findings(health)) if "1,500" in line]
     assert len(line) < 300
 
 
@@ -280,7 +281,7 @@ def test_nothing_but_bad_files(tmp_path: Path) -> None:
     health = inspect(read(tmp_path), threads=1)
     assert len(health.unreadable) == 12
     assert (health.size_range, health.formats, health.value_range) == (None, {}, None)
-    assert doctor_lines(health)
+    assert finding_lines(dataset_findings(health))
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="no picture"):
         read(tmp_path / "none")

@@ -11,7 +11,6 @@ from scenes import samples_of
 from headstart.data.repair import repair_split
 from headstart.data.split import make_split, read_split, write_split
 from headstart.errors import DataError
-from headstart.messages.numbers import pluralize
 from headstart.records import Samples, Split
 from headstart.types import USER_TEST_SPLIT
 
@@ -27,7 +26,7 @@ def test_a_group_goes_where_most_of_it_is() -> None:
     groups = np.array([0, 0, 0, 1, 1, 1, 2])
     mended = repair_split(samples, split, groups)
     assert mended.assignment.tolist() == ["train", "train", "train", "test", "test", "test", "test"]
-    assert "2 images moved" in mended.reason
+    assert (mended.reason, mended.evidence["num_moved"]) == ("repair_moved", 2)
 
 
 def test_undecided_goes_to_training() -> None:
@@ -41,7 +40,7 @@ def test_a_split_without_leaks_is_left_as_it_is() -> None:
     for groups in (None, np.array([0, 0, 1, 1]), np.arange(4)):
         mended = repair_split(samples, split, groups)
         assert mended.assignment.tolist() == split.assignment.tolist()
-        assert "0 images moved" in mended.reason
+        assert mended.evidence == {"num_moved": 0, "lost_classes": {}}
     assert split.assignment.tolist() == ["train", "train", "test", "test"]  # the person's own is not touched
 
 
@@ -50,20 +49,20 @@ def test_what_is_left_out_decides_nothing() -> None:
     out = np.array([True, True, False, False])
     mended = repair_split(samples, split, np.array([0, 0, 0, 1]), out)
     assert mended.assignment.tolist() == ["", "", "train", "test"]
-    assert "0 images moved" in mended.reason
+    assert mended.evidence == {"num_moved": 0, "lost_classes": {}}
 
 
 def test_a_class_that_loses_its_test_pictures_is_named() -> None:
     samples, split = given_split(["train", "test", "test", "train"], ["a", "a", "b", "b"])
     mended = repair_split(samples, split, np.array([0, 0, 1, 2]))
-    assert "no test picture is left of `a`" in mended.reason
+    assert mended.evidence["lost_classes"] == {"test": ["a"]}
 
 
 def test_a_class_that_loses_its_training_pictures_is_named() -> None:
     samples, split = given_split(["train", "test", "test", "train", "test"], ["a", "a", "a", "b", "b"])
     mended = repair_split(samples, split, np.array([0, 0, 0, 1, 2]))
     assert mended.assignment.tolist() == ["test", "test", "test", "train", "test"]
-    assert "no train picture is left of `a`" in mended.reason
+    assert mended.evidence["lost_classes"] == {"train": ["a"]}
 
 
 @pytest.mark.parametrize("scored", ["test", "val"])
@@ -72,7 +71,7 @@ def test_where_moving_would_leave_one_side_empty_whole_groups_are_dealt_anew(sco
     groups = np.arange(20) % 5  # each with three in training and one that is scored
     out = np.arange(20) == 7
     mended = repair_split(samples, split, groups, out)
-    assert "dealt anew, 25 % of the images" in mended.reason
+    assert (mended.reason, mended.evidence["test_share"]) == ("repair_redrawn", 0.25)
     assert mended.assignment[7] == ""
     sides = [set(mended.assignment[(groups == g) & ~out]) for g in range(5)]
     assert sorted(map(sorted, sides)) == [["test"]] + [["train"]] * 4
@@ -103,7 +102,7 @@ def test_after_mending_no_group_is_parted_and_nothing_else_has_moved(
         mended = repair_split(samples, split, groups)
     except DataError:
         return
-    if "dealt anew" in mended.reason:
+    if mended.reason == "repair_redrawn":
         assert all(len(set(mended.assignment[groups == g])) == 1 for g in set(groups.tolist()))
         assert set(mended.assignment) == {"train", "test"}
         return
@@ -114,7 +113,7 @@ def test_after_mending_no_group_is_parted_and_nothing_else_has_moved(
         counts = {name: int((before == name).sum()) for name in ("train", "val", "test")}
         assert counts[after[0]] == max(counts.values())  # as few as can be
     moved = int((mended.assignment != split.assignment).sum())
-    assert f"{pluralize(moved, 'image')} moved" in mended.reason
+    assert mended.evidence["num_moved"] == moved
 
 
 def test_the_mended_split_can_be_used_again(tmp_path_factory: pytest.TempPathFactory) -> None:

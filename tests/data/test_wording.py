@@ -1,4 +1,4 @@
-"""The check as findings and as lines: the most severe first, one line per finding, odd names escaped."""
+"""The check as findings, as lines and as JSON: the most severe first, one line per finding, odd names escaped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from event_text import finding_lines
 
 from headstart.data.report_findings import dataset_findings
-from headstart.data.wording import doctor_lines, finding_lines, health_to_json, one_line
+from headstart.data.wording import health_to_json
 from headstart.records import Decision, GroupPattern, Health, PicturePair, Problem, Remark, Shortcut
 from headstart.types import (
     DecisionReason,
@@ -109,10 +110,9 @@ def test_every_part_of_a_check_becomes_a_finding() -> None:
 
 def test_each_finding_has_one_line_and_the_most_severe_come_first() -> None:
     findings = dataset_findings(ILL)
-    lines = doctor_lines(ILL)
+    lines = finding_lines(findings)
     ranked = sorted(findings, key=lambda f: ORDER.index(f.severity))
     assert lines == [line for f in ranked for line in finding_lines([f])]
-    assert lines == finding_lines(findings)
     assert len(lines) == len(set(lines)) == len(findings)
 
 
@@ -120,21 +120,15 @@ def test_notes_of_the_reader_are_ranked_with_the_findings() -> None:
     warning = ReadingNote(ReadingKind.UNLABELED_IMAGES, 3, ("u.jpg",), {"folders": {"u": 3}})
     info = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, ("nothing",))
     assert (warning.severity, info.severity) == (Severity.WARNING, Severity.INFO)
-    lines = doctor_lines(ILL, notes=[info, warning])
+    lines = finding_lines([info, warning, *dataset_findings(ILL)])
     errors = sum(f.severity is Severity.ERROR for f in dataset_findings(ILL))
     assert "`u.jpg`" in lines[errors]
-    assert "`nothing`" in lines[-1]
+    assert "`nothing`" in next(line for line in lines if line.startswith("info"))
     assert len(lines) == len(dataset_findings(ILL)) + 2
 
 
-def test_a_healthy_dataset_has_no_findings_and_one_line() -> None:
-    healthy = doctor_lines(HEALTHY)
+def test_a_healthy_dataset_has_no_findings() -> None:
     assert dataset_findings(HEALTHY) == []
-    assert len(healthy) == 1
-    info = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, ("nothing",))
-    assert doctor_lines(HEALTHY, notes=[info])[:-1] == healthy
-    warning = ReadingNote(ReadingKind.UNLABELED_IMAGES, 3, ("u.jpg",), {"folders": {"u": 3}})
-    assert healthy[0] not in doctor_lines(HEALTHY, notes=[warning])
 
 
 @pytest.mark.parametrize(
@@ -201,7 +195,7 @@ def test_a_group_question_is_not_a_second_finding() -> None:
 def test_a_shortcut_names_the_cue_the_class_and_examples() -> None:
     (evidence,) = found(ILL, FindingKind.SHORTCUT)
     assert (evidence["what"], evidence["accuracy"], evidence["chance"]) == ("camera", 0.9, 0.33)
-    (line,) = [line for line in doctor_lines(ILL) if "camera" in line]
+    (line,) = [line for line in finding_lines(dataset_findings(ILL)) if "camera" in line]
     for part in ("90.0 %", "33.0 %", "60.0 %", "`x`", "`s1`", "`s2`"):
         assert part in line
 
@@ -228,7 +222,7 @@ def test_many_are_counted_and_few_are_named() -> None:
     findings = dataset_findings(health)
     assert [f.evidence["count"] for f in findings] == [1500] * 3
     assert all(len(f.evidence["pairs"]) == 5 for f in findings)  # type: ignore[arg-type]
-    lines = doctor_lines(health)
+    lines = finding_lines(dataset_findings(health))
     assert len(lines) == 3
     for line in lines:
         assert "1,500" in line
@@ -255,14 +249,12 @@ def test_odd_names_stay_on_one_printable_line() -> None:
         findings=(Finding(FindingKind.SINGLE_CLASS, Severity.WARNING, {"class": ODD}),),
     )
     note = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, (ODD,))
-    lines = doctor_lines(health, notes=[note])
+    lines = finding_lines([note, *dataset_findings(health)])
     assert len(lines) == 10
     for line in lines:
         assert line.isprintable(), line
         assert "<script>" in line  # no renderer drops the name
         line.encode("utf-8")
-    assert one_line("a\nb\tc") == "a\\nb\\tc"
-    assert one_line("Ω 漢字 é") == "Ω 漢字 é"
 
 
 def test_json_is_plain_and_complete() -> None:
@@ -300,7 +292,7 @@ def test_json_is_plain_and_complete() -> None:
 
 
 def test_units_agree_with_their_counts() -> None:
-    for line in doctor_lines(ILL):
+    for line in finding_lines(dataset_findings(ILL)):
         assert not re.search(r"\b1 (images|files|pairs|groups)\b", line), line
         assert not re.search(r"\b(?!1 )\d+ (image|file|pair|group)\b", line), line
         assert "None" not in line

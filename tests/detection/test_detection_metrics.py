@@ -17,7 +17,7 @@ from headstart.detection.metrics import (
     detection_to_json,
     evaluate_detections,
 )
-from headstart.types import USER_TEST_SPLIT
+from headstart.types import USER_TEST_SPLIT, FindingKind
 
 NAMES = ("a", "b", "c")
 
@@ -61,7 +61,7 @@ def test_more_than_a_hundred_boxes_count_as_in_the_reference(max_detections: int
     assert ours.map50.value == pytest.approx(precision[0].mean(), abs=1e-9)
     assert ours.map50_95.value == pytest.approx(precision.mean(), abs=1e-9)
     assert ours.recall == pytest.approx(np.asarray(theirs["recall"])[:, 0, 0, -1].mean(), abs=1e-9)
-    assert bool(ours.notes) is (max_detections < 140)
+    assert bool(ours.findings) is (max_detections < 140)
 
 
 @pytest.mark.parametrize("per_image", [10, 200, 1000])
@@ -115,7 +115,7 @@ def test_too_few_pictures_have_no_interval_and_say_so() -> None:
     truth, found = random_pictures(1, count=4)
     evaluation = evaluate_detections(truth, found, NAMES, setup=USER_TEST_SPLIT)
     assert evaluation.map50.low is None
-    assert any("no interval" in n for n in evaluation.notes)
+    assert [f.kind for f in evaluation.findings] == [FindingKind.INTERVAL_NOT_MEASURABLE]
 
 
 def test_perfect_boxes_score_one_and_nothing_scores_zero() -> None:

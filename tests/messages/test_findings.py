@@ -27,6 +27,19 @@ def group(status: GroupStatus, **more: object) -> Evidence:
 
 EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.ALL_SCORED_IMAGES_LEAK: {"split": "test", "num_images": 9, "pairs": [["a.png", "b.png"]]},
+    FindingKind.ANNOTATIONS_CORRECTED: {
+        "problem": "over-edge", "count": 12, "examples": ["a.txt"], "detail": "line 3",
+    },
+    FindingKind.ANNOTATIONS_NOT_USED: {"problem": "no-area", "count": 1, "examples": ["a.txt"], "detail": "line 3"},
+    FindingKind.CLASSES_NOT_IN_DATA: {"num_classes": 2, "classes": ["a", "b"], "unit": "box"},
+    FindingKind.CLASSES_NOT_IN_MODEL: {"num_classes": 1, "classes": ["c"], "count": 5, "unit": "image"},
+    FindingKind.CROWDED_IMAGES: {"count": 3, "limit": 100},
+    FindingKind.DETECTABLE_DIFFERENCE: {"num_samples": 431, "difference": 0.028},
+    FindingKind.DETECTION_LIMIT_REACHED: {"count": 2, "limit": 3000, "examples": ["a.jpg"]},
+    FindingKind.FEW_GROUPS: {"num_groups": 4},
+    FindingKind.IMAGES_TRAINED_ON: {"count": 25, "total": 431, "accuracy": 1.0},
+    FindingKind.INTERVAL_NOT_MEASURABLE: {"num_units": 4, "minimum": 6, "unit": "group"},
+    FindingKind.LOG_LOSS_DIFFERS: {"value": -0.031, "p_value": 0.002},
     FindingKind.CLASS_IMBALANCE: {
         "largest_class": "a", "largest_count": 1200, "smallest_class": "b", "smallest_count": 3, "unit": "images",
         "metric": "balanced_accuracy",
@@ -56,7 +69,17 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.MIXED_PIXEL_TYPES: {"num_float": 2, "num_integer": 3},
     FindingKind.NARROW_CROP: {"crop": 0.4, "cover": 0.5},
     FindingKind.PAGES_NOT_USED: {"count": 2, "examples": ["a.tif", "b.gif"]},
-    FindingKind.SCORE_NOTE: {"message": "no interval: too few groups"},
+    FindingKind.OOD_IMAGES: {"count": 12, "total": 2500},
+    FindingKind.OOD_RATES: {
+        "target": 0.05, "known": {"value": 0.04, "low": 0.02, "high": 0.06, "num_samples": 431},
+        "new": {"value": 0.5, "low": None, "high": None, "num_samples": 2},
+    },
+    FindingKind.PREDICTION_SET_COVERAGE: {
+        "target": 0.9, "value": 0.91, "low": 0.88, "high": 0.93, "num_samples": 431, "mean_size": 1.2,
+    },
+    FindingKind.SCORES_OF_TRAINING_IMAGES: {"num_samples": 431},
+    FindingKind.SCORES_OUT_OF_FOLD: {},
+    FindingKind.UNMEASURABLE_IMAGES: {"count": 40},
     FindingKind.SHORTCUT: dict(plain(asdict(Shortcut("camera", 0.9, 0.33, "a", 0.6, ("a",), ("a.jpg",))))),
     FindingKind.SINGLE_CLASS: {"class": "a"},
     FindingKind.UNREADABLE_FILES: {

@@ -15,6 +15,8 @@ from headstart.types import Evidence, NoteKind, Severity
 
 EXAMPLES: dict[NoteKind, Evidence] = {
     NoteKind.FEATURES_NOT_CACHED: {"reason": "the disk is full"},
+    NoteKind.NO_BACKBONE_FOR_CHECK: {"reason": "its weights are missing"},
+    NoteKind.NO_COPIES_TO_DRAW: {"path": "pairs.png"},
     NoteKind.TEXT: {"text": "anything"},
 }
 

@@ -61,7 +61,6 @@ NEVER_ONE = {
     ("messages/findings.py", "e['count']"): "one file is worded apart",
     ("messages/summaries.py", "len(es)"): "one class is worded apart",
     ("messages/findings.py", "len(pairs)"): "more than are shown",
-    ("detection/metrics.py", "max_detections"): "a limit of many",
     ("detection/matching.py", "len(truth)"): "an error of the caller",
 }
 """Numbers before a plural noun that cannot be one, each with the reason."""

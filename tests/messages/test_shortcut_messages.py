@@ -6,9 +6,10 @@ import re
 from dataclasses import asdict
 
 import pytest
+from event_text import finding_lines
 
+from headstart.data.report_findings import dataset_findings
 from headstart.data.shortcuts import _CUES, _LIMITS
-from headstart.data.wording import doctor_lines
 from headstart.messages.shortcuts import CUES, shortcut_message
 from headstart.records import Health, Shortcut
 
@@ -26,7 +27,7 @@ def test_a_line_has_no_empty_part(cue: str, given: str | None) -> None:
     assert ("`a`" in text) == ("60.0 %" in text) == (given is not None)
     assert "100 %" in text
     assert "50.0 %" in text
-    (line,) = doctor_lines(Health(2, "class folders", {"a": {"none": 2}}, {}, shortcuts=(shortcut,)))
+    (line,) = finding_lines(dataset_findings(Health(2, "class folders", {"a": {"none": 2}}, {}, shortcuts=(shortcut,))))
     assert text in line
     assert ("`a/1.jpg`" in line) == (given is not None)
     assert re.search(r"(?<![\d.])0(\.0)? %", line) is None

@@ -95,7 +95,7 @@ def test_kinds_without_a_line_keep_their_number_of_files() -> None:
 def test_every_finding_has_a_topic() -> None:
     topics = {kind: topic_of(Finding(kind, Severity.INFO)) for kind in FindingKind}
     assert topics[FindingKind.FILES_NOT_USED] is Topic.READING
-    assert topics[FindingKind.SCORE_NOTE] is Topic.EVALUATION
+    assert topics[FindingKind.SCORES_OUT_OF_FOLD] is Topic.EVALUATION
     assert topics[FindingKind.UNREADABLE_FILES] is Topic.DATASET
     assert topic_of(ReadingNote(ReadingKind.EMPTY_FOLDERS, 1)) is Topic.READING
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
+from event_text import finding_lines
 from text_checks import faults, page_texts, texts_of
 
+from headstart.data.boxes.findings import box_problem_findings
 from headstart.data.boxes.records import Boxes, Detections
-from headstart.data.boxes.wording import _KINDS, problem_lines
-from headstart.data.wording import doctor_lines
+from headstart.data.report_findings import dataset_findings
 from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.messages.box_problems import BOX_PROBLEMS
+from headstart.messages.comparisons import comparison_lines
 from headstart.messages.scores import score_lines
 from headstart.records import GroupPattern, Health, PicturePair, Problem, Remark
 from headstart.reports.card import model_card
@@ -29,14 +31,12 @@ from headstart.reports.squares import find_square
 from headstart.reports.summary import summarise
 from headstart.reports.tables import comment_markdown
 from headstart.reports.trusting import suspects_section
-from headstart.reports.versus import Comparison, describe
-from headstart.results import EvaluationResult, Predictions
-from headstart.trust.metrics import evaluate
+from headstart.reports.versus import comparison_findings, comparison_json
+from headstart.trust.metrics import evaluate, evaluation_to_json
 from headstart.trust.paired import ClassDifference, ComparisonVerdict, Difference, PairedComparison
 from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
-from headstart.workflow.detect_evaluating import DetectionResult
 from headstart.workflow.judgement import Judgement
-from headstart.workflow.score_summary import summarize_classification
+from headstart.workflow.score_summary import summarize_classification, summarize_evaluation, summarize_found_boxes
 
 LEAVE_ONE_OUT = EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT)
 NAMES_IGNORED = ("settings", "environment", "versions", "digests", "pictures", "class_names", "estimator")
@@ -154,10 +154,9 @@ def test_comparisons(count: int, needed: int | None, verdict: ComparisonVerdict)
     loss = Difference(0.7, 0.7, -1e-9, -0.1, 0.1, 0.01, needed, 0.2)
     per_class = (ClassDifference("a", count, None, None, count, count, 1.0),)
     found = PairedComparison(verdict, "accuracy", count, count, True, d, d, loss, count, count, 1.0, per_class)  # type: ignore[arg-type]
-    sentence, caveats = describe(found, ("old", "new"))
-    check([sentence, *caveats])
-    made = Comparison(("old", "new"), sentence, tuple(caveats), "1 image", asdict(found), ({}, {}))
-    check(line for line in made.lines() if "  " not in line)
+    numbers = comparison_json(found, ("old", "new"), EvaluationProtocol.K_FOLD, is_new_data=False)
+    check(text for _, text in comparison_lines(numbers))
+    check(finding_lines(comparison_findings(found)))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
@@ -209,17 +208,11 @@ def test_unknown_and_coverage(make_facts: Callable[..., Facts], num: int, share:
 def test_evaluations(count: int) -> None:
     truth = np.arange(count) % 2
     scored = evaluate(np.eye(2)[truth], truth, ("a", "b"), setup=USER_TEST_SPLIT)
-    share = {"value": 1.0, "low": None, "high": None, "num_samples": count}
-    unknown = {"reject": 0.05, "coverage": 0.9, "false_alarms": share, "detected": share,
-               "realised": {**share, "mean_size": 1.0}}  # fmt: skip
-    for evaluation, known, told in itertools.product((None, scored), (None, scored), ({}, unknown)):
-        result = EvaluationResult(evaluation, known, ("c",), ("b",), count, Predictions([]), told)
-        check(line for line in result.lines() if "   " not in line)
     boxes = [Boxes.of([[0, 0, 50, 50]], [0])] * count
     found = evaluate_detections(boxes, [Detections.of([])] * count, ("a", "b"), draws=0, setup=USER_TEST_SPLIT)
-    for evaluation, known in itertools.product((None, found), (None, found)):
-        detections = DetectionResult(evaluation, known, {"c": count}, ("b",), count, ())
-        check(line for line in detections.lines() if "   " not in line)
+    scores = (summarize_evaluation(evaluation_to_json(scored)), summarize_found_boxes(detection_to_json(found)))
+    check(text for score in scores for _, text in score_lines(score))
+    check(finding_lines([*scored.findings, *found.findings]))
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -233,6 +226,6 @@ def test_lines_of_the_check(count: int) -> None:
             (Remark("rotated", count, "turned upright", ("a",)),), (pair,) * count, (pair,) * count, (pair,) * count,
             (pair,) * count, (pattern,), seen_share={"crop": 0.0004, "cover": 0.5},
         )  # fmt: skip
-        check(doctor_lines(health))
-    for kind in _KINDS:
-        check(problem_lines([Problem("a", kind, "an example")] * count))
+        check(finding_lines(dataset_findings(health)))
+    for kind in BOX_PROBLEMS:
+        check(finding_lines(box_problem_findings([Problem("a", kind, "an example")] * count)))

@@ -13,7 +13,7 @@ import pytest
 from headstart.errors import DataError
 from headstart.trust.metrics import evaluate, evaluation_to_json, softmax
 from headstart.trust.paired import ComparisonVerdict
-from headstart.types import USER_TEST_SPLIT
+from headstart.types import USER_TEST_SPLIT, FindingKind
 from headstart.workflow.comparing import compare_runs, write_comparison
 
 NAMES = ("cat", "dog", "owl")
@@ -69,9 +69,9 @@ def test_a_clear_gain_is_called_better_and_the_other_way_worse(tmp_path: Path) -
     b = write_run(tmp_path / "b", some_hits(0.9, seed=1))
     found = compare_runs(a, b)
     assert found.verdict == "better"
-    assert found.sentence.startswith("b is better than a: +")
+    assert found.numbers["accuracy"]["value"] > 0
     assert compare_runs(b, a).verdict == "worse"
-    assert "300 test images" in found.how
+    assert (found.numbers["num_samples"], found.numbers["protocol"]) == (300, "test_split")
 
 
 def test_what_cannot_be_told_says_how_many_pictures_would(tmp_path: Path) -> None:
@@ -82,9 +82,8 @@ def test_what_cannot_be_told_says_how_many_pictures_would(tmp_path: Path) -> Non
     c = write_run(tmp_path / "c", b_hits)
     found = compare_runs(a, c)
     assert found.verdict is ComparisonVerdict.UNDECIDED
-    assert "would be needed" in found.sentence
-    assert "instead of 200" in found.sentence
-    assert compare_runs(a, a).sentence.endswith("cannot be told.")
+    assert found.numbers["accuracy"]["num_needed"] > found.numbers["num_samples"] == 200
+    assert compare_runs(a, a).numbers["accuracy"]["num_needed"] is None
     assert b.is_dir()
 
 
@@ -135,7 +134,8 @@ def test_cross_validated_predictions_are_marked_as_weaker(tmp_path: Path) -> Non
     b = write_run(tmp_path / "b", some_hits(0.9, seed=1), split="train")
     found = compare_runs(a, b)
     assert found.numbers["is_out_of_fold"]
-    assert any("weaker" in c for c in found.caveats)
+    assert FindingKind.SCORES_OUT_OF_FOLD in {f.kind for f in found.findings}
+    assert found.numbers["protocol"] == "k_fold"
     (a / "scores.npz").unlink()
     with pytest.raises(DataError, match="kept no scores"):
         compare_runs(a, b)

@@ -19,6 +19,7 @@ from headstart.heads.normalise import fit_normaliser
 from headstart.model import Run
 from headstart.records import Features, Sample, Samples, Split
 from headstart.trust.softmax import softmax
+from headstart.types import FindingKind
 from headstart.workflow.reporting import read_facts
 from headstart.workflow.trusting import trust_tuned
 
@@ -109,8 +110,8 @@ def test_a_new_kind_is_noticed_and_evaluate_counts_it(run: Run, strange: Path) -
     assert told["false_alarms"]["num_samples"] == 30
     assert told["false_alarms"]["value"] <= 0.3
     assert told["realised"]["low"] <= told["realised"]["value"] <= told["realised"]["high"]
-    text = "\n".join(result.lines())
-    assert "of 20 images of classes it does not know" in text
+    (rates,) = [f.evidence for f in result.findings if f.kind is FindingKind.OOD_RATES]
+    assert (rates["known"], rates["new"]) == (told["false_alarms"], told["detected"])
     assert json.loads(json.dumps(result.to_json()))["unknown"] == told
     assert sum(bool(p.is_unknown) for p in result.predictions) == round(told["false_alarms"]["value"] * 30)
 

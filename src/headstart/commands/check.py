@@ -42,10 +42,10 @@ def _check(
 
     Exit code 3 when something would make a score dishonest or loses a file.
     """
-    from headstart.api import check
     from headstart.commands._shared import read_first_id
     from headstart.console import open_console
     from headstart.data.ranges import parse_range
+    from headstart.dataset_api import check
 
     result = check(
         data,
@@ -65,13 +65,11 @@ def _check(
         json_file=None if json_file == "-" else json_file,
         sheet=sheet,
         repair=repair,
-        events=open_console(verbose=verbose, quiet=quiet, progress=progress),
+        events=open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v or --json -"),
     )
     if json_file == "-":
         import json
 
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
-    else:
-        typer.echo(repr(result))
     if result.health.is_dishonest:
         raise typer.Exit(_DATA_PROBLEM)

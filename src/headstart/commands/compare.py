@@ -30,13 +30,16 @@ def _compare(
 ) -> None:
     """Say whether RUN_B is better than RUN_A, on the same pictures, or whether that cannot be told."""
     import json
+    import time
     from pathlib import Path
 
     from headstart.api import compare
     from headstart.commands._shared import read_first_id
     from headstart.console import open_console
+    from headstart.events import FileWritten, RunFinished
 
-    events = open_console(verbose=verbose, quiet=quiet, progress=progress)
+    started = time.monotonic()
+    events = open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v")
     found = compare(
         run_a,
         run_b,
@@ -51,9 +54,7 @@ def _compare(
         from headstart.workflow.comparing import write_comparison
 
         for path in write_comparison(Path(out), found):
-            events.note(f"written: {path}")
+            events.emit(FileWritten("comparison", str(path)))
+        events.emit(RunFinished(time.monotonic() - started))
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
-        return
-    for line in found.lines():
-        typer.echo(line)

@@ -51,14 +51,9 @@ def _evaluate(
         positive=positive,
         allow_outside=allow_outside,
         box_format=box_format,
-        events=open_console(verbose=verbose, quiet=quiet, progress=progress),
+        events=open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v"),
     )
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
-    else:
-        for line in result.lines():
-            typer.echo(line)
     if result.evaluation is None:
-        if as_json:
-            typer.echo(result.lines()[0], err=True)
         raise typer.Exit(_DATA_PROBLEM)

@@ -30,9 +30,9 @@ def _show(
     task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
 ) -> None:
     """Draw random pictures of each class on one sheet, with their boxes where there are any."""
-    from headstart.api import show
     from headstart.commands._shared import read_first_id
     from headstart.console import open_console
+    from headstart.dataset_api import show
 
     show(
         data,

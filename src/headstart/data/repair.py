@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from headstart.data.split import make_split
 from headstart.errors import DataError
-from headstart.messages.numbers import percent, pluralize
 from headstart.records import Samples, Split
+from headstart.types import JsonValue
 
 __all__ = ["repair_split"]
 
@@ -35,7 +35,8 @@ def repair_split(
         left_out: (N,) pictures that are to be in no split.
 
     Returns:
-        The new split, and in its reason how many pictures moved.
+        The new split; its reason is `repair_moved` or `repair_redrawn`, and its evidence says how many images moved
+        (`num_moved`) and which classes a side has lost (`lost_classes`).
 
     Raises:
         DataError: Too much belongs together: nothing can be scored that is not trained on.
@@ -54,16 +55,17 @@ def repair_split(
     if len(needed) == 2 and not needed <= set(assignment.tolist()):
         share = float((split.assignment == scored).sum() / (split.assignment != "").sum())
         assignment = _dealt_anew(samples, groups, before == "", share, split.seed)
-        part = percent(share, 0)
-        reason = f"whole groups dealt anew, {part} of the images to test: by moving, one side would be empty"
-        return Split(assignment, groups, "made", split.setup, split.seed, reason)
-    moved = int((assignment != before).sum())
-    reason = f"{pluralize(moved, 'image')} moved so that nothing that belongs together lies in two splits"
-    for side in ("train", scored):
-        lost = _classes(samples, before == side) - _classes(samples, assignment == side)
-        if lost:
-            reason += f"; no {side} picture is left of " + ", ".join(f"`{n}`" for n in sorted(lost)[:5])
-    return Split(assignment, groups, "made", split.setup, split.seed, reason)
+        evidence: dict[str, JsonValue] = {"num_moved": int((assignment != before).sum()), "test_share": share}
+        return Split(assignment, groups, "made", split.setup, split.seed, "repair_redrawn", evidence)
+    lost: dict[str, JsonValue] = {
+        side: sorted(_classes(samples, before == side) - _classes(samples, assignment == side))
+        for side in ("train", scored)
+    }
+    evidence = {
+        "num_moved": int((assignment != before).sum()),
+        "lost_classes": {side: names for side, names in lost.items() if names},
+    }
+    return Split(assignment, groups, "made", split.setup, split.seed, "repair_moved", evidence)
 
 
 def _dealt_anew(

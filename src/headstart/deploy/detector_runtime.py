@@ -54,6 +54,7 @@ class PictureDetections:
         detections: The objects, the most certain first, in pixels of the upright picture.
         error: What is wrong with the picture, or None.
         is_limited: Whether the limit of detections left some out.
+        problem: Kind of the error, as in `Problem`.
     """
 
     file: str
@@ -61,6 +62,7 @@ class PictureDetections:
     detections: Detections
     error: str | None = None
     is_limited: bool = False
+    problem: str | None = None
 
 
 class DetectorRuntime:
@@ -302,7 +304,7 @@ def _upright(image: Image.Image) -> tuple[int, int]:
 
 def _picture(name: str, found: Any, limits: NDArray[np.float32]) -> PictureDetections:
     if isinstance(found, PictureError):
-        return PictureDetections(name, (0, 0), Detections.of(()), str(found))
+        return PictureDetections(name, (0, 0), Detections.of(()), str(found), problem=found.kind)
     size_hw, detections, is_limited = found
     kept = detections.take(detections.scores >= limits[detections.class_ids])
     return PictureDetections(name, size_hw, kept, is_limited=is_limited)

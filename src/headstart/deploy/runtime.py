@@ -159,7 +159,7 @@ class Runtime:
 
     def _prediction(self, name: str, outputs: Outputs | PictureError, top: int, judge: Judge) -> Prediction:
         if isinstance(outputs, PictureError):
-            return Prediction(file=name, label=None, probability=None, error=str(outputs))
+            return Prediction(file=name, label=None, probability=None, error=str(outputs), problem=outputs.kind)
         probabilities = softmax(outputs[0])
         order = np.argsort(-probabilities, kind="stable")[:top]
         best = tuple((self.class_names[i], float(probabilities[i])) for i in order)

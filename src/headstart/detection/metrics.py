@@ -20,9 +20,9 @@ from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, IOUS, ClassMatches, match_all
 from headstart.detection.operating import Confusion, OperatingPoint, best_points, confuse, points_at
 from headstart.limits import MAX_DETECTIONS
-from headstart.messages.numbers import pluralize
+from headstart.messages.findings import finding_to_json
 from headstart.records import Estimate
-from headstart.types import EvaluationSetup
+from headstart.types import EvaluationSetup, Evidence, Finding, FindingKind, Severity
 
 __all__ = [
     "RECALLS",
@@ -79,7 +79,7 @@ class DetectionEvaluation:
         per_class: One entry a class, in order of class ids.
         confusion: What was taken for what at the thresholds.
         max_detections: Detections of a class and image that were scored at most (COCO's `maxDets`).
-        notes: What must be said beside these numbers.
+        findings: What limits these numbers.
     """
 
     setup: EvaluationSetup
@@ -94,7 +94,7 @@ class DetectionEvaluation:
     per_class: tuple[ClassDetection, ...]
     confusion: Confusion
     max_detections: int = MAX_DETECTIONS
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -144,15 +144,18 @@ def evaluate_detections(
         )
         for k, name in enumerate(class_names)
     )
-    said = []
+    findings = []
     num_units = int(units.max()) + 1 if len(units) else 0
     if draws and num_units < _LEAST_UNITS:
-        said.append(f"only {pluralize(num_units, 'image' if groups is None else 'group')}: no interval can be given")
+        evidence: Evidence = {
+            "num_units": num_units,
+            "minimum": _LEAST_UNITS,
+            "unit": "image" if groups is None else "group",
+        }
+        findings.append(Finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, evidence))
     if crowded := int(np.any([m.num_objects[_ALL] > max_detections for m in matches], axis=0).sum()):
-        said.append(
-            f"{pluralize(crowded, 'image')} with more than {max_detections} objects of a class, of which no more can "
-            "be found"
-        )
+        evidence = {"count": crowded, "limit": max_detections}
+        findings.append(Finding(FindingKind.CROWDED_IMAGES, Severity.WARNING, evidence))
     return DetectionEvaluation(
         setup=setup,
         num_samples=len(truth),
@@ -166,7 +169,7 @@ def evaluate_detections(
         per_class=per_class,
         confusion=confuse(truth, found, class_names, used),
         max_detections=max_detections,
-        notes=tuple(said),
+        findings=tuple(findings),
     )
 
 
@@ -219,7 +222,7 @@ def detection_to_json(evaluation: DetectionEvaluation) -> dict[str, Any]:
         "max_detections": evaluation.max_detections,
         "per_class": per_class,
         "confusion": evaluation.confusion.to_json(),
-        "notes": list(evaluation.notes),
+        "findings": [finding_to_json(finding) for finding in evaluation.findings],
         **evaluation.extra,
     }
 

@@ -122,16 +122,21 @@ def _sum(es: Sequence[Mapping[str, Any]]) -> int:
 
 def _many_duplicates(es: Sequence[Mapping[str, Any]]) -> str:
     kinds = ", ".join(f"{e['count']:,} {_PAIR_KINDS.get(e['pair_kind'], e['pair_kind'])}" for e in es)
-    return f"{count(_sum(es), 'pair')} of duplicates, kept in one fold ({kinds})"
+    return f"{count(_sum(es), 'pair')} of duplicates, kept in one fold ({kinds}){_example_pair(es)}"
 
 
 def _many_leaks(es: Sequence[Mapping[str, Any]]) -> str:
     if len(es) == 1:
-        return (
-            f"{count(es[0]['count'], es[0]['split'] + ' image')} also in {es[0]['other_split']} (left out of the score)"
-        )
+        where = f"{count(es[0]['count'], es[0]['split'] + ' image')} also in {es[0]['other_split']}"
+        return f"{where} (left out of the score){_example_pair(es)}"
     sides = ", ".join(f"{e['count']:,} {e['split']} in {e['other_split']}" for e in es)
-    return f"{count(_sum(es), 'leaking image')}, left out of the score ({sides})"
+    return f"{count(_sum(es), 'leaking image')}, left out of the score ({sides}){_example_pair(es)}"
+
+
+def _example_pair(es: Sequence[Mapping[str, Any]]) -> str:
+    """Return one pair of images as an example; shortened names, since both are on one line."""
+    a, b = es[0]["pairs"][0]
+    return f", e.g. {quote(str(a), 18)} = {quote(str(b), 18)}"
 
 
 def _many_shortcuts(es: Sequence[Mapping[str, Any]]) -> str:
@@ -143,11 +148,12 @@ DATASET_SUMMARIES: dict[FindingKind, Callable[[Sequence[Mapping[str, Any]]], str
     FindingKind.DUPLICATE_IMAGES: _many_duplicates,
     FindingKind.FILES_HANDLED: lambda es: (
         f"{count(_sum(es), 'image')} with oddities handled ({', '.join(str(e['what']) for e in es[:4])}"
-        f"{' ...' if len(es) > 4 else ''})"
+        f"{' ...' if len(es) > 4 else ''}), e.g. {quote(str(es[0]['examples'][0]), 24)}"
     ),
     FindingKind.GROUPS_REJECTED: lambda es: f"{count(len(es), 'candidate grouping')} rejected",
     FindingKind.LABEL_CONFLICTS: lambda es: (
-        f"{count(_sum(es), 'pair')} of copies with different labels, not trained on"
+        f"{count(_sum(es), 'pair')} of copies with different labels, not trained on, e.g. "
+        f"{quote(str(es[0]['pairs'][0][0]), 24)}"
     ),
     FindingKind.LEAKING_IMAGES: _many_leaks,
     FindingKind.NARROW_CROP: lambda es: f"the center crop shows {percent(es[0]['crop'], 0)} of the median image",

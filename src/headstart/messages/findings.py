@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from headstart.messages.box_problems import BOX_PROBLEM_MESSAGES
 from headstart.messages.dataset import DATASET_MESSAGES
+from headstart.messages.evaluation import EVALUATION_MESSAGES
 from headstart.messages.numbers import percent, pluralize
 from headstart.types import Finding, FindingKind, GroupStatus
 
@@ -162,7 +164,9 @@ def _count(number: int, unit: str) -> str:
 
 
 _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
+    **BOX_PROBLEM_MESSAGES,
     **DATASET_MESSAGES,
+    **EVALUATION_MESSAGES,
     FindingKind.ALL_SCORED_IMAGES_LEAK: _all_scored_images_leak,
     FindingKind.CLASS_IMBALANCE: _class_imbalance,
     FindingKind.CLASS_IN_ONE_GROUP: lambda e: (
@@ -180,6 +184,5 @@ _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
     FindingKind.GROUPS_IN_QUESTION: _groups_in_question,
     FindingKind.MIXED_PIXEL_TYPES: _mixed_pixel_types,
     FindingKind.PAGES_NOT_USED: _pages_not_used,
-    FindingKind.SCORE_NOTE: lambda e: str(e["message"]),
     FindingKind.SINGLE_CLASS: lambda e: f"all images are of one class, `{e['class']}`: at least two are needed",
 }

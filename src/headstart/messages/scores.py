@@ -6,7 +6,8 @@ A score is a mapping with these keys (fractions in [0, 1]; intervals as `low`, `
 - classification: `correct`, `total`, `accuracy`, `balanced_accuracy` (each `value, low, high`), `majority`,
   `nearest_neighbor`, `hardest_class` (`name`, `recall`), `leaky` (the score with leaking images, or None)
 - two classes: `positive` (name), `roc_auc`, `sensitivity`, `specificity` (each `value, low, high`)
-- detection: `map50_95`, `num_images`, `num_boxes`, `hardest_class` (`name`, `ap50`)
+- detection: `map50_95`, `num_images`, `num_boxes`, `hardest_class` (`name`, `ap50`), `by_size` (mAP50-95)
+- `per_class`, for a verbose screen only: a mapping for each class
 """
 
 from __future__ import annotations
@@ -67,8 +68,11 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (label, text) rows: the headline, two-class metrics, and the baselines."""
     label = {"test_split": "Test", "validation_split": "Val"}.get(str(score.get("protocol")), "Score")
     lines = [(label, score_message(score))]
-    if score.get("value") is None or score.get("task") == "detect":
+    if score.get("value") is None:
         return lines
+    if score.get("task") == "detect":
+        more = _more_about_boxes(score)
+        return [*lines, (label, more)] if more else lines
     if score.get("positive") is not None:
         lines.append((label, binary_message(score)))
     parts = [] if score.get("positive") is None else [f"positive class {quote(str(score['positive']), 24)}"]
@@ -118,4 +122,14 @@ def _detection(score: Mapping[str, Any]) -> str:
     text = f"mAP50 {percent(score['value'])} ({_interval(score)})"
     if score.get("map50_95") is not None:
         text += f", mAP50-95 {percent(score['map50_95'])}"
-    return f"{text}, {protocol_message(score)}, {count(score['num_images'], 'image')}"
+    return f"{text}, {protocol_message(score)}: {count(score['num_images'], 'image')}"
+
+
+def _more_about_boxes(score: Mapping[str, Any]) -> str:
+    """Return mAP by size of the objects, and the hardest class."""
+    sizes = [f"{name} {percent(value, 0)}" for name, value in (score.get("by_size") or {}).items() if value is not None]
+    parts = [f"mAP50-95 by size: {', '.join(sizes)}"] if sizes else []
+    hardest = score.get("hardest_class")
+    if hardest:
+        parts.append(f"hardest class {quote(hardest['name'], 18)} (AP50 {percent(hardest['ap50'], 0)})")
+    return "; ".join(parts)

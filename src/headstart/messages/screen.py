@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import IntEnum
-from typing import Any, TextIO
+from typing import TextIO
 
 from headstart.events import (
     CheckFinished,
@@ -22,15 +21,29 @@ from headstart.events import (
     Note,
     Progress,
     RunFinished,
+    RunsCompared,
     ScoreMeasured,
     StageFinished,
     StageStarted,
 )
+from headstart.messages.comparisons import comparison_lines
 from headstart.messages.decisions import decision_message
+from headstart.messages.files import file_message, relative_path
 from headstart.messages.notes import note_message
+from headstart.messages.progress import ProgressLine, is_terminal, write_text
 from headstart.messages.scores import score_lines
-from headstart.messages.stages import dataset_message, epoch_message, progress_message, stage_line
-from headstart.messages.summaries import Remark, Topic, remark_message, summarize_findings, topic_of
+from headstart.messages.stages import dataset_message, epoch_message, stage_line
+from headstart.messages.summaries import (
+    Remark,
+    Topic,
+    count_severities,
+    rank_findings,
+    remark_message,
+    summarize_findings,
+    summarize_kinds,
+    topic_of,
+)
+from headstart.messages.tables import event_table
 from headstart.messages.values import duration, one_line, shorten
 from headstart.types import NoteKind, Severity
 
@@ -38,9 +51,11 @@ __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
 
 LABEL_WIDTH = 10
 LINE_WIDTH = 100
-_MOST_LINES = {Topic.READING: 3, Topic.DATASET: 3, Topic.TRAINING: 2, Topic.EVALUATION: 0}
+_MOST_LINES = {Topic.READING: 3, Topic.DATASET: 3, Topic.TRAINING: 2}
 _MOST = 12
-_LABELS = {Topic.READING: "Read", Topic.DATASET: "Checks", Topic.TRAINING: "Note", Topic.EVALUATION: "Note"}
+_LABELS = {Topic.READING: "Read", Topic.DATASET: "Checks", Topic.TRAINING: "Note"}
+_SEVERITIES = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.INFO: "Note"}
+_STYLES = {"Error": "bold red", "Warning": "bold yellow"}
 
 
 class Verbosity(IntEnum):
@@ -57,7 +72,7 @@ class Screen:
     Args:
         stream: Where lines go; by default stderr, since stdout is for data.
         verbosity: How much is shown.
-        details: The command that shows every finding, e.g. `headstart check photos/`; None where this is that command.
+        details: What shows every finding, e.g. `headstart check photos/`; by default that, once the data are known.
     """
 
     def __init__(
@@ -72,32 +87,52 @@ class Screen:
         self._details = details
         self._label = ""
         self._num_lines = self._num_reading = 0
+        self._has_warnings = False
         self._held: dict[Topic, list[Remark]] = {topic: [] for topic in Topic}
         self._report: FileWritten | None = None
-        self._progress = _ProgressLine(self._stream) if verbosity >= Verbosity.NORMAL else None
+        self._written: list[FileWritten] = []
+        self._progress = ProgressLine(self._stream, LABEL_WIDTH) if verbosity >= Verbosity.NORMAL else None
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress):
             if self._progress is not None:
                 self._progress.update(event)
-        elif isinstance(event, ScoreMeasured):
-            self.flush()
-            for label, text in score_lines(event.score):
-                self.row(label, text)
+        elif isinstance(event, (ScoreMeasured, RunsCompared)):
+            self._show_score(event)
         elif self._verbosity >= Verbosity.NORMAL:
             self._show(event)
+        elif isinstance(event, FindingMade):
+            self._show_if_no_score(event.finding)
+        elif isinstance(event, CheckFinished) and event.is_final:
+            self.row("Checks", count_severities([f for found in self._held.values() for f in found]))
+
+    def _show_score(self, event: ScoreMeasured | RunsCompared) -> None:
+        self.flush()
+        lines = score_lines(event.score) if isinstance(event, ScoreMeasured) else comparison_lines(event.comparison)
+        is_quiet_comparison = isinstance(event, RunsCompared) and self._verbosity is Verbosity.QUIET
+        for label, text in lines[: 1 if is_quiet_comparison else None]:
+            self.row(label or self._label, text)
+        if isinstance(event, RunsCompared):
+            self._summarize_rest(num_reserved=2)
+        if self._verbosity >= Verbosity.VERBOSE:
+            self._show_table(event)
+
+    def _show_if_no_score(self, finding: Remark) -> None:
+        """Hold the finding for the count of a check; a quiet screen prints what stands in place of a score."""
+        self._held[topic_of(finding)].append(finding)
+        if topic_of(finding) is Topic.EVALUATION and finding.severity is Severity.ERROR:
+            self.row(_SEVERITIES[finding.severity], remark_message(finding))
 
     def _show(self, event: Event) -> None:
         if isinstance(event, DatasetRead):
             self.row("Dataset", dataset_message(event))
         elif isinstance(event, FindingMade):
+            self._has_warnings |= event.finding.severity is not Severity.INFO
             self._held[topic_of(event.finding)].append(event.finding)
             if self._verbosity >= Verbosity.VERBOSE:
-                self.row("", remark_message(event.finding), is_cut=False)
+                self.row(_SEVERITIES[event.finding.severity], remark_message(event.finding), is_cut=False)
         elif isinstance(event, CheckFinished):
-            if self._details is None and event.data:
-                self._details = f"headstart check {shorten(_quoted(event.data), 40)}"
-            self.flush()
+            self._check(event)
         elif isinstance(event, StageStarted):
             self.flush()
         elif isinstance(event, DecisionMade) and self._verbosity >= Verbosity.VERBOSE:
@@ -122,34 +157,57 @@ class Screen:
                 self._progress.clear()
             self._label = ""
             start = "" if event.severity is Severity.INFO else "warning: "
-            _write(self._stream, f"{start}{event.evidence['text']}\n")
+            write_text(self._stream, f"{start}{event.evidence['text']}\n")
         elif event.severity is not Severity.INFO or self._verbosity >= Verbosity.VERBOSE:
             self.flush()
             self.row("Note", note_message(event), is_cut=self._verbosity < Verbosity.VERBOSE)
 
     def flush(self) -> None:
-        """Print the findings that are held back, counted by kind."""
-        for topic, found in self._held.items():
-            if found and self._verbosity >= Verbosity.NORMAL:
-                self._summarize(topic, found)
-            found.clear()
+        """Print the findings about reading and training that are held back, counted by kind."""
+        for topic in (Topic.READING, Topic.TRAINING):
+            self._summarize(topic, _MOST_LINES[topic])
 
-    def _summarize(self, topic: Topic, findings: list[Remark]) -> None:
-        """Print at most three lines about reading and checks together, at least one about each."""
-        most = _MOST_LINES[topic]
-        if topic is Topic.DATASET:
-            most = max(1, most - self._num_reading)
-        if not most:
+    def _check(self, event: CheckFinished) -> None:
+        """Print the findings of a check: three lines where more follows, else as many as there is room for."""
+        if not event.is_final:
+            if self._details is None and event.data:
+                self._details = f"headstart check {shorten(_quoted(event.data), 40)}"
+            self.flush()
+            self._summarize(Topic.DATASET, max(1, _MOST_LINES[Topic.DATASET] - self._num_reading))
             return
-        lines = summarize_findings(findings, most=most, details=self._details if topic is Topic.DATASET else None)
+        if not self._has_warnings and not any(self._held.values()):
+            self.row("Checks", "no problems found: every file can be read, and no image occurs twice")
+        self._summarize_rest(num_reserved=len(self._written) + 1)
+        if self._verbosity >= Verbosity.VERBOSE:
+            self._show_table(event)
+
+    def _summarize(self, topic: Topic, most: int) -> None:
+        """Print and forget the findings of one topic."""
+        findings = self._held[topic]
+        if not findings or self._verbosity < Verbosity.NORMAL:
+            return
+        details = self._details if topic is Topic.DATASET else None
+        lines = summarize_findings(findings, most=most, details=details)
         for text in lines:
             self.row(_LABELS[topic], text)
         if topic is Topic.READING:
             self._num_reading += len(lines)
+        findings.clear()
+
+    def _summarize_rest(self, *, num_reserved: int) -> None:
+        """Print every finding that is still held back, by severity, and keep some lines for what follows."""
+        findings = [finding for found in self._held.values() for finding in found]
+        for found in self._held.values():
+            found.clear()
+        if not findings or self._verbosity is not Verbosity.NORMAL:  # a verbose screen has shown them all
+            return
+        most = max(1, _MOST - self._num_lines - num_reserved)
+        for severity, text in summarize_kinds(rank_findings(findings), most=most, details=self._details):
+            self.row(_SEVERITIES[severity], text)
 
     def close(self) -> None:
         """Print what is held back and remove the progress line."""
-        self.flush()
+        self._summarize_rest(num_reserved=0)
         if self._progress is not None:
             self._progress.clear()
 
@@ -160,91 +218,43 @@ class Screen:
         shown = "" if label == self._label else label
         self._label = label
         self._num_lines += 1
-        room = LINE_WIDTH - LABEL_WIDTH
         text = one_line(text)
-        _write(self._stream, f"{shown:<{LABEL_WIDTH}}{shorten(text, room) if is_cut else text}".rstrip() + "\n")
+        self._print(shown, shorten(text, LINE_WIDTH - LABEL_WIDTH) if is_cut else text)
+
+    def _print(self, label: str, text: str) -> None:
+        if not is_terminal(self._stream):
+            write_text(self._stream, f"{label:<{LABEL_WIDTH}}{text}".rstrip() + "\n")
+            return
+        from rich.console import Console
+        from rich.text import Text
+
+        line = Text.assemble((f"{label:<{LABEL_WIDTH}}", _STYLES.get(label, "bold")), text)
+        Console(file=self._stream).print(line, soft_wrap=True)
+
+    def _show_table(self, event: Event) -> None:
+        for text in event_table(event):
+            self.row("", text, is_cut=False)
 
     def _file(self, event: FileWritten) -> None:
         if event.role == "report":
             self._report = event
         elif event.role != "run":
-            self.flush()
-            self.row("Written", _relative(event.path))
+            self._written.append(event)
 
     def _finish(self, event: RunFinished) -> None:
         self.flush()
+        num_commands = min(len(event.next_commands), 1)
+        self._summarize_rest(num_reserved=len(self._written) + (event.folder is not None) + num_commands)
+        for file in self._written:
+            self.row("Written", file_message(file))
         if event.folder is not None:
             parts = ["report.html"] if self._report is not None else []
             inside = f" ({', '.join([*parts, 'bundle/'])})"
-            self.row("Saved", f"{_relative(event.folder)}{inside}, {duration(event.seconds)}")
-        for command, comment in event.next_commands[: 1 if self._num_lines >= _MOST - 1 else None]:
+            self.row("Saved", f"{relative_path(event.folder)}{inside}, {duration(event.seconds)}")
+        for command, comment in event.next_commands[: max(1, _MOST - self._num_lines)]:
             text = f"{command}    # {comment}" if comment else command
             self.row("Next", text)
 
 
-class _ProgressLine:
-    """The progress of the current stage: a bar on a terminal, a line every half minute elsewhere."""
-
-    _PAUSE_S = 30.0
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._bar: Any = None
-        self._task: Any = None
-        self._stage: Any = None
-        self._next_s = self._PAUSE_S
-
-    def update(self, event: Progress) -> None:
-        """Show how far the stage is."""
-        if event.stage is not self._stage:
-            self.clear()
-            self._stage, self._next_s = event.stage, self._PAUSE_S
-        if _is_terminal(self._stream):
-            self._draw(event)
-        elif event.seconds >= self._next_s and event.done < event.total:
-            self._next_s = event.seconds + self._PAUSE_S
-            _write(self._stream, f"{'':<{LABEL_WIDTH}}{progress_message(event)}\n")
-
-    def clear(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = self._task = self._stage = None
-
-    def _draw(self, event: Progress) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bars
-
-        if self._bar is None:
-            console = Console(file=self._stream)
-            self._bar = Bars(TextColumn("{task.description}"), BarColumn(), console=console, transient=True)
-            self._task = self._bar.add_task("", total=event.total)
-            self._bar.start()
-        self._bar.update(self._task, completed=event.done, total=event.total, description=progress_message(event))
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return bool(getattr(stream, "isatty", lambda: False)())
-
-
 def _quoted(path: str) -> str:
     return f'"{path}"' if " " in path else path
-
-
-def _relative(path: str) -> str:
-    """The path relative to the working folder where that is shorter."""
-    try:
-        short = os.path.relpath(path)
-    except ValueError:  # another drive
-        return path
-    return short if len(short) < len(path) else path
-
-
-def _write(stream: TextIO, text: str) -> None:
-    try:
-        stream.write(text)
-    except UnicodeEncodeError:  # a console without Unicode must not stop the work
-        encoding = stream.encoding or "ascii"
-        stream.write(text.encode(encoding, "replace").decode(encoding))
-    stream.flush()

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+from headstart.messages.box_problems import BOX_PROBLEM_SUMMARIES
 from headstart.messages.dataset import DATASET_SUMMARIES
+from headstart.messages.evaluation import EVALUATION_MESSAGES, EVALUATION_SUMMARIES
 from headstart.messages.findings import finding_message
 from headstart.messages.reading import reading_message
 from headstart.messages.values import count, one_line, quote, shorten_end
 from headstart.types import Finding, FindingKind, ReadingKind, ReadingNote, Severity
 
-__all__ = ["Remark", "Topic", "remark_message", "summarize_findings", "topic_of"]
+__all__ = [
+    "Remark",
+    "Topic",
+    "count_severities",
+    "rank_findings",
+    "remark_message",
+    "summarize_findings",
+    "summarize_kinds",
+    "topic_of",
+]
 
 Remark: TypeAlias = Finding | ReadingNote
+Ranked = TypeVar("Ranked", bound=Finding | ReadingNote)
 
 
 class Topic(StrEnum):
@@ -39,9 +51,28 @@ def topic_of(finding: Remark) -> Topic:
     return _TOPICS.get(finding.kind, Topic.DATASET)
 
 
+def rank_findings(findings: Sequence[Ranked]) -> list[Ranked]:
+    """Return the findings with the most severe first, otherwise in their order."""
+    return sorted(findings, key=lambda finding: _RANKS[finding.severity])
+
+
+def count_severities(findings: Sequence[Remark]) -> str:
+    """Return e.g. `2 errors, 1 warning, 3 notes`; `no findings` without any."""
+    words = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
+    counts = {severity: sum(f.severity is severity for f in findings) for severity in Severity}
+    return ", ".join(count(number, words[severity]) for severity, number in counts.items() if number) or "no findings"
+
+
 def summarize_findings(
     findings: Sequence[Remark], *, most: int, width: int = 90, details: str | None = None
 ) -> list[str]:
+    """Return the texts of `summarize_kinds`."""
+    return [text for _, text in summarize_kinds(findings, most=most, width=width, details=details)]
+
+
+def summarize_kinds(
+    findings: Sequence[Remark], *, most: int, width: int = 90, details: str | None = None
+) -> list[tuple[Severity, str]]:
     """Return at most `most` lines, one per kind, the most severe kinds first; the last line names the other kinds.
 
     Args:
@@ -51,20 +82,23 @@ def summarize_findings(
         details: The command that shows all findings; it stands on the last line.
     """
     by_kind: dict[FindingKind | ReadingKind, list[Remark]] = defaultdict(list)
-    for finding in findings:
+    for finding in rank_findings(findings):
         by_kind[finding.kind].append(finding)
-    order = list(Severity)
-    kinds = sorted(by_kind, key=lambda kind: min(order.index(f.severity) for f in by_kind[kind]))
+    kinds = list(by_kind)
     shown = kinds if len(kinds) <= most else kinds[: max(most - 1, 0)]
-    lines = [_summary(by_kind[kind]) for kind in shown]
+    lines = [(by_kind[kind][0].severity, _summary(by_kind[kind])) for kind in shown]
     rest = kinds[len(shown) :]
     if rest:
-        lines.append(", ".join(_amount(by_kind[kind]) for kind in rest))
-    lines = [shorten_end(one_line(line), width) for line in lines]
+        lines.append((by_kind[rest[0]][0].severity, ", ".join(_amount(by_kind[kind]) for kind in rest)))
+    lines = [(severity, shorten_end(one_line(line), width)) for severity, line in lines]
     if details and lines:
         end = f"; details: {details}"
-        lines[-1] = shorten_end(lines[-1], max(width - len(end), 20)) + end
+        severity, text = lines[-1]
+        lines[-1] = severity, shorten_end(text, max(width - len(end), 20)) + end
     return lines
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 def _summary(findings: Sequence[Remark]) -> str:
@@ -102,7 +136,7 @@ def _count_of(finding: Remark) -> int:
 
 
 _PLURALS = {"class": "classes", "note": "notes", "shortcut": "shortcuts"}
-_SINGULARS = {"conflicts": "conflict", "files": "file", "images": "image", "pages": "page"}
+_SINGULARS = {"annotations": "annotation", "conflicts": "conflict", "files": "file", "images": "image", "pages": "page"}
 
 
 def _total(es: Sequence[Mapping[str, Any]]) -> int:
@@ -118,9 +152,21 @@ def _classes(one: str, many: str) -> Callable[[Sequence[Mapping[str, Any]]], str
 
 
 _TOPICS: Mapping[FindingKind, Topic] = {
+    FindingKind.ANNOTATIONS_CORRECTED: Topic.READING,
+    FindingKind.ANNOTATIONS_NOT_USED: Topic.READING,
     FindingKind.FILES_NOT_USED: Topic.READING,
-    FindingKind.SCORE_NOTE: Topic.EVALUATION,
+    **dict.fromkeys(EVALUATION_MESSAGES, Topic.EVALUATION),
 }
+
+_COUNTED = frozenset(
+    {
+        *(FindingKind.DUPLICATE_IMAGES, FindingKind.FILES_HANDLED, FindingKind.FILES_NOT_USED),
+        *(FindingKind.LABEL_CONFLICTS, FindingKind.LEAKING_IMAGES, FindingKind.PAGES_NOT_USED),
+        *(FindingKind.ANNOTATIONS_CORRECTED, FindingKind.ANNOTATIONS_NOT_USED, FindingKind.UNREADABLE_FILES),
+        *(FindingKind.IMAGES_TRAINED_ON, FindingKind.OOD_IMAGES),
+    }
+)
+"""Kinds whose findings each stand for `count` files, images or pairs."""
 
 _UNCOUNTED = frozenset(
     {
@@ -128,18 +174,10 @@ _UNCOUNTED = frozenset(
         *(FindingKind.NARROW_CROP, FindingKind.SINGLE_CLASS, FindingKind.GROUPS_APPLIED),
         *(FindingKind.GROUPS_ACROSS_SPLITS, FindingKind.GROUPS_IN_QUESTION, FindingKind.GROUPS_NOT_APPLIED),
         *(FindingKind.GROUPS_REJECTED, FindingKind.COPIES_WITH_OTHER_BOXES),
+        *(kind for kind in EVALUATION_MESSAGES if kind not in _COUNTED),
     }
 )
 """Kinds about the data set as a whole: the number of findings says nothing."""
-
-_COUNTED = frozenset(
-    {
-        *(FindingKind.DUPLICATE_IMAGES, FindingKind.FILES_HANDLED, FindingKind.FILES_NOT_USED),
-        *(FindingKind.LABEL_CONFLICTS, FindingKind.LEAKING_IMAGES, FindingKind.PAGES_NOT_USED),
-        FindingKind.UNREADABLE_FILES,
-    }
-)
-"""Kinds whose findings each stand for `count` files, images or pairs."""
 
 _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]]], str]] = {
     FindingKind.ALL_SCORED_IMAGES_LEAK: lambda es: (
@@ -194,4 +232,5 @@ _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]
 }
 
 _ALL_SUMMARIES = dict(_SUMMARIES)
-_ALL_SUMMARIES.update(DATASET_SUMMARIES.items())
+for _more in (BOX_PROBLEM_SUMMARIES, DATASET_SUMMARIES, EVALUATION_SUMMARIES):
+    _ALL_SUMMARIES.update(_more.items())

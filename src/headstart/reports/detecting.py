@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from headstart.data.boxes.records import Boxes, Detections
-from headstart.data.boxes.wording import meaning_of
 from headstart.detection.operating import ERRORS, confuse
+from headstart.messages.box_problems import box_problem_name
 from headstart.messages.numbers import pluralize
 from headstart.messages.protocols import protocol_name
 from headstart.reports.detection_comment import detection_remarks
@@ -220,7 +220,8 @@ def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
         "sides": {"labels": labels, "counts": sides.tolist()} if facts.training else None,
         "after_resizing": facts.metrics.get("sizes"),
         "problems": [
-            {"kind": k, "meaning": meaning_of(k), "count": n, "examples": examples[k]} for k, n in kinds.most_common()
+            {"kind": k, "meaning": box_problem_name(k, n), "count": n, "examples": examples[k]}
+            for k, n in kinds.most_common()
         ],
         "findings": list(facts.health.get("findings", [])),
     }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.messages.numbers import pluralize
+from headstart.messages.findings import finding_to_json
 from headstart.records import ClassScore, Estimate, Evaluation
 from headstart.trust.binary import binary_scores
 from headstart.trust.calibration import ESTIMATOR, brier, calibration_error
@@ -20,7 +20,7 @@ from headstart.trust.intervals import MIN_GROUPS, Worth, estimate_share, measure
 from headstart.trust.macro import balanced_accuracy, f1_macro
 from headstart.trust.selection import choosing_bias
 from headstart.trust.softmax import softmax
-from headstart.types import EvaluationProtocol, EvaluationSetup
+from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence, Finding, FindingKind, Severity
 
 __all__ = [
     "confusion_matrix",
@@ -97,21 +97,17 @@ def evaluate(
     counts = confusion_matrix(truth, predicted, num_classes)
     support = counts.sum(axis=1)
 
-    notes: list[str] = []
+    findings: list[Finding] = []
     worth = measure_worth(hits, groups, is_out_of_fold=setup.protocol.is_out_of_fold)
     if setup.protocol is EvaluationProtocol.RESUBSTITUTION:
         worth = Worth(None, worth.quantile, worth.num_groups)
-        notes.append("Measured on the pictures it was trained on: it says nothing about new ones.")
+        findings.append(Finding(FindingKind.SCORES_OF_TRAINING_IMAGES, Severity.WARNING, {"num_samples": num}))
     elif worth.ratio is None and worth.num_groups is not None:
-        notes.append(
-            f"The uncertainty cannot be measured: the images fall into {pluralize(worth.num_groups, 'group')}, "
-            f"and at least {MIN_GROUPS} are needed."
-        )
+        evidence: Evidence = {"num_units": worth.num_groups, "minimum": MIN_GROUPS, "unit": "group"}
+        findings.append(Finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, evidence))
     if unmeasurable is not None and unmeasurable.any():
-        notes.append(
-            f"{pluralize(int(unmeasurable.sum()), 'image')} of a class that lies wholly in one group cannot be "
-            "predicted without that group and count as wrong."
-        )
+        evidence = {"count": int(unmeasurable.sum())}
+        findings.append(Finding(FindingKind.UNMEASURABLE_IMAGES, Severity.WARNING, evidence))
     class_weight = np.where(support > 0, 1.0 / np.maximum(support, 1), 0.0)[truth]  # (N,)
     bias, bias_balanced = 0.0, 0.0
     if candidates is not None:
@@ -150,7 +146,7 @@ def evaluate(
         per_class=per_class,
         confusion=counts,
         per_group=None if groups is None else _per_group(hits, groups, group_names),
-        notes=tuple(notes),
+        findings=tuple(findings),
         extra={
             "choosing_bias": bias,
             "confidence": 0.95,
@@ -208,7 +204,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
         ],
         "confusion": evaluation.confusion.tolist(),
         "per_group": evaluation.per_group,
-        "notes": list(evaluation.notes),
+        "findings": [finding_to_json(finding) for finding in evaluation.findings],
         **evaluation.extra,
     }
 

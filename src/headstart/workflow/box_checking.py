@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from headstart.data.boxes.findings import box_findings
 from headstart.data.boxes.judge import BoxHealth, apply_box_health, inspect_boxes
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.sheet import draw_box_sheet
 from headstart.data.boxes.split import as_samples
-from headstart.data.boxes.wording import box_health_to_json, box_lines
+from headstart.data.boxes.wording import box_health_to_json
 from headstart.errors import UsageError
-from headstart.events import EventStream, Stage
+from headstart.events import CheckFinished, Event, EventStream, FindingMade, Stage
 from headstart.limits import MAX_PIXELS
+from headstart.messages.summaries import rank_findings
 from headstart.results import import_pandas
+from headstart.serialization import plain
+from headstart.types import Finding
 from headstart.workflow.checking import Judged, save_repaired_split
-from headstart.workflow.reading_report import report_box_reading
+from headstart.workflow.reading_report import box_reading_events, report_box_reading
 from headstart.workflow.showing import save_sheet
 
 __all__ = ["CheckedBoxes", "check_boxes", "refuse_box_format", "refuse_without_effect", "show_boxes"]
@@ -40,9 +44,20 @@ class CheckedBoxes(Judged):
         """What reading mended or left out, as a DataFrame."""
         return import_pandas().DataFrame([asdict(p) for p in self.health.problems])
 
-    def lines(self) -> list[str]:
+    @property
+    def findings(self) -> tuple[Finding, ...]:
         """See `Judged`."""
-        return box_lines(self.health)
+        return tuple(rank_findings(box_findings(self.health)))
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """See `Judged`."""
+        return (*box_reading_events(self.samples, is_checked=True), *map(FindingMade, self.findings), self.finish())
+
+    def finish(self) -> CheckFinished:
+        """See `Judged`; with the boxes of each class."""
+        classes = plain(self.health.classes)
+        return CheckFinished(str(self.samples.root), len(self.samples), is_final=True, evidence={"classes": classes})
 
     def draw_sheet(self, out: str, events: EventStream) -> None:
         """See `Judged`: pictures with problems first, each class, and the copies."""
@@ -85,7 +100,7 @@ def check_boxes(
     """
     refuse_without_effect(**{name: others.get(name) for name in ("layout", "label_pattern", "first_id", "value_range")})
     samples = read_boxes(data, allow_outside=allow_outside, max_pixels=max_pixels, box_format=box_format)
-    events.note(samples.sentence)
+    report_box_reading(samples, events, is_checked=True)
     progress = events.progress(Stage.SCAN)
     health = inspect_boxes(samples, max_pixels=max_pixels, threads=threads, progress=progress, group_from=group_from)
     return CheckedBoxes(samples, health, group_from)

@@ -1,8 +1,7 @@
-"""`headstart check`: the data doctor's judgement told, drawn, and written as a mended split."""
+"""`headstart check`: the findings reported, copies drawn, and a split without leaks written."""
 
 from __future__ import annotations
 
-import html
 import importlib.util
 import os
 from abc import ABC, abstractmethod
@@ -15,19 +14,22 @@ from numpy.typing import NDArray
 
 from headstart.data.health import Applied, apply_health
 from headstart.data.repair import repair_split
+from headstart.data.report_findings import dataset_findings
 from headstart.data.sheet import draw_pairs
 from headstart.data.sources import read
 from headstart.data.split import write_split
-from headstart.data.wording import doctor_lines, health_to_json
+from headstart.data.wording import health_to_json
 from headstart.errors import HeadstartError, UsageError
-from headstart.events import EventStream
+from headstart.events import CheckFinished, Event, EventStream, FileWritten, FindingMade
 from headstart.limits import MAX_PIXELS
 from headstart.messages.numbers import pluralize
 from headstart.messages.reading import reading_to_json
+from headstart.messages.summaries import rank_findings
 from headstart.records import Health, Samples, Split
-from headstart.results import import_pandas
-from headstart.types import USER_TEST_SPLIT
+from headstart.results import Story, import_pandas
+from headstart.types import USER_TEST_SPLIT, Finding, NoteKind
 from headstart.workflow.data_doctor import DataDoctor
+from headstart.workflow.reading_report import reading_events, report_reading
 from headstart.workflow.run_files import write_json
 from headstart.workflow.showing import save_sheet
 
@@ -39,12 +41,27 @@ __all__ = ["Checked", "Judged", "check_data", "save_repaired_split"]
 _MOST_PAIRS = 60
 
 
-class Judged(ABC):
-    """A data set with the doctor's judgement of it: told, and written where that is wished."""
+class Judged(Story, ABC):
+    """A dataset with the findings of its check.
+
+    Attributes:
+        events: What was read and found: what its text and HTML show.
+        findings: Everything that the check remarks, most severe first.
+    """
+
+    @property
+    @abstractmethod
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything that the check remarks, most severe first."""
 
     @abstractmethod
-    def lines(self) -> list[str]:
-        """The judgement in plain words."""
+    def finish(self) -> CheckFinished:
+        """Return the event that ends the check."""
+
+    def report(self, events: EventStream) -> None:
+        """Emit the findings and the end of the check."""
+        events.find(*self.findings)
+        events.emit(self.finish())
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -81,16 +98,11 @@ class Judged(ABC):
                 write_json(Path(json_file), self.to_json())
             except OSError as error:
                 raise UsageError(f"`{json_file}` cannot be written ({error.strerror or error}).") from error
+            events.emit(FileWritten("check", os.fspath(json_file)))
         if sheet is not None:
             self.draw_sheet(os.fspath(sheet), events)
         if repair is not None:
             self.write_repaired_split(os.fspath(repair), events)
-
-    def __repr__(self) -> str:
-        return "\n".join(self.lines())
-
-    def _repr_html_(self) -> str:
-        return "".join(f"<p>{html.escape(line)}</p>" for line in self.lines())
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,9 +113,19 @@ class Checked(Judged):
     health: Health
     group_from: str | None = None
 
-    def lines(self) -> list[str]:
+    @property
+    def findings(self) -> tuple[Finding, ...]:
         """See `Judged`."""
-        return doctor_lines(self.health, notes=self.samples.notes)
+        return tuple(rank_findings(dataset_findings(self.health)))
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """See `Judged`."""
+        return (*reading_events(self.samples, is_checked=True), *map(FindingMade, self.findings), self.finish())
+
+    def finish(self) -> CheckFinished:
+        """See `Judged`."""
+        return CheckFinished(self.samples.root, len(self.samples), is_final=True)
 
     def to_json(self) -> dict[str, Any]:
         """See `Judged`."""
@@ -120,7 +142,7 @@ class Checked(Judged):
         pairs = (*health.leaks, *health.label_conflicts, *health.duplicates, *health.near_duplicates)
         pairs = tuple(dict.fromkeys(pairs))
         if not pairs:
-            events.note(f"there are no copies, so {out} is not drawn")
+            events.warn(NoteKind.NO_COPIES_TO_DRAW, path=out)
             return
         rows = []
         for p in pairs[:_MOST_PAIRS]:
@@ -170,7 +192,7 @@ def check_data(
         use_memory: Whether what was seen is kept for the next time.
     """
     samples = read(data, layout=layout, label_pattern=label_pattern, first_id=first_id, allow_outside=allow_outside)
-    events.note(samples.sentence)
+    report_reading(samples, events, is_checked=True)
     doctor = DataDoctor(
         samples,
         events,
@@ -214,9 +236,8 @@ def save_repaired_split(
     except OSError as error:
         raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
     left_out = int((split.assignment == "").sum())
-    events.note(
-        f"{out}: {pluralize(left_out, 'image')} left out, {split.reason}; use it with headstart train --split {out}"
-    )
+    evidence = {"num_left_out": left_out, "repair": split.reason, **split.evidence}
+    events.emit(FileWritten("split", out, evidence))
 
 
 def _open(
@@ -235,5 +256,5 @@ def _open(
             backbone, events, value_range=value_range, max_pixels=max_pixels, threads=threads, offline=offline
         )
     except HeadstartError as error:
-        events.warn(f"copies are confirmed on pixels alone, since no network can be used: {error.message}")
+        events.warn(NoteKind.NO_BACKBONE_FOR_CHECK, reason=error.message)
         return None

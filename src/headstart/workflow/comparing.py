@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.report_findings import unreadable_findings
 from headstart.data.sources import read
 from headstart.deploy.runtime import Runtime
 from headstart.errors import DataError, DishonestError, UsageError
-from headstart.events import EventStream
+from headstart.events import EventStream, Stage
 from headstart.machine import atomic_file
 from headstart.messages.numbers import pluralize
 from headstart.reports.facts import Facts
 from headstart.reports.summary import summarise
-from headstart.reports.versus import Comparison, describe
+from headstart.reports.versus import Comparison, comparison_findings, comparison_json
 from headstart.trust.metrics import is_skewed, softmax
 from headstart.trust.paired import compare_paired
+from headstart.types import EvaluationProtocol, Finding, FindingKind, Severity
 from headstart.workflow.detect_reporting import is_detector_run
-from headstart.workflow.evaluation import match_labels, seen_in_training
+from headstart.workflow.evaluation import match_labels, read_problem, seen_in_training
 from headstart.workflow.reading_report import report_reading
 from headstart.workflow.reporting import read_facts
 from headstart.workflow.run_files import write_json
@@ -42,8 +45,7 @@ class _Common:
     probabilities: tuple[NDArray[np.float64], NDArray[np.float64]]
     truth: NDArray[np.int64]
     groups: NDArray[np.int64] | None
-    is_out_of_fold: bool
-    how: str
+    protocol: EvaluationProtocol
 
 
 def compare_runs(
@@ -56,6 +58,7 @@ def compare_runs(
     **reading: Any,
 ) -> Comparison:
     """See `api.compare`; `reading` are options of `data.sources.read`."""
+    events = events or EventStream()
     folders = (Path(run_a), Path(run_b))
     if any(is_detector_run(folder) for folder in folders):
         raise UsageError(
@@ -72,7 +75,7 @@ def compare_runs(
                 raise UsageError(f"{option} has no effect without --data.", hint=f"leave {option} out")
         common = _from_scores(facts[0], facts[1], names)
     else:
-        common = _from_data(folders, facts[0], os.fspath(data), events or EventStream(), reading)
+        common = _from_data(folders, facts[0], os.fspath(data), events, reading)
     counts = np.bincount(common.truth, minlength=len(class_names))
     metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed(counts) else "accuracy"
     found = compare_paired(
@@ -81,18 +84,18 @@ def compare_runs(
         class_names,
         metric=metric,
         groups=common.groups,
-        is_out_of_fold=common.is_out_of_fold,
+        is_out_of_fold=common.protocol.is_out_of_fold,
         seed=seed,
     )
-    sentence, caveats = describe(found, names)
-    return Comparison(
+    comparison = Comparison(
         names=names,
-        sentence=sentence,
-        caveats=tuple(caveats),
-        how=common.how,
-        numbers=asdict(found),
+        numbers=comparison_json(found, names, common.protocol, is_new_data=data is not None),
+        findings=tuple(comparison_findings(found)),
         reports=(summarise(facts[0]), summarise(facts[1])),
     )
+    for event in comparison.events:
+        events.emit(event)
+    return comparison
 
 
 def _run_names(folders: Sequence[Path]) -> tuple[str, str]:
@@ -139,15 +142,8 @@ def _from_scores(a: Facts, b: Facts, names: Sequence[str]) -> _Common:
         )
     is_test = splits[0] == "test"
     probabilities = softmax(_logits(a)[rows_a]), softmax(_logits(b)[rows_b][:, order])
-    kind = "test image" if is_test else "training image"
-    where = "" if is_test else ", each judged by a model that had not seen it"
-    return _Common(
-        probabilities,
-        truth,
-        a.scored.groups_of(rows_a),
-        not is_test,
-        f"{pluralize(len(truth), kind)}{where}",
-    )
+    protocol = EvaluationProtocol.TEST_SPLIT if is_test else _out_of_fold_protocol(a)
+    return _Common(probabilities, truth, a.scored.groups_of(rows_a), protocol)
 
 
 def _match(a: Facts, b: Facts, split: str, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -199,18 +195,20 @@ def _from_data(folders: Sequence[Path], a: Facts, data: str, events: EventStream
             "every one of these pictures was trained on by one of the runs; comparing on them would favour that one."
         )
     if known.any():
-        events.warn(f"left out, because one of the runs was trained on them: {pluralize(int(known.sum()), 'image')}.")
+        evidence = {"count": int(known.sum()), "total": len(known)}
+        events.find(Finding(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, evidence))
     keep = np.flatnonzero(~known)
     found = []
     for runtime in runtimes:
-        events.note(f"{Path(runtime.bundle.path).name}: looking at {pluralize(len(keep), 'image')} ...")
         order = [runtime.class_names.index(n) for n in a.class_names]
-        found.append(runtime.predict_proba([paths[i] for i in keep])[:, order])
+        with events.stage(Stage.EVALUATE, model=Path(runtime.bundle.path).name, num_images=len(keep)):
+            found.append(runtime.predict_proba([paths[i] for i in keep])[:, order])
     is_read = np.isfinite(found[0]).all(axis=1) & np.isfinite(found[1]).all(axis=1)
     if not is_read.any():
         raise DataError("none of the pictures can be read.")
     if not is_read.all():
-        events.warn(f"unreadable and left out: {pluralize(int((~is_read).sum()), 'image')}.")
+        failed = [read_problem(scored[i].name, paths[i], runtimes[0]) for i in keep[~is_read]]
+        events.find(*unreadable_findings(failed))
     keep = keep[is_read]
     truth = np.array([position[scored[i].label or ""] for i in keep], dtype=np.int64)
     given = [scored[i].group for i in keep]
@@ -219,13 +217,16 @@ def _from_data(folders: Sequence[Path], a: Facts, data: str, events: EventStream
         numbers: dict[str, int] = {}
         texts = [g if g is not None else f"\0{i}" for i, g in enumerate(given)]
         groups = np.array([numbers.setdefault(t, len(numbers)) for t in texts], dtype=np.int64)
-    return _Common(
-        (found[0][is_read], found[1][is_read]),
-        truth,
-        groups,
-        False,
-        f"{pluralize(len(keep), 'image')} that neither was trained on",
-    )
+    return _Common((found[0][is_read], found[1][is_read]), truth, groups, EvaluationProtocol.TEST_SPLIT)
+
+
+def _out_of_fold_protocol(facts: Facts) -> EvaluationProtocol:
+    """Return how the training images of a run were scored; k-fold where the run does not say."""
+    with suppress(ValueError):
+        protocol = EvaluationProtocol(str((facts.metrics.get("cv") or {}).get("protocol")))
+        if protocol.is_out_of_fold:
+            return protocol
+    return EvaluationProtocol.K_FOLD
 
 
 def _logits(facts: Facts) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ names, so that data with other ids, or with more classes than the detector knows
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,30 +17,42 @@ from numpy.typing import NDArray
 
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import Boxes, DetectionSamples
-from headstart.data.boxes.wording import problem_lines
 from headstart.data.grouping import number_groups
 from headstart.data.reading_notes import alike_notes
+from headstart.data.report_findings import unreadable_findings
 from headstart.data.spelling import match_names
-from headstart.data.wording import one_line
 from headstart.deploy.detector_runtime import DetectorRuntime, PictureDetections
 from headstart.detection.decode import scoring_limit
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.errors import DataError
-from headstart.events import EventStream, Stage
-from headstart.messages.numbers import percent, pluralize
-from headstart.messages.reading import reading_line, reading_to_json
-from headstart.records import Estimate, Problem
-from headstart.results import html_table, import_pandas
-from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationSetup, ReadingKind, ReadingNote, Severity
+from headstart.events import Event, EventStream, RunFinished, ScoreMeasured, Stage
+from headstart.messages.findings import finding_to_json
+from headstart.messages.reading import reading_to_json
+from headstart.records import Problem
+from headstart.results import Story, import_pandas
+from headstart.types import (
+    RESUBSTITUTION,
+    USER_TEST_SPLIT,
+    EvaluationSetup,
+    Evidence,
+    Finding,
+    FindingKind,
+    ReadingKind,
+    ReadingNote,
+    Severity,
+)
 from headstart.workflow.evaluation import seen_in_training
 from headstart.workflow.reading_report import report_box_reading
+from headstart.workflow.score_summary import summarize_found_boxes
 
 __all__ = ["DetectionResult", "evaluate_detector"]
 
+_EXAMPLES = 5
 
-@dataclass(frozen=True)
-class DetectionResult:
-    """A saved detector judged on pictures with boxes.
+
+@dataclass(frozen=True, repr=False)
+class DetectionResult(Story):
+    """A saved detector scored on images with boxes.
 
     Attributes:
         evaluation: On pictures it was not trained on, None where there are none.
@@ -49,7 +62,7 @@ class DetectionResult:
         num_unreadable: Pictures that could not be read.
         found: What was found, one entry a scored picture.
         problems: Boxes and files that were mended or left out, each with the reason.
-        notes: What the reader of the data assumed and did not use.
+        events: What was read, found and measured.
     """
 
     evaluation: DetectionEvaluation | None
@@ -59,7 +72,7 @@ class DetectionResult:
     num_unreadable: int
     found: tuple[PictureDetections, ...]
     problems: tuple[Problem, ...] = ()
-    notes: tuple[ReadingNote, ...] = ()
+    events: tuple[Event, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, evaluations as in `metrics.json`."""
@@ -71,45 +84,13 @@ class DetectionResult:
             "missing_classes": list(self.missing_classes),
             "num_unreadable": self.num_unreadable,
             "problems": [asdict(p) for p in self.problems],
+            "findings": [finding_to_json(finding) for finding in self.findings],
             **reading_to_json(self.notes),
         }
 
     def to_pandas(self) -> Any:
         """One row a class, as a DataFrame."""
         return import_pandas().DataFrame(self._class_rows())
-
-    def lines(self) -> list[str]:
-        """What the command line prints."""
-        lines = [self._headline()]
-        if self.known is not None:
-            lines.append(
-                f"Not in this score, because it was trained on them: {pluralize(self.known.num_samples, 'image')}."
-            )
-        if self.new_classes:
-            shown = ", ".join(f"`{name}` ({count:,})" for name, count in self.new_classes.items())
-            lines.append(f"The detector does not know these classes, whose boxes are not scored: {shown}.")
-        if self.missing_classes:
-            lines.append(f"The data have no box of: {', '.join(self.missing_classes)}.")
-        if self.num_unreadable:
-            lines.append(f"Unreadable and not scored: {pluralize(self.num_unreadable, 'image')}.")
-        e = self.evaluation
-        if e is None:
-            return lines
-        lines.append(
-            f"mAP50-95 {_percent(e.map50_95)}, mAP75 {_percent(e.map75)}, "
-            + ", ".join(f"{k} {'-' if v is None else f'{100 * v:.1f} %'}" for k, v in e.by_size.items())
-            + " (stricter overlaps; small, medium, large objects at mAP50-95)"
-        )
-        width = max(5, *(len(c.name) for c in e.per_class))
-        lines.append(f"{'class':<{width}}   AP50  precision  recall  threshold   boxes")
-        for c in e.per_class:
-            point = "        -       -          -"
-            if c.point is not None:
-                precision = "-" if c.point.precision is None else f"{c.point.precision:.3f}"
-                point = f"{precision:>9}{c.point.recall:>8.3f}{c.point.threshold:>11.3f}"
-            value = "-" if c.ap50.value is None else f"{c.ap50.value:.3f}"
-            lines.append(f"{c.name:<{width}}{value:>7}  {point}{c.num_boxes:>8,}")
-        return lines
 
     def _class_rows(self) -> list[dict[str, Any]]:
         if self.evaluation is None:
@@ -127,20 +108,6 @@ class DetectionResult:
             for c in self.evaluation.per_class
         ]
 
-    def __repr__(self) -> str:
-        notes = [one_line(reading_line(note)) for note in self.notes if note.severity is not Severity.INFO]
-        return "\n".join([self._headline(), *notes, *problem_lines(self.problems)])
-
-    def _headline(self) -> str:
-        if self.evaluation is None:
-            return "every readable picture was trained on; nothing is left to score"
-        e = self.evaluation
-        where = f"{pluralize(e.num_samples, 'new image')}, {pluralize(e.num_boxes, 'box', 'boxes')}"
-        return f"{where}: mAP50 {_percent(e.map50)}"
-
-    def _repr_html_(self) -> str:
-        return html_table(self._class_rows(), repr(self))
-
 
 def evaluate_detector(
     runtime: DetectorRuntime, data: str, allow_outside: bool, events: EventStream, *, box_format: str | None = None
@@ -152,6 +119,7 @@ def evaluate_detector(
     """
     names = runtime.class_names
     samples = _match_classes(read_boxes(data, allow_outside=allow_outside, box_format=box_format), names)
+    started, num_earlier = time.monotonic(), len(events.history)
     report_box_reading(samples, events)
     new = Counter(
         samples.class_names[k] for b in samples.boxes for k in b.class_ids if samples.class_names[k] not in names
@@ -193,18 +161,44 @@ def evaluate_detector(
             max_detections=runtime.decoding.num_kept,
         )
 
-    present = set(samples.class_names)
     lost = sum(p.kind == "unreadable-image" for p in samples.problems)
+    evaluation, known = score(is_read & ~seen, USER_TEST_SPLIT), score(is_read & seen, RESUBSTITUTION)
+    missing = tuple(n for n in names if n not in set(samples.class_names))
+    if evaluation is not None:
+        events.find(*evaluation.findings)
+    failed = [Problem(p.file, p.problem or "format", p.error) for p in found if p.error is not None]
+    events.find(*unreadable_findings(failed), *_findings(known, int(is_read.sum()), new, missing))
+    if evaluation is not None:
+        events.emit(ScoreMeasured(summarize_found_boxes(detection_to_json(evaluation))))
+    events.emit(RunFinished(time.monotonic() - started))
     return DetectionResult(
-        evaluation=score(is_read & ~seen, USER_TEST_SPLIT),
-        known=score(is_read & seen, RESUBSTITUTION),
+        evaluation=evaluation,
+        known=known,
         new_classes=dict(new),
-        missing_classes=tuple(n for n in names if n not in present),
+        missing_classes=missing,
         num_unreadable=int((~is_read).sum()) + lost,
         found=tuple(found),
         problems=samples.problems,
-        notes=samples.notes,
+        events=events.history[num_earlier:],
     )
+
+
+def _findings(
+    known: DetectionEvaluation | None, num_readable: int, new: Counter[str], missing: tuple[str, ...]
+) -> list[Finding]:
+    """Find images that the detector was trained on, and classes that only the data or only the detector has."""
+    found = []
+    if known is not None:
+        severity = Severity.ERROR if known.num_samples == num_readable else Severity.WARNING
+        evidence: Evidence = {"count": known.num_samples, "total": num_readable}
+        found.append(Finding(FindingKind.IMAGES_TRAINED_ON, severity, evidence))
+    if new:
+        evidence = {"num_classes": len(new), "classes": list(new)[:_EXAMPLES], "count": new.total(), "unit": "box"}
+        found.append(Finding(FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, evidence))
+    if missing:
+        evidence = {"num_classes": len(missing), "classes": list(missing[:_EXAMPLES]), "unit": "box"}
+        found.append(Finding(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, evidence))
+    return found
 
 
 def _match_classes(samples: DetectionSamples, names: Sequence[str]) -> DetectionSamples:
@@ -235,12 +229,3 @@ def _by_name(samples: DetectionSamples, names: Sequence[str]) -> list[Boxes]:
         ids = new_id[boxes.class_ids]
         kept.append(Boxes(boxes.xyxy[ids >= 0], ids[ids >= 0], boxes.is_crowd[ids >= 0]))
     return kept
-
-
-def _percent(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "cannot be measured"
-    text = percent(estimate.value)
-    if estimate.low is not None and estimate.high is not None:
-        text += f" (95 %: {100 * estimate.low:.1f}-{100 * estimate.high:.1f})"
-    return text

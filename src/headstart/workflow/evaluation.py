@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.reading_notes import alike_notes, merge_notes, problem_lines
+from headstart.data.reading_notes import alike_notes, merge_notes
+from headstart.data.report_findings import unreadable_findings
 from headstart.data.sources import read
 from headstart.data.spelling import match_names
 from headstart.deploy.judge import Judge
 from headstart.deploy.pictures import to_pixels
 from headstart.deploy.runtime import Runtime
 from headstart.errors import DataError
-from headstart.events import EventStream
+from headstart.events import EventStream, RunFinished, ScoreMeasured
 from headstart.pixels.spec import PictureError, read_bytes
 from headstart.records import Decision, Evaluation, Prediction, Problem, Samples
 from headstart.results import EvaluationResult, Predictions
 from headstart.trust.intervals import estimate_share, measure_worth
-from headstart.trust.metrics import evaluate
-from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, DecisionReason, EvaluationSetup, ReadingKind, ReadingNote
+from headstart.trust.metrics import evaluate, evaluation_to_json
+from headstart.types import (
+    RESUBSTITUTION,
+    USER_TEST_SPLIT,
+    DecisionReason,
+    EvaluationSetup,
+    Evidence,
+    Finding,
+    FindingKind,
+    ReadingKind,
+    ReadingNote,
+    Severity,
+)
 from headstart.workflow.positive import check_positive
 from headstart.workflow.reading_report import report_reading
+from headstart.workflow.score_summary import summarize_evaluation
 
-__all__ = ["evaluate_model", "match_labels", "seen_in_training"]
+__all__ = ["evaluate_model", "match_labels", "read_problem", "seen_in_training"]
 
+_EXAMPLES = 5
 _DIGEST_LENGTH = 16  # hex digits that a bundle keeps
 
 
@@ -52,6 +67,7 @@ def evaluate_model(
     positive = _positive(positive, runtime, events)
     samples = read(data, allow_outside=allow_outside, layout=layout, label_pattern=label_pattern, first_id=first_id)
     samples = match_labels(samples, runtime.class_names)
+    started, num_earlier = time.monotonic(), len(events.history)
     report_reading(samples, events)
     names = runtime.class_names
     position = {name: i for i, name in enumerate(names)}
@@ -69,15 +85,14 @@ def evaluate_model(
     probabilities, strange_novelty = probabilities[: len(scored)], novelty[len(scored) :]
     novelty = novelty[: len(scored)]
     is_read = np.isfinite(probabilities).all(axis=1)
-    unreadable = [_problem(scored[i].name, scored[i].path, runtime) for i in np.flatnonzero(~is_read)]
+    unreadable = [read_problem(scored[i].name, scored[i].path, runtime) for i in np.flatnonzero(~is_read)]
     if not is_read.any():
         first = unreadable[0]
         raise DataError(
             f"not one image can be read, so there is no score: `{first.name}`: {first.detail}.",
             hint="headstart check lists every file that cannot be read",
         )
-    for line in problem_lines(unreadable):
-        events.note(f"  {line}")
+    events.find(*unreadable_findings(unreadable))
 
     def score(which: NDArray[np.bool_], setup: EvaluationSetup) -> Evaluation | None:
         return (
@@ -89,17 +104,65 @@ def evaluate_model(
         predictions.append(_prediction(sample.name, row, float(value), runtime))
     present = {s.label for s in scored}
     new_ones = is_read & ~seen
+    found, known = score(new_ones, USER_TEST_SPLIT), score(is_read & seen, RESUBSTITUTION)
+    missing = tuple(name for name in names if name not in present)
+    unknown = _unknown(runtime, probabilities[new_ones], truth[new_ones], novelty[new_ones], strange_novelty)
+    if found is not None:
+        events.find(*found.findings)
+    if known is not None:
+        events.find(_trained_on(known, int(is_read.sum())))
+    events.find(*_class_findings(new, len(strange), missing), *_ood_findings(unknown))
+    if found is not None:
+        events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(found))))
+    events.emit(RunFinished(time.monotonic() - started))
     return EvaluationResult(
-        evaluation=score(new_ones, USER_TEST_SPLIT),
-        known=score(is_read & seen, RESUBSTITUTION),
+        evaluation=found,
+        known=known,
         new_classes=new,
-        missing_classes=tuple(name for name in names if name not in present),
+        missing_classes=missing,
         num_unreadable=len(unreadable) + len(samples.problems),
         problems=(*samples.problems, *unreadable),
-        notes=samples.notes,
         predictions=Predictions(predictions),
-        unknown=_unknown(runtime, probabilities[new_ones], truth[new_ones], novelty[new_ones], strange_novelty),
+        unknown=unknown,
+        events=events.history[num_earlier:],
     )
+
+
+def _trained_on(known: Evaluation, num_readable: int) -> Finding:
+    """Return the finding about images that the model was trained on; an ERROR where there are no others."""
+    severity = Severity.ERROR if known.num_samples == num_readable else Severity.WARNING
+    evidence = {"count": known.num_samples, "total": num_readable, "accuracy": known.accuracy.value}
+    return Finding(FindingKind.IMAGES_TRAINED_ON, severity, evidence)
+
+
+def _class_findings(new: tuple[str, ...], num_images: int, missing: tuple[str, ...]) -> list[Finding]:
+    """Find classes that only the data or only the model has."""
+    found = []
+    if new:
+        evidence: Evidence = {
+            "num_classes": len(new),
+            "classes": list(new[:_EXAMPLES]),
+            "count": num_images,
+            "unit": "image",
+        }
+        found.append(Finding(FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, evidence))
+    if missing:
+        evidence = {"num_classes": len(missing), "classes": list(missing[:_EXAMPLES]), "unit": "image"}
+        found.append(Finding(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, evidence))
+    return found
+
+
+def _ood_findings(unknown: dict[str, Any]) -> list[Finding]:
+    """Turn the shares of OOD images and the coverage of prediction sets into findings."""
+    found = []
+    rates = {"known": unknown.get("false_alarms"), "new": unknown.get("detected")}
+    if any(rates.values()):
+        evidence: Evidence = {"target": unknown["reject"], **rates}
+        found.append(Finding(FindingKind.OOD_RATES, Severity.INFO, evidence))
+    if "realised" in unknown:
+        evidence = {"target": unknown["coverage"], **unknown["realised"]}
+        found.append(Finding(FindingKind.PREDICTION_SET_COVERAGE, Severity.INFO, evidence))
+    return found
 
 
 def match_labels(samples: Samples, names: tuple[str, ...]) -> Samples:
@@ -128,8 +191,8 @@ def _positive(asked: str | None, runtime: Runtime, events: EventStream) -> str |
     return asked or runtime.bundle.positive
 
 
-def _problem(name: str, path: str, runtime: Runtime) -> Problem:
-    """Why an image cannot be read."""
+def read_problem(name: str, path: str, runtime: Runtime) -> Problem:
+    """Return why an image cannot be read."""
     try:
         to_pixels(path, runtime.bundle.spec)
     except PictureError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from headstart.data.wording import one_line
 from headstart.messages.numbers import pluralize
+from headstart.messages.values import one_line
 from headstart.records import Problem
 
 __all__ = ["name_files", "not_kept_line", "report_line"]

@@ -19,7 +19,6 @@ from headstart.deploy.runtime import Runtime
 from headstart.deploy.writing import amend_bundle, write_bundle
 from headstart.events import FileWritten, RunFinished, ScoreMeasured, Stage, StageFinished
 from headstart.messages.reading import reading_to_json
-from headstart.types import Finding, FindingKind, Severity
 from headstart.workflow.calibrating import scale_classes
 from headstart.workflow.embedding import averaged_blocks
 from headstart.workflow.judgement import Judgement, judge, with_leaking
@@ -178,9 +177,7 @@ def close_road(road: ProbeRoad, judgement: Judgement, started: float) -> None:
     """The report, the closing words, the log, and the mark that the run is whole."""
     shown = report_run(road.folder, road.paths, road.events, has_pictures=road.resolved.settings.pictures)
     score = summarize_classification(road.metrics)
-    road.events.find(
-        *(Finding(FindingKind.SCORE_NOTE, Severity.INFO, {"message": n}) for n in judgement.headline.notes)
-    )
+    road.events.find(*judgement.headline.findings)
     road.events.emit(ScoreMeasured(score))
     if shown is not None:
         road.events.emit(FileWritten("report", str(road.folder / "report.html"), {"num_images": shown}))

@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from headstart.data.boxes.findings import box_problem_findings
 from headstart.data.boxes.records import DetectionSamples
-from headstart.events import DatasetRead, EventStream, Stage, StageStarted
+from headstart.events import DatasetRead, Event, EventStream, FindingMade, Stage, StageStarted
 from headstart.records import Problem, Samples, SplitName
 from headstart.types import Finding, FindingKind, Severity
 
-__all__ = ["problem_findings", "report_box_reading", "report_reading"]
+__all__ = [
+    "box_reading_events",
+    "problem_findings",
+    "reading_events",
+    "report_box_reading",
+    "report_reading",
+]
 
 _EXAMPLES = 5
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
-def report_reading(samples: Samples, events: EventStream) -> None:
-    """Emit what was read, the notes of the reader and the files that it cannot use, warnings first."""
+def reading_events(samples: Samples, *, is_checked: bool = False) -> list[Event]:
+    """Return what was read, the notes of the reader and the files that it cannot use, warnings first.
+
+    Args:
+        samples: What was read.
+        is_checked: Whether a check follows, among whose findings are the files that cannot be used.
+    """
     splits = Counter(s.split for s in samples if s.split)
     read = DatasetRead(
         data=samples.root,
@@ -28,13 +40,17 @@ def report_reading(samples: Samples, events: EventStream) -> None:
         num_unlabeled=sum(s.label is None for s in samples),
         num_groups=len({s.group for s in samples if s.group}),
     )
-    events.emit(read)
-    events.find(*samples.notes, *problem_findings(samples.problems))
-    events.emit(StageStarted(Stage.SCAN))
+    problems = [] if is_checked else problem_findings(samples.problems)
+    return [read, *map(FindingMade, samples.notes), *map(FindingMade, problems), StageStarted(Stage.SCAN)]
 
 
-def report_box_reading(samples: DetectionSamples, events: EventStream) -> None:
-    """Emit what was read of images with boxes, the notes of the reader, and what was corrected or left out."""
+def box_reading_events(samples: DetectionSamples, *, is_checked: bool = False) -> list[Event]:
+    """Return what was read of images with boxes, the notes of the reader, and what was corrected or left out.
+
+    Args:
+        samples: What was read.
+        is_checked: As in `reading_events`.
+    """
     splits = Counter(s for s in samples.split or () if s)
     read = DatasetRead(
         data=str(samples.root),
@@ -44,9 +60,20 @@ def report_box_reading(samples: DetectionSamples, events: EventStream) -> None:
         splits={name: splits[name] for name in _SPLITS if splits[name]},
         num_boxes=samples.num_boxes,
     )
-    events.emit(read)
-    events.find(*samples.notes, *problem_findings(samples.problems))
-    events.emit(StageStarted(Stage.SCAN))
+    problems = [] if is_checked else box_problem_findings(samples.problems)
+    return [read, *map(FindingMade, samples.notes), *map(FindingMade, problems), StageStarted(Stage.SCAN)]
+
+
+def report_reading(samples: Samples, events: EventStream, *, is_checked: bool = False) -> None:
+    """Emit `reading_events`."""
+    for event in reading_events(samples, is_checked=is_checked):
+        events.emit(event)
+
+
+def report_box_reading(samples: DetectionSamples, events: EventStream, *, is_checked: bool = False) -> None:
+    """Emit `box_reading_events`."""
+    for event in box_reading_events(samples, is_checked=is_checked):
+        events.emit(event)
 
 
 def problem_findings(problems: Iterable[Problem]) -> list[Finding]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from headstart.trust.metrics import is_skewed
 from headstart.types import SplitSource
 
-__all__ = ["summarize_classification"]
+__all__ = ["summarize_classification", "summarize_evaluation", "summarize_found_boxes"]
 
 _FEW = 5  # a class with fewer scored images is not called the hardest
 
@@ -49,6 +50,63 @@ def summarize_classification(metrics: Mapping[str, Any]) -> dict[str, Any]:
     if block.get("binary"):
         score |= block["binary"]
     return score
+
+
+def summarize_evaluation(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the score of a saved model on a user's images, with the best constant prediction as the baseline.
+
+    Args:
+        block: What `evaluation_to_json` returns.
+    """
+    support = np.asarray(block["confusion"], dtype=np.int64).sum(axis=1)
+    metric = "balanced_accuracy" if is_skewed(support[support > 0]) else "accuracy"
+    majority = float(support.max() / support.sum()) if metric == "accuracy" else 1.0 / int((support > 0).sum())
+    head = {key: block[key] for key in ("protocol", "protocol_detail")}
+    headline = {**head, "metric": metric, **block[metric]}
+    baselines = {"majority": {metric: majority}}
+    score = summarize_classification({"headline": headline, "test": block, "baselines": baselines})
+    score["per_class"] = [
+        {"name": row["name"], "support": row["support"], **{m: row[m]["value"] for m in ("precision", "recall", "f1")}}
+        for row in block["per_class"]
+    ]
+    return score
+
+
+def summarize_found_boxes(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the score of a detector in the form that `headstart.messages.scores` renders.
+
+    Args:
+        block: What `detection_to_json` returns.
+    """
+    detail = block.get("protocol_detail") or {}
+    rows = []
+    for c in block["per_class"]:
+        point = c["threshold"] or {}
+        rows.append(
+            {
+                "name": c["name"],
+                "ap50": c["AP50"]["value"],
+                "ap50_95": c["AP50_95"]["value"],
+                **{key: point.get(key) for key in ("precision", "recall", "threshold")},
+                "num_boxes": c["num_boxes"],
+            }
+        )
+    measured = [row for row in rows if row["ap50"] is not None and row["num_boxes"] >= _FEW]
+    hardest = min(measured, key=lambda row: float(row["ap50"])) if len(measured) > 2 else None
+    return {
+        "task": "detect",
+        "metric": "map50",
+        **_estimate(block["mAP50"]),
+        "protocol": block["protocol"],
+        "is_users_split": detail.get("split_source") == SplitSource.USER,
+        "map50_95": block["mAP50_95"]["value"],
+        "map75": block["mAP75"]["value"],
+        "by_size": block["mAP_by_size"],
+        "num_images": block["num_samples"],
+        "num_boxes": block["num_boxes"],
+        "hardest_class": None if hardest is None else {"name": hardest["name"], "ap50": hardest["ap50"]},
+        "per_class": rows,
+    }
 
 
 def _estimate(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from headstart.backbones.cards import find_card
 from headstart.data.sheet import draw_by_class, draw_views
 from headstart.data.sources import read
 from headstart.errors import DataError, UsageError
-from headstart.events import EventStream
+from headstart.events import EventStream, FileWritten
 from headstart.machine import atomic_file
 from headstart.pixels.views import parse_augment
 from headstart.tuning.plan import default_augment
@@ -73,4 +73,4 @@ def save_sheet(sheet: Any, out: str, events: EventStream) -> None:
             sheet.save(temporary, format=kind)
     except OSError as error:
         raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
-    events.note(f"{out}: {sheet.width} x {sheet.height} pixels")
+    events.emit(FileWritten("sheet", out, {"width": sheet.width, "height": sheet.height}))

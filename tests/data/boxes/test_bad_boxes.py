@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from box_folders import coco_json, put_picture, put_text, voc_xml
 
+from headstart.data.boxes.findings import box_findings, box_problem_findings
 from headstart.data.boxes.judge import inspect_boxes, is_lost
 from headstart.data.boxes.reading import read_boxes
-from headstart.data.boxes.wording import box_health_to_json, box_lines, problem_lines
+from headstart.data.boxes.wording import box_health_to_json
 from headstart.data.report_findings import dataset_findings
-from headstart.data.wording import finding_lines
 from headstart.errors import DataError
 from headstart.records import Health, Problem
 from headstart.types import Finding, FindingKind, Severity
@@ -265,7 +265,7 @@ def test_copies_and_leaks_are_found_as_for_labelled_pictures(tmp_path: Path) -> 
         "pairs": [["test/b.png", "train/a.png"]],
         "is_headline": True,
     }
-    assert box_lines(health)[:1] == finding_lines([first])
+    assert box_findings(health)[0] == first
 
 
 def test_copies_with_other_boxes_are_named(tmp_path: Path) -> None:
@@ -286,19 +286,21 @@ def test_a_healthy_set_says_so_and_counts_its_boxes(tmp_path: Path) -> None:
         put_text(tmp_path / f"{i}.xml", voc_xml([GOOD], None))
     health = inspect_boxes(read_boxes(tmp_path))
     assert not health.is_dishonest
-    assert [*dataset_findings(health.pictures), *health.findings, *health.problems] == []
-    lines = box_lines(health)
-    assert len(lines) == 2
-    assert lines[-1].startswith("Class `cat`: 10 boxes in 10 images, side 40 pixels")
+    assert box_findings(health) == []
+    (counted,) = health.classes
+    assert (counted.name, counted.boxes, counted.pictures, counted.median_side) == ("cat", {"none": 10}, 10, 40.0)
     json.dumps(box_health_to_json(health), allow_nan=False)
 
 
-def test_the_first_ten_are_named_then_counted(tmp_path: Path) -> None:
+def test_problems_are_counted_by_kind_and_what_is_lost_comes_first() -> None:
     problems = [Problem(f"{i}.png", "outside", "x") for i in range(14)] + [Problem("a", "swapped", "y")] * 20
-    lines = problem_lines(problems)
-    assert lines[0].startswith("Left out (14): boxes lie outside")
-    assert lines[11] == "  ... and 4 more"
-    assert lines[12].startswith("Handled (20): boxes have their corners swapped")
+    lost, kept = box_problem_findings(problems)
+    assert (lost.kind, lost.severity) == (FindingKind.ANNOTATIONS_NOT_USED, Severity.ERROR)
+    assert lost.evidence == {
+        "problem": "outside", "count": 14, "examples": [f"{i}.png" for i in range(5)], "detail": "x",
+    }  # fmt: skip
+    assert (kept.kind, kept.severity) == (FindingKind.ANNOTATIONS_CORRECTED, Severity.INFO)
+    assert (kept.evidence["problem"], kept.evidence["count"]) == ("swapped", 20)
     assert is_lost("outside")
     assert not is_lost("swapped")
 

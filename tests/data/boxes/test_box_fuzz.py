@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from box_folders import coco_json, put_picture, put_text, voc_xml
+from event_text import finding_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headstart.data.boxes.findings import box_findings
 from headstart.data.boxes.judge import inspect_boxes
 from headstart.data.boxes.reading import has_boxes, read_boxes
-from headstart.data.boxes.wording import box_health_to_json, box_lines
+from headstart.data.boxes.wording import box_health_to_json
 from headstart.errors import HeadstartError
 
 GOOD = {
@@ -79,7 +81,7 @@ def read_all(folder: Path) -> None:
         assert (boxes.xyxy <= np.array([width, height] * 2)).all()
         assert ((boxes.class_ids >= 0) & (boxes.class_ids < len(samples.class_names))).all()
     health = inspect_boxes(samples)
-    assert all("\n" not in line for line in box_lines(health))
+    assert all("\n" not in line for line in finding_lines(box_findings(health)))
     json.dumps(box_health_to_json(health), allow_nan=False)
 
 

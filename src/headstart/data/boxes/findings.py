@@ -1,0 +1,44 @@
+"""Turn the check of images with boxes into findings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from headstart.data.boxes.judge import BoxHealth, is_lost
+from headstart.data.report_findings import dataset_findings
+from headstart.records import Problem
+from headstart.types import Evidence, Finding, FindingKind, Severity
+
+__all__ = ["box_findings", "box_problem_findings"]
+
+_EXAMPLES = 5
+
+
+def box_findings(health: BoxHealth) -> list[Finding]:
+    """Return all findings of a check: about the images, the classes, and the annotations."""
+    images = replace(health.pictures, findings=health.findings)
+    return [*dataset_findings(images), *box_problem_findings(health.problems)]
+
+
+def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:
+    """Return one finding for each kind of problem: what is lost first, then the most frequent."""
+    by_kind: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        by_kind[problem.kind].append(problem)
+    found = []
+    for kind, same in sorted(by_kind.items(), key=lambda item: (not is_lost(item[0]), -len(item[1]))):
+        code, severity = (
+            (FindingKind.ANNOTATIONS_NOT_USED, Severity.ERROR)
+            if is_lost(kind)
+            else (FindingKind.ANNOTATIONS_CORRECTED, Severity.INFO)
+        )
+        evidence: Evidence = {
+            "problem": kind,
+            "count": len(same),
+            "examples": [p.name for p in same[:_EXAMPLES]],
+            "detail": same[0].detail,
+        }
+        found.append(Finding(code, severity, evidence))
+    return found

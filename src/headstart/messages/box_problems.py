@@ -1,0 +1,95 @@
+"""Render problems of annotations with boxes: what was left out, and what was corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from headstart.messages.values import count, plural, quote
+from headstart.types import FindingKind
+
+__all__ = ["BOX_PROBLEMS", "BOX_PROBLEM_MESSAGES", "BOX_PROBLEM_SUMMARIES", "box_problem_name"]
+
+BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
+    "unreadable-image": ("image", "cannot be read", "cannot be read"),
+    "entity": (
+        "XML file",
+        "declares entities or a document type, which is refused",
+        "declare entities or a document type, which is refused",
+    ),
+    "bad-xml": ("XML file", "cannot be read", "cannot be read"),
+    "bad-json": ("JSON entry", "cannot be used", "cannot be used"),
+    "bad-line": ("line", "cannot be read as a box", "cannot be read as boxes"),
+    "too-large": ("file", "is larger than allowed", "are larger than allowed"),
+    "no-picture": ("annotation", "belongs to no image", "belong to no image"),
+    "no-pictures": ("path in data.yaml", "leads to no image", "lead to no image"),
+    "no-annotation": ("image", "has no annotation and is left out", "have no annotation and are left out"),
+    "second-annotation": (
+        "annotation",
+        "is for an image that has one already; the first is used",
+        "are for images that have one already; the first is used",
+    ),
+    "two-splits": ("image", "is in two splits; the first is used", "are in two splits; the first is used"),
+    "no-class": ("box", "has no class", "have no class"),
+    "no-box": ("object", "has no box", "have no box"),
+    "not-a-number": ("box", "has a value that is not a finite number", "have a value that is not a finite number"),
+    "not-a-share": ("YOLO line", "has values outside [0, 1]", "have values outside [0, 1]"),
+    "no-area": ("box", "has no area", "have no area"),
+    "under-a-pixel": ("box", "is smaller than a pixel", "are smaller than a pixel"),
+    "outside": ("box", "lies outside its image", "lie outside their image"),
+    "other-picture": (
+        "image",
+        "has another size than its annotation says, with boxes outside, and is left out",
+        "have another size than their annotation says, with boxes outside, and are left out",
+    ),
+    "size-differs": (
+        "image",
+        "has another size than its annotation says",
+        "have another size than their annotation says",
+    ),
+    "scaled": (
+        "image",
+        "was scaled after annotation; its boxes were scaled too",
+        "were scaled after annotation; their boxes were scaled too",
+    ),
+    "rotated": ("image with boxes", "has an EXIF rotation", "have an EXIF rotation"),
+    "swapped": ("box", "has swapped corners, which were put in order", "have swapped corners, which were put in order"),
+    "over-edge": ("box", "extends over the edge of its image; clipped", "extend over the edge of their image; clipped"),
+    "twice": ("box", "is a duplicate; one is used", "are duplicates; one of each is used"),
+    "two-classes": ("box", "has two classes; both are used", "have two classes; both are used"),
+    "unused-class": ("class", "is declared without a box and left out", "are declared without a box and left out"),
+}
+"""Unit, and what is wrong with one and with several of them, by the code of the problem."""
+
+_PLURALS = {"JSON entry": "JSON entries", "path in data.yaml": "paths in data.yaml", "box": "boxes"} | {
+    "image with boxes": "images with boxes"
+}
+
+
+def box_problem_name(problem: str, number: int) -> str:
+    """Return what is wrong without the number, e.g. `boxes have no area`."""
+    unit, one, many = BOX_PROBLEMS.get(problem, ("file", f"cannot be used ({problem})", f"cannot be used ({problem})"))
+    return f"{unit} {one}" if number == 1 else f"{_PLURALS.get(unit, plural(unit))} {many}"
+
+
+def _message(e: Mapping[str, Any]) -> str:
+    examples = ", ".join(f"`{name}`" for name in e["examples"][:3]) + (" ..." if e["count"] > 3 else "")
+    return f"{e['count']:,} {box_problem_name(e['problem'], e['count'])}: {examples} ({e['detail']})"
+
+
+def _summary(verb: str) -> Callable[[Sequence[Mapping[str, Any]]], str]:
+    def render(es: Sequence[Mapping[str, Any]]) -> str:
+        first = f"{es[0]['count']:,} {box_problem_name(es[0]['problem'], es[0]['count'])}"
+        if len(es) == 1:
+            return f"{first}, e.g. {quote(str(es[0]['examples'][0]), 24)}"
+        total = sum(int(e["count"]) for e in es)
+        return f"{count(total, 'annotation')} {verb} ({count(len(es), 'problem')}), e.g. {first}"
+
+    return render
+
+
+BOX_PROBLEM_MESSAGES = {FindingKind.ANNOTATIONS_CORRECTED: _message, FindingKind.ANNOTATIONS_NOT_USED: _message}
+BOX_PROBLEM_SUMMARIES = {
+    FindingKind.ANNOTATIONS_CORRECTED: _summary("corrected"),
+    FindingKind.ANNOTATIONS_NOT_USED: _summary("not used"),
+}

@@ -1,0 +1,56 @@
+"""Render what was written: the path, and what is in the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headstart.events import FileWritten
+from headstart.messages.values import count, names
+
+__all__ = ["file_message", "relative_path"]
+
+
+def file_message(event: FileWritten) -> str:
+    """Return the path relative to the working folder and what is in the file, e.g. `sheet.png (1,200 x 800 px)`."""
+    path = relative_path(event.path)
+    render = _CONTENTS.get(event.role)
+    return path if render is None else f"{path} ({render(event.evidence)})"
+
+
+def relative_path(path: str) -> str:
+    """Return the path relative to the working folder where that is shorter."""
+    try:
+        short = os.path.relpath(path)
+    except ValueError:  # another drive
+        return path
+    return short if len(short) < len(path) else path
+
+
+def _sheet(e: Mapping[str, Any]) -> str:
+    return f"{e['width']:,} x {e['height']:,} px"
+
+
+def _split(e: Mapping[str, Any]) -> str:
+    """Return how a repaired split differs from the given one."""
+    text = f"{count(e['num_left_out'], 'image')} left out, {count(e['num_moved'], 'image')} moved"
+    if e["repair"] == "repair_redrawn":
+        text += ", groups split anew"
+    for side, lost in e.get("lost_classes", {}).items():
+        text += f"; no {side} image left of {names(lost, shown=2, width=12)}"
+    return text
+
+
+def _report(e: Mapping[str, Any]) -> str:
+    if not e.get("has_images", True):
+        return "without images and file names"
+    return f"shows {count(e['num_images'], 'image')} with file names; --no-pictures leaves them out"
+
+
+_CONTENTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "features": lambda e: f"{count(e['num_images'], 'image')} x {count(e['num_features'], 'feature')}",
+    "report": _report,
+    "sheet": _sheet,
+    "split": _split,
+}

@@ -1,0 +1,73 @@
+"""The progress of a stage: a bar on a terminal, a line every half minute elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+from headstart.events import Progress
+from headstart.messages.stages import progress_message
+
+__all__ = ["ProgressLine", "is_terminal", "write_text"]
+
+
+class ProgressLine:
+    """The progress of the current stage.
+
+    Args:
+        stream: Where it is shown.
+        indent: Columns before the text.
+    """
+
+    _PAUSE_S = 30.0
+
+    def __init__(self, stream: TextIO, indent: int) -> None:
+        self._stream = stream
+        self._indent = indent
+        self._bar: Any = None
+        self._task: Any = None
+        self._stage: Any = None
+        self._next_s = self._PAUSE_S
+
+    def update(self, event: Progress) -> None:
+        """Show how far the stage is."""
+        if event.stage is not self._stage:
+            self.clear()
+            self._stage, self._next_s = event.stage, self._PAUSE_S
+        if is_terminal(self._stream):
+            self._draw(event)
+        elif event.seconds >= self._next_s and event.done < event.total:
+            self._next_s = event.seconds + self._PAUSE_S
+            write_text(self._stream, f"{'':<{self._indent}}{progress_message(event)}\n")
+
+    def clear(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = self._stage = None
+
+    def _draw(self, event: Progress) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        if self._bar is None:
+            console = Console(file=self._stream)
+            self._bar = Bars(TextColumn("{task.description}"), BarColumn(), console=console, transient=True)
+            self._task = self._bar.add_task("", total=event.total)
+            self._bar.start()
+        self._bar.update(self._task, completed=event.done, total=event.total, description=progress_message(event))
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal."""
+    return bool(getattr(stream, "isatty", lambda: False)())
+
+
+def write_text(stream: TextIO, text: str) -> None:
+    """Write text; what the encoding of the stream lacks is replaced."""
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:  # a console without Unicode must not stop the work
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+    stream.flush()
