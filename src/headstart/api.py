@@ -249,6 +249,8 @@ def report(
     attributions: bool = True,
     figures: bool = True,
     curve: bool = True,
+    verbose: bool | None = None,
+    events: EventStream | None = None,
 ) -> Report:
     """Writes the report of a finished run again: `report.html` and the files beside it.
 
@@ -260,6 +262,7 @@ def report(
         attributions: Whether it is drawn which part of each shown error spoke.
         figures: Whether `figures/*.png` are drawn.
         curve: Whether it is measured what more pictures would bring.
+        verbose, events: See `train`.
 
     Returns:
         The report; a notebook shows it inline.
@@ -269,15 +272,18 @@ def report(
         DataError: There are no pictures in `data`.
     """
     from headstart.workflow.detect_reporting import is_detector_run, make_detection_report
+    from headstart.workflow.reporting import make_report, tell_report
 
+    started, events = time.monotonic(), events or open_stream(verbose)
     if is_detector_run(Path(run)):
         is_shown = pictures is not False
-        return make_detection_report(Path(run), data=data, out=out, pictures=is_shown, figures=figures)
-    from headstart.workflow.reporting import make_report
-
-    return make_report(
-        Path(run), data=data, out=out, pictures=pictures, attributions=attributions, figures=figures, curve=curve
-    )
+        made = make_detection_report(Path(run), data=data, out=out, pictures=is_shown, figures=figures)
+    else:
+        made = make_report(
+            Path(run), data=data, out=out, pictures=pictures, attributions=attributions, figures=figures, curve=curve
+        )
+    tell_report(made, Path(run), events, started)
+    return made
 
 
 def compare(

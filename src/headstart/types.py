@@ -146,6 +146,9 @@ class FindingKind(StrEnum):
     CLASS_WITHOUT_IMAGES = "class_without_images"
     COPIES_AT_BASELINE = "copies_at_baseline"
     COPIES_WITH_OTHER_BOXES = "copies_with_other_boxes"
+    CORRECTIONS_APPLIED = "corrections_applied"
+    CORRECTIONS_OF_SCORED_IMAGES = "corrections_of_scored_images"
+    CORRECTIONS_OF_UNKNOWN_IMAGES = "corrections_of_unknown_images"
     CROWDED_IMAGES = "crowded_images"
     DETECTABLE_DIFFERENCE = "detectable_difference"
     DETECTION_LIMIT_REACHED = "detection_limit_reached"
@@ -180,9 +183,18 @@ class FindingKind(StrEnum):
 class NoteKind(StrEnum):
     """Stable codes of what a pipeline reports about its own work; each has a message in `headstart.messages.notes`."""
 
+    COVERAGE_NOT_KEPT = "coverage_not_kept"
     FEATURES_NOT_CACHED = "features_not_cached"
+    DATA_MOVED = "data_moved"
+    IMAGES_MISSING = "images_missing"
+    LABELS_CHANGED = "labels_changed"
     NO_BACKBONE_FOR_CHECK = "no_backbone_for_check"
     NO_COPIES_TO_DRAW = "no_copies_to_draw"
+    REPORT_NOT_WRITTEN = "report_not_written"
+    RUN_WITHOUT_DATA_PATH = "run_without_data_path"
+    RUN_WITHOUT_PREDICTIONS = "run_without_predictions"
+    RUN_WITHOUT_SCORES = "run_without_scores"
+    RUN_WITHOUT_SETTINGS = "run_without_settings"
     TEXT = "text"  # text that has no code yet
 
 

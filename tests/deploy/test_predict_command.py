@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_read_gets_a_row_and_exit_code_1(
     rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
     assert [row["error"] for row in rows] == [None, "there is no such file", None]
     assert out == ""
-    assert "1 of 3 pictures could not be read" in err
+    assert "2 of 3 images" in err
     assert "missing.png" in err
 
 

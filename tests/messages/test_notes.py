@@ -14,6 +14,15 @@ from headstart.messages.screen import LABEL_WIDTH, LINE_WIDTH, Screen, Verbosity
 from headstart.types import Evidence, NoteKind, Severity
 
 EXAMPLES: dict[NoteKind, Evidence] = {
+    NoteKind.COVERAGE_NOT_KEPT: {"asked": 0.93, "used": 0.95},
+    NoteKind.DATA_MOVED: {},
+    NoteKind.IMAGES_MISSING: {"count": 3, "total": 40},
+    NoteKind.LABELS_CHANGED: {},
+    NoteKind.REPORT_NOT_WRITTEN: {"reason": "the disk is full", "run": "runs/train1"},
+    NoteKind.RUN_WITHOUT_DATA_PATH: {},
+    NoteKind.RUN_WITHOUT_PREDICTIONS: {"file": "predictions.csv"},
+    NoteKind.RUN_WITHOUT_SCORES: {},
+    NoteKind.RUN_WITHOUT_SETTINGS: {"file": "config.resolved.yaml"},
     NoteKind.FEATURES_NOT_CACHED: {"reason": "the disk is full"},
     NoteKind.NO_BACKBONE_FOR_CHECK: {"reason": "its weights are missing"},
     NoteKind.NO_COPIES_TO_DRAW: {"path": "pairs.png"},

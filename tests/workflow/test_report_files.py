@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from headstart.events import Note
+from headstart.types import NoteKind
 from headstart.workflow.report_files import pixel_spec, read_json, read_rows, read_settings, read_shapes, write_drawings
 from headstart.workflow.run_files import write_csv
 
@@ -42,10 +44,10 @@ def test_what_is_damaged_reads_as_empty(tmp_path: Path) -> None:
     for content in (None, b"", b"\xff\xfe\x00", b"[1, 2]", b"{"):
         if content is not None:
             path.write_bytes(content)
-        problems: list[str] = []
+        problems: list[Note] = []
         assert read_json(path) == {}
         assert read_shapes(path) == {}
         assert read_settings(path, problems) == {}
-        assert all("config.resolved.yaml" in p for p in problems)
+        assert {p.kind for p in problems} <= {NoteKind.RUN_WITHOUT_SETTINGS}
     assert read_rows(tmp_path / "none.csv") == []
     assert pixel_spec({}) == pixel_spec({"pixels": 3}) == pixel_spec({"pixels": {"size_hw": "x"}})

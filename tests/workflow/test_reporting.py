@@ -85,10 +85,10 @@ def test_pictures_that_were_moved_are_said_and_found_again(run: Run, data: Path,
     config = (copy / "config.resolved.yaml").read_text(encoding="utf-8")
     (copy / "config.resolved.yaml").write_text(config.replace(str(data), str(tmp_path / "gone")), encoding="utf-8")
     report = make_report(copy, figures=False)
-    assert any("not where they were" in p for p in report.data["problems"])
+    assert "data_moved" in {p["kind"] for p in report.data["problems"]}
     assert "missing" in report.data["attribution"]
     assert "missing" in report.data["learning"]["curve"]
-    assert "not where they were" in report.path.read_text(encoding="utf-8")
+    assert "The data are not at the path of the run" in report.path.read_text(encoding="utf-8")
     shutil.copytree(data, tmp_path / "new")
     found = make_report(copy, data=tmp_path / "new", figures=False, curve=False, attributions=False)
     assert found.data["problems"] == []
@@ -107,7 +107,7 @@ def test_a_run_that_lost_its_files_is_still_reported(run: Run, tmp_path: Path) -
     assert "missing" in report["suspects"]
     assert "missing" in report["attribution"]
     (copy / "predictions.csv").write_text("nonsense\n1\n", encoding="utf-8")
-    assert any("predictions.csv" in p for p in write_report(copy)["problems"])
+    assert "run_without_predictions" in {p["kind"] for p in write_report(copy)["problems"]}
     (copy / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match="no finished run"):
         read_facts(copy)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from event_text import lines_of
 
 from headstart.errors import DataError, UsageError
-from headstart.events import EventStream
+from headstart.events import EventStream, FindingMade
 from headstart.heads.probe import fit_probe
 from headstart.records import Features, Sample, Samples, Split
-from headstart.types import USER_TEST_SPLIT
+from headstart.types import USER_TEST_SPLIT, Evidence, Finding, FindingKind
 from headstart.workflow.judgement import judge
 from headstart.workflow.suspecting import COLUMNS, correct_labels, write_suspects
 
@@ -65,6 +64,12 @@ def test_a_flip_in_the_test_split_is_listed_after_the_others_and_named(tmp_path:
     assert next(r for r in rows if r["split"] == "test")["image"] == "d/039.jpg"
 
 
+def findings(events: EventStream) -> dict[FindingKind, Evidence]:
+    """Return the evidence of each kind of finding."""
+    found = (event.finding for event in events.history if isinstance(event, FindingMade))
+    return {finding.kind: finding.evidence for finding in found if isinstance(finding, Finding)}
+
+
 def fill(path: Path, rows: list[dict[str, str]], actions: dict[str, str]) -> str:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -86,7 +91,7 @@ def test_corrections_are_applied_by_name(tmp_path: Path) -> None:
     assert changed.class_names == samples.class_names
     assert int(changed.class_ids[changed.names.index("d/003.jpg")]) == 0
     assert label[other] == dict(zip(samples.names, (s.label for s in samples), strict=True))[other]
-    assert any("1 relabelled, 1 left out" in line for line in lines_of(events))
+    assert findings(events) == {FindingKind.CORRECTIONS_APPLIED: {"num_relabeled": 1, "num_dropped": 1}}
 
 
 def test_decisions_on_scored_pictures_are_named_and_left(tmp_path: Path) -> None:
@@ -94,7 +99,7 @@ def test_decisions_on_scored_pictures_are_named_and_left(tmp_path: Path) -> None
     events = EventStream()
     changed = correct_labels(samples, fill(path, rows, {"d/039.jpg": "relabel:=cat", "d/003.jpg": "drop"}), events)
     assert {s.name: s.label for s in changed}["d/039.jpg"] == "dog"
-    assert any("d/039.jpg" in line and "not applied" in line for line in lines_of(events))
+    assert findings(events)[FindingKind.CORRECTIONS_OF_SCORED_IMAGES] == {"count": 1, "examples": ["d/039.jpg"]}
 
 
 def test_mistakes_are_all_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from headstart.deploy.boxes_out import check_box_output, coco_text, relative_nam
 from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.deploy.inputs import expand_inputs
 from headstart.errors import UsageError
-from headstart.events import Stage
+from headstart.records import Problem
+from headstart.types import Evidence, Finding, FindingKind, Severity
 
 if TYPE_CHECKING:
     from headstart.deploy.bundle import Bundle
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from headstart.events import EventStream
 
 __all__ = ["predict_boxes", "refuse_box_options"]
+
+_EXAMPLES = 5
 
 
 def predict_boxes(
@@ -49,6 +53,7 @@ def predict_boxes(
         UsageError: An option does not fit.
         typer.Exit: A picture could not be read (code 1).
     """
+    started = time.monotonic()
     for option, is_given in unused.items():
         if is_given:
             raise UsageError(f"{option} has no effect with a detector.", hint=f"leave {option} out")
@@ -57,45 +62,39 @@ def predict_boxes(
         check_drawing_folder(draw)
     runtime = DetectorRuntime(bundle, threads)
     inputs = expand_inputs(paths, allow_outside=allow_outside)
-    for note in inputs.notes:
-        events.note(f"note: {note}.")
+    events.find(*inputs.notes)
     names = relative_names(list(inputs))
-    failed: list[str] = []
-    counts: list[int] = []
+    failed: list[Problem] = []
     limited: list[str] = []
     found = runtime.iter_predict(inputs, min_score=min_score, max_detections=max_detections)
     if draw is not None:
         found = _drawn(found, draw, names, runtime)
 
+    totals = {"num_boxes": 0}
+
     def count(picture: PictureDetections) -> None:
-        counts.append(len(picture.detections))
+        totals["num_boxes"] += len(picture.detections)
         if picture.is_limited:
             limited.append(picture.file)
 
     watched = watch(
         found,
         len(inputs),
-        Stage.PREDICT,
         failed,
         events,
         note=count,
         has_rows_on_screen=out is None,
+        totals=totals,
     )
     if out is not None:
         write_found_boxes(out, to, watched, names, runtime.class_names)
     else:
         _to_screen(to, watched, names, runtime.class_names)
-    done = len(inputs) - len(failed)
-    places = " and ".join(place for place in (out, draw) if place is not None)
-    if places:
-        events.note(f"{sum(counts):,} boxes in {done:,} pictures: {places}")
     if limited:
         most = max_detections or runtime.decoding.num_kept
-        events.warn(
-            f"{len(limited):,} images reached the limit of {most:,} detections, e.g. `{limited[0]}`; "
-            f"--max-detections {2 * most} raises it, --min-score leaves out uncertain ones"
-        )
-    end_with_failed(failed, len(inputs), events)
+        evidence: Evidence = {"count": len(limited), "limit": most, "examples": limited[:_EXAMPLES]}
+        events.find(Finding(FindingKind.DETECTION_LIMIT_REACHED, Severity.WARNING, evidence))
+    end_with_failed(failed, events, [out, draw], started)
 
 
 def refuse_box_options(**given: Any) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
 from headstart.errors import MissingExtraError, UsageError
+from headstart.events import FileWritten, RunFinished, Stage
+from headstart.records import Problem
 from headstart.shares import parse_share
 
 if TYPE_CHECKING:
     from headstart.config import Resolved
-    from headstart.events import EventStream, Stage
+    from headstart.events import EventStream
 
 __all__ = [
     "end_with_failed",
@@ -39,6 +42,9 @@ class _Answer(Protocol):
 
     @property
     def error(self) -> str | None: ...
+
+    @property
+    def problem(self) -> str | None: ...
 
 
 Answer = TypeVar("Answer", bound=_Answer)
@@ -84,55 +90,60 @@ def settings_module() -> ModuleType:
 def watch(
     answers: Iterable[Answer],
     total: int,
-    stage: Stage,
-    failed: list[str],
+    failed: list[Problem],
     events: EventStream,
     *,
     note: Callable[[Answer], None],
     has_rows_on_screen: bool,
+    totals: Mapping[str, int] | None = None,
 ) -> Iterator[Answer]:
-    """Passes answers about pictures on, collects what failed and shows how far it is.
+    """Pass answers about images on, collect what failed and emit progress.
 
     Args:
-        answers: One a picture, with `file` and `error`.
-        total: How many pictures there are.
-        stage: What is being done.
-        failed: Gets a line for each picture that could not be read.
-        events: Told how far it is.
-        note: Shown every answer.
+        answers: One for each image, with `file`, `error` and `problem`.
+        total: Number of images.
+        failed: Gets an entry for each image that could not be read.
+        events: Gets the stage and its progress.
+        note: Called with every answer.
         has_rows_on_screen: Whether rows are printed at the same time.
+        totals: What `note` counts: evidence of the stage.
     """
     is_quiet = total < _MANY or (has_rows_on_screen and sys.stdout.isatty())
-    report = None if is_quiet else events.progress(stage)
-    for done, answer in enumerate(answers, start=1):
-        if answer.error is not None:
-            failed.append(f"{answer.file}: {answer.error}")
-        note(answer)
-        if report is not None:
-            report(done, total)
-        yield answer
+    report = None if is_quiet else events.progress(Stage.PREDICT)
+    with events.stage(Stage.PREDICT, num_images=total) as evidence:
+        for done, answer in enumerate(answers, start=1):
+            if answer.error is not None:
+                failed.append(Problem(answer.file, answer.problem or "format", answer.error))
+            note(answer)
+            if report is not None:
+                report(done, total)
+            yield answer
+        evidence.update({"num_failed": len(failed), **(totals or {})})
 
 
-def end_with_failed(failed: list[str], total: int, events: EventStream, *, where: str = "") -> None:
-    """Says which pictures could not be read, the first ten by name, and ends with exit code 1 where there are such.
+def end_with_failed(
+    failed: Sequence[Problem], events: EventStream, written: Iterable[str | None], started: float
+) -> None:
+    """Emit which images could not be read and what was written; end with exit code 1 if images could not be read.
 
     Args:
-        failed: A line each.
-        total: How many pictures there were.
-        events: Told.
-        where: What names the rest.
+        failed: The images that could not be read.
+        events: Gets the findings.
+        written: Files and folders that were written.
+        started: `time.monotonic()` when the command began.
 
     Raises:
-        typer.Exit: There are such.
+        typer.Exit: Images could not be read.
     """
-    if not failed:
-        return
-    events.note(f"{len(failed):,} of {total:,} pictures could not be read:")
-    for line in failed[:10]:
-        events.note(f"  {line}")
-    if len(failed) > 10:
-        events.note(f"  and {len(failed) - 10:,} more{where}")
-    raise typer.Exit(1)
+    from headstart.data.report_findings import unreadable_findings
+
+    events.find(*unreadable_findings(failed))
+    for place in written:
+        if place is not None:
+            events.emit(FileWritten("predictions", place))
+    events.emit(RunFinished(time.monotonic() - started))
+    if failed:
+        raise typer.Exit(1)
 
 
 def forgiving_stdout() -> None:

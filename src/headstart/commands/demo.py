@@ -43,35 +43,28 @@ def _demo(
     from headstart.api import train_resolved
 
     train_resolved(resolved, events, started=started)
-    if task == "detect":
-        events.note(
-            "The pictures are synthetic: the score says that everything works here, nothing about other pictures."
-        )
 
 
 def _table(events: EventStream) -> dict[str, Any]:
     """The photographs as a table of labelled pictures."""
     from headstart.demo import LICENCE, write_solar_csv
+    from headstart.events import FileWritten
     from headstart.machine import cache_root, private_folder
 
     table = private_folder(cache_root() / "demo") / "solar.csv"
     count = write_solar_csv(table)
-    events.note(f"{count:,} photographs of solar cells, functional or defective; {LICENCE}.")
-    events.note(f"headstart train {table} --allow-outside")
+    events.emit(FileWritten("demo", str(table), {"num_images": count, "license": LICENCE, "is_synthetic": False}))
     return {"data": str(table), "allow_outside": True}
 
 
 def _boxes(events: EventStream) -> dict[str, Any]:
     """Synthetic pictures with boxes; the folder can be looked at with `check` and `show`."""
     from headstart.demo import LICENCE, write_synthetic_boxes
+    from headstart.events import FileWritten
     from headstart.machine import cache_root, private_folder
 
     folder = private_folder(cache_root() / "demo") / "boxes"
     samples = write_synthetic_boxes(folder)
-    events.note(
-        f"{len(samples):,} synthetic pictures with {samples.num_boxes:,} boxes, put together from photographs of solar "
-        f"cells; {LICENCE}."
-    )
-    options = " ".join(f"--{name} {value}" for name, value in _DETECT.items())
-    events.note(f"headstart train {folder} {options}")
+    counts = {"num_images": len(samples), "num_boxes": samples.num_boxes}
+    events.emit(FileWritten("demo", str(folder), {**counts, "license": LICENCE, "is_synthetic": True}))
     return {"data": str(folder), "task": "detect", **_DETECT}

@@ -61,7 +61,7 @@ def _predict(
     from headstart.deploy.bundle import read_bundle
 
     shares = read_share("--reject", reject), read_share("--coverage", coverage)
-    events = open_console(verbose=verbose, quiet=quiet, progress=progress)
+    events = open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v")
     place = model
     if model.startswith("imagenet:"):
         from headstart.api import imagenet_bundle
@@ -104,30 +104,32 @@ def _predict_classes(
     events: EventStream,
 ) -> None:
     """A row a picture, into a file or on the screen."""
+    import time
+
     from headstart.commands._shared import end_with_failed, watch
     from headstart.deploy.inputs import expand_inputs
     from headstart.deploy.judge import Judge
     from headstart.deploy.outputs import check_output, write_rows
     from headstart.deploy.runtime import Runtime
-    from headstart.events import Stage
+    from headstart.records import Problem
+    from headstart.types import Finding, FindingKind, NoteKind, Severity
 
+    started = time.monotonic()
     if out is not None:
         check_output(out)
     runtime = Runtime(bundle, threads)
     judge = Judge(runtime.bundle, reject, coverage)
     if judge.coverage is not None and (coverage or judge.coverage) != judge.coverage:
-        events.note(f"note: sets are made for {100 * judge.coverage:g} %, the next coverage that the model kept.")
+        events.warn(NoteKind.COVERAGE_NOT_KEPT, asked=coverage, used=judge.coverage)
     inputs = expand_inputs(paths, allow_outside=allow_outside)
-    for note in inputs.notes:
-        events.note(f"note: {note}.")
+    events.find(*inputs.notes)
     top = min(top, len(runtime.class_names))
-    failed: list[str] = []
+    failed: list[Problem] = []
     unknown: list[str] = []
     predictions = runtime.iter_predict(inputs, top, reject=reject, coverage=coverage)
     watched = watch(
         predictions,
         len(inputs),
-        Stage.PREDICT,
         failed,
         events,
         note=lambda prediction: unknown.append(prediction.file) if prediction.is_unknown else None,
@@ -137,12 +139,10 @@ def _predict_classes(
         write_rows(out, watched, top)
     else:
         _print_rows(watched, top)
-    if out is not None:
-        events.note(f"{len(inputs) - len(failed):,} pictures predicted: {out}")
     if unknown:
-        count = f"{len(unknown):,} of {len(inputs):,} pictures look"
-        events.note(f"note: {count} like none of the classes; the column `is_unknown` names them.")
-    end_with_failed(failed, len(inputs), events, where="; the column `error` names them")
+        evidence = {"count": len(unknown), "total": len(inputs)}
+        events.find(Finding(FindingKind.OOD_IMAGES, Severity.INFO, evidence))
+    end_with_failed(failed, events, [out], started)
 
 
 def _print_rows(predictions: Iterable[Prediction], top: int) -> None:

@@ -17,7 +17,9 @@ from typing import IO, Any
 
 from headstart.data.walk import walk
 from headstart.errors import DataError, UsageError
+from headstart.messages.numbers import pluralize
 from headstart.records import Problem
+from headstart.types import ReadingKind, ReadingNote
 
 __all__ = ["Inputs", "expand_inputs", "expand_sources", "natural_key"]
 
@@ -30,11 +32,11 @@ class Inputs(Sequence[str | Problem]):
 
     Attributes:
         items: Files as a person would write them, below what was named; or what is wrong with one.
-        notes: What was passed over, in plain words.
+        notes: What was passed over.
     """
 
     items: tuple[str | Problem, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[ReadingNote, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -62,7 +64,7 @@ def expand_inputs(
         DataError: A folder has no picture, or nothing was named at all.
     """
     items: list[str | Problem] = []
-    notes: list[str] = []
+    notes: list[ReadingNote] = []
     named = [os.fspath(name) for name in names]
     if named.count(STDIN) > 1:
         raise UsageError("`-` (a list of names on stdin) can be given once only.")
@@ -97,7 +99,7 @@ def _pieces(part: str) -> Iterator[tuple[int, int | str]]:
             yield (0, int(piece)) if piece.isdecimal() else (1, piece.casefold())
 
 
-def _expand(name: str, notes: list[str], allow_outside: bool) -> list[str | Problem]:
+def _expand(name: str, notes: list[ReadingNote], allow_outside: bool) -> list[str | Problem]:
     if os.path.isdir(name):
         return _walk(name, notes, allow_outside)
     if os.path.lexists(name) or not glob.has_magic(name):
@@ -114,7 +116,7 @@ def _expand(name: str, notes: list[str], allow_outside: bool) -> list[str | Prob
     return items
 
 
-def _walk(folder: str, notes: list[str], allow_outside: bool) -> list[str | Problem]:
+def _walk(folder: str, notes: list[ReadingNote], allow_outside: bool) -> list[str | Problem]:
     """All pictures below a folder in natural order, and what is wrong with the others."""
     tree = walk(folder, allow_outside=allow_outside)
     found: dict[str, str | Problem] = {}
@@ -127,12 +129,12 @@ def _walk(folder: str, notes: list[str], allow_outside: bool) -> list[str | Prob
     passed_over = tree.others.copy()
     passed_over.update(os.path.splitext(table.file)[1].lower() for table in tree.tables)
     if passed_over:
-        kinds = ", ".join(f"{count} {extension}" for extension, count in passed_over.most_common(5))
-        kinds += " and others" if len(passed_over) > 5 else ""
-        notes.append(f"{passed_over.total()} files in `{folder}` are no pictures and were passed over: {kinds}")
+        evidence = {"extensions": dict(passed_over.most_common())}
+        notes.append(ReadingNote(ReadingKind.OTHER_FILES, passed_over.total(), (folder,), evidence))
     if not found:
         raise DataError(
-            f"there is no picture in `{folder}`" + (f" ({passed_over.total()} other files)." if passed_over else "."),
+            f"there is no picture in `{folder}`"
+            + (f" ({pluralize(passed_over.total(), 'other file')})." if passed_over else "."),
             hint="is this the right folder?",
         )
     return [found[path] for path in sorted(found, key=natural_key)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from headstart.messages.values import count, plural, quote
+from headstart.messages.values import count, plural, quote_path
 from headstart.types import FindingKind
 
 __all__ = ["BOX_PROBLEMS", "BOX_PROBLEM_MESSAGES", "BOX_PROBLEM_SUMMARIES", "box_problem_name"]
@@ -81,7 +81,7 @@ def _summary(verb: str) -> Callable[[Sequence[Mapping[str, Any]]], str]:
     def render(es: Sequence[Mapping[str, Any]]) -> str:
         first = f"{es[0]['count']:,} {box_problem_name(es[0]['problem'], es[0]['count'])}"
         if len(es) == 1:
-            return f"{first}, e.g. {quote(str(es[0]['examples'][0]), 24)}"
+            return f"{first}, e.g. {quote_path(es[0]['examples'][0])}"
         total = sum(int(e["count"]) for e in es)
         return f"{count(total, 'annotation')} {verb} ({count(len(es), 'problem')}), e.g. {first}"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.messages.numbers import percent
 from headstart.messages.shortcuts import cue_name, shortcut_message
-from headstart.messages.values import count, quote
+from headstart.messages.values import count, quote_path
 from headstart.types import FindingKind
 
 __all__ = ["DATASET_MESSAGES", "DATASET_SUMMARIES"]
@@ -102,7 +102,24 @@ def _narrow_crop(e: Mapping[str, Any]) -> str:
     )
 
 
+def _corrections_applied(e: Mapping[str, Any]) -> str:
+    return (
+        f"corrections: {count(e['num_relabeled'], 'image')} relabeled, {e['num_dropped']:,} left out; your files are "
+        "unchanged"
+    )
+
+
+def _corrections(reason: str) -> Callable[[Mapping[str, Any]], str]:
+    def render(e: Mapping[str, Any]) -> str:
+        return f"{count(e['count'], 'correction')} {reason} not applied: {_names(e['examples'], e['count'])}"
+
+    return render
+
+
 DATASET_MESSAGES: dict[FindingKind, Callable[[Mapping[str, Any]], str]] = {
+    FindingKind.CORRECTIONS_APPLIED: _corrections_applied,
+    FindingKind.CORRECTIONS_OF_SCORED_IMAGES: _corrections("of scored images"),
+    FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES: _corrections("of images outside the data"),
     FindingKind.DUPLICATE_IMAGES: _duplicate_images,
     FindingKind.FILES_HANDLED: _files_handled,
     FindingKind.GROUPS_APPLIED: _groups_applied,
@@ -136,7 +153,7 @@ def _many_leaks(es: Sequence[Mapping[str, Any]]) -> str:
 def _example_pair(es: Sequence[Mapping[str, Any]]) -> str:
     """Return one pair of images as an example; shortened names, since both are on one line."""
     a, b = es[0]["pairs"][0]
-    return f", e.g. {quote(str(a), 18)} = {quote(str(b), 18)}"
+    return f", e.g. {quote_path(a, 18)} = {quote_path(b, 18)}"
 
 
 def _many_shortcuts(es: Sequence[Mapping[str, Any]]) -> str:
@@ -144,22 +161,33 @@ def _many_shortcuts(es: Sequence[Mapping[str, Any]]) -> str:
     return f"{count(len(es), 'shortcut')}: the class is predictable from {cues}"
 
 
+def _num_problems(es: Sequence[Mapping[str, Any]]) -> str:
+    return f" ({count(len(es), 'problem')})" if len(es) > 1 else ""
+
+
 DATASET_SUMMARIES: dict[FindingKind, Callable[[Sequence[Mapping[str, Any]]], str]] = {
+    FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES: lambda es: (
+        f"{count(_sum(es), 'correction')} of images outside the data not applied, e.g. "
+        f"{quote_path(es[0]['examples'][0])}"
+    ),
+    FindingKind.CORRECTIONS_OF_SCORED_IMAGES: lambda es: (
+        f"{count(_sum(es), 'correction')} of scored images not applied, e.g. {quote_path(es[0]['examples'][0])}"
+    ),
     FindingKind.DUPLICATE_IMAGES: _many_duplicates,
     FindingKind.FILES_HANDLED: lambda es: (
         f"{count(_sum(es), 'image')} with oddities handled ({', '.join(str(e['what']) for e in es[:4])}"
-        f"{' ...' if len(es) > 4 else ''}), e.g. {quote(str(es[0]['examples'][0]), 24)}"
+        f"{' ...' if len(es) > 4 else ''}), e.g. {quote_path(es[0]['examples'][0])}"
     ),
     FindingKind.GROUPS_REJECTED: lambda es: f"{count(len(es), 'candidate grouping')} rejected",
     FindingKind.LABEL_CONFLICTS: lambda es: (
         f"{count(_sum(es), 'pair')} of copies with different labels, not trained on, e.g. "
-        f"{quote(str(es[0]['pairs'][0][0]), 24)}"
+        f"{quote_path(es[0]['pairs'][0][0])}"
     ),
     FindingKind.LEAKING_IMAGES: _many_leaks,
     FindingKind.NARROW_CROP: lambda es: f"the center crop shows {percent(es[0]['crop'], 0)} of the median image",
     FindingKind.SHORTCUT: _many_shortcuts,
     FindingKind.UNREADABLE_FILES: lambda es: (
-        f"{count(_sum(es), 'file')} skipped ({count(len(es), 'problem')}), e.g. "
-        f"{quote(str(es[0]['examples'][0]), 24)}: {es[0]['problem']}"
+        f"{count(_sum(es), 'file')} skipped{_num_problems(es)}, e.g. {quote_path(es[0]['examples'][0])}: "
+        f"{es[0]['problem']}"
     ),
 }

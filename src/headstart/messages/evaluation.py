@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headstart.messages.numbers import percent, pluralize, signed
-from headstart.messages.values import count, names, quote
+from headstart.messages.values import count, names, quote_path
 from headstart.types import FindingKind
 
 __all__ = ["EVALUATION_MESSAGES", "EVALUATION_SUMMARIES"]
@@ -49,7 +49,7 @@ def _ood_rates(e: Mapping[str, Any]) -> str:
 def _detection_limit(e: Mapping[str, Any]) -> str:
     return (
         f"{count(e['count'], 'image')} reached the limit of {count(e['limit'], 'detection')}, e.g. "
-        f"{quote(e['examples'][0], 18)} (--max-detections)"
+        f"{quote_path(e['examples'][0])} (--max-detections)"
     )
 
 

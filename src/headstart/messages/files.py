@@ -9,7 +9,7 @@ from typing import Any
 from headstart.events import FileWritten
 from headstart.messages.values import count, names
 
-__all__ = ["file_message", "relative_path"]
+__all__ = ["demo_message", "file_message", "relative_path"]
 
 
 def file_message(event: FileWritten) -> str:
@@ -17,6 +17,15 @@ def file_message(event: FileWritten) -> str:
     path = relative_path(event.path)
     render = _CONTENTS.get(event.role)
     return path if render is None else f"{path} ({render(event.evidence)})"
+
+
+def demo_message(e: Mapping[str, Any]) -> str:
+    """Return what the demonstration trains on, and the license of its images."""
+    if e["is_synthetic"]:
+        text = f"{count(e['num_images'], 'synthetic image')} with {count(e['num_boxes'], 'box')}"
+    else:
+        text = f"{count(e['num_images'], 'photograph')} of solar cells"
+    return f"{text}; {e['license']}"
 
 
 def relative_path(path: str) -> str:
@@ -49,6 +58,7 @@ def _report(e: Mapping[str, Any]) -> str:
 
 
 _CONTENTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "backbone": lambda e: str(e["backbone"]),
     "features": lambda e: f"{count(e['num_images'], 'image')} x {count(e['num_features'], 'feature')}",
     "report": _report,
     "sheet": _sheet,

@@ -28,7 +28,7 @@ from headstart.events import (
 )
 from headstart.messages.comparisons import comparison_lines
 from headstart.messages.decisions import decision_message
-from headstart.messages.files import file_message, relative_path
+from headstart.messages.files import demo_message, file_message, relative_path
 from headstart.messages.notes import note_message
 from headstart.messages.progress import ProgressLine, is_terminal, write_text
 from headstart.messages.scores import score_lines
@@ -236,7 +236,9 @@ class Screen:
             self.row("", text, is_cut=False)
 
     def _file(self, event: FileWritten) -> None:
-        if event.role == "report":
+        if event.role == "demo":
+            self.row("Demo", demo_message(event.evidence))
+        elif event.role == "report":
             self._report = event
         elif event.role != "run":
             self._written.append(event)
@@ -245,6 +247,8 @@ class Screen:
         self.flush()
         num_commands = min(len(event.next_commands), 1)
         self._summarize_rest(num_reserved=len(self._written) + (event.folder is not None) + num_commands)
+        if event.folder is None and self._report is not None:
+            self._written.append(self._report)
         for file in self._written:
             self.row("Written", file_message(file))
         if event.folder is not None:

@@ -108,9 +108,18 @@ def _download(e: Mapping[str, Any], seconds: float) -> str:
     return f"{e['backbone']} `{e['weights']}` downloaded in {duration(seconds)}; license {e['license'] or 'not stated'}"
 
 
+def _predict(e: Mapping[str, Any], seconds: float) -> str:
+    done = e["num_images"] - e["num_failed"]
+    text = f"{done:,} of {count(e['num_images'], 'image')}" if e["num_failed"] else count(done, "image")
+    if "num_boxes" in e:
+        text += f", {count(e['num_boxes'], 'box')}"
+    return f"{text} in {duration(seconds)} ({e['num_images'] / max(seconds, 1e-6):,.0f}/s)"
+
+
 _STAGES: Mapping[Stage, tuple[str, Callable[[Mapping[str, Any], float], str | None]]] = {
     Stage.DOWNLOAD: ("Weights", _download),
     Stage.FEATURES: ("Features", _features),
+    Stage.PREDICT: ("Predicted", _predict),
     Stage.PROBE: ("Probe", _probe),
     Stage.FINAL_TRAINING: ("Training", _train),
 }

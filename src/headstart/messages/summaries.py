@@ -12,7 +12,7 @@ from headstart.messages.dataset import DATASET_SUMMARIES
 from headstart.messages.evaluation import EVALUATION_MESSAGES, EVALUATION_SUMMARIES
 from headstart.messages.findings import finding_message
 from headstart.messages.reading import reading_message
-from headstart.messages.values import count, one_line, quote, shorten_end
+from headstart.messages.values import count, one_line, quote, quote_path, shorten_end
 from headstart.types import Finding, FindingKind, ReadingKind, ReadingNote, Severity
 
 __all__ = [
@@ -124,7 +124,7 @@ def _amount(findings: Sequence[Remark]) -> str:
     if number != 1:
         words = [_PLURALS.get(word, word) for word in words]
     elif kind in _COUNTED:
-        words = [_SINGULARS.get(word, word) for word in words]
+        words = [word.removesuffix("s") for word in words]
     return f"{number:,} {' '.join(words)}"
 
 
@@ -136,7 +136,6 @@ def _count_of(finding: Remark) -> int:
 
 
 _PLURALS = {"class": "classes", "note": "notes", "shortcut": "shortcuts"}
-_SINGULARS = {"annotations": "annotation", "conflicts": "conflict", "files": "file", "images": "image", "pages": "page"}
 
 
 def _total(es: Sequence[Mapping[str, Any]]) -> int:
@@ -154,6 +153,9 @@ def _classes(one: str, many: str) -> Callable[[Sequence[Mapping[str, Any]]], str
 _TOPICS: Mapping[FindingKind, Topic] = {
     FindingKind.ANNOTATIONS_CORRECTED: Topic.READING,
     FindingKind.ANNOTATIONS_NOT_USED: Topic.READING,
+    FindingKind.CORRECTIONS_APPLIED: Topic.READING,
+    FindingKind.CORRECTIONS_OF_SCORED_IMAGES: Topic.READING,
+    FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES: Topic.READING,
     FindingKind.FILES_NOT_USED: Topic.READING,
     **dict.fromkeys(EVALUATION_MESSAGES, Topic.EVALUATION),
 }
@@ -164,6 +166,7 @@ _COUNTED = frozenset(
         *(FindingKind.LABEL_CONFLICTS, FindingKind.LEAKING_IMAGES, FindingKind.PAGES_NOT_USED),
         *(FindingKind.ANNOTATIONS_CORRECTED, FindingKind.ANNOTATIONS_NOT_USED, FindingKind.UNREADABLE_FILES),
         *(FindingKind.IMAGES_TRAINED_ON, FindingKind.OOD_IMAGES),
+        *(FindingKind.CORRECTIONS_OF_SCORED_IMAGES, FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES),
     }
 )
 """Kinds whose findings each stand for `count` files, images or pairs."""
@@ -173,7 +176,7 @@ _UNCOUNTED = frozenset(
         *(FindingKind.ALL_SCORED_IMAGES_LEAK, FindingKind.CLASS_IMBALANCE, FindingKind.MIXED_PIXEL_TYPES),
         *(FindingKind.NARROW_CROP, FindingKind.SINGLE_CLASS, FindingKind.GROUPS_APPLIED),
         *(FindingKind.GROUPS_ACROSS_SPLITS, FindingKind.GROUPS_IN_QUESTION, FindingKind.GROUPS_NOT_APPLIED),
-        *(FindingKind.GROUPS_REJECTED, FindingKind.COPIES_WITH_OTHER_BOXES),
+        *(FindingKind.GROUPS_REJECTED, FindingKind.COPIES_WITH_OTHER_BOXES, FindingKind.CORRECTIONS_APPLIED),
         *(kind for kind in EVALUATION_MESSAGES if kind not in _COUNTED),
     }
 )
@@ -185,12 +188,12 @@ _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]
     ),
     FindingKind.COPIES_WITH_OTHER_BOXES: lambda es: (
         f"{count(len(es[0]['pairs']), 'pair')} of identical images with different boxes, e.g. "
-        f"{quote(str(es[0]['pairs'][0][0]), 24)}"
+        f"{quote_path(es[0]['pairs'][0][0])}"
     ),
     FindingKind.FILES_NOT_USED: lambda es: (
         f"{_total(es):,} {'file or row' if _total(es) == 1 else 'files or rows'} not used "
         f"({count(len(es), 'problem')}), "
-        f"e.g. {quote(str(es[0]['examples'][0]), 24)} ({es[0]['problem']})"
+        f"e.g. {quote_path(es[0]['examples'][0])} ({es[0]['problem']})"
     ),
     FindingKind.GROUPS_ACROSS_SPLITS: lambda es: (
         f"{count(es[0]['num_groups'], 'group')} on both sides of your split "

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["count", "duration", "interval", "names", "one_line", "plural", "quote", "shorten", "shorten_end"]
+__all__ = [
+    "count",
+    "duration",
+    "interval",
+    "names",
+    "one_line",
+    "plural",
+    "quote",
+    "quote_path",
+    "shorten",
+    "shorten_end",
+]
 
 _PLURALS = {"box": "boxes", "class": "classes", "copy": "copies", "pass": "passes", "index": "indices"}
 
@@ -58,6 +69,19 @@ def shorten_end(text: str, width: int) -> str:
 def quote(name: str, width: int = 40) -> str:
     """Return a name in backticks, on one line, at most `width` characters long."""
     return f"`{shorten(one_line(name), width)}`"
+
+
+def quote_path(path: str, width: int = 24) -> str:
+    """Return a path in backticks, on one line; of a long one the end, from a folder on where that is possible."""
+    text = one_line(path).replace("\\", "/")
+    if len(text) <= width:
+        return f"`{text}`"
+    parts = text.split("/")
+    for start in range(1, len(parts)):
+        end = "/".join(parts[start:])
+        if len(end) + 4 <= width:
+            return f"`.../{end}`"
+    return f"`...{text[-(width - 3) :]}`"
 
 
 def names(values: Sequence[str], shown: int = 3, width: int = 24) -> str:

@@ -16,11 +16,13 @@ import numpy as np
 
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.operating import ERRORS, confuse
+from headstart.events import Note
 from headstart.messages.box_problems import box_problem_name
+from headstart.messages.notes import note_to_json
 from headstart.messages.numbers import pluralize
 from headstart.messages.protocols import protocol_name
 from headstart.reports.detection_comment import detection_remarks
-from headstart.types import EvaluationSetup
+from headstart.types import EvaluationSetup, NoteKind, Severity
 
 __all__ = ["BLOCKS", "DetectionFacts", "ScoredPicture", "headline_block", "summarise_detection", "without_box_pictures"]
 
@@ -62,7 +64,7 @@ class DetectionFacts:
         epochs: Rows of `results.csv`.
         scored: The pictures of the headline's block.
         training: (split, true boxes) of every picture of the data, or empty where they are gone.
-        problems: What could not be read, for the page.
+        problems: What could not be read.
     """
 
     run: str
@@ -74,7 +76,7 @@ class DetectionFacts:
     epochs: Sequence[Mapping[str, str]] = ()
     scored: Sequence[ScoredPicture] = ()
     training: Sequence[tuple[str, Boxes]] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[Note, ...] = ()
 
 
 def headline_block(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
@@ -102,7 +104,7 @@ def summarise_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, An
         "run": facts.run,
         "class_names": names,
         "headline": _headline(metrics, found),
-        "problems": [*facts.problems, *pictures["problems"]],
+        "problems": [note_to_json(note) for note in (*facts.problems, *pictures["problems"])],
         "data": _data(facts, names),
         "model": _model(facts),
         "learning": _learning(facts),
@@ -299,10 +301,7 @@ def _pictures(facts: DetectionFacts, names: Sequence[str], block: Mapping[str, A
     totals = dict(confusion.get("errors") or dict.fromkeys((*ERRORS, "num_pictures", "num_wrong"), 0))
     problems = []
     if len(usable) == totals["num_pictures"] and again.to_json()["errors"] != totals:
-        problems.append(
-            "The labels are not those that the detector was scored on, so the errors drawn on the pictures differ from "
-            "the numbers, which are as they were measured."
-        )
+        problems.append(Note(NoteKind.LABELS_CHANGED, Severity.WARNING))
     order = sorted(usable, key=lambda i: (-int(errors[i].sum()), i))
     worst = [i for i in order if errors[i].any()][:_SHOWN]
     rest = [i for i in usable if i not in worst]

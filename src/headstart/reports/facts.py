@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.events import Note
+
 __all__ = ["Facts", "Scored"]
 
 
@@ -77,7 +79,7 @@ class Facts:
         tensors: Shape of each tensor of the model by name (`backbone.*`, `head.*`).
         epochs: Rows of `results.csv`, empty where nothing was trained step by step.
         extra: What later steps measured, by section name (`novelty`, `coverage`, `learning_curve` ...).
-        problems: What could not be read, in plain words.
+        problems: What could not be read.
         beside: (name, path, label) of pictures that are shown and were not scored (those that leak); they are
             counted on after the scored ones.
     """
@@ -92,7 +94,7 @@ class Facts:
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     epochs: tuple[Mapping[str, str], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
+    problems: tuple[Note, ...] = ()
     beside: tuple[tuple[str, str | None, str], ...] = ()
 
     @property

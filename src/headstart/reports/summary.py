@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.messages.notes import note_to_json
 from headstart.messages.protocols import measured_on
 from headstart.messages.scores import binary_message
 from headstart.messages.values import quote
@@ -76,7 +77,7 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
         "digests": {n: f.get("sha256") for n, f in (facts.bundle.get("files") or {}).items()},
         "duration_s": facts.metrics.get("duration_s"),
         "parity": facts.metrics.get("parity"),
-        "problems": list(facts.problems),
+        "problems": [note_to_json(note) for note in facts.problems],
     }
     shown = _shown(report)
     report["pictures"] = {str(i): _picture(facts, i) for i in sorted(shown)}

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from headstart import __version__
 from headstart.dependencies import TELEMETRY_OFF
 from headstart.errors import HeadstartError
-from headstart.events import EventStream
+from headstart.events import EventStream, FileWritten, RunFinished
 from headstart.machine import available_cores, cache_root, private_folder
 
 __all__ = ["check_machine", "prepare_backbones"]
@@ -57,9 +58,11 @@ def prepare_backbones(names: Sequence[str] | None, events: EventStream) -> None:
     """Makes the graphs of the bundled (or named) networks, so that later runs need neither torch nor a network."""
     from headstart.workflow.embedding import open_graph
 
+    started = time.monotonic()
     for name in names or _BUNDLED:
         graph = open_graph(name, events)
-        events.note(f"{graph.backbone}: ready in {Path(graph.path).parent}")
+        events.emit(FileWritten("backbone", str(Path(graph.path).parent), {"backbone": graph.backbone}))
+    events.emit(RunFinished(time.monotonic() - started))
 
 
 def _versions(names: Sequence[str], problems: list[str], what: str) -> str:

@@ -20,7 +20,7 @@ from headstart.cells import guard_cell, unguard_cell
 from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
 from headstart.errors import HeadstartError, UsageError
-from headstart.events import EventStream
+from headstart.events import EventStream, Note
 from headstart.reports.detecting import (
     DetectionFacts,
     ScoredPicture,
@@ -32,6 +32,7 @@ from headstart.reports.detection_tables import detection_network_text
 from headstart.reports.detection_thumbs import make_box_thumbs
 from headstart.reports.html import render
 from headstart.results import Report
+from headstart.types import NoteKind, Severity
 from headstart.workflow.report_files import pixel_spec, read_json, read_rows, read_settings, write_drawings, write_text
 from headstart.workflow.run_files import write_json
 
@@ -71,7 +72,7 @@ def report_detector_run(
     try:
         report = make_detection_report(folder, samples=samples, pictures=has_pictures, figures=False)
     except (HeadstartError, OSError) as error:
-        events.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
+        events.warn(NoteKind.REPORT_NOT_WRITTEN, reason=str(error), run=str(folder))
         return None
     return len(report.data["pictures"])
 
@@ -132,7 +133,7 @@ def read_detection_facts(
             f"`{folder}` is no finished run of a detector: it has no readable `metrics.json`.",
             hint="name the folder that `headstart train` wrote, e.g. runs/train1",
         )
-    problems: list[str] = []
+    problems: list[Note] = []
     settings = read_settings(folder / "config.resolved.yaml", problems)
     if samples is None:
         samples = _read_data(settings, data, problems)
@@ -153,7 +154,7 @@ def read_detection_facts(
 
 
 def _read_data(
-    settings: Mapping[str, Mapping[str, Any]], data: str | os.PathLike[str] | None, problems: list[str]
+    settings: Mapping[str, Mapping[str, Any]], data: str | os.PathLike[str] | None, problems: list[Note]
 ) -> DetectionSamples | None:
     """The data, or None where they are gone; what a person names must be there."""
     is_outside = bool((settings.get("allow_outside") or {}).get("value"))
@@ -166,10 +167,7 @@ def _read_data(
             raise UsageError("the run does not say where its data lay.")
         return read_boxes(str(place), allow_outside=is_outside, box_format=box_format)
     except HeadstartError:
-        problems.append(
-            "The data are not where they were when the detector was trained, so pictures cannot be shown; every number "
-            "is as it was measured. `headstart report RUN --data FOLDER` says where they are now."
-        )
+        problems.append(Note(NoteKind.DATA_MOVED, Severity.WARNING))
         return None
 
 
@@ -188,7 +186,7 @@ def _read_scored(
     samples: DetectionSamples | None,
     splits: Mapping[str, str],
     leaking: frozenset[str],
-    problems: list[str],
+    problems: list[Note],
 ) -> list[ScoredPicture]:
     """Pictures of the headline's block with what was found in them, in the order of `split.csv`; no leaking ones."""
     block = headline_block(metrics)
@@ -198,7 +196,7 @@ def _read_scored(
     part = "train" if block[0] == "cv" else block[0]
     found = _read_detections(folder / "scores.npz", part, len(names))
     if found is None:
-        problems.append("The run has no readable scores.npz, so single pictures cannot be shown.")
+        problems.append(Note(NoteKind.RUN_WITHOUT_PREDICTIONS, Severity.WARNING, {"file": "scores.npz"}))
         return []
     truth = _by_name(samples, names) if samples is not None else []
     at = {n: i for i, n in enumerate(samples.names)} if samples is not None else {}

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones.cards import Card, find_card
+from headstart.data.report_findings import unreadable_findings
 from headstart.errors import DataError, MissingExtraError
 from headstart.events import EventStream, Stage
 from headstart.features.cache import FeatureCache, FeatureSpace
@@ -24,7 +25,6 @@ from headstart.features.engine import Engine, OnnxEngine, TorchEngine
 from headstart.features.graph import FrozenGraph, find_graph, graph_folder, prepare_graph
 from headstart.limits import MAX_PIXELS
 from headstart.machine import cache_root, file_digest
-from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
 from headstart.types import NoteKind
@@ -154,9 +154,7 @@ def name_unreadable(features: Features, events: EventStream) -> None:
     if not features.problems:
         return
     raise_if_all_unreadable(features)
-    events.warn(f"unreadable and left out: {pluralize(len(features.problems), 'file')}:")
-    for line in name_files(features.problems):
-        events.note(line)
+    events.find(*unreadable_findings(features.problems))
 
 
 def raise_if_all_unreadable(features: Features) -> None:

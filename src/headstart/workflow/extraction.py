@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from headstart.config import Resolved
 from headstart.data.sources import read
 from headstart.errors import SettingError
-from headstart.events import EventStream
+from headstart.events import EventStream, FileWritten, RunFinished, Stage, StageFinished
 from headstart.machine import atomic_file
-from headstart.messages.numbers import pluralize
 from headstart.results import Embedding
+from headstart.types import Evidence
 from headstart.workflow.devices import check_device
 from headstart.workflow.embedding import name_unreadable, open_as_set
 from headstart.workflow.reading_report import report_reading
@@ -44,6 +45,7 @@ def extract(resolved: Resolved, events: EventStream, out: str | os.PathLike[str]
         DataError: No picture can be read.
         SettingError: A setting would be without effect.
     """
+    started = time.monotonic()
     settings = resolved.settings
     ignored = sorted(set(resolved.sources) - _USED)
     if ignored:
@@ -66,8 +68,18 @@ def extract(resolved: Resolved, events: EventStream, out: str | os.PathLike[str]
     )
     report_reading(samples, events)
     embedder = open_as_set(settings, events, fit=settings.fit, value_range=settings.value_range)
-    features, _, seconds = embedder.embed(samples.paths, samples.names, events)
+    features, computed, seconds = embedder.embed(samples.paths, samples.names, events)
     name_unreadable(features, events)
+    height, width = embedder.spec.size_hw
+    stage_evidence: Evidence = {
+        "backbone": embedder.graph.backbone,
+        "width": width,
+        "height": height,
+        "num_computed": computed,
+        "num_cached": len(samples) - computed - len(features.problems),
+        "is_cached": settings.cache,
+    }
+    events.emit(StageFinished(Stage.FEATURES, seconds, stage_evidence))
     keep = np.flatnonzero(features.is_ok)
     kept = features.take(keep)
     result = Embedding(
@@ -86,6 +98,7 @@ def extract(resolved: Resolved, events: EventStream, out: str | os.PathLike[str]
                 labels=np.array([label or "" for label in result.labels], dtype=str),
                 **{f"block_{name}": block for name, block in result.blocks.items()},  # type: ignore[arg-type]
             )
-        width = pluralize(result.features.shape[1], "feature")
-        events.note(f"{pluralize(len(keep), 'image')}, {width} each, in {seconds:.1f} s: {target}")
+        evidence = {"num_images": len(keep), "num_features": result.features.shape[1]}
+        events.emit(FileWritten("features", str(target), evidence))
+    events.emit(RunFinished(time.monotonic() - started))
     return result

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from headstart.events import Note
 from headstart.machine import atomic_file
 from headstart.pixels.spec import PixelSpec
+from headstart.types import NoteKind, Severity
 
 __all__ = [
     "pixel_spec",
@@ -45,14 +47,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return []
 
 
-def read_settings(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
+def read_settings(path: Path, problems: list[Note]) -> dict[str, dict[str, Any]]:
     """Settings with value, source and reason; where there are none that is added to `problems`."""
     import yaml
 
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
-        problems.append("The run has no readable config.resolved.yaml, so its settings cannot be shown.")
+        problems.append(Note(NoteKind.RUN_WITHOUT_SETTINGS, Severity.WARNING, {"file": path.name}))
         return {}
     return {str(k): dict(v) for k, v in value.items() if isinstance(v, Mapping)} if isinstance(value, Mapping) else {}
 

@@ -7,6 +7,7 @@ can be written again at any time and on any machine that has the folder.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from headstart.cells import unguard_cell
 from headstart.errors import DataError, HeadstartError, UsageError
-from headstart.events import EventStream
-from headstart.messages.numbers import pluralize
+from headstart.events import EventStream, FileWritten, Note, RunFinished, ScoreMeasured
+from headstart.messages.notes import note_to_json
 from headstart.reports.card import model_card
 from headstart.reports.facts import Facts, Scored
 from headstart.reports.html import render
@@ -28,6 +29,7 @@ from headstart.reports.tables import classification_csv, classification_text, co
 from headstart.reports.thumbs import make_thumbs
 from headstart.reports.trusting import suspects_section
 from headstart.results import Report
+from headstart.types import NoteKind, Severity
 from headstart.workflow.report_files import (
     pixel_spec,
     read_json,
@@ -38,12 +40,14 @@ from headstart.workflow.report_files import (
     write_text,
 )
 from headstart.workflow.run_files import write_json
+from headstart.workflow.score_summary import summarize_run
 
 __all__ = [
     "find_pictures",
     "make_report",
     "read_facts",
     "report_run",
+    "tell_report",
     "without_pictures",
     "write_figures",
     "write_report",
@@ -59,7 +63,7 @@ def report_run(folder: Path, paths: Mapping[str, str], events: EventStream, *, h
     try:
         report = write_report(folder, paths=paths or None, has_pictures=has_pictures)
     except (HeadstartError, OSError) as error:
-        events.warn(f"the report could not be written ({error}); the run is whole: headstart report {folder}")
+        events.warn(NoteKind.REPORT_NOT_WRITTEN, reason=str(error), run=str(folder))
         return None
     return len(report["pictures"])
 
@@ -90,6 +94,25 @@ def make_report(
         out=None if out is None else target,
     )
     return Report(target, written, pictures)
+
+
+def tell_report(report: Report, run: Path, events: EventStream, started: float) -> None:
+    """Emit the score of the run, what the report lacks, and what was written.
+
+    Args:
+        report: What was written.
+        run: The run folder.
+        events: The event stream.
+        started: `time.monotonic()` when the command began.
+    """
+    score = summarize_run(read_json(run / "metrics.json"))
+    if score is not None:
+        events.emit(ScoreMeasured(score))
+    for row in report.data["problems"]:
+        events.emit(Note(NoteKind(row["kind"]), Severity(row["severity"]), row["evidence"]))
+    evidence = {"num_images": len(report.data["pictures"]), "has_images": report.has_pictures}
+    events.emit(FileWritten("report", str(report.path), evidence))
+    events.emit(RunFinished(time.monotonic() - started))
 
 
 def write_report(
@@ -132,10 +155,8 @@ def write_report(
         thumbs = make_thumbs(places, pixel_spec(facts.bundle))
         gone = sum(t is None for t in thumbs.values())
         if gone:
-            report["problems"].append(
-                f"Of {pluralize(len(thumbs), 'image')} chosen for this report, {gone:,} cannot be opened any more "
-                "(moved, renamed or deleted); everything else is as it was measured."
-            )
+            evidence = {"count": gone, "total": len(thumbs)}
+            report["problems"].append(note_to_json(Note(NoteKind.IMAGES_MISSING, Severity.WARNING, evidence)))
         if has_attributions:
             report["attribution"], maps = _explain(folder, facts, report)
     else:
@@ -215,7 +236,7 @@ def read_facts(folder: Path, *, paths: Mapping[str, str] | None = None) -> Facts
             f"`{folder}` is no finished run: it has no readable `metrics.json`.",
             hint="name the folder that `headstart train` wrote, e.g. runs/train1",
         )
-    problems: list[str] = []
+    problems: list[Note] = []
     settings = read_settings(folder / "config.resolved.yaml", problems)
     if paths is None:
         paths = _find_pictures(settings, problems)
@@ -254,7 +275,7 @@ def _read_beside(facts: Facts, paths: Mapping[str, str]) -> tuple[tuple[str, str
 _SECTIONS = ("novelty", "coverage", "operating", "learning_curve", "calibration", "suspects", "tuning", "sizes")
 
 
-def _read_scored(folder: Path, metrics: Mapping[str, Any], paths: Mapping[str, str], problems: list[str]) -> Scored:
+def _read_scored(folder: Path, metrics: Mapping[str, Any], paths: Mapping[str, str], problems: list[Note]) -> Scored:
     names = [str(n) for n in metrics["class_names"]]
     position = {name: i for i, name in enumerate(names)}
     rows = []
@@ -263,11 +284,11 @@ def _read_scored(folder: Path, metrics: Mapping[str, Any], paths: Mapping[str, s
         if clean.get("label") in position and clean.get("prediction") in position:
             rows.append(clean)
     if not rows:
-        problems.append("The run has no readable predictions.csv, so single pictures cannot be shown.")
+        problems.append(Note(NoteKind.RUN_WITHOUT_PREDICTIONS, Severity.WARNING, {"file": "predictions.csv"}))
     kept = [r["file"] for r in rows]
     logits, digests, novelty = _read_logits(folder, kept, len(names))
     if logits is None and rows:
-        problems.append("The run kept no scores of its pictures, so calibration can be shown only in part.")
+        problems.append(Note(NoteKind.RUN_WITHOUT_SCORES, Severity.WARNING))
     groups = _read_groups(folder / "split.csv", kept)
     return Scored(
         names=tuple(kept),
@@ -313,7 +334,7 @@ def _read_groups(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
     return np.array([numbers.setdefault(t, len(numbers)) if t else -1 for t in texts], dtype=np.int64)
 
 
-def _find_pictures(settings: Mapping[str, Mapping[str, Any]], problems: list[str]) -> dict[str, str]:
+def _find_pictures(settings: Mapping[str, Mapping[str, Any]], problems: list[Note]) -> dict[str, str]:
     """Where the pictures lie, by name, as far as the data are still where they were."""
     from headstart.data.sources import read
 
@@ -322,7 +343,7 @@ def _find_pictures(settings: Mapping[str, Mapping[str, Any]], problems: list[str
 
     data = value("data")
     if not data:
-        problems.append("The run does not say where its pictures lay, so none can be shown.")
+        problems.append(Note(NoteKind.RUN_WITHOUT_DATA_PATH, Severity.WARNING))
         return {}
     try:
         samples = read(
@@ -333,10 +354,7 @@ def _find_pictures(settings: Mapping[str, Mapping[str, Any]], problems: list[str
             first_id=value("first_id"),
         )
     except HeadstartError:
-        problems.append(
-            "The data are not where they were when the model was trained, so pictures cannot be shown; every number is "
-            "as it was measured. `headstart report RUN --data FOLDER` says where they are now."
-        )
+        problems.append(Note(NoteKind.DATA_MOVED, Severity.WARNING))
         return {}
     return {s.name: s.path for s in samples}
 
@@ -347,7 +365,7 @@ def find_pictures(data: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[
     Raises:
         DataError: There are none.
     """
-    problems: list[str] = []
+    problems: list[Note] = []
     changed = {**settings, "data": {"value": data}}
     found = _find_pictures(changed, problems)
     if not found:

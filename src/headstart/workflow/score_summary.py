@@ -10,7 +10,7 @@ import numpy as np
 from headstart.trust.metrics import is_skewed
 from headstart.types import SplitSource
 
-__all__ = ["summarize_classification", "summarize_evaluation", "summarize_found_boxes"]
+__all__ = ["summarize_classification", "summarize_evaluation", "summarize_found_boxes", "summarize_run"]
 
 _FEW = 5  # a class with fewer scored images is not called the hardest
 
@@ -107,6 +107,18 @@ def summarize_found_boxes(block: Mapping[str, Any]) -> dict[str, Any]:
         "hardest_class": None if hardest is None else {"name": hardest["name"], "ap50": hardest["ap50"]},
         "per_class": rows,
     }
+
+
+def summarize_run(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the score of a finished run of any task; None where nothing was scored.
+
+    Args:
+        metrics: `metrics.json`.
+    """
+    if metrics.get("task") != "detect":
+        return summarize_classification(metrics)
+    block = metrics.get("test") or metrics.get("val") or metrics.get("cv")
+    return None if not block else summarize_found_boxes(block)
 
 
 def _estimate(value: Mapping[str, Any]) -> dict[str, Any]:

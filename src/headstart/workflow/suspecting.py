@@ -20,10 +20,10 @@ from headstart.errors import DataError, UsageError
 from headstart.events import EventStream
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit
-from headstart.messages.numbers import pluralize
 from headstart.records import Features, Samples, Split
 from headstart.trust.metrics import softmax
 from headstart.trust.suspects import Suspect, find_suspects
+from headstart.types import Evidence, Finding, FindingKind, Severity
 from headstart.workflow.judgement import Judgement
 from headstart.workflow.run_files import write_csv
 
@@ -32,6 +32,7 @@ __all__ = ["COLUMNS", "correct_labels", "write_suspects"]
 COLUMNS = ("image", "label", "suggested", "doubt", "probability_label", "probability_suggested", "split",
            "is_suspect", "neighbour1", "neighbour2", "neighbour3", "action")  # fmt: skip
 _NEIGHBOURS = 3
+_EXAMPLES = 5
 
 
 def write_suspects(
@@ -94,13 +95,15 @@ def correct_labels(samples: Samples, path: str | None, events: EventStream) -> S
         else:
             items[i] = replace(items[i], label=label)
             relabelled += 1
-    if unknown:
-        events.warn(f"{pluralize(len(unknown), 'correction')} of images that are not in the data: {_few(unknown)}.")
-    if apart:
-        events.warn(
-            f"{pluralize(len(apart), 'correction')} not applied, as the score is measured on the images: {_few(apart)}."
-        )
-    events.note(f"corrections: {relabelled:,} relabelled, {len(drop):,} left out; your files are as they were.")
+    for kind, names in (
+        (FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES, unknown),
+        (FindingKind.CORRECTIONS_OF_SCORED_IMAGES, apart),
+    ):
+        if names:
+            evidence: Evidence = {"count": len(names), "examples": names[:_EXAMPLES]}
+            events.find(Finding(kind, Severity.WARNING, evidence))
+    applied: Evidence = {"num_relabeled": relabelled, "num_dropped": len(drop)}
+    events.find(Finding(FindingKind.CORRECTIONS_APPLIED, Severity.INFO, applied))
     keep = np.array([i for i in range(len(items)) if i not in drop], dtype=np.int64)
     return replace(samples, items=tuple(items)).take(keep)
 
@@ -183,7 +186,3 @@ def _neighbours(
     distance[positions[:, None] == train[None]] = np.inf
     nearest = np.argsort(distance, axis=1)[:, : min(_NEIGHBOURS, max(0, len(train) - 1))]
     return np.asarray(train[nearest], dtype=np.int64)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
