@@ -84,6 +84,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.FITS_COMPARED: {
         "log_loss": {"crop": 0.4, "cover": 0.31, "squash": 0.3, "pad": 0.32}, "num_compared": 300, **LOO,
     },
+    DecisionReason.FITS_NOT_COMPARABLE: {},
     DecisionReason.FLIP_LOWERS_ACCURACY: {"accuracy": 0.91, "accuracy_mirrored": 0.6, "standard_error": 0.03},
     DecisionReason.FOLDS_FIT_BUDGET: {"left_seconds": 41.0, "image_seconds": 0.012, "num_folds": 5},
     DecisionReason.GROUPS_ASKED_FOR: {
@@ -97,7 +98,9 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
         "accuracy_grouped": 0.78,
     },
     DecisionReason.GROUPS_SWITCHED_OFF: {},
+    DecisionReason.HELD_OUT_BY_DEFAULT: {},
     DecisionReason.IMAGES_FIT_BUDGET: STEPS,
+    DecisionReason.LAYOUT_RECOGNIZED: {},
     DecisionReason.LOGISTIC_COMPARED: {
         "is_tried": True, "log_loss": {"with": 0.31, "without": 0.33}, "gain": 0.02, "gain_error": 0.005,
     },
@@ -107,11 +110,14 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_CLASS: LOGISTIC,
     DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE: LOGISTIC,
     DecisionReason.MIRROR_COMPARED: {"log_loss_change": -0.01, "standard_error": 0.002, **LOO},
+    DecisionReason.MIRROR_IS_TRAINING_VIEW: {},
     DecisionReason.MIRROR_NEEDS_BUDGET: {"left_seconds": None, "needed_seconds": 3.0},
     DecisionReason.MIXTURE_COMPARED: {"log_loss": {"mixture": 0.02, "ridge": 0.03, "lda": 0.04}, **LOO},
+    DecisionReason.NAMES_NUMBERED: {"file": "classes.txt"},
     DecisionReason.NEXT_FREE_FOLDER: {},
     DecisionReason.NO_BOXES: {},
     DecisionReason.NO_BUDGET: {},
+    DecisionReason.NO_EFFECT: {"task": "classify", "strategy": "probe"},
     DecisionReason.NO_GROUPS_FOUND: {},
     DecisionReason.NO_PILOT_GAIN: PILOTS,
     DecisionReason.ONE_THREAD_PER_CORE: {},
@@ -142,6 +148,26 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.WHOLE_IMAGE_FOR_BOXES: {},
 }  # fmt: skip
 """Evidence as real decisions carry it, for each reason."""
+
+MAY_BE_NULL = frozenset(
+    {
+        "budget_minutes",  # no limit
+        "corrections",  # labels are used as they are
+        "detect.box_format",  # each annotation file states its own
+        "first_id",  # no file of class names for numbered classes
+        "folds",  # one part is held out, or nothing
+        "group_from",  # no groups
+        "label_pattern",  # labels do not come from file names
+        "patience",  # training never stops early
+        "positive",  # not two classes
+        "split",  # no split file
+        "test_size",  # no test split is drawn
+        "tune.head",  # the head is the linear map of the probe
+        "unfreeze",  # all stages train from the first step
+        "value_range",  # no image has more than 8 bits
+    }
+)
+"""Settings that are null in `config.resolved.yaml` although they have an effect; any other null is an error."""
 
 _OPTIONAL = frozenset({"includes_held_out", "spare_seconds"})
 _NAMED = frozenset({"factors"})  # whose keys are names of the user's
@@ -197,4 +223,8 @@ def check_resolved(folder: Path) -> dict[str, dict[str, Any]]:
         assert row["text"] == reason_message(Decision(**{**decision, "reason": DecisionReason(decision["reason"])}))
     assert all(row["reason"] is not None for row in rows.values() if row["source"] == "auto")
     assert json.loads(json.dumps(rows)) == rows
+    unused = {name for name, row in rows.items() if row["reason"] == DecisionReason.NO_EFFECT}
+    unknown = {name for name in set(known_names()) - unused if rows[name]["value"] in (None, "auto", "")}
+    assert unknown <= MAY_BE_NULL
+    assert not unused & {"data", "task", "strategy", "backbone", "weights", "size", "fit", "device", "workers", "out"}
     return rows

@@ -39,6 +39,7 @@ __all__ = [
     "TuneSettings",
     "canonical_name",
     "finer_settings",
+    "known_names",
     "parse_minutes",
     "parse_override",
     "resolve",

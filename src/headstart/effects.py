@@ -8,7 +8,7 @@ from typing import Any
 from headstart.errors import SettingError
 from headstart.spellings import shown
 
-__all__ = ["GRADIENT_STRATEGIES", "check_detect_effects", "check_effects"]
+__all__ = ["GRADIENT_STRATEGIES", "check_detect_effects", "check_effects", "has_effect"]
 
 _CLOSED_FORM = "the probe's head is computed in closed form, not trained by gradient"
 _WITHOUT_EFFECT = {
@@ -48,6 +48,20 @@ _BECAUSE = {
 """Why a setting has no effect with a strategy, where that is not plain."""
 
 _ONECYCLE_RISE = 0.3  # share of the steps; see `tuning.optim.factor_at`
+
+
+def has_effect(name: str, *, task: str, strategy: str) -> bool:
+    """Return whether a run uses a setting at all.
+
+    Args:
+        name: Dotted name.
+        task: `classify` or `detect`.
+        strategy: That of the model, `probe` where nothing was trained by gradient.
+    """
+    group = name.partition(".")[0]
+    if task == "detect":
+        return name not in _CLASSIFY_ONLY and group not in ("head", "tune")
+    return group != "detect" and (strategy != "probe" or (name not in _WITHOUT_EFFECT and group != "tune"))
 
 
 def check_effects(values: Mapping[str, Any]) -> None:

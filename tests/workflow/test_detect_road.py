@@ -301,6 +301,8 @@ def test_a_budget_is_journalled_and_the_same_journal_gives_the_same_weights(squa
     journal = json.loads((tmp_path / "run" / "journal.json").read_text(encoding="utf-8"))
     assert DecisionReason.STEPS_FIT_BUDGET in check_decisions(tmp_path / "run")
     config = check_resolved(tmp_path / "run")
+    assert (config["strategy"]["value"], config["strategy"]["reason"]) == ("head", "boxes_per_class")
+    assert config["test_size"]["value"] == 0.2
     assert config["views"]["source"] == config["epochs"]["source"] == "auto"
     # On a machine 10,000 times as slow, where the journal and not the clock decides.
     again = budgeted(squares, tmp_path / "again", "10m", clock=scaled(10_000.0), journal=journal)

@@ -199,6 +199,8 @@ def test_hidden_layers_are_deployed(few: Path, tmp_path: Path) -> None:
 def test_a_budget_too_small_keeps_the_probe(few: Path, tmp_path: Path) -> None:
     run = headstart.train(few, out=tmp_path / "run", budget="1s")
     assert run.metrics["strategy"] == "probe"
+    assert check_resolved(run.folder)["epochs"]["reason"] == "no_effect"
+    assert DecisionReason.BUDGET_SPENT in check_decisions(run.folder)
     assert decisions_of(run.folder)["strategy"]["value"] == "probe"
 
 
@@ -247,6 +249,10 @@ def test_auto_decides_by_measuring(few: Path, tmp_path: Path) -> None:
     run = headstart.train(few, out=tmp_path / "run", budget="4m", workers=1)
     log = (run.folder / "train.log").read_text()
     assert "pilot from stage6 on" in log
+    assert DecisionReason.PILOTS_COMPARED in check_decisions(run.folder)
+    config = check_resolved(run.folder)
+    assert config["cut"]["reason"] == config["lr"]["reason"] == "pilots_compared"
+    assert (config["folds"]["value"], config["epochs"]["reason"]) == (3, "trial_fits_budget")
     assert json.loads((run.folder / "metrics.json").read_text())["tuning"]["verdict"]["num_samples"] >= 6
 
 

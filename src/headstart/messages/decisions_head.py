@@ -61,6 +61,7 @@ HEAD_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
         f"factors {min(e['factors'].values()):.3g} to {max(e['factors'].values()):.3g} from the file"
     ),
     DecisionReason.FITS_COMPARED: _compared_on,
+    DecisionReason.FITS_NOT_COMPARABLE: lambda e: "the fits cannot be compared on these images",
     DecisionReason.LOGISTIC_COMPARED: _logistic_compared,
     DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN: lambda e: "scikit-learn is not installed",
     DecisionReason.LOGISTIC_SWITCHED_OFF: lambda e: "switched off",
@@ -77,6 +78,7 @@ HEAD_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     DecisionReason.MIRROR_COMPARED: lambda e: (
         f"{_log_loss(e)} {signed(e['log_loss_change'], 4)} with mirrored images (SE {e['standard_error']:.4f})"
     ),
+    DecisionReason.MIRROR_IS_TRAINING_VIEW: lambda e: "mirrored images are training views",
     DecisionReason.MIRROR_NEEDS_BUDGET: _mirror_needs_budget,
     DecisionReason.MIXTURE_COMPARED: lambda e: f"{_log_loss(e)}: {_losses(e)}",
     DecisionReason.PENALTIES_COMPARED: lambda e: (

@@ -110,6 +110,8 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
         f"{duration(e['left_seconds'])} left, expected time {duration(e['expected_seconds'])}"
     ),
     DecisionReason.TUNED_COMPARED_WITH_PROBE: verdict_message,
-    DecisionReason.VIEWS_FIT_BUDGET: lambda e: f"{_milliseconds(e['view_seconds'])} per view",
+    DecisionReason.VIEWS_FIT_BUDGET: lambda e: (
+        f"{_milliseconds(e['view_seconds'])} per view" if e["view_seconds"] else "the views are stored already"
+    ),
     DecisionReason.WHOLE_IMAGE_FOR_BOXES: lambda e: "the whole image is seen, boxes move with it",
 }

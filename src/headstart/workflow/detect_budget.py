@@ -200,7 +200,8 @@ class DetectBudget:
                 choice, made = dearer, dearer_made
             else:  # trying it took its time
                 choice = self._measure(choice.plan, least_images, turn="again")
-        decisions += [d for d in made if d.setting not in ("strategy", "epochs", "views")]
+        settled = {"epochs", "views", *(("strategy",) if len(strategies) > 1 else ())}
+        decisions += [d for d in made if d.setting not in settled]
         choice = self._make_views(choice, least_images)
         self._choice = choice
         plan = self._sized(choice)
@@ -467,24 +468,23 @@ class DetectBudget:
 
     def _decisions(self, choice: _Choice, plan: DetectPlan, num_train: int, num_strategies: int) -> list[Decision]:
         prices, fit = choice.prices, choice.fit
-        left_s = self.deadline - self._clock() - self._reserve_s()
         evidence: Evidence = {
             **fit.to_json(),
             "num_train": num_train,
             "full_steps": self._full_steps,
             "view_seconds": prices.view_s,
             "step_seconds": prices.step_s,
-            "left_seconds": round(left_s, 1),
+            "left_seconds": round(self._left_s(), 1),
             "reserved_seconds": self._reserve_s(),
         }
-        chosen: list[tuple[str, Any, DecisionReason]] = [
-            ("epochs", plan.epochs, DecisionReason.STEPS_FIT_BUDGET),
-            ("views", plan.views, DecisionReason.VIEWS_FIT_BUDGET),
-        ]
+        chosen: list[tuple[str, Any, DecisionReason]] = [("epochs", plan.epochs, DecisionReason.STEPS_FIT_BUDGET)]
+        chosen.append(("views", plan.views, DecisionReason.VIEWS_FIT_BUDGET))
         if num_strategies > 1:
             chosen.insert(0, ("strategy", plan.strategy, DecisionReason.STRATEGY_FITS_BUDGET))
         if fit.num_images < num_train:
             chosen.append(("budget.num_images", fit.num_images, DecisionReason.IMAGES_FIT_BUDGET))
+        if plan.batch_size < choice.plan.batch_size:
+            chosen.append(("batch_size", plan.batch_size, DecisionReason.IMAGES_FIT_BUDGET))
         return [Decision(setting, value, reason, evidence=evidence) for setting, value, reason in chosen]
 
     def _refusal(self, spent_s: float, training_s: float, ending_s: float) -> BudgetError:

@@ -185,7 +185,11 @@ def _prepare(
         Decision("weights", weights, DecisionReason.DEFAULT_WEIGHTS, "default"),
         Decision("workers", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
         Decision("device", "cpu", DecisionReason.DEVICE_OF_TRAINING, "default"),
+        Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
     )
+    if split.setup is not None and split.setup.held_out_fraction is not None:
+        held_out = split.setup.held_out_fraction
+        road.decide_used(Decision("test_size", held_out, DecisionReason.HELD_OUT_BY_DEFAULT, "default"))
     return road
 
 

@@ -54,6 +54,7 @@ def make_detect_plan(
     strategy = strategy or settings.strategy
     if strategy == "auto":
         strategy = "finetune" if boxes_per_class > MANY_BOXES else "head"
+    if settings.strategy == "auto":
         boxes: Evidence = {"num_boxes_rarest": round(boxes_per_class), "threshold": MANY_BOXES}
         decisions.append(Decision("strategy", strategy, DecisionReason.BOXES_PER_CLASS, evidence=boxes))
     plan = DetectPlan(strategy=strategy, seed=settings.seed)

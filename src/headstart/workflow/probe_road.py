@@ -17,7 +17,7 @@ from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.machine import available_cores
 from headstart.records import Decision, Features, Samples, Split
 from headstart.tuning.safety import refuse_tuned
-from headstart.types import DecisionReason, Evidence, JsonValue
+from headstart.types import DecisionReason, Evidence, JsonValue, ReadingKind
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.data_doctor import DataDoctor
 from headstart.workflow.devices import check_device
@@ -113,7 +113,11 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         Decision("size", embedder.spec.size_hw[0], DecisionReason.DEFAULT_INPUT_SIZE, "default"),
         Decision("workers", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
         Decision("device", "cpu", DecisionReason.FEATURES_ON_CPU, "default"),
+        Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
+        *_class_numbers(samples),
     )
+    if choice is None:
+        road.decide_used(Decision("fit", fit_to, DecisionReason.FITS_NOT_COMPARABLE))
     features, seconds = _embed(road, embedder, samples, doctor)
     with road.timed("check"):
         health = doctor.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
@@ -147,6 +151,16 @@ def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe
         parted.leaking,
         parted.leaking_features,
     )
+
+
+def _class_numbers(samples: Samples) -> list[Decision]:
+    """Return the decision for the number of the first class name, where a file names numbered classes."""
+    named = [n.evidence for n in samples.notes if n.kind is ReadingKind.NAMES_FROM_FILE]
+    return [
+        Decision("first_id", e["first_id"], DecisionReason.NAMES_NUMBERED, evidence={"file": e["file"]})
+        for e in named
+        if e.get("first_id") is not None
+    ]
 
 
 def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDoctor) -> tuple[Features, float]:

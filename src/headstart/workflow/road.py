@@ -10,7 +10,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from headstart.config import Resolved
+from headstart.config import Resolved, known_names
+from headstart.effects import has_effect
 from headstart.events import EventStream
 from headstart.machine import Clock
 from headstart.records import Decision
@@ -78,6 +79,10 @@ class Road:
 
     def write_settings(self) -> None:
         """`environment.json` and `config.resolved.yaml`: on what it ran, and with which settings."""
+        chosen = {d.setting: d.value for d in self.resolved.decisions}
+        model = {name: chosen.get(name, getattr(self.resolved.settings, name)) for name in ("task", "strategy")}
+        unused = [n for n in known_names() if n not in chosen and not has_effect(n, **model)]
+        self.decide_used(*(Decision(n, None, DecisionReason.NO_EFFECT, "default", model) for n in unused))
         found = environment(self.resolved.settings.seed, read_marker(self.folder))
         write_json(self.folder / "environment.json", found)
         (self.folder / "config.resolved.yaml").write_text(self.resolved.to_yaml(), encoding="utf-8")

@@ -128,6 +128,11 @@ def choose_arm(
         return None
     arm = _arm_json(sized[best])
     road.decide([Decision("tune.arm", arm, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots})])
+    chosen = [Decision(n, v, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots}) for n, v in arm.items()]
+    chosen.append(Decision("epochs", sized[best].epochs, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
+    road.decide([d for d in chosen if not resolved.is_explicit(d.setting)], is_said=False)
+    if not num_val:
+        road.decide_used(Decision("folds", NUM_PARTS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
     left = journal.once("seconds_left_after_pilots", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
     fitting = num_folds
     if not num_val:

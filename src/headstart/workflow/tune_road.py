@@ -82,7 +82,9 @@ def train_tuned(
     # The mirrored picture is one of the views; averaging it into the features would only blur the comparison.
     head = settings.head.model_copy(update={"mirror": "off"})
     settings = settings.model_copy(update={"head": head})
-    resolved = replace(resolved, settings=settings)
+    resolved = replace(resolved, settings=settings).with_decisions(
+        [Decision("head.mirror", "off", DecisionReason.MIRROR_IS_TRAINING_VIEW)]
+    )
     check_device(settings.device)
     if settings.tune.tensorboard:
         check_tensorboard()
@@ -298,6 +300,7 @@ class _Road:
             for name, value in plan.to_json().items()
             if name not in ("strategy", "seed", "unfreeze")
         }
+        planned["tune.head"] = plan.head or None  # else the probe's linear map
         planned["tune.train_size"] = planned["tune.train_size"] or graph.spec.size_hw[0]
         known = {d.setting: d.value for d in self.road.resolved.decisions}  # with a reason of its own
         for name, value in planned.items():
