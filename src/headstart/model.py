@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 from functools import cached_property
@@ -17,11 +16,8 @@ from headstart.deploy.inputs import expand_sources
 from headstart.deploy.runtime import Runtime
 from headstart.detector import Detector
 from headstart.errors import UsageError
-from headstart.events import EventStream
-from headstart.messages.reading import line_of
-from headstart.messages.scores import binary_message
-from headstart.messages.values import quote
-from headstart.results import EvaluationResult, Predictions, Report, html_table, import_pandas, score_text
+from headstart.events import Event, EventStream
+from headstart.results import EvaluationResult, Predictions, Report, Story, import_pandas, score_text
 
 __all__ = ["Model", "Run"]
 
@@ -85,7 +81,7 @@ class Model:
         return text
 
 
-class Run:
+class Run(Story):
     """One training run: its folder and everything in it."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -95,6 +91,17 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """`metrics.json`."""
         return dict(json.loads((self.folder / "metrics.json").read_text(encoding="utf-8")))
+
+    @cached_property
+    def _story(self) -> tuple[Event, ...]:
+        from headstart.workflow.run_story import read_story
+
+        return read_story(self.folder, self.metrics)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What was read, found, trained and measured, in order."""
+        return self._story
 
     @property
     def score(self) -> dict[str, Any]:
@@ -226,20 +233,3 @@ class Run:
         except (OSError, ValueError):
             health = {}
         return {name: list(health.get(name, ())) for name in ("assumptions", "unused")}
-
-    def _warnings(self) -> list[str]:
-        notes = [note for listed in self.reading.values() for note in listed if note["severity"] == "warning"]
-        return [line_of(note["message"], note["severity"]) for note in notes]
-
-    def __repr__(self) -> str:
-        return "\n".join([f"headstart run {self.folder}", *self._score_lines(), *self._warnings()])
-
-    def _repr_html_(self) -> str:
-        warnings = "".join(f"<p>{html.escape(line)}</p>" for line in self._warnings())
-        return html_table(self._class_rows(), f"{self.folder}: {'; '.join(self._score_lines())}") + warnings
-
-    def _score_lines(self) -> list[str]:
-        score = self.score
-        if score.get("positive") is None:
-            return [score_text(score)]
-        return [score_text(score), f"{binary_message(score)}; positive class {quote(score['positive'])}"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headstart.messages.reading import reading_line, reading_message, reading_to_json
+from headstart.messages.reading import reading_message, reading_to_json
 from headstart.types import ReadingKind, ReadingNote, Severity
 
 NAMING = {"file": "classes.txt", "first_id": 1, "num_images": 9, "num_agreeing": 8, "names": {"1": "cat", "2": "dog"}}
@@ -47,7 +47,9 @@ def test_every_kind_has_a_message(kind: ReadingKind, count: int) -> None:
 
 @pytest.mark.parametrize("reason", ["stated", "option", "zero_occurs", "last_id", "paths", "background", "format"])
 def test_every_reason_of_a_naming_has_a_message(reason: str) -> None:
-    assert "classes.txt" in reading_line(ReadingNote(ReadingKind.NAMES_FROM_FILE, 2, (), {**NAMING, "reason": reason}))
+    assert "classes.txt" in reading_message(
+        ReadingNote(ReadingKind.NAMES_FROM_FILE, 2, (), {**NAMING, "reason": reason})
+    )
 
 
 def test_json_parts_what_was_assumed_from_what_is_not_used() -> None:

@@ -30,7 +30,7 @@ def _images_trained_on(e: Mapping[str, Any]) -> str:
 
 
 def _classes_not_in_model(e: Mapping[str, Any]) -> str:
-    classes = names(list(e["classes"]), shown=3, width=20)
+    classes = names(list(e["classes"]), shown=2, width=16)
     what = pluralize(e["num_classes"], "class is", "classes are")
     return f"{what} unknown to the model, {count(e['count'], e['unit'])} not scored: {classes}"
 
@@ -56,7 +56,7 @@ def _detection_limit(e: Mapping[str, Any]) -> str:
 EVALUATION_MESSAGES: dict[FindingKind, Render] = {
     FindingKind.CLASSES_NOT_IN_DATA: lambda e: (
         f"no {e['unit']} of {pluralize(e['num_classes'], 'class', 'classes')} of the model in the data: "
-        f"{names(list(e['classes']), shown=3, width=20)}"
+        f"{names(list(e['classes']), shown=2, width=16)}"
     ),
     FindingKind.CLASSES_NOT_IN_MODEL: _classes_not_in_model,
     FindingKind.CROWDED_IMAGES: lambda e: (

@@ -6,7 +6,7 @@ import html
 import io
 from collections.abc import Iterable
 
-from headstart.events import Event
+from headstart.events import Event, Progress
 from headstart.messages.screen import Screen
 
 __all__ = ["story_html", "story_lines"]
@@ -20,7 +20,8 @@ def story_lines(events: Iterable[Event]) -> list[str]:
     stream = io.StringIO()
     screen = Screen(stream, details=_DETAILS)
     for event in events:
-        screen(event)
+        if not isinstance(event, Progress):
+            screen(event)
     screen.close()
     return stream.getvalue().splitlines()
 
@@ -29,7 +30,8 @@ def story_html(events: Iterable[Event]) -> str:
     """Return the same lines as an HTML table of labels and texts, everything escaped."""
     screen = _Rows()
     for event in events:
-        screen(event)
+        if not isinstance(event, Progress):
+            screen(event)
     screen.close()
     rows = []
     for label, text in screen.rows:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from headstart.messages.numbers import pluralize, pluralize_is
-from headstart.types import ReadingKind, ReadingNote, Severity
+from headstart.types import ReadingKind, ReadingNote
 
-__all__ = ["line_of", "reading_line", "reading_message", "reading_to_json"]
+__all__ = ["reading_message", "reading_to_json"]
 
 _SHOWN = 3
 
@@ -16,17 +16,6 @@ _SHOWN = 3
 def reading_message(note: ReadingNote) -> str:
     """Return one sentence in lower case without a full stop."""
     return _MESSAGES[note.kind](note)
-
-
-def reading_line(note: ReadingNote) -> str:
-    """Return the sentence after the word that says how much it matters."""
-    return line_of(reading_message(note), note.severity)
-
-
-def line_of(message: str, severity: str) -> str:
-    """Return a message as a line, from the values in JSON too."""
-    end = "" if message.endswith("...") else "."
-    return f"{'Note' if severity == Severity.INFO else 'Warning'}: {message}{end}"
 
 
 def reading_to_json(notes: Iterable[ReadingNote]) -> dict[str, list[dict[str, Any]]]:

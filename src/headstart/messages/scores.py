@@ -128,8 +128,8 @@ def _detection(score: Mapping[str, Any]) -> str:
 def _more_about_boxes(score: Mapping[str, Any]) -> str:
     """Return mAP by size of the objects, and the hardest class."""
     sizes = [f"{name} {percent(value, 0)}" for name, value in (score.get("by_size") or {}).items() if value is not None]
-    parts = [f"mAP50-95 by size: {', '.join(sizes)}"] if sizes else []
+    parts = [f"mAP50-95 {', '.join(sizes)}"] if sizes else []
     hardest = score.get("hardest_class")
     if hardest:
-        parts.append(f"hardest class {quote(hardest['name'], 18)} (AP50 {percent(hardest['ap50'], 0)})")
+        parts.append(f"hardest class {quote(hardest['name'], 14)} (AP50 {percent(hardest['ap50'], 0)})")
     return "; ".join(parts)

@@ -44,7 +44,7 @@ from headstart.messages.summaries import (
     topic_of,
 )
 from headstart.messages.tables import event_table
-from headstart.messages.values import duration, one_line, shorten
+from headstart.messages.values import duration, joined, one_line, shorten
 from headstart.types import NoteKind, Severity
 
 __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
@@ -53,6 +53,7 @@ LABEL_WIDTH = 10
 LINE_WIDTH = 100
 _MOST_LINES = {Topic.READING: 3, Topic.DATASET: 3, Topic.TRAINING: 2}
 _MOST = 12
+_MOST_FINDINGS = 4  # lines about reading and checks together where more follows
 _LABELS = {Topic.READING: "Read", Topic.DATASET: "Checks", Topic.TRAINING: "Note"}
 _SEVERITIES = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.INFO: "Note"}
 _STYLES = {"Error": "bold red", "Warning": "bold yellow"}
@@ -72,7 +73,7 @@ class Screen:
     Args:
         stream: Where lines go; by default stderr, since stdout is for data.
         verbosity: How much is shown.
-        details: What shows every finding, e.g. `headstart check photos/`; by default that, once the data are known.
+        details: What shows every finding, e.g. `-v`; by default `headstart check DATA` for findings about the data.
     """
 
     def __init__(
@@ -170,23 +171,22 @@ class Screen:
     def _check(self, event: CheckFinished) -> None:
         """Print the findings of a check: three lines where more follows, else as many as there is room for."""
         if not event.is_final:
-            if self._details is None and event.data:
-                self._details = f"headstart check {shorten(_quoted(event.data), 40)}"
             self.flush()
-            self._summarize(Topic.DATASET, max(1, _MOST_LINES[Topic.DATASET] - self._num_reading))
+            most = min(_MOST_LINES[Topic.DATASET], max(1, _MOST_FINDINGS - self._num_reading))
+            details = f"headstart check {shorten(_quoted(event.data), 40)}" if event.data else None
+            self._summarize(Topic.DATASET, most, self._details or details)
             return
         if not self._has_warnings and not any(self._held.values()):
             self.row("Checks", "no problems found: every file can be read, and no image occurs twice")
-        self._summarize_rest(num_reserved=len(self._written) + 1)
+        self._summarize_rest(num_reserved=bool(self._written) + 1)
         if self._verbosity >= Verbosity.VERBOSE:
             self._show_table(event)
 
-    def _summarize(self, topic: Topic, most: int) -> None:
+    def _summarize(self, topic: Topic, most: int, details: str | None = None) -> None:
         """Print and forget the findings of one topic."""
         findings = self._held[topic]
         if not findings or self._verbosity < Verbosity.NORMAL:
             return
-        details = self._details if topic is Topic.DATASET else None
         lines = summarize_findings(findings, most=most, details=details)
         for text in lines:
             self.row(_LABELS[topic], text)
@@ -201,8 +201,10 @@ class Screen:
             found.clear()
         if not findings or self._verbosity is not Verbosity.NORMAL:  # a verbose screen has shown them all
             return
-        most = max(1, _MOST - self._num_lines - num_reserved)
-        for severity, text in summarize_kinds(rank_findings(findings), most=most, details=self._details):
+        most = _MOST - self._num_lines - num_reserved
+        if most < 1 and not any(finding.severity is Severity.ERROR for finding in findings):
+            return
+        for severity, text in summarize_kinds(rank_findings(findings), most=max(1, most), details=self._details):
             self.row(_SEVERITIES[severity], text)
 
     def close(self) -> None:
@@ -246,11 +248,11 @@ class Screen:
     def _finish(self, event: RunFinished) -> None:
         self.flush()
         num_commands = min(len(event.next_commands), 1)
-        self._summarize_rest(num_reserved=len(self._written) + (event.folder is not None) + num_commands)
+        self._summarize_rest(num_reserved=bool(self._written) + (event.folder is not None) + num_commands)
         if event.folder is None and self._report is not None:
             self._written.append(self._report)
-        for file in self._written:
-            self.row("Written", file_message(file))
+        for text in joined([file_message(file) for file in self._written], LINE_WIDTH - LABEL_WIDTH):
+            self.row("Written", text)
         if event.folder is not None:
             parts = ["report.html"] if self._report is not None else []
             inside = f" ({', '.join([*parts, 'bundle/'])})"

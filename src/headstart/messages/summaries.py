@@ -12,7 +12,7 @@ from headstart.messages.dataset import DATASET_SUMMARIES
 from headstart.messages.evaluation import EVALUATION_MESSAGES, EVALUATION_SUMMARIES
 from headstart.messages.findings import finding_message
 from headstart.messages.reading import reading_message
-from headstart.messages.values import count, one_line, quote, quote_path, shorten_end
+from headstart.messages.values import count, joined, one_line, quote, quote_path, shorten_end
 from headstart.types import Finding, FindingKind, ReadingKind, ReadingNote, Severity
 
 __all__ = [
@@ -89,12 +89,17 @@ def summarize_kinds(
     lines = [(by_kind[kind][0].severity, _summary(by_kind[kind])) for kind in shown]
     rest = kinds[len(shown) :]
     if rest:
-        lines.append((by_kind[rest[0]][0].severity, ", ".join(_amount(by_kind[kind]) for kind in rest)))
+        lines.append((by_kind[rest[0]][0].severity, ""))
+    end = f"; details: {details}" if details and lines else ""
+    room = max(width - len(end), 20)
     lines = [(severity, shorten_end(one_line(line), width)) for severity, line in lines]
-    if details and lines:
-        end = f"; details: {details}"
+    if rest:
+        amounts = [_amount(by_kind[kind]) for kind in rest]
+        (text, *cut) = joined(amounts, room - 4)
+        lines[-1] = lines[-1][0], text + (" ..." if cut else "")
+    if end:
         severity, text = lines[-1]
-        lines[-1] = severity, shorten_end(text, max(width - len(end), 20)) + end
+        lines[-1] = severity, shorten_end(text, room) + end
     return lines
 
 
@@ -114,7 +119,7 @@ def _summary(findings: Sequence[Remark]) -> str:
 def _amount(findings: Sequence[Remark]) -> str:
     """Return what the findings of one kind are about and how many, e.g. `1,500 unreadable files`."""
     kind = findings[0].kind
-    words = kind.value.split("_")
+    words = _SHORT.get(kind, kind.value).split("_")
     if kind in _UNCOUNTED:
         return " ".join(words)
     if isinstance(kind, ReadingKind) or kind in _COUNTED:
@@ -135,6 +140,12 @@ def _count_of(finding: Remark) -> int:
     return int(evidence["count"])
 
 
+_SHORT: Mapping[FindingKind | ReadingKind, str] = {
+    FindingKind.CLASS_IMBALANCE: "imbalance",
+    FindingKind.CLASS_TOO_SMALL: "small_class",
+    FindingKind.LABEL_CONFLICTS: "conflicts",
+    FindingKind.LEAKING_IMAGES: "leaks",
+}
 _PLURALS = {"class": "classes", "note": "notes", "shortcut": "shortcuts"}
 
 

@@ -8,6 +8,7 @@ __all__ = [
     "count",
     "duration",
     "interval",
+    "joined",
     "names",
     "one_line",
     "plural",
@@ -82,6 +83,17 @@ def quote_path(path: str, width: int = 24) -> str:
         if len(end) + 4 <= width:
             return f"`.../{end}`"
     return f"`...{text[-(width - 3) :]}`"
+
+
+def joined(texts: Sequence[str], width: int) -> list[str]:
+    """Return the texts with commas between them, as many on a line as `width` characters hold."""
+    lines: list[str] = []
+    for text in texts:
+        if lines and len(lines[-1]) + 2 + len(text) <= width:
+            lines[-1] += f", {text}"
+        else:
+            lines.append(text)
+    return lines
 
 
 def names(values: Sequence[str], shown: int = 3, width: int = 24) -> str:
