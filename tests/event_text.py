@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from headstart.events import EventStream
+from headstart.events import EventStream, Note
 from headstart.messages.log import event_lines
 from headstart.messages.summaries import rank_findings, remark_message
 from headstart.messages.values import one_line
-from headstart.types import Finding, ReadingNote
+from headstart.types import Finding, NoteKind, ReadingNote
 
-__all__ = ["decisions_of", "events_of", "finding_lines", "findings_of", "lines_of"]
+__all__ = ["decisions_of", "events_of", "finding_lines", "findings_of", "lines_of", "notes_of"]
 
 
 def finding_lines(findings: Iterable[Finding | ReadingNote]) -> list[str]:
@@ -25,6 +25,12 @@ def finding_lines(findings: Iterable[Finding | ReadingNote]) -> list[str]:
 def lines_of(events: EventStream) -> list[str]:
     """Return the log lines of all events so far."""
     return [line for event in events.history for line in event_lines(event)]
+
+
+def notes_of(events: EventStream, kind: NoteKind | None = None) -> list[Note]:
+    """Return the notes of one kind, or all."""
+    notes = [event for event in events.history if isinstance(event, Note)]
+    return [note for note in notes if kind in (None, note.kind)]
 
 
 def events_of(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:

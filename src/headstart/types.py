@@ -189,18 +189,31 @@ class FindingKind(StrEnum):
 class NoteKind(StrEnum):
     """Stable codes of what a pipeline reports about its own work; each has a message in `headstart.messages.notes`."""
 
+    BOX_SIZES = "box_sizes"
+    CACHE_NOT_WRITTEN = "cache_not_written"
     COVERAGE_NOT_KEPT = "coverage_not_kept"
-    FEATURES_NOT_CACHED = "features_not_cached"
+    DATASET_SPLIT = "dataset_split"
     DATA_MOVED = "data_moved"
+    FINE_TUNING_SKIPPED = "fine_tuning_skipped"
+    FIT_NOT_MEASURED = "fit_not_measured"
     IMAGES_MISSING = "images_missing"
     LABELS_CHANGED = "labels_changed"
     NO_BACKBONE_FOR_CHECK = "no_backbone_for_check"
     NO_COPIES_TO_DRAW = "no_copies_to_draw"
+    OVERFITTING = "overfitting"
+    PROBE_NOT_WORSE = "probe_not_worse"
     REPORT_NOT_WRITTEN = "report_not_written"
+    RUN_RESUMABLE = "run_resumable"
     RUN_WITHOUT_DATA_PATH = "run_without_data_path"
     RUN_WITHOUT_PREDICTIONS = "run_without_predictions"
     RUN_WITHOUT_SCORES = "run_without_scores"
     RUN_WITHOUT_SETTINGS = "run_without_settings"
+    SMALL_BOXES = "small_boxes"
+    SPEED_MEASURED = "speed_measured"
+    STOP_REQUESTED = "stop_requested"
+    TRAINING_DIVERGED = "training_diverged"
+    TRAINING_RESUMED = "training_resumed"
+    TRAINING_STOPPED = "training_stopped"
     TEXT = "text"  # text that has no code yet
 
 

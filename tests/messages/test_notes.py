@@ -18,14 +18,27 @@ EXAMPLES: dict[NoteKind, Evidence] = {
     NoteKind.DATA_MOVED: {},
     NoteKind.IMAGES_MISSING: {"count": 3, "total": 40},
     NoteKind.LABELS_CHANGED: {},
-    NoteKind.REPORT_NOT_WRITTEN: {"reason": "the disk is full", "run": "runs/train1"},
     NoteKind.RUN_WITHOUT_DATA_PATH: {},
     NoteKind.RUN_WITHOUT_PREDICTIONS: {"file": "predictions.csv"},
     NoteKind.RUN_WITHOUT_SCORES: {},
     NoteKind.RUN_WITHOUT_SETTINGS: {"file": "config.resolved.yaml"},
-    NoteKind.FEATURES_NOT_CACHED: {"reason": "the disk is full"},
     NoteKind.NO_BACKBONE_FOR_CHECK: {"reason": "its weights are missing"},
     NoteKind.NO_COPIES_TO_DRAW: {"path": "pairs.png"},
+    NoteKind.BOX_SIZES: {"width": 416, "height": 416, "num_boxes": {"0-8": 12, "8-16": 40}},
+    NoteKind.CACHE_NOT_WRITTEN: {"what": "decoded images", "reason": "no space left on device"},
+    NoteKind.DATASET_SPLIT: {"source": "user", "num_images": {"train": 2000, "val": 300, "test": 431}},
+    NoteKind.FINE_TUNING_SKIPPED: {"why": "budget", "left_seconds": 12.3},
+    NoteKind.FIT_NOT_MEASURED: {"fit": "crop"},
+    NoteKind.OVERFITTING: {"phase": "fold1", "epoch": 3, "least_val_loss": 0.21, "last_val_loss": 0.9},
+    NoteKind.PROBE_NOT_WORSE: {"is_probe_better": False, "probe": "a/very/long/path/to/runs/train12/probe"},
+    NoteKind.REPORT_NOT_WRITTEN: {"reason": "a long reason " * 9, "run": "a/very/long/path/to/runs/train12"},
+    NoteKind.RUN_RESUMABLE: {"run": "runs/train12"},
+    NoteKind.SMALL_BOXES: {"tiny_share": 0.46, "size": 320, "better_size": 1024, "time_factor": 10.2},
+    NoteKind.SPEED_MEASURED: {"train_from": "stage6", "image_seconds": 0.0101, "view_seconds": 0.0123},
+    NoteKind.STOP_REQUESTED: {},
+    NoteKind.TRAINING_DIVERGED: {"phase": "fold1", "epoch": 12, "setting": "tune.head_lr", "lr": 0.00033},
+    NoteKind.TRAINING_RESUMED: {"phase": "finetune-stage6-fold1", "step": 1200, "num_steps": 12000},
+    NoteKind.TRAINING_STOPPED: {"epoch": 3, "num_epochs": 50},
     NoteKind.TEXT: {"text": "anything"},
 }
 
@@ -52,7 +65,7 @@ def shown(note: Note, verbosity: Verbosity) -> list[str]:
     ("severity", "least"), [(Severity.INFO, Verbosity.VERBOSE), (Severity.WARNING, Verbosity.NORMAL)]
 )
 def test_severity_says_when_a_note_is_shown(severity: Severity, least: Verbosity) -> None:
-    note = Note(NoteKind.FEATURES_NOT_CACHED, severity, EXAMPLES[NoteKind.FEATURES_NOT_CACHED])
+    note = Note(NoteKind.CACHE_NOT_WRITTEN, severity, EXAMPLES[NoteKind.CACHE_NOT_WRITTEN])
     for verbosity in Verbosity:
         assert len(shown(note, verbosity)) == (verbosity >= least)
     assert event_lines(note)

@@ -11,6 +11,7 @@ from headstart.events import (
     CheckFinished,
     DatasetRead,
     DecisionMade,
+    EpochFinished,
     Event,
     EventStream,
     FindingMade,
@@ -100,3 +101,30 @@ def test_a_failing_listener_does_not_hide_behind_the_stream() -> None:
 
     with pytest.raises(ValueError):
         EventStream([broken]).emit(CheckFinished("x", 1))
+
+
+class Terminal(io.StringIO):
+    """A stream that calls itself a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "verbosity", "is_shown"),
+    [
+        (io.StringIO, Verbosity.NORMAL, False),
+        (io.StringIO, Verbosity.VERBOSE, True),
+        (Terminal, Verbosity.NORMAL, True),
+        (Terminal, Verbosity.QUIET, False),
+    ],
+)
+def test_epochs_are_a_live_line_on_a_terminal_and_plain_text_with_verbose_only(
+    stream: type[io.StringIO], verbosity: Verbosity, is_shown: bool
+) -> None:
+    out = stream()
+    screen = Screen(out, verbosity=verbosity)
+    for epoch in range(1, 4):
+        screen(EpochFinished("fold1", epoch, 3, {"train_loss": 0.5, "val_loss": 0.4, "lr": 0.1, "duration_s": 1.0}))
+    screen.close()
+    assert ("3/3" in out.getvalue()) == is_shown

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from event_text import lines_of
+from event_text import notes_of
 from PIL import Image
 
 from headstart.config import resolve
@@ -20,6 +20,7 @@ from headstart.events import EventStream
 from headstart.features.cache import cache_info
 from headstart.features.decoded import DecodedCache
 from headstart.pixels.spec import PixelSpec
+from headstart.types import NoteKind
 from headstart.workflow.detect_bench import DetectBench
 
 pytest.importorskip("torch")
@@ -96,6 +97,5 @@ def test_what_the_disk_refuses_in_the_end_is_said(
     monkeypatch.setattr("headstart.features.shards.private_folder", full)
     events = EventStream()
     train(pictures, events)
-    said = [line for line in lines_of(events) if "could not be kept" in line]
-    assert len(said) == 1
-    assert "decoded pictures could not be kept (the disk is full)" in said[0]
+    (note,) = notes_of(events, NoteKind.CACHE_NOT_WRITTEN)
+    assert note.evidence == {"what": "decoded images", "reason": "the disk is full"}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from decision_checks import check_decisions, check_resolved
-from event_text import lines_of
+from event_text import events_of, notes_of
 from PIL import Image
 
 import headstart
@@ -27,8 +27,8 @@ from headstart.deploy.runtime import Runtime
 from headstart.detection.loop import DetectTraining
 from headstart.detector import Detector
 from headstart.errors import BudgetError, BundleError, DataError, HeadstartError, SettingError, UsageError
-from headstart.events import EventStream
-from headstart.types import DecisionReason
+from headstart.events import EpochFinished, EventStream
+from headstart.types import DecisionReason, NoteKind
 from headstart.workflow.detect_bench import DetectBench
 from headstart.workflow.detect_road import train_detector
 from headstart.workflow.run_folder import own_run_folder
@@ -126,8 +126,30 @@ def test_a_row_an_epoch(run: headstart.Run) -> None:
 
 
 def test_the_sizes_are_shown_before_training(run: headstart.Run, events: EventStream) -> None:
-    text = "\n".join(lines_of(events))
-    assert text.index("under 8") < text.index("epoch 1 of 2")
+    (note,) = notes_of(events, NoteKind.BOX_SIZES)
+    (first, *_) = [event for event in events.history if isinstance(event, EpochFinished)]
+    assert sum(note.evidence["num_boxes"].values()) == sum(map(sum, run.metrics["sizes"]["counts"]))  # type: ignore[union-attr]
+    assert events.history.index(note) < events.history.index(first)
+
+
+def test_each_epoch_is_an_event_with_the_columns_of_the_table(run: headstart.Run) -> None:
+    with open(run.folder / "results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    events = events_of(run.folder, "epoch")
+    assert [(e["phase"], e["epoch"], e["num_epochs"]) for e in events] == [("final", 1, 2), ("final", 2, 2)]
+    for event, row in zip(events, rows, strict=True):
+        assert set(event["metrics"]) == set(row) - {"epoch", "phase"}
+        assert float(row["train_loss"]) == pytest.approx(event["metrics"]["train_loss"], rel=1e-4)
+
+
+def test_score_and_end_of_the_run_are_events(run: headstart.Run) -> None:
+    (score,) = events_of(run.folder, "score")
+    assert score["score"]["task"] == "detect"
+    assert score["score"]["value"] == pytest.approx(run.metrics["headline"]["value"])
+    (finished,) = events_of(run.folder, "finished")
+    assert finished["folder"] == str(run.folder)
+    (train,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "train"]
+    assert train["evidence"]["num_epochs"] == 2
 
 
 def test_the_bundle_says_what_torch_says(run: headstart.Run) -> None:
@@ -275,7 +297,8 @@ def test_ctrl_c_ends_the_training_and_saves_what_there_is(
     with pytest.raises(HeadstartError, match="far enough"):  # it went on to write the detector
         headstart.train(squares, out=tmp_path / "run", events=events, **(SETTINGS | {"epochs": 50}))
     assert len(steps) == 3
-    assert [line for line in lines_of(events) if "of 50; what is trained is saved" in line], lines_of(events)
+    (note,) = notes_of(events, NoteKind.TRAINING_STOPPED)
+    assert note.evidence["num_epochs"] == 50
 
 
 def scaled(factor: float) -> Callable[[], float]:

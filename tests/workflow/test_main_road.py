@@ -338,7 +338,8 @@ class TestBadInput:
         monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
         again = headstart.train(photos, out=tmp_path / "run")
         assert again.score == run.score
-        assert "could not be kept" in (again.folder / "train.log").read_text()
+        (note,) = [e for e in events_of(again.folder, "note") if e["kind"] == "cache_not_written"]
+        assert note["evidence"]["what"] == "features"
 
     def test_full_disk_while_the_run_is_written(
         self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from event_text import decisions_of, lines_of
+from event_text import decisions_of, notes_of
 
 import headstart
 from headstart.api import resume
 from headstart.claim import Claim
 from headstart.errors import DataError, HeadstartError, UsageError
-from headstart.events import EventStream
+from headstart.events import EventStream, Note
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
+from headstart.types import NoteKind, Severity
 from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.tune_memory import find_stopped, recall_settings
 
@@ -161,7 +162,7 @@ def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
             assert (stopper.is_asked, seen) == (True, [])
             for thread in [t for t in threading.enumerate() if t.name == "stopping"]:
                 thread.join()
-            assert [line[:8] for line in lines_of(events)] == ["stopping"]
+            assert [note.kind for note in notes_of(events)] == [NoteKind.STOP_REQUESTED]
             signal.raise_signal(signal.SIGINT)
             assert seen == [signal.SIGINT]
     finally:
@@ -238,7 +239,7 @@ def test_stopping_between_two_trainings_says_how_to_go_on(stopped: Path, tmp_pat
         patch.setattr(tune_road._Road, "go", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             resume(run, events=events)
-    assert lines_of(events)[-1] == f"to go on: headstart resume {run}"
+    assert events.history[-1] == Note(NoteKind.RUN_RESUMABLE, Severity.WARNING, {"run": str(run)})
 
 
 def test_a_batch_larger_than_the_data_is_said(whole: headstart.Run) -> None:

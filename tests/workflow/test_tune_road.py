@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from decision_checks import check_decisions, check_resolved
-from event_text import decisions_of
+from event_text import decisions_of, events_of
 
 import headstart
 from headstart.api import resume
@@ -101,6 +101,28 @@ def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:
     config = check_resolved(tuned.folder)
     assert config["epochs"]["source"] == "python"
     assert config["tune.stage_decay"]["source"] == "default"
+
+
+def test_each_epoch_is_an_event_with_the_columns_of_the_table(tuned: headstart.Run) -> None:
+    events = events_of(tuned.folder, "epoch")
+    assert [(e["phase"], e["epoch"], e["num_epochs"]) for e in events] == [("fold1", 1, 1), ("final", 1, 1)]
+    with open(tuned.folder / "results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for event, row in zip(events, rows, strict=True):
+        assert set(event["metrics"]) == set(row) - {"epoch", "phase"}
+        assert float(row["train_loss"]) == pytest.approx(event["metrics"]["train_loss"], rel=1e-4)
+
+
+def test_the_training_is_a_stage_with_the_comparison_as_evidence(tuned: headstart.Run) -> None:
+    (train,) = [e["evidence"] for e in events_of(tuned.folder, "stage_finished") if e["stage"] == "train"]
+    verdict = tuned.metrics["tuning"]["verdict"]
+    assert train["probe_log_loss"] - train["log_loss"] == pytest.approx(verdict["gain"])
+    assert train["log_loss"] == pytest.approx(tuned.metrics["cv"]["log_loss"], abs=1e-3)
+    assert (train["strategy"], train["train_from"], train["is_kept"]) == ("finetune", "stage7", True)
+    (score,) = events_of(tuned.folder, "score")
+    assert score["score"]["total"] == tuned.metrics["cv"]["num_samples"]
+    (finished,) = events_of(tuned.folder, "finished")
+    assert finished["next_commands"][-1][1] == "the probe"
 
 
 def test_the_baselines_are_those_of_the_held_out_images(tuned: headstart.Run) -> None:
@@ -247,8 +269,9 @@ def test_every_strategy_reaches_a_model(strategy: str, few: Path, tmp_path: Path
 @pytest.mark.long
 def test_auto_decides_by_measuring(few: Path, tmp_path: Path) -> None:
     run = headstart.train(few, out=tmp_path / "run", budget="4m", workers=1)
-    log = (run.folder / "train.log").read_text()
-    assert "pilot from stage6 on" in log
+    pilots = [e["evidence"] for e in events_of(run.folder, "stage_finished") if e["stage"] == "pilot"]
+    assert {p["train_from"] for p in pilots} == {"stage6", "stage7"}
+    assert all("log_loss_gain" in p for p in pilots)
     assert DecisionReason.PILOTS_COMPARED in check_decisions(run.folder)
     config = check_resolved(run.folder)
     assert config["cut"]["reason"] == config["lr"]["reason"] == "pilots_compared"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,14 +51,11 @@ class BoxSizes:
     better_size: int | None
     time_factor: float
 
-    def lines(self) -> list[str]:
-        """The table, as wide as it must be."""
-        heads = ["under 8", "8-16", "16-32", "32-96", "over 96"]
-        width = max(len("class"), *(len(n) for n in self.names))
-        lines = [f"  {'class':{width}}  " + "  ".join(f"{h:>7}" for h in heads)]
-        for name, row in zip(self.names, self.counts, strict=True):
-            lines.append(f"  {name:{width}}  " + "  ".join(f"{c:>7,}" for c in row))
-        return lines
+    def totals(self) -> dict[str, int]:
+        """Return the boxes of all classes by the range of their shorter side in input pixels, e.g. `8-16`."""
+        ends = (0, *BOUNDS)
+        ranges = [*(f"{a}-{b}" for a, b in pairwise(ends)), f"{ends[-1]}+"]
+        return dict(zip(ranges, (sum(column) for column in zip(*self.counts, strict=True)), strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

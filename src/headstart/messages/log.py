@@ -21,7 +21,7 @@ from headstart.events import (
 from headstart.messages.decisions import decision_message
 from headstart.messages.notes import note_message
 from headstart.messages.scores import score_lines
-from headstart.messages.stages import dataset_message, epoch_message, stage_line
+from headstart.messages.stages import dataset_message, epoch_message, stage_line, stage_started_message
 from headstart.messages.summaries import remark_message
 from headstart.messages.values import duration, one_line
 from headstart.types import Severity
@@ -37,7 +37,8 @@ def event_lines(event: Event) -> list[str]:
     if isinstance(event, DatasetRead):
         return [f"dataset {event.data}: {dataset_message(event)}"]
     if isinstance(event, StageStarted):
-        return [f"stage {event.stage.value}"]
+        started = stage_started_message(event)
+        return [f"stage {event.stage.value}" + ("" if started is None else f": {started}")]
     if isinstance(event, StageFinished):
         line = stage_line(event)
         text = f"stage {event.stage.value}: {duration(event.seconds)}"

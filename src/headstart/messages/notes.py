@@ -28,12 +28,28 @@ def note_to_json(note: Note) -> dict[str, Any]:
     }
 
 
+def _box_sizes(e: Mapping[str, Any]) -> str:
+    parts = [f"{number:,} of {bounds} px" for bounds, number in e["num_boxes"].items()]
+    return f"shorter side of boxes at {e['width']} x {e['height']} px: {', '.join(parts)}"
+
+
+_SKIPPED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "budget": lambda e: f"{e['left_seconds']:.0f} s left of the budget are too few for it; the probe is kept",
+    "no_gain": lambda e: "no pilot is better than the probe, which is kept",
+}
+
 _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
+    NoteKind.BOX_SIZES: _box_sizes,
+    NoteKind.CACHE_NOT_WRITTEN: lambda e: f"{e['what']} could not be cached ({e['reason']}); the result is the same",
     NoteKind.COVERAGE_NOT_KEPT: lambda e: (
         f"the model has no prediction sets at {percent(e['asked'], 0)}; those at {percent(e['used'], 0)} are used"
     ),
+    NoteKind.DATASET_SPLIT: lambda e: (
+        f"split ({e['source']}): {', '.join(f'{name} {number:,}' for name, number in e['num_images'].items())}"
+    ),
     NoteKind.DATA_MOVED: lambda e: "the data are not at the path of the run, so no images are shown (--data FOLDER)",
-    NoteKind.FEATURES_NOT_CACHED: lambda e: f"features could not be cached ({e['reason']}); the result is the same",
+    NoteKind.FINE_TUNING_SKIPPED: lambda e: f"no fine-tuning: {_SKIPPED[e['why']](e)}",
+    NoteKind.FIT_NOT_MEASURED: lambda e: f"--fit auto cannot be measured on these images: {e['fit']} is used",
     NoteKind.IMAGES_MISSING: lambda e: (
         f"{e['count']:,} of {count(e['total'], 'image')} of the report cannot be opened (moved, renamed or deleted)"
     ),
@@ -42,12 +58,37 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     ),
     NoteKind.NO_BACKBONE_FOR_CHECK: lambda e: f"copies are confirmed by pixels only, without features: {e['reason']}",
     NoteKind.NO_COPIES_TO_DRAW: lambda e: f"no copies found: {quote(e['path'])} is not drawn",
+    NoteKind.OVERFITTING: lambda e: (
+        f"overfitting in {e['phase']}: val loss {e['least_val_loss']:.3f} after epoch {e['epoch']}, "
+        f"{e['last_val_loss']:.3f} at the end"
+    ),
+    NoteKind.PROBE_NOT_WORSE: lambda e: (
+        f"the probe is {'better' if e['is_probe_better'] else 'not clearly worse'} (saved in "
+        f"{shorten(e['probe'], 24)}); --keep best takes it"
+    ),
     NoteKind.REPORT_NOT_WRITTEN: lambda e: (
         f"no report ({shorten(str(e['reason']), 30)}), the run is complete: headstart report {shorten(e['run'], 20)}"
     ),
+    NoteKind.RUN_RESUMABLE: lambda e: f"to continue: headstart resume {e['run']}",
     NoteKind.RUN_WITHOUT_DATA_PATH: lambda e: "the run has no path of the data, so no images are shown",
     NoteKind.RUN_WITHOUT_PREDICTIONS: lambda e: f"the run has no readable {e['file']}, so no single images are shown",
     NoteKind.RUN_WITHOUT_SCORES: lambda e: "the run has no scores of images, so calibration is shown in part only",
     NoteKind.RUN_WITHOUT_SETTINGS: lambda e: f"the run has no readable {e['file']}, so no settings are shown",
+    NoteKind.SMALL_BOXES: lambda e: (
+        f"boxes under 8 px at {e['size']} px: {percent(e['tiny_share'], 0)}; --size {e['better_size']} helps "
+        f"(epochs take {e['time_factor']:.1f}x)"
+    ),
+    NoteKind.SPEED_MEASURED: lambda e: (
+        f"training from {e['train_from']}: {1e3 * e['image_seconds']:.1f} ms per image and epoch, "
+        f"{1e3 * e['view_seconds']:.1f} ms per view"
+    ),
+    NoteKind.STOP_REQUESTED: lambda e: "stopping after this step, then saving; Ctrl-C again stops at once",
+    NoteKind.TRAINING_DIVERGED: lambda e: (
+        f"{e['phase']} diverged in epoch {e['epoch']}: the last good weights are kept; try {e['setting']}={e['lr']:.2g}"
+    ),
+    NoteKind.TRAINING_RESUMED: lambda e: f"{e['phase']} continues at step {e['step']:,}/{e['num_steps']:,}",
+    NoteKind.TRAINING_STOPPED: lambda e: (
+        f"stopped in epoch {e['epoch']}/{e['num_epochs']}: what is trained is saved and scored"
+    ),
     NoteKind.TEXT: lambda e: str(e["text"]),
 }

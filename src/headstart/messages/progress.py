@@ -1,11 +1,11 @@
-"""The progress of a stage: a bar on a terminal, a line every half minute elsewhere."""
+"""The progress of a stage: a bar on a terminal, a line every half minute elsewhere; epochs are a bar only."""
 
 from __future__ import annotations
 
 from typing import Any, TextIO
 
-from headstart.events import Progress
-from headstart.messages.stages import progress_message
+from headstart.events import EpochFinished, Progress
+from headstart.messages.stages import epoch_message, progress_message
 
 __all__ = ["ProgressLine", "is_terminal", "write_text"]
 
@@ -34,10 +34,18 @@ class ProgressLine:
             self.clear()
             self._stage, self._next_s = event.stage, self._PAUSE_S
         if is_terminal(self._stream):
-            self._draw(event)
+            self._draw(progress_message(event), event.done, event.total)
         elif event.seconds >= self._next_s and event.done < event.total:
             self._next_s = event.seconds + self._PAUSE_S
             write_text(self._stream, f"{'':<{self._indent}}{progress_message(event)}\n")
+
+    def update_epoch(self, event: EpochFinished) -> None:
+        """Show how far a training is."""
+        if event.phase != self._stage:
+            self.clear()
+            self._stage = event.phase
+        if is_terminal(self._stream):
+            self._draw(epoch_message(event), event.epoch, event.num_epochs)
 
     def clear(self) -> None:
         """Remove the bar."""
@@ -45,7 +53,7 @@ class ProgressLine:
             self._bar.stop()
         self._bar = self._task = self._stage = None
 
-    def _draw(self, event: Progress) -> None:
+    def _draw(self, text: str, done: int, total: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
@@ -53,9 +61,9 @@ class ProgressLine:
         if self._bar is None:
             console = Console(file=self._stream)
             self._bar = Bars(TextColumn("{task.description}"), BarColumn(), console=console, transient=True)
-            self._task = self._bar.add_task("", total=event.total)
+            self._task = self._bar.add_task("", total=total)
             self._bar.start()
-        self._bar.update(self._task, completed=event.done, total=event.total, description=progress_message(event))
+        self._bar.update(self._task, completed=done, total=total, description=text)
 
 
 def is_terminal(stream: TextIO) -> bool:

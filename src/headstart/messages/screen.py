@@ -32,7 +32,7 @@ from headstart.messages.files import demo_message, file_message, relative_path
 from headstart.messages.notes import note_message
 from headstart.messages.progress import ProgressLine, is_terminal, write_text
 from headstart.messages.scores import score_lines
-from headstart.messages.stages import dataset_message, epoch_message, stage_line
+from headstart.messages.stages import DETAIL_STAGES, dataset_message, epoch_message, stage_line
 from headstart.messages.summaries import (
     Remark,
     Topic,
@@ -138,13 +138,16 @@ class Screen:
             self.flush()
         elif isinstance(event, DecisionMade) and self._verbosity >= Verbosity.VERBOSE:
             self.row("", decision_message(event.decision), is_cut=False)
-        elif isinstance(event, EpochFinished) and self._verbosity >= Verbosity.VERBOSE:
-            self.row("", epoch_message(event), is_cut=False)
+        elif isinstance(event, EpochFinished):
+            if self._verbosity >= Verbosity.VERBOSE:
+                self.row("", epoch_message(event), is_cut=False)
+            if self._progress is not None:
+                self._progress.update_epoch(event)
         elif isinstance(event, Note):
             self._note(event)
         elif isinstance(event, StageFinished):
             line = stage_line(event)
-            if line is not None:
+            if line is not None and (event.stage not in DETAIL_STAGES or self._verbosity >= Verbosity.VERBOSE):
                 self.row(*line)
         elif isinstance(event, FileWritten):
             self._file(event)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headstart.events import DatasetRead, EpochFinished, Progress, Stage, StageFinished
-from headstart.messages.numbers import percent
+from headstart.events import DatasetRead, EpochFinished, Progress, Stage, StageFinished, StageStarted
+from headstart.messages.numbers import percent, signed
 from headstart.messages.values import count, duration, plural
 
-__all__ = ["dataset_message", "epoch_message", "progress_message", "stage_line"]
+__all__ = [
+    "DETAIL_STAGES",
+    "dataset_message",
+    "epoch_message",
+    "progress_message",
+    "stage_line",
+    "stage_started_message",
+]
+
+DETAIL_STAGES = frozenset({Stage.PILOT, Stage.FINAL_TRAINING})
+"""Stages whose line stands on the screen with `-v` only."""
 
 _PROGRESS = {
     Stage.SCAN: "Scanning",
@@ -23,6 +33,15 @@ _PROGRESS = {
     Stage.PREDICT: "Predicting",
     Stage.DOWNLOAD: "Downloading",
 }
+
+
+_EPOCH_METRICS = {
+    "train_loss": "train loss",
+    "val_loss": "val loss",
+    "val_accuracy": "val accuracy",
+    "val_mAP50": "val mAP50",
+}
+_SHARES = ("val_accuracy", "val_mAP50")
 
 
 def dataset_message(event: DatasetRead) -> str:
@@ -43,16 +62,15 @@ def dataset_message(event: DatasetRead) -> str:
 
 
 def epoch_message(event: EpochFinished) -> str:
-    """Return one line about an epoch: losses and accuracies."""
-    m = event.metrics
-    text = f"{event.phase} epoch {event.epoch}/{event.num_epochs}: train loss {m.get('train_loss', float('nan')):.3f}"
-    for key, name in (("val_loss", "val loss"), ("val_map50", "val mAP50")):
-        if m.get(key) is not None:
-            text += f", {name} {m[key]:.3f}"
-    if m.get("val_accuracy") is not None:
-        text += f", val accuracy {percent(m['val_accuracy'])}"
-    seconds = m.get("duration_s")
-    return text if seconds is None else f"{text}, {duration(seconds)}"
+    """Return e.g. `fold1 epoch 3/10: train loss 0.412, val loss 0.380, val accuracy 88.1 %, 2.5 s`."""
+    parts = [
+        f"{name} {percent(value) if key in _SHARES else f'{value:.3f}'}"
+        for key, name in _EPOCH_METRICS.items()
+        if (value := event.metrics.get(key)) is not None
+    ]
+    if (seconds := event.metrics.get("duration_s")) is not None:
+        parts.append(duration(seconds))
+    return f"{event.phase} epoch {event.epoch}/{event.num_epochs}: {', '.join(parts)}"
 
 
 def progress_message(event: Progress) -> str:
@@ -61,6 +79,11 @@ def progress_message(event: Progress) -> str:
     if event.seconds_left is not None:
         text += f", {event.rate:,.0f}/s, {duration(event.seconds_left)} left"
     return text
+
+
+def stage_started_message(event: StageStarted) -> str | None:
+    """Return what a stage is started with, for the log; None for most stages."""
+    return _plan(event.evidence) if event.stage is Stage.TRAIN else None
 
 
 def stage_line(event: StageFinished) -> tuple[str, str] | None:
@@ -93,15 +116,49 @@ def _probe(e: Mapping[str, Any], seconds: float) -> str:
     return f"{methods} on {where}; {protocol} log-loss {e['log_loss']:.3f}"
 
 
+def _strategy(e: Mapping[str, Any]) -> str:
+    return {
+        "head": "new head",
+        "finetune": f"fine-tuning from {e['train_from']}",
+        "full": "full fine-tuning",
+        "scratch": "from random weights",
+    }[e["strategy"]]
+
+
+def _plan(e: Mapping[str, Any]) -> str:
+    """Return everything that a training is started with, for the log."""
+    rates = f"lr {e['lr']:g}" + (f" (head {e['head_lr']:g})" if "head_lr" in e else "")
+    parts = [
+        _strategy(e) + (f" ({e['num_parameters']:,} parameters)" if "num_parameters" in e else ""),
+        f"{count(e['num_epochs'], 'epoch')} of {count(e['num_images'], 'image')}",
+        f"batch size {e['batch_size']}",
+        f"{e['optimizer']} with {rates}, {e['schedule']} schedule",
+    ]
+    if e.get("cache_bytes"):
+        parts.append(f"{count(e['num_views'], 'cached view')} per image ({e['cache_bytes'] / 1e6:,.1f} MB)")
+    if e.get("expected_seconds") is not None:
+        parts.append(f"about {duration(e['expected_seconds'])}")
+    return ", ".join(parts)
+
+
 def _train(e: Mapping[str, Any], seconds: float) -> str:
-    text = f"{e['strategy']}"
-    if e.get("train_from"):
-        text += f" from {e['train_from']}"
-    text += f": {count(e['num_epochs'], 'epoch')} in {duration(seconds)}"
-    if e.get("log_loss") is not None and e.get("probe_log_loss") is not None:
-        kept = {"better": "kept", "worse": "probe kept", "undecided": "not better"}.get(e.get("verdict", ""), "")
-        text += f"; log-loss {e['log_loss']:.3f}, probe {e['probe_log_loss']:.3f}" + (f" ({kept})" if kept else "")
-    return text
+    text = f"{_strategy(e)}: {count(e['num_epochs'], 'epoch')} in {duration(seconds)}"
+    if e.get("verdict") is None:
+        return text
+    text += f"; log-loss {e['log_loss']:.3f}, probe {e['probe_log_loss']:.3f}: "
+    if not e["is_kept"]:
+        return f"{text}probe kept"
+    return text + {"better": "better", "worse": "worse", "undecided": "not clearly better"}[e["verdict"]]
+
+
+def _final_training(e: Mapping[str, Any], seconds: float) -> str:
+    return f"{count(e['num_epochs'], 'epoch')} of all {count(e['num_images'], 'training image')}"
+
+
+def _pilot(e: Mapping[str, Any], seconds: float) -> str:
+    views = "images without augmentation" if e["augment"] == "none" else "augmented images"
+    gain = signed(-e["log_loss_gain"], 4)
+    return f"from {e['train_from']}, lr {e['lr']:g}, {views}: log-loss {gain} against the probe"
 
 
 def _download(e: Mapping[str, Any], seconds: float) -> str:
@@ -121,5 +178,7 @@ _STAGES: Mapping[Stage, tuple[str, Callable[[Mapping[str, Any], float], str | No
     Stage.FEATURES: ("Features", _features),
     Stage.PREDICT: ("Predicted", _predict),
     Stage.PROBE: ("Probe", _probe),
-    Stage.FINAL_TRAINING: ("Training", _train),
+    Stage.TRAIN: ("Training", _train),
+    Stage.FINAL_TRAINING: ("Training", _final_training),
+    Stage.PILOT: ("Pilot", _pilot),
 }

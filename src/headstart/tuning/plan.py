@@ -114,27 +114,6 @@ class TuningPlan:
         """The same with some values replaced."""
         return replace(self, **changes)
 
-    def sentence(self, num_params: int, num_classes: int) -> str:
-        """What trains with which optimiser, loss and metrics, in one line."""
-        what = {
-            "head": "a new head on the frozen network",
-            "finetune": f"the head and everything from {self.cut} on",
-            "full": "the whole network, from its pretrained weights",
-            "scratch": "the whole network, from random weights",
-        }[self.strategy]
-        if self.head:
-            what += f" (head: {self.head})"
-        loss = f"cross-entropy over {num_classes} classes"
-        if self.label_smoothing:
-            loss += f" with {100 * self.label_smoothing:.0f} % label smoothing"
-        what += "".join(f", {stage} after {100 * share:.0f} %" for stage, share in self.unfreeze if share > 0)
-        batches = f"{self.batch_size}" + (f" x {self.accumulate}" if self.accumulate > 1 else "")
-        epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
-        return (
-            f"training {what} ({num_params:,} weights): {epochs} of batches of {batches}, {self.optimizer} at "
-            f"{self.lr:g} (head {self.head_lr:g}), {self.schedule} schedule; loss: {loss}; metrics: accuracy, macro F1"
-        )
-
 
 def _listed(value: Any) -> Any:
     """A value as JSON gives it back: a plan is compared with the one in a checkpoint."""

@@ -29,7 +29,7 @@ from headstart.features.viewing import Views
 from headstart.machine import Clock, cache_root
 from headstart.pixels.spec import PixelSpec, normalise, read_picture
 from headstart.pixels.views import parse_augment
-from headstart.workflow.headline import not_kept_line
+from headstart.types import NoteKind
 from headstart.workflow.tune_jobs import check_frozen
 
 if TYPE_CHECKING:
@@ -235,10 +235,8 @@ class DetectBench:
             if on_epoch:
                 on_epoch(record, training)
         if training.is_diverged:
-            self.events.warn(
-                "the loss was no longer a number; the average of the weights before is kept. A smaller rate helps: "
-                f"--lr {plan.lr / 3:.2g}"
-            )
+            epoch = len(training.records) + 1
+            self.events.warn(NoteKind.TRAINING_DIVERGED, phase="training", epoch=epoch, setting="lr", lr=plan.lr / 3)
         check_frozen(before, training.net.frozen_digest())
         return training.net
 
@@ -350,11 +348,11 @@ class DetectBench:
             source.close()
             if isinstance(source, CachedSource):
                 self._cache.bound(keep=source.views.space)
-                refused["stored views"] = source.views.space.write_error
+                refused["augmented views"] = source.views.space.write_error
         decoded, self._decoded = self._decoded, None
         if decoded is not None:
             decoded.flush()
-            refused["decoded pictures"] = decoded.refusal
+            refused["decoded images"] = decoded.refusal
         for what, reason in refused.items():
             if reason:
-                self.events.warn(not_kept_line(what, reason))
+                self.events.warn(NoteKind.CACHE_NOT_WRITTEN, what=what, reason=reason)

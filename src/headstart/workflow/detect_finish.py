@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.cells import guard_cell
+from headstart.console import quoted
 from headstart.data.boxes.records import Detections
 from headstart.data.boxes.split import as_samples
 from headstart.data.split import write_split
@@ -22,16 +23,15 @@ from headstart.deploy.detector_writing import check_detector_parity, write_detec
 from headstart.deploy.writing import amend_bundle
 from headstart.detection.calibrate import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
+from headstart.events import FileWritten, RunFinished, ScoreMeasured, Stage
 from headstart.machine import atomic_file
 from headstart.messages.findings import finding_to_json
-from headstart.messages.numbers import percent, pluralize
-from headstart.messages.protocols import protocol_name
 from headstart.messages.reading import reading_to_json
 from headstart.reports.detecting import BLOCKS
 from headstart.types import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationProtocol, EvaluationSetup
 from headstart.workflow.detect_reporting import report_detector_run
-from headstart.workflow.headline import report_line
 from headstart.workflow.run_files import write_csv, write_json
+from headstart.workflow.score_summary import summarize_found_boxes
 
 if TYPE_CHECKING:
     from headstart.workflow.detect_bench import DetectBench
@@ -46,10 +46,9 @@ _MOST_COMPARED = 40
 
 def finish_detector(road: DetectRoad, bench: DetectBench, run: DetectRun) -> None:
     """Writes the whole run."""
-    net, plan, events = run.net, run.plan, road.events
+    net, plan = run.net, run.plan
     assert net is not None
-    events.note("writing the detector for prediction; this takes some seconds")
-    with road.timed("export"):
+    with road.timed("export"), road.events.stage(Stage.EXPORT_MODEL):
         road.workshop.mkdir(parents=True, exist_ok=True)
         graph = road.workshop / "detector.onnx"
         bench.export(net, plan, graph)
@@ -333,29 +332,27 @@ def _part(block: str) -> str:
 
 
 def _close(road: DetectRoad, scored: dict[str, _Scored]) -> None:
-    """The report, the closing words, the log, and the mark that the run is whole."""
+    """Write the report, emit score and files, and mark the run as whole."""
     events = road.events
     shown = report_detector_run(road.folder, road.samples, events, has_pictures=road.resolved.settings.pictures)
-    head = _headline(scored)
-    if head is None:
-        events.note("No picture was held out, so how good the detector is cannot be said.")
-    else:
-        e = scored[head["block"]].evaluation
-        for c in e.per_class:
-            where = f"{pluralize(c.num_boxes, 'box', 'boxes')} in {pluralize(c.num_pictures, 'image')}"
-            events.note(f"  {c.name}: AP50 {percent(c.ap50.value)} on {where}")
-        interval = "" if e.map50.low is None else f" (95 %: {100 * e.map50.low:.1f}-{100 * (e.map50.high or 0):.1f})"
-        events.note(
-            f"mAP50 {percent(e.map50.value)}{interval}, {protocol_name(e.setup)}, {pluralize(e.num_samples, 'image')} "
-            "(mean over the classes of average precision: how much is found, and how little else, where half of two "
-            "boxes must overlap)"
-        )
-        if head["is_leaky"]:
-            events.warn("this score is measured on the split as given, where every scored image leaks from training")
-    minutes = (road.clock() - road.started) / 60
-    events.note(f"The run is in {road.folder}, after {minutes:.1f} minutes.")
+    events.emit(ScoreMeasured(_summary(scored)))
     if shown is not None:
-        events.note(report_line(shown, road.folder))
-    events.note(f"Next: headstart predict {road.folder} NEW_PICTURES")
+        events.emit(FileWritten("report", str(road.folder / "report.html"), {"num_images": shown}))
+    predict = (f"headstart predict {quoted(road.folder)} NEW_IMAGES", None)
+    events.emit(RunFinished(road.clock() - road.started, str(road.folder), (predict, *road.next_commands)))
     shutil.rmtree(road.workshop, ignore_errors=True)
     road.end()
+
+
+def _summary(scored: dict[str, _Scored]) -> dict[str, Any]:
+    """Return the headline score for the screen; its value is None where no image was held out."""
+    head = _headline(scored)
+    if head is None:
+        return {"task": "detect", "metric": "map50", "value": None, "low": None, "high": None}
+    one = scored[head["block"]]
+    score = {**summarize_found_boxes(detection_to_json(one.evaluation)), "is_leaky": one.is_leaky, "leaky": None}
+    if one.as_given is not None:
+        given = one.as_given.map50
+        num_leaks = one.as_given.num_samples - one.evaluation.num_samples
+        score["leaky"] = {"value": given.value, "low": given.low, "high": given.high, "num_leaks": num_leaks}
+    return score

@@ -1,4 +1,4 @@
-"""`results.csv` of a detector, one row an epoch, and the line on the screen."""
+"""`results.csv` of a detector, one row an epoch, and an event for each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from headstart.detection.loop import DetectEpoch
-from headstart.events import EventStream
+from headstart.events import EpochFinished, EventStream
 from headstart.workflow.run_files import write_csv
 
 __all__ = ["COLUMNS", "DetectLog"]
@@ -27,7 +27,7 @@ class DetectLog:
 
     Args:
         folder: The run.
-        events: Told about some of the epochs.
+        events: Gets an `EpochFinished` for each.
     """
 
     def __init__(self, folder: Path, events: EventStream) -> None:
@@ -35,14 +35,10 @@ class DetectLog:
         self._rows: list[_Row] = []
 
     def add(self, phase: str, num_epochs: int, record: DetectEpoch, map50: float | None) -> None:
-        """One epoch has ended."""
+        """Record one epoch that has ended."""
         self._rows.append(_Row(record, phase, map50))
-        every = max(1, num_epochs // 10)
-        if map50 is not None or record.epoch in (1, num_epochs) or record.epoch % every == 0:
-            text = f"  {phase} epoch {record.epoch} of {num_epochs}: loss {record.train_loss:.3f}"
-            if map50 is not None:
-                text += f"; unseen pictures: mAP50 {100 * map50:.1f} %"
-            self._events.note(f"{text}; {record.duration_s:.1f} s")
+        metrics = {**asdict(record), "val_mAP50": map50}
+        self._events.emit(EpochFinished(phase, metrics.pop("epoch"), num_epochs, metrics))
         self.write()
 
     def write(self) -> None:

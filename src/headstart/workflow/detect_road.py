@@ -20,17 +20,17 @@ from headstart.data.boxes.reading import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples, split_boxes
 from headstart.data.looks import look_at_all
+from headstart.data.report_findings import dataset_findings
 from headstart.data.split import read_split
 from headstart.detection.sizes import BoxSizes, choose_finest, choose_size, measure_sizes
 from headstart.detection.views import check_augment
 from headstart.errors import DataError, DeviceError, DeviceProblem
 from headstart.events import CheckFinished, EventStream, Stage
 from headstart.machine import Clock, available_cores, file_digest
-from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 from headstart.pixels.views import parse_augment
 from headstart.records import Decision, Split, SplitName
-from headstart.types import DecisionReason, Evidence, Finding, FindingKind, Severity
+from headstart.types import DecisionReason, Evidence, Finding, FindingKind, NoteKind, Severity
 from headstart.workflow.detect_types import DetectRoad
 from headstart.workflow.devices import check_device
 from headstart.workflow.journal import JOURNAL, Journal
@@ -46,7 +46,8 @@ __all__ = ["train_detector"]
 
 Ids = NDArray[np.int64]
 _SCORED: tuple[SplitName, ...] = ("val", "test")
-_PAIRS_KEPT, _PAIRS_SHOWN = 10, 3  # leaking pairs in the evidence of a finding, and in a message
+_SPLITS: tuple[SplitName, ...] = ("train", *_SCORED)
+_PAIRS_KEPT = 10  # leaking pairs in the evidence of a finding
 
 
 def train_detector(
@@ -140,7 +141,8 @@ def _prepare(
         group_from=settings.group_from,
     )
     durations["check"] = clock() - begun
-    events.find(*health.findings)
+    of_images = dataset_findings(health.pictures)
+    events.find(*of_images, *(finding for finding in health.findings if finding not in of_images))
     events.emit(CheckFinished(settings.data, len(samples)))
     applied = apply_box_health(samples, health, group_from=settings.group_from)
     split = _split(resolved, samples, applied.groups, applied.left_out, manifest)
@@ -149,14 +151,15 @@ def _prepare(
     groups = None if split.groups is None else split.groups[keep]
     samples = samples.take(keep)
     split = Split(split.assignment[keep], groups, split.source, split.setup, split.seed, split.reason)
-    events.note(f"split: {split.reason}.")
+    numbers: Evidence = {name: len(index) for name in _SPLITS if len(index := split.where(name))}
+    events.note(NoteKind.DATASET_SPLIT, source=split.source, num_images=numbers)
     leaking, findings = _find_leaks(split, is_leaking, health, events)
     _check(samples, split)
     spec, decisions = _spec(resolved, samples, split)
     train = split.where("train")
     boxes = [samples.boxes[i] for i in train]
     sizes = measure_sizes(boxes, samples.sizes_hw[train], samples.class_names, spec)
-    _say_sizes(sizes, spec, events)
+    _report_sizes(sizes, events)
     seen = [looks.facts[i] for i in keep]
     digests = tuple(
         file_digest(p) if facts is None else facts.digest for p, facts in zip(samples.paths, seen, strict=True)
@@ -193,17 +196,17 @@ def _prepare(
     return road
 
 
-def _say_sizes(sizes: BoxSizes, spec: PixelSpec, events: EventStream) -> None:
-    """How large the boxes are to the network, and the size that mends it where many are too small."""
-    height, width = spec.size_hw
-    events.note(f"shorter side of the training boxes once pictures are {width} x {height} pixels:")
-    for line in sizes.lines():
-        events.note(line)
+def _report_sizes(sizes: BoxSizes, events: EventStream) -> None:
+    """Emit how large the boxes are at the input size, and the size that helps where many are too small."""
+    height, width = sizes.size_hw
+    events.note(NoteKind.BOX_SIZES, width=width, height=height, num_boxes=sizes.totals())
     if sizes.better_size is not None:
         events.warn(
-            f"{100 * sizes.tiny_share:.0f} % of the boxes have a side under 8 pixels at this size, which is too small "
-            f"to be found; --size {sizes.better_size} would leave at most 20 %, and each epoch would take about "
-            f"{sizes.time_factor:.1f} times as long"
+            NoteKind.SMALL_BOXES,
+            tiny_share=sizes.tiny_share,
+            size=max(sizes.size_hw),
+            better_size=sizes.better_size,
+            time_factor=sizes.time_factor,
         )
 
 
@@ -243,12 +246,6 @@ def _find_leaks(
             events.find(findings[-1])
         else:
             excluded[index] = is_leaking[index]
-    if excluded.any():
-        shown = "; ".join(f"`{a}` = `{b}`" for a, b in pairs[:_PAIRS_SHOWN])
-        events.warn(
-            f"left out of the score, as also in training: {pluralize(int(excluded.sum()), 'image')} ({shown}); "
-            "metrics.json has the score as given beside it"
-        )
     return frozenset(np.flatnonzero(excluded).tolist()), tuple(findings)
 
 

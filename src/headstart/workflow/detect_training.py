@@ -16,9 +16,9 @@ from headstart.detection.decode import Decoding, scoring_limit
 from headstart.detection.metrics import evaluate_detections
 from headstart.detection.plan import DetectPlan
 from headstart.errors import HeadstartError
-from headstart.messages.numbers import pluralize
+from headstart.events import Stage
 from headstart.tuning.folds import make_folds
-from headstart.types import EvaluationProtocol, EvaluationSetup
+from headstart.types import EvaluationProtocol, EvaluationSetup, JsonValue, NoteKind
 from headstart.workflow.detect_records import DetectLog
 from headstart.workflow.tune_jobs import StoppedError, Stopper
 
@@ -81,14 +81,15 @@ class DetectRun:
         """All trainings; `oof` and `net` are there afterwards."""
         settings = self.road.resolved.settings
         train = self.train
-        self.road.events.note(self._sentence(len(train)))
-        with self.road.timed("train"), self.stopper.listening():
+        stage = self.road.events.stage(Stage.TRAIN, **self._evidence(len(train)))
+        with stage as told, self.road.timed("train"), self.stopper.listening():
             if settings.folds:
                 self._cross_validate(train, settings.folds)
             val = self.road.split.where("val")
             self.net = self._train(train, "final", val if len(val) else None)
             self.num_epochs = self._epochs_done
             self.num_steps = self._steps_done
+            told["num_epochs"] = self.num_epochs
 
     def _cross_validate(self, train: Ids, num_folds: int) -> None:
         from headstart.data.boxes.split import rarest_class
@@ -136,30 +137,25 @@ class DetectRun:
         net = self.bench.train(self.plan, train, pace=pace, stop=lambda: self.stopper.is_asked, on_epoch=on_epoch)
         if self.stopper.is_asked:
             self.is_stopped = True
-            self.road.events.warn(
-                f"stopped in epoch {self._epochs_done} of {self.plan.epochs}; what is trained is saved and scored"
-            )
+            self.road.events.warn(NoteKind.TRAINING_STOPPED, epoch=self._epochs_done, num_epochs=self.plan.epochs)
         if not self._epochs_done:
             raise HeadstartError(
                 "the training came to no end of an epoch: the loss was no number.", hint="a smaller --lr"
             )
         return net
 
-    def _sentence(self, num_train: int) -> str:
+    def _evidence(self, num_train: int) -> dict[str, JsonValue]:
+        """Return what the training is started with."""
         plan = self.plan
-        what = {
-            "head": "a pyramid and a head on the frozen network",
-            "finetune": f"a pyramid, a head and everything from {plan.cut} on",
-            "full": "the whole network, from its pretrained weights",
-            "scratch": "the whole network, from random weights",
-        }[plan.strategy]
-        size = self.bench.row_bytes(plan) * num_train * (plan.views + 1)
-        stored = (
-            f"; {pluralize(plan.views, 'stored view')} of each image, taking {size / 1e6:,.0f} MB of the cache"
-            if size
-            else ""
-        )
-        return (
-            f"training {what}: {pluralize(plan.epochs, 'epoch')} of batches of {plan.batch_size}, {plan.optimizer} at "
-            f"{plan.lr:g}, {plan.schedule} schedule{stored}."
-        )
+        return {
+            "strategy": plan.strategy,
+            "train_from": plan.cut,
+            "num_images": num_train,
+            "num_epochs": plan.epochs,
+            "batch_size": plan.batch_size,
+            "optimizer": plan.optimizer,
+            "lr": plan.lr,
+            "schedule": plan.schedule,
+            "num_views": plan.views,
+            "cache_bytes": self.bench.row_bytes(plan) * num_train * (plan.views + 1),
+        }

@@ -27,7 +27,7 @@ from headstart.limits import MAX_PIXELS
 from headstart.machine import cache_root, file_digest
 from headstart.pixels.spec import PixelSpec
 from headstart.records import Features
-from headstart.types import NoteKind
+from headstart.types import JsonValue, NoteKind
 from headstart.workflow.devices import check_device
 from headstart.workflow.headline import name_files
 
@@ -97,10 +97,27 @@ class Embedder:
             onlooker=onlooker,
         )
         if space is not None and space.write_error:
-            events.warn(NoteKind.FEATURES_NOT_CACHED, reason=space.write_error)
+            events.warn(NoteKind.CACHE_NOT_WRITTEN, what="features", reason=space.write_error)
         if self.cache is not None:
             self.cache.bound(keep=space)
         return features, computed, time.monotonic() - started
+
+    def evidence(self, features: Features, computed: int) -> dict[str, JsonValue]:
+        """Return what is reported about a finished stage of feature extraction.
+
+        Args:
+            features: Of all images.
+            computed: How many of them were not in the cache.
+        """
+        height, width = self.spec.size_hw
+        return {
+            "backbone": self.graph.backbone,
+            "width": width,
+            "height": height,
+            "num_computed": computed,
+            "num_cached": len(features.is_ok) - computed - len(features.problems),
+            "is_cached": self.cache is not None,
+        }
 
     def _space(self, view: str) -> FeatureSpace:
         """What the cache knows of one view now; what was opened to be counted is not read again."""

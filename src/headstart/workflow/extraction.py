@@ -14,7 +14,6 @@ from headstart.errors import SettingError
 from headstart.events import EventStream, FileWritten, RunFinished, Stage, StageFinished
 from headstart.machine import atomic_file
 from headstart.results import Embedding
-from headstart.types import Evidence
 from headstart.workflow.devices import check_device
 from headstart.workflow.embedding import name_unreadable, open_as_set
 from headstart.workflow.reading_report import report_reading
@@ -70,16 +69,7 @@ def extract(resolved: Resolved, events: EventStream, out: str | os.PathLike[str]
     embedder = open_as_set(settings, events, fit=settings.fit, value_range=settings.value_range)
     features, computed, seconds = embedder.embed(samples.paths, samples.names, events)
     name_unreadable(features, events)
-    height, width = embedder.spec.size_hw
-    stage_evidence: Evidence = {
-        "backbone": embedder.graph.backbone,
-        "width": width,
-        "height": height,
-        "num_computed": computed,
-        "num_cached": len(samples) - computed - len(features.problems),
-        "is_cached": settings.cache,
-    }
-    events.emit(StageFinished(Stage.FEATURES, seconds, stage_evidence))
+    events.emit(StageFinished(Stage.FEATURES, seconds, embedder.evidence(features, computed)))
     keep = np.flatnonzero(features.is_ok)
     kept = features.take(keep)
     result = Embedding(

@@ -17,7 +17,7 @@ from headstart.errors import HeadstartError
 from headstart.events import EventStream
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.records import Decision, Samples
-from headstart.types import DecisionReason, Evidence
+from headstart.types import DecisionReason, Evidence, NoteKind
 from headstart.workflow.embedding import Embedder
 
 __all__ = ["FitChoice", "choose_fit", "count_choice"]
@@ -85,8 +85,8 @@ def choose_fit(
                 logistic=False,
             )
             results.append((fitted.candidate_losses[-1].astype(np.float64), fitted.candidate_hits[-1]))
-    except HeadstartError as error:
-        events.warn(f"--fit auto cannot be measured on these pictures ({error.message}); crop is taken")
+    except HeadstartError:
+        events.warn(NoteKind.FIT_NOT_MEASURED, fit=_FITS[0])
         return None
     means = [float(losses.mean()) for losses, _ in results]
     best = int(np.argmin(means))

@@ -165,7 +165,7 @@ def _class_numbers(samples: Samples) -> list[Decision]:
 
 def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDoctor) -> tuple[Features, float]:
     """Features of all pictures, and the seconds a second pass over them would take."""
-    height, width = embedder.spec.size_hw
+    height, _ = embedder.spec.size_hw
     unknown = len(samples) - embedder.num_known()
     expected = looking_s(embedder.graph.backbone, height, unknown) if unknown > 0 else None
     evidence: dict[str, JsonValue] = {} if expected is None else {"expected_seconds": expected}
@@ -173,15 +173,7 @@ def _embed(road: ProbeRoad, embedder: Embedder, samples: Samples, doctor: DataDo
     features, computed, seconds = embedder.embed(samples.paths, samples.names, road.events, onlooker=doctor.looker)
     raise_if_all_unreadable(features)
     road.duration_s["features"] = seconds
-    evidence = {
-        "backbone": embedder.graph.backbone,
-        "width": width,
-        "height": height,
-        "num_computed": computed,
-        "num_cached": len(samples) - computed - len(features.problems),
-        "is_cached": road.resolved.settings.cache,
-    }
-    road.events.emit(StageFinished(Stage.FEATURES, seconds, evidence))
+    road.events.emit(StageFinished(Stage.FEATURES, seconds, embedder.evidence(features, computed)))
     return features, seconds * len(samples) / computed if computed else 0.0
 
 

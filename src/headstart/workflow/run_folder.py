@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.claim import LOCK, Claim
 from headstart.errors import HeadstartError, UsageError
+from headstart.types import NoteKind
 from headstart.workflow.run_files import clock_time, write_json
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def own_run_folder(
         ) from error
     except BaseException as error:
         if events and can_go_on(folder) and not isinstance(error, Exception):  # Ctrl-C where no training was under way
-            events.note(f"to go on: headstart resume {folder}")
+            events.warn(NoteKind.RUN_RESUMABLE, run=str(folder))
         raise
     finally:
         if is_unfinished(folder) and can_go_on(folder):

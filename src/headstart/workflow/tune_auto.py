@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.events import Stage
 from headstart.records import Decision
 from headstart.tuning.plan import TuningPlan
-from headstart.types import DecisionReason, Evidence, JsonValue
+from headstart.types import DecisionReason, Evidence, JsonValue, NoteKind
 from headstart.workflow.tune_bench import Bench
 from headstart.workflow.tune_costs import (
     ENDING_S,
@@ -66,7 +67,7 @@ def choose_arm(
     bench: Bench,
     started: float,
     make_head: Callable[[TuningPlan], LinearHead],
-    pilot: Callable[[TuningPlan], tuple[float, float, str]],
+    pilot: Callable[[TuningPlan], tuple[float, float]],
 ) -> Arm | None:
     """Measures, tries the arms that fit on one fold, and returns the better one; None keeps the probe.
 
@@ -75,8 +76,8 @@ def choose_arm(
         bench: Where trainings run.
         started: When the command began.
         make_head: The head that a plan starts from.
-        pilot: Runs a plan on the first fold; gives the gain in log-loss over the fold's own probe, the seconds that
-            training on a picture once took, and words.
+        pilot: Runs a plan on the first fold; gives the gain in log-loss over the fold's own probe, and the seconds that
+            training on a picture once took.
     """
     resolved, found = road.resolved, bench.found
     train = found.split.where("train")
@@ -85,6 +86,7 @@ def choose_arm(
     budget_s = 60.0 * (resolved.settings.budget_minutes or 0.0)
     left = journal.once("seconds_left", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
     if left <= 0:
+        road.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=0.0)
         spent_s = budget_s - ENDING_S - left
         times: Evidence = {"budget_seconds": budget_s, "spent_seconds": spent_s, "reserved_seconds": ENDING_S}
         _give_up(road, DecisionReason.BUDGET_SPENT, times)
@@ -97,13 +99,16 @@ def choose_arm(
         s = speeds[-1]
         if plan.cut not in [p.cut for p in plans[: len(speeds) - 1]]:
             road.events.note(
-                f"  measured from {plan.cut} on: {1e3 * s['picture_s']:.1f} ms a picture and epoch, "
-                f"{1e3 * s['view_s']:.1f} ms a stored view"
+                NoteKind.SPEED_MEASURED,
+                train_from=plan.cut,
+                image_seconds=s["picture_s"],
+                view_seconds=s["view_s"],
             )
     left = journal.once("seconds_left_measured", lambda: left - (time.monotonic() - begun))
     num_val = len(found.split.where("val"))
     choice = _fit(resolved, plans, speeds, len(train), left, num_val)
     if choice is None:
+        road.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=max(left, 0.0))
         times = {"left_seconds": max(left, 0.0), "reserved_seconds": ENDING_S}
         _give_up(road, DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, times)
         return None
@@ -117,13 +122,16 @@ def choose_arm(
     sized = _refreshed(road, bench, sized, speeds, len(train), left - seconds)
     gains, paces = [], []
     for plan in sized:
-        gain, picture_s, words = pilot(plan)
-        road.events.note(f"  pilot {_arm_name(plan)}: {words}")
+        tried = {"train_from": plan.cut, "lr": plan.lr, "augment": plan.augment, "num_epochs": plan.epochs}
+        with road.events.stage(Stage.PILOT, **tried) as told:
+            gain, picture_s = pilot(plan)
+            told["log_loss_gain"] = gain
         gains.append(gain)
         paces.append(picture_s)
     best = int(np.argmax(gains))
     pilots: list[JsonValue] = [{**_arm_json(p), "log_loss_gain": g} for p, g in zip(sized, gains, strict=True)]
     if gains[best] <= 0:
+        road.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="no_gain")
         _give_up(road, DecisionReason.NO_PILOT_GAIN, {"pilots": pilots})
         return None
     arm = _arm_json(sized[best])

@@ -19,6 +19,7 @@ from headstart.tuning.loop import EpochRecord, Training, normalised_rows, predic
 from headstart.tuning.network import FreshHead, HeadModule, SealedNetwork, TunedNetwork, interpolate
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import SHARES
+from headstart.types import NoteKind
 from headstart.workflow.devices import find_device
 from headstart.workflow.tune_jobs import JobResult, StoppedError, Stopper, read_result, write_result
 from headstart.workflow.tune_sources import Sources
@@ -160,9 +161,11 @@ class Bench:
         *,
         class_weights: NDArray[np.floating] | None = None,
         refit: Refit | None = None,
-        on_epoch: Callable[[EpochRecord], None] | None = None,
+        on_epoch: Callable[[EpochRecord, bool], None] | None = None,
     ) -> JobResult:
-        """Runs a training to its end, goes on with one that was stopped, or reads one that ended.
+        """Run a training to its end, go on with one that was stopped, or read one that ended.
+
+        `on_epoch` gets the record of each epoch, and whether it is new: it is not where it is read back.
 
         Raises:
             StoppedError: Ctrl-C; it is saved.
@@ -172,7 +175,7 @@ class Bench:
             result = read_result(done)
             for record in result.records:
                 if on_epoch:
-                    on_epoch(record)
+                    on_epoch(record, False)
             return result
         source, phases = self.sources.open(plan), self.sources.open_phases(plan)  # may put the published weights back
         net = self.network(plan, head)
@@ -189,14 +192,14 @@ class Bench:
                 training.restore(saved)
             except (ValueError, KeyError) as error:
                 raise SettingError(f"the training `{name}` cannot go on: {error}.", hint="start a new run") from error
-            self.events.note(f"  going on with {name} at step {training.step:,} of {training.num_steps:,}")
+            self.events.note(NoteKind.TRAINING_RESUMED, phase=name, step=training.step, num_steps=training.num_steps)
             for record in training.records:
                 if on_epoch:
-                    on_epoch(record)
+                    on_epoch(record, False)
         with self.stopper.listening():
             for maybe in training.run():
                 if maybe is not None and on_epoch:
-                    on_epoch(maybe)
+                    on_epoch(maybe, True)
                 if self.stopper.is_asked or self.checkpoints.is_due():
                     self.checkpoints.save(name, training.snapshot())
                 if self.stopper.is_asked:

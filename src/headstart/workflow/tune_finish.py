@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.console import quoted
 from headstart.deploy.writing import write_bundle
 from headstart.events import Stage, StageFinished
 from headstart.features.embed import embed_files
@@ -25,7 +26,7 @@ from headstart.trust.metrics import evaluate, evaluation_to_json
 from headstart.tuning.network import interpolate
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict
-from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
+from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, NoteKind
 from headstart.workflow.judgement import Judgement, judge, measure_baselines, with_leaking
 from headstart.workflow.probe_finish import close_road, prove, write_facts, write_probe_bundle
 from headstart.workflow.probe_types import FoundProbe, ProbeRoad
@@ -78,7 +79,7 @@ def finish_tuned(road: ProbeRoad, found: FoundProbe, bench: Bench, tuned: Tuned,
         positive=road.positive,
         seed=road.resolved.settings.seed,
     )
-    with road.timed("export"):
+    with road.timed("export"), road.events.stage(Stage.EXPORT_MODEL):
         graph_path, head, logits, features = _deployed(road, found, bench, tuned)
     with road.timed("judge"):
         judgement = _judge(found, tuned, logits, probe, road.resolved.settings.seed)
@@ -169,7 +170,6 @@ def _deployed(
     if is_head and tuned.plan.is_linear:
         head = replace(net.head.to_linear(tuned.head), temperature=temperature)
         return found.embedder.graph.path, head, head.logits(found.features.blocks), found.features
-    road.events.note("writing the tuned network for prediction")
     folder = road.folder / "checkpoints" / "graph"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "graph.onnx"
@@ -246,20 +246,15 @@ def _judge(found: FoundProbe, tuned: Tuned, logits: NDArray[np.float32], probe: 
 
 
 def _say(road: ProbeRoad, tuned: Tuned, log: EpochLog) -> None:
-    for name, records in log.phases.items():
-        sentence = overfitting(records)
-        if sentence:
-            road.events.note(f"{name}: {sentence}.")
+    for phase, records in log.phases.items():
+        found = overfitting(records)
+        if found is not None:
+            road.events.warn(NoteKind.OVERFITTING, phase=phase, **found)
             break
-    probe = road.folder / "probe"
+    probe = str(road.folder / "probe")
     if tuned.is_asked and not tuned.verdict.is_better:
-        how = "is better" if tuned.verdict.is_worse else "is not worse as far as can be told"
-        road.events.note(
-            f"you asked for this model and it is saved; the probe stands beside it in {probe} and {how}. To use it: "
-            f"headstart predict {probe} PICTURES (`--keep best` would have taken it)."
-        )
-    else:
-        road.events.note(f"the probe stands beside it: headstart predict {probe} PICTURES uses it.")
+        road.events.warn(NoteKind.PROBE_NOT_WORSE, is_probe_better=tuned.verdict.is_worse, probe=probe)
+    road.next_commands.append((f"headstart predict {quoted(probe)} NEW_IMAGES", "the probe"))
 
 
 def _write(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from headstart.errors import HeadstartError
 from headstart.events import EventStream
 from headstart.tuning.loop import EpochRecord, Snapshot
+from headstart.types import NoteKind
 
 __all__ = ["JobResult", "StoppedError", "Stopper", "check_frozen", "read_result", "write_result"]
 
@@ -77,8 +78,7 @@ class Stopper:
             self.is_asked = True
             signal.signal(signal.SIGINT, before)
             # By a thread of its own: the one that is interrupted may be just about to say something.
-            text = "stopping after this step, so that what is saved is whole; Ctrl-C again stops at once"
-            threading.Thread(target=self.events.note, args=(text,), name="stopping").start()
+            threading.Thread(target=self.events.warn, args=(NoteKind.STOP_REQUESTED,), name="stopping").start()
 
         signal.signal(signal.SIGINT, ask)
         try:

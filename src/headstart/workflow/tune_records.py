@@ -1,4 +1,4 @@
-"""`results.csv`, one row an epoch, the lines on the screen, and the curves as pictures.
+"""`results.csv`, one row an epoch, an event for each, and the curves as pictures.
 
 The one decision: rows are written as they come, and what the curves show is also said in words.
 """
@@ -11,9 +11,10 @@ from pathlib import Path
 
 from headstart.dependencies import prepare_matplotlib
 from headstart.errors import MissingExtraError
-from headstart.events import EventStream
+from headstart.events import EpochFinished, EventStream
 from headstart.machine import atomic_file
 from headstart.tuning.loop import EpochRecord
+from headstart.types import JsonValue
 from headstart.workflow.run_files import write_csv
 
 __all__ = ["EpochLog", "check_tensorboard", "overfitting"]
@@ -26,31 +27,26 @@ class EpochLog:
 
     Args:
         folder: The run.
-        events: Told one line an epoch.
+        events: Gets an `EpochFinished` for each.
         has_events: Whether event files for TensorBoard are written too.
     """
 
     def __init__(self, folder: Path, events: EventStream, *, has_events: bool = False) -> None:
         self.folder, self._events, self._has_events = folder, events, has_events
-        self._is_said = True
         self.phases: dict[str, list[EpochRecord]] = {}
         self._epochs: dict[str, int] = {}
 
-    def begin(self, phase: str, num_epochs: int, *, is_said: bool = True) -> None:
-        """A training begins (or is read back: its rows are then the same, and need not be said again)."""
-        self._is_said = is_said
+    def begin(self, phase: str, num_epochs: int) -> None:
+        """A training begins, or is read back."""
         self.phases[phase] = []
         self._epochs[phase] = num_epochs
 
-    def add(self, phase: str, record: EpochRecord) -> None:
-        """One epoch has ended."""
+    def add(self, phase: str, record: EpochRecord, *, is_new: bool = True) -> None:
+        """Record one epoch that has ended; one that is read back is not new and emits no event."""
         self.phases[phase].append(record)
-        text = f"  {phase} epoch {record.epoch} of {self._epochs[phase]}: training loss {record.train_loss:.3f}"
-        text += f", accuracy {100 * record.train_accuracy:.1f} %"
-        if record.val_loss is not None and record.val_accuracy is not None:
-            text += f"; unseen pictures: loss {record.val_loss:.3f}, accuracy {100 * record.val_accuracy:.1f} %"
-        if self._is_said:
-            self._events.note(f"{text}; {record.duration_s:.1f} s")
+        if is_new:
+            metrics = asdict(record)
+            self._events.emit(EpochFinished(phase, metrics.pop("epoch"), self._epochs[phase], metrics))
         self.write()
         if self._has_events:
             self._write_event(phase, record)
@@ -118,8 +114,8 @@ def check_tensorboard() -> None:
         raise MissingExtraError("tune.tensorboard", "tensorboard")
 
 
-def overfitting(records: Sequence[EpochRecord]) -> str | None:
-    """A sentence where the curves show that training pictures are being learnt by heart, else None.
+def overfitting(records: Sequence[EpochRecord]) -> dict[str, JsonValue] | None:
+    """Return the epoch with the least validation loss, that loss and the last one, where the curves show overfitting.
 
     The sign: validation loss has risen by more than 5 % above its least value while training loss kept falling.
     """
@@ -132,9 +128,5 @@ def overfitting(records: Sequence[EpochRecord]) -> str | None:
         and losses[-1] > 1.05 * losses[best]
         and records[-1].train_loss < records[best].train_loss
     ):
-        return (
-            f"overfitting: after epoch {best + 1} the loss on unseen pictures rose from {losses[best]:.3f} to "
-            f"{losses[-1]:.3f} while the training loss kept falling; fewer epochs (--epochs {best + 1}), --patience 3 "
-            "or stronger --augment may help"
-        )
+        return {"epoch": records[best].epoch, "least_val_loss": losses[best], "last_val_loss": losses[-1]}
     return None

@@ -17,20 +17,27 @@ from numpy.typing import NDArray
 from headstart.backbones.bench import training_s
 from headstart.config import Resolved
 from headstart.errors import DataError
-from headstart.events import EventStream
+from headstart.events import EventStream, Stage
 from headstart.heads.linear import LinearHead
+from headstart.heads.losses import log_losses
 from headstart.heads.normalise import Normaliser
 from headstart.heads.probe import ProbeFit, fit_probe
 from headstart.heads.refit import refit_head
 from headstart.machine import available_cores
-from headstart.messages.decisions_training import verdict_message
-from headstart.messages.numbers import pluralize
 from headstart.records import Decision
 from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.folds import make_folds
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.safety import Verdict, compare
-from headstart.types import DecisionReason, EvaluationProtocol, EvaluationSetup, Evidence, SplitSource
+from headstart.types import (
+    DecisionReason,
+    EvaluationProtocol,
+    EvaluationSetup,
+    Evidence,
+    JsonValue,
+    NoteKind,
+    SplitSource,
+)
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.devices import check_device
 from headstart.workflow.probe_finish import finish_probe
@@ -159,7 +166,6 @@ class _Road:
         how = "auto" if self.is_balanced else self.settings.head.class_weights
         self.class_weights = class_factors(how, labels, names)
         self._probes: dict[bytes, ProbeFit] = {}
-        self._told: set[str] = set()  # trainings whose epochs were said already
 
     def go(self) -> None:
         """From the probe to the whole run."""
@@ -179,23 +185,37 @@ class _Road:
                 self._keep_probe()
                 return
             plan, num_parts, num_used = arm.plan, NUM_PARTS, arm.num_folds
-        self._decide_plan(plan)
-        evidence, results = self._measure(plan, num_parts, num_used)
-        verdict = self._compare(evidence, is_probe_allowed=not is_asked)
-        self.road.events.note(f"verdict: {verdict_message(verdict.to_json())}.")
-        is_kept = verdict.is_better or (is_asked and self.settings.keep != "best")
-        strategy, reason = plan.strategy if is_kept else "probe", DecisionReason.TUNED_COMPARED_WITH_PROBE
-        self.road.decide([Decision("strategy", strategy, reason, evidence=verdict.to_json())])
+        with self.road.events.stage(Stage.TRAIN, **self._decide_plan(plan)) as told:
+            evidence, results = self._measure(plan, num_parts, num_used)
+            verdict = self._compare(evidence, is_probe_allowed=not is_asked)
+            is_kept = verdict.is_better or (is_asked and self.settings.keep != "best")
+            told |= {**self._describe(verdict, evidence), "is_kept": is_kept}
+            strategy, reason = plan.strategy if is_kept else "probe", DecisionReason.TUNED_COMPARED_WITH_PROBE
+            self.road.decide([Decision("strategy", strategy, reason, evidence=verdict.to_json())])
+            if is_kept:
+                final, head, trained_on = self._final(plan, results, num_parts)
         if not is_kept:
             self._keep_probe(verdict)
             return
-        final, head, trained_on = self._final(plan, results, num_parts)
         for result in (*results, final):
             check_frozen(result.frozen_before, result.frozen_after)
         tuned = Tuned(
             plan, final, head, verdict, evidence.samples, self._setup(num_parts, num_used), trained_on, is_asked
         )
         finish_tuned(self.road, self.found, self.bench, tuned, self.log, self.started)
+
+    def _describe(self, verdict: Verdict, evidence: _Comparison) -> dict[str, JsonValue]:
+        """Return what the comparison with the probe came to."""
+        labels = self.found.samples.class_ids[evidence.samples]
+        losses = log_losses(evidence.probe.astype(np.float64), labels)
+        probe_loss = float(np.average(losses, weights=self._sample_weights(evidence.samples)))
+        return {
+            "verdict": "better" if verdict.is_better else "worse" if verdict.is_worse else "undecided",
+            "log_loss": probe_loss - verdict.gain,
+            "probe_log_loss": probe_loss,
+            "accuracy_gain": verdict.accuracy_gain,
+            "num_compared": verdict.num_samples,
+        }
 
     # -- steps
 
@@ -231,6 +251,7 @@ class _Road:
             "epoch_seconds": trainings_s(plan.with_(epochs=1), speed, parts),
         }
         if epochs < 1:
+            self.road.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=max(left, 0.0))
             reason = DecisionReason.BUDGET_TOO_SHORT_FOR_EPOCH
             self.road.decide([Decision("strategy", "probe", reason, evidence=evidence)])
             return None
@@ -251,17 +272,16 @@ class _Road:
         """Whether the model that was scored on a part is the one that is kept: a whole network takes long."""
         return plan.strategy in ("full", "scratch") and num_trainings == 1
 
-    def _pilot(self, plan: TuningPlan) -> tuple[float, float, str]:
+    def _pilot(self, plan: TuningPlan) -> tuple[float, float]:
         """The gain of a plan on the first fold, as well as its best share allows (all ways are flattered alike).
 
-        Then the seconds of training on a picture once, and the gain in words.
+        Then the seconds of training on a picture once.
         """
         evidence, (result,) = self._measure(plan, NUM_PARTS, 1)
         verdict = self._compare(evidence)
         num_held = len(evidence.samples)
         num_learnt = len(self.train) - (0 if len(self.found.split.where("val")) else num_held)
-        words = f"log-loss {-verdict.best_gain:+.4f} at the share of the way that is best for it"
-        return verdict.best_gain, pace_of(result.records, num_learnt, num_held), words
+        return verdict.best_gain, pace_of(result.records, num_learnt, num_held)
 
     def _compare(self, evidence: _Comparison, *, is_probe_allowed: bool = True) -> Verdict:
         return compare(
@@ -278,7 +298,6 @@ class _Road:
 
     def _keep_probe(self, verdict: Verdict | None = None) -> None:
         """Ships the probe, with the records of what was tried."""
-        self.road.events.note("the probe is kept.")
         if self.log.phases:
             self.log.write()
             self.log.draw()
@@ -287,14 +306,12 @@ class _Road:
             more = {"tuning": {"verdict": verdict.to_json()}}
         finish_probe(self.road, self.found, self.started, **more)
 
-    def _decide_plan(self, plan: TuningPlan) -> None:
+    def _decide_plan(self, plan: TuningPlan) -> dict[str, JsonValue]:
+        """Record the values of a plan as decisions, and return them as evidence of the training."""
         net = self.bench.network(plan, self._start_head(plan, self.train))
         count = sum(p.numel() for p in net.parameters() if p.requires_grad)
-        self.road.events.note(plan.sentence(count, self.num_classes))
         graph = self.found.embedder.graph
         expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
-        if expected is not None:
-            self.road.events.note(f"that takes about {expected:.0f} s, as `headstart models bench` measured here")
         planned = {
             name if name in _TOP else _PLANNED.get(name, f"tune.{name}"): value
             for name, value in plan.to_json().items()
@@ -308,9 +325,21 @@ class _Road:
                 chosen = planned_decision(self.road.resolved, name, value, len(self.train))
                 self.road.decide(chosen, is_said=self.road.resolved.is_explicit(name))
         need = 0 if plan.is_from_pixels else self.bench.sources.row_bytes(plan) * len(self.train) * (plan.views + 1)
-        if need:
-            size = f"{need / 1e6:,.0f} MB" if need >= 1e6 else "less than 1 MB"
-            self.road.events.note(f"its stored views will take {size} of the cache")
+        return {
+            "strategy": plan.strategy,
+            "train_from": plan.cut,
+            "num_parameters": count,
+            "num_images": len(self.train),
+            "num_epochs": plan.epochs,
+            "batch_size": plan.batch_size,
+            "optimizer": plan.optimizer,
+            "lr": plan.lr,
+            "head_lr": plan.head_lr,
+            "schedule": plan.schedule,
+            "num_views": plan.views,
+            "cache_bytes": need,
+            "expected_seconds": expected,
+        }
 
     def _measure(self, plan: TuningPlan, num_parts: int, num_used: int) -> tuple[_Comparison, list[JobResult]]:
         """Trains on parts and scores on the rest; a person's own validation split takes the place of parts."""
@@ -347,8 +376,7 @@ class _Road:
         return make_folds(labels, num_parts, groups=groups, seed=self.settings.seed)
 
     def _run(self, name: str, plan: TuningPlan, head: LinearHead, train: Ids, val: Ids | None, phase: str) -> JobResult:
-        self.log.begin(phase, plan.epochs, is_said=name not in self._told)
-        self._told.add(name)
+        self.log.begin(phase, plan.epochs)
         result = self.bench.run(
             name,
             plan,
@@ -357,15 +385,16 @@ class _Road:
             val,
             class_weights=None if self.is_balanced else self.class_weights,
             refit=self._refit(train) if plan.has_refit else None,
-            on_epoch=lambda r: self.log.add(phase, r),
+            on_epoch=lambda record, is_new: self.log.add(phase, record, is_new=is_new),
         )
         if result.is_diverged:
             is_head = plan.strategy == "head" or self.settings.tune.head_lr is not None
-            name = "tune.head_lr=" if self.settings.tune.head_lr is not None else "--lr "
             self.road.events.warn(
-                f"the loss of {phase} grew beyond all bounds in epoch {len(result.records) + 1}, so its training was "
-                "stopped there; the last good weights are kept. A smaller rate helps: "
-                f"{name}{(plan.head_lr if is_head else plan.lr) / 3:.2g}"
+                NoteKind.TRAINING_DIVERGED,
+                phase=phase,
+                epoch=len(result.records) + 1,
+                setting="tune.head_lr" if self.settings.tune.head_lr is not None else "lr",
+                lr=(plan.head_lr if is_head else plan.lr) / 3,
             )
         return result
 
@@ -384,8 +413,8 @@ class _Road:
         final_plan = plan.with_(epochs=min(plan.epochs, epochs), patience=None)
         final_plan = final_plan.with_(views=min(final_plan.views, final_plan.epochs))
         head = self._start_head(plan, self.train)
-        self.road.events.note(f"now on all of {pluralize(len(self.train), 'training image')}")
-        with self.road.timed("tuning"):
+        told = self.road.events.stage(Stage.FINAL_TRAINING, num_epochs=final_plan.epochs, num_images=len(self.train))
+        with told, self.road.timed("tuning"):
             return self._run(self._job(plan, "final"), final_plan, head, self.train, None, "final"), head, self.train
 
     # -- pieces

@@ -20,7 +20,7 @@ from headstart.tuning.checkpoint import Checkpoints
 from headstart.tuning.phases import Phase
 from headstart.tuning.plan import TuningPlan
 from headstart.tuning.sources import BoundarySource, PixelSource, SizedSource, Source
-from headstart.workflow.headline import not_kept_line
+from headstart.types import NoteKind
 from headstart.workflow.tune_phases import PhaseRows
 from headstart.workflow.tune_trunk import Trunk
 
@@ -170,13 +170,14 @@ class Sources:
 
     def say_refused(self, source: Source) -> None:
         """Writes what still waits to be kept, and says once where it could not be."""
-        what, reason = "stored views", next((e for s in _stored_in(source) if (e := s.views.space.write_error)), None)
+        errors = [s.views.space.write_error for s in _stored_in(source)]
+        what, reason = "augmented views", next(filter(None, errors), None)
         if isinstance(source, PixelSource) and self.decoded is not None:
             self.decoded.flush()
-            what, reason = "decoded pictures", self.decoded.refusal
+            what, reason = "decoded images", self.decoded.refusal
         if reason and not self._is_refusal_said:
             self._is_refusal_said = True
-            self.events.warn(not_kept_line(what, reason))
+            self.events.warn(NoteKind.CACHE_NOT_WRITTEN, what=what, reason=reason)
 
     def close(self) -> None:
         """Stops the workers; what is made is kept."""
