@@ -295,13 +295,13 @@ class EventStream:
             for listener in tuple(self._listeners):
                 listener(event)
 
-    def note(self, kind: NoteKind | str, **evidence: JsonValue) -> None:
-        """Emit a `Note` of severity INFO; text instead of a kind has no code yet."""
-        self.emit(_note(kind, Severity.INFO, evidence))
+    def note(self, kind: NoteKind, **evidence: JsonValue) -> None:
+        """Emit a `Note` of severity INFO."""
+        self.emit(Note(kind, Severity.INFO, evidence))
 
-    def warn(self, kind: NoteKind | str, **evidence: JsonValue) -> None:
-        """Emit a `Note` of severity WARNING; text instead of a kind has no code yet."""
-        self.emit(_note(kind, Severity.WARNING, evidence))
+    def warn(self, kind: NoteKind, **evidence: JsonValue) -> None:
+        """Emit a `Note` of severity WARNING."""
+        self.emit(Note(kind, Severity.WARNING, evidence))
 
     def decide(self, *decisions: Decision) -> None:
         """Emit a `DecisionMade` for each decision."""
@@ -345,12 +345,6 @@ class EventStream:
         """Raise `CancelledError` if somebody asked the pipeline to stop."""
         if self.cancel.is_cancelled:
             raise CancelledError("cancelled; what was computed so far is kept.", hint="headstart resume")
-
-
-def _note(kind: NoteKind | str, severity: Severity, evidence: Evidence) -> Note:
-    if isinstance(kind, NoteKind):
-        return Note(kind, severity, evidence)
-    return Note(NoteKind.TEXT, severity, {"text": kind})
 
 
 class JsonLines:

@@ -214,7 +214,6 @@ class NoteKind(StrEnum):
     TRAINING_DIVERGED = "training_diverged"
     TRAINING_RESUMED = "training_resumed"
     TRAINING_STOPPED = "training_stopped"
-    TEXT = "text"  # text that has no code yet
 
 
 class GroupStatus(StrEnum):

@@ -39,7 +39,6 @@ EXAMPLES: dict[NoteKind, Evidence] = {
     NoteKind.TRAINING_DIVERGED: {"phase": "fold1", "epoch": 12, "setting": "tune.head_lr", "lr": 0.00033},
     NoteKind.TRAINING_RESUMED: {"phase": "finetune-stage6-fold1", "step": 1200, "num_steps": 12000},
     NoteKind.TRAINING_STOPPED: {"epoch": 3, "num_epochs": 50},
-    NoteKind.TEXT: {"text": "anything"},
 }
 
 

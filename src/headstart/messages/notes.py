@@ -67,7 +67,7 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
         f"{shorten(e['probe'], 24)}); --keep best takes it"
     ),
     NoteKind.REPORT_NOT_WRITTEN: lambda e: (
-        f"no report ({shorten(str(e['reason']), 30)}), the run is complete: headstart report {shorten(e['run'], 20)}"
+        f"no report ({shorten(str(e['reason']), 20)}), the run is complete: headstart report {shorten(e['run'], 18)}"
     ),
     NoteKind.RUN_RESUMABLE: lambda e: f"to continue: headstart resume {e['run']}",
     NoteKind.RUN_WITHOUT_DATA_PATH: lambda e: "the run has no path of the data, so no images are shown",
@@ -90,5 +90,4 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     NoteKind.TRAINING_STOPPED: lambda e: (
         f"stopped in epoch {e['epoch']}/{e['num_epochs']}: what is trained is saved and scored"
     ),
-    NoteKind.TEXT: lambda e: str(e["text"]),
 }

@@ -45,7 +45,7 @@ from headstart.messages.summaries import (
 )
 from headstart.messages.tables import event_table
 from headstart.messages.values import duration, joined, one_line, shorten
-from headstart.types import NoteKind, Severity
+from headstart.types import Severity
 
 __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
 
@@ -155,14 +155,7 @@ class Screen:
             self._finish(event)
 
     def _note(self, event: Note) -> None:
-        if event.kind is NoteKind.TEXT:
-            self.flush()
-            if self._progress is not None:
-                self._progress.clear()
-            self._label = ""
-            start = "" if event.severity is Severity.INFO else "warning: "
-            write_text(self._stream, f"{start}{event.evidence['text']}\n")
-        elif event.severity is not Severity.INFO or self._verbosity >= Verbosity.VERBOSE:
+        if event.severity is not Severity.INFO or self._verbosity >= Verbosity.VERBOSE:
             self.flush()
             self.row("Note", note_message(event), is_cut=self._verbosity < Verbosity.VERBOSE)
 
