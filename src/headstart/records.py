@@ -75,7 +75,6 @@ class Samples(Sequence[Sample]):
         class_names: Sorted names of all labels; a `class_id` is a position in it.
         root: The folder that names are relative to.
         layout: Short name of the layout that was recognised, e.g. `class folders`.
-        sentence: One sentence that says what was understood, shown before anything runs.
         notes: What the reader assumed and what it did not use; stops nothing.
         problems: Files that reading already knows cannot be used (missing, a foreign format ...).
         columns: The other columns of a table, each with one value a sample, for `--group-from`.
@@ -86,7 +85,6 @@ class Samples(Sequence[Sample]):
     class_names: tuple[str, ...]
     root: str = ""
     layout: str = ""
-    sentence: str = ""
     notes: tuple[ReadingNote, ...] = ()
     problems: tuple[Problem, ...] = ()
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)

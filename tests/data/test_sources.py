@@ -21,7 +21,6 @@ def test_class_folders(tmp_path: Path) -> None:
     assert samples.class_names == ("cat", "dog")
     assert samples.class_ids.tolist() == [0, 0, 1]
     assert samples.layout == "class folders"
-    assert "3 pictures of 2 classes (`cat`, `dog`)" in samples.sentence
     assert all(os.path.isabs(p) for p in samples.paths)
 
 
@@ -179,7 +178,7 @@ def test_the_same_picture_under_two_labels_stays_twice(tmp_path: Path) -> None:
         ("image,label\n", "no rows"),
         ("name,label\nx,y\n", "no column that names the picture"),
         ("image,colour\n1.png,red\n", "no column for the label"),
-        ("image,label\ngone.png,red\n", "None of the 1 rows"),
+        ("image,label\ngone.png,red\n", "None of 1 row"),
         ("image,label\n1.png,red,blue\n", "Line 2 of `t.csv` has 3 cells"),
         ("image,label,split\n1.png,red,third\n", "train, val or test was expected"),
     ],
@@ -331,7 +330,6 @@ def test_zip_is_unpacked_once_into_the_cache(tmp_path: Path, cache: Path) -> Non
         file.writestr("__MACOSX/photos/a/._1.png", b"x")
     samples = read(archive)
     assert samples.class_names == ("a", "b")
-    assert samples.sentence.startswith("Unpacked `photos.zip`.")
     assert all(Path(p).is_relative_to(cache) for p in samples.paths)
     assert os.listdir(archive.parent) == ["photos.zip"]
     assert not list(cache.rglob("*.pkl"))
@@ -456,7 +454,7 @@ def test_empty_folders_say_what_was_found(tmp_path: Path) -> None:
         read(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "slide.svs").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"1 \.svs files") as caught:
+    with pytest.raises(DataError, match=r"1 \.svs file\b") as caught:
         read(tmp_path)
     assert "QuPath" in str(caught.value)
 

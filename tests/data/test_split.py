@@ -190,11 +190,11 @@ def test_a_manifest_that_does_not_fit(tmp_path: Path) -> None:
     assert split.assignment.tolist() == ["train", "test", ""]
     assert split.setup == USER_VALIDATION_SPLIT
     assert "1 of its pictures are not here" in split.reason
-    assert "1 pictures here are not in it" in split.reason
+    assert "1 image is not in it" in split.reason
     for text, message in [
         ("image,set\na,train\n", "no columns"),
         ("image,split\na/000.png,third\n", "train, val or test was expected"),
-        ("image,split\nx.png,train\n", "None of the 1 pictures"),
+        ("image,split\nx.png,train\n", "None of 1 image"),
         ("image,split\na/000.png,test\n", "no training pictures"),
     ]:
         path.write_text(text)

@@ -52,6 +52,7 @@ PLURAL = re.compile(
     r"settings|threads|folds|classes|boxes|corrections|problems|runs|views|samples|annotations)\b"
 )
 NEVER_ONE = {
+    ("commands/cache.py", "part.num_files"): "a column of a table",
     ("reports/comment.py", "errors"): "a confused pair has at least five",
     ("reports/doubting.py", "reject"): "a share of pictures",
     ("messages/reading.py", "count"): "the plural of a pair that is told apart",
@@ -67,7 +68,7 @@ NEVER_ONE = {
 
 
 def test_every_number_before_a_noun_is_pluralized() -> None:
-    folders = ("reports", "workflow", "messages", "trust", "detection")
+    folders = ("commands", "data", "data/boxes", "deploy", "detection", "messages", "reports", "trust", "workflow")
     files = [SOURCE / "results.py", *(p for folder in folders for p in (SOURCE / folder).glob("*.py"))]
     found = set()
     for path in files:

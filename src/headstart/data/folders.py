@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from headstart.data.walk import FoundFile, clean_label
 from headstart.errors import DataError, UsageError
+from headstart.messages.numbers import pluralize
 from headstart.records import SplitName
 from headstart.types import ReadingNote
 
@@ -100,7 +101,7 @@ def read_folders(pictures: Sequence[FoundFile]) -> Reading:
     stray = [p for p in pictures if len(p.folders) <= wrapper]
     if not inside:
         raise DataError(
-            f"There are {len(pictures)} pictures but no class folders; one sub-folder a class was expected.",
+            f"{pluralize(len(pictures), 'image')} found but no class folders; one subfolder per class was expected.",
             hint="sort them into class folders, give a table (image,label), or tell --label-pattern where the label is "
             "in the file name, e.g. '{label}_*'",
         )

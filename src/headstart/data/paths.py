@@ -19,6 +19,7 @@ from headstart.data.folders import split_words
 from headstart.data.spelling import fold_name
 from headstart.data.walk import FoundFile, printable, walk
 from headstart.errors import UsageError
+from headstart.messages.numbers import pluralize
 from headstart.records import Problem
 from headstart.types import ReadingKind, ReadingNote
 
@@ -211,7 +212,9 @@ class Finder:
             if len(best) == 1:
                 return best[0]
             return Problem(
-                printable(cell), "ambiguous", f"{len(best)} files have this name, none at this place ({where})"
+                printable(cell),
+                "ambiguous",
+                f"{pluralize(len(best), 'file')} of this name, none at this place ({where})",
             )
         missing = f"there is no such file ({where})"
         if folders and not os.path.isdir(self._join("/".join(_parts(cell.replace("\\", "/"))[:-1]))):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from headstart.messages.numbers import pluralize, pluralize_is
 from headstart.pixels.spec import PictureError, PixelSpec, read_bytes, read_picture
 from headstart.pixels.views import Augment, make_view, view_rng
 from headstart.records import Samples
@@ -70,11 +71,14 @@ def draw_by_class(
         tiles = [_sample_tile(samples, int(i), side, as_seen) for i in chosen]
         rows.append((f"{name or 'pictures'}: {len(tiles)} of {len(members):,}", tiles))
     left = len(names) - max_classes
-    title = f"{len(samples):,} pictures, {len(samples.class_names)} classes, drawn with seed {seed}"
+    classes = pluralize(len(samples.class_names), "class", "classes")
+    title = f"{pluralize(len(samples), 'image')}, {classes}, drawn with seed {seed}"
     if as_seen is not None:
         height, width = as_seen.size_hw
         title += f", as the network sees them ({width} x {height}, {as_seen.fit})"
-    return draw_sheet(rows, title=title + (f"; {left} classes are not shown" if left > 0 else ""), side=side)
+    return draw_sheet(
+        rows, title=title + (f"; {pluralize_is(left, 'class', 'classes')} not shown" if left > 0 else ""), side=side
+    )
 
 
 def draw_views(
@@ -104,7 +108,7 @@ def draw_views(
         except PictureError as error:
             tiles = [Tile(None, "", error.detail)]
         rows.append((heading, tiles))
-    title = f"views of {len(rows)} pictures, seed {seed}: {augment.to_text()}"
+    title = f"views of {pluralize(len(rows), 'image')}, seed {seed}: {augment.to_text()}"
     return draw_sheet(rows, title=title, side=max(spec.size_hw))
 
 

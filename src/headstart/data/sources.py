@@ -14,7 +14,6 @@ from pathlib import Path
 
 from headstart.data.archive import unpack
 from headstart.data.class_names import FIRST_IDS
-from headstart.data.describe import sentence_of
 from headstart.data.folders import Reading, Row, read_folders, split_name, split_words
 from headstart.data.formats import EXPORT_STEPS, PICTURES
 from headstart.data.layouts import Template, label_matcher
@@ -24,6 +23,7 @@ from headstart.data.reading_notes import alike_notes, images_note, merge_notes, 
 from headstart.data.tables import Table, read_table, table_reading
 from headstart.data.walk import FoundFile, Tree, clean_label, find_place, walk
 from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.messages.numbers import pluralize
 from headstart.records import Problem, Sample, Samples
 from headstart.types import ReadingKind, ReadingNote, Severity
 
@@ -78,8 +78,7 @@ def read(
         )
     if extension == ".zip":
         folder, problems = unpack(place)
-        samples = _read_folder(folder, replace(options, allow_outside=False, shown=shown), problems)
-        return replace(samples, sentence=f"Unpacked `{os.path.basename(shown)}`. {samples.sentence}")
+        return _read_folder(folder, replace(options, allow_outside=False, shown=shown), problems)
     if extension in _ARCHIVES:
         raise UsageError(f"`{shown}` is an archive of a kind that is not read.", hint="unpack it, and give the folder")
     if extension in PICTURES or extension in EXPORT_STEPS:
@@ -302,7 +301,7 @@ def _refuse_two(table: Reading, folders: Reading, tree: Tree) -> None:
     if differing is None and len(both) == len(by_folder):
         return
     if differing is None:
-        detail = f"the table has {len(table.rows)} of the {len(by_folder)} pictures in class folders"
+        detail = f"the table has {len(table.rows):,} of {pluralize(len(by_folder), 'image')} in class folders"
     else:
         tabled, placed = differing
         detail = f"`{tabled.file.name}` is `{tabled.label}` by the table and `{placed.label}` by its folder"
@@ -319,7 +318,7 @@ def _refuse_empty(tree: Tree) -> None:
     if foreign:
         extension, count = foreign.most_common(1)[0]
         raise DataError(
-            f"`{shown}` holds no picture that can be read, but {count} {extension} files.",
+            f"`{shown}` holds no picture that can be read, but {pluralize(count, f'{extension} file')}.",
             hint=EXPORT_STEPS.get(extension, "export them as PNG"),
         )
     if tree.problems:
@@ -358,7 +357,7 @@ def _finish(found: _Found, root: str, notes: list[ReadingNote], task: str) -> Sa
     class_names = tuple(sorted({s.label for s in items if s.label}))
     unlabeled = images_note(ReadingKind.UNLABELED_IMAGES, [] if is_tabled or task == "pictures" else reading.unlabelled)
     notes = merge_notes([*reading.notes, *unlabeled, *notes, *alike_notes(class_names)])
-    samples = Samples(
+    return Samples(
         items=items,
         class_names=class_names,
         root=root,
@@ -368,4 +367,3 @@ def _finish(found: _Found, root: str, notes: list[ReadingNote], task: str) -> Sa
         columns={c: tuple(v[i] for i in order) for c, v in columns.items()},
         has_inferred_groups=reading.has_inferred_groups,
     )
-    return replace(samples, sentence=sentence_of(samples))

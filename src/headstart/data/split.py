@@ -18,6 +18,7 @@ from headstart.cells import guard_cell, unguard_cell
 from headstart.data.folders import split_name
 from headstart.data.grouping import group_ids, number_groups
 from headstart.errors import DataError, UsageError
+from headstart.messages.numbers import pluralize, pluralize_is
 from headstart.records import Samples, Split
 from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
 
@@ -75,7 +76,7 @@ def make_split(
         )
     assignment[is_test] = "test"
     whole = "" if groups is None else ", groups kept whole"
-    reason = f"{int(is_test.sum())} of {int((~out).sum())} pictures held out, by class{whole}, seed {seed}"
+    reason = f"{int(is_test.sum()):,} of {pluralize(int((~out).sum()), 'image')} held out, by class{whole}, seed {seed}"
     if unscored:
         names = ", ".join(f"`{samples.class_names[k]}`" for k in unscored[:5])
         reason += f"; {names} cannot be scored: all its pictures are one group"
@@ -153,7 +154,7 @@ def read_split(path: str | Path, samples: Samples) -> Split:
         keys[i] = row.get("group") or None
     if missing == len(rows):
         raise DataError(
-            f"None of the {len(rows)} pictures in {shown} is in this data set.",
+            f"None of {pluralize(len(rows), 'image')} in {shown} is in this dataset.",
             hint="names in the split file are relative to the data folder",
         )
     listed = {unguard_cell(r["image"] or "") for r in rows}
@@ -161,7 +162,7 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     groups = number_groups(keys) if any(keys) else None
     made = _given(assignment, groups, assignment == "", 0, "file")
     more = [f"{missing} of its pictures are not here"] if missing else []
-    more += [f"{extra} pictures here are not in it and are left out"] if extra else []
+    more += [f"{pluralize_is(extra, 'image')} not in it and left out"] if extra else []
     return Split(made.assignment, groups, "file", made.setup, 0, "; ".join([f"read from {shown}", *more]))
 
 

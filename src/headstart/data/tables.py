@@ -21,6 +21,7 @@ from headstart.data.paths import Claim, Finder, Hit, contested
 from headstart.data.spelling import fold_name
 from headstart.data.walk import FoundFile, clean_label, printable
 from headstart.errors import DataError, UsageError
+from headstart.messages.numbers import pluralize
 from headstart.records import Problem
 from headstart.types import ReadingKind, ReadingNote
 
@@ -216,7 +217,7 @@ def _none_usable(table: Table, shown: str, problems: Sequence[Problem]) -> str:
         return f"No row of `{shown}` can be used."
     kind = Counter(p.kind for p in problems).most_common(1)[0][0]
     first = next(p for p in problems if p.kind == kind)
-    return f"None of the {len(table.lines)} rows of `{shown}` can be used: `{first.name}`: {first.detail}."
+    return f"None of {pluralize(len(table.lines), 'row')} of `{shown}` can be used: `{first.name}`: {first.detail}."
 
 
 def decode_text(path: str) -> tuple[str, list[ReadingNote]]:

@@ -29,6 +29,7 @@ from headstart.detection.decode import Decoding, decode_with_limit
 from headstart.detection.frames import plain_frame
 from headstart.errors import BundleError, UsageError
 from headstart.machine import available_cores
+from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PictureError, normalise, open_picture, read_bytes
 from headstart.records import Problem
 
@@ -152,7 +153,8 @@ class DetectorRuntime:
         return (_picture(name, found, limits) for name, found in answers)
 
     def __repr__(self) -> str:
-        return f"headstart detector of {len(self.class_names)} classes: {', '.join(self.class_names[:8])}"
+        classes = pluralize(len(self.class_names), "class", "classes")
+        return f"headstart detector of {classes}: {', '.join(self.class_names[:8])}"
 
 
 class _Worker:

@@ -22,6 +22,7 @@ from headstart.deploy.writing import closing_facts, opening_facts, refuse_filled
 from headstart.detection.decode import Decoding, iou_matrix
 from headstart.errors import BundleError
 from headstart.machine import available_cores
+from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 
 __all__ = ["DetectorParity", "check_detector_parity", "write_detector_bundle"]
@@ -137,7 +138,8 @@ def check_detector_parity(
             break
     if not num_files:
         raise BundleError(
-            f"The saved detector could not be compared with training: none of {len(sources)} files can be read now.",
+            f"The saved detector could not be compared with training: none of "
+            f"{pluralize(len(sources), 'file')} can be read now.",
             hint="were the pictures moved while training?",
         )
     if not (worst_pixels <= _PIXELS and worst_score <= _SCORE):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from headstart.deploy.judge import Judge
 from headstart.deploy.runtime import Runtime, softmax
 from headstart.errors import BundleError
+from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PictureError
 
 __all__ = ["Parity", "check_parity"]
@@ -108,7 +109,8 @@ def check_parity(
                 break
     if not differences:
         raise BundleError(
-            f"The saved model could not be compared with its training: none of {len(usable)} files can be read now.",
+            f"The saved model could not be compared with its training: none of "
+            f"{pluralize(len(usable), 'file')} can be read now.",
             hint="were the pictures moved while training?",
         )
     share = num_same / len(differences)
@@ -117,8 +119,8 @@ def check_parity(
     if not parity.max_difference <= tolerance or num_same < len(differences):
         raise BundleError(
             f"The saved model does not say what training said: on `{worst}` a probability differs by "
-            f"{parity.max_difference:.2g} (at most {tolerance:g} is accepted), and {num_same} of {len(differences)} "
-            "labels agree.",
+            f"{parity.max_difference:.2g} (at most {tolerance:g} is accepted), and {num_same:,} of "
+            f"{pluralize(len(differences), 'label')} agree.",
             hint="please report this with your versions of onnxruntime, Pillow and numpy",
         )
     if furthest is not None and not furthest <= _NOVELTY_TOLERANCE:

@@ -9,6 +9,7 @@ import numpy as np
 
 from headstart.dependencies import import_onnxruntime
 from headstart.errors import BundleError
+from headstart.messages.numbers import pluralize
 
 __all__ = ["check_session", "measure_latency", "open_session"]
 
@@ -62,4 +63,6 @@ def check_session(session: Any, size_hw: tuple[int, int], num_classes: int) -> N
     if list(inputs) != ["pixels"] or inputs["pixels"][0] != "tensor(float)" or inputs["pixels"][1][1:] != expected:
         raise BundleError(f"The model takes {inputs}; one float32 input `pixels` of (B, {expected}) is expected.")
     if outputs.get("logits", [])[1:] != [num_classes]:
-        raise BundleError(f"The model gives {outputs}; `logits` of {num_classes} classes are expected.")
+        raise BundleError(
+            f"The model gives {outputs}; `logits` of {pluralize(num_classes, 'class', 'classes')} are expected."
+        )

@@ -19,6 +19,7 @@ from headstart.deploy.members import INFO, MODEL, TRAINED_ON, WEIGHTS
 from headstart.deploy.session import check_session, measure_latency, open_session
 from headstart.errors import BundleError, MissingExtraError, UsageError
 from headstart.machine import atomic_file, atomic_folder, available_cores
+from headstart.messages.numbers import pluralize
 from headstart.pixels.spec import PixelSpec
 
 if TYPE_CHECKING:
@@ -86,7 +87,10 @@ def write_bundle(
     if not class_names or len(set(class_names)) != len(class_names):
         raise BundleError(f"The {len(class_names)} class names are none, or one of them stands twice.")
     if head is not None and head.num_classes != len(class_names):
-        raise BundleError(f"The head knows {head.num_classes} classes, and {len(class_names)} names were given.")
+        raise BundleError(
+            f"The head has {pluralize(head.num_classes, 'class', 'classes')}, but there are "
+            f"{pluralize(len(class_names), 'name')}."
+        )
     space = None
     if novelty is not None and novelty.mean is not None and novelty.directions is not None:
         space = novelty.mean, novelty.directions, novelty.columns

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import BoxFormatError
+from headstart.messages.numbers import pluralize
 
 __all__ = ["BOX_FORMATS", "BoxFormat", "FormatChoice", "choose_format"]
 
@@ -251,7 +252,8 @@ def _refusal(source: str, stated: BoxFormat, failures: _Failures, fitting: list[
     }
     parts = [f"{count:,} {words}" for words, count in counts.items() if count]
     parts = parts or ["all would lie in the upper left quarter of their image"]
-    text = f"`{source}`: of {len(failures.is_tiny):,} boxes, read as {stated.description}, {' and '.join(parts)}."
+    boxes = pluralize(len(failures.is_tiny), "box", "boxes")
+    text = f"`{source}`: of {boxes}, read as {stated.description}, {' and '.join(parts)}."
     if fitting:
         text += " These formats fit: " + "; ".join(f"{f.name} ({f.description})" for f in fitting) + "."
         hint = "name the format that is meant: " + " or ".join(f"--box-format {f.name}" for f in (*fitting, stated))

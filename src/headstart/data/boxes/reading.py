@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from headstart.data.boxes.auxiliary import auxiliary_notes, find_auxiliary
@@ -116,8 +116,7 @@ def read_boxes(
             "expected.",
             hint="pictures and annotations belong into one folder; class folders without boxes are for --task classify",
         )
-    samples = settle(found.read(), max_pixels=max_pixels, box_format=box_format)
-    return replace(samples, sentence=_sentence(samples))
+    return settle(found.read(), max_pixels=max_pixels, box_format=box_format)
 
 
 def _find(place: str, allow_outside: bool) -> _Found | None:
@@ -305,19 +304,3 @@ def _csv(listed: _Listed) -> _Found | None:
                 hint=f"give the one that is meant: {printable(tables[0].file.path)}",
             )
     return _Found("csv", tables[0].file.name, lambda: _read_csv(listed, tables))
-
-
-def _sentence(samples: DetectionSamples) -> str:
-    """One sentence: `364 pictures with 4,886 boxes of 3 classes (...) from VOC XML: train 205, val 87, test 72.`"""
-    count = sum(b.class_ids.size for b in samples.boxes)
-    names = ", ".join(f"`{n}`" for n in samples.class_names[:4]) + (" ..." if len(samples.class_names) > 4 else "")
-    classes = f"{len(samples.class_names)} class" + ("es" if len(samples.class_names) != 1 else "")
-    text = f"{len(samples):,} pictures with {count:,} boxes of {classes} ({names}) from {samples.layout}"
-    empty = sum(not len(b) for b in samples.boxes)
-    if empty:
-        text += f", {empty:,} of them without objects"
-    splits = Counter(s or "no split" for s in samples.split)
-    if any(samples.split):
-        text += ": " + ", ".join(f"{s} {splits[s]:,}" for s in ("train", "val", "test", "no split") if splits[s])
-    left_out = sum(p.kind in ("no-annotation", "no-picture") for p in samples.problems)
-    return text + "." + (f" {left_out:,} files are left out." if left_out else "")

@@ -100,7 +100,6 @@ class DetectionSamples:
         layout: Short name of the format, e.g. `VOC XML`.
         notes: What the reader assumed and what it did not use; stops nothing.
         root: The folder that names are relative to.
-        sentence: One sentence that says what was understood.
         problems: Boxes and files that cannot be used, each with its reason.
     """
 
@@ -114,7 +113,6 @@ class DetectionSamples:
     layout: str
     notes: tuple[ReadingNote, ...]
     root: Path
-    sentence: str = ""
     problems: tuple[Problem, ...] = ()
 
     def __len__(self) -> int:

@@ -22,6 +22,7 @@ from headstart.data.reading_notes import alike_notes
 from headstart.errors import DataError
 from headstart.limits import MAX_PIXELS
 from headstart.machine import available_cores
+from headstart.messages.numbers import pluralize
 from headstart.pixels.exif import read_exif
 from headstart.pixels.spec import PictureError, open_picture
 from headstart.records import Problem
@@ -340,7 +341,7 @@ def _refuse_empty(draft: Draft, kept: Sequence[object], problems: Sequence[Probl
             hint="annotations and pictures belong into one folder, under the same names",
         )
     raise DataError(
-        f"{len(kept)} pictures were read ({draft.layout}), but not one has a box"
+        f"{pluralize(len(kept), 'image')} read ({draft.layout}), but not one has a box"
         + (f" that can be used: {shown}{more}." if shown else "."),
         hint="draw boxes around the objects first; a picture without objects is fine beside others",
     )

@@ -16,6 +16,7 @@ from PIL import Image
 from headstart.data.boxes.draw import colour_of, draw_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.sheet import Tile, draw_sheet
+from headstart.messages.numbers import pluralize, pluralize_is
 from headstart.pixels.spec import PictureError, PixelSpec, read_picture
 from headstart.records import PicturePair
 
@@ -62,19 +63,22 @@ def draw_box_sheet(
         members = np.array([i for i, ids in enumerate(inside) if k in ids], dtype=np.int64)
         count = sum(int((samples.boxes[i].class_ids == k).sum()) for i in members)
         chosen = np.sort(rng.permutation(members)[:per_class])
-        heading = f"{name}: {count:,} boxes in {len(members):,} pictures"
+        heading = f"{name}: {pluralize(count, 'box', 'boxes')} in {pluralize(len(members), 'image')}"
         rows.append((heading, [tile(int(i), class_id=k) for i in chosen]))
     empty = np.array([i for i, ids in enumerate(inside) if not ids], dtype=np.int64)
     if len(empty):
         chosen = np.sort(rng.permutation(empty)[:per_class])
-        rows.append((f"no objects: {len(empty):,} pictures", [tile(int(i)) for i in chosen]))
+        rows.append((f"no objects: {pluralize(len(empty), 'image')}", [tile(int(i)) for i in chosen]))
     for pair in pairs[:_MOST_PAIRS]:
         words = f"copies ({pair.kind}, {pair.similarity:.3f} alike)"
         words += f", leak: {pair.split_a} / {pair.split_b}" if pair.split_a != pair.split_b else ""
         rows.append((words, [tile(pair.index_a), tile(pair.index_b)]))
-    title = f"Is this your box? {len(samples):,} pictures, {samples.num_boxes:,} boxes, drawn with seed {seed}"
+    boxes = pluralize(samples.num_boxes, "box", "boxes")
+    title = f"Is this your box? {pluralize(len(samples), 'image')}, {boxes}, drawn with seed {seed}"
     left = len(samples.class_names) - _MOST_CLASSES
-    return draw_sheet(rows, title=title + (f"; {left} classes are not shown" if left > 0 else ""), side=side)
+    return draw_sheet(
+        rows, title=title + (f"; {pluralize_is(left, 'class', 'classes')} not shown" if left > 0 else ""), side=side
+    )
 
 
 def box_tile(
@@ -128,5 +132,5 @@ def _odd_rows(samples: DetectionSamples, per_row: int, tile: object) -> list[tup
     rows: list[tuple[str, Sequence[Tile]]] = []
     for kind, members in by_kind.items():
         shown = members[: min(per_row, _MOST_ODD)]
-        rows.append((f"problem: {kind}, {len(members)} pictures", [tile(i) for i in shown]))
+        rows.append((f"problem: {kind}, {pluralize(len(members), 'image')}", [tile(i) for i in shown]))
     return rows
