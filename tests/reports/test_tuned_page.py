@@ -91,7 +91,7 @@ def test_the_head_is_said_to_be_what_was_kept(held_out: Facts, make_facts: Calla
     plain = replace(held_out, extra={"tuning": {"plan": {**PLAN, "has_refit": False}}})
     assert "The head was trained by gradient." in render(summarise(plain), {})
     probe = replace(make_facts(), settings=held_out.settings)
-    assert "The head is a mixture of lda 90 %" in render(summarise(probe), {})
+    assert "The head is a mixture of LDA 90 %" in render(summarise(probe), {})
 
 
 def test_a_head_of_ones_own_is_counted_as_head_and_the_rest_by_its_parts(held_out: Facts) -> None:

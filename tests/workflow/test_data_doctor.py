@@ -254,7 +254,8 @@ class TestHiddenGroups:
     def test_none_switches_them_off(self, variants: Path, tmp_path: Path) -> None:
         run = headstart.train(variants, out=tmp_path / "run", group_from="none")
         assert run.metrics["num_groups"] is None or run.metrics["num_groups"] > 18
-        assert decisions_of(run.folder)["group_from"]["reason"] == "groups_switched_off"
+        decision = decisions_of(run.folder)["group_from"]
+        assert (decision["reason"], decision["source"]) == ("groups_switched_off", "python")
         resolved = yaml.safe_load((run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
         assert resolved["group_from"]["value"] == "none"
 

@@ -217,7 +217,7 @@ def _path_names() -> list[str]:
 def _decisions(chosen: SetFit, temperature: float) -> tuple[Decision, ...]:
     """Return the choices within the chosen set, with the numbers that decided them."""
     choice, protocol = chosen.choice, chosen.space.labels.protocol.value
-    mix = dict(zip(("ridge", "lda", "class shares"), (round(float(m), 3) for m in choice.mix), strict=True))
+    mix = dict(zip(("ridge", "lda", "class_shares"), (round(float(m), 3) for m in choice.mix), strict=True))
     ridge, lda, loss = float(choice.ridge_loss), float(choice.lda_loss), float(choice.loss)
     return (
         Decision(

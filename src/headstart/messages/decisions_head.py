@@ -9,16 +9,22 @@ from headstart.messages.numbers import pluralize, signed
 from headstart.messages.protocols import protocol_name
 from headstart.types import DecisionReason, EvaluationProtocol, EvaluationSetup
 
-__all__ = ["HEAD_REASONS"]
+__all__ = ["HEAD_REASONS", "candidate_name"]
 
 _NAMES = {
     "all_stages": "all stages",
     "all_stages_earlier_half": "earlier stages at half weight",
+    "class_shares": "class shares",
     "last_stage": "last stage",
     "lda": "LDA",
     "none": "uncalibrated",
     "vector": "vector scaling",
 }
+
+
+def candidate_name(code: str) -> str:
+    """Return what a compared or mixed candidate is called, e.g. `LDA`."""
+    return _NAMES.get(code, code)
 
 
 def _log_loss(e: Mapping[str, Any]) -> str:
@@ -27,7 +33,7 @@ def _log_loss(e: Mapping[str, Any]) -> str:
 
 
 def _losses(e: Mapping[str, Any]) -> str:
-    return ", ".join(f"{_NAMES.get(name, name)} {loss:.4f}" for name, loss in e["log_loss"].items())
+    return ", ".join(f"{candidate_name(name)} {loss:.4f}" for name, loss in e["log_loss"].items())
 
 
 def _compared_on(e: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from headstart.messages.decisions_head import candidate_name
 from headstart.reports.facts import Facts
 
 __all__ = ["describe_network", "network_text"]
@@ -159,7 +160,7 @@ def _how_made(plan: Mapping[str, Any], mixture: Mapping[str, float] | None) -> s
         )
     if plan:
         return "The head was trained by gradient."
-    parts = [f"{name} {100 * share:.0f} %" for name, share in (mixture or {}).items() if share]
+    parts = [f"{candidate_name(name)} {100 * share:.0f} %" for name, share in (mixture or {}).items() if share]
     return f"The head is a mixture of {', '.join(parts)}, chosen on left-out pictures." if parts else None
 
 

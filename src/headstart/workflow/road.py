@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,9 @@ class Road:
             self.duration_s[what] = self.duration_s.get(what, 0.0) + self.clock() - started
 
     def decide(self, decisions: Sequence[Decision], *, is_said: bool = True) -> None:
-        """Keeps decisions; says the automatic ones with their reasons."""
+        """Keep decisions, with the real source of what the user set, and emit them unless `is_said` is False."""
+        sources = self.resolved.sources
+        decisions = [replace(d, source=sources.get(d.setting, "cli")) if d.source == "cli" else d for d in decisions]
         self.resolved = self.resolved.with_decisions(decisions)
         self.events.decide(*(decisions if is_said else ()))
 
