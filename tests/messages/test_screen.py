@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 
 import pytest
+from test_notes import EXAMPLES as NOTES
+from test_reading import EVIDENCE as READINGS
 from test_scores import PLAIN
 
 from headstart.events import (
@@ -14,16 +16,20 @@ from headstart.events import (
     EpochFinished,
     Event,
     EventStream,
+    FileWritten,
     FindingMade,
+    Note,
     Progress,
     RunFinished,
     ScoreMeasured,
     Stage,
     StageFinished,
+    StageStarted,
 )
 from headstart.messages.screen import LINE_WIDTH, Screen, Verbosity
+from headstart.messages.summaries import Remark
 from headstart.records import Decision
-from headstart.types import DecisionReason, Finding, FindingKind, Severity
+from headstart.types import DecisionReason, Evidence, Finding, FindingKind, NoteKind, ReadingNote, Severity
 
 FITTED = {"log_loss": 0.0197, "protocol": "leave_one_out"}
 
@@ -128,3 +134,75 @@ def test_epochs_are_a_live_line_on_a_terminal_and_plain_text_with_verbose_only(
         screen(EpochFinished("fold1", epoch, 3, {"train_loss": 0.5, "val_loss": 0.4, "lr": 0.1, "duration_s": 1.0}))
     screen.close()
     assert ("3/3" in out.getvalue()) == is_shown
+
+
+TRAINING = {
+    "strategy": "finetune", "train_from": "stage6", "num_epochs": 10, "num_images": 900, "batch_size": 32,
+    "optimizer": "adamw", "lr": 3e-4, "schedule": "cosine",
+}  # fmt: skip
+COMPARED = {"verdict": "undecided", "log_loss": 0.31, "probe_log_loss": 0.32, "is_kept": True}
+FROZEN = {"backbone": "efficientnet_lite0", "width": 224, "height": 224, "num_computed": 2527, "num_cached": 0}
+PROBE = {"methods": ["ridge", "lda", "logistic"], "num_blocks": 4, "log_loss": 0.3, "protocol": "leave_one_out"}
+LONG = "a very long name of a class or file with many words " * 3
+SHARE = {"value": 0.9, "low": 0.8, "high": 0.95}
+OF_CLASSES = {
+    **PLAIN, "positive": LONG, "roc_auc": SHARE, "sensitivity": SHARE, "specificity": SHARE,
+    "leaky": {**SHARE, "num_leaks": 12},
+}  # fmt: skip
+OF_BOXES = {
+    "task": "detect", "metric": "map50", **SHARE, "protocol": "test_split", "is_users_split": True, "map50_95": 0.5,
+    "num_images": 400, "num_boxes": 900, "by_size": {"small": 0.1, "medium": 0.3, "large": 0.8}, "per_class": [],
+    "hardest_class": {"name": LONG, "ap50": 0.1},
+}  # fmt: skip
+
+
+def long_findings() -> list[Remark]:
+    """Return findings of many kinds about many classes."""
+    few: Evidence = {"count": 3, "minimum": 10, "unit": "images"}
+    of_class = (FindingKind.CLASS_NOT_IN_TEST, FindingKind.CLASS_WITHOUT_IMAGES, FindingKind.CLASS_IN_ONE_GROUP)
+    return [
+        *(ReadingNote(kind, 3, (LONG,), evidence) for kind, evidence in READINGS.items()),
+        *(Finding(FindingKind.CLASS_TOO_SMALL, Severity.WARNING, {**few, "class": f"{LONG}{i}"}) for i in range(300)),
+        *(Finding(kind, Severity.ERROR, {"class": LONG}) for kind in of_class),
+    ]
+
+
+def long_story(*, has_boxes: bool) -> list[Event]:
+    """Return the events of a fine-tuning or of a detector with as much to tell as possible."""
+    names = tuple(f"{LONG}{i}" for i in range(300))
+    urgent = (NoteKind.RUN_RESUMABLE, NoteKind.STOP_REQUESTED)
+    notes = [Note(kind, Severity.WARNING, NOTES[kind]) for kind in NoteKind if kind not in urgent]
+    predict = "headstart predict runs/train1"
+    return [
+        DatasetRead("photos", "class folders", 2527, names, {"train": 1768, "test": 431}),
+        *map(FindingMade, long_findings()),
+        CheckFinished(LONG, 2527),
+        *([] if has_boxes else [StageFinished(Stage.FEATURES, 17.0, FROZEN), StageFinished(Stage.PROBE, 1.0, PROBE)]),
+        *notes[: len(notes) // 2],
+        StageStarted(Stage.TRAIN, TRAINING),
+        *(EpochFinished("fold1", i, 10, {"train_loss": 0.5}) for i in range(1, 11)),
+        StageFinished(Stage.TRAIN, 100.0, TRAINING | ({} if has_boxes else COMPARED)),
+        *notes[len(notes) // 2 :],
+        ScoreMeasured(OF_BOXES if has_boxes else OF_CLASSES),
+        FileWritten("report", "runs/train1/report.html"),
+        RunFinished(190.0, "runs/train1", ((f"{predict} NEW_IMAGES", None), (f"{predict}/probe IMAGES", "the probe"))),
+    ]
+
+
+@pytest.mark.parametrize("has_boxes", [False, True])
+def test_a_training_with_much_to_tell_has_at_most_twelve_lines(has_boxes: bool) -> None:
+    lines = shown(long_story(has_boxes=has_boxes))
+    assert len(lines) <= 12
+    assert max(map(len, lines)) <= LINE_WIDTH
+    labels = {line[:10].strip() for line in lines}
+    assert labels >= {"Dataset", "Read", "Checks", "Training", "Test" if has_boxes else "Score", "Saved", "Next"}
+    assert has_boxes or labels >= {"Features", "Probe"}
+    assert max(map(len, shown(long_story(has_boxes=has_boxes), Verbosity.QUIET))) <= LINE_WIDTH
+
+
+def test_a_note_without_room_is_shown_at_the_end_where_there_is_room_then() -> None:
+    note = Note(NoteKind.TRAINING_STOPPED, Severity.WARNING, NOTES[NoteKind.TRAINING_STOPPED])
+    reads = [e for e in long_story(has_boxes=True) if not isinstance(e, (Note, EpochFinished))]
+    with_note = shown([*reads[:-4], note, *reads[-4:]])
+    assert any("3/50" in line for line in with_note)
+    assert len(with_note) <= 12

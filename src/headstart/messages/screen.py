@@ -45,7 +45,7 @@ from headstart.messages.summaries import (
 )
 from headstart.messages.tables import event_table
 from headstart.messages.values import duration, joined, one_line, shorten
-from headstart.types import Severity
+from headstart.types import NoteKind, Severity
 
 __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
 
@@ -53,9 +53,11 @@ LABEL_WIDTH = 10
 LINE_WIDTH = 100
 _MOST_LINES = {Topic.READING: 3, Topic.DATASET: 3, Topic.TRAINING: 2}
 _MOST = 12
+_EXPECTED = {"Features": 1, "Probe": 1, "Training": 1, "Score": 2, "Saved": 1, "Next": 1}  # lines of a training
 _MOST_FINDINGS = 4  # lines about reading and checks together where more follows
 _LABELS = {Topic.READING: "Read", Topic.DATASET: "Checks", Topic.TRAINING: "Note"}
 _SEVERITIES = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.INFO: "Note"}
+_URGENT = frozenset({NoteKind.STOP_REQUESTED, NoteKind.RUN_RESUMABLE})
 _STYLES = {"Error": "bold red", "Warning": "bold yellow"}
 
 
@@ -88,7 +90,9 @@ class Screen:
         self._details = details
         self._label = ""
         self._num_lines = self._num_reading = 0
+        self._seen: set[str] = set()
         self._has_warnings = False
+        self._notes: list[Note] = []  # for which there was no room yet
         self._held: dict[Topic, list[Remark]] = {topic: [] for topic in Topic}
         self._report: FileWritten | None = None
         self._written: list[FileWritten] = []
@@ -111,8 +115,13 @@ class Screen:
         self.flush()
         lines = score_lines(event.score) if isinstance(event, ScoreMeasured) else comparison_lines(event.comparison)
         is_quiet_comparison = isinstance(event, RunsCompared) and self._verbosity is Verbosity.QUIET
-        for label, text in lines[: 1 if is_quiet_comparison else None]:
+        if is_quiet_comparison:
+            lines = lines[:1]
+        elif self._verbosity is Verbosity.NORMAL:
+            lines = lines[: max(1, _MOST - self._num_lines - 2)]
+        for label, text in lines:
             self.row(label or self._label, text)
+        self._seen.add("Score")
         if isinstance(event, RunsCompared):
             self._summarize_rest(num_reserved=2)
         if self._verbosity >= Verbosity.VERBOSE:
@@ -155,9 +164,22 @@ class Screen:
             self._finish(event)
 
     def _note(self, event: Note) -> None:
-        if event.severity is not Severity.INFO or self._verbosity >= Verbosity.VERBOSE:
+        if self._verbosity >= Verbosity.VERBOSE:
             self.flush()
-            self.row("Note", note_message(event), is_cut=self._verbosity < Verbosity.VERBOSE)
+            self.row("Note", note_message(event), is_cut=False)
+        elif event.severity is not Severity.INFO:
+            self.flush()
+            expected = sum(number for label, number in _EXPECTED.items() if label not in self._seen)
+            if event.kind in _URGENT or self._num_lines + expected < _MOST:
+                self.row("Note", note_message(event))
+            else:
+                self._notes.append(event)
+
+    def _show_notes(self, *, num_reserved: int) -> None:
+        """Print the notes that are held back as far as there is room; the log has all of them."""
+        for note in self._notes[: max(0, _MOST - self._num_lines - num_reserved)]:
+            self.row("Note", note_message(note))
+        self._notes.clear()
 
     def flush(self) -> None:
         """Print the findings about reading and training that are held back, counted by kind."""
@@ -206,6 +228,7 @@ class Screen:
     def close(self) -> None:
         """Print what is held back and remove the progress line."""
         self._summarize_rest(num_reserved=0)
+        self._show_notes(num_reserved=0)
         if self._progress is not None:
             self._progress.clear()
 
@@ -215,6 +238,7 @@ class Screen:
             self._progress.clear()
         shown = "" if label == self._label else label
         self._label = label
+        self._seen.add(label)
         self._num_lines += 1
         text = one_line(text)
         self._print(shown, shorten(text, LINE_WIDTH - LABEL_WIDTH) if is_cut else text)
@@ -244,7 +268,9 @@ class Screen:
     def _finish(self, event: RunFinished) -> None:
         self.flush()
         num_commands = min(len(event.next_commands), 1)
-        self._summarize_rest(num_reserved=bool(self._written) + (event.folder is not None) + num_commands)
+        num_reserved = bool(self._written) + (event.folder is not None) + num_commands
+        self._summarize_rest(num_reserved=num_reserved)
+        self._show_notes(num_reserved=num_reserved)
         if event.folder is None and self._report is not None:
             self._written.append(self._report)
         for text in joined([file_message(file) for file in self._written], LINE_WIDTH - LABEL_WIDTH):

@@ -145,10 +145,8 @@ def _train(e: Mapping[str, Any], seconds: float) -> str:
     text = f"{_strategy(e)}: {count(e['num_epochs'], 'epoch')} in {duration(seconds)}"
     if e.get("verdict") is None:
         return text
-    text += f"; log-loss {e['log_loss']:.3f}, probe {e['probe_log_loss']:.3f}: "
-    if not e["is_kept"]:
-        return f"{text}probe kept"
-    return text + {"better": "better", "worse": "worse", "undecided": "not clearly better"}[e["verdict"]]
+    verdict = e["verdict"] if e["is_kept"] else "probe kept"
+    return f"{text}; log-loss {e['log_loss']:.3f}, probe {e['probe_log_loss']:.3f} ({verdict})"
 
 
 def _final_training(e: Mapping[str, Any], seconds: float) -> str:
