@@ -15,6 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "headstart"
 FLOORS = (
     "errors",
     "types",
+    "report_types",
     "cells",
     "shares",
     "limits",

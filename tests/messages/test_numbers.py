@@ -53,8 +53,8 @@ PLURAL = re.compile(
 )
 NEVER_ONE = {
     ("commands/cache.py", "part.num_files"): "a column of a table",
-    ("reports/comment.py", "errors"): "a confused pair has at least five",
-    ("reports/doubting.py", "reject"): "a share of pictures",
+    ("messages/comment.py", "e['num_errors']"): "a confused pair has at least five",
+    ("messages/sections.py", "reject"): "a share of images",
     ("messages/reading.py", "count"): "the plural of a pair that is told apart",
     ("reports/figures.py", "kind"): "no number",
     ("messages/decisions_data.py", "e['num_threads']"): "one thread is not compared with itself",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.reports.comment import comment_on, confused_pair, next_steps, not_to_conclude
+from headstart.messages.comment import report_finding_text, report_finding_title
+from headstart.report_types import ReportFinding, ReportKind
+from headstart.reports.comment import comment_on, comment_to_json, confused_pair, next_steps, not_to_conclude
 from headstart.reports.facts import Facts
 from headstart.reports.situation import Curve, GroupQuestion, Situation, take_situation
 from headstart.reports.squares import find_square
@@ -57,75 +60,113 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("cause", CASES)
-def test_a_constructed_result_names_its_cause_first(cause: str) -> None:
-    remarks = comment_on(CASES[cause])
-    assert remarks[0].cause == cause
-    assert remarks[0].is_problem == (cause != "fine")
-    assert (cause == "fine") == (not any(r.is_problem for r in remarks))
+def kinds(findings: list[ReportFinding]) -> list[str]:
+    return [f.kind.value for f in findings]
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_a_constructed_result_names_its_cause_first(kind: str) -> None:
+    found = comment_on(CASES[kind])
+    assert found[0].kind == kind
+    assert found[0].is_problem == (kind != "fine")
+    assert (kind == "fine") == (not any(f.is_problem for f in found))
 
 
 def test_no_other_cause_is_blamed_in_the_plain_cases() -> None:
-    for cause in ("overfitting", "leak", "shortcut", "two_confused_classes", "fine"):
-        assert [r.cause for r in comment_on(CASES[cause])] == [cause]
+    for kind in ("overfitting", "leak", "shortcut", "two_confused_classes", "fine"):
+        assert kinds(comment_on(CASES[kind])) == [kind]
 
 
 def test_chance_level_by_chains_of_copies_names_the_other_score() -> None:
     evidence = {"num_pairs": 87, "accuracy_separate": 1.0, "accuracy_joined": 0.26, "accuracy_baseline": 0.25}
     plain = CASES["chance_level"]
     first = comment_on(replace(plain, copies_at_baseline=evidence))[0]
-    assert first.cause == "chance_level"
-    assert "87 pairs" in first.text
-    assert "87 pairs" not in comment_on(plain)[0].text
+    assert first.kind is ReportKind.CHANCE_LEVEL
+    assert first.evidence["copies"] == {"num_pairs": 87, "accuracy_separate": 1.0}
+    assert "87 pairs" in report_finding_text(first)
+    assert comment_on(plain)[0].evidence["copies"] is None
 
 
-def test_numbers_stand_in_the_words() -> None:
-    leak = comment_on(CASES["leak"])[0].text
-    assert "8 pairs" in leak
-    assert "95.0 %" in leak
-    shortcut = comment_on(CASES["shortcut"])[0].text
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "is_worse"),
+    [
+        (0.22, 0.31, "chance_level", False),  # the interval holds the baseline of 0.25
+        (0.25, 0.31, "chance_level", False),
+        (0.10, 0.24, "chance_level", True),  # it lies below: worse, and not "cannot be told from"
+        (0.251, 0.31, "near_chance_level", None),  # it excludes the baseline
+        (0.26, 0.31, "near_chance_level", None),
+        (0.27, 0.31, "fine", None),
+    ],
+)
+def test_only_an_interval_that_holds_the_baseline_cannot_be_told_from_it(
+    low: float, high: float, kind: str, is_worse: bool | None
+) -> None:
+    first = comment_on(situation(score=(low + high) / 2, low=low, high=high, train_score=0.3))[0]
+    assert (first.kind, first.evidence.get("is_worse")) == (kind, is_worse)
+    assert ("cannot be told from" in report_finding_text(first)) == (is_worse is False)
+
+
+def test_numbers_stand_in_evidence_and_text() -> None:
+    leak = comment_on(CASES["leak"])[0]
+    assert leak.evidence == {"num_pairs": 8, "score": 0.90, "score_as_given": 0.95}
+    assert "8 pairs" in report_finding_text(leak)
+    assert "95.0 %" in report_finding_text(leak)
+    shortcut = report_finding_text(comment_on(CASES["shortcut"])[0])
     assert "93.0 %" in shortcut
     assert "80.0 %" in shortcut
     pair = comment_on(CASES["two_confused_classes"])[0]
-    assert "class 0" in pair.title
-    assert "class 1" in pair.title
-    assert "65 of the 74 errors" in pair.text
+    assert (pair.evidence["classes"], pair.evidence["count"], pair.evidence["num_errors"]) == (
+        ["class 0", "class 1"], 65, 74,
+    )  # fmt: skip
+    assert "class 0" in (report_finding_title(pair) or "")
+    assert "65 of the 74 errors" in report_finding_text(pair)
+
+
+def test_the_comment_as_json_holds_code_evidence_and_text() -> None:
+    (row, *_) = comment_to_json(CASES["overfitting"])["remarks"]
+    assert (row["kind"], row["severity"]) == ("overfitting", "warning")
+    assert row["evidence"] == {"score": 0.80, "low": 0.77, "high": 0.83, "train_score": 1.0, "is_tuned": False}
+    assert row["title"]
+    assert row["text"]
+    assert json.loads(json.dumps(comment_to_json(CASES["imbalance"])))["next"][0]["kind"] == "gain_of_more_images"
 
 
 def test_fine_claims_only_what_was_looked_for() -> None:
-    assert "No leak" in comment_on(CASES["fine"])[0].text
+    assert comment_on(CASES["fine"])[0].evidence["is_checked"] is True
     unseen = comment_on(situation(has_health=False))[0]
-    assert unseen.cause == "fine"
-    assert "not looked for" in unseen.text
+    assert unseen.kind is ReportKind.FINE
+    assert unseen.evidence["is_checked"] is False
+    assert "No leak" not in report_finding_text(unseen)
 
 
 def test_pairs_confused_one_way_are_told_apart_from_both_ways() -> None:
     one_way = [[60, 38, 1, 1], [1, 97, 1, 1], [1, 1, 97, 1], [1, 0, 1, 98]]
-    assert "Mostly `class 0` is taken for `class 1`" in comment_on(situation(confusion=one_way))[0].text
-    assert "both directions" in comment_on(CASES["two_confused_classes"])[0].text
+    assert comment_on(situation(confusion=one_way))[0].evidence["mostly"] == ["class 0", "class 1"]
+    assert comment_on(CASES["two_confused_classes"])[0].evidence["mostly"] is None
 
 
 def test_harder_test_pictures_are_named() -> None:
     s = situation(score=0.7, low=0.66, high=0.74, train_score=0.75, cv_score=0.9, cv_low=0.88, cv_high=0.92)
-    assert "other_images" in [r.cause for r in comment_on(s)]
+    (finding,) = [f for f in comment_on(s) if f.kind is ReportKind.OTHER_IMAGES]
+    assert finding.evidence["is_harder"] is True
 
 
 def test_what_cannot_be_measured_is_said() -> None:
     s = situation(low=None, high=None, curve=None)
-    assert comment_on(s)[0].cause == "unmeasured"
-    assert "not measured" in next_steps(s)[0]
+    assert comment_on(s)[0].kind is ReportKind.UNMEASURED
+    assert next_steps(s)[0].kind is ReportKind.GAIN_NOT_MEASURED
     assert find_square(s)["similarity"] is None
     assert find_square(s)["advice"] is None
 
 
 def test_gravest_first_where_several_apply() -> None:
     s = situation(num_leaks=2, score=0.26, low=0.22, high=0.31, train_score=0.9)
-    assert [r.cause for r in comment_on(s)] == ["leak", "chance_level", "overfitting"]
+    assert kinds(comment_on(s)) == ["leak", "chance_level", "overfitting"]
 
 
 def test_unequal_classes_without_harm_are_no_problem() -> None:
     s = situation(counts=[900, 800, 90, 80])
-    assert [(r.cause, r.is_problem) for r in comment_on(s)] == [("fine", False), ("imbalance", False)]
+    assert [(f.kind, f.is_problem) for f in comment_on(s)] == [("fine", False), ("imbalance", False)]
 
 
 @pytest.mark.parametrize(
@@ -151,8 +192,19 @@ def test_a_flat_learning_curve_says_large_whatever_the_count() -> None:
 
 
 def test_leave_one_out_without_groups_warns_of_related_pictures() -> None:
-    assert any("--group-from" in t for t in not_to_conclude(situation()))
-    assert not any("--group-from" in t for t in not_to_conclude(situation(has_groups=True)))
+    assert ReportKind.IMAGES_LEFT_OUT_ALONE in kinds(not_to_conclude(situation()))
+    assert ReportKind.IMAGES_LEFT_OUT_ALONE not in kinds(not_to_conclude(situation(has_groups=True)))
+
+
+def test_the_comparison_with_the_probe_is_a_next_step() -> None:
+    verdict = {
+        "gain": 0.02, "low": 0.01, "high": 0.03, "accuracy_gain": 0.015, "accuracy_error": 0.004, "is_better": True,
+        "is_worse": False, "num_samples": 300,
+    }  # fmt: skip
+    (step,) = [f for f in next_steps(situation(verdict=verdict)) if f.kind is ReportKind.FINE_TUNING_COMPARED]
+    assert step.evidence["accuracy_gain"] == 0.015
+    assert "+1.5 points" in report_finding_text(step)
+    assert ReportKind.BACKBONE_FROZEN in kinds(next_steps(situation()))
 
 
 def test_the_most_confused_pair_counts_both_directions() -> None:

@@ -13,12 +13,13 @@ import pytest
 
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.messages.findings import finding_to_json
 from headstart.reports.detecting import DetectionFacts, ScoredPicture, headline_block, summarise_detection
-from headstart.reports.detection_comment import detection_remarks
+from headstart.reports.detection_comment import comment_on_detector
 from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
 from headstart.reports.figures import figure_png
 from headstart.reports.html import render
-from headstart.types import USER_TEST_SPLIT
+from headstart.types import USER_TEST_SPLIT, Finding, FindingKind, Severity
 
 NAMES = ["cat", "<b>dog</b>"]
 
@@ -98,26 +99,27 @@ def remarks(report: dict[str, Any], **changes: Any) -> list[str]:
         for parent in parents:
             target = target[int(parent) if parent.isdigit() else parent]
         target[int(leaf) if leaf.isdigit() else leaf] = value
-    return [r["title"] for r in detection_remarks(changed)]
+    return [f.kind.value for f in comment_on_detector(changed)]
 
 
 def test_remarks_come_with_their_evidence_and_go_without_it() -> None:
     report = summarise_detection(facts())
-    assert "<b>dog</b> is found less well" in remarks(report)
-    assert "<b>dog</b> is found less well" not in remarks(report, per_class__1__AP50={"value": 0.99})
+    assert "weak_class" in remarks(report)
+    assert "weak_class" not in remarks(report, per_class__1__AP50={"value": 0.99})
     wide = {"metric": "mAP50", "value": 0.7, "low": 0.5, "high": 0.8}
-    assert "The score is uncertain" in remarks(report, headline__score=wide)
-    assert "The score is uncertain" not in remarks(report, headline__score={**wide, "low": 0.68, "high": 0.72})
-    assert "Boxes fit loosely" not in remarks(report)
-    assert "Boxes fit loosely" in remarks(report, scores__0__mAP75={"value": 0.1})
+    assert "wide_interval" in remarks(report, headline__score=wide)
+    assert "wide_interval" not in remarks(report, headline__score={**wide, "low": 0.68, "high": 0.72})
+    assert "loose_boxes" not in remarks(report)
+    assert "loose_boxes" in remarks(report, scores__0__mAP75={"value": 0.1})
     errors = {**report["errors"], "missed": 1, "false": 20, "wrong_class": 0}
-    assert "Most errors are boxes where nothing is" in remarks(report, errors=errors)
+    assert "mostly_false_boxes" in remarks(report, errors=errors)
     sizes = {"names": NAMES, "counts": [[9, 0, 0, 0, 0], [9, 0, 0, 0, 0]], "tiny_share": 0.5, "better_size": 640}
-    assert "Many boxes are too small to see" in remarks(report, data__after_resizing=sizes)
-    assert "Many boxes are too small to see" not in remarks(report, data__after_resizing={**sizes, "tiny_share": 0.1})
-    assert "About the data" in remarks(report, data__findings=[{"message": "class `x` is odd"}])
+    assert "tiny_boxes" in remarks(report, data__after_resizing=sizes)
+    assert "tiny_boxes" not in remarks(report, data__after_resizing={**sizes, "tiny_share": 0.1})
+    finding = finding_to_json(Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.WARNING, {"class": "x"}))
+    assert "data_finding" in remarks(report, data__findings=[finding])
     quiet = {**report["per_class"][1], "AP50": {"value": 0.99}}
-    assert remarks(report, per_class__1=quiet, headline__score=None) == ["Nothing stands out"]
+    assert remarks(report, per_class__1=quiet, headline__score=None) == ["nothing_found"]
 
 
 def test_the_page_escapes_names_and_draws_without_pictures() -> None:

@@ -127,7 +127,7 @@ def test_all_right_and_all_wrong_are_said(make_facts: Callable[..., Facts]) -> N
     assert "No scored picture was predicted wrongly" in text
     assert "No picture was taken for another class" in text
     report, text = page_of(make_facts(skill=-50.0))
-    assert report["comment"]["remarks"][0]["cause"] == "chance_level"
+    assert report["comment"]["remarks"][0]["kind"] == "chance_level"
     Page(text)
 
 
@@ -175,8 +175,10 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Fac
                                "low": 0.05, "high": 0.1},
             "operating": {"rows": [{"target": 0.05, "threshold": 0.9, "share_accepted": 0.6, "error": 0.01,
                                     "error_bound": 0.034}], "num_samples": 30},
-            "novelty": {"text": "Of 100 unknown pictures 83 are refused."},
-            "coverage": {"text": "Sets hold the right class 90 times in 100."},
+            "novelty": {"reject": 0.05, "threshold": 2.5, "out_of_fold": {"num_samples": 30, "false_alarms": 0.04},
+                        "test": None, "left_out": None},
+            "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 30, "test": None, "mean_size": 1.25,
+                         "realised": {"value": 0.88}, "share_single": 0.7, "share_empty": 0.05},
             "suspects": {"text": "3 labels look wrong.", "rows": [{}, {}, {}],
                          "shown": [{"picture": 1, "neighbours": [2, 3], "label": "cat", "suggested": "dog",
                                     "doubt": 0.97}]},
@@ -187,16 +189,16 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Fac
     Page(text)
     for words in (
         "Twice as many: +8 points.",
-        "83 are refused",
-        "90 times in 100",
+        "at most 5 of 100 known images are refused",
+        "88.0 % of the sets held the right class",
         "3 labels look wrong",
         "suggested: dog",
     ):
         assert words in text
     assert "3.4 %" in text
     assert text.count("<polyline") >= 4
-    assert "too_little_data" in [r["cause"] for r in report["comment"]["remarks"]]
-    assert "labels" in [r["cause"] for r in report["comment"]["remarks"]]
+    assert "too_little_data" in [r["kind"] for r in report["comment"]["remarks"]]
+    assert "labels" in [r["kind"] for r in report["comment"]["remarks"]]
 
 
 def test_a_file_that_is_no_picture_leaves_its_place_empty(tmp_path: Path) -> None:

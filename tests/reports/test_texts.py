@@ -16,6 +16,7 @@ from headstart.data.boxes.records import Boxes, Detections
 from headstart.data.report_findings import dataset_findings
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.messages.box_problems import BOX_PROBLEMS
+from headstart.messages.comment import report_finding_text, report_finding_title
 from headstart.messages.comparisons import comparison_lines
 from headstart.messages.scores import score_lines
 from headstart.records import GroupPattern, Health, PicturePair, Problem, Remark
@@ -66,9 +67,9 @@ def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> N
             cv_score=value, cv_low=low, cv_high=high, num_leaks=count, score_as_given=as_given, num_conflicts=count,
             num_suspects=count, curve=curve, has_health=bool(count), block_losses=(0.0, 0.0) if count else None,
         )  # fmt: skip
-        remarks = comment_on(s)
         square = find_square(s)
-        check([*(t for r in remarks for t in (r.title, r.text)), *next_steps(s), *not_to_conclude(s)])
+        for finding in (*comment_on(s), *next_steps(s), *not_to_conclude(s)):
+            check([report_finding_title(finding) or "", report_finding_text(finding)])
         check([square["size_reason"], square["similarity_reason"]])
 
 

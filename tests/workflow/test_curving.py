@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from headstart.messages.sections import class_gains_message
 from headstart.trust.curve import forecast_curve
 from headstart.workflow import curving
 
@@ -40,6 +41,6 @@ def test_the_change_is_the_difference_of_the_printed_numbers(step: float, error:
 
 
 def test_classes_are_named_only_where_one_gains() -> None:
-    assert curving._classes_text([]) == ""
-    assert curving._classes_text([{"name": "a", "gain": 0.0001}, {"name": "b", "gain": -0.2}]) == ""
-    assert curving._classes_text([{"name": "a", "gain": 0.02}, {"name": "b", "gain": 0.0}]).count("points") == 1
+    assert class_gains_message([]) == ""
+    assert class_gains_message([{"name": "a", "gain": 0.0001}, {"name": "b", "gain": -0.2}]) == ""
+    assert class_gains_message([{"name": "a", "gain": 0.02}, {"name": "b", "gain": 0.0}]).count("points") == 1

@@ -288,7 +288,7 @@ class TestGroupsInQuestion:
         (emitted,) = findings_of(exposed.folder, "groups_in_question")
         assert emitted["evidence"]["status"] == pattern["status"]
         report = read_json(exposed.folder / "report.json")
-        assert any(r["cause"] == "groups_in_question" for r in report["comment"]["remarks"])
+        assert any(r["kind"] == "groups_in_question" for r in report["comment"]["remarks"])
         assert option in html.unescape((exposed.folder / "report.html").read_text(encoding="utf-8"))
 
     def test_the_options_that_it_names_work(self, exposures: Path, exposed: headstart.Run) -> None:

@@ -146,7 +146,7 @@ def test_a_validation_folder_kept_for_it_makes_a_guarantee(tmp_path: Path, make_
     bundle = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))
     assert bundle["sets"]["is_guaranteed"] is True
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "It is guaranteed for pictures drawn like those of the validation folder" in page
+    assert "guaranteed for images drawn like those of the validation split" in page
     less = headstart.train(root, out=str(tmp_path / "less"), coverage=0.95)
     assert less.metrics["coverage"]["is_guaranteed"] is False, "90 pictures are too few at 95 %"
 
@@ -158,7 +158,7 @@ def test_few_pictures_get_no_threshold_and_it_is_said(tmp_path: Path, make_pictu
     (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
     assert event["evidence"]["novelty"]["threshold"] is None
     assert "19 are needed" in run.metrics["novelty"]["sentence"]
-    assert "too few to say from where on" in (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "too few for a threshold" in (run.folder / "report.html").read_text(encoding="utf-8")
     first = run.predict(data)[0]
     assert first.novelty is not None
     assert first.is_unknown is None

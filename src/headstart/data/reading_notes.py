@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from headstart.data.spelling import find_alike
 from headstart.data.walk import FoundFile, Tree
-from headstart.records import Problem
 from headstart.types import ReadingKind, ReadingNote
 
-__all__ = ["alike_notes", "images_note", "merge_notes", "problem_lines", "tree_notes"]
+__all__ = ["alike_notes", "images_note", "merge_notes", "tree_notes"]
 
 _EXAMPLES = 5
-_SHOWN = 3
 
 
 def images_note(kind: ReadingKind, images: Sequence[FoundFile]) -> list[ReadingNote]:
@@ -66,20 +64,3 @@ def merge_notes(notes: Iterable[ReadingNote]) -> list[ReadingNote]:
         examples = (*before.examples, *note.examples)[:_EXAMPLES]
         merged[key] = ReadingNote(note.kind, before.count + note.count, examples, evidence)
     return list(merged.values())
-
-
-def problem_lines(problems: Iterable[Problem]) -> list[str]:
-    """Return one line for each kind of problem that the reader met, the most frequent first."""
-    by_kind: dict[str, list[Problem]] = defaultdict(list)
-    for problem in problems:
-        by_kind[problem.kind].append(problem)
-    return [
-        f"Warning: {len(same):,} {'file or row is' if len(same) == 1 else 'files or rows are'} not used, {kind}: "
-        f"{_listed(p.name for p in same)} ({same[0].detail})."
-        for kind, same in sorted(by_kind.items(), key=lambda item: -len(item[1]))
-    ]
-
-
-def _listed(names: Iterable[str]) -> str:
-    listed = [f"`{name}`" for name in names]
-    return ", ".join(listed[:_SHOWN]) + (" ..." if len(listed) > _SHOWN else "")

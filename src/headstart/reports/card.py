@@ -67,7 +67,7 @@ def model_card(report: Mapping[str, Any]) -> str:
             "\n".join(
                 [
                     *(f"- {_text(r['title'])}. {_text(r['text'])}" for r in report["comment"]["remarks"]),
-                    *(f"- {_text(t)}" for t in report["comment"]["not_to_conclude"]),
+                    *(f"- {_text(f['text'])}" for f in report["comment"]["not_to_conclude"]),
                 ]
             )
         ],

@@ -18,10 +18,12 @@ from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.operating import ERRORS, confuse
 from headstart.events import Note
 from headstart.messages.box_problems import box_problem_name
+from headstart.messages.comment import empty_section, report_finding_to_json
 from headstart.messages.notes import note_to_json
 from headstart.messages.numbers import pluralize
 from headstart.messages.protocols import protocol_name
-from headstart.reports.detection_comment import detection_remarks
+from headstart.report_types import ReportKind
+from headstart.reports.detection_comment import comment_on_detector
 from headstart.types import EvaluationSetup, NoteKind, Severity
 
 __all__ = ["BLOCKS", "DetectionFacts", "ScoredPicture", "headline_block", "summarise_detection", "without_box_pictures"]
@@ -136,7 +138,7 @@ def summarise_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, An
         "parity": metrics.get("parity"),
         "duration_s": metrics.get("duration_s"),
     }
-    report["comment"] = {"remarks": detection_remarks(report)}
+    report["comment"] = {"remarks": [report_finding_to_json(f) for f in comment_on_detector(report)]}
     return report
 
 
@@ -148,10 +150,20 @@ def without_box_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
         "pictures": {},
         "samples": [],
         "errors": {**report["errors"], "shown": []},
-        "data": {**report["data"], "problems": [{**row, "examples": []} for row in report["data"]["problems"]]},
+        "data": {
+            **report["data"],
+            "problems": [{**row, "examples": []} for row in report["data"]["problems"]],
+            "findings": [{key: row[key] for key in ("kind", "severity")} for row in report["data"]["findings"]],
+        },
+        "comment": {"remarks": [row for row in report["comment"]["remarks"] if not _names_files(row["evidence"])]},
         "settings": [row for row in report["settings"] if row.get("name") not in private],
         "environment": {k: v for k, v in report["environment"].items() if k != "command"},
     }
+
+
+def _names_files(evidence: Mapping[str, Any]) -> bool:
+    """Whether the evidence of a remark, or of a finding about the data behind it, may hold names of files."""
+    return not {"pairs", "examples", "file"}.isdisjoint({*evidence, *(evidence.get("evidence") or {})})
 
 
 def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] | None) -> dict[str, Any]:
@@ -257,7 +269,7 @@ def _learning(facts: DetectionFacts) -> dict[str, Any]:
     last = phases[-1] if phases else ""
     rows = [r for r, phase in zip(rows, phases, strict=True) if phase == last]
     if not rows:
-        return {"missing": "The run kept no record of its epochs.", "epochs": {}}
+        return {**empty_section(ReportKind.NO_EPOCHS_KEPT), "epochs": {}}
     columns = {}
     for name in ("epoch", "train_loss", "class_loss", "box_loss", "val_mAP50", "lr"):
         values = [_float(r.get(name)) for r in rows]

@@ -1,19 +1,18 @@
 """The handful of numbers that a comment on the result is made from, taken out of a run's facts.
 
-The one decision: a comment sees only this record, so that every sentence it makes can be tested on a
+The one decision: a comment sees only this record, so that every rule can be tested on a
 constructed case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.messages.decisions_training import verdict_message
 from headstart.records import Shortcut
 from headstart.reports.facts import Facts
 from headstart.types import EvaluationSetup, FindingKind, GroupStatus
@@ -73,7 +72,7 @@ class Situation:
         copies_at_baseline: Evidence of chains of copies that take the score to the baseline, or None.
         group_questions: Guessed groupings that look real and were not applied.
         is_tuned: Whether stages of the network itself were trained.
-        tuning_sentence: What training by gradient was measured to change against the probe, or nothing.
+        verdict: The paired comparison of fine-tuning with the probe (`tuning.verdict` of `metrics.json`), or None.
     """
 
     score: float | None
@@ -103,8 +102,7 @@ class Situation:
     copies_at_baseline: Mapping[str, Any] | None = None
     group_questions: tuple[GroupQuestion, ...] = ()
     is_tuned: bool = False
-    tuning_sentence: str = ""
-    notes: tuple[str, ...] = field(default=())
+    verdict: Mapping[str, Any] | None = None
 
 
 def take_situation(facts: Facts) -> Situation:
@@ -146,7 +144,7 @@ def take_situation(facts: Facts) -> Situation:
         copies_at_baseline=_evidence_of(health.get("findings"), FindingKind.COPIES_AT_BASELINE),
         group_questions=_group_questions(health.get("findings")),
         is_tuned=str(tuning.get("plan", {}).get("cut", "head")) != "head",
-        tuning_sentence=verdict_message(tuning["verdict"]) if tuning.get("verdict") else "",
+        verdict=tuning.get("verdict"),
     )
 
 

@@ -1,7 +1,7 @@
-"""The four squares of size and similarity that the field teaches: which one these data are in, by measurement.
+"""Place a data set among the four squares of size and similarity that the field teaches, by measurement.
 
-The one decision: similarity is not judged by eye but by how much the network's earlier, more general
-features add to its last ones: where the pictures are like the photographs it learnt from, the last suffice.
+Similarity is measured by how much the earlier, more general features of the backbone add to its last ones: where the
+images are like those of pretraining, the last features suffice.
 """
 
 from __future__ import annotations
@@ -10,50 +10,40 @@ from typing import Any
 
 import numpy as np
 
-from headstart.messages.numbers import percent, pluralize, signed_points
+from headstart.messages.sections import ADVICE, similarity_message, size_message
 from headstart.reports.situation import Situation
 
-__all__ = ["SQUARES", "find_square"]
+__all__ = ["find_square"]
 
-SQUARES = {
-    ("small", "similar"): "a new head on the last features of the frozen network",
-    ("large", "similar"): "fine-tune the network; there are pictures enough that it does not overfit",
-    ("small", "different"): "a new head on features of earlier stages: the last ones are too special",
-    ("large", "different"): "fine-tune all of it from the pretrained weights; even training from nothing may do",
-}
-"""What the field advises by (size, similarity). Source: Stanford CS231n, notes on transfer learning."""
-
-_LARGE = 500  # training pictures a class (median): the field gives no number
-_FLAT = 0.01  # a doubling that brings less than this says that there are enough pictures
-_DIFFERENT = 0.20  # fall of the log-loss by earlier stages from which on the pictures are called different
+_LARGE = 500  # training images per class (median): the field gives no number
+_FLAT = 0.01  # a doubling that brings less than this says that there are enough images
+_DIFFERENT = 0.20  # fall of the log-loss by earlier stages from which on the images are called different
 
 
 def find_square(s: Situation) -> dict[str, Any]:
-    """Size and similarity of the data with the measurement behind each; None where nothing was measured."""
+    """Return `size` and `similarity` (None where not measured), each with the measurement (`_basis`) and its text."""
     counts = [n for n in s.train_counts if n]
-    median = float(np.median(counts)) if counts else 0.0
+    size_basis: dict[str, Any]
     if s.curve is not None:
         size = "large" if (s.curve.high if s.curve.high is not None else s.curve.gain) < _FLAT else "small"
-        why_size = (
-            f"twice as many pictures would bring {signed_points(s.curve.gain)} points; below {100 * _FLAT:.0f} is large"
-        )
+        size_basis = {"gain_of_doubling": s.curve.gain, "threshold": _FLAT}
     else:
+        median = float(np.median(counts)) if counts else 0.0
         size = "large" if median >= _LARGE else "small"
-        why_size = f"{pluralize(int(median), 'training image')} a class (median); the line is drawn at {_LARGE}"
-    similarity, why = None, "how similar the pictures are to those the network learnt from was not measured"
+        size_basis = {"median_count": int(median), "threshold": _LARGE}
+    similarity, basis = None, None
     if s.block_losses is not None:
         alone, best = s.block_losses
         fall = 1.0 - best / alone if alone > 0 else 0.0
         similarity = "different" if fall >= _DIFFERENT else "similar"
-        why = (
-            f"features of earlier stages beside the last ones lower the log-loss of left-out pictures by "
-            f"{percent(fall, 0)} (from {alone:.3f} to {best:.3f}); from {100 * _DIFFERENT:.0f} % on we say different"
-        )
+        basis = {"fall": fall, "log_loss_last_stage": alone, "log_loss_best": best, "threshold": _DIFFERENT}
     return {
         "size": size,
-        "size_reason": why_size,
+        "size_basis": size_basis,
+        "size_reason": size_message(size_basis),
         "similarity": similarity,
-        "similarity_reason": why,
-        "advice": None if similarity is None else SQUARES[(size, similarity)],
-        "all": [{"size": a, "similarity": b, "advice": text} for (a, b), text in SQUARES.items()],
+        "similarity_basis": basis,
+        "similarity_reason": similarity_message(basis),
+        "advice": None if similarity is None else ADVICE[(size, similarity)],
+        "all": [{"size": a, "similarity": b, "advice": text} for (a, b), text in ADVICE.items()],
     }

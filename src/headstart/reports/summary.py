@@ -1,7 +1,6 @@
 """The report as data: every table and figure is a plain value in `report.json` before anything is drawn.
 
-The one decision: a section that cannot be shown holds `missing`, a sentence that says why, instead of being
-left out, so that a reader never wonders.
+A section that cannot be shown is not left out: it holds `missing`, a text that says why, and `finding`, its code.
 """
 
 from __future__ import annotations
@@ -11,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from headstart.messages.comment import empty_section
 from headstart.messages.notes import note_to_json
 from headstart.messages.protocols import measured_on
 from headstart.messages.scores import binary_message
+from headstart.messages.sections import headline_message
 from headstart.messages.values import quote
+from headstart.report_types import ReportKind
 from headstart.reports.choice import choose_cells, choose_errors, choose_samples, choose_unsure
 from headstart.reports.comment import comment_to_json
 from headstart.reports.doubting import coverage_section, unknown_section
@@ -25,7 +27,7 @@ from headstart.reports.squares import find_square
 from headstart.reports.trusting import calibration_section, operating_section
 from headstart.types import EvaluationSetup
 
-__all__ = ["SCHEMA", "headline_sentence", "summarise"]
+__all__ = ["SCHEMA", "summarise"]
 
 SCHEMA = 1
 _PAIRS = 12  # pairs of copies that are shown
@@ -41,7 +43,7 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
     Returns:
         JSON-able sections.  Pictures are positions in `pictures`, which holds what is said of each.
     """
-    situation = take_situation(facts)
+    situation, metrics = take_situation(facts), facts.metrics
     scored = facts.scored
     where = np.flatnonzero(scored.split == facts.headline_split)
     samples = choose_samples(scored, len(facts.class_names), seed)
@@ -52,7 +54,7 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
         "run": facts.run,
         "class_names": list(facts.class_names),
         "headline": {
-            "sentence": headline_sentence(facts.metrics),
+            "sentence": headline_message(metrics.get("headline") or {}, metrics.get("baselines") or {}),
             "how": _how(facts),
             "score": facts.metrics.get("headline"),
             "binary": _binary(facts),
@@ -71,7 +73,7 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
         "operating": facts.extra.get("operating") or operating_section(facts, where),
         "unknown": unknown_section(facts, where),
         "coverage": coverage_section(facts),
-        "suspects": facts.extra.get("suspects") or {"missing": "label suspects were not looked for in this run"},
+        "suspects": facts.extra.get("suspects") or empty_section(ReportKind.SUSPECTS_NOT_CHECKED),
         "settings": [{"name": k, **dict(v)} for k, v in facts.settings.items()],
         "environment": dict(facts.environment),
         "digests": {n: f.get("sha256") for n, f in (facts.bundle.get("files") or {}).items()},
@@ -82,29 +84,6 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
     shown = _shown(report)
     report["pictures"] = {str(i): _picture(facts, i) for i in sorted(shown)}
     return report
-
-
-def headline_sentence(metrics: Mapping[str, Any]) -> str:
-    """The score in one plain sentence beside the two baselines."""
-    head = metrics.get("headline") or {}
-    value, low, high = head.get("value"), head.get("low"), head.get("high")
-    metric = head.get("metric", "accuracy")
-    if value is None:
-        return "How often it will be right cannot be said from these pictures."
-    text = f"Right on {100 * value:.0f} of 100 new pictures"
-    text += " of each class, averaged over the classes" if metric == "balanced_accuracy" else ""
-    if low is None or high is None:
-        text += " (how sure that is cannot be measured: too few independent pictures)"
-    else:
-        text += f" (95 %: {100 * low:.0f} to {100 * high:.0f})"
-    baselines = metrics.get("baselines") or {}
-    commonest = (baselines.get("majority") or {}).get(metric)
-    nearest = (baselines.get("nearest_neighbour") or {}).get(metric)
-    if commonest is not None:
-        text += f"; always guessing the commonest class would be right on {100 * commonest:.0f}"
-    if nearest is not None:
-        text += f", copying the most similar known picture on {100 * nearest:.0f}"
-    return text + "."
 
 
 def _binary(facts: Facts) -> dict[str, Any] | None:
@@ -162,7 +141,7 @@ def _copies(facts: Facts) -> dict[str, Any]:
         "num_pairs": len(named),
         "num_leaks": leaks,
         "pairs": ordered[:_PAIRS],
-        **({} if looked else {"missing": "copies were not looked for in this run (headstart check does)"}),
+        **({} if looked else empty_section(ReportKind.COPIES_NOT_CHECKED)),
     }
 
 
@@ -186,16 +165,8 @@ def _learning(facts: Facts) -> dict[str, Any]:
         "is_trial": bool(epochs) and metrics.get("strategy") == "probe",
         "unfreezing": _unfreezing(facts, len(epochs.get("epoch", ()))),
         "penalty_path": path,
-        "curve": facts.extra.get("learning_curve")
-        or {"missing": "What more pictures would bring was not measured in this run; `headstart report` measures it."},
-        **(
-            {}
-            if epochs
-            else {
-                "missing": "There are no curves over epochs: the head was computed in closed form, in one step, "
-                "and nothing was trained step by step."
-            }
-        ),
+        "curve": facts.extra.get("learning_curve") or empty_section(ReportKind.CURVE_NOT_MEASURED),
+        **({} if epochs else empty_section(ReportKind.CLOSED_FORM)),
     }
 
 

@@ -77,8 +77,8 @@ def comment_markdown(report: Mapping[str, Any]) -> str:
         lines += [f"{report['headline']['binary']['message']}.", ""]
     for remark in comment["remarks"]:
         lines += [f"## {_line(remark['title'])}", "", _line(remark["text"]), ""]
-    lines += ["## What would help more", "", *(f"- {_line(t)}" for t in comment["next"]), ""]
-    lines += ["## What not to conclude", "", *(f"- {_line(t)}" for t in comment["not_to_conclude"]), ""]
+    lines += ["## What would help more", "", *(f"- {_line(step['text'])}" for step in comment["next"]), ""]
+    lines += ["## What not to conclude", "", *(f"- {_line(f['text'])}" for f in comment["not_to_conclude"]), ""]
     lines += [
         "## The four squares of size and similarity",
         "",

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.messages.numbers import pluralize, pluralize_is
+from headstart.messages.comment import empty_section
+from headstart.messages.sections import suspects_message
+from headstart.report_types import ReportKind
 from headstart.reports.facts import Facts
 from headstart.trust.calibration import ESTIMATOR, brier, calibration_error, reliability_diagram
 from headstart.trust.metrics import log_loss, softmax
@@ -29,13 +31,10 @@ def calibration_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any
     scored, block = facts.scored, facts.headline_block
     temperature = facts.bundle.get("temperature")
     value: dict[str, Any] = {"temperature": temperature, "ece": block.get("ece"), "log_loss": block.get("log_loss")}
-    if scored.logits is None or len(where) < _FEWEST:
-        reason = (
-            "the run kept no scores of its pictures"
-            if scored.logits is None
-            else f"{pluralize_is(len(where), 'image')} too few"
-        )
-        return {**value, "missing": f"A reliability diagram cannot be drawn: {reason}."}
+    if scored.logits is None:
+        return {**value, **empty_section(ReportKind.NO_SCORES_KEPT)}
+    if len(where) < _FEWEST:
+        return {**value, **empty_section(ReportKind.TOO_FEW_FOR_DIAGRAM, num_scored=len(where))}
     truth, logits = scored.truth[where], scored.logits[where].astype(np.float64)
     after = softmax(logits)
     value |= {
@@ -64,7 +63,7 @@ def operating_section(facts: Facts, where: NDArray[np.int64]) -> dict[str, Any]:
     """Thresholds whose errors are promised to stay below a target, and recall of each class of two."""
     scored = facts.scored
     if len(where) < _FEWEST:
-        return {"missing": f"{pluralize_is(len(where), 'scored image')} too few for an operating point."}
+        return empty_section(ReportKind.TOO_FEW_FOR_OPERATING_POINT, num_scored=len(where))
     groups = scored.groups_of(where)
     out_of_fold = EvaluationSetup.from_json(facts.headline_block).protocol.is_out_of_fold
     hits, confidence = scored.is_right[where], scored.confidence[where]
@@ -89,8 +88,6 @@ def suspects_section(facts: Facts, rows: Sequence[Mapping[str, str]]) -> dict[st
         facts: The run.
         rows: Rows of the file, most doubtful first.
     """
-    if not rows:
-        return {"text": "No label stands out as wrong.", "rows": [], "shown": []}
     position = {name: i for i, name in enumerate(facts.scored.names)}
     called = [r for r in rows if r.get("is_suspect") == "true"]
     held_out = sum(r.get("split") in ("val", "test") for r in called)
@@ -110,19 +107,9 @@ def suspects_section(facts: Facts, rows: Sequence[Mapping[str, str]]) -> dict[st
                 "neighbours": [i for i in beside if i is not None],
             }
         )
-    num = len(called)
-    text = (
-        f"{pluralize(num, 'label')} {'looks' if num == 1 else 'look'} wrong" if num else "No label stands out as wrong"
-    )
-    if held_out:
-        text += f", {'it' if num == 1 else f'{held_out:,} of them'} on an image that the score is measured on"
-    text += (
-        ". They are ranked in suspects.csv: fill in its column `action` (keep, relabel:CLASS or drop) and train again "
-        "with --corrections suspects.csv; your own files are not touched."
-    )
-    if not num:
-        text += " Below are the labels that fit least."
-    return {"text": text, "rows": [{"image": r.get("image", "")} for r in called], "shown": shown}
+    counts = {"num_ranked": len(rows), "num_suspects": len(called), "num_held_out": held_out}
+    named = [{"image": r.get("image", "")} for r in called]
+    return {**counts, "text": suspects_message(counts), "rows": named, "shown": shown}
 
 
 def _bins(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ fits; where the pictures or the network are gone, the report says so instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from headstart.errors import HeadstartError
 from headstart.events import EventStream
 from headstart.heads.probe import fit_probe
 from headstart.limits import MAX_PIXELS
-from headstart.messages.numbers import pluralize, pluralize_is, signed_points
+from headstart.messages.comment import empty_section
+from headstart.messages.sections import class_gains_message, curve_message
+from headstart.report_types import ReportKind
 from headstart.reports.facts import Facts
 from headstart.trust.curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
 from headstart.workflow.embedding import open_embedder
@@ -24,7 +26,6 @@ from headstart.workflow.embedding import open_embedder
 __all__ = ["measure_curve"]
 
 _FEWEST = 8  # pictures a class under which eighths of the data say nothing
-_NAMED = 5  # classes that more pictures help most
 _MOST = 20_000  # training pictures above which the halves alone would take minutes
 
 
@@ -34,20 +35,18 @@ def measure_curve(facts: Facts) -> dict[str, Any]:
     train = np.flatnonzero(scored.split == "train")
     counts = np.bincount(scored.truth[train], minlength=len(facts.class_names))
     if scored.logits is None:
-        return {"missing": "The run kept no scores, so what more pictures would bring cannot be measured."}
+        return empty_section(ReportKind.CURVE_NEEDS_SCORES)
     if facts.metrics.get("strategy") != "probe":
-        return {"missing": "What more pictures would bring is measured for the probe only, not for a tuned network."}
-    if counts.min() < _FEWEST or len(train) > _MOST:
-        least = pluralize(int(counts.min()), "image")
-        why = f"a class has {least}" if counts.min() < _FEWEST else f"{pluralize_is(len(train), 'image')} too many"
-        return {"missing": f"What more pictures would bring was not measured: {why}."}
+        return empty_section(ReportKind.CURVE_OF_PROBE_ONLY)
+    if counts.min() < _FEWEST:
+        return empty_section(ReportKind.CURVE_CLASS_TOO_SMALL, count=int(counts.min()))
+    if len(train) > _MOST:
+        return empty_section(ReportKind.CURVE_TOO_MANY_IMAGES, count=len(train))
     groups = scored.groups_of(train)
     try:
         blocks = _features(facts, train)
         if blocks is None:
-            return {
-                "missing": "The pictures are not there any more, so what more of them would bring was not measured."
-            }
+            return empty_section(ReportKind.CURVE_IMAGES_GONE)
         sizes, hits = _measure(blocks, scored.truth[train], len(facts.class_names), groups)
         hits.append(scored.is_right[train].astype(np.float64))
         found = forecast_curve(
@@ -59,7 +58,7 @@ def measure_curve(facts: Facts) -> dict[str, Any]:
             bias=float((facts.metrics.get("cv") or {}).get("choosing_bias") or 0.0),
         )
     except (HeadstartError, ValueError) as error:
-        return {"missing": f"What more pictures would bring could not be measured ({str(error).splitlines()[0]})"}
+        return empty_section(ReportKind.CURVE_FAILED, detail=str(error).splitlines()[0])
     return _section(found, facts.class_names)
 
 
@@ -136,30 +135,11 @@ def _section(found: LearningCurve, class_names: tuple[str, ...]) -> dict[str, An
     per_class = [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known]
     return {
         **numbers,
-        "text": _text(numbers),
+        "text": curve_message(numbers),
         "series": [_series("measured", found.points), _series("forecast", (found.fitted, *found.forecast))],
         "per_class": per_class,
-        "classes_text": _classes_text(per_class),
+        "classes_text": class_gains_message(per_class),
     }
-
-
-def _text(n: Mapping[str, Any]) -> str:
-    measured, now, twice = (f"{100 * n[key]:.1f} %" for key in ("measured", "now", "twice"))
-    gain, low, high = (signed_points(n[key]) for key in ("gain", "low", "high"))
-    return (
-        f"Measured with {pluralize(n['num_now'], 'training image')}: {measured} are right. The fitted curve goes from "
-        f"{now} there to about {twice} with {n['num_twice']:,}, a change of {gain} points (95 %: {low} to {high}). "
-        "Dashed: the fitted curve; the band is its 95 % interval."
-    )
-
-
-def _classes_text(per_class: Sequence[Mapping[str, Any]]) -> str:
-    """Which classes more images help most; empty where none gains a tenth of a point."""
-    gaining = sorted((c for c in per_class if round(c["gain"], 3) > 0), key=lambda c: -c["gain"])[:_NAMED]
-    if not gaining:
-        return ""
-    names = ", ".join(f"{c['name']} ({signed_points(c['gain'])} points of recall)" for c in gaining)
-    return f"Twice as many images help most: {names}."
 
 
 def _series(name: str, points: tuple[CurvePoint, ...]) -> dict[str, Any]:

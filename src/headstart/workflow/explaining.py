@@ -12,7 +12,10 @@ from headstart.deploy.bundle import Bundle, read_bundle
 from headstart.errors import HeadstartError, MissingExtraError
 from headstart.heads.linear import LinearHead
 from headstart.heads.normalise import Normaliser
+from headstart.messages.comment import empty_section
+from headstart.messages.sections import attribution_message
 from headstart.pixels.spec import PictureError, normalise, read_picture
+from headstart.report_types import ReportKind
 from headstart.reports.attribution import MAX_ALIKE, Mapper, mean_alike, paint
 
 __all__ = ["explain", "read_head"]
@@ -44,7 +47,7 @@ def explain(
     except MissingExtraError:
         raise
     except (HeadstartError, ValueError, KeyError) as error:
-        return {"missing": f"Which part of a picture spoke cannot be drawn for this model ({error})."}, nothing
+        return empty_section(ReportKind.ATTRIBUTION_NOT_POSSIBLE, detail=str(error)), nothing
     painted = list(nothing)
     pairs: list[tuple[Any, Any]] = []
     readable = []
@@ -64,21 +67,12 @@ def explain(
         for (i, picture), one in zip(part, maps, strict=True):
             painted[i] = paint(picture, one)
     if not readable:
-        return {"missing": "None of the pictures can be opened, so no attribution is drawn."}, nothing
+        return empty_section(ReportKind.ATTRIBUTION_IMAGES_GONE), nothing
     alike = mean_alike([a for a, _ in pairs], [b for _, b in pairs])
     section = {"alike": alike, "num_controls": len(pairs), "limit": MAX_ALIKE, "blocks": list(mapper.names)}
     if alike >= MAX_ALIKE:
-        section["missing"] = (
-            f"Attribution maps are held back: with shuffled weights they look nearly the same (rank correlation "
-            f"{alike:.2f}), so they would not show what the model learnt."
-        )
-        return section, nothing
-    section["text"] = (
-        "Bright parts spoke for the predicted class rather than the others (Grad-CAM over the stages that the head "
-        f"looks at: {', '.join(mapper.names)}). As a check the same was drawn with all weights shuffled: the rank "
-        f"correlation is {alike:.2f} (1 would mean that the map ignores what was learnt). A bright part is where it "
-        "looked, not why."
-    )
+        return {**section, **empty_section(ReportKind.ATTRIBUTION_CONTROL_FAILED, alike=alike)}, nothing
+    section["text"] = attribution_message(mapper.names, alike)
     return section, painted
 
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from headstart.cells import unguard_cell
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.events import EventStream, FileWritten, Note, RunFinished, ScoreMeasured
+from headstart.messages.comment import empty_section
 from headstart.messages.notes import note_to_json
+from headstart.report_types import ReportKind
 from headstart.reports.card import model_card
 from headstart.reports.facts import Facts, Scored
 from headstart.reports.html import render
@@ -161,7 +163,7 @@ def write_report(
             report["attribution"], maps = _explain(folder, facts, report)
     else:
         report = without_pictures(report)
-        report["attribution"] = {"missing": "Pictures are left out of this report."}
+        report["attribution"] = empty_section(ReportKind.IMAGES_LEFT_OUT)
     target = out or folder
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "report.json", report)
@@ -196,7 +198,7 @@ def _explain(folder: Path, facts: Facts, report: Mapping[str, Any]) -> tuple[dic
 
     shown = [*report["errors"]["wrong"], *report["errors"]["unsure"]]
     if not shown:
-        return {"missing": "There are no errors and no unsure answers to draw an attribution for."}, {}
+        return empty_section(ReportKind.ATTRIBUTION_NOT_NEEDED), {}
     scored = facts.scored
     section, painted = explain(folder, [scored.paths[i] for i in shown], [int(scored.predicted[i]) for i in shown])
     return section, {i: data for i, data in zip(shown, painted, strict=True) if data is not None}

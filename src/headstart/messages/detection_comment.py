@@ -1,0 +1,85 @@
+"""Render what the report of a detector states about the result: a title and a text for each finding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headstart.messages.findings import finding_message
+from headstart.messages.numbers import percent, pluralize
+from headstart.report_types import ReportKind
+from headstart.types import Finding, FindingKind, Severity
+
+__all__ = ["DETECTION_TEXTS"]
+
+E = Mapping[str, Any]
+
+
+def _wide(e: E) -> str:
+    return (
+        f"The 95 % CI of mAP50 is {100 * (e['high'] - e['low']):.0f} points wide: other images of the same kind could "
+        f"have given {100 * e['low']:.0f} or {100 * e['high']:.0f} %. More scored images narrow it; --folds 5 scores "
+        "all."
+    )
+
+
+def _weak(e: E) -> str:
+    text = f"`{e['class']}` has AP50 {percent(e['ap50'], 0)}, the best class {percent(e['best_ap50'], 0)}."
+    if e["num_boxes"] is not None:
+        boxes = pluralize(e["num_boxes"], "training box", "training boxes")
+        text += f" It has only {boxes}: add images of it first."
+    if e["share_small"] is not None:
+        text += (
+            f" {percent(e['share_small'], 0)} of its boxes have a side under 16 pixels at the input size: try a larger "
+            "--size."
+        )
+    return text
+
+
+def _errors(advice: str) -> Callable[[E], str]:
+    return lambda e: f"{e['count']:,} of {pluralize(e['num_errors'], 'error')} at the thresholds. {advice}"
+
+
+def _loose(e: E) -> str:
+    return (
+        f"mAP50 is {percent(e['map50'], 0)}, but mAP75 (an IoU of at least 0.75) is {percent(e['map75'], 0)}: objects "
+        "are found, their edges less well. Longer training, a larger --size, or more exact boxes in the data help."
+    )
+
+
+def _tiny(e: E) -> str:
+    return (
+        f"{percent(e['share'], 0)} of the boxes have a side under 8 pixels at the input size; --size "
+        f"{e['better_size']} corrects that."
+    )
+
+
+def _data(e: E) -> str:
+    text = finding_message(Finding(FindingKind(e["kind"]), Severity(e["severity"]), e["evidence"]))
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _title(text: str) -> Callable[[E], str]:
+    return lambda _: text
+
+
+DETECTION_TEXTS: Mapping[ReportKind, tuple[Callable[[E], str], Callable[[E], str]]] = {
+    ReportKind.DATA_FINDING: (_title("About the data"), _data),
+    ReportKind.LOOSE_BOXES: (_title("Boxes fit loosely"), _loose),
+    ReportKind.MOSTLY_FALSE_BOXES: (
+        _title("Most errors are boxes without an object"),
+        _errors("Images without objects teach the background; a higher --min-score drops the least confident boxes."),
+    ),
+    ReportKind.MOSTLY_MISSED: (
+        _title("Most errors are missed objects"),
+        _errors("A lower --min-score finds more, at the price of more false boxes."),
+    ),
+    ReportKind.MOSTLY_WRONG_CLASS: (
+        _title("Most errors are confusions of classes"),
+        _errors("The confusion table shows which; more images of both help."),
+    ),
+    ReportKind.NOTHING_FOUND: (_title("Nothing stands out"), lambda _: "No rule found anything to remark on."),
+    ReportKind.TINY_BOXES: (_title("Many boxes are too small"), _tiny),
+    ReportKind.WEAK_CLASS: (lambda e: f"{e['class']} is found less well", _weak),
+    ReportKind.WIDE_INTERVAL: (_title("The score is uncertain"), _wide),
+}
