@@ -2,7 +2,7 @@
 
     python -m benchmarks detect_budget                            all runs that are missing, then the summary
     python -m benchmarks.bench_detect_budget drawn 90s 3m         some sets and budgets
-    python -m benchmarks.bench_detect_budget --quiet raccoon      without the busy process
+    python -m benchmarks.bench_detect_budget --quiet raccoon      without the busy process; the load average is recorded
 
 Resumable: every run appends one line to `results/detect_budget.jsonl`, and a run that stands there is not made again.
 Each run is a process of its own with a cache of its own, timed from its start to its exit. `raccoon` and `bccd` lie in
@@ -131,7 +131,9 @@ def summarize() -> None:
         trained = [r for r in mine if r["exit_code"] == 0]
         in_time = [r for r in trained if r["wall_s"] <= TOLERANCE * budget_s]
         need = -(-2 * len(mine) // 3)
+        loads = [load for r in mine for load in (r["load_before"], r["load_after"])]
         note = "wall seconds " + ", ".join(f"{r['wall_s']:.0f}" for r in mine)
+        note += f"; load average {min(loads):.1f}-{max(loads):.1f} on two cores"
         figures.add(
             f"{what}: runs in time of {len(mine)}", len(in_time), f">= {need}", is_met=len(in_time) >= need, note=note
         )
