@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -14,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from event_text import decisions_of, notes_of
+from event_text import decisions_of, events_of, notes_of
 
 import headstart
 from headstart.api import resume
 from headstart.claim import Claim
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.events import EventStream, Note
+from headstart.messages.screen import LINE_WIDTH, Screen
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.types import NoteKind, Severity
 from headstart.workflow.run_folder import own_run_folder
@@ -102,7 +104,14 @@ def test_a_run_killed_while_it_is_written_down_goes_on(
     left.mkdir()
     assert find_stopped(tmp_path / "runs") == out
     first = json.loads((out / "unfinished.json").read_text())
-    assert same(resume(out), whole)
+    screen = io.StringIO()
+    assert same(resume(out, events=EventStream([Screen(screen)])), whole)
+    lines = screen.getvalue().splitlines()
+    assert len(lines) <= 12
+    assert max(map(len, lines)) <= LINE_WIDTH
+    assert {"Dataset", "Training", "Saved", "Next"} <= {line[:10].strip() for line in lines}
+    epochs = [(e["phase"], e["epoch"]) for e in events_of(out, "epoch")]
+    assert sorted(epochs) == sorted(set(epochs))
     environment = json.loads((out / "environment.json").read_text())
     assert (environment["started"], environment["command"]) == (first["started"], first["command"])
     assert len(environment["resumed"]) == 1
