@@ -48,8 +48,8 @@ def _ood_rates(e: Mapping[str, Any]) -> str:
 
 def _detection_limit(e: Mapping[str, Any]) -> str:
     return (
-        f"{count(e['count'], 'image')} reached the limit of {count(e['limit'], 'detection')}, e.g. "
-        f"{quote_path(e['examples'][0])} (--max-detections)"
+        f"{count(e['count'], 'image')} at the limit of {count(e['limit'], 'detection')} (--max-detections), e.g. "
+        f"{quote_path(e['examples'][0], 18)}"
     )
 
 

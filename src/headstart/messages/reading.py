@@ -58,10 +58,7 @@ def _in_folders(note: ReadingNote) -> str:
 def _classes_alike(note: ReadingNote) -> str:
     groups = [" and ".join(f"`{name}`" for name in group) for group in note.evidence["groups"]]
     more = f" ... ({note.count:,} in all)" if note.count > _SHOWN else ""
-    return (
-        f"{'; '.join(groups[:_SHOWN])}{more} differ only in case, blanks or Unicode form; "
-        "they are read as different classes"
-    )
+    return f"{'; '.join(groups[:_SHOWN])}{more} differ only in case, blanks or Unicode form: different classes"
 
 
 def _found_elsewhere(note: ReadingNote) -> str:
@@ -83,8 +80,7 @@ def _paths_respelled(note: ReadingNote) -> str:
 def _labels_matched(note: ReadingNote) -> str:
     pairs = [f"`{label}` as `{name}`" for label, name in note.evidence["names"].items()]
     return (
-        f"{note.count:,} {'label differs' if note.count == 1 else 'labels differ'} from a class of the model only in "
-        f"case, blanks or Unicode form and {'counts' if note.count == 1 else 'count'} as that class: "
+        f"{pluralize(note.count, 'label')} matched to the model despite case, blanks or Unicode form: "
         f"{', '.join(pairs[:_SHOWN])}" + (" ..." if len(pairs) > _SHOWN else "")
     )
 

@@ -76,7 +76,7 @@ def _go(road: ProbeRoad, data: ReadSamples, started: float) -> None:
 def find_probe(road: ProbeRoad, data: ReadSamples, started: float) -> FoundProbe:
     """From samples to a fitted head: embeds, judges the data, splits, fits; says what it does."""
     settings, events = road.resolved.settings, road.events
-    report_reading(data.samples, events)
+    report_reading(data.samples, events, is_checked=True)
 
     samples = correct_labels(without_classes(data.samples, settings.skip_class), settings.corrections, events)
     check_positive(settings.positive, samples.class_names)

@@ -40,12 +40,11 @@ def read_story(folder: Path, metrics: Mapping[str, Any]) -> tuple[Event, ...]:
                 events = []
             if event is not None and event not in events:
                 events.append(event)
-    story = [event for event in events if not isinstance(event, (ScoreMeasured, RunFinished))]
-    score = summarize_run(metrics)
-    if score is not None:
-        story.append(ScoreMeasured(score))
+    if not any(isinstance(event, ScoreMeasured) for event in events):
+        score = summarize_run(metrics)
+        events += [] if score is None else [ScoreMeasured(score)]
     seconds = float((metrics.get("duration_s") or {}).get("total") or 0.0)
-    return (*story, RunFinished(seconds, str(folder)))
+    return (*events, RunFinished(seconds, str(folder)))
 
 
 def _lines(path: Path) -> list[str]:
@@ -67,6 +66,8 @@ def _event(row: Mapping[str, Any]) -> Event | None:
             return CheckFinished(row["data"], row["num_images"])
         case StageFinished.type:
             return StageFinished(Stage(row["stage"]), row["seconds"], row["evidence"])
+        case ScoreMeasured.type:
+            return ScoreMeasured(row["score"])
         case FileWritten.type:
             return FileWritten(row["role"], row["path"], row["evidence"])
     return None
