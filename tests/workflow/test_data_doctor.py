@@ -462,8 +462,9 @@ class TestChains:
 
     def test_both_scores_and_the_way_out_are_told(self, pans: Path, tmp_path: Path) -> None:
         run = headstart.train(pans, out=tmp_path / "run")
-        (finding,) = read_json(run.folder / "health.json")["findings"]
-        assert (finding["kind"], finding["severity"]) == ("copies_at_baseline", "warning")
+        findings = read_json(run.folder / "health.json")["findings"]
+        (finding,) = [f for f in findings if f["kind"] == "copies_at_baseline"]
+        assert finding["severity"] == "warning"
         assert finding["evidence"]["accuracy_separate"] > 0.8
         assert finding["evidence"]["accuracy_joined"] < 0.45
         assert run.metrics["cv"]["accuracy"]["value"] < 0.45

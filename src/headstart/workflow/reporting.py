@@ -341,9 +341,12 @@ def _find_pictures(settings: Mapping[str, Mapping[str, Any]], problems: list[Not
     from headstart.data.sources import read
 
     def value(name: str) -> Any:
-        return (settings.get(name) or {}).get("value")
+        """Return what the user set: a layout that was recognized is no pattern to read with."""
+        row = settings.get(name) or {}
+        is_explicit = row.get("source") in ("config", "cli", "python")
+        return row["asked"] if "asked" in row else row.get("value") if is_explicit else None
 
-    data = value("data")
+    data = (settings.get("data") or {}).get("value")
     if not data:
         problems.append(Note(NoteKind.RUN_WITHOUT_DATA_PATH, Severity.WARNING))
         return {}
