@@ -78,3 +78,9 @@ def test_every_line_fits_the_screen() -> None:
     best, share = {"value": 1.0, "low": 0.994, "high": 1.0}, {"value": 1.0, "low": 0.95, "high": 1.0}
     two = {**long, "positive": "x" * 80, "roc_auc": best, "sensitivity": share, "specificity": share}
     assert all(len(text) <= 90 for _, text in score_lines(two))
+
+
+def test_a_split_in_which_every_image_leaks_is_named_beside_the_score() -> None:
+    boxes = {"task": "detect", "metric": "map50", "value": 0.7, "protocol": "test_split", "num_images": 5}
+    assert len(score_lines(boxes)) == 1
+    assert len(score_lines({**boxes, "is_leaky": True})) == 2

@@ -79,11 +79,12 @@ def _message(e: Mapping[str, Any]) -> str:
 
 def _summary(verb: str) -> Callable[[Sequence[Mapping[str, Any]]], str]:
     def render(es: Sequence[Mapping[str, Any]]) -> str:
-        first = f"{es[0]['count']:,} {box_problem_name(es[0]['problem'], es[0]['count'])}"
+        example = quote_path(es[0]["examples"][0])
         if len(es) == 1:
-            return f"{first}, e.g. {quote_path(es[0]['examples'][0])}"
+            return f"{es[0]['count']:,} {box_problem_name(es[0]['problem'], es[0]['count'])}, e.g. {example}"
         total = sum(int(e["count"]) for e in es)
-        return f"{count(total, 'annotation')} {verb} ({count(len(es), 'problem')}), e.g. {first}"
+        problem = box_problem_name(es[0]["problem"], 1)
+        return f"{count(total, 'annotation')} {verb} ({count(len(es), 'problem')}), e.g. {example}: {problem}"
 
     return render
 

@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headstart.events import FileWritten
-from headstart.messages.values import count, names
+from headstart.messages.values import count, names, shorten_path
 
 __all__ = ["demo_message", "file_message", "relative_path"]
+
+_WIDTH = 90
 
 
 def file_message(event: FileWritten) -> str:
     """Return the path relative to the working folder and what is in the file, e.g. `sheet.png (1,200 x 800 px)`."""
     path = relative_path(event.path)
     render = _CONTENTS.get(event.role)
-    return path if render is None else f"{path} ({render(event.evidence)})"
+    inside = "" if render is None else f" ({render(event.evidence)})"
+    return shorten_path(path, max(20, _WIDTH - len(inside))) + inside
 
 
 def demo_message(e: Mapping[str, Any]) -> str:

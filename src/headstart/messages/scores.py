@@ -6,7 +6,8 @@ A score is a mapping with these keys (fractions in [0, 1]; intervals as `low`, `
 - classification: `correct`, `total`, `accuracy`, `balanced_accuracy` (each `value, low, high`), `majority`,
   `nearest_neighbor`, `hardest_class` (`name`, `recall`), `leaky` (the score with leaking images, or None)
 - two classes: `positive` (name), `roc_auc`, `sensitivity`, `specificity` (each `value, low, high`)
-- detection: `map50_95`, `num_images`, `num_boxes`, `hardest_class` (`name`, `ap50`), `by_size` (mAP50-95)
+- detection: `map50_95`, `num_images`, `num_boxes`, `hardest_class` (`name`, `ap50`), `by_size` (mAP50-95),
+  `is_leaky` (whether every scored image leaks from training)
 - `per_class`, for a verbose screen only: a mapping for each class
 """
 
@@ -72,7 +73,9 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
         return lines
     if score.get("task") == "detect":
         more = _more_about_boxes(score)
-        return [*lines, (label, more)] if more else lines
+        lines += [(label, more)] if more else []
+        leaks = "measured on the split as given, where every image has a near-duplicate in training"
+        return [*lines, (label, leaks)] if score.get("is_leaky") else lines
     if score.get("positive") is not None:
         lines.append((label, binary_message(score)))
     parts = [] if score.get("positive") is None else [f"positive class {quote(str(score['positive']), 24)}"]

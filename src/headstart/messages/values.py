@@ -16,6 +16,7 @@ __all__ = [
     "quote_path",
     "shorten",
     "shorten_end",
+    "shorten_path",
 ]
 
 _PLURALS = {"box": "boxes", "class": "classes", "copy": "copies", "pass": "passes", "index": "indices"}
@@ -73,16 +74,21 @@ def quote(name: str, width: int = 40) -> str:
 
 
 def quote_path(path: str, width: int = 24) -> str:
-    """Return a path in backticks, on one line; of a long one the end, from a folder on where that is possible."""
+    """Return a path in backticks, shortened as in `shorten_path`."""
+    return f"`{shorten_path(path, width)}`"
+
+
+def shorten_path(path: str, width: int) -> str:
+    """Return a path on one line; of a long one the end, from a folder on where that is possible."""
     text = one_line(path).replace("\\", "/")
     if len(text) <= width:
-        return f"`{text}`"
+        return text
     parts = text.split("/")
     for start in range(1, len(parts)):
         end = "/".join(parts[start:])
         if len(end) + 4 <= width:
-            return f"`.../{end}`"
-    return f"`...{text[-(width - 3) :]}`"
+            return f".../{end}"
+    return f"...{text[-(width - 3) :]}"
 
 
 def joined(texts: Sequence[str], width: int) -> list[str]:
