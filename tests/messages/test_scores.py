@@ -84,3 +84,9 @@ def test_a_split_in_which_every_image_leaks_is_named_beside_the_score() -> None:
     boxes = {"task": "detect", "metric": "map50", "value": 0.7, "protocol": "test_split", "num_images": 5}
     assert len(score_lines(boxes)) == 1
     assert len(score_lines({**boxes, "is_leaky": True})) == 2
+
+
+def test_a_detector_states_the_score_with_leaking_images_too() -> None:
+    boxes = {"task": "detect", "metric": "map50", "value": 0.5, "low": 0.4, "high": 0.6, "protocol": "test_split",
+             "num_images": 40, "leaky": {"value": 0.7, "low": None, "high": None, "num_leaks": 3}}  # fmt: skip
+    assert numbers(score_lines(boxes)[-1][1]) == ["70.0", "3"]

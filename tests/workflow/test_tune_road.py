@@ -118,6 +118,8 @@ def test_the_training_is_a_stage_with_the_comparison_as_evidence(tuned: headstar
     verdict = tuned.metrics["tuning"]["verdict"]
     assert train["probe_log_loss"] - train["log_loss"] == pytest.approx(verdict["gain"])
     assert train["log_loss"] == pytest.approx(tuned.metrics["cv"]["log_loss"], abs=1e-3)
+    epochs = [e["metrics"]["duration_s"] for e in events_of(tuned.folder, "epoch")]
+    assert train["train_seconds"] == pytest.approx(sum(epochs))  # also where a pilot has trained before
     assert (train["strategy"], train["train_from"], train["is_kept"]) == ("finetune", "stage7", True)
     (score,) = events_of(tuned.folder, "score")
     assert score["score"]["total"] == tuned.metrics["cv"]["num_samples"]

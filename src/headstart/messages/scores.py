@@ -75,7 +75,7 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
         more = _more_about_boxes(score)
         lines += [(label, more)] if more else []
         leaks = "measured on the split as given, where every image has a near-duplicate in training"
-        return [*lines, (label, leaks)] if score.get("is_leaky") else lines
+        return [*lines, (label, leaks)] if score.get("is_leaky") else [*lines, *_with_leaks(score, label)]
     if score.get("positive") is not None:
         lines.append((label, binary_message(score)))
     parts = [] if score.get("positive") is None else [f"positive class {quote(str(score['positive']), 24)}"]
@@ -89,12 +89,17 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
     hardest = score.get("hardest_class")
     if hardest and not score.get("positive"):
         parts.append(f"hardest class {quote(hardest['name'], 18)} (recall {percent(hardest['recall'], 0)})")
-    leaky = score.get("leaky")
     if parts:
         lines.append((label, "; ".join(parts)))
-    if leaky and leaky.get("value") is not None:
-        lines.append((label, f"{percent(leaky['value'])} with the {count(leaky['num_leaks'], 'image')} that leak"))
-    return lines
+    return [*lines, *_with_leaks(score, label)]
+
+
+def _with_leaks(score: Mapping[str, Any], label: str) -> list[tuple[str, str]]:
+    """Return the score on the split as given, where some of its images leak from training."""
+    leaky = score.get("leaky")
+    if not leaky or leaky.get("value") is None:
+        return []
+    return [(label, f"{percent(leaky['value'])} with the {count(leaky['num_leaks'], 'image')} that leak")]
 
 
 def _interval(score: Mapping[str, Any]) -> str:

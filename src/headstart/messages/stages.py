@@ -142,7 +142,7 @@ def _plan(e: Mapping[str, Any]) -> str:
 
 
 def _train(e: Mapping[str, Any], seconds: float) -> str:
-    text = f"{_strategy(e)}: {count(e['num_epochs'], 'epoch')} in {duration(seconds)}"
+    text = f"{_strategy(e)}: {count(e['num_epochs'], 'epoch')} in {duration(e.get('train_seconds', seconds))}"
     if e.get("verdict") is None:
         return text
     verdict = e["verdict"] if e["is_kept"] else "probe kept"

@@ -194,6 +194,8 @@ class _Road:
             self.road.decide([Decision("strategy", strategy, reason, evidence=verdict.to_json())])
             if is_kept:
                 final, head, trained_on = self._final(plan, results, num_parts)
+            jobs = (*results, final) if is_kept and final is not results[0] else results
+            told["train_seconds"] = sum(record.duration_s for job in jobs for record in job.records)
         if not is_kept:
             self._keep_probe(verdict)
             return
