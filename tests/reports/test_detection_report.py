@@ -70,14 +70,14 @@ def test_the_report_is_json_and_counts_what_there_is() -> None:
 @pytest.mark.parametrize("block", ["test", "cv", "val"])
 def test_the_headline_names_what_was_scored(block: str) -> None:
     report = summarise_detection(facts(block))
-    words = {"test": "test pictures", "cv": "cross-validation", "val": "validation pictures"}
+    words = {"test": "test images", "cv": "cross-validation", "val": "validation images"}
     assert words[block] in report["headline"]["sentence"]
     assert report["headline"]["block"] == block
     assert headline_block({"test": {"is_leaky": True}, "cv": {"is_leaky": False}}) == ("cv", {"is_leaky": False})
     assert headline_block({"test": {"is_leaky": True}, "cv": None}) == ("test", {"is_leaky": True})
     assert headline_block({"cv": None, "test": None}) is None
     empty = summarise_detection(facts(metrics={"task": "detect", "class_names": NAMES}))
-    assert "No picture was held out" in empty["headline"]["sentence"]
+    assert "No image was held out" in empty["headline"]["sentence"]
     assert render(empty, {}, template="detection.html")
 
 

@@ -10,9 +10,42 @@ from headstart.messages.numbers import percent, pluralize
 from headstart.report_types import ReportKind
 from headstart.types import Finding, FindingKind, Severity
 
-__all__ = ["DETECTION_TEXTS"]
+__all__ = ["DETECTION_TEXTS", "NO_DETECTION_SCORE", "detection_headline_message", "detection_protocol_message"]
+
+NO_DETECTION_SCORE = "No image was held out, so there is no score."
 
 E = Mapping[str, Any]
+
+
+def detection_headline_message(block: E, name: str) -> str:
+    """Return the score of a detector in one sentence.
+
+    Args:
+        block: A block of `metrics.json`.
+        name: Its key: `test`, `val` or `cv`.
+    """
+    value = block["mAP50"]
+    text = f"mAP50 {percent(value['value'])}"
+    if value.get("low") is not None and value.get("high") is not None:
+        text += f" (95 % CI {100 * value['low']:.0f} to {100 * value['high']:.0f})"
+    images = pluralize(block["num_samples"], {"test": "test image", "val": "validation image", "cv": "image"}[name])
+    by_folds = " by cross-validation" if name == "cv" else ""
+    text += f" on {images}{by_folds} with {pluralize(block['num_boxes'], 'box', 'boxes')}."
+    if block.get("is_leaky"):
+        text += " Measured on the split as given: every one of these images has a near-duplicate in training."
+    return text
+
+
+def detection_protocol_message(block: E, protocol: str) -> str:
+    """Return what mAP50 means, how it was measured, and mAP50-95 where it was."""
+    text = (
+        "mAP50 is the mean over the classes of average precision, where a predicted box is correct if its IoU with a "
+        f"true box is at least 0.5. Protocol: {protocol}."
+    )
+    stricter = block.get("mAP50_95") or {}
+    if stricter.get("value") is not None:
+        text += f" Averaged over IoU thresholds from 0.5 to 0.95 (mAP50-95): {percent(stricter['value'])}."
+    return text
 
 
 def _wide(e: E) -> str:

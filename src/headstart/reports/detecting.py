@@ -19,8 +19,12 @@ from headstart.detection.operating import ERRORS, confuse
 from headstart.events import Note
 from headstart.messages.box_problems import box_problem_name
 from headstart.messages.comment import empty_section, report_finding_to_json
+from headstart.messages.detection_comment import (
+    NO_DETECTION_SCORE,
+    detection_headline_message,
+    detection_protocol_message,
+)
 from headstart.messages.notes import note_to_json
-from headstart.messages.numbers import pluralize
 from headstart.messages.protocols import protocol_name
 from headstart.report_types import ReportKind
 from headstart.reports.detection_comment import comment_on_detector
@@ -168,45 +172,20 @@ def _names_files(evidence: Mapping[str, Any]) -> bool:
 
 def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] | None) -> dict[str, Any]:
     if found is None:
-        return {
-            "sentence": "No picture was held out, so how good the detector is cannot be said.",
-            "how": "",
-            "score": None,
-        }
+        return {"sentence": NO_DETECTION_SCORE, "how": "", "score": None}
     name, block = found
-    value = block["mAP50"]
-    sentence = f"mAP50 {_percent(value['value'])}"
-    if value.get("low") is not None and value.get("high") is not None:
-        sentence += f" (95 % interval {100 * value['low']:.0f} to {100 * value['high']:.0f})"
-    sentence += f" on {_scored(name, block['num_samples'])} with {pluralize(block['num_boxes'], 'box', 'boxes')}."
-    how = (
-        "mAP50 is the mean over the classes of average precision: how much is found and how little else, where a box "
-        "counts as found if it shares half of its area with the true one. Protocol: "
-        + protocol_name(EvaluationSetup.from_json(block))
-    )
-    stricter = block.get("mAP50_95") or {}
-    if stricter.get("value") is not None:
-        how += f". Over stricter overlaps up to 95 % (mAP50-95): {_percent(stricter['value'])}"
+    value, is_leaky = block["mAP50"], bool(block.get("is_leaky"))
     as_given = (metrics.get(f"{name}_as_given") or {}).get("mAP50")
-    is_leaky = bool(block.get("is_leaky"))
-    if is_leaky:
-        sentence += " Measured on the split as given: every one of these images has a near-duplicate in training."
+    setup = EvaluationSetup.from_json(block)
     score = {"metric": "mAP50", **value}
     return {
-        "sentence": sentence,
-        "how": how + ".",
+        "sentence": detection_headline_message(block, name),
+        "how": detection_protocol_message(block, protocol_name(setup)),
         "score": score,
         "block": name,
         "as_given": as_given,
         "is_leaky": is_leaky,
     }
-
-
-def _scored(name: str, number: int) -> str:
-    """Return what a block was scored on, e.g. `1 test picture`, `40 pictures by cross-validation`."""
-    if name == "cv":
-        return f"{pluralize(number, 'picture')} by cross-validation"
-    return pluralize(number, BLOCKS[name].removesuffix("s"))
 
 
 def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
@@ -348,10 +327,6 @@ def _rows(xyxy: Any, class_ids: Any, scores: Any) -> list[dict[str, Any]]:
             row["score"] = round(float(scores[j]), 4)
         rows.append(row)
     return rows
-
-
-def _percent(value: float | None) -> str:
-    return "cannot be measured" if value is None else f"{100 * value:.1f} %"
 
 
 def _float(text: str | None) -> float | None:
