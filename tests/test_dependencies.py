@@ -33,7 +33,7 @@ UNIMPORTED = {
 }
 """Declared distributions that no line of the source imports, each with the reason why it is declared."""
 
-TOOLS = {"pytest-xdist", "ruff", "mypy", "types-PyYAML", "build", "pre-commit"}
+TOOLS = {"pytest-cov", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "build", "pre-commit"}
 """Distributions of `dev` that are commands, plugins or stubs."""
 
 LIGHT_ENTRIES = ("", "cli", "model", "detector", "commands.predict", "commands.evaluate", "deploy.runtime")

@@ -222,7 +222,7 @@ def test_an_existing_folder_is_not_overwritten(bundle_path: Path, graph_path: Pa
 @pytest.mark.parametrize(
     ("names", "hw", "words"),
     [
-        (CLASSES[:2], (24, 32), "knows 4 classes, and 2 names"),
+        (CLASSES[:2], (24, 32), "4 classes.* 2"),
         (("a", "b", "c", "a"), (24, 32), "stands twice"),
         ((), (24, 32), "none"),
         (CLASSES, (32, 24), "float32 input `pixels`"),

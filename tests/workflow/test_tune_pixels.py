@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from event_text import lines_of
+from event_text import events_of, lines_of, notes_of
 
 import headstart
 from headstart.api import resume
@@ -23,6 +23,7 @@ from headstart.pixels.spec import PixelSpec
 from headstart.tuning.checkpoint import Checkpoints, load_snapshot
 from headstart.tuning.loop import Snapshot
 from headstart.tuning.plan import default_plan
+from headstart.types import NoteKind
 from headstart.workflow.tune_sources import Sources
 
 pytest.importorskip("torch")
@@ -73,7 +74,8 @@ def test_a_full_disk_is_said_and_changes_nothing(
     monkeypatch.setattr("headstart.features.shards.private_folder", full)
     monkeypatch.setattr("headstart.features.decoded._SHARD_BYTES", 50_000)
     run = headstart.train(few, out=tmp_path / "full", **FULL)
-    assert "decoded pictures could not be kept (the disk is full)" in (run.folder / "train.log").read_text()
+    notes = [event["kind"] for event in events_of(run.folder, "note")]
+    assert NoteKind.CACHE_NOT_WRITTEN in notes
     weights = weights_of(run)
     assert all(np.array_equal(weights[name], expected[name]) for name in expected)
 
@@ -104,8 +106,8 @@ def test_a_refusal_of_the_very_last_write_is_said(
         sources.say_refused(source)
         assert len(lines_of(events)) == 1
     sources.close()
-    (line,) = lines_of(events)
-    assert "decoded pictures could not be kept (the disk is full)" in line
+    (note,) = notes_of(events)
+    assert note.kind is NoteKind.CACHE_NOT_WRITTEN
 
 
 @pytest.mark.long
