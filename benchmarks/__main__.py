@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Runs the benchmarks that are named, or all; a missed aim is printed, not hidden, and fails nothing."""
+    """Run the benchmarks that are named, or all; a missed aim is printed, not hidden, and fails nothing."""
     known = sorted(p.stem.removeprefix("bench_") for p in Path(__file__).parent.glob("bench_*.py"))
     names = sys.argv[1:] or known
     for name in names:

@@ -1,4 +1,4 @@
-"""What every benchmark needs: the pictures, the commit, and one way to print and keep figures."""
+"""What every benchmark needs: the images, the commit, and one way to print and keep figures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from headstart.machine import available_cores
+from headstart.system import available_cores
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def bench_data() -> Path:
-    """The folder of real pictures, from `HEADSTART_BENCH_DATA`."""
+    """Return the folder of real images, from `HEADSTART_BENCH_DATA`."""
     named = os.environ.get("HEADSTART_BENCH_DATA")
     if not named or not Path(named).is_dir():
-        sys.exit("HEADSTART_BENCH_DATA names the folder of real pictures; it is not set or is no folder.")
+        sys.exit("HEADSTART_BENCH_DATA names the folder of real images; it is not set or is no folder.")
     return Path(named)
 
 
@@ -40,7 +40,7 @@ class Figures:
         self.rows.append({k: v for k, v in row.items() if v not in ("", None)})
 
     def save(self, **more: Any) -> None:
-        """Writes `results/NAME.json`."""
+        """Write `results/NAME.json`."""
         RESULTS.mkdir(exist_ok=True)
         content = {
             "benchmark": self.name,
@@ -55,7 +55,7 @@ class Figures:
 
 
 def commit() -> str:
-    """The commit that is measured; `+` behind it where the tree differs from it."""
+    """Return the commit that is measured; `+` behind it where the tree differs from it."""
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)

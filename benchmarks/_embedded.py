@@ -1,4 +1,4 @@
-"""Real pictures as features: each set embedded once by `headstart.embed`, then found in its cache again."""
+"""Real images as features: each set embedded once by `headstart.embed`, then found in its cache again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETS = (*FOLDERS, "elpv")
 
 @dataclass(frozen=True)
 class Embedded:
-    """One set of pictures.
+    """One set of images.
 
     Attributes:
         name: Its name.
@@ -38,12 +38,12 @@ class Embedded:
     groups: NDArray[np.int64] | None
 
     def take(self, index: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """The blocks of some pictures."""
+        """Return the blocks of some images."""
         return {name: block[index] for name, block in self.blocks.items()}
 
 
 def load(name: str) -> Embedded:
-    """One of `SETS`, by the default backbone."""
+    """Return one of `SETS`, by the default backbone."""
     if name == "elpv":
         return _solar_cells()
     found = headstart.embed(bench_data() / name)
@@ -62,7 +62,7 @@ def _solar_cells() -> Embedded:
         table = Path(scratch) / "solar.csv"
         write_solar_csv(table)
         rows = [line.rsplit(",", 2) for line in table.read_text(encoding="utf-8").splitlines()[1:]]
-        found = headstart.embed(table, allow_outside=True)
+        found = headstart.embed(table, allow_external_paths=True)
     module = {Path(path.strip('"')).name: group for path, _, group in rows}
     groups = np.unique([module[Path(path).name] for path in found.paths], return_inverse=True)[1]
     class_names, class_ids = np.unique(np.array(found.labels, dtype=str), return_inverse=True)

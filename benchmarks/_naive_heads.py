@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.heads.spectrum import Gram, Spectrum, from_gram, from_kernel
+from headstart.probe.spectrum import Gram, Spectrum, from_gram, from_kernel
 
 Float = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -14,8 +14,8 @@ Ids = NDArray[np.int64]
 def decomposed(rows: Float, weights: Float, class_ids: Ids) -> Spectrum:
     num_classes = int(class_ids.max()) + 1
     if len(rows) <= rows.shape[1]:
-        centred = np.sqrt(weights)[:, None] * (rows - weights @ rows / weights.sum())
-        return from_kernel(centred @ centred.T, weights, class_ids, num_classes)
+        centered = np.sqrt(weights)[:, None] * (rows - weights @ rows / weights.sum())
+        return from_kernel(centered @ centered.T, weights, class_ids, num_classes)
     gram = Gram.empty(rows.shape[1], num_classes)
     gram.add(rows, weights, class_ids)
     totals, directions = from_gram(gram)
@@ -37,7 +37,7 @@ def refitted(rows: Float, class_ids: Ids, weights: Float, keep: Ids, fold: Ids, 
     lda = np.full((len(fold), num_classes), -np.inf)
     present = np.unique(ids)
     means = np.stack([np.average(x[ids == k], axis=0, weights=w[ids == k, 0]) for k in present])
-    centred = x - means[np.searchsorted(present, ids)]
-    directions = np.linalg.solve(centred.T @ (w * centred) + penalty * np.eye(x.shape[1]), means.T)
+    centered = x - means[np.searchsorted(present, ids)]
+    directions = np.linalg.solve(centered.T @ (w * centered) + penalty * np.eye(x.shape[1]), means.T)
     lda[:, present] = rows[fold] @ directions - 0.5 * np.einsum("kd,dk->k", means, directions)
     return ridge, lda

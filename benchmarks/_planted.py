@@ -1,4 +1,4 @@
-"""Plants changed copies into real pictures, as people make them: re-encoded, resized, cropped, marked, mirrored."""
+"""Plants changed copies into real images, as people make them: re-encoded, resized, cropped, marked, mirrored."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class Planted:
     kind: str
 
 
-def plant(pictures: list[Path], names: list[str], folder: Path, per_kind: int, seed: int = 0) -> list[Planted]:
-    """Copies pictures below `folder` under `names`, and plants changed copies of some beside them.
+def plant(images: list[Path], names: list[str], folder: Path, per_kind: int, seed: int = 0) -> list[Planted]:
+    """Copies images below `folder` under `names`, and plants changed copies of some beside them.
 
     Each original gets one copy at most where there are enough of them.
     """
     rng = np.random.default_rng(seed)
-    for picture, name in zip(pictures, names, strict=True):
+    for image, name in zip(images, names, strict=True):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(picture, target)
+        shutil.copyfile(image, target)
     wanted = per_kind * len(KINDS)
-    order = rng.permutation(len(pictures)) if wanted <= len(pictures) else rng.integers(0, len(pictures), wanted)
+    order = rng.permutation(len(images)) if wanted <= len(images) else rng.integers(0, len(images), wanted)
     planted = []
     for k, i in enumerate(order[:wanted]):
         kind = KINDS[k % len(KINDS)]
-        data, ending = change(pictures[i], kind, rng)
+        data, ending = change(images[i], kind, rng)
         name = f"{Path(names[i]).parent.as_posix()}/{rng.integers(1 << 60):x}{ending}"
         (folder / name).write_bytes(data)
         planted.append(Planted(names[i], name, kind))
@@ -45,7 +45,7 @@ def plant(pictures: list[Path], names: list[str], folder: Path, per_kind: int, s
 
 
 def change(path: Path, kind: str, rng: np.random.Generator) -> tuple[bytes, str]:
-    """The bytes of a changed copy, and the ending of its file."""
+    """Return the bytes of a changed copy, and the ending of its file."""
     if kind == "bytes":
         return path.read_bytes(), path.suffix
     with Image.open(path) as opened:
@@ -77,7 +77,7 @@ def change(path: Path, kind: str, rng: np.random.Generator) -> tuple[bytes, str]
 
 
 def turned_variant(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A rotated, cropped and perhaps flipped variant, as augmentation scripts store them."""
+    """Return a rotated, cropped and perhaps flipped variant, as augmentation scripts store them."""
     width, height = image.size
     turned = image.rotate(float(rng.uniform(-30, 30)), resample=Image.Resampling.BICUBIC)
     share = rng.uniform(0.65, 0.95)
@@ -97,7 +97,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def encode(image: Image.Image, form: str, quality: int = 90) -> bytes:
-    """The picture as a file."""
+    """Return the image as a file."""
     buffer = io.BytesIO()
     image.save(buffer, form, **({"quality": quality} if form == "JPEG" else {}))
     return buffer.getvalue()

@@ -1,7 +1,7 @@
-"""The sets that fine-tuning is measured on, each as `train/` and `test/` folders of so many pictures a class.
+"""The sets that fine-tuning is measured on, each as `train/` and `test/` folders of so many images a class.
 
-The one decision: test pictures are the same at every size and seed, so that cells are paired; what is a copy
-of a training picture is no test picture.
+Test images are the same at every size and seed, so that cells are paired; what is a copy
+of a training image is no test image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks._common import bench_data
 from headstart.demo import write_solar_csv
 
 SETS = ("digits", "elpv", "blood_cells", "hand_drawn_shapes", "clothing", "covid_xray")
-MOST_TEST = 400  # test pictures of a set: enough for a mean over cells, and predicted in seconds
+MOST_TEST = 400  # test images of a set: enough for a mean over cells, and predicted in seconds
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 Pair = tuple[Path, str]
@@ -26,7 +26,7 @@ Pair = tuple[Path, str]
 
 
 def load_set(name: str, scratch: Path) -> tuple[list[Pair], list[Pair]]:
-    """Training and test pictures of a set; files that have to be made are made in `scratch`."""
+    """Training and test images of a set; files that have to be made are made in `scratch`."""
     if name == "digits":
         train, test = _digits(scratch)
     elif name == "elpv":
@@ -40,10 +40,10 @@ def load_set(name: str, scratch: Path) -> tuple[list[Pair], list[Pair]]:
 
 
 def make_cell(train: list[Pair], test: list[Pair], size: str, seed: int, folder: Path) -> tuple[Path, list[Pair]]:
-    """Lays links to `size` training pictures a class (or `all`), and to all test pictures.
+    """Lay links to `size` training images a class (or `all`), and to all test images.
 
     Returns:
-        The folder, and the test pictures where they lie in it.
+        The folder, and the test images where they lie in it.
     """
     by_class: dict[str, list[Path]] = defaultdict(list)
     for file, label in train:
@@ -104,21 +104,21 @@ def _digits(scratch: Path) -> tuple[list[Pair], list[Pair]]:
         place = scratch / "digits" / f"{i:04d}.png"
         place.parent.mkdir(exist_ok=True)
         if not place.exists():
-            picture = Image.fromarray(np.uint8(np.minimum(values * 16, 255)))
-            picture.resize((64, 64), Image.Resampling.BICUBIC).save(place)
+            image = Image.fromarray(np.uint8(np.minimum(values * 16, 255)))
+            image.resize((64, 64), Image.Resampling.BICUBIC).save(place)
         pairs.append((place, str(label)))
     cut = 1297  # the last writers are others than the first
     return pairs[:cut], pairs[cut:]
 
 
 def _without_copies(train: list[Pair], test: list[Pair]) -> list[Pair]:
-    """Test pictures whose thumbnail is no training picture's."""
+    """Test images whose thumbnail is no training image's."""
     known, asked = _thumbnails(train), _thumbnails(test)
     return [pair for pair, best in zip(test, (asked @ known.T).max(axis=1), strict=True) if best < 0.99]
 
 
 def _thumbnails(pairs: list[Pair]) -> NDArray[np.float64]:
-    """(N, 1024) grey thumbnails of mean 0 and length 1."""
+    """Return (N, 1024) gray thumbnails of mean 0 and length 1."""
     rows = []
     for file, _ in pairs:
         with Image.open(file) as image:

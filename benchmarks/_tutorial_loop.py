@@ -1,6 +1,6 @@
 """The loop of the common tutorials: a frozen network with a new layer, then all of it at a tenth of the rate.
 
-Nothing is cached but the decoded pictures.  The best epoch on a fifth held out is kept, as the tutorials do.
+Nothing is cached but the decoded images.  The best epoch on a fifth held out is kept, as the tutorials do.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _BATCH = 32
 def tutorial_accuracy(
     train: list[tuple[Path, str]], test: list[tuple[Path, str]], budget_s: float, seed: int
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """(N,) hits on the test pictures after `budget_s` of `time.monotonic`, and the epochs of both parts."""
+    """Return (N,) hits on the test images after `budget_s` of `time.monotonic`, and the epochs of both parts."""
     import torch
     from torchvision.transforms import v2
 
     from headstart.backbones import load_backbone
-    from headstart.backbones.newhead import attach_head
+    from headstart.backbones.classifier_head import attach_head
 
     started = time.monotonic()
     torch.manual_seed(seed)
@@ -36,7 +36,7 @@ def tutorial_accuracy(
     ids = torch.tensor([names.index(label) for _, label in train])
     backbone = load_backbone()
     net = attach_head(backbone, len(names)).to(memory_format=torch.channels_last)
-    spec = backbone.card.pixel_spec()
+    spec = backbone.card.image_spec()
     normal = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(spec.mean, spec.std)])
     views = v2.Compose([v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip(), normal])
     plain = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224), normal])
@@ -78,19 +78,19 @@ def tutorial_accuracy(
     return _hits(net, [plain(_decode(file)) for file, _ in test], truth), epochs
 
 
-def _hits(net: Any, pictures: list[Any], truth: Any) -> NDArray[np.bool_]:
+def _hits(net: Any, images: list[Any], truth: Any) -> NDArray[np.bool_]:
     import torch
 
     hits = []
     with torch.no_grad():
-        for start in range(0, len(pictures), 64):
-            batch = torch.stack(pictures[start : start + 64]).contiguous(memory_format=torch.channels_last)
+        for start in range(0, len(images), 64):
+            batch = torch.stack(images[start : start + 64]).contiguous(memory_format=torch.channels_last)
             hits.append((net(batch).argmax(1) == truth[start : start + 64]).numpy())
     return np.concatenate(hits)
 
 
 def _decode(file: Path) -> Any:
-    """(3, H, W) uint8, the shorter side 256."""
+    """Return (3, H, W) uint8, the shorter side 256."""
     import torch
 
     with Image.open(file) as image:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from benchmarks._common import Figures
 from headstart.backbones import list_cards, load_backbone
-from headstart.backbones.bench import bench
 from headstart.backbones.build import build_network
+from headstart.backbones.latency import bench
 from headstart.backbones.library import library_table
 
 
 def main() -> None:
-    """Measures everything; about five minutes."""
+    """Measure everything; about five minutes."""
     figures = Figures("backbones")
     stages(figures)
     listing(figures)
@@ -101,7 +101,7 @@ def engines(figures: Figures) -> None:
     for result in bench(["vgg16", "resnet50", "mobilenetv2"], seconds=6.0, has_training=False):
         ratio = (result.onnx_rate or 0.0) / result.torch_rate
         chosen = ratio if result.engine == "onnx" else 1.0
-        note = f"{result.onnx_rate} against {result.torch_rate} pictures/s; chosen: {result.engine}"
+        note = f"{result.onnx_rate} against {result.torch_rate} images/s; chosen: {result.engine}"
         is_met = ratio >= 1.5 or result.engine == "torch"
         figures.add(
             f"frozen engine / torch, {result.name}", ratio, "at least 1.5, or torch chosen", is_met=is_met, note=note

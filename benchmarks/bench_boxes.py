@@ -1,6 +1,6 @@
 """Boxes: the same mAP as pycocotools on real predictions, what is read of real data sets, and what scoring costs.
 
-    python benchmarks/bench_boxes.py RUN DATA [RUN DATA ...]   a detector's run and pictures with boxes to score
+    python benchmarks/bench_boxes.py RUN DATA [RUN DATA ...]   a detector's run and images with boxes to score
     python benchmarks/bench_boxes.py                           random boxes, and what is read of the bench data
 
 The ratios are against pycocotools in the same run, both from boxes in memory.
@@ -17,20 +17,20 @@ import numpy as np
 from _common import Figures, bench_data
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "detection"))
-from reference_coco import random_pictures, reference
+from reference_coco import random_images, reference
 
-from headstart.data.boxes.judge import inspect_boxes
-from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.inspection import inspect_box_dataset
+from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Boxes, Detections
-from headstart.deploy.detector_runtime import DetectorRuntime
-from headstart.detection.decode import suppress
+from headstart.detection.decoding import suppress
 from headstart.detection.metrics import evaluate_detections
+from headstart.export.detector_runtime import DetectorRuntime
 from headstart.limits import MAX_DETECTIONS
 from headstart.types import USER_TEST_SPLIT
 
 
 def main() -> None:
-    """Scores the runs that are named, then random boxes, then reads the bench data."""
+    """Score the runs that are named, then random boxes, then reads the bench data."""
     words = sys.argv[1:] if Path(sys.argv[0]).name == "bench_boxes.py" else []
     figures = Figures("boxes")
     for run, data in zip(words[::2], words[1::2], strict=True):
@@ -43,7 +43,7 @@ def main() -> None:
         ]
         compare(figures, f"real predictions, {Path(data).name}", truth, found, runtime.class_names)
     for count, name in ((40, "random boxes"), (400, "many random boxes")):
-        truth, found = random_pictures(0, count=count)
+        truth, found = random_images(0, count=count)
         compare(figures, name, truth, found, ("a", "b", "c"))
     suppress_many(figures)
     for name in ("raccoon", "bccd"):
@@ -88,15 +88,15 @@ def read(figures: Figures, folder: Path) -> None:
     begun = time.perf_counter()
     samples = read_boxes(folder)
     middle = time.perf_counter()
-    health = inspect_boxes(samples)
+    health = inspect_box_dataset(samples)
     end = time.perf_counter()
     figures.add(f"{folder.name}: boxes read", float(samples.num_boxes))
     figures.add(f"{folder.name}: boxes and files named", float(len(samples.problems)))
     figures.add(
-        f"{folder.name}: pairs of copies", float(len(health.pictures.duplicates) + len(health.pictures.near_duplicates))
+        f"{folder.name}: pairs of copies", float(len(health.images.duplicates) + len(health.images.near_duplicates))
     )
-    figures.add(f"{folder.name}: pictures read a second", len(samples) / (middle - begun))
-    figures.add(f"{folder.name}: pictures judged a second", len(samples) / (end - middle))
+    figures.add(f"{folder.name}: images read a second", len(samples) / (middle - begun))
+    figures.add(f"{folder.name}: images judged a second", len(samples) / (end - middle))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`headstart compare`: how often it claims a difference that is not there, and how often it sees one that is.
 
 Two real runs on `clothing` (lite0 with and without class weights) give paired predictions; swapped at random
-per picture, or per group of ten, neither can be better, so every verdict is a false one.
+per image, or per group of ten, neither can be better, so every verdict is a false one.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 
 from benchmarks._common import Figures, bench_data
 from headstart.api import train
-from headstart.trust.metrics import softmax
-from headstart.trust.paired import compare_paired
-from headstart.workflow.reporting import read_facts
+from headstart.evaluation.metrics import softmax
+from headstart.evaluation.paired_comparison import compare_paired
+from headstart.workflow.report_writer import read_facts
 
 REPLICATES = 2000
 POWER_REPLICATES = 400
 DRAWS = 499
-CHURN = 0.03  # share of pictures on which two models of equal skill differ, each way
+CHURN = 0.03  # share of images on which two models of equal skill differ, each way
 
 
 def main() -> None:
-    """Measures everything; a few minutes."""
+    """Measure everything; a few minutes."""
     figures = Figures("compare")
     data = bench_data() / "clothing"
     with tempfile.TemporaryDirectory() as scratch:
@@ -39,7 +39,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     alone = np.arange(len(truth))
     tens = rng.permutation(len(truth)) // 10
-    for title, unit, groups in (("per picture", alone, None), ("per group of ten", tens, tens)):
+    for title, unit, groups in (("per image", alone, None), ("per group of ten", tens, tens)):
         called = 0
         for draw in range(REPLICATES):
             swap = rng.integers(0, 2, int(unit.max()) + 1).astype(bool)[unit][:, None]
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def power(figures: Figures, rng: np.random.Generator) -> None:
-    """Share of cases in which a true gain is told, by its size and the number of scored pictures."""
+    """Share of cases in which a true gain is told, by its size and the number of scored images."""
     for gain in (0.02, 0.05):
         for num in (200, 400, 1000, 3000):
             told = 0
@@ -68,7 +68,7 @@ def power(figures: Figures, rng: np.random.Generator) -> None:
                     num_draws=199, seed=draw,
                 )  # fmt: skip
                 told += found.verdict == "better"
-            figures.add(f"power at +{100 * gain:.0f} points, {num} pictures", told / POWER_REPLICATES)
+            figures.add(f"power at +{100 * gain:.0f} points, {num} images", told / POWER_REPLICATES)
 
 
 def _as_probabilities(truth: np.ndarray, hits: np.ndarray) -> np.ndarray:

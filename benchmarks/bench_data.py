@@ -1,7 +1,7 @@
 """The data doctor: planted copies, false pairs, leaks, hidden groups, shortcuts, bad files, speed and memory.
 
-The decision: copies are planted into real pictures and everything reported that was not planted counts
-against precision, except what the same doctor reports on the untouched pictures and a person has looked at.
+Copies are planted into real images and everything reported that was not planted counts
+against precision, except what the same doctor reports on the untouched images and a person has looked at.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from PIL import Image
 import headstart
 from benchmarks._common import Figures, bench_data
 from benchmarks._planted import KINDS, Planted, encode, plant, turned_variant, upright_rgb
-from headstart.data.duplicates import find_copies
-from headstart.data.health import inspect
-from headstart.data.looks import look_at_all
+from headstart.data.duplicates import find_duplicates
+from headstart.data.image_scan import scan_images
+from headstart.data.inspection import inspect_dataset
 from headstart.data.shortcuts import find_shortcuts
 from headstart.data.sources import read
-from headstart.heads import fit_probe
-from headstart.records import Health, Samples
-from headstart.trust.intervals import wilson
+from headstart.evaluation.intervals import wilson_interval
+from headstart.probe import fit_probe
+from headstart.records import DatasetReport, Samples
 
 PLANTED_INTO = ("clothing", "hand_drawn_shapes", "blood_cells", "covid_xray", "elpv")
 PER_KIND = 60
@@ -53,8 +53,8 @@ def main() -> None:
     figures.save()
 
 
-def pictures_of(name: str) -> tuple[list[Path], list[str]]:
-    """Files of a set and the names `class/file` they get in a folder of our own."""
+def images_of(name: str) -> tuple[list[Path], list[str]]:
+    """Return files of a set and the names `class/file` they get in a folder of our own."""
     if name == "elpv":
         spec = importlib.util.find_spec("elpv_dataset")
         if spec is None or spec.origin is None:
@@ -69,11 +69,11 @@ def _copies(figures: Figures, place: Path) -> None:
     """Recall of each kind of copy, and precision, with and without embeddings."""
     hits: dict[tuple[str, bool], list[bool]] = {}
     for name in PLANTED_INTO:
-        files, names = pictures_of(name)
+        files, names = images_of(name)
         folder = place / f"planted_{name}"
         planted = plant(files, names, folder, min(PER_KIND, len(files) // len(KINDS)), seed=1)
-        samples = read(folder, task="pictures")
-        looks = look_at_all(samples)
+        samples = read(folder, task="images")
+        looks = scan_images(samples)
         clean = _clean_pairs(samples, looks, planted)
         for with_network in (False, True):
             embeddings = _embeddings(folder, samples) if with_network else None
@@ -109,12 +109,12 @@ def _copies(figures: Figures, place: Path) -> None:
 
 
 def _found_pairs(samples: Samples, looks: Any, embeddings: NDArray[np.float32] | None) -> set[frozenset[str]]:
-    exact, near, _ = find_copies(looks, embeddings=embeddings)
+    exact, near, _ = find_duplicates(looks, embeddings=embeddings)
     return {frozenset((samples.items[p.first].name, samples.items[p.second].name)) for p in (*exact, *near)}
 
 
 def _clean_pairs(samples: Samples, looks: Any, planted: list[Planted]) -> set[frozenset[str]]:
-    """Pairs among the untouched pictures, and what follows for their planted copies."""
+    """Return pairs among the untouched images, and what follows for their planted copies."""
     copies = {p.copy for p in planted}
     keep = np.array([s.name not in copies for s in samples])
     rows = np.flatnonzero(keep)
@@ -122,11 +122,11 @@ def _clean_pairs(samples: Samples, looks: Any, planted: list[Planted]) -> set[fr
         tuple(looks.facts[i] for i in rows),
         {},
         looks.thumbs[rows],
-        looks.colours[rows],
+        looks.colors[rows],
         looks.histograms[rows],
         looks.borders[rows],
     )
-    exact, near, _ = find_copies(part)
+    exact, near, _ = find_duplicates(part)
     pairs = [(samples.items[rows[p.first]].name, samples.items[rows[p.second]].name) for p in (*exact, *near)]
     alike: dict[str, set[str]] = {}
     for p in planted:
@@ -146,19 +146,19 @@ def _embeddings(folder: Path, samples: Samples) -> NDArray[np.float32]:
 
 
 def _false_pairs(figures: Figures) -> None:
-    """Pairs in sets without copies; shapes: 500 pictures, pairs of different persons."""
+    """Pairs in sets without copies; shapes: 500 images, pairs of different persons."""
     for name in ("clothing", "elpv"):
-        files, _ = pictures_of(name)
+        files, _ = images_of(name)
         samples = _plain_samples(files)
-        exact, near, bar = find_copies(look_at_all(samples))
+        exact, near, bar = find_duplicates(scan_images(samples))
         count = len(exact) + len(near)
         figures.add(f"{name}: false pairs", count, "at most 5", is_met=count <= 5, note=f"bar {bar:.2f}")
-    files, _ = pictures_of("hand_drawn_shapes")
+    files, _ = images_of("hand_drawn_shapes")
     worst = 0
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(len(files))[:500]
         chosen = [files[i] for i in sorted(order)]
-        exact, near, _ = find_copies(look_at_all(_plain_samples(chosen)))
+        exact, near, _ = find_duplicates(scan_images(_plain_samples(chosen)))
         person = [f.name.split(".")[1] for f in chosen]
         worst = max(worst, sum(person[p.first] != person[p.second] for p in (*exact, *near)))
     figures.add("500 shapes: false pairs of different persons, worst of 3 draws", worst, "at most 5", is_met=worst <= 5)
@@ -170,13 +170,13 @@ def _plain_samples(files: list[Path]) -> Samples:
     return Samples(tuple(Sample(str(f), f.name) for f in files), ())
 
 
-def _judged(name: str) -> tuple[Samples, Health]:
+def _judged(name: str) -> tuple[Samples, DatasetReport]:
     samples = read(bench_data() / name)
     found = headstart.embed(bench_data() / name)
     row = {path: k for k, path in enumerate(found.paths)}
     order = np.array([row[s.name] for s in samples])
     blocks = {k: v[order] for k, v in found.blocks.items()}
-    return samples, inspect(samples, embeddings=blocks["embedding"], score=_score(samples, blocks))
+    return samples, inspect_dataset(samples, embeddings=blocks["embedding"], score=_score(samples, blocks))
 
 
 def _score(samples: Samples, blocks: dict[str, NDArray[np.float32]]) -> Callable[[Any], float]:
@@ -198,7 +198,7 @@ def _score(samples: Samples, blocks: dict[str, NDArray[np.float32]]) -> Callable
 def _leaks_and_patterns(figures: Figures) -> None:
     _, health = _judged("covid_xray")
     leaking = {p.a if p.split_a == "test" else p.b for p in health.leaks}
-    figures.add("covid_xray: test pictures that leak, named", len(leaking), "8", is_met=len(leaking) == 8)
+    figures.add("covid_xray: test images that leak, named", len(leaking), "8", is_met=len(leaking) == 8)
     _, health = _judged("hand_drawn_shapes")
     for p in health.group_patterns:
         note = f"{p.meaning}; p {p.p_value:.3g}, nearer by {p.nearness:.3f}, accepted {p.accepted}, used {p.is_used}"
@@ -219,7 +219,7 @@ def _leaks_and_patterns(figures: Figures) -> None:
 
 
 def _turned_variants(figures: Figures, place: Path) -> None:
-    """90 clothing pictures x 8 variants named `_<k>_<random>.jpg`, and the same with k shuffled."""
+    """90 clothing images x 8 variants named `_<k>_<random>.jpg`, and the same with k shuffled."""
     samples = read(bench_data() / "clothing")
     train = [s for s in samples if s.split == "train"]
     rng = np.random.default_rng(0)
@@ -249,7 +249,7 @@ def _turned_variants(figures: Figures, place: Path) -> None:
         row = {path: k for k, path in enumerate(found.paths)}
         order = np.array([row[s.name] for s in here])
         blocks = {k: v[order] for k, v in found.blocks.items()}
-        health = inspect(here, embeddings=blocks["embedding"], score=_score(here, blocks))
+        health = inspect_dataset(here, embeddings=blocks["embedding"], score=_score(here, blocks))
         patterns = [p for p in health.group_patterns if p.num_groups == 90]
         accepted = bool(patterns and patterns[0].accepted)
         what = "90 x 8 turned variants" + (", numbers shuffled" if is_shuffled else "")
@@ -262,8 +262,8 @@ def _turned_variants(figures: Figures, place: Path) -> None:
             continue
         truth = _accuracy_on(blocks, here, untouched)
         p = patterns[0]
-        low, high = wilson(p.accuracy_grouped or 0.0, 90)[:2]
-        figures.add(f"{what}: accuracy on untouched pictures", truth, note=f"{len(untouched)} pictures")
+        low, high = wilson_interval(p.accuracy_grouped or 0.0, 90)[:2]
+        figures.add(f"{what}: accuracy on untouched images", truth, note=f"{len(untouched)} images")
         figures.add(
             f"{what}: accuracy by original",
             p.accuracy_grouped or 0.0,
@@ -304,7 +304,7 @@ def _shortcuts(figures: Figures, place: Path) -> None:
                 target.parent.mkdir(exist_ok=True)
                 target.write_bytes(encode(image, "JPEG", quality))
             here = read(folder)
-        found = find_shortcuts(look_at_all(here), here.paths, here.class_ids, here.class_names)
+        found = find_shortcuts(scan_images(here), here.paths, here.class_ids, here.class_names)
         return {s.cue for s in found if s.is_flagged}
 
     def quality(image: Image.Image, label: int, rng: np.random.Generator) -> tuple[Image.Image, int]:
@@ -328,7 +328,7 @@ def _shortcuts(figures: Figures, place: Path) -> None:
     figures.add("clean clothing: shortcuts flagged", len(clean), "0", is_met=not clean, note=", ".join(sorted(clean)))
     for what, change, cue in (
         ("JPEG quality of one class", quality, "format"),
-        ("a coloured border in one class", border, "border"),
+        ("a colored border in one class", border, "border"),
         ("noise in half of one class", noise, "noise"),
     ):
         got = flagged(change)
@@ -346,7 +346,7 @@ def _bad_files(figures: Figures, place: Path) -> None:
     folder = place / "bad"
     bad, odd = module.make_folder(folder)
     samples = read(folder)
-    looks = look_at_all(samples)
+    looks = scan_images(samples)
     named = {p.name: p.kind for p in (*samples.problems, *looks.problems.values())}
     right = sum(named.get(name) == kind for name, kind in bad.items())
     used = {s.name for s, f in zip(samples, looks.facts, strict=True) if f is not None}
@@ -355,24 +355,24 @@ def _bad_files(figures: Figures, place: Path) -> None:
 
 
 def _speed(figures: Figures) -> None:
-    """Seconds of the whole judgement against decoding every picture once; processor time of one thread."""
+    """Seconds of the whole judgement against decoding every image once; processor time of one thread."""
     for name in ("clothing", "elpv", "hand_drawn_shapes", "blood_cells", "covid_xray"):
-        files, _ = pictures_of(name)
+        files, _ = images_of(name)
         files = files[:: max(1, len(files) // 1500)]
         samples = _plain_samples(files)
         data = [f.read_bytes() for f in files]
-        look_at_all(samples.take(np.arange(8)))
+        scan_images(samples.take(np.arange(8)))
         started = time.process_time()
         for one in data:
             with Image.open(io.BytesIO(one)) as image:
                 image.load()
         decode = (time.process_time() - started) / len(files)
         started = time.process_time()
-        inspect(samples, threads=1)
+        inspect_dataset(samples, threads=1)
         ours = (time.process_time() - started) / len(files)
         allowed = 1.3 * decode + 1e-3
         figures.add(
-            f"{name}: doctor, ms a picture", 1e3 * ours, f"at most {1e3 * allowed:.2f} (1.3 decoding + 1)",
+            f"{name}: doctor, ms an image", 1e3 * ours, f"at most {1e3 * allowed:.2f} (1.3 decoding + 1)",
             is_met=ours <= allowed, note=f"decoding {1e3 * decode:.2f} ms; processor time, one thread",
         )  # fmt: skip
 
@@ -383,20 +383,20 @@ def _search(figures: Figures) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds, cpu, peak_mb, recall = (float(x) for x in done.stdout.split())
     figures.add(
-        "50,000 pictures: search, seconds", seconds, "under 30", is_met=seconds < 30, note=f"processor {cpu:.1f} s"
+        "50,000 images: search, seconds", seconds, "under 30", is_met=seconds < 30, note=f"processor {cpu:.1f} s"
     )
-    figures.add("50,000 pictures: private memory, MB", peak_mb, "under 1,000", is_met=peak_mb < 1000)
-    figures.add("50,000 pictures: recall of 500 planted", recall, "at least 0.95", is_met=recall >= 0.95)
+    figures.add("50,000 images: private memory, MB", peak_mb, "under 1,000", is_met=peak_mb < 1000)
+    figures.add("50,000 images: recall of 500 planted", recall, "at least 0.95", is_met=recall >= 0.95)
 
 
 def search_50000() -> None:
-    """Blends of real thumbnails with 500 planted copies; prints seconds, processor seconds, MB and recall."""
+    """Blend of real thumbnails with 500 planted copies; prints seconds, processor seconds, MB and recall."""
     from headstart.data.duplicates import Pair
-    from headstart.data.looks import Facts, Looks
-    from headstart.pixels.exif import Exif
+    from headstart.data.image_scan import ImageInfo, ScanResult
+    from headstart.preprocessing.exif import Exif
 
-    files, _ = pictures_of("clothing")
-    base = look_at_all(_plain_samples(files)).thumbs
+    files, _ = images_of("clothing")
+    base = scan_images(_plain_samples(files)).thumbs
     rng = np.random.default_rng(0)
     count = 50_000
     thumbs = np.empty((count, *base.shape[1:]), dtype=np.uint8)
@@ -407,11 +407,13 @@ def search_50000() -> None:
     for k in range(500):
         noisy = thumbs[k].astype(np.int64) + rng.integers(-3, 4, thumbs[k].shape)
         thumbs[count - 1 - k] = np.clip(noisy, 0, 255)
-    facts = tuple(Facts(str(i), str(i), 1, "JPEG", "RGB", (96, 96), None, Exif(), 1.0, None, ()) for i in range(count))
+    facts = tuple(
+        ImageInfo(str(i), str(i), 1, "JPEG", "RGB", (96, 96), None, Exif(), 1.0, None, ()) for i in range(count)
+    )
     small = np.zeros((count, 1), dtype=np.uint8)
-    looks = Looks(facts, {}, thumbs, small, small, small)
+    looks = ScanResult(facts, {}, thumbs, small, small, small)
     started, cpu = time.monotonic(), time.process_time()
-    _, near, _ = find_copies(looks)
+    _, near, _ = find_duplicates(looks)
     seconds, cpu = time.monotonic() - started, time.process_time() - cpu
     found: set[tuple[int, int]] = {(p.first, p.second) for p in near if isinstance(p, Pair)}
     recall = np.mean([(k, count - 1 - k) in found for k in range(500)])

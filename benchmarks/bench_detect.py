@@ -30,23 +30,23 @@ from _common import RESULTS, Figures, bench_data, commit
 
 import headstart
 from headstart.console import open_console
-from headstart.data.boxes.judge import apply_box_health, inspect_boxes
-from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.inspection import apply_box_report, inspect_box_dataset
+from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Detections
 from headstart.data.boxes.split import rarest_class
-from headstart.deploy.detector_runtime import DetectorRuntime
 from headstart.detection.metrics import evaluate_detections
-from headstart.tuning.folds import make_folds
+from headstart.export.detector_runtime import DetectorRuntime
+from headstart.training.folds import make_folds
 from headstart.types import USER_TEST_SPLIT
 
 CELLS = RESULTS / "detect_cells.jsonl"
 NOTES = RESULTS / "detect_tried.json"
-MOST_KEPT = 60  # detections of a picture that a cell keeps
+MOST_KEPT = 60  # detections of an image that a cell keeps
 BATCH = 8
 
 
 def main() -> None:
-    """Runs the parts that are named, or all."""
+    """Run the parts that are named, or all."""
     words = sys.argv[1:] if Path(sys.argv[0]).name == "bench_detect.py" else []
     figures = Figures("detect")
     if not words or words[0] == "quality":
@@ -54,7 +54,7 @@ def main() -> None:
             quality(name)
     if not words or words[0] == "speed":
         speed(figures, words[1] if len(words) > 1 else None)
-    summarise(figures)
+    summarize(figures)
     figures.save(**({"tried": json.loads(NOTES.read_text(encoding="utf-8"))} if NOTES.exists() else {}))
 
 
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def quality(name: str) -> None:
-    """Trains what is missing of one set; each cell is appended as it comes."""
+    """Train what is missing of one set; each cell is appended as it comes."""
     folder = bench_data() / name
     samples = read_boxes(folder)
     done = {(c["set"], c["fold"]) for c in read_cells()}
@@ -93,7 +93,7 @@ def quality(name: str) -> None:
             "load": round(os.getloadavg()[0], 2),
             "private_mb": round(peak.bytes / 1e6),
             "plan": plan,
-            "pictures": test,
+            "images": test,
             "found": [keep(f.detections) for f in found],
         }
         with open(CELLS, "a", encoding="utf-8") as file:
@@ -106,13 +106,13 @@ def jobs(name: str, folder: Path) -> dict[str, list[str]]:
     samples = read_boxes(folder)
     if name == "bccd":
         return {"test": ["test" if s == "test" else "train" if s else "" for s in samples.split]}
-    groups = apply_box_health(samples, inspect_boxes(samples)).groups
+    groups = apply_box_report(samples, inspect_box_dataset(samples)).groups
     fold_of = make_folds(rarest_class(samples) + 1, 5, groups=groups, seed=0)
     return {f"fold{k + 1}": ["test" if f == k else "train" for f in fold_of] for k in range(5)}
 
 
 def keep(found: Detections) -> list[list[float]]:
-    """Rows of box, score and class, rounded."""
+    """Return rows of box, score and class, rounded."""
     best = found.take(np.arange(min(len(found), MOST_KEPT if len(found) else 0)))
     return [
         [*(round(float(v), 1) for v in box), round(float(score), 4), int(kind)]
@@ -121,11 +121,11 @@ def keep(found: Detections) -> list[list[float]]:
 
 
 def read_cells() -> list[dict[str, Any]]:
-    """What was measured so far."""
+    """Return what was measured so far."""
     return [json.loads(line) for line in CELLS.read_text(encoding="utf-8").splitlines()] if CELLS.exists() else []
 
 
-def summarise(figures: Figures) -> None:
+def summarize(figures: Figures) -> None:
     """The scores of all cells, pooled over folds."""
     aims = {"raccoon": {"mAP50": 0.90}, "bccd": {"mAP50": 0.84, "Platelets": 0.70}}
     for name, aim in aims.items():
@@ -133,11 +133,11 @@ def summarise(figures: Figures) -> None:
         if not cells:
             continue
         samples = read_boxes(bench_data() / name)
-        index = [i for c in cells for i in c["pictures"]]
+        index = [i for c in cells for i in c["images"]]
         rows = [np.array(r, dtype=np.float64).reshape(-1, 6) for c in cells for r in c["found"]]
         found = [Detections.of(r[:, :4], r[:, 4], r[:, 5]) for r in rows]
         e = evaluate_detections([samples.boxes[i] for i in index], found, samples.class_names, setup=USER_TEST_SPLIT)
-        what = f"{name}, {len(cells)} fold{'s' * (len(cells) > 1)}, {len(index)} pictures"
+        what = f"{name}, {len(cells)} fold{'s' * (len(cells) > 1)}, {len(index)} images"
         for label, estimate in (("mAP50", e.map50), ("mAP75", e.map75), ("mAP50-95", e.map50_95)):
             bar = aim.get(label)
             value = estimate.value or 0.0
@@ -197,11 +197,11 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
     import torch
 
     from headstart.backbones import load_backbone
+    from headstart.detection.augmentation import ViewBoxes
+    from headstart.detection.feature_taps import choose_taps, tap_prefix, tap_suffix
     from headstart.detection.loop import DetectNetwork, DetectTraining
     from headstart.detection.network import DetectorHead
     from headstart.detection.plan import DetectPlan
-    from headstart.detection.taps import choose_taps, tap_front, tap_rear
-    from headstart.detection.views import ViewBoxes
 
     backbone = load_backbone(size=size)
     network = backbone.network
@@ -211,7 +211,7 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
     corner = rng.uniform(0, size / 2, (BATCH, 3, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(30, size / 2, (BATCH, 3, 2))], 2).astype(np.float32)
     truth = [ViewBoxes(b, np.arange(3) % 2, np.zeros((0, 4), dtype=np.float32)) for b in boxes]
-    front = tap_front(network, cut, taps.stages).eval()
+    front = tap_prefix(network, cut, taps.stages).eval()
     with torch.no_grad():
         rows = [p.half().numpy() for p in front(pixels)]
 
@@ -229,7 +229,7 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
     def training(read: Callable[[], Any], layout: Any) -> DetectTraining:
         width = 64 if finest == 8 else 96  # the defaults
         head = DetectorHead(taps.channels, taps.strides, 2, width=width).to(memory_format=layout)
-        rear = tap_rear(network, cut, taps.stages).to(memory_format=layout)
+        rear = tap_suffix(network, cut, taps.stages).to(memory_format=layout)
         inside = {id(p) for p in rear.parameters()}
         stage = [(n, p) for n, p in backbone.module.named_parameters() if id(p) in inside]
         net = DetectNetwork(rear, head, backbone.module, [stage] if stage else [])
@@ -297,7 +297,7 @@ def prediction(figures: Figures, run: str | None) -> None:
             other.append(24 / (time.perf_counter() - begun))
     load = f"load {os.getloadavg()[0]:.1f}"
     rate = float(np.median(mine))
-    figures.add("prediction at 320 px, files to boxes, pictures a second", rate, ">= 30", is_met=rate >= 30, note=load)
+    figures.add("prediction at 320 px, files to boxes, images a second", rate, ">= 30", is_met=rate >= 30, note=load)
     ratio = rate / float(np.median(other))
     figures.add(
         "the same / torchvision SSDlite320 eager", ratio, ">= 2", is_met=ratio >= 2, note="random weights there"

@@ -21,10 +21,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 import headstart
 from benchmarks._common import Figures, bench_data
-from headstart.data.health import inspect
-from headstart.data.looks import Looks, look_at_all
+from headstart.data.image_scan import ScanResult, scan_images
+from headstart.data.inspection import inspect_dataset
 from headstart.data.sources import read
-from headstart.heads import fit_probe
+from headstart.probe import fit_probe
 from headstart.records import GroupPattern, Sample, Samples
 
 SOURCES = ("clothing", "imagenet_val500", "covid_xray", "blood_cells")
@@ -80,7 +80,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             run = headstart.train(bench_data() / path, out=Path(scratch) / "run")
             accuracy = run.metrics["cv"]["accuracy"]["value"]
-            patterns = json.loads((run.folder / "health.json").read_text(encoding="utf-8"))["group_patterns"]
+            patterns = json.loads((run.folder / "dataset_report.json").read_text(encoding="utf-8"))["group_patterns"]
         used = [p["pattern"] for p in patterns if p["is_used"]]
         figures.add(
             f"{name}: accuracy by default", accuracy, f"at least {least}", is_met=accuracy >= least,
@@ -220,8 +220,8 @@ def planted_sets(source: str, scratch: Path) -> list[tuple[str, int, tuple[Group
     return found
 
 
-def _drawn(source: str) -> tuple[Samples, Looks, Blocks]:
-    """Images of four classes of a set, with what was seen of them."""
+def _drawn(source: str) -> tuple[Samples, ScanResult, Blocks]:
+    """Return images of four classes of a set, with what was seen of them."""
     samples = read(bench_data() / source)
     rng = np.random.default_rng([2, SOURCES.index(source)])
     names = sorted({str(s.label) for s in samples})
@@ -232,7 +232,7 @@ def _drawn(source: str) -> tuple[Samples, Looks, Blocks]:
     blocks = _embed(bench_data() / source, part)
     items = tuple(Sample(s.path, s.name, s.label) for s in part)
     part = replace(part, items=items, class_names=tuple(sorted(names)))
-    return part, look_at_all(part), blocks
+    return part, scan_images(part), blocks
 
 
 def _embed(folder: Path, samples: Samples) -> Blocks:
@@ -244,10 +244,10 @@ def _embed(folder: Path, samples: Samples) -> Blocks:
 
 def _judge_folder(folder: Path) -> tuple[GroupPattern, ...]:
     samples = read(folder)
-    return _judge(samples, look_at_all(samples), _embed(folder, samples))
+    return _judge(samples, scan_images(samples), _embed(folder, samples))
 
 
-def _judge(samples: Samples, looks: Looks, blocks: Blocks | None) -> tuple[GroupPattern, ...]:
+def _judge(samples: Samples, looks: ScanResult, blocks: Blocks | None) -> tuple[GroupPattern, ...]:
     train = np.array([i for i, s in enumerate(samples) if s.split in (None, "train")])
 
     def score(groups: NDArray[np.int64] | None) -> float:
@@ -265,17 +265,17 @@ def _judge(samples: Samples, looks: Looks, blocks: Blocks | None) -> tuple[Group
         return float(fit.candidate_hits[-1].mean())
 
     embeddings = None if blocks is None else blocks["embedding"]
-    return inspect(samples, looks=looks, embeddings=embeddings, score=score if blocks else None).group_patterns
+    return inspect_dataset(samples, looks=looks, embeddings=embeddings, score=score if blocks else None).group_patterns
 
 
 def _spread(samples: Samples, count: int, rng: Rng) -> list[Sample]:
-    """Some samples, equally many of each class."""
+    """Return some samples, equally many of each class."""
     by_class = [rng.permutation(np.flatnonzero(samples.class_ids == k)) for k in range(len(samples.class_names))]
     return [samples[int(by_class[g % len(by_class)][g // len(by_class)])] for g in range(count)]
 
 
 def _frame(image: Image.Image, k: int, others: list[Image.Image], rng: Rng) -> Image.Image:
-    """A camera that pans and zooms, with light that flickers."""
+    """Return a camera that pans and zooms, with light that flickers."""
     side = SIDE * (0.85 - 0.02 * (k % 8))
     x, y = (SIDE - side) * (0.5 + 0.5 * np.sin(0.4 * k)), (SIDE - side) * (0.5 + 0.5 * np.cos(0.3 * k))
     part = image.crop((round(x), round(y), round(x + side), round(y + side))).resize((SIDE, SIDE))
@@ -294,7 +294,7 @@ def _variant(image: Image.Image, k: int, others: list[Image.Image], rng: Rng) ->
 
 
 def _visit(image: Image.Image, k: int, others: list[Image.Image], rng: Rng) -> Image.Image:
-    """What a person looks like each time, beside what changes."""
+    """Return what a person looks like each time, beside what changes."""
     other = others[int(rng.integers(len(others)))]
     return Image.blend(image, other, float(rng.uniform(0.3, 0.5)))
 

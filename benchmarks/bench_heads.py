@@ -1,8 +1,8 @@
 """Heads: accuracy beside scikit-learn, exactness, agreement with refitting everything, speed and memory.
 
-The decision: agreement is measured against 10-fold refitting of the whole probe (moments, stages, penalties,
-mixture, temperature) in two ways: the printed estimate of the fit on all pictures, which also contains what
-the last tenth of the pictures teaches, and the printed estimate of the very fits that the tenths are scored by.
+Agreement is measured against 10-fold refitting of the whole probe (moments, stages, penalties,
+mixture, temperature) in two ways: the printed estimate of the fit on all images, which also contains what
+the last tenth of the images teaches, and the printed estimate of the very fits that the tenths are scored by.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from benchmarks._common import Figures
 from benchmarks._embedded import SETS, Embedded, load
 from benchmarks._naive_heads import decomposed, refitted
-from headstart.heads import fit_normaliser, fit_probe
-from headstart.heads.leaving import out_of_fold
-from headstart.heads.losses import log_losses
-from headstart.heads.probe import ProbeFit
-from headstart.heads.threads import one_blas_thread
-from headstart.trust.intervals import wilson
-from headstart.trust.selection import choosing_bias
+from headstart.evaluation.intervals import wilson_interval
+from headstart.evaluation.selection_bias import selection_bias
+from headstart.probe import fit_normalizer, fit_probe
+from headstart.probe.blas_threads import one_blas_thread
+from headstart.probe.leave_one_out import out_of_fold
+from headstart.probe.losses import log_losses
+from headstart.probe.probe import ProbeFit
 
 Ids = NDArray[np.int64]
-_FEW_TESTED = 400  # fewer test pictures than this: within the interval of the other
+_FEW_TESTED = 400  # fewer test images than this: within the interval of the other
 _HALVES = 4
 _DRAWS = {100: 60, 200: 30}
 
@@ -54,10 +54,10 @@ def _accuracy(figures: Figures, sets: list[Embedded]) -> None:
     for data in sets:
         train, test = np.flatnonzero(data.is_train), np.flatnonzero(~data.is_train)
         ours, theirs = _beside(data, train, test)
-        low = wilson(theirs, len(test))[0]
+        low = wilson_interval(theirs, len(test))[0]
         is_small = len(test) < _FEW_TESTED
         figures.add(
-            f"{data.name}, its own test split, {len(test)} pictures: accuracy",
+            f"{data.name}, its own test split, {len(test)} images: accuracy",
             ours,
             f"at least {low:.3f} (its interval)" if is_small else "at least its own - 0.003",
             is_met=bool(ours >= (low if is_small else theirs - 0.003)),
@@ -82,7 +82,7 @@ def _accuracy(figures: Figures, sets: list[Embedded]) -> None:
 
 
 def _beside(data: Embedded, train: Ids, test: Ids) -> tuple[float, float]:
-    """Accuracy of the probe and of logistic regression on the same split."""
+    """Return accuracy of the probe and of logistic regression on the same split."""
     fit = fit_probe(data.take(train), data.class_ids[train], len(data.class_names))
     return float(_hits(fit, data, test).mean()), float(_logistic_hits(data, train, test).mean())
 
@@ -112,8 +112,8 @@ def _exactness(figures: Figures, sets: list[Embedded]) -> None:
     num_classes = len(data.class_names)
     for num, block, what in ((150, "embedding", "N < D"), (400, next(iter(data.blocks)), "N > D")):
         index = rng.permutation(len(data.class_ids))[:num]
-        normaliser = fit_normaliser({block: data.blocks[block][index]})
-        rows = normaliser({block: data.blocks[block][index]}).astype(np.float64)
+        normalizer = fit_normalizer({block: data.blocks[block][index]})
+        rows = normalizer({block: data.blocks[block][index]}).astype(np.float64)
         _, class_ids = np.unique(data.class_ids[index], return_inverse=True)
         weights = rng.uniform(0.5, 2.0, num_classes)[class_ids]
         weights /= weights.mean()
@@ -152,7 +152,7 @@ def _refitting(figures: Figures, sets: list[Embedded]) -> None:
             gaps = np.array([_refit(data, num, seed) for seed in range(draws)])
             printed, matched = 100 * gaps.mean(axis=0)
             errors = 100 * gaps.std(axis=0, ddof=1) / np.sqrt(draws) if draws > 1 else np.full(2, np.nan)
-            which = f"{data.name}, {'all ' if num == everyone else ''}{num} pictures"
+            which = f"{data.name}, {'all ' if num == everyone else ''}{num} images"
             figures.add(
                 f"{which}: printed estimate - 10-fold refitting, points",
                 float(printed),
@@ -185,8 +185,8 @@ def _refit(data: Embedded, num: int, seed: int) -> tuple[float, float]:
 
 
 def _printed(fit: ProbeFit) -> float:
-    """The estimate as it is shown: out-of-fold accuracy less the bias of choosing."""
-    return float(fit.candidate_hits[-1].mean()) - choosing_bias(fit.candidate_losses, fit.candidate_hits)
+    """Return the estimate as it is shown: out-of-fold accuracy less the bias of choosing."""
+    return float(fit.candidate_hits[-1].mean()) - selection_bias(fit.candidate_losses, fit.candidate_hits)
 
 
 def _hits(fit: ProbeFit, data: Embedded, index: Ids) -> NDArray[np.bool_]:
@@ -215,7 +215,7 @@ def _speed(figures: Figures, sets: list[Embedded]) -> None:
         )
     peaks = {num: _peak_bytes(num) for num in (3000, 12000)}
     more = (peaks[12000] - peaks[3000]) / 1e6
-    figures.add("memory for 12,000 pictures more than for 3,000, MB", more, "under 400", is_met=more < 400)
+    figures.add("memory for 12,000 images more than for 3,000, MB", more, "under 400", is_met=more < 400)
 
 
 def _many(data: Embedded, num: int) -> tuple[dict[str, NDArray[np.float32]], Ids]:
@@ -231,7 +231,7 @@ def _peak_bytes(num: int) -> int:
     """Peak resident memory of a process that fits on `num` rows, the rows themselves included."""
     code = (
         "import sys, resource, numpy as np\n"
-        "from headstart.heads import fit_probe\n"
+        "from headstart.probe import fit_probe\n"
         f"rng = np.random.default_rng(0); ids = np.arange({num}) % 10\n"
         "blocks = {}\n"
         "for name, width in (('stage5', 112), ('stage6', 192), ('stage7', 320), ('embedding', 1280)):\n"
@@ -248,19 +248,19 @@ def _peak_bytes(num: int) -> int:
 def _dead_features(figures: Figures, sets: list[Embedded]) -> None:
     """How far leave-one-out flatters on line art, with and without the floor and the clip."""
     data = next(s for s in sets if s.name == "hand_drawn_shapes")
-    plain = partial(fit_normaliser, floor=1e-6, clip=1e6)
+    plain = partial(fit_normalizer, floor=1e-6, clip=1e6)
     for num in (100, 200):
-        for normaliser, what in ((plain, "plain standardising"), (fit_normaliser, "floor and clip")):
+        for normalizer, what in ((plain, "plain standardizing"), (fit_normalizer, "floor and clip")):
             gaps = []
-            with mock.patch("headstart.heads.probe.fit_normaliser", normaliser):
+            with mock.patch("headstart.probe.probe.fit_normalizer", normalizer):
                 for seed in range(15):
                     order = np.random.default_rng(seed).permutation(len(data.class_ids))
                     train, rest = order[:num], order[num:]
                     fit = fit_probe(data.take(train), data.class_ids[train], len(data.class_names))
                     gaps.append(float(fit.candidate_hits[-1].mean() - _hits(fit, data, rest).mean()))
-            is_met = bool(abs(np.mean(gaps)) <= 0.015) if normaliser is fit_normaliser else None
+            is_met = bool(abs(np.mean(gaps)) <= 0.015) if normalizer is fit_normalizer else None
             figures.add(
-                f"line art, {num} pictures, {what}: leave-one-out - truth, points",
+                f"line art, {num} images, {what}: leave-one-out - truth, points",
                 100 * float(np.mean(gaps)),
                 "within 1.5" if is_met is not None else "",
                 is_met=is_met,
@@ -280,11 +280,11 @@ def _stages(figures: Figures, sets: list[Embedded]) -> None:
                 for name, value in mixed.items():
                     relative.setdefault(name, []).append(value / mixed["all stages"])
         for name, values in relative.items():
-            figures.add(f"{num} pictures, {name}: log-loss as a share of that of all stages", float(np.mean(values)))
+            figures.add(f"{num} images, {name}: log-loss as a share of that of all stages", float(np.mean(values)))
 
 
 def _logistic(figures: Figures, sets: list[Embedded]) -> None:
-    """What logistic regression adds to the closed forms, by pictures a feature."""
+    """What logistic regression adds to the closed forms, by images a feature."""
     from sklearn.datasets import load_digits
 
     rows, class_ids = load_digits(return_X_y=True)
@@ -313,7 +313,7 @@ def _logistic(figures: Figures, sets: list[Embedded]) -> None:
         plain, mixed = result[False], result[True]
         per_feature = 1400 / sum(b.shape[1] for b in blocks.values())
         figures.add(
-            f"{name}, {per_feature:.1f} pictures a feature: points gained by logistic regression",
+            f"{name}, {per_feature:.1f} images a feature: points gained by logistic regression",
             100 * (mixed[1] - plain[1]),
             note=f"test log-loss {plain[2]:.4f} to {mixed[2]:.4f}, processor time {plain[0]:.1f} to {mixed[0]:.1f} s",
         )

@@ -1,10 +1,10 @@
-"""Do the intervals hold?  Simulated from real pictures: is the truth inside as often as the interval says?
+"""Do the intervals hold?  Simulated from real images: is the truth inside as often as the interval says?
 
-A draw is a random collection of n pictures (classes equally likely, or the commonest six times as likely as
+A draw is a random collection of n images (classes equally likely, or the commonest six times as likely as
 the rarest), as a person's collection is one.  Its probe is fitted, its 95 % interval read, and compared with the
-accuracy of that very head on all pictures that were not drawn, weighted back to the classes' likelihoods.
+accuracy of that very head on all images that were not drawn, weighted back to the classes' likelihoods.
 Planted duplicates: 30 % of the n are copies of the others, their features shaken by a tenth of a deviation; a
-picture and its copies are one group.  A set takes part with n pictures where four times as many are left to
+image and its copies are one group.  A set takes part with n images where four times as many are left to
 measure the truth on.
 
     python -m benchmarks.bench_honesty --draws 1000      # an hour or two; goes on where it was stopped
@@ -25,28 +25,28 @@ from numpy.typing import NDArray
 
 from benchmarks._common import RESULTS, Figures, commit
 from benchmarks._embedded import Embedded, load
-from headstart.heads import fit_probe
-from headstart.trust.intervals import estimate_share, measure_worth
-from headstart.trust.metrics import evaluate
+from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
+from headstart.evaluation.metrics import evaluate
+from headstart.probe import fit_probe
 
 SETS = ("blood_cells", "hand_drawn_shapes", "elpv", "clothing")
 SIZES = (100, 200, 400)
-LEFT = 4  # times as many pictures as were drawn must be left for the truth
+LEFT = 4  # times as many images as were drawn must be left for the truth
 COPIES = 0.3
 KEPT_DRAWS = 1000
 
 
 def main(draws: int = 20) -> None:
-    """Real pictures first, then few groups; `make bench` does 20 draws a cell, which only shows that it runs."""
+    """Real images first, then few groups; `make bench` does 20 draws a cell, which only shows that it runs."""
     figures = Figures("honesty")
     store = Store(RESULTS / "honesty.partial.jsonl", draws)
-    cells = [store.get(key, lambda key=key: measure(key, draws)) for key in cells_of_pictures()]
-    pooled(figures, "pictures, accuracy", cells, "accuracy", 0.93, 0.91)
-    pooled(figures, "pictures, balanced accuracy", cells, "balanced", None, None)
-    pooled(figures, "pictures, plain Wilson at n (for comparison)", cells, "plain", None, None)
-    figures.add("pictures, bias of the plain estimate, points", 100 * mean(cells, "bias_plain"))
-    figures.add("pictures, bias of the corrected estimate, points", 100 * mean(cells, "bias"))
-    figures.add("pictures, variance against independent hits", mean(cells, "variance_ratio"))
+    cells = [store.get(key, lambda key=key: measure(key, draws)) for key in cells_of_images()]
+    pooled(figures, "images, accuracy", cells, "accuracy", 0.93, 0.91)
+    pooled(figures, "images, balanced accuracy", cells, "balanced", None, None)
+    pooled(figures, "images, plain Wilson at n (for comparison)", cells, "plain", None, None)
+    figures.add("images, bias of the plain estimate, points", 100 * mean(cells, "bias_plain"))
+    figures.add("images, bias of the corrected estimate, points", 100 * mean(cells, "bias"))
+    figures.add("images, variance against independent hits", mean(cells, "variance_ratio"))
     few = few_groups(max(draws, 1000))
     pooled(figures, "10 to 20 groups", few, "accuracy", 0.91, 0.87)
     if draws >= KEPT_DRAWS:
@@ -64,7 +64,7 @@ class Store:
         self.done = {tuple(r["key"]): r for r in rows if r["draws"] == draws}
 
     def get(self, key: tuple[Any, ...], measure_cell: Any) -> dict[str, Any]:
-        """The cell, measured now unless it is there."""
+        """Return the cell, measured now unless it is there."""
         if key not in self.done:
             self.done[key] = {"key": list(key), "draws": self.draws, "commit": self.commit, **measure_cell()}
             if self.draws >= KEPT_DRAWS:
@@ -75,8 +75,8 @@ class Store:
         return row
 
 
-def cells_of_pictures() -> list[tuple[str, int, str, str]]:
-    """(set, n, balance, duplicates)."""
+def cells_of_images() -> list[tuple[str, int, str, str]]:
+    """Return (set, n, balance, duplicates)."""
     return [
         (name, num, balance, copies)
         for name, num, balance, copies in product(SETS, SIZES, ("balanced", "imbalanced"), ("alone", "duplicates"))
@@ -94,7 +94,7 @@ def embedded(name: str) -> Embedded:
 
 
 def measure(key: tuple[str, int, str, str], draws: int) -> dict[str, Any]:
-    """One cell."""
+    """Return one cell."""
     name, num, balance, copies = key
     data = embedded(name)
     rows = [one_draw(data, num, balance, copies, seed) for seed in range(draws)]
@@ -116,7 +116,7 @@ def measure(key: tuple[str, int, str, str], draws: int) -> dict[str, Any]:
 
 
 def one_draw(data: Embedded, num: int, balance: str, copies: str, seed: int) -> dict[str, float]:
-    """A collection, its interval, and the truth."""
+    """Return a collection, its interval, and the truth."""
     rng = np.random.default_rng([seed, num, len(balance), len(copies)])
     likelihood = class_likelihood(data, balance)
     num_classes = len(likelihood)
@@ -137,7 +137,7 @@ def one_draw(data: Embedded, num: int, balance: str, copies: str, seed: int) -> 
         is_logits=True,
         groups=groups,
         candidates=(fit.candidate_losses, fit.candidate_hits),
-        unmeasurable=fit.unmeasurable,
+        unscorable=fit.unscorable,
         seed=seed,
     )
     rest = np.setdiff1d(np.arange(len(data.class_ids)), index)
@@ -149,7 +149,7 @@ def one_draw(data: Embedded, num: int, balance: str, copies: str, seed: int) -> 
     assert a.low is not None
     assert a.high is not None
     assert a.uncorrected is not None
-    plain = estimate_share(a.uncorrected, num, measure_worth(hits, None, is_out_of_fold=False))
+    plain = estimate_proportion(a.uncorrected, num, effective_sample_size(hits, None, is_out_of_fold=False))
     return {
         "truth": truth,
         "value": a.value,
@@ -167,7 +167,7 @@ def holds(estimate: Any, truth: float) -> float:
 
 
 def class_likelihood(data: Embedded, balance: str) -> NDArray[np.float64]:
-    """(K,) equal, or from 6 down to 1 in the order of the set's own frequencies."""
+    """Return (K,) equal, or from 6 down to 1 in the order of the set's own frequencies."""
     num_classes = len(data.class_names)
     likelihood = np.ones(num_classes)
     if balance == "imbalanced":
@@ -179,7 +179,7 @@ def class_likelihood(data: Embedded, balance: str) -> NDArray[np.float64]:
 def draw(
     class_ids: NDArray[np.int64], likelihood: NDArray[np.float64], num: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """`num` different pictures; a quarter of every class at least is left for the truth."""
+    """`num` different images; a quarter of every class at least is left for the truth."""
     there = np.bincount(class_ids)
     while True:
         counts = rng.multinomial(num, likelihood)
@@ -189,7 +189,7 @@ def draw(
 
 
 def few_groups(draws: int) -> list[dict[str, Any]]:
-    """Hits of 10, 14 and 20 groups of uneven size, 20 pictures each on average; their chance is beta-distributed."""
+    """Hits of 10, 14 and 20 groups of uneven size, 20 images each on average; their chance is beta-distributed."""
     cells = []
     for num_groups, correlation, truth in product((10, 14, 20), (0.05, 0.15), (0.75, 0.9, 0.97)):
         rng = np.random.default_rng([num_groups, round(100 * correlation), round(100 * truth)])
@@ -200,8 +200,8 @@ def few_groups(draws: int) -> list[dict[str, Any]]:
             chance = rng.beta(truth * scale, (1 - truth) * scale, num_groups)
             groups = np.repeat(np.arange(num_groups), sizes)
             hits = rng.random(len(groups)) < chance[groups]
-            worth = measure_worth(hits, groups, is_out_of_fold=False)
-            held += holds(estimate_share(float(hits.mean()), len(hits), worth), truth)
+            worth = effective_sample_size(hits, groups, is_out_of_fold=False)
+            held += holds(estimate_proportion(float(hits.mean()), len(hits), worth), truth)
         cells.append({"key": [num_groups, correlation, truth], "accuracy": held / draws})
     return cells
 

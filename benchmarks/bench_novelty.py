@@ -1,7 +1,7 @@
-"""Is the unknown noticed?  Classes left out and pictures of other sets, against the head's largest probability.
+"""Is the unknown noticed?  Classes left out and images of other sets, against the head's largest probability.
 
-Every time the whole road is gone: a probe is fitted without the class, novelty is fitted on its training pictures,
-and pictures that neither has seen are scored.  Sets with few test pictures are gone through in four folds.
+Every time the whole road is gone: a probe is fitted without the class, novelty is fitted on its training images,
+and images that neither has seen are scored.  Sets with few test images are gone through in four folds.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from benchmarks._common import Figures
 from benchmarks._embedded import SETS, Embedded, load
-from headstart.heads import ProbeFit, fit_probe
-from headstart.trust.novelty import Novelty, fit_novelty, rank_auc
-from headstart.trust.softmax import softmax
+from headstart.evaluation.ood import OodModel, fit_ood_model, rank_auc
+from headstart.evaluation.softmax import softmax
+from headstart.probe import ProbeFit, fit_probe
 
 FOLDED = ("blood_cells", "covid_xray")
-OTHERS = 300  # pictures of each other set
+OTHERS = 300  # images of each other set
 HALVES = 8  # random halvings for the false alarms
 
 Float = NDArray[np.float64]
@@ -63,7 +63,7 @@ def left_out(figures: Figures, data: dict[str, Embedded]) -> None:
 
 
 def other_sets(figures: Figures, data: dict[str, Embedded]) -> None:
-    """Pictures of all other sets."""
+    """Images of all other sets."""
     every: dict[str, float] = {}
     rng = np.random.default_rng(0)
     for name, d in data.items():
@@ -77,14 +77,14 @@ def other_sets(figures: Figures, data: dict[str, Embedded]) -> None:
                 areas.append(compare(known, score(fit, novelty, o, index)))
         mean = {key: float(np.mean([a[key] for a in areas])) for key in areas[0]}
         every[name] = mean["novelty"]
-        show(figures, f"pictures of other sets, {name}", mean)
+        show(figures, f"images of other sets, {name}", mean)
     mean_area, least = float(np.mean(list(every.values()))), min(every.values())
-    figures.add("pictures of other sets, mean AUROC", mean_area, "at least 0.98", is_met=mean_area >= 0.98)
-    figures.add("pictures of other sets, least AUROC", least, "at least 0.95", is_met=least >= 0.95)
+    figures.add("images of other sets, mean AUROC", mean_area, "at least 0.98", is_met=mean_area >= 0.98)
+    figures.add("images of other sets, least AUROC", least, "at least 0.95", is_met=least >= 0.95)
 
 
 def false_alarms(figures: Figures, data: dict[str, Embedded]) -> None:
-    """Fitted on a random half, realised on the other."""
+    """Fitted on a random half, empirical on the other."""
     for name, d in data.items():
         shares = []
         for seed in range(HALVES):
@@ -96,12 +96,12 @@ def false_alarms(figures: Figures, data: dict[str, Embedded]) -> None:
         error = float(np.std(shares, ddof=1)) / np.sqrt(HALVES)
         mean = float(np.mean(shares))
         is_met = bool(abs(mean - 0.05) <= max(2.5 * error, 0.005))
-        what, note = f"known pictures refused at 5 %, {name}", f"standard error {error:.4f}"
+        what, note = f"known images refused at 5 %, {name}", f"standard error {error:.4f}"
         figures.add(what, mean, "0.05 within sampling error", is_met=is_met, note=note)
 
 
 def splits(d: Embedded) -> Iterator[NDArray[np.bool_]]:
-    """(N,) who is trained on: the set's own split, or four random ones."""
+    """Return (N,) who is trained on: the set's own split, or four random ones."""
     if d.name in FOLDED:
         fold = np.random.default_rng(0).permutation(len(d.class_ids)) % 4
         yield from (fold != f for f in range(4))
@@ -111,22 +111,22 @@ def splits(d: Embedded) -> Iterator[NDArray[np.bool_]]:
 
 def fit_both(
     d: Embedded, train: NDArray[np.int64], ids: NDArray[np.int64], num_classes: int
-) -> tuple[ProbeFit, Novelty]:
+) -> tuple[ProbeFit, OodModel]:
     blocks = d.take(train)
     fit = fit_probe(blocks, ids[train], num_classes)
-    rows = fit.head.normaliser(blocks)
+    rows = fit.head.normalizer(blocks)
     space = (fit.row_mean, fit.row_directions)
-    return fit, fit_novelty(rows, softmax(fit.oof_logits), ids[train], space=space)
+    return fit, fit_ood_model(rows, softmax(fit.oof_logits), ids[train], space=space)
 
 
-def score(fit: ProbeFit, novelty: Novelty, d: Embedded, index: NDArray[np.int64]) -> Scores:
+def score(fit: ProbeFit, novelty: OodModel, d: Embedded, index: NDArray[np.int64]) -> Scores:
     """Ours and what it is measured against, more is stranger."""
     blocks = d.take(index)
     logits = fit.head.logits(blocks).astype(np.float64)
     p = softmax(logits)
     top = logits.max(axis=1)
     return {
-        "novelty": novelty.score(fit.head.normaliser(blocks), p),
+        "novelty": novelty.score(fit.head.normalizer(blocks), p),
         "probability": -p.max(axis=1),
         "energy": -(top + np.log(np.exp(logits - top[:, None]).sum(axis=1))),
         "entropy": -(p * np.log(np.maximum(p, 1e-12))).sum(axis=1),

@@ -1,12 +1,12 @@
 """What decoding once saves where the whole network trains: a view's time, and an epoch's; some minutes.
 
-Four kinds of pictures: small photographs (JPEG, shorter side 400), larger ones (X-rays, mostly JPEG of 640 x 640:
-the kind that is reduced before it is kept), grey 300 x 300 PNG, and photographs as a phone takes them, for which the
+Four kinds of images: small photographs (JPEG, shorter side 400), larger ones (X-rays, mostly JPEG of 640 x 640:
+the kind that is reduced before it is kept), gray 300 x 300 PNG, and photographs as a phone takes them, for which the
 small ones are enlarged to 12 megapixels with a sensor's noise (real ones were not at hand).  The two ways alternate in
 one process, so that other work on the machine slows both alike.
 
 Whether what is reduced teaches as well: a probe and a whole network are trained on views of either kind and tested on
-the same plain pictures; differences are paired, picture by picture.
+the same plain images; differences are paired, image by image.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from PIL import Image
 
 from benchmarks._common import Figures, bench_data
 
-NUM = int(os.environ.get("HEADSTART_BENCH_PICTURES", "64"))
+NUM = int(os.environ.get("HEADSTART_BENCH_IMAGES", "64"))
 ROUNDS = int(os.environ.get("HEADSTART_BENCH_ROUNDS", "3"))
 BATCH = 32
-_SETS = ("small JPEG", "640 px JPEG", "grey PNG", "phone JPEG")
+_SETS = ("small JPEG", "640 px JPEG", "gray PNG", "phone JPEG")
 
 Make = Callable[[int, int], Any]
 
 
 def main() -> None:
-    """Milliseconds a view, bytes a picture, and seconds an epoch."""
+    """Milliseconds a view, bytes an image, and seconds an epoch."""
     figures = Figures("pixels")
     folder = Path(tempfile.mkdtemp(prefix="headstart-bench-"))
     try:
-        for kind, files in zip(_SETS, _pictures(folder), strict=True):
+        for kind, files in zip(_SETS, _images(folder), strict=True):
             _measure(figures, kind, files, folder / "cache")
         _teaching(figures)
     finally:
@@ -51,29 +51,29 @@ def main() -> None:
 
 
 def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
-    from headstart.features.decoded import DecodedCache, DecodedPictures
-    from headstart.pixels.spec import PixelSpec, normalise, read_bytes
-    from headstart.pixels.views import make_view, parse_augment, view_rng
-    from headstart.tuning.plan import default_augment
+    from headstart.features.decoded_cache import DecodedCache, DecodedImages
+    from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
+    from headstart.preprocessing.image_spec import ImageSpec, normalize, read_bytes
+    from headstart.training.plan import default_augment
 
-    spec, augment = PixelSpec(), parse_augment(default_augment("full"))
+    spec, augment = ImageSpec(), parse_augment(default_augment("full"))
     digests = [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files]
     keys = [bytes.fromhex(d) for d in digests]
 
     def anew(sample: int, view: int) -> Any:
         rng = view_rng(keys[sample], view, 0) if view else None
-        return normalise(make_view(read_bytes(files[sample]), spec, augment, rng), spec)
+        return normalize(make_view(read_bytes(files[sample]), spec, augment, rng), spec)
 
     cache = DecodedCache(root / kind.replace(" ", "-"), read_rate=np.inf)
-    kept = DecodedPictures(files, digests, files, spec, augment, 0, cache)
-    nothing = DecodedPictures(files, digests, files, spec, augment, 0, None)
+    kept = DecodedImages(files, digests, files, spec, augment, 0, cache)
+    nothing = DecodedImages(files, digests, files, spec, augment, 0, None)
     for sample in range(len(files)):
         for view in (0, 1):
             kept.make(sample, view)
     cache.flush()
     ways: dict[str, Make] = {"decoded anew": anew, "kept": kept.make, "nothing kept": nothing.make}
     for view in (1, 0):
-        what = "view" if view else "plain picture"
+        what = "view" if view else "plain image"
         times = dict.fromkeys(ways, 0.0)
         for sample in range(len(files)):
             for name, make in ways.items():
@@ -84,13 +84,13 @@ def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
             figures.add(f"{kind}: ms a {what}, {name}", 1e3 * value / len(files))
         figures.add(f"{kind}: ms a {what}, kept / decoded anew", times["kept"] / times["decoded anew"])
     size = sum(f.stat().st_size for f in (root / kind.replace(" ", "-") / "decoded").glob("*.rows")) / len(files)
-    figures.add(f"{kind}: MB a picture on the disk, whole and plain", size / 1e6)
+    figures.add(f"{kind}: MB an image on the disk, whole and plain", size / 1e6)
     figures.add(f"{kind}: MB a file", sum(os.stat(f).st_size for f in files) / len(files) / 1e6)
     differ = [
         np.abs(anew(i, 1) - kept.make(i, 1)).max() > 0 or np.abs(anew(i, 0) - kept.make(i, 0)).max() > 0
         for i in range(len(files))
     ]
-    figures.add(f"{kind}: share of pictures whose views differ at all from those of the file", float(np.mean(differ)))
+    figures.add(f"{kind}: share of images whose views differ at all from those of the file", float(np.mean(differ)))
     _epochs(figures, kind, len(files), {n: ways[n] for n in ("decoded anew", "kept")})
 
 
@@ -99,13 +99,13 @@ def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> Non
     import torch
 
     from headstart.backbones import load_backbone
-    from headstart.backbones.parts import pooled_suffix
-    from headstart.heads.probe import fit_probe
-    from headstart.machine import available_cores
-    from headstart.tuning.loop import Training
-    from headstart.tuning.network import HeadModule, TunedNetwork
-    from headstart.tuning.plan import default_plan
-    from headstart.tuning.sources import PixelSource, epoch_order
+    from headstart.backbones.suffix_parts import pooled_suffix
+    from headstart.probe.probe import fit_probe
+    from headstart.system import available_cores
+    from headstart.training.batch_sources import PixelSource, epoch_order
+    from headstart.training.loop import Training
+    from headstart.training.network import FinetunedNetwork, HeadModule
+    from headstart.training.plan import default_plan
 
     cores = available_cores()
     torch.set_num_threads(cores)
@@ -117,7 +117,7 @@ def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> Non
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     work: dict[str, list[float]] = {name: [] for name in ways}
     alone: dict[str, list[float]] = {name: [] for name in ways}
-    net = TunedNetwork(
+    net = FinetunedNetwork(
         HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
         trainable=range(len(network.names)),
     )  # fmt: skip
@@ -140,7 +140,7 @@ def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> Non
                 source.batch(order[start : start + BATCH], np.full(len(order[start : start + BATCH]), 100 + round_))
             if round_:
                 alone[name].append(time.perf_counter() - started)
-    what = "ms a picture and epoch of the whole network"
+    what = "ms an image and epoch of the whole network"
     for name in ways:
         figures.add(f"{kind}: {what}, {name}", 1e3 * _median(seconds[name], num))
         figures.add(f"{kind}: {what}, time of all cores, {name}", 1e3 * _median(work[name], num))
@@ -149,7 +149,7 @@ def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> Non
         f"{kind}: epoch, time of all cores, kept / decoded anew", _median(work["kept"]) / _median(work["decoded anew"])
     )
     for name in ways:
-        figures.add(f"{kind}: ms a picture, views alone by {cores} workers, {name}", 1e3 * _median(alone[name], num))
+        figures.add(f"{kind}: ms an image, views alone by {cores} workers, {name}", 1e3 * _median(alone[name], num))
     for source in sources.values():
         source.close()
 
@@ -158,13 +158,13 @@ def _median(values: list[float], num: int = 1) -> float:
     return float(np.median(values)) / num
 
 
-def _pictures(folder: Path) -> list[list[str]]:
+def _images(folder: Path) -> list[list[str]]:
     import elpv_dataset
 
     photos = sorted((bench_data() / "clothing" / "train").glob("*/*"))
     small = [str(p) for p in photos[:: max(1, len(photos) // NUM)][:NUM]]
     cells = sorted(Path(elpv_dataset.__file__).parent.rglob("*.png"))
-    grey = [str(p) for p in cells[:: max(1, len(cells) // NUM)][:NUM]]
+    gray = [str(p) for p in cells[:: max(1, len(cells) // NUM)][:NUM]]
     rng, phone = np.random.default_rng(0), []
     (folder / "phone").mkdir()
     noise = rng.normal(0.0, 5.0, (1, 3000, 3000, 1)).astype(np.float32)[0]
@@ -177,25 +177,25 @@ def _pictures(folder: Path) -> list[list[str]]:
         target = folder / "phone" / f"{i:03d}.jpg"
         Image.fromarray(np.clip(large + tiled, 0, 255).astype(np.uint8)).save(target, quality=90)
         phone.append(str(target))
-    return [small, _some(bench_data() / "covid_xray" / "train", NUM), grey, phone]
+    return [small, _some(bench_data() / "covid_xray" / "train", NUM), gray, phone]
 
 
 def _some(folder: Path, num: int) -> list[str]:
-    """Files of class folders, evenly."""
+    """Return files of class folders, evenly."""
     files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     return [str(files[i]) for i in np.linspace(0, len(files) - 1, min(num, len(files))).astype(int)]
 
 
 def _teaching(figures: Figures) -> None:
-    """Log-loss on plain pictures after training on views of the file and on views of what is kept."""
+    """Log-loss on plain images after training on views of the file and on views of what is kept."""
     import torch
 
     from headstart.backbones import load_backbone, pooled_outputs
-    from headstart.features.decoded import DecodedPictures
-    from headstart.heads.probe import fit_probe
-    from headstart.pixels.spec import normalise
-    from headstart.pixels.views import make_view, parse_augment, view_rng
-    from headstart.tuning.plan import default_augment
+    from headstart.features.decoded_cache import DecodedImages
+    from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
+    from headstart.preprocessing.image_spec import normalize
+    from headstart.probe.probe import fit_probe
+    from headstart.training.plan import default_augment
 
     files = _some(bench_data() / "covid_xray" / "train", 240)
     names = [Path(f).parent.name for f in files]
@@ -203,12 +203,12 @@ def _teaching(figures: Figures) -> None:
     data = [Path(f).read_bytes() for f in files]
     digests = [hashlib.sha256(d).hexdigest() for d in data]
     backbone, augment = load_backbone(), parse_augment(default_augment("full"))
-    spec = backbone.card.pixel_spec(224)
-    kept = DecodedPictures(files, digests, files, spec, augment)
+    spec = backbone.card.image_spec(224)
+    kept = DecodedImages(files, digests, files, spec, augment)
 
     def anew(sample: int, view: int) -> Any:
         rng = view_rng(bytes.fromhex(digests[sample]), view, 0) if view else None
-        return normalise(make_view(data[sample], spec, augment, rng), spec)
+        return normalize(make_view(data[sample], spec, augment, rng), spec)
 
     whole = pooled_outputs(backbone, ["embedding"])
 
@@ -243,17 +243,17 @@ def _teaching(figures: Figures) -> None:
 
 
 def _tune(make: Make, ids: Any, train: Any, val: Any, seed: int) -> Any:
-    """Logits after three epochs of the whole network from its pretrained weights."""
+    """Return logits after three epochs of the whole network from its pretrained weights."""
     import torch
 
     from headstart.backbones import load_backbone, pooled_outputs
-    from headstart.backbones.parts import pooled_suffix
-    from headstart.heads.probe import fit_probe
-    from headstart.machine import available_cores
-    from headstart.tuning.loop import Training, predict_logits
-    from headstart.tuning.network import HeadModule, TunedNetwork
-    from headstart.tuning.plan import default_plan
-    from headstart.tuning.sources import PixelSource
+    from headstart.backbones.suffix_parts import pooled_suffix
+    from headstart.probe.probe import fit_probe
+    from headstart.system import available_cores
+    from headstart.training.batch_sources import PixelSource
+    from headstart.training.loop import Training, predict_logits
+    from headstart.training.network import FinetunedNetwork, HeadModule
+    from headstart.training.plan import default_plan
 
     backbone = load_backbone()
     network, classes = backbone.network, int(ids.max()) + 1
@@ -262,7 +262,7 @@ def _tune(make: Make, ids: Any, train: Any, val: Any, seed: int) -> Any:
         features = pooled_outputs(backbone, ["embedding"])(pixels)[0].numpy()
     head = fit_probe({"embedding": features}, ids[train], classes).head
     rear = pooled_suffix(network, "stem", ["embedding"]).to(memory_format=torch.channels_last)
-    net = TunedNetwork(
+    net = FinetunedNetwork(
         HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
         trainable=range(len(network.names)),
     )  # fmt: skip

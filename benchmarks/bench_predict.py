@@ -18,23 +18,23 @@ from typing import Any
 import numpy as np
 
 from benchmarks._common import Figures, bench_data
-from headstart.deploy.bundle import read_bundle, write_bundle
-from headstart.deploy.parity import check_parity
-from headstart.deploy.runtime import BATCH, Runtime
-from headstart.deploy.session import open_session
 from headstart.events import EventStream
-from headstart.heads.linear import LinearHead
-from headstart.heads.normalise import fit_normaliser
-from headstart.machine import available_cores
-from headstart.pixels.spec import read_picture
-from headstart.workflow.embedding import open_graph
+from headstart.export.bundle import read_bundle, write_bundle
+from headstart.export.parity import check_parity
+from headstart.export.runtime import BATCH, Runtime
+from headstart.export.session import open_session
+from headstart.preprocessing.image_spec import read_image
+from headstart.probe.linear import LinearHead
+from headstart.probe.normalize import fit_normalizer
+from headstart.system import available_cores
+from headstart.workflow.feature_extraction import open_graph
 
 CORES = available_cores()
 TOP1 = {"efficientnet_lite0": 0.69, "efficientnet_lite2": 0.73}
 
 
 def main() -> None:
-    """Measures everything; about three minutes."""
+    """Measure everything; about three minutes."""
     figures = Figures("predict")
     folder = bench_data() / "imagenet_val500"
     files = sorted(str(p) for p in folder.rglob("*.JPEG"))
@@ -43,7 +43,7 @@ def main() -> None:
         root = Path(scratch)
         os.environ.setdefault("HEADSTART_CACHE", str(root / "cache"))
         bundle_path = make_bundle(figures, root)
-        one_picture(figures, bundle_path, photos[0])
+        one_image(figures, bundle_path, photos[0])
         throughput(figures, bundle_path, photos)
         memory(figures, bundle_path, files)
         agreement(figures, bundle_path, photos[:64])
@@ -53,23 +53,23 @@ def main() -> None:
     figures.save(**({"load_average": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}))
 
 
-def one_picture(figures: Figures, bundle_path: Path, photo: str) -> None:
+def one_image(figures: Figures, bundle_path: Path, photo: str) -> None:
     """A whole process: wall time, and processor time, which other work on the machine changes less."""
     wall, before = [], os.times()
     for _ in range(9):
         wall.append(timed("predict", str(bundle_path), photo))
     after = os.times()
     middle = statistics.median(wall)
-    figures.add("one picture from the shell, s", middle, "under 1.5", is_met=middle < 1.5)
+    figures.add("one image from the shell, s", middle, "under 1.5", is_met=middle < 1.5)
     spent = after.children_user + after.children_system - before.children_user - before.children_system
-    figures.add("one picture from the shell, processor time, s", spent / len(wall))
+    figures.add("one image from the shell, processor time, s", spent / len(wall))
 
 
 def make_bundle(figures: Figures, root: Path) -> Path:
-    """Writes a bundle of the default network with a random head of ten classes; times writing and reading."""
+    """Write a bundle of the default network with a random head of ten classes; times writing and reading."""
     graph = open_graph("efficientnet_lite0", EventStream())
     rng = np.random.default_rng(0)
-    norm = fit_normaliser({name: rng.random((50, width), dtype=np.float32) for name, width in graph.blocks.items()})
+    norm = fit_normalizer({name: rng.random((50, width), dtype=np.float32) for name, width in graph.blocks.items()})
     head = LinearHead(norm, rng.normal(size=(10, norm.num_features)).astype(np.float32), np.zeros(10, np.float32))
     times, names = [], [f"class {i}" for i in range(10)]
     for i in range(3):
@@ -94,8 +94,8 @@ def make_bundle(figures: Figures, root: Path) -> Path:
     started = time.perf_counter()
     open_session(bundle.model, 1)
     figures.add("opening the session, ms", 1000 * (time.perf_counter() - started))
-    figures.add("latency of one normalised picture, p50, ms", bundle.info["latency"]["p50_ms"])
-    figures.add("latency of one normalised picture, p95, ms", bundle.info["latency"]["p95_ms"])
+    figures.add("latency of one normalized image, p50, ms", bundle.info["latency"]["p50_ms"])
+    figures.add("latency of one normalized image, p95, ms", bundle.info["latency"]["p95_ms"])
     return path
 
 
@@ -109,7 +109,7 @@ def throughput(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
         row = dict(zip(("bare", "bare_cpu_s"), bare_rate(bundle.model, bundle.spec.size_hw), strict=True))
         started, spent = time.perf_counter(), time.process_time()
         for photo in photos[:150]:
-            read_picture(photo, bundle.spec)
+            read_image(photo, bundle.spec)
         row["decode_s"] = (time.perf_counter() - started) / 150
         parts = row["bare_cpu_s"] + (time.process_time() - spent) / 150
         for batch in (1, 2, 4, 8, 16):
@@ -121,17 +121,17 @@ def throughput(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
         row["share"] = row[f"batch {BATCH}"] * (1 / row["bare"] + row["decode_s"] / CORES)
         rounds.append(row)
     middle = {key: statistics.median(row[key] for row in rounds) for key in rounds[0]}
-    figures.add("R, bare ONNX Runtime, pictures/s", middle["bare"])
+    figures.add("R, bare ONNX Runtime, images/s", middle["bare"])
     figures.add("d, decoding and resizing, ms", 1000 * middle["decode_s"])
     share = middle["share"]
     figures.add("files to predictions, share of the ideal", share, "at least 0.85", is_met=share >= 0.85)
     figures.add("the same in processor time, which other work changes less", middle["cpu_share"])
     for batch in (1, 2, 4, 8, 16):
-        figures.add(f"files to predictions, batch {batch}, pictures/s", middle[f"batch {batch}"])
+        figures.add(f"files to predictions, batch {batch}, images/s", middle[f"batch {batch}"])
 
 
 def bare_rate(model: bytes, size_hw: tuple[int, int], seconds: float = 1.5) -> tuple[float, float]:
-    """One single-thread session used by all cores at once, no decoding: pictures a second, processor time of one."""
+    """One single-thread session used by all cores at once, no decoding: images a second, processor time of one."""
     session = open_session(model, 1)
     pixels = np.random.default_rng(0).normal(size=(BATCH, 3, *size_hw)).astype(np.float32)
     session.run(["logits"], {"pixels": pixels})
@@ -164,13 +164,13 @@ def memory(figures: Figures, bundle_path: Path, files: list[str]) -> None:
     for _ in stream:
         pass
     late = private_mb()
-    figures.add("private memory after 500 pictures, MB", early)
+    figures.add("private memory after 500 images, MB", early)
     growth = late - early
     figures.add("growth over 2,500 more, MB", growth, "at most 50", is_met=growth <= 50)
 
 
 def agreement(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
-    """The same picture alone, in batches, on one thread and on all."""
+    """The same image alone, in batches, on one thread and on all."""
     bundle = read_bundle(bundle_path)
     single = Runtime(bundle, 1)
     alone = np.concatenate([single.predict_proba(photo) for photo in photos])
@@ -217,7 +217,7 @@ def timed(*arguments: str) -> float:
 
 
 def private_mb() -> float:
-    """Private memory of this process, MB."""
+    """Return private memory of this process, MB."""
     fields: dict[str, Any] = {}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()

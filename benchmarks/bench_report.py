@@ -1,6 +1,6 @@
 """The report: what it costs, how large it is, and whether attribution maps find the subject.
 
-The maps are checked on pictures with boxes that the model never saw: the share of the map's energy inside the
+The maps are checked on images with boxes that the model never saw: the share of the map's energy inside the
 box must exceed the box's share of the area, and a control with shuffled weights must not.
 """
 
@@ -17,17 +17,17 @@ import numpy as np
 
 from benchmarks._common import Figures, bench_data
 from headstart.api import train
-from headstart.deploy.bundle import read_bundle
-from headstart.pixels.spec import normalise, read_picture
-from headstart.reports.attribution import Mapper, mean_alike
-from headstart.workflow.explaining import read_head
-from headstart.workflow.reporting import write_report
+from headstart.export.bundle import read_bundle
+from headstart.preprocessing.image_spec import normalize, read_image
+from headstart.reports.attribution import Mapper, mean_similarity
+from headstart.workflow.attribution_maps import read_head
+from headstart.workflow.report_writer import write_report
 
 SETS = ("clothing/train", "clothing/test", "clothing/val", "hand_drawn_shapes/train", "blood_cells/train")
 
 
 def main() -> None:
-    """Measures everything; about two minutes."""
+    """Measure everything; about two minutes."""
     figures = Figures("report")
     data = bench_data()
     with tempfile.TemporaryDirectory() as scratch:
@@ -38,22 +38,22 @@ def main() -> None:
 
 
 def cost(figures: Figures, data: Path, root: Path) -> None:
-    """Time and size at 3,000 pictures of 18 classes."""
-    pictures = gather(data, root / "pictures", 3000)
-    run = train(pictures, out=str(root / "run"))
-    paths = {str(p.relative_to(pictures)): str(p) for p in pictures.rglob("*") if p.is_file()}
+    """Time and size at 3,000 images of 18 classes."""
+    images = gather(data, root / "images", 3000)
+    run = train(images, out=str(root / "run"))
+    paths = {str(p.relative_to(images)): str(p) for p in images.rglob("*") if p.is_file()}
     times = []
     for _ in range(3):
         started = time.monotonic()
         write_report(run.folder, paths=paths)
         times.append(time.monotonic() - started)
-    figures.add("report of 3,000 pictures, s", min(times), "under 5", is_met=min(times) < 5)
+    figures.add("report of 3,000 images, s", min(times), "under 5", is_met=min(times) < 5)
     size = (run.folder / "report.html").stat().st_size / 1e6
     figures.add("report.html, MB", size, "under 10", is_met=size < 10)
     started = time.monotonic()
     report = write_report(run.folder, paths=paths, has_attributions=True)
     shown = len(report["errors"]["wrong"]) + len(report["errors"]["unsure"])
-    figures.add("attributions beyond that, s", time.monotonic() - started - min(times), note=f"{shown} pictures")
+    figures.add("attributions beyond that, s", time.monotonic() - started - min(times), note=f"{shown} images")
     figures.add("maps like those of shuffled weights, rank correlation", report["attribution"]["alike"], "below 0.5",
                 is_met=report["attribution"]["alike"] < 0.5)  # fmt: skip
     started = time.monotonic()
@@ -65,15 +65,15 @@ def cost(figures: Figures, data: Path, root: Path) -> None:
 def attribution(figures: Figures, data: Path, root: Path) -> None:
     """Half of the raccoons against other photographs are trained on; the other half has boxes to be found."""
     raccoons = sorted((data / "raccoon" / "images").glob("*.jpg"))
-    pictures = root / "raccoon"
+    images = root / "raccoon"
     for name, files in {
         "raccoon": raccoons[::2],
         "other": sorted((data / "imagenet_val500").rglob("*.*"))[::3],
     }.items():
-        (pictures / name).mkdir(parents=True)
+        (images / name).mkdir(parents=True)
         for i, file in enumerate(f for f in files if f.suffix.lower() in (".jpg", ".jpeg", ".png")):
-            shutil.copy(file, pictures / name / f"{i:04d}{file.suffix}")
-    run = train(pictures, out=str(root / "raccoon_run"))
+            shutil.copy(file, images / name / f"{i:04d}{file.suffix}")
+    run = train(images, out=str(root / "raccoon_run"))
     bundle = read_bundle(run.folder)
     head = read_head(bundle)
     mapper = Mapper.open(bundle.model, head)
@@ -87,25 +87,25 @@ def attribution(figures: Figures, data: Path, root: Path) -> None:
         inside = box_mask(boxes.read_text(encoding="utf-8"), bundle.spec.size_hw[0], bundle.spec.crop_fraction)
         if not 0.01 < inside.mean() < 0.95:
             continue
-        pixels = normalise(read_picture(file, bundle.spec), bundle.spec)[None]
+        pixels = normalize(read_image(file, bundle.spec), bundle.spec)[None]
         one, other = mapper.maps(pixels, wanted)[0], control.maps(pixels, wanted)[0]
         rows.append((energy(one, inside), inside.mean()))
         controls.append(energy(other, inside))
         pairs.append((one, other))
     shares = np.array(rows)
     gain = shares[:, 0] - shares[:, 1]
-    note = f"{len(rows)} pictures it was not trained on"
+    note = f"{len(rows)} images it was not trained on"
     figures.add("energy of the map inside the box", float(shares[:, 0].mean()), note=note)
     figures.add("the box's share of the area", float(shares[:, 1].mean()))
     figures.add("energy minus area, mean", float(gain.mean()), "above 0", is_met=float(gain.mean()) > 0)
-    figures.add("pictures on which the energy exceeds the area", float((gain > 0).mean()))
+    figures.add("images on which the energy exceeds the area", float((gain > 0).mean()))
     figures.add("control with shuffled weights: energy minus area", float(np.mean(controls) - shares[:, 1].mean()))
-    alike = mean_alike([a for a, _ in pairs], [b for _, b in pairs])
+    alike = mean_similarity([a for a, _ in pairs], [b for _, b in pairs])
     figures.add("rank correlation with the control", alike, "below 0.5", is_met=alike < 0.5)
 
 
 def energy(attribution: np.ndarray, inside: np.ndarray) -> float:
-    """Share of the map that lies inside."""
+    """Return share of the map that lies inside."""
     size = inside.shape[0]
     step = (np.arange(size) * attribution.shape[0]) // size
     spread = attribution[np.ix_(step, step)]
@@ -113,7 +113,7 @@ def energy(attribution: np.ndarray, inside: np.ndarray) -> float:
 
 
 def box_mask(text: str, size: int, crop_fraction: float) -> np.ndarray:
-    """(size, size) True inside a box, in the coordinates of what the network sees."""
+    """Return (size, size) True inside a box, in the coordinates of what the network sees."""
 
     def numbers(key: str) -> list[int]:
         return [int(float(v)) for v in re.findall(f"<{key}>([^<]+)</{key}>", text)]
@@ -130,7 +130,7 @@ def box_mask(text: str, size: int, crop_fraction: float) -> np.ndarray:
 
 
 def gather(data: Path, root: Path, count: int) -> Path:
-    """`count` real pictures of several sets as class folders."""
+    """`count` real images of several sets as class folders."""
     files = [(name, f) for name in SETS for f in sorted((data / name).rglob("*")) if f.is_file()]
     rng = np.random.default_rng(0)
     for i in rng.permutation(len(files))[:count]:

@@ -21,62 +21,62 @@ import numpy as np
 
 from benchmarks._common import Figures, bench_data
 from headstart.events import EventStream
-from headstart.features.embed import embed_files
-from headstart.features.engine import OnnxEngine
-from headstart.features.graph import FrozenGraph
-from headstart.machine import available_cores
-from headstart.pixels.spec import read_picture
-from headstart.workflow.embedding import open_graph
+from headstart.features.backbone_graph import FrozenGraph
+from headstart.features.engines import OnnxEngine
+from headstart.features.extraction import embed_files
+from headstart.preprocessing.image_spec import read_image
+from headstart.system import available_cores
+from headstart.workflow.feature_extraction import open_graph
 
 CORES = available_cores()
 SETS = ("clothing/train", "clothing/test", "clothing/val", "hand_drawn_shapes/train", "blood_cells/train")
 
 
 def main() -> None:
-    """Measures everything; about five minutes."""
+    """Measure everything; about five minutes."""
     figures = Figures("road")
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        data = gather(root / "pictures", 3000)
+        data = gather(root / "images", 3000)
         files = sorted(str(p) for p in data.rglob("*.*"))
         graph, seconds = prepare(root / "cache")
         figures.add("preparing the graph, s", seconds, "at most 20", is_met=seconds <= 20)
         rates = measure_rates(graph, files[:: len(files) // 800])
         R, d = rates["bare"], rates["decode_s"]
         ideal = 1 / (1 / R + d / CORES)
-        figures.add("R, bare ONNX Runtime, pictures/s", R)
+        figures.add("R, bare ONNX Runtime, images/s", R)
         figures.add("d, decoding and resizing, ms", 1000 * d)
         share = rates["share"]
         figures.add("files to embeddings, share of the ideal", share, "at least 0.85", is_met=share >= 0.85)
-        figures.add("files to embeddings, pictures/s", rates["road"], note=f"ideal {ideal:.0f}")
+        figures.add("files to embeddings, images/s", rates["road"], note=f"ideal {ideal:.0f}")
         ratio = rates["over_torch"]
         figures.add("files to embeddings over PyTorch eager + DataLoader", ratio, "at least 3", is_met=ratio >= 3)
 
         cold = [train(root, data, f"cold{i}", is_cold=True) for i in range(2)]
         allowed = 1.2 * len(files) * (1 / R + d / CORES) + 5
         wall = min(c["wall"] for c in cold)
-        figures.add("cold training of 3,000 pictures, s", wall, f"at most {allowed:.1f}", is_met=wall <= allowed)
+        figures.add("cold training of 3,000 images, s", wall, f"at most {allowed:.1f}", is_met=wall <= allowed)
         warm = [train(root, data, f"warm{i}") for i in range(3)]
         wall = statistics.median(w["wall"] for w in warm)
-        figures.add("warm training of 3,000 pictures, s", wall, "at most 6", is_met=wall <= 6)
+        figures.add("warm training of 3,000 images, s", wall, "at most 6", is_met=wall <= 6)
         parity = statistics.median(w["parity"] for w in warm)
         figures.add("of it the parity check, s", parity, "at most 2", is_met=parity <= 2)
         small = max(c["memory"] for c in cold)
-        figures.add("private memory at 3,000 pictures, GB", small, "at most 1.5", is_met=small <= 1.5)
+        figures.add("private memory at 3,000 images, GB", small, "at most 1.5", is_met=small <= 1.5)
         larger = gather(root / "more", 12000)
         big = train(root, larger, "big", is_cold=True)
         more = big["memory"] - small
-        figures.add("more at 12,000 pictures, GB", more, "at most 0.4", is_met=more <= 0.4)
+        figures.add("more at 12,000 images, GB", more, "at most 0.4", is_met=more <= 0.4)
         again = train(root, larger, "again")
-        figures.add("more at 12,000 pictures, warm, GB", again["memory"] - small, "at most 0.4",
+        figures.add("more at 12,000 images, warm, GB", again["memory"] - small, "at most 0.4",
                     is_met=again["memory"] - small <= 0.4)  # fmt: skip
-        figures.add("warm training of 12,000 pictures, s", again["wall"])
+        figures.add("warm training of 12,000 images, s", again["wall"])
         heavy = sorted(set(cold[0]["modules"]) & {"torch", "timm", "scipy", "sklearn"})
         figures.add("torch, timm on the road", len({"torch", "timm"} & set(heavy)), "0",
                     is_met=not {"torch", "timm"} & set(heavy), note=", ".join(heavy))  # fmt: skip
 
         one = timed(root, "predict", str(root / "warm0"), files[0])
-        figures.add("one picture from the shell, s", one, "under 1.5", is_met=one < 1.5)
+        figures.add("one image from the shell, s", one, "under 1.5", is_met=one < 1.5)
         help_s = timed(root, "--help")
         figures.add("--help, s", help_s, "under 0.4", is_met=help_s < 0.4)
     figures.save()
@@ -103,7 +103,7 @@ def gather(root: Path, count: int) -> Path:
 
 
 def prepare(cache: Path) -> tuple[FrozenGraph, float]:
-    """The graph from nothing, as a whole process would make it."""
+    """Return the graph from nothing, as a whole process would make it."""
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "headstart", "doctor", "--prepare", "--backbone", "efficientnet_lite0"],
@@ -123,7 +123,7 @@ def measure_rates(graph: FrozenGraph, files: list[str]) -> dict[str, float]:
         row: dict[str, float] = {"bare": bare_rate(graph)}
         started = time.perf_counter()
         for file in files[:200]:
-            read_picture(file, graph.spec)
+            read_image(file, graph.spec)
         row["decode_s"] = (time.perf_counter() - started) / 200
         started = time.perf_counter()
         embed_files(files, engine, graph.spec)
@@ -136,7 +136,7 @@ def measure_rates(graph: FrozenGraph, files: list[str]) -> dict[str, float]:
 
 
 def bare_rate(graph: FrozenGraph, seconds: float = 2.0) -> float:
-    """The better of one session with all cores and one single-thread session a core."""
+    """Return the better of one session with all cores and one single-thread session a core."""
     import onnxruntime
 
     pixels = np.random.default_rng(0).normal(size=(8, 3, *graph.spec.size_hw)).astype(np.float32)
@@ -166,17 +166,17 @@ def bare_rate(graph: FrozenGraph, seconds: float = 2.0) -> float:
 
 
 def eager_loop(graph: FrozenGraph) -> Any:
-    """The loop that tutorials teach: Dataset, DataLoader with workers, torch eager under no_grad."""
+    """Return the loop that tutorials teach: Dataset, DataLoader with workers, torch eager under no_grad."""
     import torch
     from torch.utils.data import DataLoader, Dataset
 
     from headstart.backbones import load_backbone
-    from headstart.pixels.spec import normalise
+    from headstart.preprocessing.image_spec import normalize
 
     module = load_backbone("efficientnet_lite0").module.eval()
     torch.set_num_threads(CORES)
 
-    class Pictures(Dataset):  # type: ignore[type-arg,misc]
+    class Images(Dataset):  # type: ignore[type-arg,misc]
         def __init__(self, paths: list[str]) -> None:
             self.paths = paths
 
@@ -184,10 +184,10 @@ def eager_loop(graph: FrozenGraph) -> Any:
             return len(self.paths)
 
         def __getitem__(self, i: int) -> Any:
-            return torch.from_numpy(normalise(read_picture(self.paths[i], graph.spec), graph.spec))
+            return torch.from_numpy(normalize(read_image(self.paths[i], graph.spec), graph.spec))
 
     def loop(paths: list[str]) -> float:
-        loader = DataLoader(Pictures(paths), batch_size=32, num_workers=CORES)
+        loader = DataLoader(Images(paths), batch_size=32, num_workers=CORES)
         started = time.perf_counter()
         with torch.no_grad():
             for batch in loader:
@@ -225,7 +225,7 @@ json.dump({"peak_kb": peak, "modules": sorted({m.split(".")[0] for m in sys.modu
 
 
 def train(root: Path, data: Path, name: str, *, is_cold: bool = False) -> dict[str, Any]:
-    """One training as a process of its own; its wall time includes the interpreter's start."""
+    """Return one training as a process of its own; its wall time includes the interpreter's start."""
     import json
 
     if is_cold:
@@ -254,7 +254,7 @@ def train(root: Path, data: Path, name: str, *, is_cold: bool = False) -> dict[s
 
 
 def timed(root: Path, *arguments: str) -> float:
-    """Median wall time of a command as a whole process."""
+    """Return median wall time of a command as a whole process."""
     times = []
     for _ in range(5):
         started = time.perf_counter()

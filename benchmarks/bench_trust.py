@@ -7,19 +7,19 @@ from numpy.typing import NDArray
 
 from benchmarks._common import Figures
 from benchmarks._embedded import SETS, Embedded, load
-from headstart.heads import fit_probe
-from headstart.trust.calibration import calibrate, calibration_error
-from headstart.trust.conformal import fit_class_sets
-from headstart.trust.curve import forecast_curve, nested_parts
-from headstart.trust.metrics import log_loss
-from headstart.trust.operating import accept_above
-from headstart.trust.paired import compare_paired
-from headstart.trust.selection import choosing_bias
-from headstart.trust.softmax import softmax
-from headstart.trust.suspects import find_suspects
+from headstart.evaluation.calibration import calibrate, calibration_error
+from headstart.evaluation.conformal import fit_prediction_sets
+from headstart.evaluation.label_errors import find_label_errors_or_pairs
+from headstart.evaluation.learning_curve import forecast_curve, nested_parts
+from headstart.evaluation.metrics import log_loss
+from headstart.evaluation.operating_points import accept_above
+from headstart.evaluation.paired_comparison import compare_paired
+from headstart.evaluation.selection_bias import selection_bias
+from headstart.evaluation.softmax import softmax
+from headstart.probe import fit_probe
 
 DRAWS = 200  # random collections for sets and thresholds
-NUM = 300  # pictures in each
+NUM = 300  # images in each
 REPLICATES = 2000  # random swaps
 FORECASTS = 10  # random collections for the learning curve
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def calibration(figures: Figures, data: list[Embedded]) -> None:
-    """Cross-fitted on out-of-fold logits, and what the map does on the set's own test pictures."""
+    """Cross-fitted on out-of-fold logits, and what the map does on the set's own test images."""
     errors, gains = [], []
     for d in data:
         train, test = np.flatnonzero(d.is_train), np.flatnonzero(~d.is_train)
@@ -61,8 +61,8 @@ def calibration(figures: Figures, data: list[Embedded]) -> None:
         )
         logits = fit.head.logits(d.take(test))
         unseen = calibration_error(softmax(c.apply(logits)), d.class_ids[test])
-        figures.add(f"calibration error on test pictures, {d.name}", unseen.value,
-                    note=f"{unseen.low:.3f} to {unseen.high:.3f}, {len(test)} pictures, "
+        figures.add(f"calibration error on test images, {d.name}", unseen.value,
+                    note=f"{unseen.low:.3f} to {unseen.high:.3f}, {len(test)} images, "
                     f"uncalibrated {calibration_error(softmax(logits), d.class_ids[test]).value:.3f}")  # fmt: skip
     mean = float(np.mean(errors))
     figures.add("calibration error, cross-fitted, mean", mean, "at most 0.03", is_met=mean <= 0.03)
@@ -70,14 +70,14 @@ def calibration(figures: Figures, data: list[Embedded]) -> None:
 
 
 def sets_and_thresholds(figures: Figures, data: list[Embedded]) -> None:
-    """Random collections of 300: sets at 0.9 and thresholds for 5 % errors, realised on what was not drawn."""
+    """Random collections of 300: sets at 0.9 and thresholds for 5 % errors, empirical on what was not drawn."""
     for d in data:
         covered, sizes, empty, broken, offered, accepted = [], [], [], [], 0, []
         for seed in range(DRAWS):
             train, rest = drawn(d, NUM, seed)
             fit = fit_probe(d.take(train), d.class_ids[train], len(d.class_names), logistic=False)
             oof = softmax(fit.oof_logits)
-            sets = fit_class_sets(oof, d.class_ids[train], coverage=0.9, num_folds=2)
+            sets = fit_prediction_sets(oof, d.class_ids[train], coverage=0.9, num_folds=2)
             p, ids = softmax(fit.head.logits(d.take(rest))), d.class_ids[rest]
             inside = sets.sets(p)
             covered.append(inside[np.arange(len(ids)), ids].mean())
@@ -91,7 +91,7 @@ def sets_and_thresholds(figures: Figures, data: list[Embedded]) -> None:
                 accepted.append(mine.mean())
                 broken.append((p[mine].argmax(axis=1) != ids[mine]).mean() > 0.05)
         mean = float(np.mean(covered))
-        figures.add(f"sets at 0.9, mean realised coverage, {d.name}", mean, "in 0.88 to 0.93",
+        figures.add(f"sets at 0.9, mean empirical coverage, {d.name}", mean, "in 0.88 to 0.93",
                     is_met=0.88 <= mean <= 0.93,
                     note=f"{np.mean(sizes):.2f} classes a set, {np.mean(empty):.3f} empty, {DRAWS} draws")  # fmt: skip
         if offered:
@@ -112,7 +112,7 @@ def suspects(figures: Figures, d: Embedded, aim: float) -> None:
         flipped = rng.choice(len(train), round(0.05 * len(train)), replace=False)
         given[flipped] = (given[flipped] + rng.integers(1, num_classes, len(flipped))) % num_classes
         fit = fit_probe(blocks, given, num_classes)
-        ranked = find_suspects(softmax(fit.oof_logits), given, limit=2 * len(flipped))
+        ranked = find_label_errors_or_pairs(softmax(fit.oof_logits), given, limit=2 * len(flipped))
         first = np.array([s.index for s in ranked.items])
         found.append(float(np.isin(flipped, first).mean()))
         called.append(ranked.num_called / len(flipped))
@@ -147,14 +147,14 @@ def swaps(figures: Figures, d: Embedded) -> None:
         )
         for name in called:
             called[name] += getattr(result, name).p_value < 0.05
-    what = f"swapped {'by groups' if groups is not None else 'by picture'}, {d.name}"
+    what = f"swapped {'by groups' if groups is not None else 'by image'}, {d.name}"
     for name, count in called.items():
         share = count / REPLICATES
         figures.add(f"{what}: called different in {name}", share, "at most 0.06", is_met=share <= 0.06)
 
 
 def power(figures: Figures) -> None:
-    """Two heads that differ on 8 % (of +2 points) or 10 % (of +5) of the pictures."""
+    """Two heads that differ on 8 % (of +2 points) or 10 % (of +5) of the images."""
     rng = np.random.default_rng(0)
     for gain, differ in ((0.02, 0.08), (0.05, 0.10)):
         for num in (200, 400, 1000):
@@ -165,7 +165,7 @@ def power(figures: Figures) -> None:
                 a, b = (np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]) for right in (right_a, right_b))
                 ids = np.zeros(num, dtype=np.int64)
                 told += compare_paired(a, b, ids, ("x", "y"), num_draws=300, seed=seed).verdict == "better"
-            figures.add(f"power to tell +{100 * gain:.0f} points with {num} pictures", told / 200,
+            figures.add(f"power to tell +{100 * gain:.0f} points with {num} images", told / 200,
                         note=f"the two differ on {100 * differ:.0f} % of them")  # fmt: skip
 
 
@@ -184,8 +184,8 @@ def forecasts(figures: Figures, data: list[Embedded]) -> None:
                 mine.append(abs(value - truth))
                 held.append(low <= truth <= high)
         errors += mine
-        figures.add(f"gain at 2 x and 4 x the pictures, mean error of the forecast, {d.name}", float(np.mean(mine)))
-    figures.add("gain at 2 x and 4 x the pictures, mean error of the forecast", float(np.mean(errors)))
+        figures.add(f"gain at 2 x and 4 x the images, mean error of the forecast, {d.name}", float(np.mean(mine)))
+    figures.add("gain at 2 x and 4 x the images, mean error of the forecast", float(np.mean(errors)))
     figures.add("share of gains inside the forecast's 95 % interval", float(np.mean(held)))
 
 
@@ -205,7 +205,7 @@ def forecast_of(d: Embedded, index: NDArray[np.int64], seed: int) -> tuple[tuple
     fit = fit_probe(blocks, ids, num_classes, logistic=False)
     sizes.append(len(ids))
     hits.append(fit.candidate_hits[-1].astype(np.float64))
-    bias = choosing_bias(fit.candidate_losses, fit.candidate_hits)
+    bias = selection_bias(fit.candidate_losses, fit.candidate_hits)
     return forecast_curve(np.array(sizes), np.array(hits), ids, num_classes, bias=bias, seed=seed).gains
 
 

@@ -24,20 +24,20 @@ BATCH = 32
 
 
 def main() -> None:
-    """Seconds a picture and epoch, each way of training the same thing."""
+    """Seconds an image and epoch, each way of training the same thing."""
     import torch
 
     from headstart.backbones import load_backbone
-    from headstart.backbones.parts import pooled_suffix
-    from headstart.features.boundary import BoundaryCache, RowLayout
-    from headstart.features.viewing import Views
-    from headstart.heads.probe import fit_probe
-    from headstart.machine import available_cores
-    from headstart.pixels.views import parse_augment
-    from headstart.tuning.loop import Training
-    from headstart.tuning.network import HeadModule, TunedNetwork
-    from headstart.tuning.plan import default_plan
-    from headstart.tuning.sources import BoundarySource
+    from headstart.backbones.suffix_parts import pooled_suffix
+    from headstart.features.activation_cache import ActivationCache, RowLayout
+    from headstart.features.view_activations import ViewActivations
+    from headstart.preprocessing.augmentation import parse_augment
+    from headstart.probe.probe import fit_probe
+    from headstart.system import available_cores
+    from headstart.training.batch_sources import ActivationSource
+    from headstart.training.loop import Training
+    from headstart.training.network import FinetunedNetwork, HeadModule
+    from headstart.training.plan import default_plan
 
     torch.set_num_threads(available_cores())
     figures = Figures("tuning_speed")
@@ -61,7 +61,7 @@ def main() -> None:
             return {"state0": rng.random((len(batch), *self.shape), dtype=np.float32)}
 
     def stepper(module: Any, inputs: Any, parameters: list[Any]) -> Callable[[], None]:
-        """A bare step: forward, loss, backward, AdamW."""
+        """Return a bare step: forward, loss, backward, AdamW."""
         optimizer = torch.optim.AdamW(parameters, lr=1e-4)
         weight = torch.zeros(4, 1280, requires_grad=True)
 
@@ -95,7 +95,7 @@ def main() -> None:
         ways[f"bare {cut}"] = stepper(lambda x, suffix=suffix: suffix(x)[0], state, parameters)
         ways[f"cached {cut}"] = _cached(
             backbone, cut, tuple(state.shape[1:]), ids, files, folder, Rows, (fit_probe, default_plan, parse_augment),
-            (Training, TunedNetwork, HeadModule, BoundarySource, Views, BoundaryCache, RowLayout),
+            (Training, FinetunedNetwork, HeadModule, ActivationSource, ViewActivations, ActivationCache, RowLayout),
         )  # fmt: skip
         trains |= dict.fromkeys((f"uncached {cut}", f"bare {cut}", f"cached {cut}"), parameters)
     everything = list(backbone.module.parameters())
@@ -111,7 +111,7 @@ def main() -> None:
                 times[name].append(time.perf_counter() - started)
     ms = {name: 1e3 * float(np.median(values)) / BATCH for name, values in times.items()}
     for name, value in ms.items():
-        figures.add(f"{name}: ms a picture and epoch", value)
+        figures.add(f"{name}: ms an image and epoch", value)
 
     def ratio(a: str, b: str, most: float) -> None:
         value = ms[a] / ms[b]
@@ -129,13 +129,13 @@ def _cached(
     backbone: Any, cut: str, shape: tuple[int, ...], ids: Any, files: list[bytes], folder: Path, rows: Any,
     functions: tuple[Any, ...], parts: tuple[Any, ...],
 ) -> Callable[[], None]:  # fmt: skip
-    """One step of the product's own loop, rows from the disk, everything it does beside included."""
+    """Return one step of the product's own loop, rows from the disk, everything it does beside included."""
     import hashlib
 
     fit_probe, default_plan, parse_augment = functions
     training_class, net_class, head_class, source_class, views_class, cache_class, layout_class = parts
-    from headstart.backbones.parts import pooled_suffix
-    from headstart.pixels.spec import PixelSpec
+    from headstart.backbones.suffix_parts import pooled_suffix
+    from headstart.preprocessing.image_spec import ImageSpec
 
     network = backbone.network
     rng = np.random.default_rng(1)
@@ -147,10 +147,10 @@ def _cached(
         trainable=range(begin, len(network.names)),
     )  # fmt: skip
     layout = layout_class(("state0",), (shape,))
-    spec = PixelSpec()
+    spec = ImageSpec()
     space = cache_class(folder).space(cut, spec.digest, layout)
     digests = [hashlib.sha256(f).hexdigest() for f in files]
-    views = views_class(files, digests, ["picture"] * len(files), rows(shape), spec, space, parse_augment("flip"), 0)
+    views = views_class(files, digests, ["image"] * len(files), rows(shape), spec, space, parse_augment("flip"), 0)
     values = rng.random((len(files), layout.row_size), dtype=np.float32)
     for view in (1, 2):
         space.put([views.key(i, view) for i in range(len(files))], values)

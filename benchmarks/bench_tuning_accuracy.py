@@ -2,9 +2,9 @@
 
     python -m benchmarks tuning_accuracy          goes on where it stopped; stop it whenever you like
 
-Every set at 10, 50 and all pictures a class, three seeds, two minutes; a cell that is done is kept.  Time is
+Every set at 10, 50 and all images a class, three seeds, two minutes; a cell that is done is kept.  Time is
 *processor* time divided by two, which is what two idle cores take, so a busy machine changes nothing; one
-thread computes.  Test pictures are the same in all cells of a set and are never seen in training.
+thread computes.  Test images are the same in all cells of a set and are never seen in training.
 
     HEADSTART_BENCH_SIZES=10,50    HEADSTART_BENCH_SETS=elpv    HEADSTART_BENCH_LOOP=all (sizes with the loop)
     HEADSTART_BENCH_PART=1/2       every second cell, beginning with the first: two processes fill two cores
@@ -30,7 +30,7 @@ CELLS = RESULTS / "tuning_accuracy.partial.jsonl"
 SIZES = ("10", "50", "all")
 SEEDS = (0, 1, 2)
 BUDGET = "2m"
-LONG_BUDGET = "5m"  # once for each set at all pictures
+LONG_BUDGET = "5m"  # once for each set at all images
 SPLITS = {"elpv 75/25": "10m", "elpv 75/25, turned": "5m", "elpv 75/25, Lite1": "10m"}  # five splits each, the budget
 SETTINGS = {
     # of a person who knows that a solar cell has no up and down
@@ -43,7 +43,7 @@ _NUM_DRAWS = 2000
 
 
 def main() -> None:
-    """Goes on with the grid, then summarises what is there."""
+    """Go on with the grid, then summarizes what is there."""
     real = time.process_time
     time.monotonic = lambda: real() / 2  # see above
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -55,11 +55,11 @@ def main() -> None:
             keep_row(run_cell(cell, scratch))
         elif _wants_loop(cell) and "loop" not in done[cell]:
             keep_row(run_loop(cell, done[cell]["seconds"], scratch))
-    summarise()
+    summarize()
 
 
 def keep_row(row: dict[str, Any]) -> None:
-    """Writes what was measured of a cell, in one line; a later line of the cell adds to it."""
+    """Write what was measured of a cell, in one line; a later line of the cell adds to it."""
     line = json.dumps(row | {"loop_commit" if "accuracy" not in row else "commit": commit()})
     with open(CELLS, "a", encoding="utf-8") as file:
         file.write(line + "\n")
@@ -67,7 +67,7 @@ def keep_row(row: dict[str, Any]) -> None:
 
 
 def grid() -> list[tuple[str, str, int, str]]:
-    """(set, size, seed, budget), those that tell most first."""
+    """Return (set, size, seed, budget), those that tell most first."""
     sizes = os.environ.get("HEADSTART_BENCH_SIZES", ",".join(SIZES)).split(",")
     sets = os.environ.get("HEADSTART_BENCH_SETS", ",".join(SETS)).split(",")
     cells = [(name, size, seed, BUDGET) for seed in SEEDS for size in sizes for name in sets]
@@ -79,7 +79,7 @@ def grid() -> list[tuple[str, str, int, str]]:
 
 
 def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
-    """One training by the default within the budget, its probe, and the tutorials' loop for as long."""
+    """Return one training by the default within the budget, its probe, and the tutorials' loop for as long."""
     import headstart
 
     name, size, seed, budget = cell
@@ -89,7 +89,8 @@ def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
         _forget(scratch)
         started = time.monotonic()
         run = headstart.train(
-            data, out=Path(folder) / "run", budget=budget, seed=seed, workers=1, allow_outside=True, offline=True,
+            data, out=Path(folder) / "run", budget=budget, seed=seed, workers=1,
+            allow_external_paths=True, offline=True,
             **SETTINGS.get(name, {}),
         )  # fmt: skip
         spent = time.monotonic() - started
@@ -118,7 +119,7 @@ def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
 
 
 def run_loop(cell: tuple[str, str, int, str], seconds: float, scratch: Path) -> dict[str, Any]:
-    """The tutorials' loop alone, for a cell that took so many seconds."""
+    """Return the tutorials' loop alone, for a cell that took so many seconds."""
     name, size, seed, _ = cell
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         data, placed = make_cell(*_load(name, seed, scratch), size, seed, Path(folder) / "data")
@@ -152,7 +153,7 @@ def _forget(scratch: Path) -> None:
         shutil.rmtree(cache / part, ignore_errors=True)
 
 
-def summarise() -> None:
+def summarize() -> None:
     """Figures of the cells that are there; what is missing is said."""
     rows = _rows()
     wanted = [list(c) for c in grid()]
@@ -243,7 +244,7 @@ def _bits(hits: Any) -> str:
 
 
 def _rows() -> list[dict[str, Any]]:
-    """One row a cell."""
+    """Return one row a cell."""
     if not CELLS.exists():
         return []
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Private memory of training the last two stages on 5,000 pictures with 8 stored views each.
+"""Private memory of training the last two stages on 5,000 images with 8 stored views each.
 
 The rows are made by a stand-in for the frozen network (random numbers of the right size), because what is
 counted is what keeping, finding and training on 45,000 rows takes; the network and its training are real.
@@ -33,26 +33,26 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     figures = Figures("tuning_memory")
-    what = f"private memory, {NUM:,} pictures x {VIEWS} views, last two stages, GB"
+    what = f"private memory, {NUM:,} images x {VIEWS} views, last two stages, GB"
     figures.add(what, peak / 1e9, f"< {MOST_GB:g}", is_met=peak < MOST_GB * 1e9)
     figures.save(load=os.getloadavg()[0])
 
 
 def _train(folder: Path) -> int:
-    """Bytes of private memory at the most."""
+    """Return bytes of private memory at the most."""
     import hashlib
 
     from headstart.backbones import load_backbone
-    from headstart.backbones.parts import pooled_suffix
-    from headstart.features.boundary import BoundaryCache, RowLayout
-    from headstart.features.viewing import Views
-    from headstart.heads.probe import fit_probe
-    from headstart.pixels.spec import PixelSpec
-    from headstart.pixels.views import parse_augment
-    from headstart.tuning.loop import Training
-    from headstart.tuning.network import HeadModule, TunedNetwork
-    from headstart.tuning.plan import default_plan
-    from headstart.tuning.sources import BoundarySource
+    from headstart.backbones.suffix_parts import pooled_suffix
+    from headstart.features.activation_cache import ActivationCache, RowLayout
+    from headstart.features.view_activations import ViewActivations
+    from headstart.preprocessing.augmentation import parse_augment
+    from headstart.preprocessing.image_spec import ImageSpec
+    from headstart.probe.probe import fit_probe
+    from headstart.training.batch_sources import ActivationSource
+    from headstart.training.loop import Training
+    from headstart.training.network import FinetunedNetwork, HeadModule
+    from headstart.training.plan import default_plan
 
     backbone = load_backbone()
     network = backbone.network
@@ -61,14 +61,14 @@ def _train(folder: Path) -> int:
     ids = rng.integers(0, 10, NUM)
     head = fit_probe({"embedding": rng.random((200, 1280), dtype=np.float32)}, np.arange(200) % 10, 10).head
     rear = pooled_suffix(network, "last-2", ["embedding"])
-    net = TunedNetwork(
+    net = FinetunedNetwork(
         HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
         trainable=range(network.position("last-2"), len(network.names)),
     )  # fmt: skip
     digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(NUM)]
     files = [b""] * NUM
-    space = BoundaryCache(folder).space("prefix", "spec", RowLayout(("state0",), (shape,)))
-    views = Views(files, digests, digests, None, PixelSpec(), space, parse_augment("flip"), threads=1)  # type: ignore[arg-type]
+    space = ActivationCache(folder).space("prefix", "spec", RowLayout(("state0",), (shape,)))
+    views = ViewActivations(files, digests, digests, None, ImageSpec(), space, parse_augment("flip"), threads=1)  # type: ignore[arg-type]
     row = rng.random((1, space.layout.row_size), dtype=np.float32).astype(np.float16)
     peak = 0
     for view in range(VIEWS + 1):  # as makers of views write them: shards of 128 rows
@@ -77,7 +77,7 @@ def _train(folder: Path) -> int:
             space.put([views.key(i, view) for i in part], np.repeat(row, len(part), axis=0))
         peak = max(peak, _private())
     plan = default_plan("finetune", "last-2", NUM, 10).with_(views=VIEWS, epochs=VIEWS)
-    source = BoundarySource(views, 1)
+    source = ActivationSource(views, 1)
     training = Training(net, source, ids, plan, np.arange(NUM))
     for epoch in range(VIEWS):  # all rows of an epoch are read; some of its steps are trained
         training.step = epoch * training.steps_per_epoch

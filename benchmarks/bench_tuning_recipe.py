@@ -2,10 +2,10 @@
 
     python -m benchmarks tuning_recipe
 
-The last two stages, six epochs, three folds at 50 pictures a class; every variant differs from the default in one
-thing and is compared with it picture by picture, out of fold.  Time is processor time.
+The last two stages, six epochs, three folds at 50 images a class; every variant differs from the default in one
+thing and is compared with it image by image, out of fold.  Time is processor time.
 
-    HEADSTART_BENCH_SETS=clothing,elpv    HEADSTART_BENCH_VARIANTS="mirrored, not cropped;pictures as they are"
+    HEADSTART_BENCH_SETS=clothing,elpv    HEADSTART_BENCH_VARIANTS="mirrored, not cropped;images as they are"
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "training views of 160 px": {"tune": {"train_size": 160}},
     "training views of 192 px": {"tune": {"train_size": 192}},
     "without the average of the tail": {"tune": {"tail": 0.0}},
-    "pictures as they are": {"augment": "none"},
+    "images as they are": {"augment": "none"},
     "mirrored, not cropped": {"augment": "flip"},
     "mirrored both ways, not cropped": {"augment": "flip,vflip"},
     "a third of the rate": {"lr": 1e-4},
     "three times the rate": {"lr": 1e-3},
-    "one rate for all stages": {"tune": {"stage_decay": 1.0}},
+    "one rate for all stages": {"tune": {"layer_decay": 1.0}},
     "no decay towards the pretrained weights": {"tune": {"weight_decay": 0.0}},
     "label smoothing 0.1": {"tune": {"label_smoothing": 0.1}},
     "mixup 0.2": {"tune": {"mixup": 0.2}},
@@ -42,7 +42,7 @@ _PER_CLASS = "50"
 
 
 def main() -> None:
-    """Measures every variant on every set."""
+    """Measure every variant on every set."""
     figures = Figures("tuning_recipe")
     names = os.environ.get("HEADSTART_BENCH_SETS", ",".join(SETS)).split(",")
     wanted = os.environ.get("HEADSTART_BENCH_VARIANTS", ";".join(VARIANTS)).split(";")
@@ -69,16 +69,16 @@ def main() -> None:
             figures.add(f"{name}: {variant}, gain in log-loss over the default", float(gain.mean()), note=note)
     for variant, values in gains.items():
         figures.add(f"mean over sets: {variant}, gain in log-loss", float(np.mean(values)), note=f"{len(values)} sets")
-    figures.save(unit="nats a picture", pictures_a_class=int(_PER_CLASS))
+    figures.save(unit="nats an image", images_a_class=int(_PER_CLASS))
 
 
 def _measure(data: Path, settings: dict[str, Any], out: Path) -> tuple[NDArray[Any], NDArray[Any], float]:
-    """(N,) out-of-fold log-losses and hits, and the processor time."""
+    """Return (N,) out-of-fold log-losses and hits, and the processor time."""
     import headstart
 
     started = time.process_time()
     run = headstart.train(
-        data, out=out, strategy="finetune", folds=3, epochs=6, workers=1, offline=True, allow_outside=True,
+        data, out=out, strategy="finetune", folds=3, epochs=6, workers=1, offline=True, allow_external_paths=True,
         **{"from": "last-2"}, **settings,
     )  # fmt: skip
     seconds = time.process_time() - started

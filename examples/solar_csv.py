@@ -2,15 +2,15 @@
 
     pip install elpv-dataset
     python examples/solar_csv.py
-    headstart train solar.csv --allow-outside
+    headstart train solar.csv --allow-external-paths
 
-The pictures are licensed CC BY-NC-SA 4.0: not for commercial use.
+The images are licensed CC BY-NC-SA 4.0: not for commercial use.
 """
 
 from pathlib import Path
 
-from headstart.demo import LICENCE, write_solar_csv
+from headstart.demo import LICENSE, write_solar_csv
 
 if __name__ == "__main__":
     count = write_solar_csv(Path("solar.csv"))
-    print(f"solar.csv: {count} pictures of solar cells; {LICENCE}")
+    print(f"solar.csv: {count} images of solar cells; {LICENSE}")

@@ -1,4 +1,4 @@
-"""Makes the pictures with boxes of `headstart demo --task detect`, to look at or to train on.
+"""Makes the images with boxes of `headstart demo --task detect`, to look at or to train on.
 
 They are synthetic: photographs of single solar cells (elpv-dataset, by pip) strewn over blurred enlargements of others.
 
@@ -13,10 +13,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from headstart.demo import LICENCE, write_synthetic_boxes
+from headstart.demo import LICENSE, write_synthetic_boxes
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: python examples/synthetic_boxes.py FOLDER [COUNT]")
     samples = write_synthetic_boxes(Path(sys.argv[1]), count=int(sys.argv[2]) if len(sys.argv) == 3 else 120)
-    print(f"{len(samples):,} pictures with {samples.num_boxes:,} boxes in {sys.argv[1]}; {LICENCE}")
+    print(f"{len(samples):,} images with {samples.num_boxes:,} boxes in {sys.argv[1]}; {LICENSE}")

@@ -1,4 +1,4 @@
-"""Pictures and a cache that tests share; nothing outside the temporary folder is touched."""
+"""Images and a cache that tests share; nothing outside the temporary folder is touched."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["HEADSTART_CACHE"] = before
 
 
-def draw_picture(kind: int, seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
-    """A picture of one of a few kinds that a pretrained network tells apart: stripes, discs, checks, noise.
+def draw_image(kind: int, seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
+    """Return an image of one of a few kinds that a pretrained network tells apart: stripes, discs, checks, noise.
 
-    Soft clouds make each its own scene, so that no two are taken for copies of one picture.
+    Soft clouds make each its own scene, so that no two are taken for copies of one image.
     """
     rng = np.random.default_rng([kind, seed])
     width, height = size
@@ -64,30 +64,30 @@ def draw_picture(kind: int, seed: int, size: tuple[int, int] = (96, 80)) -> Imag
         pattern = np.sign(np.sin((x + phase) * 2 * np.pi / period) * np.sin((y + phase) * 2 * np.pi / period))
     else:
         pattern = rng.normal(size=(height, width))
-    colour = rng.uniform(0.5, 1.0, size=3)
-    values = 127 + 90 * pattern[..., None] * colour + rng.normal(0, 12, (height, width, 3))
+    color = rng.uniform(0.5, 1.0, size=3)
+    values = 127 + 90 * pattern[..., None] * color + rng.normal(0, 12, (height, width, 3))
     clouds = Image.fromarray(rng.uniform(-60, 60, (6, 6)).astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
     return Image.fromarray(np.clip(values + np.asarray(clouds)[..., None], 0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="session")
-def make_pictures() -> Callable[..., Path]:
+def make_images() -> Callable[..., Path]:
     """A function that writes `root/<class>/NNN.jpg`."""
 
     def make(root: Path, counts: dict[str, int], first_seed: int = 0) -> Path:
         for kind, (name, count) in enumerate(counts.items()):
             (root / name).mkdir(parents=True, exist_ok=True)
             for i in range(count):
-                draw_picture(kind % 4, first_seed + i).save(root / name / f"{i:03d}.jpg", quality=92)
+                draw_image(kind % 4, first_seed + i).save(root / name / f"{i:03d}.jpg", quality=92)
         return root
 
     return make
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
-    """Three classes of 16 pictures in class folders."""
-    return make_pictures(tmp_path_factory.mktemp("photos"), {"stripes": 16, "discs": 16, "checks": 16})
+def photos(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> Path:
+    """Three classes of 16 images in class folders."""
+    return make_images(tmp_path_factory.mktemp("photos"), {"stripes": 16, "discs": 16, "checks": 16})
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,7 @@ MAY_BE_NULL = frozenset(
         "test_size",  # no test split is drawn
         "tune.head",  # the head is the linear map of the probe
         "unfreeze",  # all stages train from the first step
-        "value_range",  # no image has more than 8 bits
+        "intensity_range",  # no image has more than 8 bits
     }
 )
 """Settings that are null in `config.resolved.yaml` although they have an effect; any other null is an error."""

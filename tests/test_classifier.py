@@ -40,15 +40,15 @@ def test_pipeline_and_search(data: tuple[list[str], list[str]]) -> None:
     assert search.best_score_ > 0.8
 
 
-def test_pictures_in_memory_and_any_labels(data: tuple[list[str], list[str]]) -> None:
-    pictures = [Image.open(f) for f in data[0]]
+def test_images_in_memory_and_any_labels(data: tuple[list[str], list[str]]) -> None:
+    images = [Image.open(f) for f in data[0]]
     labels = np.array([10 if name == "discs" else -5 for name in data[1]])
-    model = ImageClassifier().fit(pictures, labels)
+    model = ImageClassifier().fit(images, labels)
     assert list(model.classes_) == [-5, 10]
     assert (model.predict(data[0]) == labels).mean() > 0.9
-    assert model.predict_proba(pictures[:3]).shape == (3, 2)
-    assert model.decision_function(pictures[:3]).shape == (3,)
-    assert model.score(pictures, labels) > 0.9
+    assert model.predict_proba(images[:3]).shape == (3, 2)
+    assert model.decision_function(images[:3]).shape == (3,)
+    assert model.score(images, labels) > 0.9
 
 
 def test_groups_are_left_out_together(data: tuple[list[str], list[str]]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from event_text import events_of
 
 import headstart
-from headstart.machine import private_folder
+from headstart.system import private_folder
 
 
 def headstart_command(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,7 +44,7 @@ def test_training_says_what_it_does_in_plain_words(trained: tuple[Path, subproce
 
 
 def test_the_screen_stays_short_whatever_the_data_hold(
-    tmp_path: Path, make_pictures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thirty classes of two images and twelve kinds of bad files: at most 12 lines of 100 characters."""
     monkeypatch.syspath_prepend(Path(__file__).parent / "data")
@@ -52,7 +52,7 @@ def test_the_screen_stays_short_whatever_the_data_hold(
 
     data = tmp_path / "d"
     for i in range(30):  # each class its own images
-        make_pictures(data, {f"class{i:02d}": 2}, first_seed=20_000 + 2 * i)
+        make_images(data, {f"class{i:02d}": 2}, first_seed=20_000 + 2 * i)
     bad: dict[str, str] = {}
     for name, (kind, make) in bad_files().items():
         if kind not in bad.values() and len(bad) < 12:
@@ -90,7 +90,7 @@ def test_predict_writes_rows(
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 16
-    told = {"novelty", "is_unknown", "set"}
+    told = {"novelty", "is_ood", "set"}
     assert set(rows[0]) == {"file", "label", "probability", "label2", "probability2", *told, "error"}
     (tmp_path / "broken.jpg").write_bytes(b"no")
     done = headstart_command(
@@ -154,20 +154,20 @@ def test_doctor_finds_nothing_wrong_or_says_what() -> None:
 def test_stopped_in_the_middle_the_next_run_gives_the_same(
     stop: signal.Signals,
     tmp_path: Path,
-    make_pictures: Callable[..., Path],
+    make_images: Callable[..., Path],
     cache_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped while embedding; then trained again, and compared with a run that was never stopped."""
-    data = make_pictures(tmp_path / "d", {"a": 120, "b": 120}, first_seed=10_000 + stop)
+    data = make_images(tmp_path / "d", {"a": 120, "b": 120}, first_seed=10_000 + stop)
     private_folder(cache_root / "graphs")
     (tmp_path / "cache").mkdir(mode=0o700)
     (tmp_path / "cache" / "graphs").symlink_to(cache_root / "graphs")
-    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))  # in which no picture is known
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))  # in which no image is known
     command = [sys.executable, "-m", "headstart", "train", str(data), "--out", str(tmp_path / "one")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not any((tmp_path / "cache" / "features").rglob("*.npz")):  # until the first few pictures are embedded
+    while not any((tmp_path / "cache" / "features").rglob("*.npz")):  # until the first few images are embedded
         assert process.poll() is None
         assert time.monotonic() < deadline, "no features were written"
         time.sleep(0.01)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from headstart.aliases import ALIASES, ANSWERS
 from headstart.config import TrainSettings, known_names, parse_minutes, resolve
 from headstart.errors import SettingError
 from headstart.records import Decision
-from headstart.spellings import ALIASES, ANSWERS
 from headstart.types import DecisionReason
 
 
@@ -58,7 +58,7 @@ def test_every_spelling_means_a_setting_and_no_answer_hides_one() -> None:
 @pytest.mark.parametrize(
     ("name", "right_word"),
     [("freeze", "--from"), ("freeze-epochs", "--unfreeze"), ("val_split", "--folds"), ("amp", "tune.precision"),
-     ("lr_mult", "tune.stage_decay"), ("warmup_epochs", "tune.warmup"), ("exist-ok", "--out"), ("gpus", "--device"),
+     ("lr_mult", "tune.layer_decay"), ("warmup_epochs", "tune.warmup"), ("exist-ok", "--out"), ("gpus", "--device"),
      ("early_stopping", "--patience"), ("pretrained", "--strategy scratch"), ("fliplr", "--augment")],
 )  # fmt: skip
 def test_words_of_other_tools_are_answered_with_the_right_word(name: str, right_word: str) -> None:
@@ -86,8 +86,8 @@ def test_every_setting_is_told_in_the_documents() -> None:
     assert untold == []
 
 
-def test_optimisers_and_schedules_are_those_that_there_are() -> None:
-    from headstart.tuning.optim import OPTIMIZERS, SCHEDULES
+def test_optimizers_and_schedules_are_those_that_there_are() -> None:
+    from headstart.training.optim import OPTIMIZERS, SCHEDULES
 
     for name, there in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         with pytest.raises(SettingError, match="cannot be 'none'") as caught:
@@ -98,15 +98,15 @@ def test_optimisers_and_schedules_are_those_that_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "given", "said"),
-    [("head", {"tune.stage_decay": 0.5}, "tune.stage_decay"),
-     ("finetune", {"from": "last", "tune.stage_decay": 0.5}, "only one stage"),
+    [("head", {"tune.layer_decay": 0.5}, "tune.layer_decay"),
+     ("finetune", {"from": "last", "tune.layer_decay": 0.5}, "only one stage"),
      ("finetune", {"from": "head", "tune.refit": True}, "`head`"),
      ("head", {"lr": 0.1, "tune.head_lr": 0.1}, "beside"),
      ("finetune", {"tune.monitor": "val_accuracy"}, "without `patience`"),
      ("finetune", {"schedule": "onecycle", "tune.warmup": 0.1}, "below 0.3"),
      ("finetune", {"augment": "none", "views": 3}, "augment: none"),
      ("finetune", {"epochs": 2, "views": 3}, "beyond 2"),
-     ("full", {"views": 3}, "new view of every picture"),
+     ("full", {"views": 3}, "new view of every image"),
      ("auto", {"budget": "5m", "folds": 5}, "the budget says"),
      ("auto", {"budget": "5m", "keep": "best"}, "keeps what is better anyway")],
 )  # fmt: skip
@@ -122,7 +122,7 @@ def test_settings_that_do_something_together_are_taken() -> None:
         {"schedule": "onecycle", "tune.warmup": 0.4},
         {"augment": "none", "views": 1},
         {"epochs": 3, "views": 3},
-        {"from": "last-2", "tune.stage_decay": 0.5, "lr": 0.1, "tune.head_lr": 0.1},
+        {"from": "last-2", "tune.layer_decay": 0.5, "lr": 0.1, "tune.head_lr": 0.1},
     ):
         assert resolve({"data": "d", "strategy": "finetune", **given}).settings.strategy == "finetune"
 
@@ -205,11 +205,11 @@ def test_what_the_user_asked_for_is_asked_again(tmp_path: Path) -> None:
 
 def test_a_file_may_ask_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "s.yaml"
-    file.write_text("data: ${PICTURES_AT}/all\n")
-    monkeypatch.setenv("PICTURES_AT", "there")
+    file.write_text("data: ${IMAGES_AT}/all\n")
+    monkeypatch.setenv("IMAGES_AT", "there")
     assert resolve({}, config_file=file).settings.data == "there/all"
-    monkeypatch.delenv("PICTURES_AT")
-    with pytest.raises(SettingError, match="PICTURES_AT"):
+    monkeypatch.delenv("IMAGES_AT")
+    with pytest.raises(SettingError, match="IMAGES_AT"):
         resolve({}, config_file=file)
 
 
@@ -217,7 +217,7 @@ def test_a_file_may_ask_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_range_rises(value: str) -> None:
     with pytest.raises(SettingError, match=r"^`range` cannot be"):
         resolve({"data": "d", "range": value})
-    assert resolve({"data": "d", "range": "1,5"}).settings.value_range == (1.0, 5.0)
+    assert resolve({"data": "d", "range": "1,5"}).settings.intensity_range == (1.0, 5.0)
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])

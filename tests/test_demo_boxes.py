@@ -1,4 +1,4 @@
-"""The demonstration's pictures with boxes: real cells, no two pictures with a cell in common, boxes that fit."""
+"""The demonstration's images with boxes: real cells, no two images with a cell in common, boxes that fit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from headstart.cli import main
-from headstart.data.boxes.judge import inspect_boxes
-from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.inspection import inspect_box_dataset
+from headstart.data.boxes.reader import read_boxes
 from headstart.demo import write_synthetic_boxes
 
 
-def test_synthetic_pictures_are_a_healthy_data_set(tmp_path: Path) -> None:
+def test_synthetic_images_are_a_healthy_data_set(tmp_path: Path) -> None:
     made = write_synthetic_boxes(tmp_path, count=20)
     read = read_boxes(tmp_path)
     assert read.class_names == ("monocrystalline", "polycrystalline")
@@ -23,9 +23,9 @@ def test_synthetic_pictures_are_a_healthy_data_set(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours.xyxy, theirs.xyxy)
         assert [made.class_names[k] for k in ours.class_ids] == [read.class_names[k] for k in theirs.class_ids]
     assert [i for i, b in enumerate(made.boxes) if not len(b)] == [9, 19]
-    health = inspect_boxes(read)
-    assert not health.pictures.duplicates
-    assert not health.pictures.near_duplicates
+    health = inspect_box_dataset(read)
+    assert not health.images.duplicates
+    assert not health.images.near_duplicates
 
 
 def test_a_cell_is_where_its_box_says(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_cell_is_where_its_box_says(tmp_path: Path) -> None:
     assert np.mean(inside) > 4 * np.mean(outside)  # the ground is blurred, the cells are not
 
 
-def test_the_same_seed_makes_the_same_pictures(tmp_path: Path) -> None:
+def test_the_same_seed_makes_the_same_images(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_synthetic_boxes(tmp_path / name, count=3, seed=seed)
     first, same, other = ((tmp_path / n / "JPEGImages" / "0001.jpg").read_bytes() for n in "abc")

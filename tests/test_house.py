@@ -16,33 +16,33 @@ FLOORS = (
     "errors",
     "types",
     "report_types",
-    "cells",
-    "shares",
+    "csv_cells",
+    "fractions",
     "limits",
-    "machine",
+    "system",
     "dependencies",
     "devices",
-    "claim",
+    "run_lock",
     "records",
     "serialization",
     "events",
     "messages",
     "console",
-    "spellings",
-    "effects",
+    "aliases",
+    "setting_effects",
     "detect_config",
     "config",
     "keyword_settings",
-    "pixels",
+    "preprocessing",
     "data",
-    "heads",
-    "trust",
+    "probe",
+    "evaluation",
     "backbones",
     "features",
-    "tuning",
+    "training",
     "detection",
     "reports",
-    "deploy",
+    "export",
     "results",
     "workflow",
     "demo",
@@ -56,7 +56,7 @@ FLOORS = (
     "__main__",
 )
 # Neither torch nor Pillow.
-LIGHT = (*FLOORS[: FLOORS.index("pixels")], "heads", "trust")
+LIGHT = (*FLOORS[: FLOORS.index("preprocessing")], "probe", "evaluation")
 
 
 def room_of(module: str) -> str | None:
@@ -66,7 +66,7 @@ def room_of(module: str) -> str | None:
 
 
 def imports_of(path: Path) -> list[tuple[str, int]]:
-    """(module, line) of every import of a file, those in functions and for type checking included."""
+    """Return (module, line) of every import of a file, those in functions and for type checking included."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:

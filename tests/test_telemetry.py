@@ -21,7 +21,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "headstart"
 
 
 def environment_after(code: str, **given: str) -> dict[str, str]:
-    """The environment of a fresh interpreter after some code."""
+    """Return the environment of a fresh interpreter after some code."""
     environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(SOURCE.parent), **given}
     code += "\nimport json, os\nprint(json.dumps(dict(os.environ)))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -29,7 +29,7 @@ def environment_after(code: str, **given: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("module", ["headstart", "headstart.cli", "headstart.deploy.runtime"])
+@pytest.mark.parametrize("module", ["headstart", "headstart.cli", "headstart.export.runtime"])
 @pytest.mark.parametrize("given", [{}, dict.fromkeys(TELEMETRY_OFF, "0"), dict.fromkeys(TELEMETRY_OFF, "")])
 def test_importing_headstart_switches_telemetry_off(module: str, given: dict[str, str]) -> None:
     found = environment_after(f"import {module}", **given)
@@ -97,7 +97,7 @@ def test_the_hub_imported_first_is_switched_off(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_doctor_shows_that_telemetry_is_off(cache_root: Path) -> None:
-    from headstart.workflow.checkup import check_machine
+    from headstart.workflow.system_check import check_machine
 
     shown = " ".join(check_machine()[0])
     assert all(f"{name}={value}" in shown for name, value in TELEMETRY_OFF.items())
@@ -113,7 +113,7 @@ print(matplotlib.rcParams["axes.titlesize"])
 
 
 def draw(home: Path, code: str = DRAW, **given: str) -> list[str]:
-    """What lies in the home folder after drawing, and what was printed as the last item."""
+    """Return what lies in the home folder after drawing, and what was printed as the last item."""
     home.mkdir(exist_ok=True)
     environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(SOURCE.parent), "HOME": str(home)}
     environment |= {"HEADSTART_CACHE": str(home.parent / "cache"), **given}

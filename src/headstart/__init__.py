@@ -1,10 +1,10 @@
-"""Turns your own pictures into a model you can trust, by transfer learning.
+"""Turns your own images into a model you can trust, by transfer learning.
 
     import headstart
 
     run = headstart.train("photos/")            # a folder with one sub-folder a class
     print(run.score)                            # with its 95 % interval and how it was measured
-    run.predict("new_pictures/").to_csv("answers.csv")
+    run.predict("new_images/").to_csv("answers.csv")
 
 Names are loaded when they are first used, so `import headstart` costs next to nothing.
 """

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from headstart.console import open_stream
 from headstart.events import CancelToken, Event, EventStream
 from headstart.keyword_settings import resolve_keywords
-from headstart.machine import let_threads_sleep
+from headstart.system import release_idle_threads
 
 if TYPE_CHECKING:
-    from headstart.config import Resolved
+    from headstart.config import ResolvedConfig
     from headstart.model import Run
-    from headstart.reports.versus import Comparison
+    from headstart.reports.comparison_text import Comparison
     from headstart.results import EvaluationResult, Report
-    from headstart.workflow.detect_evaluating import DetectionResult
+    from headstart.workflow.detector_evaluation import DetectionResult
 
 __all__ = ["compare", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "train", "train_resolved"]
 
@@ -37,10 +37,10 @@ def train(
     events: EventStream | None = None,
     **settings: Any,
 ) -> Run:
-    """Turns labelled pictures into a model, a score with an interval, and a run folder.
+    """Turn labeled images into a model, a score with an interval, and a run folder.
 
     Args:
-        data: Folder, table, metadata file, list or zip of pictures.
+        data: Folder, table, metadata file, list or zip of images.
         config: Settings as a dict, or a YAML file.
         verbose: Whether it prints what it does; by default in notebooks and interactive interpreters, elsewhere it logs
             to the logger `headstart`.
@@ -55,43 +55,43 @@ def train(
 
     Raises:
         SettingError: An unknown setting or value.
-        DataError: The pictures do not allow an honest model.
+        DataError: The images do not allow an honest model.
 
     Example:
         >>> run = headstart.train("photos/")        # doctest: +SKIP
         >>> run.score                               # doctest: +SKIP
-        >>> run.predict("new_pictures/")            # doctest: +SKIP
+        >>> run.predict("new_images/")            # doctest: +SKIP
     """
     started = time.monotonic()
-    resolved = resolve_keywords(data, config, settings, has_boxes=sees_boxes)
+    resolved = resolve_keywords(data, config, settings, has_boxes=is_box_dataset)
     return train_resolved(resolved, events or open_stream(verbose, on_progress, cancel), started=started)
 
 
-def train_resolved(resolved: Resolved, events: EventStream, *, started: float | None = None) -> Run:
+def train_resolved(resolved: ResolvedConfig, events: EventStream, *, started: float | None = None) -> Run:
     """`train` from settings that are already resolved (the command line's entry)."""
     from headstart.model import Run
 
     settings = resolved.settings
     if settings.task == "detect":
-        let_threads_sleep()
-        from headstart.workflow.detect_road import train_detector
+        release_idle_threads()
+        from headstart.workflow.detector_pipeline import train_detector
 
         return Run(train_detector(resolved, events, started=started))
     if settings.strategy == "probe" or (settings.strategy == "auto" and settings.budget_minutes is None):
-        from headstart.workflow.probe_road import train_probe
+        from headstart.workflow.probe_pipeline import train_probe
 
         return Run(train_probe(resolved, events, started=started))
-    let_threads_sleep()
-    from headstart.workflow.tune_road import train_tuned
+    release_idle_threads()
+    from headstart.workflow.finetune_pipeline import train_finetuned
 
-    return Run(train_tuned(resolved, events, started=started))
+    return Run(train_finetuned(resolved, events, started=started))
 
 
-def sees_boxes(data: str, allow_outside: bool) -> bool:
-    """Whether data hold boxes, so that the task is detection; asked where nobody says the task."""
-    from headstart.data.boxes.reading import has_boxes
+def is_box_dataset(data: str, allow_external_paths: bool) -> bool:
+    """Return whether data hold boxes, so that the task is detection; asked where nobody says the task."""
+    from headstart.data.boxes.reader import has_boxes
 
-    return has_boxes(data, allow_outside=allow_outside)
+    return has_boxes(data, allow_external_paths=allow_external_paths)
 
 
 def resume(
@@ -102,7 +102,7 @@ def resume(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
 ) -> Run:
-    """Goes on with a training that was stopped or killed, to the result it would have had.
+    """Go on with a training that was stopped or killed, to the result it would have had.
 
     Args:
         run: The run folder; the newest one that can go on by default.
@@ -110,18 +110,18 @@ def resume(
 
     Raises:
         UsageError: There is nothing that can go on.
-        DataError: The pictures have changed since.
+        DataError: The images have changed since.
     """
     started = time.monotonic()
-    let_threads_sleep()
+    release_idle_threads()
     from headstart.model import Run
-    from headstart.workflow.tune_memory import find_stopped, recall_settings
-    from headstart.workflow.tune_road import train_tuned
+    from headstart.workflow.finetune_pipeline import train_finetuned
+    from headstart.workflow.resume_state import find_stopped, load_resume_settings
 
     folder = Path(run) if run is not None else find_stopped()
     return Run(
-        train_tuned(
-            recall_settings(folder),
+        train_finetuned(
+            load_resume_settings(folder),
             events or open_stream(verbose, on_progress, cancel),
             started=started,
             folder=folder,
@@ -130,7 +130,7 @@ def resume(
 
 
 def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Any:
-    """Opens a run, a bundle folder or its zip, or `imagenet:NAME`, to predict with.
+    """Open a run, a bundle folder or its zip, or `imagenet:NAME`, to predict with.
 
     Returns:
         A `Model`; for a model that finds objects a `Detector`.
@@ -139,8 +139,8 @@ def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Any:
         UsageError: There is nothing there.
         BundleError: It is damaged, of a newer version, or would reach outside of itself.
     """
-    from headstart.deploy.bundle import read_bundle
-    from headstart.deploy.runtime import Runtime
+    from headstart.export.bundle import read_bundle
+    from headstart.export.runtime import Runtime
     from headstart.model import Model
 
     place = os.fspath(model)
@@ -148,8 +148,8 @@ def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Any:
         place = str(imagenet_bundle(place.removeprefix("imagenet:")))
     bundle = read_bundle(place)
     if bundle.task == "detect":
-        from headstart.deploy.detector_runtime import DetectorRuntime
         from headstart.detector import Detector
+        from headstart.export.detector_runtime import DetectorRuntime
 
         return Detector(DetectorRuntime(bundle, threads=threads))
     return Model(Runtime(bundle, threads=threads))
@@ -157,27 +157,27 @@ def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Any:
 
 def predict(
     model: str | os.PathLike[str],
-    pictures: Any,
+    images: Any,
     *,
     top: int = 1,
     threads: int | None = None,
     reject: float | None = None,
     coverage: float | None = None,
 ) -> Any:
-    """Predicts pictures with a saved model.
+    """Predict images with a saved model.
 
     Args:
         model: See `load`.
-        pictures: One or many: paths, folders, PIL pictures, (H, W, 3) uint8 arrays.
+        images: One or many: paths, folders, PIL images, (H, W, 3) uint8 arrays.
         top: How many classes to name for each.
         threads: Cores to use.
-        reject: Share of known pictures that may be called unknown, e.g. 0.05; None as the model was trained.
+        reject: Share of known images that may be called unknown, e.g. 0.05; None as the model was trained.
         coverage: Share of sets that shall hold the right class, e.g. 0.9; None as the model was trained.
 
     Returns:
-        `Predictions`: a list with `.to_pandas()`, `.to_csv()`; pictures that cannot be read carry an error.
+        `Predictions`: a list with `.to_pandas()`, `.to_csv()`; images that cannot be read carry an error.
     """
-    return load(model, threads=threads).predict(pictures, top=top, reject=reject, coverage=coverage)
+    return load(model, threads=threads).predict(images, top=top, reject=reject, coverage=coverage)
 
 
 def evaluate(
@@ -185,7 +185,7 @@ def evaluate(
     data: str | os.PathLike[str],
     *,
     threads: int | None = None,
-    allow_outside: bool = False,
+    allow_external_paths: bool = False,
     box_format: str | None = None,
     layout: str | None = None,
     label_pattern: str | None = None,
@@ -196,9 +196,9 @@ def evaluate(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
 ) -> EvaluationResult | DetectionResult:
-    """Scores a saved model on labelled pictures, or a detector on pictures with boxes.
+    """Score a saved model on labeled images, or a detector on images with boxes.
 
-    Says which of them it was trained on (by content) and which classes are missing or new; pictures it
+    Says which of them it was trained on (by content) and which classes are missing or new; images it
     was trained on are scored apart and are not in the headline.  Labels that differ from a class of the model only in
     case, blanks or Unicode form count as that class, which is reported.
 
@@ -206,7 +206,7 @@ def evaluate(
         model: See `load`.
         data: Labeled images, or for a detector images with boxes.
         threads: Cores to use.
-        allow_outside, layout, label_pattern, first_id: As in `train`.
+        allow_external_paths, layout, label_pattern, first_id: As in `train`.
         box_format: As `detect.box_format` in `train`.
         positive: Positive class of two; by default as the model was trained.
         verbose, on_progress, cancel, events: See `train`.
@@ -219,20 +219,20 @@ def evaluate(
     runtime, place = load(model, threads=threads).runtime, os.fspath(data)
     events = events or open_stream(verbose, on_progress, cancel)
     if runtime.bundle.task == "detect":
-        from headstart.workflow.box_checking import refuse_without_effect
-        from headstart.workflow.detect_evaluating import evaluate_detector
+        from headstart.workflow.box_check import refuse_without_effect
+        from headstart.workflow.detector_evaluation import evaluate_detector
 
         refuse_without_effect(layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive)
-        return evaluate_detector(runtime, place, allow_outside, events, box_format=box_format)
-    from headstart.workflow.box_checking import refuse_box_format
-    from headstart.workflow.evaluation import evaluate_model
+        return evaluate_detector(runtime, place, allow_external_paths, events, box_format=box_format)
+    from headstart.workflow.box_check import refuse_box_format
+    from headstart.workflow.model_evaluation import evaluate_model
 
     refuse_box_format(box_format)
     return evaluate_model(
         runtime,
         place,
         events,
-        allow_outside=allow_outside,
+        allow_external_paths=allow_external_paths,
         layout=layout,
         label_pattern=label_pattern,
         first_id=first_id,
@@ -245,23 +245,23 @@ def report(
     *,
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    pictures: bool | None = None,
+    images: bool | None = None,
     attributions: bool = True,
     figures: bool = True,
     curve: bool = True,
     verbose: bool | None = None,
     events: EventStream | None = None,
 ) -> Report:
-    """Writes the report of a finished run again: `report.html` and the files beside it.
+    """Write the report of a finished run again: `report.html` and the files beside it.
 
     Args:
         run: The run folder.
-        data: Where the pictures are now, if they were moved since.
+        data: Where the images are now, if they were moved since.
         out: Where the files go; the run folder by default.
-        pictures: Whether photographs and file names go into the files; None as the run was trained.
+        images: Whether photographs and file names go into the files; None as the run was trained.
         attributions: Whether it is drawn which part of each shown error spoke.
         figures: Whether `figures/*.png` are drawn.
-        curve: Whether it is measured what more pictures would bring.
+        curve: Whether it is measured what more images would bring.
         verbose, events: See `train`.
 
     Returns:
@@ -269,18 +269,18 @@ def report(
 
     Raises:
         UsageError: It is no finished run.
-        DataError: There are no pictures in `data`.
+        DataError: There are no images in `data`.
     """
-    from headstart.workflow.detect_reporting import is_detector_run, make_detection_report
-    from headstart.workflow.reporting import make_report, tell_report
+    from headstart.workflow.detector_report import is_detector_run, make_detection_report
+    from headstart.workflow.report_writer import make_report, tell_report
 
     started, events = time.monotonic(), events or open_stream(verbose)
     if is_detector_run(Path(run)):
-        is_shown = pictures is not False
-        made = make_detection_report(Path(run), data=data, out=out, pictures=is_shown, figures=figures)
+        is_shown = images is not False
+        made = make_detection_report(Path(run), data=data, out=out, images=is_shown, figures=figures)
     else:
         made = make_report(
-            Path(run), data=data, out=out, pictures=pictures, attributions=attributions, figures=figures, curve=curve
+            Path(run), data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve
         )
     tell_report(made, Path(run), events, started)
     return made
@@ -293,35 +293,35 @@ def compare(
     data: str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
     events: EventStream | None = None,
-    allow_outside: bool = False,
+    allow_external_paths: bool = False,
     layout: str | None = None,
     label_pattern: str | None = None,
     first_id: int | str | None = None,
 ) -> Comparison:
-    """Says whether run B is better than run A: paired, on the same pictures.
+    """State whether run B is better than run A: paired, on the same images.
 
     Args:
         run_a, run_b: Run folders.
-        data: Labelled pictures to score both on; by default their own test pictures, or where neither has
-            any, their training pictures out of fold.
+        data: Labeled images to score both on; by default their own test images, or where neither has
+            any, their training images out of fold.
         verbose, events: See `train`.
-        allow_outside, layout, label_pattern, first_id: How `data` is read, as in `train`.
+        allow_external_paths, layout, label_pattern, first_id: How `data` is read, as in `train`.
 
     Returns:
         The comparison: a sentence, all differences with intervals, `.plot()`.
 
     Raises:
-        DataError: They were scored on different pictures or know different classes.
-        DishonestError: Every picture of `data` was trained on by one of them.
+        DataError: They were scored on different images or know different classes.
+        InvalidEvaluationError: Every image of `data` was trained on by one of them.
     """
-    from headstart.workflow.comparing import compare_runs
+    from headstart.workflow.run_comparison import compare_runs
 
     return compare_runs(
         run_a,
         run_b,
         data=data,
         events=events or open_stream(verbose),
-        allow_outside=allow_outside,
+        allow_external_paths=allow_external_paths,
         layout=layout,
         label_pattern=label_pattern,
         first_id=first_id,
@@ -329,7 +329,7 @@ def compare(
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, events: EventStream | None = None) -> Path:
-    """The bundle of a network with its own 1,000 ImageNet classes; built once, torch-free afterwards.
+    """Return the bundle of a network with its own 1,000 ImageNet classes; built once, torch-free afterwards.
 
     Returns:
         Its folder in the cache.
@@ -337,6 +337,6 @@ def imagenet_bundle(name: str, *, offline: bool = False, events: EventStream | N
     Raises:
         MissingExtraError: It has to be built and the training part is not installed.
     """
-    from headstart.workflow.direct import direct_bundle
+    from headstart.workflow.imagenet_model import direct_bundle
 
     return direct_bundle(name, events or open_stream(), offline=offline)

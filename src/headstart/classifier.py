@@ -1,8 +1,8 @@
 """`ImageClassifier`: the probe with scikit-learn's estimator contract.
 
-X is a list (or array) of paths or PIL pictures, so it can be cloned, put into a pipeline and
+X is a list (or array) of paths or PIL images, so it can be cloned, put into a pipeline and
 cross-validated like any other classifier.  Features are cached by content, so cross-validation looks at
-every picture once.
+every image once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         backbone: The pretrained network.
         size: Side that the network sees, pixels; its own by default.
-        fit_mode: How a picture is brought to size: `crop`, `cover`, `squash` or `pad`.
+        fit_mode: How an image is brought to size: `crop`, `cover`, `squash` or `pad`.
         class_weight: None, or `balanced` (each class weighs the same).
         logistic: Whether logistic regression is tried as well: `auto`, True or False.
         random_state: Seed of everything that is drawn.
@@ -42,7 +42,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         classes_: (K,) labels in the order of `predict_proba`'s columns.
-        oof_logits_: (N, K) of every training picture by a model that had not seen it.
+        oof_logits_: (N, K) of every training image by a model that had not seen it.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.workers = workers
 
     def fit(self, X: Sequence[Any], y: Sequence[Any], groups: Sequence[Any] | None = None) -> ImageClassifier:
-        """Fits the head.
+        """Fit the head.
 
         Args:
-            X: N paths or PIL pictures.
+            X: N paths or PIL images.
             y: N labels.
-            groups: N group names or numbers; pictures of one group are left out together.
+            groups: N group names or numbers; images of one group are left out together.
 
         Raises:
-            DataError: A picture cannot be read, or there are fewer than two classes.
+            DataError: An image cannot be read, or there are fewer than two classes.
         """
-        from headstart.heads.probe import fit_probe
+        from headstart.probe.probe import fit_probe
 
         if len(X) != len(y):
-            raise DataError(f"there are {len(X)} pictures and {len(y)} labels.")
+            raise DataError(f"there are {len(X)} images and {len(y)} labels.")
         if self.class_weight not in (None, "balanced"):
             raise ValueError(f"class_weight is None or 'balanced', not {self.class_weight!r}")
         self.classes_, class_ids = np.unique(np.asarray(y), return_inverse=True)
@@ -108,21 +108,21 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Sequence[Any]) -> NDArray[np.float64]:
-        """(N, K) calibrated probabilities."""
-        from headstart.trust.metrics import softmax
+        """Return (N, K) calibrated probabilities."""
+        from headstart.evaluation.metrics import softmax
 
         check_is_fitted(self, "head_")
         return softmax(self.head_.logits(self._embed(X)))
 
     def predict(self, X: Sequence[Any]) -> NDArray[Any]:
-        """(N,) most probable label of each picture."""
+        """Return (N,) most probable label of each image."""
         best = self.predict_proba(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
     def _embed(self, X: Sequence[Any]) -> dict[str, NDArray[np.float32]]:
         from headstart.events import EventStream
-        from headstart.workflow.embedding import open_embedder
+        from headstart.workflow.feature_extraction import open_embedder
 
         embedder = open_embedder(
             self.backbone,
@@ -133,16 +133,16 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             offline=self.offline,
         )
         sources = [_as_source(x) for x in X]
-        names = [x if isinstance(x, str) else f"picture {i}" for i, x in enumerate(sources)]
+        names = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(sources)]
         features, _, _ = embedder.embed(sources, names, EventStream())
         if features.problems:
             first = features.problems[0]
-            raise DataError(f"{len(features.problems)} pictures cannot be read, first `{first.name}`: {first.detail}.")
+            raise DataError(f"{len(features.problems)} images cannot be read, first `{first.name}`: {first.detail}.")
         return features.blocks
 
 
 def _as_source(x: Any) -> str | bytes:
-    """A path as text; a picture in memory as the bytes of a lossless file, so that it has a content digest."""
+    """Return a path as text; an image in memory as the bytes of a lossless file, so that it has a content digest."""
     if isinstance(x, (str, os.PathLike)):
         return os.fspath(x)
     if isinstance(x, np.str_):
@@ -151,4 +151,4 @@ def _as_source(x: Any) -> str | bytes:
         buffer = io.BytesIO()
         x.save(buffer, format="TIFF" if x.mode in ("F", "CMYK", "LAB", "YCbCr") else "PNG")
         return buffer.getvalue()
-    raise DataError(f"pictures are paths or PIL pictures, not {type(x).__name__}.")
+    raise DataError(f"images are paths or PIL images, not {type(x).__name__}.")

@@ -36,7 +36,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="headstart",
-    help="Turns your own pictures into a model you can trust, by transfer learning.",
+    help="Turns your own images into a model you can trust, by transfer learning.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,7 +57,7 @@ def _version(is_asked: bool) -> None:
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
-    """Turns your own pictures into a model you can trust, by transfer learning."""
+    """Turn your own images into a model you can trust, by transfer learning."""
 
 
 class _Stopped(BaseException):
@@ -70,7 +70,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Returns:
         Exit code: 0 ok, 1 failure, 2 usage, 3 data problem, 130 stopped by Ctrl-C.

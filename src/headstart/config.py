@@ -1,6 +1,6 @@
 """Every setting with its type, default and meaning; file, command line and Python become one resolved config.
 
-The one decision: the command line beats the file and the file beats the default, an explicit value
+The command line beats the file and the file beats the default, an explicit value
 always beats an automatic one, and nothing is ignored: an unknown name is an error with the nearest
 name, and so is a setting that would have no effect.
 """
@@ -18,25 +18,25 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from headstart.aliases import ALIASES, ANSWERS, shown
 from headstart.detect_config import DetectSettings
 from headstart.devices import parse_device
-from headstart.effects import GRADIENT_STRATEGIES, check_detect_effects, check_effects
 from headstart.errors import SettingError
+from headstart.fractions import parse_fraction
 from headstart.limits import MAX_PIXELS
 from headstart.messages.decisions import reason_message
 from headstart.messages.settings import expected_value
 from headstart.records import Decision
 from headstart.serialization import plain
-from headstart.shares import parse_share
-from headstart.spellings import ALIASES, ANSWERS, shown
+from headstart.setting_effects import GRADIENT_STRATEGIES, validate_combination, validate_detector_combination
 
 __all__ = [
     "GRADIENT_STRATEGIES",
     "DetectSettings",
-    "HeadSettings",
-    "Resolved",
+    "FinetuneSettings",
+    "ProbeSettings",
+    "ResolvedConfig",
     "TrainSettings",
-    "TuneSettings",
     "canonical_name",
     "finer_settings",
     "known_names",
@@ -55,7 +55,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class HeadSettings(_Settings):
+class ProbeSettings(_Settings):
     """How the new head is fitted on the frozen backbone."""
 
     class_weights: str = Field(
@@ -63,7 +63,7 @@ class HeadSettings(_Settings):
     )
     logistic: Literal["auto", "on", "off"] = Field("auto", description="Whether logistic regression is tried as well.")
     mirror: Literal["auto", "on", "off"] = Field(
-        "auto", description="Whether features of the mirrored picture are averaged in (twice the time)."
+        "auto", description="Whether features of the mirrored image are averaged in (twice the time)."
     )
 
     @field_validator("class_weights", mode="before")
@@ -79,26 +79,26 @@ class HeadSettings(_Settings):
         )  # YAML reads on as true
 
 
-class TuneSettings(_Settings):
-    """Finer settings of training by gradient; what is not set depends on the pictures and is written to the run."""
+class FinetuneSettings(_Settings):
+    """Finer settings of training by gradient; what is not set depends on the images and is written to the run."""
 
     head_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the head.")
-    stage_decay: float | None = Field(None, gt=0, le=1, description="Factor on the rate for each earlier stage.")
+    layer_decay: float | None = Field(None, gt=0, le=1, description="Factor on the rate for each earlier stage.")
     warmup: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which rates rise.")
     weight_decay: float | None = Field(
         None, ge=0, lt=10, description="Pull towards the weights of the start; from scratch towards zero."
     )
     label_smoothing: float | None = Field(None, ge=0, lt=1, description="Share of the target spread over all classes.")
-    mixup: float | None = Field(None, ge=0, le=10, description="Strength of blending pairs of pictures; 0 is off.")
+    mixup: float | None = Field(None, ge=0, le=10, description="Strength of blending pairs of images; 0 is off.")
     cutmix: float | None = Field(
-        None, ge=0, le=10, description="Strength of putting a rectangle of one picture into another; 0 is off."
+        None, ge=0, le=10, description="Strength of putting a rectangle of one image into another; 0 is off."
     )
     drop_path: float | None = Field(
         None, ge=0, lt=1, description="Share of times the last residual block is left out (stochastic depth)."
     )
     accumulate: int | None = Field(None, ge=1, le=10_000, description="Batches whose gradients make one step.")
     sampling: Literal["natural", "balanced"] | None = Field(
-        None, description="`natural`, or `balanced`: pictures of every class come up equally often."
+        None, description="`natural`, or `balanced`: images of every class come up equally often."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="What layers compute in; `auto` takes bfloat16 where it is measured to be faster."
@@ -107,7 +107,9 @@ class TuneSettings(_Settings):
     dropout: float | None = Field(None, ge=0, lt=1, description="Share of features dropped while training.")
     hidden: tuple[int, ...] | None = Field(None, description="Widths of hidden layers of the head, e.g. 256.")
     head: str | None = Field(None, description="The head to train, e.g. `hidden=256,dropout=0.5,pool=flatten`.")
-    head_first: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which the head trains alone.")
+    head_only_fraction: float | None = Field(
+        None, ge=0, lt=1, description="Share of the steps in which the head trains alone."
+    )
     tail: float | None = Field(None, ge=0, le=1, description="Share of the last steps whose weights are averaged.")
     clip: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
     train_size: int | None = Field(
@@ -131,9 +133,9 @@ class TuneSettings(_Settings):
 class TrainSettings(_Settings):
     """All settings of `headstart train`."""
 
-    data: str = Field(description="Folder, CSV/TSV table, metadata file, list or zip of pictures.")
+    data: str = Field(description="Folder, CSV/TSV table, metadata file, list or zip of images.")
     task: Literal["auto", "classify", "detect"] = Field(
-        "auto", description="`classify` or `detect` (pictures with boxes); `auto` sees it from the data."
+        "auto", description="`classify` or `detect` (images with boxes); `auto` sees it from the data."
     )
     out: str | None = Field(None, description="The run folder; by default the next free `runs/trainN`.")
     strategy: Literal["auto", "probe", "head", "finetune", "full", "scratch"] = Field(
@@ -143,8 +145,8 @@ class TrainSettings(_Settings):
         "with a budget fine-tuning where it measurably pays.",
     )
     cut: str | None = Field(None, description="First stage that trains: a stage, `last`, `last-2` or `head`.")
-    epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training pictures.")
-    batch_size: int | None = Field(None, ge=1, le=100_000, description="Pictures a step.")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training images.")
+    batch_size: int | None = Field(None, ge=1, le=100_000, description="Images a step.")
     lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last stage.")
     optimizer: Literal["adamw", "adam", "nadam", "radam", "adagrad", "rmsprop", "sgd"] | None = Field(
         None, description="How gradients become steps: adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
@@ -154,7 +156,7 @@ class TrainSettings(_Settings):
     )
     augment: str | None = Field(None, description="How views differ, e.g. `flip,zoom=.2,shear=.2`, or `none`.")
     unfreeze: str | None = Field(None, description="When stages start to train, e.g. `stage7@0,stage6@30%`.")
-    views: int | None = Field(None, ge=1, le=1000, description="Stored views of each picture.")
+    views: int | None = Field(None, ge=1, le=1000, description="Stored views of each image.")
     folds: int | None = Field(None, ge=2, le=100, description="Parts of a cross-validation of the training.")
     patience: int | None = Field(None, ge=1, description="Epochs without progress before training stops.")
     keep: Literal["asked", "best"] = Field(
@@ -164,10 +166,10 @@ class TrainSettings(_Settings):
     weights: str | None = Field(None, description="A weights tag or a file; by default the network's own.")
     size: int | None = Field(None, ge=32, le=2048, description="Side of what the network sees, pixels.")
     fit: Literal["crop", "cover", "squash", "pad", "auto"] = Field(
-        "crop", description="How a picture is brought to size; `auto` tries all on some of the pictures."
+        "crop", description="How an image is brought to size; `auto` tries all on some of the images."
     )
-    value_range: tuple[float, float] | None = Field(None, description="LOW,HIGH of 16-bit and float pictures.")
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger pictures are refused before they are decoded.")
+    intensity_range: tuple[float, float] | None = Field(None, description="LOW,HIGH of 16-bit and float images.")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images are refused before they are decoded.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is drawn.")
     budget_minutes: float | None = Field(None, gt=0, description="Time that may be spent, e.g. `5m` or `90s`.")
     group_from: str | None = Field(
@@ -178,29 +180,27 @@ class TrainSettings(_Settings):
     first_id: Literal[0, 1, "none"] | None = Field(None, description="Number of the first class name: 0, 1 or none.")
     split: str | None = Field(None, description="A `split.csv` of an earlier run to use again.")
     test_size: float | None = Field(
-        None, gt=0, lt=0.9, description="Share of pictures held out as test split, e.g. `20%`."
+        None, gt=0, lt=0.9, description="Share of images held out as test split, e.g. `20%`."
     )
-    skip_class: tuple[str, ...] = Field((), description="Classes that are left out.")
+    exclude_classes: tuple[str, ...] = Field((), description="Classes that are left out.")
     positive: str | None = Field(
         None, description="Positive class of two, for ROC AUC, sensitivity and specificity; by default the rarer one."
     )
-    corrections: str | None = Field(None, description="A `suspects.csv` whose column `action` is filled in.")
-    reject: float = Field(
-        0.05, gt=0, lt=1, description="Share of known pictures that may be called unknown, e.g. `5%`."
-    )
+    corrections: str | None = Field(None, description="A `label_errors.csv` whose column `action` is filled in.")
+    reject: float = Field(0.05, gt=0, lt=1, description="Share of known images that may be called unknown, e.g. `5%`.")
     coverage: float = Field(
-        0.9, gt=0, lt=1, description="Share of pictures whose set of classes shall hold the right one, e.g. `90%`."
+        0.9, gt=0, lt=1, description="Share of images whose set of classes shall hold the right one, e.g. `90%`."
     )
-    pictures: bool = Field(True, description="Whether the report shows photographs and file names.")
+    images: bool = Field(True, description="Whether the report shows photographs and file names.")
     device: Annotated[str, BeforeValidator(parse_device)] = Field("auto", description="`auto`, `cpu`, `0`, `cuda` ...")
     workers: int | None = Field(None, ge=1, le=512, description="Threads; by default one a core.")
     offline: bool = Field(False, description="Never use the network.")
-    allow_outside: bool = Field(False, description="Allow paths in a table that lie outside its folder.")
+    allow_external_paths: bool = Field(False, description="Allow paths in a table that lie outside its folder.")
     cache: bool = Field(
         True, description="Keep features so that they need not be computed again (in the folder HEADSTART_CACHE)."
     )
-    head: HeadSettings = Field(default_factory=lambda: HeadSettings())
-    tune: TuneSettings = Field(default_factory=lambda: TuneSettings())
+    head: ProbeSettings = Field(default_factory=lambda: ProbeSettings())
+    tune: FinetuneSettings = Field(default_factory=lambda: FinetuneSettings())
     detect: DetectSettings = Field(default_factory=lambda: DetectSettings())
 
     @field_validator("budget_minutes", mode="before")
@@ -216,23 +216,23 @@ class TrainSettings(_Settings):
     @field_validator("reject", "coverage", "test_size", mode="before")
     @classmethod
     def _shares(cls, value: Any) -> Any:
-        return parse_share(value) if isinstance(value, str) else value
+        return parse_fraction(value) if isinstance(value, str) else value
 
-    @field_validator("value_range")
+    @field_validator("intensity_range")
     @classmethod
     def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not value[0] < value[1]:
             raise ValueError("it should be LOW,HIGH with LOW below HIGH")
         return value
 
-    @field_validator("value_range", "skip_class", mode="before")
+    @field_validator("intensity_range", "exclude_classes", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedConfig:
     """Settings with where each came from.
 
     Attributes:
@@ -246,11 +246,11 @@ class Resolved:
     decisions: tuple[Decision, ...] = field(default=())
 
     def is_explicit(self, name: str) -> bool:
-        """Whether a person set it; then nothing automatic may change it."""
+        """Return whether a person set it; then nothing automatic may change it."""
         return self.sources.get(name, "default") != "default"
 
-    def with_decisions(self, decisions: Iterable[Decision]) -> Resolved:
-        """The same with more chosen values."""
+    def with_decisions(self, decisions: Iterable[Decision]) -> ResolvedConfig:
+        """Return the same with more chosen values."""
         return replace(self, decisions=(*self.decisions, *decisions))
 
     def to_yaml(self) -> str:
@@ -285,15 +285,15 @@ def resolve(
     overrides: Iterable[str] = (),
     source: str = "cli",
     has_boxes: Callable[[str, bool], bool] | None = None,
-) -> Resolved:
-    """Puts defaults, a file and explicit values together.
+) -> ResolvedConfig:
+    """Put defaults, a file and explicit values together.
 
     Args:
         given: Explicit values by name (aliases and dotted names allowed); None means not given.
         config_file: A YAML file of settings, or a run's `config.resolved.yaml`.
         overrides: `name=value` texts, names dotted where nested.
         source: What the explicit values are called, `cli` or `python`.
-        has_boxes: Says of (data, allow_outside) whether they are pictures with boxes; asked where the task is `auto`.
+        has_boxes: Tell from (data, allow_external_paths) if the data have boxes; called if the task is `auto`.
 
     Raises:
         SettingError: An unknown name, a value that does not fit, or a setting without effect.
@@ -314,11 +314,13 @@ def resolve(
     values.update(explicit)
     sources.update(seen)
     if "data" not in values:
-        check_effects(values)
+        validate_combination(values)
         raise SettingError("no data were named.", hint="headstart train photos/")
     if values.get("task", "auto") == "auto" and has_boxes is not None:
-        values["task"] = "detect" if has_boxes(os.fspath(values["data"]), bool(values.get("allow_outside"))) else "auto"
-    (check_detect_effects if values.get("task") == "detect" else check_effects)(values)
+        values["task"] = (
+            "detect" if has_boxes(os.fspath(values["data"]), bool(values.get("allow_external_paths"))) else "auto"
+        )
+    (validate_detector_combination if values.get("task") == "detect" else validate_combination)(values)
     nested: dict[str, Any] = {}
     for name, value in values.items():
         target = nested
@@ -335,7 +337,7 @@ def resolve(
             problems.append(f"`{shown(name)}` cannot be {values.get(name, item['input'])!r}: {expected_value(item)}")
             meanings.append(f"{shown(name)}: {_meaning(name)}")
         raise SettingError("; ".join(problems) + ".", hint=" ".join(meanings)) from error
-    return Resolved(settings, sources)
+    return ResolvedConfig(settings, sources)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -375,7 +377,7 @@ def known_names() -> list[str]:
 
 
 def canonical_name(name: str) -> str:
-    """The dotted name of a setting, however it is spelt.
+    """Return the dotted name of a setting, however it is spelt.
 
     Raises:
         SettingError: There is none; with what takes its place, or the nearest name.
@@ -394,12 +396,12 @@ def canonical_name(name: str) -> str:
 
 
 def finer_settings() -> list[tuple[str, str]]:
-    """(dotted name, meaning) of the settings of each group, in order."""
+    """Return (dotted name, meaning) of the settings of each group, in order."""
     return [(name, _meaning(name)) for name in known_names() if "." in name]
 
 
 def takes_no_value(name: str) -> bool:
-    """Whether a setting is on or off."""
+    """Return whether a setting is on or off."""
     model: type[BaseModel] = TrainSettings
     *parents, leaf = name.split(".")
     for parent in parents:

@@ -13,8 +13,8 @@ from headstart.keyword_settings import resolve_keywords
 
 if TYPE_CHECKING:
     from headstart.results import Embedding
-    from headstart.workflow.box_checking import CheckedBoxes
-    from headstart.workflow.checking import Checked
+    from headstart.workflow.box_check import BoxCheckResult
+    from headstart.workflow.image_check import Checked
 
 __all__ = ["check", "embed", "show"]
 
@@ -33,39 +33,39 @@ def check(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
     **settings: Any,
-) -> Checked | CheckedBoxes:
-    """Judges a data set and changes nothing: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
+) -> Checked | BoxCheckResult:
+    """Evaluate a data set and changes nothing: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
 
     Args:
         data: As in `train`.
         json_file: Where to write the judgement as JSON.
-        sheet: Where to draw the pairs of copies (of pictures with boxes: these too), `.png` or `.jpg`.
+        sheet: Where to draw the pairs of copies (of images with boxes: these too), `.png` or `.jpg`.
         repair: Where to write your split without what leaks, groups whole, for `train(split=...)`; no file is moved.
         workers: Threads; one a core by default.
         box_format: As `detect.box_format` in `train`.
-        task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
+        task: `classify`, `detect` (images with boxes), or `auto`: seen from the data.
         verbose, on_progress, cancel, events: See `train`.
-        settings: `layout`, `label_pattern`, `first_id`, `group_from`, `backbone`, `value_range`, `max_pixels`,
-            `use_network`, `allow_outside`, `offline`.
+        settings: `layout`, `label_pattern`, `first_id`, `group_from`, `backbone`, `intensity_range`, `max_pixels`,
+            `use_network`, `allow_external_paths`, `offline`.
 
     Returns:
         The judgement (`.health`, `.to_json()`); its text says the worst first.
     """
-    from headstart.data.boxes.reading import has_boxes
-    from headstart.workflow.showing import sheet_kind
+    from headstart.data.boxes.reader import has_boxes
+    from headstart.workflow.image_sheets import sheet_kind
 
     started = time.monotonic()
     place, events = os.fspath(data), events or open_stream(verbose, on_progress, cancel)
     if sheet is not None:
         sheet_kind(os.fspath(sheet))  # refused before a long look, not after it
-    checked: Checked | CheckedBoxes
-    if has_boxes(place, task, allow_outside=bool(settings.get("allow_outside", False))):
-        from headstart.workflow.box_checking import check_boxes
+    checked: Checked | BoxCheckResult
+    if has_boxes(place, task, allow_external_paths=bool(settings.get("allow_external_paths", False))):
+        from headstart.workflow.box_check import check_boxes
 
         checked = check_boxes(place, events, threads=workers, box_format=box_format, **settings)
     else:
-        from headstart.workflow.box_checking import refuse_box_format
-        from headstart.workflow.checking import check_data
+        from headstart.workflow.box_check import refuse_box_format
+        from headstart.workflow.image_check import check_data
 
         refuse_box_format(box_format)
         checked = check_data(place, events, threads=workers, **settings)
@@ -73,7 +73,7 @@ def check(
         checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
     finally:
         checked.report(events)
-    next_command = () if checked.health.is_dishonest else ((f"headstart train {quoted(place)}", None),)
+    next_command = () if checked.health.is_misleading else ((f"headstart train {quoted(place)}", None),)
     events.emit(RunFinished(time.monotonic() - started, None, next_command))
     return checked
 
@@ -89,21 +89,21 @@ def embed(
     events: EventStream | None = None,
     **settings: Any,
 ) -> Embedding:
-    """Uses a pretrained network as a feature extractor, without training anything.
+    """Use a pretrained network as a feature extractor, without training anything.
 
     Args:
-        data: Pictures, labelled or not.
+        data: Images, labeled or not.
         backbone: The network.
         out: A `.npz` file to write (`features`, `paths`, `labels`, and one array a block).
         verbose, on_progress, cancel, events: See `train`.
-        settings: `size`, `fit`, `value_range`, `max_pixels`, `weights`, `layout`, `label_pattern`, `first_id`,
-            `device`, `workers`, `offline`, `cache`, `allow_outside`.
+        settings: `size`, `fit`, `intensity_range`, `max_pixels`, `weights`, `layout`, `label_pattern`, `first_id`,
+            `device`, `workers`, `offline`, `cache`, `allow_external_paths`.
 
     Raises:
-        DataError: No picture can be read.
+        DataError: No image can be read.
         SettingError: A setting would be without effect.
     """
-    from headstart.workflow.extraction import extract
+    from headstart.workflow.embedding_export import extract
 
     resolved = resolve_keywords(data, None, {"backbone": backbone, **settings})
     return extract(resolved, events or open_stream(verbose, on_progress, cancel), out)
@@ -123,55 +123,60 @@ def show(
     fit: str = "crop",
     layout: str | None = None,
     first_id: int | str | None = None,
-    allow_outside: bool = False,
+    allow_external_paths: bool = False,
     box_format: str | None = None,
     task: str = "auto",
     verbose: bool | None = None,
     events: EventStream | None = None,
 ) -> Any:
-    """Random pictures of each class on one sheet, with their boxes where there are any.
+    """Return random images of each class on one sheet, with their boxes where there are any.
 
     Args:
-        data: Pictures, labelled or not.
+        data: Images, labeled or not.
         out: Where to write it, `.png` or `.jpg`; None writes nothing.
-        per_class: Pictures of each class.
+        per_class: Images of each class.
         seed: Of the draw.
         as_seen: Show them exactly as the network gets them (`backbone`, `size`, `fit`).
-        views: Show so many augmented views of each of `per_class` pictures instead, as training would store them.
+        views: Show so many augmented views of each of `per_class` images instead, as training would store them.
         augment: How views differ, as in `train`; None as training would choose.
         backbone, size, fit: As in `train`.
-        layout, first_id, allow_outside: As in `train`.
+        layout, first_id, allow_external_paths: As in `train`.
         box_format: As `detect.box_format` in `train`.
-        task: `classify`, `detect` (pictures with boxes), or `auto`: seen from the data.
+        task: `classify`, `detect` (images with boxes), or `auto`: seen from the data.
         verbose, events: See `train`.
 
     Returns:
-        The sheet, a PIL picture, which a notebook shows.
+        The sheet, a PIL image, which a notebook shows.
 
     Raises:
         UsageError: The sheet cannot be written.
     """
-    from headstart.data.boxes.reading import has_boxes
-    from headstart.workflow.showing import save_sheet, sheet_kind, show_pictures
+    from headstart.data.boxes.reader import has_boxes
+    from headstart.workflow.image_sheets import save_sheet, sheet_kind, show_images
 
     started = time.monotonic()
     place, events = os.fspath(data), events or open_stream(verbose)
     if out is not None:
         sheet_kind(os.fspath(out))
-    if has_boxes(place, task, allow_outside=allow_outside):
-        from headstart.workflow.box_checking import refuse_without_effect, show_boxes
+    if has_boxes(place, task, allow_external_paths=allow_external_paths):
+        from headstart.workflow.box_check import refuse_without_effect, show_boxes
 
         refuse_without_effect(
             as_seen=as_seen or None, views=views, augment=augment, size=size, layout=layout, first_id=first_id
         )
         sheet = show_boxes(
-            place, events, per_class=per_class, seed=seed, allow_outside=allow_outside, box_format=box_format
+            place,
+            events,
+            per_class=per_class,
+            seed=seed,
+            allow_external_paths=allow_external_paths,
+            box_format=box_format,
         )
     else:
-        from headstart.workflow.box_checking import refuse_box_format
+        from headstart.workflow.box_check import refuse_box_format
 
         refuse_box_format(box_format)
-        sheet = show_pictures(
+        sheet = show_images(
             place,
             events,
             per_class=per_class,
@@ -181,7 +186,7 @@ def show(
             augment=augment,
             layout=layout,
             first_id=first_id,
-            allow_outside=allow_outside,
+            allow_external_paths=allow_external_paths,
         )
     if out is not None:
         save_sheet(sheet, os.fspath(out), events)

@@ -1,10 +1,10 @@
-"""The demonstrations' data: photographs of solar cells that come by pip, as a table or as pictures with boxes.
+"""The demonstrations' data: photographs of solar cells that come by pip, as a table or as images with boxes.
 
 Source: elpv-dataset, S. Deitsch et al., https://github.com/zae-bayern/elpv-dataset, CC BY-NC-SA 4.0: not
-for commercial use.  2,624 electroluminescence pictures of cells from 44 solar modules, each with an
+for commercial use.  2,624 electroluminescence images of cells from 44 solar modules, each with an
 expert's probability of a defect.
 
-The one decision: cells of one module belong together, but the table does not name the module.  It lists
+Cells of one module belong together, but the table does not name the module.  It lists
 them in order, so each run of one cell type is parted evenly into modules of 60 cells, which gives just
 the 44 modules (18 mono-, 26 polycrystalline) that the authors report.
 """
@@ -21,13 +21,13 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from headstart.data.boxes.records import Boxes, DetectionSamples
-from headstart.data.boxes.writing import write_boxes
+from headstart.data.boxes.writers import write_boxes
 from headstart.errors import MissingExtraError
-from headstart.machine import atomic_file
+from headstart.system import atomic_file
 
-__all__ = ["LICENCE", "find_solar_cells", "module_of_each", "write_solar_csv", "write_synthetic_boxes"]
+__all__ = ["LICENSE", "load_solar_cells", "module_of_each", "write_solar_csv", "write_synthetic_boxes"]
 
-LICENCE = "pictures: elpv-dataset, CC BY-NC-SA 4.0 (not for commercial use)"
+LICENSE = "images: elpv-dataset, CC BY-NC-SA 4.0 (not for commercial use)"
 
 _CELLS_PER_MODULE = 60
 _DEFECTIVE_ABOVE = 0.5
@@ -35,8 +35,8 @@ _KINDS, _CLASSES = ("mono", "poly"), ("monocrystalline", "polycrystalline")
 _MOST_OVERLAP = 0.15  # share of a cell that another one may cover
 
 
-def find_solar_cells() -> Path:
-    """The folder of the installed package that holds `labels.csv` and `images/`, without importing it.
+def load_solar_cells() -> Path:
+    """Return the folder of the installed package that holds `labels.csv` and `images/`, without importing it.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -50,16 +50,16 @@ def find_solar_cells() -> Path:
 
 
 def write_solar_csv(target: Path, source: Path | None = None) -> int:
-    """Writes `image,label,group` with absolute paths.
+    """Write `image,label,group` with absolute paths.
 
     Args:
         target: The CSV file.
         source: The data folder of the package; found by default.
 
     Returns:
-        Number of pictures.
+        Number of images.
     """
-    source = source or find_solar_cells()
+    source = source or load_solar_cells()
     rows = [line.split() for line in (source / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
     groups = module_of_each([kind for _, _, kind in rows])
     with atomic_file(target) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
@@ -72,7 +72,7 @@ def write_solar_csv(target: Path, source: Path | None = None) -> int:
 
 
 def module_of_each(kinds: list[str]) -> list[int]:
-    """Number of the solar module of each cell, from the cell types in the table's order."""
+    """Return number of the solar module of each cell, from the cell types in the table's order."""
     modules: list[int] = []
     for _, run in itertools.groupby(kinds):
         size = len(list(run))
@@ -85,24 +85,24 @@ def module_of_each(kinds: list[str]) -> list[int]:
 
 
 def write_synthetic_boxes(target: Path, *, count: int = 120, side: int = 256, seed: int = 0) -> DetectionSamples:
-    """Makes pictures with boxes: photographs of single cells strewn over blurred enlargements of other cells.
+    """Make images with boxes: photographs of single cells strewn over blurred enlargements of other cells.
 
-    The pictures are synthetic: the cells and their kinds (`monocrystalline`, `polycrystalline`) are real, where they
-    lie is drawn.  No cell is used twice, so no two pictures share anything; every tenth picture has no object.
+    The images are synthetic: the cells and their kinds (`monocrystalline`, `polycrystalline`) are real, where they
+    lie is drawn.  No cell is used twice, so no two images share anything; every tenth image has no object.
 
     Args:
         target: A folder; it becomes a VOC data set (`JPEGImages`, `Annotations`).
-        count: Pictures.
+        count: Images.
         side: Their width and height, pixels.
         seed: Of everything that is drawn.
 
     Returns:
-        The pictures with their boxes, as they were written.
+        The images with their boxes, as they were written.
 
     Raises:
         MissingExtraError: The package with the photographs is not installed.
     """
-    source = find_solar_cells()
+    source = load_solar_cells()
     rows = [line.split() for line in (source / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
     rng = np.random.default_rng(seed)
     cells = iter([(source / rows[i][0], rows[i][2]) for i in rng.permutation(len(rows))])
@@ -110,10 +110,10 @@ def write_synthetic_boxes(target: Path, *, count: int = 120, side: int = 256, se
     folder.mkdir(parents=True, exist_ok=True)
     names, boxes = [], []
     for number in range(count):
-        picture, found = _strew(cells, 0 if number % 10 == 9 else int(rng.integers(1, 5)), side, rng)
+        image, found = _strew(cells, 0 if number % 10 == 9 else int(rng.integers(1, 5)), side, rng)
         names.append(f"JPEGImages/{number:04d}.jpg")
         with atomic_file(target / names[-1]) as place:
-            picture.save(place, format="JPEG", quality=88)
+            image.save(place, format="JPEG", quality=88)
         boxes.append(Boxes.of([xyxy for xyxy, _ in found], [_KINDS.index(kind) for _, kind in found]))
     samples = DetectionSamples(
         names=tuple(names),
@@ -134,12 +134,12 @@ def write_synthetic_boxes(target: Path, *, count: int = 120, side: int = 256, se
 def _strew(
     cells: Iterator[tuple[Path, str]], count: int, side: int, rng: np.random.Generator
 ) -> tuple[Image.Image, list[tuple[tuple[int, int, int, int], str]]]:
-    """One picture and its boxes with the kind of each cell; cells that would cover another are laid elsewhere."""
+    """Return one image and its boxes with the kind of each cell; cells that would cover another are laid elsewhere."""
     with Image.open(next(cells)[0]) as source:
         edge = int(rng.integers(60, 140))
         x, y = (int(v) for v in rng.integers(0, 300 - edge, 2))
         ground = source.convert("L").crop((x, y, x + edge, y + edge)).resize((side, side), Image.Resampling.BICUBIC)
-    picture = ground.filter(ImageFilter.GaussianBlur(6)).point([int(0.7 * v) for v in range(256)])
+    image = ground.filter(ImageFilter.GaussianBlur(6)).point([int(0.7 * v) for v in range(256)])
     found: list[tuple[tuple[int, int, int, int], str]] = []
     for _ in range(count):
         path, kind = next(cells)
@@ -151,14 +151,14 @@ def _strew(
             box = (x, y, x + size, y + size)
             if all(_overlap(box, other) < _MOST_OVERLAP for other, _ in found):
                 gain = float(rng.uniform(0.8, 1.2))
-                picture.paste(cell.point([min(255, int(gain * v)) for v in range(256)]), (x, y))
+                image.paste(cell.point([min(255, int(gain * v)) for v in range(256)]), (x, y))
                 found.append((box, kind))
                 break
-    return picture.convert("RGB"), found
+    return image.convert("RGB"), found
 
 
 def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
-    """Share of the smaller box that lies in the other."""
+    """Return share of the smaller box that lies in the other."""
     width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))

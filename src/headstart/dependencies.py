@@ -91,7 +91,7 @@ def prepare_matplotlib() -> None:
         importlib.import_module("matplotlib")
         return
     from headstart.errors import CacheError
-    from headstart.machine import cache_root, private_folder
+    from headstart.system import cache_root, private_folder
 
     try:
         folder = private_folder(cache_root() / "matplotlib")
@@ -120,7 +120,7 @@ def prepare_cuda() -> None:
     To be called before CUDA is initialized. A folder named by `CUDA_CACHE_PATH` stays as it is.
     """
     from headstart.errors import CacheError
-    from headstart.machine import cache_root, private_folder
+    from headstart.system import cache_root, private_folder
 
     if not os.environ.get("CUDA_CACHE_PATH"):
         with contextlib.suppress(CacheError):
@@ -135,13 +135,13 @@ def _disable_events(runtime: Any) -> None:
 
 
 def _uploads(runtime: Any) -> bool:
-    """Whether this version of onnxruntime uploads events itself."""
+    """Return whether this version of onnxruntime uploads events itself."""
     numbers = [int(part) for part in str(getattr(runtime, "__version__", "")).split(".")[:2] if part.isdigit()]
     return sys.platform != "win32" and tuple(numbers) >= _FIRST_ONNXRUNTIME_WITH_UPLOAD
 
 
 def _has_own_matplotlib_settings() -> bool:
-    """Whether a `matplotlibrc` or styles lie where matplotlib looks for them by default."""
+    """Return whether a `matplotlibrc` or styles lie where matplotlib looks for them by default."""
     with contextlib.suppress(RuntimeError):  # there is no home folder
         home = Path.home()
         folders = [Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "matplotlib", home / ".matplotlib"]

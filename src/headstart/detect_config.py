@@ -12,7 +12,7 @@ __all__ = ["DetectSettings"]
 
 
 class DetectSettings(BaseModel):
-    """Finer settings of a detector; what is not set depends on the pictures and is written to the run."""
+    """Finer settings of a detector; what is not set depends on the images and is written to the run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -20,7 +20,7 @@ class DetectSettings(BaseModel):
     depth: int | None = Field(None, ge=0, le=8, description="Convolutions in each of the head's two towers.")
     finest: Literal[4, 8, 16, 32] | None = Field(None, description="Pixels between places of the finest level.")
     backbone_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last stage.")
-    stage_decay: float | None = Field(None, gt=0, le=1, description="Factor on that rate for each earlier stage.")
+    layer_decay: float | None = Field(None, gt=0, le=1, description="Factor on that rate for each earlier stage.")
     thaw: float | None = Field(None, ge=0, lt=1, description="Share of the steps before the stages begin to train.")
     warmup: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which rates rise.")
     weight_decay: float | None = Field(None, ge=0, lt=10, description="Shrinking of the head's weights.")
@@ -29,7 +29,7 @@ class DetectSettings(BaseModel):
     top: int | None = Field(None, ge=1, le=1000, description="Places that answer for a box.")
     box_weight: float | None = Field(None, gt=0, description="Weight of the boxes' loss against the classes'.")
     mirror: bool = Field(
-        True, description="Whether prediction also looks at the mirrored picture and averages (twice the time)."
+        True, description="Whether prediction also looks at the mirrored image and averages (twice the time)."
     )
     box_format: str | None = Field(
         None,

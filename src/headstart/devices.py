@@ -50,7 +50,7 @@ def parse_device(value: object) -> str:
 
 
 def _parts(value: object) -> tuple[str, ...]:
-    """The devices of a value, in lower case; `cuda:0,1` names two, as in Ultralytics."""
+    """Return the devices of a value, in lower case; `cuda:0,1` names two, as in Ultralytics."""
     if isinstance(value, bool):
         raise _unknown(value)
     if isinstance(value, Iterable) and not isinstance(value, str):

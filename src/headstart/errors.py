@@ -5,9 +5,9 @@
     │   └── SettingError           exit 2   a setting has an unknown name or a value that does not fit
     │       ├── DeviceError        exit 2   there is no such device here, or it cannot be used
     │       └── BudgetError        exit 2   the budget is too small for the shortest training
-    ├── DataError                  exit 3   the pictures or their labels do not allow it
+    ├── DataError                  exit 3   the images or their labels do not allow it
     │   ├── BoxFormatError         exit 3   the numbers of the boxes do not fit the format that the file states
-    │   └── DishonestError         exit 3   a number could be computed but would mislead
+    │   └── InvalidEvaluationError         exit 3   a number could be computed but would mislead
     ├── MissingExtraError          exit 1   an optional part of headstart is not installed
     ├── WeightsError               exit 1   pretrained weights are missing, damaged or of another network
     │   └── OfflineError           exit 1   something would have to be fetched and the network may not be used
@@ -34,8 +34,8 @@ __all__ = [
     "DataError",
     "DeviceError",
     "DeviceProblem",
-    "DishonestError",
     "HeadstartError",
+    "InvalidEvaluationError",
     "MissingExtraError",
     "OfflineError",
     "SettingError",
@@ -137,7 +137,7 @@ class BudgetError(SettingError):
 
 
 class DataError(HeadstartError):
-    """The pictures or their labels do not allow what was asked."""
+    """The images or their labels do not allow what was asked."""
 
     exit_code = 3
 
@@ -160,7 +160,7 @@ class BoxFormatError(DataError):
         return type(self), (self.message, self.hint, self.source, self.stated, self.fitting)
 
 
-class DishonestError(DataError):
+class InvalidEvaluationError(DataError):
     """A number could be computed but would mislead."""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from headstart.config import Resolved
+    from headstart.config import ResolvedConfig
 
 __all__ = ["resolve_keywords"]
 
@@ -20,7 +20,7 @@ def resolve_keywords(
     config: Mapping[str, Any] | str | os.PathLike[str] | None,
     settings: Mapping[str, Any],
     has_boxes: Callable[[str, bool], bool] | None = None,
-) -> Resolved:
+) -> ResolvedConfig:
     """Resolve the settings of a Python call.
 
     Args:

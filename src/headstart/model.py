@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.deploy.detector_runtime import DetectorRuntime
-from headstart.deploy.inputs import expand_sources
-from headstart.deploy.runtime import Runtime
 from headstart.detector import Detector
 from headstart.errors import UsageError
 from headstart.events import Event, EventStream
+from headstart.export.detector_runtime import DetectorRuntime
+from headstart.export.inputs import expand_sources
+from headstart.export.runtime import Runtime
 from headstart.results import EvaluationResult, Predictions, Report, Story, import_pandas, score_text
 
 __all__ = ["Model", "Run"]
@@ -38,36 +38,36 @@ class Model:
 
     def predict(
         self,
-        pictures: Any,
+        images: Any,
         *,
         top: int = 1,
         channel_order: Any = "rgb",
         reject: float | None = None,
         coverage: float | None = None,
     ) -> Predictions:
-        """Predicts one or many: paths, folders, globs, PIL pictures, (H, W, 3) uint8 arrays.
+        """Predict one or many: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
 
         Args:
-            pictures: What to predict.
+            images: What to predict.
             top: How many classes to name for each.
             channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
-            reject: Share of known pictures that may be called unknown; None as the model was trained.
+            reject: Share of known images that may be called unknown; None as the model was trained.
             coverage: Share of sets that shall hold the right class; None as the model was trained.
         """
         options: Any = {"channel_order": channel_order, "reject": reject, "coverage": coverage}
-        return Predictions(self.runtime.predict(expand_sources(pictures), top, **options))
+        return Predictions(self.runtime.predict(expand_sources(images), top, **options))
 
-    def predict_proba(self, pictures: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
-        """(N, K) probabilities in the order of `class_names`; NaN rows for pictures that cannot be read."""
-        return self.runtime.predict_proba(expand_sources(pictures), channel_order=channel_order)
+    def predict_proba(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
+        """Return (N, K) probabilities in the order of `class_names`; NaN rows for images that cannot be read."""
+        return self.runtime.predict_proba(expand_sources(images), channel_order=channel_order)
 
-    def embed(self, pictures: Any, *, channel_order: Any = "rgb") -> NDArray[np.float32]:
-        """(N, D) pooled features of the network."""
-        return self.runtime.embed(expand_sources(pictures), channel_order=channel_order)
+    def embed(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float32]:
+        """Return (N, D) pooled features of the network."""
+        return self.runtime.embed(expand_sources(images), channel_order=channel_order)
 
     def evaluate(self, data: str | os.PathLike[str], **options: Any) -> EvaluationResult:
         """Score it on labeled images; options of the reader as in `headstart.evaluate`."""
-        from headstart.workflow.evaluation import evaluate_model
+        from headstart.workflow.model_evaluation import evaluate_model
 
         return evaluate_model(self.runtime, os.fspath(data), EventStream(), **options)
 
@@ -114,18 +114,18 @@ class Run(Story):
 
     @cached_property
     def model(self) -> Any:
-        """The `Model`, or for pictures with boxes the `Detector`, ready to predict."""
+        """The `Model`, or for images with boxes the `Detector`, ready to predict."""
         if self.metrics.get("task") == "detect":
             return Detector(DetectorRuntime(str(self.folder)))
         return Model(Runtime(str(self.folder)))
 
-    def predict(self, pictures: Any, **options: Any) -> Any:
+    def predict(self, images: Any, **options: Any) -> Any:
         """See `Model.predict` and `Detector.predict`."""
-        return self.model.predict(pictures, **options)
+        return self.model.predict(images, **options)
 
-    def predict_proba(self, pictures: Any) -> NDArray[np.float64]:
+    def predict_proba(self, images: Any) -> NDArray[np.float64]:
         """See `Model.predict_proba`."""
-        probabilities: NDArray[np.float64] = self.model.predict_proba(pictures)
+        probabilities: NDArray[np.float64] = self.model.predict_proba(images)
         return probabilities
 
     def evaluate(self, data: str | os.PathLike[str], **options: Any) -> Any:
@@ -139,17 +139,17 @@ class Run(Story):
     @cached_property
     def _summary(self) -> dict[str, Any]:
         if self._is_detector:
-            from headstart.reports.detecting import summarise_detection
-            from headstart.workflow.detect_reporting import read_detection_facts
+            from headstart.reports.detection_report import summarize_detection
+            from headstart.workflow.detector_report import read_detection_facts
 
-            return summarise_detection(read_detection_facts(self.folder))
-        from headstart.reports.summary import summarise
-        from headstart.workflow.reporting import read_facts
+            return summarize_detection(read_detection_facts(self.folder))
+        from headstart.reports.summary import summarize
+        from headstart.workflow.report_writer import read_facts
 
-        return summarise(read_facts(self.folder, paths={}))
+        return summarize(read_facts(self.folder, paths={}))
 
     def summary(self) -> str:
-        """The network with its head as a table of text: parts, parameters, what is frozen."""
+        """Return the network with its head as a table of text: parts, parameters, what is frozen."""
         from headstart.reports.detection_tables import detection_network_text
         from headstart.reports.network import network_text
 
@@ -163,7 +163,7 @@ class Run(Story):
         return detection_class_text(self._summary) if self._is_detector else classification_text(self._summary)
 
     def comment(self) -> str:
-        """The comment on the result as Markdown, with the four squares of size and similarity."""
+        """Return the comment on the result as Markdown, with the four squares of size and similarity."""
         from headstart.reports.detection_tables import detection_comment_text
         from headstart.reports.tables import comment_markdown
 
@@ -174,11 +174,11 @@ class Run(Story):
         return self._figure("curves")
 
     def plot_confusion(self, *, rates: bool = False) -> Any:
-        """The confusion matrix as a matplotlib figure, in pictures or in rates of each row."""
+        """Return the confusion matrix as a matplotlib figure, in images or in rates of each row."""
         return self._figure("confusion_rates" if rates else "confusion")
 
     def plot_diagram(self) -> Any:
-        """The network's parts, frozen and trained, as a matplotlib figure."""
+        """Return the network's parts, frozen and trained, as a matplotlib figure."""
         return self._figure("diagram")
 
     def _figure(self, name: str) -> Any:
@@ -193,19 +193,19 @@ class Run(Story):
         return draw_figure(name, self._summary)
 
     def report(self, **options: Any) -> Report:
-        """Writes the report again and returns it, shown inline in a notebook; see `headstart.report`."""
+        """Write the report again and returns it, shown inline in a notebook; see `headstart.report`."""
         if self._is_detector:
-            from headstart.workflow.detect_reporting import make_detection_report
+            from headstart.workflow.detector_report import make_detection_report
 
             for name in ("curve", "attributions"):  # a classifier's, of which a detector's report has neither
                 options.pop(name, None)
             return make_detection_report(self.folder, **options)
-        from headstart.workflow.reporting import make_report
+        from headstart.workflow.report_writer import make_report
 
         return make_report(self.folder, **options)
 
     def to_pandas(self) -> Any:
-        """The scores of each class on the headline's pictures, as a DataFrame."""
+        """Return the scores of each class on the headline's images, as a DataFrame."""
         return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
@@ -227,9 +227,9 @@ class Run(Story):
 
     @cached_property
     def reading(self) -> dict[str, list[dict[str, Any]]]:
-        """What the reader of the data assumed (`assumptions`) and did not use (`unused`), as in `health.json`."""
+        """Assumptions of the reader and unused data (`assumptions`, `unused`), as in `dataset_report.json`."""
         try:
-            health = json.loads((self.folder / "health.json").read_text(encoding="utf-8"))
+            health = json.loads((self.folder / "dataset_report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             health = {}
         return {name: list(health.get(name, ())) for name in ("assumptions", "unused")}

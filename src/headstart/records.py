@@ -1,4 +1,4 @@
-"""The values that travel between rooms: frozen, plain, without behaviour beyond reading themselves.
+"""The values that travel between rooms: frozen, plain, without behavior beyond reading themselves.
 
 Nothing here imports torch or Pillow.  Arrays are numpy; the order of samples is one order for a whole
 run, so every array of length N in these records is aligned with `Samples`.
@@ -26,14 +26,14 @@ from headstart.types import (
 
 __all__ = [
     "ClassScore",
+    "DatasetReport",
     "Decision",
     "Estimate",
     "Evaluation",
     "Features",
     "GroupEvidence",
     "GroupPattern",
-    "Health",
-    "PicturePair",
+    "ImagePair",
     "Prediction",
     "Problem",
     "Remark",
@@ -49,12 +49,12 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture as a person gave it.
+    """One image as a person gave it.
 
     Attributes:
         path: Absolute path of the file.
         name: The path as the person would write it, relative to the data root, with `/`.
-        label: Class name, or None where the picture has no label.
+        label: Class name, or None where the image has no label.
         split: The split that the person's layout gave it, or None.
         group: Samples that share a group must not be parted (same patient, video, original), or None.
     """
@@ -68,13 +68,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples(Sequence[Sample]):
-    """The pictures of a data set, in one fixed order (sorted by name unless a list gave the order).
+    """The images of a data set, in one fixed order (sorted by name unless a list gave the order).
 
     Attributes:
         items: The samples.
         class_names: Sorted names of all labels; a `class_id` is a position in it.
         root: The folder that names are relative to.
-        layout: Short name of the layout that was recognised, e.g. `class folders`.
+        layout: Short name of the layout that was recognized, e.g. `class folders`.
         notes: What the reader assumed and what it did not use; stops nothing.
         problems: Files that reading already knows cannot be used (missing, a foreign format ...).
         columns: The other columns of a table, each with one value a sample, for `--group-from`.
@@ -106,7 +106,7 @@ class Samples(Sequence[Sample]):
         return np.array([position.get(s.label or "", -1) for s in self.items], dtype=np.int64)
 
     def take(self, index: NDArray[np.int64]) -> Samples:
-        """The same for some of the samples; the class names stay."""
+        """Return the same for some of the samples; the class names stay."""
         return replace(
             self,
             items=tuple(self.items[i] for i in index),
@@ -155,8 +155,8 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class PicturePair:
-    """Two pictures that are copies of each other.
+class ImagePair:
+    """Two images that are copies of each other.
 
     Attributes:
         a, b: Names relative to the data root.
@@ -189,27 +189,27 @@ class GroupEvidence:
         effective_groups: 1 / (sum of squared group shares), between 1 and `num_independent`.
         groups_per_level: Effective number of groups (exp of the conditional entropy) inside one level of `class`,
             `split` and `camera`, as far as known; near 1 where the factor determines the group.
-        unmeasurable_share: Share of the training images, or of the classes if that is larger, whose class lies in
+        unscorable_fraction: Share of the training images, or of the classes if that is larger, whose class lies in
             one group.
         copies_within, copies_across: Pairs of certain copies inside one group, and in two different ones.
-        off_axis_share: Share of the similarity within groups that remains outside its strongest direction; near 0 for
+        off_axis_fraction: Fraction of the similarity within groups outside its strongest direction; near 0 for
             a recording condition such as exposure. None if images of one group do not look alike.
         accuracy_baseline: Accuracy of always predicting the most frequent class, or None if no score was measured.
         num_straddling: Groups on both sides of the split that the data bring.
-        straddling_share: Share of the scored images that are in such a group.
+        straddling_fraction: Share of the scored images that are in such a group.
     """
 
     num_images: int = 0
     num_independent: int = 0
     effective_groups: float = 0.0
     groups_per_level: dict[str, float] = field(default_factory=dict)
-    unmeasurable_share: float = 0.0
+    unscorable_fraction: float = 0.0
     copies_within: int = 0
     copies_across: int = 0
-    off_axis_share: float | None = None
+    off_axis_fraction: float | None = None
     accuracy_baseline: float | None = None
     num_straddling: int = 0
-    straddling_share: float = 0.0
+    straddling_fraction: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +219,11 @@ class GroupPattern:
     Attributes:
         pattern: What `--group-from` takes to ask for it.
         meaning: The same in words.
-        num_groups: Groups of at least two training pictures.
+        num_groups: Groups of at least two training images.
         status: What becomes of it, and why.
         p_value: Of the permutation test within classes.
-        nearness: How much nearer pictures of one group are than any two of a class (difference of cosines).
-        accuracy_independent: Out-of-fold accuracy as if every picture stood alone, or None if not measured.
+        nearness: How much nearer images of one group are than any two of a class (difference of cosines).
+        accuracy_independent: Out-of-fold accuracy as if every image stood alone, or None if not measured.
         accuracy_grouped: The same with whole groups left out, or None if not measured.
         evidence: The other numbers that `status` follows from.
         source: `guessed` (from names, columns or times), `inferred` (from nested folders), `given` (by a table or
@@ -261,7 +261,7 @@ class Shortcut:
         accuracy: Balanced out-of-fold accuracy of a small classifier that sees only the cue, in [0, 1].
         chance: What guessing reaches.
         given_class: The class that is given away most, or None where the cue predicts well without giving one away.
-        given_share: Share of its images whose nearest ones in this cue are all of their class; 0 without such a class.
+        given_class_fraction: Fraction of its images whose nearest neighbors in this cue share the class.
         classes: All classes of which more than a fifth are given away, the most first; at most three.
         examples: Names of some images of `given_class` that are given away.
     """
@@ -270,34 +270,34 @@ class Shortcut:
     accuracy: float
     chance: float
     given_class: str | None
-    given_share: float
+    given_class_fraction: float
     classes: tuple[str, ...]
     examples: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Health:
+class DatasetReport:
     """The data doctor's judgement of one data set; nothing in it changes a file.
 
     Attributes:
-        num_samples: Pictures that were judged.
+        num_samples: Images that were judged.
         layout: How they were understood.
         classes: Class name to counts by split (`none` without one).
         formats: Counts by file format.
         unreadable: Files that cannot be used, by name and kind.
         remarks: Oddities that were handled.
         duplicates: Pairs with equal bytes or pixels.
-        near_duplicates: Pairs that are nearly the same picture.
+        near_duplicates: Pairs that are nearly the same image.
         leaks: Those of both that lie in different splits.
         label_conflicts: Those of both that have different labels.
         group_patterns: Guesses about what belongs together, with evidence.
         shortcuts: What gives a class away besides content.
         size_range: (smallest, median, largest) of the longer side, pixels, or None.
-        seen_share: Share of the median picture that a square network sees, by `fit`.
-        value_range: What 16-bit and float pictures are mapped from, or None.
+        overlap_fraction: Share of the median image that a square network sees, by `fit`.
+        intensity_range: What 16-bit and float images are mapped from, or None.
         decisions: What was chosen, and why.
         findings: Further findings (about classes, groups and pixels), the worst first.
-        is_dishonest: Whether a score on these data as they are would mislead, or files are lost.
+        is_misleading: Whether a score on these data as they are would mislead, or files are lost.
     """
 
     num_samples: int
@@ -306,18 +306,18 @@ class Health:
     formats: dict[str, int]
     unreadable: tuple[Problem, ...] = ()
     remarks: tuple[Remark, ...] = ()
-    duplicates: tuple[PicturePair, ...] = ()
-    near_duplicates: tuple[PicturePair, ...] = ()
-    leaks: tuple[PicturePair, ...] = ()
-    label_conflicts: tuple[PicturePair, ...] = ()
+    duplicates: tuple[ImagePair, ...] = ()
+    near_duplicates: tuple[ImagePair, ...] = ()
+    leaks: tuple[ImagePair, ...] = ()
+    label_conflicts: tuple[ImagePair, ...] = ()
     group_patterns: tuple[GroupPattern, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
     size_range: tuple[int, int, int] | None = None
-    seen_share: dict[str, float] = field(default_factory=dict)
-    value_range: tuple[float, float] | None = None
+    overlap_fraction: dict[str, float] = field(default_factory=dict)
+    intensity_range: tuple[float, float] | None = None
     decisions: tuple[Decision, ...] = ()
     findings: tuple[Finding, ...] = ()
-    is_dishonest: bool = False
+    is_misleading: bool = False
 
 
 @dataclass(frozen=True)
@@ -343,13 +343,13 @@ class Split:
     evidence: Evidence = field(default_factory=dict)
 
     def where(self, name: SplitName) -> NDArray[np.int64]:
-        """Positions of the samples in one split."""
+        """Return positions of the samples in one split."""
         return np.flatnonzero(self.assignment == name)
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a frozen backbone says about every picture.
+    """What a frozen backbone says about every image.
 
     Attributes:
         blocks: Pooled features by block name, e.g. `stage6`, `embedding`, each (N, D) float32.
@@ -367,7 +367,7 @@ class Features:
     tuned_on: frozenset[str] = frozenset()
 
     def take(self, index: NDArray[np.int64]) -> Features:
-        """The same for some of the samples."""
+        """Return the same for some of the samples."""
         return Features(
             blocks={k: v[index] for k, v in self.blocks.items()},
             digests=tuple(self.digests[i] for i in index),
@@ -463,16 +463,16 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says about one picture.
+    """What a model says about one image.
 
     Attributes:
-        file: Name of the picture as it was given.
-        label: Most probable class, or None where the picture could not be read.
+        file: Name of the image as it was given.
+        label: Most probable class, or None where the image could not be read.
         probability: Its probability in [0, 1].
         top: (class name, probability) pairs, most probable first.
         error: Why there is no label, or None.
-        novelty: How unlike all training pictures it is; about 0 for known ones, None where the model cannot tell.
-        is_unknown: Whether it counts as none of the classes; the label stays the best known class.
+        novelty: How unlike all training images it is; about 0 for known ones, None where the model cannot tell.
+        is_ood: Whether it counts as none of the classes; the label stays the best known class.
         label_set: The classes that fit, at the coverage asked for, most probable first; empty where none does, None
             where the model kept no sets.
         problem: Kind of the error, as in `Problem`.
@@ -484,6 +484,6 @@ class Prediction:
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
     novelty: float | None = None
-    is_unknown: bool | None = None
+    is_ood: bool | None = None
     label_set: tuple[str, ...] | None = None
     problem: str | None = None

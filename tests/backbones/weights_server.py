@@ -39,7 +39,7 @@ class Served:
         self.files[f"{repo}/{filename}"] = content
 
     def gets(self, path: str) -> list[str]:
-        """The ranges of all GET requests of a path."""
+        """Return the ranges of all GET requests of a path."""
         return [r for m, p, r in self.requests if m == "GET" and p == path]
 
 
@@ -108,7 +108,7 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serving() -> Iterator[Served]:
-    """A server on a free port of this machine."""
+    """Return a server on a free port of this machine."""
     served = Served()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(served))
     server.daemon_threads = True

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from headstart.backbones import list_cards, load_backbone, pooled_outputs
-from headstart.backbones.zoo import Backbone
+from headstart.backbones.loading import Backbone
 
 FAST = [
     "timm:hrnet_w18_small", "timm:mambaout_femto", "efficientnet_lite0", "squeezenet1_1", "googlenet", "resnet18",
@@ -25,7 +25,7 @@ def lite0() -> Backbone:
 
 @lru_cache(maxsize=1)
 def random_backbone(name: str, size: int | None = None) -> Backbone:
-    """A network with seeded weights; BatchNorm statistics too, or a forgotten layer would not show."""
+    """Return a network with seeded weights; BatchNorm statistics too, or a forgotten layer would not show."""
     torch.manual_seed(0)
     backbone = load_backbone(name, weights="none", size=size)
     generator = torch.Generator().manual_seed(1)
@@ -40,7 +40,7 @@ def small_size(name: str) -> int:
     from headstart.backbones.cards import find_card
 
     card = find_card(name)
-    return card.pixel_spec().size_hw[0] if card.is_fixed_size else max(64, card.min_size)
+    return card.image_spec().size_hw[0] if card.is_fixed_size else max(64, card.min_size)
 
 
 def check_all_cuts(backbone: Backbone, size: int) -> None:

@@ -11,24 +11,24 @@ import pytest
 from numpy.typing import NDArray
 
 from headstart.errors import DataError
-from headstart.features.boundary import BoundaryCache, BoundarySpace, RowLayout, row_key
-from headstart.features.viewing import Views
-from headstart.pixels.spec import PixelSpec, normalise
-from headstart.pixels.views import make_view, parse_augment, view_rng
+from headstart.features.activation_cache import ActivationCache, ActivationPartition, RowLayout, row_key
+from headstart.features.view_activations import ViewActivations
+from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
+from headstart.preprocessing.image_spec import ImageSpec, normalize
 
-SPEC = PixelSpec(size_hw=(16, 16))
+SPEC = ImageSpec(size_hw=(16, 16))
 AUGMENT = parse_augment("flip,crop=.5,brightness=.3")
 HALF = RowLayout(("state0", "pooled"), ((4, 16, 16), (3,)))
 
 
 class ToyEngine:
-    """A frozen prefix: four mixtures of the colours, and their means."""
+    """A frozen prefix: four mixtures of the colors, and their means."""
 
     def __init__(self) -> None:
-        self.num_pictures = 0
+        self.num_images = 0
 
     def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        self.num_pictures += len(pixels)
+        self.num_images += len(pixels)
         mix = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.3, 0.3, 0.4]], dtype=np.float32)
         return {"state0": np.einsum("kc,bchw->bkhw", mix, pixels), "pooled": pixels.mean(axis=(2, 3))}
 
@@ -42,9 +42,9 @@ def digests_of(files: list[str]) -> list[str]:
     return [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files]
 
 
-def open_views(files: list[str], root: Path, engine: ToyEngine, layout: RowLayout = HALF) -> Views:
-    space = BoundaryCache(root).space("graph", SPEC.digest, layout)
-    return Views(files, digests_of(files), files, engine, SPEC, space, AUGMENT, 0, threads=2)
+def open_views(files: list[str], root: Path, engine: ToyEngine, layout: RowLayout = HALF) -> ViewActivations:
+    space = ActivationCache(root).space("graph", SPEC.digest, layout)
+    return ViewActivations(files, digests_of(files), files, engine, SPEC, space, AUGMENT, 0, threads=2)
 
 
 def expected_rows(files: list[str], layout: RowLayout, view: int) -> NDArray[np.floating]:
@@ -52,7 +52,7 @@ def expected_rows(files: list[str], layout: RowLayout, view: int) -> NDArray[np.
     for file, digest in zip(files, digests_of(files), strict=True):
         rng = view_rng(bytes.fromhex(digest), view, 0) if view else None
         pixels.append(make_view(Path(file).read_bytes(), SPEC, AUGMENT, rng))
-    return layout.pack(ToyEngine().run(normalise(np.stack(pixels), SPEC)))
+    return layout.pack(ToyEngine().run(normalize(np.stack(pixels), SPEC)))
 
 
 def test_rows_are_those_of_the_views_and_are_made_once(files: list[str], tmp_path: Path) -> None:
@@ -63,11 +63,11 @@ def test_rows_are_those_of_the_views_and_are_made_once(files: list[str], tmp_pat
     for view in (2, 0, 1):
         np.testing.assert_array_equal(views.rows(range(20), [view] * 20), expected_rows(files, HALF, view))
     views.close()
-    assert engine.num_pictures == 60
+    assert engine.num_images == 60
     again = open_views(files, tmp_path, engine)
     assert again.prepare(pairs) == 0
     np.testing.assert_array_equal(again.rows([3], [1])[0], expected_rows(files, HALF, 1)[3])
-    assert engine.num_pictures == 60
+    assert engine.num_images == 60
 
 
 def test_what_nobody_prepared_is_made_and_kept(files: list[str], tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_what_nobody_prepared_is_made_and_kept(files: list[str], tmp_path: Path)
     views = open_views(files, tmp_path, engine)
     views.rows([0, 1], [1, 1])
     views.rows([0, 1], [1, 1])
-    assert engine.num_pictures == 2
+    assert engine.num_images == 2
     views.close()
     assert len(open_views(files, tmp_path, engine).space) == 2
 
@@ -92,13 +92,13 @@ def test_damaged_rows_are_found_and_made_again(files: list[str], tmp_path: Path)
     shard.write_bytes(content)
     again = open_views(files, tmp_path, engine)
     np.testing.assert_array_equal(again.rows(range(20), [1] * 20), expected_rows(files, HALF, 1))
-    assert engine.num_pictures == 21
+    assert engine.num_images == 21
     again.close()
     for end in (5, 30, len(content) - 7):  # killed while writing, by a file system that does not keep its word
         for file in views.space.folder.glob("*.rows"):
             file.unlink()
         shard.write_bytes(content[:end])
-        assert len(BoundarySpace(views.space.folder, HALF)) == 0
+        assert len(ActivationPartition(views.space.folder, HALF)) == 0
         assert not shard.exists()
 
 
@@ -137,7 +137,7 @@ def test_two_at_once_and_eviction_disturb_nobody(files: list[str], tmp_path: Pat
     np.testing.assert_array_equal(two.rows(range(20), [1] * 20), expected)
     one.close()
     two.close()
-    assert BoundaryCache(tmp_path, limit_bytes=0).bound() > 0
+    assert ActivationCache(tmp_path, limit_bytes=0).bound() > 0
     np.testing.assert_array_equal(one.rows(range(20), [1] * 20), expected)
 
 
@@ -153,11 +153,11 @@ def test_gradients_equal_those_of_the_uncached_network(
 ) -> None:
     torch = pytest.importorskip("torch")
     from headstart.backbones import load_backbone, pooled_outputs
-    from headstart.backbones.parts import pooled_suffix
-    from headstart.tuning.sources import BoundarySource
+    from headstart.backbones.suffix_parts import pooled_suffix
+    from headstart.training.batch_sources import ActivationSource
 
     backbone = load_backbone()
-    spec = backbone.card.pixel_spec(64)
+    spec = backbone.card.image_spec(64)
 
     class TorchPrefix:
         def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -166,16 +166,18 @@ def test_gradients_equal_those_of_the_uncached_network(
 
     pixels = np.stack(
         [
-            normalise(make_view(Path(f).read_bytes(), spec, AUGMENT, view_rng(bytes.fromhex(d), 1, 0)), spec)
+            normalize(make_view(Path(f).read_bytes(), spec, AUGMENT, view_rng(bytes.fromhex(d), 1, 0)), spec)
             for f, d in zip(files[:6], digests_of(files[:6]), strict=True)
         ]
     )
     with torch.no_grad():
         shape = tuple(backbone.prefix("last-2")(torch.from_numpy(pixels[:1])).shape[1:])
     layout = RowLayout(("state0",), (shape,), dtype)
-    space = BoundaryCache(tmp_path).space("prefix", spec.digest, layout)
-    views = Views(files[:6], digests_of(files[:6]), files[:6], TorchPrefix(), spec, space, AUGMENT, 0, threads=1)
-    states, _ = BoundarySource(views, 1).batch(np.arange(6), np.ones(6, dtype=np.int64))
+    space = ActivationCache(tmp_path).space("prefix", spec.digest, layout)
+    views = ViewActivations(
+        files[:6], digests_of(files[:6]), files[:6], TorchPrefix(), spec, space, AUGMENT, 0, threads=1
+    )
+    states, _ = ActivationSource(views, 1).batch(np.arange(6), np.ones(6, dtype=np.int64))
     suffix = pooled_suffix(backbone.network, "last-2", ["embedding"])
     parameters = list(suffix.parameters())
     cached = torch.autograd.grad(suffix(*states)[0].square().sum(), parameters)

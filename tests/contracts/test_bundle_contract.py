@@ -19,31 +19,31 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from headstart.deploy.bundle import read_bundle, write_bundle
-from headstart.deploy.runtime import Runtime
-from headstart.heads.linear import LinearHead
-from headstart.heads.normalise import fit_normaliser
-from headstart.pixels.spec import PixelSpec
-from headstart.trust.conformal import fit_class_sets
-from headstart.trust.novelty import fit_novelty
+from headstart.evaluation.conformal import fit_prediction_sets
+from headstart.evaluation.ood import fit_ood_model
+from headstart.export.bundle import read_bundle, write_bundle
+from headstart.export.runtime import Runtime
+from headstart.preprocessing.image_spec import ImageSpec
+from headstart.probe.linear import LinearHead
+from headstart.probe.normalize import fit_normalizer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
 PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[-1]
 HW = (20, 28)
 
 SPECS = {
-    "crop": PixelSpec(size_hw=HW, fit="crop", crop_fraction=0.8),
-    "crop-whole": PixelSpec(size_hw=HW, fit="crop", crop_fraction=1.0, interpolation="bilinear"),
-    "cover": PixelSpec(size_hw=HW, fit="cover", interpolation="lanczos", mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7)),
-    "squash": PixelSpec(size_hw=HW, fit="squash", interpolation="nearest"),
-    "pad": PixelSpec(size_hw=HW, fit="pad", background=(9, 200, 31), value_range=(100.0, 3000.0)),
-    "no-draft": PixelSpec(size_hw=HW, has_draft=False),
+    "crop": ImageSpec(size_hw=HW, fit="crop", crop_fraction=0.8),
+    "crop-whole": ImageSpec(size_hw=HW, fit="crop", crop_fraction=1.0, interpolation="bilinear"),
+    "cover": ImageSpec(size_hw=HW, fit="cover", interpolation="lanczos", mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7)),
+    "squash": ImageSpec(size_hw=HW, fit="squash", interpolation="nearest"),
+    "pad": ImageSpec(size_hw=HW, fit="pad", background=(9, 200, 31), intensity_range=(100.0, 3000.0)),
+    "no-draft": ImageSpec(size_hw=HW, has_draft=False),
 }
 
 
 @pytest.fixture(scope="module")
 def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Coarse pixels as features: a difference anywhere in the picture shows."""
+    """Coarse pixels as features: a difference anywhere in the image shows."""
     kernel = np.eye(3, dtype=np.float32)[:, :, None, None] * np.ones((1, 1, 4, 4), np.float32) / 16
     width = 3 * (HW[0] // 4) * (HW[1] // 4)
     nodes = [
@@ -63,9 +63,9 @@ def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Every mode, orientation and size that the page speaks of."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
 
     def smooth(size: tuple[int, int], channels: int = 3) -> Image.Image:
@@ -80,11 +80,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         exif[0x0112] = orientation
         smooth((410, 230)).save(folder / f"turned{orientation}.jpg", exif=exif)
     smooth((50, 40), 4).save(folder / "alpha.png")
-    smooth((50, 40)).convert("LA").save(folder / "grey-alpha.png")
+    smooth((50, 40)).convert("LA").save(folder / "gray-alpha.png")
     smooth((50, 40)).quantize(16).save(folder / "palette.gif", transparency=3)
     smooth((50, 40)).quantize(16).save(folder / "palette.png", transparency=3)
     smooth((50, 40)).save(folder / "keyed.png", transparency=(10, 20, 30))
-    smooth((50, 40), 1).save(folder / "grey.bmp")
+    smooth((50, 40), 1).save(folder / "gray.bmp")
     smooth((50, 40), 1).convert("1").save(folder / "one-bit.png")
     smooth((300, 400)).convert("CMYK").save(folder / "cmyk.jpg")
     smooth((50, 40)).save(folder / "lossless.webp", lossless=True)
@@ -97,7 +97,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, graph_path: Path) -> Path:
     rng = np.random.default_rng(3)
     width = 3 * (HW[0] // 4) * (HW[1] // 4)
-    norm = fit_normaliser({"embedding": rng.normal(size=(30, width)).astype(np.float32)})
+    norm = fit_normalizer({"embedding": rng.normal(size=(30, width)).astype(np.float32)})
     head = LinearHead(norm, rng.normal(size=(5, width)).astype(np.float32), np.zeros(5, np.float32), 0.4)
     folder = tmp_path_factory.mktemp("run") / "bundle"
     rows = norm({"embedding": rng.normal(size=(60, width)).astype(np.float32)})
@@ -111,13 +111,13 @@ def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         class_names=["a", "b", "c", "d", "é"],
         has_flip=request.param == "cover",
         trained_on=["0" * 64],
-        novelty=fit_novelty(None if request.param == "pad" else rows, probabilities, ids) if is_told else None,
-        sets=fit_class_sets(probabilities, ids, coverage=0.8).rule if is_told else None,
+        novelty=fit_ood_model(None if request.param == "pad" else rows, probabilities, ids) if is_told else None,
+        sets=fit_prediction_sets(probabilities, ids, coverage=0.8).rule if is_told else None,
     )
 
 
 def test_the_program_of_the_page_says_what_the_product_says(
-    bundle_path: Path, pictures: list[Path], tmp_path: Path
+    bundle_path: Path, images: list[Path], tmp_path: Path
 ) -> None:
     """Run in a process of its own in which headstart cannot be imported."""
     script = tmp_path / "reader.py"
@@ -129,26 +129,26 @@ def test_the_program_of_the_page_says_what_the_product_says(
         + "print(json.dumps([[reader.probabilities(path).tolist() for path in sys.argv[2:]], told]))\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-I", str(script), str(bundle_path), *map(str, pictures)]
+    command = [sys.executable, "-I", str(script), str(bundle_path), *map(str, images)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     probabilities, told = json.loads(done.stdout)
     theirs = np.array(probabilities)
-    ours = Runtime(bundle_path).predict_proba(pictures)
+    ours = Runtime(bundle_path).predict_proba(images)
     assert np.isfinite(ours).all()
-    assert np.abs(theirs - ours).max() < 1e-6, [p.name for p, d in zip(pictures, np.abs(theirs - ours), strict=True)]
-    assert np.unique(ours.round(6), axis=0).shape[0] > 10  # the pictures are told apart at all
+    assert np.abs(theirs - ours).max() < 1e-6, [p.name for p, d in zip(images, np.abs(theirs - ours), strict=True)]
+    assert np.unique(ours.round(6), axis=0).shape[0] > 10  # the images are told apart at all
     runtime = Runtime(bundle_path)
     if runtime.bundle.novelty is None:
-        assert told == [[None, None, []]] * len(pictures)
-        assert {(p.novelty, p.is_unknown, p.label_set) for p in runtime.predict(pictures)} == {(None, None, None)}
+        assert told == [[None, None, []]] * len(images)
+        assert {(p.novelty, p.is_ood, p.label_set) for p in runtime.predict(images)} == {(None, None, None)}
         return
-    assert runtime.bundle.novelty.has_rest == ("pad" not in runtime.bundle.spec.fit)
-    for (novelty, is_unknown, names), plain, other in zip(
-        told, runtime.predict(pictures), runtime.predict(pictures, reject=0.3, coverage=0.6), strict=True
+    assert runtime.bundle.novelty.has_residual_norm == ("pad" not in runtime.bundle.spec.fit)
+    for (novelty, is_ood, names), plain, other in zip(
+        told, runtime.predict(images), runtime.predict(images, reject=0.3, coverage=0.6), strict=True
     ):
         assert plain.novelty == pytest.approx(novelty, abs=1e-6)
-        assert plain.is_unknown is is_unknown
+        assert plain.is_ood is is_ood
         assert sorted(other.label_set or ()) == names
 
 
@@ -161,16 +161,16 @@ def test_every_key_is_explained(bundle_path: Path) -> None:
         assert f"`{key}`" in PAGE, key
 
 
-def test_the_formula_of_the_page_gives_the_logits_from_the_tensors(bundle_path: Path, pictures: list[Path]) -> None:
+def test_the_formula_of_the_page_gives_the_logits_from_the_tensors(bundle_path: Path, images: list[Path]) -> None:
     bundle = read_bundle(bundle_path)
     tensors, head = bundle.weights(), bundle.info["head"]
     runtime = Runtime(bundle)
-    x = runtime.embed(pictures)  # the only block
+    x = runtime.embed(images)  # the only block
     z = np.clip((x - tensors["head.mean"]) / tensors["head.scale"], -head["clip"], head["clip"])
     u = head["weights"][0] * z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
     logits = (u @ tensors["head.weight"].T + tensors["head.bias"]) / bundle.temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    assert np.allclose(powers / powers.sum(axis=1, keepdims=True), runtime.predict_proba(pictures), atol=1e-5)
+    assert np.allclose(powers / powers.sum(axis=1, keepdims=True), runtime.predict_proba(images), atol=1e-5)
 
 
 # The page's rebuilding of Pillow's resize, in numpy.
@@ -191,56 +191,56 @@ def _g(name: str, x: float) -> float:
     return float(np.sinc(x) * np.sinc(x / 3)) if x < 3 else 0.0
 
 
-def _pass(picture: NDArray[Any], low: float, high: float, size: int, name: str) -> NDArray[np.uint8]:
+def _pass(image: NDArray[Any], low: float, high: float, size: int, name: str) -> NDArray[np.uint8]:
     """Filters along axis 1."""
-    if (low, high) == (0, picture.shape[1]) and size == picture.shape[1]:
-        return picture
+    if (low, high) == (0, image.shape[1]) and size == image.shape[1]:
+        return image
     t = float(np.float32(high) - np.float32(low)) / size
     low = float(np.float32(low))
     q = max(t, 1.0)
     support = _RADIUS[name] * q
-    out = np.empty((picture.shape[0], size, 3), dtype=np.uint8)
+    out = np.empty((image.shape[0], size, 3), dtype=np.uint8)
     for i in range(size):
-        centre = low + (i + 0.5) * t
-        first = max(0, math.trunc(centre - support + 0.5))
-        last = min(picture.shape[1], math.trunc(centre + support + 0.5))
-        weights = np.array([_g(name, (j - centre + 0.5) / q) for j in range(first, last)])
+        center = low + (i + 0.5) * t
+        first = max(0, math.trunc(center - support + 0.5))
+        last = min(image.shape[1], math.trunc(center + support + 0.5))
+        weights = np.array([_g(name, (j - center + 0.5) / q) for j in range(first, last)])
         scaled = weights * (1 / sum(weights)) * 2**22
         fixed = np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int64)
-        total = np.tensordot(picture[:, first:last].astype(np.int64), fixed, axes=(1, 0))
+        total = np.tensordot(image[:, first:last].astype(np.int64), fixed, axes=(1, 0))
         out[:, i] = np.clip((total + 2**21) >> 22, 0, 255)
     return out
 
 
-def _resize(picture: NDArray[Any], size: tuple[int, int], box: tuple[float, ...], name: str) -> NDArray[np.uint8]:
+def _resize(image: NDArray[Any], size: tuple[int, int], box: tuple[float, ...], name: str) -> NDArray[np.uint8]:
     left, upper, right, lower = box
     if name == "nearest":
-        return picture[_nearest(upper, lower, size[1])][:, _nearest(left, right, size[0])]
+        return image[_nearest(upper, lower, size[1])][:, _nearest(left, right, size[0])]
     kx = max(1, int((right - left) / size[0] / 2))
     ky = max(1, int((lower - upper) / size[1] / 2))
     if kx > 1 or ky > 1:
         r = _RADIUS[name] - 0.5
         grow_x, grow_y = r * (right - left) / size[0], r * (lower - upper) / size[1]
         x0, y0 = max(0, int(left - grow_x)), max(0, int(upper - grow_y))
-        x1 = min(picture.shape[1], math.ceil(right + grow_x))
-        y1 = min(picture.shape[0], math.ceil(lower + grow_y))
+        x1 = min(image.shape[1], math.ceil(right + grow_x))
+        y1 = min(image.shape[0], math.ceil(lower + grow_y))
         cells = []
         for y in range(y0, y1, ky):
             for x in range(x0, x1, kx):
-                cell = picture[y : min(y + ky, y1), x : min(x + kx, x1)].reshape(-1, 3).astype(np.int64)
+                cell = image[y : min(y + ky, y1), x : min(x + kx, x1)].reshape(-1, 3).astype(np.int64)
                 count = len(cell)
                 cells.append((cell.sum(axis=0) + count // 2) * (2**24 // count) >> 24)
-        picture = np.array(cells, dtype=np.uint8).reshape(math.ceil((y1 - y0) / ky), math.ceil((x1 - x0) / kx), 3)
+        image = np.array(cells, dtype=np.uint8).reshape(math.ceil((y1 - y0) / ky), math.ceil((x1 - x0) / kx), 3)
         left, right = (left - x0) / kx, (right - x0) / kx
         upper, lower = (upper - y0) / ky, (lower - y0) / ky
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     is_vertical_first = IS_PILLOW_13 and height > size[1] and height - size[1] > 2 * (width - size[0])
     for axis in (0, 1) if is_vertical_first else (1, 0):
         if axis == 1:
-            picture = _pass(picture, left, right, size[0], name)
+            image = _pass(image, left, right, size[0], name)
         else:
-            picture = _pass(picture.transpose(1, 0, 2), upper, lower, size[1], name).transpose(1, 0, 2)
-    return picture
+            image = _pass(image.transpose(1, 0, 2), upper, lower, size[1], name).transpose(1, 0, 2)
+    return image
 
 
 def _nearest(low: float, high: float, size: int) -> NDArray[np.int64]:

@@ -18,11 +18,11 @@ Maker = Callable[[Path], None]
 
 
 def scene(seed: int = 0, size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Image.Image:
-    """A picture with some structure: smooth colours and a few lines."""
+    """Return an image with some structure: smooth colors and a few lines."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 255, (6, 8, 3)).astype(np.uint8))
-    picture = small.resize(size, Image.Resampling.BICUBIC)
-    pixels = np.array(picture)
+    image = small.resize(size, Image.Resampling.BICUBIC)
+    pixels = np.array(image)
     for _ in range(4):
         pixels[rng.integers(0, size[1])] = rng.integers(0, 255, 3)
     return Image.fromarray(pixels).convert(mode)
@@ -46,7 +46,7 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _bomb_png(width: int, height: int) -> bytes:
-    """A tiny PNG that says it is huge."""
+    """Return a tiny PNG that says it is huge."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     body = _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + _png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
@@ -126,8 +126,8 @@ def bad_files() -> dict[str, tuple[str, Maker]]:
 
 def odd_files() -> dict[str, tuple[str | None, Maker]]:
     """File name to (kind of remark or None, how to make it): all of these are used."""
-    rgb, grey = scene(20), scene(21, mode="L")
-    deep = (np.asarray(grey, dtype=np.uint16) * 200).astype(np.uint16)
+    rgb, gray = scene(20), scene(21, mode="L")
+    deep = (np.asarray(gray, dtype=np.uint16) * 200).astype(np.uint16)
     frames = [scene(i, mode="P") for i in (22, 23)]
     pages = [scene(i) for i in (24, 25)]
     turned = Image.Exif()
@@ -144,7 +144,7 @@ def odd_files() -> dict[str, tuple[str | None, Maker]]:
         "good.webp": (None, save(scene(28), "WEBP")),
         "good.tif": (None, save(scene(29), "TIFF")),
         "good.ppm": (None, save(scene(30), "PPM")),
-        "grey.png": (None, save(scene(31, mode="L"), "PNG")),
+        "gray.png": (None, save(scene(31, mode="L"), "PNG")),
         "progressive.jpg": (None, save(scene(32), "JPEG", progressive=True)),
         "trailing.jpg": (None, _bytes(encode(scene(33), "JPEG") + b"\0" * 100)),
         "is_png.jpg": ("wrong-extension", save(scene(34), "PNG")),
@@ -155,7 +155,7 @@ def odd_files() -> dict[str, tuple[str | None, Maker]]:
         "film.png": ("animated", save(pages[0], "PNG", save_all=True, append_images=pages[1:])),
         "stack.tif": ("stack", save(pages[0], "TIFF", save_all=True, append_images=pages[1:])),
         "alpha.png": ("transparent", save(scene(37, mode="RGBA"), "PNG")),
-        "grey_alpha.png": ("transparent", save(scene(38, mode="LA"), "PNG")),
+        "gray_alpha.png": ("transparent", save(scene(38, mode="LA"), "PNG")),
         "palette.png": ("palette", save(scene(39, mode="P"), "PNG")),
         "bits.png": ("one-bit", save(scene(40, mode="1"), "PNG")),
         "print.jpg": ("cmyk", save(scene(41, mode="CMYK"), "JPEG")),
@@ -164,14 +164,14 @@ def odd_files() -> dict[str, tuple[str | None, Maker]]:
         "float.tif": ("float", save(Image.fromarray((deep / 65535).astype(np.float32)), "TIFF")),
         "dot.png": ("tiny", save(scene(42, (3, 3)), "PNG")),
         "strip.png": ("long", save(scene(43, (400, 20)), "PNG")),
-        "black.png": ("one-colour", save(Image.new("RGB", (30, 30)), "PNG")),
+        "black.png": ("one-color", save(Image.new("RGB", (30, 30)), "PNG")),
         "no_ending": ("wrong-extension", save(scene(44), "PNG")),
         "bad_exif.jpg": (None, _bytes(_bad_exif())),
     }
 
 
 def make_folder(root: Path) -> tuple[dict[str, str], dict[str, str | None]]:
-    """Writes all of them below `root/a` and `root/b`.
+    """Write all of them below `root/a` and `root/b`.
 
     Returns:
         Name to kind of the bad ones, and name to remark (or None) of those that are to be used.
@@ -199,7 +199,7 @@ def _posix_only() -> dict[str, tuple[str, Maker]]:
 
 
 def _five_bands() -> bytes:
-    """A TIFF of 9 x 9 pixels with five channels, written by hand: Pillow cannot write one."""
+    """Return a TIFF of 9 x 9 pixels with five channels, written by hand: Pillow cannot write one."""
     side, bands = 9, 5
     pixels = bytes(side * side * bands)
     tags = [(256, 3, 1, side), (257, 3, 1, side), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]

@@ -1,4 +1,4 @@
-"""Pictures with real structure, each its own scene, and changed copies of them; used by tests of the data doctor."""
+"""Images with real structure, each its own scene, and changed copies of them; used by tests of the data doctor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from headstart.data.looks import Looker, Looks
+from headstart.data.image_scan import ImageScanner, ScanResult
 from headstart.records import Sample, Samples
 
 SIZE = (200, 150)
 
 
 def scene(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
-    """Soft clouds over several scales, and a few discs, bars and lines: no two seeds give pictures that are alike."""
+    """Soft clouds over several scales, and a few discs, bars and lines: no two seeds give images that are alike."""
     rng = np.random.default_rng([77, seed])
     width, height = size
     canvas = np.full((height, width, 3), rng.uniform(90, 160, 3), dtype=np.float32)
@@ -29,23 +29,23 @@ def scene(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
     for _ in range(6):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         w, h = rng.uniform(0.08, 0.35, 2) * (width, height)
-        colour = tuple(int(v) for v in rng.integers(0, 256, 3))
+        color = tuple(int(v) for v in rng.integers(0, 256, 3))
         if rng.random() < 0.5:
-            pen.ellipse((x - w / 2, y - h / 2, x + w / 2, y + h / 2), fill=colour)
+            pen.ellipse((x - w / 2, y - h / 2, x + w / 2, y + h / 2), fill=color)
         else:
-            pen.line((x - w, y - h, x + w, y + h), fill=colour, width=int(rng.integers(2, 8)))
+            pen.line((x - w, y - h, x + w, y + h), fill=color, width=int(rng.integers(2, 8)))
     return image
 
 
 def encode(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
-    """The picture as a file."""
+    """Return the image as a file."""
     buffer = io.BytesIO()
     image.save(buffer, form, **({"quality": 90} if form == "JPEG" else {}) | options)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 def changed(image: Image.Image, kind: str, rng: np.random.Generator) -> bytes:
-    """A changed copy: `jpeg`, `smaller`, `larger`, `watermark`, `crop`, `flip`, `bright` or `dark`."""
+    """Return a changed copy: `jpeg`, `smaller`, `larger`, `watermark`, `crop`, `flip`, `bright` or `dark`."""
     width, height = image.size
     if kind == "jpeg":
         return encode(image, quality=int(rng.integers(30, 90)))
@@ -76,7 +76,7 @@ def samples_of(
     groups: Sequence[str | None] | None = None,
     columns: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Samples:
-    """Samples with these names; their files need not exist."""
+    """Return samples with these names; their files need not exist."""
     count = len(names)
     rows = zip(names, labels or [None] * count, splits or [None] * count, groups or [None] * count, strict=True)
     items = tuple(Sample(f"/nowhere/{name}", name, *rest) for name, *rest in rows)  # type: ignore[arg-type]
@@ -84,9 +84,9 @@ def samples_of(
     return Samples(items, class_names, "/nowhere", "class folders", columns=dict(columns or {}))
 
 
-def looks_of(samples: Samples, files: Sequence[bytes]) -> Looks:
-    """What is seen of files that are only in memory."""
-    looker = Looker(samples)
+def looks_of(samples: Samples, files: Sequence[bytes]) -> ScanResult:
+    """Return what is seen of files that are only in memory."""
+    looker = ImageScanner(samples)
     for i, data in enumerate(files):
         looker.see(i, data, hashlib.sha256(data).hexdigest())
     return looker.looks()

@@ -16,15 +16,15 @@ from bad_files import bad_files, make_folder, odd_files
 from event_text import finding_lines
 from scenes import encode, scene
 
-from headstart.data.health import apply_health, inspect
-from headstart.data.looks import Looks, look_at_all
+from headstart.data.image_scan import ScanResult, scan_images
+from headstart.data.inspection import apply_report, inspect_dataset
+from headstart.data.pixel_comparison import SamePixels
 from headstart.data.report_findings import dataset_findings, unreadable_findings
-from headstart.data.same import SamePixels
+from headstart.data.report_text import report_to_json
 from headstart.data.sources import read
-from headstart.data.wording import health_to_json
 from headstart.errors import DataError
-from headstart.pixels import spec as pixel_spec
-from headstart.records import Health, Samples
+from headstart.preprocessing import image_spec as image_spec
+from headstart.records import DatasetReport, Samples
 from headstart.types import Finding, FindingKind, Severity
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file systems only")
@@ -38,8 +38,8 @@ class Zoo:
     bad: dict[str, str]
     odd: dict[str, str | None]
     samples: Samples
-    looks: Looks
-    health: Health
+    looks: ScanResult
+    health: DatasetReport
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
     bad, odd = make_folder(root)
     before = {p: (p.lstat().st_size, p.lstat().st_mtime_ns) for p in sorted(root.rglob("*"))}
     samples = read(root)
-    looks = look_at_all(samples, threads=2)
-    yield Zoo(root, bad, odd, samples, looks, inspect(samples, looks=looks))
+    looks = scan_images(samples, threads=2)
+    yield Zoo(root, bad, odd, samples, looks, inspect_dataset(samples, looks=looks))
     assert {p: (p.lstat().st_size, p.lstat().st_mtime_ns) for p in sorted(root.rglob("*"))} == before
 
 
@@ -86,14 +86,14 @@ def test_nothing_else_is_called_bad(zoo: Zoo) -> None:
 
 
 def test_bad_files_are_replaced_by_nothing(zoo: Zoo) -> None:
-    """No thumbnail, no facts: a black picture or a neighbour would show here."""
+    """No thumbnail, no facts: a black image or a neighbor would show here."""
     lost = [i for i, s in enumerate(zoo.samples) if s.name in zoo.bad]
     assert len(lost) > 20
     for i in lost:
         assert zoo.looks.facts[i] is None
         assert not zoo.looks.thumbs[i].any()
         assert i in zoo.looks.problems
-    applied = apply_health(zoo.samples, zoo.health, group_from="none")
+    applied = apply_report(zoo.samples, zoo.health, group_from="none")
     assert applied.left_out[lost].all()
     two_labels = {i for p in zoo.health.label_conflicts for i in (p.index_a, p.index_b)}  # films of the same page
     assert set(np.flatnonzero(applied.left_out & zoo.looks.is_ok)) == two_labels
@@ -127,7 +127,7 @@ def test_the_judgement_counts_what_was_handled(zoo: Zoo) -> None:
     wanted["palette"] += 1  # of the GIF
     assert told == wanted
     assert sum(zoo.health.formats.values()) == len(zoo.odd)
-    assert zoo.health.is_dishonest  # files are lost
+    assert zoo.health.is_misleading  # files are lost
 
 
 def test_each_kind_of_bad_file_is_one_finding_and_one_line(zoo: Zoo) -> None:
@@ -140,7 +140,7 @@ def test_each_kind_of_bad_file_is_one_finding_and_one_line(zoo: Zoo) -> None:
     lines = finding_lines(dataset_findings(zoo.health))
     assert all(line.isprintable() for line in lines)
     assert [line for line in lines if line in finding_lines(findings)] == finding_lines(findings)
-    value = health_to_json(zoo.health)
+    value = report_to_json(zoo.health)
     assert value["counts"]["unreadable"] == len(zoo.bad)
     json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
 
@@ -151,10 +151,10 @@ def test_files_that_vanish_while_reading(tmp_path: Path) -> None:
     (root / "a" / "1.jpg").unlink()
     (root / "b" / "2.jpg").unlink()
     (root / "b" / "2.jpg").mkdir()
-    looks = look_at_all(samples, threads=2)
+    looks = scan_images(samples, threads=2)
     kinds = {samples[i].name: p.kind for i, p in looks.problems.items()}
     assert kinds == {"a/1.jpg": "missing", "b/2.jpg": "folder"}
-    health = inspect(samples, looks=looks)
+    health = inspect_dataset(samples, looks=looks)
     assert {p.name for p in health.unreadable} == set(kinds)
     assert sum(health.formats.values()) == 6
 
@@ -165,7 +165,7 @@ def test_a_folder_that_vanishes_while_reading(tmp_path: Path) -> None:
     for file in (root / "b").iterdir():
         file.unlink()
     (root / "b").rmdir()
-    health = inspect(samples, threads=1)
+    health = inspect_dataset(samples, threads=1)
     assert [p.kind for p in health.unreadable] == ["missing"] * 4
     assert Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.ERROR, {"class": "b"}) in health.findings
 
@@ -185,7 +185,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     samples = read(root)
     (root / "a" / "0.jpg").unlink()
     os.mkfifo(root / "a" / "0.jpg")
-    looks = look_at_all(samples, threads=1)
+    looks = scan_images(samples, threads=1)
     assert [p.kind for p in looks.problems.values()] == ["special"]
 
 
@@ -199,8 +199,8 @@ def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise PermissionError(13, "Permission denied")
         return open(path, mode, *rest, **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(pixel_spec, "open", guarded, raising=False)
-    health = inspect(read(root), threads=1)
+    monkeypatch.setattr(image_spec, "open", guarded, raising=False)
+    health = inspect_dataset(read(root), threads=1)
     assert [(p.name, p.kind) for p in health.unreadable] == [("b/1.jpg", "permission")]
     assert sum(health.formats.values()) == 7
 
@@ -210,7 +210,7 @@ def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_permission_denied_by_the_system_itself(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     (root / "a" / "2.jpg").chmod(0)
-    health = inspect(read(root), threads=1)
+    health = inspect_dataset(read(root), threads=1)
     assert [(p.name, p.kind) for p in health.unreadable] == [("a/2.jpg", "permission")]
 
 
@@ -228,14 +228,14 @@ def test_odd_names_of_bad_and_copied_files(tmp_path: Path) -> None:
         with open(os.path.join(root, name), "wb") as file:
             file.write(data)
     samples = read(tmp_path)
-    health = inspect(samples)
+    health = inspect_dataset(samples)
     assert {p.name: p.kind for p in health.unreadable} == {"a/new\nline.jpg": "empty", "b/\\xff\\xfe.jpg": "format"}
     assert len(health.duplicates) == 3
     assert len(health.label_conflicts) == 2
     lines = finding_lines(dataset_findings(health))
     assert all(line.isprintable() for line in lines), [line for line in lines if not line.isprintable()]
     "\n".join(lines).encode("utf-8")
-    json.dumps(health_to_json(health), ensure_ascii=False).encode("utf-8")
+    json.dumps(report_to_json(health), ensure_ascii=False).encode("utf-8")
 
 
 @posix
@@ -244,7 +244,7 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
     (root / "a" / "again").symlink_to(root / "a")
     (root / "b" / "up").symlink_to(root)
     (root / "a" / "self.jpg").symlink_to(root / "a" / "self.jpg")
-    health = inspect(read(root), threads=1)
+    health = inspect_dataset(read(root), threads=1)
     assert sum(health.formats.values()) == 8
     assert [(p.name, p.kind) for p in health.unreadable] == [("a/self.jpg", "broken-link")]
     assert not health.duplicates
@@ -256,7 +256,7 @@ def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
     for i in range(1500):
         (root / "a" / "many" / f"{i}.jpg").touch()
     samples = read(root, layout="{label}/**")
-    health = inspect(samples, threads=2)
+    health = inspect_dataset(samples, threads=2)
     assert len(health.unreadable) == 1500
     assert sum(health.formats.values()) == 8
     (finding,) = unreadable_findings(health.unreadable)
@@ -265,29 +265,29 @@ def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
     assert len(line) < 300
 
 
-def test_a_lifted_limit_lets_a_large_picture_in(tmp_path: Path) -> None:
+def test_a_lifted_limit_lets_a_large_image_in(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     put(root, "a/large.png", encode(scene(50, (400, 300)), "PNG"))
-    tight = inspect(read(root), max_pixels=100_000, threads=1)
+    tight = inspect_dataset(read(root), max_pixels=100_000, threads=1)
     assert [(p.name, p.kind) for p in tight.unreadable] == [("a/large.png", "too-large")]
     assert "100,000" in tight.unreadable[0].detail
-    assert not inspect(read(root), max_pixels=120_000, threads=1).unreadable
+    assert not inspect_dataset(read(root), max_pixels=120_000, threads=1).unreadable
 
 
 def test_nothing_but_bad_files(tmp_path: Path) -> None:
     for k, (_, make) in enumerate(list(bad_files().values())[:12]):
         (tmp_path / "ab"[k % 2]).mkdir(exist_ok=True)
         make(tmp_path / "ab"[k % 2] / f"{k}.jpg")
-    health = inspect(read(tmp_path), threads=1)
+    health = inspect_dataset(read(tmp_path), threads=1)
     assert len(health.unreadable) == 12
-    assert (health.size_range, health.formats, health.value_range) == (None, {}, None)
+    assert (health.size_range, health.formats, health.intensity_range) == (None, {}, None)
     assert finding_lines(dataset_findings(health))
     (tmp_path / "none").mkdir()
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         read(tmp_path / "none")
 
 
 def test_the_same_file_looks_the_same_from_one_thread_or_many(zoo: Zoo) -> None:
-    again = look_at_all(zoo.samples, threads=1)
+    again = scan_images(zoo.samples, threads=1)
     assert again.facts == zoo.looks.facts
     np.testing.assert_array_equal(again.thumbs, zoo.looks.thumbs)

@@ -17,7 +17,7 @@ NAMES = ["glass", "paper", "card", "metal", "trash"]
 
 
 def rows(*ids: int, folder: list[str] | None = None) -> list[tuple[int, str]]:
-    """One image a number; `folder` names the folder of each number from 0."""
+    """Return one image a number; `folder` names the folder of each number from 0."""
     return [(k, f"{folder[k]}/{i}.png" if folder else f"{i}.png") for i, k in enumerate(ids)]
 
 

@@ -1,4 +1,4 @@
-"""Copies are found however they were made, different pictures are left apart, and the work stays near linear."""
+"""Copies are found however they were made, different images are left apart, and the work stays near linear."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scenes import changed, encode, looks_of, samples_of, scene
 
-from headstart.data import neighbours, suspects
-from headstart.data.align import agree, align, details
-from headstart.data.duplicates import Pair, components, find_copies
-from headstart.data.looks import Facts, Looks
-from headstart.data.neighbours import nearest
-from headstart.data.suspects import Candidates, find_candidates
-from headstart.pixels.exif import Exif
+from headstart.data import duplicate_candidates, nearest_neighbors
+from headstart.data.duplicate_candidates import Candidates, find_candidates
+from headstart.data.duplicates import Pair, components, find_duplicates
+from headstart.data.image_registration import align, correlate_details, details
+from headstart.data.image_scan import ImageInfo, ScanResult
+from headstart.data.nearest_neighbors import nearest
+from headstart.preprocessing.exif import Exif
 
 KINDS = ("bytes", "pixels", "jpeg", "smaller", "larger", "watermark", "crop", "flip", "bright", "dark")
 PER_KIND = 10
@@ -28,7 +28,7 @@ NUM_ALONE = 60
 class Planted:
     """Scenes, of which some have one changed copy; what was found among them all."""
 
-    looks: Looks
+    looks: ScanResult
     kind_of: dict[frozenset[int], str]
     num_scenes: int
     exact: list[Pair]
@@ -52,16 +52,16 @@ def planted() -> Planted:
         kind_of[frozenset((k, len(files)))] = kind
         files.append(data)
     looks = looks_of(samples_of([str(i) for i in range(len(files))]), files)
-    exact, near, _ = find_copies(looks, threads=1)
+    exact, near, _ = find_duplicates(looks, threads=1)
     return Planted(looks, kind_of, count, exact, near)
 
 
-def subset(looks: Looks, rows: NDArray[np.int64] | list[int]) -> Looks:
-    return Looks(
+def subset(looks: ScanResult, rows: NDArray[np.int64] | list[int]) -> ScanResult:
+    return ScanResult(
         tuple(looks.facts[i] for i in rows),
         {},
         looks.thumbs[rows],
-        looks.colours[rows],
+        looks.colors[rows],
         looks.histograms[rows],
         looks.borders[rows],
     )
@@ -114,8 +114,8 @@ def test_pairs_say_what_they_are(planted: Planted) -> None:
     assert all(p.kind in ("near", "mirrored", "cropped") for p in planted.near)
 
 
-def test_no_pair_among_different_pictures(planted: Planted) -> None:
-    exact, near, _ = find_copies(subset(planted.looks, list(range(planted.num_scenes))), threads=1)
+def test_no_pair_among_different_images(planted: Planted) -> None:
+    exact, near, _ = find_duplicates(subset(planted.looks, list(range(planted.num_scenes))), threads=1)
     assert (exact, near) == ([], [])
 
 
@@ -129,11 +129,11 @@ def test_look_alikes_of_one_studio_are_no_copies() -> None:
         x, y = (int(v) for v in rng.integers(-4, 5, 2))
         image.paste(scene(900 + seed, (110, 90)), (45 + x, 30 + y))
         files.append(encode(image))
-    exact, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(50)]), files), threads=1)
+    exact, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(50)]), files), threads=1)
     assert (exact, near) == ([], [])
 
 
-def test_the_bar_rises_with_how_alike_different_pictures_are() -> None:
+def test_the_bar_rises_with_how_alike_different_images_are() -> None:
     """Cells of one wafer, frames of one camera: they agree in 99 % of their details and are no copies; copies are."""
     images = []
     for i in range(80):
@@ -144,9 +144,9 @@ def test_the_bar_rises_with_how_alike_different_pictures_are() -> None:
     files += [encode(image, quality=75) for image in images[:32:4]]
     looks = looks_of(samples_of([str(i) for i in range(88)]), files)
     candidates = find_candidates(looks.thumbs, None)
-    scores, _ = suspects.compare(looks.thumbs, candidates, 1)
+    scores, _ = duplicate_candidates.compare_candidates(looks.thumbs, candidates, 1)
     assert (scores > 1.9).sum() > 60  # a fixed bar would call these copies
-    _, near, _ = find_copies(looks, threads=1)
+    _, near, _ = find_duplicates(looks, threads=1)
     assert {(p.first, p.second) for p in near} == {(4 * k, 80 + k) for k in range(8)}
 
 
@@ -154,12 +154,12 @@ def test_the_bar_rises_with_how_alike_different_pictures_are() -> None:
 def test_every_quality_of_re_encoding(quality: int) -> None:
     files = [encode(scene(s), quality=92) for s in range(300, 330)]
     files += [encode(scene(s), quality=quality) for s in range(300, 310)]
-    _, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(40)]), files), threads=1)
+    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(40)]), files), threads=1)
     assert {(p.first, p.second) for p in near} == {(i, 30 + i) for i in range(10)}
 
 
 def test_a_caption_over_one_end_hides_no_copy() -> None:
-    """A bar with a title or a date: the other half of the picture is as it was."""
+    """A bar with a title or a date: the other half of the image is as it was."""
     images = [scene(s) for s in range(600, 660)]
     files = [encode(image) for image in images]
     for k, image in enumerate(images[:12]):
@@ -167,20 +167,20 @@ def test_a_caption_over_one_end_hides_no_copy() -> None:
         bar = (0, 0, width, height * 15 // 100) if k % 2 else (0, height * 85 // 100, width, height)
         image.paste((255, 255, 255) if k % 3 else (0, 0, 0), bar)
         files.append(encode(image, quality=85))
-    _, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(72)]), files), threads=1)
+    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(72)]), files), threads=1)
     found = {(p.first, p.second) for p in near}
     assert found <= {(k, 60 + k) for k in range(12)}
     assert len(found) >= 11
 
 
 def test_embeddings_point_at_more_but_pixels_decide() -> None:
-    """A network that calls all pictures alike does not make them copies."""
+    """A network that calls all images alike does not make them copies."""
     files = [encode(scene(s)) for s in range(400, 440)]
     looks = looks_of(samples_of([str(i) for i in range(40)]), files)
     same = np.ones((40, 16), dtype=np.float32) + 1e-3 * np.random.default_rng(0).normal(size=(40, 16)).astype(
         np.float32
     )
-    assert find_copies(looks, embeddings=same, threads=1)[:2] == ([], [])
+    assert find_duplicates(looks, embeddings=same, threads=1)[:2] == ([], [])
 
 
 def test_embeddings_may_have_rows_that_are_missing() -> None:
@@ -189,13 +189,13 @@ def test_embeddings_may_have_rows_that_are_missing() -> None:
     looks = looks_of(samples_of(list("abcd")), files)
     embeddings = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
     embeddings[3] = np.nan
-    _, near, _ = find_copies(looks, embeddings=embeddings, threads=1)
+    _, near, _ = find_duplicates(looks, embeddings=embeddings, threads=1)
     assert [(p.first, p.second) for p in near] == [(0, 2)]
 
 
-def test_pictures_of_one_colour_are_no_near_copies() -> None:
+def test_images_of_one_color_are_no_near_copies() -> None:
     files = [encode(Image.new("RGB", (80, 60), (i, 2 * i, 3 * i)), "PNG") for i in range(10, 40)]
-    exact, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(30)]), files), threads=1)
+    exact, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(30)]), files), threads=1)
     assert (exact, near) == ([], [])
 
 
@@ -212,9 +212,9 @@ def test_equal_pixels_under_other_bytes_and_modes(tmp_path_factory: pytest.TempP
         asked.append((a, b))
         return False
 
-    exact, _, _ = find_copies(looks, threads=1)
+    exact, _, _ = find_duplicates(looks, threads=1)
     assert (0, 1, "pixels") in {(p.first, p.second, p.kind) for p in exact}
-    exact, _, _ = find_copies(looks, same_pixels=same, threads=1)
+    exact, _, _ = find_duplicates(looks, same_pixels=same, threads=1)
     assert exact == []
     assert (0, 1) in asked
 
@@ -223,37 +223,37 @@ def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
     one = encode(scene(1))
     files = [one] * 300 + [encode(scene(1), quality=50)]
     looks = looks_of(samples_of([str(i) for i in range(301)]), files)
-    exact, near, _ = find_copies(looks, threads=1)
+    exact, near, _ = find_duplicates(looks, threads=1)
     assert len(exact) == 299
     assert len(near) < 20
     groups = components(301, [(p.first, p.second) for p in (*exact, *near)])
     assert set(groups.tolist()) == {0}
 
 
-def test_a_near_copy_of_a_picture_is_one_of_its_twin_too() -> None:
+def test_a_near_copy_of_a_image_is_one_of_its_twin_too() -> None:
     """Named as pairs, so that a leak or a second label is seen whichever of the twins has it."""
     files = [encode(scene(1)), encode(scene(2)), encode(scene(1)), encode(scene(1), quality=50), encode(scene(3))]
-    exact, near, _ = find_copies(looks_of(samples_of(list("abcde")), files), threads=1)
+    exact, near, _ = find_duplicates(looks_of(samples_of(list("abcde")), files), threads=1)
     assert [(p.first, p.second) for p in exact] == [(0, 2)]
     assert {(p.first, p.second) for p in near} == {(0, 3), (2, 3)}
 
 
-def test_one_and_no_picture() -> None:
-    assert find_copies(looks_of(samples_of([]), []), threads=1)[:2] == ([], [])
-    assert find_copies(looks_of(samples_of(["a"]), [encode(scene(1))]), threads=1)[:2] == ([], [])
+def test_one_and_no_image() -> None:
+    assert find_duplicates(looks_of(samples_of([]), []), threads=1)[:2] == ([], [])
+    assert find_duplicates(looks_of(samples_of(["a"]), [encode(scene(1))]), threads=1)[:2] == ([], [])
 
 
-def test_two_pictures_suffice() -> None:
+def test_two_images_suffice() -> None:
     files = [encode(scene(1)), encode(scene(1), quality=50)]
-    _, near, _ = find_copies(looks_of(samples_of(["a", "b"]), files), threads=1)
+    _, near, _ = find_duplicates(looks_of(samples_of(["a", "b"]), files), threads=1)
     assert [(p.first, p.second, p.kind) for p in near] == [(0, 1, "near")]
 
 
 def test_the_result_depends_neither_on_threads_nor_on_the_order(planted: Planted) -> None:
-    again = find_copies(planted.looks, threads=3)
+    again = find_duplicates(planted.looks, threads=3)
     assert (again[0], again[1]) == (planted.exact, planted.near)
     order = np.random.default_rng(0).permutation(len(planted.looks.facts))
-    exact, near, _ = find_copies(subset(planted.looks, order), threads=1)
+    exact, near, _ = find_duplicates(subset(planted.looks, order), threads=1)
     turned = {frozenset((int(order[p.first]), int(order[p.second]))) for p in (*exact, *near)}
     plain = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
     assert len(turned ^ plain) <= 1  # ties between candidates may fall the other way
@@ -283,9 +283,9 @@ def test_nearest_finds_what_comparing_all_would_find() -> None:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
-    """How many cosines `nearest` takes among so many vectors."""
+    """Return how many cosines `nearest` takes among so many vectors."""
     compared = 0
-    best: Callable[..., tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = neighbours._best
+    best: Callable[..., tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = nearest_neighbors._best
 
     def count_them(queries: object, owner: object, rows: NDArray[np.int64], entries: object, *rest: object) -> object:
         nonlocal compared
@@ -295,7 +295,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
     rows = np.random.default_rng(2).normal(size=(count, 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     with monkeypatch.context() as patch:
-        patch.setattr(neighbours, "_best", count_them)
+        patch.setattr(nearest_neighbors, "_best", count_them)
         nearest(rows, np.arange(count), rows, np.arange(count), count=3, least=0.99)
     return compared
 
@@ -307,7 +307,7 @@ def test_vectors_are_not_compared_with_all_others(monkeypatch: pytest.MonkeyPatc
     assert many / few < 3.4  # 2 ** 1.5 is 2.8, all pairs would be 4
 
 
-def test_pairs_that_are_laid_over_each_other_grow_with_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_that_are_laid_over_each_other_grow_with_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
     for num in (200, 400, 800):
         rng = np.random.default_rng(num)
@@ -320,28 +320,26 @@ def test_pairs_that_are_laid_over_each_other_grow_with_the_pictures(monkeypatch:
         def count_them(first: object, second: object) -> NDArray[np.float32]:
             nonlocal compared
             compared += len(first.blocks)  # type: ignore[attr-defined]
-            return agree(first, second)  # type: ignore[arg-type]
+            return correlate_details(first, second)  # type: ignore[arg-type]
 
         with monkeypatch.context() as patch:
-            patch.setattr(suspects, "agree", count_them)
-            suspects.compare(thumbs, candidates, 1)
+            patch.setattr(duplicate_candidates, "correlate_details", count_them)
+            duplicate_candidates.compare_candidates(thumbs, candidates, 1)
         counts.append((len(candidates.part), compared))
     for num, (pairs, compared) in zip((200, 400, 800), counts, strict=True):
-        assert num <= pairs <= 12 * num  # few partners a picture
+        assert num <= pairs <= 12 * num  # few partners an image
         assert pairs <= compared <= 6 * pairs  # each compared as it is, and some again better aligned
     assert counts[2][1] < 2.6 * counts[1][1] < 2.6 * 2.6 * counts[0][1]
 
 
 def test_agreement_of_details() -> None:
     """Nothing for strangers, much for a brighter, marked copy."""
-    pictures = np.stack(
-        [np.asarray(scene(s).convert("L").resize((96, 96), Image.Resampling.BICUBIC)) for s in range(8)]
-    )
-    copy = np.clip(pictures * 0.8 + 10, 0, 255).astype(np.uint8)
+    images = np.stack([np.asarray(scene(s).convert("L").resize((96, 96), Image.Resampling.BICUBIC)) for s in range(8)])
+    copy = np.clip(images * 0.8 + 10, 0, 255).astype(np.uint8)
     copy[:, 60:66, 10:60] = 255
-    known = details(pictures)
-    assert agree(known, details(copy)).min() > 1.8
-    assert agree(known, known.take(np.roll(np.arange(8), 1))).max() < 1.0
+    known = details(images)
+    assert correlate_details(known, details(copy)).min() > 1.8
+    assert correlate_details(known, known.take(np.roll(np.arange(8), 1))).max() < 1.0
 
 
 def test_alignment_finds_the_window() -> None:
@@ -356,7 +354,10 @@ def test_alignment_finds_the_window() -> None:
     rough, _ = align(whole, part, align(whole, part, guess, 0)[0], 1)
     fine, _ = align(whole, part, rough, 2)
     assert np.abs(fine - truth).max() < 0.006
-    assert agree(details(whole, fine), details(part))[0] > agree(details(whole, guess), details(part))[0] + 0.3
+    assert (
+        correlate_details(details(whole, fine), details(part))[0]
+        > correlate_details(details(whole, guess), details(part))[0] + 0.3
+    )
 
 
 def test_burnt_out_parts_cost_a_copy_nothing() -> None:
@@ -365,7 +366,7 @@ def test_burnt_out_parts_cost_a_copy_nothing() -> None:
         bright = np.clip(np.asarray(scene(s)).astype(np.float64) * 1.25, 0, 255).astype(np.uint8)
         assert (bright == 255).mean() > 0.03
         files.append(encode(Image.fromarray(bright)))
-    _, near, _ = find_copies(looks_of(samples_of([str(i) for i in range(48)]), files), threads=1)
+    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(48)]), files), threads=1)
     found = {(p.first, p.second) for p in near}
     assert found <= {(i, 40 + i) for i in range(8)}
     assert len(found) >= 6
@@ -373,20 +374,20 @@ def test_burnt_out_parts_cost_a_copy_nothing() -> None:
 
 def test_no_candidates() -> None:
     none = Candidates(*(np.empty(0, dtype=np.int64) for _ in range(3)), np.empty(0, dtype=bool))
-    scores, is_cropped = suspects.compare(np.zeros((2, 96, 96), np.uint8), none, 1)
+    scores, is_cropped = duplicate_candidates.compare_candidates(np.zeros((2, 96, 96), np.uint8), none, 1)
     assert (len(scores), len(is_cropped)) == (0, 0)
 
 
 def test_facts_alone_make_exact_pairs() -> None:
-    """Three files with the same bytes are three pairs; a picture that cannot be read is in none."""
+    """Three files with the same bytes are three pairs; an image that cannot be read is in none."""
 
-    def facts(digest: str, key: str) -> Facts:
-        remarks = (("one-colour", "one colour"),)
-        return Facts(digest, key, 1, "PNG", "L", (9, 9), None, Exif(), 1.0, None, remarks)
+    def facts(digest: str, key: str) -> ImageInfo:
+        remarks = (("one-color", "one color"),)
+        return ImageInfo(digest, key, 1, "PNG", "L", (9, 9), None, Exif(), 1.0, None, remarks)
 
     rows = (facts("a", "1"), None, facts("a", "1"), facts("a", "1"), facts("b", "1"), facts("c", "2"))
     empty = np.zeros((6, 96, 96), dtype=np.uint8)
-    exact, near, _ = find_copies(Looks(rows, {}, empty, empty, empty, empty))
+    exact, near, _ = find_duplicates(ScanResult(rows, {}, empty, empty, empty, empty))
     assert near == []
     assert [(p.first, p.second, p.kind) for p in exact] == [
         (0, 2, "bytes"), (0, 3, "bytes"), (0, 4, "pixels"), (2, 3, "bytes"),
@@ -394,7 +395,7 @@ def test_facts_alone_make_exact_pairs() -> None:
 
 
 def drawing(seed: int) -> Image.Image:
-    """A shape drawn by hand: many are much alike, and nothing but thin strokes tells them apart."""
+    """Return a shape drawn by hand: many are much alike, and nothing but thin strokes tells them apart."""
     rng = np.random.default_rng([seed, 70])
     angles = np.linspace(0, 2 * np.pi, 60) + rng.uniform(0, 2 * np.pi)
     corners = (60, 3, 4)[seed % 3]  # an ellipse, a triangle, a quadrangle
@@ -417,7 +418,7 @@ def test_crops_of_drawings_are_laid_over_each_other_among_many_that_are_alike() 
         files.append(encode(drawing(7 * s).crop((left, top, 70 - right, 70 - bottom - 1))))
     looks = looks_of(samples_of([str(i) for i in range(len(files))]), files)
     candidates = find_candidates(looks.thumbs, None)
-    scores, _ = suspects.compare(looks.thumbs, candidates, 1)
+    scores, _ = duplicate_candidates.compare_candidates(looks.thumbs, candidates, 1)
     best: dict[frozenset[int], float] = {}
     for a, b, score in zip(candidates.part.tolist(), candidates.whole.tolist(), scores.tolist(), strict=True):
         best[frozenset((a, b))] = max(best.get(frozenset((a, b)), 0.0), score)

@@ -14,24 +14,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from scenes import encode, looks_of, samples_of, scene
 
-from headstart.data.boxes.judge import apply_box_health, inspect_boxes
+from headstart.data.boxes.inspection import apply_box_report, inspect_box_dataset
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.duplicates import Pair
+from headstart.data.group_candidates import guess_groups
+from headstart.data.group_evaluation import evaluate_groupings
 from headstart.data.group_rules import (
     MIN_GROUPS,
     camera_of,
     decide_status,
     groups_per_level,
-    join_copies,
+    merge_duplicates,
 )
+from headstart.data.group_tests import number_keys, off_axis_fraction, similarity_across
 from headstart.data.grouping import group_ids
-from headstart.data.groups import likeness_across, number_keys, off_axis_share
-from headstart.data.health import apply_health, inspect
-from headstart.data.looks import Looks
-from headstart.data.names import guess_groups
-from headstart.data.patterns import judge_patterns
+from headstart.data.image_scan import ScanResult
+from headstart.data.inspection import apply_report, inspect_dataset
+from headstart.evaluation import intervals
 from headstart.records import GroupEvidence, GroupPattern, Samples
-from headstart.trust import intervals
 from headstart.types import DecisionReason, FindingKind, GroupStatus, Severity
 
 GOOD = GroupEvidence(
@@ -40,7 +40,7 @@ GOOD = GroupEvidence(
     effective_groups=11.0,
     groups_per_level={"class": 6.0, "split": 8.0, "camera": 4.0},
     copies_within=3,
-    off_axis_share=0.6,
+    off_axis_fraction=0.6,
     accuracy_baseline=0.25,
 )
 
@@ -71,10 +71,10 @@ def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
         ({"groups_per_level": {"class": 1.3}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS),
         ({"groups_per_level": {"class": 6, "split": 1.2}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT),
         ({"groups_per_level": {"class": 6, "camera": 1.1}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA),
-        ({"off_axis_share": 0.2}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE),
+        ({"off_axis_fraction": 0.2}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE),
         ({"num_independent": 5}, {}, GroupStatus.QUESTION_TOO_FEW_GROUPS),
         ({"effective_groups": 3.0}, {}, GroupStatus.QUESTION_TOO_FEW_GROUPS),
-        ({"unmeasurable_share": 0.3}, {}, GroupStatus.QUESTION_TOO_FEW_GROUPS),
+        ({"unscorable_fraction": 0.3}, {}, GroupStatus.QUESTION_TOO_FEW_GROUPS),
         ({}, {"grouped": 0.27}, GroupStatus.QUESTION_SCORE_AT_BASELINE),
         ({}, {"grouped": 0.10}, GroupStatus.QUESTION_SCORE_AT_BASELINE),
         ({}, {"independent": 0.28, "grouped": 0.25}, GroupStatus.ALTERNATIVE),  # there was no skill to lose
@@ -104,10 +104,10 @@ def test_groups_per_level_counts_equally_large_groups() -> None:
 def test_certain_copies_join_groups_and_others_do_not() -> None:
     groups = np.array([0, 0, 1, 1, -1, -1])
     copies = [(0, 1, 0.99), (1, 2, 0.99), (3, 4, 0.9999), (4, 5, 0.99)]
-    joined, count = join_copies(groups, copies, 6)
+    joined, count = merge_duplicates(groups, copies, 6)
     assert number_keys([str(k) for k in joined]).tolist() == [0, 0, 1, 1, 1, 2]
     assert count == 2
-    alone, count = join_copies(None, copies, 6)
+    alone, count = merge_duplicates(None, copies, 6)
     assert len(np.unique(alone)) == 2
     assert count == 4
 
@@ -118,16 +118,16 @@ def test_one_direction_is_a_condition_and_many_are_objects() -> None:
     noise = rng.normal(size=(120, 30))
     axis, centers = rng.normal(size=30), rng.normal(size=(12, 30))
     condition = noise + 0.5 * (groups - 5.5)[:, None] * axis
-    assert off_axis_share(condition.astype(np.float32), groups, classes) < 0.1
-    assert off_axis_share((noise + 2 * centers[groups]).astype(np.float32), groups, classes) > 0.5
-    assert off_axis_share(noise.astype(np.float32), np.full(120, -1), classes) == 0
+    assert off_axis_fraction(condition.astype(np.float32), groups, classes) < 0.1
+    assert off_axis_fraction((noise + 2 * centers[groups]).astype(np.float32), groups, classes) > 0.5
+    assert off_axis_fraction(noise.astype(np.float32), np.full(120, -1), classes) == 0
 
 
 # ---- whole judgements ------------------------------------------------------------------------------------------
 
 
-def judged(samples: Samples, looks: Looks, **options: object) -> dict[str, GroupPattern]:
-    found = judge_patterns(samples, looks, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
+def judged(samples: Samples, looks: ScanResult, **options: object) -> dict[str, GroupPattern]:
+    found = evaluate_groupings(samples, looks, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
     return {p.pattern: p for _, p in found}
 
 
@@ -136,7 +136,7 @@ def shaded(image: Image.Image, factor: float) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def exposures() -> tuple[Samples, Looks]:
+def exposures() -> tuple[Samples, ScanResult]:
     """Different scenes, each at one of eight exposures that its name tells."""
     rng = np.random.default_rng(1)
     names = [f"{'ab'[i % 2]}/exp{rng.integers(8)}_num_{i:04}.jpg" for i in range(96)]
@@ -148,16 +148,16 @@ def exposures() -> tuple[Samples, Looks]:
     return samples, looks_of(samples, files)
 
 
-def test_exposures_are_no_objects(exposures: tuple[Samples, Looks]) -> None:
+def test_exposures_are_no_objects(exposures: tuple[Samples, ScanResult]) -> None:
     (pattern,) = judged(*exposures).values()
     assert pattern.num_groups == 8
     assert pattern.nearness > 0.1  # they do look alike
-    assert pattern.evidence.off_axis_share is not None
-    assert pattern.evidence.off_axis_share < 0.2
+    assert pattern.evidence.off_axis_fraction is not None
+    assert pattern.evidence.off_axis_fraction < 0.2
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE
-    health = inspect(exposures[0], looks=exposures[1], threads=1)
-    assert apply_health(exposures[0], health).groups is None
-    assert not health.is_dishonest
+    health = inspect_dataset(exposures[0], looks=exposures[1], threads=1)
+    assert apply_report(exposures[0], health).groups is None
+    assert not health.is_misleading
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.INFO
     assert finding.evidence["status"] == "question_confounded_with_exposure"
@@ -175,7 +175,7 @@ def test_copies_that_lie_in_different_groups_contradict_them() -> None:
     assert pattern.status is GroupStatus.QUESTION_CONTRADICTED_BY_COPIES
 
 
-def places(count: int, shots: int, name: str, label: str = "ab", seed: int = 0) -> tuple[Samples, Looks]:
+def places(count: int, shots: int, name: str, label: str = "ab", seed: int = 0) -> tuple[Samples, ScanResult]:
     """Shots of some places that look alike; `name` is formatted with the place and a running number."""
     rng = np.random.default_rng(seed)
     names, labels, files = [], [], []
@@ -196,13 +196,13 @@ def test_few_groups_are_a_question() -> None:
     (pattern,) = judged(samples, looks).values()
     assert pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS
     assert pattern.evidence.num_independent == 4
-    health = inspect(samples, looks=looks, threads=1)
+    health = inspect_dataset(samples, looks=looks, threads=1)
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.WARNING
-    asked = inspect(samples, looks=looks, threads=1, group_from=str(finding.evidence["pattern"]))
+    asked = inspect_dataset(samples, looks=looks, threads=1, group_from=str(finding.evidence["pattern"]))
     assert [(p.source, p.is_used) for p in asked.group_patterns] == [("asked", True)]
-    assert len(np.unique(apply_health(samples, asked, group_from=pattern.pattern).groups)) == 4
-    silent = inspect(samples, looks=looks, threads=1, group_from="none")
+    assert len(np.unique(apply_report(samples, asked, group_from=pattern.pattern).groups)) == 4
+    silent = inspect_dataset(samples, looks=looks, threads=1, group_from="none")
     assert silent.group_patterns == ()
     assert not any(f.kind is FindingKind.GROUPS_IN_QUESTION for f in silent.findings)
 
@@ -223,11 +223,11 @@ def test_a_score_at_the_baseline_is_a_question_with_both_scores() -> None:
     assert pattern.status is GroupStatus.QUESTION_SCORE_AT_BASELINE
     assert (pattern.accuracy_independent, pattern.accuracy_grouped) == (0.97, 0.52)
     assert pattern.evidence.accuracy_baseline == 0.5
-    health = inspect(samples, looks=looks, score=score, threads=1)
+    health = inspect_dataset(samples, looks=looks, score=score, threads=1)
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.ERROR  # one of the two scores misleads, and only the user knows which
-    assert health.is_dishonest
-    decision = next(d for d in apply_health(samples, health).decisions if d.setting == "group_from")
+    assert health.is_misleading
+    decision = next(d for d in apply_report(samples, health).decisions if d.setting == "group_from")
     assert decision.value is None
     question = {"pattern": pattern.pattern, "status": "question_score_at_baseline"}
     assert (decision.reason, decision.evidence) == (DecisionReason.GROUPS_IN_QUESTION, {"questions": [question]})
@@ -245,7 +245,7 @@ def test_what_nearly_is_the_class_is_a_question() -> None:
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS
 
 
-def with_cameras(looks: Looks, cameras: list[str | None]) -> Looks:
+def with_cameras(looks: ScanResult, cameras: list[str | None]) -> ScanResult:
     facts = [replace(f, exif=replace(f.exif, camera=c)) for f, c in zip(looks.facts, cameras, strict=True) if f]
     return replace(looks, facts=tuple(facts))
 
@@ -286,12 +286,12 @@ def test_what_is_the_split_is_a_question() -> None:
     marked = replace(samples, items=items)
     rng = np.random.default_rng(0)
     embeddings = (2.0 * np.array([[t == "train"] for t in told]) + 0.2 * rng.normal(size=(48, 4))).astype(np.float32)
-    health = inspect(marked, looks=looks, embeddings=embeddings, threads=1)
+    health = inspect_dataset(marked, looks=looks, embeddings=embeddings, threads=1)
     (pattern,) = health.group_patterns
     assert pattern.evidence.groups_per_level["split"] < 1.5
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT
     assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in health.findings)
-    assert not health.is_dishonest
+    assert not health.is_misleading
 
 
 def test_times_pass_the_same_rules() -> None:
@@ -308,8 +308,8 @@ def test_times_pass_the_same_rules() -> None:
     assert not any(p.is_used for p in found.values())
 
 
-def tracks(is_shared: bool) -> tuple[Samples, Looks]:
-    """Three classes of five tracks; the number of the track starts anew in each class, unless it is shared."""
+def tracks(is_shared: bool) -> tuple[Samples, ScanResult]:
+    """Return three classes of five tracks; the number of the track starts anew in each class, unless it is shared."""
     rng = np.random.default_rng(7)
     names, files = [], []
     for c in range(3):
@@ -330,7 +330,7 @@ def test_numbers_that_start_anew_in_each_class_are_groups_of_the_class() -> None
     ids, _ = group_ids(samples, pattern.pattern)
     assert ids is not None
     assert ids.tolist() == (np.arange(90) // 6).tolist()
-    applied = apply_health(samples, inspect(samples, looks=looks, threads=1))
+    applied = apply_report(samples, inspect_dataset(samples, looks=looks, threads=1))
     assert applied.groups is not None
     assert len(np.unique(applied.groups)) == 15
 
@@ -345,10 +345,10 @@ def test_likeness_across_classes() -> None:
     groups, classes = np.arange(120) % 5, np.arange(120) // 40
     noise, shared, own = (rng.normal(size=(n, 20)) for n in (120, 5, 15))
     same = (noise + 2 * shared[groups]).astype(np.float32)
-    assert likeness_across(same, groups, classes) > 0.4
+    assert similarity_across(same, groups, classes) > 0.4
     anew = (noise + 2 * own[5 * classes + groups]).astype(np.float32)
-    assert abs(likeness_across(anew, groups, classes)) < 0.15
-    assert likeness_across(anew, 5 * classes + groups, classes) == 0
+    assert abs(similarity_across(anew, groups, classes)) < 0.15
+    assert similarity_across(anew, 5 * classes + groups, classes) == 0
 
 
 def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline() -> None:
@@ -362,14 +362,14 @@ def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline(
         return 0.97 if groups is None or len(np.unique(groups)) > 20 else 0.52
 
     for data, measure, is_used in ((inferred, None, True), (inferred, score, False), (given, score, True)):
-        health = inspect(data, looks=looks, score=measure, threads=1)
+        health = inspect_dataset(data, looks=looks, score=measure, threads=1)
         (pattern,) = health.group_patterns
         assert pattern.is_used == is_used
-        applied = apply_health(data, health)
+        applied = apply_report(data, health)
         assert (applied.groups is not None) == is_used
         if not is_used:
             assert pattern.status is GroupStatus.QUESTION_SCORE_AT_BASELINE
-            asked = apply_health(data, health, group_from=pattern.pattern)
+            asked = apply_report(data, health, group_from=pattern.pattern)
             assert asked.groups is not None
             assert len(np.unique(asked.groups)) == 4
 
@@ -397,7 +397,7 @@ def test_other_prefixes_are_tested(keys: tuple[str, ...]) -> None:
 def boxed(
     samples: Samples, splits: list[str], classes: NDArray[np.int64], class_names: tuple[str, ...]
 ) -> DetectionSamples:
-    """The same images with one box each."""
+    """Return the same images with one box each."""
     box = np.array([[5, 5, 40, 40]], dtype=np.float32)
     return DetectionSamples(
         paths=tuple(Path(s.path) for s in samples),
@@ -420,11 +420,11 @@ def test_camera_prefixes_of_images_with_boxes_are_no_groups_across_the_split() -
     plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
     splits = ["train" if i % 5 else "test" for i in range(40)]
     data = boxed(plain, splits, np.zeros(40, dtype=np.int64), ("nut",))
-    health = inspect_boxes(data, looks=looks, threads=1)
-    assert [p.status for p in health.pictures.group_patterns] == [GroupStatus.REJECTED_COUNTER_PREFIX]
+    health = inspect_box_dataset(data, looks=looks, threads=1)
+    assert [p.status for p in health.images.group_patterns] == [GroupStatus.REJECTED_COUNTER_PREFIX]
     assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in health.findings)
-    assert not health.is_dishonest
-    assert apply_box_health(data, health).groups is None
+    assert not health.is_misleading
+    assert apply_box_report(data, health).groups is None
 
 
 def test_the_class_in_the_names_of_images_with_boxes_is_a_question() -> None:
@@ -435,12 +435,12 @@ def test_the_class_in_the_names_of_images_with_boxes_is_a_question() -> None:
     plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
     splits = ["train" if i % 4 else "test" for i in range(64)]
     data = boxed(plain, splits, np.arange(64) // 8, fruits)
-    health = inspect_boxes(data, looks=looks, threads=1)
-    assert [p.status for p in health.pictures.group_patterns] == [GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS]
-    assert not health.is_dishonest
-    asked = inspect_boxes(data, looks=looks, threads=1, group_from=health.pictures.group_patterns[0].pattern)
+    health = inspect_box_dataset(data, looks=looks, threads=1)
+    assert [p.status for p in health.images.group_patterns] == [GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS]
+    assert not health.is_misleading
+    asked = inspect_box_dataset(data, looks=looks, threads=1, group_from=health.images.group_patterns[0].pattern)
     assert asked.findings[0].kind is FindingKind.GROUPS_ACROSS_SPLITS
-    assert asked.is_dishonest
+    assert asked.is_misleading
 
 
 def test_a_question_names_a_pattern_that_gives_its_groups() -> None:

@@ -1,4 +1,4 @@
-"""Scored pictures that training has seen: each is listed once, with the copy that is most like it."""
+"""Scored images that training has seen: each is listed once, with the copy that is most like it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scenes import encode, looks_of, samples_of, scene
 
 from headstart.data.duplicates import Pair, components
-from headstart.data.health import inspect
+from headstart.data.inspection import inspect_dataset
 from headstart.data.leaks import find_leaks
 
 
@@ -63,7 +63,7 @@ def test_the_nearest_way_counts() -> None:
     splits=st.lists(st.sampled_from(["train", "val", "test", None]), min_size=2, max_size=12),
     links=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11), st.floats(0.9, 1.0)), max_size=14),
 )
-def test_exactly_the_pictures_that_are_linked_to_an_earlier_split(
+def test_exactly_the_images_that_are_linked_to_an_earlier_split(
     splits: list[str | None], links: list[tuple[int, int, float]]
 ) -> None:
     count = len(splits)
@@ -85,7 +85,7 @@ def test_exactly_the_pictures_that_are_linked_to_an_earlier_split(
         assert sets[p.first] == sets[p.second]
 
 
-def test_leaks_of_real_pictures_are_named_and_others_are_not() -> None:
+def test_leaks_of_real_images_are_named_and_others_are_not() -> None:
     rng = np.random.default_rng(0)
     names, splits, labels, files = [], [], [], []
     for i in range(40):
@@ -97,7 +97,7 @@ def test_leaks_of_real_pictures_are_named_and_others_are_not() -> None:
         else:
             files.append(encode(scene(i)))
     samples = samples_of(names, labels, splits)
-    health = inspect(samples, looks=looks_of(samples, files), threads=1)
+    health = inspect_dataset(samples, looks=looks_of(samples, files), threads=1)
     assert {(p.a, p.b) for p in health.leaks} == {
         (f"train/{'ab'[i % 2]}/{i - 30}.jpg", f"test/{'ab'[i % 2]}/{i}.jpg") for i in (31, 34, 38)
     }
@@ -105,4 +105,4 @@ def test_leaks_of_real_pictures_are_named_and_others_are_not() -> None:
         assert (p.split_a, p.split_b, p.kind) == ("train", "test", "near")
         assert 0.9 < p.similarity < 1
         assert (samples[p.index_a].name, samples[p.index_b].name) == (p.a, p.b)
-    assert health.is_dishonest
+    assert health.is_misleading

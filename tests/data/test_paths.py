@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from reading import facts, notes_of, put
 
-from headstart.data.paths import Claim, Finder, Hit
+from headstart.data.paths import Claim, PathFinder, PathMatch
 from headstart.data.sources import read
 from headstart.errors import DataError
 from headstart.records import Problem, Samples
@@ -61,28 +61,28 @@ CAT = Claim(label="cat", labels=frozenset({"cat", "dog"}))
     ],
 )
 def test_where_the_file_of_a_row_may_lie(tmp_path: Path, cell: str, file: str, claim: Claim, how: str | None) -> None:
-    found = Finder(str(put(tmp_path, file))).look_up(cell, "line 2", claim)
+    found = PathFinder(str(put(tmp_path, file))).look_up(cell, "line 2", claim)
     if how is None:
         assert isinstance(found, Problem)
         assert found.kind == "elsewhere"
         assert file in found.detail
     else:
-        assert isinstance(found, Hit)
+        assert isinstance(found, PathMatch)
         assert (found.how, found.file.name) == (how, file)
 
 
 def test_an_absolute_path_into_the_folder_is_at_its_place(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/1.png")
-    found = Finder(str(tmp_path)).look_up(str(tmp_path / "b" / "1.png"), "line 2")
-    assert isinstance(found, Hit)
+    found = PathFinder(str(tmp_path)).look_up(str(tmp_path / "b" / "1.png"), "line 2")
+    assert isinstance(found, PathMatch)
     assert (found.how, found.file.name) == ("exact", "b/1.png")
 
 
 def test_the_deepest_common_path_decides_between_files_of_one_name(tmp_path: Path) -> None:
     put(tmp_path, "x/1.png", "y/a/1.png", "z/1.png")
-    finder = Finder(str(tmp_path))
+    finder = PathFinder(str(tmp_path))
     found = finder.look_up("a/1.png", "line 2")
-    assert isinstance(found, Hit)
+    assert isinstance(found, PathMatch)
     assert found.file.name == "y/a/1.png"
     bare = finder.look_up("1.png", "line 3")
     assert isinstance(bare, Problem)
@@ -126,7 +126,7 @@ def test_two_paths_are_never_one_file(tmp_path: Path) -> None:
     )
     assert {s.name: s.label for s in samples} == {"2.png": "x", "3.png": "y"}
     assert kinds(samples) == {"a/1.png": "ambiguous", "b/1.png": "ambiguous", "old/2.png": "ambiguous"}
-    finder = Finder(str(tmp_path))
+    finder = PathFinder(str(tmp_path))
     assert not isinstance(finder.find("a/1.png", "line 2"), Problem)
     second = finder.find("b/1.png", "line 3")
     assert isinstance(second, Problem)

@@ -1,4 +1,4 @@
-"""Shortcuts: planted ones are found, honest pictures are left in peace."""
+"""Shortcuts: planted ones are found, honest images are left in peace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.data.looks import look_at_all
+from headstart.data.image_scan import scan_images
 from headstart.data.shortcuts import Shortcut, _judge, find_shortcuts
 from headstart.data.sources import read
 
@@ -19,7 +19,7 @@ RNG = np.random.default_rng(7)
 
 
 def scene(rng: np.random.Generator) -> Image.Image:
-    """A soft picture whose class shows only in a small patch in the middle."""
+    """Return a soft image whose class shows only in a small patch in the middle."""
     small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((96, 72), Image.Resampling.BICUBIC)
 
@@ -32,14 +32,14 @@ def build(root: Path, change: Change, count: int = 40) -> list[Shortcut]:
             image, options = change(scene(rng), name, i)
             image.save(root / name / f"{i}.jpg", **({"quality": int(rng.integers(80, 96))} | options))
     samples = read(root)
-    return list(find_shortcuts(look_at_all(samples), samples.paths, samples.class_ids, samples.class_names))
+    return list(find_shortcuts(scan_images(samples), samples.paths, samples.class_ids, samples.class_names))
 
 
 def flagged(found: list[Shortcut]) -> set[str]:
     return {s.cue for s in found if s.is_flagged}
 
 
-def test_honest_pictures_are_left_in_peace(tmp_path: Path) -> None:
+def test_honest_images_are_left_in_peace(tmp_path: Path) -> None:
     assert flagged(build(tmp_path, lambda image, name, i: (image, {}))) == set()
 
 
@@ -53,7 +53,7 @@ def test_jpeg_quality_by_class(tmp_path: Path) -> None:
     assert told.given_class is not None
 
 
-def test_a_coloured_border_in_one_class(tmp_path: Path) -> None:
+def test_a_colored_border_in_one_class(tmp_path: Path) -> None:
     def frame(image: Image.Image, name: str, i: int) -> tuple[Image.Image, dict[str, object]]:
         if name == "right":
             inner = image.resize((88, 64))
@@ -92,12 +92,12 @@ def test_the_folders_date(tmp_path: Path) -> None:
         day = 86400 * (100 if file.parent.name == "left" else 200)
         os.utime(file, (day, day))
     samples = read(tmp_path)
-    looks = look_at_all(samples)
+    looks = scan_images(samples)
     found = find_shortcuts(looks, samples.paths, samples.class_ids, samples.class_names)
     assert "date" in flagged(list(found))
 
 
-def test_copies_of_one_picture_do_not_vouch_for_each_other(tmp_path: Path) -> None:
+def test_copies_of_one_image_do_not_vouch_for_each_other(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     groups = []
     for name in ("a", "b"):
@@ -108,7 +108,7 @@ def test_copies_of_one_picture_do_not_vouch_for_each_other(tmp_path: Path) -> No
                 image.save(tmp_path / name / f"{original:02d}_{copy}.jpg", quality=90)
                 groups.append(12 * (name == "b") + original)
     samples = read(tmp_path)
-    looks = look_at_all(samples)
+    looks = scan_images(samples)
     apart = find_shortcuts(looks, samples.paths, samples.class_ids, samples.class_names)
     together = find_shortcuts(
         looks, samples.paths, samples.class_ids, samples.class_names, groups=np.array(groups, dtype=np.int64)
@@ -118,7 +118,7 @@ def test_copies_of_one_picture_do_not_vouch_for_each_other(tmp_path: Path) -> No
 
 
 def judged(own: int, num_classes: int = 3, count: int = 40) -> Shortcut:
-    """A cue in which `own` of the nine nearest images are of the own class, the others of the next one."""
+    """Return a cue in which `own` of the nine nearest images are of the own class, the others of the next one."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(num_classes), count)
     near = np.empty((len(labels), 9), dtype=np.int64)
@@ -144,9 +144,7 @@ def test_the_class_that_is_given_away_is_the_one_of_the_examples() -> None:
 
 
 @pytest.mark.parametrize("counts", [{"a": 4, "b": 40}, {"a": 10, "b": 10}])
-def test_too_few_pictures_say_nothing(
-    counts: dict[str, int], tmp_path: Path, make_pictures: Callable[..., Path]
-) -> None:
-    samples = read(make_pictures(tmp_path / "d", counts))
-    looks = look_at_all(samples)
+def test_too_few_images_say_nothing(counts: dict[str, int], tmp_path: Path, make_images: Callable[..., Path]) -> None:
+    samples = read(make_images(tmp_path / "d", counts))
+    looks = scan_images(samples)
     assert find_shortcuts(looks, samples.paths, samples.class_ids, samples.class_names) == ()

@@ -55,8 +55,8 @@ def test_your_own_split_is_honoured(
     assert (split.source, split.setup) == ("given", setup)
 
 
-def test_a_split_without_training_pictures_or_with_a_second_split_is_refused() -> None:
-    with pytest.raises(DataError, match="no training pictures"):
+def test_a_split_without_training_images_or_with_a_second_split_is_refused() -> None:
+    with pytest.raises(DataError, match="no training images"):
         make_split(make(["a", "b"], ["test", "test"]), groups=None)
     with pytest.raises(UsageError, match="bring their own split"):
         make_split(make(["a", "b"], ["train", "test"]), groups=None, test_size=0.2)
@@ -189,13 +189,13 @@ def test_a_manifest_that_does_not_fit(tmp_path: Path) -> None:
     split = read_split(path, samples)
     assert split.assignment.tolist() == ["train", "test", ""]
     assert split.setup == USER_VALIDATION_SPLIT
-    assert "1 of its pictures are not here" in split.reason
+    assert "1 of its images are not here" in split.reason
     assert "1 image is not in it" in split.reason
     for text, message in [
         ("image,set\na,train\n", "no columns"),
         ("image,split\na/000.png,third\n", "train, val or test was expected"),
         ("image,split\nx.png,train\n", "None of 1 image"),
-        ("image,split\na/000.png,test\n", "no training pictures"),
+        ("image,split\na/000.png,test\n", "no training images"),
     ]:
         path.write_text(text)
         with pytest.raises(DataError, match=message):

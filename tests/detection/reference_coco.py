@@ -1,4 +1,4 @@
-"""The reference implementation on our records, and random pictures for both; used by tests and benchmarks."""
+"""The reference implementation on our records, and random images for both; used by tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from headstart.data.boxes.records import Boxes, Detections
 
 
-def random_pictures(
+def random_images(
     seed: int, count: int = 20, num_classes: int = 3, *, crowds: bool = True, ties: bool = False
 ) -> tuple[list[Boxes], list[Detections]]:
     """True boxes of all sizes, and detections near them, doubled, missed, of a wrong class or nowhere."""

@@ -1,4 +1,4 @@
-"""Views of pictures with boxes: the boxes are where the objects are, and a view is the same whenever it is made."""
+"""Views of images with boxes: the boxes are where the objects are, and a view is the same whenever it is made."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from PIL import Image
 
 from headstart.data.boxes.records import Boxes
-from headstart.detection.views import BOX_PICTURES, DEFAULT_AUGMENT, check_augment, make_box_view, view_boxes
+from headstart.detection.augmentation import BOX_IMAGES, DEFAULT_AUGMENT, check_augment, make_box_view, view_boxes
 from headstart.errors import SettingError
-from headstart.pixels.spec import PixelSpec, read_picture
-from headstart.pixels.views import WHOLE_PICTURES, parse_augment, view_rng
+from headstart.preprocessing.augmentation import WHOLE_IMAGES, parse_augment, view_rng
+from headstart.preprocessing.image_spec import ImageSpec, read_image
 
-SPEC = PixelSpec(size_hw=(96, 128), fit="squash")
+SPEC = ImageSpec(size_hw=(96, 128), fit="squash")
 BOX = (150, 60, 270, 200)
 
 
 @pytest.fixture(scope="module")
-def picture() -> bytes:
+def image() -> bytes:
     """A white rectangle on black, 400 x 300."""
     pixels = np.zeros((300, 400, 3), dtype=np.uint8)
     pixels[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 255
@@ -30,13 +30,13 @@ def picture() -> bytes:
 
 
 @pytest.mark.parametrize("fit", ["squash", "pad"])
-def test_boxes_are_where_the_object_is(picture: bytes, fit: str) -> None:
+def test_boxes_are_where_the_object_is(image: bytes, fit: str) -> None:
     spec = SPEC.with_(fit=fit, background=(0, 0, 0), mean=(0.0, 0.0, 0.0))
     augment = parse_augment("flip=0.5,vflip=0.5,zoom=0.5,shift=0.1,brightness=0.1")
-    digest = hashlib.sha256(picture).digest()
+    digest = hashlib.sha256(image).digest()
     boxes, num_seen = Boxes.of([BOX], [0]), 0
     for view in range(1, 25):
-        pixels = make_box_view(picture, spec, augment, view_rng(digest, view, 3))
+        pixels = make_box_view(image, spec, augment, view_rng(digest, view, 3))
         assert pixels.shape == (*spec.size_hw, 3)
         found = view_boxes(boxes, (300, 400), digest, spec, augment, view, 3)
         seen = np.argwhere(pixels[..., 0] > 128)
@@ -49,19 +49,19 @@ def test_boxes_are_where_the_object_is(picture: bytes, fit: str) -> None:
     assert num_seen > 15
 
 
-def test_the_plain_view_is_the_picture(picture: bytes) -> None:
+def test_the_plain_view_is_the_image(image: bytes) -> None:
     augment = parse_augment(DEFAULT_AUGMENT)
-    assert np.array_equal(make_box_view(picture, SPEC, augment, None), read_picture(picture, SPEC))
+    assert np.array_equal(make_box_view(image, SPEC, augment, None), read_image(image, SPEC))
     found = view_boxes(Boxes.of([BOX], [0]), (300, 400), b"x" * 32, SPEC, augment, 0, 0)
     np.testing.assert_allclose(found.xyxy[0], np.array(BOX) * [0.32, 0.32, 0.32, 0.32], atol=1e-4)
 
 
-def test_a_view_depends_on_its_number_and_seed_only(picture: bytes) -> None:
+def test_a_view_depends_on_its_number_and_seed_only(image: bytes) -> None:
     augment, digest = parse_augment(DEFAULT_AUGMENT), b"d" * 32
-    first = make_box_view(picture, SPEC, augment, view_rng(digest, 5, 0))
-    assert np.array_equal(first, make_box_view(picture, SPEC, augment, view_rng(digest, 5, 0)))
-    assert not np.array_equal(first, make_box_view(picture, SPEC, augment, view_rng(digest, 6, 0)))
-    assert not np.array_equal(first, make_box_view(picture, SPEC, augment, view_rng(digest, 5, 1)))
+    first = make_box_view(image, SPEC, augment, view_rng(digest, 5, 0))
+    assert np.array_equal(first, make_box_view(image, SPEC, augment, view_rng(digest, 5, 0)))
+    assert not np.array_equal(first, make_box_view(image, SPEC, augment, view_rng(digest, 6, 0)))
+    assert not np.array_equal(first, make_box_view(image, SPEC, augment, view_rng(digest, 5, 1)))
 
 
 def test_crowds_are_ignored_and_not_learned() -> None:
@@ -83,17 +83,17 @@ def test_views_of_what_is_kept_are_those_of_the_file(strengths: str) -> None:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=80)
     data, augment = stream.getvalue(), parse_augment(strengths)
-    kept = BOX_PICTURES.decode(data, SPEC, augment)
+    kept = BOX_IMAGES.decode(data, SPEC, augment)
     assert kept.pixels.nbytes < pixels.nbytes / 4  # it is a JPEG, and decoded reduced
     for view in range(1, 9):
         own = [view_rng(b"d" * 32, view, 0) for _ in range(2)]
         expected = make_box_view(data, SPEC, augment, own[0])
-        assert np.array_equal(BOX_PICTURES.cut(kept, SPEC, augment, own[1]), expected)
+        assert np.array_equal(BOX_IMAGES.cut(kept, SPEC, augment, own[1]), expected)
 
 
 def test_what_is_decoded_in_another_way_has_another_name() -> None:
     texts = ("zoom=0.5", "zoom=0.5,flip=0.5", "zoom=0.2", "none")
-    rules = [BOX_PICTURES.rule(SPEC, parse_augment(text)) for text in texts]
+    rules = [BOX_IMAGES.rule(SPEC, parse_augment(text)) for text in texts]
     assert rules[0] == rules[1]
     assert len(set(rules)) == 3
-    assert rules[3] == WHOLE_PICTURES.rule(SPEC, parse_augment("none"))  # read_picture in both tasks
+    assert rules[3] == WHOLE_IMAGES.rule(SPEC, parse_augment("none"))  # read_image in both tasks

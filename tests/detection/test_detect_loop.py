@@ -1,4 +1,4 @@
-"""A small detector on coloured squares: it learns, repeats itself, and leaves alone what is frozen."""
+"""A small detector on colored squares: it learns, repeats itself, and leaves alone what is frozen."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from torch import nn
 
 from headstart.data.boxes.records import Boxes
-from headstart.detection.decode import Decoding, decode
-from headstart.detection.frames import plain_frame
+from headstart.detection.augmentation import ViewBoxes
+from headstart.detection.decoding import DecodingSettings, decode
+from headstart.detection.image_frames import plain_frame
 from headstart.detection.loop import DetectNetwork, DetectTraining
 from headstart.detection.metrics import evaluate_detections
 from headstart.detection.network import DetectorHead
 from headstart.detection.plan import DetectPlan
-from headstart.detection.views import ViewBoxes
-from headstart.pixels.spec import PixelSpec
+from headstart.preprocessing.image_spec import ImageSpec
 from headstart.types import USER_TEST_SPLIT
 
 SIDE = 64
-COLOURS = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0))
-SPEC = PixelSpec(size_hw=(SIDE, SIDE), fit="squash")
+COLORS = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0))
+SPEC = ImageSpec(size_hw=(SIDE, SIDE), fit="squash")
 PLAN = DetectPlan(strategy="head", epochs=14, batch_size=8, lr=4e-3, width=24, depth=1, views=2, finest=8, average=0.9)
 
 
@@ -39,7 +39,7 @@ class Backbone(nn.Module):
         self.eval()
 
 
-class Rear(nn.Module):
+class FeatureTapsSuffix(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.last = backbone.last
@@ -53,10 +53,10 @@ class Squares:
 
     def __init__(self, backbone: Backbone, count: int) -> None:
         self.backbone, self.announced = backbone, 0
-        self.boxes, pictures = [], []
+        self.boxes, images = [], []
         for i in range(count):
             rng = np.random.default_rng([5, i])
-            picture = rng.normal(0, 0.3, (3, SIDE, SIDE)).astype(np.float32)
+            image = rng.normal(0, 0.3, (3, SIDE, SIDE)).astype(np.float32)
             boxes, kinds = [], []
             for k in range(int(rng.integers(0, 3))):
                 side = int(rng.integers(14, 30))
@@ -64,12 +64,12 @@ class Squares:
                 kind = int(rng.integers(0, 2))
                 if k and overlap(boxes[0], (x, y, x + side, y + side)):
                     break
-                picture[:, y : y + side, x : x + side] = np.array(COLOURS[kind])[:, None, None]
+                image[:, y : y + side, x : x + side] = np.array(COLORS[kind])[:, None, None]
                 boxes.append((x, y, x + side, y + side))
                 kinds.append(kind)
-            pictures.append(picture)
+            images.append(image)
             self.boxes.append(Boxes.of(boxes, kinds))
-        self.pixels = torch.from_numpy(np.stack(pictures))
+        self.pixels = torch.from_numpy(np.stack(images))
 
     def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
         self.announced += len(pairs)
@@ -90,7 +90,7 @@ def start(plan: DetectPlan, *, has_stage: bool = False, count: int = 64) -> Dete
     source = Squares(backbone, count + 24)
     head = DetectorHead((16, 16), (8, 16), 2, width=plan.width, depth=plan.depth, seed=plan.seed)
     stages = [[(n, p) for n, p in backbone.named_parameters() if n.startswith("last")]] if has_stage else []
-    net = DetectNetwork(Rear(backbone), head, backbone, stages)
+    net = DetectNetwork(FeatureTapsSuffix(backbone), head, backbone, stages)
     return DetectTraining(net, source, plan, np.arange(count), [(8, 8), (4, 4)])
 
 
@@ -104,7 +104,7 @@ def score(training: DetectTraining) -> float:
         logits, boxes = net(parts)
     frame = plain_frame((SIDE, SIDE), SPEC)
     pairs = zip(logits.numpy(), boxes.numpy(), strict=True)
-    found = [decode(raw, reach, Decoding(), frame, (SIDE, SIDE)) for raw, reach in pairs]
+    found = [decode(raw, reach, DecodingSettings(), frame, (SIDE, SIDE)) for raw, reach in pairs]
     truth = [source.boxes[i] for i in unseen]
     value = evaluate_detections(truth, found, ("red", "blue"), draws=0, setup=USER_TEST_SPLIT).map50.value
     assert value is not None

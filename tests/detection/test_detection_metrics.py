@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from reference_coco import random_pictures, reference
+from reference_coco import random_images, reference
 
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, match_all
@@ -25,7 +25,7 @@ NAMES = ("a", "b", "c")
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("ties", [False, True])
 def test_every_number_is_that_of_the_reference(seed: int, ties: bool) -> None:
-    truth, found = random_pictures(seed, ties=ties)
+    truth, found = random_images(seed, ties=ties)
     ours = evaluate_detections(truth, found, NAMES, draws=0, setup=USER_TEST_SPLIT)
     theirs = reference(truth, found, 3)
     stats = np.asarray(theirs["stats"])
@@ -49,7 +49,7 @@ def test_every_number_is_that_of_the_reference(seed: int, ties: bool) -> None:
 
 @pytest.mark.parametrize("max_detections", [100, 130, 1000])
 def test_more_than_a_hundred_boxes_count_as_in_the_reference(max_detections: int) -> None:
-    truth, found = random_pictures(3, count=6, num_classes=1)
+    truth, found = random_images(3, count=6, num_classes=1)
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 300, (140, 2))
     more = np.concatenate([corner, corner + rng.uniform(10, 90, (140, 2))], axis=1)
@@ -79,8 +79,8 @@ def test_a_perfect_detector_scores_one(per_image: int) -> None:
     assert detection_to_json(ours)["max_detections"] >= 1000
 
 
-def test_weights_equal_pictures_that_stand_there_twice() -> None:
-    truth, found = random_pictures(5, count=8, num_classes=1)
+def test_weights_equal_images_that_stand_there_twice() -> None:
+    truth, found = random_images(5, count=8, num_classes=1)
     counts = [2, 0, 1, 3, 1, 0, 1, 1]
     repeated = [i for i, n in enumerate(counts) for _ in range(n)]
     once = match_all(truth, found, 1)[0]
@@ -88,17 +88,17 @@ def test_weights_equal_pictures_that_stand_there_twice() -> None:
     weights = np.array(counts, dtype=np.float64)
     num_objects = float(once.num_objects[0] @ weights)
     assert num_objects == many.num_objects[0].sum()
-    drawn = _weighted(once, weights[once.picture], num_objects)
+    drawn = _weighted(once, weights[once.image], num_objects)
     for t in range(10):
         expected = average_precision(many.is_hit[0, t], many.is_ignored[0, t], num_objects)
         assert drawn[t] == pytest.approx(expected, abs=1e-12)
         assert average_precision(
-            once.is_hit[0, t], once.is_ignored[0, t], num_objects, weights[once.picture]
+            once.is_hit[0, t], once.is_ignored[0, t], num_objects, weights[once.image]
         ) == pytest.approx(expected, abs=1e-12)
 
 
 def test_intervals_hold_the_value_and_grow_with_groups() -> None:
-    truth, found = random_pictures(7, count=60)
+    truth, found = random_images(7, count=60)
     alone = evaluate_detections(truth, found, NAMES, draws=200, setup=USER_TEST_SPLIT)
     grouped = evaluate_detections(truth, found, NAMES, draws=200, groups=np.arange(60) // 10, setup=USER_TEST_SPLIT)
     assert alone.map50.low is not None
@@ -111,15 +111,15 @@ def test_intervals_hold_the_value_and_grow_with_groups() -> None:
     assert grouped.map50 != alone.map50
 
 
-def test_too_few_pictures_have_no_interval_and_say_so() -> None:
-    truth, found = random_pictures(1, count=4)
+def test_too_few_images_have_no_interval_and_say_so() -> None:
+    truth, found = random_images(1, count=4)
     evaluation = evaluate_detections(truth, found, NAMES, setup=USER_TEST_SPLIT)
     assert evaluation.map50.low is None
     assert [f.kind for f in evaluation.findings] == [FindingKind.INTERVAL_NOT_MEASURABLE]
 
 
 def test_perfect_boxes_score_one_and_nothing_scores_zero() -> None:
-    truth, _ = random_pictures(2, crowds=False)
+    truth, _ = random_images(2, crowds=False)
     perfect = [Detections.of(b.xyxy, np.linspace(0.9, 0.5, len(b)), b.class_ids) for b in truth]
     evaluation = evaluate_detections(truth, perfect, NAMES, draws=50, setup=USER_TEST_SPLIT)
     assert evaluation.map50_95.value == pytest.approx(1.0)
@@ -149,7 +149,7 @@ def test_the_best_threshold_parts_right_from_wrong() -> None:
     assert (point.precision, point.recall, point.f1) == (1.0, 1.0, 1.0)
 
 
-def test_a_class_that_is_hardly_found_does_not_flood_the_pictures() -> None:
+def test_a_class_that_is_hardly_found_does_not_flood_the_images() -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 10
     wrong = [[100 + i, 100, 150 + i, 150] for i in range(60)]
     found = [
@@ -176,8 +176,8 @@ def test_what_is_taken_for_what_is_counted_once() -> None:
     assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]  # the one in the crowd is not counted
 
 
-def test_pictures_and_detections_are_aligned() -> None:
-    with pytest.raises(ValueError, match="pictures"):
+def test_images_and_detections_are_aligned() -> None:
+    with pytest.raises(ValueError, match="images"):
         evaluate_detections([Boxes.of([])], [], ("a",), setup=USER_TEST_SPLIT)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from headstart.data.boxes.records import Boxes, Detections
-from headstart.detection.calibrate import fit_calibration, is_right, recalibrate
-from headstart.detection.sizes import choose_finest, choose_size, measure_sizes
-from headstart.pixels.spec import PixelSpec
+from headstart.detection.box_sizes import choose_finest, choose_size, measure_sizes
+from headstart.detection.calibration import fit_calibration, is_right, recalibrate
+from headstart.preprocessing.image_spec import ImageSpec
 
-SPEC = PixelSpec(size_hw=(320, 320), fit="squash")
+SPEC = ImageSpec(size_hw=(320, 320), fit="squash")
 
 
 def squares(side: float, count: int) -> Boxes:
@@ -21,7 +21,7 @@ def test_the_table_counts_shorter_sides_after_resizing() -> None:
     boxes = [Boxes.of([[0, 0, 10, 100], [0, 0, 40, 40], [0, 0, 600, 600]], [0, 1, 1])]
     sizes = measure_sizes(boxes, np.array([[640, 640]]), ("thin", "wide"), SPEC)
     assert sizes.counts == ((1, 0, 0, 0, 0), (0, 0, 1, 0, 1))
-    assert sizes.tiny_share == pytest.approx(1 / 3)
+    assert sizes.tiny_fraction == pytest.approx(1 / 3)
     assert sizes.totals() == {"0-8": 1, "8-16": 0, "16-32": 1, "32-96": 0, "96+": 1}
 
 
@@ -29,17 +29,17 @@ def test_tiny_boxes_name_the_size_that_mends_it() -> None:
     boxes = [squares(10, 5), squares(100, 5)]
     shapes = np.array([[640, 640]] * 2)
     sizes = measure_sizes(boxes, shapes, ("a",), SPEC)
-    assert sizes.tiny_share == 0.5
+    assert sizes.tiny_fraction == 0.5
     assert sizes.better_size is not None
     mended = measure_sizes(boxes, shapes, ("a",), SPEC.with_(size_hw=(sizes.better_size, sizes.better_size)))
-    assert mended.tiny_share <= 0.2
+    assert mended.tiny_fraction <= 0.2
     assert mended.better_size is None
     assert sizes.time_factor == pytest.approx((sizes.better_size / 320) ** 2)
 
 
 def test_few_tiny_boxes_are_no_reason_to_warn() -> None:
     sizes = measure_sizes([squares(10, 2), squares(100, 8)], np.array([[640, 640]] * 2), ("a",), SPEC)
-    assert sizes.tiny_share == 0.2
+    assert sizes.tiny_fraction == 0.2
     assert sizes.better_size is None
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torchvision.ops import box_iou, generalized_box_iou
 
+from headstart.detection.augmentation import ViewBoxes
 from headstart.detection.network import make_points
 from headstart.detection.targets import assign, detection_loss, paired_iou
-from headstart.detection.views import ViewBoxes
 
 POINTS = make_points([(8, 8), (4, 4)], [8, 16])  # an input of 64 x 64
 
@@ -66,7 +66,7 @@ def test_a_box_smaller_than_the_grid_is_not_lost() -> None:
     assert targets.scores.max() > 0
 
 
-def test_empty_pictures_and_ignored_places() -> None:
+def test_empty_images_and_ignored_places() -> None:
     logits, boxes = said()
     targets = assign(logits, boxes, POINTS, [truth(ignored=[(0, 0, 20, 20)])])
     assert not targets.is_positive.any()

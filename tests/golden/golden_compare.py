@@ -184,7 +184,7 @@ def _fill(pattern: str, texts: list[str]) -> tuple[str, ...]:
 
 
 def flatten(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Leaves:
-    """Leaves by their place; names are split at `/`, so that files and folders can be matched."""
+    """Leave by their place; names are split at `/`, so that files and folders can be matched."""
     leaves: Leaves = {}
     for key, value in tree.items():
         place = (*above, *key.split("/"))
@@ -207,7 +207,7 @@ def unflatten(leaves: Leaves) -> dict[str, Any]:
 
 
 def _step(place: tuple[str, ...], leaves: Leaves) -> float:
-    """One unit of the last digit of a table's column, by which a value near the middle may jump."""
+    """Return one unit of the last digit of a table's column, by which a value near the middle may jump."""
     decimals = leaves.get((*place[:-1], "decimals"))
     return 1.01 * 10.0**-decimals if isinstance(decimals, int) and place[-1] != "decimals" else 0.0
 

@@ -190,7 +190,7 @@ def record_weights(path: Path, *, is_exact: bool = False) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """What rounding errors depend on: processor, instruction set and versions."""
+    """Return what rounding errors depend on: processor, instruction set and versions."""
     import torch
 
     names = ("numpy", "torch", "onnxruntime", "Pillow")

@@ -55,13 +55,13 @@ ALL = images.CLASSES
 
 
 def probe(data: Path, **settings: Any) -> headstart.Run:
-    """A probe whose features are computed afresh."""
-    return headstart.train(data, out="run", workers=1, seed=0, cache=False, pictures=False, **settings)
+    """Return a probe whose features are computed afresh."""
+    return headstart.train(data, out="run", workers=1, seed=0, cache=False, images=False, **settings)
 
 
 def tuned(data: Path, **settings: Any) -> headstart.Run:
-    """A training by gradient of two epochs in float32, with few stored views."""
-    fixed = {"epochs": 2, "views": 2, "workers": 1, "seed": 0, "pictures": False, "tune.precision": "float32"}
+    """Return a training by gradient of two epochs in float32, with few stored views."""
+    fixed = {"epochs": 2, "views": 2, "workers": 1, "seed": 0, "images": False, "tune.precision": "float32"}
     return headstart.train(data, out="run", **(fixed | settings))
 
 
@@ -91,21 +91,21 @@ def probe_folders() -> dict[str, Any]:
 
 @golden(is_quick=True)
 def probe_groups() -> dict[str, Any]:
-    """A table with groups."""
+    """Return a table with groups."""
     probe(images.grouped_table(Path("data")))
     return {}
 
 
 @golden(is_quick=True)
 def probe_user_split() -> dict[str, Any]:
-    """A user's train, val and test split in which images leak and labels conflict."""
+    """Return a user's train, val and test split in which images leak and labels conflict."""
     probe(images.leaky_split(Path("data")))
     return {}
 
 
 @golden()
 def probe_two_classes() -> dict[str, Any]:
-    """Two unequal classes with a test split of its own making, and class weights."""
+    """Return two unequal classes with a test split of its own making, and class weights."""
     data = images.class_folders(Path("data"), {"checks": 40, "discs": 15})
     new = images.class_folders(Path("new"), {"checks": 4, "discs": 4}, first=500)
     return answers(probe(data, test_size=0.25, **{"head.class_weights": "auto"}), new)
@@ -128,7 +128,7 @@ def probe_solar() -> dict[str, Any]:
 
 @golden(is_quick=True, tolerance=TRAINED)
 def finetune_last() -> dict[str, Any]:
-    """The last stage."""
+    """Return the last stage."""
     data = images.class_folders(Path("data"), dict.fromkeys(ALL, 10))
     new = images.class_folders(Path("new"), dict.fromkeys(ALL, 3), first=500)
     return answers(tuned(data, strategy="finetune", cut="last-1"), new)
@@ -136,7 +136,7 @@ def finetune_last() -> dict[str, Any]:
 
 @golden(tolerance=TRAINED)
 def finetune_last_2() -> dict[str, Any]:
-    """The last two stages, on a user's split."""
+    """Return the last two stages, on a user's split."""
     tuned(images.user_split(Path("data"), {"train": 14, "val": 6, "test": 6}), strategy="finetune", cut="last-2")
     return {}
 
@@ -150,7 +150,7 @@ def finetune_folds() -> dict[str, Any]:
 
 @golden(tolerance=TRAINED)
 def train_head() -> dict[str, Any]:
-    """A head by gradient on frozen features."""
+    """Return a head by gradient on frozen features."""
     tuned(images.class_folders(Path("data"), dict.fromkeys(ALL, 14)), strategy="head", epochs=6)
     return {}
 
@@ -164,14 +164,14 @@ def finetune_solar() -> dict[str, Any]:
 
 @golden(is_quick=True, tolerance=TRAINED)
 def detect_head() -> dict[str, Any]:
-    """A few steps of a detector on a frozen network."""
+    """Return a few steps of a detector on a frozen network."""
     detector(images.boxes_table(Path("data"), 24).parent, strategy="head")
     return {}
 
 
 @golden(tolerance=TRAINED, is_chaotic=True)
 def detect_objects() -> dict[str, Any]:
-    """A detector trained until it finds most of the squares; predictions and scores on other images."""
+    """Return a detector trained until it finds most of the squares; predictions and scores on other images."""
     data = images.boxes_table(Path("data"), 30).parent
     run = detector(data, strategy="head", epochs=25, batch_size=4)
     return answers(run, images.boxes_table(Path("new"), 6, first=500).parent, min_score=0.2)
@@ -179,14 +179,14 @@ def detect_objects() -> dict[str, Any]:
 
 @golden(tolerance=TRAINED)
 def detect_finetune() -> dict[str, Any]:
-    """A detector whose last stages train too."""
+    """Return a detector whose last stages train too."""
     detector(images.boxes_table(Path("data"), 24).parent, strategy="finetune")
     return {}
 
 
 @golden(is_quick=True)
 def check_leaks() -> dict[str, Any]:
-    """The judgement of a leaky split, with the features of a network and on pixels alone."""
+    """Return the judgement of a leaky split, with the features of a network and on pixels alone."""
     data = images.leaky_split(Path("data"))
     return {
         "check": headstart.check(data, workers=1).to_json(),
@@ -209,7 +209,7 @@ def check_groups() -> dict[str, Any]:
 
 @golden(is_quick=True)
 def check_boxes() -> dict[str, Any]:
-    """The judgement of a table of boxes with faults of several kinds."""
+    """Return the judgement of a table of boxes with faults of several kinds."""
     data = images.boxes_table(Path("data"), 12, is_faulty=True).parent
     return {"check": headstart.check(data, workers=1).to_json()}
 

@@ -25,7 +25,7 @@ RECORD: dict[str, Any] = {
 
 
 def changed(old: str, new: str) -> dict[str, Any]:
-    """The record with a text of its JSON replaced."""
+    """Return the record with a text of its JSON replaced."""
     text = json.dumps(RECORD)
     assert old in text
     return dict(json.loads(text.replace(old, new)))

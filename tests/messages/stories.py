@@ -88,7 +88,7 @@ def dataset() -> list[Event]:
         found(FindingKind.NARROW_CROP, Severity.WARNING, crop=0.4, cover=0.5),
         found(
             FindingKind.SHORTCUT, Severity.WARNING, what="camera", accuracy=0.9, chance=0.3, given_class=None,
-            given_share=0.0, classes=[], examples=[],
+            given_class_fraction=0.0, classes=[], examples=[],
         ),
         *odd,
     ]  # fmt: skip

@@ -48,7 +48,7 @@ def test_counts() -> None:
 
 SOURCE = Path(__file__).parents[2] / "src" / "headstart"
 PLURAL = re.compile(
-    r"^ (?:[a-z-]+ )?(pictures|images|photographs|files|groups|pairs|labels|errors|predictions|rows|objects|epochs|"
+    r"^ (?:[a-z-]+ )?(images|images|photographs|files|groups|pairs|labels|errors|predictions|rows|objects|epochs|"
     r"settings|threads|folds|classes|boxes|corrections|problems|runs|views|samples|annotations)\b"
 )
 NEVER_ONE = {
@@ -58,7 +58,7 @@ NEVER_ONE = {
     ("messages/reading.py", "count"): "the plural of a pair that is told apart",
     ("reports/figures.py", "kind"): "no number",
     ("messages/decisions_data.py", "e['num_threads']"): "one thread is not compared with itself",
-    ("workflow/direct.py", "len(names)"): "the classes of ImageNet",
+    ("workflow/imagenet_model.py", "len(names)"): "the classes of ImageNet",
     ("messages/findings.py", "e['count']"): "one file is worded apart",
     ("messages/summaries.py", "len(es)"): "one class is worded apart",
     ("messages/findings.py", "len(pairs)"): "more than are shown",

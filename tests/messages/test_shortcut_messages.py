@@ -11,7 +11,7 @@ from event_text import finding_lines
 from headstart.data.report_findings import dataset_findings
 from headstart.data.shortcuts import _CUES, _LIMITS
 from headstart.messages.shortcuts import CUES, shortcut_message
-from headstart.records import Health, Shortcut
+from headstart.records import DatasetReport, Shortcut
 
 
 def test_every_cue_has_a_name() -> None:
@@ -27,7 +27,9 @@ def test_a_line_has_no_empty_part(cue: str, given: str | None) -> None:
     assert ("`a`" in text) == ("60.0 %" in text) == (given is not None)
     assert "100 %" in text
     assert "50.0 %" in text
-    (line,) = finding_lines(dataset_findings(Health(2, "class folders", {"a": {"none": 2}}, {}, shortcuts=(shortcut,))))
+    (line,) = finding_lines(
+        dataset_findings(DatasetReport(2, "class folders", {"a": {"none": 2}}, {}, shortcuts=(shortcut,)))
+    )
     assert text in line
     assert ("`a/1.jpg`" in line) == (given is not None)
     assert re.search(r"(?<![\d.])0(\.0)? %", line) is None

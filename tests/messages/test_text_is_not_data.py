@@ -22,7 +22,7 @@ EMITS = frozenset({"note", "warn"})
 
 
 def is_text(node: ast.AST) -> bool:
-    """Whether an expression is rendered text: `x.reason`, `x["text"]`, `str(x.message)` or a method of one."""
+    """Return whether an expression is rendered text: `x.reason`, `x["text"]`, `str(x.message)` or a method of one."""
     if isinstance(node, ast.Attribute):
         return node.attr in TEXTS
     if isinstance(node, ast.Subscript):
@@ -37,7 +37,7 @@ def is_text(node: ast.AST) -> bool:
 
 
 def is_code(node: ast.AST) -> bool:
-    """Whether an expression is None or a member of an enum, e.g. `DecisionReason.NO_BUDGET`."""
+    """Return whether an expression is None or a member of an enum, e.g. `DecisionReason.NO_BUDGET`."""
     if isinstance(node, (ast.Tuple, ast.Set, ast.List)):
         return all(map(is_code, node.elts))
     return (isinstance(node, ast.Constant) and node.value is None) or (
@@ -67,7 +67,7 @@ def parsed_text(source: str) -> list[int]:
 
 
 def is_rendered(node: ast.AST) -> bool:
-    """Whether an expression builds text: a string constant, an f-string, or a sum of such."""
+    """Return whether an expression builds text: a string constant, an f-string, or a sum of such."""
     if isinstance(node, ast.BinOp):
         return is_rendered(node.left) or is_rendered(node.right)
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))

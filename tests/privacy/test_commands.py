@@ -136,8 +136,8 @@ def machine(tracer: Path, photos: Path, boxes: Path, tmp_path_factory: pytest.Te
 
 @pytest.mark.long
 class TestEveryCommand:
-    def test_classification(self, machine: Machine, photos: Path, make_pictures: Callable[..., Path]) -> None:
-        fresh = make_pictures(machine.home.parent / "fresh", {"stripes": 4, "discs": 4, "checks": 4}, 500)
+    def test_classification(self, machine: Machine, photos: Path, make_images: Callable[..., Path]) -> None:
+        fresh = make_images(machine.home.parent / "fresh", {"stripes": 4, "discs": 4, "checks": 4}, 500)
         before = snapshot(photos), snapshot(fresh)
         machine.run("predict", "run", fresh, "--out", "answers.csv", out=("answers.csv",))
         machine.run("predict", "imagenet:efficientnet_lite0", fresh / "discs" / "000.jpg")

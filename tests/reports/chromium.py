@@ -55,7 +55,7 @@ class Browser:
             self.page(f"{domain}.enable")
 
     def call(self, method: str, session: str | None = None, **params: Any) -> Any:
-        """Sends a command and waits for its answer."""
+        """Send a command and waits for its answer."""
         self._number += 1
         number = self._number
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
@@ -68,11 +68,11 @@ class Browser:
                 return answer["result"]
 
     def page(self, method: str, **params: Any) -> Any:
-        """A command to the page."""
+        """Return a command to the page."""
         return self.call(method, self._session, **params)
 
     def open(self, path: Path, *, size: tuple[int, int] = (1280, 900), scheme: str = "light") -> None:
-        """Opens a file at a size of the window."""
+        """Open a file at a size of the window."""
         self.complaints.clear()
         self.requests.clear()
         width, height = size
@@ -86,7 +86,7 @@ class Browser:
             self._next()
 
     def run(self, script: str) -> Any:
-        """The value of a script in the page."""
+        """Return the value of a script in the page."""
         found = self.page("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
@@ -98,7 +98,7 @@ class Browser:
             self.page("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text)
 
     def close(self) -> None:
-        """Ends the browser."""
+        """End the browser."""
         self._in.close()
         self._process.terminate()
         try:
@@ -133,7 +133,7 @@ class Browser:
 
 
 def open_browser() -> Browser:
-    """A browser, or the reason why the test is skipped."""
+    """Return a browser, or the reason why the test is skipped."""
     named = os.environ.get("HEADSTART_CHROMIUM")
     path = named or next((p for p in map(shutil.which, _NAMES) if p), None)
     if path is None:

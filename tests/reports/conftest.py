@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.reports.facts import Facts, Scored
-from headstart.trust.metrics import evaluate, evaluation_to_json, softmax
+from headstart.evaluation.metrics import evaluate, evaluation_to_json, softmax
+from headstart.reports.run_data import RunData, ScoredImages
 from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
 
 
@@ -21,8 +21,8 @@ def build_facts(
     seed: int = 0,
     skill: float = 2.0,
     **changes: Any,
-) -> Facts:
-    """A run whose scores are drawn at random with some skill."""
+) -> RunData:
+    """Return a run whose scores are drawn at random with some skill."""
     rng = np.random.default_rng(seed)
     k = len(class_names)
     truth = np.repeat(np.arange(k), per_class)
@@ -52,7 +52,7 @@ def build_facts(
         "positive": positive,
         "baselines": {
             "majority": {"class_name": class_names[0], "accuracy": 1 / k, "balanced_accuracy": 1 / k},
-            "nearest_neighbour": {"accuracy": 0.5, "balanced_accuracy": 0.5},
+            "nearest_neighbor": {"accuracy": 0.5, "balanced_accuracy": 0.5},
         },
         "train": block("train", RESUBSTITUTION),
         "cv": cv,
@@ -62,10 +62,10 @@ def build_facts(
                      **{key: scored["accuracy"][key] for key in ("value", "low", "high")}},
         "duration_s": {"total": 1.0},
     }  # fmt: skip
-    return Facts(
+    return RunData(
         run="train1",
         metrics=metrics,
-        scored=Scored(
+        scored=ScoredImages(
             names=names,
             paths=tuple((paths or {}).get(n) for n in names),
             split=split,
@@ -75,7 +75,7 @@ def build_facts(
             logits=logits,
         ),
         settings={"seed": {"value": 0, "source": "default", "reason": None}},
-        bundle={"temperature": 1.1, "pixels": {"size_hw": [224, 224]}, "weights_licence": "Apache-2.0"},
+        bundle={"temperature": 1.1, "pixels": {"size_hw": [224, 224]}, "weights_license": "Apache-2.0"},
         tensors={"backbone.conv_stem.weight": (8, 3, 3, 3), "backbone.blocks.0.w": (8, 8, 1, 1), "head.weight": (k, 8),
                  "head.bias": (k,)},
         **changes,
@@ -83,6 +83,6 @@ def build_facts(
 
 
 @pytest.fixture(scope="session")
-def make_facts() -> Callable[..., Facts]:
+def make_facts() -> Callable[..., RunData]:
     """`build_facts`."""
     return build_facts

@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.heads.linear import LinearHead
-from headstart.heads.normalise import Normaliser, fit_normaliser
-from headstart.reports.attribution import Mapper, head_gradient, mean_alike, paint, rank_correlation
+from headstart.probe.linear import LinearHead
+from headstart.probe.normalize import Normalizer, fit_normalizer
+from headstart.reports.attribution import Mapper, head_gradient, mean_similarity, paint, rank_correlation
 
 onnx = pytest.importorskip("onnx")
 
 WIDTHS = {"stage1": 5, "embedding": 7}
 
 
-def random_head(rng: np.random.Generator, num_classes: int = 3) -> tuple[LinearHead, Normaliser]:
+def random_head(rng: np.random.Generator, num_classes: int = 3) -> tuple[LinearHead, Normalizer]:
     blocks = {n: rng.gamma(2.0, size=(50, d)).astype(np.float32) for n, d in WIDTHS.items()}
-    normaliser = fit_normaliser(blocks).restrict(tuple(WIDTHS), (1.0, 0.5))
+    normalizer = fit_normalizer(blocks).restrict(tuple(WIDTHS), (1.0, 0.5))
     weight = rng.normal(size=(num_classes, sum(WIDTHS.values()))).astype(np.float32)
-    return LinearHead(normaliser, weight, rng.normal(size=num_classes).astype(np.float32), 0.7), normaliser
+    return LinearHead(normalizer, weight, rng.normal(size=num_classes).astype(np.float32), 0.7), normalizer
 
 
 def network(rng: np.random.Generator) -> tuple[bytes, np.ndarray, np.ndarray]:
-    """Two convolutions; the first is pooled to `stage1` (5), the second to `embedding` (7) through a Reshape."""
+    """Return two convolutions; the first is pooled to `stage1` (5), the second to `embedding` (7) through a Reshape."""
     helper, kinds = onnx.helper, onnx.TensorProto
     first = rng.normal(size=(5, 3, 3, 3)).astype(np.float32)
     second = rng.normal(size=(7, 5, 1, 1)).astype(np.float32)
@@ -55,7 +55,7 @@ def network(rng: np.random.Generator) -> tuple[bytes, np.ndarray, np.ndarray]:
 
 
 def log_odds(head: LinearHead, blocks: dict[str, np.ndarray], k: int) -> np.ndarray:
-    logits = head.normaliser.transform(blocks) @ head.weight.T.astype(np.float64) + head.bias
+    logits = head.normalizer.transform(blocks) @ head.weight.T.astype(np.float64) + head.bias
     logits = logits / head.temperature
     others = np.delete(logits, k, axis=1)
     return np.asarray(logits[:, k] - np.log(np.exp(others).sum(axis=1)))
@@ -101,8 +101,8 @@ def test_the_control_forgets_what_was_learnt() -> None:
     ids = rng.integers(0, 3, 24)
     real, again = Mapper.open(model, head).maps(pixels, ids), Mapper.open(model, head).maps(pixels, ids)
     control = Mapper.open(model, head, is_control=True).maps(pixels, ids)
-    assert mean_alike(list(real), list(again)) == pytest.approx(1.0)
-    assert mean_alike(list(real), list(control)) < 0.5
+    assert mean_similarity(list(real), list(again)) == pytest.approx(1.0)
+    assert mean_similarity(list(real), list(control)) < 0.5
 
 
 def test_a_network_without_maps_is_refused() -> None:
@@ -128,10 +128,10 @@ def test_rank_correlation_of_flat_and_equal_maps() -> None:
 
 
 def test_the_painted_map_is_bright_where_the_map_is() -> None:
-    picture = np.full((80, 60, 3), 120, dtype=np.uint8)
+    image = np.full((80, 60, 3), 120, dtype=np.uint8)
     attribution = np.zeros((7, 7))
     attribution[1, 5] = 1.0
-    painted = np.asarray(Image.open(io.BytesIO(paint(picture, attribution))).convert("RGB"), dtype=float)
+    painted = np.asarray(Image.open(io.BytesIO(paint(image, attribution))).convert("RGB"), dtype=float)
     assert painted.shape == (144, 108, 3)
     warmth = painted[..., 0] - painted[..., 2]
     row, column = np.unravel_index(warmth.argmax(), warmth.shape)
@@ -145,8 +145,8 @@ def test_the_map_equals_captums_grad_cam() -> None:
     from captum.attr import LayerGradCam
 
     rng = np.random.default_rng(4)
-    head, normaliser = random_head(rng)
-    only = LinearHead(normaliser.restrict(("embedding",), (1.0,)), head.weight[:, 5:], head.bias, head.temperature)
+    head, normalizer = random_head(rng)
+    only = LinearHead(normalizer.restrict(("embedding",), (1.0,)), head.weight[:, 5:], head.bias, head.temperature)
     model, first, second = network(rng)
 
     class Network(torch.nn.Module):  # type: ignore[misc,name-defined]
@@ -157,7 +157,7 @@ def test_the_map_equals_captums_grad_cam() -> None:
         def forward(self, x):  # type: ignore[no-untyped-def]
             x = torch.relu(torch.nn.functional.conv2d(x, torch.from_numpy(first), padding=1))
             x = self.last(torch.nn.functional.conv2d(x, torch.from_numpy(second), stride=2)).mean(dim=(2, 3))
-            mean, scale = (torch.from_numpy(v[0]) for v in (only.normaliser.means, only.normaliser.scales))
+            mean, scale = (torch.from_numpy(v[0]) for v in (only.normalizer.means, only.normalizer.scales))
             z = ((x - mean) / scale).clamp(-5, 5)
             z = z / z.norm(dim=1, keepdim=True)
             logits = (z @ torch.from_numpy(only.weight).T + torch.from_numpy(only.bias)) / only.temperature

@@ -12,10 +12,10 @@ import pytest
 from chromium import Browser, open_browser
 from PIL import Image
 
-from headstart.pixels.spec import PixelSpec
-from headstart.reports.facts import Facts
+from headstart.preprocessing.image_spec import ImageSpec
 from headstart.reports.html import render
-from headstart.reports.summary import summarise
+from headstart.reports.run_data import RunData
+from headstart.reports.summary import summarize
 from headstart.reports.thumbs import make_thumbs
 
 pytestmark = pytest.mark.long
@@ -32,8 +32,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def page(make_facts: Callable[..., Facts], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with every section, pictures included, of classes with the worst of names."""
+def page(make_facts: Callable[..., RunData], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with every section, images included, of classes with the worst of names."""
     folder = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(0)
     plain = make_facts(EVIL, 30)
@@ -48,17 +48,17 @@ def page(make_facts: Callable[..., Facts], tmp_path_factory: pytest.TempPathFact
     share = {"value": 0.9, "low": 0.8, "high": 0.95}
     extra: dict[str, Any] = {
         "learning_curve": {"series": series, "text": "Twice as many: +8 points.", "gain": 0.08},
-        "novelty": {"reject": 0.05, "threshold": 2.0, "has_rest": True, "test": None, "left_out": left_out,
+        "novelty": {"reject": 0.05, "threshold": 2.0, "has_residual_norm": True, "test": None, "left_out": left_out,
                     "out_of_fold": {"false_alarms": 0.05, "num_samples": 75},
                     "histogram": {"edges": [-1.0, 0.0, 1.0, 2.0, 3.0], "known": [10, 30, 20, 5]}},
-        "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 75, "realised": share, "mean_size": 1.2,
-                     "share_single": 0.8, "share_empty": 0.01, "test": None,
-                     "per_class": [{"name": n, "realised": 0.9, "is_own": True} for n in EVIL]},
+        "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 75, "empirical": share, "mean_size": 1.2,
+                     "single_fraction": 0.8, "empty_fraction": 0.01, "test": None,
+                     "per_class": [{"name": n, "empirical": 0.9, "is_own": True} for n in EVIL]},
     }  # fmt: skip
     epochs = tuple({"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i)} for i in range(1, 6))
     facts = make_facts(EVIL, 30, paths=paths, extra=extra, epochs=epochs)
-    report = summarise(facts)
-    thumbs = make_thumbs({int(i): facts.scored.paths[int(i)] for i in report["pictures"]}, PixelSpec())
+    report = summarize(facts)
+    thumbs = make_thumbs({int(i): facts.scored.paths[int(i)] for i in report["images"]}, ImageSpec())
     target = folder / "report.html"
     target.write_text(render(report, thumbs), encoding="utf-8")
     return target

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import yaml
 
 from headstart.reports.card import model_card
-from headstart.reports.facts import Facts
-from headstart.reports.summary import summarise
+from headstart.reports.run_data import RunData
+from headstart.reports.summary import summarize
 
 
-def test_the_card_has_metadata_score_and_limits(make_facts: Callable[..., Facts]) -> None:
+def test_the_card_has_metadata_score_and_limits(make_facts: Callable[..., RunData]) -> None:
     facts = make_facts()
-    text = model_card(summarise(facts))
+    text = model_card(summarize(facts))
     _, metadata, body = text.split("---\n", 2)
     read = yaml.safe_load(metadata)
     assert read["license"] == "apache-2.0"
@@ -22,23 +22,23 @@ def test_the_card_has_metadata_score_and_limits(make_facts: Callable[..., Facts]
     score = facts.metrics["headline"]
     assert abs(value - score["value"]) < 1e-4
     assert f"{100 * score['low']:.1f} to {100 * score['high']:.1f}" in body
-    for heading in ("## Intended use", "## Data", "## Score", "## Limits found", "## Licence"):
+    for heading in ("## Intended use", "## Data", "## Score", "## Limits found", "## License"):
         assert heading in body
     assert ".jpg" not in text
 
 
-def test_names_cannot_break_the_card(make_facts: Callable[..., Facts]) -> None:
+def test_names_cannot_break_the_card(make_facts: Callable[..., RunData]) -> None:
     facts = make_facts(("<script>alert(1)</script>", "a|b\n---", "`c`: [x](http://y)"), skill=0.3)
-    text = model_card(summarise(facts))
+    text = model_card(summarize(facts))
     assert "<script>" not in text.replace("`<script>alert(1)</script>`", "")
     yaml.safe_load(text.split("---\n", 2)[1])
     rows = [line for line in text.splitlines() if line.startswith("| ") and "support" not in line]
     assert all(line.replace("\\|", "").count("|") == 6 for line in rows)
 
 
-def test_weights_without_a_known_licence_are_called_other(make_facts: Callable[..., Facts]) -> None:
+def test_weights_without_a_known_license_are_called_other(make_facts: Callable[..., RunData]) -> None:
     facts = make_facts()
-    report = summarise(facts)
-    report["model"]["weights_licence"] = None
+    report = summarize(facts)
+    report["model"]["weights_license"] = None
     read = yaml.safe_load(model_card(report).split("---\n", 2)[1])
     assert (read["license"], read["license_name"]) == ("other", "not stated")

@@ -13,14 +13,14 @@ import pytest
 from headstart.messages.comment import report_finding_text, report_finding_title
 from headstart.report_types import ReportFinding, ReportKind
 from headstart.reports.comment import comment_on, comment_to_json, confused_pair, next_steps, not_to_conclude
-from headstart.reports.facts import Facts
-from headstart.reports.situation import Curve, GroupQuestion, Situation, take_situation
-from headstart.reports.squares import find_square
+from headstart.reports.result_summary import Curve, GroupQuestion, ResultSummary, summarize_result
+from headstart.reports.run_data import RunData
+from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types import EvaluationProtocol, EvaluationSetup, GroupStatus
 
 
-def situation(counts: list[int] | None = None, confusion: Any = None, **changes: Any) -> Situation:
-    """A sound result of four classes with 300 training pictures each, changed as asked."""
+def situation(counts: list[int] | None = None, confusion: Any = None, **changes: Any) -> ResultSummary:
+    """Return a sound result of four classes with 300 training images each, changed as asked."""
     matrix = np.full((4, 4), 1) + 93 * np.eye(4, dtype=int) if confusion is None else np.array(confusion)
     values: dict[str, Any] = {
         "score": 0.94,
@@ -36,13 +36,19 @@ def situation(counts: list[int] | None = None, confusion: Any = None, **changes:
         "confusion": matrix.astype(np.int64),
         "curve": Curve(0.004, 0.0, 0.008),
     }
-    return Situation(**(values | changes))
+    return ResultSummary(**(values | changes))
 
 
 PAIR = [[60, 35, 1, 1], [30, 65, 1, 1], [1, 1, 97, 1], [1, 0, 1, 98]]
 SMALL_LOST = [[97, 1, 1, 1], [1, 97, 1, 1], [5, 5, 9, 1], [6, 5, 1, 8]]
 
-SHORTCUT = {"what": "file size", "accuracy": 0.93, "chance": 0.25, "given_class": "class 1", "given_share": 0.8}
+SHORTCUT = {
+    "what": "file size",
+    "accuracy": 0.93,
+    "chance": 0.25,
+    "given_class": "class 1",
+    "given_class_fraction": 0.8,
+}
 
 CASES = {
     "overfitting": situation(score=0.80, low=0.77, high=0.83, train_score=1.0),
@@ -145,7 +151,7 @@ def test_pairs_confused_one_way_are_told_apart_from_both_ways() -> None:
     assert comment_on(CASES["two_confused_classes"])[0].evidence["mostly"] is None
 
 
-def test_harder_test_pictures_are_named() -> None:
+def test_harder_test_images_are_named() -> None:
     s = situation(score=0.7, low=0.66, high=0.74, train_score=0.75, cv_score=0.9, cv_low=0.88, cv_high=0.92)
     (finding,) = [f for f in comment_on(s) if f.kind is ReportKind.OTHER_IMAGES]
     assert finding.evidence["is_harder"] is True
@@ -155,8 +161,8 @@ def test_what_cannot_be_measured_is_said() -> None:
     s = situation(low=None, high=None, curve=None)
     assert comment_on(s)[0].kind is ReportKind.UNMEASURED
     assert next_steps(s)[0].kind is ReportKind.GAIN_NOT_MEASURED
-    assert find_square(s)["similarity"] is None
-    assert find_square(s)["advice"] is None
+    assert find_quadrant(s)["similarity"] is None
+    assert find_quadrant(s)["advice"] is None
 
 
 def test_gravest_first_where_several_apply() -> None:
@@ -181,17 +187,17 @@ def test_unequal_classes_without_harm_are_no_problem() -> None:
 def test_the_four_squares_by_measurement(
     losses: tuple[float, float], counts: list[int], size: str, similarity: str
 ) -> None:
-    square = find_square(situation(counts=counts, block_losses=losses, curve=None))
+    square = find_quadrant(situation(counts=counts, block_losses=losses, curve=None))
     assert (square["size"], square["similarity"]) == (size, similarity)
     assert square["advice"]
 
 
 def test_a_flat_learning_curve_says_large_whatever_the_count() -> None:
-    assert find_square(situation(counts=[50] * 4, curve=Curve(0.002, -0.002, 0.006)))["size"] == "large"
-    assert find_square(situation(counts=[5000] * 4, curve=Curve(0.03, 0.02, 0.04)))["size"] == "small"
+    assert find_quadrant(situation(counts=[50] * 4, curve=Curve(0.002, -0.002, 0.006)))["size"] == "large"
+    assert find_quadrant(situation(counts=[5000] * 4, curve=Curve(0.03, 0.02, 0.04)))["size"] == "small"
 
 
-def test_leave_one_out_without_groups_warns_of_related_pictures() -> None:
+def test_leave_one_out_without_groups_warns_of_related_images() -> None:
     assert ReportKind.IMAGES_LEFT_OUT_ALONE in kinds(not_to_conclude(situation()))
     assert ReportKind.IMAGES_LEFT_OUT_ALONE not in kinds(not_to_conclude(situation(has_groups=True)))
 
@@ -213,7 +219,7 @@ def test_the_most_confused_pair_counts_both_directions() -> None:
 
 
 def test_the_losses_of_block_sets_are_read_from_the_evidence_not_from_the_reason(
-    make_facts: Callable[..., Facts],
+    make_facts: Callable[..., RunData],
 ) -> None:
     evidence = {
         "log_loss": {"all_stages": 0.31, "all_stages_earlier_half": 0.29, "last_stage": 0.4},
@@ -221,6 +227,6 @@ def test_the_losses_of_block_sets_are_read_from_the_evidence_not_from_the_reason
     }
     row = {"value": "all stages", "source": "auto", "reason": "blocks_compared", "evidence": evidence}
     facts = replace(make_facts(), settings={"head.blocks": row})
-    assert take_situation(facts).block_losses == (0.4, 0.29)
+    assert summarize_result(facts).block_losses == (0.4, 0.29)
     without = {**row, "text": "embedding only 0.4000, all stages 0.2000", "evidence": {}}
-    assert take_situation(replace(facts, settings={"head.blocks": without})).block_losses is None
+    assert summarize_result(replace(facts, settings={"head.blocks": without})).block_losses is None

@@ -14,9 +14,9 @@ import pytest
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.messages.findings import finding_to_json
-from headstart.reports.detecting import DetectionFacts, ScoredPicture, headline_block, summarise_detection
 from headstart.reports.detection_comment import comment_on_detector
 from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
+from headstart.reports.detection_report import DetectionFacts, ScoredImage, headline_block, summarize_detection
 from headstart.reports.figures import figure_png
 from headstart.reports.html import render
 from headstart.types import USER_TEST_SPLIT, Finding, FindingKind, Severity
@@ -25,7 +25,7 @@ NAMES = ["cat", "<b>dog</b>"]
 
 
 def facts(block: str = "test", **changes: Any) -> DetectionFacts:
-    """Ten pictures: cats are found, half of the dogs are not."""
+    """Ten images: cats are found, half of the dogs are not."""
     truth = [Boxes.of([[10, 10, 60, 60], [70, 10, 120, 60]], [0, 1]) for _ in range(10)]
     found = [
         Detections.of([[11, 10, 60, 60], [70, 10, 120, 60], [10, 100, 60, 150]], [0.9, 0.8, 0.1], [0, 1, 0])
@@ -35,7 +35,7 @@ def facts(block: str = "test", **changes: Any) -> DetectionFacts:
     ]
     evaluation = detection_to_json(evaluate_detections(truth, found, NAMES, setup=USER_TEST_SPLIT, draws=100))
     scored = [
-        ScoredPicture(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, found, strict=True))
+        ScoredImage(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, found, strict=True))
     ]
     values: dict[str, Any] = {
         "run": "train1",
@@ -53,7 +53,7 @@ def facts(block: str = "test", **changes: Any) -> DetectionFacts:
 
 
 def test_the_report_is_json_and_counts_what_there_is() -> None:
-    report = summarise_detection(facts())
+    report = summarize_detection(facts())
     json.dumps(report, allow_nan=False)
     assert report["data"]["counts"] == {"train": [6, 6], "test": [4, 4]}
     assert report["data"]["sides"]["counts"][0][report["data"]["sides"]["labels"].index("32-64")] == 10
@@ -64,25 +64,25 @@ def test_the_report_is_json_and_counts_what_there_is() -> None:
     assert (e["missed"], e["false"], e["wrong_class"], e["num_wrong"]) == (5, 0, 0, 5)
     assert all(i % 2 == 0 for i in e["shown"])
     assert set(report["samples"]) == {1, 3, 5, 7, 9}
-    assert [len(p["found"]) for p in report["pictures"].values()] == [1] * 5 + [2] * 5  # those above the threshold
+    assert [len(p["found"]) for p in report["images"].values()] == [1] * 5 + [2] * 5  # those above the threshold
 
 
 @pytest.mark.parametrize("block", ["test", "cv", "val"])
 def test_the_headline_names_what_was_scored(block: str) -> None:
-    report = summarise_detection(facts(block))
+    report = summarize_detection(facts(block))
     words = {"test": "test images", "cv": "cross-validation", "val": "validation images"}
     assert words[block] in report["headline"]["sentence"]
     assert report["headline"]["block"] == block
     assert headline_block({"test": {"is_leaky": True}, "cv": {"is_leaky": False}}) == ("cv", {"is_leaky": False})
     assert headline_block({"test": {"is_leaky": True}, "cv": None}) == ("test", {"is_leaky": True})
     assert headline_block({"cv": None, "test": None}) is None
-    empty = summarise_detection(facts(metrics={"task": "detect", "class_names": NAMES}))
+    empty = summarize_detection(facts(metrics={"task": "detect", "class_names": NAMES}))
     assert "No image was held out" in empty["headline"]["sentence"]
     assert render(empty, {}, template="detection.html")
 
 
 def test_the_page_lists_its_sections_and_lets_only_its_own_script_run() -> None:
-    text = render(summarise_detection(facts()), {}, template="detection.html")
+    text = render(summarize_detection(facts()), {}, template="detection.html")
     assert text.startswith("<!doctype html>")
     assert "default-src 'none'; img-src data:; style-src 'sha256-" in html.unescape(text)
     listed = re.findall(r'<li><a href="#(\w+)">', text)
@@ -103,7 +103,7 @@ def remarks(report: dict[str, Any], **changes: Any) -> list[str]:
 
 
 def test_remarks_come_with_their_evidence_and_go_without_it() -> None:
-    report = summarise_detection(facts())
+    report = summarize_detection(facts())
     assert "weak_class" in remarks(report)
     assert "weak_class" not in remarks(report, per_class__1__AP50={"value": 0.99})
     wide = {"metric": "mAP50", "value": 0.7, "low": 0.5, "high": 0.8}
@@ -113,43 +113,43 @@ def test_remarks_come_with_their_evidence_and_go_without_it() -> None:
     assert "loose_boxes" in remarks(report, scores__0__mAP75={"value": 0.1})
     errors = {**report["errors"], "missed": 1, "false": 20, "wrong_class": 0}
     assert "mostly_false_boxes" in remarks(report, errors=errors)
-    sizes = {"names": NAMES, "counts": [[9, 0, 0, 0, 0], [9, 0, 0, 0, 0]], "tiny_share": 0.5, "better_size": 640}
+    sizes = {"names": NAMES, "counts": [[9, 0, 0, 0, 0], [9, 0, 0, 0, 0]], "tiny_fraction": 0.5, "better_size": 640}
     assert "tiny_boxes" in remarks(report, data__after_resizing=sizes)
-    assert "tiny_boxes" not in remarks(report, data__after_resizing={**sizes, "tiny_share": 0.1})
+    assert "tiny_boxes" not in remarks(report, data__after_resizing={**sizes, "tiny_fraction": 0.1})
     finding = finding_to_json(Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.WARNING, {"class": "x"}))
     assert "data_finding" in remarks(report, data__findings=[finding])
     quiet = {**report["per_class"][1], "AP50": {"value": 0.99}}
     assert remarks(report, per_class__1=quiet, headline__score=None) == ["nothing_found"]
 
 
-def test_the_page_escapes_names_and_draws_without_pictures() -> None:
-    report = summarise_detection(facts())
+def test_the_page_escapes_names_and_draws_without_images() -> None:
+    report = summarize_detection(facts())
     page = render(report, {}, template="detection.html")
     assert "<b>dog</b>" not in page
     assert "&lt;b&gt;dog&lt;/b&gt;" in page
-    assert "this picture cannot be opened any more" in page
+    assert "this image cannot be opened any more" in page
     assert "Precision and recall" in page
     bare = render(report, None, template="detection.html")
-    assert "Pictures are left out of this report" in bare
+    assert "Images are left out of this report" in bare
 
 
 def test_every_figure_is_drawn_from_the_data_or_left_out() -> None:
-    report = summarise_detection(facts())
+    report = summarize_detection(facts())
     drawn = {name for name in DETECTION_FIGURES if draw_detection_figure(name, report) is not None}
     assert drawn == {"boxes", "precision_recall", "curves", "per_class", "confusion"}
     assert figure_png(draw_detection_figure("precision_recall", report)).startswith(b"\x89PNG")
-    empty = summarise_detection(
+    empty = summarize_detection(
         facts(metrics={"task": "detect", "class_names": NAMES}, epochs=(), training=(), scored=())
     )
     assert not [name for name in DETECTION_FIGURES if draw_detection_figure(name, empty) is not None]
 
 
-def test_many_classes_are_a_picture_instead_of_a_table() -> None:
+def test_many_classes_are_a_image_instead_of_a_table() -> None:
     names = [f"c{k}" for k in range(40)]
     truth = [Boxes.of([[10, 10, 60, 60]], [k]) for k in range(40)]
     found = [Detections.of(b.xyxy, [0.9], b.class_ids) for b in truth]
     block = detection_to_json(evaluate_detections(truth, found, names, draws=0, setup=USER_TEST_SPLIT))
-    report = summarise_detection(
+    report = summarize_detection(
         facts(metrics={"task": "detect", "class_names": names, "test": block}, scored=(), training=())
     )
     page = render(report, None, template="detection.html")

@@ -14,7 +14,7 @@ NOTEBOOK = Path(__file__).parents[2] / "examples" / "lab.ipynb"
 
 
 def run_cell(source: str, names: dict[str, Any]) -> Any:
-    """Executes a cell; returns the value of its last line, as a notebook shows it."""
+    """Execute a cell; returns the value of its last line, as a notebook shows it."""
     tree = ast.parse(source)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, "cell", "exec"), names)
@@ -23,17 +23,17 @@ def run_cell(source: str, names: dict[str, Any]) -> Any:
 
 def test_the_laboratory_exercise_runs_from_top_to_bottom(
     tmp_path: Path,
-    make_pictures: Callable[..., Path],
+    make_images: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("torch")
-    photos = make_pictures(tmp_path / "photos", {"stripes": 12, "discs": 12})
+    photos = make_images(tmp_path / "photos", {"stripes": 12, "discs": 12})
     monkeypatch.setenv("LAB_DATA", str(photos))
     monkeypatch.setenv("LAB_EPOCHS", "2")
     monkeypatch.setenv("LAB_OUT", str(tmp_path / "runs"))
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
-    assert not any(cell.get("outputs") for cell in notebook["cells"]), "outputs are not kept: they hold pictures"
+    assert not any(cell.get("outputs") for cell in notebook["cells"]), "outputs are not kept: they hold images"
     names: dict[str, Any] = {}
     shown = [run_cell("".join(c["source"]), names) for c in notebook["cells"] if c["cell_type"] == "code"]
     figures = [value for value in shown if type(value).__name__ == "Figure"]

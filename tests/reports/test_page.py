@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.pixels.spec import PixelSpec
-from headstart.reports.facts import Facts
+from headstart.preprocessing.image_spec import ImageSpec
 from headstart.reports.html import render
-from headstart.reports.summary import summarise
+from headstart.reports.run_data import RunData
+from headstart.reports.summary import summarize
 from headstart.reports.thumbs import make_thumbs
-from headstart.workflow.reporting import without_pictures
+from headstart.workflow.report_writer import without_images
 
 EVIL = ("<script>alert(1)</script>", "=1+1", "\"'><img src=x onerror=alert(2)>", "ÄÖ 猫 {{ 7*7 }}")
 SECTIONS = ("comment", "data", "model", "learning", "classes", "confusion", "errors", "calibration", "operating",
@@ -56,13 +56,13 @@ class Page(HTMLParser):
         return [str(a["id"]) for _, a in self.tags if "id" in a]
 
 
-def page_of(facts: Facts, **options: Any) -> tuple[dict[str, Any], str]:
-    report = json.loads(json.dumps(summarise(facts), allow_nan=False))
-    thumbs = make_thumbs({int(i): facts.scored.paths[int(i)] for i in report["pictures"]}, PixelSpec())
+def page_of(facts: RunData, **options: Any) -> tuple[dict[str, Any], str]:
+    report = json.loads(json.dumps(summarize(facts), allow_nan=False))
+    thumbs = make_thumbs({int(i): facts.scored.paths[int(i)] for i in report["images"]}, ImageSpec())
     return report, render(report, thumbs, **options)
 
 
-def test_every_section_is_there_in_order_and_the_page_is_sound(make_facts: Callable[..., Facts]) -> None:
+def test_every_section_is_there_in_order_and_the_page_is_sound(make_facts: Callable[..., RunData]) -> None:
     _, text = page_of(make_facts())
     page = Page(text)
     ids = page.ids()
@@ -72,7 +72,7 @@ def test_every_section_is_there_in_order_and_the_page_is_sound(make_facts: Calla
     assert links <= set(ids)
 
 
-def test_nothing_comes_from_outside_and_only_our_script_may_run(make_facts: Callable[..., Facts]) -> None:
+def test_nothing_comes_from_outside_and_only_our_script_may_run(make_facts: Callable[..., RunData]) -> None:
     _, text = page_of(make_facts(EVIL))
     page = Page(text)
     policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
@@ -90,7 +90,7 @@ def test_nothing_comes_from_outside_and_only_our_script_may_run(make_facts: Call
     assert "@import" not in text
 
 
-def test_class_names_are_text_everywhere(make_facts: Callable[..., Facts]) -> None:
+def test_class_names_are_text_everywhere(make_facts: Callable[..., RunData]) -> None:
     facts = make_facts(EVIL, health={"unreadable": [{"name": EVIL[0], "kind": "empty", "detail": EVIL[2]}]})
     _, text = page_of(facts)
     assert "<script>alert" not in text
@@ -107,31 +107,31 @@ def test_class_names_are_text_everywhere(make_facts: Callable[..., Facts]) -> No
         (("a", "b", "c"), 3, False),
         (tuple(f"class {i}" for i in range(200)), 4, True),
     ],
-    ids=["two classes", "no test split", "three pictures a class", "200 classes"],
+    ids=["two classes", "no test split", "three images a class", "200 classes"],
 )
 def test_written_whatever_the_run_holds(
-    make_facts: Callable[..., Facts], names: tuple[str, ...], per_class: int, has_test: bool
+    make_facts: Callable[..., RunData], names: tuple[str, ...], per_class: int, has_test: bool
 ) -> None:
     report, text = page_of(make_facts(names, per_class, has_test))
     Page(text)
     assert len(text) < 4_000_000
     for name in names:
         assert name in text
-    assert "cannot be opened any more" in text, "no picture of a constructed run exists"
+    assert "cannot be opened any more" in text, "no image of a constructed run exists"
     assert "were not measured in this run" in text
     assert report["headline"]["sentence"] in text.replace("&#39;", "'")
 
 
-def test_all_right_and_all_wrong_are_said(make_facts: Callable[..., Facts]) -> None:
+def test_all_right_and_all_wrong_are_said(make_facts: Callable[..., RunData]) -> None:
     _, text = page_of(make_facts(skill=50.0))
-    assert "No scored picture was predicted wrongly" in text
-    assert "No picture was taken for another class" in text
+    assert "No scored image was predicted wrongly" in text
+    assert "No image was taken for another class" in text
     report, text = page_of(make_facts(skill=-50.0))
     assert report["comment"]["remarks"][0]["kind"] == "chance_level"
     Page(text)
 
 
-def test_pictures_are_shown_small_and_once(make_facts: Callable[..., Facts], tmp_path: Path) -> None:
+def test_images_are_shown_small_and_once(make_facts: Callable[..., RunData], tmp_path: Path) -> None:
     facts = make_facts()
     rng = np.random.default_rng(0)
     paths = {}
@@ -141,25 +141,25 @@ def test_pictures_are_shown_small_and_once(make_facts: Callable[..., Facts], tmp
         paths[name] = str(path)
     report, text = page_of(make_facts(paths=paths))
     assert "cannot be opened" not in text
-    assert len(re.findall(r"<img id=", text)) == len(report["pictures"]), "each picture stands in the page once"
-    assert len(re.findall("data:image/jpeg", text)) == len(report["pictures"])
+    assert len(re.findall(r"<img id=", text)) == len(report["images"]), "each image stands in the page once"
+    assert len(re.findall("data:image/jpeg", text)) == len(report["images"])
     assert "data-copy" in text
 
 
-def test_a_page_without_pictures_names_no_file(make_facts: Callable[..., Facts]) -> None:
+def test_a_page_without_images_names_no_file(make_facts: Callable[..., RunData]) -> None:
     facts = make_facts(health={"unreadable": [{"name": "secret-file.jpg", "kind": "empty", "detail": "0 bytes"}],
                                "leaks": [{"a": "cat/000.jpg", "b": "cat/001.jpg", "kind": "bytes"}]})  # fmt: skip
-    report = without_pictures(summarise(facts))
+    report = without_images(summarize(facts))
     text = render(report, None)
     Page(text)
     for written in (text, json.dumps(report)):
         assert ".jpg" not in written
         assert "data:image/jpeg" not in written
     assert "cat" in text
-    assert "written without pictures" in text
+    assert "written without images" in text
 
 
-def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Facts]) -> None:
+def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., RunData]) -> None:
     series = [
         {
             "name": "all classes",
@@ -178,9 +178,9 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Fac
             "novelty": {"reject": 0.05, "threshold": 2.5, "out_of_fold": {"num_samples": 30, "false_alarms": 0.04},
                         "test": None, "left_out": None},
             "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 30, "test": None, "mean_size": 1.25,
-                         "realised": {"value": 0.88}, "share_single": 0.7, "share_empty": 0.05},
+                         "empirical": {"value": 0.88}, "single_fraction": 0.7, "empty_fraction": 0.05},
             "suspects": {"text": "3 labels look wrong.", "rows": [{}, {}, {}],
-                         "shown": [{"picture": 1, "neighbours": [2, 3], "label": "cat", "suggested": "dog",
+                         "shown": [{"image": 1, "neighbors": [2, 3], "label": "cat", "suggested": "dog",
                                     "doubt": 0.97}]},
         },
         epochs=tuple({"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i)} for i in range(1, 6)),
@@ -201,30 +201,30 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Fac
     assert "labels" in [r["kind"] for r in report["comment"]["remarks"]]
 
 
-def test_a_file_that_is_no_picture_leaves_its_place_empty(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"no picture")
+def test_a_file_that_is_no_image_leaves_its_place_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no image")
     Image.new("RGBA", (30, 4000)).save(tmp_path / "b.png")
     paths = {0: str(tmp_path / "a.jpg"), 1: None, 2: str(tmp_path / "gone.jpg"), 3: str(tmp_path / "b.png")}
-    found = make_thumbs(paths, PixelSpec())
+    found = make_thumbs(paths, ImageSpec())
     assert [found[i] is None for i in range(4)] == [True, True, True, False]
-    assert make_thumbs({3: str(tmp_path / "b.png")}, PixelSpec(), max_bytes=10) == {3: None}
+    assert make_thumbs({3: str(tmp_path / "b.png")}, ImageSpec(), max_bytes=10) == {3: None}
 
 
-def test_curves_are_the_mean_over_folds_and_leave_the_last_training_out(make_facts: Callable[..., Facts]) -> None:
+def test_curves_are_the_mean_over_folds_and_leave_the_last_training_out(make_facts: Callable[..., RunData]) -> None:
     rows = [
         {"epoch": str(e), "train_loss": str(v), "val_loss": str(v + 1), "phase": phase}
         for phase, v in (("fold1", 1.0), ("fold2", 3.0))
         for e in (1, 2)
     ]
     rows.append({"epoch": "1", "train_loss": "9", "val_loss": "", "phase": "final"})
-    epochs = summarise(make_facts(epochs=tuple(rows)))["learning"]["epochs"]
+    epochs = summarize(make_facts(epochs=tuple(rows)))["learning"]["epochs"]
     assert epochs == {"epoch": [1.0, 2.0], "train_loss": [2.0, 2.0], "val_loss": [3.0, 3.0]}
-    only = summarise(make_facts(epochs=tuple(rows[-1:])))["learning"]["epochs"]
+    only = summarize(make_facts(epochs=tuple(rows[-1:])))["learning"]["epochs"]
     assert only == {"epoch": [1.0], "train_loss": [9.0]}
 
 
-def test_trained_stages_stand_with_their_rates(make_facts: Callable[..., Facts]) -> None:
-    plan = {"cut": "stage1", "lr": 0.001, "stage_decay": 0.5}
+def test_trained_stages_stand_with_their_rates(make_facts: Callable[..., RunData]) -> None:
+    plan = {"cut": "stage1", "lr": 0.001, "layer_decay": 0.5}
     verdict = {"num_samples": 15, "accuracy_gain": 0.1, "accuracy_error": 0.05, "gain": 0.1, "is_better": True}
     facts = make_facts(extra={"tuning": {"plan": plan, "verdict": verdict}})
     report, text = page_of(facts)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from headstart.messages.protocols import measured_on
-from headstart.reports.facts import Facts
-from headstart.reports.summary import summarise
+from headstart.reports.run_data import RunData
+from headstart.reports.summary import summarize
 from headstart.types import (
     RESUBSTITUTION,
     USER_TEST_SPLIT,
@@ -41,7 +41,7 @@ from headstart.types import (
     ],
 )
 def test_screen_and_report_state_the_protocol(
-    setup: EvaluationSetup, name: str, make_facts: Callable[..., Facts]
+    setup: EvaluationSetup, name: str, make_facts: Callable[..., RunData]
 ) -> None:
     assert EvaluationSetup.from_json(json.loads(json.dumps({"num_samples": 3, **setup.to_json()}))) == setup
     assert setup.to_json()["protocol"] == setup.protocol.value
@@ -51,7 +51,7 @@ def test_screen_and_report_state_the_protocol(
     facts = make_facts()
     metrics: dict[str, Any] = {**facts.metrics, "test": None}
     metrics["cv"] = {**facts.headline_block, **setup.to_json(), "num_samples": 1200}
-    assert summarise(replace(facts, metrics=metrics))["headline"]["how"] == f"Measured on {text}."
+    assert summarize(replace(facts, metrics=metrics))["headline"]["how"] == f"Measured on {text}."
 
 
 def test_only_cross_validation_is_out_of_fold() -> None:

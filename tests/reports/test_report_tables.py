@@ -8,39 +8,39 @@ from collections.abc import Callable
 
 import pytest
 
-from headstart.reports.facts import Facts
 from headstart.reports.network import network_text
-from headstart.reports.summary import summarise
+from headstart.reports.run_data import RunData
+from headstart.reports.summary import summarize
 from headstart.reports.tables import classification_csv, classification_text, comment_markdown
 
 
 @pytest.mark.parametrize("names", [("cat", "dog", "owl"), ("a", "b"), ("a very long class name indeed", "b", "c", "d")])
-def test_the_report_reads_as_scikit_learns(make_facts: Callable[..., Facts], names: tuple[str, ...]) -> None:
+def test_the_report_reads_as_scikit_learns(make_facts: Callable[..., RunData], names: tuple[str, ...]) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     facts = make_facts(names)
     at = facts.scored.split == "test"
     expected = metrics.classification_report(
         facts.scored.truth[at], facts.scored.predicted[at], target_names=list(names), zero_division=0
     )
-    assert classification_text(summarise(facts)) == expected
+    assert classification_text(summarize(facts)) == expected
 
 
-def test_cells_that_look_like_formulas_are_guarded(make_facts: Callable[..., Facts]) -> None:
-    rows = list(csv.reader(io.StringIO(classification_csv(summarise(make_facts(("=1+1", "@x", "plain")))))))
+def test_cells_that_look_like_formulas_are_guarded(make_facts: Callable[..., RunData]) -> None:
+    rows = list(csv.reader(io.StringIO(classification_csv(summarize(make_facts(("=1+1", "@x", "plain")))))))
     assert [row[0] for row in rows[1:4]] == ["'=1+1", "'@x", "plain"]
     assert all(len(row) == len(rows[0]) for row in rows)
     low, value, high = float(rows[1][2]), float(rows[1][1]), float(rows[1][3])
     assert low <= value <= high
 
 
-def test_the_comment_keeps_names_as_text(make_facts: Callable[..., Facts]) -> None:
-    text = comment_markdown(summarise(make_facts(("<script>", "a|b", "c"), skill=0.5)))
+def test_the_comment_keeps_names_as_text(make_facts: Callable[..., RunData]) -> None:
+    text = comment_markdown(summarize(make_facts(("<script>", "a|b", "c"), skill=0.5)))
     assert "<script>" not in text
     assert "four squares" in text
 
 
-def test_the_network_adds_up(make_facts: Callable[..., Facts]) -> None:
-    report = summarise(make_facts())
+def test_the_network_adds_up(make_facts: Callable[..., RunData]) -> None:
+    report = summarize(make_facts())
     model = report["model"]
     assert model["num_params"] == 8 * 3 * 9 + 64 + 3 * 8 + 3
     assert model["num_trained"] == 27

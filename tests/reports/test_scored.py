@@ -1,4 +1,4 @@
-"""What is asked of the pictures of a finished run."""
+"""What is asked of the images of a finished run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from headstart.reports.facts import Scored
+from headstart.reports.run_data import ScoredImages
 
-SCORED = Scored(
+SCORED = ScoredImages(
     names=("a", "b", "c", "d", "e"),
     paths=(None,) * 5,
     split=np.array(["train"] * 5),

@@ -15,32 +15,32 @@ from headstart.data.boxes.findings import box_problem_findings
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.data.report_findings import dataset_findings
 from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.evaluation.metrics import evaluate, evaluation_to_json
+from headstart.evaluation.paired_comparison import ClassDifference, ComparisonVerdict, Difference, PairedComparison
 from headstart.messages.box_problems import BOX_PROBLEMS
 from headstart.messages.comment import report_finding_text, report_finding_title
 from headstart.messages.comparisons import comparison_lines
 from headstart.messages.scores import score_lines
-from headstart.records import GroupPattern, Health, PicturePair, Problem, Remark
+from headstart.records import DatasetReport, GroupPattern, ImagePair, Problem, Remark
+from headstart.reports.calibration_section import label_errors_section
 from headstart.reports.card import model_card
 from headstart.reports.comment import comment_on, next_steps, not_to_conclude
-from headstart.reports.detecting import DetectionFacts, ScoredPicture, summarise_detection
+from headstart.reports.comparison_text import comparison_findings, comparison_json
+from headstart.reports.detection_report import DetectionFacts, ScoredImage, summarize_detection
 from headstart.reports.detection_tables import detection_comment_text
-from headstart.reports.doubting import coverage_section, unknown_section
-from headstart.reports.facts import Facts
 from headstart.reports.html import render
-from headstart.reports.situation import Curve, Situation
-from headstart.reports.squares import find_square
-from headstart.reports.summary import summarise
+from headstart.reports.ood_section import coverage_section, unknown_section
+from headstart.reports.result_summary import Curve, ResultSummary
+from headstart.reports.run_data import RunData
+from headstart.reports.summary import summarize
 from headstart.reports.tables import comment_markdown
-from headstart.reports.trusting import suspects_section
-from headstart.reports.versus import comparison_findings, comparison_json
-from headstart.trust.metrics import evaluate, evaluation_to_json
-from headstart.trust.paired import ClassDifference, ComparisonVerdict, Difference, PairedComparison
+from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
-from headstart.workflow.judgement import Judgement
+from headstart.workflow.head_evaluation import HeadEvaluation
 from headstart.workflow.score_summary import summarize_classification, summarize_evaluation, summarize_found_boxes
 
 LEAVE_ONE_OUT = EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT)
-NAMES_IGNORED = ("settings", "environment", "versions", "digests", "pictures", "class_names", "estimator")
+NAMES_IGNORED = ("settings", "environment", "versions", "digests", "images", "class_names", "estimator")
 
 
 def check(texts: Any) -> None:
@@ -60,22 +60,22 @@ def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> N
         (1, 2, 3), (None, Curve(0.0, None, None), Curve(-0.00001, -0.3, 0.3), Curve(0.2, 0.1, 0.3)), (None, value)
     ):
         confusion = np.full((k, k), count)
-        s = Situation(
+        s = ResultSummary(
             metric=metric, score=value, low=low, high=high, train_score=value, majority=1 / k, nearest=value,
             setup=LEAVE_ONE_OUT,
             num_scored=count, class_names=tuple("abc"[:k]), train_counts=(count,) * k, confusion=confusion,
             cv_score=value, cv_low=low, cv_high=high, num_leaks=count, score_as_given=as_given, num_conflicts=count,
             num_suspects=count, curve=curve, has_health=bool(count), block_losses=(0.0, 0.0) if count else None,
         )  # fmt: skip
-        square = find_square(s)
+        square = find_quadrant(s)
         for finding in (*comment_on(s), *next_steps(s), *not_to_conclude(s)):
             check([report_finding_title(finding) or "", report_finding_text(finding)])
         check([square["size_reason"], square["similarity_reason"]])
 
 
 @pytest.fixture(scope="module", params=["one a class", "all right", "all wrong", "few groups", "empty class", "wide"])
-def facts(request: pytest.FixtureRequest, make_facts: Callable[..., Facts]) -> Facts:
-    """Runs at the edges of what can be trained."""
+def facts(request: pytest.FixtureRequest, make_facts: Callable[..., RunData]) -> RunData:
+    """Run at the edges of what can be trained."""
     health: dict[str, Any] = {
         "leaks": [], "duplicates": [], "near_duplicates": [], "label_conflicts": [], "shortcuts": [], "unreadable": [],
         "group_patterns": [],
@@ -99,12 +99,12 @@ def facts(request: pytest.FixtureRequest, make_facts: Callable[..., Facts]) -> F
 
 
 @pytest.mark.parametrize("has_thumbs", [False, True])
-def test_reports(facts: Facts, has_thumbs: bool) -> None:
-    report = summarise(facts)
+def test_reports(facts: RunData, has_thumbs: bool) -> None:
+    report = summarize(facts)
     check(texts_of(report, NAMES_IGNORED))
     check(line for line in comment_markdown(report).splitlines())
     check(line for line in model_card(report).splitlines())
-    check(page_texts(render(report, dict.fromkeys(map(int, report["pictures"])) if has_thumbs else None)))
+    check(page_texts(render(report, dict.fromkeys(map(int, report["images"])) if has_thumbs else None)))
 
 
 def detector(case: str) -> DetectionFacts:
@@ -127,14 +127,14 @@ def detector(case: str) -> DetectionFacts:
         "warnings": [],
     }
     scored = [
-        ScoredPicture(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, found, strict=True))
+        ScoredImage(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, found, strict=True))
     ]
     return DetectionFacts("train1", metrics, health=health, scored=scored, training=[("train", truth[0])])
 
 
 @pytest.mark.parametrize("case", ["nothing there", "nothing found", "one error", "all right"])
 def test_reports_of_detectors(case: str) -> None:
-    report = summarise_detection(detector(case))
+    report = summarize_detection(detector(case))
     check(texts_of(report, NAMES_IGNORED))
     check(line for line in detection_comment_text(report).splitlines())
     for thumbs in ({}, None):
@@ -142,7 +142,7 @@ def test_reports_of_detectors(case: str) -> None:
 
 
 def test_the_report_of_a_detector_without_a_score() -> None:
-    report = summarise_detection(DetectionFacts("train1", {"task": "detect", "class_names": ["cat"]}))
+    report = summarize_detection(DetectionFacts("train1", {"task": "detect", "class_names": ["cat"]}))
     check(texts_of(report, NAMES_IGNORED))
     check(page_texts(render(report, {}, template="detection.html")))
 
@@ -176,26 +176,28 @@ def test_lines_of_a_score(k: int, is_imbalanced: bool, skill: float) -> None:
             np.r_[logits, logits[:1]], np.r_[truth, truth[:1]], names, setup=USER_TEST_SPLIT, is_logits=True
         )
         shares = {"accuracy": 1 / k, "balanced_accuracy": 1 / k}
-        baselines = {"majority": {"class_name": "a", **shares}, "nearest_neighbour": shares}
-        judged = Judgement(scored, scored, None, scored, baselines, logits.astype(np.float32), is_imbalanced, leaky)
+        baselines = {"majority": {"class_name": "a", **shares}, "nearest_neighbor": shares}
+        judged = HeadEvaluation(
+            scored, scored, None, scored, baselines, logits.astype(np.float32), is_imbalanced, leaky
+        )
         score = summarize_classification({**judged.blocks_json(), "baselines": baselines})
         check(text for _, text in score_lines(score))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_suspects(facts: Facts, count: int) -> None:
+def test_suspects(facts: RunData, count: int) -> None:
     row = {"image": "cat/000.jpg", "label": "cat", "suggested": "dog", "doubt": "", "split": "test"}
     for is_suspect in ("true", "false"):
-        check(texts_of(suspects_section(facts, [{**row, "is_suspect": is_suspect}] * count)))
+        check(texts_of(label_errors_section(facts, [{**row, "is_suspect": is_suspect}] * count)))
 
 
 @pytest.mark.parametrize("num", [1, 2, 40])
 @pytest.mark.parametrize(
     "share", [{"value": 0.0, "low": 0.0, "high": 0.1}, {"value": 1.0, "low": None}, {"value": None}]
 )
-def test_unknown_and_coverage(make_facts: Callable[..., Facts], num: int, share: dict[str, float | None]) -> None:
-    test = {"realised": share, "false_alarms": share, "num_samples": num, "mean_size": 1.0, "share_single": 0.0,
-            "share_empty": 1.0}  # fmt: skip
+def test_unknown_and_coverage(make_facts: Callable[..., RunData], num: int, share: dict[str, float | None]) -> None:
+    test = {"empirical": share, "false_alarms": share, "num_samples": num, "mean_size": 1.0, "single_fraction": 0.0,
+            "empty_fraction": 1.0}  # fmt: skip
     for part, threshold, guaranteed in itertools.product((None, test), (None, 2.5), (False, True)):
         left = {"detected": 0.0, "auroc": 1.0, "auroc_of_probability": 0.5, "num_samples": num, "per_class": []}
         novelty = {"reject": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_alarms": 0.0},
@@ -218,14 +220,14 @@ def test_evaluations(count: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_lines_of_the_check(count: int) -> None:
-    pair = PicturePair("a", "b", "near", 0.99, "train", "test", "x", "y", 0, 1)
+    pair = ImagePair("a", "b", "near", 0.99, "train", "test", "x", "y", 0, 1)
     for shares, status in itertools.product(((None, None), (0.0, 1.0)), GroupStatus):
         pattern = GroupPattern("^(.)", "part 1", count, status, 0.001, 0.1, *shares)
         unreadable = (Problem("a", "empty", "the file is empty"),) * count
-        health = Health(
+        health = DatasetReport(
             2, "class folders", {"a": {"none": count}}, {"PNG": count}, unreadable,
             (Remark("rotated", count, "turned upright", ("a",)),), (pair,) * count, (pair,) * count, (pair,) * count,
-            (pair,) * count, (pattern,), seen_share={"crop": 0.0004, "cover": 0.5},
+            (pair,) * count, (pattern,), overlap_fraction={"crop": 0.0004, "cover": 0.5},
         )  # fmt: skip
         check(finding_lines(dataset_findings(health)))
     for kind in BOX_PROBLEMS:

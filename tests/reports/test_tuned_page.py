@@ -13,17 +13,17 @@ import pytest
 
 from headstart.events import EventStream
 from headstart.reports.comment import comment_to_json
-from headstart.reports.draw import curves, histogram, reliability, ticks_between
-from headstart.reports.facts import Facts
 from headstart.reports.figures import draw_figure
 from headstart.reports.html import render
 from headstart.reports.network import network_text
-from headstart.reports.situation import take_situation
-from headstart.reports.summary import summarise
-from headstart.tuning.loop import EpochRecord
-from headstart.workflow.tune_records import EpochLog
+from headstart.reports.result_summary import summarize_result
+from headstart.reports.run_data import RunData
+from headstart.reports.summary import summarize
+from headstart.reports.svg_charts import curves, histogram, reliability, ticks_between
+from headstart.training.loop import EpochRecord
+from headstart.workflow.finetune_log import EpochLog
 
-PLAN = {"cut": "stage1", "lr": 0.001, "stage_decay": 0.5, "head_lr": 0.01, "epochs": 10, "has_refit": True,
+PLAN = {"cut": "stage1", "lr": 0.001, "layer_decay": 0.5, "head_lr": 0.01, "epochs": 10, "has_refit": True,
         "unfreeze": [["stage2", 0.0], ["stage1", 0.3]]}  # fmt: skip
 VERDICT = {
     "num_samples": 15,
@@ -38,8 +38,8 @@ EPOCHS = tuple({"epoch": str(e), "train_loss": "1", "val_loss": "2", "phase": "f
 
 
 @pytest.fixture
-def held_out(make_facts: Callable[..., Facts]) -> Facts:
-    """60 training pictures, 15 of which were held out and alone are in `predictions.csv`."""
+def held_out(make_facts: Callable[..., RunData]) -> RunData:
+    """60 training images, 15 of which were held out and alone are in `predictions.csv`."""
     whole = make_facts(has_test=False, extra={"tuning": {"plan": PLAN, "verdict": VERDICT}}, epochs=EPOCHS)
     some = np.arange(0, 60, 4)
     scored = replace(
@@ -54,53 +54,53 @@ def held_out(make_facts: Callable[..., Facts]) -> Facts:
     return replace(whole, scored=scored, metrics={**whole.metrics, "cv": cv}, tensors=tensors, settings=settings)
 
 
-def test_training_pictures_are_counted_also_where_they_were_not_scored(held_out: Facts) -> None:
-    report = summarise(held_out)
+def test_training_images_are_counted_also_where_they_were_not_scored(held_out: RunData) -> None:
+    report = summarize(held_out)
     assert report["data"]["num_samples"] == 60
     assert report["data"]["counts"] == {"train": [20, 20, 20]}
-    assert take_situation(held_out).train_counts == (20, 20, 20)
-    assert "20 training images" in str(comment_to_json(take_situation(held_out))) + str(report["square"])
+    assert summarize_result(held_out).train_counts == (20, 20, 20)
+    assert "20 training images" in str(comment_to_json(summarize_result(held_out))) + str(report["square"])
 
 
-def test_pictures_that_were_held_out_and_never_trained_on_are_counted_too(held_out: Facts) -> None:
+def test_images_that_were_held_out_and_never_trained_on_are_counted_too(held_out: RunData) -> None:
     left = np.diag(20 - np.bincount(held_out.scored.truth)).tolist()
     train = {**held_out.metrics["train"], "confusion": left, "num_samples": 45}
     facts = replace(held_out, metrics={**held_out.metrics, "train": train})
-    assert summarise(facts)["data"]["counts"] == {"train": [20, 20, 20]}
+    assert summarize(facts)["data"]["counts"] == {"train": [20, 20, 20]}
 
 
-def test_a_held_out_part_is_not_called_cross_validation(held_out: Facts) -> None:
-    names = [b["name"] for b in summarise(held_out)["learning"]["blocks"]]
-    assert names == ["on its training pictures", "held out of training"]
+def test_a_held_out_part_is_not_called_cross_validation(held_out: RunData) -> None:
+    names = [b["name"] for b in summarize(held_out)["learning"]["blocks"]]
+    assert names == ["on its training images", "held out of training"]
     folds = replace(held_out, metrics={**held_out.metrics, "cv": {**held_out.metrics["cv"], "protocol": "k_fold"}})
-    assert summarise(folds)["learning"]["blocks"][1]["name"] == "left out of training (cross-validation)"
+    assert summarize(folds)["learning"]["blocks"][1]["name"] == "left out of training (cross-validation)"
 
 
-def test_rates_are_those_of_the_optimiser_the_neck_included(held_out: Facts) -> None:
-    report = summarise(held_out)
+def test_rates_are_those_of_the_optimizer_the_neck_included(held_out: RunData) -> None:
+    report = summarize(held_out)
     rates = {p["name"]: p["rate"] for p in report["model"]["parts"]}
     assert rates == {"stem": None, "stage1": 0.00025, "stage2": 0.0005, "neck": 0.001}
     assert report["model"]["head"]["rate"] == 0.01
     assert "rate 0.01" in network_text(report)
 
 
-def test_the_head_is_said_to_be_what_was_kept(held_out: Facts, make_facts: Callable[..., Facts]) -> None:
-    page = render(summarise(held_out), {})
+def test_the_head_is_said_to_be_what_was_kept(held_out: RunData, make_facts: Callable[..., RunData]) -> None:
+    page = render(summarize(held_out), {})
     assert "mean of the one trained by gradient and the closed-form one" in page
     assert "mixture of" not in page
     plain = replace(held_out, extra={"tuning": {"plan": {**PLAN, "has_refit": False}}})
-    assert "The head was trained by gradient." in render(summarise(plain), {})
+    assert "The head was trained by gradient." in render(summarize(plain), {})
     probe = replace(make_facts(), settings=held_out.settings)
-    assert "The head is a mixture of LDA 90 %" in render(summarise(probe), {})
+    assert "The head is a mixture of LDA 90 %" in render(summarize(probe), {})
 
 
-def test_a_head_of_ones_own_is_counted_as_head_and_the_rest_by_its_parts(held_out: Facts) -> None:
+def test_a_head_of_ones_own_is_counted_as_head_and_the_rest_by_its_parts(held_out: RunData) -> None:
     tensors = {n.replace("backbone.", "backbone.body."): s for n, s in TENSORS.items()}
     own = {"backbone.head.hidden.0.weight": (64, 100), "backbone.head.hidden.0.bias": (64,),
            "backbone.head.output.weight": (3, 64), "backbone.head.output.bias": (3,)}  # fmt: skip
     plan = {**PLAN, "head": "hidden=[64]", "has_refit": False}
     facts = replace(held_out, tensors={**tensors, **own}, extra={"tuning": {"plan": plan}})
-    report = summarise(facts)
+    report = summarize(facts)
     model = report["model"]
     assert [p["name"] for p in model["parts"]] == ["stem", "stage1", "stage2", "neck"]
     assert [p["state"] for p in model["parts"]] == ["frozen", "trained", "trained", "trained"]
@@ -111,8 +111,8 @@ def test_a_head_of_ones_own_is_counted_as_head_and_the_rest_by_its_parts(held_ou
     assert "6,659" in render(report, {})
 
 
-def test_unfreezing_is_marked_where_it_happened(held_out: Facts, tmp_path: Path) -> None:
-    report = summarise(held_out)
+def test_unfreezing_is_marked_where_it_happened(held_out: RunData, tmp_path: Path) -> None:
+    report = summarize(held_out)
     assert report["learning"]["unfreezing"] == [{"stage": "stage1", "epoch": 3.0}]
     page = render(report, {})
     assert "Dashed: from there on stage1 trained too." in page
@@ -121,7 +121,7 @@ def test_unfreezing_is_marked_where_it_happened(held_out: Facts, tmp_path: Path)
     assert [t.get_text() for t in figure.axes[0].texts] == ["stage1"]
     assert 3.0 in [float(line.get_xdata()[0]) for line in figure.axes[0].lines]
     without = replace(held_out, extra={})
-    assert 'class="mark"' not in render(summarise(without), {})
+    assert 'class="mark"' not in render(summarize(without), {})
 
 
 def test_names_of_marks_never_touch() -> None:

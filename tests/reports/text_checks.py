@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-_NOUNS = "picture|image|photograph|file|group|pair|label|error|prediction|row|object|epoch|setting|thread|fold|epoch"
+_NOUNS = "image|image|photograph|file|group|pair|label|error|prediction|row|object|epoch|setting|thread|fold|epoch"
 _PLURALS = "|".join(f"{noun}s" for noun in _NOUNS.split("|")) + "|classes|boxes"
 _SINGULARS = f"{_NOUNS}|class|box"
 

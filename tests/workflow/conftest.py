@@ -1,4 +1,4 @@
-"""What tests of training from decoded pictures share."""
+"""What tests of training from decoded images share."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from headstart.features.decoded import DecodedPictures
+from headstart.features.decoded_cache import DecodedImages
 
 
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Grows with every picture that a training decodes, by its key: file and decoding rule."""
-    decode, seen = DecodedPictures._decode, []
+    """Grow with every image that a training decodes, by its key: file and decoding rule."""
+    decode, seen = DecodedImages._decode, []
 
-    def counted(self: DecodedPictures, key: bytes, *args: Any) -> Any:
+    def counted(self: DecodedImages, key: bytes, *args: Any) -> Any:
         seen.append(key)
         return decode(self, key, *args)
 
-    monkeypatch.setattr(DecodedPictures, "_decode", counted)
+    monkeypatch.setattr(DecodedImages, "_decode", counted)
     return seen

@@ -40,16 +40,16 @@ def page_of(run: Run) -> str:
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+def table(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
     """Three classes with the worst of names (a folder could not even be called so) in a CSV; Unicode file names."""
     root = tmp_path_factory.mktemp("table")
-    make_pictures(root / "pictures", {"ä 猫": 16, "b": 16, "c": 16})
+    make_images(root / "images", {"ä 猫": 16, "b": 16, "c": 16})
     with open(root / "data.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "label"])
         for folder, label in zip(("ä 猫", "b", "c"), EVIL, strict=True):
             for i in range(16):
-                writer.writerow([f"pictures/{folder}/{i:03d}.jpg", label])
+                writer.writerow([f"images/{folder}/{i:03d}.jpg", label])
     return root / "data.csv"
 
 
@@ -67,7 +67,7 @@ def test_names_are_text_in_the_page_the_tables_and_the_texts(evil: tuple[Run, st
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert len(re.findall("<script", page)) == 1
-    for name in ("predictions.csv", "classification_report.csv", "suspects.csv", "split.csv"):
+    for name in ("predictions.csv", "classification_report.csv", "label_errors.csv", "split.csv"):
         with open(run.folder / name, encoding="utf-8", newline="") as file:
             cells = [cell for row in csv.reader(file) for cell in row]
         assert not [c for c in cells if c.startswith(("=", "+", "@"))], name
@@ -79,18 +79,18 @@ def test_names_are_text_in_the_page_the_tables_and_the_texts(evil: tuple[Run, st
 @pytest.mark.long
 def test_predict_evaluate_and_compare_guard_their_tables(evil: tuple[Run, str], table: Path, tmp_path: Path) -> None:
     run, _ = evil
-    done = command("predict", run.folder, table.parent / "pictures", "--top", 3)
+    done = command("predict", run.folder, table.parent / "images", "--top", 3)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 48
     assert {"'=1+1", EVIL[0], EVIL[2]} == {r["label"] for r in rows}
     assert all(not r[c].startswith("=") for r in rows for c in ("label", "label2", "label3", "set"))
     assert any("\\|" in r["set"] for r in rows), "a bar within a name is no border"
-    done = command("predict", run.folder, table.parent / "pictures", "--out", tmp_path / "p.jsonl")
+    done = command("predict", run.folder, table.parent / "images", "--out", tmp_path / "p.jsonl")
     told = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {p["label"] for p in told} == set(EVIL)
     assert {name for p in told for name in p["set"]} <= set(EVIL)
-    count = sum(bool(p["is_unknown"]) for p in told)
+    count = sum(bool(p["is_ood"]) for p in told)
     assert (f"{count} of 48 images" in done.stderr) == (count > 0)
     assert command("evaluate", run.folder, table).returncode == 0
     done = command("compare", run.folder, run.folder, "--out", tmp_path / "compared")
@@ -104,18 +104,18 @@ def test_the_report_is_drawn_with_every_name(evil: tuple[Run, str], tmp_path: Pa
     assert done.returncode == 0, done.stderr
     for name in ("samples", "confusion", "classes", "diagram"):
         assert (tmp_path / "r" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
-    assert "with file names; --no-pictures" in done.stderr
+    assert "with file names; --no-images" in done.stderr
 
 
 def test_the_ordinary_end_says_what_the_report_holds(evil: tuple[Run, str]) -> None:
-    shown = len(json.loads((evil[0].folder / "report.json").read_text(encoding="utf-8"))["pictures"])
+    shown = len(json.loads((evil[0].folder / "report.json").read_text(encoding="utf-8"))["images"])
     (written,) = [e for e in events_of(evil[0].folder, "file") if e["role"] == "report"]
     assert written["evidence"]["num_images"] == shown > 0
     assert "report.html" in evil[1]
 
 
-def test_without_pictures_nothing_of_them_is_in_the_report(table: Path, tmp_path: Path) -> None:
-    done = command("train", table, "--out", tmp_path / "run", "--no-pictures")
+def test_without_images_nothing_of_them_is_in_the_report(table: Path, tmp_path: Path) -> None:
+    done = command("train", table, "--out", tmp_path / "run", "--no-images")
     assert done.returncode == 0, done.stderr
     run = Run(tmp_path / "run")
     (written,) = [e for e in events_of(run.folder, "file") if e["role"] == "report"]
@@ -131,15 +131,15 @@ def test_without_pictures_nothing_of_them_is_in_the_report(table: Path, tmp_path
         json.loads((run.folder / "report.json").read_text())
     )
     again = headstart.report(run.folder, attributions=False, curve=False)
-    assert not again.has_pictures, "what was asked of training still holds"
+    assert not again.has_images, "what was asked of training still holds"
     assert "data:image/jpeg" not in page_of(run)
     assert not (run.folder / "figures" / "samples.png").exists()
-    headstart.report(run.folder, pictures=True, attributions=False, curve=False, figures=False)
+    headstart.report(run.folder, images=True, attributions=False, curve=False, figures=False)
     assert "data:image/jpeg" in page_of(run)
 
 
-def test_a_class_of_three_pictures_and_no_test_split(tmp_path: Path, make_pictures: Make) -> None:
-    data = make_pictures(tmp_path / "data", {"stripes": 20, "discs": 20, "checks": 3})
+def test_a_class_of_three_images_and_no_test_split(tmp_path: Path, make_images: Make) -> None:
+    data = make_images(tmp_path / "data", {"stripes": 20, "discs": 20, "checks": 3})
     run = headstart.train(data, out=str(tmp_path / "run"))
     page = page_of(run)
     assert "checks" in page
@@ -149,8 +149,8 @@ def test_a_class_of_three_pictures_and_no_test_split(tmp_path: Path, make_pictur
     assert "was not measured: a class has 3 images" in page_of(run)
 
 
-def test_two_classes(tmp_path: Path, make_pictures: Make) -> None:
-    data = make_pictures(tmp_path / "data", {"stripes": 20, "discs": 20})
+def test_two_classes(tmp_path: Path, make_images: Make) -> None:
+    data = make_images(tmp_path / "data", {"stripes": 20, "discs": 20})
     run = headstart.train(data, out=str(tmp_path / "run"))
     page = page_of(run)
     assert "with two classes none can be left out" in page
@@ -166,17 +166,17 @@ def test_two_classes(tmp_path: Path, make_pictures: Make) -> None:
     assert "ROC AUC" in page
 
 
-def test_the_positive_class_of_a_saved_model(tmp_path: Path, make_pictures: Make) -> None:
-    data = make_pictures(tmp_path / "data", {"stripes": 20, "discs": 14})
+def test_the_positive_class_of_a_saved_model(tmp_path: Path, make_images: Make) -> None:
+    data = make_images(tmp_path / "data", {"stripes": 20, "discs": 14})
     run = headstart.train(data, out=str(tmp_path / "run"), positive="stripes", verbose=False)
     assert run.metrics["positive"] == run.model.runtime.bundle.positive == "stripes"
-    new = make_pictures(tmp_path / "new", {"stripes": 9, "discs": 7}, first_seed=500)
+    new = make_images(tmp_path / "new", {"stripes": 9, "discs": 7}, first_seed=500)
     trained, other = headstart.evaluate(run.folder, new), headstart.evaluate(run.folder, new, positive="discs")
     binary, swapped = (result.evaluation.extra["binary"] for result in (trained, other))
     assert (binary["positive"], swapped["positive"]) == ("stripes", "discs")
     assert binary["sensitivity"] == swapped["specificity"]
     assert trained.to_json()["test"]["binary"] == binary
-    one = make_pictures(tmp_path / "one", {"stripes": 9}, first_seed=700)
+    one = make_images(tmp_path / "one", {"stripes": 9}, first_seed=700)
     undefined = headstart.evaluate(run.folder, one).evaluation.extra["binary"]
     assert undefined["roc_auc"]["value"] is undefined["specificity"]["value"] is None
     assert undefined["sensitivity"]["value"] is not None
@@ -187,17 +187,17 @@ def test_the_positive_class_of_a_saved_model(tmp_path: Path, make_pictures: Make
 
 
 @pytest.mark.long
-def test_two_hundred_classes(tmp_path: Path, make_pictures: Make) -> None:
-    source = make_pictures(tmp_path / "source", {"stripes": 40, "discs": 40})
+def test_two_hundred_classes(tmp_path: Path, make_images: Make) -> None:
+    source = make_images(tmp_path / "source", {"stripes": 40, "discs": 40})
     files = sorted(source.rglob("*.jpg"))
     for k in range(200):
         folder = tmp_path / "data" / f"class {k:03d} Ω"
         folder.mkdir(parents=True)
         for i in range(2):
-            picture = Image.open(files[(2 * k + i) % len(files)]).rotate(
+            image = Image.open(files[(2 * k + i) % len(files)]).rotate(
                 (7 * k + 31 * i) % 360, fillcolor=(k, 9, 200 - k)
             )
-            picture.save(folder / f"{i}.jpg")
+            image.save(folder / f"{i}.jpg")
     run = headstart.train(tmp_path / "data", out=str(tmp_path / "run"))
     page = page_of(run)
     assert len(page) < 10_000_000
@@ -209,8 +209,8 @@ def test_two_hundred_classes(tmp_path: Path, make_pictures: Make) -> None:
 
 
 @pytest.mark.long
-def test_pictures_that_were_moved(tmp_path: Path, make_pictures: Make) -> None:
-    data = make_pictures(tmp_path / "data", {"stripes": 12, "discs": 12, "checks": 12})
+def test_images_that_were_moved(tmp_path: Path, make_images: Make) -> None:
+    data = make_images(tmp_path / "data", {"stripes": 12, "discs": 12, "checks": 12})
     run = headstart.train(data, out=str(tmp_path / "run"))
     shutil.move(data, tmp_path / "elsewhere")
     done = command("report", run.folder, "--no-figures")

@@ -12,29 +12,29 @@ import pytest
 
 import headstart
 from headstart.records import Features, Samples, Split
-from headstart.workflow.judgement import measure_baselines
+from headstart.workflow.head_evaluation import measure_baselines
 
 NAMES = ("a", "b", "c")
 
 
 def arrange(train: list[int], test: list[int]) -> tuple[Any, Any, Any, Any]:
-    """Samples with one feature, their own class; every training image has its neighbour right but the first."""
+    """Return samples with one feature, their own class; every training image has its neighbor right but the first."""
     labels = np.array([*train, *test])
     samples: Samples = SimpleNamespace(class_ids=labels, class_names=NAMES)  # type: ignore[assignment]
     rows = labels[:, None].astype(np.float32)
     features: Features = SimpleNamespace(blocks={"embedding": rows})  # type: ignore[assignment]
     split = Split(np.array(["train"] * len(train) + ["test"] * len(test)), None, "given", "given", 0, "")
-    head = SimpleNamespace(normaliser=lambda blocks: blocks["embedding"])
+    head = SimpleNamespace(normalizer=lambda blocks: blocks["embedding"])
     hits = np.ones(len(train), dtype=bool)
     hits[0] = False
-    return samples, features, split, SimpleNamespace(head=head, neighbour_hits=hits)
+    return samples, features, split, SimpleNamespace(head=head, neighbor_hits=hits)
 
 
 def test_the_commonest_training_class_need_not_be_the_best_answer_on_the_test_images() -> None:
     samples, features, split, fit = arrange([0] * 8 + [1, 2], [0, 1, 1, 1])
     found = measure_baselines(samples, features, split, fit, split.where("test"))
     assert found["majority"] == {"class_name": "b", "accuracy": 0.75, "balanced_accuracy": 0.5}
-    assert found["nearest_neighbour"]["accuracy"] == 1.0
+    assert found["nearest_neighbor"]["accuracy"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ def test_of_a_held_out_part_only_that_part_counts(scored: list[int], majority: f
     samples, features, split, fit = arrange([0] * 8 + [1, 2], [1])
     found = measure_baselines(samples, features, split, fit, np.array(scored))
     assert found["majority"]["accuracy"] == pytest.approx(majority)
-    assert found["nearest_neighbour"]["accuracy"] == pytest.approx(nearest)
+    assert found["nearest_neighbor"]["accuracy"] == pytest.approx(nearest)
 
 
 def test_the_baseline_of_a_run_is_the_best_constant_answer_of_its_own_confusion(
-    tmp_path: Path, make_pictures: Callable[..., Path]
+    tmp_path: Path, make_images: Callable[..., Path]
 ) -> None:
-    make_pictures(tmp_path / "data" / "train", {"stripes": 12, "discs": 7, "checks": 7})
-    make_pictures(tmp_path / "data" / "test", {"stripes": 2, "discs": 9, "checks": 3}, first_seed=100)
+    make_images(tmp_path / "data" / "train", {"stripes": 12, "discs": 7, "checks": 7})
+    make_images(tmp_path / "data" / "test", {"stripes": 2, "discs": 9, "checks": 3}, first_seed=100)
     run = headstart.train(tmp_path / "data", out=tmp_path / "run")
     support = np.array(run.metrics["test"]["confusion"]).sum(axis=1)
     majority = run.metrics["baselines"]["majority"]

@@ -16,10 +16,10 @@ from PIL import Image
 
 import headstart
 from headstart.cli import main
-from headstart.data.boxes.reading import read_boxes
-from headstart.reports.detecting import summarise_detection, without_box_pictures
+from headstart.data.boxes.reader import read_boxes
+from headstart.reports.detection_report import summarize_detection, without_box_images
 from headstart.types import FindingKind
-from headstart.workflow.detect_reporting import make_detection_report, read_detection_facts
+from headstart.workflow.detector_report import make_detection_report, read_detection_facts
 
 SETTINGS: dict[str, Any] = {
     "backbone": "timm:resnet10t",
@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def draw(root: Path, seed: int, count: int, names: tuple[str, str] = ("blue", "red")) -> Path:
-    """Squares of two colours on noise with VOC files."""
+    """Squares of two colors on noise with VOC files."""
     root.mkdir(parents=True)
     for i in range(count):
         rng = np.random.default_rng([seed, i])
@@ -58,7 +58,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def part(squares: Path, root: Path) -> Path:
-    """Twelve pictures to train on and five to score, one of which is among the twelve."""
+    """Twelve images to train on and five to score, one of which is among the twelve."""
     for split, numbers in (("train", range(12)), ("test", range(11, 16))):
         (root / split).mkdir(parents=True)
         for i in numbers:
@@ -110,10 +110,10 @@ def test_check_sees_boxes_and_exits_with_3_where_some_are_lost(
     assert value["counts"] == {"bad-xml": 1, "no-annotation": 1}
 
 
-def test_an_option_of_labelled_pictures_is_refused_for_boxes(capsys: pytest.CaptureFixture[str], squares: Path) -> None:
+def test_an_option_of_labeled_images_is_refused_for_boxes(capsys: pytest.CaptureFixture[str], squares: Path) -> None:
     code, _, err = command(capsys, "check", str(squares), "--layout", "{label}/*")
     assert code == 2
-    assert "--layout has no effect on pictures with boxes" in err
+    assert "--layout has no effect on images with boxes" in err
     code, _, err = command(capsys, "check", str(squares), "--task", "segment")
     assert code == 2
     assert "no task" in err
@@ -172,7 +172,7 @@ def test_a_split_that_leaks_is_mended(tmp_path: Path, capsys: pytest.CaptureFixt
         capsys, "check", str(tmp_path / "data"), "--repair", str(tmp_path / "split.csv"), "--json", str(judged)
     )
     assert code == 3
-    leaks = json.loads(judged.read_text(encoding="utf-8"))["pictures"]["leaks"]
+    leaks = json.loads(judged.read_text(encoding="utf-8"))["images"]["leaks"]
     assert [{pair["a"], pair["b"]} for pair in leaks] == [{"test/11.png", "train/11.png"}]
     with open(tmp_path / "split.csv", encoding="utf-8", newline="") as file:
         rows = {r["image"]: r["split"] for r in csv.DictReader(file)}
@@ -191,12 +191,12 @@ def test_show_draws_each_class_with_its_boxes(
     assert "--as-seen has no effect" in err
 
 
-def test_a_leaking_picture_is_not_in_the_score_and_stands_in_the_one_as_given(run: Path) -> None:
+def test_a_leaking_image_is_not_in_the_score_and_stands_in_the_one_as_given(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["test"]["num_samples"] == metrics["headline"]["num_samples"] == 4
-    assert metrics["test_as_given"]["num_samples"] == 5
-    assert metrics["test_as_given"]["num_boxes"] == 5
-    assert json.loads((run / "health.json").read_text(encoding="utf-8"))["leaking"] == ["test/11.png"]
+    assert metrics["test_including_leaks"]["num_samples"] == 5
+    assert metrics["test_including_leaks"]["num_boxes"] == 5
+    assert json.loads((run / "dataset_report.json").read_text(encoding="utf-8"))["leaking"] == ["test/11.png"]
     with open(run / "predictions.csv", encoding="utf-8", newline="") as file:
         assert {r["split"] for r in csv.DictReader(file)} == {"test"}
 
@@ -211,8 +211,8 @@ def test_a_split_in_which_every_test_image_leaks_is_trained_and_marked(squares: 
     assert metrics["test"]["num_samples"] == metrics["headline"]["num_samples"] == 5
     assert metrics["test"]["is_leaky"] is True
     assert metrics["headline"]["is_leaky"] is True
-    assert "test_as_given" not in metrics
-    findings = json.loads((folder / "health.json").read_text(encoding="utf-8"))["findings"]
+    assert "test_including_leaks" not in metrics
+    findings = json.loads((folder / "dataset_report.json").read_text(encoding="utf-8"))["findings"]
     (leak,) = [f for f in findings if f["kind"] == FindingKind.ALL_SCORED_IMAGES_LEAK]
     assert (leak["severity"], leak["evidence"]["split"], leak["evidence"]["num_images"]) == ("error", "test", 5)
     assert json.loads((folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))["score"]["is_leaky"] is True
@@ -233,7 +233,7 @@ def test_leaks_across_a_split_file_are_left_out_of_the_score(squares: Path, tmp_
     assert run.metrics["num_samples"] == 16
     assert run.metrics["test"]["num_samples"] == 4
     assert run.metrics["test"]["is_leaky"] is False
-    assert run.metrics["test_as_given"]["num_samples"] == 5
+    assert run.metrics["test_including_leaks"]["num_samples"] == 5
 
 
 def test_evaluate_leaves_out_what_was_trained_on(capsys: pytest.CaptureFixture[str], run: Path, leaky: Path) -> None:
@@ -281,7 +281,7 @@ def test_what_the_reader_noticed_is_said_everywhere(
     code, out, _ = command(capsys, "check", str(data), "--json", "-")
     assert code == 3
     value = json.loads(out)
-    assert value["counts"] == {"no-picture": 1}
+    assert value["counts"] == {"no-image": 1}
     kinds = {row["kind"]: row["count"] for row in (*value["assumptions"], *value["unused"])}
     assert kinds == {"classes_alike": 1, "auxiliary_images": 8}
     code, _, err = command(capsys, "show", str(data), "--out", str(tmp_path / "x.png"))
@@ -292,7 +292,7 @@ def test_what_the_reader_noticed_is_said_everywhere(
     value = json.loads(out)
     kinds = {row["kind"]: row["count"] for row in (*value["assumptions"], *value["unused"])}
     assert kinds == {"labels_matched": 5, "auxiliary_images": 8}
-    assert [p["kind"] for p in value["problems"]] == ["no-picture"]
+    assert [p["kind"] for p in value["problems"]] == ["no-image"]
     with caplog.at_level("WARNING", logger="headstart"):
         result = headstart.evaluate(run, data)
     assert result.new_classes == {}
@@ -305,13 +305,11 @@ def test_what_the_reader_noticed_is_said_everywhere(
 def test_predict_writes_what_tools_open_and_draws(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path, squares: Path
 ) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for i in range(3):
-        shutil.copy(squares / f"{i:02d}.png", pictures)
-    code, out, _ = command(
-        capsys, "predict", str(run), str(pictures), "--min-score", "0", "--draw", str(tmp_path / "d")
-    )
+        shutil.copy(squares / f"{i:02d}.png", images)
+    code, out, _ = command(capsys, "predict", str(run), str(images), "--min-score", "0", "--draw", str(tmp_path / "d"))
     assert code == 0
     rows = list(csv.DictReader(io.StringIO(out)))
     assert {os.path.basename(r["file"]) for r in rows} == {"00.png", "01.png", "02.png"}
@@ -321,11 +319,11 @@ def test_predict_writes_what_tools_open_and_draws(
     for to, place in (("coco", "boxes.json"), ("yolo", "yolo"), ("voc", "voc")):
         target = tmp_path / place
         code, _, err = command(
-            capsys, "predict", str(run), str(pictures), "--min-score", "0", "--to", to, "--out", str(target)
+            capsys, "predict", str(run), str(images), "--min-score", "0", "--to", to, "--out", str(target)
         )
         assert code == 0
         assert f"3 images, {count:,} box" in err
-        home = shutil.copytree(pictures, tmp_path / f"with {to}")
+        home = shutil.copytree(images, tmp_path / f"with {to}")
         if target.is_dir():
             shutil.copytree(target, home, dirs_exist_ok=True)
         else:
@@ -333,7 +331,7 @@ def test_predict_writes_what_tools_open_and_draws(
         samples = read_boxes(home)
         assert 0 < samples.num_boxes <= count
         assert samples.num_boxes + len(samples.problems) >= count  # after rounding to pixels some are the same box
-    code, _, err = command(capsys, "predict", str(run), str(pictures), "--to", "yolo", "--out", str(tmp_path / "yolo"))
+    code, _, err = command(capsys, "predict", str(run), str(images), "--to", "yolo", "--out", str(tmp_path / "yolo"))
     assert code == 2
     assert "not written over" in err
     code, _, err = command(capsys, "predict", str(run), str(tmp_path / "gone.png"))
@@ -344,21 +342,21 @@ def test_predict_writes_what_tools_open_and_draws(
 def test_a_limit_of_detections_is_a_setting_and_is_said(
     capsys: pytest.CaptureFixture[str], run: Path, squares: Path
 ) -> None:
-    picture = str(squares / "00.png")
-    whole = headstart.load(run).predict(picture, min_score=0.0)[0]
+    image = str(squares / "00.png")
+    whole = headstart.load(run).predict(image, min_score=0.0)[0]
     assert len(whole.detections) > 1
     assert not whole.is_limited
-    cut = headstart.load(run).predict(picture, min_score=0.0, max_detections=1)[0]
+    cut = headstart.load(run).predict(image, min_score=0.0, max_detections=1)[0]
     assert cut.is_limited
     np.testing.assert_array_equal(cut.detections.xyxy, whole.detections.xyxy[:1])
-    code, out, err = command(capsys, "predict", str(run), picture, "--min-score", "0", "--max-detections", "1")
+    code, out, err = command(capsys, "predict", str(run), image, "--min-score", "0", "--max-detections", "1")
     assert code == 0
     assert len(list(csv.DictReader(io.StringIO(out)))) == 1
     assert "--max-detections" in err
     decoding = json.loads((run / "bundle" / "bundle.json").read_text(encoding="utf-8"))["decoding"]
     assert decoding["num_kept"] >= 1000
     with pytest.raises(headstart.errors.UsageError):
-        headstart.load(run).predict(picture, max_detections=0)
+        headstart.load(run).predict(image, max_detections=0)
 
 
 def test_a_threshold_gives_what_all_detections_give_above_it(run: Path, squares: Path) -> None:
@@ -375,11 +373,11 @@ def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, le
     assert made.data["task"] == "detect"
     assert made.data["headline"]["sentence"].startswith("mAP50 ")
     assert made.data["headline"]["as_given"]["value"] is not None
-    assert made.data["errors"]["num_pictures"] == 4
+    assert made.data["errors"]["num_images"] == 4
     counts = made.data["data"]["counts"]
     assert sum(map(sum, counts.values())) == 17
     assert sum(map(sum, made.data["data"]["sides"]["counts"])) == 17
-    shown = made.data["pictures"]
+    shown = made.data["images"]
     assert shown
     for entry in shown.values():
         assert len(entry["truth"]) == 1
@@ -391,12 +389,12 @@ def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, le
     figures = sorted(p.stem for p in (tmp_path / "report" / "figures").iterdir())
     assert {"boxes", "confusion", "curves", "per_class", "samples"} <= set(figures) | {"samples"}
     json.dumps(made.data, allow_nan=False)
-    bare = make_detection_report(run, out=tmp_path / "bare", pictures=False, figures=False)
+    bare = make_detection_report(run, out=tmp_path / "bare", images=False, figures=False)
     for file in ("report.html", "report.json", "detection_report.csv"):
         text = (tmp_path / "bare" / file).read_text(encoding="utf-8")
         assert ".png" not in text
         assert str(leaky) not in text
-    assert bare.data["pictures"] == {}
+    assert bare.data["images"] == {}
 
 
 def test_a_report_without_the_data_says_so_and_shows_the_rest(
@@ -406,19 +404,19 @@ def test_a_report_without_the_data_says_so_and_shows_the_rest(
     text = (moved / "config.resolved.yaml").read_text(encoding="utf-8")
     (moved / "config.resolved.yaml").write_text(text.replace(str(leaky), "/nowhere/leaky"), encoding="utf-8")
     facts = read_detection_facts(moved)
-    report = summarise_detection(facts)
+    report = summarize_detection(facts)
     assert "data_moved" in {p["kind"] for p in report["problems"]}
     assert report["per_class"][0]["name"] == "blue"
     assert report["data"]["sides"] is None
     leak = {"kind": "data_finding", "evidence": {"kind": "all_scored_images_leak", "evidence": {"pairs": [["a", "b"]]}}}
     report["comment"]["remarks"] += [leak]
-    bare = without_box_pictures(report)
-    assert bare["pictures"] == {}
+    bare = without_box_images(report)
+    assert bare["images"] == {}
     assert leak not in bare["comment"]["remarks"]
     code, _, err = command(capsys, "report", str(moved), "--data", str(leaky), "--no-figures")
     assert code == 0
     assert "report.html" in err
-    assert json.loads((moved / "report.json").read_text(encoding="utf-8"))["pictures"]
+    assert json.loads((moved / "report.json").read_text(encoding="utf-8"))["images"]
 
 
 def test_a_classifiers_options_and_a_detectors_do_not_mix(

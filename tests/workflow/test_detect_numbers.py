@@ -12,11 +12,11 @@ import pytest
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
 from headstart.detect_config import DetectSettings
 from headstart.detection.metrics import detection_to_json, evaluate_detections
-from headstart.detection.operating import ERRORS
-from headstart.reports.detecting import summarise_detection
+from headstart.detection.operating_points import ERRORS
+from headstart.reports.detection_report import summarize_detection
 from headstart.types import USER_TEST_SPLIT
-from headstart.workflow import detect_finish
-from headstart.workflow.detect_reporting import read_detection_facts
+from headstart.workflow import detector_outputs
+from headstart.workflow.detector_report import read_detection_facts
 from headstart.workflow.run_files import write_csv, write_json
 
 NAMES = ("cat", "dog")
@@ -40,24 +40,24 @@ def data(root: Path, truth: list[Boxes]) -> DetectionSamples:
 
 
 def finished(root: Path, truth: list[Boxes], found: list[Detections], is_clean: list[bool]) -> dict[str, Any]:
-    """The report of a run folder that the code of a training wrote."""
+    """Return the report of a run folder that the code of a training wrote."""
     samples = data(root, truth)
     resolved = SimpleNamespace(settings=SimpleNamespace(seed=0, detect=DetectSettings()))
-    road: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None), resolved=resolved, folder=root)
-    block = detect_finish._Block(np.arange(len(truth)), found, np.array(is_clean), USER_TEST_SPLIT)
-    slope, offset, thresholds = detect_finish._calibrate(road, {"test": block})
-    scored = detect_finish._score(road, {"test": block}, (slope, offset), thresholds["per_class"])
-    detect_finish._write_predictions(road, scored)
-    detect_finish._write_detections(road, scored)
+    context: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None), resolved=resolved, folder=root)
+    block = detector_outputs._Block(np.arange(len(truth)), found, np.array(is_clean), USER_TEST_SPLIT)
+    slope, offset, thresholds = detector_outputs._calibrate(context, {"test": block})
+    scored = detector_outputs._score(context, {"test": block}, (slope, offset), thresholds["per_class"])
+    detector_outputs._write_predictions(context, scored)
+    detector_outputs._write_detections(context, scored)
     metrics = {"task": "detect", "class_names": NAMES, "test": detection_to_json(scored["test"].evaluation)}
     write_json(root / "metrics.json", metrics)
-    write_json(root / "health.json", {"leaking": [f"{i}.png" for i, clean in enumerate(is_clean) if not clean]})
+    write_json(root / "dataset_report.json", {"leaking": [f"{i}.png" for i, clean in enumerate(is_clean) if not clean]})
     (root / "config.resolved.yaml").write_text("{}")
     (root / "bundle").mkdir()
     write_json(root / "bundle" / "bundle.json", {"thresholds": thresholds})
     write_csv(root / "split.csv", ("image", "split"), [(name, "test") for name in samples.names])
     facts = read_detection_facts(root, samples=samples)
-    return {"report": summarise_detection(facts), "facts": facts}
+    return {"report": summarize_detection(facts), "facts": facts}
 
 
 def near_edges() -> tuple[list[Boxes], list[Detections]]:
@@ -76,10 +76,10 @@ def test_report_and_metrics_count_the_same_errors(tmp_path: Path) -> None:
     made = finished(tmp_path, truth, found, [True] * 10 + [False] * 2)
     report, metrics = made["report"], made["facts"].metrics["test"]
     errors = metrics["confusion"]["errors"]
-    assert errors["num_pictures"] == 10
+    assert errors["num_images"] == 10
     assert 0 < errors["missed"] < 10
     assert {k: report["errors"][k] for k in errors} == errors
-    drawn = {kind: sum(p[kind] for p in report["pictures"].values()) for kind in ERRORS}
+    drawn = {kind: sum(p[kind] for p in report["images"].values()) for kind in ERRORS}
     assert drawn == {kind: errors[kind] for kind in ERRORS}
     assert report["problems"] == []
     counts = np.array(metrics["confusion"]["counts"])
@@ -97,7 +97,7 @@ def test_the_threshold_of_the_bundle_is_the_one_behind_the_numbers(tmp_path: Pat
         assert row["used_threshold"] == row["threshold"]["threshold"] == bundle[row["name"]]
         assert np.float32(row["used_threshold"]) == row["used_threshold"]
         kept = [d.scores[d.class_ids == NAMES.index(row["name"])] >= row["used_threshold"] for d in found]
-        assert sum(int(k.sum()) for k in kept) == 6  # the first of each pair, not its neighbour
+        assert sum(int(k.sum()) for k in kept) == 6  # the first of each pair, not its neighbor
 
 
 def test_without_the_stored_detections_the_totals_stay(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_without_the_stored_detections_the_totals_stay(tmp_path: Path) -> None:
             (tmp_path / "scores.npz").unlink()
         else:
             (tmp_path / "scores.npz").write_bytes(damage)
-        report = summarise_detection(read_detection_facts(tmp_path, samples=data(tmp_path, truth)))
+        report = summarize_detection(read_detection_facts(tmp_path, samples=data(tmp_path, truth)))
         assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
-        assert report["pictures"] == {}
+        assert report["images"] == {}
         assert len(report["problems"]) == 1
 
 
@@ -118,7 +118,7 @@ def test_labels_that_changed_since_are_a_problem_and_change_no_number(tmp_path: 
     truth, found = near_edges()
     before = finished(tmp_path, truth, found, [True] * 12)["report"]
     changed = data(tmp_path, [Boxes.of([]) for _ in truth])
-    report = summarise_detection(read_detection_facts(tmp_path, samples=changed))
+    report = summarize_detection(read_detection_facts(tmp_path, samples=changed))
     assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
     assert len(report["problems"]) == 1
 

@@ -1,4 +1,4 @@
-"""Training a detector's whole network: decoded pictures are kept, shared and never decide what is trained."""
+"""Training a detector's whole network: decoded images are kept, shared and never decide what is trained."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from PIL import Image
 
 from headstart.config import resolve
 from headstart.data.boxes.records import Boxes
-from headstart.detection.decode import Decoding
+from headstart.detection.decoding import DecodingSettings
 from headstart.detection.plan import DetectPlan
 from headstart.events import EventStream
-from headstart.features.cache import cache_info
-from headstart.features.decoded import DecodedCache
-from headstart.pixels.spec import PixelSpec
+from headstart.features.decoded_cache import DecodedCache
+from headstart.features.feature_cache import cache_info
+from headstart.preprocessing.image_spec import ImageSpec
 from headstart.types import NoteKind
-from headstart.workflow.detect_bench import DetectBench
+from headstart.workflow.detector_trainer import DetectorTrainer
 
 pytest.importorskip("torch")
 
@@ -31,14 +31,14 @@ IDS = np.arange(6)
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that keeps pictures however fast they decode here."""
+    """A cache that keeps images however fast they decode here."""
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("headstart.workflow.detect_bench.DecodedCache", partial(DecodedCache, read_rate=np.inf))
+    monkeypatch.setattr("headstart.workflow.detector_trainer.DecodedCache", partial(DecodedCache, read_rate=np.inf))
     return tmp_path / "cache"
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder, files = tmp_path_factory.mktemp("squares"), []
     for i in IDS:
         pixels = np.random.default_rng([5, int(i)]).integers(60, 120, (70, 90, 3)).astype(np.uint8)
@@ -48,54 +48,54 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return files
 
 
-def train(pictures: list[str], events: EventStream, **settings: Any) -> dict[str, Any]:
-    """The weights after two epochs; validation pictures are looked at as training does it."""
+def train(images: list[str], events: EventStream, **settings: Any) -> dict[str, Any]:
+    """Return the weights after two epochs; validation images are looked at as training does it."""
     given = {"data": "x", "task": "detect", "backbone": "timm:resnet10t", "weights": "none", **settings}
-    bench = DetectBench(
-        paths=pictures,
-        names=pictures,
+    trainer = DetectorTrainer(
+        paths=images,
+        names=images,
         boxes=[Boxes.of([(10 + 5 * int(i), 20, 40 + 5 * int(i), 50)], [0]) for i in IDS],
         sizes_hw=np.array([(70, 90)] * len(IDS)),
-        digests=[hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in pictures],
+        digests=[hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in images],
         num_classes=1,
-        spec=PixelSpec(size_hw=(64, 64), fit="squash"),
+        spec=ImageSpec(size_hw=(64, 64), fit="squash"),
         settings=resolve(given, source="python").settings,
         events=events,
-        private=Path(pictures[0]).parent / "private",
+        private=Path(images[0]).parent / "private",
         threads=1,
     )
     try:
-        net = bench.train(PLAN, IDS)
-        bench.find(net, PLAN, IDS[:2], Decoding())
+        net = trainer.train(PLAN, IDS)
+        trainer.find(net, PLAN, IDS[:2], DecodingSettings())
         return {name: tensor.numpy().copy() for name, tensor in net.trained().items()}
     finally:
-        bench.close()
+        trainer.close()
 
 
-def test_every_picture_is_decoded_once_and_the_weights_are_the_same(
-    pictures: list[str], own_cache: Path, decodes: list[bytes]
+def test_every_image_is_decoded_once_and_the_weights_are_the_same(
+    images: list[str], own_cache: Path, decodes: list[bytes]
 ) -> None:
-    without = train(pictures, EventStream(), cache=False)
+    without = train(images, EventStream(), cache=False)
     num_without = len(decodes)
     assert num_without == 6 * 2 + 2
     assert cache_info(own_cache) == []
-    kept = train(pictures, EventStream())
+    kept = train(images, EventStream())
     assert len(decodes) - num_without == 6 + 2  # once for the views, once as prediction sees it
     assert [part.name for part in cache_info(own_cache)] == ["decoded"]
-    found = train(pictures, EventStream())
+    found = train(images, EventStream())
     assert len(decodes) - num_without == 6 + 2
     for weights in (kept, found):
         assert all(np.array_equal(weights[name], without[name]) for name in without)
 
 
 def test_what_the_disk_refuses_in_the_end_is_said(
-    pictures: list[str], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[str], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("headstart.features.shards.private_folder", full)
     events = EventStream()
-    train(pictures, events)
+    train(images, events)
     (note,) = notes_of(events, NoteKind.CACHE_NOT_WRITTEN)
     assert note.evidence == {"what": "decoded images", "reason": "the disk is full"}

@@ -9,31 +9,31 @@ import pytest
 from event_text import events_of
 
 import headstart
-from headstart.backbones import bench
-from headstart.machine import cache_root
+from headstart.backbones import latency
+from headstart.system import cache_root
 
 
 @pytest.fixture
 def slow_machine() -> object:
     """A measurement of a very slow machine, forgotten afterwards."""
-    result = bench.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx", step_s={"stage7": 0.25})
-    bench._remember(result)
+    result = latency.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx", step_s={"stage7": 0.25})
+    latency._remember(result)
     yield result
     (cache_root() / "backbone_bench.json").unlink()
 
 
 def test_seconds_follow_from_the_measured_rates(slow_machine: object) -> None:
-    assert bench.looking_s("EfficientNet-Lite0", 224, 50) == 10.0
-    assert bench.training_s("efficientnet_lite0", 224, "stage7", 40) == 10.0
-    assert bench.looking_s("efficientnet_lite0", 96, 50) is None
-    assert bench.training_s("efficientnet_lite0", 224, "stage3", 40) is None
-    assert bench.looking_s("resnet50", 224, 50) is None
+    assert latency.scanning_s("EfficientNet-Lite0", 224, 50) == 10.0
+    assert latency.training_s("efficientnet_lite0", 224, "stage7", 40) == 10.0
+    assert latency.scanning_s("efficientnet_lite0", 96, 50) is None
+    assert latency.training_s("efficientnet_lite0", 224, "stage3", 40) is None
+    assert latency.scanning_s("resnet50", 224, 50) is None
 
 
 def test_train_says_how_long_looking_takes(
-    slow_machine: object, make_pictures: Callable[..., Path], tmp_path: Path
+    slow_machine: object, make_images: Callable[..., Path], tmp_path: Path
 ) -> None:
-    data = make_pictures(tmp_path / "d", {"stripes": 10, "discs": 10}, first_seed=700)
+    data = make_images(tmp_path / "d", {"stripes": 10, "discs": 10}, first_seed=700)
     first = headstart.train(data, out=tmp_path / "one", cache=False)
     (begun,) = [e for e in events_of(first.folder, "stage_started") if e["stage"] == "features"]
     assert begun["evidence"]["expected_seconds"] == pytest.approx(4.0)
@@ -42,8 +42,8 @@ def test_train_says_how_long_looking_takes(
 def test_what_cannot_be_kept_is_still_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "file" / "cache"))
-    result = bench.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx")
-    monkeypatch.setattr(bench, "_bench_one", lambda *_: result)
+    result = latency.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx")
+    monkeypatch.setattr(latency, "_bench_one", lambda *_: result)
     said: list[str] = []
-    assert bench.bench(["efficientnet_lite0"], say=said.append) == [result]
+    assert latency.bench(["efficientnet_lite0"], say=said.append) == [result]
     assert "could not be kept" in said[-1]

@@ -106,7 +106,7 @@ def test_a_detector_is_trained_on_the_cpu(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DeviceError) as caught:
         headstart.train(tmp_path, task="detect", device=0)
     assert caught.value.problem is DeviceProblem.UNAVAILABLE
-    monkeypatch.setattr("headstart.workflow.detect_road.check_device", lambda name: None)
+    monkeypatch.setattr("headstart.workflow.detector_pipeline.check_device", lambda name: None)
     with pytest.raises(DeviceError) as caught:
         headstart.train(tmp_path, task="detect", device=0)
     assert caught.value.problem is DeviceProblem.UNSUPPORTED

@@ -1,4 +1,4 @@
-"""The main road from pictures to a model, through the Python functions, with sockets blocked."""
+"""The main road from images to a model, through the Python functions, with sockets blocked."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run
 def test_the_run_folder_holds_what_is_promised(run: headstart.Run) -> None:
     names = {p.name for p in run.folder.iterdir()}
     assert names >= {
-        "config.resolved.yaml", "split.csv", "oof.npz", "health.json", "metrics.json", "predictions.csv", "bundle",
+        "config.resolved.yaml", "split.csv", "oof.npz",
+        "dataset_report.json", "metrics.json", "predictions.csv", "bundle",
         "environment.json", "train.log",
     }  # fmt: skip
     assert {p.name for p in (run.folder / "bundle").iterdir()} >= {"model.safetensors", "model.onnx", "bundle.json"}
@@ -61,7 +62,7 @@ def test_metrics_json_to_the_letter(run: headstart.Run) -> None:
     assert (metrics["schema"], metrics["task"], metrics["strategy"]) == (1, "classify", "probe")
     assert (metrics["num_samples"], metrics["num_groups"], metrics["num_classes"]) == (48, None, 3)
     assert set(metrics["duration_s"]) >= {"total", "read", "features", "heads"}
-    assert set(metrics["baselines"]) == {"majority", "nearest_neighbour"}
+    assert set(metrics["baselines"]) == {"majority", "nearest_neighbor"}
     assert metrics["val"] is None
     assert metrics["test"] is None
     assert metrics["train"]["protocol"] == "resubstitution"
@@ -111,7 +112,7 @@ def test_results_are_readable(run: headstart.Run, photos: Path, tmp_path: Path) 
     assert list(run.to_pandas()["class"]) == ["checks", "discs", "stripes"]
     predictions = run.predict(photos / "discs", top=2)
     assert len(predictions) == 16
-    columns = ["file", "label", "probability", "label2", "probability2", "novelty", "is_unknown", "set", "error"]
+    columns = ["file", "label", "probability", "label2", "probability2", "novelty", "is_ood", "set", "error"]
     assert list(predictions.to_pandas().columns) == columns
     predictions.to_csv(tmp_path / "p.csv")
     with open(tmp_path / "p.csv", encoding="utf-8", newline="") as file:
@@ -120,7 +121,7 @@ def test_results_are_readable(run: headstart.Run, photos: Path, tmp_path: Path) 
     assert "discs" in predictions._repr_html_()
 
 
-def test_pictures_in_memory(run: headstart.Run, photos: Path) -> None:
+def test_images_in_memory(run: headstart.Run, photos: Path) -> None:
     file = photos / "stripes" / "003.jpg"
     image = Image.open(file)
     array = np.asarray(image.convert("RGB"))
@@ -132,9 +133,9 @@ def test_pictures_in_memory(run: headstart.Run, photos: Path) -> None:
 
 
 def test_evaluate_knows_what_it_was_trained_on(
-    run: headstart.Run, photos: Path, tmp_path: Path, make_pictures: Callable[..., Path]
+    run: headstart.Run, photos: Path, tmp_path: Path, make_images: Callable[..., Path]
 ) -> None:
-    new = make_pictures(tmp_path / "new", {"stripes": 5, "discs": 5}, first_seed=500)
+    new = make_images(tmp_path / "new", {"stripes": 5, "discs": 5}, first_seed=500)
     shutil.copy(photos / "discs" / "000.jpg", new / "discs" / "seen.jpg")
     (new / "giraffe").mkdir()
     shutil.copy(new / "stripes" / "000.jpg", new / "giraffe" / "a.jpg")
@@ -150,15 +151,15 @@ def test_evaluate_knows_what_it_was_trained_on(
     assert json.dumps(result.to_json())
 
 
-def test_a_split_of_ones_own_is_honoured(tmp_path: Path, make_pictures: Callable[..., Path]) -> None:
+def test_a_split_of_ones_own_is_honoured(tmp_path: Path, make_images: Callable[..., Path]) -> None:
     data = tmp_path / "data"
-    make_pictures(data / "Train", {"a": 8, "b": 8})
-    make_pictures(data / "valid", {"a": 4, "b": 4}, first_seed=100)
+    make_images(data / "Train", {"a": 8, "b": 8})
+    make_images(data / "valid", {"a": 4, "b": 4}, first_seed=100)
     run = headstart.train(data, out=tmp_path / "two")
     assert run.metrics["test"]["protocol"] == "validation_split"
     assert run.metrics["test"]["num_samples"] == 8
     assert run.metrics["val"] is None
-    make_pictures(data / "TESTING", {"a": 3, "b": 3}, first_seed=200)
+    make_images(data / "TESTING", {"a": 3, "b": 3}, first_seed=200)
     run = headstart.train(data, out=tmp_path / "three")
     assert run.metrics["test"]["num_samples"] == 6
     assert run.metrics["val"]["num_samples"] == 8
@@ -208,11 +209,11 @@ def test_shuffled_labels_score_chance(tmp_path: Path, photos: Path) -> None:
 
 
 @pytest.mark.parametrize(("first_seed", "is_said"), [(40, True), (0, False)])
-def test_pictures_that_teach_nothing_are_said_to(
-    first_seed: int, is_said: bool, tmp_path: Path, make_pictures: Callable[..., Path]
+def test_images_that_teach_nothing_are_said_to(
+    first_seed: int, is_said: bool, tmp_path: Path, make_images: Callable[..., Path]
 ) -> None:
-    """Pictures of one kind in two classes: now and then they differ by chance, and mostly they do not."""
-    data = make_pictures(tmp_path / "data", {"a": 20}, first_seed=first_seed)
+    """Images of one kind in two classes: now and then they differ by chance, and mostly they do not."""
+    data = make_images(tmp_path / "data", {"a": 20}, first_seed=first_seed)
     (data / "b").mkdir()
     for i in range(1, 20, 2):
         (data / "a" / f"{i:03d}.jpg").rename(data / "b" / f"{i:03d}.jpg")
@@ -252,8 +253,8 @@ def test_embed_refuses_what_would_change_nothing(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["=1+1", "<script>alert(1)</script>", "Käfer & Ω", "with space"])
-def test_odd_class_names_survive(tmp_path: Path, make_pictures: Callable[..., Path], name: str) -> None:
-    data = make_pictures(tmp_path / "d", {"plain": 6, name.replace("/", "∕"): 6})
+def test_odd_class_names_survive(tmp_path: Path, make_images: Callable[..., Path], name: str) -> None:
+    data = make_images(tmp_path / "d", {"plain": 6, name.replace("/", "∕"): 6})
     run = headstart.train(data, out=tmp_path / "run")
     assert name.replace("/", "∕") in run.model.class_names
     text = (run.folder / "predictions.csv").read_text()
@@ -273,16 +274,16 @@ class TestBadInput:
         with pytest.raises(DataError):
             headstart.train(tmp_path / "d", out=tmp_path / "run")
 
-    def test_one_class(self, tmp_path: Path, make_pictures: Callable[..., Path]) -> None:
+    def test_one_class(self, tmp_path: Path, make_images: Callable[..., Path]) -> None:
         with pytest.raises(DataError, match="class"):
-            headstart.train(make_pictures(tmp_path / "d", {"only": 5}), out=tmp_path / "run")
+            headstart.train(make_images(tmp_path / "d", {"only": 5}), out=tmp_path / "run")
 
-    def test_one_picture_a_class(self, tmp_path: Path, make_pictures: Callable[..., Path]) -> None:
-        data = make_pictures(tmp_path / "d", {"a": 6, "b": 6, "lonely": 1})
+    def test_one_image_a_class(self, tmp_path: Path, make_images: Callable[..., Path]) -> None:
+        data = make_images(tmp_path / "d", {"a": 6, "b": 6, "lonely": 1})
         with pytest.raises(DataError, match="lonely") as caught:
             headstart.train(data, out=tmp_path / "run")
-        assert "--skip-class" in (caught.value.hint or "")
-        run = headstart.train(data, out=tmp_path / "run2", skip_class=["lonely"])
+        assert "--exclude-classes" in (caught.value.hint or "")
+        run = headstart.train(data, out=tmp_path / "run2", exclude_classes=["lonely"])
         assert run.model.class_names == ("a", "b")
 
     def test_all_unreadable(self, tmp_path: Path) -> None:
@@ -294,11 +295,11 @@ class TestBadInput:
             headstart.train(tmp_path / "d", out=tmp_path / "run")
         assert "more" in caught.value.message
 
-    def test_some_unreadable_are_named_and_left_out(self, tmp_path: Path, make_pictures: Callable[..., Path]) -> None:
-        data = make_pictures(tmp_path / "d", {"a": 8, "b": 8})
+    def test_some_unreadable_are_named_and_left_out(self, tmp_path: Path, make_images: Callable[..., Path]) -> None:
+        data = make_images(tmp_path / "d", {"a": 8, "b": 8})
         (data / "a" / "broken.jpg").write_bytes((data / "a" / "000.jpg").read_bytes()[:600])
         run = headstart.train(data, out=tmp_path / "run")
-        health = json.loads((run.folder / "health.json").read_text())
+        health = json.loads((run.folder / "dataset_report.json").read_text())
         assert [p["name"] for p in health["unreadable"]] == ["a/broken.jpg"]
         assert run.metrics["num_samples"] == 16
         assert "a/broken.jpg" in (run.folder / "train.log").read_text()
@@ -320,8 +321,8 @@ class TestBadInput:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("headstart.features.cache.FeatureSpace._load", lambda self: None)
-        monkeypatch.setattr("headstart.features.cache.private_folder", full)
+        monkeypatch.setattr("headstart.features.feature_cache.FeatureSpace._load", lambda self: None)
+        monkeypatch.setattr("headstart.features.feature_cache.private_folder", full)
         again = headstart.train(photos, out=tmp_path / "run")
         assert again.score == run.score
         assert "disk is full" in (again.folder / "train.log").read_text()
@@ -347,7 +348,7 @@ class TestBadInput:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("headstart.workflow.probe_finish.write_oof", full)
+        monkeypatch.setattr("headstart.workflow.probe_outputs.write_oof", full)
         with pytest.raises(HeadstartError, match="No space left"):
             headstart.train(photos, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()

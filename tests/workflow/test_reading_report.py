@@ -21,10 +21,10 @@ Make = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def messy(tmp_path_factory: pytest.TempPathFactory, make_pictures: Make) -> Path:
+def messy(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
     """Two classes that differ in case, two loose images, a table of nothing, and a file of two pages."""
-    root = make_pictures(tmp_path_factory.mktemp("messy"), {"stripes": 8, "discs": 8})
-    make_pictures(root, {"Stripes": 4}, first_seed=40)
+    root = make_images(tmp_path_factory.mktemp("messy"), {"stripes": 8, "discs": 8})
+    make_images(root, {"Stripes": 4}, first_seed=40)
     for name in ("loose1.jpg", "loose2.jpg"):
         shutil.copy(root / "discs" / "000.jpg", root / name)
     first, second = (Image.open(root / "discs" / f"{i:03d}.jpg").convert("RGB") for i in (1, 2))
@@ -60,7 +60,7 @@ def test_training_keeps_and_shows_what_was_read(run: headstart.Run) -> None:
     for text in (log, repr(run), run._repr_html_()):
         assert "loose1.jpg" in text
         assert "`Stripes` and `stripes`" in text
-    health = json.loads((run.folder / "health.json").read_text(encoding="utf-8"))
+    health = json.loads((run.folder / "dataset_report.json").read_text(encoding="utf-8"))
     assert {f["kind"]: f["evidence"].get("examples") for f in health["findings"]}["pages_not_used"] == [
         "discs/pages.tif"
     ]
@@ -81,8 +81,8 @@ def test_check_reports_it(messy: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert repr(checked).splitlines()[:3] == lines[:3]
 
 
-def test_healthy_apart_from_the_reading_is_not_called_healthy(tmp_path: Path, make_pictures: Make) -> None:
-    root = make_pictures(tmp_path, {"stripes": 10, "discs": 10})
+def test_healthy_apart_from_the_reading_is_not_called_healthy(tmp_path: Path, make_images: Make) -> None:
+    root = make_images(tmp_path, {"stripes": 10, "discs": 10})
     assert "no problems" in repr(headstart.check(root, use_network=False))
     shutil.copy(root / "discs" / "000.jpg", root / "loose.jpg")
     text = repr(headstart.check(root, use_network=False))
@@ -108,9 +108,9 @@ def test_python_reports_it_without_being_asked(messy: Path, caplog: pytest.LogCa
 
 
 def test_evaluate_counts_other_spellings_and_reports_the_rest(
-    run: headstart.Run, tmp_path: Path, make_pictures: Make, capsys: pytest.CaptureFixture[str]
+    run: headstart.Run, tmp_path: Path, make_images: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = make_pictures(tmp_path / "new", {"striPES": 2, "DISCS": 3}, first_seed=500)  # which of two is not known
+    new = make_images(tmp_path / "new", {"striPES": 2, "DISCS": 3}, first_seed=500)  # which of two is not known
     shutil.copy(new / "DISCS" / "000.jpg", new / "loose.jpg")
     (new / "DISCS" / "broken.jpg").write_bytes(b"")
     result = headstart.evaluate(run.folder, new)
@@ -134,7 +134,7 @@ def test_evaluate_counts_other_spellings_and_reports_the_rest(
 
 
 def test_nothing_to_score_is_exit_code_3_with_the_cause(
-    run: headstart.Run, messy: Path, tmp_path: Path, make_pictures: Make, capsys: pytest.CaptureFixture[str]
+    run: headstart.Run, messy: Path, tmp_path: Path, make_images: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = tmp_path / "seen"
     (seen / "discs").mkdir(parents=True)
@@ -157,16 +157,16 @@ def test_nothing_to_score_is_exit_code_3_with_the_cause(
     with pytest.raises(DataError, match=r"half\.jpg"):
         headstart.evaluate(run.folder, broken)
 
-    other = make_pictures(tmp_path / "other", {"giraffe": 2})
+    other = make_images(tmp_path / "other", {"giraffe": 2})
     code, _, err = command(capsys, "evaluate", run.folder, other)
     assert code == 3
     assert "giraffe" in err
 
 
 def test_the_options_of_the_reader_are_those_of_every_command_that_reads(
-    run: headstart.Run, tmp_path: Path, make_pictures: Make, capsys: pytest.CaptureFixture[str]
+    run: headstart.Run, tmp_path: Path, make_images: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = make_pictures(tmp_path / "made", {"stripes": 3, "discs": 3}, first_seed=700)
+    made = make_images(tmp_path / "made", {"stripes": 3, "discs": 3}, first_seed=700)
     flat = tmp_path / "flat"
     flat.mkdir()
     for file in made.rglob("*.jpg"):

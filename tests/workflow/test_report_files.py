@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from headstart.events import Note
 from headstart.types import NoteKind
-from headstart.workflow.report_files import pixel_spec, read_json, read_rows, read_settings, read_shapes, write_drawings
+from headstart.workflow.report_files import image_spec, read_json, read_rows, read_settings, read_shapes, write_drawings
 from headstart.workflow.run_files import write_csv
 
 
@@ -50,4 +50,4 @@ def test_what_is_damaged_reads_as_empty(tmp_path: Path) -> None:
         assert read_settings(path, problems) == {}
         assert {p.kind for p in problems} <= {NoteKind.RUN_WITHOUT_SETTINGS}
     assert read_rows(tmp_path / "none.csv") == []
-    assert pixel_spec({}) == pixel_spec({"pixels": 3}) == pixel_spec({"pixels": {"size_hw": "x"}})
+    assert image_spec({}) == image_spec({"pixels": 3}) == image_spec({"pixels": {"size_hw": "x"}})

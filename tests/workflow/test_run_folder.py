@@ -21,7 +21,7 @@ def names(folder: Path) -> set[str]:
 
 
 def killed(folder: Path) -> Path:
-    """A folder as a killed run leaves it; its process number belongs to a living process by now."""
+    """Return a folder as a killed run leaves it; its process number belongs to a living process by now."""
     folder.mkdir()
     marker = {"pid": os.getppid(), "host": platform.node(), "command": []}
     (folder / "unfinished.json").write_text(json.dumps(marker))

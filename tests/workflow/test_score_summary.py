@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.trust.metrics import evaluate
+from headstart.evaluation.metrics import evaluate
 from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
-from headstart.workflow.judgement import Judgement
+from headstart.workflow.head_evaluation import HeadEvaluation
 from headstart.workflow.score_summary import summarize_classification
 
 
@@ -22,10 +22,10 @@ def summary(signal: float = 3.0, groups: Any = None, **changes: Any) -> dict[str
     scored = evaluate(logits, truth, ["a", "b", "c"], setup=setup, is_logits=True, groups=groups)
     baselines: dict[str, dict[str, Any]] = {
         "majority": {"class_name": "a", "accuracy": 0.4, "balanced_accuracy": 0.33},
-        "nearest_neighbour": {"accuracy": 0.5, "balanced_accuracy": 0.45},
+        "nearest_neighbor": {"accuracy": 0.5, "balanced_accuracy": 0.45},
     }
     given = {"val": None, "test": None, "is_imbalanced": False} | changes
-    judged = Judgement(train=scored, cv=scored, baselines=baselines, logits=logits.astype(np.float32), **given)
+    judged = HeadEvaluation(train=scored, cv=scored, baselines=baselines, logits=logits.astype(np.float32), **given)
     return summarize_classification({**judged.blocks_json(), "baselines": baselines})
 
 
@@ -54,7 +54,7 @@ def test_leaking_images_are_counted_and_scored_apart(skill: float) -> None:
     logits, names = skill * np.eye(3)[truth], ("a", "b", "c")
     honest = evaluate(logits, truth, names, setup=USER_TEST_SPLIT, is_logits=True)
     given = evaluate(np.r_[logits, logits[:1]], np.r_[truth, truth[:1]], names, setup=USER_TEST_SPLIT, is_logits=True)
-    score = summary(test=honest, test_as_given=given)
+    score = summary(test=honest, test_including_leaks=given)
     assert (score["total"], score["is_users_split"]) == (6, True)
     assert score["leaky"]["num_leaks"] == 1
     assert score["leaky"]["value"] == given.accuracy.value

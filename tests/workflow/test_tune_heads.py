@@ -15,13 +15,13 @@ from headstart.errors import SettingError
 
 pytest.importorskip("torch")
 
-from headstart.backbones.newhead import HeadSpec, read_head
-from headstart.backbones.show import show_run
+from headstart.backbones.classifier_head import HeadSpec, read_head
+from headstart.backbones.network_view import show_run
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
+def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> Path:
+    return make_images(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
 
 
 def bundle_info(run: headstart.Run) -> dict[str, Any]:

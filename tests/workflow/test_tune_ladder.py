@@ -8,15 +8,15 @@ from headstart.config import resolve
 
 pytest.importorskip("torch")
 
-from headstart.tuning.loop import EpochRecord
-from headstart.tuning.plan import TuningPlan, default_plan
-from headstart.workflow.tune_auto import _fit
-from headstart.workflow.tune_costs import epochs_for_budget, folds_that_fit, pace_of, trainings_s
+from headstart.training.loop import EpochRecord
+from headstart.training.plan import FinetunePlan, default_plan
+from headstart.workflow.finetune_candidates import _fit
+from headstart.workflow.finetune_costs import epochs_for_budget, folds_that_fit, pace_of, trainings_s
 
-SPEEDS = [{"view_s": 0.02, "picture_s": 0.03}] * 2 + [{"view_s": 0.02, "picture_s": 0.01}] * 2
+SPEEDS = [{"view_s": 0.02, "image_s": 0.03}] * 2 + [{"view_s": 0.02, "image_s": 0.01}] * 2
 
 
-def plans() -> list[TuningPlan]:
+def plans() -> list[FinetunePlan]:
     found = []
     for cut in ("stage6", "stage7"):
         plan = default_plan("finetune", cut, 200, 4)
@@ -71,7 +71,7 @@ def test_the_pass_for_the_refitted_head_is_counted() -> None:
         assert found is not None
         seconds.append(found[3])
     assert seconds[0] < seconds[1] < 1.1 * seconds[0]
-    speed = {"view_s": 0.0, "picture_s": 0.01}
+    speed = {"view_s": 0.0, "image_s": 0.01}
     whole = default_plan("full", "stem", 1000, 4)
     parts = [(800, 200)]
     epochs = [epochs_for_budget(whole.with_(has_refit=r), speed, parts, 52.0) for r in (False, True)]
@@ -79,7 +79,7 @@ def test_the_pass_for_the_refitted_head_is_counted() -> None:
 
 
 def test_what_fits_into_the_time_left_costs_no_more() -> None:
-    plan, speed = default_plan("finetune", "stage7", 900, 4), {"view_s": 0.01, "picture_s": 0.02}
+    plan, speed = default_plan("finetune", "stage7", 900, 4), {"view_s": 0.01, "image_s": 0.02}
     parts = [(600, 300)] * 3 + [(900, 0)]
     for left in (100.0, 300.0, 1000.0):
         epochs = epochs_for_budget(plan, speed, parts, left)
@@ -103,5 +103,5 @@ def test_slow_pilots_leave_time_for_fewer_folds(left: float, folds: int) -> None
     plan = default_plan("finetune", "stage7", 100, 4).with_(epochs=10, augment="flip", views=4)
     # Everything takes 12 s, and a fold 8 s with 2 s of scoring; 132 new views take .7 s.
     assert folds_that_fit(plan, 0.012, 0.005, 100, left) == folds
-    # Pictures as they are need no more views.
+    # Images as they are need no more views.
     assert folds_that_fit(plan.with_(augment="none"), 0.012, 100.0, 100, left) == folds

@@ -1,4 +1,4 @@
-"""Training the whole network: decoded pictures are kept, shared and never decide what is trained."""
+"""Training the whole network: decoded images are kept, shared and never decide what is trained."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from event_text import events_of, lines_of, notes_of
 import headstart
 from headstart.api import resume
 from headstart.events import EventStream
-from headstart.features.cache import cache_info, clear_cache
-from headstart.features.decoded import DecodedCache
-from headstart.pixels.spec import PixelSpec
-from headstart.tuning.checkpoint import Checkpoints, load_snapshot
-from headstart.tuning.loop import Snapshot
-from headstart.tuning.plan import default_plan
+from headstart.features.decoded_cache import DecodedCache
+from headstart.features.feature_cache import cache_info, clear_cache
+from headstart.preprocessing.image_spec import ImageSpec
+from headstart.training.checkpoint import Checkpoints, load_snapshot
+from headstart.training.loop import TrainingState
+from headstart.training.plan import default_plan
 from headstart.types import NoteKind
-from headstart.workflow.tune_sources import Sources
+from headstart.workflow.finetune_sources import BatchSources
 
 pytest.importorskip("torch")
 
@@ -36,13 +36,13 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10}, first_seed=70)
+def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> Path:
+    return make_images(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10}, first_seed=70)
 
 
 @pytest.fixture
 def own_cache(cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache with the session's graphs and no pictures."""
+    """A cache with the session's graphs and no images."""
     own = tmp_path / "cache"
     if (cache_root / "graphs").is_dir():
         shutil.copytree(cache_root / "graphs", own / "graphs")
@@ -56,7 +56,7 @@ def weights_of(run: headstart.Run) -> dict[str, Any]:
 
 
 @pytest.mark.long
-def test_every_picture_is_decoded_once(few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]) -> None:
+def test_every_image_is_decoded_once(few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]) -> None:
     headstart.train(few, out=tmp_path / "run", **{**FULL, "epochs": 3})
     assert 20 <= len(decodes) == len(set(decodes))
     assert "decoded" in {part.name for part in cache_info(own_cache)}
@@ -72,7 +72,7 @@ def test_a_full_disk_is_said_and_changes_nothing(
     expected = weights_of(headstart.train(few, out=tmp_path / "whole", **FULL))
     assert clear_cache(own_cache, "decoded") > 0
     monkeypatch.setattr("headstart.features.shards.private_folder", full)
-    monkeypatch.setattr("headstart.features.decoded._SHARD_BYTES", 50_000)
+    monkeypatch.setattr("headstart.features.decoded_cache._SHARD_BYTES", 50_000)
     run = headstart.train(few, out=tmp_path / "full", **FULL)
     notes = [event["kind"] for event in events_of(run.folder, "note")]
     assert NoteKind.CACHE_NOT_WRITTEN in notes
@@ -88,17 +88,17 @@ def test_a_refusal_of_the_very_last_write_is_said(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("headstart.features.shards.private_folder", full)
-    monkeypatch.setattr("headstart.workflow.tune_sources.DecodedCache", partial(DecodedCache, read_rate=np.inf))
+    monkeypatch.setattr("headstart.workflow.finetune_sources.DecodedCache", partial(DecodedCache, read_rate=np.inf))
     paths = [str(p) for p in sorted(few.rglob("*.jpg"))[:4]]
     digests = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in paths]
     found: Any = SimpleNamespace(
-        embedder=SimpleNamespace(spec=PixelSpec(size_hw=(64, 64)), graph=SimpleNamespace(blocks={"embedding": 8})),
+        embedder=SimpleNamespace(spec=ImageSpec(size_hw=(64, 64)), graph=SimpleNamespace(blocks={"embedding": 8})),
         samples=SimpleNamespace(paths=paths, names=paths),
         features=SimpleNamespace(digests=digests),
     )
     trunk: Any = SimpleNamespace(settings=SimpleNamespace(cache=True), embedder=found.embedder)
     events = EventStream()
-    sources = Sources(found, trunk, Checkpoints(own_cache / "checkpoints"), events, 1)
+    sources = BatchSources(found, trunk, Checkpoints(own_cache / "checkpoints"), events, 1)
     source = sources.open(default_plan("full", "stem", 4, 2))
     source.batch(np.arange(4), np.ones(4, dtype=np.int64))
     assert not lines_of(events)  # far less than what is written at once
@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_with_and_without_the_cache(
     num_first = len(decodes)
     save, seen = Checkpoints.save, []
 
-    def dying(self: Checkpoints, name: str, snapshot: Snapshot) -> None:
+    def dying(self: Checkpoints, name: str, snapshot: TrainingState) -> None:
         save(self, name, snapshot)
         seen.append(name)
         if len(seen) == 2:

@@ -19,19 +19,19 @@ from event_text import decisions_of, events_of, notes_of
 
 import headstart
 from headstart.api import resume
-from headstart.claim import Claim
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.events import EventStream, Note
 from headstart.messages.screen import LINE_WIDTH, Screen
-from headstart.tuning.checkpoint import Checkpoints, load_snapshot
+from headstart.run_lock import RunLock
+from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.types import NoteKind, Severity
+from headstart.workflow.resume_state import find_stopped, load_resume_settings
 from headstart.workflow.run_folder import own_run_folder
-from headstart.workflow.tune_memory import find_stopped, recall_settings
 
 pytest.importorskip("torch")
 
-from headstart.workflow import tune_records, tune_road
-from headstart.workflow.tune_jobs import Stopper
+from headstart.workflow import finetune_log, finetune_pipeline
+from headstart.workflow.training_jobs import InterruptHandler
 
 HEAD: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1, "workers": 1, "batch": 1000}
 
@@ -45,8 +45,8 @@ def die(*arguments: Any, **options: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., Path]) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
+def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> Path:
+    return make_images(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def stopped(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed before its first training; to be copied."""
     folder = tmp_path_factory.mktemp("runs") / "stopped"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune_road._Road, "go", die)
+        patch.setattr(finetune_pipeline.FinetunePipeline, "go", die)
         with pytest.raises(Killed):
             headstart.train(few, out=folder, **HEAD)
     return folder
@@ -73,7 +73,7 @@ def same(a: headstart.Run, b: headstart.Run) -> bool:
 
 
 def dying_at(name: str) -> Callable[..., None]:
-    """A rename that is the last thing the process does where a file of that name comes about."""
+    """Return a rename that is the last thing the process does where a file of that name comes about."""
     rename = os.replace
 
     def call(source: Any, target: Any) -> None:
@@ -139,19 +139,19 @@ def dying_after(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def test_settings_and_pictures_are_remembered_in_one_step(few: Path, tmp_path: Path) -> None:
+def test_settings_and_images_are_remembered_in_one_step(few: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "write_all", dying_after(Checkpoints.write_all))
         with pytest.raises(Killed):
             headstart.train(few, out=tmp_path / "run", **HEAD)
-    assert recall_settings(tmp_path / "run").settings.epochs == 1
-    assert len(Checkpoints(tmp_path / "run" / "checkpoints").read("pictures")) == 20
+    assert load_resume_settings(tmp_path / "run").settings.epochs == 1
+    assert len(Checkpoints(tmp_path / "run" / "checkpoints").read("images")) == 20
 
 
 def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "train1"
     shutil.copytree(stopped, run)
-    claim = Claim(run)
+    claim = RunLock(run)
     assert claim.take()
     with pytest.raises(UsageError, match="another process is working"):
         resume(run)
@@ -163,7 +163,7 @@ def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Pat
 
 def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
     events, seen = EventStream(), []
-    stopper = Stopper(events)
+    stopper = InterruptHandler(events)
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     try:
         with stopper.listening():
@@ -184,7 +184,7 @@ def test_a_relative_place_is_found_from_another_folder(
 ) -> None:
     monkeypatch.chdir(few.parent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune_road._Road, "go", die)
+        patch.setattr(finetune_pipeline.FinetunePipeline, "go", die)
         with pytest.raises(Killed):
             headstart.train(few.name, out=tmp_path / "run", **HEAD)
     monkeypatch.chdir(tmp_path)
@@ -214,7 +214,7 @@ def test_a_run_folder_that_cannot_be_made_is_to_be_named_anew(tmp_path: Path) ->
     assert "--out" in (caught.value.hint or "")
 
 
-def test_pictures_that_are_not_there_any_more_are_to_be_put_back(stopped: Path, tmp_path: Path) -> None:
+def test_images_that_are_not_there_any_more_are_to_be_put_back(stopped: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(stopped, run)
     journal = run / "checkpoints" / "journal.json"
@@ -234,7 +234,7 @@ def test_a_full_disk_says_how_to_go_on(stopped: Path, tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tune_records, "write_csv", full)
+        patch.setattr(finetune_log, "write_csv", full)
         with pytest.raises(HeadstartError, match="No space left") as caught:
             resume(run)
     assert f"headstart resume {run}" in (caught.value.hint or "")
@@ -245,7 +245,7 @@ def test_stopping_between_two_trainings_says_how_to_go_on(stopped: Path, tmp_pat
     run, events = tmp_path / "run", EventStream()
     shutil.copytree(stopped, run)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune_road._Road, "go", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(finetune_pipeline.FinetunePipeline, "go", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             resume(run, events=events)
     assert events.history[-1] == Note(NoteKind.RUN_RESUMABLE, Severity.WARNING, {"run": str(run)})

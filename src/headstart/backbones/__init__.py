@@ -1,6 +1,6 @@
 """Pretrained networks by name: cards, weights, and one set of stage names for all of them."""
 
 from headstart.backbones.cards import DEFAULT_BACKBONE, Card, find_card, list_cards
-from headstart.backbones.zoo import Backbone, load_backbone, pooled_outputs
+from headstart.backbones.loading import Backbone, load_backbone, pooled_outputs
 
 __all__ = ["DEFAULT_BACKBONE", "Backbone", "Card", "find_card", "list_cards", "load_backbone", "pooled_outputs"]

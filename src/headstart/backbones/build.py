@@ -1,7 +1,7 @@
 """Bare networks from the three libraries, and weights put into them.
 
-The one decision: a network that is about to receive weights is built without memory for its parameters
-and takes the loaded tensors as they are, so that nothing is initialised only to be overwritten.  What
+A network that is about to receive weights is built without memory for its parameters
+and takes the loaded tensors as they are, so that nothing is initialized only to be overwritten.  What
 cannot be built so (a few compute with tensors while they are built) is built in full.
 """
 
@@ -15,7 +15,7 @@ __all__ = ["build_empty", "build_network", "draw_weights"]
 
 
 def build_network(library: str, arch: str, **arguments: Any) -> Any:
-    """A network with random weights, in eval mode.
+    """Return a network with random weights, in eval mode.
 
     Raises:
         MissingExtraError: torch, torchvision or timm is not installed.
@@ -35,7 +35,7 @@ def build_network(library: str, arch: str, **arguments: Any) -> Any:
 
 
 def build_empty(library: str, arch: str, **arguments: Any) -> Any:
-    """The same without values in its parameters where that is possible (device `meta`)."""
+    """Return the same without values in its parameters where that is possible (device `meta`)."""
     import torch
 
     try:
@@ -46,7 +46,7 @@ def build_empty(library: str, arch: str, **arguments: Any) -> Any:
 
 
 def draw_weights(module: Any, seed: int) -> None:
-    """Puts random weights into all layers, drawn as each kind begins; the same ones for a seed."""
+    """Put random weights into all layers, drawn as each kind begins; the same ones for a seed."""
     import torch
 
     torch.manual_seed(seed)

@@ -1,6 +1,6 @@
 """From any spelling to one card: `find_card`.
 
-The one decision: a name never guesses.  Each network of headstart's own list has one default set of
+A name never guesses.  Each network of headstart's own list has one default set of
 weights; a name outside the list that two libraries share is refused with both readings.
 """
 
@@ -20,18 +20,18 @@ from headstart.backbones.library import (
 )
 from headstart.errors import UsageError
 
-__all__ = ["DEFAULT_BACKBONE", "Card", "find_card", "list_cards", "nearest_names", "normalise_name"]
+__all__ = ["DEFAULT_BACKBONE", "Card", "find_card", "list_cards", "nearest_names", "normalize_name"]
 
 _LIBRARIES = {"timm": "timm", "tv": "tv", "torchvision": "tv", "headstart": "headstart"}
 
 
-def normalise_name(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Without case, dash, underscore and space: `MobileNetV2` and `mobilenet_v2` are one name."""
     return re.sub(r"[-_\s()]", "", name).lower()
 
 
 def find_card(name: str, tag: str | None = None) -> Card:
-    """The card of a network by any of its spellings.
+    """Return the card of a network by any of its spellings.
 
     Args:
         name: A name of the list (`ResNet50`), a library's own (`timm:resnet50d`, `tv:vgg11`), either
@@ -50,23 +50,23 @@ def find_card(name: str, tag: str | None = None) -> Card:
             )
         return _in_library(_LIBRARIES[prefix.lower()], rest, tag)
     if tag is None:
-        found = _spellings().get(normalise_name(name))
+        found = _spellings().get(normalize_name(name))
         if found is not None:
             return named_cards()[found]
     return _outside_list(name.strip(), tag)
 
 
 def _outside_list(name: str, tag: str | None) -> Card:
-    """A listed network with other weights, or a network that is not in the list."""
+    """Return a listed network with other weights, or a network that is not in the list."""
     base, dot, own_tag = name.partition(".")
     tag = own_tag if dot else tag
-    listed = _spellings().get(normalise_name(base))
+    listed = _spellings().get(normalize_name(base))
     if listed is not None and tag is not None:
         card = named_cards()[listed]
-        if normalise_name(card.weights_tag.partition(".")[2]) == normalise_name(tag):
+        if normalize_name(card.weights_tag.partition(".")[2]) == normalize_name(tag):
             return card
         return _with_tag(card, tag)
-    readings = _readings().get(normalise_name(base), [])
+    readings = _readings().get(normalize_name(base), [])
     key = _only(base, readings)
     if key is not None:
         return _library_card_by_tag(key, tag)
@@ -77,14 +77,14 @@ def _outside_list(name: str, tag: str | None) -> Card:
 
 
 def _with_tag(card: Card, tag: str) -> Card:
-    """A listed network with weights other than its default, from whichever library has them."""
+    """Return a listed network with weights other than its default, from whichever library has them."""
     keys = dict.fromkeys([f"{'tv' if card.library == 'torchvision' else card.library}:{card.arch}"])
     for spelling in (card.name, *card.aliases):
-        keys |= dict.fromkeys(_readings().get(normalise_name(spelling), []))
+        keys |= dict.fromkeys(_readings().get(normalize_name(spelling), []))
     available: list[str] = []
     for key in keys:
         for known in library_table()[key]["tags"]:
-            if normalise_name(known) == normalise_name(tag):
+            if normalize_name(known) == normalize_name(tag):
                 return library_card(key, known)
             available.append(known)
     raise UsageError(
@@ -95,7 +95,7 @@ def _with_tag(card: Card, tag: str) -> Card:
 
 def _in_library(prefix: str, rest: str, tag: str | None) -> Card:
     base, dot, own_tag = rest.partition(".")
-    readings = [k for k in _readings().get(normalise_name(base), []) if k.startswith(prefix + ":")]
+    readings = [k for k in _readings().get(normalize_name(base), []) if k.startswith(prefix + ":")]
     key = _only(base, readings)
     if key is not None:
         return _library_card_by_tag(key, own_tag if dot else tag)
@@ -108,7 +108,7 @@ def _in_library(prefix: str, rest: str, tag: str | None) -> Card:
 
 
 def _only(name: str, readings: list[str]) -> str | None:
-    """The one reading of a name, or None where there is none; exactly as a library writes it comes first.
+    """Return the one reading of a name, or None where there is none; exactly as a library writes it comes first.
 
     Raises:
         UsageError: There are several.
@@ -126,11 +126,11 @@ def _library_card_by_tag(key: str, tag: str | None) -> Card:
     if tag is None:
         return library_card(key)
     known = library_table()[key]["tags"]
-    return library_card(key, next((t for t in known if normalise_name(t) == normalise_name(tag)), tag))
+    return library_card(key, next((t for t in known if normalize_name(t) == normalize_name(tag)), tag))
 
 
 def nearest_names(name: str) -> list[str]:
-    """Three names that look most alike, best first: listed ones before a library's where both are alike."""
+    """Return three names that look most alike, best first: listed ones before a library's where both are alike."""
     listed = list(named_cards())
     aliases = {a: c.name for c in named_cards().values() for a in (c.title, *c.aliases)}
     best = [aliases.get(n, n) for n in _alike(name, [*listed, *aliases], 6)]
@@ -138,7 +138,7 @@ def nearest_names(name: str) -> list[str]:
     similar = _likeness(name, found[0]) if found else 0.0
     closer = [k for k in _alike(name, [k.partition(":")[2] for k in library_table()], 1) if similar < 0.75]
     if closer and _likeness(name, closer[0]) > similar:
-        found = [_readings()[normalise_name(closer[0])][0], *found]
+        found = [_readings()[normalize_name(closer[0])][0], *found]
     return found[:3]
 
 
@@ -147,24 +147,24 @@ def _alike(name: str, names: list[str], count: int = 3) -> list[str]:
 
 
 def _likeness(a: str, b: str) -> float:
-    return difflib.SequenceMatcher(None, normalise_name(a), normalise_name(b)).ratio()
+    return difflib.SequenceMatcher(None, normalize_name(a), normalize_name(b)).ratio()
 
 
 @lru_cache(maxsize=1)
 def _spellings() -> dict[str, str]:
-    """Normalised spelling to a name of the list, weights tag of the default included."""
+    """Return normalized spelling to a name of the list, weights tag of the default included."""
     table: dict[str, str] = {}
     for card in named_cards().values():
         for spelling in (card.name, card.title, *card.aliases, card.weights_tag):
             if spelling:
-                table.setdefault(normalise_name(spelling), card.name)
+                table.setdefault(normalize_name(spelling), card.name)
     return table
 
 
 @lru_cache(maxsize=1)
 def _readings() -> dict[str, list[str]]:
-    """Normalised architecture to the libraries' keys that are spelled so."""
+    """Return normalized architecture to the libraries' keys that are spelled so."""
     table: dict[str, list[str]] = {}
     for key in library_table():
-        table.setdefault(normalise_name(key.partition(":")[2]), []).append(key)
+        table.setdefault(normalize_name(key.partition(":")[2]), []).append(key)
     return table

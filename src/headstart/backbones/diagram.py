@@ -1,7 +1,7 @@
-"""The architecture as a picture: stages as blocks, the cut, what is frozen, and the new head.
+"""The architecture as an image: stages as blocks, the cut, what is frozen, and the new head.
 
-The one decision: the same few stage blocks for every network, so VGG16 and ResNet-101 are equally
-legible; height tells the resolution, width the channels (both on a logarithmic scale), colour whether a
+The same few stage blocks for every network, so VGG16 and ResNet-101 are equally
+legible; height tells the resolution, width the channels (both on a logarithmic scale), color whether a
 stage trains, and what a stage is made of is said in words beneath it.
 """
 
@@ -14,17 +14,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.backbones.zoo import Backbone
+from headstart.backbones.loading import Backbone
 from headstart.dependencies import prepare_matplotlib
 from headstart.errors import UsageError
 
 if TYPE_CHECKING:
-    from headstart.backbones.newhead import HeadedBackbone
+    from headstart.backbones.classifier_head import HeadedBackbone
     from headstart.backbones.summary import ProbeHead
 
 __all__ = ["Block", "diagram_blocks", "draw_diagram"]
 
-_COLOURS = {
+_COLORS = {
     "input": ("#ffffff", "#888888"),
     "frozen": ("#c9d8e8", "#44648c"),
     "trainable": ("#f6c48b", "#a4600f"),
@@ -43,7 +43,7 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of the picture.
+    """One block of the image.
 
     Attributes:
         name: Stage.
@@ -61,20 +61,20 @@ class Block:
 
 
 def diagram_blocks(backbone: Backbone, head: HeadedBackbone | ProbeHead | None = None) -> list[Block]:
-    """What will be drawn, from left to right.
+    """Return what will be drawn, from left to right.
 
     Args:
         backbone: Where something is frozen, stages are told by whether they train; else all look alike.
         head: The network with its new head, where there is one.
     """
-    from headstart.backbones.summary import ProbeHead, stage_parts, summarise
+    from headstart.backbones.summary import ProbeHead, stage_parts, summarize
 
     network = backbone.network
     is_marked = bool(backbone.frozen_stages) or head is not None
     end = network.position("head" if isinstance(head, ProbeHead) else head.cut) if head else len(network.names)
-    rows = {r.stage: r for r in summarise(backbone, depth="stage").rows}  # of several lines the last has the counts
+    rows = {r.stage: r for r in summarize(backbone, depth="stage").rows}  # of several lines the last has the counts
     height, width = backbone.size_hw
-    blocks = [Block("pictures", ((backbone.in_channels, height, width),), (), 0, "input")]
+    blocks = [Block("images", ((backbone.in_channels, height, width),), (), 0, "input")]
     for k, info in enumerate(network.table[:end]):
         row = rows.get(info.name)
         if row is None or (not info.num_params and not row.kind):
@@ -94,7 +94,7 @@ def diagram_blocks(backbone: Backbone, head: HeadedBackbone | ProbeHead | None =
 
 
 def draw_diagram(backbone: Backbone, file: str | Path, head: HeadedBackbone | ProbeHead | None = None) -> Path:
-    """Draws the architecture into a file.
+    """Draw the architecture into a file.
 
     Args:
         backbone: Network, frozen or not.
@@ -158,21 +158,21 @@ def _draw_block(axes: Any, block: Block, left: float, width: float, height: floa
     prepare_matplotlib()
     from matplotlib.patches import FancyBboxPatch
 
-    fill, edge = _COLOURS[block.state]
+    fill, edge = _COLORS[block.state]
     box = FancyBboxPatch(
         (left, -height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.06", facecolor=fill, edgecolor=edge
     )
     axes.add_patch(box)
-    centre = left + width / 2
-    axes.text(centre, height / 2 + 0.17, block.name, ha="center", va="center", fontsize=9.5, weight="bold", color=edge)
+    center = left + width / 2
+    axes.text(center, height / 2 + 0.17, block.name, ha="center", va="center", fontsize=9.5, weight="bold", color=edge)
     shapes = [_shape(s, is_single=len(block.shapes) == 1) for s in block.shapes]
     shown = shapes if len(shapes) <= 4 else [*shapes[:3], f"+ {len(shapes) - 3} more"]
-    axes.text(centre, 0.0, "\n".join(shown), ha="center", va="center", fontsize=8, linespacing=1.35)
+    axes.text(center, 0.0, "\n".join(shown), ha="center", va="center", fontsize=8, linespacing=1.35)
     beneath = [_params(block.num_params)] if block.num_params else []
     for part in block.parts:
         beneath += textwrap.wrap(part, 24, break_long_words=False)
     beneath = beneath if len(beneath) <= 6 else [*beneath[:5], "..."]
-    axes.text(centre, -height / 2 - 0.12, "\n".join(beneath), ha="center", va="top", fontsize=7.2, linespacing=1.3)
+    axes.text(center, -height / 2 - 0.12, "\n".join(beneath), ha="center", va="top", fontsize=7.2, linespacing=1.3)
 
 
 def _draw_cut(axes: Any, blocks: list[Block], spots: list[tuple[float, float, float]]) -> None:
@@ -192,7 +192,7 @@ def _draw_legend(axes: Any, blocks: list[Block]) -> None:
 
     x = 0.0
     for state in dict.fromkeys(b.state for b in blocks if b.state in _LABELS):
-        fill, edge = _COLOURS[state]
+        fill, edge = _COLORS[state]
         axes.add_patch(Rectangle((x, -2.22), 0.2, 0.15, facecolor=fill, edgecolor=edge))
         axes.text(x + 0.27, -2.145, _LABELS[state], va="center", fontsize=8)
         x += 0.55 + 0.085 * len(_LABELS[state])

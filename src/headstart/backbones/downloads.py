@@ -1,6 +1,6 @@
 """Fetching weights: the hub through its own client, torchvision's addresses into torch's own cache.
 
-The one decision: nothing is fetched by an address of ours.  The hub's client knows mirrors, tokens and
+Nothing is fetched by an address of ours.  The hub's client knows mirrors, tokens and
 its cache; torchvision and timm state the addresses of their files.  What arrives is checked against the
 digest that its source states, and thrown away if it differs.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 from headstart.backbones.library import Card
 from headstart.errors import CacheError, MissingExtraError, OfflineError, WeightsError
-from headstart.machine import file_digest
+from headstart.system import file_digest
 
 __all__ = ["fetch_file", "library_address", "torch_cache_folder"]
 
@@ -30,7 +30,7 @@ _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"
 
 
 def fetch_file(card: Card, *, mirror: str | None = None) -> tuple[Path, str]:
-    """Downloads the weights of a card into its library's cache.
+    """Download the weights of a card into its library's cache.
 
     Args:
         card: Which weights.
@@ -96,7 +96,7 @@ def _from_hub(card: Card, endpoint: str | None) -> tuple[Path, str]:
 
 
 def _hub_file(card: Card, repo: str, filename: str, endpoint: str | None) -> tuple[Path, str]:
-    """One file through the hub's client; a damaged copy in its cache is replaced once."""
+    """Return one file through the hub's client; a damaged copy in its cache is replaced once."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     # Asked once before the download, because the client's own question is repeated for half a minute
@@ -116,7 +116,7 @@ def _hub_file(card: Card, repo: str, filename: str, endpoint: str | None) -> tup
 
 
 def library_address(card: Card) -> str | None:
-    """The address that the library states for a card's weights, or None where it is not installed."""
+    """Return the address that the library states for a card's weights, or None where it is not installed."""
     kind, _, rest = card.source.partition(":")
     if kind == "torchvision":
         try:
@@ -137,7 +137,7 @@ def library_address(card: Card) -> str | None:
 
 
 def torch_cache_folder() -> Path:
-    """Where torch keeps downloaded checkpoints."""
+    """Return where torch keeps downloaded checkpoints."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints"
@@ -177,7 +177,7 @@ def _from_address(card: Card, mirror: str | None) -> tuple[Path, str]:
 
 
 def _resume(card: Card, address: str, partial: Path) -> None:
-    """Downloads into a partial file, going on from where an earlier try broke off."""
+    """Download into a partial file, going on from where an earlier try broke off."""
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(address, headers={"User-Agent": "headstart"})
     if have:
@@ -205,7 +205,7 @@ def _resume(card: Card, address: str, partial: Path) -> None:
 
 @contextlib.contextmanager
 def _progress(card: Card, response: Any, have: int) -> Any:
-    """A progress bar where someone looks on; gives a function that is told how many bytes came."""
+    """Return a progress bar where someone looks on; gives a function that is told how many bytes came."""
     if not sys.stderr.isatty():
         yield lambda count: None
         return

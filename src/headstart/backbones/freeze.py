@@ -106,7 +106,7 @@ def tensors_digest(tensors: Mapping[str, Any]) -> str:
 
 
 def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[str]) -> tuple[str, ...]:
-    """The names of the frozen stages.
+    """Return the names of the frozen stages.
 
     Args:
         what: `none`; `all` (everything but the head); a count k (the first k of stem, stage1, ..., neck); one

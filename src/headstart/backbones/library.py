@@ -1,6 +1,6 @@
 """All one must know about a network before loading it, without importing torch.
 
-The one decision: a card is plain data read from two tables in this package, `named.json` (what a person
+A card is plain data read from two tables in this package, `named.json` (what a person
 wrote about the networks of headstart's own list) and `library.json` (what `harvest` read from timm and
 torchvision).  Listing, explaining and comparing networks costs milliseconds; only `load_backbone` builds
 one.
@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Literal
 
 from headstart.errors import UsageError
-from headstart.pixels.spec import PixelSpec
+from headstart.preprocessing.image_spec import ImageSpec
 
 __all__ = ["DEFAULT_BACKBONE", "Card", "Library", "library_card", "library_table", "list_cards"]
 
@@ -32,7 +32,7 @@ _PREFIX: dict[str, Library] = {"timm": "timm", "tv": "torchvision", "headstart":
 _SPDX = {
     name.lower(): name for name in ("Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "MIT")
 }
-"""Licences as the libraries spell them, and as the SPDX list does."""
+"""Licenses as the libraries spell them, and as the SPDX list does."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,22 @@ class Card:
         weights_reason: Why these and not others.
         source: Where the weights come from: `package:MODULE`, `hub:REPO[#FILE]`, `torchvision:ENUM.MEMBER`,
             `url:timm` (the address that timm states), or `none`.
-        licence: Licence of the weights as their source states it; empty where it states none.
+        license: License of the weights as their source states it; empty where it states none.
         digest: SHA-256 of the weights file, or its leading digits, or empty where the source states none
             (the hub states it when the file is fetched).
         num_classes: Classes of the original classifier.
-        pixels: Fields of the `PixelSpec` that the weights were evaluated with.
+        pixels: Fields of the `ImageSpec` that the weights were evaluated with.
         min_size: Shortest side in pixels that the network can take.
         is_fixed_size: Whether it takes its own size only.
         family, year, paper: Where it comes from.
         num_params: At inference, with the original classifier.
         num_aux_params: Parameters of auxiliary heads, which exist in training only; not in `num_params`.
-        num_macs: Multiply-adds of one picture of `stages_size` pixels.
+        num_macs: Multiply-adds of one image of `stages_size` pixels.
         top1, top5: ImageNet-1k validation accuracy in percent at the card's size, or None where no source
             can be opened.
         figures_source: Where `top1` and `top5` stand.
         stages: Rows of the stage table: `name`, `num_params`, `num_macs`, `output_shapes`.
-        stages_size: Side of the pictures that the stage table is told for; the card's own in headstart's list.
+        stages_size: Side of the images that the stage table is told for; the card's own in headstart's list.
         no_stages: Why the network cannot be cut, or empty.
         advantages, drawbacks, choose_when: A sentence or two each; empty outside the named list.
         aliases: Other spellings.
@@ -78,7 +78,7 @@ class Card:
     weights_tag: str = ""
     weights_reason: str = ""
     source: str = "none"
-    licence: str = ""
+    license: str = ""
     digest: str = ""
     num_classes: int = 1000
     pixels: dict[str, Any] = field(default_factory=dict)
@@ -103,8 +103,8 @@ class Card:
     tags: tuple[str, ...] = ()
     is_named: bool = False
 
-    def pixel_spec(self, size: int | tuple[int, int] | None = None) -> PixelSpec:
-        """The pixels this network wants.
+    def image_spec(self, size: int | tuple[int, int] | None = None) -> ImageSpec:
+        """Return the pixels this network wants.
 
         Args:
             size: Side, or (height, width), in pixels; None takes the card's own.
@@ -112,19 +112,19 @@ class Card:
         Raises:
             UsageError: The network cannot take this size; the smallest is named.
         """
-        spec = PixelSpec(**self.pixels)
+        spec = ImageSpec(**self.pixels)
         if size is None:
             return spec
         size_hw = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         if self.is_fixed_size and size_hw != spec.size_hw:
             raise UsageError(
-                f"{self.title} takes pictures of {spec.size_hw[0]} x {spec.size_hw[1]} pixels only, "
+                f"{self.title} takes images of {spec.size_hw[0]} x {spec.size_hw[1]} pixels only, "
                 f"not {size_hw[0]} x {size_hw[1]}.",
                 hint="leave --size out, or take another network",
             )
         if min(size_hw) < self.min_size:
             raise UsageError(
-                f"{self.title} needs pictures of at least {self.min_size} x {self.min_size} pixels, "
+                f"{self.title} needs images of at least {self.min_size} x {self.min_size} pixels, "
                 f"not {size_hw[0]} x {size_hw[1]}.",
                 hint=f"--size {self.min_size} or more; its weights were trained at {spec.size_hw[0]}",
             )
@@ -141,7 +141,7 @@ class Card:
         return tuple(row["name"] for row in self.stages)
 
     def to_json(self) -> dict[str, Any]:
-        """What travels with a run or a bundle: everything but the stage table and the prose."""
+        """Return what travels with a run or a bundle: everything but the stage table and the prose."""
         skipped = {
             "stages",
             "stages_size",
@@ -157,13 +157,13 @@ class Card:
 
 
 def list_cards() -> tuple[Card, ...]:
-    """Every network of headstart's own list, in the order of the list."""
+    """Return every network of headstart's own list, in the order of the list."""
     return tuple(named_cards().values())
 
 
 @lru_cache(maxsize=1)
 def named_cards() -> dict[str, Card]:
-    """The cards of headstart's own list by name."""
+    """Return the cards of headstart's own list by name."""
     table = _read_table("named.json")
     cards = {}
     for row in table["cards"]:
@@ -179,13 +179,13 @@ def named_cards() -> dict[str, Card]:
 
 
 def library_table() -> dict[str, dict[str, Any]]:
-    """What was harvested, by `timm:ARCH`, `tv:ARCH` and `headstart:ARCH`."""
+    """Return what was harvested, by `timm:ARCH`, `tv:ARCH` and `headstart:ARCH`."""
     networks: dict[str, dict[str, Any]] = _library()["networks"]
     return networks
 
 
 def library_card(key: str, tag: str | None = None) -> Card:
-    """The card of a network by its library's own name.
+    """Return the card of a network by its library's own name.
 
     Args:
         key: A key of `library_table`.
@@ -214,7 +214,7 @@ def library_card(key: str, tag: str | None = None) -> Card:
         weights_tag=f"{arch}.{chosen}" if weights and chosen else (arch if weights else ""),
         weights_reason="the library's default" if tag is None and weights else "",
         source=weights.get("source", "none"),
-        licence=_SPDX.get(weights.get("licence", ""), weights.get("licence", "")),
+        license=_SPDX.get(weights.get("license", ""), weights.get("license", "")),
         digest=weights.get("digest", ""),
         num_classes=weights.get("classes", 1000),
         pixels=weights.get("pixels", {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}),

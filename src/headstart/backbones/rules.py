@@ -1,6 +1,6 @@
 """Which stage a parameter belongs to, for every architecture.
 
-The one decision: a rule maps names of parameters to stages and nothing else.  Where the data then
+A rule maps names of parameters to stages and nothing else.  Where the data then
 flows is read from the traced network, so a rule cannot make a prefix that computes something wrong;
 at worst it finds no stages, and says so.  timm's own layer groups serve most of its networks; the
 table below has the families that group otherwise, and torchvision's.
@@ -52,7 +52,7 @@ class StageMap:
 
 
 def cut_position(cut: str, stage_names: Sequence[str], *, also: str = "") -> int:
-    """Position of the first stage after a cut.
+    """Return position of the first stage after a cut.
 
     Args:
         cut: A stage, or `last-2` for the last two stages with neck and head, or `last` for the last one.
@@ -76,7 +76,7 @@ def cut_position(cut: str, stage_names: Sequence[str], *, also: str = "") -> int
 
 
 def map_stages(network: Any) -> StageMap:
-    """Finds the stages of a network of timm, torchvision or headstart.
+    """Find the stages of a network of timm, torchvision or headstart.
 
     Raises:
         NoStagesError: No rule fits.
@@ -100,7 +100,7 @@ def map_stages(network: Any) -> StageMap:
 
 
 def _classifiers(network: Any) -> tuple[str, ...]:
-    """Names of the modules that give the logits.
+    """Return names of the modules that give the logits.
 
     A classifier that has hidden layers of its own is told by its last linear layer, so that the rest
     of it counts as neck; two classifiers side by side (distillation) are told whole.
@@ -321,7 +321,7 @@ def _from_library(network: Any) -> Rule:
 
 
 def _joined(network: Any, order: list[Any], keys: dict[str, Any]) -> dict[Any, int]:
-    """Joins many small groups: a stage begins where a group reduces the resolution, else quarters."""
+    """Join many small groups: a stage begins where a group reduces the resolution, else quarters."""
     strided = set()
     for name, module in network.named_modules():
         stride = getattr(module, "stride", 1)

@@ -1,6 +1,6 @@
 """What flows through a traced network, known without running it.
 
-The one decision: one pass with tensors that have shapes but no values tells shapes, multiply-adds and
+One pass with tensors that have shapes but no values tells shapes, multiply-adds and
 which values are changed in place by later layers; it needs neither weights nor memory for maps.
 """
 
@@ -16,19 +16,19 @@ from typing import Any
 import torch
 from torch import fx
 
-from headstart.backbones.tracing import Traced
+from headstart.backbones.tracing import TracedNetwork
 from headstart.errors import UsageError
 
-__all__ = ["Flow", "find_flow", "module_shapes"]
+__all__ = ["ShapeFlow", "find_flow", "module_shapes"]
 
 
 @dataclass(frozen=True)
-class Flow:
+class ShapeFlow:
     """What the pass found.
 
     Attributes:
         values: Node to a tensor without values, or a list of them.
-        macs: Node to its multiply-adds for one picture (convolutions and matrix products).
+        macs: Node to its multiply-adds for one image (convolutions and matrix products).
         last_change: Node to the index of the last node that changed its value in place, or -1.
     """
 
@@ -37,11 +37,11 @@ class Flow:
     last_change: dict[Any, int]
 
 
-def find_flow(network: Any, traced: Traced, size_hw: tuple[int, int], in_channels: int) -> Flow:
-    """Runs the nodes on shapes alone.
+def find_flow(network: Any, traced: TracedNetwork, size_hw: tuple[int, int], in_channels: int) -> ShapeFlow:
+    """Run the nodes on shapes alone.
 
     Raises:
-        UsageError: The network cannot take pictures of this size.
+        UsageError: The network cannot take images of this size.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
@@ -65,8 +65,8 @@ def find_flow(network: Any, traced: Traced, size_hw: tuple[int, int], in_channel
             except (RuntimeError, ValueError, AssertionError) as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise UsageError(
-                    f"this network cannot take pictures of {size_hw[0]} x {size_hw[1]} pixels ({reason}).",
-                    hint="take larger pictures: --size",
+                    f"this network cannot take images of {size_hw[0]} x {size_hw[1]} pixels ({reason}).",
+                    hint="take larger images: --size",
                 ) from error
             total = counter.get_total_flops() // 2
             macs[node], before = total - before, total
@@ -74,7 +74,7 @@ def find_flow(network: Any, traced: Traced, size_hw: tuple[int, int], in_channel
                 if _version(values[used]) != versions[used]:
                     versions[used], last_change[used] = _version(values[used]), index
             versions[node], last_change[node] = _version(values[node]), -1
-    return Flow(values, macs, last_change)
+    return ShapeFlow(values, macs, last_change)
 
 
 def module_shapes(network: Any, run: Callable[[], Any]) -> dict[str, tuple[int, ...]]:
@@ -104,7 +104,7 @@ def module_shapes(network: Any, run: Callable[[], Any]) -> dict[str, tuple[int, 
 
 
 def _version(value: Any) -> int:
-    """Grows with every change in place; of a list, the sum."""
+    """Grow with every change in place; of a list, the sum."""
     if torch.is_tensor(value):
         return int(value._version)
     return sum(_version(v) for v in value) if isinstance(value, (list, tuple)) else 0
@@ -120,7 +120,7 @@ def _plain(value: Any) -> Any:
 
 
 def _run(network: Any, node: Any, args: Any, kwargs: Any) -> Any:
-    """The value of one node."""
+    """Return the value of one node."""
     if node.op == "call_module":
         return network.get_submodule(node.target)(*args, **kwargs)
     if node.op == "get_attr":
@@ -144,7 +144,7 @@ def _evaluating(network: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet(logger: str) -> Iterator[None]:
-    """Keeps a library from writing a traceback about an error that we report ourselves."""
+    """Keep a library from writing a traceback about an error that we report ourselves."""
     log = logging.getLogger(logger)
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -1,6 +1,6 @@
 """One set of stage names for every network, and a cut between any two of them.
 
-The one decision: a prefix is the traced nodes before a cut, a suffix the nodes after it, and the state is
+A prefix is the traced nodes before a cut, a suffix the nodes after it, and the state is
 whatever tensors cross it: so `suffix(prefix(x)) == network(x)` holds by construction, for branching
 networks as for chains.  Prefix and suffix share their modules with the network; nothing is copied.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from headstart.backbones.rules import NoStagesError, StageMap, cut_position
-from headstart.backbones.shapes import Flow, find_flow, module_shapes
+from headstart.backbones.shapes import ShapeFlow, find_flow, module_shapes
 from headstart.backbones.tracing import trace_stages
 
 __all__ = ["StageInfo", "StagedNetwork", "Suffix"]
@@ -35,7 +35,7 @@ class StageInfo:
         reduction: Input side over output side, for the smallest map of the stage; 0 for a vector.
         output_shapes: (C, H, W) or (C,) of each tensor that the stage hands on.
         num_params: Parameters inside the stage.
-        num_macs: Multiply-adds of one picture inside the stage.
+        num_macs: Multiply-adds of one image inside the stage.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Suffix(nn.Module):  # type: ignore[misc]
         self.is_copied = is_copied
 
     def forward(self, *state: Any) -> Any:
-        """Logits (B, K) from one tensor, several, or a tuple of them."""
+        """Return logits (B, K) from one tensor, several, or a tuple of them."""
         if len(state) == 1 and isinstance(state[0], (tuple, list)):
             state = tuple(state[0])
         return self.graph(*[t.clone() if c else t for t, c in zip(state, self.is_copied, strict=True)])
@@ -104,7 +104,7 @@ class StagedNetwork:
         return str(getattr(self.network, "output_fmt", "NCHW")).upper().endswith("NHWC")
 
     def position(self, cut: str) -> int:
-        """Position of the first stage after a cut, as in `cut_position`.
+        """Return position of the first stage after a cut, as in `cut_position`.
 
         Raises:
             SettingError: No such stage; the stages are listed.
@@ -114,7 +114,7 @@ class StagedNetwork:
     # -- modules
 
     def prefix(self, cut: str) -> Any:
-        """The network up to a cut: pictures (B, C, H, W) to the state, a tensor or a tuple of tensors."""
+        """Return the network up to a cut: images (B, C, H, W) to the state, a tensor or a tuple of tensors."""
         end = self._starts[self.position(cut)]
         graph, env = self._new_graph([self._traced.input])
         self._copy_nodes(graph, env, self._nodes[:end])
@@ -122,7 +122,7 @@ class StagedNetwork:
         return self._module(graph, state[0] if len(state) == 1 else tuple(state))
 
     def suffix(self, cut: str) -> Suffix:
-        """The network from a cut to its logits."""
+        """Return the network from a cut to its logits."""
         begin = self._starts[self.position(cut)]
         graph, env = self._new_graph(self._live(begin))
         self._copy_nodes(graph, env, self._nodes[begin:])
@@ -130,7 +130,7 @@ class StagedNetwork:
         return Suffix(self._module(graph, env[self._traced.result]), is_copied)
 
     def pooled(self, blocks: list[str]) -> Any:
-        """A module from pictures to a tuple with one (B, D) tensor for each name.
+        """Return a module from images to a tuple with one (B, D) tensor for each name.
 
         Args:
             blocks: Stage names, `embedding` (what enters the classifier) or `logits`.
@@ -193,7 +193,7 @@ class StagedNetwork:
         return sum(self._shape(part)[0] for part in self._parts_of_block("embedding"))
 
     def state_shapes(self, cut: str) -> tuple[tuple[int, ...], ...]:
-        """(C, H, W) or (C,) of each tensor that crosses a cut, at `size_hw`."""
+        """Return (C, H, W) or (C,) of each tensor that crosses a cut, at `size_hw`."""
         return tuple(self._shape(part) for part in self._state(self._starts[self.position(cut)]))
 
     @cached_property
@@ -202,7 +202,7 @@ class StagedNetwork:
         return module_shapes(self.network, self._find_flow)
 
     def stages_of_module(self, path: str) -> set[int]:
-        """Positions of the stages that a module of the network lies in; empty where it never runs."""
+        """Return positions of the stages that a module of the network lies in; empty where it never runs."""
         inside = path + "."
         found = {s for n, s in self.map.stage_of.items() if n.startswith(inside)}
         if found:
@@ -210,7 +210,7 @@ class StagedNetwork:
         return {s for t, s in self._placed.items() if (t + ".").startswith(inside) or inside.startswith(t + ".")}
 
     def blocks_of_stage(self, stage: int) -> list[str]:
-        """Paths of the modules that a stage is made of: the parts of a sequence, else what is called."""
+        """Return paths of the modules that a stage is made of: the parts of a sequence, else what is called."""
         paths: list[str] = []
         for node in self._nodes[self._starts[stage] : self._starts[stage + 1]]:
             if node.op == "call_module" and node.target not in paths:
@@ -218,7 +218,7 @@ class StagedNetwork:
         return paths
 
     def loose_parameters(self, stage: int) -> list[str]:
-        """Names of a stage's parameters that lie in none of its blocks."""
+        """Return names of a stage's parameters that lie in none of its blocks."""
         blocks = tuple(b + "." for b in self.blocks_of_stage(stage))
         own = {n for n, _ in self.network.named_parameters()}
         return [n for n, s in self.map.stage_of.items() if s == stage and n in own and not n.startswith(blocks)]
@@ -235,7 +235,7 @@ class StagedNetwork:
         return [part for node in self._live(index) for part in self._parts(node)]
 
     def _made_in(self, stage: int) -> list[_Part]:
-        """What a stage hands on; for the head, the logits."""
+        """Return what a stage hands on; for the head, the logits."""
         begin, end = self._starts[stage], self._starts[stage + 1]
         if end == len(self._nodes):
             return [(self._traced.result, None)]
@@ -254,7 +254,7 @@ class StagedNetwork:
         raise NoStagesError("its classifier is not called on its own")
 
     def _parts(self, node: Any) -> list[_Part]:
-        """A tensor, or every tensor of a list."""
+        """Return a tensor, or every tensor of a list."""
         value = self._flow.values[node]
         if torch.is_tensor(value):
             return [(node, None)]
@@ -274,16 +274,16 @@ class StagedNetwork:
         return {n.target: k for k, (a, b) in enumerate(bounds) for n in self._nodes[a:b] if n.op == "call_module"}
 
     @cached_property
-    def _flow(self) -> Flow:
+    def _flow(self) -> ShapeFlow:
         return self._find_flow()
 
-    def _find_flow(self) -> Flow:
+    def _find_flow(self) -> ShapeFlow:
         return find_flow(self.network, self._traced, self.size_hw, self.in_channels)
 
     # -- building graphs
 
     def _new_graph(self, inputs: list[Any]) -> tuple[Any, dict[Any, Any]]:
-        """A graph with a place for every tensor that comes from outside."""
+        """Return a graph with a place for every tensor that comes from outside."""
         graph = fx.Graph()
         env: dict[Any, Any] = {}
         for node in inputs:
@@ -317,7 +317,7 @@ def _take(graph: Any, env: dict[Any, Any], part: _Part) -> Any:
 
 
 def _blocks(path: str, module: Any) -> list[str]:
-    """The parts of a list of blocks, or the module itself."""
+    """Return the parts of a list of blocks, or the module itself."""
     children = list(module.named_children())
     is_list = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
     is_list = is_list or (len(children) > 1 and len({type(c) for _, c in children}) == 1)
@@ -330,7 +330,7 @@ def _blocks(path: str, module: Any) -> list[str]:
 
 
 def _pool(x: Any, is_nhwc: bool) -> Any:
-    """Mean over places: (B, C, H, W) to (B, C); a vector stays."""
+    """Return mean over places: (B, C, H, W) to (B, C); a vector stays."""
     if x.dim() == 4:
         return x.mean((1, 2)) if is_nhwc else x.mean((2, 3))
     return x.flatten(1)

@@ -1,7 +1,7 @@
 """The hand-made store of weights, and carrying weights to a machine without a network.
 
-The one decision: what comes in is read once as tensors, must fit its network, and is kept as safetensors
-with a small JSON beside it (digest, licence, where it came from); afterwards it is like any other source.
+What comes in is read once as tensors, must fit its network, and is kept as safetensors
+with a small JSON beside it (digest, license, where it came from); afterwards it is like any other source.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from headstart.backbones.tensors import fill_network, read_tensors
 from headstart.backbones.weights import find_weights, known_digest, store_name, weights_root
 from headstart.errors import UsageError, WeightsError
 from headstart.events import EventStream
-from headstart.machine import atomic_folder, file_digest, private_folder
+from headstart.system import atomic_folder, file_digest, private_folder
 
 __all__ = ["fetch_weights", "import_weights", "stored_card"]
 
@@ -28,7 +28,7 @@ _MANIFEST = "headstart-weights.json"
 
 
 def import_weights(source: str | Path, name: str | None = None, *, num_classes: int | None = None) -> list[Card]:
-    """Puts weights into the store.
+    """Put weights into the store.
 
     Args:
         source: A `.safetensors` or PyTorch file, or a folder that `fetch_weights` made.
@@ -61,7 +61,7 @@ def fetch_weights(
     mirror: str | None = None,
     events: EventStream | None = None,
 ) -> list[dict[str, Any]]:
-    """Fetches weights so that they can be used without a network, here or elsewhere.
+    """Fetch weights so that they can be used without a network, here or elsewhere.
 
     Args:
         names: Networks.
@@ -70,7 +70,7 @@ def fetch_weights(
         events: Gets a stage for each download.
 
     Returns:
-        One entry a network: name, weights tag, file, size in bytes, SHA-256, licence, source.
+        One entry a network: name, weights tag, file, size in bytes, SHA-256, license, source.
 
     Raises:
         WeightsError: As in `find_weights`.
@@ -93,7 +93,7 @@ def fetch_weights(
                 "file": path.name if folder is not None else str(path),
                 "size_bytes": path.stat().st_size,
                 "sha256": found.digest,
-                "licence": card.licence,
+                "license": card.license,
                 "source": card.source,
             }
         )
@@ -106,7 +106,7 @@ def fetch_weights(
 
 
 def stored_card(name: str, tag: str) -> Card | None:
-    """The card of imported weights with a tag of the person's own, or None."""
+    """Return the card of imported weights with a tag of the person's own, or None."""
     card = find_card(name)
     full = f"{card.arch}.{tag}"
     meta = weights_root() / "store" / store_name(full) / "weights.json"
@@ -148,7 +148,7 @@ def _read_manifest(path: Path) -> list[dict[str, Any]]:
 
 
 def _target(name: str) -> tuple[Card, str | None]:
-    """The network of `--as NAME`, and the person's own tag where there is one."""
+    """Return the network of `--as NAME`, and the person's own tag where there is one."""
     base, dot, tag = name.rpartition(".")
     if dot:
         try:
@@ -188,7 +188,7 @@ def _import_file(path: Path, card: Card, own_tag: str | None, num_classes: int |
         "original_digest": digest,
         "is_published": is_published,
         "num_classes": classes,
-        "licence": card.licence if own_tag is None else "",
+        "license": card.license if own_tag is None else "",
         "how": how,
     }
     with atomic_folder(folder) as temporary:
@@ -206,7 +206,7 @@ def _stored_as(card: Card, tag: str, meta: dict[str, Any]) -> Card:
         weights_reason="imported by hand",
         source="store:" + store_name(tag),
         digest=str(meta["digest"]),
-        licence=str(meta["licence"]),
+        license=str(meta["license"]),
         num_classes=int(meta["num_classes"]),
         top1=card.top1 if meta["is_published"] else None,
         top5=card.top5 if meta["is_published"] else None,

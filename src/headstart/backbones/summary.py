@@ -1,6 +1,6 @@
 """The layer table of a network: name, type, output shape, parameters, trainable or frozen.
 
-The one decision: shapes come from a pass that computes shapes alone, so the table of any network at any
+Shapes come from a pass that computes shapes alone, so the table of any network at any
 size costs neither memory nor weights; and the total counts every parameter that runs at inference, with
 auxiliary heads told apart.
 """
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+from headstart.backbones.loading import Backbone
 from headstart.backbones.rules import AUXILIARY
-from headstart.backbones.zoo import Backbone
 from headstart.errors import SettingError
 
 if TYPE_CHECKING:
-    from headstart.backbones.newhead import HeadedBackbone
+    from headstart.backbones.classifier_head import HeadedBackbone
 
-__all__ = ["Depth", "ProbeHead", "Summary", "SummaryRow", "stage_parts", "summarise"]
+__all__ = ["Depth", "ProbeHead", "Summary", "SummaryRow", "stage_parts", "summarize"]
 
 Depth = Literal["stage", "block", "layer"]
 
@@ -100,7 +100,7 @@ class Summary:
     num_aux_params: int = 0
 
     def to_text(self) -> str:
-        """The table for a terminal."""
+        """Return the table for a terminal."""
         head = ("name", "type", "output", "parameters", "")
         lines = [
             (r.name, r.kind, " x ".join(map(str, r.output_shape)), f"{r.num_params:,}" if r.num_params else "", r.state)
@@ -124,8 +124,8 @@ class Summary:
         return "\n".join([self.title, rule, line(head), rule, *map(line, lines), rule, *totals])
 
 
-def summarise(backbone: Backbone, head: HeadedBackbone | ProbeHead | None = None, depth: Depth = "block") -> Summary:
-    """The layer table.
+def summarize(backbone: Backbone, head: HeadedBackbone | ProbeHead | None = None, depth: Depth = "block") -> Summary:
+    """Return the layer table.
 
     Args:
         backbone: Frozen or not; the table shows it.
@@ -220,7 +220,7 @@ def _module_rows(backbone: Backbone, end: int, depth: Depth) -> list[SummaryRow]
 
 
 def _layers(path: str, module: Any) -> list[str]:
-    """Every module inside that has no parts of its own, and those that hold parameters besides their parts."""
+    """Return every module inside that has no parts of its own, and those that hold parameters besides their parts."""
     return [f"{path}.{n}" if n else path for n, m in module.named_modules() if not _has_parts(m) or m._parameters]
 
 
@@ -230,15 +230,15 @@ def _has_parts(module: Any) -> bool:
 
 def _probe_rows(head: ProbeHead) -> list[SummaryRow]:
     pools = [SummaryRow(f"head.{n}", "mean over places", "head", (w,), 0, 0) for n, w in head.blocks.items()]
-    normaliser = SummaryRow("head.normaliser", "standardise, clip", "head", (sum(head.blocks.values()),), 0, 0)
+    normalizer = SummaryRow("head.normalizer", "standardize, clip", "head", (sum(head.blocks.values()),), 0, 0)
     count = (sum(head.blocks.values()) + 1) * head.num_classes
     beside = [SummaryRow(f"head.hidden.{i}", "Linear", "head", (w,), n, n) for i, (w, n) in enumerate(head.beside)]
     linear = SummaryRow("head.linear", "Linear", "head", (head.num_classes,), count, count)
-    return [*pools, normaliser, *beside, linear]
+    return [*pools, normalizer, *beside, linear]
 
 
 def _head_rows(headed: HeadedBackbone, depth: Depth) -> list[SummaryRow]:
-    """The new head; shapes follow from its own layers."""
+    """Return the new head; shapes follow from its own layers."""
     head = headed.head
     count = sum(p.numel() for p in head.parameters())
     trains = sum(p.numel() for p in head.parameters() if p.requires_grad)

@@ -1,6 +1,6 @@
 """Reading checkpoints and putting them into a network.
 
-The one decision: a checkpoint is tensors and nothing else.  It is read by safetensors or by
+A checkpoint is tensors and nothing else.  It is read by safetensors or by
 `torch.load(weights_only=True)`, must fit the network name by name and shape by shape, and what does not
 fit is told instead of being skipped.
 """
@@ -20,7 +20,7 @@ _SHOWN = 5  # differences named in a message; the rest is counted
 
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
-    """The named tensors of a `.safetensors` or PyTorch checkpoint, never running code from it.
+    """Return the named tensors of a `.safetensors` or PyTorch checkpoint, never running code from it.
 
     Raises:
         WeightsError: The file is missing, damaged, or holds anything but tensors.
@@ -67,7 +67,7 @@ _AGAIN = "it is damaged or of another kind; fetch it again"
 
 
 def fill_network(network: Any, tensors: dict[str, Any], card: Card, *, is_in_order: bool = False) -> None:
-    """Gives a network its tensors.
+    """Give a network its tensors.
 
     Args:
         network: Built for these weights; its parameters may be without values (device `meta`).
@@ -91,7 +91,7 @@ def fill_network(network: Any, tensors: dict[str, Any], card: Card, *, is_in_ord
 
 
 def adapt_channels(network: Any, num_channels: int) -> str:
-    """Changes the stem of an RGB network to another number of channels.
+    """Change the stem of an RGB network to another number of channels.
 
     One channel gets the sum of the three filters; more get them repeated in turn and scaled by 3/n, so
     that the size of the responses stays.
@@ -130,7 +130,7 @@ def adapt_channels(network: Any, num_channels: int) -> str:
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Any]:
-    """Unwraps the usual layers around a state dict: trainers' dictionaries and `module.` prefixes."""
+    """Unwrap the usual layers around a state dict: trainers' dictionaries and `module.` prefixes."""
     import torch
 
     for key in ("state_dict_ema", "model_ema", "state_dict", "model", "module"):
@@ -150,7 +150,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _as_library_reads(network: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Renames what timm itself renames when it reads an author's original file."""
+    """Rename what timm itself renames when it reads an author's original file."""
     family = sys.modules.get(type(network).__module__)
     for name in ("checkpoint_filter_fn", "_filter_fn"):
         convert = getattr(family, name, None)
@@ -166,7 +166,7 @@ def _as_library_reads(network: Any, tensors: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_background_class(network: Any, tensors: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Drops the background class that some of Google's classifiers have before the first class."""
+    """Drop the background class that some of Google's classifiers have before the first class."""
     offset = (getattr(network, "pretrained_cfg", None) or {}).get("label_offset") or 0
     if not offset:
         return tensors
@@ -213,7 +213,7 @@ def _require_fit(own: dict[str, Any], tensors: dict[str, Any], card: Card) -> No
 
 
 def _is_classifier_only(own: dict[str, Any], keys: list[str]) -> bool:
-    """Whether all of them are one layer near the end that differs in its first dimension."""
+    """Return whether all of them are one layer near the end that differs in its first dimension."""
     layers = {k.rpartition(".")[0] for k in keys}
     last = [k.rpartition(".")[0] for k in own][-1]
     return len(layers) == 1 and layers == {last}

@@ -1,6 +1,6 @@
 """A network as a list of nodes in order of execution, parted into stages.
 
-The one decision: modules are kept whole wherever they lie inside one stage, so what a library's author
+Modules are kept whole wherever they lie inside one stage, so what a library's author
 wrote inside a block (branches, training modes) stays as it is; only containers that span stages are
 traced into.  A network that does not run its stages one after another is refused.
 """
@@ -17,7 +17,7 @@ from torch import fx
 
 from headstart.backbones.rules import NoStagesError, StageMap
 
-__all__ = ["Traced", "trace_stages"]
+__all__ = ["TracedNetwork", "trace_stages"]
 
 _FLATTENING_FUNCTIONS = {"adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "mean", "dropout", "view", "reshape"}
 _FLATTENING_MODULES = {
@@ -26,13 +26,13 @@ _FLATTENING_MODULES = {
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedNetwork:
     """A traced network.
 
     Attributes:
         root: What the nodes' module names are relative to.
         nodes: Nodes that the result depends on, in order of execution; the input is not among them.
-        input: The node of the pictures.
+        input: The node of the images.
         result: The node of the logits.
         starts: Index of the first node of each stage, and the number of nodes at the end.
     """
@@ -44,8 +44,8 @@ class Traced:
     starts: list[int]
 
 
-def trace_stages(network: Any, stages: StageMap) -> Traced:
-    """Traces a network and finds where its stages begin.
+def trace_stages(network: Any, stages: StageMap) -> TracedNetwork:
+    """Trace a network and finds where its stages begin.
 
     Raises:
         NoStagesError: It cannot be traced, or does not run its stages one after another.
@@ -60,8 +60,8 @@ def trace_stages(network: Any, stages: StageMap) -> Traced:
     result = next(n for n in graph.nodes if n.op == "output").args[0]
     if not isinstance(result, fx.Node):
         raise NoStagesError("it returns more than logits")
-    pictures = next(n for n in graph.nodes if n.op == "placeholder")
-    return Traced(tracer.root, nodes, pictures, result, _partition(network, nodes, stages))
+    images = next(n for n in graph.nodes if n.op == "placeholder")
+    return TracedNetwork(tracer.root, nodes, images, result, _partition(network, nodes, stages))
 
 
 class _StageTracer(fx.Tracer):  # type: ignore[misc]
@@ -126,7 +126,7 @@ def _own_stage(node: Any, stages: StageMap) -> int | None:
 
 
 def _is_flattening(network: Any, node: Any) -> bool:
-    """Whether a node without parameters begins what turns maps into vectors."""
+    """Return whether a node without parameters begins what turns maps into vectors."""
     if node.op == "call_module":
         kind = type(network.get_submodule(node.target)).__name__
         return kind in _FLATTENING_MODULES or ("Adaptive" in kind and "pool" in node.target.split(".")[-1])

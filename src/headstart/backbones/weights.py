@@ -1,6 +1,6 @@
 """Where pretrained weights lie on this machine, and the proof that they are the ones meant.
 
-The one decision: every file is digested before a byte of it is interpreted.  The order is bundled
+Every file is digested before a byte of it is interpreted.  The order is bundled
 package, the hand-made store, the libraries' own caches, and only then the network; whatever is found is
 the same file, because its SHA-256 says so.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from headstart.backbones.library import Card
 from headstart.errors import OfflineError, WeightsError
 from headstart.events import EventStream, Stage
-from headstart.machine import atomic_file, cache_root, file_digest, private_folder
+from headstart.system import atomic_file, cache_root, file_digest, private_folder
 
 __all__ = [
     "WeightsFile",
@@ -51,14 +51,14 @@ class WeightsFile:
 
 
 def weights_root() -> Path:
-    """The folder of the hand-made store and of what is remembered about weights."""
+    """Return the folder of the hand-made store and of what is remembered about weights."""
     return cache_root() / "weights"
 
 
 def find_weights(
     card: Card, *, offline: bool = False, mirror: str | None = None, events: EventStream | None = None
 ) -> WeightsFile:
-    """The weights of a card: from this machine, or fetched.
+    """Return the weights of a card: from this machine, or fetched.
 
     Args:
         card: Which network with which weights.
@@ -106,7 +106,7 @@ def find_weights(
     from headstart.backbones.downloads import fetch_file
 
     with (events or EventStream()).stage(
-        Stage.DOWNLOAD, backbone=card.name, weights=card.weights_tag, license=card.licence or None
+        Stage.DOWNLOAD, backbone=card.name, weights=card.weights_tag, license=card.license or None
     ):
         path, digest = fetch_file(card, mirror=mirror)
     remember_digest(card, digest)
@@ -114,7 +114,7 @@ def find_weights(
 
 
 def find_local_weights(card: Card) -> WeightsFile | None:
-    """Weights that need no network: package, store, or a cache of the library; None where there are none.
+    """Return weights that need no network: package, store, or a cache of the library; None where there are none.
 
     Raises:
         WeightsError: A file is there but damaged or another one; the hint mends it.
@@ -136,7 +136,7 @@ def find_local_weights(card: Card) -> WeightsFile | None:
 
 
 def find_package_file(card: Card) -> Path | None:
-    """The weights file inside an installed weights package, without importing that package.
+    """Return the weights file inside an installed weights package, without importing that package.
 
     Returns:
         The file, or None where the package is not installed.
@@ -163,7 +163,7 @@ def find_package_file(card: Card) -> Path | None:
 
 
 def check_digest(path: Path, expected: str, card: Card) -> str:
-    """The digest of a file, which must begin as expected.
+    """Return the digest of a file, which must begin as expected.
 
     Raises:
         WeightsError: It does not; the file is damaged, half-written, or not the one meant.
@@ -179,14 +179,14 @@ def check_digest(path: Path, expected: str, card: Card) -> str:
 
 
 def known_digest(card: Card) -> str:
-    """The SHA-256 of a card's weights: stated by the card, or remembered from the first time they were seen."""
+    """Return the SHA-256 of a card's weights: stated by the card, or remembered from the first time they were seen."""
     if len(card.digest) == 64:
         return card.digest
     return _remembered().get(card.weights_tag, card.digest)
 
 
 def remember_digest(card: Card, digest: str) -> None:
-    """Keeps the digest of weights whose source states none, so that a later change is noticed."""
+    """Keep the digest of weights whose source states none, so that a later change is noticed."""
     known = _remembered()
     if known.get(card.weights_tag) == digest:
         return
@@ -204,7 +204,7 @@ def _remembered() -> dict[str, str]:
 
 
 def _find_stored(card: Card) -> WeightsFile | None:
-    """What `headstart models import` put into the store under the card's weights tag."""
+    """Return what `headstart models import` put into the store under the card's weights tag."""
     folder = weights_root() / "store" / store_name(card.weights_tag)
     try:
         meta: dict[str, Any] = json.loads((folder / "weights.json").read_text("utf-8"))
@@ -223,12 +223,12 @@ def _find_stored(card: Card) -> WeightsFile | None:
 
 
 def store_name(tag: str) -> str:
-    """A weights tag as the name of a folder."""
+    """Return a weights tag as the name of a folder."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", tag)
 
 
 def _cached_file(card: Card) -> tuple[Path, str] | None:
-    """A file in the caches of the hub or of torch, and the digest that it must begin with."""
+    """Return a file in the caches of the hub or of torch, and the digest that it must begin with."""
     kind, _, rest = card.source.partition(":")
     if kind in ("package", "store"):
         return None

@@ -1,8 +1,8 @@
 """ZFNet as its paper describes it, for there are no public weights and no library has it.
 
-The one decision: the layer table of the paper's figure 3 is followed to the letter (224 px, then maps of
-110, 55, 26, 13, 13, 13, 13 and 6), which fixes the padding; contrast normalisation is AlexNet's local
-response normalisation.  Source: Zeiler and Fergus, Visualizing and Understanding Convolutional Networks,
+The layer table of the paper's figure 3 is followed to the letter (224 px, then maps of
+110, 55, 26, 13, 13, 13, 13 and 6), which fixes the padding; contrast normalization is AlexNet's local
+response normalization.  Source: Zeiler and Fergus, Visualizing and Understanding Convolutional Networks,
 2013.
 """
 
@@ -56,5 +56,5 @@ class ZFNet(nn.Module):  # type: ignore[misc]
         )
 
     def forward(self, x: Any) -> Any:
-        """Pictures (B, C, H, W) to logits (B, K)."""
+        """Return images (B, C, H, W) to logits (B, K)."""
         return self.classifier(self.avgpool(self.features(x)))

@@ -1,6 +1,6 @@
 """A command that takes every setting as `--name value` and as `name=value`, and answers words from other tools.
 
-The one decision: an option that the command does not declare is a setting in another spelling, so nothing has to be
+An option that the command does not declare is a setting in another spelling, so nothing has to be
 declared twice, and what is unknown is answered by the settings themselves.
 """
 
@@ -23,7 +23,7 @@ class AnySettingCommand(TyperCommand):
     """See the module."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Turns options that are not declared into `name=value`."""
+        """Turn options that are not declared into `name=value`."""
         declared = {name: not getattr(p, "is_flag", False) for p in self.get_params(ctx) for name in p.opts}
         return super().parse_args(ctx, as_overrides(args, declared))
 
@@ -40,7 +40,7 @@ class AnySettingCommand(TyperCommand):
 
 
 def as_overrides(arguments: Sequence[str], declared: dict[str, bool]) -> list[str]:
-    """The arguments with options that are not declared as `name=value` behind the others.
+    """Return the arguments with options that are not declared as `name=value` behind the others.
 
     Args:
         arguments: What was typed.

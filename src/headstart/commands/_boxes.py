@@ -1,4 +1,4 @@
-"""`headstart predict` with a detector: a row a box, or files that annotation tools open, and pictures with boxes."""
+"""`headstart predict` with a detector: a row a box, or files that annotation tools open, and images with boxes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headstart.commands._shared import end_with_failed, forgiving_stdout, watch
-from headstart.deploy.boxes_drawn import check_drawing_folder, draw_found
-from headstart.deploy.boxes_out import check_box_output, coco_text, relative_names, write_box_rows, write_found_boxes
-from headstart.deploy.detector_runtime import DetectorRuntime
-from headstart.deploy.inputs import expand_inputs
 from headstart.errors import UsageError
+from headstart.export.detection_drawing import check_drawing_folder, draw_found
+from headstart.export.detection_writers import (
+    check_box_output,
+    coco_text,
+    relative_names,
+    write_box_rows,
+    write_found_boxes,
+)
+from headstart.export.detector_runtime import DetectorRuntime
+from headstart.export.inputs import expand_inputs
 from headstart.records import Problem
 from headstart.types import Evidence, Finding, FindingKind, Severity
 
 if TYPE_CHECKING:
-    from headstart.deploy.bundle import Bundle
-    from headstart.deploy.detector_runtime import PictureDetections
     from headstart.events import EventStream
+    from headstart.export.bundle import Bundle
+    from headstart.export.detector_runtime import ImageDetections
 
 __all__ = ["predict_boxes", "refuse_box_options"]
 
@@ -36,22 +42,22 @@ def predict_boxes(
     min_score: float | None,
     max_detections: int | None,
     threads: int | None,
-    allow_outside: bool,
+    allow_external_paths: bool,
     unused: Mapping[str, bool],
     events: EventStream,
 ) -> None:
-    """Finds objects and writes them.
+    """Find objects and writes them.
 
     Args:
         bundle: The detector.
         paths: What the person named.
-        out, to, draw, min_score, max_detections, threads, allow_outside: As on the command line.
+        out, to, draw, min_score, max_detections, threads, allow_external_paths: As on the command line.
         unused: Options of a classifier, and whether each was given.
         events: The event stream.
 
     Raises:
         UsageError: An option does not fit.
-        typer.Exit: A picture could not be read (code 1).
+        typer.Exit: An image could not be read (code 1).
     """
     started = time.monotonic()
     for option, is_given in unused.items():
@@ -61,7 +67,7 @@ def predict_boxes(
     if draw is not None:
         check_drawing_folder(draw)
     runtime = DetectorRuntime(bundle, threads)
-    inputs = expand_inputs(paths, allow_outside=allow_outside)
+    inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
     events.find(*inputs.notes)
     names = relative_names(list(inputs))
     failed: list[Problem] = []
@@ -72,10 +78,10 @@ def predict_boxes(
 
     totals = {"num_boxes": 0}
 
-    def count(picture: PictureDetections) -> None:
-        totals["num_boxes"] += len(picture.detections)
-        if picture.is_limited:
-            limited.append(picture.file)
+    def count(image: ImageDetections) -> None:
+        totals["num_boxes"] += len(image.detections)
+        if image.is_limited:
+            limited.append(image.file)
 
     watched = watch(
         found,
@@ -98,7 +104,7 @@ def predict_boxes(
 
 
 def refuse_box_options(**given: Any) -> None:
-    """Stops where an option of a detector was given for a classifier.
+    """Stop where an option of a detector was given for a classifier.
 
     Raises:
         UsageError: It was.
@@ -110,26 +116,26 @@ def refuse_box_options(**given: Any) -> None:
 
 
 def _drawn(
-    found: Iterator[PictureDetections], folder: str, names: Sequence[str], runtime: DetectorRuntime
-) -> Iterator[PictureDetections]:
-    for picture, name in zip(found, names, strict=True):
-        draw_found(picture, folder, name, runtime.class_names, runtime.bundle.spec)
-        yield picture
+    found: Iterator[ImageDetections], folder: str, names: Sequence[str], runtime: DetectorRuntime
+) -> Iterator[ImageDetections]:
+    for image, name in zip(found, names, strict=True):
+        draw_found(image, folder, name, runtime.class_names, runtime.bundle.spec)
+        yield image
 
 
-def _to_screen(to: str, found: Iterator[PictureDetections], names: Sequence[str], class_names: Sequence[str]) -> None:
+def _to_screen(to: str, found: Iterator[ImageDetections], names: Sequence[str], class_names: Sequence[str]) -> None:
     """CSV or COCO JSON on stdout; a name that the console cannot show must not stop the rest."""
 
-    from headstart.data.boxes.writing import PictureBoxes
+    from headstart.data.boxes.writers import ImageBoxes
 
     forgiving_stdout()
     if to == "csv":
         write_box_rows(sys.stdout, found, class_names)
     else:
-        pictures = [
-            PictureBoxes(name, p.size_hw, p.detections.xyxy, p.detections.class_ids, p.detections.scores)
+        images = [
+            ImageBoxes(name, p.size_hw, p.detections.xyxy, p.detections.class_ids, p.detections.scores)
             for p, name in zip(found, names, strict=True)
             if p.error is None
         ]
-        sys.stdout.write(coco_text(pictures, class_names))
+        sys.stdout.write(coco_text(images, class_names))
     sys.stdout.flush()

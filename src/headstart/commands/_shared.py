@@ -14,28 +14,28 @@ import typer
 
 from headstart.errors import MissingExtraError, UsageError
 from headstart.events import FileWritten, RunFinished, Stage
+from headstart.fractions import parse_fraction
 from headstart.records import Problem
-from headstart.shares import parse_share
 
 if TYPE_CHECKING:
-    from headstart.config import Resolved
+    from headstart.config import ResolvedConfig
     from headstart.events import EventStream
 
 __all__ = [
     "end_with_failed",
     "forgiving_stdout",
     "read_first_id",
-    "read_share",
+    "read_fraction",
     "resolved_settings",
     "settings_module",
     "watch",
 ]
 
-_MANY = 20  # from so many pictures on it is shown how far it is
+_MANY = 20  # from so many images on it is shown how far it is
 
 
 class _Answer(Protocol):
-    """What a model says about one picture."""
+    """What a model says about one image."""
 
     @property
     def file(self) -> str: ...
@@ -50,12 +50,12 @@ class _Answer(Protocol):
 Answer = TypeVar("Answer", bound=_Answer)
 
 
-def read_share(option: str, text: str | None) -> float | None:
-    """The share that was given, e.g. `5%`; None where none was."""
+def read_fraction(option: str, text: str | None) -> float | None:
+    """Return the share that was given, e.g. `5%`; None where none was."""
     if text is None:
         return None
     try:
-        return parse_share(text)
+        return parse_fraction(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}.") from error
 
@@ -70,9 +70,9 @@ def resolved_settings(
     config: str | None,
     overrides: Iterable[str],
     has_boxes: Callable[[str, bool], bool] | None = None,
-) -> Resolved:
-    """Settings of a command; names the missing part where only prediction is installed."""
-    resolved: Resolved = settings_module().resolve(
+) -> ResolvedConfig:
+    """Return settings of a command; names the missing part where only prediction is installed."""
+    resolved: ResolvedConfig = settings_module().resolve(
         given, config_file=config, overrides=overrides, source="cli", has_boxes=has_boxes
     )
     return resolved

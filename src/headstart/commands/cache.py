@@ -10,15 +10,15 @@ _app = typer.Typer(help="What headstart keeps so that nothing is computed twice.
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     app.add_typer(_app, name="cache")
 
 
 @_app.command("info")
 def _info() -> None:
     """Where the cache lies and what it holds."""
-    from headstart.features.cache import cache_info
-    from headstart.machine import cache_root
+    from headstart.features.feature_cache import cache_info
+    from headstart.system import cache_root
 
     typer.echo(f"{cache_root()}")
     for part in cache_info(cache_root()):
@@ -29,8 +29,8 @@ def _info() -> None:
 def _clear(part: str = typer.Argument(None, help="One part, e.g. features; everything by default.")) -> None:
     """Delete it; everything in it can be made again."""
     from headstart.errors import UsageError
-    from headstart.features.cache import cache_info, clear_cache
-    from headstart.machine import cache_root
+    from headstart.features.feature_cache import cache_info, clear_cache
+    from headstart.system import cache_root
 
     parts = [info.name for info in cache_info(cache_root())]
     if part is not None and part not in parts:

@@ -12,12 +12,12 @@ _DATA_PROBLEM = 3
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("check")(_check)
 
 
 def _check(
-    data: str = typer.Argument(..., help="Folder, table, metadata file, list or zip of pictures."),
+    data: str = typer.Argument(..., help="Folder, table, metadata file, list or zip of images."),
     json_file: str = typer.Option(None, "--json", metavar="FILE", help="Write the judgement as JSON (- for stdout)."),
     sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the copies (and boxes), .png or .jpg."),
     repair: str = typer.Option(None, "--repair", metavar="FILE", help="Write your split, leaks out, groups whole."),
@@ -26,10 +26,12 @@ def _check(
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     group_from: str = typer.Option(None, "--group-from", help="Groups: column, pattern, none or image."),
     backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose features help."),
-    value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
-    max_pixels: int = typer.Option(MAX_PIXELS, "--max-pixels", help="Larger pictures are refused."),
+    intensity_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."),
+    max_pixels: int = typer.Option(MAX_PIXELS, "--max-pixels", help="Larger images are refused."),
     no_network: bool = typer.Option(False, "--pixels-only", help="Judge by pixels alone, without a network."),
-    allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
+    allow_external_paths: bool = typer.Option(
+        False, "--allow-external-paths", help="Allow a table's paths outside its folder."
+    ),
     offline: bool = typer.Option(False, "--offline", help="Never use the network."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
@@ -44,7 +46,7 @@ def _check(
     """
     from headstart.commands._shared import read_first_id
     from headstart.console import open_console
-    from headstart.data.ranges import parse_range
+    from headstart.data.intensity_range import parse_range
     from headstart.dataset_api import check
 
     result = check(
@@ -54,10 +56,10 @@ def _check(
         label_pattern=label_pattern,
         group_from=group_from,
         backbone=backbone,
-        value_range=parse_range(value_range) if value_range else None,
+        intensity_range=parse_range(intensity_range) if intensity_range else None,
         max_pixels=max_pixels,
         use_network=not no_network,
-        allow_outside=allow_outside,
+        allow_external_paths=allow_external_paths,
         offline=offline,
         workers=workers,
         box_format=box_format,
@@ -71,5 +73,5 @@ def _check(
         import json
 
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
-    if result.health.is_dishonest:
+    if result.health.is_misleading:
         raise typer.Exit(_DATA_PROBLEM)

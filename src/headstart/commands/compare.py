@@ -8,27 +8,27 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("compare")(_compare)
 
 
 def _compare(
     run_a: str = typer.Argument(..., metavar="RUN_A", help="A run folder."),
     run_b: str = typer.Argument(..., metavar="RUN_B", help="The run that is asked about: is it better than RUN_A?"),
-    data: str = typer.Option(
-        None, "--data", help="Labelled pictures to score both on (default: their own test pictures)."
-    ),
+    data: str = typer.Option(None, "--data", help="Labeled images to score both on (default: their own test images)."),
     layout: str = typer.Option(None, "--layout", help="How folders of --data are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name of --data."),
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
-    allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
+    allow_external_paths: bool = typer.Option(
+        False, "--allow-external-paths", help="Allow a table's paths outside its folder."
+    ),
     out: str = typer.Option(None, "--out", help="A folder for compare.json and compare.png (the curves of both)."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Say whether RUN_B is better than RUN_A, on the same pictures, or whether that cannot be told."""
+    """Say whether RUN_B is better than RUN_A, on the same images, or whether that cannot be told."""
     import json
     import time
     from pathlib import Path
@@ -45,13 +45,13 @@ def _compare(
         run_b,
         data=data,
         events=events,
-        allow_outside=allow_outside,
+        allow_external_paths=allow_external_paths,
         layout=layout,
         label_pattern=label_pattern,
         first_id=read_first_id(first_id),
     )
     if out is not None:
-        from headstart.workflow.comparing import write_comparison
+        from headstart.workflow.run_comparison import write_comparison
 
         for path in write_comparison(Path(out), found):
             events.emit(FileWritten("comparison", str(path)))

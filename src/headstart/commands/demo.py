@@ -1,4 +1,4 @@
-"""`headstart demo`: the main job on real photographs that come by pip, or finding objects on pictures made of them."""
+"""`headstart demo`: the main job on real photographs that come by pip, or finding objects on images made of them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _DETECT = {"strategy": "head", "size": 192, "epochs": 15}  # two or three minute
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("demo")(_demo)
 
 
 def _demo(
     out: str = typer.Option(None, "--out", help="The run folder (default: the next free runs/trainN)."),
-    task: str = typer.Option("classify", "--task", help="classify, or detect: find objects on synthetic pictures."),
+    task: str = typer.Option("classify", "--task", help="classify, or detect: find objects on synthetic images."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
 ) -> None:
     """Train on 2,624 real photographs of solar cells: which ones are defective?
 
-    With --task detect: find cells, and tell their two kinds apart, on pictures that are put together from the
+    With --task detect: find cells, and tell their two kinds apart, on images that are put together from the
     photographs.
     """
     started = time.monotonic()
@@ -46,25 +46,25 @@ def _demo(
 
 
 def _table(events: EventStream) -> dict[str, Any]:
-    """The photographs as a table of labelled pictures."""
-    from headstart.demo import LICENCE, write_solar_csv
+    """Return the photographs as a table of labeled images."""
+    from headstart.demo import LICENSE, write_solar_csv
     from headstart.events import FileWritten
-    from headstart.machine import cache_root, private_folder
+    from headstart.system import cache_root, private_folder
 
     table = private_folder(cache_root() / "demo") / "solar.csv"
     count = write_solar_csv(table)
-    events.emit(FileWritten("demo", str(table), {"num_images": count, "license": LICENCE, "is_synthetic": False}))
-    return {"data": str(table), "allow_outside": True}
+    events.emit(FileWritten("demo", str(table), {"num_images": count, "license": LICENSE, "is_synthetic": False}))
+    return {"data": str(table), "allow_external_paths": True}
 
 
 def _boxes(events: EventStream) -> dict[str, Any]:
-    """Synthetic pictures with boxes; the folder can be looked at with `check` and `show`."""
-    from headstart.demo import LICENCE, write_synthetic_boxes
+    """Synthetic images with boxes; the folder can be looked at with `check` and `show`."""
+    from headstart.demo import LICENSE, write_synthetic_boxes
     from headstart.events import FileWritten
-    from headstart.machine import cache_root, private_folder
+    from headstart.system import cache_root, private_folder
 
     folder = private_folder(cache_root() / "demo") / "boxes"
     samples = write_synthetic_boxes(folder)
     counts = {"num_images": len(samples), "num_boxes": samples.num_boxes}
-    events.emit(FileWritten("demo", str(folder), {**counts, "license": LICENCE, "is_synthetic": True}))
+    events.emit(FileWritten("demo", str(folder), {**counts, "license": LICENSE, "is_synthetic": True}))
     return {"data": str(folder), "task": "detect", **_DETECT}

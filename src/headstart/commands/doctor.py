@@ -8,7 +8,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("doctor")(_doctor)
 
 
@@ -18,7 +18,7 @@ def _doctor(
 ) -> None:
     """Say what is installed, where things lie, and what is wrong."""
     from headstart.console import open_console
-    from headstart.workflow.checkup import check_machine, prepare_backbones
+    from headstart.workflow.system_check import check_machine, prepare_backbones
 
     lines, problems = check_machine()
     for line in lines:

@@ -8,31 +8,33 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("embed")(_embed)
 
 
 def _embed(
-    data: str = typer.Argument(..., help="Pictures, labelled or not."),
+    data: str = typer.Argument(..., help="Images, labeled or not."),
     out: str = typer.Option(..., "--out", help="The .npz file to write."),
     backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
     weights: str = typer.Option(None, "--weights", help="A weights tag or file (default: the network's own)."),
     size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
-    fit: str = typer.Option(None, "--fit", help="How a picture is brought to size: crop, cover, squash or pad."),
-    value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
-    max_pixels: int = typer.Option(None, "--max-pixels", help="Larger pictures are refused (default: 178 million)."),
+    fit: str = typer.Option(None, "--fit", help="How an image is brought to size: crop, cover, squash or pad."),
+    intensity_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."),
+    max_pixels: int = typer.Option(None, "--max-pixels", help="Larger images are refused (default: 178 million)."),
     device: str = typer.Option(None, "--device", help="auto, cpu, a GPU by its index (0), or cuda, mps ..."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
-    allow_outside: bool = typer.Option(None, "--allow-outside", help="Allow a table's paths outside its folder."),
+    allow_external_paths: bool = typer.Option(
+        None, "--allow-external-paths", help="Allow a table's paths outside its folder."
+    ),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Write what a pretrained network sees in each picture (its features), training nothing."""
+    """Write what a pretrained network sees in each image (its features), training nothing."""
     from headstart.commands._shared import read_first_id, resolved_settings
     from headstart.console import open_console
 
@@ -43,7 +45,7 @@ def _embed(
             "weights": weights,
             "size": size,
             "fit": fit,
-            "value_range": value_range,
+            "intensity_range": intensity_range,
             "max_pixels": max_pixels,
             "device": device,
             "workers": workers,
@@ -51,11 +53,11 @@ def _embed(
             "label_pattern": label_pattern,
             "first_id": read_first_id(first_id),
             "offline": offline or None,
-            "allow_outside": allow_outside or None,
+            "allow_external_paths": allow_external_paths or None,
         },
         None,
         [],
     )
-    from headstart.workflow.extraction import extract
+    from headstart.workflow.embedding_export import extract
 
     extract(resolved, open_console(verbose=verbose, quiet=quiet, progress=progress), out)

@@ -10,13 +10,13 @@ _DATA_PROBLEM = 3
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("evaluate")(_evaluate)
 
 
 def _evaluate(
     model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
-    data: str = typer.Argument(..., help="Labelled pictures, or for a detector pictures with boxes."),
+    data: str = typer.Argument(..., help="Labeled images, or for a detector images with boxes."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
     threads: int = typer.Option(None, "--threads", "--workers", help="Threads (default: one a core)."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
@@ -25,13 +25,15 @@ def _evaluate(
         None, "--positive", metavar="NAME", help="Positive class of two (default: as the model was trained)."
     ),
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
-    allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
+    allow_external_paths: bool = typer.Option(
+        False, "--allow-external-paths", help="Allow a table's paths outside its folder."
+    ),
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Score a saved model on labelled pictures, apart from those it was trained on.
+    """Score a saved model on labeled images, apart from those it was trained on.
 
     Exit code 3 when no image is left to score.
     """
@@ -49,7 +51,7 @@ def _evaluate(
         label_pattern=label_pattern,
         first_id=read_first_id(first_id),
         positive=positive,
-        allow_outside=allow_outside,
+        allow_external_paths=allow_external_paths,
         box_format=box_format,
         events=open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v"),
     )

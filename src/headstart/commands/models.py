@@ -1,6 +1,6 @@
 """`headstart models` and `headstart summary`: the networks by name, explained, measured, drawn, fetched.
 
-The one decision: what can be said without torch is said without torch; only measuring, drawing and
+What can be said without torch is said without torch; only measuring, drawing and
 layer tables import it.
 """
 
@@ -20,7 +20,7 @@ _app = typer.Typer(
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     app.add_typer(_app, name="models")
     app.command("summary")(_summary)
 
@@ -49,7 +49,7 @@ def _list(
     to: str = typer.Option("text", "--to", help="text, md, csv or html."),
 ) -> None:
     """List the networks."""
-    from headstart.backbones.compare import LIST_LEGEND, list_rows, render_rows
+    from headstart.backbones.card_tables import LIST_LEGEND, list_rows, render_rows
 
     typer.echo(render_rows(list_rows(task=task, sort=sort), to))
     typer.echo(LIST_LEGEND, err=True)
@@ -58,7 +58,7 @@ def _list(
 @_app.command("history")
 def _history(to: str = typer.Option("text", "--to", help="text, md, csv or html.")) -> None:
     """Show the networks of the ImageNet challenge, 2012 to 2018."""
-    from headstart.backbones.compare import history_rows, render_rows
+    from headstart.backbones.card_tables import history_rows, render_rows
 
     typer.echo(render_rows(history_rows(), to))
     typer.echo("errors are as reported by papers and entries, most of them of several networks together", err=True)
@@ -69,7 +69,7 @@ def _show(
     name: str = typer.Argument(..., help="A network, e.g. ResNet50, timm:resnet50d or tv:vgg11."),
     summary: bool = typer.Option(False, "--summary", help="The layer table."),
     depth: str = typer.Option("block", "--depth", help="Of the layer table: stage, block or layer."),
-    size: int = typer.Option(None, "--size", help="Side of the pictures, pixels."),
+    size: int = typer.Option(None, "--size", help="Side of the images, pixels."),
     diagram: Path = typer.Option(None, "--diagram", help="Draw the architecture into this .svg or .png file."),
     freeze: str = typer.Option(None, "--freeze", help="Mark what is frozen: a stage (all before it), all, a count."),
     classes: int = typer.Option(None, "--classes", help="Show it with a new head for so many classes."),
@@ -80,11 +80,11 @@ def _show(
 
     card = find_card(name)
     if not (summary or diagram):
-        from headstart.backbones.compare import card_text
+        from headstart.backbones.card_tables import card_text
 
         typer.echo(card_text(card))
         return
-    from headstart.backbones.show import show_network
+    from headstart.backbones.network_view import show_network
 
     shown = show_network(
         card,
@@ -107,8 +107,8 @@ def _compare(
     to: str = typer.Option("text", "--to", help="text, md, csv or html."),
 ) -> None:
     """Put networks side by side, with what was measured on this machine."""
-    from headstart.backbones.bench import measured_columns
-    from headstart.backbones.compare import compare_cards
+    from headstart.backbones.card_tables import compare_cards
+    from headstart.backbones.latency import measured_columns
 
     typer.echo(compare_cards(names, to, measured_columns(names)))
 
@@ -116,15 +116,15 @@ def _compare(
 @_app.command("bench")
 def _bench(
     names: list[str] = typer.Argument(None, help="Networks (default: a handful of different sizes)."),
-    size: int = typer.Option(None, "--size", help="Side of the pictures, pixels (default: each network's own)."),
-    batch: int = typer.Option(8, "--batch", help="Pictures at once."),
+    size: int = typer.Option(None, "--size", help="Side of the images, pixels (default: each network's own)."),
+    batch: int = typer.Option(8, "--batch", help="Images at once."),
     seconds: float = typer.Option(2.0, "--seconds", help="About how long each rate is measured."),
     training: bool = typer.Option(True, "--training/--no-training", help="Measure training steps too."),
     to: str = typer.Option("text", "--to", help="text, md, csv or html."),
 ) -> None:
     """Measure networks on this machine: rates, training steps, memory, start-up."""
-    from headstart.backbones.bench import BENCH_NAMES, bench, bench_rows
-    from headstart.backbones.compare import render_rows
+    from headstart.backbones.card_tables import render_rows
+    from headstart.backbones.latency import BENCH_NAMES, bench, bench_rows
 
     def say(text: str) -> None:
         typer.echo(text, err=True)
@@ -143,8 +143,8 @@ def _import(
     from headstart.backbones.store import import_weights
 
     for card in import_weights(source, name, num_classes=classes):
-        licence = card.licence or "not stated"
-        typer.echo(f"{card.weights_tag}: imported, SHA-256 {card.digest[:16]}..., licence: {licence}")
+        license = card.license or "not stated"
+        typer.echo(f"{card.weights_tag}: imported, SHA-256 {card.digest[:16]}..., license: {license}")
 
 
 @_app.command("fetch")
@@ -159,9 +159,9 @@ def _fetch(
 
     for entry in fetch_weights(names, to, mirror=mirror, events=open_console()):
         megabytes = entry["size_bytes"] / 1e6
-        licence = entry["licence"] or "not stated"
+        license = entry["license"] or "not stated"
         typer.echo(
-            f"{entry['weights_tag']}: {megabytes:,.1f} MB, SHA-256 {entry['sha256'][:16]}..., licence: {licence}"
+            f"{entry['weights_tag']}: {megabytes:,.1f} MB, SHA-256 {entry['sha256'][:16]}..., license: {license}"
         )
     if to is not None:
         typer.echo(f"on the other machine: headstart models import {to}", err=True)
@@ -173,8 +173,8 @@ def _summary(
     diagram: Path = typer.Option(None, "--diagram", help="Draw the network into this .svg or .png file."),
 ) -> None:
     """Show the network of a run with its new head: layers, parameters, what trained and what was frozen."""
-    from headstart.backbones.show import show_run
-    from headstart.workflow.detect_reporting import detector_summary, is_detector_run
+    from headstart.backbones.network_view import show_run
+    from headstart.workflow.detector_report import detector_summary, is_detector_run
 
     if is_detector_run(run):
         typer.echo(detector_summary(run), nl=False)

@@ -9,58 +9,60 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from headstart.deploy.bundle import Bundle
     from headstart.events import EventStream
+    from headstart.export.bundle import Bundle
     from headstart.records import Prediction
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("predict")(_predict)
 
 
 def _predict(
     model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
-    paths: list[str] = typer.Argument(..., help="Pictures, folders, globs; - reads names from stdin."),
+    paths: list[str] = typer.Argument(..., help="Images, folders, globs; - reads names from stdin."),
     out: str | None = typer.Option(
         None, "--out", metavar="PLACE", help="A .csv or .jsonl file (default: CSV on stdout), or as --to says."
     ),
     to: str | None = typer.Option(None, "--to", help="Of a detector: csv, coco (.json), yolo or voc (a new folder)."),
-    draw: str | None = typer.Option(None, "--draw", metavar="DIR", help="Of a detector: pictures with their boxes."),
+    draw: str | None = typer.Option(None, "--draw", metavar="DIR", help="Of a detector: images with their boxes."),
     min_score: float | None = typer.Option(
         None, "--min-score", "--conf", help="Of a detector: least score (default: its own)."
     ),
     max_detections: int | None = typer.Option(
         None, "--max-detections", "--max-det", min=1, help="Of a detector: most objects of an image (default: 3000)."
     ),
-    top: int = typer.Option(1, "--top", "--topk", min=1, help="How many classes to name for each picture."),
+    top: int = typer.Option(1, "--top", "--topk", min=1, help="How many classes to name for each image."),
     reject: str | None = typer.Option(
-        None, "--reject", metavar="SHARE", help="Known pictures that may be called unknown, e.g. 5% (as trained)."
+        None, "--reject", metavar="SHARE", help="Known images that may be called unknown, e.g. 5% (as trained)."
     ),
     coverage: str | None = typer.Option(
         None, "--coverage", metavar="SHARE", help="Sets that shall hold the right class, e.g. 90% (as trained)."
     ),
     threads: int | None = typer.Option(None, "--threads", "--workers", min=1, help="Threads (default: one a core)."),
-    allow_outside: bool = typer.Option(False, "--allow-outside", help="Follow links that lead out of a folder."),
+    allow_external_paths: bool = typer.Option(
+        False, "--allow-external-paths", help="Follow links that lead out of a folder."
+    ),
     offline: bool = typer.Option(False, "--offline", help="Never use the network (imagenet:NAME may need it once)."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Predict pictures with a saved model: a row each, with its class and probability; with a detector a row a box.
+    """Predict images with a saved model: a row each, with its class and probability; with a detector a row a box.
 
-    Beside them stand how unlike all training pictures it is (novelty), whether it counts as unknown, and the set of
+    Beside them stand how unlike all training images it is (novelty), whether it counts as unknown, and the set of
     classes that fit.
 
-    Exit code 1 when a picture could not be read; its row says why.
+    Exit code 1 when an image could not be read; its row says why.
     """
-    from headstart.commands._shared import read_share
+    from headstart.commands._shared import read_fraction
     from headstart.console import open_console
-    from headstart.deploy.bundle import read_bundle
+    from headstart.export.bundle import read_bundle
 
-    shares = read_share("--reject", reject), read_share("--coverage", coverage)
+    shares = read_fraction("--reject", reject), read_fraction("--coverage", coverage)
     events = open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v")
     place = model
     if model.startswith("imagenet:"):
@@ -80,7 +82,7 @@ def _predict(
             min_score=min_score,
             max_detections=max_detections,
             threads=threads,
-            allow_outside=allow_outside,
+            allow_external_paths=allow_external_paths,
             unused={"--top": top != 1, "--reject": reject is not None, "--coverage": coverage is not None},
             events=events,
         )
@@ -89,7 +91,7 @@ def _predict(
         from headstart.commands._boxes import refuse_box_options
 
         refuse_box_options(to=to, draw=draw, min_score=min_score, max_detections=max_detections)
-    _predict_classes(bundle, paths, out, top, *shares, threads, allow_outside, events)
+    _predict_classes(bundle, paths, out, top, *shares, threads, allow_external_paths, events)
 
 
 def _predict_classes(
@@ -100,17 +102,17 @@ def _predict_classes(
     reject: float | None,
     coverage: float | None,
     threads: int | None,
-    allow_outside: bool,
+    allow_external_paths: bool,
     events: EventStream,
 ) -> None:
-    """A row a picture, into a file or on the screen."""
+    """A row an image, into a file or on the screen."""
     import time
 
     from headstart.commands._shared import end_with_failed, watch
-    from headstart.deploy.inputs import expand_inputs
-    from headstart.deploy.judge import Judge
-    from headstart.deploy.outputs import check_output, write_rows
-    from headstart.deploy.runtime import Runtime
+    from headstart.export.inputs import expand_inputs
+    from headstart.export.output_decoder import OutputDecoder
+    from headstart.export.prediction_writers import check_output, write_rows
+    from headstart.export.runtime import Runtime
     from headstart.records import Problem
     from headstart.types import Finding, FindingKind, NoteKind, Severity
 
@@ -118,10 +120,10 @@ def _predict_classes(
     if out is not None:
         check_output(out)
     runtime = Runtime(bundle, threads)
-    judge = Judge(runtime.bundle, reject, coverage)
+    judge = OutputDecoder(runtime.bundle, reject, coverage)
     if judge.coverage is not None and (coverage or judge.coverage) != judge.coverage:
         events.warn(NoteKind.COVERAGE_NOT_KEPT, asked=coverage, used=judge.coverage)
-    inputs = expand_inputs(paths, allow_outside=allow_outside)
+    inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
     events.find(*inputs.notes)
     top = min(top, len(runtime.class_names))
     failed: list[Problem] = []
@@ -132,7 +134,7 @@ def _predict_classes(
         len(inputs),
         failed,
         events,
-        note=lambda prediction: unknown.append(prediction.file) if prediction.is_unknown else None,
+        note=lambda prediction: unknown.append(prediction.file) if prediction.is_ood else None,
         has_rows_on_screen=out is None,
     )
     if out is not None:
@@ -150,7 +152,7 @@ def _print_rows(predictions: Iterable[Prediction], top: int) -> None:
     import sys
 
     from headstart.commands._shared import forgiving_stdout
-    from headstart.deploy.outputs import row_writer
+    from headstart.export.prediction_writers import row_writer
 
     forgiving_stdout()
     write = row_writer(sys.stdout, top)

@@ -1,4 +1,4 @@
-"""`headstart show DATA`: a contact sheet of random pictures by class."""
+"""`headstart show DATA`: a contact sheet of random images by class."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("show")(_show)
 
 
 def _show(
-    data: str = typer.Argument(..., help="Pictures, labelled or not."),
-    out: str = typer.Option("samples.png", "--out", help="The picture to write, .png or .jpg."),
-    per_class: int = typer.Option(8, "--per-class", min=1, max=50, help="Pictures of each class."),
+    data: str = typer.Argument(..., help="Images, labeled or not."),
+    out: str = typer.Option("samples.png", "--out", help="The image to write, .png or .jpg."),
+    per_class: int = typer.Option(8, "--per-class", min=1, max=50, help="Images of each class."),
     seed: int = typer.Option(0, "--seed", help="Of the draw."),
     as_seen: bool = typer.Option(False, "--as-seen", help="Exactly as the network gets them."),
-    views: int = typer.Option(None, "--views", min=1, max=50, help="Show so many augmented views of each picture."),
+    views: int = typer.Option(None, "--views", min=1, max=50, help="Show so many augmented views of each image."),
     augment: str = typer.Option(None, "--augment", help="How views differ, e.g. flip,zoom=.2 (default: as in train)."),
     backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose eyes."),
     size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
     fit: str = typer.Option("crop", "--fit", help="crop, cover, squash or pad."),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
-    allow_outside: bool = typer.Option(False, "--allow-outside", help="Allow a table's paths outside its folder."),
+    allow_external_paths: bool = typer.Option(
+        False, "--allow-external-paths", help="Allow a table's paths outside its folder."
+    ),
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
 ) -> None:
-    """Draw random pictures of each class on one sheet, with their boxes where there are any."""
+    """Draw random images of each class on one sheet, with their boxes where there are any."""
     from headstart.commands._shared import read_first_id
     from headstart.console import open_console
     from headstart.dataset_api import show
@@ -47,7 +49,7 @@ def _show(
         fit=fit,
         layout=layout,
         first_id=read_first_id(first_id),
-        allow_outside=allow_outside,
+        allow_external_paths=allow_external_paths,
         box_format=box_format,
         task=task,
         events=open_console(),

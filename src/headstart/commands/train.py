@@ -13,13 +13,13 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("train", cls=AnySettingCommand, context_settings={"allow_interspersed_args": True})(_train)
 
 
 def _train(
     data: str = typer.Argument(
-        None, metavar="DATA", help="Folder, CSV/TSV table, metadata file, list or zip of labelled pictures."
+        None, metavar="DATA", help="Folder, CSV/TSV table, metadata file, list or zip of labeled images."
     ),
     overrides: list[str] = typer.Argument(None, metavar="NAME=VALUE", help="Any setting; finer ones are listed below."),
     out: str = typer.Option(None, "--out", "--project", help="The run folder (default: the next free runs/trainN)."),
@@ -30,15 +30,15 @@ def _train(
     cut: str = typer.Option(
         None, "--from", metavar="STAGE", help="First stage that trains, e.g. stage6, last, last-2."
     ),
-    epochs: int = typer.Option(None, "--epochs", help="Passes over the training pictures."),
+    epochs: int = typer.Option(None, "--epochs", help="Passes over the training images."),
     lr: float = typer.Option(None, "--lr", "--lr0", help="Peak learning rate of the last stage."),
-    batch: int = typer.Option(None, "--batch", "--batch-size", help="Pictures a training step."),
+    batch: int = typer.Option(None, "--batch", "--batch-size", help="Images a training step."),
     optimizer: str = typer.Option(
-        None, "--optimizer", "--optimiser", help="adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
+        None, "--optimizer", "--optimizer", help="adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
     ),
     schedule: str = typer.Option(None, "--schedule", help="cosine, linear, constant, step or onecycle."),
     augment: str = typer.Option(None, "--augment", help="E.g. flip,zoom=.2,shear=.2 or none."),
-    views: int = typer.Option(None, "--views", help="Stored augmented views of each picture."),
+    views: int = typer.Option(None, "--views", help="Stored augmented views of each image."),
     head: str = typer.Option(None, "--head", help="The head to train, e.g. pool=avg,hidden=64 (docs/tuning.md)."),
     unfreeze: str = typer.Option(None, "--unfreeze", help="When stages start to train: stage7@0,stage6@30%."),
     folds: int = typer.Option(None, "--folds", help="Cross-validate the training in so many parts."),
@@ -47,9 +47,9 @@ def _train(
     backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
     weights: str = typer.Option(None, "--weights", help="A weights tag or file (default: the network's own)."),
     size: int = typer.Option(None, "--size", "--imgsz", "--img-size", help="Side of what the network sees, pixels."),
-    fit: str = typer.Option(None, "--fit", help="How a picture is brought to size: crop, cover, squash, pad or auto."),
-    value_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float pictures."),
-    max_pixels: int = typer.Option(None, "--max-pixels", help="Larger pictures are refused (default: 178 million)."),
+    fit: str = typer.Option(None, "--fit", help="How an image is brought to size: crop, cover, squash, pad or auto."),
+    intensity_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."),
+    max_pixels: int = typer.Option(None, "--max-pixels", help="Larger images are refused (default: 178 million)."),
     seed: int = typer.Option(None, "--seed", help="Seed of everything that is drawn (default: 0)."),
     budget: str = typer.Option(None, "--budget", help="Time that may be spent, e.g. 5m or 90s."),
     group_from: str = typer.Option(None, "--group-from", help="Groups: column, pattern, none or image."),
@@ -58,28 +58,32 @@ def _train(
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
     split: str = typer.Option(None, "--split", help="The split.csv of an earlier run, to use again."),
     test_size: str = typer.Option(None, "--test-size", help="Share held out as test split, e.g. 20%."),
-    skip_class: list[str] = typer.Option(None, "--skip-class", help="Leave a class out (may be repeated)."),
+    exclude_classes: list[str] = typer.Option(None, "--exclude-classes", help="Leave a class out (may be repeated)."),
     positive: str = typer.Option(
         None, "--positive", metavar="NAME", help="Positive class of two (default: the rarer class in training)."
     ),
-    corrections: str = typer.Option(None, "--corrections", help="A suspects.csv whose column `action` is filled in."),
+    corrections: str = typer.Option(
+        None, "--corrections", help="A label_errors.csv whose column `action` is filled in."
+    ),
     class_weights: str = typer.Option(
         None, "--class-weights", help="`none`, `auto` (each class weighs the same) or FILE."
     ),
-    reject: str = typer.Option(None, "--reject", help="Share of known pictures that may be called unknown, e.g. 5%."),
+    reject: str = typer.Option(None, "--reject", help="Share of known images that may be called unknown, e.g. 5%."),
     coverage: str = typer.Option(None, "--coverage", help="Share of sets that shall hold the right class, e.g. 90%."),
-    no_pictures: bool = typer.Option(None, "--no-pictures", help="A report without photographs and file names."),
+    no_images: bool = typer.Option(None, "--no-images", help="A report without photographs and file names."),
     device: str = typer.Option(None, "--device", help="auto, cpu, a GPU by its index (0), or cuda, mps ..."),
     workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
     config: str = typer.Option(None, "--config", "-c", help="A YAML file of settings, or a config.resolved.yaml."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
-    allow_outside: bool = typer.Option(None, "--allow-outside", help="Allow a table's paths outside its folder."),
+    allow_external_paths: bool = typer.Option(
+        None, "--allow-external-paths", help="Allow a table's paths outside its folder."
+    ),
     no_cache: bool = typer.Option(None, "--no-cache", help="Keep no features for the next time."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Train a model on labelled pictures, and say honestly how good it is."""
+    """Train a model on labeled images, and say honestly how good it is."""
     started = time.monotonic() - time.process_time()  # the process has started before
     from headstart.commands._shared import read_first_id, resolved_settings
     from headstart.console import open_console
@@ -92,7 +96,7 @@ def _train(
         "weights": weights,
         "size": size,
         "fit": fit,
-        "value_range": value_range,
+        "intensity_range": intensity_range,
         "max_pixels": max_pixels,
         "seed": seed,
         "budget_minutes": budget,
@@ -102,13 +106,13 @@ def _train(
         "first_id": read_first_id(first_id),
         "split": split,
         "test_size": test_size,
-        "skip_class": skip_class or None,
+        "exclude_classes": exclude_classes or None,
         "positive": positive,
         "corrections": corrections,
         "head.class_weights": class_weights,
         "reject": reject,
         "coverage": coverage,
-        "pictures": False if no_pictures else None,
+        "images": False if no_images else None,
         "device": device,
         "workers": workers,
         "batch_size": batch,
@@ -125,11 +129,11 @@ def _train(
         "folds": folds,
         "keep": keep,
         "offline": offline or None,
-        "allow_outside": allow_outside or None,
+        "allow_external_paths": allow_external_paths or None,
         "cache": False if no_cache else None,
     }
-    from headstart.api import sees_boxes, train_resolved
+    from headstart.api import is_box_dataset, train_resolved
 
     given["data"], further = data_and_overrides(data, overrides or [])
-    resolved = resolved_settings(given, config, further, has_boxes=sees_boxes)
+    resolved = resolved_settings(given, config, further, has_boxes=is_box_dataset)
     train_resolved(resolved, open_console(verbose=verbose, quiet=quiet, progress=progress), started=started)

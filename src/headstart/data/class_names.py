@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from headstart.data.spelling import fold_name
-from headstart.data.walk import clean_label, printable
+from headstart.data.file_tree import clean_label, printable
+from headstart.data.name_matching import fold_name
 from headstart.errors import UsageError
 from headstart.types import ReadingKind, ReadingNote
 
-__all__ = ["FIRST_IDS", "NAME_FILES", "Naming", "find_name_files", "name_classes"]
+__all__ = ["FIRST_IDS", "NAME_FILES", "ClassNaming", "find_name_files", "name_classes"]
 
 NAME_FILES = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt")
 """Files beside a list that may hold class names, in lower case; earlier ones are preferred."""
@@ -35,7 +35,7 @@ _MIN_LETTERS = 3  # of a name that is looked for inside of a path's parts
 
 
 @dataclass(frozen=True, slots=True)
-class Naming:
+class ClassNaming:
     """Names of numbered classes.
 
     Attributes:
@@ -79,7 +79,7 @@ def name_classes(
     list_name: str,
     *,
     first_id: int | str | None = None,
-) -> Naming:
+) -> ClassNaming:
     """Choose the names of numbered classes.
 
     Args:
@@ -93,7 +93,7 @@ def name_classes(
     """
     ids = {number for number, _ in rows}
     if first_id == "none" or not ids:
-        return Naming({}, tuple(_unused(file, ids, "option") for file in files if first_id == "none"))
+        return ClassNaming({}, tuple(_unused(file, ids, "option") for file in files if first_id == "none"))
     decided: dict[str, _Decided] = {}
     notes: list[ReadingNote] = []
     undecided: UsageError | None = None
@@ -111,7 +111,7 @@ def name_classes(
     if not decided:
         if undecided is not None:
             raise undecided
-        return Naming({}, tuple(notes))
+        return ClassNaming({}, tuple(notes))
     (file, chosen), *others = decided.items()
     names = {k: chosen.option.names[k] for k in sorted(ids)}
     for other, decision in others:
@@ -132,7 +132,7 @@ def name_classes(
         "names": {str(k): name for k, name in [*names.items()][:5]},
     }
     examples = tuple([*names.values()][:5])
-    return Naming(names, (ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), examples, evidence), *notes))
+    return ClassNaming(names, (ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), examples, evidence), *notes))
 
 
 def _unused(file: str, ids: set[int], reason: str, num_names: int = 0) -> ReadingNote:
@@ -143,7 +143,7 @@ def _unused(file: str, ids: set[int], reason: str, num_names: int = 0) -> Readin
 
 
 def _options(lines: Sequence[str]) -> list[_Option]:
-    """All ways to read the lines of a file of names."""
+    """Return all ways to read the lines of a file of names."""
     names = [clean_label(line.removeprefix("\ufeff")) for line in lines]
     while names and not names[-1]:
         names.pop()
@@ -163,7 +163,7 @@ def _options(lines: Sequence[str]) -> list[_Option]:
 
 
 def _stated(names: Sequence[str]) -> dict[int, str] | None:
-    """Names by number where every line states its own, before or after the name."""
+    """Return names by number where every line states its own, before or after the name."""
     for pattern, number, name in ((_STATED, 1, 2), (_STATED_LAST, 2, 1)):
         matches = [pattern.fullmatch(line) for line in names]
         found = {int(m[number]): m[name].strip() for m in matches if m is not None}
@@ -183,7 +183,7 @@ def _decide(
     *,
     is_asked: bool,
 ) -> _Decided:
-    """The option that the evidence allows.
+    """Return the option that the evidence allows.
 
     Raises:
         UsageError: There are several, or image paths contradict the only one.

@@ -1,8 +1,8 @@
-"""Short descriptions of thumbnails that stay nearly the same when a picture is copied with small changes.
+"""Short descriptions of thumbnails that stay nearly the same when an image is copied with small changes.
 
-The one decision: these are the low cosine coefficients that a perceptual hash (pHash: Zauner, 2010) is the
+These are the low cosine coefficients that a perceptual hash (pHash: Zauner, 2010) is the
 sign of, but kept as numbers.  Signs lose too much: cropping 8 % moves 14 of 64 bits, while the numbers of
-the right window of the original still agree.  So each picture is described whole and through windows.
+the right window of the original still agree.  So each image is described whole and through windows.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FLIP", "HALVES", "WINDOWS", "Box", "Whitener", "describe"]
+__all__ = ["FLIP", "HALVES", "WINDOWS", "Box", "Whitener", "describe_thumbnails"]
 
 _SIZE = 8  # coefficients a side, as in pHash
 _BATCH = 512
 
 Box = tuple[float, float, float, float]
-"""(top, left, height, width) as shares of the picture."""
+"""(top, left, height, width) as shares of the image."""
 
 WINDOWS: tuple[Box, ...] = (
     (0.0, 0.0, 1.0, 1.0),
@@ -25,7 +25,7 @@ WINDOWS: tuple[Box, ...] = (
     *((y, x, 0.92, 0.92) for y in (0.0, 0.08) for x in (0.0, 0.08)),
     (0.08, 0.08, 0.84, 0.84),
 )
-"""What a crop may have left of a picture; the first is the whole."""
+"""What a crop may have left of an image; the first is the whole."""
 
 HALVES: tuple[Box, ...] = ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0))
 """The upper and the lower half: a line of text written into a copy leaves one of them as it was."""
@@ -33,18 +33,18 @@ HALVES: tuple[Box, ...] = ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0))
 _signs = np.ones((_SIZE, _SIZE), dtype=np.float32)
 _signs[:, 1::2] = -1
 FLIP: NDArray[np.float32] = _signs.reshape(-1)[1:]
-"""(63,) factor that turns a description into that of the picture mirrored left to right."""
+"""(63,) factor that turns a description into that of the image mirrored left to right."""
 
 
-def describe(thumbs: NDArray[np.uint8], window: Box = WINDOWS[0]) -> NDArray[np.float32]:
+def describe_thumbnails(thumbs: NDArray[np.uint8], window: Box = WINDOWS[0]) -> NDArray[np.float32]:
     """Low cosine coefficients of one window of each thumbnail, without the mean.
 
     Args:
-        thumbs: (N, S, S) grey.
-        window: (top, left, height, width) as shares of the picture.
+        thumbs: (N, S, S) gray.
+        window: (top, left, height, width) as shares of the image.
 
     Returns:
-        (N, 63) with rows of length 1, or 0 where there is nothing but one grey.
+        (N, 63) with rows of length 1, or 0 where there is nothing but one gray.
     """
     top, left, height, width = window
     rows, columns = _cosines(thumbs.shape[1], top, height), _cosines(thumbs.shape[2], left, width)
@@ -57,10 +57,10 @@ def describe(thumbs: NDArray[np.uint8], window: Box = WINDOWS[0]) -> NDArray[np.
 
 
 class Whitener:
-    """Takes away what all pictures of a data set have in common, so that what is left tells them apart.
+    """Takes away what all images of a data set have in common, so that what is left tells them apart.
 
     Args:
-        descriptions: (N, 63) of whole pictures.
+        descriptions: (N, 63) of whole images.
     """
 
     def __init__(self, descriptions: NDArray[np.float32]) -> None:
@@ -74,14 +74,14 @@ class Whitener:
         self.scale = deviation + 0.3 * np.sqrt((deviation**2).mean()) + 1e-6
 
     def __call__(self, descriptions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 63) with rows of length 1; rows of zeros stay zero."""
+        """Return (N, 63) with rows of length 1; rows of zeros stay zero."""
         out = (descriptions - self.mean) / self.scale
         out[np.abs(descriptions).sum(axis=1) == 0] = 0
         return _unit(out, 0.0)
 
 
 def _cosines(num_pixels: int, start: float, size: float) -> NDArray[np.float32]:
-    """(8, num_pixels) operator: window, sampled linearly at 64 points, then the first 8 cosines (DCT-II)."""
+    """Return (8, num_pixels) operator: window, sampled linearly at 64 points, then the first 8 cosines (DCT-II)."""
     points = 64
     place = (start + size * (np.arange(points) + 0.5) / points) * num_pixels - 0.5
     low = np.clip(np.floor(place).astype(np.int64), 0, num_pixels - 1)
@@ -96,6 +96,6 @@ def _cosines(num_pixels: int, start: float, size: float) -> NDArray[np.float32]:
 
 
 def _unit(rows: NDArray[np.float32], least: float) -> NDArray[np.float32]:
-    """Rows scaled to length 1; shorter than `least` (next to no contrast) or zero become 0."""
+    """Return rows scaled to length 1; shorter than `least` (next to no contrast) or zero become 0."""
     length = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
     return np.where(length > max(least, 1e-9), rows / np.maximum(length, 1e-9), 0).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Finds pictures that are copies of each other: same bytes, same pixels, or nearly the same picture.
+"""Finds images that are copies of each other: same bytes, same pixels, or nearly the same image.
 
-The one decision: how alike two *different* pictures can get depends on the data (solar cells of one wafer,
-strokes of a pen), so the bar that a pair must clear is raised to lie above what this data set's pictures
-reach among each other.  A pair too few costs a little; a pair too many merges two people's pictures.
+How alike two *different* images can get depends on the data (solar cells of one wafer,
+strokes of a pen), so the bar that a pair must clear is raised to lie above what this data set's images
+reach among each other.  A pair too few costs a little; a pair too many merges two people's images.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.looks import Looks
-from headstart.data.suspects import Candidates, compare, find_candidates
-from headstart.machine import available_cores
+from headstart.data.duplicate_candidates import Candidates, compare_candidates, find_candidates
+from headstart.data.image_scan import ScanResult
+from headstart.system import available_cores
 
-__all__ = ["Pair", "components", "find_copies"]
+__all__ = ["Pair", "components", "find_duplicates"]
 
 _BAR = (1.8, 3.15)  # lowest and highest bar, in -log10(1 - correlation)
 _GAP = 0.25
@@ -29,7 +29,7 @@ _ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two pictures that are copies.
+    """Two images that are copies.
 
     Attributes:
         first, second: Positions, first < second.
@@ -43,23 +43,23 @@ class Pair:
     similarity: float
 
 
-def find_copies(
-    looks: Looks,
+def find_duplicates(
+    looks: ScanResult,
     *,
     embeddings: NDArray[np.float32] | None = None,
     same_pixels: Callable[[int, int], bool] | None = None,
     threads: int | None = None,
 ) -> tuple[list[Pair], list[Pair], float]:
-    """Finds copies among all pictures.
+    """Find copies among all images.
 
     Args:
         looks: What was seen of them.
         embeddings: (N, D) what a network says of them: finds more candidates; pixels decide.
-        same_pixels: Compares two pictures pixel by pixel; None trusts the digests of the thumbnails.
+        same_pixels: Compares two images pixel by pixel; None trusts the digests of the thumbnails.
         threads: Worker threads; one a core by default.
 
     Returns:
-        Pairs of equal pictures, pairs of nearly equal ones, and the bar that the latter had to clear.
+        Pairs of equal images, pairs of nearly equal ones, and the bar that the latter had to clear.
     """
     exact, unique = _equal(looks, same_pixels)
     usable = unique[[_has_content(looks, i) for i in unique]] if len(unique) else unique
@@ -68,7 +68,7 @@ def find_copies(
     thumbs = looks.thumbs if len(usable) == len(looks.thumbs) else looks.thumbs[usable]
     threads = threads or available_cores()
     candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable], threads)
-    scores, is_cropped = compare(thumbs, candidates, threads)
+    scores, is_cropped = compare_candidates(thumbs, candidates, threads)
     bar = _bar(np.where(is_cropped, 0, scores), candidates, len(usable))
     part_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _bar(scores, candidates, len(usable)))
     best: dict[tuple[int, int], tuple[float, str]] = {}
@@ -82,7 +82,7 @@ def find_copies(
 
 
 def _with_twins(near: list[Pair], exact: list[Pair]) -> list[Pair]:
-    """The pairs, also of the pictures that equal one of a pair (of small sets: large ones are linked anyway)."""
+    """Return the pairs, also of the images that equal one of a pair (of small sets: large ones are linked anyway)."""
     twins: dict[int, set[int]] = defaultdict(set)
     for pair in exact:
         twins[pair.first].add(pair.second)
@@ -98,7 +98,7 @@ def _with_twins(near: list[Pair], exact: list[Pair]) -> list[Pair]:
 
 
 def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """(count,) number of the connected set each belongs to, by first appearance."""
+    """Return (count,) number of the connected set each belongs to, by first appearance."""
     parent = list(range(count))
 
     def root(i: int) -> int:
@@ -116,8 +116,8 @@ def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64
     return numbers.astype(np.int64)
 
 
-def _equal(looks: Looks, same_pixels: Callable[[int, int], bool] | None) -> tuple[list[Pair], NDArray[np.int64]]:
-    """Pairs with the same bytes or pixels, and one position of each set of equal pictures."""
+def _equal(looks: ScanResult, same_pixels: Callable[[int, int], bool] | None) -> tuple[list[Pair], NDArray[np.int64]]:
+    """Return pairs with the same bytes or pixels, and one position of each set of equal images."""
     by_bytes: dict[str, list[int]] = defaultdict(list)
     for i, facts in enumerate(looks.facts):
         if facts is not None:
@@ -143,16 +143,16 @@ def _pairs(same: list[int]) -> list[tuple[int, int]]:
     return list(combinations(same, 2)) if len(same) <= _ALL_PAIRS_UP_TO else [(same[0], b) for b in same[1:]]
 
 
-def _has_content(looks: Looks, i: np.int64) -> bool:
+def _has_content(looks: ScanResult, i: np.int64) -> bool:
     facts = looks.facts[int(i)]
-    return facts is not None and not any(kind == "one-colour" for kind, _ in facts.remarks)
+    return facts is not None and not any(kind == "one-color" for kind, _ in facts.remarks)
 
 
 def _bar(scores: NDArray[np.float32], candidates: Candidates, count: int) -> float:
-    """What a pair must reach, from how alike this data set's pictures are anyway: the lower of two answers.
+    """Return what a pair must reach, from how alike this data set's images are anyway: the lower of two answers.
 
-    Each picture's best partner is mostly a different picture: the median and upper quartile say how the tail of
-    different pictures falls off.  Where copies are so many that they move these, there is a gap between them
+    Each image's best partner is mostly a different image: the median and upper quartile say how the tail of
+    different images falls off.  Where copies are so many that they move these, there is a gap between them
     and the rest: a stretch in which next to no pair lies.
     """
     top = np.zeros(count)

@@ -1,6 +1,6 @@
 """Reads labels, splits and groups out of folder names.
 
-The one decision: a reading is taken only where it is the only one that fits.  Where two fit, both are
+A reading is taken only where it is the only one that fits.  Where two fit, both are
 shown with the `--layout` that chooses between them.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from headstart.data.walk import FoundFile, clean_label
+from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
 from headstart.records import SplitName
@@ -37,9 +37,9 @@ _SPLIT_SUFFIX = re.compile(r"[-_ ]?(set|data|images|imgs|split)$")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One picture with what its place says about it."""
+    """One image with what its place says about it."""
 
-    file: FoundFile
+    file: LocatedFile
     label: str
     split: SplitName | None = None
     group: str | None = None
@@ -52,8 +52,8 @@ class Reading:
     Attributes:
         layout: Its short name, e.g. `class folders`.
         template: The `--layout` that asks for it.
-        rows: The labelled pictures.
-        unlabelled: Pictures that this reading has no label for.
+        rows: The labeled images.
+        unlabeled: Images that this reading has no label for.
         notes: What was assumed and what is not used.
         has_inferred_groups: Whether a folder level was taken for groups without being named by `--layout`.
     """
@@ -61,13 +61,13 @@ class Reading:
     layout: str
     template: str
     rows: list[Row] = field(default_factory=list)
-    unlabelled: list[FoundFile] = field(default_factory=list)
+    unlabeled: list[LocatedFile] = field(default_factory=list)
     notes: list[ReadingNote] = field(default_factory=list)
     has_inferred_groups: bool = False
 
 
 def split_name(folder: str) -> SplitName | None:
-    """Which split a folder or a cell names, in any case (`Train`, `VAL`, `valid`, `test_set`), or None."""
+    """Return which split a folder or a cell names, in any case (`Train`, `VAL`, `valid`, `test_set`), or None."""
     word = _SPLIT_SUFFIX.sub("", folder.strip().lower())
     return _SPLIT_WORDS.get(word)
 
@@ -81,8 +81,8 @@ def split_words(folder: str) -> frozenset[SplitName]:
     return frozenset(named | {whole} if whole else named)
 
 
-def read_folders(pictures: Sequence[FoundFile]) -> Reading:
-    """Understands class folders, with splits above or below them and groups where they are nested.
+def read_folders(images: Sequence[LocatedFile]) -> Reading:
+    """Understand class folders, with splits above or below them and groups where they are nested.
 
     Raises:
         DataError: No folder gives a label.
@@ -90,18 +90,18 @@ def read_folders(pictures: Sequence[FoundFile]) -> Reading:
     """
     wrapper = 0
     while True:
-        tops = {p.folders[wrapper] for p in pictures if len(p.folders) > wrapper}
-        deeper = any(len(p.folders) > wrapper + 1 for p in pictures)
+        tops = {p.folders[wrapper] for p in images if len(p.folders) > wrapper}
+        deeper = any(len(p.folders) > wrapper + 1 for p in images)
         if len(tops) == 1 and deeper and split_name(next(iter(tops))) is None:
             wrapper += 1  # one folder around everything, as unpacked archives have
             continue
         break
     prefix = "*/" * wrapper
-    inside = [p for p in pictures if len(p.folders) > wrapper]
-    stray = [p for p in pictures if len(p.folders) <= wrapper]
+    inside = [p for p in images if len(p.folders) > wrapper]
+    stray = [p for p in images if len(p.folders) <= wrapper]
     if not inside:
         raise DataError(
-            f"{pluralize(len(pictures), 'image')} found but no class folders; one subfolder per class was expected.",
+            f"{pluralize(len(images), 'image')} found but no class folders; one subfolder per class was expected.",
             hint="sort them into class folders, give a table (image,label), or tell --label-pattern where the label is "
             "in the file name, e.g. '{label}_*'",
         )
@@ -118,54 +118,54 @@ def read_folders(pictures: Sequence[FoundFile]) -> Reading:
         )
     else:
         reading = _below(inside, wrapper, prefix, None)
-    reading.unlabelled.extend(stray)
+    reading.unlabeled.extend(stray)
     return reading
 
 
-def _below_splits(pictures: Sequence[FoundFile], level: int, prefix: str) -> Reading:
-    """`<split>/<class>/...`: every split is read alike; pictures straight in a split have no label."""
-    deep = [p for p in pictures if len(p.folders) > level + 1]
+def _below_splits(images: Sequence[LocatedFile], level: int, prefix: str) -> Reading:
+    """`<split>/<class>/...`: every split is read alike; images straight in a split have no label."""
+    deep = [p for p in images if len(p.folders) > level + 1]
     if not deep:
         raise DataError(
-            "The split folders hold pictures but no class folders; `train/<class>/*` was expected.",
+            "The split folders hold images but no class folders; `train/<class>/*` was expected.",
             hint="sort them into class folders, or tell --label-pattern where the label is in the file name",
         )
     reading = _below(deep, level + 1, prefix + "{split}/", level)
-    reading.unlabelled.extend(p for p in pictures if len(p.folders) == level + 1)
+    reading.unlabeled.extend(p for p in images if len(p.folders) == level + 1)
     reading.layout = "split folders with " + reading.layout
     return reading
 
 
-def _below(pictures: Sequence[FoundFile], level: int, prefix: str, split_level: int | None) -> Reading:
-    """Class folders at `level`, or one of the nested forms below them."""
+def _below(images: Sequence[LocatedFile], level: int, prefix: str, split_level: int | None) -> Reading:
+    """Return class folders at `level`, or one of the nested forms below them."""
     label_level, group_level, shape = level, level + 1, "{label}/*"
     layout = "class folders"
-    nested = [p for p in pictures if len(p.folders) > level + 1]
+    nested = [p for p in images if len(p.folders) > level + 1]
     if nested:
         seconds = {p.folders[level + 1] for p in nested}
-        if split_level is None and len(nested) == len(pictures) and all(split_name(s) for s in seconds):
+        if split_level is None and len(nested) == len(images) and all(split_name(s) for s in seconds):
             split_level, group_level = level + 1, level + 2
             layout, shape = "class folders with splits inside", "{label}/{split}/*"
-        elif _which_is_class(nested, pictures, level, prefix) == "second":
+        elif _which_is_class(nested, images, level, prefix) == "second":
             label_level, group_level = level + 1, level
             layout, shape = "group folders with classes inside", "{group}/{label}/*"
         else:
             layout, shape = "class folders with groups inside", "{label}/{group}/*"
     reading = Reading(layout, prefix + shape)
-    for picture in pictures:
-        folders = picture.folders
+    for image in images:
+        folders = image.folders
         if len(folders) <= max(label_level, -1 if split_level is None else split_level):
-            reading.unlabelled.append(picture)
+            reading.unlabeled.append(image)
             continue
         split = split_name(folders[split_level]) if split_level is not None else None
         group = clean_label(folders[group_level]) if nested and len(folders) > group_level else None
-        reading.rows.append(Row(picture, clean_label(folders[label_level]), split, group))
+        reading.rows.append(Row(image, clean_label(folders[label_level]), split, group))
         reading.has_inferred_groups |= group is not None
     return reading
 
 
-def _which_is_class(nested: Sequence[FoundFile], pictures: Sequence[FoundFile], level: int, prefix: str) -> str:
-    """Whether the `first` or the `second` of two nested folder levels is the class.
+def _which_is_class(nested: Sequence[LocatedFile], images: Sequence[LocatedFile], level: int, prefix: str) -> str:
+    """Return whether the `first` or the `second` of two nested folder levels is the class.
 
     The same few names under every top folder (`patient07/benign`) are classes; names that look like
     numbered things are groups.  What stays undecided is asked.
@@ -174,9 +174,9 @@ def _which_is_class(nested: Sequence[FoundFile], pictures: Sequence[FoundFile], 
         UsageError: Both fit.
     """
     parents: dict[str, set[str]] = defaultdict(set)
-    for picture in nested:
-        parents[picture.folders[level + 1]].add(picture.folders[level])
-    tops = {p.folders[level] for p in pictures}
+    for image in nested:
+        parents[image.folders[level + 1]].add(image.folders[level])
+    tops = {p.folders[level] for p in images}
     seconds = set(parents)
     recurring = sum(len(v) > 1 for v in parents.values())
     top_ids, second_ids = _look_like_ids(tops), _look_like_ids(seconds)
@@ -191,7 +191,7 @@ def _which_is_class(nested: Sequence[FoundFile], pictures: Sequence[FoundFile], 
             return "second"
     elif recurring <= 0.1 * len(seconds):
         sizes = Counter(p.folders[: level + 2] for p in nested)
-        if len(pictures) > len(nested) or len(seconds) == len(tops) or len(seconds) >= 5 * len(tops):
+        if len(images) > len(nested) or len(seconds) == len(tops) or len(seconds) >= 5 * len(tops):
             return "first"
         if sorted(sizes.values())[len(sizes) // 2] < 10:
             return "first"
@@ -204,7 +204,7 @@ def _which_is_class(nested: Sequence[FoundFile], pictures: Sequence[FoundFile], 
 
 
 def _look_like_ids(names: set[str]) -> bool:
-    """Whether names are of numbered things: most hold a digit, or they share all but a short ending."""
+    """Return whether names are of numbered things: most hold a digit, or they share all but a short ending."""
     if len(names) < 2:
         return any(any(c.isdigit() for c in n) for n in names)
     if sum(any(c.isdigit() for c in n) for n in names) >= 0.7 * len(names):

@@ -1,19 +1,19 @@
-"""Which file endings hold pictures that can be read, which would need an export, and which are no pictures.
+"""Which file endings hold images that can be read, which would need an export, and which are no images.
 
-The one decision: a format that cannot be read is never ignored in silence; it is counted with its export step.
+A format that cannot be read is never ignored in silence; it is counted with its export step.
 """
 
 from __future__ import annotations
 
-__all__ = ["EXPORT_STEPS", "IGNORED", "PICTURES", "PLAIN", "TABLES", "UNFINISHED"]
+__all__ = ["EXPORT_STEPS", "IGNORED", "IMAGES", "PLAIN", "TABLES", "UNFINISHED"]
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-PICTURES = _words(".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm")
-"""Endings of pictures that can be read."""
+IMAGES = _words(".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm")
+"""Endings of images that can be read."""
 
 UNFINISHED = _words(".part .partial .crdownload .download .opdownload .filepart .!ut .aria2 .tmp")
 """Endings that browsers and download programs give a file until it is whole."""
@@ -23,7 +23,7 @@ PLAIN = _words(
     ".xlsx .xls .ods .doc .docx .ppt .pptx .zip .tar .gz .tgz .7z .rar .bz2 .xz .db .sqlite .pkl .pt .pth .onnx "
     ".safetensors .bin .exe .sh .bat .names .data .license .cff .bib"
 )
-"""Endings of files that are no pictures; they are not looked into."""
+"""Endings of files that are no images; they are not looked into."""
 
 TABLES = _words(".csv .tsv .jsonl .txt .lst .xlsx .xls .ods")
 """Endings of files that may hold labels."""
@@ -40,9 +40,9 @@ EXPORT_STEPS = {
     ".jxl": "convert to PNG or JPEG with `djxl in.jxl out.png`",
     ".jp2": "convert to PNG with an image viewer or `opj_decompress -i in.jp2 -o out.png`",
     ".j2k": "convert to PNG with an image viewer or `opj_decompress -i in.j2k -o out.png`",
-    ".dcm": "export as PNG from the DICOM viewer with one fixed window for all pictures",
-    ".dicom": "export as PNG from the DICOM viewer with one fixed window for all pictures",
-    ".nii": "export slices as PNG from the viewer with one fixed window for all pictures",
+    ".dcm": "export as PNG from the DICOM viewer with one fixed window for all images",
+    ".dicom": "export as PNG from the DICOM viewer with one fixed window for all images",
+    ".nii": "export slices as PNG from the viewer with one fixed window for all images",
     ".czi": "export as 16-bit TIFF from ZEN or Fiji (File > Save As > Tiff)",
     ".nd2": "export as 16-bit TIFF from NIS-Elements or Fiji (File > Save As > Tiff)",
     ".lif": "export as 16-bit TIFF from LAS X or Fiji (File > Save As > Tiff)",
@@ -76,10 +76,10 @@ EXPORT_STEPS = {
     ".npy": "save each array as PNG or TIFF",
     ".npz": "save each array as PNG or TIFF",
     ".mat": "save each array as PNG or TIFF",
-    ".h5": "save each picture as PNG or TIFF",
-    ".hdf5": "save each picture as PNG or TIFF",
-    ".tfrecord": "write the pictures out as files",
-    ".parquet": "write the pictures out as files",
+    ".h5": "save each image as PNG or TIFF",
+    ".hdf5": "save each image as PNG or TIFF",
+    ".tfrecord": "write the images out as files",
+    ".parquet": "write the images out as files",
     ".ico": "save as PNG",
     ".tga": "save as PNG",
     ".mp4": "cut into frames: `ffmpeg -i in.mp4 -vf fps=1 out_%05d.png`, one folder a video",
@@ -88,4 +88,4 @@ EXPORT_STEPS = {
     ".mkv": "cut into frames: `ffmpeg -i in.mkv -vf fps=1 out_%05d.png`, one folder a video",
     ".webm": "cut into frames: `ffmpeg -i in.webm -vf fps=1 out_%05d.png`, one folder a video",
 }
-"""Formats that hold pictures but cannot be read here, each with the step that makes them readable."""
+"""Formats that hold images but cannot be read here, each with the step that makes them readable."""

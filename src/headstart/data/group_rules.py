@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.duplicates import Pair, components
-from headstart.data.looks import Looks
+from headstart.data.image_scan import ScanResult
 from headstart.records import GroupEvidence
 from headstart.types import GroupStatus
 
@@ -33,7 +33,7 @@ __all__ = [
     "decide_status",
     "groups_per_level",
     "is_at_baseline",
-    "join_copies",
+    "merge_duplicates",
 ]
 
 CERTAIN_COPY = 0.9993
@@ -69,7 +69,7 @@ _MAX_CAMERAS = 20
 _IMAGES_PER_CAMERA = 5
 
 
-def join_copies(
+def merge_duplicates(
     groups: NDArray[np.int64] | None, copies: Sequence[tuple[int, int, float]], num_samples: int
 ) -> tuple[NDArray[np.int64], int]:
     """Join groups with copies: all copies inside a group, only certain ones across groups.
@@ -106,7 +106,7 @@ def groups_per_level(groups: NDArray[np.int64], levels: NDArray[np.int64]) -> fl
     return float(np.exp(_entropy(joint) - _entropy(alone)))
 
 
-def camera_of(looks: Looks, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def camera_of(looks: ScanResult, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """Return the camera of some images: its EXIF name, else pixel mode and size.
 
     Args:
@@ -148,7 +148,7 @@ def collect_evidence(
         camera: (M,) camera of the training samples (`camera_of`), or None.
         copies: Pairs of copies among all samples.
     """
-    joined, _ = join_copies(groups, [(p.first, p.second, p.similarity) for p in copies], len(groups))
+    joined, _ = merge_duplicates(groups, [(p.first, p.second, p.similarity) for p in copies], len(groups))
     joined, classes = joined[rows], class_ids[rows]
     shares = np.unique(joined, return_counts=True)[1] / max(1, len(rows))
     alone = groups.copy()  # a sample without a group counts as one group
@@ -170,11 +170,11 @@ def collect_evidence(
         num_independent=len(shares),
         effective_groups=round(1.0 / max(float((shares**2).sum()), 1e-12), 2) if len(rows) else 0.0,
         groups_per_level={name: round(value, 3) for name, value in levels.items()},
-        unmeasurable_share=round(_unmeasurable(joined, classes), 4),
+        unscorable_fraction=round(_unmeasurable(joined, classes), 4),
         copies_within=within,
         copies_across=across,
         num_straddling=len(straddling),
-        straddling_share=round(share, 4),
+        straddling_fraction=round(share, 4),
     )
 
 
@@ -204,9 +204,9 @@ def decide_status(
     """
     if source in ("given", "asked"):
         return GroupStatus.APPLIED
-    is_lost = is_at_baseline(independent, grouped, evidence.accuracy_baseline, standard_error)
+    is_dropped = is_at_baseline(independent, grouped, evidence.accuracy_baseline, standard_error)
     if source == "inferred":
-        return GroupStatus.QUESTION_SCORE_AT_BASELINE if is_lost else GroupStatus.APPLIED
+        return GroupStatus.QUESTION_SCORE_AT_BASELINE if is_dropped else GroupStatus.APPLIED
     levels = evidence.groups_per_level
 
     def determines(factor: str) -> bool:
@@ -225,22 +225,22 @@ def decide_status(
         return GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS
     if determines("camera"):
         return GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA
-    if evidence.off_axis_share is not None and evidence.off_axis_share < MIN_OFF_AXIS:
+    if evidence.off_axis_fraction is not None and evidence.off_axis_fraction < MIN_OFF_AXIS:
         return GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE
     if (
         evidence.num_independent < MIN_GROUPS
         or evidence.effective_groups < MIN_EFFECTIVE_GROUPS
-        or evidence.unmeasurable_share > MAX_UNMEASURABLE
+        or evidence.unscorable_fraction > MAX_UNMEASURABLE
         or (independent is not None and grouped is None)
     ):
         return GroupStatus.QUESTION_TOO_FEW_GROUPS
-    return GroupStatus.QUESTION_SCORE_AT_BASELINE if is_lost else GroupStatus.ALTERNATIVE
+    return GroupStatus.QUESTION_SCORE_AT_BASELINE if is_dropped else GroupStatus.ALTERNATIVE
 
 
 def is_at_baseline(
     independent: float | None, grouped: float | None, baseline: float | None, standard_error: float
 ) -> bool:
-    """Whether there is skill as if independent, and next to none with whole groups left out.
+    """Return whether there is skill as if independent, and next to none with whole groups left out.
 
     Args:
         independent, grouped, baseline: Accuracies; None if not measured, which gives False.
@@ -270,9 +270,9 @@ def _where_copies_lie(groups: NDArray[np.int64], rows: NDArray[np.int64], copies
 
 
 def _unmeasurable(groups: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
-    """Share of samples, or of classes if larger, whose class (of two samples or more) lies in one group."""
+    """Return share of samples, or of classes if larger, whose class (of two samples or more) lies in one group."""
     names, counts = np.unique(classes, return_counts=True)
-    is_lost = [n > 1 and len(np.unique(groups[classes == k])) == 1 for k, n in zip(names, counts, strict=True)]
+    is_dropped = [n > 1 and len(np.unique(groups[classes == k])) == 1 for k, n in zip(names, counts, strict=True)]
     if not len(names):
         return 0.0
-    return max(float(np.mean(is_lost)), float(counts[is_lost].sum() / counts.sum()))
+    return max(float(np.mean(is_dropped)), float(counts[is_dropped].sum() / counts.sum()))

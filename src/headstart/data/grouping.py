@@ -1,6 +1,6 @@
 """Which samples a person says belong together: by the layout, a column, a pattern, or the time of capture.
 
-The one decision: what a person asks for is used untested; guesses of our own are tested (see `patterns`).
+What a person asks for is used untested; guesses of our own are tested (see `patterns`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.capture import TIMES, keys_by_time
+from headstart.data.capture_groups import TIMES, keys_by_time
 from headstart.data.layouts import Template
 from headstart.errors import UsageError
 from headstart.records import Decision, Samples
@@ -20,12 +20,12 @@ __all__ = ["group_ids", "number_groups"]
 
 
 def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int64] | None, Decision]:
-    """Which samples must not be parted, from what the person said.
+    """Return which samples must not be parted, from what the person said.
 
     Args:
-        samples: The pictures.
+        samples: The images.
         group_from: None takes the groups that the layout or table gave; `none` switches groups off, `image` copies too;
-            `folder` takes the folder of each picture, `capture-burst` and `capture-session` pictures taken
+            `folder` takes the folder of each image, `capture-burst` and `capture-session` images taken
             within 10 seconds or 10 minutes of each other; else a column of the table, a template with
             `{group}` for the name, or a regular expression (its bracketed parts are the group) for the
             file name, or for the whole path where it holds a `/`.
@@ -80,17 +80,17 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
 
 
 def _capture_keys(samples: Samples, pause: float) -> list[str | None]:
-    from headstart.pixels.exif import read_exif
-    from headstart.pixels.spec import PictureError, open_picture
+    from headstart.preprocessing.exif import read_exif
+    from headstart.preprocessing.image_spec import ImageError, open_image
 
     taken, cameras = [], []
     for sample in samples:
         try:
-            with open_picture(sample.path, 1 << 40) as image:
+            with open_image(sample.path, 1 << 40) as image:
                 exif = read_exif(image)
             taken.append(exif.taken)
             cameras.append(exif.camera or "")
-        except PictureError:
+        except ImageError:
             taken.append(None)
             cameras.append("")
     return keys_by_time(taken, cameras, pause)
@@ -115,7 +115,7 @@ def _by_expression(samples: Samples, expression: str) -> list[str | None]:
 
 
 def number_groups(keys: list[str | None]) -> NDArray[np.int64]:
-    """Ids by first appearance; a sample without a key gets an id of its own."""
+    """Return ids by first appearance; a sample without a key gets an id of its own."""
     known: dict[str, int] = {}
     ids = np.empty(len(keys), dtype=np.int64)
     following = 0

@@ -1,6 +1,6 @@
 """Reads fields out of a path by a template such as `{group}/{label}/*`, without regular expressions.
 
-The one decision: a field or `*` never crosses a `/`; `**` does.
+A field or `*` never crosses a `/`; `**` does.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Template:
         self._pattern = re.compile("".join(parts) + r"(?:\.[^./]*)?", re.DOTALL)
 
     def match(self, name: str) -> dict[str, str] | None:
-        """The fields of one name (path below the root, with `/`), or None where it does not fit."""
+        """Return the fields of one name (path below the root, with `/`), or None where it does not fit."""
         if self.file_only:
             name = name.rpartition("/")[2]
         found = self._pattern.fullmatch(name)
@@ -61,7 +61,7 @@ class Template:
 
 
 def label_matcher(text: str) -> Callable[[str], str | None]:
-    """A function from a picture's name to its label, by a template (`{label}_*`) or a regular expression.
+    """Return a function from an image's name to its label, by a template (`{label}_*`) or a regular expression.
 
     Raises:
         UsageError: It is neither.

@@ -1,6 +1,6 @@
-"""Finds scored pictures that training has seen: copies across the person's own split.
+"""Finds scored images that training has seen: copies across the person's own split.
 
-The one decision: being a copy is passed on (a copy of a copy leaks too), and each scored picture is listed
+Being a copy is passed on (a copy of a copy leaks too), and each scored image is listed
 once, with the copy in training that is most like it.
 """
 
@@ -18,12 +18,12 @@ _ORDER = {"train": 0, "val": 1, "test": 2}
 
 
 def find_leaks(samples: Samples, pairs: Sequence[Pair]) -> list[Pair]:
-    """Pairs (scored picture, picture of an earlier split) that are copies, directly or through others.
+    """Return pairs (scored image, image of an earlier split) that are copies, directly or through others.
 
-    Train comes before val and val before test; pictures without a split leak nowhere.
+    Train comes before val and val before test; images without a split leak nowhere.
 
     Returns:
-        One pair for each leaking picture, in order of the samples; `first` < `second` as always.
+        One pair for each leaking image, in order of the samples; `first` < `second` as always.
     """
     near: dict[int, list[Pair]] = defaultdict(list)
     for pair in pairs:
@@ -42,7 +42,7 @@ def find_leaks(samples: Samples, pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _partner(samples: Samples, start: int, order: int, near: dict[int, list[Pair]]) -> tuple[int, str, float] | None:
-    """The most alike picture of the earliest split that can be reached: position, kind, weakest likeness on the way."""
+    """The most alike image of the earliest split that can be reached: position, kind, weakest likeness on the way."""
     best: tuple[int, int, float, str, int] | None = None
     reached = {start: (1.0, "bytes", 0)}
     queue = [start]

@@ -1,6 +1,6 @@
 """Read list files: one `path label` a line, with names for numbers where a file of names lies beside.
 
-The one decision: which of the usual ways a line is cut is decided by which one finds the pictures.
+Which of the usual ways a line is cut is decided by which one finds the images.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 
 from headstart.data.class_names import NAME_FILES, find_name_files, name_classes
-from headstart.data.formats import PICTURES
-from headstart.data.paths import Finder, Hit
+from headstart.data.file_tree import printable
+from headstart.data.formats import IMAGES
+from headstart.data.paths import PathFinder, PathMatch
 from headstart.data.tables import Table, decode_text
-from headstart.data.walk import printable
 from headstart.errors import DataError
 
 __all__ = ["first_lines", "name_numbers", "read_list"]
@@ -21,7 +21,7 @@ __all__ = ["first_lines", "name_numbers", "read_list"]
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def read_list(path: str, finder: Finder) -> Table:
+def read_list(path: str, finder: PathFinder) -> Table:
     """Read a list file, one `path label` a line; the label is what stands after the last (or first) space.
 
     Raises:
@@ -31,7 +31,7 @@ def read_list(path: str, finder: Finder) -> Table:
     text, notes = decode_text(path)
     numbered = [(i, t) for i, t in enumerate(text.splitlines(), start=1) if t.strip() and not t.startswith("#")]
     if not numbered:
-        raise DataError(f"The list `{shown}` is empty.", hint="one picture a line: path label")
+        raise DataError(f"The list `{shown}` is empty.", hint="one image a line: path label")
     if os.path.basename(path).lower() in NAME_FILES and not any(_names_image(t) for _, t in numbered):
         raise DataError(f"`{shown}` lists class names, not images.", hint="give the list of images: path label")
     best: list[tuple[int, dict[str, str]]] = []
@@ -45,7 +45,7 @@ def read_list(path: str, finder: Finder) -> Table:
             best = [(i, dict(zip(("image", "label"), cut(t), strict=True))) for i, t in numbered]
     if most == 0 and not any(finder.exists(t.strip()) for _, t in probe):
         raise DataError(
-            f"No line of the list `{shown}` names a picture below its folder.", hint="one picture a line: path label"
+            f"No line of the list `{shown}` names an image below its folder.", hint="one image a line: path label"
         )
     if most == 0:
         return Table(path, [(i, {"image": t.strip()}) for i, t in numbered], "image", None, notes=notes)
@@ -53,7 +53,7 @@ def read_list(path: str, finder: Finder) -> Table:
 
 
 def first_lines(path: str, limit: int = 20) -> list[str]:
-    """The first lines of a text file, to see whether it may be a list; empty where it cannot be read."""
+    """Return the first lines of a text file, to see whether it may be a list; empty where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return [line.rstrip("\n") for line, _ in zip(file, range(limit), strict=False)]
@@ -62,9 +62,9 @@ def first_lines(path: str, limit: int = 20) -> list[str]:
 
 
 def _names_image(line: str) -> bool:
-    """Whether a line holds the name of an image file with its ending."""
+    """Return whether a line holds the name of an image file with its ending."""
     words = re.split(r"[\s,]+", line.lower())
-    return any(os.path.splitext(word)[1] in PICTURES for word in words)
+    return any(os.path.splitext(word)[1] in IMAGES for word in words)
 
 
 def _by_tab(line: str) -> tuple[str, str]:
@@ -87,7 +87,7 @@ def _by_first(line: str) -> tuple[str, str]:
     return place.strip(), label.strip()
 
 
-def name_numbers(tables: Sequence[Table], finder: Finder, *, first_id: int | str | None = None) -> bool:
+def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int | str | None = None) -> bool:
     """Turn the numbers of lists of one folder into names where a file of names lies beside them.
 
     Args:
@@ -113,7 +113,7 @@ def name_numbers(tables: Sequence[Table], finder: Finder, *, first_id: int | str
     rows = []
     for cells in numbered:
         hit = finder.look_up(cells["image"], "")
-        rows.append((int(cells["label"]), hit.file.name if isinstance(hit, Hit) else cells["image"]))
+        rows.append((int(cells["label"]), hit.file.name if isinstance(hit, PathMatch) else cells["image"]))
     shown = printable(os.path.basename(tables[0].path))
     naming = name_classes(files, rows, shown, first_id=first_id)
     for cells in numbered:
@@ -123,5 +123,5 @@ def name_numbers(tables: Sequence[Table], finder: Finder, *, first_id: int | str
 
 
 def _others(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Lines whose label is not a number: the header, or what makes numbers mere names."""
+    """Return lines whose label is not a number: the header, or what makes numbers mere names."""
     return [cells for cells in lines if not _NUMBER.fullmatch(cells["label"])]

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import Literal
 
+from headstart.data.file_tree import LocatedFile, printable, walk_files
 from headstart.data.folders import split_words
-from headstart.data.spelling import fold_name
-from headstart.data.walk import FoundFile, printable, walk
+from headstart.data.name_matching import fold_name
 from headstart.errors import UsageError
 from headstart.messages.numbers import pluralize
 from headstart.records import Problem
 from headstart.types import ReadingKind, ReadingNote
 
-__all__ = ["MISSING", "Claim", "Finder", "Hit"]
+__all__ = ["MISSING", "Claim", "PathFinder", "PathMatch"]
 
 MISSING = frozenset({"missing", "elsewhere", "ambiguous"})
 """Kinds of problems of rows without an image: no such file, only files of another place, several that could be it."""
@@ -48,7 +48,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class PathMatch:
     """The file of a row.
 
     Attributes:
@@ -59,31 +59,31 @@ class Hit:
         splits: Splits that the folders of the file name where the row states none.
     """
 
-    file: FoundFile
+    file: LocatedFile
     how: Literal["exact", "respelled", "elsewhere"]
     cell: str
     path: str
     splits: frozenset[str] = frozenset()
 
 
-class Finder:
+class PathFinder:
     """Finds files below one folder.
 
     Args:
         root: The folder of the table.
-        allow_outside: Whether paths may be absolute, hold `..` or leave the folder by a link.
+        allow_external_paths: Whether paths may be absolute, hold `..` or leave the folder by a link.
     """
 
-    def __init__(self, root: str, *, allow_outside: bool = False) -> None:
+    def __init__(self, root: str, *, allow_external_paths: bool = False) -> None:
         self.root = os.path.abspath(root)
-        self.allow_outside = allow_outside
+        self.allow_external_paths = allow_external_paths
         self.outside: list[str] = []
         self._real_root = os.path.realpath(self.root)
         self._real_folders: dict[str, str] = {}
-        self._by_file: dict[str, list[FoundFile]] | None = None
-        self._taken: dict[str, Hit] = {}  # by path of the file: what is not exactly at its place
+        self._by_file: dict[str, list[LocatedFile]] | None = None
+        self._taken: dict[str, PathMatch] = {}  # by path of the file: what is not exactly at its place
 
-    def find(self, cell: str, where: str) -> FoundFile | Problem:
+    def find(self, cell: str, where: str) -> LocatedFile | Problem:
         """Return the file that a cell names, or why there is none.
 
         See `look_up`; a file that another row took from elsewhere is not taken twice.
@@ -99,7 +99,7 @@ class Finder:
         self.take(hit)
         return hit.file
 
-    def look_up(self, cell: str, where: str, claim: Claim | None = None) -> Hit | Problem:
+    def look_up(self, cell: str, where: str, claim: Claim | None = None) -> PathMatch | Problem:
         """Return the file that a cell names, or why there is none, without recording anything.
 
         A file at the path of the cell is taken. Else files of the same name (with or without its ending) are candidates
@@ -120,34 +120,34 @@ class Finder:
         has_parent = ".." in place.split("/")
         is_foreign = os.path.isabs(place) or bool(PureWindowsPath(cell).drive) or bool(_URL.match(place))
         path = _fold(place)
-        if self.allow_outside or not (has_parent or is_foreign):
+        if self.allow_external_paths or not (has_parent or is_foreign):
             for form in dict.fromkeys(
                 (place, unicodedata.normalize("NFC", place), unicodedata.normalize("NFD", place))
             ):
                 full = os.path.normpath(self._join(form))
                 if os.path.isfile(full):
-                    if not self.allow_outside and not self._is_inside(full):
+                    if not self.allow_external_paths and not self._is_inside(full):
                         return Problem(printable(cell), "outside", "a link leads out of the table's folder")
-                    return Hit(self._named(full, form), "exact", cell, path)
+                    return PathMatch(self._named(full, form), "exact", cell, path)
         if has_parent:
-            if self.allow_outside:
+            if self.allow_external_paths:
                 return Problem(printable(cell), "missing", f"there is no such file ({where})")
             return Problem(printable(cell), "outside", "the path leaves the table's folder")
         found = self._by_name(path, cell, where, claim)
-        if is_foreign and isinstance(found, Problem) and found.kind == "missing" and not self.allow_outside:
+        if is_foreign and isinstance(found, Problem) and found.kind == "missing" and not self.allow_external_paths:
             return Problem(printable(cell), "outside", "the path leaves the table's folder")
         return found
 
     def exists(self, cell: str) -> bool:
         """Return whether a cell looks like the path of an image: a file of its name exists, wherever it lies."""
         found = self.look_up(cell, "") if cell else None
-        return isinstance(found, Hit) or (found is not None and found.kind != "missing")
+        return isinstance(found, PathMatch) or (found is not None and found.kind != "missing")
 
-    def take(self, hit: Hit) -> None:
+    def take(self, hit: PathMatch) -> None:
         """Record the use of a file, for `notes`."""
         self._taken.setdefault(hit.file.path, hit)
 
-    def taken(self) -> dict[str, Hit]:
+    def taken(self) -> dict[str, PathMatch]:
         """Return what was taken, by the path of the file; one row of each file."""
         return dict(self._taken)
 
@@ -162,7 +162,8 @@ class Finder:
             more = f" ... ({len(self.outside)} in all)" if len(self.outside) > 10 else ""
             raise UsageError(
                 f"`{shown}` names images outside of its folder, which is refused: {first}{more}.",
-                hint="put the table beside its images with relative paths, or say --allow-outside if you trust it and "
+                hint="put the table beside its images with relative paths, or "
+                "pass --allow-external-paths if you trust it and "
                 "the files are there",
             )
 
@@ -178,20 +179,20 @@ class Finder:
         return notes
 
     def _below_root(self, place: str) -> str:
-        """An absolute path inside of the folder as one below it."""
+        """Return an absolute path inside of the folder as one below it."""
         root = self.root.replace(os.sep, "/").rstrip("/") + "/"
         return place[len(root) :] if place.startswith(root) and len(place) > len(root) else place
 
-    def _by_name(self, path: str, cell: str, where: str, claim: Claim) -> Hit | Problem:
-        """The best file of the same name, or why none is taken."""
+    def _by_name(self, path: str, cell: str, where: str, claim: Claim) -> PathMatch | Problem:
+        """Return the best file of the same name, or why none is taken."""
         *folders, file = _parts(path)
         same = self._index().get(file, [])
-        fitting: dict[int, list[Hit]] = {}
-        reasons: list[tuple[FoundFile, str]] = []
+        fitting: dict[int, list[PathMatch]] = {}
+        reasons: list[tuple[LocatedFile, str]] = []
         for candidate in same:
             own = [_fold(f) for f in candidate.folders]
             if own == folders:
-                fitting.setdefault(len(own) + 1, []).append(Hit(candidate, "respelled", cell, path))
+                fitting.setdefault(len(own) + 1, []).append(PathMatch(candidate, "respelled", cell, path))
                 continue
             common = min(len(own), len(folders))
             if own[len(own) - common :] != folders[len(folders) - common :]:
@@ -205,7 +206,7 @@ class Finder:
                 reasons.append((candidate, reason))
                 continue
             # A bare name says least: the deepest common path decides, and without one all files are alike.
-            hit = Hit(candidate, "elsewhere", cell, path, named if not stated else frozenset())
+            hit = PathMatch(candidate, "elsewhere", cell, path, named if not stated else frozenset())
             fitting.setdefault(common, []).append(hit)
         if fitting:
             best = fitting[max(fitting)]
@@ -235,24 +236,24 @@ class Finder:
         target = os.path.realpath(path) if os.path.islink(path) else os.path.join(real, file)
         return target.startswith(self._real_root.rstrip(os.sep) + os.sep)
 
-    def _named(self, path: str, form: str) -> FoundFile:
+    def _named(self, path: str, form: str) -> LocatedFile:
         root = self.root.rstrip(os.sep) + os.sep
         name = path[len(root) :].replace(os.sep, "/") if path.startswith(root) else form
         *folders, file = name.split("/")
-        return FoundFile(path, tuple(folders), file)
+        return LocatedFile(path, tuple(folders), file)
 
-    def _index(self) -> dict[str, list[FoundFile]]:
-        """All images below the root by file name and by file name without its ending, folded."""
+    def _index(self) -> dict[str, list[LocatedFile]]:
+        """Return all images below the root by file name and by file name without its ending, folded."""
         if self._by_file is None:
             self._by_file = {}
-            for found in walk(self.root, allow_outside=self.allow_outside).pictures:
+            for found in walk_files(self.root, allow_external_paths=self.allow_external_paths).images:
                 name = _fold(found.file)
                 for key in dict.fromkeys((name, os.path.splitext(name)[0])):
                     self._by_file.setdefault(key, []).append(found)
         return self._by_file
 
 
-def contested(cell: str, file: FoundFile) -> Problem:
+def contested(cell: str, file: LocatedFile) -> Problem:
     """Return the problem of a row whose only possible file is also that of a row with another path."""
     return Problem(
         printable(cell), "ambiguous", f"there is no such file, and `{file.name}` could be that of several rows"
@@ -279,7 +280,7 @@ def _fold(text: str) -> str:
 
 
 def _parts(path: str) -> list[str]:
-    """The folders and the file of a path, without drive, scheme and empty parts."""
+    """Return the folders and the file of a path, without drive, scheme and empty parts."""
     plain = _URL.sub("", path)
     parts = [part for part in plain.split("/") if part not in ("", ".")]
     return parts[1:] if len(parts) > 1 and re.fullmatch(r"[A-Za-z]:", parts[0]) else parts or [""]

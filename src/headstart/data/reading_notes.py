@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from headstart.data.spelling import find_alike
-from headstart.data.walk import FoundFile, Tree
+from headstart.data.file_tree import FileTree, LocatedFile
+from headstart.data.name_matching import find_alike
 from headstart.types import ReadingKind, ReadingNote
 
 __all__ = ["alike_notes", "images_note", "merge_notes", "tree_notes"]
@@ -15,7 +15,7 @@ __all__ = ["alike_notes", "images_note", "merge_notes", "tree_notes"]
 _EXAMPLES = 5
 
 
-def images_note(kind: ReadingKind, images: Sequence[FoundFile]) -> list[ReadingNote]:
+def images_note(kind: ReadingKind, images: Sequence[LocatedFile]) -> list[ReadingNote]:
     """Return a note about images, with their number in each top folder; none without images."""
     if not images:
         return []
@@ -24,7 +24,7 @@ def images_note(kind: ReadingKind, images: Sequence[FoundFile]) -> list[ReadingN
     return [ReadingNote(kind, len(images), names, {"folders": dict(folders.most_common())})]
 
 
-def tree_notes(tree: Tree) -> list[ReadingNote]:
+def tree_notes(tree: FileTree) -> list[ReadingNote]:
     """Return notes about empty folders and files that are not images."""
     notes = []
     if tree.empty_folders:

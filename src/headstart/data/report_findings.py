@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from headstart.records import GroupPattern, Health, PicturePair, Problem
+from headstart.records import DatasetReport, GroupPattern, ImagePair, Problem
 from headstart.types import Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
 
 __all__ = ["dataset_findings", "unreadable_findings"]
@@ -16,7 +16,7 @@ _NARROW_CROP = 0.55  # fraction of the median image below which a center crop is
 _ORDER = ("train", "val", "test")
 
 
-def dataset_findings(health: Health) -> list[Finding]:
+def dataset_findings(health: DatasetReport) -> list[Finding]:
     """Return all findings of a check, those that distort a score first."""
     return [
         *_leaks(health),
@@ -58,9 +58,9 @@ def unreadable_findings(problems: Iterable[Problem]) -> list[Finding]:
     ]
 
 
-def _leaks(health: Health) -> list[Finding]:
+def _leaks(health: DatasetReport) -> list[Finding]:
     """Return one finding for each pair of splits that share images."""
-    by_sides: dict[tuple[str, str], list[PicturePair]] = defaultdict(list)
+    by_sides: dict[tuple[str, str], list[ImagePair]] = defaultdict(list)
     for pair in health.leaks:
         first, second = sorted((pair.split_a or "train", pair.split_b or "train"), key=_ORDER.index)
         by_sides[first, second].append(pair)
@@ -81,7 +81,7 @@ def _leaks(health: Health) -> list[Finding]:
     ]
 
 
-def _conflicts(pairs: Sequence[PicturePair]) -> list[Finding]:
+def _conflicts(pairs: Sequence[ImagePair]) -> list[Finding]:
     if not pairs:
         return []
     evidence: Evidence = {
@@ -91,8 +91,8 @@ def _conflicts(pairs: Sequence[PicturePair]) -> list[Finding]:
     return [Finding(FindingKind.LABEL_CONFLICTS, Severity.ERROR, evidence)]
 
 
-def _duplicates(pairs: Sequence[PicturePair]) -> list[Finding]:
-    by_kind: dict[str, list[PicturePair]] = defaultdict(list)
+def _duplicates(pairs: Sequence[ImagePair]) -> list[Finding]:
+    by_kind: dict[str, list[ImagePair]] = defaultdict(list)
     for pair in pairs:
         by_kind[pair.kind].append(pair)
     return [
@@ -119,11 +119,13 @@ def _groups(patterns: Iterable[GroupPattern]) -> list[Finding]:
     return found
 
 
-def _narrow_crop(health: Health) -> list[Finding]:
-    crop = health.seen_share.get("crop", 1.0)
+def _narrow_crop(health: DatasetReport) -> list[Finding]:
+    crop = health.overlap_fraction.get("crop", 1.0)
     if crop >= _NARROW_CROP:
         return []
-    return [Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": crop, "cover": health.seen_share["cover"]})]
+    return [
+        Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": crop, "cover": health.overlap_fraction["cover"]})
+    ]
 
 
 def _plain(value: dict[str, object]) -> dict[str, JsonValue]:

@@ -1,8 +1,8 @@
 """Asks whether something that is not the subject gives the class away: file size, camera, border, noise ...
 
-The one decision: a cue is asked by its nearest neighbours alone, since they find any relation, smooth or
+A cue is asked by its nearest neighbors alone, since they find any relation, smooth or
 not, and a class of which half is given away (half of the files are noise) shows as the share of its
-pictures whose neighbours in that cue are all of its class.
+images whose neighbors in that cue are all of its class.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.looks import Looks
+from headstart.data.image_scan import ScanResult
 
 __all__ = ["Shortcut", "find_shortcuts"]
 
-_NEIGHBOURS = 9
-_AGREE = 8  # so many of the nine make a picture given away
-_MOST = 2000  # pictures asked, drawn by class
+_NEIGHBORS = 9
+_AGREE = 8  # so many of the nine make an image given away
+_MOST = 2000  # images asked, drawn by class
 _LEAST = 30
 _PERMUTATIONS = 99
 _MAX_P = 0.011
@@ -32,7 +32,7 @@ _DAY_S = 86400.0
 # (benchmarks/bench_data.py has what honest sets reach).
 _LIMITS = {
     "file size": (0.40, 0.40),
-    "picture size": (0.20, 0.40),
+    "image size": (0.20, 0.40),
     "format": (0.10, 0.40),
     "camera": (0.10, 0.40),
     "date": (0.10, 0.40),
@@ -51,7 +51,7 @@ class Shortcut:
         accuracy: Balanced accuracy of guessing the class from the cue alone, left-one-out, in [0, 1].
         chance: The same for shuffled labels.
         p_value: Share of shuffles that do as well.
-        given_away: Share of each class whose nearest pictures in this cue are all of its class.
+        given_away: Share of each class whose nearest images in this cue are all of its class.
         is_flagged: Whether it is well above chance and above what honest content reaches.
         given_class: The class that is given away most beyond what shuffled labels ever give, or None: a cue can predict
             the class well without one image whose nearest ones are all of its class.
@@ -69,7 +69,7 @@ class Shortcut:
 
 
 def find_shortcuts(
-    looks: Looks,
+    looks: ScanResult,
     paths: Sequence[str],
     class_ids: NDArray[np.int64],
     class_names: Sequence[str],
@@ -77,18 +77,18 @@ def find_shortcuts(
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> tuple[Shortcut, ...]:
-    """Asks every cue.
+    """Ask every cue.
 
     Args:
-        looks: What was seen of N pictures.
+        looks: What was seen of N images.
         paths: Their files, for the date where the camera wrote none.
         class_ids: (N,) in 0..K-1; -1 where there is no label.
         class_names: K names.
-        groups: (N,) pictures that belong together; a picture's own group is not asked.
+        groups: (N,) images that belong together; an image's own group is not asked.
         seed: Of the draw and the shuffles.
 
     Returns:
-        One a cue that varies at all, the most telling first; empty with fewer than 30 pictures or two classes.
+        One a cue that varies at all, the most telling first; empty with fewer than 30 images or two classes.
     """
     rng = np.random.default_rng(seed)
     usable = np.flatnonzero(looks.is_ok & (class_ids >= 0))
@@ -126,14 +126,14 @@ def _draw(usable: NDArray[np.int64], class_ids: NDArray[np.int64], rng: np.rando
 
 
 def _nearest(table: NDArray[np.float64], own: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64] | None:
-    """(N, 9) nearest rows outside the own group; ties are broken at random.  None where nothing varies."""
+    """Return (N, 9) nearest rows outside the own group; ties are broken at random.  None where nothing varies."""
     deviation = table.std(axis=0)
     varies = deviation > 1e-9 * (1 + np.abs(table).max(axis=0))
     if not varies.any():
         return None
     z = (table[:, varies] - table[:, varies].mean(axis=0)) / deviation[varies]
     squared = np.einsum("nd,nd->n", z, z)
-    near = np.empty((len(z), _NEIGHBOURS), dtype=np.int64)
+    near = np.empty((len(z), _NEIGHBORS), dtype=np.int64)
     chances = np.lib.stride_tricks.sliding_window_view(rng.uniform(0, 1e-6, 2 * len(z)), len(z))  # other ones each row
     for start in range(0, len(z), 500):
         part = slice(start, start + 500)
@@ -143,9 +143,9 @@ def _nearest(table: NDArray[np.float64], own: NDArray[np.int64], rng: np.random.
         np.sqrt(distance, out=distance)
         distance += chances[: len(z)][part]
         distance[own[part, None] == own] = np.inf
-        if np.isinf(np.partition(distance, _NEIGHBOURS - 1, axis=1)[:, _NEIGHBOURS - 1]).any():
-            return None  # too few pictures outside a group
-        near[part] = np.argpartition(distance, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
+        if np.isinf(np.partition(distance, _NEIGHBORS - 1, axis=1)[:, _NEIGHBORS - 1]).any():
+            return None  # too few images outside a group
+        near[part] = np.argpartition(distance, _NEIGHBORS - 1, axis=1)[:, :_NEIGHBORS]
     return near
 
 
@@ -183,7 +183,7 @@ def _judge(
 
 
 def _ask(near: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, dict[int, float], NDArray[np.bool_]]:
-    """Balanced accuracy of the neighbours' vote, the share of each class given away, and which pictures are."""
+    """Balanced accuracy of the neighbors' vote, the share of each class given away, and which images are."""
     classes, index = np.unique(labels, return_inverse=True)
     count, num_classes = len(labels), len(classes)
     cells = np.arange(count)[:, None] * num_classes + index[near]
@@ -196,10 +196,10 @@ def _ask(near: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, dic
     return float(recalls.mean()), {int(c): float(s) for c, s in zip(classes, shares, strict=True)}, away
 
 
-_Cue = Callable[[Looks, Sequence[str], NDArray[np.int64]], "NDArray[np.float64] | None"]
+_Cue = Callable[[ScanResult, Sequence[str], NDArray[np.int64]], "NDArray[np.float64] | None"]
 
 
-def _facts(looks: Looks, chosen: NDArray[np.int64], value: Callable[..., object]) -> NDArray[np.float64]:
+def _facts(looks: ScanResult, chosen: NDArray[np.int64], value: Callable[..., object]) -> NDArray[np.float64]:
     return np.array([value(looks.facts[i]) for i in chosen], dtype=np.float64).reshape(len(chosen), -1)
 
 
@@ -208,19 +208,19 @@ def _one_hot(words: Sequence[object]) -> NDArray[np.float64]:
     return np.asarray(np.eye(len(known))[index], dtype=np.float64)
 
 
-def _format(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+def _format(looks: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
     kinds = _one_hot([(f.format, f.mode) for i in chosen if (f := looks.facts[i])])
     quality = _facts(looks, chosen, lambda f: f.quality or 0)
     return np.hstack([kinds * 50, quality])
 
 
-def _camera(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
+def _camera(looks: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
     cameras = [f.exif.camera for i in chosen if (f := looks.facts[i])]
     return _one_hot(cameras) if any(cameras) else None
 
 
-def _date(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """The day it was taken, or where no camera says so, the day of the file."""
+def _date(looks: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Return the day it was taken, or where no camera says so, the day of the file."""
     taken = [f.exif.taken for i in chosen if (f := looks.facts[i])]
     if sum(t is not None for t in taken) >= len(taken) / 2:
         known = [t for t in taken if t is not None]
@@ -235,7 +235,7 @@ def _date(looks: Looks, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDAr
 
 _CUES: dict[str, _Cue] = {
     "file size": lambda looks, paths, chosen: _facts(looks, chosen, lambda f: np.log(f.size_bytes)),
-    "picture size": lambda looks, paths, chosen: _facts(
+    "image size": lambda looks, paths, chosen: _facts(
         looks, chosen, lambda f: (np.log(f.size_hw[0]), np.log(f.size_hw[1]), np.log(f.size_hw[0] / f.size_hw[1]))
     ),
     "format": _format,
@@ -243,5 +243,5 @@ _CUES: dict[str, _Cue] = {
     "date": _date,
     "noise": lambda looks, paths, chosen: _facts(looks, chosen, lambda f: f.smoothness),
     "border": lambda looks, paths, chosen: looks.borders[chosen].astype(np.float64),
-    "thumbnail": lambda looks, paths, chosen: looks.colours[chosen].reshape(len(chosen), -1).astype(np.float64),
+    "thumbnail": lambda looks, paths, chosen: looks.colors[chosen].reshape(len(chosen), -1).astype(np.float64),
 }

@@ -1,4 +1,4 @@
-"""Reads a person's pictures and labels from whatever layout they are in.
+"""Reads a person's images and labels from whatever layout they are in.
 
 The one decision: `read` says in one sentence what it understood, and stops where two readings fit, rather
 than guess.  Nothing is ever written beside the data.
@@ -12,16 +12,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headstart.data.archive import unpack
+from headstart.data.archives import unpack
 from headstart.data.class_names import FIRST_IDS
+from headstart.data.file_tree import FileTree, LocatedFile, clean_label, find_place, walk_files
 from headstart.data.folders import Reading, Row, read_folders, split_name, split_words
-from headstart.data.formats import EXPORT_STEPS, PICTURES
+from headstart.data.formats import EXPORT_STEPS, IMAGES
 from headstart.data.layouts import Template, label_matcher
 from headstart.data.lists import first_lines, name_numbers, read_list
-from headstart.data.paths import Finder, Hit
+from headstart.data.paths import PathFinder, PathMatch
 from headstart.data.reading_notes import alike_notes, images_note, merge_notes, tree_notes
 from headstart.data.tables import Table, read_table, table_reading
-from headstart.data.walk import FoundFile, Tree, clean_label, find_place, walk
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.messages.numbers import pluralize
 from headstart.records import Problem, Sample, Samples
@@ -37,38 +37,38 @@ _Found = tuple[Reading, list[Problem], dict[str, list[str]]]
 def read(
     data: str | Path,
     *,
-    allow_outside: bool = False,
+    allow_external_paths: bool = False,
     label_pattern: str | None = None,
     layout: str | None = None,
     first_id: int | str | None = None,
     task: str = "classify",
 ) -> Samples:
-    """Reads a data set: which pictures there are, and what each is labelled.
+    """Read a data set: which images there are, and what each is labeled.
 
     Args:
         data: A folder, a table (.csv, .tsv, .jsonl), a list (.txt, `path label`) or a .zip.
-        allow_outside: Follow links and paths that lead out of the data's folder.
+        allow_external_paths: Follow links and paths that lead out of the data's folder.
         label_pattern: Where the label stands in the file name: a template such as `{label}_*` or a
             regular expression with brackets.
         layout: The folder levels, e.g. `{group}/{label}/*`; fields are label, group and split.
         first_id: For lists of numbered classes with a file of names: the number of the first name, 0 or 1, or
             `none` to keep the numbers as class names; None decides by evidence.
-        task: `classify` needs labels; `pictures` takes every picture, labelled or not.
+        task: `classify` needs labels; `images` takes every image, labeled or not.
 
     Returns:
-        The pictures, sorted by name or in the order of the table, with the sentence that says what was
+        The images, sorted by name or in the order of the table, with the sentence that says what was
         understood.  Files that cannot be used stand in `problems`.
 
     Raises:
         DataError: There is nothing that can be learned from.
         UsageError: Two readings fit, or an option does not.
     """
-    if task not in ("classify", "pictures"):
-        raise UsageError(f"read() knows the tasks `classify` and `pictures`, not `{task}`.")
+    if task not in ("classify", "images"):
+        raise UsageError(f"read() knows the tasks `classify` and `images`, not `{task}`.")
     if first_id not in (None, *FIRST_IDS):
         raise UsageError(f"--first-id is 0, 1 or none, not `{first_id}`.")
-    options = _Options(allow_outside, label_pattern, layout, first_id, task)
-    place, shown = find_place(data, "a folder of pictures, a table or a .zip")
+    options = _Options(allow_external_paths, label_pattern, layout, first_id, task)
+    place, shown = find_place(data, "a folder of images, a table or a .zip")
     extension = os.path.splitext(place)[1].lower()
     if os.path.isdir(place):
         return _read_folder(place, options, [])
@@ -78,21 +78,21 @@ def read(
         )
     if extension == ".zip":
         folder, problems = unpack(place)
-        return _read_folder(folder, replace(options, allow_outside=False, shown=shown), problems)
+        return _read_folder(folder, replace(options, allow_external_paths=False, shown=shown), problems)
     if extension in _ARCHIVES:
         raise UsageError(f"`{shown}` is an archive of a kind that is not read.", hint="unpack it, and give the folder")
-    if extension in PICTURES or extension in EXPORT_STEPS:
-        raise UsageError(f"`{shown}` is one picture; a folder of labelled pictures was expected.")
+    if extension in IMAGES or extension in EXPORT_STEPS:
+        raise UsageError(f"`{shown}` is one image; a folder of labeled images was expected.")
     if layout:
         raise UsageError("--layout is about folders and has no effect on a table.", hint="leave it away")
     root = os.path.dirname(os.path.abspath(place))
-    finder = Finder(root, allow_outside=allow_outside)
+    finder = PathFinder(root, allow_external_paths=allow_external_paths)
     is_list = extension not in (".csv", ".tsv", ".jsonl", ".ndjson")
     table = read_list(place, finder) if is_list else read_table(place)
     is_named = is_list and name_numbers([table], finder, first_id=first_id)
     if first_id is not None and not is_named:
         raise _without_names()
-    if table.label is None and label_pattern is None and task == "pictures":
+    if table.label is None and label_pattern is None and task == "images":
         label_pattern = "^()"  # no label is needed
     found = table_reading(table, finder, label_template=label_pattern)
     if extension in (".txt", ".lst"):
@@ -104,7 +104,7 @@ def read(
 class _Options:
     """The options of `read`."""
 
-    allow_outside: bool
+    allow_external_paths: bool
     label_pattern: str | None
     layout: str | None
     first_id: int | str | None
@@ -120,26 +120,26 @@ def _without_names() -> UsageError:
 
 
 def _read_folder(place: str, options: _Options, problems: list[Problem]) -> Samples:
-    allow_outside, layout, label_pattern, task = (
-        options.allow_outside,
+    allow_external_paths, layout, label_pattern, task = (
+        options.allow_external_paths,
         options.layout,
         options.label_pattern,
         options.task,
     )
-    tree = walk(place, allow_outside=allow_outside, shown=options.shown)
+    tree = walk_files(place, allow_external_paths=allow_external_paths, shown=options.shown)
     tree.problems.extend(problems)
-    if not tree.pictures:
+    if not tree.images:
         _refuse_empty(tree)
     if layout or label_pattern:
         if options.first_id is not None:
             raise _without_names()
         reading = _by_template(tree, layout, label_pattern)
         return _finish((reading, tree.problems, {}), tree.root, tree_notes(tree), task)
-    tables = _label_tables(tree, allow_outside, options.first_id)
+    tables = _label_tables(tree, allow_external_paths, options.first_id)
     folders: Reading | None = None
     error: HeadstartError | None = None
     try:
-        folders = read_folders(tree.pictures)
+        folders = read_folders(tree.images)
     except (DataError, UsageError) as caught:
         error = caught
     if tables is not None:
@@ -148,60 +148,60 @@ def _read_folder(place: str, options: _Options, problems: list[Problem]) -> Samp
         found = (tables[0], [*tree.problems, *tables[1]], tables[2])
         return _finish(found, tree.root, tree_notes(tree), task)
     if folders is None:
-        if task != "pictures":
+        if task != "images":
             assert error is not None
             raise error
-        folders = Reading("pictures", "**")
-        folders.unlabelled = list(tree.pictures)
+        folders = Reading("images", "**")
+        folders.unlabeled = list(tree.images)
     return _finish((folders, tree.problems, {}), tree.root, tree_notes(tree), task)
 
 
-def _by_template(tree: Tree, layout: str | None, label_pattern: str | None) -> Reading:
-    """Labels by `--layout`, by `--label-pattern`, or the label by the one and the rest by the other."""
+def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) -> Reading:
+    """Return labels by `--layout`, by `--label-pattern`, or the label by the one and the rest by the other."""
     template = Template(layout) if layout else None
     matcher = label_matcher(label_pattern) if label_pattern else None
     if template and ("label" in template.fields) == (matcher is not None):
         raise UsageError(
             "The label is named by both --layout and --label-pattern."
             if matcher
-            else f"The layout `{layout}` has no {{label}}, so no picture would have one.",
+            else f"The layout `{layout}` has no {{label}}, so no image would have one.",
             hint="e.g. --layout '{split}/{label}/*', or --layout '{group}/*' with --label-pattern '{label}_*'",
         )
     reading = Reading(f"the layout `{layout}`" if layout else f"the pattern `{label_pattern}`", layout or "**")
-    for picture in tree.pictures:
-        fields = template.match(picture.name) if template else {}
-        label = clean_label((matcher(picture.name) if matcher else (fields or {}).get("label")) or "")
+    for image in tree.images:
+        fields = template.match(image.name) if template else {}
+        label = clean_label((matcher(image.name) if matcher else (fields or {}).get("label")) or "")
         if fields is None or not label:
-            reading.unlabelled.append(picture)
+            reading.unlabeled.append(image)
             continue
         if "split" in fields:
             split = split_name(fields["split"])
             if split is None:
                 raise UsageError(
-                    f"By the layout `{layout}` the picture `{picture.name}` would be in a split `{fields['split']}`; "
+                    f"By the layout `{layout}` the image `{image.name}` would be in a split `{fields['split']}`; "
                     "train, val or test was expected.",
                     hint="put `*` where a level means nothing",
                 )
         else:
-            split = next((s for s in map(split_name, picture.folders) if s), None) if not template else None
-        reading.rows.append(Row(picture, label, split, clean_label(fields.get("group", "")) or None))
+            split = next((s for s in map(split_name, image.folders) if s), None) if not template else None
+        reading.rows.append(Row(image, label, split, clean_label(fields.get("group", "")) or None))
     if not reading.rows:
         raise DataError(
-            f"No picture fits {reading.layout}; the first is `{tree.pictures[0].name}`.",
+            f"No image fits {reading.layout}; the first is `{tree.images[0].name}`.",
             hint="the pattern is matched with the path below the data folder; `*` does not cross a `/`, `**` does",
         )
     return reading
 
 
-def _label_tables(tree: Tree, allow_outside: bool, first_id: int | str | None) -> _Found | None:
-    """What the label tables inside a folder say, or None where there is none.
+def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | str | None) -> _Found | None:
+    """Return what the label tables inside a folder say, or None where there is none.
 
     Raises:
         UsageError: Several tables could be the one.
     """
     named = [t for t in tree.tables if t.file.lower() in ("metadata.csv", "metadata.jsonl")]
     plain = [t for t in tree.tables if not t.folders and t not in named]
-    candidates: list[tuple[FoundFile, Table]] = []
+    candidates: list[tuple[LocatedFile, Table]] = []
     is_named = False
     for found in named or [t for t in plain if t.file.lower().endswith((".csv", ".tsv", ".jsonl"))]:
         try:
@@ -213,7 +213,7 @@ def _label_tables(tree: Tree, allow_outside: bool, first_id: int | str | None) -
         if table.label is not None and "probability" not in (c.lower() for c in table.others):
             candidates.append((found, table))
     if not candidates:
-        finder = Finder(tree.root, allow_outside=allow_outside)
+        finder = PathFinder(tree.root, allow_external_paths=allow_external_paths)
         for found in plain:
             if not found.file.lower().endswith((".txt", ".lst")) or not first_lines(found.path):
                 continue
@@ -234,13 +234,13 @@ def _label_tables(tree: Tree, allow_outside: bool, first_id: int | str | None) -
             "Several tables could hold the labels: " + ", ".join(f"`{f.name}`" for f, _ in candidates[:6]) + ".",
             hint=f"give the one that is meant: {tree.shown_path(_likeliest(f for f, _ in candidates).path)}",
         )
-    return _join_tables(candidates, [None if len(candidates) == 1 else s for s in splits], tree, allow_outside)
+    return _join_tables(candidates, [None if len(candidates) == 1 else s for s in splits], tree, allow_external_paths)
 
 
-def _likeliest(tables: Iterable[FoundFile]) -> FoundFile:
-    """The table that most likely holds labels for training: not one for predictions or other splits."""
+def _likeliest(tables: Iterable[LocatedFile]) -> LocatedFile:
+    """Return the table that most likely holds labels for training: not one for predictions or other splits."""
 
-    def rank(found: FoundFile) -> tuple[bool, bool]:
+    def rank(found: LocatedFile) -> tuple[bool, bool]:
         is_form = any(word in found.file.lower() for word in ("submission", "sample", "prediction"))
         splits = split_words(os.path.splitext(found.file)[0])
         return is_form or bool(splits - {"train"}), "train" not in splits
@@ -249,17 +249,17 @@ def _likeliest(tables: Iterable[FoundFile]) -> FoundFile:
 
 
 def _join_tables(
-    candidates: list[tuple[FoundFile, Table]], splits: list[str | None], tree: Tree, allow_outside: bool
+    candidates: list[tuple[LocatedFile, Table]], splits: list[str | None], tree: FileTree, allow_external_paths: bool
 ) -> _Found:
-    """One reading from one or several tables (one a split, or one a folder)."""
+    """Return one reading from one or several tables (one a split, or one a folder)."""
     whole = Reading("table", candidates[0][0].name)
     problems: list[Problem] = []
     columns: dict[str, list[str]] = {}
-    taken: dict[str, tuple[Hit, FoundFile]] = {}
+    taken: dict[str, tuple[PathMatch, LocatedFile]] = {}
     for (found, table), split in zip(candidates, splits, strict=True):
         folder = os.path.dirname(found.path)
         inside = next((s for s in map(split_name, found.folders) if s), None)
-        finder = Finder(folder, allow_outside=allow_outside)
+        finder = PathFinder(folder, allow_external_paths=allow_external_paths)
         part, part_problems, part_columns = table_reading(table, finder, split=split or inside)
         for path, hit in finder.taken().items():
             first, other = taken.setdefault(path, (hit, found))
@@ -271,7 +271,7 @@ def _join_tables(
                 )
         before = len(whole.rows)
         for row in part.rows:
-            file = FoundFile(row.file.path, (*found.folders, *row.file.folders), row.file.file)
+            file = LocatedFile(row.file.path, (*found.folders, *row.file.folders), row.file.file)
             whole.rows.append(replace(row, file=file))
         problems.extend(part_problems)
         for name, cells in part_columns.items():
@@ -279,15 +279,15 @@ def _join_tables(
         for cells in columns.values():
             cells.extend([""] * (len(whole.rows) - len(cells)))
         whole.notes += part.notes
-        whole.unlabelled += part.unlabelled
+        whole.unlabeled += part.unlabeled
     tabled = {r.file.path for r in whole.rows}
-    rest = [p for p in tree.pictures if p.path not in tabled]
+    rest = [p for p in tree.images if p.path not in tabled]
     whole.notes += images_note(ReadingKind.IMAGES_NOT_IN_TABLE, rest)
     return whole, problems, columns
 
 
-def _refuse_two(table: Reading, folders: Reading, tree: Tree) -> None:
-    """Stops where the table and the folders give different labels.
+def _refuse_two(table: Reading, folders: Reading, tree: FileTree) -> None:
+    """Stop where the table and the folders give different labels.
 
     Raises:
         UsageError: They do.
@@ -296,7 +296,7 @@ def _refuse_two(table: Reading, folders: Reading, tree: Tree) -> None:
     both = [(r, by_folder[r.file.path]) for r in table.rows if r.file.path in by_folder]
     labels = {f.label for _, f in both}
     if not both or len(labels) < 2:
-        return  # one folder of pictures (`images/`) is no class
+        return  # one folder of images (`images/`) is no class
     differing = next(((t, f) for t, f in both if t.label != f.label), None)
     if differing is None and len(both) == len(by_folder):
         return
@@ -312,50 +312,50 @@ def _refuse_two(table: Reading, folders: Reading, tree: Tree) -> None:
     )
 
 
-def _refuse_empty(tree: Tree) -> None:
+def _refuse_empty(tree: FileTree) -> None:
     shown = tree.shown_path()
     foreign = Counter(os.path.splitext(p.name)[1].lower() for p in tree.problems if p.kind == "foreign-format")
     if foreign:
         extension, count = foreign.most_common(1)[0]
         raise DataError(
-            f"`{shown}` holds no picture that can be read, but {pluralize(count, f'{extension} file')}.",
+            f"`{shown}` holds no image that can be read, but {pluralize(count, f'{extension} file')}.",
             hint=EXPORT_STEPS.get(extension, "export them as PNG"),
         )
     if tree.problems:
         first = tree.problems[0]
         raise DataError(
-            f"`{shown}` holds no picture that can be read; `{first.name}`: {first.detail}"
+            f"`{shown}` holds no image that can be read; `{first.name}`: {first.detail}"
             + (f" (and {len(tree.problems) - 1} more)." if len(tree.problems) > 1 else "."),
         )
     kinds = ", ".join(f"{n} {e}" for e, n in tree.others.most_common(3)) or "nothing"
     raise DataError(
-        f"`{shown}` holds no picture (found: {kinds}).",
-        hint="one sub-folder a class with its pictures inside was expected",
+        f"`{shown}` holds no image (found: {kinds}).",
+        hint="one sub-folder a class with its images inside was expected",
     )
 
 
 def _finish(found: _Found, root: str, notes: list[ReadingNote], task: str) -> Samples:
-    """Samples in a fixed order, with the sentence and the notes, warnings first."""
+    """Return samples in a fixed order, with the sentence and the notes, warnings first."""
     reading, problems, columns = found
-    if task == "pictures":
+    if task == "images":
         problems = [p for p in problems if p.kind != "no-label"]  # such images are used, too
     rows = [(r.file, r.label, r.split, r.group) for r in reading.rows]
-    if task == "pictures":
+    if task == "images":
         rows = [(f, label or None, s, g) for f, label, s, g in rows]  # type: ignore[misc]
         has_splits = any(s for _, _, s, _ in rows)
-        for file in reading.unlabelled:
+        for file in reading.unlabeled:
             split = next((s for s in map(split_name, file.folders) if s), None) if has_splits else None
             rows.append((file, None, split, None))  # type: ignore[arg-type]
         columns = {c: v + [""] * (len(rows) - len(v)) for c, v in columns.items()}
     if not rows:
-        raise DataError("No picture has a label.", hint="one sub-folder a class with its pictures inside was expected")
+        raise DataError("No image has a label.", hint="one sub-folder a class with its images inside was expected")
     order = list(range(len(rows)))
     is_tabled = reading.layout in ("table", "list")
     if not is_tabled:  # rows without a label are among the problems
         order.sort(key=lambda i: rows[i][0].name)
     items = tuple(Sample(rows[i][0].path, rows[i][0].name, *rows[i][1:]) for i in order)
     class_names = tuple(sorted({s.label for s in items if s.label}))
-    unlabeled = images_note(ReadingKind.UNLABELED_IMAGES, [] if is_tabled or task == "pictures" else reading.unlabelled)
+    unlabeled = images_note(ReadingKind.UNLABELED_IMAGES, [] if is_tabled or task == "images" else reading.unlabeled)
     notes = merge_notes([*reading.notes, *unlabeled, *notes, *alike_notes(class_names)])
     return Samples(
         items=items,

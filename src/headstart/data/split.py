@@ -1,6 +1,6 @@
 """Parts samples into train, val and test: the person's own split is honoured, groups stay whole.
 
-The one decision: nothing is held out unless it is asked for, because the score is measured out of fold on
+Nothing is held out unless it is asked for, because the score is measured out of fold on
 everything.  A split that is made is stratified, seeded, and written down so that it can be used again.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.cells import guard_cell, unguard_cell
+from headstart.csv_cells import escape_formula, unescape_formula
 from headstart.data.folders import split_name
 from headstart.data.grouping import group_ids, number_groups
 from headstart.errors import DataError, UsageError
@@ -38,7 +38,7 @@ def make_split(
     """Who is trained on and who is only scored.
 
     Args:
-        samples: The pictures; a split that they bring is honoured.
+        samples: The images; a split that they bring is honoured.
         groups: (N,) samples that must not be parted, or None.
         test_size: Share to hold out, in (0, 1), where the person's data have no split.
         seed: Of the shuffle.
@@ -57,7 +57,7 @@ def make_split(
         if test_size is not None:
             raise UsageError(
                 "--test-size was given, but the data bring their own split.",
-                hint="leave --test-size away, or read the pictures with a --layout that puts `*` for the split",
+                hint="leave --test-size away, or read the images with a --layout that puts `*` for the split",
             )
         return _given(np.array([s.split or "train" for s in samples]), groups, out, seed, "given")
     assignment = np.where(out, "", "train").astype("<U5")
@@ -71,7 +71,7 @@ def make_split(
         is_test = _smallest_group(samples.class_ids, groups, out)  # the share is smaller than any group
     if not is_test.any():
         raise DataError(
-            "Nothing can be held out: every class has only one picture or one group.",
+            "Nothing can be held out: every class has only one image or one group.",
             hint="leave --test-size away; the score is then measured out of fold",
         )
     assignment[is_test] = "test"
@@ -79,7 +79,7 @@ def make_split(
     reason = f"{int(is_test.sum()):,} of {pluralize(int((~out).sum()), 'image')} held out, by class{whole}, seed {seed}"
     if unscored:
         names = ", ".join(f"`{samples.class_names[k]}`" for k in unscored[:5])
-        reason += f"; {names} cannot be scored: all its pictures are one group"
+        reason += f"; {names} cannot be scored: all its images are one group"
     setup = EvaluationSetup(EvaluationProtocol.TEST_SPLIT, held_out_fraction=test_size, split_source=SplitSource.MADE)
     return Split(assignment, groups, "made", setup, seed, reason)
 
@@ -87,7 +87,7 @@ def make_split(
 def _smallest_group(
     class_ids: NDArray[np.int64], groups: NDArray[np.int64], out: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """The smallest group without which every class still has training pictures; none where there is none."""
+    """Return the smallest group without which every class still has training images; none where there is none."""
     use = ~out
     total = np.bincount(class_ids[use & (class_ids >= 0)])
     candidates = []
@@ -102,20 +102,20 @@ def _smallest_group(
 
 
 def write_split(path: str | Path, samples: Samples, split: Split) -> None:
-    """Writes the manifest (image, label, split, group) that `read_split` reads and a spreadsheet shows."""
+    """Write the manifest (image, label, split, group) that `read_split` reads and a spreadsheet shows."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image", "label", "split", "group"))
         for i, sample in enumerate(samples):
             group = "" if split.groups is None else str(split.groups[i])
             cells = (sample.name, sample.label or "", str(split.assignment[i]), group)
-            writer.writerow([guard_cell(c) for c in cells])
+            writer.writerow([escape_formula(c) for c in cells])
 
 
 def read_split(path: str | Path, samples: Samples) -> Split:
-    """Reads a manifest for these samples.
+    """Read a manifest for these samples.
 
-    Pictures that the manifest does not name are left out, and counted in the reason.
+    Images that the manifest does not name are left out, and counted in the reason.
 
     Raises:
         DataError: The file cannot be read, has no `image` and `split` column, an unknown split, or names
@@ -141,7 +141,7 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     keys: list[str | None] = [None] * len(samples)
     missing = 0
     for line, row in enumerate(rows, start=2):
-        place = places.get(unguard_cell(row["image"] or ""))
+        place = places.get(unescape_formula(row["image"] or ""))
         if not place:
             missing += 1
             continue
@@ -157,11 +157,11 @@ def read_split(path: str | Path, samples: Samples) -> Split:
             f"None of {pluralize(len(rows), 'image')} in {shown} is in this dataset.",
             hint="names in the split file are relative to the data folder",
         )
-    listed = {unguard_cell(r["image"] or "") for r in rows}
+    listed = {unescape_formula(r["image"] or "") for r in rows}
     extra = sum(s.name not in listed for s in samples)
     groups = number_groups(keys) if any(keys) else None
     made = _given(assignment, groups, assignment == "", 0, "file")
-    more = [f"{missing} of its pictures are not here"] if missing else []
+    more = [f"{missing} of its images are not here"] if missing else []
     more += [f"{pluralize_is(extra, 'image')} not in it and left out"] if extra else []
     return Split(made.assignment, groups, "file", made.setup, 0, "; ".join([f"read from {shown}", *more]))
 
@@ -169,12 +169,12 @@ def read_split(path: str | Path, samples: Samples) -> Split:
 def _given(
     wanted: NDArray[np.str_], groups: NDArray[np.int64] | None, out: NDArray[np.bool_], seed: int, source: str
 ) -> Split:
-    """The person's own split; val takes the place of a test split that is not there."""
+    """Return the person's own split; val takes the place of a test split that is not there."""
     assignment = np.where(out, "", wanted).astype("<U5")
     counts = Counter(assignment.tolist())
     if not counts["train"]:
         raise DataError(
-            "The data have a split but no training pictures.", hint="a folder (or split value) `train` is needed"
+            "The data have a split but no training images.", hint="a folder (or split value) `train` is needed"
         )
     protocol: EvaluationProtocol | None
     if counts["test"]:
@@ -184,7 +184,7 @@ def _given(
         protocol = EvaluationProtocol.VALIDATION_SPLIT
         reason = "your own split; it has no test images, so the validation images are scored"
     else:
-        protocol, reason = None, "all pictures are for training; the score is measured out of fold"
+        protocol, reason = None, "all images are for training; the score is measured out of fold"
     setup = None if protocol is None else EvaluationSetup(protocol, split_source=SplitSource.USER)
     return Split(assignment, groups, "file" if source == "file" else "given", setup, seed, reason)
 
@@ -197,7 +197,7 @@ def _hold_out(
     use = np.flatnonzero(~out & (class_ids >= 0))
     _, unit = np.unique(ids[use], return_inverse=True)
     num_units, num_classes = int(unit.max(initial=-1)) + 1, int(class_ids.max(initial=-1)) + 1
-    table = np.zeros((num_units, num_classes), dtype=np.int64)  # (units, classes) pictures
+    table = np.zeros((num_units, num_classes), dtype=np.int64)  # (units, classes) images
     np.add.at(table, (unit, class_ids[use]), 1)
     units_of_class = (table > 0).sum(axis=0)
     total = table.sum(axis=0)
@@ -223,7 +223,7 @@ def _hold_out(
 def _assign(
     table: NDArray[np.int64], target: NDArray[np.float64], is_single: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """One greedy assignment: larger groups where they bring the counts nearer, then single pictures exactly."""
+    """Return one greedy assignment: larger groups where they bring the counts nearer, then single images exactly."""
     chosen = np.zeros(len(table), dtype=bool)
     left = target.astype(np.float64).copy()
     total = table.sum(axis=0)

@@ -1,6 +1,6 @@
 """Reads labels from tables: CSV and TSV as spreadsheets write them, Hugging Face metadata, and list files.
 
-The one decision: a path in a table is looked up below the table's own folder and nowhere else; absolute
+A path in a table is looked up below the table's own folder and nowhere else; absolute
 paths, `..` and links that lead out are refused unless that is allowed.
 """
 
@@ -15,11 +15,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.folders import Reading, Row, split_name, split_words
 from headstart.data.layouts import label_matcher
-from headstart.data.paths import Claim, Finder, Hit, contested
-from headstart.data.spelling import fold_name
-from headstart.data.walk import FoundFile, clean_label, printable
+from headstart.data.name_matching import fold_name
+from headstart.data.paths import Claim, PathFinder, PathMatch, contested
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
 from headstart.records import Problem
@@ -29,7 +29,7 @@ __all__ = ["Table", "decode_text", "read_table", "table_reading"]
 
 _IMAGE = (
     *("image", "file_name", "filename", "path", "file", "image_path", "image_name", "image_file"),
-    *("file_path", "filepath", "img", "img_path", "picture", "photo", "image_id"),
+    *("file_path", "filepath", "img", "img_path", "image", "photo", "image_id"),
 )
 _LABEL = ("label", "class", "labels", "class_name", "label_name", "category", "target")
 _SPLIT = ("split", "subset", "partition", "set")
@@ -38,7 +38,7 @@ _GROUP = ("group", "group_id")
 
 @dataclass
 class Table:
-    """A table of pictures and labels.
+    """A table of images and labels.
 
     Attributes:
         path: The file.
@@ -63,10 +63,10 @@ class Table:
 
 
 def read_table(path: str) -> Table:
-    """Reads a CSV, TSV or JSON-lines table and finds its columns.
+    """Read a CSV, TSV or JSON-lines table and finds its columns.
 
     Raises:
-        DataError: It cannot be read, is empty, or has no column for the picture.
+        DataError: It cannot be read, is empty, or has no column for the image.
         UsageError: Two columns could be the label.
     """
     shown = printable(os.path.basename(path))
@@ -76,11 +76,11 @@ def read_table(path: str) -> Table:
     else:
         header, lines = _separated(text, shown, path)
     if not lines:
-        raise DataError(f"The table `{shown}` has no rows.", hint="a header and one row a picture: image,label")
+        raise DataError(f"The table `{shown}` has no rows.", hint="a header and one row an image: image,label")
     image = _first(header, _IMAGE)
     if image is None:
         raise DataError(
-            f"The table `{shown}` has no column that names the picture; its columns are {_listed(header)}.",
+            f"The table `{shown}` has no column that names the image; its columns are {_listed(header)}.",
             hint="name the columns image,label (and optionally split,group)",
         )
     found = [c for c in header if _plain(c) in _LABEL and c != image]
@@ -90,21 +90,21 @@ def read_table(path: str) -> Table:
 
 
 def table_reading(
-    table: Table, finder: Finder, *, split: str | None = None, label_template: str | None = None
+    table: Table, finder: PathFinder, *, split: str | None = None, label_template: str | None = None
 ) -> tuple[Reading, list[Problem], dict[str, list[str]]]:
-    """Looks up the pictures of a table.
+    """Look up the images of a table.
 
     Args:
         table: The table.
         finder: Knows the folder and its safety.
         split: The split of all rows, where the file's name says it.
-        label_template: Takes the label from the picture's name instead of a column.
+        label_template: Takes the label from the image's name instead of a column.
 
     Returns:
-        The labelled rows, the rows that cannot be used, and the other columns aligned with the rows.
+        The labeled rows, the rows that cannot be used, and the other columns aligned with the rows.
 
     Raises:
-        DataError: No picture of the table exists, a split is unknown, or there is no label.
+        DataError: No image of the table exists, a split is unknown, or there is no label.
     """
     shown = printable(os.path.basename(table.path))
     if table.label is None and label_template is None:
@@ -129,7 +129,7 @@ def table_reading(
         label = clean_label(text or "")
         if not label:
             problems.append(Problem(file.name, "no-label", f"{where} has no label"))
-            reading.unlabelled.append(file)
+            reading.unlabeled.append(file)
             continue
         if (file.path, label) in seen:
             repeated.append(file.name)
@@ -159,23 +159,23 @@ def table_reading(
     return reading, problems, columns
 
 
-def _find_files(table: Table, finder: Finder, split: str | None, problems: list[Problem]) -> dict[int, FoundFile]:
-    """The file of each line; lines without one are named in `problems`."""
+def _find_files(table: Table, finder: PathFinder, split: str | None, problems: list[Problem]) -> dict[int, LocatedFile]:
+    """Return the file of each line; lines without one are named in `problems`."""
     shown = printable(os.path.basename(table.path))
     of_table = frozenset({split}) if split else split_words(os.path.splitext(os.path.basename(table.path))[0])
     labels = frozenset(fold_name(clean_label(c.get(table.label, ""))) for _, c in table.lines) if table.label else None
-    hits: dict[int, Hit] = {}
+    hits: dict[int, PathMatch] = {}
     for line, cells in table.lines:
         cell, where = cells.get(table.image, "").strip(), f"line {line} of {shown}"
         if not cell:
-            problems.append(Problem(where, "missing", "the row names no picture"))
+            problems.append(Problem(where, "missing", "the row names no image"))
             continue
         word = split_name(cells.get(table.split, "")) if table.split else None
         claim = Claim(frozenset({word}) if word else of_table)
         if labels is not None and table.label is not None:
             claim = replace(claim, label=fold_name(clean_label(cells.get(table.label, ""))), labels=labels)
         hit = finder.look_up(cell, where, claim)
-        if isinstance(hit, Hit):
+        if isinstance(hit, PathMatch):
             hits[line] = hit
             continue
         if hit.kind == "outside":
@@ -254,7 +254,7 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
     except csv.Error as error:
         raise DataError(f"The table `{shown}` cannot be read ({error}).") from error
     if not rows:
-        raise DataError(f"The table `{shown}` is empty.", hint="a header and one row a picture: image,label")
+        raise DataError(f"The table `{shown}` is empty.", hint="a header and one row an image: image,label")
     header = [c.strip() for c in rows[0][1]]
     start = 1
     if _first(header, _IMAGE) is None and len(header) >= 2:
@@ -299,7 +299,7 @@ def _cell(value: object) -> str:
 
 
 def _one_label(table: Table, found: list[str], shown: str) -> str | None:
-    """The label column; two are one where they say the same thing in other words."""
+    """Return the label column; two are one where they say the same thing in other words."""
     if len(found) < 2:
         return found[0] if found else None
     first, *rest = sorted(found, key=lambda c: _LABEL.index(_plain(c)))

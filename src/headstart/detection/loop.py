@@ -1,6 +1,6 @@
 """The training of a detector: yields a record an epoch and neither prints nor saves.
 
-The one decision: which view of which picture a step sees is a function of seed, epoch and position alone, and what
+Which view of which image a step sees is a function of seed, epoch and position alone, and what
 is kept at the end is the running average of the last steps' weights, never the best epoch on anything.
 """
 
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.backbones.freeze import Freezing
+from headstart.detection.augmentation import ViewBoxes
 from headstart.detection.network import DetectorHead, make_points
-from headstart.detection.pace import Pace
 from headstart.detection.plan import DetectPlan
+from headstart.detection.schedule import StepSchedule
 from headstart.detection.targets import assign, detection_loss
-from headstart.detection.views import ViewBoxes
-from headstart.machine import Clock
-from headstart.tuning.optim import OPTIMIZERS, factor_at
-from headstart.tuning.sources import epoch_order, view_of
+from headstart.system import Clock
+from headstart.training.batch_sources import epoch_order, view_of
+from headstart.training.optim import OPTIMIZERS, factor_at
 
 __all__ = ["DetectEpoch", "DetectNetwork", "DetectSource", "DetectTraining"]
 
@@ -45,10 +45,10 @@ class DetectEpoch:
 
 
 class DetectSource(Protocol):
-    """Gives batches; view 0 is the picture itself."""
+    """Gives batches; view 0 is the image itself."""
 
     def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Says what will be asked for, in order."""
+        """State what will be asked for, in order."""
         ...
 
     def batch(self, samples: Ids, views: Ids) -> tuple[tuple[Any, ...], list[ViewBoxes]]:
@@ -84,7 +84,7 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
         self._freezing = Freezing(owner, names, batch_norm="train" if is_bn_live else "frozen")
 
     def forward(self, parts: Sequence[Any]) -> tuple[Any, Any]:
-        """Class logits (B, P, K) and boxes (B, P, 4)."""
+        """Return class logits (B, P, K) and boxes (B, P, 4)."""
         logits, boxes = self.head(self.rear(*parts))
         return logits, boxes
 
@@ -94,7 +94,7 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
         self.rear.train(is_training and self.is_bn_live)
 
     def trained(self) -> dict[str, Any]:
-        """Every tensor that training changes, by name (not copies)."""
+        """Return every tensor that training changes, by name (not copies)."""
         found = {f"head.{n}": t.detach() for n, t in self.head.state_dict(keep_vars=True).items()}
         found |= {f"backbone.{n}": p.detach() for stage in self.stage_params for n, p in stage}
         if self.is_bn_live:
@@ -102,7 +102,7 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
         return found
 
     def load_trained(self, tensors: Mapping[str, Any]) -> None:
-        """Puts values back."""
+        """Put values back."""
         for name, tensor in self.trained().items():
             tensor.copy_(tensors[name])
 
@@ -118,7 +118,7 @@ class DetectTraining:
         net: The network at its start.
         source: Where batches come from.
         plan: Every number.
-        train: Positions of the training pictures.
+        train: Positions of the training images.
         sizes_hw: Of the maps, the finest first.
         pace: How many steps there are; by default the epochs of the plan.
         clock: Source of the durations in the records.
@@ -132,13 +132,13 @@ class DetectTraining:
         train: Ids,
         sizes_hw: Sequence[tuple[int, int]],
         *,
-        pace: Pace | None = None,
+        pace: StepSchedule | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.net, self.source, self.plan, self.train = net, source, plan, train
         self.points = make_points(sizes_hw, net.head.strides)
         self.steps_per_epoch = max(1, len(train) // plan.batch_size)
-        self.pace = pace or Pace(self.steps_per_epoch * plan.epochs)
+        self.pace = pace or StepSchedule(self.steps_per_epoch * plan.epochs)
         self._clock = clock
         self.step = 0
         self.records: list[DetectEpoch] = []
@@ -150,7 +150,7 @@ class DetectTraining:
             {"params": others, "lr": plan.lr, "peak": plan.lr, "begin": 0.0, "decay": 0.0},
         ]
         for rank, stage in enumerate(net.stage_params):
-            peak = plan.backbone_lr * plan.stage_decay**rank
+            peak = plan.backbone_lr * plan.layer_decay**rank
             row = {"params": [p for _, p in stage], "lr": peak, "peak": peak, "begin": plan.thaw, "decay": 0.0}
             self._groups.append(row)
         self.optimizer = OPTIMIZERS[plan.optimizer](self._groups)
@@ -212,7 +212,7 @@ class DetectTraining:
             self.net.load_trained(now)
 
     def take_step(self, samples: Ids, views: Ids) -> NDArray[np.float64] | None:
-        """One step; its loss, the class's and the box's part, or None where the loss is no number."""
+        """Return one step; its loss, the class's and the box's part, or None where the loss is no number."""
         self._begin()
         parts, truth = self.source.batch(samples, views)
         self.net.set_training(True)
@@ -237,7 +237,7 @@ class DetectTraining:
         return values
 
     def _begin(self) -> None:
-        """Sets the rates of a step and what trains in it."""
+        """Set the rates of a step and what trains in it."""
         share = self.pace.share(self.step)
         for group in self.optimizer.param_groups:
             begin = group["begin"]
@@ -257,7 +257,7 @@ class DetectTraining:
         torch._foreach_lerp_([self._average[n] for n in floats], [now[n] for n in floats], 1.0 - keep)
 
     def _announce(self, order: Ids, epoch: int) -> None:
-        """Says what comes: the rest of this epoch and the views of the next."""
+        """State what comes: the rest of this epoch and the views of the next."""
         pairs = [(int(s), view_of(epoch, self.plan.views)) for s in order]
         if not self.pace.is_done((epoch + 1) * self.steps_per_epoch):
             following = view_of(epoch + 1, self.plan.views)

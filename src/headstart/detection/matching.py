@@ -1,7 +1,7 @@
 """Which detection finds which object: matching by the rules of COCO's reference implementation, numpy only.
 
-The one decision: a picture is matched once, for all IoU thresholds and object sizes together, and what is kept of it
-is so small that scores can be drawn again and again (bootstrap over pictures) without matching anew.
+An image is matched once, for all IoU thresholds and object sizes together, and what is kept of it
+is so small that scores can be drawn again and again (bootstrap over images) without matching anew.
 
 Source: T.-Y. Lin et al., cocodataset/cocoapi, `PythonAPI/pycocotools/cocoeval.py`, functions `evaluateImg` and
 `accumulate` (rules; no code taken).  An object's area is that of its box.
@@ -31,18 +31,18 @@ _NEARLY_ONE = 1 - 1e-10
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """All detections of one class, by falling score; A size ranges, T thresholds, D detections, N pictures.
+    """All detections of one class, by falling score; A size ranges, T thresholds, D detections, N images.
 
     Attributes:
-        scores: (D,) in [0, 1], falling; equal scores keep the order of pictures.
-        picture: (D,) position of the picture.
+        scores: (D,) in [0, 1], falling; equal scores keep the order of images.
+        image: (D,) position of the image.
         is_hit: (A, T, D) whether an object was found.
         is_ignored: (A, T, D) whether it counts neither as right nor wrong (a crowd, another size).
         num_objects: (A, N) objects of the class that count.
     """
 
     scores: NDArray[np.float64]
-    picture: NDArray[np.int64]
+    image: NDArray[np.int64]
     is_hit: NDArray[np.bool_]
     is_ignored: NDArray[np.bool_]
     num_objects: NDArray[np.int64]
@@ -51,11 +51,11 @@ class ClassMatches:
 def match_all(
     truth: Sequence[Boxes], found: Sequence[Detections], num_classes: int, max_detections: int = MAX_DETECTIONS
 ) -> list[ClassMatches]:
-    """Matches every picture, class by class.
+    """Match every image, class by class.
 
     Args:
-        truth: True boxes of each picture.
-        found: Detections of each picture, in any order.
+        truth: True boxes of each image.
+        found: Detections of each image, in any order.
         num_classes: K.
         max_detections: Detections of a class and image that count, those with the best scores (COCO's `maxDets`).
 
@@ -63,14 +63,14 @@ def match_all(
         K entries.
     """
     if len(truth) != len(found):
-        raise ValueError(f"{len(truth)} pictures have boxes but {len(found)} have detections")
+        raise ValueError(f"{len(truth)} images have boxes but {len(found)} have detections")
     return [_match_class(truth, found, k, max_detections) for k in range(num_classes)]
 
 
 def iou_with_crowds(
     found: NDArray[np.float64], true: NDArray[np.float64], is_crowd: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """(D, G) overlap of detections with objects; with a crowd, the share of the detection that lies in it."""
+    """Return (D, G) overlap of detections with objects; with a crowd, the share of the detection that lies in it."""
     low = np.maximum(found[:, None, :2], true[None, :, :2])
     high = np.minimum(found[:, None, 2:], true[None, :, 2:])
     sides = np.clip(high - low, 0, None)
@@ -86,7 +86,7 @@ def iou_with_crowds(
 def _match_class(
     truth: Sequence[Boxes], found: Sequence[Detections], class_id: int, max_detections: int
 ) -> ClassMatches:
-    scores, pictures, hits, ignored = [], [], [], []
+    scores, images, hits, ignored = [], [], [], []
     num_objects = np.zeros((len(AREAS), len(truth)), dtype=np.int64)
     for n, (boxes, detections) in enumerate(zip(truth, found, strict=True)):
         mine = boxes.class_ids == class_id
@@ -99,9 +99,9 @@ def _match_class(
         if not len(theirs):
             continue
         boxes_found = detections.xyxy[theirs].astype(np.float64)
-        hit, out = _match_picture(boxes_found, true, crowd, passed_over)
+        hit, out = _match_image(boxes_found, true, crowd, passed_over)
         scores.append(detections.scores[theirs].astype(np.float64))
-        pictures.append(np.full(len(theirs), n, dtype=np.int64))
+        images.append(np.full(len(theirs), n, dtype=np.int64))
         hits.append(hit)
         ignored.append(out)
     shape = (len(AREAS), len(IOUS), 0)
@@ -112,17 +112,17 @@ def _match_class(
     order = np.argsort(-every, kind="stable")
     return ClassMatches(
         scores=every[order],
-        picture=np.concatenate(pictures)[order],
+        image=np.concatenate(images)[order],
         is_hit=np.concatenate(hits, axis=2)[:, :, order],
         is_ignored=np.concatenate(ignored, axis=2)[:, :, order],
         num_objects=num_objects,
     )
 
 
-def _match_picture(
+def _match_image(
     found: NDArray[np.float64], true: NDArray[np.float64], crowd: NDArray[np.bool_], passed_over: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(A, T, D) hits and ignored detections of one picture and class; detections come by falling score."""
+    """Return (A, T, D) hits and ignored detections of one image and class; detections come by falling score."""
     num, shape = len(found), (len(AREAS), len(IOUS))
     hit, out = np.zeros((*shape, num), dtype=bool), np.zeros((*shape, num), dtype=bool)
     area = np.prod(found[:, 2:] - found[:, :2], axis=1)

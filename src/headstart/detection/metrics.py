@@ -1,8 +1,8 @@
-"""How good a detector is: COCO's numbers, each with an interval from drawing pictures anew.
+"""How good a detector is: COCO's numbers, each with an interval from drawing images anew.
 
-The one decision: mAP is computed as COCO's reference implementation does (101 recall levels, precision made falling,
-mean over classes that occur), from matches that are made once; the bootstrap then only weighs pictures (or groups of
-pictures that belong together), so that 500 draws cost about as much as matching.
+MAP is computed as COCO's reference implementation does (101 recall levels, precision made falling,
+mean over classes that occur), from matches that are made once; the bootstrap then only weighs images (or groups of
+images that belong together), so that 500 draws cost about as much as matching.
 
 Source: `accumulate` and `summarize` of pycocotools (rules); percentile bootstrap, Efron and Tibshirani (1993).
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, IOUS, ClassMatches, match_all
-from headstart.detection.operating import Confusion, OperatingPoint, best_points, confuse, points_at
+from headstart.detection.operating_points import Confusion, OperatingPoint, best_points, confuse, points_at
 from headstart.limits import MAX_DETECTIONS
 from headstart.messages.findings import finding_to_json
 from headstart.records import Estimate
@@ -36,7 +36,7 @@ __all__ = [
 RECALLS = np.linspace(0.0, 1.0, 101)
 """Recall levels at which precision is read."""
 
-_LEAST_UNITS = 5  # fewer pictures (or groups) give no interval worth its name
+_LEAST_UNITS = 5  # fewer images (or groups) give no interval worth its name
 _T50, _T75 = 0, 5
 _ALL = 0
 
@@ -47,18 +47,18 @@ class ClassDetection:
 
     Attributes:
         name: Its name.
-        num_boxes, num_pictures: Objects that count, and pictures with at least one.
+        num_boxes, num_images: Objects that count, and images with at least one.
         ap50: Average precision at IoU 0.5, with its interval.
         ap50_95: Mean over IoU 0.5 to 0.95, with its interval.
         ap75: At IoU 0.75.
         precision: (101,) precision at `RECALLS`, IoU 0.5, made falling; None where the class does not occur.
-        point: What the score threshold comes to: the given one, else the one with the best F1 on these pictures.
+        point: What the score threshold comes to: the given one, else the one with the best F1 on these images.
             None where the class does not occur or no threshold is worth its name.
     """
 
     name: str
     num_boxes: int
-    num_pictures: int
+    num_images: int
     ap50: Estimate
     ap50_95: Estimate
     ap75: float | None
@@ -68,7 +68,7 @@ class ClassDetection:
 
 @dataclass(frozen=True)
 class DetectionEvaluation:
-    """What is known of a detector on one set of scored pictures (a block of `metrics.json`).
+    """What is known of a detector on one set of scored images (a block of `metrics.json`).
 
     Attributes:
         setup: The protocol with its details.
@@ -110,18 +110,18 @@ def evaluate_detections(
     thresholds: Sequence[float] | None = None,
     max_detections: int = MAX_DETECTIONS,
 ) -> DetectionEvaluation:
-    """Scores detections.
+    """Return scores detections.
 
     Args:
-        truth: True boxes of each picture.
-        found: Detections of each picture; at least down to a score of 0.01, or mAP comes out too low.
+        truth: True boxes of each image.
+        found: Detections of each image; at least down to a score of 0.01, or mAP comes out too low.
         class_names: K names.
-        groups: (N,) pictures that belong together are drawn together, or None.
+        groups: (N,) images that belong together are drawn together, or None.
         seed: Of the bootstrap.
         draws: Of the bootstrap; 0 leaves the intervals out.
         setup: How the images were scored.
         thresholds: Score threshold of each class, for the operating points and the confusion; None takes the best
-            ones on these pictures (0.5 for a class that has none).
+            ones on these images (0.5 for a class that has none).
         max_detections: Detections of a class and image that are scored at most; 100 gives COCO's published numbers,
             which cannot reach 1 where an image has more than 100 objects of a class.
     """
@@ -135,7 +135,7 @@ def evaluate_detections(
         ClassDetection(
             name=name,
             num_boxes=int(matches[k].num_objects[_ALL].sum()),
-            num_pictures=int((matches[k].num_objects[_ALL] > 0).sum()),
+            num_images=int((matches[k].num_objects[_ALL] > 0).sum()),
             ap50=_estimate(table[k, _ALL, _T50], drawn[:, k, _T50]),
             ap50_95=_estimate(_mean(table[k, _ALL]), drawn[:, k].mean(axis=1)),
             ap75=_plain(table[k, _ALL, _T75]),
@@ -194,12 +194,12 @@ def average_precision(
 
 
 def detection_to_json(evaluation: DetectionEvaluation) -> dict[str, Any]:
-    """The block of `metrics.json`."""
+    """Return the block of `metrics.json`."""
     per_class = [
         {
             "name": c.name,
             "num_boxes": c.num_boxes,
-            "num_pictures": c.num_pictures,
+            "num_images": c.num_images,
             "AP50": _estimate_json(c.ap50),
             "AP50_95": _estimate_json(c.ap50_95),
             "AP75": _rounded(c.ap75),
@@ -228,7 +228,7 @@ def detection_to_json(evaluation: DetectionEvaluation) -> dict[str, Any]:
 
 
 def _class_table(matches: ClassMatches) -> NDArray[np.float64]:
-    """(A, T) average precision; NaN where no object occurs."""
+    """Return (A, T) average precision; NaN where no object occurs."""
     return np.array(
         [
             [
@@ -246,7 +246,7 @@ def _falling_precision(
     num_objects: float,
     weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """(101,) precision at the recall levels, made falling; 0 beyond the recall that is reached."""
+    """Return (101,) precision at the recall levels, made falling; 0 beyond the recall that is reached."""
     weight = 1.0 if weights is None else weights
     right = np.cumsum(is_hit * weight)
     wrong = np.cumsum((~is_hit & ~is_ignored) * weight)
@@ -260,7 +260,7 @@ def _falling_precision(
 
 
 def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: int, draws: int) -> NDArray[np.float64]:
-    """(B, K, T) average precision of drawn sets of pictures, all sizes; NaN where a class was not drawn."""
+    """Return (B, K, T) average precision of drawn sets of images, all sizes; NaN where a class was not drawn."""
     num_units = int(units.max()) + 1 if len(units) else 0
     if not draws or num_units < _LEAST_UNITS:
         return np.zeros((0, len(matches), len(IOUS)))
@@ -274,12 +274,12 @@ def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: 
         for k, m in enumerate(slim):
             num_objects = float(m.num_objects[_ALL] @ weight)
             if num_objects > 0:
-                out[b, k] = _weighted(m, weight[m.picture], num_objects)
+                out[b, k] = _weighted(m, weight[m.image], num_objects)
     return out
 
 
 def _weighted(matches: ClassMatches, weights: NDArray[np.float64], num_objects: float) -> NDArray[np.float64]:
-    """(T,) average precision with weights, as `average_precision` at each threshold."""
+    """Return (T,) average precision with weights, as `average_precision` at each threshold."""
     hit, out = matches.is_hit[_ALL], matches.is_ignored[_ALL]  # (T, D)
     right = np.cumsum(hit * weights, axis=1)
     wrong = np.cumsum((~hit & ~out) * weights, axis=1)
@@ -301,7 +301,7 @@ def _slim(matches: ClassMatches) -> ClassMatches:
     keep = np.flatnonzero(~out[:, :last].all(axis=0))
     return ClassMatches(
         matches.scores[keep],
-        matches.picture[keep],
+        matches.image[keep],
         matches.is_hit[:, :, keep],
         matches.is_ignored[:, :, keep],
         matches.num_objects,
@@ -321,13 +321,13 @@ def _recall(matches: Sequence[ClassMatches]) -> float | None:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Mean over what occurs; NaN where nothing does."""
+    """Return mean over what occurs; NaN where nothing does."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else float("nan")
 
 
 def _mean_over_classes(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,) from (B, K), over the classes that were drawn."""
+    """Return (B,) from (B, K), over the classes that were drawn."""
     is_there = np.isfinite(drawn)
     total = np.where(is_there, drawn, 0.0).sum(axis=1)
     means = np.full(len(drawn), np.nan)

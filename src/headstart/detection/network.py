@@ -1,6 +1,6 @@
 """The detector's own layers: a narrow pyramid, and a head that says what is where, and how large.
 
-The one decision: one head for all levels, its convolutions shared and its batch norms of their own for each level
+One head for all levels, its convolutions shared and its batch norms of their own for each level
 (RTMDet, Lyu et al. 2022), without anchors (FCOS, Tian et al. 2019): plain convolutions once the norms are folded,
 which is what ONNX Runtime is fastest at.  The pyramid is torchvision's.
 """
@@ -94,13 +94,13 @@ class DetectorHead(nn.Module):  # type: ignore[misc]
 
 
 class Detector(nn.Module):  # type: ignore[misc]
-    """From pictures to class logits and boxes: backbone maps, pyramid and head in one module.
+    """From images to class logits and boxes: backbone maps, pyramid and head in one module.
 
     Args:
-        maps: From pictures to maps.
+        maps: From images to maps.
         head: Pyramid and head.
         sizes_hw: Of the maps.
-        is_mirrored: Whether the mirrored picture is looked at too, and what is said of each place averaged.
+        is_mirrored: Whether the mirrored image is looked at too, and what is said of each place averaged.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Detector(nn.Module):  # type: ignore[misc]
         self.register_buffer("order", torch.cat(order))  # (P,) the place that mirrors each place
 
     def forward(self, pixels: Any) -> tuple[Any, Any]:
-        """(B, 3, H, W) normalised pixels to logits (B, P, K) and boxes (B, P, 4)."""
+        """Return (B, 3, H, W) normalized pixels to logits (B, P, K) and boxes (B, P, 4)."""
         if not self.is_mirrored:
             logits, boxes = self.head(self.maps(pixels))
             return logits, boxes
@@ -130,7 +130,7 @@ class Detector(nn.Module):  # type: ignore[misc]
 
 
 def make_points(sizes_hw: Sequence[tuple[int, int]], strides: Sequence[int]) -> Any:
-    """(P, 2) x and y of every place of all levels, input pixels, row by row."""
+    """Return (P, 2) x and y of every place of all levels, input pixels, row by row."""
     points = []
     for (height, width), stride in zip(sizes_hw, strides, strict=True):
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")

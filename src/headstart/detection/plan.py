@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from headstart.detection.views import DEFAULT_AUGMENT
+from headstart.detection.augmentation import DEFAULT_AUGMENT
 
 __all__ = ["DetectPlan"]
 
@@ -17,18 +17,18 @@ class DetectPlan:
     Attributes:
         strategy: `head`, `finetune`, `full` or `scratch`.
         cut: First stage that trains; the stage after the last tap where nothing of the backbone does.
-        epochs: Passes over the training pictures.
-        batch_size: Pictures a step.
+        epochs: Passes over the training images.
+        batch_size: Images a step.
         lr: Peak rate of pyramid and head.
         backbone_lr: Peak rate of the last stage that trains.
-        stage_decay: Factor on that rate for each earlier stage.
+        layer_decay: Factor on that rate for each earlier stage.
         thaw: Share of the steps in which the backbone's stages wait before they train.
         optimizer, schedule: By name; see `tuning.optim`.
         warmup: Share of the steps in which rates rise.
         weight_decay: Decoupled; of convolutions only.
         average: Decay of the running average of the weights, which is what is kept; 0 is off.
         clip: Largest norm of the gradient; 0 is off.
-        views: Stored views of each picture.
+        views: Stored views of each image.
         augment: How views differ, in words.
         width, depth: Channels of pyramid and head, and convolutions in each tower.
         finest: Smallest stride of the pyramid.
@@ -43,7 +43,7 @@ class DetectPlan:
     batch_size: int = 8
     lr: float = 1.5e-3
     backbone_lr: float = 2e-4
-    stage_decay: float = 0.6
+    layer_decay: float = 0.6
     thaw: float = 0.2
     optimizer: str = "adamw"
     schedule: str = "cosine"
@@ -61,9 +61,9 @@ class DetectPlan:
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
     def with_(self, **changes: Any) -> DetectPlan:
-        """The same with some values replaced."""
+        """Return the same with some values replaced."""
         return replace(self, **changes)

@@ -1,6 +1,6 @@
 """Which place answers for which box, and how wrong it is: task-aligned assignment and its losses.
 
-The one decision: a place answers for a box if it says both the class and the box well (TOOD, Feng et al. 2021), so
+A place answers for a box if it says both the class and the box well (TOOD, Feng et al. 2021), so
 the class score learns to be the quality of the box too and no third output is needed.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from headstart.detection.views import ViewBoxes
+from headstart.detection.augmentation import ViewBoxes
 
 __all__ = ["Targets", "assign", "detection_loss", "paired_iou"]
 
@@ -58,13 +58,13 @@ def assign(
     alpha: float = 1.0,
     beta: float = 6.0,
 ) -> Targets:
-    """Gives each true box the places that answer best for it.
+    """Give each true box the places that answer best for it.
 
     Args:
         logits: (B, P, K) what is said now.
         boxes: (B, P, 4) the same, boxes.
         points: (P, 2) where the places are.
-        truth: B pictures' boxes.
+        truth: B images' boxes.
         top: Places a box.
         alpha, beta: How much class and overlap count: score^alpha * overlap^beta.
     """
@@ -125,6 +125,6 @@ def detection_loss(
 
 
 def _inside(points: Any, boxes: Any) -> Any:
-    """(M, P) whether places lie in boxes."""
+    """Return (M, P) whether places lie in boxes."""
     x, y = points[:, 0], points[:, 1]
     return (x > boxes[:, :1]) & (x < boxes[:, 2:3]) & (y > boxes[:, 1:2]) & (y < boxes[:, 3:4])

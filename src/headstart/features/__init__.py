@@ -1,1 +1,1 @@
-"""What a frozen backbone says about every picture: computed once by the fastest engine, and cached."""
+"""What a frozen backbone says about every image: computed once by the fastest engine, and cached."""

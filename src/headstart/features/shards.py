@@ -1,6 +1,6 @@
 """A folder of rows of bytes under keys: whole or absent, checked when first read, mapped and never copied.
 
-The one decision: rows lie in shards that are written beside their place and renamed into it, each row
+Rows lie in shards that are written beside their place and renamed into it, each row
 with its checksum, and are never changed in place.  A shard is whole or absent, a damaged row is found
 when it is first read and made again, and two processes at worst store the same rows twice.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import CacheError
-from headstart.machine import atomic_file, drop_stale, private_folder, why_refused
+from headstart.system import atomic_file, describe_os_error, drop_stale, private_folder
 
 __all__ = ["Shards", "drop_folders", "free_bytes"]
 
@@ -74,7 +74,7 @@ class Shards:
         return key in self._rows
 
     def get(self, key: bytes) -> NDArray[np.uint8] | None:
-        """(n,) bytes, mapped from the disk, or None where the row is not there or is damaged."""
+        """Return (n,) bytes, mapped from the disk, or None where the row is not there or is damaged."""
         place = self._rows.get(key)
         if place is None:
             return None
@@ -95,7 +95,7 @@ class Shards:
         return row
 
     def put(self, keys: Sequence[bytes], rows: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> bool:
-        """Writes one shard; its rows are found at once.
+        """Write one shard; its rows are found at once.
 
         Args:
             keys: n keys.
@@ -120,14 +120,14 @@ class Shards:
                 for row in rows:
                     file.write(row.data)
         except (OSError, CacheError) as error:
-            self.write_error = why_refused(error)
+            self.write_error = describe_os_error(error)
             return False
         if self._open(path):
             self._used.add(len(self._shards) - 1)
         return True
 
     def refresh(self) -> None:
-        """Finds shards that were written since, by this process or another."""
+        """Find shards that were written since, by this process or another."""
         if not self.folder.is_dir():
             return
         drop_stale(self.folder)
@@ -138,7 +138,7 @@ class Shards:
             os.utime(self.folder)  # last used, for `drop_folders`
 
     def drop_oldest(self, size_bytes: int, limit_bytes: int) -> bool:
-        """Makes room for a shard: those unused for longest go, but none that this process has read or written.
+        """Make room for a shard: those unused for longest go, but none that this process has read or written.
 
         Args:
             size_bytes: What is to be written.
@@ -165,7 +165,7 @@ class Shards:
         return True
 
     def _open(self, path: Path) -> bool:
-        """Maps a shard; False where it is away or damaged."""
+        """Map a shard; False where it is away or damaged."""
         self._seen.add(path.name)
         try:
             with open(path, "rb") as file:
@@ -194,14 +194,14 @@ class Shards:
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk where a folder is, or would be."""
+    """Return what is free on the disk where a folder is, or would be."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def drop_folders(root: Path, limit_bytes: int, keep: Path | None = None) -> int:
-    """Drops the folders unused for longest until all of them keep to the limit; returns the bytes dropped.
+    """Drop the folders unused for longest until all of them keep to the limit; returns the bytes dropped.
 
     A process that has one of them mapped keeps reading it.
 
@@ -230,5 +230,5 @@ def drop_folders(root: Path, limit_bytes: int, keep: Path | None = None) -> int:
 
 
 def _start(header_bytes: int) -> int:
-    """Where the first row begins."""
+    """Return where the first row begins."""
     return -(-(len(_MAGIC) + 12 + header_bytes) // _ALIGN) * _ALIGN

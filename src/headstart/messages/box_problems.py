@@ -21,8 +21,8 @@ BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
     "bad-json": ("JSON entry", "cannot be used", "cannot be used"),
     "bad-line": ("line", "cannot be read as a box", "cannot be read as boxes"),
     "too-large": ("file", "is larger than allowed", "are larger than allowed"),
-    "no-picture": ("annotation", "belongs to no image", "belong to no image"),
-    "no-pictures": ("path in data.yaml", "leads to no image", "lead to no image"),
+    "no-image": ("annotation", "belongs to no image", "belong to no image"),
+    "no-images": ("path in data.yaml", "leads to no image", "lead to no image"),
     "no-annotation": ("image", "has no annotation and is left out", "have no annotation and are left out"),
     "second-annotation": (
         "annotation",
@@ -37,7 +37,7 @@ BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
     "no-area": ("box", "has no area", "have no area"),
     "under-a-pixel": ("box", "is smaller than a pixel", "are smaller than a pixel"),
     "outside": ("box", "lies outside its image", "lie outside their image"),
-    "other-picture": (
+    "other-image": (
         "image",
         "has another size than its annotation says, with boxes outside, and is left out",
         "have another size than their annotation says, with boxes outside, and are left out",

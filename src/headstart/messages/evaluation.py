@@ -81,7 +81,7 @@ EVALUATION_MESSAGES: dict[FindingKind, Render] = {
     ),
     FindingKind.OOD_IMAGES: lambda e: (
         f"{e['count']:,} of {count(e['total'], 'image')} {'is' if e['count'] == 1 else 'are'} out of distribution "
-        "(column `is_unknown`)"
+        "(column `is_ood`)"
     ),
     FindingKind.OOD_RATES: _ood_rates,
     FindingKind.PREDICTION_SET_COVERAGE: lambda e: (

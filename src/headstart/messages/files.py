@@ -57,7 +57,7 @@ def _split(e: Mapping[str, Any]) -> str:
 def _report(e: Mapping[str, Any]) -> str:
     if not e.get("has_images", True):
         return "without images and file names"
-    return f"shows {count(e['num_images'], 'image')} with file names; --no-pictures leaves them out"
+    return f"shows {count(e['num_images'], 'image')} with file names; --no-images leaves them out"
 
 
 _CONTENTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {

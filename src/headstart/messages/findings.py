@@ -60,7 +60,7 @@ def _class_too_small(e: Mapping[str, Any]) -> str:
 def _class_with_one_image(e: Mapping[str, Any]) -> str:
     return (
         f"class `{e['class']}` has 1 training image and cannot be trained on: add images, or leave it out with "
-        "--skip-class"
+        "--exclude-classes"
     )
 
 
@@ -127,13 +127,14 @@ _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
         f"({e['groups_per_level']['camera']:.1f} effective groups per camera)"
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE: lambda e: (
-        f"they differ in one direction only ({percent(max(0, e['off_axis_share']), 0)} of the similarity lies outside "
+        f"they differ in one direction only ({percent(max(0, e['off_axis_fraction']), 0)} of the similarity lies "
+        "outside "
         "it), as images of different exposure, focus or compression do"
     ),
     GroupStatus.QUESTION_TOO_FEW_GROUPS: lambda e: (
         "too few to measure with: "
         f"{pluralize(e['num_independent'], 'independent group')} ({e['effective_groups']:.1f} of equal size), and "
-        f"{percent(e['unmeasurable_share'], 0)} of the data in classes of one group"
+        f"{percent(e['unscorable_fraction'], 0)} of the data in classes of one group"
     ),
     GroupStatus.QUESTION_SCORE_AT_BASELINE: lambda e: (
         "with whole groups left out the score falls to that of always predicting the most frequent class "

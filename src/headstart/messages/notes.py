@@ -75,7 +75,7 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     NoteKind.RUN_WITHOUT_SCORES: lambda e: "the run has no scores of images, so calibration is shown in part only",
     NoteKind.RUN_WITHOUT_SETTINGS: lambda e: f"the run has no readable {e['file']}, so no settings are shown",
     NoteKind.SMALL_BOXES: lambda e: (
-        f"boxes under 8 px at {e['size']} px: {percent(e['tiny_share'], 0)}; --size {e['better_size']} helps "
+        f"boxes under 8 px at {e['size']} px: {percent(e['tiny_fraction'], 0)}; --size {e['better_size']} helps "
         f"(epochs take {e['time_factor']:.1f}x)"
     ),
     NoteKind.SPEED_MEASURED: lambda e: (

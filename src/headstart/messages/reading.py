@@ -50,7 +50,7 @@ def _example(note: ReadingNote) -> str:
 
 
 def _in_folders(note: ReadingNote) -> str:
-    """Where the images of a note lie, by top folder."""
+    """Return where the images of a note lie, by top folder."""
     folders = [f"{count:,} in `{name}`" for name, count in note.evidence["folders"].items()]
     return " (" + ", ".join(folders[:_SHOWN]) + (" ..." if len(folders) > _SHOWN else "") + ")"
 

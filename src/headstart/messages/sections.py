@@ -93,7 +93,7 @@ def headline_message(score: E, baselines: E) -> str:
 
     Args:
         score: `metric`, `value`, `low` and `high`.
-        baselines: `majority` and `nearest_neighbour`, each with the metric; either may be absent.
+        baselines: `majority` and `nearest_neighbor`, each with the metric; either may be absent.
     """
     value, low, high = score.get("value"), score.get("low"), score.get("high")
     metric = score.get("metric", "accuracy")
@@ -106,7 +106,7 @@ def headline_message(score: E, baselines: E) -> str:
     else:
         text += f" (95 % CI {100 * low:.0f} to {100 * high:.0f})"
     majority = (baselines.get("majority") or {}).get(metric)
-    nearest = (baselines.get("nearest_neighbour") or {}).get(metric)
+    nearest = (baselines.get("nearest_neighbor") or {}).get(metric)
     if majority is not None:
         text += f"; always naming the most frequent class would be right on {100 * majority:.0f}"
     if nearest is not None:
@@ -150,7 +150,7 @@ def false_alarms_message(section: E) -> str:
             f"may; {math.ceil(1 / section['reject']) - 1} are needed."
         )
     what = "how undecided the head is"
-    if section.get("has_rest"):
+    if section.get("has_residual_norm"):
         what += " and how far the features lie off those of all training images"
     text = (
         f"An image counts as unknown (none of these classes) where its novelty is above {section['threshold']:.2f}; "
@@ -214,9 +214,9 @@ def coverage_message(section: E) -> str:
     return (
         "Beside the most probable class, each prediction holds the set of classes that fit; it is meant to hold the "
         f"right one for {100 * section['coverage']:g} of 100 images. {how} Measured on {measured}: "
-        f"{_share(shown['realised'])} of the sets held the right class, with {shown['mean_size']:.2f} classes in a set "
-        f"on average; {percent(shown['share_single'], 0)} hold a single class, {percent(shown['share_empty'])} are "
-        "empty, which means that no class fits."
+        f"{_share(shown['empirical'])} of the sets contain the true class; mean size {shown['mean_size']:.2f} classes; "
+        f"{percent(shown['single_fraction'], 0)} hold a single class, {percent(shown['empty_fraction'])} "
+        "are empty, which means that no class fits."
     )
 
 
@@ -235,8 +235,8 @@ def suspects_message(evidence: E) -> str:
     if held_out:
         text += f", {'it' if num == 1 else f'{held_out:,} of them'} on an image that the score is measured on"
     text += (
-        ". They are ranked in suspects.csv: fill in its column `action` (keep, relabel:CLASS or drop) and train again "
-        "with --corrections suspects.csv; your own files are not touched."
+        ". `label_errors.csv` ranks them: fill in its column `action` (keep, relabel:CLASS or drop) and train again "
+        "with --corrections label_errors.csv; your own files are not touched."
     )
     return text if num else f"{text} Below are the labels that fit least."
 

@@ -11,7 +11,7 @@ __all__ = ["CUES", "cue_name", "shortcut_message"]
 
 CUES = {
     "file size": "the file size",
-    "picture size": "the width and height of the image",
+    "image size": "the width and height of the image",
     "format": "the file format and JPEG quality",
     "camera": "the camera",
     "date": "the date",
@@ -31,11 +31,11 @@ def shortcut_message(shortcut: Mapping[str, Any]) -> str:
     """Return one sentence in lower case without a full stop.
 
     Args:
-        shortcut: `what`, `accuracy`, `chance`, `given_class` and `given_share` of a `records.Shortcut`.
+        shortcut: `what`, `accuracy`, `chance`, `given_class` and `given_class_fraction` of a `records.Shortcut`.
     """
     accuracy, chance = percent(shortcut["accuracy"]), percent(shortcut["chance"])
     text = f"from {cue_name(shortcut['what'])} alone the class is predicted with a balanced accuracy of {accuracy}"
     text += f" (chance: {chance})"
     if shortcut["given_class"] is not None:
-        text += f"; this gives away {percent(shortcut['given_share'])} of the images of `{shortcut['given_class']}`"
+        text += f"; it reveals {percent(shortcut['given_class_fraction'])} of the images of `{shortcut['given_class']}`"
     return text

@@ -33,7 +33,7 @@ def event_table(event: Event) -> list[str]:
             (
                 c["name"],
                 f"{sum(c['boxes'].values()):,}",
-                f"{c['pictures']:,}",
+                f"{c['images']:,}",
                 *(f"{side:.0f} px" for side in (c["median_side"], *c["side_range"])),
             )
             for c in classes

@@ -1,6 +1,6 @@
-"""Which part of a picture spoke for a class: Grad-CAM over all stages that the head looks at, without torch.
+"""Which part of an image spoke for a class: Grad-CAM over all stages that the head looks at, without torch.
 
-The one decision: the head is a known function of pooled features, so its gradient is written down instead of
+The head is a known function of pooled features, so its gradient is written down instead of
 being traced, and a mean-pooled map times that gradient *is* Grad-CAM, exactly.  The maps come out of the same
 graph that predicts.  A control with shuffled weights is drawn beside it, and maps that look alike with and
 without the learnt weights are not shown.
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from headstart.dependencies import import_onnxruntime
 from headstart.errors import MissingExtraError
-from headstart.heads.linear import LinearHead
-from headstart.heads.normalise import Blocks
-from headstart.trust.metrics import softmax
+from headstart.evaluation.metrics import softmax
+from headstart.probe.linear import LinearHead
+from headstart.probe.normalize import Blocks
 
-__all__ = ["MAX_ALIKE", "Mapper", "head_gradient", "mean_alike", "paint", "rank_correlation"]
+__all__ = ["MAX_ALIKE", "Mapper", "head_gradient", "mean_similarity", "paint", "rank_correlation"]
 
 MAX_ALIKE = 0.5
 """Mean rank correlation with the control from which on maps are held back."""
@@ -41,7 +41,7 @@ def head_gradient(head: LinearHead, blocks: Blocks, class_ids: NDArray[np.int64]
     Returns:
         (N, D_b) by name.
     """
-    normaliser = head.normaliser
+    normalizer = head.normalizer
     rows = np.arange(len(class_ids))
     others = head.logits(blocks).astype(np.float64)
     others[rows, class_ids] = -np.inf
@@ -51,16 +51,16 @@ def head_gradient(head: LinearHead, blocks: Blocks, class_ids: NDArray[np.int64]
     gradient: dict[str, NDArray[np.float64]] = {}
     start = 0
     for name, mean, scale, factor in zip(
-        normaliser.names, normaliser.means, normaliser.scales, normaliser.weights, strict=True
+        normalizer.names, normalizer.means, normalizer.scales, normalizer.weights, strict=True
     ):
         part = weight[:, start : start + len(mean)]
         start += len(mean)
         raw = (blocks[name].astype(np.float64) - mean) / scale
-        z = np.clip(raw, -normaliser.clip, normaliser.clip)
+        z = np.clip(raw, -normalizer.clip, normalizer.clip)
         norm = np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
         unit = z / norm
         along = np.einsum("nd,nd->n", part, unit)[:, None]
-        gradient[name] = np.where(np.abs(raw) < normaliser.clip, factor / norm * (part - along * unit), 0.0) / scale
+        gradient[name] = np.where(np.abs(raw) < normalizer.clip, factor / norm * (part - along * unit), 0.0) / scale
     return gradient
 
 
@@ -80,7 +80,7 @@ class Mapper:
 
     @classmethod
     def open(cls, model: bytes, head: LinearHead, *, is_control: bool = False, seed: int = 0) -> Mapper:
-        """Makes the maps of a deployed model outputs.
+        """Make the maps of a deployed model outputs.
 
         Args:
             model: The bytes of `model.onnx`, whose pooled blocks carry the names of the head's blocks.
@@ -99,7 +99,7 @@ class Mapper:
         onnxruntime = import_onnxruntime()
         graph = onnx.load_model_from_string(model)
         names, outputs = [], []
-        for name in head.normaliser.names:
+        for name in head.normalizer.names:
             source = _map_of(graph, name)
             if source is not None:
                 names.append(name)
@@ -107,23 +107,23 @@ class Mapper:
         if not names:
             raise ValueError("no block of the head is the mean of a map")
         del graph.graph.output[:]
-        for output in dict.fromkeys([*outputs, *head.normaliser.names]):
+        for output in dict.fromkeys([*outputs, *head.normalizer.names]):
             graph.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
         if is_control:
             rng = np.random.default_rng(seed)
             _shuffle(onnx, graph, rng)
             weight = rng.permuted(head.weight.ravel()).reshape(head.weight.shape)
-            head = LinearHead(head.normaliser, weight, head.bias, head.temperature)
+            head = LinearHead(head.normalizer, weight, head.bias, head.temperature)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return cls(session, head, tuple(names))
 
     def maps(self, pixels: NDArray[np.float32], class_ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Where each picture spoke for a class.
+        """Return where each image spoke for a class.
 
         Args:
-            pixels: (N, 3, H, W) normalised.
+            pixels: (N, 3, H, W) normalized.
             class_ids: (N,) the class asked about.
 
         Returns:
@@ -132,7 +132,7 @@ class Mapper:
         wanted = [o.name for o in self.session.get_outputs()]
         found = dict(zip(wanted, self.session.run(wanted, {"pixels": pixels}), strict=True))
         sources = wanted[1 : 2 * len(self.names) : 2]
-        gradient = head_gradient(self.head, {n: found[n] for n in self.head.normaliser.names}, class_ids)
+        gradient = head_gradient(self.head, {n: found[n] for n in self.head.normalizer.names}, class_ids)
         layers = [
             np.einsum("nd,ndhw->nhw", gradient[name], found[source].astype(np.float64))
             for name, source in zip(self.names, sources, strict=True)
@@ -152,11 +152,11 @@ def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def paint(picture: NDArray[np.uint8], attribution: NDArray[np.float64], side: int = 144) -> bytes:
-    """The map over its picture, as a JPEG: the picture in grey, the map from dark red to yellow.
+def paint(image: NDArray[np.uint8], attribution: NDArray[np.float64], side: int = 144) -> bytes:
+    """Return the map over its image, as a JPEG: the image in gray, the map from dark red to yellow.
 
     Args:
-        picture: (H, W, 3) uint8, as the network saw it.
+        image: (H, W, 3) uint8, as the network saw it.
         attribution: (h, w) not negative.
         side: Of the result, pixels.
     """
@@ -164,22 +164,22 @@ def paint(picture: NDArray[np.uint8], attribution: NDArray[np.float64], side: in
 
     from PIL import Image
 
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR).convert("L"), dtype=np.float64)
+    gray = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR).convert("L"), dtype=np.float64)
     heat = _resize(attribution[None], size[1], size[0])[0]
     heat /= max(float(heat.max()), 1e-12)
-    colour = np.stack([np.minimum(1, 0.4 + 0.9 * heat), np.clip(1.5 * heat - 0.4, 0, 1), 0 * heat], axis=-1)
+    color = np.stack([np.minimum(1, 0.4 + 0.9 * heat), np.clip(1.5 * heat - 0.4, 0, 1), 0 * heat], axis=-1)
     strength = (0.75 * np.sqrt(heat))[..., None]
-    mixed = (1 - strength) * (0.8 * grey[..., None]) + strength * 255 * colour
+    mixed = (1 - strength) * (0.8 * gray[..., None]) + strength * 255 * color
     out = io.BytesIO()
     Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8)).save(out, "JPEG", quality=78)
     return out.getvalue()
 
 
 def _map_of(model: Any, name: str) -> str | None:
-    """The tensor whose mean over height and width is the output `name`, or None."""
+    """Return the tensor whose mean over height and width is the output `name`, or None."""
     makers = {output: node for node in model.graph.node for output in node.output}
     node = makers.get(name)
     while node is not None and node.op_type in _THROUGH:
@@ -197,13 +197,13 @@ def _shuffle(onnx: Any, model: Any, rng: np.random.Generator) -> None:
 
 
 def _resize(maps: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """(N, h, w) to (N, height, width), bilinear with the pixels' centres aligned."""
+    """Return (N, h, w) to (N, height, width), bilinear with the pixels' centers aligned."""
     rows, columns = _weights(maps.shape[1], height), _weights(maps.shape[2], width)
     return np.asarray(np.einsum("ah,nhw,bw->nab", rows, maps, columns, optimize=True))
 
 
 def _weights(old: int, new: int) -> NDArray[np.float64]:
-    """(new, old) weights of linear interpolation."""
+    """Return (new, old) weights of linear interpolation."""
     place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     left = np.floor(place).astype(np.int64)
     right = np.minimum(left + 1, old - 1)
@@ -213,6 +213,6 @@ def _weights(old: int, new: int) -> NDArray[np.float64]:
     return weights
 
 
-def mean_alike(a: Sequence[NDArray[np.float64]], b: Sequence[NDArray[np.float64]]) -> float:
-    """Mean rank correlation of pairs of maps, 0 without pairs."""
+def mean_similarity(a: Sequence[NDArray[np.float64]], b: Sequence[NDArray[np.float64]]) -> float:
+    """Return mean rank correlation of pairs of maps, 0 without pairs."""
     return float(np.mean([rank_correlation(x, y) for x, y in zip(a, b, strict=True)])) if len(a) else 0.0

@@ -1,7 +1,7 @@
 """The model card: `README.md` in the bundle, with the metadata that model hubs read, made from the report's data.
 
-The one decision: it says only what was measured, and lists as limits what the comment found; no file is named
-and no picture shown, since a bundle is made to be given away.
+It says only what was measured, and lists as limits what the comment found; no file is named
+and no image shown, since a bundle is made to be given away.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from headstart.types import EvaluationSetup
 
 __all__ = ["model_card"]
 
-_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause", "CC-BY-4.0": "cc-by-4.0",
+_LICENSES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause", "CC-BY-4.0": "cc-by-4.0",
              "CC-BY-NC-4.0": "cc-by-nc-4.0", "CC-BY-SA-4.0": "cc-by-sa-4.0"}  # fmt: skip
 _MOST = 60  # classes named in full
 
 
 def model_card(report: Mapping[str, Any]) -> str:
-    """The card as Markdown with YAML metadata on top.
+    """Return the card as Markdown with YAML metadata on top.
 
     Args:
-        report: From `summarise`.
+        report: From `summarize`.
     """
     model, score, names = report["model"], dict(report["headline"].get("score") or {}), report["class_names"]
     binary = report["headline"].get("binary")
     classes = ", ".join(f"`{_code(n)}`" for n in names[:_MOST])
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    weights, licence = model["weights_tag"] or "weights not named", model["weights_licence"]
+    weights, license = model["weights_tag"] or "weights not named", model["weights_license"]
     rows = []
     for c in report["per_class"][:200]:
         shares = " | ".join(_share(c[m]) for m in ("precision", "recall", "f1"))
@@ -42,24 +42,24 @@ def model_card(report: Mapping[str, Any]) -> str:
             report["headline"]["how"],
         ],
         "## What it is": [
-            f"{_text(model['title'])} ({_text(weights)}) with a head trained on the pictures described below; "
+            f"{_text(model['title'])} ({_text(weights)}) with a head trained on the images described below; "
             f"strategy: {_text(model['strategy'])}; {model['num_params']:,} parameters, {model['num_trained']:,} of "
-            "them trained here. It is run by ONNX Runtime from `model.onnx`; `bundle.json` says how a picture becomes "
+            "them trained here. It is run by ONNX Runtime from `model.onnx`; `bundle.json` says how an image becomes "
             "numbers.",
             f"Classes: {classes}{more}.",
         ],
-        "## How to use it": ["    headstart predict THIS_FOLDER NEW_PICTURES/"],
+        "## How to use it": ["    headstart predict THIS_FOLDER NEW_IMAGES/"],
         "## Intended use": [
-            "Pictures of the same origin as those it was trained on, each showing one of the classes above. A person "
+            "Images of the same origin as those it was trained on, each showing one of the classes above. A person "
             "should check answers that matter; the report of the training run says from which probability on."
         ],
         "## Data": [_data(report)],
         "## Score": [
             _score(score),
             *([f"{_text(binary['message'])}."] if binary else []),
-            "\n".join(["| class | pictures scored | precision | recall | F1 |", "|---|---|---|---|---|", *rows]),
+            "\n".join(["| class | images scored | precision | recall | F1 |", "|---|---|---|---|---|", *rows]),
         ],
-        "## Unknown pictures and sets of classes": [
+        "## Unknown images and sets of classes": [
             _text(" ".join(str(report["unknown"].get(k) or "") for k in ("text", "noticed", "missing")).strip()),
             _text(str(report["coverage"].get("text") or report["coverage"].get("missing") or "")),
         ],
@@ -71,9 +71,9 @@ def model_card(report: Mapping[str, Any]) -> str:
                 ]
             )
         ],
-        "## Licence": [
-            f"The pretrained weights: {_text(licence or 'not stated by their source')} "
-            f"({_text(model['weights_source'] or 'source not stated')}). The licence of the pictures it was trained on "
+        "## License": [
+            f"The pretrained weights: {_text(license or 'not stated by their source')} "
+            f"({_text(model['weights_source'] or 'source not stated')}). The license of the images it was trained on "
             "is for their owner to state."
         ],
     }
@@ -84,11 +84,11 @@ def model_card(report: Mapping[str, Any]) -> str:
 def _metadata(report: Mapping[str, Any]) -> str:
     """YAML between two lines of dashes; every text is quoted as JSON, which YAML reads."""
     score, model = dict(report["headline"].get("score") or {}), report["model"]
-    licence = model["weights_licence"]
+    license = model["weights_license"]
     lines = [
         "---",
-        f"license: {_LICENCES.get(str(licence), 'other')}",
-        *([f"license_name: {json.dumps(licence or 'not stated')}"] if str(licence) not in _LICENCES else []),
+        f"license: {_LICENSES.get(str(license), 'other')}",
+        *([f"license_name: {json.dumps(license or 'not stated')}"] if str(license) not in _LICENSES else []),
         "library_name: headstart",
         "pipeline_tag: image-classification",
         'tags: ["image-classification", "onnx", "transfer-learning", "headstart"]',
@@ -99,7 +99,7 @@ def _metadata(report: Mapping[str, Any]) -> str:
             f"- name: {json.dumps(report['run'])}",
             "  results:",
             "  - task: {type: image-classification}",
-            f'    dataset: {{name: "own pictures", type: private, split: {json.dumps(score.get("protocol"))}}}',
+            f'    dataset: {{name: "own images", type: private, split: {json.dumps(score.get("protocol"))}}}',
             "    metrics:",
             f"    - {{type: {score.get('metric', 'accuracy')}, value: {score['value']:.4f}}}",
         ]
@@ -138,7 +138,7 @@ def _share(estimate: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """A text that Markdown shows as it is."""
+    """Return a text that Markdown shows as it is."""
     plain = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join("\\" + c if c in "|*_[]\\" else c for c in plain)
 

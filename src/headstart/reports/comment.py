@@ -11,7 +11,7 @@ import numpy as np
 
 from headstart.messages.comment import report_finding_to_json
 from headstart.report_types import ReportFinding, ReportKind
-from headstart.reports.situation import Situation
+from headstart.reports.result_summary import ResultSummary
 from headstart.types import EvaluationProtocol, Evidence, GroupStatus, Severity, SplitSource
 
 __all__ = ["comment_on", "comment_to_json", "confused_pair", "next_steps", "not_to_conclude"]
@@ -30,7 +30,7 @@ _ONE_WAY = 0.3  # confusions in the rarer direction over the other, below which 
 _OPEN_QUESTIONS = (GroupStatus.QUESTION_TOO_FEW_GROUPS, GroupStatus.QUESTION_SCORE_AT_BASELINE)
 
 
-def comment_on(s: Situation) -> list[ReportFinding]:
+def comment_on(s: ResultSummary) -> list[ReportFinding]:
     """Return what stands out, the gravest first; `fine` comes first where nothing stands in the way."""
     rules = (_unmeasured, _leak, _chance, _groups, _shortcut, _imbalance, _pair, _little, _overfit, _shift, _labels)
     found = [finding for rule in rules if (finding := rule(s)) is not None]
@@ -42,23 +42,23 @@ def _problem(kind: ReportKind, **evidence: Any) -> ReportFinding:
     return ReportFinding(kind, Severity.WARNING, evidence)
 
 
-def _score(s: Situation) -> Evidence:
+def _score(s: ResultSummary) -> Evidence:
     return {"score": s.score, "low": s.low, "high": s.high}
 
 
-def _unmeasured(s: Situation) -> ReportFinding | None:
+def _unmeasured(s: ResultSummary) -> ReportFinding | None:
     if s.score is not None and s.low is not None:
         return None
     return _problem(ReportKind.UNMEASURED, score=s.score, num_scored=s.num_scored)
 
 
-def _leak(s: Situation) -> ReportFinding | None:
+def _leak(s: ResultSummary) -> ReportFinding | None:
     if not s.num_leaks:
         return None
     return _problem(ReportKind.LEAK, num_pairs=s.num_leaks, score=s.score, score_as_given=s.score_as_given)
 
 
-def _chance(s: Situation) -> ReportFinding | None:
+def _chance(s: ResultSummary) -> ReportFinding | None:
     """Compare the interval of the score with the majority baseline."""
     if s.score is None or s.low is None or s.high is None or s.low > s.majority + _NEAR:
         return None
@@ -70,7 +70,7 @@ def _chance(s: Situation) -> ReportFinding | None:
     return _problem(ReportKind.CHANCE_LEVEL, **evidence, is_worse=s.high < s.majority, copies=told)
 
 
-def _groups(s: Situation) -> ReportFinding | None:
+def _groups(s: ResultSummary) -> ReportFinding | None:
     """Ask about guessed groups that were not applied; a problem where they look real and change the score."""
     if not s.group_questions:
         return None
@@ -88,7 +88,7 @@ def _groups(s: Situation) -> ReportFinding | None:
     return ReportFinding(ReportKind.GROUPS_IN_QUESTION, severity, {"questions": rows})
 
 
-def _shortcut(s: Situation) -> ReportFinding | None:
+def _shortcut(s: ResultSummary) -> ReportFinding | None:
     if not s.shortcuts:
         return None
     clearest = max(s.shortcuts, key=lambda row: float(row["accuracy"]))
@@ -97,12 +97,12 @@ def _shortcut(s: Situation) -> ReportFinding | None:
         "accuracy",
         "chance",
         "given_class",
-        "given_share",
+        "given_class_fraction",
     )  # no examples: they name files
     return _problem(ReportKind.SHORTCUT, **{key: clearest[key] for key in keys})
 
 
-def _imbalance(s: Situation) -> ReportFinding | None:
+def _imbalance(s: ResultSummary) -> ReportFinding | None:
     counts = np.array(s.train_counts)
     support = s.confusion.sum(axis=1)
     if len(counts) < 2 or counts.min() == 0 or counts.max() <= _SKEW * counts.min():
@@ -126,7 +126,7 @@ def _imbalance(s: Situation) -> ReportFinding | None:
     return ReportFinding(ReportKind.IMBALANCE, severity, evidence)
 
 
-def confused_pair(s: Situation) -> tuple[int, int, int, float] | None:
+def confused_pair(s: ResultSummary) -> tuple[int, int, int, float] | None:
     """Return the two classes taken for one another most often: (class, class, images, share of their images)."""
     both = s.confusion + s.confusion.T
     both[np.diag_indices_from(both)] = 0
@@ -137,7 +137,7 @@ def confused_pair(s: Situation) -> tuple[int, int, int, float] | None:
     return min(a, b), max(a, b), int(both[a, b]), float(both[a, b] / max(1, support[a] + support[b]))
 
 
-def _pair(s: Situation) -> ReportFinding | None:
+def _pair(s: ResultSummary) -> ReportFinding | None:
     pair = confused_pair(s)
     if pair is None or len(s.class_names) < 3:
         return None
@@ -155,7 +155,7 @@ def _pair(s: Situation) -> ReportFinding | None:
     )
 
 
-def _little(s: Situation) -> ReportFinding | None:
+def _little(s: ResultSummary) -> ReportFinding | None:
     counts = [n for n in s.train_counts if n]
     median = float(np.median(counts)) if counts else 0.0
     evidence: dict[str, Any] = {}
@@ -168,13 +168,13 @@ def _little(s: Situation) -> ReportFinding | None:
     return _problem(ReportKind.TOO_LITTLE_DATA, **evidence) if evidence else None
 
 
-def _overfit(s: Situation) -> ReportFinding | None:
+def _overfit(s: ResultSummary) -> ReportFinding | None:
     if s.train_score is None or s.score is None or s.high is None or s.train_score - s.high < _GAP:
         return None
     return _problem(ReportKind.OVERFITTING, **_score(s), train_score=s.train_score, is_tuned=s.is_tuned)
 
 
-def _shift(s: Situation) -> ReportFinding | None:
+def _shift(s: ResultSummary) -> ReportFinding | None:
     if s.cv_low is None or s.cv_score is None or s.high is None or s.score is None or s.low is None:
         return None
     is_harder = s.high < s.cv_low
@@ -183,14 +183,14 @@ def _shift(s: Situation) -> ReportFinding | None:
     return _problem(ReportKind.OTHER_IMAGES, **_score(s), cv_score=s.cv_score, is_harder=is_harder)
 
 
-def _labels(s: Situation) -> ReportFinding | None:
+def _labels(s: ResultSummary) -> ReportFinding | None:
     if not s.num_conflicts and not s.num_suspects:
         return None
     evidence = {"num_conflicts": s.num_conflicts, "num_suspects": s.num_suspects}
     return ReportFinding(ReportKind.LABELS, evidence=evidence)
 
 
-def _fine(s: Situation) -> ReportFinding:
+def _fine(s: ResultSummary) -> ReportFinding:
     evidence = {
         **_score(s),
         "majority": s.majority,
@@ -201,7 +201,7 @@ def _fine(s: Situation) -> ReportFinding:
     return ReportFinding(ReportKind.FINE, evidence=evidence)
 
 
-def next_steps(s: Situation) -> list[ReportFinding]:
+def next_steps(s: ResultSummary) -> list[ReportFinding]:
     """Return what would help more, as far as it was measured."""
     steps = []
     if s.curve is None:
@@ -220,7 +220,7 @@ def next_steps(s: Situation) -> list[ReportFinding]:
     return steps
 
 
-def not_to_conclude(s: Situation) -> list[ReportFinding]:
+def not_to_conclude(s: ResultSummary) -> list[ReportFinding]:
     """Return what the numbers do not say."""
     found = [ReportFinding(ReportKind.SAME_ORIGIN_ONLY)]
     if s.setup.protocol is EvaluationProtocol.LEAVE_ONE_OUT and not s.has_groups:
@@ -234,7 +234,7 @@ def not_to_conclude(s: Situation) -> list[ReportFinding]:
     return [*found, ReportFinding(ReportKind.CONFIDENCE_IS_NOT_CORRECTNESS)]
 
 
-def comment_to_json(s: Situation) -> dict[str, Any]:
+def comment_to_json(s: ResultSummary) -> dict[str, Any]:
     """Return the `comment` section of `report.json`: code, severity, evidence, title and text of each finding."""
     return {
         "remarks": [report_finding_to_json(f) for f in comment_on(s)],

@@ -99,7 +99,7 @@ def _overlap(report: Mapping[str, Any]) -> list[ReportFinding]:
 
 def _tiny(report: Mapping[str, Any]) -> list[ReportFinding]:
     sizes = report["data"].get("after_resizing") or {}
-    share, better = sizes.get("tiny_share") or 0.0, sizes.get("better_size")
+    share, better = sizes.get("tiny_fraction") or 0.0, sizes.get("better_size")
     if share <= 0.2 or not better:
         return []
     return [_problem(ReportKind.TINY_BOXES, share=share, better_size=better)]

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headstart.reports.figures import _BLUE, _COLOURS, _ORANGE, _STYLES, _new, _text
+from headstart.reports.figures import _BLUE, _COLORS, _ORANGE, _STYLES, _new, _text
 
 __all__ = ["DETECTION_FIGURES", "draw_detection_figure"]
 
@@ -17,11 +17,11 @@ _NAMED = 30
 def draw_detection_figure(
     name: str, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None = None
 ) -> Any:
-    """One figure by name, or None where the report has nothing to draw.
+    """Return one figure by name, or None where the report has nothing to draw.
 
     Args:
         name: One of `DETECTION_FIGURES`.
-        report: From `summarise_detection`.
+        report: From `summarize_detection`.
         thumbs: JPEG bytes by position, for `samples` and `errors`.
 
     Raises:
@@ -31,7 +31,7 @@ def draw_detection_figure(
 
 
 def _boxes(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
-    """Boxes of each class by split, and by size."""
+    """Return boxes of each class by split, and by size."""
     counts, sides = report["data"]["counts"], report["data"]["sides"]
     names = report["class_names"][:_NAMED]
     if not counts or sides is None:
@@ -39,8 +39,8 @@ def _boxes(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any
     figure, axes = _new(10, max(3.0, 0.35 * len(names) + 1.6), 1, 2)
     left, right = axes[0]
     start = [0] * len(names)
-    for (split, row), colour in zip(counts.items(), _COLOURS, strict=False):
-        left.barh(range(len(names)), row[: len(names)], left=start, color=colour, label=split)
+    for (split, row), color in zip(counts.items(), _COLORS, strict=False):
+        left.barh(range(len(names)), row[: len(names)], left=start, color=color, label=split)
         start = [a + b for a, b in zip(start, row, strict=False)]
     left.set_yticks(range(len(names)), [_text(n) for n in names])
     left.invert_yaxis()
@@ -48,10 +48,10 @@ def _boxes(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any
     left.set_title("boxes of each class")
     left.legend()
     bottom = [0] * len(sides["labels"])
-    for k, row in enumerate(sides["counts"][: len(_COLOURS)]):
-        right.bar(range(len(row)), row, bottom=bottom, color=_COLOURS[k % len(_COLOURS)], label=_text(names[k]))
+    for k, row in enumerate(sides["counts"][: len(_COLORS)]):
+        right.bar(range(len(row)), row, bottom=bottom, color=_COLORS[k % len(_COLORS)], label=_text(names[k]))
         bottom = [a + b for a, b in zip(bottom, row, strict=True)]
-    rest = [sum(column) for column in zip(*sides["counts"][len(_COLOURS) :], strict=True)]
+    rest = [sum(column) for column in zip(*sides["counts"][len(_COLORS) :], strict=True)]
     if rest:
         right.bar(range(len(rest)), rest, bottom=bottom, color="#999999", label="other classes")
     right.set_xticks(range(len(sides["labels"])), sides["labels"], rotation=30, ha="right")
@@ -68,8 +68,8 @@ def _precision_recall(report: Mapping[str, Any], thumbs: Mapping[int, bytes | No
     axis = axes[0][0]
     for k, curve in enumerate(report["curves"][:_MOST_CURVES]):
         label = f"{_text(curve['name'])} (AP50 {100 * (curve['AP50'] or 0):.0f} %)"
-        style = _STYLES[(k // len(_COLOURS)) % len(_STYLES)]
-        axis.plot(curve["recall"], [100 * v for v in curve["precision"]], style, color=_COLOURS[k % 4], label=label)
+        style = _STYLES[(k // len(_COLORS)) % len(_STYLES)]
+        axis.plot(curve["recall"], [100 * v for v in curve["precision"]], style, color=_COLORS[k % 4], label=label)
     axis.set(
         xlim=(0, 100),
         ylim=(0, 102),
@@ -91,7 +91,7 @@ def _curves(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> An
     losses = axes[0][0]
     for k, key in enumerate(("train_loss", "class_loss", "box_loss")):
         if epochs.get(key):
-            losses.plot(epochs["epoch"], epochs[key], _STYLES[k], color=_COLOURS[k], label=key.replace("_", " "))
+            losses.plot(epochs["epoch"], epochs[key], _STYLES[k], color=_COLORS[k], label=key.replace("_", " "))
     losses.set(xlabel="epoch", ylabel="loss", title="loss over epochs")
     losses.grid(alpha=0.3)
     losses.legend()
@@ -99,7 +99,7 @@ def _curves(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> An
         axis = axes[0][1]
         seen = [(e, 100 * v) for e, v in zip(epochs["epoch"], epochs["val_mAP50"], strict=True) if v is not None]
         axis.plot(*zip(*seen, strict=True), "o-", color=_BLUE)
-        axis.set(xlabel="epoch", ylabel="mAP50 of unseen pictures, %", title="mAP over epochs")
+        axis.set(xlabel="epoch", ylabel="mAP50 of unseen images, %", title="mAP over epochs")
         axis.grid(alpha=0.3)
     return figure
 
@@ -145,7 +145,7 @@ def _confusion(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) ->
     return figure
 
 
-def _pictures(indices: str) -> Callable[[Mapping[str, Any], Mapping[int, bytes | None]], Any]:
+def _images(indices: str) -> Callable[[Mapping[str, Any], Mapping[int, bytes | None]], Any]:
     def draw(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
         from PIL import Image
 
@@ -172,7 +172,7 @@ DETECTION_FIGURES: dict[str, Callable[[Mapping[str, Any], Mapping[int, bytes | N
     "curves": _curves,
     "per_class": _per_class,
     "confusion": _confusion,
-    "samples": _pictures("samples"),
-    "errors": _pictures("errors"),
+    "samples": _images("samples"),
+    "errors": _images("errors"),
 }
 """Figures by name."""

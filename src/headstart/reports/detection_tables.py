@@ -11,20 +11,20 @@ __all__ = ["detection_class_text", "detection_comment_text", "detection_network_
 
 
 def detection_network_text(report: Mapping[str, Any]) -> str:
-    """What the detector is made of, line by line."""
+    """Return what the detector is made of, line by line."""
     m = report["model"]
     height, width = m["size_hw"] or ("?", "?")
     frozen = (
         "all of it stayed frozen" if m["strategy"] == "head" else f"trained from {m['cut'] or 'its first stage'} on"
     )
-    origin = f"{m['weights_tag'] or 'weights not named'}, {m['weights_licence'] or 'licence not stated'}"
+    origin = f"{m['weights_tag'] or 'weights not named'}, {m['weights_license'] or 'license not stated'}"
     lines = [
         f"backbone   {m['title']} ({origin})",
         f"           {frozen}",
         f"input      {width} x {height} pixels",
         f"pyramid    {_of(m['width'])} channels, finest places {_of(m['finest'])} pixels apart",
         f"head       {_of(m['depth'])} convolutions in each of two towers: what is there, how far it reaches",
-        f"output     {pluralize(len(report['class_names']), 'class', 'classes')}, boxes in pixels of the picture",
+        f"output     {pluralize(len(report['class_names']), 'class', 'classes')}, boxes in pixels of the image",
     ]
     if m["size_bytes"]:
         lines.append(f"file       {m['size_bytes'] / 1e6:.1f} MB")

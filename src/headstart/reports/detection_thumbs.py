@@ -1,6 +1,6 @@
-"""Small pictures with true and found boxes for a detector's page.
+"""Small images with true and found boxes for a detector's page.
 
-The one decision: true boxes are broken lines in blue and found boxes whole lines in orange with name and score,
+True boxes are broken lines in blue and found boxes whole lines in orange with name and score,
 whatever the class, since the question on this page is what was found of what is there.
 """
 
@@ -12,33 +12,33 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.boxes.draw import draw_boxes
-from headstart.data.boxes.sheet import small_picture
-from headstart.pixels.spec import PictureError, PixelSpec
+from headstart.data.boxes.contact_sheet import small_image
+from headstart.data.boxes.drawing import draw_boxes
+from headstart.preprocessing.image_spec import ImageError, ImageSpec
 from headstart.reports.thumbs import MAX_BYTES
 
-__all__ = ["FOUND_COLOUR", "TRUE_COLOUR", "make_box_thumbs"]
+__all__ = ["FOUND_COLOR", "TRUE_COLOR", "make_box_thumbs"]
 
-TRUE_COLOUR, FOUND_COLOUR = (0, 114, 178), (230, 120, 0)
+TRUE_COLOR, FOUND_COLOR = (0, 114, 178), (230, 120, 0)
 
 _SIDE = 360
 _QUALITY = 80
 
 
 def make_box_thumbs(
-    report: Mapping[str, Any], paths: Mapping[int, str | None], spec: PixelSpec, *, side: int = _SIDE
+    report: Mapping[str, Any], paths: Mapping[int, str | None], spec: ImageSpec, *, side: int = _SIDE
 ) -> dict[int, bytes | None]:
     """JPEG bytes by position; None where a file is gone, or the page would grow too large.
 
     Args:
-        report: From `summarise_detection`.
-        paths: Where each picture lies.
-        spec: For the range of deep pictures.
+        report: From `summarize_detection`.
+        paths: Where each image lies.
+        spec: For the range of deep images.
         side: The longer side, pixels.
     """
     made: dict[int, bytes | None] = {}
     total = 0
-    for key, entry in report["pictures"].items():
+    for key, entry in report["images"].items():
         path = paths.get(int(key))
         data = None if path is None else _thumb(entry, path, report["class_names"], spec, side)
         total += len(data or b"")
@@ -46,17 +46,17 @@ def make_box_thumbs(
     return made
 
 
-def _thumb(entry: Mapping[str, Any], path: str, names: list[str], spec: PixelSpec, side: int) -> bytes | None:
+def _thumb(entry: Mapping[str, Any], path: str, names: list[str], spec: ImageSpec, side: int) -> bytes | None:
     height, width = entry["size_hw"]
     try:
-        image, scale = small_picture(path, (height, width), side, spec.value_range)
-    except PictureError:
+        image, scale = small_image(path, (height, width), side, spec.intensity_range)
+    except ImageError:
         return None
-    for rows, colour, is_true in ((entry["truth"], TRUE_COLOUR, True), (entry["found"], FOUND_COLOUR, False)):
+    for rows, color, is_true in ((entry["truth"], TRUE_COLOR, True), (entry["found"], FOUND_COLOR, False)):
         if rows:
             xyxy = np.array([r["xyxy"] for r in rows], dtype=np.float32) * scale
             captions = ["" if is_true or len(rows) > 12 else f"{names[r['class_id']]} {r['score']:.2f}" for r in rows]
-            image = draw_boxes(image, xyxy, captions, [colour] * len(rows), is_dashed=is_true)
+            image = draw_boxes(image, xyxy, captions, [color] * len(rows), is_dashed=is_true)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=_QUALITY)
     return out.getvalue()

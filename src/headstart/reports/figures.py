@@ -1,6 +1,6 @@
 """Figures as PNG files, 200 dpi on white, for those who hand in or paste: drawn from `report.json` by matplotlib.
 
-The one decision: every function takes the report's data and returns a figure without touching matplotlib's
+Every function takes the report's data and returns a figure without touching matplotlib's
 global state, so nothing opens a window and notebooks show what is returned.
 """
 
@@ -14,20 +14,20 @@ from typing import Any
 from headstart.dependencies import prepare_matplotlib
 from headstart.errors import MissingExtraError
 from headstart.messages.numbers import pluralize
-from headstart.reports.letters import NOTE, drawable, lettered
+from headstart.reports.fonts import NOTE, drawable, lettered
 
 __all__ = ["FIGURES", "draw_compare", "draw_figure", "figure_png"]
 
 _DPI = 200
 _BLUE, _ORANGE, _GREEN, _VIOLET = "#0b5cad", "#a84300", "#00705a", "#7a3e9d"
-_COLOURS = (_BLUE, _ORANGE, _GREEN, _VIOLET)
+_COLORS = (_BLUE, _ORANGE, _GREEN, _VIOLET)
 _STYLES = ("-", "--", ":", "-.")
 _WITH_NAMES = ("samples", "confusion", "confusion_rates", "classes")  # figures in which names of classes stand
 _NAMED = 30  # classes up to which their names stand at the axes
 
 
 def figure_png(figure: Any) -> bytes:
-    """The figure as a PNG, 200 dpi on white."""
+    """Return the figure as a PNG, 200 dpi on white."""
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -36,11 +36,11 @@ def figure_png(figure: Any) -> bytes:
 
 
 def draw_figure(name: str, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None = None) -> Any:
-    """One figure by name, or None where the report has nothing to draw.
+    """Return one figure by name, or None where the report has nothing to draw.
 
     Args:
         name: One of `FIGURES`.
-        report: From `summarise`.
+        report: From `summarize`.
         thumbs: JPEG bytes by position, for `samples`.
 
     Raises:
@@ -69,7 +69,7 @@ def _new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[
 
 
 def _text(value: str, limit: int = 24) -> str:
-    """A name as plain text: no mathematics is read into it, and it stays short."""
+    """Return a name as plain text: no mathematics is read into it, and it stays short."""
     plain = "".join(c if c.isprintable() else "?" for c in value).replace("$", r"\$")
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
@@ -108,7 +108,7 @@ def _curves(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> An
                 x,
                 [float("nan") if v is None else v for v in values],
                 _STYLES[i % 4],
-                color=_COLOURS[i % 4],
+                color=_COLORS[i % 4],
                 label=_text(key),
             )
         marks = report["learning"].get("unfreezing") or ()
@@ -132,14 +132,14 @@ def _learning_curve(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None
     figure, axes = _new(5.5, 3.8)
     axis = axes[0][0]
     for i, s in enumerate(series):
-        axis.plot(s["x"], s["y"], _STYLES[i % 4], marker="o", color=_COLOURS[i % 4], label=_text(s["name"], 40))
+        axis.plot(s["x"], s["y"], _STYLES[i % 4], marker="o", color=_COLORS[i % 4], label=_text(s["name"], 40))
         if s.get("low") and s.get("high"):
-            axis.fill_between(s["x"], s["low"], s["high"], color=_COLOURS[i % 4], alpha=0.15)
+            axis.fill_between(s["x"], s["low"], s["high"], color=_COLORS[i % 4], alpha=0.15)
     axis.set_xscale("log", base=2)
     ticks = sorted({v for s in series for v in s["x"]})
     axis.set_xticks(ticks, [f"{t:,.0f}" for t in ticks])
     axis.minorticks_off()
-    axis.set(xlabel="training pictures", ylabel=report["learning"]["curve"].get("metric") or "accuracy")
+    axis.set(xlabel="training images", ylabel=report["learning"]["curve"].get("metric") or "accuracy")
     axis.legend(frameon=False)
     return figure
 
@@ -160,9 +160,9 @@ def _confusion(is_rate: bool) -> Callable[[Mapping[str, Any], Mapping[int, bytes
                 for p in range(k):
                     if counts[t][p]:
                         text = f"{100 * rates[t][p]:.0f} %" if is_rate else str(counts[t][p])
-                        colour = "white" if rates[t][p] > 0.55 else "black"
-                        axis.text(p, t, text, ha="center", va="center", fontsize=7, color=colour)
-        axis.set(xlabel="prediction", ylabel="label", title="share of each label" if is_rate else "pictures")
+                        color = "white" if rates[t][p] > 0.55 else "black"
+                        axis.text(p, t, text, ha="center", va="center", fontsize=7, color=color)
+        axis.set(xlabel="prediction", ylabel="label", title="share of each label" if is_rate else "images")
         return figure
 
     return draw
@@ -210,7 +210,7 @@ def _diagram(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> A
 
     model = report["model"]
     size = model.get("size_hw") or ["?", "?"]
-    boxes = [("picture", f"{size[1]} x {size[0]}", "input")]
+    boxes = [("image", f"{size[1]} x {size[0]}", "input")]
     boxes += [(p["name"], f"{p['num_params']:,}", p["state"]) for p in model["parts"]]
     boxes.append(("head", f"{model['head']['num_params']:,}", "trained"))
     boxes.append((pluralize(model["head"]["num_classes"], "class", "classes"), "probabilities", "output"))
@@ -245,7 +245,7 @@ def _diagram(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> A
 
 
 def draw_compare(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> Any:
-    """The curves of runs in one picture: over epochs where there are any, else the scores by split with intervals."""
+    """The curves of runs in one image: over epochs where there are any, else the scores by split with intervals."""
     kinds = ("loss", "accuracy")
     with_epochs = [r for r in reports if r["learning"].get("epochs")]
     if with_epochs:
@@ -256,7 +256,7 @@ def draw_compare(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> 
                 for j, (key, values) in enumerate((k, v) for k, v in epochs.items() if kind in k):
                     x = epochs.get("epoch") or list(range(1, 1 + len(values)))
                     y = [float("nan") if v is None else v for v in values]
-                    axis.plot(x, y, _STYLES[j % 4], color=_COLOURS[i % 4], label=_text(f"{name}: {key}", 40))
+                    axis.plot(x, y, _STYLES[j % 4], color=_COLORS[i % 4], label=_text(f"{name}: {key}", 40))
             axis.set(xlabel="epoch", ylabel=kind)
             axis.legend(frameon=False, fontsize=8)
         return figure
@@ -270,10 +270,8 @@ def draw_compare(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> 
                 continue
             place = j + 0.18 * (i - (len(names) - 1) / 2)
             if e.get("low") is not None and e.get("high") is not None:
-                axis.plot([e["low"], e["high"]], [place, place], color=_COLOURS[i % 4], alpha=0.6)
-            axis.plot(
-                [e["value"]], [place], "os^D"[i % 4], color=_COLOURS[i % 4], label=_text(name) if j == 0 else None
-            )
+                axis.plot([e["low"], e["high"]], [place, place], color=_COLORS[i % 4], alpha=0.6)
+            axis.plot([e["value"]], [place], "os^D"[i % 4], color=_COLORS[i % 4], label=_text(name) if j == 0 else None)
         axis.set_yticks(range(len(blocks)), [b["name"] for b in blocks])
     axis.invert_yaxis()
     axis.set(xlabel="accuracy, with 95 % interval")

@@ -1,6 +1,6 @@
 """`report.html`: one page that needs nothing but itself.
 
-The one decision: style and script stand in the page and are named by their digests in its content security
+Style and script stand in the page and are named by their digests in its content security
 policy, so that nothing else can run or be fetched, whatever a class or a file is called.
 """
 
@@ -16,13 +16,13 @@ from typing import Any
 
 from headstart.errors import MissingExtraError
 from headstart.messages.numbers import percent, pluralize
-from headstart.reports import draw
+from headstart.reports import svg_charts
 from headstart.reports.thumbs import data_uri
 
 __all__ = ["render"]
 
 _NOTHING = 1e-12  # a float no further from 0 is one that was rounded on its way
-_FULL_MATRIX = 30  # classes up to which the confusion matrix is a table; above it is a picture
+_FULL_MATRIX = 30  # classes up to which the confusion matrix is a table; above it is an image
 
 
 def render(
@@ -32,12 +32,12 @@ def render(
     *,
     template: str = "report.html",
 ) -> str:
-    """Draws the page.
+    """Draw the page.
 
     Args:
-        report: From `summarise`.
-        thumbs: JPEG bytes by position, None for those that cannot be opened; None for a page without pictures.
-        maps: Attribution maps by position, JPEG bytes, drawn over the picture.
+        report: From `summarize`.
+        thumbs: JPEG bytes by position, None for those that cannot be opened; None for a page without images.
+        maps: Attribution maps by position, JPEG bytes, drawn over the image.
         template: The page's template in this package.
 
     Raises:
@@ -65,11 +65,11 @@ def render(
     }
     return environment.get_template(template).render(
         r=report,
-        pictures=report.get("pictures") if thumbs is not None else None,
+        images=report.get("images") if thumbs is not None else None,
         uris={i: data_uri(t) for i, t in (thumbs or {}).items() if t is not None},
         maps={i: data_uri(t) for i, t in (maps or {}).items()},
-        draw=draw,
-        matrix=_matrix_picture(report) if len(report["class_names"]) > _FULL_MATRIX else None,
+        draw=svg_charts,
+        matrix=_matrix_image(report) if len(report["class_names"]) > _FULL_MATRIX else None,
         style=Markup(style),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
@@ -90,7 +90,7 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 
 def _share(estimate: Mapping[str, Any] | None) -> str:
-    """An estimate with its interval, in percent."""
+    """Return an estimate with its interval, in percent."""
     if not estimate or estimate.get("value") is None:
         return "cannot be measured"
     text = percent(estimate["value"])
@@ -100,7 +100,7 @@ def _share(estimate: Mapping[str, Any] | None) -> str:
 
 
 def _ticks(text: str) -> Any:
-    """A text in which what stands between backticks (names, commands) is set as code; everything is escaped."""
+    """Return a text in which what stands between backticks (names, commands) is set as code; everything is escaped."""
 
     from markupsafe import Markup, escape
 
@@ -126,8 +126,8 @@ def _count(value: int, one: str, many: str | None = None) -> str:
     return pluralize(value, one, many)
 
 
-def _matrix_picture(report: Mapping[str, Any]) -> str:
-    """The rates of a large confusion matrix as a small PNG, one square a cell, dark for many."""
+def _matrix_image(report: Mapping[str, Any]) -> str:
+    """Return the rates of a large confusion matrix as a small PNG, one square a cell, dark for many."""
     import io
 
     import numpy as np

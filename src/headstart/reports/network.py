@@ -1,6 +1,6 @@
 """The network of a run as a table of stages: what is frozen, what trained, how many parameters and features.
 
-The one decision: it is told from the tensors in the bundle and the card of the weights, so neither torch nor
+It is told from the tensors in the bundle and the card of the weights, so neither torch nor
 the network itself is needed.
 """
 
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from headstart.messages.decisions_head import candidate_name
-from headstart.reports.facts import Facts
+from headstart.reports.run_data import RunData
 
 __all__ = ["describe_network", "network_text"]
 
 
-def describe_network(facts: Facts) -> dict[str, Any]:
-    """The `model` section of `report.json`."""
+def describe_network(facts: RunData) -> dict[str, Any]:
+    """Return the `model` section of `report.json`."""
     bundle, card = facts.bundle, dict(facts.bundle.get("backbone") or {})
     pixels = dict(bundle.get("pixels") or {})
     parts = _parts(facts.tensors)
@@ -39,7 +39,7 @@ def describe_network(facts: Facts) -> dict[str, Any]:
         if name != "head"
     ]
     head_params = _head_params(facts.tensors)
-    normaliser = sum(math.prod(s) for n, s in facts.tensors.items() if n in ("head.mean", "head.scale"))
+    normalizer = sum(math.prod(s) for n, s in facts.tensors.items() if n in ("head.mean", "head.scale"))
     chosen = (facts.settings.get("head.mixture") or {}).get("value")
     mixture = chosen if isinstance(chosen, Mapping) and not plan else None
     latency = dict(bundle.get("latency") or {})
@@ -48,7 +48,7 @@ def describe_network(facts: Facts) -> dict[str, Any]:
         "backbone": facts.metrics.get("backbone"),
         "strategy": facts.metrics.get("strategy"),
         "weights_tag": card.get("weights_tag"),
-        "weights_licence": bundle.get("weights_licence") or card.get("licence"),
+        "weights_license": bundle.get("weights_license") or card.get("license"),
         "weights_source": card.get("source"),
         "weights_digest": card.get("digest"),
         "size_hw": pixels.get("size_hw"),
@@ -56,7 +56,7 @@ def describe_network(facts: Facts) -> dict[str, Any]:
         "parts": rows,
         "head": {
             "num_params": head_params,
-            "num_moments": normaliser,
+            "num_moments": normalizer,
             "inputs": [{"name": n, "features": s} for n, s in used.items()],
             "num_features": sum(used.values()) or _own_inputs(facts.tensors),
             "spec": plan.get("head") or None,
@@ -82,7 +82,7 @@ def network_text(report: Mapping[str, Any]) -> str:
     size = " x ".join(str(v) for v in reversed(model["size_hw"])) if model.get("size_hw") else "?"
     lines = [
         f"{model['title']} with a new head, strategy {model['strategy']}",
-        f"weights {model['weights_tag'] or '?'}, licence {model['weights_licence'] or 'not stated'}",
+        f"weights {model['weights_tag'] or '?'}, license {model['weights_license'] or 'not stated'}",
         "",
         f"{'part':<22}{'parameters':>14}{'features used':>16}  state",
         "-" * 72,
@@ -95,7 +95,7 @@ def network_text(report: Mapping[str, Any]) -> str:
     rate = f", rate {head['rate']:g}" if head.get("rate") else ""
     is_linear = bool(head["inputs"])
     if is_linear:
-        lines.append(f"{'head: normalise':<22}{head['num_moments']:>14,}{head['num_features']:>16,}  measured once")
+        lines.append(f"{'head: normalize':<22}{head['num_moments']:>14,}{head['num_features']:>16,}  measured once")
     lines += [
         f"{'head: linear' if is_linear else 'head':<22}{head['num_params']:>14,}{head['num_classes']:>16,}"
         f"  trained{rate}"
@@ -108,7 +108,7 @@ def network_text(report: Mapping[str, Any]) -> str:
 
 
 def _parts(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
-    """(parameters, tensors) of each part of the backbone, in order of depth."""
+    """Return (parameters, tensors) of each part of the backbone, in order of depth."""
     found: dict[str, list[int]] = {}
     for name, shape in tensors.items():
         if not name.startswith("backbone.") or _is_own_head(name, tensors):
@@ -120,7 +120,7 @@ def _parts(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]
 
 
 def _part_of(name: str) -> str:
-    """The portable name of the part that a timm tensor belongs to; its own first name where that is unknown."""
+    """Return the portable name of the part that a timm tensor belongs to; its own first name where that is unknown."""
     stage = re.match(r"(?:blocks|layer|stages|layers|features)[._]?(\d+)", name)
     if stage:
         offset = 0 if name.startswith("layer") and not name.startswith("layers") else 1
@@ -145,14 +145,14 @@ def _rates(parts: tuple[str, ...], plan: Mapping[str, Any]) -> dict[str, float |
     if cut not in parts:
         return {}
     trained = parts[parts.index(str(cut)) :]
-    lr, decay = plan.get("lr"), plan.get("stage_decay", 1.0)
+    lr, decay = plan.get("lr"), plan.get("layer_decay", 1.0)
     if not isinstance(lr, (int, float)) or not isinstance(decay, (int, float)):
         return dict.fromkeys(trained)
     return {name: lr * decay**rank for rank, name in enumerate(reversed(trained))}  # the neck is one of them
 
 
 def _how_made(plan: Mapping[str, Any], mixture: Mapping[str, float] | None) -> str | None:
-    """Where the head's weights come from, in a sentence."""
+    """Return where the head's weights come from, in a sentence."""
     if plan.get("has_refit"):
         return (
             "The head is the mean of the one trained by gradient and the closed-form one, fitted again on the tuned "
@@ -161,11 +161,11 @@ def _how_made(plan: Mapping[str, Any], mixture: Mapping[str, float] | None) -> s
     if plan:
         return "The head was trained by gradient."
     parts = [f"{candidate_name(name)} {100 * share:.0f} %" for name, share in (mixture or {}).items() if share]
-    return f"The head is a mixture of {', '.join(parts)}, chosen on left-out pictures." if parts else None
+    return f"The head is a mixture of {', '.join(parts)}, chosen on left-out images." if parts else None
 
 
 def _is_own_head(name: str, tensors: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a tensor is of a head that was described or has hidden layers: such a head lies in the graph."""
+    """Return whether a tensor is of a head that was described or has hidden layers: such a head lies in the graph."""
     return name.startswith("backbone.head.") and any(
         n.startswith(("backbone.body.", "backbone.pooled.")) for n in tensors
     )

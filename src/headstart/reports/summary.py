@@ -17,33 +17,33 @@ from headstart.messages.scores import binary_message
 from headstart.messages.sections import headline_message
 from headstart.messages.values import quote
 from headstart.report_types import ReportKind
-from headstart.reports.choice import choose_cells, choose_errors, choose_samples, choose_unsure
+from headstart.reports.calibration_section import calibration_section, operating_section
 from headstart.reports.comment import comment_to_json
-from headstart.reports.doubting import coverage_section, unknown_section
-from headstart.reports.facts import Facts
+from headstart.reports.image_selection import choose_cells, choose_errors, choose_samples, choose_unsure
 from headstart.reports.network import describe_network
-from headstart.reports.situation import pictures_by_split, take_situation
-from headstart.reports.squares import find_square
-from headstart.reports.trusting import calibration_section, operating_section
+from headstart.reports.ood_section import coverage_section, unknown_section
+from headstart.reports.result_summary import images_by_split, summarize_result
+from headstart.reports.run_data import RunData
+from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types import EvaluationSetup
 
-__all__ = ["SCHEMA", "summarise"]
+__all__ = ["SCHEMA", "summarize"]
 
 SCHEMA = 1
 _PAIRS = 12  # pairs of copies that are shown
 
 
-def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
-    """Makes `report.json`.
+def summarize(facts: RunData, *, seed: int = 0) -> dict[str, Any]:
+    """Make `report.json`.
 
     Args:
         facts: The finished run.
-        seed: Of the random pictures of each class.
+        seed: Of the random images of each class.
 
     Returns:
-        JSON-able sections.  Pictures are positions in `pictures`, which holds what is said of each.
+        JSON-able sections.  Images are positions in `images`, which holds what is said of each.
     """
-    situation, metrics = take_situation(facts), facts.metrics
+    situation, metrics = summarize_result(facts), facts.metrics
     scored = facts.scored
     where = np.flatnonzero(scored.split == facts.headline_split)
     samples = choose_samples(scored, len(facts.class_names), seed)
@@ -59,10 +59,10 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
             "score": facts.metrics.get("headline"),
             "binary": _binary(facts),
             "baselines": facts.metrics.get("baselines"),
-            "as_given": facts.metrics.get("test_as_given"),
+            "as_given": facts.metrics.get("test_including_leaks"),
         },
         "comment": comment_to_json(situation),
-        "square": find_square(situation),
+        "square": find_quadrant(situation),
         "data": _data(facts, samples),
         "model": describe_network(facts),
         "learning": _learning(facts),
@@ -82,11 +82,11 @@ def summarise(facts: Facts, *, seed: int = 0) -> dict[str, Any]:
         "problems": [note_to_json(note) for note in facts.problems],
     }
     shown = _shown(report)
-    report["pictures"] = {str(i): _picture(facts, i) for i in sorted(shown)}
+    report["images"] = {str(i): _image(facts, i) for i in sorted(shown)}
     return report
 
 
-def _binary(facts: Facts) -> dict[str, Any] | None:
+def _binary(facts: RunData) -> dict[str, Any] | None:
     """ROC AUC, sensitivity and specificity of two classes with their text, or None."""
     binary = facts.headline_block.get("binary")
     if not binary:
@@ -94,14 +94,14 @@ def _binary(facts: Facts) -> dict[str, Any] | None:
     return {**binary, "message": f"{binary_message(binary)}; positive class {quote(binary['positive'])}"}
 
 
-def _how(facts: Facts) -> str:
+def _how(facts: RunData) -> str:
     block = facts.headline_block
     return f"Measured on {measured_on(EvaluationSetup.from_json(block), int(block.get('num_samples') or 0))}."
 
 
-def _data(facts: Facts, samples: list[list[int]]) -> dict[str, Any]:
+def _data(facts: RunData, samples: list[list[int]]) -> dict[str, Any]:
     scored = facts.scored
-    counts = pictures_by_split(facts)
+    counts = images_by_split(facts)
     groups = scored.groups
     has_groups = groups is not None and bool((groups >= 0).any())
     return {
@@ -122,8 +122,8 @@ def _rows(value: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
 
 
-def _copies(facts: Facts) -> dict[str, Any]:
-    """Pairs of copies, those across a split first; pairs whose pictures are known are shown as pictures."""
+def _copies(facts: RunData) -> dict[str, Any]:
+    """Return pairs of copies, those across a split first; pairs whose images are known are shown as images."""
     position = {name: i for i, name in enumerate((*facts.scored.names, *(b[0] for b in facts.beside)))}
     pairs, leaks = [], 0
     named = set()
@@ -145,16 +145,16 @@ def _copies(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _learning(facts: Facts) -> dict[str, Any]:
+def _learning(facts: RunData) -> dict[str, Any]:
     epochs = _epochs(facts.epochs)
     metrics = facts.metrics
     blocks = [
         {"name": label, **{k: block.get(k) for k in ("accuracy", "balanced_accuracy", "log_loss", "num_samples")}}
         for label, block in (
-            ("on its training pictures", metrics.get("train")),
+            ("on its training images", metrics.get("train")),
             (_left_out(metrics.get("cv") or {}), metrics.get("cv")),
-            ("validation pictures", metrics.get("val")),
-            ("test pictures", metrics.get("test")),
+            ("validation images", metrics.get("val")),
+            ("test images", metrics.get("test")),
         )
         if block
     ]
@@ -175,7 +175,7 @@ def _left_out(block: Mapping[str, Any]) -> str:
     return "left out of training (cross-validation)" if is_all else "held out of training"
 
 
-def _unfreezing(facts: Facts, num_epochs: int) -> list[dict[str, Any]]:
+def _unfreezing(facts: RunData, num_epochs: int) -> list[dict[str, Any]]:
     """Stages that joined later, each with the epoch (1.0 is the end of the first) after which it trained."""
     plan = dict((facts.extra.get("tuning") or {}).get("plan") or {})
     total = int(plan.get("epochs") or num_epochs)  # of the plan: shares are of its steps, also where it stopped early
@@ -184,9 +184,9 @@ def _unfreezing(facts: Facts, num_epochs: int) -> list[dict[str, Any]]:
 
 
 def _epochs(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float | None]]:
-    """Columns of `results.csv` over epochs; a cross-validated training is the mean over its folds.
+    """Return columns of `results.csv` over epochs; a cross-validated training is the mean over its folds.
 
-    A last training on all pictures (phase `final`) has no pictures left to be checked on, so it is drawn only
+    A last training on all images (phase `final`) has no images left to be checked on, so it is drawn only
     where there is nothing else.
     """
     checked = [row for row in rows if row.get("phase") != "final"] or list(rows)
@@ -215,11 +215,11 @@ def _float(text: Any) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _per_class(facts: Facts) -> list[dict[str, Any]]:
+def _per_class(facts: RunData) -> list[dict[str, Any]]:
     return [dict(row) for row in facts.headline_block.get("per_class") or []]
 
 
-def _confusion(facts: Facts, cells: Mapping[tuple[int, int], list[int]]) -> dict[str, Any]:
+def _confusion(facts: RunData, cells: Mapping[tuple[int, int], list[int]]) -> dict[str, Any]:
     counts = np.asarray(facts.headline_block.get("confusion") or [[0]], dtype=np.int64)
     support = counts.sum(axis=1, keepdims=True)
     rates = np.divide(counts, support, where=support > 0, out=np.zeros(counts.shape))
@@ -230,14 +230,14 @@ def _confusion(facts: Facts, cells: Mapping[tuple[int, int], list[int]]) -> dict
     return {
         "counts": counts.tolist(),
         "rates": np.round(rates, 4).tolist(),
-        "cells": [{"truth": t, "predicted": p, "pictures": members} for (t, p), members in cells.items()],
+        "cells": [{"truth": t, "predicted": p, "images": members} for (t, p), members in cells.items()],
         "pairs": [
             {"truth": t, "predicted": p, "count": int(counts[t, p]), "rate": float(rates[t, p])} for t, p in pairs
         ],
     }
 
 
-def _picture(facts: Facts, i: int) -> dict[str, Any]:
+def _image(facts: RunData, i: int) -> dict[str, Any]:
     scored, names = facts.scored, facts.class_names
     if i >= len(scored):
         name, _, label = facts.beside[i - len(scored)]
@@ -257,12 +257,12 @@ def _picture(facts: Facts, i: int) -> dict[str, Any]:
 
 
 def _shown(report: Mapping[str, Any]) -> set[int]:
-    """Positions of all pictures that some section shows."""
+    """Return positions of all images that some section shows."""
     found = {i for members in report["data"]["samples"] for i in members}
-    found |= {i for cell in report["confusion"]["cells"] for i in cell["pictures"]}
+    found |= {i for cell in report["confusion"]["cells"] for i in cell["images"]}
     found |= {*report["errors"]["wrong"], *report["errors"]["unsure"]}
     found |= {p[k] for p in report["data"]["copies"]["pairs"] for k in ("a", "b")}
     found |= set(report["unknown"].get("strangest", ()))
     for row in report["suspects"].get("shown", ()):
-        found |= {row["picture"], *row.get("neighbours", ())}
+        found |= {row["image"], *row.get("neighbors", ())}
     return found

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from headstart.cells import guard_cell
+from headstart.csv_cells import escape_formula
 
 __all__ = ["classification_csv", "classification_rows", "classification_text", "comment_markdown"]
 
 
 def classification_rows(report: Mapping[str, Any]) -> list[tuple[str, float | None, float | None, float | None, int]]:
-    """(name, precision, recall, F1, support) as scikit-learn's `classification_report` orders and computes them.
+    """Return (name, precision, recall, F1, support) as scikit-learn's `classification_report` orders and computes them.
 
     From the confusion matrix alone: a precision or recall of 0 / 0 is 0, as there.
     """
@@ -65,7 +65,7 @@ def classification_csv(report: Mapping[str, Any]) -> str:
         for key, value in zip(keys, values, strict=True):
             ends = known.get(key) or {}
             cells += [_cell(value), _cell(ends.get("low")), _cell(ends.get("high"))]
-        writer.writerow([guard_cell(name), *cells, support])
+        writer.writerow([escape_formula(name), *cells, support])
     return out.getvalue()
 
 
@@ -102,7 +102,7 @@ def comment_markdown(report: Mapping[str, Any]) -> str:
 
 
 def _line(text: str) -> str:
-    """One line of Markdown in which a class name is text, not markup."""
+    """Return one line of Markdown in which a class name is text, not markup."""
     return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")
 
 

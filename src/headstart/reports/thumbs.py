@@ -1,6 +1,6 @@
-"""Small pictures for a page: decoded in threads at a reduced scale, upright, without the camera's data.
+"""Small images for a page: decoded in threads at a reduced scale, upright, without the camera's data.
 
-The one decision: a picture that cannot be opened is None and the page says so; the report is written all the same.
+An image that cannot be opened is None and the page says so; the report is written all the same.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image, ImageOps
 
-from headstart.machine import available_cores
-from headstart.pixels.spec import PictureError, PixelSpec, flatten, open_picture
+from headstart.preprocessing.image_spec import ImageError, ImageSpec, flatten, open_image
+from headstart.system import available_cores
 
 __all__ = ["MAX_BYTES", "data_uri", "make_thumbs"]
 
@@ -25,13 +25,13 @@ _QUALITY = 74
 
 
 def make_thumbs(
-    paths: Mapping[int, str | None], spec: PixelSpec, *, side: int = _SIDE, max_bytes: int = MAX_BYTES
+    paths: Mapping[int, str | None], spec: ImageSpec, *, side: int = _SIDE, max_bytes: int = MAX_BYTES
 ) -> dict[int, bytes | None]:
     """JPEG thumbnails by position; None where a file is gone or cannot be read, or the page would grow too large.
 
     Args:
-        paths: Where each picture lies.
-        spec: For the background of transparent parts and the range of deep pictures.
+        paths: Where each image lies.
+        spec: For the background of transparent parts and the range of deep images.
         side: The longer side, pixels.
         max_bytes: What all of them may take.
     """
@@ -50,13 +50,13 @@ def make_thumbs(
 
 
 def data_uri(data: bytes, kind: str = "jpeg") -> str:
-    """The bytes of a picture as text that a page can hold."""
+    """Return the bytes of an image as text that a page can hold."""
     return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
 
 
-def _thumb(path: str, spec: PixelSpec, side: int) -> bytes | None:
+def _thumb(path: str, spec: ImageSpec, side: int) -> bytes | None:
     try:
-        with open_picture(path, spec.max_pixels) as image:
+        with open_image(path, spec.max_pixels) as image:
             if image.format in ("JPEG", "MPO"):
                 image.draft("RGB", (side, side))
             image.load()
@@ -68,7 +68,7 @@ def _thumb(path: str, spec: PixelSpec, side: int) -> bytes | None:
             out = io.BytesIO()
             small.save(out, "JPEG", quality=_QUALITY)
             return out.getvalue()
-    except (PictureError, OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError):
+    except (ImageError, OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError):
         return None
     except Image.DecompressionBombError:
         return None
@@ -77,5 +77,5 @@ def _thumb(path: str, spec: PixelSpec, side: int) -> bytes | None:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # as `read_picture`: a damaged EXIF block leaves the picture as stored
+    except Exception:  # as `read_image`: a damaged EXIF block leaves the image as stored
         return image

@@ -1,4 +1,4 @@
-"""How much each class weighs: equally by picture, equally by class, or as a file says."""
+"""How much each class weighs: equally by image, equally by class, or as a file says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["class_factors"]
 
 
 def class_factors(how: str, class_ids: NDArray[np.int64], class_names: tuple[str, ...]) -> NDArray[np.float64] | None:
-    """(K,) positive factors on the loss of each class, or None where every picture weighs the same.
+    """Return (K,) positive factors on the loss of each class, or None where every image weighs the same.
 
     Args:
         how: `none`, `auto` (each class weighs the same) or a file: JSON `{"name": factor}` or CSV `name,factor`.
@@ -35,7 +35,7 @@ def class_factors(how: str, class_ids: NDArray[np.int64], class_names: tuple[str
     unknown = sorted(set(given) - set(class_names))
     missing = sorted(set(class_names) - set(given))
     if unknown or missing:
-        what = f"names no class of these pictures: {unknown[0]}" if unknown else f"leaves out the class `{missing[0]}`"
+        what = f"names no class of these images: {unknown[0]}" if unknown else f"leaves out the class `{missing[0]}`"
         raise SettingError(f"the file of class weights `{how}` {what}.", hint=f"classes: {', '.join(class_names[:10])}")
     values = np.array([given[name] for name in class_names])
     if not (np.isfinite(values).all() and (values > 0).all()):

@@ -5,27 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.data.boxes.judge import BoxHealth
+from headstart.data.boxes.inspection import BoxReport
 from headstart.data.boxes.records import DetectionSamples
-from headstart.detection.sizes import BoxSizes
-from headstart.pixels.spec import PixelSpec
+from headstart.detection.box_sizes import BoxSizes
+from headstart.preprocessing.image_spec import ImageSpec
 from headstart.records import Split
 from headstart.types import Finding, FindingKind
-from headstart.workflow.road import Road
+from headstart.workflow.run_context import RunContext
 
-__all__ = ["DetectRoad"]
+__all__ = ["DetectorRunContext"]
 
 
 @dataclass(kw_only=True)
-class DetectRoad(Road):
-    """The road to a detector, and what is known of the pictures."""
+class DetectorRunContext(RunContext):
+    """The road to a detector, and what is known of the images."""
 
     started: float
     samples: DetectionSamples
-    health: BoxHealth
+    health: BoxReport
     split: Split
     sizes: BoxSizes
-    spec: PixelSpec
+    spec: ImageSpec
     digests: tuple[str, ...]
     leaking: frozenset[int] = frozenset()  # scored images with a near-duplicate in training, left out of the score
     findings: tuple[Finding, ...] = ()  # about the split

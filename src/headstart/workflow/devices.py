@@ -73,7 +73,7 @@ def find_device(name: str) -> Any:
 
 
 def _count_devices(kind: str) -> tuple[int, str]:
-    """How many devices of a kind PyTorch sees, and why there are none where there are none."""
+    """Return how many devices of a kind PyTorch sees, and why there are none where there are none."""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:  # e.g. that the driver is too old for this PyTorch

@@ -13,7 +13,7 @@ _FIRST = 10
 
 
 def name_files(problems: Sequence[Problem]) -> list[str]:
-    """The first ten by name and reason, then a count."""
+    """Return the first ten by name and reason, then a count."""
     lines = [f"  {one_line(p.name)}: {p.detail}" for p in problems[:_FIRST]]
     if len(problems) > _FIRST:
         lines.append(f"  ... and {len(problems) - _FIRST:,} more")

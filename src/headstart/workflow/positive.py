@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import SettingError
+from headstart.evaluation.binary import rarer_class
 from headstart.messages.numbers import pluralize
 from headstart.records import Decision
-from headstart.trust.binary import rarer_class
 from headstart.types import DecisionReason
 
 __all__ = ["check_positive", "choose_positive"]

@@ -1,6 +1,6 @@
 """The files of a run folder that reports read, and those that they write.
 
-The one decision: what is missing or damaged reads as empty, since a report shows what there is; what is written is
+What is missing or damaged reads as empty, since a report shows what there is; what is written is
 written whole or not at all.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from headstart.events import Note
-from headstart.machine import atomic_file
-from headstart.pixels.spec import PixelSpec
+from headstart.preprocessing.image_spec import ImageSpec
+from headstart.system import atomic_file
 from headstart.types import NoteKind, Severity
 
 __all__ = [
-    "pixel_spec",
+    "image_spec",
     "read_json",
     "read_rows",
     "read_settings",
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none."""
+    """Return a JSON object; empty where there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -39,7 +39,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file by the names of its columns; none where it cannot be read."""
+    """Return rows of a CSV file by the names of its columns; none where it cannot be read."""
     try:
         with open(path, encoding="utf-8", newline="", errors="surrogateescape") as file:
             return [dict(row) for row in csv.DictReader(file)]
@@ -48,7 +48,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_settings(path: Path, problems: list[Note]) -> dict[str, dict[str, Any]]:
-    """Settings with value, source and reason; where there are none that is added to `problems`."""
+    """Return settings with value, source and reason; where there are none that is added to `problems`."""
     import yaml
 
     try:
@@ -70,12 +70,12 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {}
 
 
-def pixel_spec(bundle: Mapping[str, Any]) -> PixelSpec:
-    """How the run's model sees pictures, from its `bundle.json`; the default where that does not say."""
+def image_spec(bundle: Mapping[str, Any]) -> ImageSpec:
+    """Return how the run's model sees images, from its `bundle.json`; the default where that does not say."""
     try:
-        return PixelSpec.from_json(dict(bundle["pixels"]))
+        return ImageSpec.from_json(dict(bundle["pixels"]))
     except (KeyError, TypeError, ValueError):
-        return PixelSpec()
+        return ImageSpec()
 
 
 def write_text(path: Path, text: str) -> None:

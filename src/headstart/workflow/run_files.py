@@ -1,6 +1,6 @@
 """The files of a run: readable JSON, tables that survive any name, arrays without pickle.
 
-The one decision: each is written beside its place and renamed into it, so it is whole or absent.
+Each is written beside its place and renamed into it, so it is whole or absent.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.cells import guard_cell
-from headstart.machine import atomic_file, available_cores
+from headstart.csv_cells import escape_formula
+from headstart.evaluation.metrics import softmax
 from headstart.records import Features, Samples, Split
-from headstart.trust.metrics import softmax
+from headstart.system import atomic_file, available_cores
 from headstart.types import EvaluationProtocol
 
 if TYPE_CHECKING:
-    from headstart.heads.probe import ProbeFit
-    from headstart.workflow.judgement import Judgement
-    from headstart.workflow.trusting import Trust
+    from headstart.probe.probe import ProbeFit
+    from headstart.workflow.head_evaluation import HeadEvaluation
+    from headstart.workflow.uncertainty import UncertaintyModel
 
 __all__ = [
     "clock_time",
@@ -40,16 +40,16 @@ __all__ = [
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes readable JSON in one step; NaN becomes null, since JSON has no such number."""
+    """Write readable JSON in one step; NaN becomes null, since JSON has no such number."""
     with atomic_file(path) as temporary:
         text = json.dumps(_clean(value), indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a table in one step: None is an empty cell, a float has six digits, names of any bytes survive.
+    """Write a table in one step: None is an empty cell, a float has six digits, names of any bytes survive.
 
-    Texts that come from a person go through `guard_cell` first.
+    Texts that come from a person go through `escape_formula` first.
     """
     with (
         atomic_file(path) as temporary,
@@ -88,14 +88,14 @@ def write_oof(
 
 
 def write_predictions(
-    path: Path, samples: Samples, split: Split, judgement: Judgement, fit: ProbeFit, trust: Trust
+    path: Path, samples: Samples, split: Split, evaluation: HeadEvaluation, fit: ProbeFit, trust: UncertaintyModel
 ) -> None:
-    """`predictions.csv`: what is said of every scored picture; training pictures by a model that had not seen them.
+    """`predictions.csv`: what is said of every scored image; training images by a model that had not seen them.
 
-    Columns: `file, split, label, prediction, probability, is_right, how, novelty, is_unknown, set`, the last three as
+    Columns: `file, split, label, prediction, probability, is_right, how, novelty, is_ood, set`, the last three as
     in the answers of a bundle.
     """
-    logits = judgement.logits.astype(np.float64)
+    logits = evaluation.logits.astype(np.float64)
     train = split.where("train")
     logits[train] = fit.oof_logits
     probabilities = softmax(logits)
@@ -112,24 +112,30 @@ def write_predictions(
         prediction = samples.class_names[best[i]]
         how = protocols[name].value
         is_right = str(prediction == sample.label).lower()
-        novelty, is_unknown, fitting = told[i]
+        novelty, is_ood, fitting = told[i]
         texts = (sample.name, name, sample.label or "", prediction)
-        numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, how, novelty, is_unknown)
-        rows.append([*map(guard_cell, texts), *numbers, guard_cell(fitting)])
-    columns = ("file", "split", "label", "prediction", "probability", "is_right", "how", "novelty", "is_unknown", "set")
+        numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, how, novelty, is_ood)
+        rows.append([*map(escape_formula, texts), *numbers, escape_formula(fitting)])
+    columns = ("file", "split", "label", "prediction", "probability", "is_right", "how", "novelty", "is_ood", "set")
     write_csv(path, columns, rows)
 
 
 def write_scores(
-    path: Path, samples: Samples, features: Features, split: Split, judgement: Judgement, fit: ProbeFit, trust: Trust
+    path: Path,
+    samples: Samples,
+    features: Features,
+    split: Split,
+    evaluation: HeadEvaluation,
+    fit: ProbeFit,
+    trust: UncertaintyModel,
 ) -> None:
-    """`scores.npz`: logits of every picture, training pictures by a model that had not seen them; no pickle.
+    """`scores.npz`: logits of every image, training images by a model that had not seen them; no pickle.
 
     Keys: `paths` (N,) str, `split` (N,) str, `label` (N,) int64 class ids, `logits` (N, K) float32 with the
     temperature applied, `digests` (N,) leading 16 hex digits of each file's sha256, `novelty` (N,) float32, NaN where
     it is not known.
     """
-    logits = judgement.logits.copy()
+    logits = evaluation.logits.copy()
     logits[split.where("train")] = fit.oof_logits
     names = [n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in samples.names]
     with atomic_file(path) as temporary, open(temporary, "wb") as file:

@@ -1,6 +1,6 @@
 """The run folder: where one execution leaves everything it found, never overwritten.
 
-The one decision: a run is written under its final name from the start, with `unfinished.json` in it until
+A run is written under its final name from the start, with `unfinished.json` in it until
 `metrics.json` is there, and locked while somebody writes it.  So a run that was killed is known for what it is: the
 same command may be given again and begins anew in the same folder.
 """
@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.claim import LOCK, Claim
 from headstart.errors import HeadstartError, UsageError
+from headstart.run_lock import LOCK, RunLock
 from headstart.types import NoteKind
 from headstart.workflow.run_files import clock_time, write_json
 
@@ -39,7 +39,7 @@ _NAMES = {
     "config.resolved.yaml",
     "environment.json",
     "figures",
-    "health.json",
+    "dataset_report.json",
     "journal.json",
     "metrics.json",
     "oof.npz",
@@ -50,7 +50,7 @@ _NAMES = {
     "scores.npz",
     "split.csv",
     "summary.txt",
-    "suspects.csv",
+    "label_errors.csv",
     "train.log",
     "events.jsonl",
 }
@@ -65,7 +65,7 @@ def own_run_folder(
     events: EventStream | None = None,
     started: float | None = None,
 ) -> Iterator[Path]:
-    """A run folder while it is written: nobody else works on it, and what came to nothing is taken back.
+    """Return a run folder while it is written: nobody else works on it, and what came to nothing is taken back.
 
     Args:
         out: The folder itself; it may exist if it is empty, or if it holds nothing but a run that was killed
@@ -103,17 +103,17 @@ def own_run_folder(
 
 
 def can_go_on(folder: Path) -> bool:
-    """Whether a run has saved enough to be resumed."""
+    """Return whether a run has saved enough to be resumed."""
     return (folder / "checkpoints" / "journal.json").exists()
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a run is being written there, or was stopped on its way."""
+    """Return whether a run is being written there, or was stopped on its way."""
     return (folder / _UNFINISHED).exists()
 
 
 def finish_run_folder(folder: Path) -> None:
-    """Says that the run is whole: to be called after everything else was written."""
+    """State that the run is whole: to be called after everything else was written."""
     (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
@@ -129,7 +129,7 @@ def read_marker(folder: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _take_new(out: str | None, parent: Path | None, started: float | None) -> tuple[Path, Claim]:
+def _take_new(out: str | None, parent: Path | None, started: float | None) -> tuple[Path, RunLock]:
     if out is not None:
         folder = Path(out)
         is_used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -154,8 +154,8 @@ def _take_new(out: str | None, parent: Path | None, started: float | None) -> tu
     raise UsageError(f"there are too many runs in `{parent}`.", hint="name a new folder with --out")
 
 
-def _take(folder: Path, called: str) -> Claim:
-    claim = Claim(folder)
+def _take(folder: Path, called: str) -> RunLock:
+    claim = RunLock(folder)
     if not claim.take():
         raise UsageError(
             f"another process is working on `{called}` right now.",
@@ -164,7 +164,7 @@ def _take(folder: Path, called: str) -> Claim:
     return claim
 
 
-def _take_again(folder: Path, started: float | None) -> tuple[Path, Claim]:
+def _take_again(folder: Path, started: float | None) -> tuple[Path, RunLock]:
     """Claim a stopped run; its marker keeps the first start and lists this one under `resumed`."""
     claim = _take(folder, str(folder))
     if not is_unfinished(folder):
@@ -174,13 +174,13 @@ def _take_again(folder: Path, started: float | None) -> tuple[Path, Claim]:
     return _write_marker(folder, claim, {**marker, "pid": os.getpid(), "host": platform.node(), "resumed": resumed})
 
 
-def _marked(folder: Path, claim: Claim, started: float | None) -> tuple[Path, Claim]:
+def _marked(folder: Path, claim: RunLock, started: float | None) -> tuple[Path, RunLock]:
     command = [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]
     marker = {"pid": os.getpid(), "host": platform.node(), "command": command, "started": clock_time(started)}
     return _write_marker(folder, claim, marker)
 
 
-def _write_marker(folder: Path, claim: Claim, marker: dict[str, Any]) -> tuple[Path, Claim]:
+def _write_marker(folder: Path, claim: RunLock, marker: dict[str, Any]) -> tuple[Path, RunLock]:
     try:
         write_json(folder / _UNFINISHED, marker)
     except OSError as error:
@@ -190,7 +190,7 @@ def _write_marker(folder: Path, claim: Claim, marker: dict[str, Any]) -> tuple[P
 
 
 def _check_killed(folder: Path, out: str) -> None:
-    """Refuses what is not the folder of a run that was killed and cannot go on: it is left as it is."""
+    """Refuse what is not the folder of a run that was killed and cannot go on: it is left as it is."""
     is_marked = is_unfinished(folder)
     if not is_marked and folder.is_dir() and all(_is_temporary(e) or e.name == LOCK for e in folder.iterdir()):
         return  # killed before it could leave its mark
@@ -199,7 +199,7 @@ def _check_killed(folder: Path, out: str) -> None:
             f"the run folder `{out}` exists and is not empty; a run never overwrites another.",
             hint="name a new folder with --out, or leave --out away",
         )
-    if can_go_on(folder) and not Claim(folder).is_taken():
+    if can_go_on(folder) and not RunLock(folder).is_taken():
         raise UsageError(
             f"`{out}` holds a run that was stopped and can go on.",
             hint=f"headstart resume {out}, or name a new folder with --out",
@@ -213,14 +213,14 @@ def _check_killed(folder: Path, out: str) -> None:
 
 
 def _discard(folder: Path) -> None:
-    """Takes back the folder of a run that came to nothing."""
+    """Take back the folder of a run that came to nothing."""
     _empty(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def _is_ours(entry: Path) -> bool:
-    """Whether a run writes something of that name, temporary files of a killed one included."""
+    """Return whether a run writes something of that name, temporary files of a killed one included."""
     return entry.name in _NAMES or _is_temporary(entry)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.trust.metrics import is_skewed
+from headstart.evaluation.metrics import is_skewed
 from headstart.types import SplitSource
 
 __all__ = ["summarize_classification", "summarize_evaluation", "summarize_found_boxes", "summarize_run"]
@@ -27,7 +27,7 @@ def summarize_classification(metrics: Mapping[str, Any]) -> dict[str, Any]:
     confusion = np.asarray(block["confusion"], dtype=np.int64)
     baselines = metrics.get("baselines") or {}
     metric = head["metric"]
-    leaky = metrics.get("test_as_given")
+    leaky = metrics.get("test_including_leaks")
     score: dict[str, Any] = {
         "task": "classify",
         **{key: head.get(key) for key in ("metric", "value", "low", "high", "protocol")},
@@ -40,7 +40,7 @@ def summarize_classification(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy": _estimate(block["accuracy"]),
         "balanced_accuracy": _estimate(block["balanced_accuracy"]),
         "majority": (baselines.get("majority") or {}).get(metric),
-        "nearest_neighbor": (baselines.get("nearest_neighbor") or baselines.get("nearest_neighbour") or {}).get(metric),
+        "nearest_neighbor": (baselines.get("nearest_neighbor") or baselines.get("nearest_neighbor") or {}).get(metric),
         "hardest_class": _hardest(block),
         "leaky": None,
     }

@@ -1,4 +1,4 @@
-"""Folders of small pictures with boxes in every format; used by the tests of reading, judging and writing."""
+"""Folders of small images with boxes in every format; used by the tests of reading, judging and writing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from headstart.data.boxes.records import Boxes, DetectionSamples
 VOC = "<annotation>{head}{objects}</annotation>"
 
 
-def put_picture(path: Path, size: tuple[int, int] = (100, 80), *, orientation: int = 1, seed: int = 0) -> Path:
-    """A small picture of `size` (width, height) as stored, with an EXIF orientation."""
+def put_image(path: Path, size: tuple[int, int] = (100, 80), *, orientation: int = 1, seed: int = 0) -> Path:
+    """Return a small image of `size` (width, height) as stored, with an EXIF orientation."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, *size])
     image = Image.fromarray(rng.integers(0, 255, (6, 8, 3)).astype(np.uint8)).resize(size)
@@ -37,7 +37,7 @@ def voc_xml(
     size: tuple[int, int] | None = (100, 80),
     filename: str = "",
 ) -> str:
-    """A VOC file with (name, corners) and (width, height)."""
+    """Return a VOC file with (name, corners) and (width, height)."""
     head = f"<filename>{filename}</filename>" if filename else ""
     if size is not None:
         head += f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
@@ -54,7 +54,7 @@ def coco_json(
     annotations: Sequence[Mapping[str, object]],
     categories: Mapping[int, str],
 ) -> str:
-    """A COCO file: images by id as (name, (width, height)), annotations as they are, categories by id."""
+    """Return a COCO file: images by id as (name, (width, height)), annotations as they are, categories by id."""
     return json.dumps(
         {
             "images": [{"id": i, "file_name": n, "width": w, "height": h} for i, (n, (w, h)) in images.items()],
@@ -65,20 +65,20 @@ def coco_json(
 
 
 def box_samples(
-    root: Path, pictures: Sequence[tuple[str, tuple[int, int], Boxes, str]], class_names: Sequence[str]
+    root: Path, images: Sequence[tuple[str, tuple[int, int], Boxes, str]], class_names: Sequence[str]
 ) -> DetectionSamples:
-    """Samples of pictures (name, (width, height), boxes, split), which are written below `root`."""
-    for name, size, _, _ in pictures:
+    """Return samples of images (name, (width, height), boxes, split), which are written below `root`."""
+    for name, size, _, _ in images:
         if not (root / name).exists():
-            put_picture(root / name, size)
+            put_image(root / name, size)
     return DetectionSamples(
-        names=tuple(n for n, *_ in pictures),
-        paths=tuple(root / n for n, *_ in pictures),
-        boxes=tuple(b for _, _, b, _ in pictures),
-        sizes_hw=np.array([(h, w) for _, (w, h), _, _ in pictures], dtype=np.int64).reshape(-1, 2),
+        names=tuple(n for n, *_ in images),
+        paths=tuple(root / n for n, *_ in images),
+        boxes=tuple(b for _, _, b, _ in images),
+        sizes_hw=np.array([(h, w) for _, (w, h), _, _ in images], dtype=np.int64).reshape(-1, 2),
         class_names=tuple(class_names),
-        split=tuple(s for *_, s in pictures),
-        group=(None,) * len(pictures),
+        split=tuple(s for *_, s in images),
+        group=(None,) * len(images),
         layout="test",
         notes=(),
         root=root,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from box_folders import coco_json, put_picture, put_text, voc_xml
+from box_folders import coco_json, put_image, put_text, voc_xml
 from PIL import Image, ImageDraw
 
-from headstart.data.boxes.judge import inspect_boxes
-from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.inspection import inspect_box_dataset
+from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
-from headstart.data.boxes.wording import box_health_to_json
+from headstart.data.boxes.report_text import box_report_to_json
 from headstart.types import ReadingKind, ReadingNote
 
 SIZE = (100, 80)
@@ -43,7 +43,7 @@ def put_preview(path: Path, image: Path) -> None:
 def put_yolo(root: Path, images: str = "images/", count: int = COUNT) -> list[Path]:
     found = []
     for i in range(count):
-        found.append(put_picture(root / f"{images}pic{i}.jpg", SIZE, seed=i))
+        found.append(put_image(root / f"{images}pic{i}.jpg", SIZE, seed=i))
         place = root / (f"labels/pic{i}.txt" if images == "images/" else f"{images}pic{i}.txt")
         put_text(place, "0 0.3 0.5 0.4 0.5\n")
     return found
@@ -69,7 +69,7 @@ def test_masks_beside_yolo_images_are_left_out_and_said(tmp_path: Path, mask: st
     images = put_yolo(tmp_path)
     for image in images:
         put_mask(tmp_path / mask.format(image.stem), mode)
-    put_picture(tmp_path / "images/empty.jpg", SIZE, seed=50)  # a real image without objects
+    put_image(tmp_path / "images/empty.jpg", SIZE, seed=50)  # a real image without objects
     samples = read_boxes(tmp_path)
     assert len(samples) == COUNT + 1
     note = note_of(samples)
@@ -77,10 +77,10 @@ def test_masks_beside_yolo_images_are_left_out_and_said(tmp_path: Path, mask: st
     assert note.is_unused
     assert list(note.evidence["folders"].values()) == [COUNT]
     assert note_of(samples, ReadingKind.IMAGES_ASSUMED_EMPTY).count == 1
-    health = inspect_boxes(samples)
+    health = inspect_box_dataset(samples)
     assert health.num_empty == 1
-    assert not health.is_dishonest
-    assert ReadingKind.AUXILIARY_IMAGES.value in [n["kind"] for n in box_health_to_json(health)["unused"]]
+    assert not health.is_misleading
+    assert ReadingKind.AUXILIARY_IMAGES.value in [n["kind"] for n in box_report_to_json(health)["unused"]]
 
 
 @pytest.mark.parametrize("preview", ["labels_vis/{}.jpg", "images/{}_overlay.jpg", "runs/{}.png"])
@@ -94,7 +94,7 @@ def test_previews_with_drawn_boxes_are_left_out_and_said(tmp_path: Path, preview
 
 def test_masks_of_voc_make_no_name_ambiguous(tmp_path: Path) -> None:
     for i in range(COUNT):
-        put_picture(tmp_path / f"JPEGImages/pic{i}.png", SIZE, seed=i)
+        put_image(tmp_path / f"JPEGImages/pic{i}.png", SIZE, seed=i)
         put_text(tmp_path / f"Annotations/pic{i}.xml", voc_xml([("cat", (10, 20, 50, 60))], SIZE))
         for kind in ("SegmentationClass", "SegmentationObject"):
             put_mask(tmp_path / kind / f"pic{i}.png")
@@ -107,9 +107,9 @@ def test_masks_of_voc_make_no_name_ambiguous(tmp_path: Path) -> None:
 
 def test_images_in_no_annotation_file_are_told_apart_from_masks(tmp_path: Path) -> None:
     for i in range(COUNT):
-        put_picture(tmp_path / f"images/pic{i}.jpg", SIZE, seed=i)
+        put_image(tmp_path / f"images/pic{i}.jpg", SIZE, seed=i)
         put_mask(tmp_path / f"masks/pic{i}.png", "L")
-    put_picture(tmp_path / "images/other.jpg", SIZE, seed=9)
+    put_image(tmp_path / "images/other.jpg", SIZE, seed=9)
     boxes = [{"image_id": i, "category_id": 1, "bbox": [10, 20, 40, 40]} for i in range(COUNT)]
     images = {i: (f"pic{i}.jpg", SIZE) for i in range(COUNT)}
     put_text(tmp_path / "train.json", coco_json(images, boxes, {1: "cat"}))
@@ -130,16 +130,16 @@ def test_many_masks_are_judged_by_some_of_them(tmp_path: Path, monkeypatch: pyte
     for image in put_yolo(tmp_path, count=60):
         put_mask(tmp_path / f"masks/{image.stem}.png", "L")
     opened: list[str] = []
-    real = auxiliary.open_picture
-    monkeypatch.setattr(auxiliary, "open_picture", lambda path, most: opened.append(path) or real(path, most))
+    real = auxiliary.open_image
+    monkeypatch.setattr(auxiliary, "open_image", lambda path, most: opened.append(path) or real(path, most))
     assert note_of(read_boxes(tmp_path)).count == 60
     assert len(opened) < 60
 
 
 def test_images_of_people_with_masks_and_of_other_splits_stay(tmp_path: Path) -> None:
     put_yolo(tmp_path, "masks/")
-    put_picture(tmp_path / "masks/with.jpg", SIZE, seed=20)
-    put_picture(tmp_path / "masks/with_mask.jpg", SIZE, seed=21)
+    put_image(tmp_path / "masks/with.jpg", SIZE, seed=20)
+    put_image(tmp_path / "masks/with_mask.jpg", SIZE, seed=21)
     samples = read_boxes(tmp_path)
     assert len(samples) == COUNT + 2
     assert [n.kind for n in samples.notes] == [ReadingKind.IMAGES_ASSUMED_EMPTY]
@@ -148,10 +148,10 @@ def test_images_of_people_with_masks_and_of_other_splits_stay(tmp_path: Path) ->
 def test_other_images_of_the_same_name_stay(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for i in range(COUNT):
-            put_picture(tmp_path / f"{split}/images/{i}.jpg", SIZE, seed=i + 10 * (split == "test"))
+            put_image(tmp_path / f"{split}/images/{i}.jpg", SIZE, seed=i + 10 * (split == "test"))
             if split == "train":
                 put_text(tmp_path / f"{split}/labels/{i}.txt", "0 0.3 0.5 0.4 0.5\n")
-    put_picture(tmp_path / "background/0.jpg", SIZE, seed=77)
+    put_image(tmp_path / "background/0.jpg", SIZE, seed=77)
     samples = read_boxes(tmp_path)
     assert len(samples) == 2 * COUNT + 1
     assert ReadingKind.AUXILIARY_IMAGES not in [n.kind for n in samples.notes]
@@ -173,7 +173,7 @@ def test_an_image_of_few_colors_is_not_the_mask_of_its_preview(tmp_path: Path) -
 
 def test_what_cannot_be_read_is_no_mask(tmp_path: Path) -> None:
     for image in put_yolo(tmp_path):
-        put_text(tmp_path / f"masks/{image.stem}.png", "no picture")
+        put_text(tmp_path / f"masks/{image.stem}.png", "no image")
     samples = read_boxes(tmp_path)
     assert ReadingKind.AUXILIARY_IMAGES not in [n.kind for n in samples.notes]
     assert [p.kind for p in samples.problems] == ["unreadable-image"] * COUNT

@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from box_folders import coco_json, put_picture, put_text, voc_xml
+from box_folders import coco_json, put_image, put_text, voc_xml
 
 from headstart.data.boxes.findings import box_findings, box_problem_findings
-from headstart.data.boxes.judge import inspect_boxes, is_lost
-from headstart.data.boxes.reading import read_boxes
-from headstart.data.boxes.wording import box_health_to_json
+from headstart.data.boxes.inspection import inspect_box_dataset, is_dropped
+from headstart.data.boxes.reader import read_boxes
+from headstart.data.boxes.report_text import box_report_to_json
 from headstart.data.report_findings import dataset_findings
 from headstart.errors import DataError
-from headstart.records import Health, Problem
+from headstart.records import DatasetReport, Problem
 from headstart.types import Finding, FindingKind, Severity
 
 GOOD = ("cat", (10, 20, 50, 60))
@@ -25,9 +25,9 @@ def kinds(problems: tuple[Problem, ...]) -> list[tuple[str, str]]:
 
 
 def voc_folder(root: Path, **objects: list[tuple[str, tuple[object, object, object, object]]]) -> Path:
-    """One picture and XML a name, and a good one beside."""
+    """Return one image and XML a name, and a good one beside."""
     for i, (name, boxes) in enumerate({"good": [GOOD], **objects}.items()):
-        put_picture(root / f"{name}.png", seed=i)
+        put_image(root / f"{name}.png", seed=i)
         put_text(root / f"{name}.xml", voc_xml(boxes))
     return root
 
@@ -72,23 +72,23 @@ def test_every_kind_of_bad_box_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
 def test_files_without_their_other_half_and_damaged_files(tmp_path: Path) -> None:
     voc_folder(tmp_path)
     put_text(tmp_path / "alone.xml", voc_xml([GOOD], filename="alone.jpg"))
-    put_picture(tmp_path / "unknown.png", seed=5)
-    put_picture(tmp_path / "broken.png", seed=6)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    put_image(tmp_path / "unknown.png", seed=5)
+    put_image(tmp_path / "broken.png", seed=6)
+    (tmp_path / "broken.png").write_bytes(b"no image")
     put_text(tmp_path / "broken.xml", voc_xml([GOOD]))
-    put_picture(tmp_path / "open.png", seed=7)
+    put_image(tmp_path / "open.png", seed=7)
     put_text(tmp_path / "open.xml", "<annotation><object>")
-    put_picture(tmp_path / "other.png", seed=8)
+    put_image(tmp_path / "other.png", seed=8)
     put_text(tmp_path / "other.xml", "<project><annotation/></project>")
     samples = read_boxes(tmp_path)
     found = kinds(samples.problems)
-    assert ("no-picture", "alone.xml") in found
+    assert ("no-image", "alone.xml") in found
     assert ("no-annotation", "unknown.png") in found
     assert ("unreadable-image", "broken.png") in found
     assert ("bad-xml", "open.xml") in found
     assert ("bad-xml", "other.xml") in found
     assert samples.names == ("good.png",)
-    assert inspect_boxes(samples).is_dishonest
+    assert inspect_box_dataset(samples).is_misleading
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_xml_that_names_entities_is_refused(tmp_path: Path, head: str) -> None:
 
 
 def test_json_with_nan_loses_the_box_not_the_file(tmp_path: Path) -> None:
-    put_picture(tmp_path / "a.png")
+    put_image(tmp_path / "a.png")
     value = json.loads(coco_json({1: ("a.png", (100, 80))}, [], {1: "cat"}))
     value["annotations"] = [
         {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1.0, float("nan"), 5.0, 5.0]},
@@ -127,7 +127,7 @@ def test_json_with_nan_loses_the_box_not_the_file(tmp_path: Path) -> None:
     assert samples.boxes[0].xyxy.tolist() == [[10, 20, 50, 60]]
     found = [k for k, _ in kinds(samples.problems)]
     assert found == sorted(
-        ["not-a-number"] * 2 + ["no-class", "no-picture", "no-picture", "no-box", "no-box"] + ["bad-json"] * 4
+        ["not-a-number"] * 2 + ["no-class", "no-image", "no-image", "no-box", "no-box"] + ["bad-json"] * 4
     )
 
 
@@ -135,15 +135,15 @@ def test_json_with_nan_loses_the_box_not_the_file(tmp_path: Path) -> None:
     "text", ['{"images": [], "annotations": [}', '{"images": {}, "annotations": []}', "[" * 100_000]
 )
 def test_json_that_is_none_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
-    put_picture(tmp_path / "a.png")
+    put_image(tmp_path / "a.png")
     put_text(tmp_path / "x.json", text + ' "images" "annotations"' if text.startswith("[[") else text)
     with pytest.raises(DataError, match=r"x\.json"):
         read_boxes(tmp_path)
 
 
 def test_yolo_lines_of_every_wrong_kind(tmp_path: Path) -> None:
-    put_picture(tmp_path / "images/a.png")
-    put_picture(tmp_path / "images/b.png", seed=1)
+    put_image(tmp_path / "images/a.png")
+    put_image(tmp_path / "images/b.png", seed=1)
     lines = [
         "0 0.3 0.5 0.4 0.5",
         "0 30 50 40 50",
@@ -172,7 +172,7 @@ def test_yolo_lines_of_every_wrong_kind(tmp_path: Path) -> None:
     assert found.count("bad-line") == 3
     assert found.count("not-a-number") == 1
     assert found.count("no-area") == 1
-    assert found.count("no-picture") == 1
+    assert found.count("no-image") == 1
     assert found.count("unused-class") == 1
     assert len(samples.boxes[0]) == 5
     assert len(samples.boxes[1]) == 0
@@ -189,7 +189,7 @@ def test_yolo_lines_of_every_wrong_kind(tmp_path: Path) -> None:
     ],
 )
 def test_a_yaml_that_is_wrong_or_would_run_code_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    put_picture(tmp_path / "images/a.png")
+    put_image(tmp_path / "images/a.png")
     put_text(tmp_path / "labels/a.txt", "0 0.3 0.5 0.4 0.5\n")
     mark = tmp_path / "ran"
     put_text(tmp_path / "data.yaml", text.format(mark=mark))
@@ -199,14 +199,14 @@ def test_a_yaml_that_is_wrong_or_would_run_code_is_refused(tmp_path: Path, text:
 
 
 def test_a_yaml_that_leads_outside_reads_nothing_there(tmp_path: Path) -> None:
-    put_picture(tmp_path / "secret" / "images" / "x.png")
+    put_image(tmp_path / "secret" / "images" / "x.png")
     put_text(tmp_path / "secret" / "labels" / "x.txt", "0 0.3 0.5 0.4 0.5\n")
-    put_picture(tmp_path / "data" / "train" / "a.png")
+    put_image(tmp_path / "data" / "train" / "a.png")
     put_text(tmp_path / "data" / "train" / "a.txt", "0 0.3 0.5 0.4 0.5\n")
     put_text(tmp_path / "data" / "data.yaml", "train: train\nval: ../secret/images\nnames: [cat]\n")
     samples = read_boxes(tmp_path / "data")
     assert samples.names == ("train/a.png",)
-    assert [p.kind for p in samples.problems] == ["no-pictures"]
+    assert [p.kind for p in samples.problems] == ["no-images"]
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
@@ -215,22 +215,22 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "data" / "a.xml").unlink()
     (tmp_path / "data" / "a.xml").symlink_to(tmp_path / "outside.xml")
     assert read_boxes(tmp_path / "data").class_names == ("cat",)
-    assert set(read_boxes(tmp_path / "data", allow_outside=True).class_names) == {"cat", "secret"}
+    assert set(read_boxes(tmp_path / "data", allow_external_paths=True).class_names) == {"cat", "secret"}
 
 
 def test_bad_rows_of_a_table_are_named_by_line(tmp_path: Path) -> None:
-    put_picture(tmp_path / "a.png")
+    put_image(tmp_path / "a.png")
     lines = ["a.png,cat,10,20,50,60", "missing.png,cat,1,2,3,4", "missing.png,cat,1,2,9,9", ",cat,1,2,3,4"]
     lines += ["a.png,cat,x,2,3,4", "a.png,,1,2,30,40", "a.png,cat,1,2,,4"]
     put_text(tmp_path / "x.csv", "image,label,xmin,ymin,xmax,ymax\n" + "\n".join(lines) + "\n")
     samples = read_boxes(tmp_path)
     assert samples.num_boxes == 1
-    assert [k for k, _ in kinds(samples.problems)] == ["bad-line", "bad-line", "bad-line", "no-class", "no-picture"]
+    assert [k for k, _ in kinds(samples.problems)] == ["bad-line", "bad-line", "bad-line", "no-class", "no-image"]
 
 
-def test_zero_pictures_with_objects_is_an_error_with_every_reason(tmp_path: Path) -> None:
+def test_zero_images_with_objects_is_an_error_with_every_reason(tmp_path: Path) -> None:
     for i in range(12):
-        put_picture(tmp_path / f"p{i}.png", seed=i)
+        put_image(tmp_path / f"p{i}.png", seed=i)
         put_text(tmp_path / f"p{i}.xml", voc_xml([("cat", (5, 5, 5, 30))]))
     with pytest.raises(DataError, match=r"not one has a box.*p0\.png.*12 in all"):
         read_boxes(tmp_path)
@@ -238,25 +238,25 @@ def test_zero_pictures_with_objects_is_an_error_with_every_reason(tmp_path: Path
 
 def test_a_class_that_is_only_in_validation_cannot_be_learned(tmp_path: Path) -> None:
     for i, (split, label) in enumerate([("train", "cat"), ("train", "cat"), ("valid", "dog"), ("test", "cat")]):
-        put_picture(tmp_path / split / f"{i}.png", seed=i)
+        put_image(tmp_path / split / f"{i}.png", seed=i)
         put_text(tmp_path / split / f"{i}.xml", voc_xml([(label, (1, 1, 30, 30))]))
-    health = inspect_boxes(read_boxes(tmp_path))
-    assert health.is_dishonest
+    health = inspect_box_dataset(read_boxes(tmp_path))
+    assert health.is_misleading
     assert (
         Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "dog", "splits": ["val"]}) in health.findings
     )
 
 
-def test_copies_and_leaks_are_found_as_for_labelled_pictures(tmp_path: Path) -> None:
+def test_copies_and_leaks_are_found_as_for_labeled_images(tmp_path: Path) -> None:
     voc_folder(tmp_path / "train", a=[GOOD])
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "b.png").write_bytes((tmp_path / "train" / "a.png").read_bytes())
     put_text(tmp_path / "test" / "b.xml", voc_xml([GOOD]))
     samples = read_boxes(tmp_path)
-    health = inspect_boxes(samples)
-    assert [(p.a, p.b) for p in health.pictures.leaks] == [("test/b.png", "train/a.png")]
-    assert health.is_dishonest
-    first = dataset_findings(health.pictures)[0]
+    health = inspect_box_dataset(samples)
+    assert [(p.a, p.b) for p in health.images.leaks] == [("test/b.png", "train/a.png")]
+    assert health.is_misleading
+    first = dataset_findings(health.images)[0]
     assert (first.kind, first.severity) == (FindingKind.LEAKING_IMAGES, Severity.ERROR)
     assert first.evidence == {
         "split": "test",
@@ -273,23 +273,25 @@ def test_copies_with_other_boxes_are_named(tmp_path: Path) -> None:
     voc_folder(tmp_path, a=[GOOD, ("dog", (60, 5, 90, 30))], b=[near, ("dog", (61, 5, 90, 30))], c=[near], d=[GOOD])
     for name, copy in (("a", "b"), ("c", "d")):
         (tmp_path / f"{copy}.png").write_bytes((tmp_path / f"{name}.png").read_bytes())
-    assert FindingKind.COPIES_WITH_OTHER_BOXES not in {f.kind for f in inspect_boxes(read_boxes(tmp_path)).findings}
+    assert FindingKind.COPIES_WITH_OTHER_BOXES not in {
+        f.kind for f in inspect_box_dataset(read_boxes(tmp_path)).findings
+    }
     put_text(tmp_path / "b.xml", voc_xml([near, ("cat", (61, 5, 90, 30))]))  # another class
     put_text(tmp_path / "d.xml", voc_xml([GOOD, ("cat", (1, 60, 30, 79))]))  # one more
-    findings = {f.kind: f for f in inspect_boxes(read_boxes(tmp_path)).findings}
+    findings = {f.kind: f for f in inspect_box_dataset(read_boxes(tmp_path)).findings}
     assert findings[FindingKind.COPIES_WITH_OTHER_BOXES].evidence == {"pairs": [["a.png", "b.png"], ["c.png", "d.png"]]}
 
 
 def test_a_healthy_set_says_so_and_counts_its_boxes(tmp_path: Path) -> None:
     for i in range(10):
-        put_picture(tmp_path / f"{i}.png", (100 + i, 80), seed=i)
+        put_image(tmp_path / f"{i}.png", (100 + i, 80), seed=i)
         put_text(tmp_path / f"{i}.xml", voc_xml([GOOD], None))
-    health = inspect_boxes(read_boxes(tmp_path))
-    assert not health.is_dishonest
+    health = inspect_box_dataset(read_boxes(tmp_path))
+    assert not health.is_misleading
     assert box_findings(health) == []
     (counted,) = health.classes
-    assert (counted.name, counted.boxes, counted.pictures, counted.median_side) == ("cat", {"none": 10}, 10, 40.0)
-    json.dumps(box_health_to_json(health), allow_nan=False)
+    assert (counted.name, counted.boxes, counted.images, counted.median_side) == ("cat", {"none": 10}, 10, 40.0)
+    json.dumps(box_report_to_json(health), allow_nan=False)
 
 
 def test_problems_are_counted_by_kind_and_what_is_lost_comes_first() -> None:
@@ -301,26 +303,26 @@ def test_problems_are_counted_by_kind_and_what_is_lost_comes_first() -> None:
     }  # fmt: skip
     assert (kept.kind, kept.severity) == (FindingKind.ANNOTATIONS_CORRECTED, Severity.INFO)
     assert (kept.evidence["problem"], kept.evidence["count"]) == ("swapped", 20)
-    assert is_lost("outside")
-    assert not is_lost("swapped")
+    assert is_dropped("outside")
+    assert not is_dropped("swapped")
 
 
 def test_findings_about_files_with_any_name_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     voc_folder(tmp_path, a=[GOOD], b=[("dog", (1, 1, 30, 30))])
-    evidence = {"num_groups": 2, "pattern_meaning": "part 1 of the name (`picture`)", "share_of_scored": 0.5}
+    evidence = {"num_groups": 2, "pattern_meaning": "part 1 of the name (`image`)", "share_of_scored": 0.5}
     across = Finding(FindingKind.GROUPS_ACROSS_SPLITS, Severity.ERROR, evidence)
-    judged = Health(2, "VOC XML", {}, {}, findings=(across,))
-    monkeypatch.setattr("headstart.data.boxes.judge.inspect", lambda *_, **__: judged)
-    health = inspect_boxes(read_boxes(tmp_path))
+    judged = DatasetReport(2, "VOC XML", {}, {}, findings=(across,))
+    monkeypatch.setattr("headstart.data.boxes.inspection.inspect", lambda *_, **__: judged)
+    health = inspect_box_dataset(read_boxes(tmp_path))
     assert across in health.findings
-    assert health.is_dishonest
+    assert health.is_misleading
 
 
 def test_images_with_boxes_are_checked_without_labels(tmp_path: Path) -> None:
     voc_folder(tmp_path, a=[GOOD], b=[GOOD])
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
-    health = inspect_boxes(read_boxes(tmp_path))
-    assert [(p.label_a, p.label_b) for p in health.pictures.duplicates] == [(None, None)]
+    health = inspect_box_dataset(read_boxes(tmp_path))
+    assert [(p.label_a, p.label_b) for p in health.images.duplicates] == [(None, None)]
     assert [f.kind for f in health.findings] == [FindingKind.CLASS_TOO_SMALL]  # of the boxes, not of an image class
     assert health.findings[0].evidence["unit"] == "boxes"
 
@@ -328,8 +330,8 @@ def test_images_with_boxes_are_checked_without_labels(tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_read_is_lost_with_its_boxes(tmp_path: Path) -> None:
     voc_folder(tmp_path, broken=[GOOD])
     (tmp_path / "broken.png").write_bytes(b"no image")
-    health = inspect_boxes(read_boxes(tmp_path))
+    health = inspect_box_dataset(read_boxes(tmp_path))
     assert ("unreadable-image", "broken.png") in kinds(health.problems)
-    assert is_lost("unreadable-image")
-    assert is_lost("a kind that a reader adds later")
-    assert health.is_dishonest
+    assert is_dropped("unreadable-image")
+    assert is_dropped("a kind that a reader adds later")
+    assert health.is_misleading

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from box_folders import coco_json, put_picture, put_text, voc_xml
+from box_folders import coco_json, put_image, put_text, voc_xml
 from numpy.typing import NDArray
 
 from headstart.data.boxes.formats import BOX_FORMATS, BoxFormat, choose_format
-from headstart.data.boxes.reading import read_boxes
+from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.errors import BoxFormatError, UsageError
 from headstart.types import ReadingKind
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 def true_boxes(seed: int = 0) -> Array:
-    """(N, 4) corners in pixels that are spread over the image."""
+    """Return (N, 4) corners in pixels that are spread over the image."""
     rng = np.random.default_rng(seed)
     low = rng.uniform(1, (WIDTH - 40, HEIGHT - 40), (NUM_IMAGES * PER_IMAGE, 2))
     low[:4] = [[1, 1], [118, 2], [3, 85], [120, 88]]  # all four corners occur
@@ -32,7 +32,7 @@ def true_boxes(seed: int = 0) -> Array:
 
 
 def written(corners: Array, name: str) -> Array:
-    """The numbers of a box format for corners in pixels: the inverse of `BoxFormat.to_corners`."""
+    """Return the numbers of a box format for corners in pixels: the inverse of `BoxFormat.to_corners`."""
     box_format = BOX_FORMATS[name]
     low, high = corners[:, :2], corners[:, 2:]
     if box_format.is_relative:
@@ -48,7 +48,7 @@ def written(corners: Array, name: str) -> Array:
 def put_images(root: Path) -> list[str]:
     names = [f"a{i}.jpg" for i in range(NUM_IMAGES)]
     for i, name in enumerate(names):
-        put_picture(root / name, (WIDTH, HEIGHT), seed=i)
+        put_image(root / name, (WIDTH, HEIGHT), seed=i)
     return names
 
 
@@ -241,7 +241,7 @@ def test_pixels_in_text_files_without_a_yaml_are_still_boxes(tmp_path: Path) -> 
 
 
 def test_outlines_keep_their_layout_and_follow_the_unit(tmp_path: Path) -> None:
-    put_picture(tmp_path / "a.jpg", (WIDTH, HEIGHT))
+    put_image(tmp_path / "a.jpg", (WIDTH, HEIGHT))
     put_text(tmp_path / "a.txt", "0 40 30 80 30 80 90 40 90\n")
     put_text(tmp_path / "classes.txt", "nut\n")
     put_text(tmp_path / "data.yaml", "train: .\nnames: [nut]\n")

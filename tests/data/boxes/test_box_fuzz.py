@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from box_folders import coco_json, put_picture, put_text, voc_xml
+from box_folders import coco_json, put_image, put_text, voc_xml
 from event_text import finding_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.data.boxes.findings import box_findings
-from headstart.data.boxes.judge import inspect_boxes
-from headstart.data.boxes.reading import has_boxes, read_boxes
-from headstart.data.boxes.wording import box_health_to_json
+from headstart.data.boxes.inspection import inspect_box_dataset
+from headstart.data.boxes.reader import has_boxes, read_boxes
+from headstart.data.boxes.report_text import box_report_to_json
 from headstart.errors import HeadstartError
 
 GOOD = {
@@ -80,9 +80,9 @@ def read_all(folder: Path) -> None:
         assert (boxes.xyxy >= 0).all()
         assert (boxes.xyxy <= np.array([width, height] * 2)).all()
         assert ((boxes.class_ids >= 0) & (boxes.class_ids < len(samples.class_names))).all()
-    health = inspect_boxes(samples)
+    health = inspect_box_dataset(samples)
     assert all("\n" not in line for line in finding_lines(box_findings(health)))
-    json.dumps(box_health_to_json(health), allow_nan=False)
+    json.dumps(box_report_to_json(health), allow_nan=False)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -91,7 +91,7 @@ def read_all(folder: Path) -> None:
 def test_damaged_files_never_end_in_a_traceback(name: str, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        put_picture(folder / "a.png", (100, 80))
+        put_image(folder / "a.png", (100, 80))
         if name == "data.yaml":
             put_text(folder / "a.txt", GOOD["a.txt"])
         (folder / name).write_text(mutate(data, GOOD[name]), encoding="utf-8", errors="replace")
@@ -104,7 +104,7 @@ def test_damaged_files_never_end_in_a_traceback(name: str, data: st.DataObject) 
 def test_bytes_of_any_kind_never_end_in_a_traceback(name: str, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        put_picture(folder / "a.png", (100, 80))
+        put_image(folder / "a.png", (100, 80))
         heads = {
             "a.xml": b"<annotation>",
             "x.json": b'{"images": [], "annotations": []}',
@@ -136,6 +136,6 @@ def test_json_of_any_shape_never_ends_in_a_traceback(data: st.DataObject) -> Non
             value[part] = data.draw(json_values())
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        put_picture(folder / "a.png", (100, 80))
+        put_image(folder / "a.png", (100, 80))
         put_text(folder / "x.json", json.dumps(value))
         read_all(folder)

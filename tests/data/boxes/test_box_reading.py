@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from box_folders import coco_json, put_picture, put_text, voc_xml
+from box_folders import coco_json, put_image, put_text, voc_xml
 from PIL import Image, ImageOps
 
-from headstart.data.boxes.reading import find_format, has_boxes, read_boxes
+from headstart.data.boxes.reader import find_format, has_boxes, read_boxes
 from headstart.data.boxes.records import DetectionSamples
-from headstart.data.boxes.settle import turn_boxes
+from headstart.data.boxes.validation import turn_boxes
 from headstart.errors import DataError, UsageError
 from headstart.types import ReadingKind
 
@@ -21,7 +21,7 @@ BOX = ("cat", (10, 20, 50, 60))
 
 
 def rows(samples: DetectionSamples) -> dict[str, list[tuple[str, list[float]]]]:
-    """Class and corners of every box by picture."""
+    """Return class and corners of every box by image."""
     return {
         name: [
             (samples.class_names[k], np.round(xyxy, 2).tolist()) for k, xyxy in zip(b.class_ids, b.xyxy, strict=True)
@@ -38,20 +38,20 @@ def splits(samples: DetectionSamples) -> dict[str, str]:
 
 
 def test_voc_beside_in_folders_and_as_a_folder_of_its_own(tmp_path: Path) -> None:
-    put_picture(tmp_path / "JPEGImages" / "a.jpg")
+    put_image(tmp_path / "JPEGImages" / "a.jpg")
     put_text(tmp_path / "Annotations" / "a.xml", voc_xml([BOX], filename="old name.jpg"))
     for place in (tmp_path, tmp_path / "Annotations"):
         samples = read_boxes(place)
         assert list(rows(samples).values()) == [[("cat", [10, 20, 50, 60])]]
         assert [n.kind for n in samples.notes] == [ReadingKind.FILE_NAMES_STALE]
-    put_picture(tmp_path / "flat" / "b.png")
+    put_image(tmp_path / "flat" / "b.png")
     put_text(tmp_path / "flat" / "b.xml", voc_xml([("cat", ("10.25", "20.5", "50", "60.75"))]))
     assert rows(read_boxes(tmp_path / "flat")) == {"b.png": [("cat", [10.25, 20.5, 50, 60.75])]}
 
 
-def test_voc_image_sets_and_a_picture_without_objects(tmp_path: Path) -> None:
+def test_voc_image_sets_and_a_image_without_objects(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
-        put_picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+        put_image(tmp_path / "JPEGImages" / f"{name}.jpg")
         if name != "d":
             put_text(tmp_path / "Annotations" / f"{name}.xml", voc_xml([BOX] if name != "b" else []))
     sets = tmp_path / "ImageSets" / "Main"
@@ -68,7 +68,7 @@ def test_voc_image_sets_and_a_picture_without_objects(tmp_path: Path) -> None:
 
 
 def test_voc_parts_of_objects_are_no_objects(tmp_path: Path) -> None:
-    put_picture(tmp_path / "a.jpg")
+    put_image(tmp_path / "a.jpg")
     part = "<part><name>hand</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></part>"
     put_text(tmp_path / "a.xml", voc_xml([BOX]).replace("</object>", part + "</object>"))
     assert rows(read_boxes(tmp_path)) == {"a.jpg": [("cat", [10, 20, 50, 60])]}
@@ -76,7 +76,7 @@ def test_voc_parts_of_objects_are_no_objects(tmp_path: Path) -> None:
 
 def test_the_same_name_in_two_folders_is_told_apart_by_its_folder(tmp_path: Path) -> None:
     for split, xmax in (("train", 50), ("test", 70)):
-        put_picture(tmp_path / split / "1.jpg")
+        put_image(tmp_path / split / "1.jpg")
         put_text(tmp_path / split / "1.xml", voc_xml([("cat", (10, 20, xmax, 60))]))
     samples = read_boxes(tmp_path)
     assert rows(samples)["train/1.jpg"][0][1][2] == 50
@@ -93,7 +93,7 @@ def coco_entry(image: int, category: int, bbox: object = (10, 20, 40, 40), **mor
 
 def test_roboflow_folders_with_sparse_ids_that_differ_between_splits(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
-        put_picture(tmp_path / split / "a.jpg")
+        put_image(tmp_path / split / "a.jpg")
     put_text(
         tmp_path / "train/_annotations.coco.json",
         coco_json(
@@ -119,7 +119,7 @@ def test_roboflow_folders_with_sparse_ids_that_differ_between_splits(tmp_path: P
 
 def test_coco_as_published_with_its_other_tasks_and_crowds(tmp_path: Path) -> None:
     for split in ("train2017", "val2017"):
-        put_picture(tmp_path / split / "1.jpg")
+        put_image(tmp_path / split / "1.jpg")
     categories = {1: "cat"}
     outline = {"segmentation": [[10, 10, 30, 10, 20, 40]]}
     train = [
@@ -140,7 +140,7 @@ def test_coco_as_published_with_its_other_tasks_and_crowds(tmp_path: Path) -> No
 
 
 def test_one_json_is_given_by_itself(tmp_path: Path) -> None:
-    put_picture(tmp_path / "images" / "a.jpg")
+    put_image(tmp_path / "images" / "a.jpg")
     place = put_text(
         tmp_path / "labels.json", coco_json({1: ("images/a.jpg", (100, 80))}, [coco_entry(1, 5)], {5: "cat"})
     )
@@ -159,8 +159,8 @@ def test_one_json_is_given_by_itself(tmp_path: Path) -> None:
     ],
 )
 def test_data_yaml_with_the_paths_that_people_have(tmp_path: Path, train: str, names: str) -> None:
-    put_picture(tmp_path / "train/images/a.jpg")
-    put_picture(tmp_path / "valid/images/b.jpg")
+    put_image(tmp_path / "train/images/a.jpg")
+    put_image(tmp_path / "valid/images/b.jpg")
     put_text(tmp_path / "train/labels/a.txt", "1 0.3 0.5 0.4 0.5\n")
     put_text(tmp_path / "data.yaml", f"train: {train}\nval: {train.replace('train', 'valid')}\n{names}\n")
     samples = read_boxes(tmp_path)
@@ -172,7 +172,7 @@ def test_data_yaml_with_the_paths_that_people_have(tmp_path: Path, train: str, n
 
 
 def test_yolo_without_a_yaml_takes_names_from_classes_txt(tmp_path: Path) -> None:
-    put_picture(tmp_path / "images/a.jpg")
+    put_image(tmp_path / "images/a.jpg")
     put_text(tmp_path / "labels/a.txt", "1 0.3 0.5 0.4 0.5\n")
     assert read_boxes(tmp_path).class_names == ("1",)
     put_text(tmp_path / "labels/classes.txt", "cat\ndog\n")
@@ -180,7 +180,7 @@ def test_yolo_without_a_yaml_takes_names_from_classes_txt(tmp_path: Path) -> Non
 
 
 def test_yolo_outlines_scores_and_key_points(tmp_path: Path) -> None:
-    put_picture(tmp_path / "images/a.jpg")
+    put_image(tmp_path / "images/a.jpg")
     lines = ["0 0.1 0.25 0.5 0.25 0.5 0.75", "0 0.3 0.5 0.4 0.5 0.9", "0 0.3 0.5 0.2 0.25"]
     put_text(tmp_path / "labels/a.txt", "\n".join(lines))
     samples = read_boxes(tmp_path)
@@ -211,15 +211,15 @@ def test_yolo_outlines_scores_and_key_points(tmp_path: Path) -> None:
     ],
 )
 def test_tables_as_tools_write_them(tmp_path: Path, text: str) -> None:
-    put_picture(tmp_path / "a.jpg")
+    put_image(tmp_path / "a.jpg")
     put_text(tmp_path / "boxes.csv", text)
     assert find_format(tmp_path) == "csv"
     assert rows(read_boxes(tmp_path)) == {"a.jpg": [("cat", [10, 20, 50, 60])]}
 
 
-def test_a_row_without_a_box_is_a_picture_without_objects(tmp_path: Path) -> None:
+def test_a_row_without_a_box_is_a_image_without_objects(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        put_picture(tmp_path / f"{name}.jpg")
+        put_image(tmp_path / f"{name}.jpg")
     put_text(
         tmp_path / "x.csv",
         "image,label,xmin,ymin,xmax,ymax,split,group\na.jpg,cat,1,2,30,40,train,g1\nb.jpg,,,,,,test,\n",
@@ -232,25 +232,25 @@ def test_a_row_without_a_box_is_a_picture_without_objects(tmp_path: Path) -> Non
 
 def test_tables_of_splits_are_one_data_set(tmp_path: Path) -> None:
     for name in ("train", "test"):
-        put_picture(tmp_path / "images" / f"{name}.jpg")
+        put_image(tmp_path / "images" / f"{name}.jpg")
         put_text(tmp_path / f"{name}.csv", f"image,label,xmin,ymin,xmax,ymax\nimages/{name}.jpg,cat,1,2,30,40\n")
     assert splits(read_boxes(tmp_path)) == {"images/train.jpg": "train", "images/test.jpg": "test"}
 
 
 def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path: Path) -> None:
-    put_picture(tmp_path / "other" / "a.jpg")
-    put_picture(tmp_path / "data" / "b.jpg")
+    put_image(tmp_path / "other" / "a.jpg")
+    put_image(tmp_path / "data" / "b.jpg")
     put_text(tmp_path / "data" / "x.csv", "image,label,xmin,ymin,xmax,ymax\n../other/a.jpg,cat,1,2,30,40\n")
     with pytest.raises(UsageError, match=r"other/a\.jpg"):
         read_boxes(tmp_path / "data")
-    assert len(read_boxes(tmp_path / "data", allow_outside=True)) == 1
+    assert len(read_boxes(tmp_path / "data", allow_external_paths=True)) == 1
 
 
 # The format is seen, or asked for
 
 
 def test_what_holds_no_boxes_is_no_detection(tmp_path: Path) -> None:
-    put_picture(tmp_path / "cats" / "a.jpg")
+    put_image(tmp_path / "cats" / "a.jpg")
     put_text(tmp_path / "labels.csv", "image,label\ncats/a.jpg,cat\n")
     put_text(tmp_path / "notes.txt", "taken in spring\n")
     put_text(tmp_path / "config.json", json.dumps({"images": 3}))
@@ -267,19 +267,19 @@ def test_what_holds_no_boxes_is_no_detection(tmp_path: Path) -> None:
 def test_nothing_of_the_folder_is_looked_at_for_a_file_without_boxes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put_picture(tmp_path / "a.jpg")
+    put_image(tmp_path / "a.jpg")
     places = [
         put_text(tmp_path / "labels.csv", "image,label\na.jpg,cat\n"),
         put_text(tmp_path / "list.txt", "a.jpg cat\n"),
         put_text(tmp_path / "x.json", "{}"),
         put_text(tmp_path / "x.zip", ""),
     ]
-    monkeypatch.setattr("headstart.data.boxes.reading.has_pictures", lambda folder: pytest.fail("it was"))
+    monkeypatch.setattr("headstart.data.boxes.reader.has_images", lambda folder: pytest.fail("it was"))
     assert [find_format(p) for p in places] == [None] * 4
 
 
 def test_two_formats_are_asked_about_and_a_table_beside_xml_is_its_copy(tmp_path: Path) -> None:
-    put_picture(tmp_path / "a.jpg")
+    put_image(tmp_path / "a.jpg")
     put_text(tmp_path / "a.xml", voc_xml([BOX]))
     put_text(tmp_path / "boxes.csv", "image,label,xmin,ymin,xmax,ymax\na.jpg,dog,1,2,30,40\n")
     assert find_format(tmp_path) == "voc"
@@ -299,11 +299,11 @@ def test_a_missing_place_and_an_archive_are_named(tmp_path: Path) -> None:
         read_boxes(place)
 
 
-# Pictures that were turned or scaled
+# Images that were turned or scaled
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_turn_with_the_picture(orientation: int) -> None:
+def test_boxes_turn_with_the_image(orientation: int) -> None:
     stored = np.zeros((80, 100), dtype=np.uint8)
     stored[20:60, 10:30] = 255
     image = Image.fromarray(stored)
@@ -328,7 +328,7 @@ def test_boxes_turn_with_the_picture(orientation: int) -> None:
 def test_exif_is_applied_to_boxes_only_where_the_file_says_so(
     tmp_path: Path, stated: tuple[int, int] | None, expected: list[float], kind: str
 ) -> None:
-    put_picture(tmp_path / "a.jpg", (100, 80), orientation=6)
+    put_image(tmp_path / "a.jpg", (100, 80), orientation=6)
     put_text(tmp_path / "a.xml", voc_xml([BOX], stated))
     samples = read_boxes(tmp_path)
     assert samples.sizes_hw.tolist() == [[100, 80]]
@@ -342,15 +342,15 @@ def test_exif_is_applied_to_boxes_only_where_the_file_says_so(
     [
         ((200, 160), (20, 40, 100, 120), "scaled", [10, 20, 50, 60]),
         ((90, 80), (10, 20, 50, 60), "size-differs", [10, 20, 50, 60]),
-        ((300, 80), (200, 20, 250, 60), "other-picture", None),
+        ((300, 80), (200, 20, 250, 60), "other-image", None),
         ((0, 0), (10, 20, 50, 60), None, [10, 20, 50, 60]),
     ],
 )
 def test_another_size_in_the_file_is_named_and_mended_where_it_can_be(
     tmp_path: Path, stated: tuple[int, int], box: tuple[int, ...], kind: str | None, expected: list[float] | None
 ) -> None:
-    put_picture(tmp_path / "a.jpg")
-    put_picture(tmp_path / "b.jpg")
+    put_image(tmp_path / "a.jpg")
+    put_image(tmp_path / "b.jpg")
     put_text(tmp_path / "a.xml", voc_xml([("cat", box)], stated))  # type: ignore[list-item]
     put_text(tmp_path / "b.xml", voc_xml([BOX]))
     samples = read_boxes(tmp_path)
@@ -359,7 +359,7 @@ def test_another_size_in_the_file_is_named_and_mended_where_it_can_be(
 
 
 def test_taking_some_keeps_everything_aligned(tmp_path: Path) -> None:
-    maker: Callable[[int], Path] = lambda i: put_picture(tmp_path / f"{i}.png", (40 + i, 30))  # noqa: E731
+    maker: Callable[[int], Path] = lambda i: put_image(tmp_path / f"{i}.png", (40 + i, 30))  # noqa: E731
     for i in range(4):
         maker(i)
         put_text(tmp_path / f"{i}.xml", voc_xml([(f"c{i}", (1, 2, 20 + i, 20))], None))

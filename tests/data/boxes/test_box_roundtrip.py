@@ -11,10 +11,10 @@ from box_folders import box_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstart.data.boxes.reading import find_format, read_boxes
+from headstart.data.boxes.reader import find_format, read_boxes
 from headstart.data.boxes.records import Boxes
-from headstart.data.boxes.writing import write_boxes
-from headstart.data.walk import clean_label
+from headstart.data.boxes.writers import write_boxes
+from headstart.data.file_tree import clean_label
 from headstart.errors import UsageError
 
 FORMATS = ("voc", "coco", "yolo", "csv")
@@ -26,7 +26,7 @@ class_names = st.lists(names.map(clean_label).filter(bool), min_size=1, max_size
 
 @st.composite
 def drawn_boxes(draw: st.DrawFn, size: tuple[int, int], num_classes: int) -> Boxes:
-    """Boxes within an image, thin ones too (never below 2 pixels both ways), no two alike after rounding."""
+    """Return boxes within an image, thin ones too (never below 2 pixels both ways), no two alike after rounding."""
     width, height = size
     corners = draw(st.lists(st.tuples(st.integers(0, width - 3), st.integers(0, height - 3)), max_size=5, unique=True))
     xyxy = []
@@ -42,13 +42,13 @@ def drawn_boxes(draw: st.DrawFn, size: tuple[int, int], num_classes: int) -> Box
 def data_sets(draw: st.DrawFn) -> tuple[list[tuple[str, tuple[int, int], Boxes, str]], list[str]]:
     labels = draw(class_names)
     splits = draw(st.sampled_from([("", ""), ("train", "test"), ("train", "val")]))
-    pictures = []
+    images = []
     for i, size in enumerate(SIZES):
         name = ("a b/", "images/", "")[i] + f"p {i}.png"
-        pictures.append((name, size, draw(drawn_boxes(size, len(labels))), splits[i % 2]))
-    if not any(len(b) for _, _, b, _ in pictures):
-        pictures[0] = (*pictures[0][:2], Boxes.of([[1, 2, 30, 40]], [0]), pictures[0][3])
-    return pictures, labels
+        images.append((name, size, draw(drawn_boxes(size, len(labels))), splits[i % 2]))
+    if not any(len(b) for _, _, b, _ in images):
+        images[0] = (*images[0][:2], Boxes.of([[1, 2, 30, 40]], [0]), images[0][3])
+    return images, labels
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -88,10 +88,10 @@ def test_crowds_are_kept_by_coco_and_left_out_by_the_others(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("to", ["voc", "yolo"])
-def test_two_pictures_that_would_share_a_file_are_named(tmp_path: Path, to: str) -> None:
+def test_two_images_that_would_share_a_file_are_named(tmp_path: Path, to: str) -> None:
     boxes = Boxes.of([[1, 1, 40, 40]], [0])
-    pictures = [("a.png", (100, 80), boxes, ""), ("a.jpg", (100, 80), boxes, "")]
-    samples = box_samples(tmp_path, pictures, ["x"])
+    images = [("a.png", (100, 80), boxes, ""), ("a.jpg", (100, 80), boxes, "")]
+    samples = box_samples(tmp_path, images, ["x"])
     with pytest.raises(UsageError, match="share the file"):
         write_boxes(samples, tmp_path, to)
 

@@ -1,1 +1,1 @@
-"""Pictures with boxes: read, judged, drawn and written in the formats that annotation tools use."""
+"""Images with boxes: read, judged, drawn and written in the formats that annotation tools use."""

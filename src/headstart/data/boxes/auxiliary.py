@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.data.boxes.files import split_of_place
-from headstart.data.walk import FoundFile
+from headstart.data.file_tree import LocatedFile
 from headstart.limits import MAX_PIXELS
-from headstart.pixels.spec import PictureError, open_picture
+from headstart.preprocessing.image_spec import ImageError, open_image
 from headstart.types import ReadingKind, ReadingNote
 
 __all__ = ["auxiliary_notes", "find_auxiliary"]
@@ -40,16 +40,16 @@ _PREVIEW_WORDS = frozenset(
     )
 )
 _FLAT_COLORS = 64  # a mask has fewer distinct colors than any photograph
-_LEVELS, _TOP, _FLAT_SHARE = 16, 4, 0.95  # a compressed mask: so much of it in the commonest of some grey levels
+_LEVELS, _TOP, _FLAT_SHARE = 16, 4, 0.95  # a compressed mask: so much of it in the commonest of some gray levels
 _SIDE = 32  # of the thumbnails that previews are compared by
 _ALIKE = 0.9  # correlation of a preview with its image
 _SAMPLED = 12  # images of a folder that are looked at; the others follow if these agree
 _EXAMPLES = 5
 _SIBLINGS = 3  # images that one is compared with at most
-_Candidate: TypeAlias = "tuple[FoundFile, Sequence[FoundFile]]"
+_Candidate: TypeAlias = "tuple[LocatedFile, Sequence[LocatedFile]]"
 
 
-def find_auxiliary(images: Sequence[FoundFile], annotations: Mapping[str, str]) -> set[str]:
+def find_auxiliary(images: Sequence[LocatedFile], annotations: Mapping[str, str]) -> set[str]:
     """Return the paths of masks and previews of other images.
 
     A mask has the name of its image, with or without a word like `_mask`, or lies in a folder of masks; it has few
@@ -60,7 +60,7 @@ def find_auxiliary(images: Sequence[FoundFile], annotations: Mapping[str, str]) 
         images: All images below the data folder.
         annotations: Name of the annotation file of each annotated image, by path; images may share one.
     """
-    by_stem: dict[str, list[FoundFile]] = defaultdict(list)
+    by_stem: dict[str, list[LocatedFile]] = defaultdict(list)
     for image in images:
         by_stem[_stem(image)].append(image)
     annotated_folders = {image.folders for image in images if image.path in annotations}
@@ -85,7 +85,7 @@ def find_auxiliary(images: Sequence[FoundFile], annotations: Mapping[str, str]) 
     return {image.path for group, candidates in groups.items() for image in _passing(group, candidates, annotations)}
 
 
-def auxiliary_notes(images: Sequence[FoundFile], left_out: Collection[str]) -> list[ReadingNote]:
+def auxiliary_notes(images: Sequence[LocatedFile], left_out: Collection[str]) -> list[ReadingNote]:
     """Return a note about the images that are left out as masks and previews, with their number in each folder."""
     found = [image for image in images if image.path in left_out]
     if not found:
@@ -112,8 +112,8 @@ class _Group:
     is_annotated: bool
     is_bare: bool  # no image of the folder has an annotation
 
-    def holds(self, image: FoundFile, siblings: Sequence[FoundFile], annotations: Mapping[str, str]) -> bool:
-        """Whether an image is a mask or a preview of one of its siblings, by its pixels."""
+    def holds(self, image: LocatedFile, siblings: Sequence[LocatedFile], annotations: Mapping[str, str]) -> bool:
+        """Return whether an image is a mask or a preview of one of its siblings, by its pixels."""
         if any(_is_mask(image, s) for s in siblings):
             return True
         if self.words & _MASK_WORDS and not self.is_annotated:
@@ -125,8 +125,8 @@ class _Group:
         return bool(self.words & _PREVIEW_WORDS or is_bare) and any(_is_preview(image, s) for s in originals)
 
 
-def _passing(group: _Group, candidates: Sequence[_Candidate], annotations: Mapping[str, str]) -> list[FoundFile]:
-    """The images that are masks or previews; a folder of many is judged by some of them where these agree."""
+def _passing(group: _Group, candidates: Sequence[_Candidate], annotations: Mapping[str, str]) -> list[LocatedFile]:
+    """Return the images that are masks or previews; a folder of many is judged by some of them where these agree."""
     if len(candidates) > 2 * _SAMPLED:
         places = np.linspace(0, len(candidates) - 1, _SAMPLED).round().astype(int).tolist()
         answers = [group.holds(candidates[i][0], candidates[i][1], annotations) for i in places]
@@ -135,12 +135,12 @@ def _passing(group: _Group, candidates: Sequence[_Candidate], annotations: Mappi
     return [image for image, siblings in candidates if group.holds(image, siblings, annotations)]
 
 
-def _stem(image: FoundFile) -> str:
+def _stem(image: LocatedFile) -> str:
     return unicodedata.normalize("NFC", os.path.splitext(image.file)[0]).casefold()
 
 
 def _without_word(stem: str) -> str | None:
-    """The stem without words that masks and previews add at either end; None where there are none."""
+    """Return the stem without words that masks and previews add at either end; None where there are none."""
     parts = re.split(r"([_\-. ]+)", stem)
     first, last = 0, len(parts)
     while last - first > 2 and _is_word(parts[last - 1]):
@@ -154,7 +154,7 @@ def _is_word(part: str) -> bool:
     return part in _MASK_WORDS or part in _PREVIEW_WORDS
 
 
-def _words(image: FoundFile) -> frozenset[str]:
+def _words(image: LocatedFile) -> frozenset[str]:
     """Words of masks and previews in the name of a file and of its folder."""
     texts = [_stem(image), *(f.casefold() for f in image.folders[-1:])]
     parts = {part for text in texts for part in re.split(r"[^a-z]+", text)}
@@ -163,7 +163,7 @@ def _words(image: FoundFile) -> frozenset[str]:
     return frozenset(parts & (_MASK_WORDS | _PREVIEW_WORDS))
 
 
-def _are_related(image: FoundFile, other: FoundFile) -> bool:
+def _are_related(image: LocatedFile, other: LocatedFile) -> bool:
     """Whether two images of one stem are of one place: not in two different splits, and folders alike but for one."""
     splits = {split_of_place(image.folders), split_of_place(other.folders)} - {""}
     if len(splits) > 1:
@@ -175,48 +175,48 @@ def _are_related(image: FoundFile, other: FoundFile) -> bool:
     return len(longer) - len(shorter) == 1 and all(folder in longer for folder in shorter)
 
 
-def _is_mask(image: FoundFile, sibling: FoundFile) -> bool:
-    """Whether an image has few colors and its sibling many; a palette counts as few colors."""
+def _is_mask(image: LocatedFile, sibling: LocatedFile) -> bool:
+    """Return whether an image has few colors and its sibling many; a palette counts as few colors."""
     return _num_colors(image) <= _FLAT_COLORS < _num_colors(sibling)
 
 
-def _num_colors(image: FoundFile) -> int:
+def _num_colors(image: LocatedFile) -> int:
     """Distinct colors, at most one more than a mask has."""
     try:
-        with open_picture(image.path, MAX_PIXELS) as opened:
+        with open_image(image.path, MAX_PIXELS) as opened:
             if opened.mode in ("1", "P"):
                 return 1 + _FLAT_COLORS * (opened.format == "GIF")  # any GIF has a palette
             if opened.mode not in ("L", "LA", "RGB", "RGBA"):
                 opened = opened.convert("F") if opened.mode.startswith(("I", "F")) else opened.convert("RGB")
                 return int(min(len(np.unique(np.asarray(opened))), _FLAT_COLORS + 1))
             return len(opened.getcolors(_FLAT_COLORS) or range(_FLAT_COLORS + 1))
-    except (PictureError, OSError, ValueError, SyntaxError, EOFError, MemoryError):
+    except (ImageError, OSError, ValueError, SyntaxError, EOFError, MemoryError):
         return _FLAT_COLORS + 1
 
 
-def _is_mostly_flat(image: FoundFile) -> bool:
-    """Whether nearly all pixels have one of few grey levels, as in a mask that was saved as JPEG."""
-    grey = _thumbnail(image, 256)
-    if grey is None:
+def _is_mostly_flat(image: LocatedFile) -> bool:
+    """Return whether nearly all pixels have one of few gray levels, as in a mask that was saved as JPEG."""
+    gray = _thumbnail(image, 256)
+    if gray is None:
         return False
-    counts = np.bincount((grey.ravel() * _LEVELS / 256).astype(int), minlength=_LEVELS)
-    return bool(np.sort(counts)[-_TOP:].sum() >= _FLAT_SHARE * grey.size)
+    counts = np.bincount((gray.ravel() * _LEVELS / 256).astype(int), minlength=_LEVELS)
+    return bool(np.sort(counts)[-_TOP:].sum() >= _FLAT_SHARE * gray.size)
 
 
-def _is_preview(image: FoundFile, sibling: FoundFile) -> bool:
-    """Whether an image looks like its sibling, apart from what is drawn on it."""
+def _is_preview(image: LocatedFile, sibling: LocatedFile) -> bool:
+    """Return whether an image looks like its sibling, apart from what is drawn on it."""
     mine, theirs = _thumbnail(image, _SIDE), _thumbnail(sibling, _SIDE)
     if mine is None or theirs is None or not mine.std() or not theirs.std():
         return False
     return bool(np.corrcoef(mine.ravel(), theirs.ravel())[0, 1] >= _ALIKE)
 
 
-def _thumbnail(image: FoundFile, side: int) -> NDArray[np.float64] | None:
-    """(side, side) grey levels, or None where the image cannot be read."""
+def _thumbnail(image: LocatedFile, side: int) -> NDArray[np.float64] | None:
+    """Return (side, side) gray levels, or None where the image cannot be read."""
     try:
-        with open_picture(image.path, MAX_PIXELS) as opened:
+        with open_image(image.path, MAX_PIXELS) as opened:
             opened.draft("L", (side, side))
             small = opened.convert("L").resize((side, side), Image.Resampling.BOX)
             return np.asarray(small, dtype=np.float64)
-    except (PictureError, OSError, ValueError, SyntaxError, EOFError, MemoryError):
+    except (ImageError, OSError, ValueError, SyntaxError, EOFError, MemoryError):
         return None

@@ -1,6 +1,6 @@
 """Reads COCO JSON: one file a split, as COCO, Roboflow (`_annotations.coco.json`) and most tools write it.
 
-The one decision: category ids mean nothing to us but which name they stand for.  They may be sparse, start at 0 or 1
+Category ids mean nothing to us but which name they stand for.  They may be sparse, start at 0 or 1
 or differ between the files of two splits; inside, classes are numbered from 0 by name.
 """
 
@@ -12,11 +12,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, Values, number
-from headstart.data.boxes.files import PictureIndex, split_of_name, split_of_place
+from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, Values, number
+from headstart.data.boxes.files import ImageIndex, split_of_name, split_of_place
 from headstart.data.boxes.formats import BoxFormat
-from headstart.data.paths import Finder
-from headstart.data.walk import FoundFile, clean_label, printable
+from headstart.data.file_tree import LocatedFile, clean_label, printable
+from headstart.data.paths import PathFinder
 from headstart.errors import DataError
 from headstart.types import ReadingKind, ReadingNote
 
@@ -29,7 +29,7 @@ _BBOX, _OUTLINE = BoxFormat("xywh"), BoxFormat("xyxy")
 _KEYS = (b'"images"', b'"annotations"')
 
 
-def choose_coco(files: Sequence[FoundFile]) -> list[FoundFile]:
+def choose_coco(files: Sequence[LocatedFile]) -> list[LocatedFile]:
     """Those JSON files that hold `images` and `annotations`, without COCO's other tasks beside `instances_`."""
     found = [f for f in files if _looks_like(f.path)]
     if any(f.file.startswith("instances_") for f in found):
@@ -46,7 +46,7 @@ def load_coco(path: str) -> Any:
     shown = printable(os.path.basename(path))
     try:
         if os.path.getsize(path) > _MOST_BYTES:
-            raise DataError(f"`{shown}` has more than {_MOST_BYTES >> 30} GB of JSON.", hint="split it by picture")
+            raise DataError(f"`{shown}` has more than {_MOST_BYTES >> 30} GB of JSON.", hint="split it by image")
         with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except OSError as error:
@@ -55,46 +55,46 @@ def load_coco(path: str) -> Any:
         raise DataError(f"`{shown}` is not JSON ({error}).", hint="export it again") from error
 
 
-def read_coco(root: str, files: Sequence[FoundFile], index: PictureIndex, finder: Finder) -> Draft:
-    """Reads annotation files.
+def read_coco(root: str, files: Sequence[LocatedFile], index: ImageIndex, finder: PathFinder) -> Draft:
+    """Read annotation files.
 
     Args:
         root: The data folder.
         files: The JSON files, one a split or one in all.
-        index: The pictures.
-        finder: Looks pictures up safely.
+        index: The images.
+        finder: Looks images up safely.
 
     Raises:
         DataError: A file cannot be read.
-        UsageError: A file names pictures outside of the folder.
+        UsageError: A file names images outside of the folder.
     """
     draft = Draft("COCO JSON", root)
     names: list[str] = []
     seen: set[tuple[str, str]] = set()
     order = {"train": 0, "val": 1, "test": 2}
     for file in sorted(files, key=lambda f: order.get(split_of_place(f.folders) or split_of_name(f.file), 3)):
-        value = load_coco(file.path)  # training pictures first: their categories give the order of the classes
+        value = load_coco(file.path)  # training images first: their categories give the order of the classes
         if not isinstance(value, dict) or not isinstance(value.get("images"), list):
             draft.refuse(file.name, "bad-json", "it has no list `images`")
             continue
         split = split_of_place(file.folders) or (split_of_name(file.file) if len(files) > 1 else "")
         categories = _categories(draft, file, value)
         names += [n for n in categories.values() if n not in names]
-        pictures = _pictures(draft, file, value["images"], split, index, finder)
-        _annotate(draft, file, value.get("annotations"), categories, pictures)
-        for picture in pictures.values():
-            if picture is None:
+        images = _images(draft, file, value["images"], split, index, finder)
+        _annotate(draft, file, value.get("annotations"), categories, images)
+        for image in images.values():
+            if image is None:
                 continue
-            if (picture.file.path, split) in seen:
-                draft.refuse(picture.file.name, "second-annotation", f"`{file.name}` lists it again")
+            if (image.file.path, split) in seen:
+                draft.refuse(image.file.name, "second-annotation", f"`{file.name}` lists it again")
                 continue
-            seen.add((picture.file.path, split))
-            draft.pictures.append(picture)
+            seen.add((image.file.path, split))
+            draft.images.append(image)
     draft.class_names = names
     return draft
 
 
-def _categories(draft: Draft, file: FoundFile, value: dict[str, Any]) -> dict[Any, str]:
+def _categories(draft: Draft, file: LocatedFile, value: dict[str, Any]) -> dict[Any, str]:
     """Name by category id."""
     found: dict[Any, str] = {}
     listed = value.get("categories")
@@ -110,11 +110,11 @@ def _categories(draft: Draft, file: FoundFile, value: dict[str, Any]) -> dict[An
     return dict(sorted(found.items(), key=lambda kv: (isinstance(kv[0], str), kv[0])))
 
 
-def _pictures(
-    draft: Draft, file: FoundFile, items: list[Any], split: str, index: PictureIndex, finder: Finder
-) -> dict[Any, DraftPicture | None]:
-    """Pictures by id; None where the file is missing, so that its boxes are not named as well."""
-    found: dict[Any, DraftPicture | None] = {}
+def _images(
+    draft: Draft, file: LocatedFile, items: list[Any], split: str, index: ImageIndex, finder: PathFinder
+) -> dict[Any, DraftImage | None]:
+    """Return images by id; None where the file is missing, so that its boxes are not named as well."""
+    found: dict[Any, DraftImage | None] = {}
     for item in items:
         if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get("file_name"), str):
             draft.refuse(file.name, "bad-json", "an image has no id or no file_name")
@@ -126,35 +126,35 @@ def _pictures(
         place = index.at(file.folders, name) or index.at((), name) or index.by_file(_near(file, index), name)
         if place is None:
             looked = finder.find(name, file.name)
-            place = looked if isinstance(looked, FoundFile) else None
+            place = looked if isinstance(looked, LocatedFile) else None
         if place is None:
             found[key] = None
-            draft.refuse(f"{file.name}: {name}", "no-picture", "there is no such picture")
+            draft.refuse(f"{file.name}: {name}", "no-image", "there is no such image")
             continue
         height, width = number(item.get("height")), number(item.get("width"))
         stated = None
         if height and width and 1 <= height < 1e6 and 1 <= width < 1e6:
             stated = (round(height), round(width))
-        found[key] = DraftPicture(place, file.name, split or split_of_place(place.folders), stated, source=file.name)
+        found[key] = DraftImage(place, file.name, split or split_of_place(place.folders), stated, source=file.name)
     finder.refuse_outside(file.name)
     return found
 
 
-def _near(file: FoundFile, index: PictureIndex) -> tuple[str, ...]:
-    """The folder that the pictures of a file probably lie in: its own, or one named as its split (`train2017`)."""
-    if any(p.folders == file.folders for p in index.pictures):
+def _near(file: LocatedFile, index: ImageIndex) -> tuple[str, ...]:
+    """Return the folder that the images of a file probably lie in: its own, or one named as its split (`train2017`)."""
+    if any(p.folders == file.folders for p in index.images):
         return file.folders
     stem = os.path.splitext(file.file)[0].removeprefix("instances_").casefold()
-    for picture in index.pictures:
-        if picture.folders and picture.folders[-1].casefold() == stem:
-            return picture.folders
+    for image in index.images:
+        if image.folders and image.folders[-1].casefold() == stem:
+            return image.folders
     return (*file.folders, split_of_name(file.file)) if split_of_name(file.file) else file.folders
 
 
 def _annotate(
-    draft: Draft, file: FoundFile, items: Any, categories: dict[Any, str], pictures: dict[Any, DraftPicture | None]
+    draft: Draft, file: LocatedFile, items: Any, categories: dict[Any, str], images: dict[Any, DraftImage | None]
 ) -> None:
-    """Puts each annotation's box to its picture."""
+    """Put each annotation's box to its image."""
     outlines = 0
     for position, item in enumerate(items if isinstance(items, list) else (), start=1):
         if not isinstance(item, dict):
@@ -162,28 +162,28 @@ def _annotate(
             continue
         where = f"annotation {item.get('id', position)}"
         key, category = item.get("image_id"), item.get("category_id")
-        if not _is_id(key) or key not in pictures:
-            draft.refuse(file.name, "no-picture", f"{where} belongs to image {key}, which is not listed")
+        if not _is_id(key) or key not in images:
+            draft.refuse(file.name, "no-image", f"{where} belongs to image {key}, which is not listed")
             continue
-        picture = pictures[key]
-        if picture is None:
+        image = images[key]
+        if image is None:
             continue
         if not _is_id(category) or category not in categories:
-            draft.refuse(picture.file.name, "no-class", f"{where} has the category {category}, which is not listed")
+            draft.refuse(image.file.name, "no-class", f"{where} has the category {category}, which is not listed")
             continue
         values, is_outline = _four_numbers(item.get("bbox")), False
         if values is None:
             values, is_outline = _around(item.get("segmentation")), True
         if values is None:
-            draft.refuse(picture.file.name, "no-box", f"{where} has no `bbox` of four numbers")
+            draft.refuse(image.file.name, "no-box", f"{where} has no `bbox` of four numbers")
             continue
         is_crowd = bool(number(item.get("iscrowd")) or 0)
         outlines += is_outline
         label = categories[category]
         if is_outline:
-            picture.boxes.append(DraftBox(values, _OUTLINE, label, where, is_crowd, layout_source="outline"))
+            image.boxes.append(DraftBox(values, _OUTLINE, label, where, is_crowd, layout_source="outline"))
         else:
-            picture.boxes.append(DraftBox(values, _BBOX, label, where, is_crowd))
+            image.boxes.append(DraftBox(values, _BBOX, label, where, is_crowd))
     if outlines:
         draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, outlines, (), {"file": file.name}))
 
@@ -197,7 +197,7 @@ def _four_numbers(bbox: Any) -> Values | None:
 
 
 def _around(outline: Any) -> Values | None:
-    """The box around polygons `[[x, y, x, y ...] ...]`."""
+    """Return the box around polygons `[[x, y, x, y ...] ...]`."""
     if not isinstance(outline, list):
         return None
     flat: list[float] = []
@@ -214,7 +214,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _looks_like(path: str) -> bool:
-    """Whether both keys stand somewhere in the file; read in pieces, since they may stand at its end."""
+    """Return whether both keys stand somewhere in the file; read in pieces, since they may stand at its end."""
     missing, tail = set(_KEYS), b""
     try:
         with open(path, "rb") as file:

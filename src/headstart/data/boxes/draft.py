@@ -1,6 +1,6 @@
-"""What a reader of annotations understood, before any picture was opened or any box judged.
+"""What a reader of annotations understood, before any image was opened or any box judged.
 
-The one decision: readers drop nothing but what they cannot read; a box with swapped corners or far outside is
+Readers drop nothing but what they cannot read; a box with swapped corners or far outside is
 passed on as it stands in the file, so that all formats are judged by the same rules in one place (`settle`).
 What the four numbers of a box mean is decided there too, from all boxes of a file (`formats`).
 """
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from headstart.data.boxes.formats import BoxFormat
+from headstart.data.file_tree import LocatedFile, printable
 from headstart.data.reading_notes import images_note
-from headstart.data.walk import FoundFile, printable
 from headstart.records import Problem
 from headstart.types import JsonValue, ReadingKind, ReadingNote
 
-__all__ = ["Draft", "DraftBox", "DraftPicture", "LayoutSource", "Values", "number"]
+__all__ = ["Draft", "DraftBox", "DraftImage", "LayoutSource", "Values", "number"]
 
 LayoutSource = Literal["definition", "names", "outline"]
 Values = tuple[float, float, float, float]
@@ -47,8 +47,8 @@ class DraftBox:
 
 
 @dataclass(slots=True)
-class DraftPicture:
-    """One picture with what its annotation says.
+class DraftImage:
+    """One image with what its annotation says.
 
     Attributes:
         file: Where it is.
@@ -60,7 +60,7 @@ class DraftPicture:
         group: What must not be parted from it, or None.
     """
 
-    file: FoundFile
+    file: LocatedFile
     annotation: str = ""
     split: str = ""
     stated_hw: tuple[int, int] | None = None
@@ -76,7 +76,7 @@ class Draft:
     Attributes:
         layout: Short name of the format, e.g. `VOC XML`.
         root: The folder that names are relative to.
-        pictures: In no particular order.
+        images: In no particular order.
         class_names: The classes that the data declare, in their order; empty where only boxes name them.
         problems: Files and lines that cannot be used.
         notes: What the reader assumed and what it did not use; stops nothing.
@@ -84,7 +84,7 @@ class Draft:
 
     layout: str
     root: str
-    pictures: list[DraftPicture] = field(default_factory=list)
+    images: list[DraftImage] = field(default_factory=list)
     class_names: Sequence[str] = ()
     problems: list[Problem] = field(default_factory=list)
     notes: list[ReadingNote] = field(default_factory=list)
@@ -93,17 +93,17 @@ class Draft:
         """Names something that cannot be used."""
         self.problems.append(Problem(printable(name), kind, detail))
 
-    def note_images(self, kind: ReadingKind, images: Sequence[FoundFile], **evidence: JsonValue) -> None:
+    def note_images(self, kind: ReadingKind, images: Sequence[LocatedFile], **evidence: JsonValue) -> None:
         """Add a note about images; nothing without images."""
         self.notes += [replace(n, evidence={**n.evidence, **evidence}) for n in images_note(kind, images)]
 
     def shown(self, path: str) -> str:
-        """A path below the root as a person would write it."""
+        """Return a path below the root as a person would write it."""
         return printable(os.path.relpath(path, self.root).replace(os.sep, "/"))
 
 
 def number(text: object) -> float | None:
-    """A number from a cell or JSON value; None where it is none (NaN and infinity are numbers here)."""
+    """Return a number from a cell or JSON value; None where it is none (NaN and infinity are numbers here)."""
     if isinstance(text, bool) or text is None:
         return None
     if isinstance(text, (int, float)):

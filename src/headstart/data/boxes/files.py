@@ -1,6 +1,6 @@
-"""Lists the files of a folder that may hold annotations, and finds the picture that each belongs to.
+"""Lists the files of a folder that may hold annotations, and finds the image that each belongs to.
 
-The one decision: nothing outside the folder is opened; a link that leads out is not followed unless that is allowed.
+Nothing outside the folder is opened; a link that leads out is not followed unless that is allowed.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import os
 import unicodedata
 from collections.abc import Collection, Sequence
 
+from headstart.data.file_tree import LocatedFile
 from headstart.data.folders import split_name
-from headstart.data.formats import IGNORED, PICTURES
-from headstart.data.walk import FoundFile
+from headstart.data.formats import IGNORED, IMAGES
 
-__all__ = ["PictureIndex", "has_pictures", "list_files", "split_of_name", "split_of_place"]
+__all__ = ["ImageIndex", "has_images", "list_files", "split_of_name", "split_of_place"]
 
 
-def list_files(root: str, endings: Sequence[str], *, allow_outside: bool = False) -> list[FoundFile]:
-    """Files with one of some endings (lower case, with the dot), sorted by name; hidden ones are passed over."""
+def list_files(root: str, endings: Sequence[str], *, allow_external_paths: bool = False) -> list[LocatedFile]:
+    """Return files with one of some endings (lower case, with the dot), sorted by name; hidden ones are passed over."""
     real_root = os.path.realpath(root).rstrip(os.sep) + os.sep
     found = []
-    for folder, folders, files in os.walk(root, followlinks=allow_outside):
+    for folder, folders, files in os.walk(root, followlinks=allow_external_paths):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f.lower() not in IGNORED)
         inner = os.path.relpath(folder, root)
         names = () if inner == "." else tuple(inner.split(os.sep))
@@ -28,24 +28,24 @@ def list_files(root: str, endings: Sequence[str], *, allow_outside: bool = False
             if file.startswith(".") or os.path.splitext(file)[1].lower() not in endings:
                 continue
             path = os.path.join(folder, file)
-            if os.path.islink(path) and not allow_outside and not os.path.realpath(path).startswith(real_root):
+            if os.path.islink(path) and not allow_external_paths and not os.path.realpath(path).startswith(real_root):
                 continue
-            found.append(FoundFile(path, names, file))
+            found.append(LocatedFile(path, names, file))
     return sorted(found, key=lambda f: (*f.folders, f.file))
 
 
-def has_pictures(root: str) -> bool:
-    """Whether a folder holds a file with a picture's ending, at any depth; stops at the first."""
-    return any(os.path.splitext(f)[1].lower() in PICTURES for _, _, files in os.walk(root) for f in files)
+def has_images(root: str) -> bool:
+    """Return whether a folder holds a file with an image's ending, at any depth; stops at the first."""
+    return any(os.path.splitext(f)[1].lower() in IMAGES for _, _, files in os.walk(root) for f in files)
 
 
 def split_of_place(folders: Sequence[str]) -> str:
-    """The split that one of the folders names, or nothing."""
+    """Return the split that one of the folders names, or nothing."""
     return next((s for s in map(split_of_name, folders) if s), "")
 
 
 def split_of_name(name: str) -> str:
-    """The split that a file or folder is named after (`train2017`, `instances_val`, `valid`), or nothing."""
+    """Return the split that a file or folder is named after (`train2017`, `instances_val`, `valid`), or nothing."""
     whole = split_name(name)
     if whole:
         return whole
@@ -53,48 +53,48 @@ def split_of_name(name: str) -> str:
     return next((s for s in map(split_name, words) if s), "")
 
 
-class PictureIndex:
-    """Pictures by name, to find the one that an annotation belongs to.
+class ImageIndex:
+    """Images by name, to find the one that an annotation belongs to.
 
     Args:
-        pictures: All pictures below the root.
+        images: All images below the root.
         auxiliary: Paths of masks and previews among them, which are found by their whole path, and by their name only
-            where no other picture has it.
+            where no other image has it.
 
     Attributes:
-        pictures: Those that are neither.
+        images: Those that are neither.
     """
 
-    def __init__(self, pictures: Sequence[FoundFile], auxiliary: Collection[str] = ()) -> None:
-        self.pictures = [p for p in pictures if p.path not in auxiliary]
+    def __init__(self, images: Sequence[LocatedFile], auxiliary: Collection[str] = ()) -> None:
+        self.images = [p for p in images if p.path not in auxiliary]
         self._auxiliary = auxiliary
-        self._by_stem: dict[str, list[FoundFile]] = {}
-        self._by_file: dict[str, list[FoundFile]] = {}
-        self._by_path: dict[str, FoundFile] = {}
-        for picture in pictures:
-            self._by_stem.setdefault(_plain(os.path.splitext(picture.file)[0]), []).append(picture)
-            self._by_file.setdefault(_plain(picture.file), []).append(picture)
-            self._by_path[_plain("/".join((*picture.folders, picture.file)))] = picture
+        self._by_stem: dict[str, list[LocatedFile]] = {}
+        self._by_file: dict[str, list[LocatedFile]] = {}
+        self._by_path: dict[str, LocatedFile] = {}
+        for image in images:
+            self._by_stem.setdefault(_plain(os.path.splitext(image.file)[0]), []).append(image)
+            self._by_file.setdefault(_plain(image.file), []).append(image)
+            self._by_path[_plain("/".join((*image.folders, image.file)))] = image
 
-    def at(self, folders: Sequence[str], name: str) -> FoundFile | None:
-        """The picture of a name (which may hold `/`) below a folder."""
+    def at(self, folders: Sequence[str], name: str) -> LocatedFile | None:
+        """Return the image of a name (which may hold `/`) below a folder."""
         place = os.path.normpath("/".join((*folders, name.replace("\\", "/")))).replace(os.sep, "/")
         return self._by_path.get(_plain(place))
 
-    def by_stem(self, folders: Sequence[str], stem: str) -> FoundFile | None:
-        """The picture with this name without ending that lies nearest to a folder; None where two are as near."""
+    def by_stem(self, folders: Sequence[str], stem: str) -> LocatedFile | None:
+        """Return the image with this name without ending that lies nearest to a folder; None where two are as near."""
         return self._nearest(self._by_stem.get(_plain(stem), ()), folders)
 
-    def by_file(self, folders: Sequence[str], name: str) -> FoundFile | None:
-        """The same by the whole file name."""
+    def by_file(self, folders: Sequence[str], name: str) -> LocatedFile | None:
+        """Return the same by the whole file name."""
         return self._nearest(self._by_file.get(_plain(name.replace("\\", "/").rpartition("/")[2]), ()), folders)
 
-    def _nearest(self, found: Sequence[FoundFile], folders: Sequence[str]) -> FoundFile | None:
+    def _nearest(self, found: Sequence[LocatedFile], folders: Sequence[str]) -> LocatedFile | None:
         return _nearest([f for f in found if f.path not in self._auxiliary] or found, folders)
 
 
-def _nearest(found: Sequence[FoundFile], folders: Sequence[str]) -> FoundFile | None:
-    """The one in the same folder, else the one whose folders share most names with these in order of place."""
+def _nearest(found: Sequence[LocatedFile], folders: Sequence[str]) -> LocatedFile | None:
+    """Return the one in the same folder, else the one whose folders share most names with these in order of place."""
     if len(found) <= 1:
         return found[0] if found else None
     split = split_of_place(folders)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from headstart.data.boxes.judge import BoxHealth, is_lost
+from headstart.data.boxes.inspection import BoxReport, is_dropped
 from headstart.data.report_findings import dataset_findings
 from headstart.records import Problem
 from headstart.types import Evidence, Finding, FindingKind, Severity
@@ -16,9 +16,9 @@ __all__ = ["box_findings", "box_problem_findings"]
 _EXAMPLES = 5
 
 
-def box_findings(health: BoxHealth) -> list[Finding]:
+def box_findings(health: BoxReport) -> list[Finding]:
     """Return all findings of a check: about the images, the classes, and the annotations."""
-    images = replace(health.pictures, findings=health.findings)
+    images = replace(health.images, findings=health.findings)
     return [*dataset_findings(images), *box_problem_findings(health.problems)]
 
 
@@ -28,10 +28,10 @@ def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:
     for problem in problems:
         by_kind[problem.kind].append(problem)
     found = []
-    for kind, same in sorted(by_kind.items(), key=lambda item: (not is_lost(item[0]), -len(item[1]))):
+    for kind, same in sorted(by_kind.items(), key=lambda item: (not is_dropped(item[0]), -len(item[1]))):
         code, severity = (
             (FindingKind.ANNOTATIONS_NOT_USED, Severity.ERROR)
-            if is_lost(kind)
+            if is_dropped(kind)
             else (FindingKind.ANNOTATIONS_CORRECTED, Severity.INFO)
         )
         evidence: Evidence = {

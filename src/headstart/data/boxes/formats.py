@@ -213,7 +213,7 @@ def _share_failing(values: NDArray[np.float64], frames: NDArray[np.float64], tes
 
 
 def _others(values: NDArray[np.float64], frames: NDArray[np.float64], stated: BoxFormat) -> list[BoxFormat]:
-    """Formats that the values may have beside the stated one; the stated layout first."""
+    """Format that the values may have beside the stated one; the stated layout first."""
     largest = float(np.quantile(np.abs(values).max(axis=1), 1 - _CLEAN, method="lower"))
     scales = []
     if largest > 1 + _NEAR[1]:
@@ -230,12 +230,12 @@ def _unswapped(swapped: BoxFormat) -> BoxFormat:
 
 
 def _is_cornered(values: NDArray[np.float64], frames: NDArray[np.float64], stated: BoxFormat) -> bool:
-    """Whether all boxes in pixels keep to one corner of their images, as percent and thousandths would."""
+    """Return whether all boxes in pixels keep to one corner of their images, as percent and thousandths would."""
     return not stated.is_relative and any(_is_bounded(values, frames, stated.layout, s) for s in (100.0, 1000.0))
 
 
 def _is_bounded(values: NDArray[np.float64], frames: NDArray[np.float64], layout: Layout, scale: float) -> bool:
-    """Whether values fill the range up to `scale` while no box leaves the upper left quarter of its image."""
+    """Return whether values fill the range up to `scale` while no box leaves the upper left quarter of its image."""
     if len(values) < _MANY:
         return False
     corners = BoxFormat(layout).to_corners(values, frames[:, :, 0])

@@ -1,6 +1,6 @@
 """The values of detection that travel between rooms: frozen, plain, numpy only.
 
-The one decision: a box is always `xmin, ymin, xmax, ymax` in pixels of the picture as a person sees it (EXIF
+A box is always `xmin, ymin, xmax, ymax` in pixels of the image as a person sees it (EXIF
 orientation applied), measured at the edges, so that `xmax - xmin` is the width; other forms exist in files only.
 """
 
@@ -21,10 +21,10 @@ __all__ = ["Boxes", "DetectionSamples", "Detections"]
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """The true boxes of one picture.
+    """The true boxes of one image.
 
     Attributes:
-        xyxy: (M, 4) float32, absolute pixels of the upright picture.
+        xyxy: (M, 4) float32, absolute pixels of the upright image.
         class_ids: (M,) int64 positions in `class_names`.
         is_crowd: (M,) bool, a region with uncounted objects (COCO's `iscrowd`): not learned, not scored against.
     """
@@ -43,12 +43,12 @@ class Boxes:
         return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Boxes:
-        """Some of the boxes, by mask or positions."""
+        """Return some of the boxes, by mask or positions."""
         return Boxes(self.xyxy[which], self.class_ids[which], self.is_crowd[which])
 
     @staticmethod
     def of(xyxy: object, class_ids: object = (), is_crowd: object | None = None) -> Boxes:
-        """Boxes from anything that numpy understands; nothing gives no boxes."""
+        """Return boxes from anything that numpy understands; nothing gives no boxes."""
         corners = np.asarray(xyxy, dtype=np.float32).reshape(-1, 4)
         crowd = np.zeros(len(corners), dtype=bool) if is_crowd is None else np.asarray(is_crowd, dtype=bool)
         return Boxes(corners, np.asarray(class_ids, dtype=np.int64).reshape(-1), crowd)
@@ -56,10 +56,10 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What a detector found in one picture, the most certain first.
+    """What a detector found in one image, the most certain first.
 
     Attributes:
-        xyxy: (M, 4) float32, absolute pixels of the upright picture.
+        xyxy: (M, 4) float32, absolute pixels of the upright image.
         scores: (M,) float32 in [0, 1].
         class_ids: (M,) int64 positions in `class_names`.
     """
@@ -72,12 +72,12 @@ class Detections:
         return len(self.xyxy)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
-        """Some of the boxes, by mask or positions."""
+        """Return some of the boxes, by mask or positions."""
         return Detections(self.xyxy[which], self.scores[which], self.class_ids[which])
 
     @staticmethod
     def of(xyxy: object, scores: object = (), class_ids: object = ()) -> Detections:
-        """Detections from anything that numpy understands; nothing gives none."""
+        """Return detections from anything that numpy understands; nothing gives none."""
         return Detections(
             np.asarray(xyxy, dtype=np.float32).reshape(-1, 4),
             np.asarray(scores, dtype=np.float32).reshape(-1),
@@ -87,16 +87,16 @@ class Detections:
 
 @dataclass(frozen=True)
 class DetectionSamples:
-    """The pictures of a detection data set in one fixed order; every tuple is aligned with it.
+    """The images of a detection data set in one fixed order; every tuple is aligned with it.
 
     Attributes:
-        names: Path of each picture below `root`, with `/`.
-        paths: Absolute path of each picture.
-        boxes: Its boxes; a picture without objects has none and is used.
-        sizes_hw: (N, 2) int64 height and width of the upright picture, pixels.
+        names: Path of each image below `root`, with `/`.
+        paths: Absolute path of each image.
+        boxes: Its boxes; an image without objects has none and is used.
+        sizes_hw: (N, 2) int64 height and width of the upright image, pixels.
         class_names: A `class_id` is a position in it.
         split: The split that the person's layout gave: `train`, `val`, `test`, or empty.
-        group: Pictures that share a group must not be parted, or None.
+        group: Images that share a group must not be parted, or None.
         layout: Short name of the format, e.g. `VOC XML`.
         notes: What the reader assumed and what it did not use; stops nothing.
         root: The folder that names are relative to.
@@ -120,11 +120,11 @@ class DetectionSamples:
 
     @property
     def num_boxes(self) -> int:
-        """Boxes of all pictures together, crowds included."""
+        """Boxes of all images together, crowds included."""
         return sum(len(b) for b in self.boxes)
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> DetectionSamples:
-        """The same for some of the pictures, in the order of `indices`; the class names stay."""
+        """Return the same for some of the images, in the order of `indices`; the class names stay."""
         order = [int(i) for i in np.asarray(indices, dtype=np.int64)]
         return replace(
             self,

@@ -1,7 +1,7 @@
-"""Parts pictures with boxes into train, val and test with the same code as labelled pictures.
+"""Parts images with boxes into train, val and test with the same code as labeled images.
 
-The one decision: a picture stands in the split as its rarest class, so that the rare class, of which there are few
-boxes to measure on, is spread evenly; pictures without objects are a class of their own.
+An image stands in the split as its rarest class, so that the rare class, of which there are few
+boxes to measure on, is spread evenly; images without objects are a class of their own.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from headstart.records import Sample, Samples, Split, SplitName
 __all__ = ["EMPTY", "as_samples", "as_unlabeled_samples", "rarest_class", "split_boxes"]
 
 EMPTY = "(no object)"
-"""What a picture without objects is called in `split.csv`."""
+"""What an image without objects is called in `split.csv`."""
 
 _DEFAULT_SHARE = 0.2
 
 
 def rarest_class(samples: DetectionSamples) -> NDArray[np.int64]:
-    """(N,) of the classes in each picture the one that is in fewest pictures; -1 without objects."""
+    """Return (N,) of the classes in each image the one that is in fewest images; -1 without objects."""
     inside = [np.unique(b.class_ids[~b.is_crowd]) for b in samples.boxes]
     counts = Counter(int(k) for ids in inside for k in ids)
     return np.array([min((int(k) for k in ids), key=lambda k: (counts[k], k), default=-1) for ids in inside], np.int64)
@@ -64,11 +64,11 @@ def split_boxes(
     """Who is trained on and who is only scored.
 
     Args:
-        samples: The pictures; a split that they bring is honoured, and who is in none of its parts is left out.
-        groups: (N,) what must not be parted (`apply_box_health`), or None.
+        samples: The images; a split that they bring is honoured, and who is in none of its parts is left out.
+        groups: (N,) what must not be parted (`apply_box_report`), or None.
         test_size: Share held out where the data bring no split; 0.2 by default.
         seed: Of the draw.
-        leave_out: (N,) pictures that are in no split (unreadable).
+        leave_out: (N,) images that are in no split (unreadable).
 
     Raises:
         UsageError, DataError: As in `data.split.make_split`.

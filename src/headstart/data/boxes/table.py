@@ -1,6 +1,6 @@
 """Reads tables of boxes: one row a box, with whichever of the usual column names.
 
-The one decision: columns are found by their names only, in the forms that tools write (corners; x, y, width, height;
+Columns are found by their names only, in the forms that tools write (corners; x, y, width, height;
 a list in one cell); a table without a header is read only in the two forms that have none by custom.
 """
 
@@ -11,20 +11,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headstart.cells import unguard_cell
-from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, LayoutSource, number
+from headstart.csv_cells import unescape_formula
+from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, number
 from headstart.data.boxes.files import split_of_name
 from headstart.data.boxes.formats import BoxFormat
-from headstart.data.paths import MISSING, Finder
+from headstart.data.file_tree import LocatedFile, clean_label
+from headstart.data.paths import MISSING, PathFinder
 from headstart.data.tables import Table, read_table
-from headstart.data.walk import FoundFile, clean_label
 from headstart.errors import DataError, HeadstartError
 
 __all__ = ["BoxTable", "open_box_table", "read_box_tables"]
 
 _IMAGE = (
     *("image", "filename", "file_name", "path", "file", "image_path", "image_name", "imagename", "image_file"),
-    *("file_path", "filepath", "img", "img_path", "picture", "photo", "image_id", "imageid", "id"),
+    *("file_path", "filepath", "img", "img_path", "image", "photo", "image_id", "imageid", "id"),
 )
 _LABEL = (
     *("label", "class", "class_name", "label_name", "labelname", "category", "name", "cell_type", "object", "target"),
@@ -59,16 +59,16 @@ class BoxTable:
     Attributes:
         file: Where it is.
         lines: (line number, cells by plain column name) of each row.
-        image, label: Columns of the picture and of the class; without a label column all boxes have one class.
+        image, label: Columns of the image and of the class; without a label column all boxes have one class.
         corners: Four columns, or one that holds a list.
         has_size: Whether the last two are width and height.
         layout_source: `names` where the columns leave one meaning only; `x` and `y` may be a corner or the center,
             and a list may be anything.
-        size: Columns of the picture's height and width, or None.
+        size: Columns of the image's height and width, or None.
         split: Column of the split, or None.
     """
 
-    file: FoundFile
+    file: LocatedFile
     lines: list[tuple[int, dict[str, str]]]
     image: str
     label: str | None
@@ -80,8 +80,8 @@ class BoxTable:
     group: str | None
 
 
-def open_box_table(file: FoundFile) -> BoxTable | None:
-    """The table, or None where it has no columns of boxes."""
+def open_box_table(file: LocatedFile) -> BoxTable | None:
+    """Return the table, or None where it has no columns of boxes."""
     table: Table | None
     headless = _headless(file)
     try:
@@ -112,73 +112,75 @@ def open_box_table(file: FoundFile) -> BoxTable | None:
     return BoxTable(file, lines, image, label, corners, has_size, layout_source, size, split, group)
 
 
-def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_outside: bool = False) -> Draft:
-    """Reads one table, or one a split (`train.csv`, `test.csv`).
+def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_paths: bool = False) -> Draft:
+    """Read one table, or one a split (`train.csv`, `test.csv`).
 
     Raises:
         DataError: A row has an unknown split.
-        UsageError: A table names pictures outside of its folder.
+        UsageError: A table names images outside of its folder.
     """
     draft = Draft("CSV", root)
-    found: dict[tuple[str, str], DraftPicture] = {}
+    found: dict[tuple[str, str], DraftImage] = {}
     for table in tables:
         folder = os.path.dirname(table.file.path)
-        finder = Finder(folder, allow_outside=allow_outside)
+        finder = PathFinder(folder, allow_external_paths=allow_external_paths)
         upper = (
-            Finder(root, allow_outside=allow_outside) if os.path.realpath(folder) != os.path.realpath(root) else None
+            PathFinder(root, allow_external_paths=allow_external_paths)
+            if os.path.realpath(folder) != os.path.realpath(root)
+            else None
         )
         missing: dict[str, int] = {}
         of_file = split_of_name(table.file.file) if len(tables) > 1 else ""
         for line, cells in table.lines:
-            cell = unguard_cell(cells.get(table.image, "").strip())
+            cell = unescape_formula(cells.get(table.image, "").strip())
             where = f"line {line} of {table.file.name}"
             if not cell:
-                draft.refuse(where, "bad-line", "the row names no picture")
+                draft.refuse(where, "bad-line", "the row names no image")
                 continue
             place = finder.find(cell, where)
-            if not isinstance(place, FoundFile) and upper is not None and place.kind in MISSING:
+            if not isinstance(place, LocatedFile) and upper is not None and place.kind in MISSING:
                 place = upper.find(cell, where)
-            if not isinstance(place, FoundFile):
+            if not isinstance(place, LocatedFile):
                 missing[cell] = missing.get(cell, 0) + 1
                 if missing[cell] == 1:
-                    draft.refuse(f"{table.file.name}: {cell}", "no-picture", f"{place.detail}, from line {line} on")
+                    draft.refuse(f"{table.file.name}: {cell}", "no-image", f"{place.detail}, from line {line} on")
                 continue
             split = _split(table, cells, where) or of_file
             if place.folders and not split:
                 split = next((s for s in map(split_of_name, place.folders) if s), "")
-            picture = found.get((place.path, split))
-            if picture is None:
-                picture = DraftPicture(
+            image = found.get((place.path, split))
+            if image is None:
+                image = DraftImage(
                     _below(place, root), table.file.name, split, _size(table, cells), source=table.file.name
                 )
-                picture.group = clean_label(cells.get(table.group, "")) or None if table.group else None
-                found[place.path, split] = picture
-            _add_box(draft, table, picture, cells, f"line {line}")
+                image.group = clean_label(cells.get(table.group, "")) or None if table.group else None
+                found[place.path, split] = image
+            _add_box(draft, table, image, cells, f"line {line}")
         finder.refuse_outside(table.file.name)
         draft.notes += [note for f in (finder, upper) if f is not None for note in f.notes()]
-    draft.pictures = list(found.values())
+    draft.images = list(found.values())
     return draft
 
 
-def _add_box(draft: Draft, table: BoxTable, picture: DraftPicture, cells: dict[str, str], where: str) -> None:
+def _add_box(draft: Draft, table: BoxTable, image: DraftImage, cells: dict[str, str], where: str) -> None:
     texts = [cells.get(c, "").strip() for c in table.corners]
     if table.has_size and len(texts) == 1:
         texts = _listed(texts[0]) or texts
     if not any(texts):
-        return  # a row for a picture without objects
+        return  # a row for an image without objects
     values = [number(t) for t in texts]
     name = f"{table.file.name}, {where}"
     if len(values) != 4 or any(v is None for v in values):
         draft.refuse(name, "bad-line", f"{' '.join(texts)[:60]!r} is no box of four numbers")
         return
-    label = clean_label(unguard_cell(cells.get(table.label, ""))) if table.label else "object"
+    label = clean_label(unescape_formula(cells.get(table.label, ""))) if table.label else "object"
     if not label:
         draft.refuse(name, "no-class", "the row has a box but no class")
         return
     a, b, c, d = (float(v) for v in values if v is not None)
     stated = BoxFormat("xywh" if table.has_size else "xyxy")
     where = f"{where} of {table.file.name}"
-    picture.boxes.append(DraftBox((a, b, c, d), stated, label, where, layout_source=table.layout_source))
+    image.boxes.append(DraftBox((a, b, c, d), stated, label, where, layout_source=table.layout_source))
 
 
 def _size(table: BoxTable, cells: dict[str, str]) -> tuple[int, int] | None:
@@ -207,8 +209,8 @@ def _listed(cell: str) -> list[str]:
     return parts if len(parts) == 4 and all(number(p) is not None for p in parts) else []
 
 
-def _headless(file: FoundFile) -> Table | None:
-    """The custom `picture,x1,y1,x2,y2,class` without a header (keras-retinanet)."""
+def _headless(file: LocatedFile) -> Table | None:
+    """Return the custom `image,x1,y1,x2,y2,class` without a header (keras-retinanet)."""
     if not file.file.lower().endswith(".csv"):
         return None
     lines = []
@@ -228,8 +230,8 @@ def _headless(file: FoundFile) -> Table | None:
     return Table(file.path, lines, "image", "label") if lines else None
 
 
-def _renamed(file: FoundFile) -> Table | None:
-    """A table whose picture column has a name that only tables of boxes use (`ImageID`, `id`)."""
+def _renamed(file: LocatedFile) -> Table | None:
+    """Return a table whose image column has a name that only tables of boxes use (`ImageID`, `id`)."""
     import csv
 
     try:
@@ -245,13 +247,13 @@ def _renamed(file: FoundFile) -> Table | None:
     return Table(file.path, lines, header[0], None)
 
 
-def _below(place: FoundFile, root: str) -> FoundFile:
-    """The same file named from the data's root, where it lies below it."""
+def _below(place: LocatedFile, root: str) -> LocatedFile:
+    """Return the same file named from the data's root, where it lies below it."""
     whole = os.path.abspath(root).rstrip(os.sep) + os.sep
     if not place.path.startswith(whole):
         return place
     *folders, name = place.path[len(whole) :].split(os.sep)
-    return FoundFile(place.path, tuple(folders), name)
+    return LocatedFile(place.path, tuple(folders), name)
 
 
 def _plain(column: str) -> str:

@@ -1,6 +1,6 @@
-"""Reads Pascal VOC: one XML a picture, with or without `ImageSets/Main` (Everingham et al., 2010).
+"""Reads Pascal VOC: one XML an image, with or without `ImageSets/Main` (Everingham et al., 2010).
 
-The one decision: an XML belongs to the picture with its own name, as the format says; the `filename` inside,
+An XML belongs to the image with its own name, as the format says; the `filename` inside,
 which tools often leave stale, is asked only where there is none.  XML is parsed by defusedxml: entities and document
 types are refused, so nothing is fetched and nothing explodes.
 """
@@ -11,11 +11,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, number
-from headstart.data.boxes.files import PictureIndex, split_of_name, split_of_place
+from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, number
+from headstart.data.boxes.files import ImageIndex, split_of_name, split_of_place
 from headstart.data.boxes.formats import BoxFormat
+from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.lists import first_lines
-from headstart.data.walk import FoundFile, clean_label
 from headstart.errors import MissingExtraError
 from headstart.types import ReadingKind, ReadingNote
 
@@ -28,7 +28,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def is_voc(path: str) -> bool:
-    """Whether an XML file looks like an annotation, from its beginning."""
+    """Return whether an XML file looks like an annotation, from its beginning."""
     try:
         with open(path, "rb") as file:
             return b"<annotation" in file.read(4096).lower()
@@ -36,14 +36,14 @@ def is_voc(path: str) -> bool:
         return False
 
 
-def read_voc(root: str, files: Sequence[FoundFile], lists: Sequence[FoundFile], index: PictureIndex) -> Draft:
-    """Reads annotations.
+def read_voc(root: str, files: Sequence[LocatedFile], lists: Sequence[LocatedFile], index: ImageIndex) -> Draft:
+    """Read annotations.
 
     Args:
         root: The data folder.
         files: The XML files.
         lists: Text files among which `ImageSets/Main/train.txt` and the like are looked for.
-        index: The pictures.
+        index: The images.
     """
     draft = Draft("VOC XML", root)
     splits, listed = _image_sets(lists)
@@ -55,41 +55,41 @@ def read_voc(root: str, files: Sequence[FoundFile], lists: Sequence[FoundFile], 
             continue
         stem = os.path.splitext(file.file)[0]
         stated = (tree.findtext("filename") or "").strip()
-        picture = index.by_stem(file.folders, stem)
-        if picture is None and stated:
-            picture = index.by_file(file.folders, stated) or index.by_stem(file.folders, os.path.splitext(stated)[0])
-        if picture is None:
+        image = index.by_stem(file.folders, stem)
+        if image is None and stated:
+            image = index.by_file(file.folders, stated) or index.by_stem(file.folders, os.path.splitext(stated)[0])
+        if image is None:
             expected = f"`{clean_label(stated)}`" if stated else f"`{stem}`"
-            draft.refuse(file.name, "no-picture", f"there is no one picture {expected} that it belongs to")
+            draft.refuse(file.name, "no-image", f"there is no one image {expected} that it belongs to")
             continue
-        if picture.path in taken:
-            draft.refuse(file.name, "second-annotation", f"`{picture.name}` has its boxes from `{taken[picture.path]}`")
+        if image.path in taken:
+            draft.refuse(file.name, "second-annotation", f"`{image.name}` has its boxes from `{taken[image.path]}`")
             continue
         if stated and os.path.splitext(stated)[0].casefold() != stem.casefold():
             stale.append(file.name)
-        taken[picture.path] = file.name
-        split = splits.get(stem, "") if splits else split_of_place(picture.folders) or split_of_place(file.folders)
-        drafted = DraftPicture(picture, file.name, split, _stated_size(tree))
+        taken[image.path] = file.name
+        split = splits.get(stem, "") if splits else split_of_place(image.folders) or split_of_place(file.folders)
+        drafted = DraftImage(image, file.name, split, _stated_size(tree))
         drafted.boxes = _boxes(draft, file, tree)
-        draft.pictures.append(drafted)
-    rest = [p for p in index.pictures if p.path not in taken]
-    for picture in rest:
-        stem = os.path.splitext(picture.file)[0]
-        if stem in listed:  # named by a split, so that it is meant to be used: a picture without objects
-            draft.pictures.append(DraftPicture(picture, "", splits.get(stem, "")))
+        draft.images.append(drafted)
+    rest = [p for p in index.images if p.path not in taken]
+    for image in rest:
+        stem = os.path.splitext(image.file)[0]
+        if stem in listed:  # named by a split, so that it is meant to be used: an image without objects
+            draft.images.append(DraftImage(image, "", splits.get(stem, "")))
         else:
             detail = "no XML says what is in it; one without objects says that nothing is"
-            draft.refuse(picture.name, "no-annotation", detail)
+            draft.refuse(image.name, "no-annotation", detail)
     if stale:
         draft.notes.append(ReadingNote(ReadingKind.FILE_NAMES_STALE, len(stale), tuple(stale[:_EXAMPLES])))
     if splits:
-        without = [p.file for p in draft.pictures if not p.split]
+        without = [p.file for p in draft.images if not p.split]
         draft.note_images(ReadingKind.IMAGES_IN_NO_SPLIT, without, file="ImageSets")
     return draft
 
 
-def _parse(draft: Draft, file: FoundFile) -> Any | None:
-    """The root element, or None where the file is refused."""
+def _parse(draft: Draft, file: LocatedFile) -> Any | None:
+    """Return the root element, or None where the file is refused."""
     from xml.etree.ElementTree import ParseError
 
     try:
@@ -119,7 +119,7 @@ def _parse(draft: Draft, file: FoundFile) -> Any | None:
     return element
 
 
-def _boxes(draft: Draft, file: FoundFile, tree: Any) -> list[DraftBox]:
+def _boxes(draft: Draft, file: LocatedFile, tree: Any) -> list[DraftBox]:
     boxes = []
     for position, item in enumerate(tree.findall("object"), start=1):
         where = f"object {position}"
@@ -140,15 +140,15 @@ def _boxes(draft: Draft, file: FoundFile, tree: Any) -> list[DraftBox]:
 
 
 def _stated_size(tree: Any) -> tuple[int, int] | None:
-    """Height and width in the file; zeros, which some tools write, state nothing."""
+    """Return height and width in the file; zeros, which some tools write, state nothing."""
     height, width = (number(tree.findtext(f"size/{side}")) for side in ("height", "width"))
     if height is None or width is None or not (1 <= height < 1e6 and 1 <= width < 1e6):
         return None
     return round(height), round(width)
 
 
-def _image_sets(lists: Sequence[FoundFile]) -> tuple[dict[str, str], set[str]]:
-    """Split by picture name from `ImageSets/Main/{train,val,test,trainval}.txt`, and all names that are listed."""
+def _image_sets(lists: Sequence[LocatedFile]) -> tuple[dict[str, str], set[str]]:
+    """Split by image name from `ImageSets/Main/{train,val,test,trainval}.txt`, and all names that are listed."""
     found = {}
     for file in lists:
         places = [f.casefold() for f in file.folders]

@@ -1,6 +1,6 @@
-"""Reads YOLO: a `data.yaml` (or `classes.txt`) and one text file a picture, `class cx cy width height` in shares.
+"""Reads YOLO: a `data.yaml` (or `classes.txt`) and one text file an image, `class cx cy width height` in shares.
 
-The one decision: class names are taken from the data, never guessed; where nothing names them, a class is called by
+Class names are taken from the data, never guessed; where nothing names them, a class is called by
 its number.  `data.yaml` is read with `yaml.safe_load`, which builds values and runs nothing.
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftPicture, Values, number
-from headstart.data.boxes.files import PictureIndex, split_of_place
+from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, Values, number
+from headstart.data.boxes.files import ImageIndex, split_of_place
 from headstart.data.boxes.formats import BoxFormat
+from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.lists import first_lines
-from headstart.data.walk import FoundFile, clean_label, printable
 from headstart.errors import DataError, MissingExtraError
 from headstart.types import ReadingKind, ReadingNote
 
@@ -43,12 +43,12 @@ class Dataset:
 
 
 def is_label_line(line: str) -> bool:
-    """Whether a line is `number share share share share ...`."""
+    """Return whether a line is `number share share share share ...`."""
     return _is_numbered(line, lambda v, _: -1 <= v <= 2)
 
 
 def is_box_line(line: str) -> bool:
-    """Whether a line is a label line, or one with four numbers of any size (pixels) in the place of shares."""
+    """Return whether a line is a label line, or one with four numbers of any size (pixels) in the place of shares."""
     return _is_numbered(line, lambda v, count: -1 <= v <= 2 or (count == 4 and math.isfinite(v)))
 
 
@@ -59,7 +59,7 @@ def _is_numbered(line: str, is_fit: Callable[[float, int], bool]) -> bool:
 
 
 def read_dataset(path: str) -> Dataset:
-    """Reads `data.yaml`.
+    """Read `data.yaml`.
 
     Raises:
         DataError: It is no YAML, asks to build something (which is refused), or has no names.
@@ -99,13 +99,13 @@ def read_dataset(path: str) -> Dataset:
     return dataset
 
 
-def find_labels(pictures: Sequence[FoundFile], texts: Sequence[FoundFile]) -> dict[str, FoundFile]:
-    """Label file by path of the picture: in the parallel folder `labels`, else beside the picture."""
+def find_labels(images: Sequence[LocatedFile], texts: Sequence[LocatedFile]) -> dict[str, LocatedFile]:
+    """Label file by path of the image: in the parallel folder `labels`, else beside the image."""
     by_place = {(tuple(f.casefold() for f in t.folders), os.path.splitext(t.file)[0]): t for t in texts}
     found = {}
-    for picture in pictures:
-        stem = os.path.splitext(picture.file)[0]
-        folders = tuple(f.casefold() for f in picture.folders)
+    for image in images:
+        stem = os.path.splitext(image.file)[0]
+        folders = tuple(f.casefold() for f in image.folders)
         places = [folders]
         for i in range(len(folders) - 1, -1, -1):
             if folders[i] in ("images", "jpegimages", "imgs"):
@@ -113,18 +113,18 @@ def find_labels(pictures: Sequence[FoundFile], texts: Sequence[FoundFile]) -> di
         places += [(*folders, "labels"), ("labels", *folders)]
         text = next((by_place[p, stem] for p in places if (p, stem) in by_place), None)
         if text is not None and text.file not in _NAME_FILES:
-            found[picture.path] = text
+            found[image.path] = text
     return found
 
 
-def read_yolo(root: str, dataset_file: FoundFile | None, texts: Sequence[FoundFile], index: PictureIndex) -> Draft:
-    """Reads labels.
+def read_yolo(root: str, dataset_file: LocatedFile | None, texts: Sequence[LocatedFile], index: ImageIndex) -> Draft:
+    """Read labels.
 
     Args:
         root: The data folder.
         dataset_file: `data.yaml`, or None.
         texts: All text files below the root.
-        index: The pictures.
+        index: The images.
 
     Raises:
         DataError: `data.yaml` cannot be read.
@@ -134,27 +134,27 @@ def read_yolo(root: str, dataset_file: FoundFile | None, texts: Sequence[FoundFi
     if not dataset.names:
         dataset.names = _names_beside(texts, draft)
     splits = _splits(draft, dataset, dataset_file, index)
-    pictures = [p for p in index.pictures if not splits or p.path in splits]
-    labels = find_labels(pictures, texts)
+    images = [p for p in index.images if not splits or p.path in splits]
+    labels = find_labels(images, texts)
     used: set[int] = set()
     counts: dict[str, int] = {}
-    for picture in pictures:
-        text = labels.get(picture.path)
-        split = splits.get(picture.path, "") if splits else split_of_place(picture.folders)
-        drafted = DraftPicture(picture, text.name if text else "", split)
+    for image in images:
+        text = labels.get(image.path)
+        split = splits.get(image.path, "") if splits else split_of_place(image.folders)
+        drafted = DraftImage(image, text.name if text else "", split)
         if text is not None:
             _read_lines(draft, drafted, text, dataset, used, counts)
-        draft.pictures.append(drafted)
+        draft.images.append(drafted)
     draft.class_names = [dataset.names.get(k, str(k)) for k in sorted({*dataset.names, *used})]
-    _note_use(draft, index, pictures, labels, texts, counts)
+    _note_use(draft, index, images, labels, texts, counts)
     if splits:
-        unsplit = [p for p in index.pictures if p.path not in splits]
+        unsplit = [p for p in index.images if p.path not in splits]
         draft.note_images(ReadingKind.IMAGES_IN_NO_SPLIT, unsplit, file=dataset_file.name if dataset_file else "")
     return draft
 
 
 def _read_lines(
-    draft: Draft, picture: DraftPicture, text: FoundFile, dataset: Dataset, used: set[int], counts: dict[str, int]
+    draft: Draft, image: DraftImage, text: LocatedFile, dataset: Dataset, used: set[int], counts: dict[str, int]
 ) -> None:
     for line_number, line in enumerate(first_lines(text.path, 1_000_000), start=1):
         if not line.strip():
@@ -183,9 +183,9 @@ def _read_lines(
         counts[kind] = counts.get(kind, 0) + 1
         label = dataset.names.get(int(class_id), str(int(class_id)))
         if kind == "outline":
-            picture.boxes.append(DraftBox(box, _OUTLINE, label, where, layout_source="outline"))
+            image.boxes.append(DraftBox(box, _OUTLINE, label, where, layout_source="outline"))
         else:
-            picture.boxes.append(DraftBox(box, _CENTER, label, where))
+            image.boxes.append(DraftBox(box, _CENTER, label, where))
 
 
 def _box(values: list[float], keypoints: int) -> tuple[Values, str]:
@@ -200,7 +200,7 @@ def _box(values: list[float], keypoints: int) -> tuple[Values, str]:
 
 
 def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
-    """Names as a list or as `number: name`."""
+    """Return names as a list or as `number: name`."""
     listed = names if isinstance(names, list) else names.values() if isinstance(names, dict) else ()
     if not all(isinstance(n, (str, int, float)) for n in listed):  # a name is one word, not a structure
         raise DataError(f"`names` of `{shown}` holds something else than names.")
@@ -220,7 +220,7 @@ def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
     return found
 
 
-def _names_beside(texts: Sequence[FoundFile], draft: Draft) -> dict[int, str]:
+def _names_beside(texts: Sequence[LocatedFile], draft: Draft) -> dict[int, str]:
     for wanted in _NAME_FILES:
         for text in texts:
             if text.file.casefold() == wanted:
@@ -234,8 +234,8 @@ def _names_beside(texts: Sequence[FoundFile], draft: Draft) -> dict[int, str]:
     return {}
 
 
-def _splits(draft: Draft, dataset: Dataset, dataset_file: FoundFile | None, index: PictureIndex) -> dict[str, str]:
-    """Split by path of the picture, as `data.yaml` says; places are looked up below the root only."""
+def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, index: ImageIndex) -> dict[str, str]:
+    """Split by path of the image, as `data.yaml` says; places are looked up below the root only."""
     splits: dict[str, str] = {}
     if dataset_file is None:
         return splits
@@ -244,25 +244,23 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: FoundFile | None, inde
         found, is_moved = _look_up(place, dataset_file, index)
         if not found:
             shown = clean_label(place)
-            draft.refuse(
-                dataset_file.name, "no-pictures", f"`{split}: {shown}` leads to no picture below the data folder"
-            )
+            draft.refuse(dataset_file.name, "no-images", f"`{split}: {shown}` leads to no image below the data folder")
         elif is_moved:
             moved.append(f"{split}: {clean_label(place)}")
-        for picture in found:
-            if splits.get(picture.path, split) != split:
+        for image in found:
+            if splits.get(image.path, split) != split:
                 draft.refuse(
-                    picture.name, "two-splits", f"it is in {splits[picture.path]} and in {split}; the first counts"
+                    image.name, "two-splits", f"it is in {splits[image.path]} and in {split}; the first counts"
                 )
-            splits.setdefault(picture.path, split)
+            splits.setdefault(image.path, split)
     if moved:
         note = ReadingNote(ReadingKind.PLACES_MOVED, len(moved), tuple(moved), {"file": dataset_file.name})
         draft.notes.append(note)
     return splits
 
 
-def _look_up(place: str, dataset_file: FoundFile, index: PictureIndex) -> tuple[list[FoundFile], bool]:
-    """Pictures at a place: below the YAML's folder, else where the end of the path fits; and whether it was moved."""
+def _look_up(place: str, dataset_file: LocatedFile, index: ImageIndex) -> tuple[list[LocatedFile], bool]:
+    """Images at a place: below the YAML's folder, else where the end of the path fits; and whether it was moved."""
     parts = [p for p in place.split("/") if p not in ("", ".")]
     is_plain = ".." not in parts and not _is_absolute(place)
     plain = [p for p in parts if p != ".."]
@@ -274,24 +272,24 @@ def _look_up(place: str, dataset_file: FoundFile, index: PictureIndex) -> tuple[
             if tail[-1].casefold().endswith(".txt"):
                 found = _listed(folder, dataset_file, index)
             else:
-                found = [p for p in index.pictures if p.folders[: len(folder)] == folder]
+                found = [p for p in index.images if p.folders[: len(folder)] == folder]
             if found:
                 return found, not is_plain or start > 0
-    whole = [p for p in index.pictures if p.folders[: len(dataset_file.folders)] == dataset_file.folders]
+    whole = [p for p in index.images if p.folders[: len(dataset_file.folders)] == dataset_file.folders]
     return (whole, False) if not plain and is_plain else ([], False)
 
 
-def _listed(place: tuple[str, ...], dataset_file: FoundFile, index: PictureIndex) -> list[FoundFile]:
-    """Pictures of a list file (`train.txt`), one path a line."""
+def _listed(place: tuple[str, ...], dataset_file: LocatedFile, index: ImageIndex) -> list[LocatedFile]:
+    """Return images of a list file (`train.txt`), one path a line."""
     root = dataset_file.path
     for _ in range(len(dataset_file.folders) + 1):
         root = os.path.dirname(root)
     found = []
     for line in first_lines(os.path.join(root, *place), 10_000_000):
         name = line.strip().removeprefix("./")
-        picture = index.at(place[:-1], name) or index.at((), name) or index.by_file(place[:-1], name)
-        if name and picture is not None:
-            found.append(picture)
+        image = index.at(place[:-1], name) or index.at((), name) or index.by_file(place[:-1], name)
+        if name and image is not None:
+            found.append(image)
     return found
 
 
@@ -301,21 +299,21 @@ def _is_absolute(place: str) -> bool:
 
 def _note_use(
     draft: Draft,
-    index: PictureIndex,
-    pictures: Sequence[FoundFile],
-    labels: dict[str, FoundFile],
-    texts: Sequence[FoundFile],
+    index: ImageIndex,
+    images: Sequence[LocatedFile],
+    labels: dict[str, LocatedFile],
+    texts: Sequence[LocatedFile],
     counts: dict[str, int],
 ) -> None:
     """Note what is assumed or not used in the whole data set, and label files without image."""
-    draft.note_images(ReadingKind.IMAGES_ASSUMED_EMPTY, [p for p in pictures if p.path not in labels])
-    used = {t.path for t in find_labels(index.pictures, texts).values()}
+    draft.note_images(ReadingKind.IMAGES_ASSUMED_EMPTY, [p for p in images if p.path not in labels])
+    used = {t.path for t in find_labels(index.images, texts).values()}
     for text in texts:
         if text.path in used or text.file.casefold() in _NAME_FILES:
             continue
         first = next((line for line in first_lines(text.path) if line.strip()), "")
         if is_label_line(first):
-            draft.refuse(text.name, "no-picture", "there is no picture of this name")
+            draft.refuse(text.name, "no-image", "there is no image of this name")
     if counts.get("outline"):
         evidence = {"is_mixed": bool(counts.get("box"))}
         draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, counts["outline"], (), evidence))

@@ -1,0 +1,143 @@
+"""Words that people bring from other tools: spellings that mean a setting of ours, and answers to those that do not.
+
+A word is taken over only where it means the same; for any other a sentence says what takes its
+place, because the nearest spelling would be a wrong answer.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ALIASES", "ANSWERS", "shown"]
+
+ALIASES = {
+    "arch": "backbone",
+    "model": "backbone",
+    "imgsz": "size",
+    "img_size": "size",
+    "image_size": "size",
+    "batch": "batch_size",
+    "lr0": "lr",
+    "base_lr": "lr",
+    "learning_rate": "lr",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "threads": "workers",
+    "num_workers": "workers",
+    "budget": "budget_minutes",
+    "time_limit": "budget_minutes",
+    "class_weights": "head.class_weights",
+    "class_weight": "head.class_weights",
+    "pos_label": "positive",
+    "positive_class": "positive",
+    "project": "out",
+    "from": "cut",
+    "range": "intensity_range",
+    "opt": "optimizer",
+    "optim": "optimizer",
+    "optimizer": "optimizer",
+    "sched": "schedule",
+    "scheduler": "schedule",
+    "lr_scheduler": "schedule",
+    "aug": "augment",
+    "augmentation": "augment",
+    "early_stopping_patience": "patience",
+    "cv": "folds",
+    "k_fold": "folds",
+    "n_splits": "folds",
+    "head_lr": "tune.head_lr",
+    "layer_decay": "tune.layer_decay",
+    "smoothing": "tune.label_smoothing",
+    "weight_decay": "tune.weight_decay",
+    "wd": "tune.weight_decay",
+    "warmup": "tune.warmup",
+    "warmup_ratio": "tune.warmup",
+    "mixup": "tune.mixup",
+    "dropout": "tune.dropout",
+    "hidden": "tune.hidden",
+    "cutmix": "tune.cutmix",
+    "drop_path": "tune.drop_path",
+    "stochastic_depth": "tune.drop_path",
+    "accumulate": "tune.accumulate",
+    "accumulate_grad_batches": "tune.accumulate",
+    "gradient_accumulation_steps": "tune.accumulate",
+    "sampling": "tune.sampling",
+    "precision": "tune.precision",
+    "tensorboard": "tune.tensorboard",
+    "head": "tune.head",
+    "head_spec": "tune.head",
+    "head_only_fraction": "tune.head_only_fraction",
+    "tail": "tune.tail",
+    "clip": "tune.clip",
+    "clip_grad": "tune.clip",
+    "grad_clip": "tune.clip",
+    "clipnorm": "tune.clip",
+    "gradient_clip_val": "tune.clip",
+    "max_grad_norm": "tune.clip",
+    "train_size": "tune.train_size",
+    "refit": "tune.refit",
+    "monitor": "tune.monitor",
+    "box_format": "detect.box_format",
+    "max_det": "detect.max_detections",
+    "max_detections": "detect.max_detections",
+}
+"""Other spellings, and short ones of ours, that mean exactly the same."""
+
+_FREEZE = "--from STAGE says where training begins, all before it is frozen; --strategy head freezes all but the head"
+_FROZEN_FIRST = (
+    "--unfreeze stage7@0,stage6@30% lets stages train step by step, tune.head_only_fraction=0.2 the head alone for a "
+    "fifth of "
+    "the steps"
+)
+_VALIDATION = (
+    "images to compare on are held out by themselves; a folder `val` of yours is used, --folds 5 takes all in turn, "
+    "--test-size 20% holds out a test split"
+)
+_RATES = "--lr is the rate of the last stage, tune.layer_decay the factor for each earlier one, tune.head_lr the head's"
+_PRECISION = "tune.precision=bfloat16 or float32; by default what is measured to be faster"
+_EXISTING = "no run is ever written over: the next free runs/trainN is taken, or name another folder by --out"
+_PRETRAINED = "weights are pretrained ones unless you ask for --strategy scratch; --weights names others"
+_DEVICE = "--device cpu, --device 0 (the first GPU), or a torch device such as cuda or mps"
+_AUGMENT = (
+    "--augment flip,zoom=0.2,rotate=10,brightness=0.2 names what changes and how much; headstart show DATA --views 6"
+)
+_EARLY = "--patience 5 stops after five epochs without progress; tune.monitor says what is watched"
+_WARMUP = "tune.warmup is the share of the steps in which rates rise: 3 epochs of 30 are tune.warmup=0.1"
+_ALWAYS = "every run is: the same seed, --workers N and versions give the same weights"
+_HEAD = "--head hidden=256,activation=relu,dropout=0.5,pool=avg describes a head"
+_RESUME = "headstart resume RUN goes on with a run that was stopped"
+
+ANSWERS = {
+    **dict.fromkeys(("freeze", "frozen", "freeze_layers", "freeze_backbone", "trainable", "unfreeze_layers"), _FREEZE),
+    **dict.fromkeys(("fine_tune_at", "trainable_layers", "layers", "tune_layers"), _FREEZE),
+    **dict.fromkeys(("freeze_epochs", "frozen_epochs", "unfreeze_epoch", "unfreeze_milestones"), _FROZEN_FIRST),
+    **dict.fromkeys(("val_split", "validation_split", "valid_pct", "val_size", "val", "valid_size"), _VALIDATION),
+    **dict.fromkeys(("lr_mult", "backbone_lr", "backbone_lr_ratio", "lr_head", "lrs", "encoder_lr"), _RATES),
+    **dict.fromkeys(("lrf", "min_lr", "cos_lr", "onecycle"), "--schedule cosine, linear, constant, step or onecycle"),
+    **dict.fromkeys(("momentum", "nesterov", "betas"), "sgd and rmsprop have a momentum of 0.9; it is no setting"),
+    **dict.fromkeys(("amp", "half", "fp16", "bf16", "mixed_precision"), _PRECISION),
+    **dict.fromkeys(("exist_ok", "overwrite", "name", "run_name"), _EXISTING),
+    **dict.fromkeys(("pretrained", "from_scratch"), _PRETRAINED),
+    **dict.fromkeys(("gpu", "gpus", "cuda", "cpu", "accelerator"), _DEVICE),
+    **dict.fromkeys(("fliplr", "flipud", "hflip", "vflip", "flip", "degrees", "rotation", "translate"), _AUGMENT),
+    **dict.fromkeys(("scale", "shear", "hsv_h", "hsv_s", "hsv_v", "color_jitter", "auto_augment", "erasing"), _AUGMENT),
+    **dict.fromkeys(("early_stopping", "early_stop"), _EARLY),
+    **dict.fromkeys(("warmup_epochs", "warmup_steps"), _WARMUP),
+    "deterministic": _ALWAYS,
+    **dict.fromkeys(("activation", "units", "pool", "pooling", "batch_norm", "dense"), _HEAD),
+    **dict.fromkeys(("resume", "checkpoint"), _RESUME),
+    **dict.fromkeys(("steps", "max_steps", "steps_per_epoch"), "--epochs says how long to train, or --budget 5m"),
+    "loss": "training minimizes cross-entropy; tune.label_smoothing=0.1 and --class-weights auto change it",
+}
+"""What takes the place of a word that means no setting of ours."""
+
+_SHOWN = {
+    "cut": "from",
+    "budget_minutes": "budget",
+    "intensity_range": "range",
+    "head.class_weights": "class_weights",
+    "tune.head": "head",
+}
+
+
+def shown(name: str) -> str:
+    """Return a setting's name as people write it on the command line; understood in a settings file too."""
+    return _SHOWN.get(name, name)

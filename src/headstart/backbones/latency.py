@@ -1,0 +1,329 @@
+"""What a network costs on this machine, measured: `headstart models bench`.
+
+Speed depends on the shapes and not on the values of weights, so networks are measured
+with random weights and nothing is fetched.  Both engines run the same images in one process, turn by
+turn, the frozen engine as it works in earnest (a batch a core), and each rate is the best of several
+turns: on a busy machine the best is the least disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headstart.backbones.cards import find_card
+from headstart.dependencies import import_onnxruntime
+from headstart.errors import CacheError
+from headstart.system import atomic_file, available_cores, cache_root, describe_os_error, private_folder
+
+__all__ = [
+    "BENCH_NAMES",
+    "BenchResult",
+    "bench",
+    "bench_rows",
+    "measured_columns",
+    "read_bench",
+    "scanning_s",
+    "training_s",
+]
+
+BENCH_NAMES = ("efficientnet_lite0", "mobilenetv2", "resnet18", "resnet50", "vgg16")
+"""What is measured when nothing is named: small and large, old and new."""
+
+_FILE = "backbone_bench.json"
+_MARGIN = 0.95  # the frozen engine is taken unless torch is faster by more than this
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """One network on this machine.
+
+    Attributes:
+        name: Its name.
+        size: Side of the images, pixels.
+        batch: Images a call.
+        cores: Cores used.
+        onnx_rate: Images a second through ONNX Runtime, or None where the graph could not be made.
+        torch_rate: Images a second through torch, eager.
+        engine: `onnx` or `torch`: which one is faster here.
+        step_s: By cut, seconds an image of a training step of everything from there on (forward, backward).
+        memory_mb: Resident memory that loading and running added, megabytes.
+        start_s: Seconds to build the network and make its first prediction in torch.
+        export_s: Seconds to make the graph; None where it could not be made.
+        note: What went wrong, or empty.
+    """
+
+    name: str
+    size: int
+    batch: int
+    cores: int
+    onnx_rate: float | None
+    torch_rate: float
+    engine: str
+    step_s: dict[str, float] = field(default_factory=dict)
+    memory_mb: float = 0.0
+    start_s: float = 0.0
+    export_s: float | None = None
+    note: str = ""
+
+
+def bench(
+    names: Sequence[str],
+    size: int | None = None,
+    batch: int = 8,
+    *,
+    seconds: float = 2.0,
+    has_training: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> list[BenchResult]:
+    """Measure networks on this machine and remembers the results for estimates of time.
+
+    Args:
+        names: Networks.
+        size: Side of the images; None takes each network's own.
+        batch: Images a call.
+        seconds: About how long each rate is measured.
+        has_training: Whether training steps are measured too, which is the slower part.
+        say: Told which network is being measured.
+
+    Raises:
+        UsageError: An unknown name, or a size that a network cannot take.
+    """
+    results = []
+    for name in names:
+        if say:
+            say(f"measuring {find_card(name).title}")
+        results.append(_bench_one(name, size, batch, seconds, has_training))
+        refusal = _remember(results[-1])
+        if refusal and say:
+            say(f"warning: what was measured could not be kept for the next time ({refusal})")
+    return results
+
+
+def bench_rows(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
+    """Results as rows for `compare.render_rows`."""
+    cuts = list(dict.fromkeys(c for r in results for c in r.step_s))
+    rows = []
+    for r in results:
+        row: dict[str, Any] = {"name": r.name, "size": r.size, "batch": r.batch}
+        row |= _columns(r)
+        row |= {f"train {c} (ms an image)": _ms(r.step_s.get(c)) for c in cuts}
+        rows.append(row | {"note": r.note})
+    return rows
+
+
+def measured_columns(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what was measured on this machine before, by name, as columns for `compare.card_rows`."""
+    known = read_bench()
+    found = {}
+    for name in names:
+        card = find_card(name)
+        result = known.get((card.name, card.image_spec().size_hw[0]))
+        if result is not None:
+            found[card.name] = _columns(result)
+    return found
+
+
+def read_bench() -> Mapping[tuple[str, int], BenchResult]:
+    """Return everything measured on this machine, by name and size; empty where nothing was."""
+    try:
+        rows = json.loads((cache_root() / _FILE).read_text("utf-8"))[_machine()]
+        return {(r["name"], r["size"]): BenchResult(**r) for r in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def scanning_s(name: str, size: int, count: int) -> float | None:
+    """Seconds in which the frozen network looks at `count` images, as measured here before; None if it was not."""
+    result = read_bench().get((find_card(name).name, size))
+    rate = None if result is None else (result.onnx_rate if result.engine == "onnx" else result.torch_rate)
+    return count / rate if rate else None
+
+
+def training_s(name: str, size: int, cut: str, count: int) -> float | None:
+    """Seconds of one pass over `count` images that trains everything from a cut on; None if it was not measured."""
+    result = read_bench().get((find_card(name).name, size))
+    step = None if result is None else result.step_s.get(cut)
+    return None if step is None else count * step
+
+
+def _bench_one(name: str, size: int | None, batch: int, seconds: float, has_training: bool) -> BenchResult:
+    import torch
+
+    from headstart.backbones.loading import load_backbone, pooled_outputs
+
+    card = find_card(name)
+    size_hw = card.image_spec(size).size_hw
+    before = _resident_mb()
+    started = time.perf_counter()
+    torch.manual_seed(0)
+    backbone = load_backbone(name, weights="none", size=size_hw)
+    images = torch.randn(batch, 3, *size_hw)
+    with torch.inference_mode():
+        backbone.module(images[:1])
+    start_s = time.perf_counter() - started
+    module = pooled_outputs(backbone, ["embedding"]).eval()
+    onnx_run, export_s, note = _onnx_runner(module, images)
+
+    def torch_run() -> None:
+        with torch.inference_mode():
+            module(images)
+
+    torch_rate, onnx_rate = _rates(torch_run, onnx_run, batch, seconds)
+    steps = _training_steps(backbone, images, seconds) if has_training else {}
+    is_onnx = onnx_rate is not None and onnx_rate >= _MARGIN * torch_rate
+    return BenchResult(
+        name=card.name,
+        size=size_hw[0],
+        batch=batch,
+        cores=available_cores(),
+        onnx_rate=None if onnx_rate is None else round(onnx_rate, 2),
+        torch_rate=round(torch_rate, 2),
+        engine="onnx" if is_onnx else "torch",
+        step_s={k: round(v, 6) for k, v in steps.items()},
+        memory_mb=round(max(0.0, _resident_mb() - before), 1),
+        start_s=round(start_s, 3),
+        export_s=export_s,
+        note=note,
+    )
+
+
+def _onnx_runner(module: Any, images: Any) -> tuple[Callable[[], None] | None, float | None, str]:
+    """Return a function that runs one batch a core at the same time, as the frozen engine does."""
+    import logging
+    import warnings
+
+    import torch
+
+    onnxruntime = import_onnxruntime()
+    started = time.perf_counter()
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            path = Path(folder) / "graph.onnx"
+            batch = torch.export.Dim("batch", min=1, max=1024)
+            torch.onnx.export(
+                module,
+                (images[:1].repeat(2, 1, 1, 1),),
+                str(path),
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                dynamic_shapes=({0: batch},),
+                input_names=["pixels"],
+            )
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # an exporter fails in many ways; the network is then run by torch
+        return None, None, f"no graph: {str(error).splitlines()[0][:120] if str(error) else type(error).__name__}"
+    feed = {"pixels": images.numpy()}
+    pool = ThreadPoolExecutor(available_cores())
+
+    def run() -> None:
+        for future in [pool.submit(session.run, None, feed) for _ in range(available_cores())]:
+            future.result()
+
+    return run, round(time.perf_counter() - started, 2), ""
+
+
+def _rates(
+    first: Callable[[], None], second: Callable[[], None] | None, batch: int, seconds: float
+) -> tuple[float, float | None]:
+    """Return images a second of both, turn by turn; the best turn of each. The second runs a batch on every core."""
+    runs = [first] if second is None else [first, second]
+    best = [float("inf")] * len(runs)
+    for run in runs:
+        run()
+    end = time.perf_counter() + seconds * len(runs)
+    turns = 0
+    while turns < 3 or time.perf_counter() < end:
+        for i, run in enumerate(runs):
+            started = time.perf_counter()
+            run()
+            best[i] = min(best[i], time.perf_counter() - started)
+        turns += 1
+    return batch / best[0], None if second is None else available_cores() * batch / best[1]
+
+
+def _training_steps(backbone: Any, images: Any, seconds: float) -> dict[str, float]:
+    """Return seconds an image of forward and backward from each cut on, from a state that is already there."""
+    import torch
+
+    steps = {}
+    for info in backbone.stages:
+        if not info.num_params or info.name == "neck":
+            continue
+        with torch.no_grad():
+            state = backbone.prefix(info.name)(images)
+        suffix = backbone.suffix(info.name)
+        parts = state if isinstance(state, tuple) else (state,)
+
+        def step(suffix: Any = suffix, parts: Any = parts) -> None:
+            loss = suffix(*[p.clone() for p in parts]).logsumexp(1).mean()  # in-place layers must not change the state
+            loss.backward()
+            suffix.zero_grad(set_to_none=True)
+
+        rate, _ = _rates(step, None, len(images), seconds / 4)
+        steps[info.name] = 1.0 / rate
+    return steps
+
+
+def _columns(r: BenchResult) -> dict[str, Any]:
+    return {
+        "frozen engine (images a second)": r.onnx_rate,
+        "torch (images a second)": r.torch_rate,
+        "faster here": r.engine,
+        "memory (MB)": r.memory_mb,
+        "start-up (s)": r.start_s,
+    }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 2)
+
+
+def _remember(result: BenchResult) -> str | None:
+    """Keep a result for this machine; why not, where the disk refuses."""
+    path = cache_root() / _FILE
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    rows = [r for r in known.get(_machine(), []) if (r["name"], r["size"]) != (result.name, result.size)]
+    known[_machine()] = [*rows, asdict(result)]
+    try:
+        private_folder(path.parent)
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(known, indent=1), "utf-8")
+    except (OSError, CacheError) as error:
+        return describe_os_error(error)
+    return None
+
+
+def _machine() -> str:
+    """Return what a measurement depends on besides the network."""
+    from importlib.metadata import version
+
+    return (
+        f"{platform.machine()}/{available_cores()} cores/torch {version('torch')}/onnxruntime {version('onnxruntime')}"
+    )
+
+
+def _resident_mb() -> float:
+    """Resident memory of this process, megabytes; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except (OSError, ValueError, AttributeError):
+        return 0.0

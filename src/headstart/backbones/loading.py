@@ -1,0 +1,300 @@
+"""From a name to a network with weights and stages: `load_backbone`.
+
+Timm, torchvision and headstart only build networks; weights are always found,
+checked and read by `weights`, so that every network obeys the same rules about digests and code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.backbones.build import build_empty, build_network
+from headstart.backbones.cards import DEFAULT_BACKBONE, Card, find_card
+from headstart.backbones.weights import find_weights
+from headstart.errors import UsageError
+from headstart.events import EventStream
+from headstart.system import file_digest
+
+if TYPE_CHECKING:
+    from headstart.backbones.freeze import BatchNormPolicy, Freezing
+    from headstart.backbones.stages import StagedNetwork, StageInfo, Suffix
+
+__all__ = ["Backbone", "load_backbone", "pooled_outputs"]
+
+_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+
+
+class Backbone:
+    """A network with its card and its stages.
+
+    Attributes:
+        card: What is known about it; `card.digest` is that of the weights in the network.
+        module: The library's network with its original classifier, a torch module.
+        in_channels: Channels of its input.
+        size_hw: Input size in pixels that shapes are told for.
+        notes: What was done to it on the way, in sentences.
+        frozen_stages: Set by `freeze`.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        card: Card,
+        *,
+        size_hw: tuple[int, int] | None = None,
+        in_channels: int = 3,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.module = module
+        self.card = card
+        self.in_channels = in_channels
+        self.size_hw = size_hw or card.image_spec().size_hw
+        self.notes = tuple(notes)
+        self.frozen_stages: tuple[str, ...] = ()
+        self._freezing: Freezing | None = None
+
+    @cached_property
+    def network(self) -> StagedNetwork:
+        """The network traced and cut into stages.
+
+        Raises:
+            UsageError: It cannot be cut; the sentence says why.
+        """
+        from headstart.backbones.rules import NoStagesError, map_stages
+        from headstart.backbones.stages import StagedNetwork
+
+        try:
+            return StagedNetwork(self.module, map_stages(self.module), self.size_hw, self.in_channels)
+        except NoStagesError as error:
+            raise UsageError(
+                f"{self.card.title} cannot be cut into stages: {error.message}.",
+                hint="take one of the networks that `headstart models` lists",
+            ) from error
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """`stem, stage1 .. stageN, neck, head`."""
+        return self.network.names
+
+    @property
+    def stages(self) -> list[StageInfo]:
+        """The stage table at `size_hw`, in forward order."""
+        return list(self.network.table)
+
+    @property
+    def num_features(self) -> int:
+        """Width D of the embedding, which is what enters the classifier."""
+        return self.network.num_features
+
+    def prefix(self, cut: str) -> Any:
+        """Return everything before stage `cut`: images (B, C, H, W) to a state, a tensor or a tuple of tensors.
+
+        Raises:
+            UsageError: No such cut; the stages are listed.
+        """
+        return self.network.prefix(cut)
+
+    def suffix(self, cut: str) -> Suffix:
+        """Return everything from stage `cut` on: a state to logits (B, K).
+
+        Raises:
+            UsageError: No such cut; the stages are listed.
+        """
+        return self.network.suffix(cut)
+
+    def freeze(
+        self,
+        what: str | int | Sequence[str] | None = None,
+        *,
+        below: str | None = None,
+        batch_norm: BatchNormPolicy = "frozen",
+    ) -> tuple[str, ...]:
+        """Freeze stages; all others train. Prefixes and suffixes share the modules, so it holds for them too.
+
+        Args:
+            what: As in `read_freeze`.
+            below: A cut: everything before it is frozen; the same as naming that stage.
+            batch_norm: What BatchNorm of the trainable stages does.
+
+        Returns:
+            The frozen stages.
+
+        Raises:
+            SettingError: `what` does not fit this network.
+            UsageError: Both or neither of `what` and `below`.
+        """
+        from headstart.backbones.freeze import read_freeze
+
+        if (what is None) == (below is None):
+            raise UsageError("say what to freeze once: `what` or `below`.", hint='freeze(below="stage4")')
+        return self._freeze(read_freeze(what if below is None else below, self.stage_names), batch_norm)
+
+    def unfreeze(self, from_: str = "stem", *, batch_norm: BatchNormPolicy = "frozen") -> tuple[str, ...]:
+        """Let everything from a stage on train; what was frozen before it stays frozen.
+
+        Returns:
+            The stages that are still frozen.
+        """
+        cut = self.network.position(from_)
+        names = tuple(n for n in self.frozen_stages if self.stage_names.index(n) < cut)
+        return self._freeze(names, batch_norm)
+
+    def frozen_digest(self) -> str:
+        """Return the SHA-256 of everything that `freeze` keeps as it is; empty before it was called."""
+        return "" if self._freezing is None else self._freezing.digest()
+
+    def _freeze(self, names: tuple[str, ...], batch_norm: BatchNormPolicy) -> tuple[str, ...]:
+        from headstart.backbones.freeze import Freezing
+
+        frozen = {self.stage_names.index(n) for n in names}
+        stage_of = self.network.map.stage_of
+        self._freezing = Freezing(
+            self.module,
+            [n for n, _ in self.module.named_parameters() if stage_of.get(n) not in frozen],
+            is_frozen=lambda path: self.network.stages_of_module(path) <= frozen,
+            batch_norm=batch_norm,
+        )
+        self.frozen_stages = names
+        return names
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.card.name}, {self.card.weights_tag or 'no weights'})"
+
+
+def load_backbone(
+    name: str = DEFAULT_BACKBONE,
+    *,
+    weights: str | None = None,
+    offline: bool = False,
+    in_channels: int = 3,
+    num_classes: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    mirror: str | None = None,
+    events: EventStream | None = None,
+) -> Backbone:
+    """Build a network by name and gives it its weights.
+
+    Args:
+        name: Any spelling of a network; `headstart models` lists them.
+        weights: A local `.safetensors` or `.pth` file, another weights tag (`a1_in1k`), or `none` for random
+            weights, the same ones every time; None takes the card's own weights.
+        offline: Never use the network.
+        in_channels: Channels of the images; the stem is adapted where it is not 3.
+        num_classes: Classes of the weights' classifier where it is not the published one.
+        size: Input size in pixels that shapes are told for; None takes the card's own.
+        mirror: Address that stands in for the source's own.
+        events: Gets a stage for each download.
+
+    Returns:
+        The backbone in eval mode, on the CPU.
+
+    Raises:
+        UsageError: No such network, or a size that it cannot take.
+        WeightsError: The weights are missing, damaged or of another network.
+        OfflineError: The weights would have to be fetched.
+    """
+    card, path = _choose(name, weights)
+    size_hw = card.image_spec(size).size_hw
+    if weights == "none" or (path is None and not card.has_weights and weights is not None):
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same ones every time
+            module = build_network(card.library, card.arch, **_classes(card, num_classes))
+        notes = ["random weights: trained from scratch"]
+        card = replace(card, weights_tag="", source="none", digest="", top1=None, top5=None)
+    else:
+        module, card, notes = _with_weights(card, path, offline, mirror, num_classes, events)
+    if in_channels != 3:
+        from headstart.backbones.tensors import adapt_channels
+
+        notes.append(adapt_channels(module, in_channels))
+    return Backbone(module.eval(), card, size_hw=size_hw, in_channels=in_channels, notes=notes)
+
+
+def pooled_outputs(backbone: Backbone, blocks: Sequence[str]) -> Any:
+    """Return a torch module whose forward gives a tuple with one (B, D) tensor a block.
+
+    Args:
+        backbone: A loaded backbone.
+        blocks: Stage names (pooled over their places; a stage with several outputs gives them side by
+            side), `embedding` (what enters the classifier), or `logits` (of the original classifier).
+
+    Raises:
+        UsageError: An unknown name; the stages are listed.
+    """
+    return backbone.network.pooled(list(blocks))
+
+
+def _choose(name: str, weights: str | None) -> tuple[Card, Path | None]:
+    """Return the card that is meant, and the weights file where one was named."""
+    from headstart.backbones.store import stored_card
+
+    if weights is None or weights == "none":
+        try:
+            card = find_card(name)
+        except UsageError:
+            base, dot, tag = name.rpartition(".")
+            stored = stored_card(base, tag) if dot else None
+            if stored is None:
+                raise
+            return stored, None
+        if not card.has_weights:
+            card = stored_card(name, "imported") or card
+        return card, None
+    if weights.endswith(_FILES) or Path(weights).is_file():
+        return find_card(name), Path(weights)
+    tag = weights.rpartition(".")[2]
+    return stored_card(name, tag) or find_card(name, tag), None
+
+
+def _with_weights(
+    card: Card,
+    path: Path | None,
+    offline: bool,
+    mirror: str | None,
+    num_classes: int | None,
+    events: EventStream | None,
+) -> tuple[Any, Card, list[str]]:
+    from headstart.backbones.tensors import fill_network, read_tensors
+
+    is_in_order = card.source.startswith("package:")
+    if path is not None:
+        tensors, digest = read_tensors(path), file_digest(path)
+        card = replace(
+            card,
+            weights_tag=f"{card.arch}.{path.name}",
+            weights_reason="a local file",
+            source=f"file:{path.name}",
+            license="",
+            top1=None,
+            top5=None,
+            figures_source="",
+        )
+        notes = [f"weights from `{path}`"]
+    else:
+        found = find_weights(card, offline=offline, mirror=mirror, events=events)
+        tensors, digest = read_tensors(found.path), found.digest
+        num_classes = num_classes or found.num_classes
+        notes = [f"weights `{card.weights_tag}` {found.origin}, checked by digest"]
+        if not found.is_published:
+            notes = [f"weights `{card.weights_tag}` {found.origin}; nobody's published digest vouches for them"]
+            card = replace(card, top1=None, top5=None, figures_source="", weights_reason="imported by hand")
+    arguments = _classes(card, num_classes)
+    module = build_empty(card.library, card.arch, **arguments)
+    fill_network(module, tensors, card, is_in_order=is_in_order)
+    if any(t.is_meta for t in (*module.parameters(), *module.buffers())):
+        # Some networks compute constants while they are built, which no file holds.
+        module = build_network(card.library, card.arch, **arguments)
+        fill_network(module, tensors, card, is_in_order=is_in_order)
+    return module, replace(card, digest=digest, num_classes=num_classes or card.num_classes), notes
+
+
+def _classes(card: Card, num_classes: int | None) -> dict[str, int]:
+    """Return the library's default is the published number of classes of the default weights, mostly 1,000."""
+    classes = num_classes or card.num_classes
+    return {} if classes == 1000 else {"num_classes": classes}

@@ -1,0 +1,308 @@
+"""Finds out in which format a person's boxes are, and reads them.
+
+The format is seen from the files.  Where two formats hold boxes, a table beside XML, JSON or text
+files is taken for a copy of them; otherwise the person is asked, never guessed for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from headstart.data.boxes.auxiliary import auxiliary_notes, find_auxiliary
+from headstart.data.boxes.coco import choose_coco, read_coco
+from headstart.data.boxes.draft import Draft
+from headstart.data.boxes.files import ImageIndex, has_images, list_files, split_of_name
+from headstart.data.boxes.formats import BOX_FORMATS
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.table import BoxTable, open_box_table, read_box_tables
+from headstart.data.boxes.validation import validate_boxes
+from headstart.data.boxes.voc import is_voc, read_voc
+from headstart.data.boxes.yolo import find_labels, is_box_line, read_dataset, read_yolo
+from headstart.data.file_tree import FileTree, LocatedFile, find_place, printable, walk_files
+from headstart.data.lists import first_lines
+from headstart.data.paths import PathFinder
+from headstart.errors import DataError, UsageError
+from headstart.limits import MAX_PIXELS
+from headstart.types import ReadingKind
+
+__all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
+
+FORMATS = {"voc": "VOC XML", "coco": "COCO JSON", "yolo": "YOLO", "csv": "CSV"}
+"""Names of the formats, and how they are called on the screen."""
+
+_PROBED = 25  # files of a kind that are looked into to see what they are
+_MOST_TEXTS = 500  # text files that are looked into for a line of YOLO
+_DATASET = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_ENDINGS = (".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One format that holds boxes: its name, an example for a person, and how to read it."""
+
+    kind: str
+    example: str
+    read: Callable[[], Draft]
+
+
+def find_format(data: str | os.PathLike[str], *, allow_external_paths: bool = False) -> str | None:
+    """Return the format of the boxes in a folder or file: `voc`, `coco`, `yolo`, `csv`, or None where there are none.
+
+    Raises:
+        UsageError: Two formats hold boxes, and neither is a copy of the other.
+    """
+    place = os.fspath(data)
+    if not os.path.exists(place):
+        return None
+    found = _find(place, allow_external_paths)
+    return found.kind if found else None
+
+
+def has_boxes(data: str | os.PathLike[str], task: str = "auto", *, allow_external_paths: bool = False) -> bool:
+    """Return whether the task is detection: as the person says, or by what the data hold.
+
+    Raises:
+        UsageError: There is no such task.
+    """
+    if task not in ("auto", "classify", "detect"):
+        raise UsageError(f"There is no task `{task}`.", hint="--task classify, --task detect or --task auto")
+    if task != "auto":
+        return task == "detect"
+    try:
+        return find_format(data, allow_external_paths=allow_external_paths) is not None
+    except UsageError:  # two formats of boxes are boxes; reading says which two
+        return True
+
+
+def read_boxes(
+    data: str | os.PathLike[str],
+    *,
+    allow_external_paths: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    box_format: str | None = None,
+) -> DetectionSamples:
+    """Read images with boxes.
+
+    Args:
+        data: A folder, a COCO JSON, a YOLO `data.yaml`, or a table of boxes.
+        allow_external_paths: Follow links and paths that lead out of the data's folder.
+        max_pixels: Larger images are refused.
+        box_format: What the four numbers of every box mean, one of `formats.BOX_FORMATS`; None takes what the files
+            state where it fits their values.
+
+    Returns:
+        Every image that can be used; what is odd or left out stands in `problems`.
+
+    Raises:
+        BoxFormatError: The boxes of a file do not fit the format that it states, and no other one is sure.
+        DataError: There is nothing that can be learned from.
+        UsageError: Two readings fit, a file names images outside of the folder, or `box_format` is unknown.
+    """
+    if box_format is not None and box_format not in BOX_FORMATS:
+        raise UsageError(f"There is no box format `{box_format}`.", hint="one of: " + ", ".join(BOX_FORMATS))
+    place, shown = find_place(data, "a folder of images with boxes")
+    if place.lower().endswith(".zip"):
+        raise UsageError(
+            f"`{shown}` is an archive; boxes are read from a folder.", hint="unpack it, and give the folder"
+        )
+    found = _find(place, allow_external_paths)
+    if found is None:
+        raise DataError(
+            f"`{shown}` holds no boxes; VOC XML, COCO JSON, YOLO text files or a CSV with xmin,ymin,xmax,ymax were "
+            "expected.",
+            hint="images and annotations belong into one folder; class folders without boxes are for --task classify",
+        )
+    return validate_boxes(found.read(), max_pixels=max_pixels, box_format=box_format)
+
+
+def _find(place: str, allow_external_paths: bool) -> _Found | None:
+    if os.path.isfile(place):
+        return _find_file(place, allow_external_paths)
+    root = _with_images(os.path.abspath(place))
+    listed = _Listed(root, allow_external_paths)
+    found = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
+    if len(found) > 1:
+        raise UsageError(
+            "Two readings fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in found) + ".",
+            hint="move one of them away, or give the file itself (a .json, a data.yaml or a .csv)",
+        )
+    return found[0] if found else _csv(listed)
+
+
+def _find_file(place: str, allow_external_paths: bool) -> _Found | None:
+    folder, file = os.path.split(os.path.abspath(place))
+    ending = os.path.splitext(file)[1].lower()
+    alone = LocatedFile(os.path.join(folder, file), (), file)
+    if ending in (".csv", ".tsv"):
+        if open_box_table(alone) is None:
+            return None
+    elif not (ending in (".yaml", ".yml") or (ending == ".json" and choose_coco([alone]))):
+        return None  # nothing of the folder is looked at for a file that holds no boxes
+    listed = _Listed(_with_images(folder), allow_external_paths)
+    inner = os.path.relpath(folder, listed.root)
+    found = LocatedFile(alone.path, () if inner == "." else tuple(inner.split(os.sep)), file)
+    if ending == ".json":
+        return _Found("coco", file, lambda: _read_coco(listed, [found]))
+    if ending in (".yaml", ".yml"):
+        return _Found("yolo", file, lambda: _read_yolo(listed, found))
+    table = open_box_table(found)
+    assert table is not None
+    return _Found("csv", file, lambda: _read_csv(listed, [table]))
+
+
+def _read_csv(listed: _Listed, tables: list[BoxTable]) -> Draft:
+    return _finish_listed(
+        read_box_tables(listed.root, tables, allow_external_paths=listed.allow_external_paths), listed
+    )
+
+
+class _Listed:
+    """The files of a folder, listed once; images are walked only where they are needed.
+
+    Args:
+        root: The folder.
+        allow_external_paths: Whether links that leave it are followed.
+    """
+
+    def __init__(self, root: str, allow_external_paths: bool) -> None:
+        self.root, self.allow_external_paths = root, allow_external_paths
+
+    @cached_property
+    def files(self) -> list[LocatedFile]:
+        return list_files(self.root, _ENDINGS, allow_external_paths=self.allow_external_paths)
+
+    def having(self, *endings: str) -> list[LocatedFile]:
+        return [f for f in self.files if os.path.splitext(f.file)[1].lower() in endings]
+
+    @cached_property
+    def tree(self) -> FileTree:
+        return walk_files(self.root, allow_external_paths=self.allow_external_paths)
+
+
+def _with_images(folder: str) -> str:
+    """The folder, or the one above it where this one holds annotations alone (`Annotations/` beside `JPEGImages/`)."""
+    if has_images(folder):
+        return folder
+    above = os.path.dirname(folder)
+    try:
+        names = {n.casefold() for n in os.listdir(above)} if above != folder else set()
+    except OSError:
+        return folder
+    return above if names & {"images", "jpegimages", "imgs", "train", "train2017", "val2017"} else folder
+
+
+def _voc(listed: _Listed) -> _Found | None:
+    files = listed.having(".xml")
+    first = next((f for f in files[:_PROBED] if is_voc(f.path)), None)
+    if first is None:
+        return None
+
+    def read() -> Draft:
+        kept = [f for f in files if is_voc(f.path)] if any(not is_voc(f.path) for f in files[:_PROBED]) else files
+        auxiliary = find_auxiliary(listed.tree.images, _by_stem(listed.tree.images, kept))
+        draft = read_voc(listed.root, kept, listed.having(".txt"), ImageIndex(listed.tree.images, auxiliary))
+        return _finish(draft, listed, auxiliary)
+
+    return _Found("voc", first.name, read)
+
+
+def _coco(listed: _Listed) -> _Found | None:
+    files = choose_coco(listed.having(".json"))
+    return _Found("coco", files[0].name, lambda: _read_coco(listed, files)) if files else None
+
+
+def _read_coco(listed: _Listed, files: list[LocatedFile]) -> Draft:
+    finder = PathFinder(listed.root, allow_external_paths=listed.allow_external_paths)
+    index = ImageIndex(listed.tree.images, find_auxiliary(listed.tree.images, {}))
+    draft = read_coco(listed.root, files, index, finder)
+    draft.notes += finder.notes()
+    return _finish_listed(draft, listed)
+
+
+def _finish_listed(draft: Draft, listed: _Listed) -> Draft:
+    """Note the images that no annotation file lists, masks and previews of those that one lists apart."""
+    used = {p.file.path: p.file.path for p in draft.images}
+    auxiliary = find_auxiliary(listed.tree.images, used) - set(used)
+    rest = [p for p in listed.tree.images if p.path not in used and p.path not in auxiliary]
+    draft.note_images(ReadingKind.IMAGES_NOT_ANNOTATED, rest)
+    return _finish(draft, listed, auxiliary)
+
+
+def _finish(draft: Draft, listed: _Listed, auxiliary: set[str]) -> Draft:
+    """Add what concerns all files of the folder."""
+    auxiliary -= {p.file.path for p in draft.images}
+    draft.notes += auxiliary_notes(listed.tree.images, auxiliary)
+    draft.problems += listed.tree.problems
+    return draft
+
+
+def _by_stem(images: Sequence[LocatedFile], files: Sequence[LocatedFile]) -> dict[str, str]:
+    """Name of the annotation file by path of each image that has its name: beside it, else in any folder."""
+    by_stem: dict[str, list[LocatedFile]] = defaultdict(list)
+    for image in images:
+        by_stem[os.path.splitext(image.file)[0].casefold()].append(image)
+    found: dict[str, str] = {}
+    for file in files:
+        members = by_stem.get(os.path.splitext(file.file)[0].casefold(), [])
+        for image in [m for m in members if m.folders == file.folders] or members:
+            found.setdefault(image.path, file.name)
+    return found
+
+
+def _yolo(listed: _Listed) -> _Found | None:
+    dataset = _dataset_file(listed)
+    if dataset is not None:
+        return _Found("yolo", dataset.name, lambda: _read_yolo(listed, dataset))
+    texts = [t for t in listed.having(".txt")[:_MOST_TEXTS] if _may_be_label(t)]
+    if not texts:
+        return None
+    labels = list(find_labels(listed.tree.images, texts).values())
+    return _Found("yolo", labels[0].name, lambda: _read_yolo(listed, None)) if labels else None
+
+
+def _may_be_label(text: LocatedFile) -> bool:
+    """Return whether all of the first lines are label lines."""
+    lines = [line for line in first_lines(text.path) if line.strip()]
+    return bool(lines) and all(is_box_line(line) for line in lines)
+
+
+def _dataset_file(listed: _Listed) -> LocatedFile | None:
+    """Return the YAML that says `names` and `train`, the uppermost first."""
+    files = listed.having(".yaml", ".yml")
+    files.sort(key=lambda f: (len(f.folders), f.file.lower() not in _DATASET))
+    for file in files[:_PROBED]:
+        lines = first_lines(file.path, 5000)
+        keys = {line.partition(":")[0].strip() for line in lines if line[:1].isalpha()}
+        if "names" in keys and keys & {"train", "val", "nc"}:
+            return file
+    return None
+
+
+def _read_yolo(listed: _Listed, dataset: LocatedFile | None) -> Draft:
+    if dataset is not None:
+        read_dataset(dataset.path)  # a broken one is refused before anything else is said
+    texts = listed.having(".txt")
+    labels = {path: text.name for path, text in find_labels(listed.tree.images, texts).items()}
+    auxiliary = find_auxiliary(listed.tree.images, labels)
+    draft = read_yolo(listed.root, dataset, texts, ImageIndex(listed.tree.images, auxiliary))
+    return _finish(draft, listed, auxiliary)
+
+
+def _csv(listed: _Listed) -> _Found | None:
+    files = listed.having(".csv", ".tsv")
+    upper = min((len(f.folders) for f in files), default=0)
+    tables = [t for t in (open_box_table(f) for f in files if len(f.folders) <= upper + 1) if t is not None]
+    if not tables:
+        return None
+    if len(tables) > 1:
+        splits = [split_of_name(t.file.file) for t in tables]
+        if not all(splits) or max(Counter(splits).values()) > 1:
+            raise UsageError(
+                "Several tables hold boxes: " + ", ".join(f"`{t.file.name}`" for t in tables[:6]) + ".",
+                hint=f"give the one that is meant: {printable(tables[0].file.path)}",
+            )
+    return _Found("csv", tables[0].file.name, lambda: _read_csv(listed, tables))

@@ -1,0 +1,254 @@
+"""Guesses from file names, folders and table columns what may belong together: guesses, to be tested.
+
+Every guess is a regular expression or a column that `--group-from` takes, so what a
+person sees is what they can ask for.  Nothing here looks at an image, and nothing here is believed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from headstart.records import Samples
+
+__all__ = ["GroupCandidate", "guess_groups", "inside_class_folders", "is_plausible_grouping"]
+
+_DELIMITERS = re.compile(r"[_\-.,; ~()\[\]@#+=]+")
+_TOKENS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
+_SHARE = 0.5  # of the names that must have one form; 0.9 where letters and digits are parted too
+_MOST = 12
+
+_CAMERAS = (
+    "cimg dcp dji dsc dscf dscn dscs fuji g gh gopr gp gx hpim imag img imgp kif mah mg mov mvi p pano pict psx pxl "
+    "sam sdc sn win"
+)
+_PROGRAMS = (
+    "burst capture download fb received scan screen screenshot signal snap snapshot telegram unnamed untitled wa "
+    "whatsapp"
+)
+_WORDS = (
+    "bild clip copy file foto frame frames im image images original photo photos pic pics image sample thumb "
+    "thumbnail vid video"
+)
+_COUNTER_PREFIXES = frozenset((*_CAMERAS.split(), *_PROGRAMS.split(), *_WORDS.split()))
+"""What stands before a running number and says nothing about the subject; compared in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCandidate:
+    """One way the images may be grouped.
+
+    Attributes:
+        pattern: What `--group-from` takes to ask for it.
+        meaning: The same in words, with an example.
+        keys: (N,) key of each sample, None where it has none.
+        source: `name`, `column`, `time`, `inferred` (from nested folders), `given` (by a table or `--layout`) or
+            `asked` (with `--group-from`).
+        is_counter: Whether the key is only the prefix of a counter, as cameras and programs write it (`IMG`).
+    """
+
+    pattern: str
+    meaning: str
+    keys: tuple[str | None, ...]
+    source: str
+    is_counter: bool = False
+
+    @property
+    def origin(self) -> Literal["guessed", "inferred", "given", "asked"]:
+        """Whether it is a guess, which the rules are for, or said by the data or the user."""
+        origins: dict[str, Literal["inferred", "given", "asked"]] = {
+            "inferred": "inferred",
+            "given": "given",
+            "asked": "asked",
+        }
+        return origins.get(self.source, "guessed")
+
+
+def guess_groups(samples: Samples) -> list[GroupCandidate]:
+    """Return all guesses that would put at least some images together and not nearly all of them.
+
+    Returns:
+        At most 12, the coarsest last; two that part the images alike are one.
+    """
+    guesses = [*_given(samples), *_columns(samples), *_names(samples)]
+    kept: list[GroupCandidate] = []
+    seen: set[tuple[int, ...]] = set()
+    for guess in guesses:
+        if guess.origin == "guessed" and not is_plausible_grouping(guess.keys):
+            continue
+        form = _partition(guess.keys)
+        if form not in seen:
+            seen.add(form)
+            kept.append(guess)
+    return kept[:_MOST]
+
+
+def inside_class_folders(samples: Samples, guess: GroupCandidate) -> GroupCandidate | None:
+    """Return the same guess with a key of its own in each class folder, for numbers that start anew in each.
+
+    Returns:
+        None if the guess is no part of a name, or a folder holds several classes.
+    """
+    if guess.source != "name":
+        return None
+    parents = [s.name.split("/")[-2] if "/" in s.name else None for s in samples]
+    labels: dict[str | None, set[str | None]] = defaultdict(set)
+    for sample, parent in zip(samples, parents, strict=True):
+        labels[parent].add(sample.label)
+    if None in parents or len(labels) < 2 or any(len(found) > 1 for found in labels.values()):
+        return None
+    body = re.sub(r"\[\^(\\?.)\]\*", r"[^\1/]*", guess.pattern.removeprefix("^"))
+    keys = tuple(None if k is None else f"{p}\0{k}" for p, k in zip(parents, guess.keys, strict=True))
+    return GroupCandidate(f"([^/]*)/{body}[^/]*$", f"{guess.meaning} inside each class folder", keys, "name")
+
+
+def _given(samples: Samples) -> list[GroupCandidate]:
+    keys = tuple(s.group for s in samples)
+    if not any(keys):
+        return []
+    source = "inferred" if samples.has_inferred_groups else "given"
+    return [GroupCandidate("group", f"the groups that the {samples.layout or 'data'} gave", keys, source)]
+
+
+def _columns(samples: Samples) -> list[GroupCandidate]:
+    found = []
+    for column, cells in samples.columns.items():
+        keys = tuple(c.strip() or None for c in cells)
+        # A number with a fraction is a measurement, not a name.
+        if any(k and re.fullmatch(r"[+-]?\d+\.\d+(e[+-]?\d+)?", k, re.IGNORECASE) for k in keys):
+            continue
+        found.append(GroupCandidate(column, f"the column `{column}`", keys, "column"))
+    return found
+
+
+def _names(samples: Samples) -> list[GroupCandidate]:
+    """Return each part of the file name alone, and its beginning up to each part."""
+    stems = [_stem(s.name) for s in samples]
+    labels = {re.sub(r"\W+", "", (s.label or "").casefold()) for s in samples}
+    found = []
+    for cut, share in ((_by_delimiters, _SHARE), (_by_tokens, 0.9)):
+        forms = Counter(form for form, _ in map(cut, stems))
+        if not forms:
+            continue
+        form, count = forms.most_common(1)[0]
+        if count < share * len(stems):
+            continue
+        fields = [f if g == form else None for g, f in map(cut, stems)]
+        width = next(len(f) for f in fields if f is not None)
+        if not 1 < width <= 12:
+            continue
+        example = next(s.name.rpartition("/")[2] for s, f in zip(samples, fields, strict=True) if f is not None)
+        found += _fields(form, fields, width, labels, example)
+    return found
+
+
+def _fields(
+    form: str, fields: Sequence[tuple[str, ...] | None], width: int, labels: set[str], example: str
+) -> list[GroupCandidate]:
+    parts = form.split("\0")  # what stands before each field, and after the last
+    inner = parts[0] != "tokens"
+    texts = parts if inner else parts[1:]
+    found = []
+    shown = next(f for f in fields if f is not None)
+    values = [{f[k] for f in fields if f is not None} for k in range(width)]
+    # A part that says the class, or nothing, is no group.
+    telling = [len(v) > 1 and not {re.sub(r"\W+", "", x.casefold()) for x in v} <= labels for v in values]
+    for k in range(width):
+        if not telling[k]:
+            continue
+        keys = tuple(None if f is None else f[k] for f in fields)
+        pattern = "^" + "".join(_part(texts, t, inner, shown) for t in range(k)) + _part(texts, k, inner, shown, True)
+        pattern += _end(texts, k, width)
+        meaning = f"part {k + 1} of the name (`{shown[k]}` in `{example}`)"
+        found.append(GroupCandidate(pattern, meaning, keys, "name", _is_counter(keys)))
+        earlier = [t for t in range(k) if telling[t]]
+        if earlier and k < width - 1:
+            keys = tuple(None if f is None else "\0".join(f[t] for t in (*earlier, k)) for f in fields)
+            pattern = "^" + "".join(_part(texts, t, inner, shown, t in earlier) for t in range(k))
+            pattern += _part(texts, k, inner, shown, True) + _end(texts, k, width)
+            together = " and ".join(f"`{shown[t]}`" for t in (*earlier, k))
+            found.append(
+                GroupCandidate(pattern, f"the parts {together} of the name `{example}` together", keys, "name")
+            )
+    return found
+
+
+def _is_counter(keys: Sequence[str | None]) -> bool:
+    """Return whether most samples with a key have only the prefix of a counter as key."""
+    known = [k.casefold() for k in keys if k is not None]
+    return sum(k in _COUNTER_PREFIXES for k in known) >= 0.5 * max(1, len(known))
+
+
+def _part(texts: Sequence[str], k: int, inner: bool, shown: tuple[str, ...], captured: bool = False) -> str:
+    """Return the expression of one field with what stands before it."""
+    if inner:
+        stop = (texts[k + 1] or ".")[0]
+        body = f"[^{stop}]*" if stop not in "]^-" else f"[^{re.escape(stop)}]*"
+    else:
+        body = r"\d+" if shown[k].isdigit() else r"[^\W\d_]+"
+    return re.escape(texts[k]).replace(r"\-", "-") + (f"({body})" if captured else body)
+
+
+def _end(texts: Sequence[str], k: int, width: int) -> str:
+    """Return what must follow: the next delimiter, or the ending of the file."""
+    if texts[k + 1]:
+        return re.escape(texts[k + 1]).replace(r"\-", "-")
+    return r"(?:\.|$)" if k == width - 1 else ""
+
+
+def _by_delimiters(stem: str) -> tuple[str, tuple[str, ...]]:
+    """Return the delimiters (the form of the name) and what stands between them."""
+    fields, before, position = [], [], 0
+    pending = ""
+    for match in _DELIMITERS.finditer(stem):
+        if match.start() > position:
+            before.append(pending)
+            fields.append(stem[position : match.start()])
+            pending = ""
+        pending += match.group()
+        position = match.end()
+    if position < len(stem):
+        before.append(pending)
+        fields.append(stem[position:])
+        pending = ""
+    return "\0".join([*before, pending]), tuple(fields)
+
+
+def _by_tokens(stem: str) -> tuple[str, tuple[str, ...]]:
+    """Return the same with a border between letters and digits too (`p012v2`)."""
+    fields, before = [], []
+    pending = ""
+    for match in _TOKENS.finditer(stem):
+        token = match.group()
+        if token[0].isalnum():
+            before.append(pending)
+            fields.append(token)
+            pending = ""
+        else:
+            pending += token
+    kinds = "".join("d" if f.isdigit() else "a" for f in fields)
+    return "\0".join(["tokens", *before, pending]) + ("" if not kinds else f"\0{kinds}"), tuple(fields)
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name.rpartition("/")[2])[0]
+
+
+def is_plausible_grouping(keys: Sequence[str | None]) -> bool:
+    """Return whether keys put at least some images together and not nearly all of them."""
+    sizes = Counter(k for k in keys if k is not None)
+    together = sum(n for n in sizes.values() if n > 1)
+    return (
+        2 <= len(sizes) <= 0.6 * len(keys)
+        and together >= max(4, 0.05 * len(keys))
+        and max(sizes.values()) <= 0.9 * len(keys)
+    )
+
+
+def _partition(keys: Sequence[str | None]) -> tuple[int, ...]:
+    known: dict[str, int] = defaultdict(lambda: len(known))
+    return tuple(-1 if k is None else known[k] for k in keys)

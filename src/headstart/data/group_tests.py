@@ -1,0 +1,272 @@
+"""Tests whether images that a name puts together really belong together.
+
+A name is only a guess.  It is accepted when images of one name-group are nearer to each
+other, within their class, than when the names are dealt out anew at random (a permutation test: Good, 2005),
+and by more than a trifle; otherwise it is rejected, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "LEAST_NEARNESS",
+    "Evidence",
+    "image_vectors",
+    "number_keys",
+    "off_axis_fraction",
+    "permutation_test",
+    "similarity_across",
+]
+
+_ROUNDS = 999
+_MOST_IMAGES = 4000
+LEAST_NEARNESS = 0.03
+"""A grouping that brings images nearer by less is a trifle, however sure it is."""
+
+_ENOUGH = 12  # random dealings that are as tight: then the guess is rejected anyway and dealing stops
+_SIZE = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the test found.
+
+    Attributes:
+        p_value: Share of random dealings that are at least as tight, with this one among them.
+        nearness: Mean cosine of two images of one group and class, above that of any two of the class.
+        num_pairs: Pairs of images that share group and class.
+    """
+
+    p_value: float
+    nearness: float
+    num_pairs: int
+
+
+def permutation_test(
+    vectors: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    class_ids: NDArray[np.int64],
+    *,
+    within: NDArray[np.int64] | None = None,
+    rounds: int = _ROUNDS,
+    seed: int = 0,
+) -> Evidence:
+    """Return whether images of one group are nearer each other than chance, within their class.
+
+    Args:
+        vectors: (N, D) what images look like; any scale.
+        groups: (N,) group of each; -1 takes no part.
+        class_ids: (N,) class of each; groups are only compared inside a class.
+        within: (N,) coarser groups: whole groups are then dealt out anew among them, which asks whether the
+            coarser ones say more than `groups`.  None deals single images.
+        rounds: Random dealings.
+        seed: Of the dealing.
+
+    Returns:
+        The evidence; a p-value of 1 where no two images share a group and a class.
+    """
+    rng = np.random.default_rng(seed)
+    centered, classes, use = _unit_rows(vectors, groups, class_ids, rng)
+    group = groups[use] if within is None else within[use]
+    base = _base(centered, classes)
+    if within is None:
+        return _deal_images(centered, classes, group, base, rounds, rng)
+    return _deal_groups(centered, classes, groups[use], group, base, rounds, rng)
+
+
+def off_axis_fraction(
+    vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], *, seed: int = 0
+) -> float:
+    """Return the share of the similarity within groups that remains outside its strongest direction.
+
+    Objects differ in many directions; a recording condition (exposure, focus, compression) moves all images along
+    one. The between-group scatter is estimated from pairs of different samples, so noise does not inflate it.
+
+    Args:
+        vectors: (N, D) what images look like; any scale.
+        groups: (N,) group of each; -1 takes no part.
+        class_ids: (N,) class of each; groups are only compared inside a class.
+        seed: Of the draw where there are many samples.
+
+    Returns:
+        At most 1; near 0 or below for one direction, and 0 where nothing is similar.
+    """
+    unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(seed))
+    if not len(use):
+        return 0.0
+    _, cell = np.unique(np.stack([classes, groups[use]]), axis=1, return_inverse=True)
+    cell = cell.reshape(-1)
+    sums = np.zeros((int(cell.max()) + 1, unit.shape[1]))
+    np.add.at(sums, cell, unit)
+    scatter = sums.T @ sums - unit.T.astype(np.float64) @ unit
+    total = float(np.trace(scatter))
+    return 1.0 - float(np.linalg.eigvalsh(scatter)[-1]) / total if total > 0 else 0.0
+
+
+def similarity_across(
+    vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], *, seed: int = 0
+) -> float:
+    """Return the mean cosine of samples of one group in different classes, each seen from its class mean.
+
+    Args:
+        vectors: (N, D) what images look like; any scale.
+        groups: (N,) group of each; -1 takes no part.
+        class_ids: (N,) class of each.
+        seed: Of the draw where there are many samples.
+
+    Returns:
+        Near 0 where a group has nothing in common across classes, or lies in one class.
+    """
+    unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(seed))
+    if not len(use):
+        return 0.0
+
+    def pairs_of(keys: NDArray[np.int64]) -> tuple[float, float]:
+        _, cell = np.unique(keys, axis=1, return_inverse=True)
+        cell = cell.reshape(-1)
+        sums = np.zeros((int(cell.max()) + 1, unit.shape[1]))
+        np.add.at(sums, cell, unit)
+        return float((sums * sums).sum()), float((np.bincount(cell).astype(np.float64) ** 2).sum())
+
+    all_sum, all_pairs = pairs_of(groups[use][None])
+    own_sum, own_pairs = pairs_of(np.stack([groups[use], classes]))
+    return (all_sum - own_sum) / (all_pairs - own_pairs) if all_pairs > own_pairs else 0.0
+
+
+def image_vectors(
+    colors: NDArray[np.uint8], histograms: NDArray[np.uint8], descriptions: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return (N, D) what thumbnails say: colors, which survive turning and cropping, and layout, which tells more.
+
+    Args:
+        colors: (N, 8, 8, 3) uint8.
+        histograms: (N, 64) uint8 shares of colors.
+        descriptions: (N, 63) low cosine coefficients.
+    """
+    shares = np.sqrt(histograms.astype(np.float32) / 255.0)
+    layout = colors.reshape(len(colors), -1).astype(np.float32) / 255.0
+    parts = [shares, layout, descriptions]
+    scaled = [p - p.mean(axis=0) for p in parts]
+    scaled = [p / max(float(np.sqrt((p * p).sum(axis=1).mean())), 1e-6) for p in scaled]
+    return np.concatenate(scaled, axis=1).astype(np.float32)
+
+
+def number_keys(keys: Sequence[str | None]) -> NDArray[np.int64]:
+    """Return (N,) group of each key by first appearance, -1 for None."""
+    known: dict[str, int] = {}
+    return np.array([-1 if k is None else known.setdefault(k, len(known)) for k in keys], dtype=np.int64)
+
+
+def _unit_rows(
+    vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Unit vectors around their class mean, their classes and positions; whole groups of at most 4,000 samples."""
+    use = np.flatnonzero(groups >= 0)
+    if len(use) > _MOST_IMAGES:  # whole groups are kept
+        shuffled = rng.permutation(np.unique(groups[use]))
+        rank = np.empty(int(groups.max()) + 1, dtype=np.int64)
+        rank[shuffled] = np.arange(len(shuffled))
+        use = np.sort(use[np.argsort(rank[groups[use]], kind="stable")][:_MOST_IMAGES])
+    centered = np.asarray(vectors[use], dtype=np.float32).copy()
+    classes = class_ids[use]
+    for k in np.unique(classes):
+        inside = classes == k
+        centered[inside] -= centered[inside].mean(axis=0)
+    if centered.shape[1] > _SIZE:  # a random projection keeps angles nearly, and is the same for every dealing
+        mixer = np.random.default_rng(0).standard_normal((centered.shape[1], _SIZE)).astype(np.float32)
+        centered = centered @ mixer
+    length = np.linalg.norm(centered, axis=1, keepdims=True)
+    centered = np.where(length > 1e-6, centered / np.maximum(length, 1e-6), 0).astype(np.float32)
+    return centered, classes, use
+
+
+def _base(unit: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
+    """Return mean cosine of any two images of a class, over all such pairs."""
+    total, pairs = 0.0, 0.0
+    for k in np.unique(classes):
+        rows = unit[classes == k]
+        total += float((rows.sum(axis=0, dtype=np.float64) ** 2).sum()) - len(rows)
+        pairs += len(rows) * (len(rows) - 1)
+    return total / pairs if pairs else 0.0
+
+
+def _deal_images(
+    unit: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    group: NDArray[np.int64],
+    base: float,
+    rounds: int,
+    rng: np.random.Generator,
+) -> Evidence:
+    order = np.lexsort((group, classes))
+    unit, classes, group = unit[order], classes[order], group[order]
+    starts = np.flatnonzero(np.r_[True, (classes[1:] != classes[:-1]) | (group[1:] != group[:-1])])
+    sizes = np.diff(np.r_[starts, len(unit)])
+    num_pairs = int((sizes * (sizes - 1)).sum()) // 2
+    if num_pairs == 0:
+        return Evidence(1.0, 0.0, 0)
+    large = sizes > 1
+
+    def tightness(rows: NDArray[np.float32]) -> float:
+        sums = np.add.reduceat(rows, starts, axis=0)[large]
+        return float((sums * sums).sum(dtype=np.float64) - sizes[large].sum()) / (2 * num_pairs)
+
+    observed = tightness(unit)
+    bounds = np.flatnonzero(np.r_[True, classes[1:] != classes[:-1], True])
+    as_tight, done = 1, 0
+    while done < rounds and as_tight <= _ENOUGH:
+        done += 1
+        dealt = np.concatenate([a + rng.permutation(b - a) for a, b in pairwise(bounds)])
+        as_tight += tightness(unit[dealt]) >= observed
+    return Evidence(as_tight / (done + 1), observed - base, num_pairs)
+
+
+def _deal_groups(
+    unit: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    fine: NDArray[np.int64],
+    coarse: NDArray[np.int64],
+    base: float,
+    rounds: int,
+    rng: np.random.Generator,
+) -> Evidence:
+    """Deal whole fine groups (of one class) among the coarse ones; pairs inside a fine group do not count."""
+    _, unit_of = np.unique(np.stack([classes, coarse, fine], axis=1), axis=0, return_inverse=True)
+    unit_of = unit_of.reshape(-1)
+    count = int(unit_of.max()) + 1
+    sums = np.zeros((count, unit.shape[1]))
+    np.add.at(sums, unit_of, unit)
+    sizes = np.bincount(unit_of, minlength=count)
+    first = np.zeros(count, dtype=np.int64)
+    first[unit_of] = np.arange(len(unit_of))
+    unit_class, unit_coarse = classes[first], coarse[first]
+    _, cell = np.unique(np.stack([unit_class, unit_coarse], axis=1), axis=0, return_inverse=True)
+    cell = cell.reshape(-1)
+    own = (sums * sums).sum(axis=1)
+
+    def tightness(where: NDArray[np.int64]) -> tuple[float, float]:
+        total = np.zeros((int(cell.max()) + 1, sums.shape[1]))
+        np.add.at(total, where, sums)
+        size = np.bincount(where, weights=sizes, minlength=len(total))
+        squares = np.bincount(where, weights=sizes.astype(np.float64) ** 2, minlength=len(total))
+        pairs = float((size**2 - squares).sum())
+        return float((total * total).sum() - own.sum()) / max(pairs, 1.0), pairs
+
+    observed, pairs = tightness(cell)
+    if pairs == 0:
+        return Evidence(1.0, 0.0, 0)
+    as_tight, done = 1, 0
+    while done < rounds and as_tight <= _ENOUGH:
+        done += 1
+        dealt = cell.copy()
+        for k in np.unique(unit_class):
+            inside = np.flatnonzero(unit_class == k)
+            dealt[inside] = cell[inside[rng.permutation(len(inside))]]
+        as_tight += tightness(dealt)[0] >= observed
+    return Evidence(as_tight / (done + 1), observed - base, int(pairs) // 2)

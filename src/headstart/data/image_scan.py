@@ -1,0 +1,353 @@
+"""Looks at every image once: decodes it, and keeps what all later judgements need.
+
+One decode a file, in threads, at a reduced scale where the format allows it; digests, a
+thumbnail and a few numbers stay in memory, and nothing is decoded again but pairs under suspicion.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.errors import CacheError
+from headstart.limits import MAX_PIXELS
+from headstart.preprocessing.exif import Exif
+from headstart.preprocessing.image_spec import ImageError, ImageSpec, flatten, read_bytes, read_image
+from headstart.preprocessing.reduced_decoding import (
+    DEEP_MODES,
+    ReducedImage,
+    decode_for_both,
+    decode_reduced,
+    ending_remarks,
+)
+from headstart.records import Problem, Sample
+from headstart.system import available_cores
+
+__all__ = ["THUMB", "ImageInfo", "ImageScanner", "KnownScans", "ScanResult", "scan_images"]
+
+THUMB = 96
+"""Side of the gray thumbnails, pixels; proportions are not kept."""
+
+_MIN_SIDE = 256  # large JPEGs are decoded at the smallest scale that leaves both sides this long: as for 224 pixels
+_BATCH = 16
+_TINY, _LONG = 16, 8.0
+_QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What is known of one image besides its pixels.
+
+    Attributes:
+        digest: SHA-256 of the file's bytes, hex.
+        pixel_key: Digest of the thumbnails and the size, hex; equal for equal pixels.
+        size_bytes: Length of the file.
+        format: Pillow's name of the format, e.g. `JPEG`.
+        mode: Pillow's mode before anything was converted, e.g. `RGBA`.
+        size_hw: Height and width in pixels, upright.
+        quality: Estimated JPEG quality 1-100, or None.
+        exif: What the camera wrote.
+        smoothness: Correlation of neighboring pixels in [-1, 1]; near 0 for noise.
+        quantiles: For 16-bit and float images, values at 0, 0.1, 1, 50, 99, 99.9 and 100 %.
+        remarks: (kind, detail) of what is odd and was handled.
+    """
+
+    digest: str
+    pixel_key: str
+    size_bytes: int
+    format: str
+    mode: str
+    size_hw: tuple[int, int]
+    quality: int | None
+    exif: Exif
+    smoothness: float
+    quantiles: tuple[float, ...] | None
+    remarks: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What was seen of N images; rows of images that cannot be read are zero.
+
+    Attributes:
+        facts: One an image, None where it cannot be read.
+        problems: Why not, by position.
+        thumbs: (N, 96, 96) uint8 gray.
+        colors: (N, 8, 8, 3) uint8.
+        histograms: (N, 64) uint8, shares of 4 x 4 x 4 colors times 255.
+        borders: (N, 96) uint8, mean colors along the edges: 4 edges x 8 parts x RGB.
+    """
+
+    facts: tuple[ImageInfo | None, ...]
+    problems: dict[int, Problem]
+    thumbs: NDArray[np.uint8]
+    colors: NDArray[np.uint8]
+    histograms: NDArray[np.uint8]
+    borders: NDArray[np.uint8]
+
+    @property
+    def is_ok(self) -> NDArray[np.bool_]:
+        """(N,) whether an image can be read."""
+        return np.array([f is not None for f in self.facts], dtype=bool)
+
+
+class KnownScans(Protocol):
+    """What was seen of files before, by their SHA-256 (`memory.Memory`)."""
+
+    def facts(self, digest: str) -> ImageInfo | None:
+        """Return the facts of a file, or None."""
+
+    def fill(self, looks: ScanResult, places: dict[int, str]) -> None:
+        """Put the rows of known files in their places (position to digest), or raises `CacheError`."""
+
+
+class ImageScanner:
+    """Looks at images one by one, in any order and from any thread, also while a network looks at them.
+
+    Args:
+        samples: The images.
+        max_pixels: Larger images are refused before they are decoded.
+        known: What was seen before; such a file is not decoded again, and its rows are fetched by `looks` only.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], *, max_pixels: int = MAX_PIXELS, known: KnownScans | None = None
+    ) -> None:
+        count = len(samples)
+        self._samples, self._max_pixels, self._known = samples, max_pixels, known
+        self._facts: list[ImageInfo | None] = [None] * count
+        self._problems: dict[int, Problem] = {}
+        self._unfetched: dict[int, str] = {}
+        self._thumbs = np.zeros((count, THUMB, THUMB), dtype=np.uint8)  # takes memory only where it is written
+        self._colors = np.zeros((count, 8, 8, 3), dtype=np.uint8)
+        self._histograms = np.zeros((count, 64), dtype=np.uint8)
+        self._borders = np.zeros((count, 96), dtype=np.uint8)
+
+    def see(self, i: int, data: bytes, digest: str, spec: ImageSpec | None = None) -> NDArray[np.uint8] | None:
+        """Look at the bytes of image `i`; with a spec, gives what the network sees of it: (H, W, 3) uint8.
+
+        Raises:
+            ImageError: It is no image that can be read; it is kept in mind, too.
+        """
+        path = self._samples[i].path
+        try:
+            if self._facts[i] is None:
+                before = self._known.facts(digest) if self._known is not None else None
+                if before is not None and before.size_hw[0] * before.size_hw[1] <= self._max_pixels:
+                    self._facts[i], self._unfetched[i] = _renamed(before, path), digest
+                elif spec is None:
+                    seen = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=self._max_pixels, name=path)
+                    self._keep(i, seen, digest, len(data))
+                else:
+                    seen, pixels = decode_for_both(data, spec, min_side=_MIN_SIDE, name=path)
+                    self._keep(i, seen, digest, len(data))
+                    return pixels
+            return None if spec is None else read_image(data, spec)
+        except ImageError as error:
+            self.fail(i, error)
+            raise
+
+    def fail(self, i: int, error: ImageError) -> None:
+        """Keep in mind that image `i` cannot be read."""
+        self._facts[i] = None
+        self._unfetched.pop(i, None)
+        self._problems[i] = Problem(self._samples[i].name, error.kind, error.detail)
+
+    def digests(self) -> list[str]:
+        """Return (N,) SHA-256 of each file, empty where it cannot be read."""
+        return ["" if facts is None else facts.digest for facts in self._facts]
+
+    def problems(self) -> list[Problem]:
+        """Return what cannot be read, in the order of the samples."""
+        return [self._problems[i] for i in sorted(self._problems)]
+
+    def looks(self) -> ScanResult:
+        """Return all that was seen, in the order of the samples; the rows are the looker's own, not copies."""
+        if self._unfetched and self._known is not None:
+            places, self._unfetched = self._unfetched, {}
+            try:
+                self._known.fill(self._all(), places)
+            except CacheError:  # cleared or damaged since it was opened: then those files are looked at again
+                self._known = None
+                self._see_again(places)
+        return self._all()
+
+    def _all(self) -> ScanResult:
+        return ScanResult(
+            facts=tuple(self._facts),
+            problems=dict(sorted(self._problems.items())),
+            thumbs=self._thumbs,
+            colors=self._colors,
+            histograms=self._histograms,
+            borders=self._borders,
+        )
+
+    def _see_again(self, positions: Iterable[int]) -> None:
+        for i in positions:
+            self._facts[i] = None
+            try:
+                data = read_bytes(self._samples[i].path)
+                self.see(i, data, hashlib.sha256(data).hexdigest())
+            except ImageError as error:
+                self.fail(i, error)
+
+    def _keep(self, i: int, seen: ReducedImage, digest: str, size_bytes: int) -> None:
+        self._facts[i], self._thumbs[i], self._colors[i], self._histograms[i], self._borders[i] = _look(
+            seen, digest, size_bytes
+        )
+
+
+def scan_images(
+    samples: Sequence[Sample],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    looker: ImageScanner | None = None,
+) -> ScanResult:
+    """Look at every image, in threads.
+
+    Args:
+        samples: The images.
+        max_pixels: Larger images are refused before they are decoded.
+        threads: Worker threads; one a core by default.
+        progress: Called with (done, all) after every few images, from a worker thread.
+        looker: What keeps what was seen, to look on with later; a new one by default.
+    """
+    count = len(samples)
+    eyes = looker or ImageScanner(samples, max_pixels=max_pixels)
+    lock = threading.Lock()
+    done = 0
+
+    def work(start: int) -> None:
+        nonlocal done
+        stop = min(start + _BATCH, count)
+        for i in range(start, stop):
+            try:
+                data = read_bytes(samples[i].path)
+            except ImageError as error:
+                eyes.fail(i, error)
+                continue
+            with contextlib.suppress(ImageError):  # the looker keeps it in mind
+                eyes.see(i, data, hashlib.sha256(data).hexdigest())
+        with lock:
+            done += stop - start
+            if progress:
+                progress(done, count)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of what is named here
+        pool = ThreadPoolExecutor(max(1, threads or available_cores()), thread_name_prefix="look")
+        try:
+            for future in [pool.submit(work, start) for start in range(0, count, _BATCH)]:
+                future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return eyes.looks()
+
+
+def _look(
+    seen: ReducedImage, digest: str, size_bytes: int
+) -> tuple[ImageInfo, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return what is kept of a decoded image: facts, thumbnail, colors, histogram, border.
+
+    16-bit and float images get their own range here: the thumbnails are compared and never trained on.
+    """
+    spec, quantiles = ImageSpec(), None
+    if seen.mode in DEEP_MODES:
+        quantiles = _quantiles(seen.image)
+        low, high = quantiles[1], quantiles[5]
+        spec = spec.with_(intensity_range=(low, high if high > low else low + 1.0))
+    try:
+        rgb = flatten(seen.image, spec)
+        gray = rgb.convert("L")
+        thumb = np.asarray(gray.resize((THUMB, THUMB), Image.Resampling.BICUBIC, reducing_gap=2.0))
+        factor = max(1, min(rgb.size) // 64)  # whole factors first: nearly the same, in a third of the time
+        small = np.asarray(rgb.reduce(factor).resize((32, 32), Image.Resampling.BOX))
+    except (OSError, ValueError, MemoryError) as error:
+        raise ImageError("damaged", f"the image cannot be turned into RGB ({error})") from error
+    color = np.rint(small.reshape(8, 4, 8, 4, 3).mean((1, 3))).astype(np.uint8)
+    bins = (small >> 6).astype(np.int64) @ np.array([16, 4, 1])
+    histogram = np.rint(np.bincount(bins.ravel(), minlength=64) * (255 / 1024)).astype(np.uint8)
+    key = hashlib.blake2b(thumb.tobytes() + small.tobytes() + repr((seen.size_hw, quantiles)).encode(), digest_size=16)
+    facts = ImageInfo(
+        digest=digest,
+        pixel_key=key.hexdigest(),
+        size_bytes=size_bytes,
+        format=seen.format,
+        mode=seen.mode,
+        size_hw=seen.size_hw,
+        quality=seen.quality,
+        exif=seen.exif,
+        smoothness=_smoothness(gray),
+        quantiles=quantiles,
+        remarks=(*seen.remarks, *_shape_remarks(seen.size_hw, thumb)),
+    )
+    return facts, thumb, color, histogram, _border(rgb)
+
+
+def _renamed(facts: ImageInfo, path: str) -> ImageInfo:
+    """Return the same under another name: whether the ending is right depends on it."""
+    others = tuple(r for r in facts.remarks if r[0] != "wrong-extension")
+    remarks = (*ending_remarks(facts.format, path), *others)
+    return facts if remarks == facts.remarks else replace(facts, remarks=remarks)
+
+
+def _quantiles(image: Image.Image) -> tuple[float, ...]:
+    values = np.asarray(image, dtype=np.float64).ravel()
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise ImageError("range", "not one value of this floating-point image is a number")
+    if len(values) > 65536:
+        ends = (values.min(), values.max())
+        values = np.append(values[:: len(values) // 65536], ends)
+    return tuple(float(v) for v in np.quantile(values, _QUANTILES))
+
+
+def _smoothness(gray: Image.Image) -> float:
+    """Correlation of horizontally neighboring pixels in the middle of the image; 1 where it has one color."""
+    width, height = gray.size
+    w, h = min(width, 128), min(height, 128)
+    left, top = (width - w) // 2, (height - h) // 2
+    part = np.asarray(gray.crop((left, top, left + w, top + h)), dtype=np.float32)
+    if w < 3:
+        return 1.0
+    part -= part.mean()
+    power = float((part * part).mean())
+    return float((part[:, 1:] * part[:, :-1]).mean()) / power if power > 1.0 else 1.0
+
+
+def _border(rgb: Image.Image) -> NDArray[np.uint8]:
+    """Return (96,) mean colors of the outermost 2 %: top, bottom, left, right, 8 parts each."""
+    width, height = rgb.size
+    deep_x, deep_y = max(1, width // 50), max(1, height // 50)
+    edges = (
+        ((0, 0, width, deep_y), (8, 1)),
+        ((0, height - deep_y, width, height), (8, 1)),
+        ((0, 0, deep_x, height), (1, 8)),
+        ((width - deep_x, 0, width, height), (1, 8)),
+    )
+    parts = [np.asarray(rgb.resize(size, Image.Resampling.BOX, box=box)).reshape(-1) for box, size in edges]
+    return np.concatenate(parts)
+
+
+def _shape_remarks(size_hw: tuple[int, int], thumb: NDArray[np.uint8]) -> list[tuple[str, str]]:
+    remarks = []
+    height, width = size_hw
+    if min(size_hw) < _TINY:
+        remarks.append(("tiny", f"only {width} x {height} pixels"))
+    if max(size_hw) > _LONG * min(size_hw):
+        remarks.append(("long", f"{width} x {height} pixels: most of it will be cut off or squashed"))
+    if thumb.max() == thumb.min():
+        remarks.append(("one-color", "the whole image has one color"))
+    return remarks

@@ -1,0 +1,53 @@
+"""The check of a dataset as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from headstart.data.report_findings import dataset_findings
+from headstart.messages.findings import finding_to_json
+from headstart.messages.shortcuts import shortcut_message
+from headstart.records import DatasetReport, Problem
+
+__all__ = ["report_to_json"]
+
+
+def report_to_json(health: DatasetReport) -> dict[str, Any]:
+    """Return the judgement as a JSON-able value; `leaks` and the like name images relative to the data."""
+    value = asdict(health)
+    value["schema"] = 1
+    value["findings"] = [finding_to_json(f) for f in dataset_findings(health)]
+    value["shortcuts"] = [{**row, "message": shortcut_message(row)} for row in value["shortcuts"]]
+    value["group_patterns"] = [
+        {**row, "status": p.status.value, "accepted": p.accepted, "is_used": p.is_used}
+        for row, p in zip(value["group_patterns"], health.group_patterns, strict=True)
+    ]
+    for key in ("duplicates", "near_duplicates", "leaks", "label_conflicts"):
+        value[key] = [{k: v for k, v in pair.items() if not k.startswith("index_")} for pair in value[key]]
+    value["counts"] = {
+        "unreadable": len(health.unreadable),
+        "unreadable_by_kind": _by_kind(health.unreadable),
+        "duplicates": len(health.duplicates),
+        "near_duplicates": len(health.near_duplicates),
+        "leaks": len(health.leaks),
+        "label_conflicts": len(health.label_conflicts),
+    }
+    return _plain(value)  # type: ignore[no-any-return]
+
+
+def _by_kind(problems: Iterable[Problem]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for problem in problems:
+        counts[problem.kind] = counts.get(problem.kind, 0) + 1
+    return counts
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, numpy numbers to Python's, so that `json` can write it."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,209 @@
+"""Keeps what was seen of files between runs, so that a second judgement decodes nothing.
+
+Everything is keyed by the content of the files, never by their names or dates, and a file
+of the memory is written beside its place and renamed into it: it is whole or it is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.image_scan import ImageInfo, ScanResult
+from headstart.errors import CacheError
+from headstart.preprocessing.exif import Exif
+from headstart.records import DatasetReport, Decision, GroupEvidence, GroupPattern, ImagePair, Problem, Remark, Shortcut
+from headstart.system import atomic_file, describe_os_error, private_folder
+from headstart.types import DecisionReason, Finding, FindingKind, GroupStatus, Severity
+
+__all__ = ["ScanCache", "digest_of", "report_from_note"]
+
+_VERSION = 3  # of what is kept; another version is forgotten
+_LIMIT_BYTES = 2 << 30
+_MOST_NOTES = 8
+_PIECE = 256
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+_FACTS = tuple(f.name for f in fields(ImageInfo))
+_EXIF = tuple(f.name for f in fields(Exif))
+_ROWS = ("thumbs", "colors", "histograms", "borders")
+
+
+class ScanCache:
+    """What is known of the files of one data set.
+
+    Args:
+        root: The cache folder (see `machine.cache_root`).
+        place: Where the data set lies: one file of the memory is kept for each.
+    """
+
+    def __init__(self, root: Path, place: str) -> None:
+        name = hashlib.sha256(os.path.abspath(place).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        self.folder = root / "looks"
+        self.path = self.folder / f"{name}.npz"
+        self.write_error: str | None = None
+        self._facts: list[dict[str, Any]] = []
+        self._rows: dict[str, int] = {}
+        self._notes: dict[str, Any] = {}
+        self._load()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def facts(self, digest: str) -> ImageInfo | None:
+        """Return what is known of a file with these contents, or None."""
+        row = self._rows.get(digest)
+        return None if row is None else _to_facts(self._facts[row])
+
+    def fill(self, looks: ScanResult, places: dict[int, str]) -> None:
+        """Put the rows of known files in their places: position to digest.
+
+        Raises:
+            CacheError: The file was cleared, damaged or written anew without them since it was opened.
+        """
+        try:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as data:
+                # Another process may have written the file anew, so its own order counts.
+                row_of = {f["digest"]: row for row, f in enumerate(json.loads(data["facts"].tobytes()))}
+                rows = [row_of[digest] for digest in places.values()]
+                for name in _ROWS:
+                    getattr(looks, name)[list(places)] = data[name][rows]
+        except _DAMAGED as error:
+            raise CacheError(f"`{self.path}` was changed by another program while it was read ({error}).") from error
+
+    def note(self, key: str) -> Any | None:
+        """Return a JSON value that was kept under a key, or None."""
+        return self._notes.get(key)
+
+    def keep(self, looks: ScanResult, notes: dict[str, Any] | None = None) -> None:
+        """Keep what was seen, and notes, unless the disk refuses, which only makes the next run slower."""
+        rows: dict[str, int] = {}
+        for i, facts in enumerate(looks.facts):
+            if facts is not None:
+                rows.setdefault(facts.digest, i)
+        more = dict(list({**self._notes, **(notes or {})}.items())[-_MOST_NOTES:])
+        if rows.keys() == self._rows.keys() and more == self._notes:
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+            return
+        kept = list(rows.values())
+        text = json.dumps([_from_facts(f) for i in kept if (f := looks.facts[i]) is not None])
+        try:
+            private_folder(self.folder)
+            with atomic_file(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+                for name, value in (
+                    ("version", np.array(_VERSION)),
+                    ("facts", _bytes(text)),
+                    ("notes", _bytes(json.dumps(more))),
+                ):
+                    with archive.open(f"{name}.npy", "w") as file:
+                        np.lib.format.write_array(file, value, allow_pickle=False)
+                for name in _ROWS:
+                    _write_rows(archive, name, getattr(looks, name), kept)
+            _bound(self.folder, self.path)
+        except (OSError, CacheError) as error:
+            self.write_error = describe_os_error(error)
+            return
+        self._notes = more
+
+    def _load(self) -> None:
+        try:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as data:
+                if int(data["version"]) != _VERSION:
+                    return
+                facts = json.loads(data["facts"].tobytes())
+                notes = json.loads(data["notes"].tobytes())
+        except _DAMAGED:
+            return
+        self._facts, self._notes = facts, notes
+        self._rows = {f["digest"]: row for row, f in enumerate(facts)}
+
+
+def _write_rows(archive: zipfile.ZipFile, name: str, rows: NDArray[np.uint8], kept: list[int]) -> None:
+    """Some rows of an array as a member, piece by piece: the whole is never copied."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), *rows.shape[1:])}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(kept), _PIECE):
+            file.write(rows[kept[start : start + _PIECE]].tobytes())
+
+
+def digest_of(values: Sequence[str]) -> str:
+    """Return one digest of many, in their order."""
+    return hashlib.sha256("\n".join(values).encode()).hexdigest()
+
+
+def report_from_note(value: dict[str, Any]) -> DatasetReport:
+    """Return a judgement from what `asdict` made of it, by way of JSON."""
+    parts: dict[str, Any] = {
+        "unreadable": Problem,
+        "duplicates": ImagePair,
+        "near_duplicates": ImagePair,
+        "leaks": ImagePair,
+        "label_conflicts": ImagePair,
+    }
+    known = dict(value)
+    for name, kind in parts.items():
+        known[name] = tuple(kind(**row) for row in value[name])
+    known["decisions"] = tuple(Decision(**{**d, "reason": DecisionReason(d["reason"])}) for d in value["decisions"])
+    known["group_patterns"] = tuple(
+        GroupPattern(**{**row, "status": GroupStatus(row["status"]), "evidence": GroupEvidence(**row["evidence"])})
+        for row in value["group_patterns"]
+    )
+    known["remarks"] = tuple(Remark(**{**row, "examples": tuple(row["examples"])}) for row in value["remarks"])
+    known["shortcuts"] = tuple(
+        Shortcut(**{**row, "classes": tuple(row["classes"]), "examples": tuple(row["examples"])})
+        for row in value["shortcuts"]
+    )
+    for name in ("size_range", "intensity_range"):
+        known[name] = None if value[name] is None else tuple(value[name])
+    known["findings"] = tuple(
+        Finding(FindingKind(row["kind"]), Severity(row["severity"]), row["evidence"]) for row in value["findings"]
+    )
+    return DatasetReport(**known)
+
+
+def _from_facts(facts: ImageInfo) -> dict[str, Any]:
+    """As `asdict`, which takes ten times as long."""
+    value = {name: getattr(facts, name) for name in _FACTS}
+    exif = facts.exif
+    value["exif"] = {name: getattr(exif, name) for name in _EXIF}
+    return value
+
+
+def _to_facts(value: dict[str, Any]) -> ImageInfo:
+    known = dict(value)
+    known["size_hw"] = tuple(known["size_hw"])
+    known["exif"] = Exif(**known["exif"])
+    known["quantiles"] = None if known["quantiles"] is None else tuple(known["quantiles"])
+    known["remarks"] = tuple((kind, detail) for kind, detail in known["remarks"])
+    return ImageInfo(**known)
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def _bound(folder: Path, keep: Path) -> None:
+    """Drop the data sets that were not looked at for longest until the limit holds."""
+    files = []
+    for path in folder.glob("*.npz"):
+        with contextlib.suppress(OSError):
+            files.append((path.stat().st_mtime, path.stat().st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= _LIMIT_BYTES:
+            break
+        if path != keep:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            total -= size

@@ -1,0 +1,170 @@
+"""Views of images with boxes: the pixels of a window onto the image, and the boxes moved with it.
+
+Pixels and boxes of a view come from the same draws of the view's own generator, so that rows
+can be cached without their boxes and the boxes be had at any time without opening the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.data.boxes.records import Boxes
+from headstart.detection.image_frames import clip_boxes, draw_frame
+from headstart.errors import SettingError
+from headstart.preprocessing.augmentation import (
+    WHOLE_IMAGES,
+    Augment,
+    DecodedImage,
+    ViewCodec,
+    _decode,
+    _recolor,
+    name_rule,
+    view_rng,
+)
+from headstart.preprocessing.image_spec import _FILTERS, ImageSpec, read_image
+
+__all__ = ["BOX_IMAGES", "DEFAULT_AUGMENT", "ViewBoxes", "check_augment", "make_box_view", "view_boxes"]
+
+DEFAULT_AUGMENT = "flip=0.5,zoom=0.5,brightness=0.2,contrast=0.2,saturation=0.2"
+_FOREIGN = ("crop", "rotate", "shear", "erase")
+_NUM_DRAWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ViewBoxes:
+    """The boxes of one view, in input pixels.
+
+    Attributes:
+        xyxy: (M, 4) float32, clipped to the input.
+        class_ids: (M,) int64.
+        ignored: (I, 4) float32: remains and crowds; nothing is learned from what lies in them.
+    """
+
+    xyxy: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    ignored: NDArray[np.float32]
+
+
+def check_augment(augment: Augment) -> Augment:
+    """Refuse what does not move boxes along.
+
+    Raises:
+        SettingError: A part that views with boxes do not have is switched on.
+    """
+    plain = Augment()
+    for name in _FOREIGN:
+        if getattr(augment, name) != getattr(plain, name):
+            raise SettingError(
+                f"`{name}` cannot be used on images with boxes.",
+                hint="there are: flip, vflip, zoom, shift, brightness, contrast, saturation",
+            )
+    return augment
+
+
+def make_box_view(data: bytes, spec: ImageSpec, augment: Augment, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+    """Return the pixels of one view: (H, W, 3) uint8 at `spec.size_hw`.
+
+    Args:
+        data: The bytes of the file.
+        spec: The pixel contract; without a generator the result is `read_image(data, spec)` exactly.
+        augment: The strengths; see `draw_frame`.
+        rng: The view's own generator.
+
+    Raises:
+        ImageError: The image cannot be read.
+    """
+    if rng is None or augment.is_plain:
+        return read_image(data, spec)
+    return _cut(_decode_once(data, spec, augment), spec, augment, rng)
+
+
+def _least(augment: Augment) -> float:
+    """Return the smallest share of an image that fills a view; the larger, the smaller it may be decoded."""
+    return max(0.05, (1.0 + augment.zoom) ** -2)
+
+
+def _rule(spec: ImageSpec, augment: Augment) -> str:
+    return WHOLE_IMAGES.rule(spec, augment) if augment.is_plain else name_rule(f"boxes{_least(augment)}", spec)
+
+
+def _decode_once(data: bytes, spec: ImageSpec, augment: Augment) -> DecodedImage:
+    """Return what all views are cut from: bit by bit those that `make_box_view` makes."""
+    if augment.is_plain:
+        return WHOLE_IMAGES.decode(data, spec, augment)
+    image = _decode(data, spec, _least(augment))
+    return DecodedImage(image, (image.height, image.width))
+
+
+def _cut(
+    decoded: DecodedImage, spec: ImageSpec, augment: Augment, rng: np.random.Generator | None
+) -> NDArray[np.uint8]:
+    if rng is None or augment.is_plain:
+        return decoded.pixels
+    image, draws = decoded.image, rng.random(_NUM_DRAWS)
+    frame = draw_frame((image.height, image.width), spec, augment, draws)
+    height, width = spec.size_hw
+    # The part of the input that the image covers, in whole pixels, and the part of the image that is seen there.
+    left, right = (np.array([0.0, image.width]) - frame.left) * frame.scale_x
+    upper, lower = (np.array([0.0, image.height]) - frame.upper) * frame.scale_y
+    x0, x1 = round(min(max(left, 0), width - 1)), round(max(min(right, width), 1))
+    y0, y1 = round(min(max(upper, 0), height - 1)), round(max(min(lower, height), 1))
+    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+    box = (
+        min(max(frame.left + x0 / frame.scale_x, 0.0), image.width - 1.0),
+        min(max(frame.upper + y0 / frame.scale_y, 0.0), image.height - 1.0),
+        min(frame.left + x1 / frame.scale_x, float(image.width)),
+        min(frame.upper + y1 / frame.scale_y, float(image.height)),
+    )
+    part = image.resize((x1 - x0, y1 - y0), _FILTERS[spec.interpolation], box=box, reducing_gap=2.0)
+    if part.size != (width, height):
+        canvas = Image.new("RGB", (width, height), _grey(spec))
+        canvas.paste(part, (x0, y0))
+        part = canvas
+    if frame.is_flipped:
+        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if frame.is_vflipped:
+        part = part.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    return _recolor(np.asarray(part), augment, draws)
+
+
+BOX_IMAGES = ViewCodec(_rule, _decode_once, _cut)
+"""Views of images with boxes."""
+
+
+def view_boxes(
+    boxes: Boxes,
+    image_hw: tuple[int, int],
+    digest: bytes,
+    spec: ImageSpec,
+    augment: Augment,
+    view: int,
+    seed: int,
+) -> ViewBoxes:
+    """Return the boxes of one view; the image is not opened.
+
+    Args:
+        boxes: Of the upright image.
+        image_hw: Its height and width.
+        digest: Of the bytes of its file.
+        spec: The pixel contract.
+        augment: The strengths.
+        view: 0 is the image itself.
+        seed: Of the views.
+    """
+    is_plain = view == 0 or augment.is_plain
+    draws = None if is_plain else view_rng(digest, view, seed).random(_NUM_DRAWS)
+    frame = draw_frame(image_hw, spec, augment, draws)
+    clipped, is_kept, is_remains = clip_boxes(frame.to_input(boxes.xyxy), spec.size_hw)
+    is_kept &= ~boxes.is_crowd
+    is_ignored = is_remains | (boxes.is_crowd & (np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) > 0))
+    return ViewBoxes(clipped[is_kept], boxes.class_ids[is_kept], clipped[is_ignored])
+
+
+def _grey(spec: ImageSpec) -> tuple[int, int, int]:
+    """Return the color that becomes zeros: what the network takes for nothing."""
+    r, g, b = (round(255 * m) for m in spec.mean)
+    return r, g, b

@@ -1,0 +1,176 @@
+"""From what the network says to boxes: scores, the best candidates, non-maximum suppression; numpy only.
+
+There is one implementation, and training's evaluation and the torch-free runtime both call it,
+so their boxes can differ by the network's rounding only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.boxes.records import Detections
+from headstart.detection.image_frames import Frame
+from headstart.limits import MAX_DETECTIONS
+
+__all__ = [
+    "DecodingSettings",
+    "candidates_for",
+    "decode",
+    "decode_with_limit",
+    "iou_matrix",
+    "scoring_limit",
+    "suppress",
+]
+
+_LEAST_KEPT, _LEAST_CANDIDATES = 300, 1000  # enough for images of up to 100 objects
+_KEPT_PER_OBJECT, _CANDIDATES_PER_KEPT = 3, 10
+
+
+def candidates_for(num_kept: int) -> int:
+    """Return how many candidates are compared so that `num_kept` detections can be left."""
+    return _LEAST_CANDIDATES + _CANDIDATES_PER_KEPT * max(0, num_kept - _LEAST_KEPT)
+
+
+def scoring_limit(num_objects: int) -> int:
+    """Return how many detections of an image are worth scoring where no image has more than `num_objects` objects.
+
+    Fewer than the limit of prediction: detections with hardly any score, of which an uncalibrated detector finds
+    thousands in every image, change no average precision but take long to match.
+    """
+    return max(_LEAST_KEPT, _KEPT_PER_OBJECT * num_objects)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingSettings:
+    """How candidates become detections.
+
+    Attributes:
+        min_score: Candidates below it are dropped, in [0, 1].
+        iou: Of two boxes of one class that overlap more, the less certain is dropped.
+        num_candidates: Most candidates of an image that are compared, those with the best scores.
+        num_kept: Most detections of an image that are kept, those with the best scores.
+        slope, offset: The calibrated score is `sigmoid(slope * logit + offset)`.
+    """
+
+    min_score: float = 0.01
+    iou: float = 0.6
+    num_candidates: int = candidates_for(MAX_DETECTIONS)
+    num_kept: int = MAX_DETECTIONS
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def limited(self, num_kept: int) -> DecodingSettings:
+        """Return the same rules for at most `num_kept` detections of an image."""
+        return replace(self, num_kept=num_kept, num_candidates=candidates_for(num_kept))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, for `bundle.json`."""
+        return asdict(self)
+
+
+def decode(
+    logits: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    decoding: DecodingSettings,
+    frame: Frame,
+    image_hw: tuple[int, int],
+) -> Detections:
+    """Return the detections of one image, the most certain first; see `decode_with_limit`."""
+    return decode_with_limit(logits, boxes, decoding, frame, image_hw)[0]
+
+
+def decode_with_limit(
+    logits: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    decoding: DecodingSettings,
+    frame: Frame,
+    image_hw: tuple[int, int],
+) -> tuple[Detections, bool]:
+    """Decode one image.
+
+    Args:
+        logits: (P, K) class logits.
+        boxes: (P, 4) xyxy in input pixels.
+        decoding: The rules.
+        frame: Where the image lies in the input.
+        image_hw: Height and width of the upright image; boxes are cut at its edges.
+
+    Returns:
+        The detections, best score first, and whether a limit of `decoding` left some out.
+    """
+    least = np.log(decoding.min_score / (1.0 - decoding.min_score))
+    adjusted = decoding.slope * logits.astype(np.float64) + decoding.offset  # (P, K)
+    place, kind = np.nonzero(adjusted > least)
+    values = adjusted[place, kind]
+    is_limited = len(values) > decoding.num_candidates
+    order = np.argsort(-values, kind="stable")[: decoding.num_candidates]
+    place, kind, values = place[order], kind[order], values[order]
+    scores = 1.0 / (1.0 + np.exp(-np.clip(values, -50.0, 50.0)))
+    height, width = image_hw
+    xyxy = np.clip(frame.to_image(boxes[place]), 0.0, np.array([width, height, width, height], dtype=np.float32))
+    is_real = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    xyxy, scores, kind = xyxy[is_real], scores[is_real], kind[is_real]
+    keep = suppress(xyxy, kind, decoding.iou, decoding.num_kept + 1)
+    is_limited |= len(keep) > decoding.num_kept
+    keep = keep[: decoding.num_kept]
+    return Detections(xyxy[keep], scores[keep].astype(np.float32), kind[keep].astype(np.int64)), is_limited
+
+
+def suppress(xyxy: NDArray[np.floating], class_ids: NDArray[np.int64], iou: float, most: int) -> NDArray[np.int64]:
+    """Return positions of boxes that no box of their class with a better score overlaps by more than `iou`.
+
+    A box can overlap another by more than `iou` only if their left edges are close together, relative to the width of
+    one of them. Boxes are therefore sorted by their left edge, and each is compared with those in this range only.
+
+    Args:
+        xyxy: (M, 4), best score first.
+        class_ids: (M,).
+        iou: Overlap, in (0, 1].
+        most: How many are kept at most.
+    """
+    kept = [np.zeros(0, dtype=np.int64)]
+    for class_id in np.unique(class_ids):
+        members = np.flatnonzero(class_ids == class_id)
+        kept.append(members[_suppress_class(xyxy[members].astype(np.float64), iou, most)])
+    return np.sort(np.concatenate(kept))[:most]
+
+
+def _suppress_class(boxes: NDArray[np.float64], iou: float, most: int) -> NDArray[np.int64]:
+    """Return positions of boxes of one class that stay, best score first."""
+    order = np.argsort(boxes[:, 0], kind="stable")
+    rank = np.empty(len(boxes), dtype=np.int64)
+    rank[order] = np.arange(len(boxes))
+    x0, y0, x1, y1 = np.ascontiguousarray(boxes[order].T)
+    areas = (x1 - x0) * (y1 - y0)
+    width = boxes[:, 2] - boxes[:, 0]
+    slack = 1e-6 * (1.0 + np.abs(boxes[:, :4:2]).max(axis=1))
+    # IoU > t needs a shared width above t * max(w_a, w_b), hence x0_b in [x0_a - w_a (1/t - 1), x0_a + w_a (1 - t)].
+    low = np.searchsorted(x0, boxes[:, 0] - width * (1.0 / iou - 1.0) - slack, side="left").tolist()
+    high = np.searchsorted(x0, boxes[:, 0] + width * (1.0 - iou) + slack, side="right").tolist()
+    is_alive = np.ones(len(boxes), dtype=bool)
+    kept: list[int] = []
+    for i, place in enumerate(rank.tolist()):
+        if not is_alive[place]:
+            continue
+        kept.append(i)
+        if len(kept) == most:
+            break
+        near = slice(low[i], high[i])
+        shared = np.minimum(x1[near], x1[place]) - np.maximum(x0[near], x0[place])
+        np.clip(shared, 0.0, None, out=shared)
+        shared *= np.clip(np.minimum(y1[near], y1[place]) - np.maximum(y0[near], y0[place]), 0.0, None)
+        is_alive[near] &= shared <= iou * (areas[place] + areas[near] - shared)
+    return np.array(kept, dtype=np.int64)
+
+
+def iou_matrix(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return (M, N) overlap of every box of `a` with every box of `b`."""
+    a, b = a.astype(np.float64).reshape(-1, 4), b.astype(np.float64).reshape(-1, 4)
+    corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    inner = np.prod(np.clip(corner, 0.0, None), axis=-1)
+    union = np.prod(a[:, 2:] - a[:, :2], axis=1)[:, None] + np.prod(b[:, 2:] - b[:, :2], axis=1)[None] - inner
+    return np.asarray(inner / np.maximum(union, 1e-12))

@@ -1,0 +1,130 @@
+"""Score two classes, one of which is the positive one: ROC AUC, sensitivity and specificity with 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.evaluation.intervals import PRIOR_VOTES, effective_sample_size, estimate_proportion, wilson_interval
+from headstart.records import Estimate
+
+__all__ = ["binary_scores", "rarer_class", "roc_auc"]
+
+PRIOR_SPREAD = 0.5
+"""Variance of the placements of one class over AUC (1 - AUC) where nothing overlaps: its limit for an AUC near 1 in
+the model of Hanley and McNeil (1982)."""
+
+Float = NDArray[np.float64]
+
+
+def rarer_class(class_ids: NDArray[np.int64]) -> int:
+    """Return the class of two (ids 0 and 1) with fewer samples, 1 where they have the same number."""
+    counts = np.bincount(class_ids, minlength=2)
+    return 0 if counts[0] < counts[1] else 1
+
+
+def binary_scores(
+    score: Float,
+    truth: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    positive: int,
+    *,
+    groups: NDArray[np.int64] | None = None,
+    is_out_of_fold: bool = False,
+    is_measurable: NDArray[np.bool_] | None = None,
+    has_interval: bool = True,
+) -> dict[str, Any]:
+    """Return `roc_auc`, `sensitivity` and `specificity`, each a mapping of `value`, `low` and `high`.
+
+    A value is None where it is not defined: sensitivity without positive samples, specificity without negative ones,
+    ROC AUC without either.
+
+    Args:
+        score: (N,) probability of the positive class.
+        truth: (N,) true class, 0 or 1.
+        predicted: (N,) predicted class, 0 or 1.
+        positive: The positive class, 0 or 1.
+        groups: (N,) group of each sample, or None.
+        is_out_of_fold: Whether the scored samples also trained one another's models.
+        is_measurable: (N,) False for samples whose class was left out with their group; they have no ROC AUC.
+        has_interval: Whether intervals are wanted; scores on the training images have none.
+    """
+    ranked = np.ones(len(truth), dtype=np.bool_) if is_measurable is None else is_measurable
+    kept = None if groups is None else groups[ranked]
+    shares = {"roc_auc": roc_auc(score[ranked], truth[ranked] == positive, groups=kept, is_out_of_fold=is_out_of_fold)}
+    for name, members in (("sensitivity", truth == positive), ("specificity", truth != positive)):
+        hits = predicted[members] == truth[members]
+        worth = effective_sample_size(hits, None if groups is None else groups[members], is_out_of_fold=is_out_of_fold)
+        shares[name] = estimate_proportion(float(hits.mean()) if len(hits) else None, len(hits), worth)
+    return {name: _ends(share, has_interval) for name, share in shares.items()}
+
+
+def _ends(share: Estimate, has_interval: bool) -> Mapping[str, float | None]:
+    return {
+        "value": share.value,
+        "low": share.low if has_interval else None,
+        "high": share.high if has_interval else None,
+    }
+
+
+def roc_auc(
+    score: Float,
+    is_positive: NDArray[np.bool_],
+    *,
+    groups: NDArray[np.int64] | None = None,
+    is_out_of_fold: bool = False,
+) -> Estimate:
+    """Return the area under the ROC curve: how often a positive sample scores above a negative one, ties counted half.
+
+    The interval is Wilson's at the number of independent samples that a share would need to vary as much as the AUC:
+    its variance is that of the placements (the share of the other class on the right side of each sample), added up
+    over both classes. With few overlapping samples this variance is hardly known and is drawn towards the one of
+    `PRIOR_SPREAD`, so that an AUC of 1 has an interval too. Groups and out-of-fold scores lower the number of
+    independent samples as they do for every other share.
+
+    Args:
+        score: (N,) larger for the positive class.
+        is_positive: (N,) whether a sample is of the positive class.
+        groups: (N,) group of each sample; samples of one group tend to score alike.
+        is_out_of_fold: Whether the scored samples also trained one another's models.
+
+    Returns:
+        All None where one of the classes is absent; no interval where a class falls into too few groups.
+
+    Sources: DeLong, DeLong and Clarke-Pearson (1988) for the variance; Wilson (1927) for the interval; Newcombe (2006)
+    for treating the AUC like a proportion.
+    """
+    of_class = [score[is_positive], score[~is_positive]]
+    if not all(len(part) for part in of_class):
+        return Estimate(None, None, None, None, None)
+    placements = [_share_below(*of_class), 1.0 - _share_below(*reversed(of_class))]
+    value = float(placements[0].mean())
+    variance, quantile = 0.0, 0.0  # variance over value * (1 - value)
+    for members, placed in zip((is_positive, ~is_positive), placements, strict=True):
+        worth = effective_sample_size(
+            placed, None if groups is None else groups[members], is_out_of_fold=is_out_of_fold
+        )
+        if worth.ratio is None:
+            return Estimate(value, None, None, value, None)
+        variance += _spread(placed, value) / (len(placed) * worth.ratio)
+        quantile = max(quantile, worth.quantile)
+    low, high = wilson_interval(value, 1.0 / variance, quantile)
+    return Estimate(value, low, high, value, 1.0 / variance)
+
+
+def _share_below(score: Float, others: Float) -> Float:
+    """Return (N,) share of the others that lie below each score, ties counted half."""
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, score, "left") + np.searchsorted(ordered, score, "right")
+    return np.asarray(below / (2.0 * len(ordered)), dtype=np.float64)
+
+
+def _spread(placed: Float, value: float) -> float:
+    """Variance of the placements of one class over `value * (1 - value)`, in (0, 1]."""
+    most = value * (1.0 - value)
+    measured = float(placed.var(ddof=1)) / most if len(placed) > 1 and most > 0 else PRIOR_SPREAD
+    votes = len(placed) * min(value, 1.0 - value)
+    return min(1.0, (votes * measured + PRIOR_VOTES * PRIOR_SPREAD) / (votes + PRIOR_VOTES))

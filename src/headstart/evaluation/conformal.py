@@ -1,0 +1,161 @@
+"""Sets of classes that hold the truth at a stated rate, from out-of-fold probabilities.
+
+A class is in the set where its probability reaches that class's floor (least ambiguous sets),
+the floor coming from the class's own images where there are enough of them; so a runtime needs K numbers,
+and a set may be empty, which means that nothing known fits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.evaluation.decision_rules import COVERAGES, PredictionSetRule
+from headstart.evaluation.folds import draw_folds
+from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
+from headstart.records import Estimate
+
+__all__ = ["PredictionSets", "fit_prediction_sets"]
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PredictionSets:
+    """Floors that turn probabilities into sets, and what they did on images they were not fitted on.
+
+    Attributes:
+        coverage: The share of images whose set shall hold the true class.
+        floors: (K,) a class is in the set where its probability is at least its floor; 0 lets it in always.
+        is_per_class: (K,) whether the floor comes from the class's own images, else from all.
+        empirical: Share of sets that held the truth, cross-fitted, with its 95 % interval.
+        realised_per_class: (K,) the same for each class; NaN without images.
+        mean_size: Classes in a set, on average.
+        empty_fraction: Share of empty sets.
+        single_fraction: Share of sets with one class.
+        is_guaranteed: Whether a calibration split was kept apart.  Without it the coverage is what the method
+            gives in practice, and may not be called guaranteed.
+        rule: The floors at this coverage and at the others that may be asked for later.
+    """
+
+    coverage: float
+    floors: Float
+    is_per_class: NDArray[np.bool_]
+    empirical: Estimate
+    realised_per_class: Float
+    mean_size: float
+    empty_fraction: float
+    single_fraction: float
+    is_guaranteed: bool
+    rule: PredictionSetRule
+
+    def sets(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return (N, K) which classes are in the set of each image; a row without any means unknown."""
+        return np.asarray(probabilities >= self.floors, dtype=np.bool_)
+
+
+def fit_prediction_sets(
+    probabilities: Float,
+    class_ids: NDArray[np.int64],
+    *,
+    coverage: float = 0.9,
+    groups: NDArray[np.int64] | None = None,
+    is_separate_split: bool = False,
+    num_folds: int = 10,
+    seed: int = 0,
+) -> PredictionSets:
+    """Floors at which sets hold the truth in `coverage` of new images (of new groups, where there are groups).
+
+    Args:
+        probabilities: (N, K) out of fold, or of a split kept apart for this.
+        class_ids: (N,).
+        coverage: Wanted, strictly between 0 and 1.
+        groups: (N,) images that belong together; each group then counts as one, however large.
+        is_separate_split: The images were used for nothing else.
+        num_folds: Folds for the empirical coverage.
+        seed: Of those folds.
+
+    Raises:
+        ValueError: The coverage is not strictly between 0 and 1.
+
+    Source: Sadinle, Lei and Wasserman (2019) for the sets; Vovk (2015) for out-of-fold scores; Lee, Barber and
+    Willett (2023) for groups.
+    """
+    if not 0.0 < coverage < 1.0:
+        raise ValueError(f"a coverage lies strictly between 0 and 1, got {coverage}")
+    floors, is_per_class = _floors(probabilities, class_ids, coverage, groups, is_separate_split)
+    every = tuple(
+        (c, _floors(probabilities, class_ids, c, groups, is_separate_split)[0]) for c in sorted({*COVERAGES, coverage})
+    )
+    num, num_classes = probabilities.shape
+    inside = np.zeros((num, num_classes), dtype=np.bool_)
+    fold = draw_folds(class_ids, num_folds, groups=groups, seed=seed)
+    for f in range(int(fold.max()) + 1):
+        rest = fold != f
+        part, _ = _floors(probabilities[rest], class_ids[rest], coverage, None if groups is None else groups[rest],
+                          is_separate_split)  # fmt: skip
+        inside[~rest] = probabilities[~rest] >= part
+    held = inside[np.arange(num), class_ids]
+    size = inside.sum(axis=1)
+    per_class = np.array(
+        [held[class_ids == k].mean() if (class_ids == k).any() else np.nan for k in range(num_classes)]
+    )
+    worth = effective_sample_size(held, groups, is_out_of_fold=not is_separate_split)
+    return PredictionSets(
+        coverage=coverage,
+        floors=floors,
+        is_per_class=is_per_class,
+        empirical=estimate_proportion(float(held.mean()), num, worth),
+        realised_per_class=per_class,
+        mean_size=float(size.mean()),
+        empty_fraction=float((size == 0).mean()),
+        single_fraction=float((size == 1).mean()),
+        is_guaranteed=is_separate_split,
+        rule=PredictionSetRule(coverage, every, is_separate_split),
+    )
+
+
+def _floors(
+    probabilities: Float,
+    class_ids: NDArray[np.int64],
+    coverage: float,
+    groups: NDArray[np.int64] | None,
+    is_all_or_none: bool,
+) -> tuple[Float, NDArray[np.bool_]]:
+    """Return (K,) floors and whether each is the class's own.
+
+    A guarantee holds for floors of the classes or for one floor of all, not for a mixture: with `is_all_or_none`
+    one class that is too small makes all share one floor.
+    """
+    num_classes = probabilities.shape[1]
+    given = probabilities[np.arange(len(class_ids)), class_ids]
+    floors = np.full(num_classes, _floor(given, coverage, groups))
+    is_own = np.zeros(num_classes, dtype=np.bool_)
+    enough = 2.0 / (1.0 - coverage)  # 20 images at 0.9: then the floor is at most half an image too careful
+    for k in range(num_classes):
+        mine = class_ids == k
+        part = None if groups is None else groups[mine]
+        count = int(mine.sum()) if part is None else len(np.unique(part))
+        if count >= enough:
+            floors[k] = _floor(given[mine], coverage, part)
+            is_own[k] = True
+    if is_all_or_none and not is_own.all():
+        return np.full(num_classes, _floor(given, coverage, groups)), np.zeros(num_classes, dtype=np.bool_)
+    return floors, is_own
+
+
+def _floor(given: Float, coverage: float, groups: NDArray[np.int64] | None) -> float:
+    """Return the largest floor that at least `coverage` of a new image's chance lies above; 0 with too few images."""
+    num = len(given)
+    if groups is None:
+        rank = math.ceil((num + 1) * coverage)  # counted from the best
+        return 0.0 if rank > num else float(np.sort(given)[num - rank])
+    _, position, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    # Each group has the mass 1 / (G + 1), shared by its images; the new group's mass lies below all.
+    mass = 1.0 / ((len(sizes) + 1) * sizes[position])
+    order = np.argsort(-given, kind="stable")
+    reached = np.cumsum(mass[order]) >= coverage - 1e-12
+    return float(given[order[reached.argmax()]]) if reached.any() else 0.0

@@ -1,0 +1,193 @@
+"""What a runtime needs to call an image unknown and to name a set of classes: a few numbers, read from JSON.
+
+Several shares and coverages are kept, so that another one can be asked for when predicting;
+one that lies between two of them is served by the more careful of the two, never by the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["COVERAGES", "REJECTS", "OodRule", "PredictionSetRule"]
+
+Float = NDArray[np.float64]
+
+REJECTS = (0.001, 0.002, 0.005, *(i / 100 for i in range(1, 21)), 0.25, 0.3, 0.4, 0.5)
+"""Shares of known images that a runtime can be asked to refuse at most."""
+
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+"""Coverages that a runtime can be asked for."""
+
+_TINY = 1e-12
+_SUREST = 1.0 - 1e-5  # a runtime's float32 tells no more apart above it, and nothing is lost by it
+
+
+@dataclass(frozen=True)
+class OodRule:
+    """Novelty of an image from two numbers that a graph gives, and from where on it counts as unknown.
+
+        u = standardized log(-log(largest probability)),  v = standardized log(rest)
+        novelty = u + (max(0, v + 1) / 2)^2,  or u alone where there is no rest
+
+    Attributes:
+        ood_center, ood_scale: Of log(-log(largest probability)) of known images, out of fold.
+        residual_center, residual_scale: Of log(rest) of known images, out of fold; None where a head gives no rest.
+        reject: The share of known images that may be refused, unless another is asked for.
+        thresholds: (share, threshold) pairs, shares rising; a novelty above the threshold is unknown.
+    """
+
+    ood_center: float
+    ood_scale: float
+    residual_center: float | None
+    residual_scale: float | None
+    reject: float
+    thresholds: tuple[tuple[float, float], ...]
+
+    @property
+    def has_residual_norm(self) -> bool:
+        """Whether the graph's output `rest` is needed."""
+        return self.residual_center is not None
+
+    def combine(self, largest_probability: Float, rest: NDArray[np.floating[Any]] | None) -> Float:
+        """Return (N,) novelty; about 0 for known images, more is stranger.
+
+        Args:
+            largest_probability: (N,) of the head.
+            rest: (N,) squared length of the normalized row off the leading directions; None without one.
+        """
+        u = (log_ood_score(largest_probability) - self.ood_center) / self.ood_scale
+        if self.residual_center is None or self.residual_scale is None or rest is None:
+            return u
+        off = np.log(np.maximum(np.asarray(rest, dtype=np.float64), _TINY))
+        return add_up(u, (off - self.residual_center) / self.residual_scale)
+
+    def threshold(self, reject: float | None = None) -> float:
+        """Return the novelty above which an image counts as unknown; infinite where there were too few images for one.
+
+        Args:
+            reject: Share of known images that may be refused at most; None takes the rule's own.
+
+        Raises:
+            ValueError: The share is not strictly between 0 and 1.
+        """
+        wanted = self.reject if reject is None else reject
+        if not 0.0 < wanted < 1.0:
+            raise ValueError(f"the share of known images to refuse lies strictly between 0 and 1, got {wanted}")
+        return min((t for share, t in self.thresholds if share <= wanted + 1e-9), default=math.inf)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "ood_center": self.ood_center,
+            "ood_scale": self.ood_scale,
+            "residual_center": self.residual_center,
+            "residual_scale": self.residual_scale,
+            "reject": self.reject,
+            "thresholds": [list(pair) for pair in self.thresholds],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> OodRule:
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError, TypeError, KeyError: A value is missing or does not fit: it comes from outside.
+        """
+        doubt = _number(value["ood_center"]), _number(value["ood_scale"])
+        rest = None
+        if value["residual_center"] is not None or value["residual_scale"] is not None:
+            rest = _number(value["residual_center"]), _number(value["residual_scale"])
+        pairs = tuple((_share(share), _number(threshold)) for share, threshold in value["thresholds"])
+        if doubt[1] <= 0 or (rest is not None and rest[1] <= 0) or list(pairs) != sorted(pairs, key=lambda p: p[0]):
+            raise ValueError("the scales of `novelty` are above 0 and its shares rise")
+        center, scale = rest or (None, None)
+        return cls(*doubt, center, scale, _share(value["reject"]), pairs)
+
+
+@dataclass(frozen=True)
+class PredictionSetRule:
+    """Floors that turn probabilities into sets of classes.
+
+    Attributes:
+        coverage: The share of images whose set shall hold the true class, unless another is asked for.
+        floors: (K,) by coverage, coverages rising: a class is in the set where its probability is at least its
+            floor; 0 lets it in always.
+        is_guaranteed: Whether the floors come from a split that was used for nothing else.
+    """
+
+    coverage: float
+    floors: tuple[tuple[float, Float], ...]
+    is_guaranteed: bool = False
+
+    def at(self, coverage: float | None = None) -> tuple[float, Float]:
+        """Return the smallest stored coverage that is at least the wanted one, and its (K,) floors.
+
+        Raises:
+            ValueError: None is that large, or the coverage is not strictly between 0 and 1.
+        """
+        wanted = self.coverage if coverage is None else coverage
+        if not 0.0 < wanted < 1.0:
+            raise ValueError(f"a coverage lies strictly between 0 and 1, got {wanted}")
+        found = next((pair for pair in self.floors if pair[0] >= wanted - 1e-9), None)
+        if found is None:
+            raise ValueError(f"the largest coverage that was kept is {self.floors[-1][0]:g}, got {wanted:g}")
+        return found
+
+    def sets(self, probabilities: NDArray[np.floating[Any]], coverage: float | None = None) -> NDArray[np.bool_]:
+        """Return (N, K) which classes are in the set of each image; a row without any means that no class fits."""
+        return np.asarray(probabilities >= self.at(coverage)[1], dtype=np.bool_)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; floors by coverage as text, to seven digits."""
+        return {
+            "coverage": self.coverage,
+            "is_guaranteed": self.is_guaranteed,
+            "floors": {f"{c:g}": [float(f"{v:.7g}") for v in row] for c, row in self.floors},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], num_classes: int) -> PredictionSetRule:
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError, TypeError, KeyError: A value is missing or does not fit: it comes from outside.
+        """
+        rows = []
+        for coverage, floors in dict(value["floors"]).items():
+            if not isinstance(floors, Sequence) or len(floors) != num_classes:
+                raise ValueError("`sets` has one floor a class")
+            rows.append((_share(float(coverage)), np.array([_number(v) for v in floors], dtype=np.float64)))
+        rows.sort(key=lambda pair: pair[0])
+        if not rows:
+            raise ValueError("`sets` holds no floors")
+        return cls(_share(value["coverage"]), tuple(rows), value["is_guaranteed"] is True)
+
+
+def log_ood_score(largest_probability: Float) -> Float:
+    """log(-log p): spreads out the probabilities next to 1, where most known images are."""
+    largest = np.clip(largest_probability, _TINY, _SUREST)
+    return np.asarray(np.log(-np.log(largest)), dtype=np.float64)
+
+
+def add_up(u: Float, v: Float) -> Float:
+    """Novelty from standardized doubt and standardized logarithm of the rest."""
+    return np.asarray(u + (np.maximum(0.0, v + 1.0) / 2.0) ** 2, dtype=np.float64)
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+def _share(value: Any) -> float:
+    number = _number(value)
+    if not 0.0 < number < 1.0:
+        raise ValueError(f"{value!r} is no share between 0 and 1")
+    return number

@@ -1,0 +1,76 @@
+"""Means over classes (balanced accuracy, macro F1) and the number of samples they are worth.
+
+The variance of such a mean comes from the whole confusion matrix by influence functions, with
+two imagined samples a class, and is handed on as the n at which a plain share would vary as much; so the mean
+gets the same Wilson interval as every other share.  (Adding up the classes' own intervals covered 75 to 90 %
+for macro F1, because one class's miss is another's false alarm.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["IMAGINED_SAMPLES", "balanced_accuracy", "f1_macro"]
+
+IMAGINED_SAMPLES = 2.0
+"""Samples imagined in each class, right as often as all samples are: a class of three is never held to be sure."""
+
+Float = NDArray[np.float64]
+
+
+def balanced_accuracy(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Return mean recall over the classes that occur, and the n at which a plain share would be as uncertain.
+
+    Args:
+        counts: (K, K) rows truth, columns prediction.
+    """
+    present = counts.sum(axis=1) > 0
+    share = float(np.mean(np.diag(counts)[present] / counts.sum(axis=1)[present]))
+    smooth = _smoothed(counts)
+    size = smooth.sum(axis=1)[present]
+    recall = np.diag(smooth)[present] / size
+    variance = float(np.sum(recall * (1 - recall) / size)) / int(present.sum()) ** 2
+    return share, _equal_n(float(recall.mean()), variance)
+
+
+def f1_macro(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Return mean F1 over the classes that occur, and the n at which a plain share would be as uncertain.
+
+    Args:
+        counts: (K, K) rows truth, columns prediction.
+
+    Source: Takahashi et al. (2022), confidence intervals of macro-averaged F1 by the delta method.
+    """
+    present = counts.sum(axis=1) > 0
+    f1, _ = _f1(counts.astype(np.float64))
+    smooth = _smoothed(counts)
+    smooth_f1, total = _f1(smooth)
+    per_sample = np.where((total > 0) & present, 1.0 / np.maximum(total, 1e-300), 0.0)  # (K,)
+    pull = smooth_f1 * per_sample
+    # What one sample of truth i predicted as j adds to the mean: 2 / total if right, less its share in i and j.
+    influence = (np.diag(2.0 * per_sample) - pull[:, None] - pull[None, :]) / int(present.sum())
+    variance = float((smooth * influence**2).sum())
+    return float(f1[present].mean()), _equal_n(float(smooth_f1[present].mean()), variance)
+
+
+def _f1(counts: Float) -> tuple[Float, Float]:
+    """Return (K,) F1 = 2 TP / total and (K,) total = 2 TP + FP + FN."""
+    total = counts.sum(axis=0) + counts.sum(axis=1)
+    return np.where(total > 0, 2.0 * np.diag(counts) / np.maximum(total, 1e-300), 0.0), total
+
+
+def _smoothed(counts: NDArray[np.int64]) -> Float:
+    """Return the matrix with imagined samples mixed in, each row scaled back to its size."""
+    num_classes, num = len(counts), counts.sum()
+    size = counts.sum(axis=1)
+    right = (np.trace(counts) + 1.0) / (num + 2.0)
+    elsewhere = np.tile(counts.sum(axis=0) + 1.0, (num_classes, 1)) * (1.0 - np.eye(num_classes))
+    elsewhere /= np.maximum(elsewhere.sum(axis=1, keepdims=True), 1e-300)
+    imagined = right * np.eye(num_classes) + (1.0 - right) * elsewhere
+    mixed = (counts + IMAGINED_SAMPLES * imagined) * (size / (size + IMAGINED_SAMPLES))[:, None]
+    return np.asarray(mixed, dtype=np.float64)
+
+
+def _equal_n(share: float, variance: float) -> float:
+    return share * (1.0 - share) / max(variance, 1e-300)

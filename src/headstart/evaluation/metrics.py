@@ -1,0 +1,251 @@
+"""What a model scored on some images: counts, shares with intervals, and the JSON block that holds them.
+
+Everything is read off one confusion matrix, so no two figures of a run can disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.evaluation.binary import binary_scores
+from headstart.evaluation.calibration import ESTIMATOR, brier, calibration_error
+from headstart.evaluation.intervals import MIN_GROUPS, EffectiveSampleSize, effective_sample_size, estimate_proportion
+from headstart.evaluation.macro_averages import balanced_accuracy, f1_macro
+from headstart.evaluation.selection_bias import selection_bias
+from headstart.evaluation.softmax import softmax
+from headstart.messages.findings import finding_to_json
+from headstart.records import ClassScore, Estimate, Evaluation
+from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence, Finding, FindingKind, Severity
+
+__all__ = [
+    "confusion_matrix",
+    "evaluate",
+    "evaluation_to_json",
+    "is_skewed",
+    "log_loss",
+    "softmax",
+]
+
+_FLOOR = 1e-12
+_SKEW = 3
+
+
+def is_skewed(counts: NDArray[np.int64]) -> bool:
+    """Whether balanced accuracy is the headline: of (K,) counts the largest is over three times the least above 0."""
+    return int(counts.max()) > _SKEW * int(counts[counts > 0].min())
+
+
+def confusion_matrix(truth: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """Return (K, K) counts, rows truth, columns prediction."""
+    counts = np.bincount(truth * num_classes + predicted, minlength=num_classes * num_classes)
+    return counts.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def log_loss(probabilities: NDArray[np.float64], class_ids: NDArray[np.int64]) -> float:
+    """Return mean negative log-probability of the true class, in nats (probabilities floored at 1e-12)."""
+    p = probabilities[np.arange(len(class_ids)), class_ids]
+    return float(-np.log(np.maximum(p, _FLOOR)).mean()) + 0.0  # never -0.0
+
+
+def evaluate(
+    scores: NDArray[np.floating[Any]],
+    class_ids: NDArray[np.int64],
+    class_names: Sequence[str],
+    *,
+    setup: EvaluationSetup,
+    is_logits: bool = False,
+    groups: NDArray[np.int64] | None = None,
+    group_names: Sequence[str] | None = None,
+    candidates: tuple[NDArray[np.floating[Any]], NDArray[np.bool_]] | None = None,
+    unscorable: NDArray[np.bool_] | None = None,
+    positive: str | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Score predictions against labels, every share with its 95 % interval.
+
+    Args:
+        scores: (N, K) probabilities, or logits with `is_logits`.
+        class_ids: (N,) true classes in [0, K).
+        class_names: K names.
+        setup: How the samples were scored; it decides how many independent samples they are worth.
+        is_logits: Whether `scores` are logits.
+        groups: (N,) integer group of each sample, or None.
+        group_names: Name of group `g` at position `g`; the number itself without it.
+        candidates: (M, N) out-of-fold log-losses and hits of everything that was chosen among on these samples;
+            the reported shares are lowered by what the choosing has flattered them.
+        unmeasurable: (N,) samples whose whole class was left out with their group: counted as wrong.
+        positive: Positive class of two; ROC AUC, sensitivity and specificity are measured where it is given.
+        seed: Of the bootstrap behind the correction.
+
+    Raises:
+        ValueError: The shapes do not fit, a class id is out of range or `scores` are not probabilities.
+    """
+    truth = np.asarray(class_ids, dtype=np.int64)
+    num, num_classes = len(truth), len(class_names)
+    probabilities = _probabilities(scores, truth, num_classes, is_logits)
+    predicted = probabilities.argmax(axis=1)
+    if unscorable is not None and unscorable.any():
+        other = probabilities.copy()
+        other[np.arange(num), truth] = -1.0
+        predicted = np.where(unscorable, other.argmax(axis=1), predicted)
+    hits = predicted == truth
+    counts = confusion_matrix(truth, predicted, num_classes)
+    support = counts.sum(axis=1)
+
+    findings: list[Finding] = []
+    worth = effective_sample_size(hits, groups, is_out_of_fold=setup.protocol.is_out_of_fold)
+    if setup.protocol is EvaluationProtocol.RESUBSTITUTION:
+        worth = EffectiveSampleSize(None, worth.quantile, worth.num_groups)
+        findings.append(Finding(FindingKind.SCORES_OF_TRAINING_IMAGES, Severity.WARNING, {"num_samples": num}))
+    elif worth.ratio is None and worth.num_groups is not None:
+        evidence: Evidence = {"num_units": worth.num_groups, "minimum": MIN_GROUPS, "unit": "group"}
+        findings.append(Finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, evidence))
+    if unscorable is not None and unscorable.any():
+        evidence = {"count": int(unscorable.sum())}
+        findings.append(Finding(FindingKind.UNMEASURABLE_IMAGES, Severity.WARNING, evidence))
+    class_weight = np.where(support > 0, 1.0 / np.maximum(support, 1), 0.0)[truth]  # (N,)
+    bias, bias_balanced = 0.0, 0.0
+    if candidates is not None:
+        bias = selection_bias(*candidates, groups=groups, seed=seed)
+        bias_balanced = selection_bias(*candidates, groups=groups, sample_weights=class_weight, seed=seed)
+
+    extra: dict[str, Any] = {}
+    if positive is not None:
+        place = list(class_names).index(positive)
+        extra["binary"] = {
+            "positive": positive,
+            **binary_scores(
+                probabilities[:, place],
+                truth,
+                predicted,
+                place,
+                groups=groups,
+                is_out_of_fold=setup.protocol.is_out_of_fold,
+                is_measurable=None if unscorable is None else ~unscorable,
+                has_interval=setup.protocol is not EvaluationProtocol.RESUBSTITUTION,
+            ),
+        }
+    effect = 1.0 if worth.ratio is None else 1.0 / worth.ratio
+    error = calibration_error(probabilities, truth, effect=effect)
+    per_class = tuple(_class_score(name, k, counts, worth) for k, name in enumerate(class_names))
+    return Evaluation(
+        setup=setup,
+        num_samples=num,
+        num_groups=worth.num_groups,
+        accuracy=estimate_proportion(float(hits.mean()), num, worth, bias=bias),
+        balanced_accuracy=estimate_proportion(*balanced_accuracy(counts), worth, bias=bias_balanced),
+        # F1 has no hits of single samples to choose again on; it is flattered about as much as the mean recall.
+        f1_macro=estimate_proportion(*f1_macro(counts), worth, bias=bias_balanced),
+        log_loss=log_loss(probabilities, truth),
+        ece=error.value,
+        per_class=per_class,
+        confusion=counts,
+        per_group=None if groups is None else _per_group(hits, groups, group_names),
+        findings=tuple(findings),
+        extra={
+            "selection_bias": bias,
+            "confidence": 0.95,
+            "brier": brier(probabilities, truth),
+            "ece_low": error.low,
+            "ece_high": error.high,
+            "ece_plain": error.plain,
+            "ece_estimator": ESTIMATOR,
+            **extra,
+        },
+    )
+
+
+def _probabilities(
+    scores: NDArray[np.floating[Any]], truth: NDArray[np.int64], num_classes: int, is_logits: bool
+) -> NDArray[np.float64]:
+    """Return (N, K) probabilities of scores that fit to the truth.
+
+    Raises:
+        ValueError: They do not.
+    """
+    num = len(truth)
+    if scores.shape != (num, num_classes):
+        raise ValueError(f"expected scores of shape {(num, num_classes)}, got {scores.shape}")
+    if num == 0:
+        raise ValueError("there is nothing to evaluate: 0 samples")
+    if truth.min() < 0 or truth.max() >= num_classes:
+        raise ValueError(f"class ids must lie in 0..{num_classes - 1}; samples without a label cannot be scored")
+    probabilities = softmax(scores) if is_logits else np.asarray(scores, dtype=np.float64)
+    if not is_logits and (probabilities.min() < -1e-6 or abs(probabilities.sum(axis=1) - 1).max() > 1e-3):
+        raise ValueError("rows of probabilities must be in [0, 1] and sum to 1 (say is_logits=True for logits)")
+    return probabilities
+
+
+def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the block of `metrics.json` that holds one evaluation; plain numbers, lists and None only."""
+    return {
+        **evaluation.setup.to_json(),
+        "num_samples": evaluation.num_samples,
+        "num_groups": evaluation.num_groups,
+        "accuracy": asdict(evaluation.accuracy),
+        "balanced_accuracy": asdict(evaluation.balanced_accuracy),
+        "f1_macro": asdict(evaluation.f1_macro),
+        "log_loss": evaluation.log_loss,
+        "ece": evaluation.ece,
+        "per_class": [
+            {
+                "name": score.name,
+                "precision": _short(score.precision),
+                "recall": _short(score.recall),
+                "f1": _short(score.f1),
+                "support": score.support,
+            }
+            for score in evaluation.per_class
+        ],
+        "confusion": evaluation.confusion.tolist(),
+        "per_group": evaluation.per_group,
+        "findings": [finding_to_json(finding) for finding in evaluation.findings],
+        **evaluation.extra,
+    }
+
+
+def _short(estimate: Estimate) -> dict[str, float | None]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _class_score(name: str, k: int, counts: NDArray[np.int64], worth: EffectiveSampleSize) -> ClassScore:
+    hit = int(counts[k, k])
+    truth, predicted = int(counts[k].sum()), int(counts[:, k].sum())
+    union = truth + predicted - hit
+    jaccard = estimate_proportion(hit / union if union else None, union, worth)
+    # F1 = 2 J / (1 + J) with J = TP / (TP + FP + FN), a plain share: so its interval is that of J, mapped.
+    f1 = Estimate(
+        value=_jaccard_to_f1(jaccard.value),
+        low=_jaccard_to_f1(jaccard.low),
+        high=_jaccard_to_f1(jaccard.high),
+        uncorrected=_jaccard_to_f1(jaccard.uncorrected),
+        n_eff=jaccard.n_eff,
+    )
+    return ClassScore(
+        name=name,
+        precision=estimate_proportion(hit / predicted if predicted else None, predicted, worth),
+        recall=estimate_proportion(hit / truth if truth else None, truth, worth),
+        f1=f1,
+        support=truth,
+    )
+
+
+def _jaccard_to_f1(jaccard: float | None) -> float | None:
+    return None if jaccard is None else 2 * jaccard / (1 + jaccard)
+
+
+def _per_group(
+    hits: NDArray[np.bool_], groups: NDArray[np.int64], names: Sequence[str] | None
+) -> dict[str, dict[str, float]]:
+    unique, position = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(position)
+    right = np.bincount(position, weights=hits)
+    return {
+        (str(g) if names is None else names[int(g)]): {"num_samples": int(n), "accuracy": float(r / n)}
+        for g, n, r in zip(unique, sizes, right, strict=True)
+    }

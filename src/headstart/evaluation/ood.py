@@ -1,0 +1,235 @@
+""" "None of these": how unlike everything it was trained on an image is, and from where on that counts as unknown.
+
+Two odd things add up, an undecided head and features that lie off the leading directions of the
+training images (what is left of a normalized row after its projection).  The first finds new classes that look
+like known ones, the second images of another kind altogether, which a head can be very sure of.
+
+    u = standardized log(-log(largest probability)),  v = standardized log(squared rest)
+    novelty = u + (max(0, v + 1) / 2)^2
+
+An export needs one (D,), one (D, r) array, four numbers and the thresholds (`trust.rules`).  Energy, entropy and
+relative Mahalanobis distance were measured against it (`benchmarks/bench_novelty.py`); the last, with the shrinkage
+that small data need, hardly sees what lies off the plane of the classes and finds photographs *more* usual than
+known images of solar cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.evaluation.decision_rules import REJECTS, OodRule, add_up, log_ood_score
+from headstart.evaluation.principal_directions import leading_directions, left_out_residual, squared_residual
+
+__all__ = ["HeldOutClassResult", "OodModel", "fit_ood_model", "rank_auc", "threshold_of"]
+
+Float = NDArray[np.float64]
+Rows = NDArray[np.floating[Any]]
+
+_MAX_ROWS = 4096  # rows that directions and folds are fitted on, at most
+
+
+@dataclass(frozen=True)
+class OodModel:
+    """A fitted score of novelty with its threshold.
+
+    Attributes:
+        rule: The numbers that turn probability and rest into novelty, and its thresholds.
+        mean: (D,) float32 mean of the normalized training rows; None where a head gives no rows.
+        directions: (D, r) float32 orthonormal leading directions, or None.
+        scores: (N,) novelty of the training images, each out of fold; NaN for those not looked at.
+        empirical: The share of them above the threshold.
+        is_by_group: Whether the threshold holds for images of a new group.
+        columns: (D,) float32 of 1 for the features that count and 0 for those that do not; None where all do.
+    """
+
+    rule: OodRule
+    mean: NDArray[np.float32] | None
+    directions: NDArray[np.float32] | None
+    scores: Float
+    empirical: float
+    is_by_group: bool = False
+    columns: NDArray[np.float32] | None = None
+
+    @property
+    def threshold(self) -> float:
+        """Above it an image counts as unknown; infinite where there are too few images for one."""
+        return self.rule.threshold()
+
+    @property
+    def reject(self) -> float:
+        """The share of known images that may be refused."""
+        return self.rule.reject
+
+    def score(self, rows: Rows | None, probabilities: Float) -> Float:
+        """Return (N,) novelty of images; about 0 for known ones, more is stranger.
+
+        Args:
+            rows: (N, D) normalized as the head's; None where it gives none.
+            probabilities: (N, K) of the head.
+        """
+        rest = None
+        if rows is not None and self.mean is not None and self.directions is not None:
+            counted = rows if self.columns is None else rows * self.columns
+            rest = squared_residual(counted, self.mean, self.directions)
+        return self.rule.combine(probabilities.max(axis=1), rest)
+
+    def spread(self, columns: NDArray[np.bool_]) -> OodModel:
+        """Return the same for rows of which only some columns, (D,) of them True, are what it was fitted on."""
+        if self.mean is None or self.directions is None:
+            return self
+        mean = np.zeros(len(columns), dtype=np.float32)
+        directions = np.zeros((len(columns), self.directions.shape[1]), dtype=np.float32)
+        mean[columns], directions[columns] = self.mean, self.directions
+        return replace(self, mean=mean, directions=directions, columns=columns.astype(np.float32))
+
+    def is_ood(self, rows: Rows | None, probabilities: Float) -> NDArray[np.bool_]:
+        """Return (N,) whether each image counts as unknown."""
+        return np.asarray(self.score(rows, probabilities) > self.threshold, dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class HeldOutClassResult:
+    """How well classes that were left out are noticed.
+
+    Attributes:
+        auroc: Chance that an image of a left-out class is found stranger than a known one, mean over classes.
+        auroc_of_probability: The same by the largest probability alone.
+        detected: Share of left-out images above the threshold, mean over classes.
+        false_alarms: Share of known ones above it.
+        per_class: (auroc, detected) by class id.
+        num_samples: Images that were looked at.
+    """
+
+    auroc: float
+    auroc_of_probability: float
+    detected: float
+    false_alarms: float
+    per_class: dict[int, tuple[float, float]]
+    num_samples: int = 0
+
+    @classmethod
+    def over_classes(
+        cls,
+        per_class: dict[int, tuple[float, float]],
+        plain: Sequence[float],
+        alarms: Sequence[float],
+        num_samples: int,
+    ) -> HeldOutClassResult:
+        """Means over the classes; `plain` are their AUROCs by the largest probability, `alarms` their false alarms."""
+        return cls(
+            auroc=float(np.mean([auc for auc, _ in per_class.values()])),
+            auroc_of_probability=float(np.mean(plain)),
+            detected=float(np.mean([found for _, found in per_class.values()])),
+            false_alarms=float(np.mean(alarms)),
+            per_class=per_class,
+            num_samples=num_samples,
+        )
+
+
+def fit_ood_model(
+    rows: Rows | None,
+    probabilities: Float,
+    class_ids: NDArray[np.int64],
+    *,
+    reject: float = 0.05,
+    groups: NDArray[np.int64] | None = None,
+    space: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    rest: Float | None = None,
+    seed: int = 0,
+) -> OodModel:
+    """Directions from all images, centers and threshold from out-of-fold scores of the same.
+
+    Args:
+        rows: (N, D) training images, normalized as the head's; None goes by the head's doubt alone.
+        probabilities: (N, K) out of fold.
+        class_ids: (N,) labels, to keep folds even.
+        reject: Share of known images that may be refused, strictly between 0 and 1.
+        groups: (N,) images that belong together stay together in the folds.
+        space: Mean (D,) and leading directions (D, r) of all rows, where they are known already.
+        rest: (N,) squared rest of images that the space (and the network) was not fitted on; then no rows are needed.
+        seed: Of the folds, and of the images looked at when there are more than 4,096.
+
+    Raises:
+        ValueError: `reject` is not strictly between 0 and 1.
+
+    Source: Wang et al. (2022), virtual-logit matching, for adding the rest off the leading directions to the head's
+    own doubt; Vovk (2015) for the threshold.
+    """
+    if not 0.0 < reject < 1.0:
+        raise ValueError(f"the share of known images to refuse lies strictly between 0 and 1, got {reject}")
+    num = len(probabilities)
+    doubt = log_ood_score(probabilities.max(axis=1))
+    looked_at = np.arange(num)
+    mean = directions = None
+    residual_center = residual_scale = None
+    if rest is not None and space is not None:
+        mean, directions = space
+        log_rest = np.log(rest)
+        ood_center, ood_scale = _center_and_scale(doubt)
+        residual_center, residual_scale = _center_and_scale(log_rest)
+        scores = add_up((doubt - ood_center) / ood_scale, (log_rest - residual_center) / residual_scale)
+    elif rows is None:
+        ood_center, ood_scale = _center_and_scale(doubt)
+        scores = (doubt - ood_center) / ood_scale
+    else:
+        if num > _MAX_ROWS:
+            looked_at = np.sort(np.random.default_rng(seed).choice(num, _MAX_ROWS, replace=False))
+        part = rows if len(looked_at) == num else rows[looked_at]
+        mean, directions = leading_directions(part, seed=seed) if space is None else space
+        part_groups = None if groups is None else groups[looked_at]
+        log_rest = np.log(
+            left_out_residual(part, class_ids[looked_at], mean, directions, groups=part_groups, seed=seed)
+        )
+        ood_center, ood_scale = _center_and_scale(doubt[looked_at])
+        residual_center, residual_scale = _center_and_scale(log_rest)
+        scores = add_up((doubt[looked_at] - ood_center) / ood_scale, (log_rest - residual_center) / residual_scale)
+    # With too few groups for the promise to hold for a new one, it holds for images of those that are there.
+    is_by_group = groups is not None and (len(np.unique(groups[looked_at])) + 1) * reject >= 1.0
+    part_groups = groups[looked_at] if groups is not None and is_by_group else None
+    levels = ((share, threshold_of(scores, share, part_groups)) for share in sorted({*REJECTS, reject}))
+    rule = OodRule(
+        ood_center=ood_center,
+        ood_scale=ood_scale,
+        residual_center=residual_center,
+        residual_scale=residual_scale,
+        reject=reject,
+        thresholds=tuple(pair for pair in levels if math.isfinite(pair[1])),
+    )
+    everyone = np.full(num, np.nan)
+    everyone[looked_at] = scores
+    empirical = float((scores > rule.threshold()).mean())
+    return OodModel(rule, mean, directions, everyone, empirical, is_by_group)
+
+
+def rank_auc(known: Float, novel: Float) -> float:
+    """Chance that a novel score exceeds a known one, ties counted half; the area under the ROC curve."""
+    ordered = np.sort(known)
+    below = np.searchsorted(ordered, novel, side="left") + np.searchsorted(ordered, novel, side="right")
+    return float(below.mean() / (2 * len(known)))
+
+
+def _center_and_scale(values: Float) -> tuple[float, float]:
+    return float(values.mean()), max(float(values.std()), 1e-6)
+
+
+def threshold_of(scores: Float, reject: float, groups: NDArray[np.int64] | None = None) -> float:
+    """Return the score that a new known image exceeds with at most the chance `reject`; infinite with too few.
+
+    With groups it holds for an image of a new group, each group counting as one (19 are needed for 5 %).
+
+    Source: Vovk (2015); for groups Lee, Barber and Willett (2023).
+    """
+    if groups is not None:
+        _, position, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        mass = 1.0 / ((len(sizes) + 1) * sizes[position])  # the new group's lies above all
+        order = np.argsort(scores, kind="stable")
+        reached = np.cumsum(mass[order]) >= 1.0 - reject - 1e-12
+        return float(scores[order[reached.argmax()]]) if reached.any() else math.inf
+    rank = math.ceil((len(scores) + 1) * (1.0 - reject) - 1e-9)
+    return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])

@@ -1,0 +1,186 @@
+"""Where to let the model decide alone: accept above a threshold, send the rest to a person.
+
+A threshold is offered only with an upper bound of its error rate that holds for all offered
+thresholds at once (Clopper-Pearson, shared out among them), since the best-looking one will be taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.evaluation.intervals import EffectiveSampleSize, effective_sample_size, estimate_proportion
+from headstart.evaluation.quantiles import beta_quantile
+
+__all__ = [
+    "AlarmPoint",
+    "OperatingPoint",
+    "accept_above",
+    "clopper_pearson_upper",
+    "recall_at_false_alarms",
+    "risk_coverage",
+]
+
+Float = NDArray[np.float64]
+SHARES = tuple(i / 20 for i in range(1, 21))
+"""Shares of images whose acceptance is weighed up."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """Accept where the probability is at least `threshold`.
+
+    Attributes:
+        threshold: On the probability of the predicted class.
+        share_accepted: Of all images, in [0, 1].
+        num_accepted: Accepted scored images.
+        error: Share of accepted ones that were wrong.
+        error_bound: Upper bound of it at 95 % confidence, for all offered points at once; None where it
+            cannot be measured.
+    """
+
+    threshold: float
+    share_accepted: float
+    num_accepted: int
+    error: float
+    error_bound: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmPoint:
+    """Call it the positive class where its probability is at least `threshold`.
+
+    Attributes:
+        threshold: On the probability of the positive class.
+        false_alarms: Share of the other images above it.
+        recall: Share of the positive images above it.
+        recall_low, recall_high: 95 % interval.
+        precision: Share of images above it that are positive; None where there are none.
+    """
+
+    threshold: float
+    false_alarms: float
+    recall: float
+    recall_low: float | None
+    recall_high: float | None
+    precision: float | None
+
+
+def clopper_pearson_upper(errors: float, num: float, confidence: float = 0.95) -> float:
+    """One-sided upper bound of a rate; `errors` of `num` need not be whole (effective counts).
+
+    Source: Clopper and Pearson (1934).
+    """
+    return 1.0 if num <= errors else beta_quantile(confidence, errors + 1.0, num - errors)
+
+
+def risk_coverage(confidence: Float, hits: NDArray[np.bool_]) -> tuple[Float, Float, Float]:
+    """Return (T,) share accepted, (T,) error among the accepted, (T,) threshold, from the surest image to all.
+
+    Images with one confidence are accepted together, so every point can be had with a threshold.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sure = confidence[order]
+    wrong = np.cumsum(~hits[order])
+    last = np.flatnonzero(np.append(sure[1:] != sure[:-1], True))
+    return (last + 1) / len(sure), wrong[last] / (last + 1), sure[last]
+
+
+def accept_above(
+    confidence: Float,
+    hits: NDArray[np.bool_],
+    *,
+    targets: Sequence[float] = (0.01, 0.02, 0.05, 0.1),
+    groups: NDArray[np.int64] | None = None,
+    is_out_of_fold: bool = True,
+    assurance: float = 0.95,
+) -> dict[float, OperatingPoint | None]:
+    """For each target, the point that accepts most while its error bound stays within the target.
+
+    Args:
+        confidence: (N,) probability of the predicted class.
+        hits: (N,).
+        targets: Largest error rates that are bearable.
+        groups: (N,) images that tend to be wrong together.
+        is_out_of_fold: Whether the scored images also trained one another's models.
+        assurance: Confidence of the bound.
+
+    Returns:
+        None where no threshold can be promised.
+    """
+    worth = effective_sample_size(hits, groups, is_out_of_fold=is_out_of_fold)
+    points = _points(confidence, hits, worth, assurance)
+    best: dict[float, OperatingPoint | None] = {}
+    for target in targets:
+        good = [p for p in points if p.error_bound is not None and p.error_bound <= target]
+        best[target] = max(good, key=lambda p: p.num_accepted) if good else None
+    return best
+
+
+def recall_at_false_alarms(
+    score: Float,
+    is_positive: NDArray[np.bool_],
+    *,
+    rates: Sequence[float] = (0.01, 0.05, 0.1),
+    groups: NDArray[np.int64] | None = None,
+    is_out_of_fold: bool = True,
+) -> list[AlarmPoint]:
+    """Recall of one class at chosen shares of false alarms.
+
+    Args:
+        score: (N,) probability of the positive class.
+        is_positive: (N,) whether it is the true class.
+        rates: Largest shares of the other images that may be called positive.
+        groups: (N,) images that belong together.
+        is_out_of_fold: As above.
+
+    Raises:
+        ValueError: All images are positive, or none is.
+    """
+    num_positive = int(is_positive.sum())
+    num_other = len(is_positive) - num_positive
+    if num_positive == 0 or num_other == 0:
+        raise ValueError("recall at false alarms needs images of the class and images of others")
+    others = np.sort(score[~is_positive])[::-1]
+    points = []
+    for rate in rates:
+        allowed = math.floor(rate * num_other + 1e-9)
+        # Just above the highest score that may no longer be called positive.
+        threshold = float(np.nextafter(others[allowed], np.inf)) if allowed < num_other else float(score.min())
+        above = score >= threshold
+        found = above[is_positive]
+        worth = effective_sample_size(
+            found, None if groups is None else groups[is_positive], is_out_of_fold=is_out_of_fold
+        )
+        recall = estimate_proportion(float(found.mean()), num_positive, worth)
+        points.append(
+            AlarmPoint(
+                threshold=threshold,
+                false_alarms=float(above[~is_positive].mean()),
+                recall=float(found.mean()),
+                recall_low=recall.low,
+                recall_high=recall.high,
+                precision=float(is_positive[above].mean()) if above.any() else None,
+            )
+        )
+    return points
+
+
+def _points(
+    confidence: Float, hits: NDArray[np.bool_], worth: EffectiveSampleSize, assurance: float
+) -> list[OperatingPoint]:
+    share, error, threshold = risk_coverage(confidence, hits)
+    each = 1.0 - (1.0 - assurance) / len(SHARES)
+    points = []
+    for wanted in SHARES:
+        i = int(np.searchsorted(share, wanted - 1e-12))
+        accepted = round(float(share[i]) * len(hits))
+        bound = None
+        if worth.ratio is not None:
+            bound = clopper_pearson_upper(float(error[i]) * accepted * worth.ratio, accepted * worth.ratio, each)
+        points.append(OperatingPoint(float(threshold[i]), float(share[i]), accepted, float(error[i]), bound))
+    return points

@@ -1,0 +1,241 @@
+"""Is B better than A?  Both predicted the same images, so only the images on which they differ speak.
+
+The verdict is a sign-flip test (were the two swapped on every image or group at random,
+how often would the difference be as large?), which is exact at any size and with groups; intervals are by
+paired bootstrap, and both are widened for out-of-fold predictions, whose samples trained one another's models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.evaluation.intervals import OUT_OF_FOLD_WORTH
+from headstart.evaluation.quantiles import normal_quantile
+
+__all__ = ["ClassDifference", "Difference", "PairedComparison", "compare_paired", "mcnemar"]
+
+Float = NDArray[np.float64]
+
+
+class ComparisonVerdict(StrEnum):
+    """What paired evidence says of B against A."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNDECIDED = "undecided"
+
+
+LEVEL = 0.05
+_POWER = 0.8
+_FLOOR = 1e-12
+_CHUNK = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One figure of both, and B minus A with its 95 % interval.
+
+    Attributes:
+        a, b: The figure of each.
+        value, low, high: B minus A; for `log_loss` less is better.
+        p_value: Of the sign-flip test that they are alike.
+        num_needed: Scored images with which a true difference of this size would be told in 80 of 100
+            cases; None where the two do not differ.
+        detectable: Smallest difference that would be told so often with the images there are.
+    """
+
+    a: float
+    b: float
+    value: float
+    low: float
+    high: float
+    p_value: float
+    num_needed: int | None
+    detectable: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDifference:
+    """Recall of one class: images that only A, or only B, has right."""
+
+    name: str
+    num_samples: int
+    recall_a: float | None
+    recall_b: float | None
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """B against A on the same images.
+
+    Attributes:
+        verdict: Of B, by `metric`.
+        metric: What the verdict is about, `accuracy` or `balanced_accuracy`.
+        num_samples, num_groups: What was scored (`num_groups` is None without groups).
+        is_out_of_fold: Whether the predictions are cross-validated; then the verdict is a weaker one.
+        accuracy, balanced_accuracy, log_loss: The differences.
+        only_a, only_b: Images that only one of them has right.
+        mcnemar_p: McNemar's mid-p value (groups ignored).
+        per_class: One entry a class.
+    """
+
+    verdict: ComparisonVerdict
+    metric: str
+    num_samples: int
+    num_groups: int | None
+    is_out_of_fold: bool
+    accuracy: Difference
+    balanced_accuracy: Difference
+    log_loss: Difference
+    only_a: int
+    only_b: int
+    mcnemar_p: float
+    per_class: tuple[ClassDifference, ...]
+
+
+def compare_paired(
+    probabilities_a: Float,
+    probabilities_b: Float,
+    class_ids: NDArray[np.int64],
+    class_names: Sequence[str],
+    *,
+    metric: Literal["accuracy", "balanced_accuracy"] = "accuracy",
+    groups: NDArray[np.int64] | None = None,
+    is_out_of_fold: bool = False,
+    num_draws: int = 2000,
+    seed: int = 0,
+) -> PairedComparison:
+    """Compare two models on the same images.
+
+    Args:
+        probabilities_a, probabilities_b: (N, K) each.
+        class_ids: (N,) true classes.
+        class_names: K names.
+        metric: What the verdict is about.
+        groups: (N,) images that belong together are swapped and drawn together.
+        is_out_of_fold: Whether the images trained one another's models.
+        num_draws: Of the test and of the bootstrap.
+        seed: Of both.
+
+    Raises:
+        ValueError: The shapes do not fit or there is nothing to compare.
+    """
+    num = len(class_ids)
+    if probabilities_a.shape != probabilities_b.shape or probabilities_a.shape != (num, len(class_names)):
+        raise ValueError("both need one row of probabilities for each image")
+    if num == 0:
+        raise ValueError("there are no images to compare on")
+    rows = np.arange(num)
+    hits_a, hits_b = (p.argmax(axis=1) == class_ids for p in (probabilities_a, probabilities_b))
+    loss_a, loss_b = (-np.log(np.maximum(p[rows, class_ids], _FLOOR)) for p in (probabilities_a, probabilities_b))
+    support = np.bincount(class_ids, minlength=len(class_names))
+    even = np.full(num, 1.0 / num)
+    balanced = (1.0 / (np.maximum(support, 1) * (support > 0).sum()))[class_ids]
+    unit = np.arange(num) if groups is None else np.unique(groups, return_inverse=True)[1]
+    rng = np.random.default_rng(seed)
+    signs = rng.integers(0, 2, size=(num_draws, int(unit.max()) + 1), dtype=np.int8) * 2 - 1
+    stretch = 1.0 / math.sqrt(OUT_OF_FOLD_WORTH) if is_out_of_fold else 1.0
+
+    def difference(a: Float, b: Float, weights: Float) -> Difference:
+        return _difference(a, b, weights, unit, signs, stretch, rng)
+
+    accuracy = difference(hits_a.astype(np.float64), hits_b.astype(np.float64), even)
+    mean_recall = difference(hits_a.astype(np.float64), hits_b.astype(np.float64), balanced)
+    judged = accuracy if metric == "accuracy" else mean_recall
+    verdict = ComparisonVerdict.UNDECIDED
+    if judged.p_value < LEVEL and judged.value != 0:
+        verdict = ComparisonVerdict.BETTER if judged.value > 0 else ComparisonVerdict.WORSE
+    only_a, only_b = int((hits_a & ~hits_b).sum()), int((hits_b & ~hits_a).sum())
+    return PairedComparison(
+        verdict=verdict,
+        metric=metric,
+        num_samples=num,
+        num_groups=None if groups is None else signs.shape[1],
+        is_out_of_fold=is_out_of_fold,
+        accuracy=accuracy,
+        balanced_accuracy=mean_recall,
+        log_loss=difference(loss_a, loss_b, even),
+        only_a=only_a,
+        only_b=only_b,
+        mcnemar_p=mcnemar(only_a, only_b),
+        per_class=tuple(_class_difference(name, class_ids == k, hits_a, hits_b) for k, name in enumerate(class_names)),
+    )
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Mid-p value of McNemar's test: the exact one calls a true null far less often than it may.
+
+    Source: McNemar (1947); Fagerland, Lydersen and Laake (2013) for the mid-p version.
+    """
+    num = only_a + only_b
+    if num == 0:
+        return 1.0
+    few = min(only_a, only_b)
+    log_half = num * math.log(0.5)
+    mass = [math.exp(math.lgamma(num + 1) - math.lgamma(k + 1) - math.lgamma(num - k + 1) + log_half)
+            for k in range(few + 1)]  # fmt: skip
+    return 1.0 if only_a == only_b else min(1.0, 2.0 * (sum(mass) - 0.5 * mass[-1]))
+
+
+def _difference(
+    a: Float, b: Float, weights: Float, unit: NDArray[np.int64], signs: NDArray[np.int8], stretch: float,
+    rng: np.random.Generator,
+) -> Difference:  # fmt: skip
+    num_units = signs.shape[1]
+    parts = np.bincount(unit, weights=weights * (b - a), minlength=num_units)  # (G,)
+    value = float(parts.sum())
+    flipped = np.abs(signs @ parts)
+    p_value = float((1 + (flipped >= abs(value) - 1e-12).sum()) / (1 + len(signs)))
+    masses = np.bincount(unit, weights=weights, minlength=num_units)
+    drawn = np.empty(len(signs))
+    for start in range(0, len(signs), _CHUNK):
+        times = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=min(_CHUNK, len(signs) - start))
+        drawn[start : start + _CHUNK] = (times @ parts) / np.maximum(times @ masses, 1e-300)
+    low, high = (float(q) for q in np.quantile(drawn, (0.025, 0.975)))
+    # Under the null each part keeps its size and changes its sign, so this is its deviation exactly.
+    error = math.sqrt(float((parts**2).sum())) * stretch
+    reach = (normal_quantile(1 - LEVEL / 2) + normal_quantile(_POWER)) * error
+    return Difference(
+        a=float((weights * a).sum()),
+        b=float((weights * b).sum()),
+        value=value,
+        low=value - stretch * (value - low),
+        high=value + stretch * (high - value),
+        p_value=_weakened(p_value, stretch),
+        num_needed=math.ceil(len(a) * (reach / value) ** 2) if abs(value) > 1e-12 else None,
+        detectable=reach,
+    )
+
+
+def _weakened(p_value: float, stretch: float) -> float:
+    """Return the p value when the deviation is `stretch` times what it was taken for."""
+    if stretch == 1.0 or p_value >= 1.0:
+        return p_value
+    z = normal_quantile(1 - p_value / 2) / stretch
+    return math.erfc(z / math.sqrt(2.0))
+
+
+def _class_difference(
+    name: str, where: NDArray[np.bool_], hits_a: NDArray[np.bool_], hits_b: NDArray[np.bool_]
+) -> ClassDifference:
+    a, b = hits_a[where], hits_b[where]
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return ClassDifference(
+        name=name,
+        num_samples=len(a),
+        recall_a=float(a.mean()) if len(a) else None,
+        recall_b=float(b.mean()) if len(b) else None,
+        only_a=only_a,
+        only_b=only_b,
+        p_value=mcnemar(only_a, only_b),
+    )

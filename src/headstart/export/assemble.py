@@ -1,0 +1,287 @@
+"""Joins a frozen network's graph and a head into the one `model.onnx` that is deployed.
+
+Everything between normalized pixels and logits (flip averaging, the head's normalizer,
+its affine map, the temperature) lives inside the graph, so that a runtime in any language is
+"pixels in, softmax out".  Only the `onnx` package is needed, never torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import BundleError, MissingExtraError
+from headstart.evaluation.principal_directions import LEAST_REST
+
+if TYPE_CHECKING:
+    from headstart.probe.linear import LinearHead
+
+__all__ = ["assemble_direct", "assemble_model", "graph_weights"]
+
+INPUT = "pixels"
+_NORM_FLOOR = 1e-12  # a row of zeros stays a row of zeros
+_MIN_OPSET = 13  # ReduceSum takes its axes as an input from here on
+
+
+def assemble_model(
+    graph: str | Path | bytes,
+    head: LinearHead,
+    *,
+    has_flip: bool = False,
+    space: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None] | None = None,
+) -> bytes:
+    """Make the deployed model from a graph of pooled features and a head.
+
+    Args:
+        graph: ONNX model with input `pixels` (B, 3, H, W) and one output (B, D) a block.
+        head: The head; its blocks are outputs of the graph.
+        has_flip: Whether features are the mean over the image and its mirror image.
+        space: Mean (D,) and leading directions (D, r) of the head's normalized rows, for novelty, and (D,) of 1 for the
+            features that count, or None where all do.
+
+    Returns:
+        The serialized model: input `pixels` float32 (B, 3, H, W) normalized, outputs `logits` (B, K) with
+        the temperature applied, `embedding` (B, D), the block `embedding` or else the head's last block, and where
+        there is a space `rest` (B, 1), the squared length of a normalized row off its leading directions.
+
+    Raises:
+        BundleError: A block of the head is not in the graph, or its size differs.
+        MissingExtraError: The `onnx` package is not installed.
+    """
+    onnx = _import_onnx()
+    model = _load(onnx, graph)
+    names, sizes = head.normalizer.names, head.normalizer.sizes
+    widths = _check_graph(model, names)
+    for name, size in zip(names, sizes, strict=True):
+        if widths[name] != size:
+            raise BundleError(f"The head expects {size} features of `{name}`, the graph gives {widths[name]}.")
+    embedding = "embedding" if "embedding" in widths else names[-1]
+    needed = dict.fromkeys([*names, embedding])
+    _keep_outputs(model, needed)
+    parts = _Parts(onnx, model)
+    source = {name: name for name in needed}
+    if has_flip:
+        source = _average_flip(parts, {name: widths[name] for name in needed})
+    elif embedding != "embedding":
+        parts.node("Identity", [embedding], "embedding")
+    elif "logits" in widths:
+        raise BundleError("The graph of features has an output called `logits`; it would be mistaken for the head's.")
+    joined = [_add_block(parts, head, i, source[name]) for i, name in enumerate(names)]
+    features = joined[0] if len(joined) == 1 else parts.node("Concat", joined, "head.features", axis=1)
+    weight, bias = head.folded()
+    kernel = parts.constant("head.weight", weight[:, :, None, None])
+    maps = parts.node("Conv", [features, kernel, parts.constant("head.bias", bias)], "head.logits")  # (B, K, 1, 1)
+    parts.node("Flatten", [maps], "logits", axis=1)
+    if has_flip:
+        parts.node("Identity", [source[embedding]], "embedding")
+    outputs = {"logits": len(head.bias), "embedding": widths[embedding]}
+    if space is not None:
+        _add_rest(parts, features, *space)
+        outputs["rest"] = 1
+    _set_outputs(onnx, model, outputs)
+    return _finish(onnx, model)
+
+
+def assemble_direct(graph: str | Path | bytes) -> bytes:
+    """Make a deployed model from a network that already ends in its own classifier.
+
+    Args:
+        graph: ONNX model with input `pixels` and output `logits` (B, K); `embedding` is kept where it is there.
+
+    Raises:
+        BundleError: There is no such output.
+        MissingExtraError: The `onnx` package is not installed.
+    """
+    onnx = _import_onnx()
+    model = _load(onnx, graph)
+    widths = _check_graph(model, ["logits"])
+    keep: dict[str, int] = {name: widths[name] for name in ("logits", "embedding") if name in widths}
+    _keep_outputs(model, keep)
+    _set_outputs(onnx, model, keep)
+    return _finish(onnx, model)
+
+
+def graph_weights(graph: str | Path) -> dict[str, NDArray[np.float32]]:
+    """Return the float weights of a graph by name, constants of its operators left out."""
+    onnx = _import_onnx()
+    tensors = onnx.load(str(graph)).graph.initializer
+    return {t.name: onnx.numpy_helper.to_array(t) for t in tensors if t.data_type == onnx.TensorProto.FLOAT and t.dims}
+
+
+class _Parts:
+    """Appends nodes and constants to a graph; keeps their names apart from the network's own."""
+
+    def __init__(self, onnx: Any, model: Any) -> None:
+        self._onnx = onnx
+        self._graph = model.graph
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        array = value if value.dtype == np.int64 else value.astype(np.float32)
+        self._graph.initializer.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self._graph.node.append(self._onnx.helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def prepend(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self._graph.node.insert(0, self._onnx.helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def rename(self, names: dict[str, str]) -> None:
+        """Give tensors other names wherever they are made or read."""
+        for node in self._graph.node:
+            for places in (node.input, node.output):
+                for i, name in enumerate(places):
+                    if name in names:
+                        places[i] = names[name]
+
+
+def _add_block(parts: _Parts, head: LinearHead, index: int, source: str) -> str:
+    """Return the head's normalizer for one block, (B, D) to (B, D, 1, 1): `Normalizer` in the words of ONNX.
+
+    Sums over features are 1x1 convolutions, which run image by image: ONNX Runtime's ReduceSum and Gemm
+    add in an order that depends on the batch, and an image's answer must not depend on its neighbors.
+    """
+    norm = head.normalizer
+    prefix = f"head.{norm.names[index]}"
+    size = norm.sizes[index]
+    shape = (1, size, 1, 1)
+    axes = parts.constant(f"{prefix}.axes", np.array([2, 3], dtype=np.int64))
+    x = parts.node("Unsqueeze", [source, axes], f"{prefix}.x")
+    mean = parts.constant(f"{prefix}.mean", norm.means[index].reshape(shape))
+    scale = parts.constant(f"{prefix}.scale", norm.scales[index].reshape(shape))
+    centered = parts.node("Sub", [x, mean], f"{prefix}.centered")
+    scaled = parts.node("Div", [centered, scale], f"{prefix}.scaled")
+    low = parts.constant(f"{prefix}.low", np.array(-norm.clip))
+    high = parts.constant(f"{prefix}.high", np.array(norm.clip))
+    z = parts.node("Clip", [scaled, low, high], f"{prefix}.z")
+    squares = parts.node("Mul", [z, z], f"{prefix}.squares")
+    ones = parts.constant(f"{prefix}.ones", np.ones(shape))
+    total = parts.node("Conv", [squares, ones], f"{prefix}.total")  # (B, 1, 1, 1)
+    length = parts.node("Sqrt", [total], f"{prefix}.length")
+    floored = parts.node("Max", [length, parts.constant(f"{prefix}.floor", np.array(_NORM_FLOOR))], f"{prefix}.floored")
+    weight = parts.constant(f"{prefix}.block_weight", np.array(norm.weights[index]))
+    factor = parts.node("Div", [weight, floored], f"{prefix}.factor")
+    return parts.node("Mul", [z, factor], f"{prefix}.weighted")
+
+
+def _add_rest(
+    parts: _Parts,
+    rows: str,
+    mean: NDArray[np.float32],
+    directions: NDArray[np.float32],
+    columns: NDArray[np.float32] | None,
+) -> None:
+    """What of each row (B, D, 1, 1) lies off the leading directions: `trust.directions.squared_rest`, as `rest`."""
+    width, count = directions.shape
+    if columns is not None:
+        counted = parts.constant("rest.columns", columns.reshape(1, width, 1, 1))
+        rows = parts.node("Mul", [rows, counted], "rest.counted")
+    centered = parts.node("Sub", [rows, parts.constant("rest.mean", mean.reshape(1, width, 1, 1))], "rest.centered")
+    kernel = parts.constant("rest.directions", directions.T.reshape(count, width, 1, 1))
+    lengths = []
+    for name, source, size in (
+        ("total", centered, width),
+        ("inside", parts.node("Conv", [centered, kernel], "rest.along"), count),
+    ):
+        squares = parts.node("Mul", [source, source], f"rest.{name}.squares")
+        ones = parts.constant(f"rest.{name}.ones", np.ones((1, size, 1, 1)))
+        lengths.append(parts.node("Conv", [squares, ones], f"rest.{name}"))  # (B, 1, 1, 1)
+    off = parts.node("Sub", lengths, "rest.off")
+    least = parts.constant("rest.least", np.array(LEAST_REST))
+    parts.node("Flatten", [parts.node("Max", [off, least], "rest.floored")], "rest", axis=1)
+
+
+def _average_flip(parts: _Parts, widths: dict[str, int]) -> dict[str, str]:
+    """Run the network on (image, mirror image) as one batch of 2 B and averages each block."""
+    parts.rename({INPUT: "flip.both", **{name: f"flip.{name}" for name in widths}})
+    minus_one, axis = np.array([-1], dtype=np.int64), np.array([3], dtype=np.int64)
+    start = parts.constant("flip.start", minus_one)
+    end = parts.constant("flip.end", np.array([np.iinfo(np.int64).min], dtype=np.int64))
+    axes = parts.constant("flip.axes", axis)
+    step = parts.constant("flip.step", minus_one)
+    parts.prepend("Concat", [INPUT, "flip.mirrored"], "flip.both", axis=0)
+    parts.prepend("Slice", [INPUT, start, end, axes, step], "flip.mirrored")
+    half = parts.constant("flip.half", np.array(0.5))
+    averaged = {}
+    axes0 = parts.constant("flip.axes0", np.array([0], dtype=np.int64))
+    for name, width in widths.items():
+        shape = parts.constant(f"flip.{name}.shape", np.array([2, -1, width], dtype=np.int64))
+        paired = parts.node("Reshape", [f"flip.{name}", shape], f"flip.{name}.paired")  # (2, B, D)
+        total = parts.node("ReduceSum", [paired, axes0], f"flip.{name}.total", keepdims=0)  # (B, D)
+        averaged[name] = parts.node("Mul", [total, half], f"flip.{name}.mean")
+    return averaged
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+        import onnx.helper
+        import onnx.numpy_helper
+    except ImportError as error:
+        raise MissingExtraError("writing a bundle", "train") from error
+    return onnx
+
+
+def _load(onnx: Any, graph: str | Path | bytes) -> Any:
+    model = onnx.load_from_string(graph) if isinstance(graph, bytes) else onnx.load(str(graph))
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    if set(versions) - {"", "ai.onnx"} or max(versions.values(), default=0) < _MIN_OPSET:
+        raise BundleError(
+            f"The graph of features needs standard operators of version {_MIN_OPSET} or newer, not {versions}."
+        )
+    return model
+
+
+def _check_graph(model: Any, wanted: Iterable[str]) -> dict[str, int]:
+    """Widths of the graph's outputs; refuses where one that is wanted is missing."""
+    inputs = [value.name for value in model.graph.input]
+    if inputs != [INPUT]:
+        raise BundleError(f"The graph of features has inputs {inputs}; exactly one called `{INPUT}` is expected.")
+    widths = {value.name: value.type.tensor_type.shape.dim[-1].dim_value for value in model.graph.output}
+    missing = [name for name in wanted if name not in widths]
+    if missing:
+        raise BundleError(f"The graph of features has no output {', '.join(missing)}; it has {', '.join(widths)}.")
+    return widths
+
+
+def _keep_outputs(model: Any, needed: Iterable[str]) -> None:
+    """Remove nodes and weights that nothing needed depends on; the order of nodes stays."""
+    alive, kept = set(needed), []
+    for node in reversed(model.graph.node):
+        if alive.intersection(node.output):
+            kept.append(node)
+            alive.update(node.input)
+    kept.reverse()
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in alive]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.extend(weights)
+
+
+def _set_outputs(onnx: Any, model: Any, widths: dict[str, int]) -> None:
+    """Declare the model's outputs, each float32 (B, width)."""
+    del model.graph.output[:]
+    for name, width in widths.items():
+        value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["B", width])
+        model.graph.output.append(value)
+
+
+def _finish(onnx: Any, model: Any) -> bytes:
+    """Make the batch free, drops what only debuggers read (paths of the exporting machine among it), checks."""
+    graph = model.graph
+    graph.input[0].type.tensor_type.shape.dim[0].dim_param = "B"
+    for holder in (model, graph, *graph.node, *graph.input, *graph.initializer):
+        holder.doc_string = ""
+        if hasattr(holder, "metadata_props"):
+            del holder.metadata_props[:]
+    del graph.value_info[:]
+    graph.name = "headstart"
+    model.producer_name, model.producer_version = "headstart", ""
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,254 @@
+"""Writes a bundle, whole or not at all.
+
+All files are made in memory first (so their digests are known), then written into a
+temporary folder beside the target that becomes the target in one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart import __version__
+from headstart.dependencies import import_onnxruntime
+from headstart.errors import BundleError, MissingExtraError, UsageError
+from headstart.export.bundle_members import INFO, MODEL, TRAINED_ON, WEIGHTS
+from headstart.export.session import check_session, measure_latency, open_session
+from headstart.messages.numbers import pluralize
+from headstart.preprocessing.image_spec import ImageSpec
+from headstart.system import atomic_file, atomic_folder, available_cores
+
+if TYPE_CHECKING:
+    from headstart.evaluation.decision_rules import PredictionSetRule
+    from headstart.evaluation.ood import OodModel
+    from headstart.probe.linear import LinearHead
+
+__all__ = ["DIGEST_LENGTH", "SCHEMA", "amend_bundle", "make_direct_bundle", "write_bundle"]
+
+SCHEMA = 1
+"""Version of the layout; a runtime refuses bundles with a larger one."""
+
+DIGEST_LENGTH = 16
+"""Hex digits kept of the digest of each training image: enough to know it again, too few to prove more."""
+
+_RESERVED = {"schema", "class_names", "pixels", "temperature", "files", "created_by", "input", "outputs", "head",
+             "novelty", "sets"}  # fmt: skip
+
+
+def write_bundle(
+    folder: str | Path,
+    *,
+    graph_path: str | Path,
+    graph_meta: Mapping[str, Any] | None = None,
+    head: LinearHead | None,
+    spec: ImageSpec,
+    class_names: Sequence[str],
+    meta: Mapping[str, Any] | None = None,
+    has_flip: bool = False,
+    trained_on: Sequence[str] = (),
+    novelty: OodModel | None = None,
+    sets: PredictionSetRule | None = None,
+) -> Path:
+    """Write a bundle.
+
+    Args:
+        folder: The bundle folder; it must not exist, or be empty.
+        graph_path: The frozen network (see `assemble`).
+        graph_meta: The network's card, JSON-able: `name`, `license`, `source`, `digest` ...; kept as `backbone`.
+        head: The head, or None where the graph ends in its own classifier (output `logits`).
+        spec: The pixel contract.
+        class_names: In the order of the logits.
+        meta: More for `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_license` ...
+        has_flip: Whether features are averaged over the image and its mirror image.
+        trained_on: sha256 of each training image, hex.
+        novelty: How images that are none of the classes are told; the graph gets an output `rest` where it needs
+            one.
+        sets: Floors of sets of classes.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: Graph, head, pixels and class names do not fit together, or the disk is full.
+        UsageError: The folder is there already.
+        MissingExtraError: The training part is not installed.
+    """
+    from headstart.export.assemble import assemble_direct, assemble_model
+
+    folder = Path(folder)
+    extra = dict(meta or {})
+    if _RESERVED & set(extra):
+        raise ValueError(f"meta may not hold {sorted(_RESERVED & set(extra))}")
+    refuse_filled(folder)
+    if not class_names or len(set(class_names)) != len(class_names):
+        raise BundleError(f"The {len(class_names)} class names are none, or one of them stands twice.")
+    if head is not None and head.num_classes != len(class_names):
+        raise BundleError(
+            f"The head has {pluralize(head.num_classes, 'class', 'classes')}, but there are "
+            f"{pluralize(len(class_names), 'name')}."
+        )
+    space = None
+    if novelty is not None and novelty.mean is not None and novelty.directions is not None:
+        space = novelty.mean, novelty.directions, novelty.columns
+    if head is None and space is not None:
+        raise ValueError("a network with its own classifier has no normalized rows for novelty")
+    if head is None:
+        model = assemble_direct(graph_path)
+    else:
+        model = assemble_model(graph_path, head, has_flip=has_flip, space=space)
+    session = open_session(model, available_cores())
+    check_session(session, spec.size_hw, len(class_names))
+    info = {
+        **opening_facts("classify", class_names, spec, session),
+        "temperature": 1.0 if head is None else float(head.temperature),
+        "head": None if head is None else head.normalizer.to_json(),
+        "has_flip": has_flip,
+        "thresholds": {},
+        "novelty": None if novelty is None else novelty.rule.to_json(),
+        "sets": None if sets is None else sets.to_json(),
+        **closing_facts(graph_meta or {}, spec, session),
+        **extra,
+    }
+    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, head), trained_on=trained_on)
+    return folder
+
+
+def refuse_filled(folder: Path) -> None:
+    """A bundle never overwrites anything.
+
+    Raises:
+        UsageError: The folder is there and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"`{folder}` is there already and is not overwritten.", hint="name another folder")
+
+
+def opening_facts(task: str, class_names: Sequence[str], spec: ImageSpec, session: Any) -> dict[str, Any]:
+    """Return what the `bundle.json` of every task begins with."""
+    return {
+        "schema": SCHEMA,
+        "created_by": f"headstart {__version__}",
+        "made_with": _versions(),
+        "task": task,
+        "class_names": list(class_names),
+        "pixels": spec.to_json(),
+        "input": {"name": "pixels", "type": "float32", "shape": ["B", 3, *spec.size_hw]},
+        "outputs": {output.name: ["B", *output.shape[1:]] for output in session.get_outputs()},
+    }
+
+
+def closing_facts(card: Mapping[str, Any], spec: ImageSpec, session: Any) -> dict[str, Any]:
+    """Return what it ends with: the score that is known later, the network and its cost."""
+    return {
+        "score": None,
+        "backbone": dict(card),
+        "weights_license": card.get("license"),
+        "latency": measure_latency(session, spec.size_hw, available_cores()),
+    }
+
+
+def seal_bundle(
+    folder: Path, info: Mapping[str, Any], *, model: bytes, weights: bytes, trained_on: Sequence[str]
+) -> None:
+    """Write the files of a bundle, with their sizes and digests in `bundle.json`, in one step.
+
+    Raises:
+        BundleError: The disk refuses.
+    """
+    contents = {MODEL: model, WEIGHTS: weights}
+    if trained_on:
+        kept = sorted({digest[:DIGEST_LENGTH] for digest in trained_on})
+        contents[TRAINED_ON] = "".join(f"{digest}\n" for digest in kept).encode("ascii")
+    files = {n: {"size_bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in contents.items()}
+    contents[INFO] = _dump({**info, "files": files})
+    _place(folder, contents)
+
+
+def make_direct_bundle(
+    folder: str | Path,
+    *,
+    graph_path: str | Path,
+    graph_meta: Mapping[str, Any] | None = None,
+    spec: ImageSpec,
+    class_names: Sequence[str],
+    meta: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a bundle of a network with its own classifier, e.g. the 1,000 classes of ImageNet.
+
+    Args: as in `write_bundle`; the graph has an output `logits` (B, K), and `embedding` where it can.
+    """
+    return write_bundle(
+        folder, graph_path=graph_path, graph_meta=graph_meta, head=None, spec=spec, class_names=class_names, meta=meta
+    )
+
+
+def amend_bundle(folder: str | Path, **changes: Any) -> None:
+    """Replace values of `bundle.json` in one step, e.g. `parity` or `score`, which are known later.
+
+    Raises:
+        BundleError: The file cannot be written.
+    """
+    if _RESERVED & set(changes):
+        raise ValueError(f"these may not be changed: {sorted(_RESERVED & set(changes))}")
+    path = Path(folder) / INFO
+    try:
+        info = json.loads(path.read_text(encoding="utf-8")) | changes
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(_dump(info))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Put the files where they belong in one step; clears away what a killed writer left."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+        if folder.is_dir():
+            folder.rmdir()
+        with atomic_folder(folder) as temporary:
+            for name, data in contents.items():
+                (temporary / name).write_bytes(data)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def weights_file(graph_path: str | Path, head: LinearHead | None) -> bytes:
+    """Return the head before the temperature is folded in, and the network: what training on starts from."""
+    import numpy as np
+
+    try:
+        from safetensors.numpy import save
+    except ImportError as error:
+        raise MissingExtraError("writing a bundle", "train") from error
+    from headstart.export.assemble import graph_weights
+
+    tensors = {f"backbone.{name}": value for name, value in graph_weights(graph_path).items()}
+    if head is not None:
+        arrays = {"weight": head.weight, "bias": head.bias, **head.normalizer.arrays()}
+        tensors |= {f"head.{name}": value for name, value in arrays.items()}
+    return bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
+
+
+def _versions() -> dict[str, str]:
+    """Of what decides about numbers."""
+    import numpy
+    import PIL
+
+    return {"onnxruntime": import_onnxruntime().__version__, "pillow": PIL.__version__, "numpy": numpy.__version__}
+
+
+def _dump(info: Mapping[str, Any]) -> bytes:
+    return (json.dumps(info, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def _unwritable(path: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"The bundle `{path}` cannot be written ({error.strerror or error}).",
+        hint="free some space, or name another folder with --out",
+    )

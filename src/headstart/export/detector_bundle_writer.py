@@ -1,0 +1,151 @@
+"""Writes a detector's bundle, and proves it on the person's own files.
+
+Scores stay raw in the graph and are calibrated beside it, by two numbers of `bundle.json`, so that
+calibration never changes a weight and can be read by a person.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.data.boxes.records import Detections
+from headstart.detection.decoding import DecodingSettings, iou_matrix
+from headstart.errors import BundleError
+from headstart.export.assemble import _finish, _import_onnx, _load
+from headstart.export.bundle_writer import closing_facts, opening_facts, refuse_filled, seal_bundle, weights_file
+from headstart.export.detector_runtime import DetectorRuntime, check_detector
+from headstart.export.session import open_session
+from headstart.messages.numbers import pluralize
+from headstart.preprocessing.image_spec import ImageSpec
+from headstart.system import available_cores
+
+__all__ = ["DetectorParity", "check_detector_parity", "write_detector_bundle"]
+
+_PIXELS = 0.5  # largest difference of a box's edge, in pixels of the network's input
+_SCORE = 1e-3
+_BUDGET_S = 3.0
+_MIN_FILES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorParity:
+    """How well a bundle agrees with its training.
+
+    Attributes:
+        num_files, num_boxes: What was compared.
+        max_pixels: Largest difference of an edge, in pixels of the network's input.
+        max_score: Largest difference of a score.
+    """
+
+    num_files: int
+    num_boxes: int
+    max_pixels: float
+    max_score: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def write_detector_bundle(
+    folder: str | Path,
+    *,
+    graph_path: str | Path,
+    graph_meta: Mapping[str, Any],
+    spec: ImageSpec,
+    class_names: Sequence[str],
+    decoding: DecodingSettings,
+    thresholds: Mapping[str, Any],
+    meta: Mapping[str, Any] | None = None,
+    trained_on: Sequence[str] = (),
+) -> Path:
+    """Write a bundle.
+
+    Args:
+        folder: The bundle folder; it must not exist, or be empty.
+        graph_path: ONNX: `pixels` (B, 3, H, W) to `logits` (B, P, K) and `boxes` (B, P, 4) in input pixels.
+        graph_meta: The backbone's card, JSON-able.
+        spec: The pixel contract.
+        class_names: In the order of the logits.
+        decoding: How candidates become detections.
+        thresholds: `per_class`: score of the best F1 by class; `chosen_on`: `val`, `cv` or `test`, with its protocol.
+        meta: More for `bundle.json`, JSON-able.
+        trained_on: sha256 of each training image, hex.
+
+    Raises:
+        BundleError: Graph, pixels and class names do not fit together, or the disk is full.
+        UsageError: The folder is there already.
+    """
+    folder = Path(folder)
+    refuse_filled(folder)
+    onnx = _import_onnx()
+    model = _finish(onnx, _load(onnx, graph_path))
+    session = open_session(model, available_cores())
+    check_detector(session, spec.size_hw, len(class_names))
+    info = {
+        **opening_facts("detect", class_names, spec, session),
+        "temperature": 1.0,
+        "decoding": decoding.to_json(),
+        "thresholds": dict(thresholds),
+        **closing_facts(graph_meta, spec, session),
+        **(meta or {}),
+    }
+    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, None), trained_on=trained_on)
+    return folder
+
+
+def check_detector_parity(
+    runtime: DetectorRuntime, sources: Sequence[str], expected: Sequence[Detections], least: float = 0.05
+) -> DetectorParity:
+    """Send files through a bundle and compares with what torch found in them.
+
+    Args:
+        runtime: The bundle.
+        sources: Files.
+        expected: What torch found, decoded by the bundle's rules.
+        least: Scores from here on are compared; what is less certain may be suppressed differently by a rounding.
+
+    Raises:
+        BundleError: A box differs by more than 0.5 pixels of the input or a score by more than 0.001, a box is
+            missing, or no file could be compared.
+    """
+    worst_pixels = worst_score = 0.0
+    num_files = num_boxes = 0
+    started, worst = time.monotonic(), ""
+    for found, wanted in zip(runtime.iter_predict(list(sources), min_score=least / 2), expected, strict=False):
+        if found.error is not None:
+            continue
+        num_files += 1
+        scale = np.tile(np.array(runtime.bundle.spec.size_hw[::-1]) / np.array(found.size_hw[::-1]), 2)
+        for xyxy, score, kind in zip(wanted.xyxy, wanted.scores, wanted.class_ids, strict=True):
+            if score < least:
+                continue
+            same = found.detections.class_ids == kind
+            boxes, scores = found.detections.xyxy[same], found.detections.scores[same]
+            nearest = int(iou_matrix(xyxy[None], boxes)[0].argmax()) if len(boxes) else -1
+            pixels = float(np.abs((boxes[nearest] - xyxy) * scale).max()) if nearest >= 0 else float("inf")
+            off = float(abs(scores[nearest] - score)) if nearest >= 0 else float("inf")
+            if pixels > worst_pixels or off > worst_score:
+                worst = found.file
+            worst_pixels, worst_score, num_boxes = max(worst_pixels, pixels), max(worst_score, off), num_boxes + 1
+        if num_files >= _MIN_FILES and time.monotonic() - started > _BUDGET_S:
+            break
+    if not num_files:
+        raise BundleError(
+            f"The saved detector could not be compared with training: none of "
+            f"{pluralize(len(sources), 'file')} can be read now.",
+            hint="were the images moved while training?",
+        )
+    if not (worst_pixels <= _PIXELS and worst_score <= _SCORE):
+        raise BundleError(
+            f"The saved detector does not say what training said: on `{worst}` a box differs by {worst_pixels:.2g} "
+            f"pixels (at most {_PIXELS:g}) or a score by {worst_score:.2g} (at most {_SCORE:g}).",
+            hint="please report this with your versions of onnxruntime, Pillow and numpy",
+        )
+    return DetectorParity(num_files, num_boxes, worst_pixels, worst_score)

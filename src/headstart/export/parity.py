@@ -1,0 +1,132 @@
+"""Proves a bundle on the person's own files: it must say what training said.
+
+The whole road is compared (file, decoding, network, head, softmax), not the graph
+alone, because that is where tools usually differ between training and use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import BundleError
+from headstart.export.output_decoder import OutputDecoder
+from headstart.export.runtime import Runtime, softmax
+from headstart.messages.numbers import pluralize
+from headstart.preprocessing.image_spec import ImageError
+
+__all__ = ["Parity", "check_parity"]
+
+_MAX_FILES = 200
+_MIN_FILES = 20  # so many are compared even where they are slow
+_BUDGET_S = 1.5  # with opening the session and what is under way, 2 s
+_NOVELTY_TOLERANCE = 0.05  # a twentieth of the spread of known images
+_TOLERANCE = 1e-3  # of a probability; float32 on another engine or processor differs by 1e-6 to 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How well a bundle agrees with its training.
+
+    Attributes:
+        num_files: Files that were compared.
+        num_unreadable: Files that could be read in training and cannot be read now.
+        label_agreement: Share of files with the same most probable class, in [0, 1].
+        max_difference: Largest difference of any probability.
+        tolerance: Largest difference that is accepted.
+        max_novelty_difference: Largest difference of the novelty; None where the model tells none.
+    """
+
+    num_files: int
+    num_unreadable: int
+    label_agreement: float
+    max_difference: float
+    tolerance: float = _TOLERANCE
+    max_novelty_difference: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, for `bundle.json` and `metrics.json`."""
+        return asdict(self)
+
+
+def check_parity(
+    runtime: Runtime,
+    sources: Sequence[Any],
+    expected_logits: NDArray[np.floating[Any]],
+    *,
+    expected_novelty: NDArray[np.float64] | None = None,
+    max_files: int = _MAX_FILES,
+    budget_s: float = _BUDGET_S,
+    tolerance: float = _TOLERANCE,
+) -> Parity:
+    """Send files through a bundle and compares with what training computed for them.
+
+    Args:
+        runtime: The bundle.
+        sources: Files (or images) in the order to try them; a random order makes the sample fair.
+        expected_logits: (N, K) of the training path, temperature applied; rows with NaN are passed over.
+        expected_novelty: (N,) of the training path, where the bundle tells novelty.
+        max_files: How many are compared at most.
+        budget_s: No new files are taken after that time, once 20 are compared.
+        tolerance: Largest difference of a probability that is accepted.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        BundleError: A probability differs by more than the tolerance, a label differs that is not a tie
+            within it, a novelty by more than 0.05, or no file could be compared.
+    """
+    usable = np.flatnonzero(np.isfinite(expected_logits).all(axis=1))[:max_files]
+    expected = softmax(expected_logits[usable])
+    started = time.monotonic()
+    differences: list[float] = []
+    num_same = num_unreadable = 0
+    worst = ""
+    judge = OutputDecoder(runtime.bundle)
+    off: list[float] = []
+    with closing(runtime.iter_outputs((sources[i] for i in usable), judge.outputs)) as outputs:
+        for i, (name, row), probabilities in zip(usable, outputs, expected, strict=False):
+            if isinstance(row, ImageError):
+                num_unreadable += 1
+                continue
+            found = softmax(row[0])
+            difference = float(np.abs(found - probabilities).max())
+            if difference >= max(differences, default=0.0):
+                worst = name
+            differences.append(difference)
+            if expected_novelty is not None:
+                off.append(abs((judge.novelty(found, row) or 0.0) - float(expected_novelty[i])))
+            # Two classes as probable as each other may change places by a rounding.
+            num_same += bool(probabilities[found.argmax()] >= probabilities.max() - 2 * tolerance)
+            if len(differences) >= _MIN_FILES and time.monotonic() - started > budget_s:
+                break
+    if not differences:
+        raise BundleError(
+            f"The saved model could not be compared with its training: none of "
+            f"{pluralize(len(usable), 'file')} can be read now.",
+            hint="were the images moved while training?",
+        )
+    share = num_same / len(differences)
+    furthest = max(off) if off else None
+    parity = Parity(len(differences), num_unreadable, share, max(differences), tolerance, furthest)
+    if not parity.max_difference <= tolerance or num_same < len(differences):
+        raise BundleError(
+            f"The saved model does not say what training said: on `{worst}` a probability differs by "
+            f"{parity.max_difference:.2g} (at most {tolerance:g} is accepted), and {num_same:,} of "
+            f"{pluralize(len(differences), 'label')} agree.",
+            hint="please report this with your versions of onnxruntime, Pillow and numpy",
+        )
+    if furthest is not None and not furthest <= _NOVELTY_TOLERANCE:
+        raise BundleError(
+            f"The saved model finds an image {furthest:.2g} more or less unusual than training did "
+            f"(at most {_NOVELTY_TOLERANCE:g} is accepted).",
+            hint="please report this with your versions of onnxruntime, Pillow and numpy",
+        )
+    return parity

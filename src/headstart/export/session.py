@@ -1,0 +1,68 @@
+"""ONNX Runtime sessions on the CPU: opened, compared with what the bundle says, and timed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from headstart.dependencies import import_onnxruntime
+from headstart.errors import BundleError
+from headstart.messages.numbers import pluralize
+
+__all__ = ["check_session", "measure_latency", "open_session"]
+
+
+def open_session(model: bytes, threads: int) -> Any:
+    """Return an ONNX Runtime session on the CPU.
+
+    Raises:
+        BundleError: ONNX Runtime refuses the model.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked, no other reading of it
+    options.log_severity_level = 4  # what is wrong is raised, and said in our words
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        raise BundleError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot open the model: {str(error).splitlines()[0]}",
+            hint="pip install --upgrade onnxruntime",
+        ) from error
+
+
+def measure_latency(session: Any, size_hw: tuple[int, int], threads: int) -> dict[str, Any]:
+    """Time of one normalized image through the warm model, milliseconds; at most about a second is spent.
+
+    Args:
+        session: The model, opened with `threads`.
+        size_hw: Of its images.
+        threads: Only written down.
+    """
+    pixels = np.zeros((1, 3, *size_hw), dtype=np.float32)
+    times: list[float] = []
+    begun = time.perf_counter()
+    while len(times) < 33 and (len(times) < 8 or time.perf_counter() - begun < 1.0):
+        started = time.perf_counter()
+        session.run(None, {"pixels": pixels})
+        times.append((time.perf_counter() - started) * 1000)
+    p50, p95 = np.quantile(times[3:], [0.5, 0.95])  # the first runs warm up
+    rounded = {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3)}
+    return {"batch": 1, **rounded, "threads": threads, "runs": len(times) - 3}
+
+
+def check_session(session: Any, size_hw: tuple[int, int], num_classes: int) -> None:
+    """The model takes and gives what `bundle.json` says."""
+    inputs = {value.name: (value.type, list(value.shape)) for value in session.get_inputs()}
+    outputs = {value.name: list(value.shape) for value in session.get_outputs()}
+    expected = [3, *size_hw]
+    if list(inputs) != ["pixels"] or inputs["pixels"][0] != "tensor(float)" or inputs["pixels"][1][1:] != expected:
+        raise BundleError(f"The model takes {inputs}; one float32 input `pixels` of (B, {expected}) is expected.")
+    if outputs.get("logits", [])[1:] != [num_classes]:
+        raise BundleError(
+            f"The model gives {outputs}; `logits` of {pluralize(num_classes, 'class', 'classes')} are expected."
+        )

@@ -1,0 +1,151 @@
+"""The boundary cache: what the frozen prefix says about stored views, kept in half precision and mapped.
+
+A row's key says file, view and augmentation, and the folder it lies in says network, cut and
+pixels, so that nothing is ever out of date; `features.shards` keeps rows whole, checked and safe with two users.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.features.shards import Shards, drop_folders, free_bytes
+
+__all__ = ["DEFAULT_LIMIT_BYTES", "ActivationCache", "ActivationPartition", "RowLayout", "row_key"]
+
+DEFAULT_LIMIT_BYTES = 8 << 30
+"""What all boundary rows together may take on the disk; the spaces unused for longest go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """What one row holds: the tensors that cross the cut and the pooled features made before it.
+
+    Attributes:
+        names: Name of each part.
+        shapes: Shape of each part, without the batch.
+        dtype: `float16`, or `float32` where values do not fit into half precision.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtype: str = "float16"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of values of each part."""
+        return tuple(int(np.prod(shape)) for shape in self.shapes)
+
+    @property
+    def row_size(self) -> int:
+        """Values in a row."""
+        return sum(self.sizes)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row on the disk."""
+        return self.row_size * np.dtype(self.dtype).itemsize
+
+    def pack(self, parts: dict[str, NDArray[np.float32]]) -> NDArray[np.floating]:
+        """Return (B, row_size) rows of a batch of parts, each (B, *shape).
+
+        Raises:
+            OverflowError: A value does not fit into half precision.
+        """
+        count = len(next(iter(parts.values())))
+        flat = np.concatenate([parts[name].reshape(count, -1) for name in self.names], axis=1)
+        if self.dtype == "float16" and not np.abs(flat).max(initial=0.0) < 65504.0:
+            raise OverflowError("a value does not fit into half precision")
+        return flat.astype(self.dtype)
+
+    def unpack(self, rows: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
+        """Return the parts of (B, row_size) rows, views into them."""
+        parts, start = {}, 0
+        for name, shape, size in zip(self.names, self.shapes, self.sizes, strict=True):
+            parts[name] = rows[:, start : start + size].reshape(len(rows), *shape)
+            start += size
+        return parts
+
+
+def row_key(digest: bytes, view: str) -> bytes:
+    """16 bytes that name one view of one image; `view` is `plain` or says augmentation, seed and number."""
+    return hashlib.blake2b(digest + view.encode(), digest_size=16).digest()
+
+
+class ActivationPartition:
+    """Rows of one (prefix graph, pixel spec, layout).
+
+    Args:
+        folder: Where its shards lie; made when the first one is written.
+        layout: What a row holds.
+    """
+
+    def __init__(self, folder: Path, layout: RowLayout) -> None:
+        self.folder = folder
+        self.layout = layout
+        self._shards = Shards(folder, layout.row_bytes)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._shards
+
+    @property
+    def write_error(self) -> str | None:
+        """Why the disk refused rows, or None."""
+        return self._shards.write_error
+
+    def get(self, key: bytes) -> NDArray[np.floating] | None:
+        """Return (row_size,) row, mapped from the disk, or None where it is not there or is damaged."""
+        row = self._shards.get(key)
+        return None if row is None else row.view(self.layout.dtype)
+
+    def put(self, keys: Sequence[bytes], rows: NDArray[np.floating]) -> bool:
+        """Write one shard; its rows are found at once.
+
+        Returns:
+            False where the disk refused: the reason stands in `write_error`.
+        """
+        if not len(keys):
+            return False
+        rows = np.ascontiguousarray(rows, dtype=self.layout.dtype)
+        return self._shards.put(keys, rows.view(np.uint8))
+
+    def refresh(self) -> None:
+        """Find shards that were written since, by this process or another."""
+        self._shards.refresh()
+
+
+class ActivationCache:
+    """All spaces under one root.
+
+    Args:
+        root: The cache folder (see `machine.cache_root`).
+        limit_bytes: What they may take together.
+    """
+
+    def __init__(self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        self.root = root / "boundary"
+        self.limit_bytes = limit_bytes
+
+    def space(self, prefix_digest: str, spec_digest: str, layout: RowLayout) -> ActivationPartition:
+        """Return the space of one prefix (its digest says weights and cut), pixel spec and layout."""
+        text = f"{prefix_digest}/{spec_digest}/{layout.names}/{layout.shapes}/{layout.dtype}/1"
+        return ActivationPartition(self.root / hashlib.sha256(text.encode()).hexdigest()[:32], layout)
+
+    def room_bytes(self) -> int:
+        """Return bytes that may still be written: within the limit (older spaces can go), and half of what is free."""
+        return min(self.limit_bytes, free_bytes(self.root) // 2)
+
+    def bound(self, keep: ActivationPartition | None = None) -> int:
+        """Drop the spaces unused for longest until the limit holds; returns the bytes dropped.
+
+        A process that has one of them mapped keeps reading it.
+        """
+        return drop_folders(self.root, self.limit_bytes, None if keep is None else keep.folder)

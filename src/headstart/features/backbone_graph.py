@@ -1,0 +1,145 @@
+"""The frozen graph: a pretrained network as one ONNX file that gives pooled features, made once.
+
+After the graph is there, nothing on the probe's road imports torch.  So a graph lies
+in the cache with a JSON sidecar that holds all that later steps need: blocks, digests, the card and the
+pixel spec of its weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import WeightsError
+from headstart.events import EventStream, Stage
+from headstart.features.graph_export import (
+    TOLERANCE,
+    difference_of,
+    export,
+    make_atomically,
+    read_sidecar,
+    write_sidecar,
+)
+from headstart.preprocessing.image_spec import ImageSpec
+
+__all__ = ["FrozenGraph", "export_network", "find_graph", "graph_folder", "prepare_graph"]
+
+_VERSION = 1  # of what is exported and how; a change makes every graph anew
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenGraph:
+    """A network ready to embed.
+
+    Attributes:
+        path: The ONNX file: input `pixels` float32 (B, 3, H, W), one (B, D) output a block; "" where there is none.
+        backbone: Name of the network.
+        blocks: Width D of each block, in order of depth; the last is `embedding`.
+        spec: The pixel contract that its weights were trained with, at this graph's size.
+        digest: sha256 of the ONNX file, hex.
+        card: The card of the weights (license, source, digest ...), JSON-able.
+        notes: How it was made: seconds, exporter, difference from torch.
+    """
+
+    path: str
+    backbone: str
+    blocks: dict[str, int]
+    spec: ImageSpec
+    digest: str
+    card: dict[str, Any]
+    notes: dict[str, Any]
+
+    def at(self, spec: ImageSpec) -> FrozenGraph:
+        """The network for images of that size; a file takes images of its own size alone, so another has none."""
+        return self if spec.size_hw == self.spec.size_hw else replace(self, path="", spec=spec)
+
+
+def graph_folder(cache: Path, backbone: str, weights_digest: str, size_hw: tuple[int, int], kind: str) -> Path:
+    """Return where a graph lies; its name says what it is and its key what it depends on."""
+    key = hashlib.sha256(f"{backbone}/{weights_digest}/{size_hw}/{kind}/{_VERSION}".encode()).hexdigest()[:16]
+    return cache / "graphs" / f"{backbone.replace('/', '_').replace(':', '_')}-{size_hw[0]}x{size_hw[1]}-{kind}-{key}"
+
+
+def find_graph(folder: Path) -> FrozenGraph | None:
+    """Read a graph from its folder; None where it is not there or does not fit its sidecar."""
+    try:
+        path, meta = read_sidecar(folder)
+        return FrozenGraph(
+            path=path,
+            backbone=meta["backbone"],
+            blocks=meta["blocks"],
+            spec=ImageSpec.from_json(meta["pixels"]),
+            digest=meta["digest"],
+            card=meta["card"],
+            notes=meta["notes"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def prepare_graph(
+    folder: Path,
+    load: Callable[[], tuple[Any, dict[str, int]]],
+    *,
+    backbone: str,
+    spec: ImageSpec,
+    card: dict[str, Any],
+    events: EventStream | None = None,
+) -> FrozenGraph:
+    """Find the graph, or exports it once and checks it against torch.
+
+    Args:
+        folder: From `graph_folder`.
+        load: Gives the torch module (pixels to a tuple of (B, D) tensors) and the width of each block.
+            Called only where the graph has to be made: it is what imports torch.
+        backbone: Name of the network.
+        spec: Pixel contract at this size.
+        card: The card of the weights, JSON-able.
+        events: Gets a stage where the graph has to be made.
+
+    Raises:
+        WeightsError: The graph does not give what the torch network gives.
+        CacheError: The graph cannot be written.
+    """
+    found = find_graph(folder)
+    if found is not None:
+        return found
+    started = time.monotonic()
+    module, blocks = load()
+
+    def make(temporary: Path) -> None:
+        path = temporary / "graph.onnx"
+        notes = export_network(module, tuple(blocks), spec.size_hw, path)
+        notes["duration_s"] = round(time.monotonic() - started, 2)
+        meta = {"backbone": backbone, "blocks": blocks, "pixels": spec.to_json(), "card": card, "notes": notes}
+        write_sidecar(path, meta)
+
+    with (events or EventStream()).stage(Stage.EXPORT_BACKBONE, backbone=backbone):
+        return make_atomically(folder, find_graph, make, "network")
+
+
+def export_network(module: Any, blocks: tuple[str, ...], size_hw: tuple[int, int], path: Path) -> dict[str, Any]:
+    """Write the graph from `pixels` to blocks, and returns how it was made and how far it is from torch.
+
+    Raises:
+        WeightsError: It does not give what the torch network gives.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    example = torch.randn((2, 3, *size_hw), generator=generator)
+    module.eval()
+    export(module, {"pixels": example}, blocks, path)
+    with torch.no_grad():
+        reference = [tensor.numpy() for tensor in module(example)]
+    worst = difference_of(path, {"pixels": example.numpy()}, blocks, reference)
+    if not worst <= TOLERANCE:
+        raise WeightsError(
+            f"the prepared network differs from the original by {worst:.1e} (relative), more than {TOLERANCE:.0e}.",
+            hint="please report this with your versions of torch and onnxruntime (headstart doctor)",
+        )
+    return {"exporter": "torch.onnx dynamo", "torch": torch.__version__, "difference": worst}

@@ -1,0 +1,207 @@
+"""Images that are decoded once and kept as bytes, for trainings in which every epoch sees new views of them.
+
+A view is always cut from the kept image, whether it was found or made just now, so what
+is trained does not depend on what the cache holds.  What decodes faster than a disk reads is not kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.features.activation_cache import DEFAULT_LIMIT_BYTES, row_key
+from headstart.features.shards import Shards
+from headstart.features.view_activations import PLAIN, check_unchanged, known_image
+from headstart.preprocessing.augmentation import WHOLE_IMAGES, Augment, DecodedImage, ViewCodec, view_rng
+from headstart.preprocessing.image_spec import ImageSpec, normalize, read_bytes
+
+__all__ = ["DecodedCache", "DecodedImages"]
+
+_SHARD_BYTES = 64 << 20
+_SHARD_SECONDS = 30.0
+_MOST_WAITING = 192 << 20  # in memory, where the disk is slower than the decoder
+_MOST_ROW = 16 << 20
+_READ_RATE = 500e6  # bytes a second, of an ordinary SSD; small JPEGs decode as fast (benchmarks/bench_pixels.py)
+_HEAD = 16  # bytes of a row before the pixels: height, width, and both before it was reduced
+
+
+class DecodedCache:
+    """Decoded images of all data sets, in one folder.
+
+    Args:
+        root: The cache folder (see `machine.cache_root`).
+        limit_bytes: What they may take together; shards unused for longest go first.
+        read_rate: Images that are decoded to more bytes a second are not kept.
+    """
+
+    def __init__(self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES, read_rate: float = _READ_RATE) -> None:
+        self.limit_bytes = limit_bytes
+        self.refusal: str | None = None
+        self._shards = Shards(root / "decoded")
+        self._read_rate = read_rate
+        self._lock = threading.Lock()
+        self._waiting: dict[bytes, NDArray[np.uint8]] = {}  # made and not yet on the disk
+        self._waiting_bytes = 0
+        self._is_writing = False
+        self._since = 0.0  # when the first of them came
+
+    def get(self, key: bytes) -> DecodedImage | None:
+        """Return an image, mapped from the disk, or None where it is not there or is damaged."""
+        row = self._waiting.get(key)
+        row = self._shards.get(key) if row is None else row
+        if row is None:
+            return None
+        height, width, full_h, full_w = (int(v) for v in row[:_HEAD].view("<i4"))
+        return DecodedImage(Image.fromarray(row[_HEAD:].reshape(height, width, 3)), (full_h, full_w))
+
+    def put(self, key: bytes, decoded: DecodedImage, cost_s: float) -> None:
+        """Keep an image where that pays; never raises for the disk's sake.
+
+        Args:
+            key: Says file and decoding rule.
+            decoded: The image.
+            cost_s: What reading and decoding it took.
+        """
+        width, height = decoded.image.size
+        size = _HEAD + 3 * width * height
+        if self.refusal or size > _MOST_ROW or cost_s * self._read_rate < size:
+            return
+        head = np.array([height, width, *decoded.full_hw], dtype="<i4")
+        row = np.concatenate([head.view(np.uint8), decoded.pixels.reshape(-1)])
+        with self._lock:
+            if key in self._waiting or self._waiting_bytes + size > _MOST_WAITING:
+                return
+            now = time.monotonic()
+            self._since = self._since if self._waiting else now
+            self._waiting[key] = row
+            self._waiting_bytes += size
+            is_late = now - self._since > _SHARD_SECONDS
+            if self._is_writing or not (is_late or self._waiting_bytes >= _SHARD_BYTES):
+                return
+            self._is_writing = True
+        self._write()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            if self._is_writing or not self._waiting:
+                return
+            self._is_writing = True
+        self._write()
+
+    def _write(self) -> None:
+        """Write one shard; the caller has set `_is_writing`."""
+        try:
+            with self._lock:
+                rows = dict(self._waiting)
+            self._shards.refresh()  # another process may have written the same images
+            new = {key: row for key, row in rows.items() if key not in self._shards}
+            size = sum(row.nbytes for row in new.values())
+            if not self._shards.drop_oldest(size, self.limit_bytes):
+                self.refusal = "the cache's room, or half of what is free on the disk, is used"
+            elif new and not self._shards.put(list(new), list(new.values())):
+                self.refusal = self._shards.write_error
+            with self._lock:
+                for key, row in rows.items():
+                    del self._waiting[key]
+                    self._waiting_bytes -= row.nbytes
+                self._since = time.monotonic()
+        finally:
+            self._is_writing = False
+
+
+class DecodedImages:
+    """Views of one data set.
+
+    Args:
+        paths: N files.
+        digests: N digests of their content, hex; a file that has changed since is refused.
+        names: How files are called in messages.
+        spec: The pixel contract of the plain view, as prediction sees it.
+        augment: How views differ from the image.
+        seed: Of the views.
+        cache: Where decoded images are kept, or None.
+        view_spec: The pixel contract of the other views, where it differs (another size).
+        cutting: How images are decoded and views cut from them.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        digests: Sequence[str],
+        names: Sequence[str],
+        spec: ImageSpec,
+        augment: Augment,
+        seed: int = 0,
+        cache: DecodedCache | None = None,
+        *,
+        view_spec: ImageSpec | None = None,
+        cutting: ViewCodec = WHOLE_IMAGES,
+    ) -> None:
+        self.num_decoded = 0
+        self.cache = cache
+        self._lock = threading.Lock()
+        self._decoding: dict[bytes, Future[DecodedImage]] = {}
+        self._paths, self._names, self._seed = paths, names, seed
+        self._digests = [bytes.fromhex(d) for d in digests]
+        self._cutting = cutting
+        self._plain = (spec, Augment(), cutting.rule(spec, Augment()))
+        view_spec = view_spec or spec
+        self._other = (view_spec, augment, cutting.rule(view_spec, augment))
+
+    def make(self, sample: int, view: int) -> NDArray[np.float32]:
+        """Return (3, H, W) normalized pixels of a view; may be called from several threads.
+
+        Raises:
+            DataError: The image cannot be read any more, or has changed.
+        """
+        spec, augment, rule = self._plain if view == PLAIN else self._other
+        decoded = self._find(sample, spec, augment, rule)
+        rng = None if view == PLAIN else view_rng(self._digests[sample], view, self._seed)
+        return normalize(self._cutting.cut(decoded, spec, augment, rng), spec)
+
+    def _find(self, sample: int, spec: ImageSpec, augment: Augment, rule: str) -> DecodedImage:
+        """Return the kept image, or one decoded now; who needs what another thread is decoding waits for it."""
+        key = row_key(self._digests[sample], rule)
+        found = self.cache.get(key) if self.cache is not None else None
+        if found is not None:
+            return found
+        with self._lock:
+            future = self._decoding.get(key)
+            is_ours = future is None
+            if future is None:
+                future = self._decoding[key] = Future()
+        if not is_ours:
+            return future.result()
+        try:
+            found = self.cache.get(key) if self.cache is not None else None  # kept since we looked
+            future.set_result(found or self._decode(key, sample, spec, augment))
+        except BaseException as error:  # handed to whoever waits
+            future.set_exception(error)
+        finally:
+            with self._lock:
+                del self._decoding[key]
+        return future.result()
+
+    def _decode(self, key: bytes, sample: int, spec: ImageSpec, augment: Augment) -> DecodedImage:
+        name = self._names[sample]
+        with known_image(name):
+            started = time.perf_counter()
+            data = read_bytes(self._paths[sample])
+            read_s = time.perf_counter() - started
+            started = time.thread_time()  # not the time in which other threads had the core
+            check_unchanged(data, self._digests[sample], name)
+            decoded = self._cutting.decode(data, spec, augment)
+            cost_s = read_s + time.thread_time() - started
+        with self._lock:
+            self.num_decoded += 1
+        if self.cache is not None:
+            self.cache.put(key, decoded, cost_s)
+        return decoded

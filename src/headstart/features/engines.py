@@ -1,0 +1,79 @@
+"""Runs a frozen graph: ONNX Runtime on the CPU, torch on a GPU.
+
+On the CPU every worker thread runs whole batches with a one-thread session instead
+of one session using all cores.  Decoding and the network then share the cores without waiting for each
+other, which is faster than one parallel session fed by decoders (`benchmarks/bench_road.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.dependencies import import_onnxruntime
+
+__all__ = ["BATCH", "Engine", "OnnxEngine", "TorchEngine"]
+
+BATCH = 8
+"""Images a worker takes at once: more gives nothing on a CPU and costs memory and fairness."""
+
+
+class Engine(Protocol):
+    """Pixels in, pooled blocks out; called from several threads at once."""
+
+    def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return (B, 3, H, W) normalized pixels to one (B, D) array a block."""
+        ...
+
+
+class OnnxEngine:
+    """ONNX Runtime with one thread a call; calls run side by side.
+
+    Args:
+        path: The graph file.
+    """
+
+    def __init__(self, path: str) -> None:
+        onnxruntime = import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.blocks = tuple(output.name for output in self._session.get_outputs())
+
+    def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """See `Engine`."""
+        return self.feed({"pixels": pixels})
+
+    def feed(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Return the outputs of a graph with inputs of any name."""
+        return dict(zip(self.blocks, self._session.run(None, inputs), strict=True))
+
+
+class TorchEngine:
+    """The same network in torch, for a GPU (or wherever torch is asked for).
+
+    Args:
+        module: Gives one (B, D) tensor a block.
+        blocks: Their names.
+        device: A torch device, e.g. `cuda`, `mps`, `cpu`.
+    """
+
+    def __init__(self, module: Any, blocks: tuple[str, ...], device: str) -> None:
+        import torch
+
+        self._torch = torch
+        self._device = torch.device(device)
+        self._module = module.to(self._device, memory_format=torch.channels_last).eval()
+        self.blocks = blocks
+
+    def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """See `Engine`."""
+        torch = self._torch
+        with torch.inference_mode():
+            batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
+            outputs = self._module(batch)
+        return {n: o.float().cpu().numpy() for n, o in zip(self.blocks, outputs, strict=True)}

@@ -1,0 +1,191 @@
+"""Files to features: every image is read once, looked up by content, and embedded only if unknown.
+
+A worker does everything for its batch (read, digest, look up, decode, run), so there
+are no queues between stages and nothing waits but for the cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.features.engines import BATCH, Engine
+from headstart.features.feature_cache import FeatureSpace
+from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_bytes, read_image
+from headstart.records import Features, Problem
+from headstart.system import available_cores
+
+__all__ = ["Progress", "ScanObserver", "embed_files"]
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all), from a worker thread, at most a few times a second."""
+
+
+class ScanObserver(Protocol):
+    """Looks at each file while it is in memory anyway (`data.looks.Looker`)."""
+
+    def see(self, i: int, data: bytes, digest: str, spec: ImageSpec | None = None) -> NDArray[np.uint8] | None:
+        """Told the bytes of file `i`; with a spec it gives what `read_image` would, or raises what it would."""
+
+    def fail(self, i: int, error: ImageError) -> None:
+        """Told that file `i` cannot even be opened."""
+
+
+_SHARD_ROWS = (16, 512)  # least and most rows a shard
+_SHARD_SECONDS = 10.0  # a killed run loses at most so much work
+
+
+class _Work:
+    """What the workers share; everything under one lock."""
+
+    def __init__(
+        self, count: int, names: Sequence[str], space: FeatureSpace | None, onlooker: ScanObserver | None
+    ) -> None:
+        self.names = names
+        self.space = space
+        self.onlooker = onlooker
+        self.blocks: dict[str, NDArray[np.float32]] = {}
+        self.is_ok = np.zeros(count, dtype=bool)
+        self.digests: list[bytes] = [b""] * count
+        self.problems: dict[int, Problem] = {}
+        self.fresh: list[int] = []
+        self.lock = threading.Lock()
+        self.num_done = 0
+        self.num_computed = 0
+        self.last_write = time.monotonic()
+        self.last_report = 0.0
+
+    def store(self, i: int, rows: Mapping[str, NDArray[np.float32]]) -> None:
+        """Put one image's (D,) rows in their place; the caller holds the lock."""
+        if not self.blocks:
+            count = len(self.digests)
+            self.blocks = {n: np.full((count, r.shape[0]), np.nan, dtype=np.float32) for n, r in rows.items()}
+        for name, row in rows.items():
+            self.blocks[name][i] = row
+        self.is_ok[i] = True
+
+    def flush(self) -> None:
+        """Write what is new as one shard; the caller holds the lock."""
+        self.last_write = time.monotonic()
+        fresh, self.fresh = self.fresh, []
+        if self.space is not None and fresh:
+            unique = list({self.digests[i]: i for i in fresh}.values())
+            self.space.put([self.digests[i] for i in unique], {n: b[unique] for n, b in self.blocks.items()})
+
+
+def embed_files(
+    paths: Sequence[str | bytes],
+    engine: Engine,
+    spec: ImageSpec,
+    *,
+    names: Sequence[str] | None = None,
+    space: FeatureSpace | None = None,
+    is_mirrored: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    onlooker: ScanObserver | None = None,
+) -> tuple[Features, int]:
+    """Embeds images with a frozen network.
+
+    Args:
+        paths: N files, or the bytes of files.
+        engine: The network.
+        spec: The pixel contract.
+        names: How files are called in messages; the paths by default.
+        space: Where features are looked up and kept; None computes everything.
+        is_mirrored: Whether images are flipped left to right (the space must be that view's).
+        threads: Worker threads; one a core by default.
+        progress: Told how far it is.
+        onlooker: Shown every file, decoded once for both; not with `is_mirrored`.
+
+    Returns:
+        The features in the order of `paths`, and how many images were computed rather than found.
+        Images that cannot be read have NaN rows and stand in `problems`.
+    """
+    called = names or [str(p) if isinstance(p, str) else "image" for p in paths]
+    work = _Work(len(paths), called, space, None if is_mirrored else onlooker)
+    size = (BATCH if space is None or len(space) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
+    starts = range(0, len(paths), size)
+    most = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
+
+    def step(start: int) -> None:
+        _embed_batch(range(start, min(start + size, len(paths))), paths, engine, spec, is_mirrored, work)
+        with work.lock:
+            if len(work.fresh) >= most or (work.fresh and time.monotonic() - work.last_write > _SHARD_SECONDS):
+                work.flush()
+            now = time.monotonic()
+            if progress and (now - work.last_report > 0.2 or work.num_done == len(paths)):
+                work.last_report = now
+                progress(work.num_done, len(paths))
+
+    pool = ThreadPoolExecutor(max(1, threads or available_cores()), thread_name_prefix="embed")
+    try:
+        for future in [pool.submit(step, start) for start in starts]:
+            future.result()
+    finally:  # also after Ctrl-C: what is done is kept
+        pool.shutdown(wait=True, cancel_futures=True)
+        with work.lock:
+            work.flush()
+    if space is not None:
+        space.merge()
+    features = Features(
+        blocks=work.blocks,
+        digests=tuple(digest.hex() for digest in work.digests),
+        problems=tuple(work.problems[i] for i in sorted(work.problems)),
+        is_ok=work.is_ok,
+    )
+    return features, work.num_computed
+
+
+def _read(source: str | bytes, i: int, onlooker: ScanObserver | None) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return read_bytes(source)
+    except ImageError as error:
+        if onlooker is not None:
+            onlooker.fail(i, error)
+        raise
+
+
+def _embed_batch(
+    positions: range, paths: Sequence[str | bytes], engine: Engine, spec: ImageSpec, is_mirrored: bool, work: _Work
+) -> None:
+    pixels, kept = [], []
+    for i in positions:
+        try:
+            data = _read(paths[i], i, work.onlooker)
+            digest = hashlib.sha256(data).digest()
+            known = work.space.get(digest) if work.space is not None else None
+            image = None
+            if work.onlooker is not None:
+                image = work.onlooker.see(i, data, digest.hex(), spec if known is None else None)
+            if known is None:
+                image = read_image(data, spec) if image is None else image
+                pixels.append(image[:, ::-1] if is_mirrored else image)
+                kept.append(i)
+        except ImageError as error:
+            with work.lock:
+                work.problems[i] = Problem(work.names[i], error.kind, error.detail)
+            continue
+        with work.lock:
+            work.digests[i] = digest
+            if known is not None:
+                work.store(i, known)
+    for first in range(0, len(kept), BATCH):
+        chunk = kept[first : first + BATCH]
+        outputs = engine.run(normalize(np.stack(pixels[first : first + BATCH]), spec))
+        with work.lock:
+            for row, i in enumerate(chunk):
+                work.store(i, {name: block[row] for name, block in outputs.items()})
+            work.fresh.extend(chunk)
+            work.num_computed += len(chunk)
+    with work.lock:
+        work.num_done += len(positions)

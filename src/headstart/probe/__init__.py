@@ -1,0 +1,9 @@
+"""Heads on frozen features: closed forms with exact leave-one-out; takes and returns numpy arrays."""
+
+from __future__ import annotations
+
+from headstart.probe.linear import LinearHead
+from headstart.probe.normalize import Normalizer, fit_normalizer
+from headstart.probe.probe import ProbeFit, fit_probe
+
+__all__ = ["LinearHead", "Normalizer", "ProbeFit", "fit_normalizer", "fit_probe"]

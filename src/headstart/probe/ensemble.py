@@ -1,0 +1,163 @@
+"""Ridge and LDA on one set of blocks: both paths left out at once, their penalties chosen, the two mixed as logits.
+
+Each head takes the penalty with the least out-of-fold log-loss at its own temperature; then
+one non-negative coefficient each, and one for the log class shares, make the mixture with the least
+out-of-fold log-loss.  A sum of logits of affine heads is one affine head again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.probe.lda import lda_coefficients, log_shares
+from headstart.probe.leave_one_out import out_of_fold
+from headstart.probe.losses import best_mixture, best_multipliers, log_losses
+from headstart.probe.ridge import ridge_coefficients
+from headstart.probe.spectrum import Float, Spectrum
+
+__all__ = [
+    "SURE_LOSS",
+    "PenaltyChoice",
+    "PenaltyPaths",
+    "ScoredChoice",
+    "choose_penalties",
+    "leave_out",
+    "mixed_coefficients",
+    "score_choice",
+]
+
+Ids = NDArray[np.int64]
+SURE_LOSS = 5.0
+"""Nats (at least) that a sample costs whose class nobody could have learnt."""
+
+
+@dataclass(frozen=True)
+class PenaltyPaths:
+    """Out-of-fold scores of n samples for L penalties.
+
+    Attributes:
+        penalties: (L,) as shares of the trace.
+        ridge, lda: (L, n, K) finite.
+        shares: (n, K) finite log class shares without the fold.
+        class_ids: (n,).
+        weights: (n,) sample weights; 0 for a sample that cannot be measured.
+    """
+
+    penalties: Float
+    ridge: Float
+    lda: Float
+    shares: Float
+    class_ids: Ids
+    weights: Float
+
+
+@dataclass(frozen=True)
+class PenaltyChoice:
+    """What was chosen on out-of-fold scores.
+
+    Attributes:
+        ridge_multipliers, lda_multipliers: (L,) inverse temperature of each head and penalty.
+        ridge_index, lda_index: Positions of the chosen penalties.
+        mix: (3,) coefficients of ridge, LDA (each at its temperature) and the log class shares.
+        ridge_loss, lda_loss, loss: Mean out-of-fold log-loss of the two heads and of the mixture, nats.
+    """
+
+    ridge_multipliers: Float
+    lda_multipliers: Float
+    ridge_index: int
+    lda_index: int
+    mix: Float
+    ridge_loss: float
+    lda_loss: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class ScoredChoice:
+    """Per sample: losses and hits of the 2 L candidates and, last, of the mixture; logits of the mixture.
+
+    Attributes:
+        losses: (2 L + 1, n). hits: (2 L + 1, n). logits: (n, K).
+    """
+
+    losses: NDArray[np.floating[Any]]
+    hits: NDArray[np.bool_]
+    logits: Float
+
+
+def leave_out(
+    spectrum: Spectrum, penalties: Float, folds: Sequence[Ids] | None, unscorable: NDArray[np.bool_]
+) -> PenaltyPaths:
+    """Both heads for all penalties on the samples that the spectrum looks at.
+
+    Args:
+        spectrum: Looks at n samples, whole folds.
+        penalties: (L,) as shares of the trace.
+        folds: Positions among the n that are left out together; None for one at a time.
+        unmeasurable: (n,) samples whose class is wholly inside their fold.
+    """
+    ridge, lda = out_of_fold(spectrum, penalties * max(spectrum.trace, 1e-12), folds)
+    shares = log_shares(spectrum.class_ids, spectrum.masses, spectrum.weights, folds)
+    return PenaltyPaths(
+        penalties=penalties,
+        ridge=ridge,
+        lda=_finite(lda),
+        shares=np.maximum(shares, np.log(0.5 * spectrum.weights.min() / spectrum.masses.sum())),
+        class_ids=spectrum.class_ids,
+        weights=np.where(unscorable, 0.0, spectrum.weights),
+    )
+
+
+def choose_penalties(paths: PenaltyPaths) -> PenaltyChoice:
+    """Temperatures, penalties and mixture with the least weighted out-of-fold log-loss."""
+    ids, weights = paths.class_ids, paths.weights
+    share = weights / weights.sum()
+    ridge_multipliers = best_multipliers(paths.ridge, ids, weights)
+    lda_multipliers = best_multipliers(paths.lda, ids, weights, paths.shares)
+    ridge_losses = log_losses(ridge_multipliers[:, None, None] * paths.ridge, ids) @ share
+    lda_losses = log_losses(lda_multipliers[:, None, None] * paths.lda + paths.shares, ids) @ share
+    i, j = int(ridge_losses.argmin()), int(lda_losses.argmin())
+    parts = np.stack([ridge_multipliers[i] * paths.ridge[i], lda_multipliers[j] * paths.lda[j], paths.shares])
+    mix = best_mixture(parts, ids, weights, np.array([0.5, 0.5, 0.5]))
+    loss = float(log_losses(np.tensordot(mix, parts, axes=1), ids) @ share)
+    return PenaltyChoice(
+        ridge_multipliers, lda_multipliers, i, j, mix, float(ridge_losses[i]), float(lda_losses[j]), loss
+    )
+
+
+def score_choice(paths: PenaltyPaths, choice: PenaltyChoice) -> ScoredChoice:
+    """Return every candidate on every sample at the chosen temperatures; what cannot be measured counts as wrong."""
+    ridge = choice.ridge_multipliers[:, None, None] * paths.ridge
+    lda = choice.lda_multipliers[:, None, None] * paths.lda
+    mixed = choice.mix[0] * ridge[choice.ridge_index] + choice.mix[1] * lda[choice.lda_index]
+    mixed = mixed + choice.mix[2] * paths.shares
+    logits = np.concatenate([ridge, lda + paths.shares, mixed[None]])  # (2 L + 1, n, K)
+    lost = np.flatnonzero(paths.weights == 0.0)
+    logits[:, lost, paths.class_ids[lost]] = logits[:, lost].min(axis=2) - SURE_LOSS
+    return ScoredChoice(log_losses(logits, paths.class_ids), logits.argmax(axis=2) == paths.class_ids, logits[-1])
+
+
+def mixed_coefficients(spectrum: Spectrum, penalties: Float, choice: PenaltyChoice) -> tuple[Float, Float]:
+    """Return the mixture fitted on all samples: (K, r) weight on the principal directions, (K,) bias at the mean."""
+    scale = max(spectrum.trace, 1e-12)
+    i, j = choice.ridge_index, choice.lda_index
+    ridge_weight, ridge_bias = ridge_coefficients(spectrum, float(penalties[i]) * scale)
+    lda_weight, lda_bias = lda_coefficients(spectrum, float(penalties[j]) * scale)
+    a, b = choice.mix[0] * choice.ridge_multipliers[i], choice.mix[1] * choice.lda_multipliers[j]
+    shares = np.log(spectrum.masses / spectrum.masses.sum())
+    return a * ridge_weight + b * lda_weight, a * ridge_bias + b * lda_bias + choice.mix[2] * shares
+
+
+def _finite(scores: Float) -> Float:
+    """Return a class that was wholly left out gets less than any other class of the row."""
+    is_gone = np.isneginf(scores)
+    if not is_gone.any():
+        return scores
+    least = np.where(is_gone, np.inf, scores).min(axis=2, keepdims=True)
+    spread = np.where(is_gone, 0.0, scores).std(axis=(1, 2), keepdims=True)
+    return np.where(is_gone, least - spread, scores)

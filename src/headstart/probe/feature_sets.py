@@ -1,0 +1,175 @@
+"""Which stages of the backbone the head uses: the last one, all, or all with less of the earlier ones.
+
+Up to 1,024 images each set is fitted on all of them and the least out-of-fold log-loss
+wins; with more, the sets are compared on 512 and `all stages` stays unless another is better by more than a
+standard error of the paired difference, because the earlier stages are worth more the more images there
+are (`benchmarks/bench_heads.py`) and the winner alone is worth an eigendecomposition of all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.probe.blas_threads import one_blas_thread
+from headstart.probe.ensemble import PenaltyChoice, ScoredChoice, choose_penalties, leave_out, score_choice
+from headstart.probe.feature_space import FeatureSubspace, block_kernels, open_space
+from headstart.probe.labels import Labels
+from headstart.probe.normalize import Normalizer
+from headstart.probe.spectrum import Spectrum
+from headstart.records import Decision
+from headstart.types import DecisionReason, Evidence
+
+__all__ = ["PENALTIES", "PredictionSetFit", "fit_prediction_set_rule"]
+
+PENALTIES = np.logspace(-6, 1, 18)
+"""Penalties of ridge and LDA as shares of the total scatter; all of them cost little more than one."""
+
+_ALL = "all stages"
+_CODES = ("all_stages", "all_stages_earlier_half", "last_stage")  # of the three sets, in the order of `_block_sets`
+_EARLIER_WEIGHT = 0.5  # of the earlier stages in the third set
+_COMPARE_ALL = 1024  # samples up to which every set is fitted on all of them
+_COMPARE_ROWS = 512  # samples that the sets are compared on where there are more
+_PATH_ROWS = 4096  # samples that penalties and mixture are chosen on, at most
+_PATH_VALUES = 4_000_000  # numbers in one array of out-of-fold scores, at most
+_LEADING = 128  # directions that the nearest neighbor is looked for in
+
+
+@dataclass(frozen=True)
+class PredictionSetFit:
+    """One set of blocks: fitted, chosen and judged on all its samples.
+
+    `leading` is (N, at most 128) unweighted coordinates on the leading directions.
+    """
+
+    name: str
+    space: FeatureSubspace
+    choice: PenaltyChoice
+    judged: ScoredChoice
+    leading: NDArray[np.float32]
+
+
+def fit_prediction_set_rule(
+    normalizer: Normalizer, rows: NDArray[np.float32], labels: Labels, rng: np.random.Generator
+) -> tuple[PredictionSetFit, list[PredictionSetFit], Decision]:
+    """Fit the sets of blocks and chooses one.
+
+    Args:
+        normalizer: Of all blocks at weight 1, from early to late; the last one is the embedding.
+        rows: (N, D) float32 it made.
+        labels: Of the N samples.
+        rng: For the samples that are looked at where there are too many.
+
+    Returns:
+        The chosen set on all samples, every set that was fitted on all samples, and the decision.  Its evidence holds
+        `log_loss`, the mean out-of-fold log-loss of each compared set in nats, `num_compared`, the samples, and
+        `protocol`.
+    """
+    sets = _block_sets(normalizer)
+    if len(labels) <= _COMPARE_ALL or len(sets) == 1:
+        fits = _fit_each(sets, normalizer, rows, labels, rng)
+        best = min(fits, key=lambda fit: fit.choice.loss)
+        if len(sets) == 1:
+            return best, fits, Decision("head.blocks", best.name, DecisionReason.SINGLE_BLOCK)
+        evidence = _evidence(fits, labels, len(labels))
+        decision = Decision("head.blocks", _code(best.name, sets), DecisionReason.BLOCKS_COMPARED, evidence=evidence)
+        return best, fits, decision
+    chosen, reason = _ALL, DecisionReason.TOO_FEW_TO_COMPARE_BLOCKS
+    evidence = {"num_compared": 0}
+    index = labels.subset(_COMPARE_ROWS, rng)
+    part, _ = labels.take(index)
+    if len(index) <= 2 * _COMPARE_ROWS and part.num_classes > 1 and not part.unscorable().all():
+        with one_blas_thread():
+            fits = _fit_each(sets, normalizer, rows[index], part, rng)
+        chosen = _clearly_best(fits, part)
+        reason = DecisionReason.BLOCKS_COMPARED_ON_SUBSET
+        evidence = _evidence(fits, labels, len(index))
+    final = _fit_set(chosen, open_space(sets[chosen], _columns(rows, normalizer, sets[chosen]), labels), rng)
+    return final, [final], Decision("head.blocks", _code(chosen, sets), reason, evidence=evidence)
+
+
+def _block_sets(normalizer: Normalizer) -> dict[str, Normalizer]:
+    names = normalizer.names
+    if len(names) == 1:
+        return {names[0]: normalizer}
+    weights = (*[_EARLIER_WEIGHT] * (len(names) - 1), 1.0)
+    return {
+        _ALL: normalizer,
+        f"{_ALL}, earlier ones at half": normalizer.restrict(names, weights),
+        f"{names[-1]} only": normalizer.restrict(names[-1:], (1.0,)),
+    }
+
+
+def _columns(rows: NDArray[np.float32], normalizer: Normalizer, chosen: Normalizer) -> NDArray[np.float32]:
+    """Return the rows of one set of blocks from those of all blocks at weight 1."""
+    if len(chosen.names) < len(normalizer.names):
+        return rows[:, -chosen.num_features :]
+    if chosen.weights == normalizer.weights:
+        return rows
+    return np.asarray(rows * np.repeat(np.array(chosen.weights, dtype=np.float32), chosen.sizes))
+
+
+def _fit_each(
+    sets: dict[str, Normalizer],
+    normalizer: Normalizer,
+    rows: NDArray[np.float32],
+    labels: Labels,
+    rng: np.random.Generator,
+) -> list[PredictionSetFit]:
+    kernels = block_kernels(normalizer, rows, labels.weights) if len(rows) <= normalizer.num_features else None
+    fits = []
+    for name, chosen in sets.items():
+        fits.append(_fit_set(name, open_space(chosen, _columns(rows, normalizer, chosen), labels, kernels), rng))
+    return fits
+
+
+def _clearly_best(fits: list[PredictionSetFit], labels: Labels) -> str:
+    """The set with the least loss, if it is better than the first by more than a standard error; else the first."""
+    share = labels.weights / labels.weights.sum()
+    best = min(fits, key=lambda fit: fit.choice.loss)
+    gain = fits[0].judged.losses[-1] - best.judged.losses[-1]
+    mean = float(share @ gain)
+    error = float(np.sqrt(np.sum(share**2 * (gain - mean) ** 2)))
+    return best.name if mean > error else fits[0].name
+
+
+def _code(name: str, sets: dict[str, Normalizer]) -> str:
+    return _CODES[list(sets).index(name)]
+
+
+def _evidence(fits: list[PredictionSetFit], labels: Labels, num_compared: int) -> Evidence:
+    losses = {code: float(fit.choice.loss) for code, fit in zip(_CODES, fits, strict=True)}
+    return {"log_loss": losses, "num_compared": num_compared, "protocol": labels.protocol.value}
+
+
+def _fit_set(name: str, space: FeatureSubspace, rng: np.random.Generator) -> PredictionSetFit:
+    """Choose penalties and mixture on as many samples as is bounded, then judges all of them."""
+    labels, num = space.labels, len(space.labels)
+    unscorable = labels.unscorable()
+    limit = max(512, min(_PATH_ROWS, _PATH_VALUES // (len(PENALTIES) * labels.num_classes)))
+    index = np.arange(num) if num <= limit else labels.subset(limit, rng)
+    if unscorable[index].all():
+        index = np.arange(num)
+    part = space.look_at(index)
+    paths = leave_out(part, PENALTIES, labels.folds(index), unscorable[index])
+    choice = choose_penalties(paths)
+    if len(index) == num:
+        return PredictionSetFit(name, space, choice, score_choice(paths, choice), _leading(part))
+    num_candidates = 2 * len(PENALTIES) + 1
+    losses = np.empty((num_candidates, num), dtype=np.float32)
+    hits = np.empty((num_candidates, num), dtype=np.bool_)
+    logits = np.empty((num, labels.num_classes))
+    leading = np.empty((num, min(_LEADING, len(part.values))), dtype=np.float32)
+    for chunk in labels.chunks(limit):
+        part = space.look_at(chunk)
+        judged = score_choice(leave_out(part, PENALTIES, labels.folds(chunk), unscorable[chunk]), choice)
+        losses[:, chunk], hits[:, chunk], logits[chunk] = judged.losses, judged.hits, judged.logits
+        leading[chunk] = _leading(part)
+    return PredictionSetFit(name, space, choice, ScoredChoice(losses, hits, logits), leading)
+
+
+def _leading(part: Spectrum) -> NDArray[np.float32]:
+    scores = part.scores[:, -_LEADING:] / np.sqrt(part.weights)[:, None]
+    return np.asarray(scores, dtype=np.float32)

@@ -1,0 +1,249 @@
+"""Fits the head on frozen features: everything in closed form, chosen by what it says about left-out images.
+
+Which stages of the backbone are used, each penalty, the mixture and its temperature are all
+chosen by out-of-fold log-loss on the samples themselves, nothing is held out, and every candidate's
+out-of-fold losses are handed on so that the score can be corrected for the choosing.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import MissingExtraError
+from headstart.probe.baseline import nearest_neighbor_hits
+from headstart.probe.blas_threads import one_blas_thread
+from headstart.probe.ensemble import SURE_LOSS, PenaltyChoice, mixed_coefficients
+from headstart.probe.feature_sets import PENALTIES, PredictionSetFit, fit_prediction_set_rule
+from headstart.probe.labels import Labels, check_labels
+from headstart.probe.linear import LinearHead
+from headstart.probe.logistic import LogisticFit, fit_logistic, why_not_tried
+from headstart.probe.losses import best_mixture, log_losses
+from headstart.probe.normalize import Blocks, Normalizer, fit_normalizer
+from headstart.probe.spectrum import Float
+from headstart.records import Decision
+from headstart.types import DecisionReason, EvaluationSetup, Evidence
+
+__all__ = ["ProbeFit", "fit_probe"]
+
+_FEW = 1024  # samples up to which every step is too small to be worth a second thread
+_DIRECTIONS = 128  # leading directions that are handed on; more change little (`benchmarks/bench_novelty.py`)
+_ABSENT = 20.0  # logits that a class without samples lies under all others
+
+
+@dataclass(frozen=True)
+class ProbeFit:
+    """A fitted head with everything that is known about it out of fold.
+
+    Attributes:
+        head: What is shipped.
+        oof_logits: (N, K) float32, each row from a fit without that sample (and its group), temperature applied.
+        setup: Leave-one-out, or leave-one-group-out with groups.
+        decisions: What was chosen, and why.
+        candidate_names: M names of everything that was chosen among; the last one is the final head.
+        candidate_losses: (M, N) float32 out-of-fold log-loss of each.
+        candidate_hits: (M, N) whether each is right out of fold.
+        neighbor_hits: (N,) whether the nearest image outside the sample's group has its class.
+        unmeasurable: (N,) True where the whole class is left out with the sample: counted as wrong.
+        choice: Penalties and mixture of the closed forms.
+        row_mean: (D,) float32 mean of the head's normalized rows.
+        row_directions: (D, r) float32 their leading directions, at most 128 and no more than half of N or a
+            quarter of D: what novelty is told by.
+    """
+
+    head: LinearHead
+    oof_logits: NDArray[np.float32]
+    setup: EvaluationSetup
+    decisions: tuple[Decision, ...]
+    candidate_names: tuple[str, ...]
+    candidate_losses: NDArray[np.float32]
+    candidate_hits: NDArray[np.bool_]
+    neighbor_hits: NDArray[np.bool_]
+    unscorable: NDArray[np.bool_]
+    choice: PenaltyChoice
+    row_mean: NDArray[np.float32]
+    row_directions: NDArray[np.float32]
+
+    @property
+    def ridge_penalty(self) -> float:
+        """The chosen ridge penalty, as a share of the total scatter."""
+        return float(PENALTIES[self.choice.ridge_index])
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """The closed forms, mixed with logistic regression where that was tried and pays."""
+
+    weight: Float
+    bias: Float
+    logits: Float
+    decision: Decision
+    tried: LogisticFit | None
+
+
+def fit_probe(
+    blocks: Blocks,
+    class_ids: NDArray[np.integer[Any]],
+    num_classes: int,
+    *,
+    groups: NDArray[np.integer[Any]] | None = None,
+    class_weights: NDArray[np.floating[Any]] | None = None,
+    seed: int = 0,
+    logistic: Literal["auto"] | bool = "auto",
+) -> ProbeFit:
+    """Fits, chooses and scores out of fold.
+
+    Args:
+        blocks: (N, D_b) float32 pooled features by name, from early to late; the last one is the embedding.
+        class_ids: (N,) in 0..K-1.
+        num_classes: K; a class without samples is never predicted.
+        groups: (N,) samples with the same number are left out together.
+        class_weights: (K,) positive factors on the samples of each class, in every fit, choice and temperature.
+        seed: Of the samples that are looked at where there are too many, and of the folds of logistic regression.
+        logistic: Whether logistic regression is tried; `auto` tries it where it pays.
+
+    Raises:
+        DataError: The labels do not allow a classifier, or the features are damaged.
+        InvalidEvaluationError: Nothing can be scored by a model that has not seen it.
+        MissingExtraError: Logistic regression was asked for and scikit-learn is not installed.
+    """
+    with one_blas_thread() if len(class_ids) <= _FEW else nullcontext():
+        labels, present = check_labels(class_ids, num_classes, groups, class_weights)
+        rng = np.random.default_rng(seed)
+        normalizer = fit_normalizer(blocks)
+        chosen, fits, of_blocks = fit_prediction_set_rule(normalizer, normalizer(blocks), labels, rng)
+        mixed = _mix(chosen, labels, logistic, rng)
+        hits = nearest_neighbor_hits(chosen.leading, labels.class_ids, labels.groups)
+        num_rows, width = chosen.space.rows.shape
+        directions = chosen.space.leading(min(_DIRECTIONS, max(1, num_rows // 2), max(1, width // 4)))
+
+    losses = [fit.judged.losses for fit in fits]
+    candidate_hits = [fit.judged.hits for fit in fits]
+    names = [f"{fit.name}: {name}" for fit in fits for name in _path_names()]
+    if mixed.tried is not None:
+        losses.append(mixed.tried.losses)
+        candidate_hits.append(mixed.tried.hits)
+        names += [f"{chosen.name}: logistic regression {i}" for i in range(len(mixed.tried.losses))]
+    losses.append(log_losses(mixed.logits, labels.class_ids)[None])
+    candidate_hits.append((mixed.logits.argmax(axis=1) == labels.class_ids)[None])
+
+    heads_share = float(chosen.choice.mix[:2].sum())
+    temperature = 1.0 / heads_share if heads_share > 1e-3 else 1.0  # 1 where nothing could be learnt
+    logits = np.full((len(labels), num_classes), mixed.logits.min() - _ABSENT, dtype=np.float32)
+    logits[:, present] = mixed.logits
+    return ProbeFit(
+        head=_head(chosen.space.normalizer, mixed, temperature, present, num_classes),
+        oof_logits=logits,
+        setup=EvaluationSetup(labels.protocol),
+        decisions=(of_blocks, *_decisions(chosen, temperature), mixed.decision),
+        candidate_names=(*names, "final"),
+        candidate_losses=np.concatenate(losses, dtype=np.float32),
+        candidate_hits=np.concatenate(candidate_hits),
+        neighbor_hits=hits,
+        unscorable=labels.unscorable(),
+        choice=chosen.choice,
+        row_mean=chosen.space.mean.astype(np.float32),
+        row_directions=directions,
+    )
+
+
+def _mix(
+    chosen: PredictionSetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: np.random.Generator
+) -> _Mixed:
+    """The closed forms' head on all samples, with logistic regression mixed in if it lowers the log-loss clearly."""
+    space, choice, logits = chosen.space, chosen.choice, np.asarray(chosen.judged.logits, dtype=np.float64)
+    weight, bias = space.lift(*mixed_coefficients(space.totals, PENALTIES, choice))
+    why_not: tuple[DecisionReason, Evidence] | None = None if logistic else (DecisionReason.LOGISTIC_SWITCHED_OFF, {})
+    if logistic == "auto":
+        why_not = why_not_tried(len(labels), space.rows.shape[1], labels.num_classes)
+    if why_not is not None:
+        decision = Decision("head.logistic", "off", why_not[0], evidence={"is_tried": False, **why_not[1]})
+        return _Mixed(weight, bias, logits, decision, None)
+    try:
+        found = fit_logistic(space.rows, labels, space.totals.trace, rng)
+    except MissingExtraError:
+        if logistic is True:
+            raise
+        reason = DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN
+        decision = Decision("head.logistic", "off", reason, evidence={"is_tried": False})
+        return _Mixed(weight, bias, logits, decision, None)
+    unscorable = labels.unscorable()
+    _make_wrong(found, labels, unscorable)
+    share = np.where(unscorable, 0.0, labels.weights)
+    share /= share.sum()
+    parts = np.stack([logits, found.logits])
+    mix = best_mixture(parts, labels.class_ids, share, np.array([1.0, 0.0]) + 1e-3)
+    both = np.tensordot(mix, parts, axes=1)
+    both[unscorable] = logits[unscorable]
+    before, after = log_losses(logits, labels.class_ids), log_losses(both, labels.class_ids)
+    gain = float(share @ (before - after))
+    error = float(np.sqrt(np.sum((share * (before - after - gain)) ** 2)))
+    losses = {"with": float(share @ after), "without": float(share @ before)}
+    evidence: Evidence = {"is_tried": True, "log_loss": losses, "gain": gain, "gain_error": error}
+    is_better, reason = gain > error, DecisionReason.LOGISTIC_COMPARED
+    decision = Decision("head.logistic", "on" if is_better else "off", reason, evidence=evidence)
+    if not is_better:
+        return _Mixed(weight, bias, logits, decision, found)
+    weight, bias = mix[0] * weight + mix[1] * found.weight, mix[0] * bias + mix[1] * found.bias
+    return _Mixed(weight, bias, both, decision, found)
+
+
+def _make_wrong(found: LogisticFit, labels: Labels, unscorable: NDArray[np.bool_]) -> None:
+    """What cannot be measured counts as wrong for every penalty."""
+    found.hits[:, unscorable] = False
+    least = found.logits[unscorable].min(axis=1, initial=np.inf) - SURE_LOSS
+    found.logits[unscorable, labels.class_ids[unscorable]] = least
+    found.losses[:, unscorable] = np.maximum(found.losses[:, unscorable], SURE_LOSS)
+
+
+def _head(
+    normalizer: Normalizer, mixed: _Mixed, temperature: float, present: NDArray[np.int64], num_classes: int
+) -> LinearHead:
+    """Return the head over all classes; one without samples lies under anything the others can say."""
+    weight, bias = mixed.weight * temperature, mixed.bias * temperature
+    reach = np.linalg.norm(weight, axis=1) * np.linalg.norm(normalizer.weights)
+    all_weight = np.zeros((num_classes, weight.shape[1]), dtype=np.float32)
+    all_bias = np.full(num_classes, (bias - reach).min() - _ABSENT * temperature, dtype=np.float32)
+    all_weight[present], all_bias[present] = weight, bias
+    return LinearHead(normalizer, all_weight, all_bias, temperature)
+
+
+def _path_names() -> list[str]:
+    return [f"{head} {penalty:.1e}" for head in ("ridge", "LDA") for penalty in PENALTIES] + ["mixture"]
+
+
+def _decisions(chosen: PredictionSetFit, temperature: float) -> tuple[Decision, ...]:
+    """Return the choices within the chosen set, with the numbers that decided them."""
+    choice, protocol = chosen.choice, chosen.space.labels.protocol.value
+    mix = dict(zip(("ridge", "lda", "class_shares"), (round(float(m), 3) for m in choice.mix), strict=True))
+    ridge, lda, loss = float(choice.ridge_loss), float(choice.lda_loss), float(choice.loss)
+    return (
+        Decision(
+            "head.ridge_penalty",
+            float(PENALTIES[choice.ridge_index]),
+            DecisionReason.PENALTIES_COMPARED,
+            evidence={"log_loss": ridge, "num_candidates": len(PENALTIES), "protocol": protocol},
+        ),
+        Decision(
+            "head.lda_penalty",
+            float(PENALTIES[choice.lda_index]),
+            DecisionReason.PENALTIES_COMPARED,
+            evidence={"log_loss": lda, "num_candidates": len(PENALTIES), "protocol": protocol},
+        ),
+        Decision(
+            "head.mixture",
+            mix,
+            DecisionReason.MIXTURE_COMPARED,
+            evidence={"log_loss": {"mixture": loss, "ridge": ridge, "lda": lda}, "protocol": protocol},
+        ),
+        Decision(
+            "head.temperature",
+            round(temperature, 4),
+            DecisionReason.TEMPERATURE_FITTED,
+            evidence={"log_loss": loss, "protocol": protocol},
+        ),
+    )

@@ -1,0 +1,49 @@
+"""The closed-form head again, on features of a network that has been tuned since.
+
+Nothing is chosen here.  A tuned network has learnt its own images, so leaving one of them out
+of the head would say nothing honest; block set, normalization, penalties and mixture are those that the probe
+chose on the features of the untuned network.  The means and spreads are moved to the tuned features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.probe.ensemble import PenaltyChoice, mixed_coefficients
+from headstart.probe.feature_sets import PENALTIES
+from headstart.probe.feature_space import open_space
+from headstart.probe.labels import check_labels
+from headstart.probe.linear import LinearHead
+
+__all__ = ["refit_head"]
+
+
+def refit_head(
+    head: LinearHead,
+    rows: NDArray[np.float32],
+    class_ids: NDArray[np.integer[Any]],
+    choice: PenaltyChoice,
+    *,
+    class_weights: NDArray[np.floating[Any]] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Ridge and LDA as the probe mixed them, fitted on other rows of the same images.
+
+    Args:
+        head: The probe's, whose normalization made the rows.
+        rows: (N, D) float32 normalized features of the tuned network.
+        class_ids: (N,) in 0..K-1.
+        choice: The penalties and the mixture that the probe chose.
+        class_weights: (K,) positive factors on the samples of each class.
+
+    Returns:
+        (K, D) weight and (K,) bias at temperature 1; a class without samples keeps those of `head`.
+    """
+    labels, present = check_labels(class_ids, head.num_classes, None, class_weights)
+    space = open_space(head.normalizer, rows, labels)
+    found, constant = space.lift(*mixed_coefficients(space.totals, PENALTIES, choice))
+    weight, bias = (part.copy() for part in head.folded())
+    weight[present], bias[present] = found, constant
+    return weight, bias

@@ -1,0 +1,70 @@
+"""Ridge regression on +-1 one-hot targets: every penalty and exact leave-one-(group-)out from one decomposition.
+
+The intercept is not penalised and is refitted by leaving out, so the smoother that is
+downdated is `H + sqrt(w) sqrt(w)' / sum(w)`.  Held fixed by leaving out: the normalizer, the sample
+weights and the penalties themselves.  Source of the identities: Allen (1974), PRESS; Golub, Heath and
+Wahba (1979); the block form is the same algebra with a block of rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.probe.spectrum import Float, SmootherPath, Spectrum
+
+__all__ = ["ridge_coefficients", "ridge_leave_blocks_out", "ridge_leave_one_out", "ridge_scores"]
+
+
+def ridge_scores(spectrum: Spectrum, smoothed: SmootherPath) -> Float:
+    """Return (L, n, K) what the fit on all samples says about the samples that are looked at."""
+    return smoothed.raw * (2.0 * spectrum.masses) + _intercept(spectrum)
+
+
+def ridge_leave_one_out(spectrum: Spectrum, smoothed: SmootherPath) -> Float:
+    """Return (L, n, K) what ridge says about every sample when it is left out, exactly that of a refit."""
+    targets = _targets(spectrum.class_ids, spectrum.num_classes)
+    leverage = spectrum.weights * smoothed.own + spectrum.weights / spectrum.masses.sum()  # (L, n)
+    residual = targets - ridge_scores(spectrum, smoothed)
+    return np.asarray(targets - residual / (1.0 - leverage)[:, :, None])
+
+
+def ridge_leave_blocks_out(
+    spectrum: Spectrum, smoothed: SmootherPath, index: int, blocks: NDArray[np.int64], products: Float
+) -> Float:
+    """Return what ridge says about whole blocks of samples that are left out together.
+
+    Args:
+        spectrum: Of the samples that are looked at.
+        smoothed: Of the same samples.
+        index: Position of the penalty.
+        blocks: (g, b) positions of g blocks of b samples.
+        products: (g, b, b) of the rows of each block under `(X'X + penalty)^-1`, unweighted.
+
+    Returns:
+        (g, b, K) scores, exactly those of a refit without the block.
+    """
+    root = np.sqrt(spectrum.weights)[blocks][:, :, None]  # (g, b, 1)
+    targets = _targets(spectrum.class_ids, spectrum.num_classes)[blocks]
+    fitted = smoothed.raw[index][blocks] * (2.0 * spectrum.masses) + _intercept(spectrum)
+    hat = (products + 1.0 / spectrum.masses.sum()) * (root * root.transpose(0, 2, 1))
+    left = np.linalg.solve(np.eye(blocks.shape[1]) - hat, root * (targets - fitted)) / root
+    return np.asarray(targets - left)
+
+
+def ridge_coefficients(spectrum: Spectrum, penalty: float) -> tuple[Float, Float]:
+    """Return the fit on all samples: (K, r) weight on the principal directions and (K,) bias at the mean."""
+    pull = 2.0 * spectrum.masses[:, None] * spectrum.class_means
+    return pull / (spectrum.values + penalty), _intercept(spectrum)
+
+
+def _intercept(spectrum: Spectrum) -> Float:
+    """Return (K,) weighted mean of the targets of all samples."""
+    return np.asarray(2.0 * spectrum.masses / spectrum.masses.sum() - 1.0)
+
+
+def _targets(class_ids: NDArray[np.int64], num_classes: int) -> Float:
+    """Return (n, K) of +1 at the class and -1 elsewhere."""
+    targets = np.full((len(class_ids), num_classes), -1.0)
+    targets[np.arange(len(class_ids)), class_ids] = 1.0
+    return targets

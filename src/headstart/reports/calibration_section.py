@@ -1,0 +1,126 @@
+"""What `trust` says about a run's scores, as sections of the report: calibration, operating points, suspects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.evaluation.calibration import ESTIMATOR, brier, calibration_error, reliability_diagram
+from headstart.evaluation.metrics import log_loss, softmax
+from headstart.evaluation.operating_points import accept_above, recall_at_false_alarms
+from headstart.messages.comment import empty_section
+from headstart.messages.sections import suspects_message
+from headstart.report_types import ReportKind
+from headstart.reports.run_data import RunData
+from headstart.types import EvaluationSetup
+
+__all__ = ["calibration_section", "label_errors_section", "operating_section"]
+
+_TARGETS = (0.01, 0.02, 0.05, 0.1)
+_SHOWN = 18
+_LEAST_FITTING = 6  # of labels that are shown where none looks wrong
+_FEWEST = 20  # scored images from which on anything about probabilities is said
+
+
+def calibration_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
+    """Reliability before and after the temperature, with the numbers that sum it up."""
+    scored, block = facts.scored, facts.headline_block
+    temperature = facts.bundle.get("temperature")
+    value: dict[str, Any] = {"temperature": temperature, "ece": block.get("ece"), "log_loss": block.get("log_loss")}
+    if scored.logits is None:
+        return {**value, **empty_section(ReportKind.NO_SCORES_KEPT)}
+    if len(where) < _FEWEST:
+        return {**value, **empty_section(ReportKind.TOO_FEW_FOR_DIAGRAM, num_scored=len(where))}
+    truth, logits = scored.truth[where], scored.logits[where].astype(np.float64)
+    after = softmax(logits)
+    value |= {
+        "estimator": ESTIMATOR,
+        "error": asdict(calibration_error(after, truth)),
+        "brier": brier(after, truth),
+        "log_loss": log_loss(after, truth),
+        "after": _bins(after, truth),
+    }
+    chosen = dict(facts.settings.get("head.calibration") or {})
+    if chosen:
+        value["chosen"] = f"Chosen: {chosen.get('value')} ({chosen.get('text')})."
+    is_by_class = chosen.get("value") not in (None, "temperature")  # then the temperature alone does not lead back
+    if isinstance(temperature, (int, float)) and temperature > 0 and not is_by_class:
+        before = softmax(logits * temperature)
+        value |= {
+            "before": _bins(before, truth),
+            "error_before": asdict(calibration_error(before, truth)),
+            "log_loss_before": log_loss(before, truth),
+            "brier_before": brier(before, truth),
+        }
+    return value
+
+
+def operating_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
+    """Thresholds whose errors are promised to stay below a target, and recall of each class of two."""
+    scored = facts.scored
+    if len(where) < _FEWEST:
+        return empty_section(ReportKind.TOO_FEW_FOR_OPERATING_POINT, num_scored=len(where))
+    groups = scored.groups_of(where)
+    out_of_fold = EvaluationSetup.from_json(facts.headline_block).protocol.is_out_of_fold
+    hits, confidence = scored.is_right[where], scored.confidence[where]
+    found = accept_above(confidence, hits, targets=_TARGETS, groups=groups, is_out_of_fold=out_of_fold)
+    rows = [{"target": target, **(asdict(point) if point else {})} for target, point in found.items()]
+    section: dict[str, Any] = {"rows": rows, "num_samples": len(where)}
+    names = facts.class_names
+    if len(names) == 2 and scored.logits is not None:
+        positive = list(names).index(facts.metrics["positive"])
+        is_positive = scored.truth[where] == positive
+        if is_positive.any() and not is_positive.all():
+            score = softmax(scored.logits[where])[:, positive]
+            points = recall_at_false_alarms(score, is_positive, groups=groups, is_out_of_fold=out_of_fold)
+            section |= {"positive": names[positive], "alarms": [asdict(p) for p in points]}
+    return section
+
+
+def label_errors_section(facts: RunData, rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return the first of `label_errors.csv` as images, each with its nearest neighbors where they are known.
+
+    Args:
+        facts: The run.
+        rows: Rows of the file, most doubtful first.
+    """
+    position = {name: i for i, name in enumerate(facts.scored.names)}
+    called = [r for r in rows if r.get("is_suspect") == "true"]
+    held_out = sum(r.get("split") in ("val", "test") for r in called)
+    shown = []
+    for row in called[:_SHOWN] or list(rows)[:_LEAST_FITTING]:
+        image = position.get(row.get("image", ""))
+        if image is None:
+            continue
+        beside = (position.get(row.get(f"neighbor{n}", "")) for n in (1, 2, 3))
+        shown.append(
+            {
+                "image": image,
+                "label": row.get("label", ""),
+                "suggested": row.get("suggested", ""),
+                "doubt": _number(row.get("doubt")),
+                "split": row.get("split", ""),
+                "neighbors": [i for i in beside if i is not None],
+            }
+        )
+    counts = {"num_ranked": len(rows), "num_suspects": len(called), "num_held_out": held_out}
+    named = [{"image": r.get("image", "")} for r in called]
+    return {**counts, "text": suspects_message(counts), "rows": named, "shown": shown}
+
+
+def _bins(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, Any]]:
+    return [
+        {"confidence": b.confidence, "right": b.share_right, "low": b.low, "high": b.high, "count": b.num_samples}
+        for b in reliability_diagram(probabilities, truth)
+    ]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None

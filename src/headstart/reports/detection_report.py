@@ -1,0 +1,336 @@
+"""The report of a detector as data: what was trained on, how good it is, on what it errs; nothing is drawn here.
+
+The one decision: `report.json` holds all that the page and the figures show, so both can be drawn again from it, and
+a report without images leaves out what names a file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from headstart.data.boxes.records import Boxes, Detections
+from headstart.detection.operating_points import ERRORS, confuse
+from headstart.events import Note
+from headstart.messages.box_problems import box_problem_name
+from headstart.messages.comment import empty_section, report_finding_to_json
+from headstart.messages.detection_comment import (
+    NO_DETECTION_SCORE,
+    detection_headline_message,
+    detection_protocol_message,
+)
+from headstart.messages.notes import note_to_json
+from headstart.messages.protocols import protocol_name
+from headstart.report_types import ReportKind
+from headstart.reports.detection_comment import comment_on_detector
+from headstart.types import EvaluationSetup, NoteKind, Severity
+
+__all__ = ["BLOCKS", "DetectionFacts", "ScoredImage", "headline_block", "summarize_detection", "without_box_images"]
+
+BLOCKS = {"test": "test images", "cv": "cross-validation", "val": "validation images"}
+"""Blocks of `metrics.json` in the order in which one stands for the run, with their names for a person."""
+
+_SIDES = (0.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
+_SHOWN = 12
+_MOST_SETTINGS = 400
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """One scored image.
+
+    Attributes:
+        name: Below the data's root.
+        path: Where it lies now, or None.
+        size_hw: Upright, pixels; None where it is gone.
+        truth: Its true boxes; None where the data are gone.
+        found: What was found, calibrated scores.
+    """
+
+    name: str
+    path: str | None
+    size_hw: tuple[int, int] | None
+    truth: Boxes | None
+    found: Detections
+
+
+@dataclass(frozen=True)
+class DetectionFacts:
+    """What a run folder (and the data, where they still are) says.
+
+    Attributes:
+        run: Name of the run.
+        metrics, health, environment, bundle: The JSON files; empty where one is missing.
+        settings: Rows `name, value, source, reason`.
+        epochs: Rows of `results.csv`.
+        scored: The images of the headline's block.
+        training: (split, true boxes) of every image of the data, or empty where they are gone.
+        problems: What could not be read.
+    """
+
+    run: str
+    metrics: Mapping[str, Any]
+    health: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    bundle: Mapping[str, Any] = field(default_factory=dict)
+    settings: Sequence[Mapping[str, Any]] = ()
+    epochs: Sequence[Mapping[str, str]] = ()
+    scored: Sequence[ScoredImage] = ()
+    training: Sequence[tuple[str, Boxes]] = ()
+    problems: tuple[Note, ...] = ()
+
+
+def headline_block(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Return name and block of the score that stands for the run, leaky splits last; None without held-out images."""
+    blocks = [(name, metrics[name]) for name in BLOCKS if metrics.get(name)]
+    return min(blocks, key=lambda b: bool(b[1].get("is_leaky")), default=None)
+
+
+def summarize_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, Any]:
+    """Return the report as JSON-able data.
+
+    Args:
+        facts: What the run says.
+        seed: Of the draw of sample images.
+    """
+    metrics = facts.metrics
+    names = [str(n) for n in metrics["class_names"]]
+    found = headline_block(metrics)
+    block: Mapping[str, Any] = found[1] if found else {}
+    thresholds = (facts.bundle.get("thresholds") or {}).get("per_class") or {}
+    images = _images(facts, names, block, seed)
+    report: dict[str, Any] = {
+        "schema": 1,
+        "task": "detect",
+        "run": facts.run,
+        "class_names": names,
+        "headline": _headline(metrics, found),
+        "problems": [note_to_json(note) for note in (*facts.problems, *images["problems"])],
+        "data": _data(facts, names),
+        "model": _model(facts),
+        "learning": _learning(facts),
+        "scores": [
+            {
+                "name": BLOCKS[b],
+                "key": b,
+                **{k: v for k, v in metrics[b].items() if k not in ("per_class", "confusion")},
+            }
+            for b in BLOCKS
+            if metrics.get(b)
+        ],
+        "per_class": [
+            {k: v for k, v in c.items() if k != "precision_at_recall"} | {"used_threshold": thresholds.get(c["name"])}
+            for c in block.get("per_class", [])
+        ],
+        "curves": _pr_curves(block),
+        "confusion": _confusion(block),
+        "errors": images["errors"],
+        "samples": images["samples"],
+        "images": images["images"],
+        "settings": [dict(row) for row in facts.settings][:_MOST_SETTINGS],
+        "environment": dict(facts.environment),
+        "digests": {
+            name: value.get("sha256")
+            for name, value in (facts.bundle.get("files") or {}).items()
+            if name != "trained_on"
+        },
+        "parity": metrics.get("parity"),
+        "duration_s": metrics.get("duration_s"),
+    }
+    report["comment"] = {"remarks": [report_finding_to_json(f) for f in comment_on_detector(report)]}
+    return report
+
+
+def without_box_images(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same report without anything that shows an image or names a file."""
+    private = {"data", "out", "split", "weights"}
+    return {
+        **report,
+        "images": {},
+        "samples": [],
+        "errors": {**report["errors"], "shown": []},
+        "data": {
+            **report["data"],
+            "problems": [{**row, "examples": []} for row in report["data"]["problems"]],
+            "findings": [{key: row[key] for key in ("kind", "severity")} for row in report["data"]["findings"]],
+        },
+        "comment": {"remarks": [row for row in report["comment"]["remarks"] if not _names_files(row["evidence"])]},
+        "settings": [row for row in report["settings"] if row.get("name") not in private],
+        "environment": {k: v for k, v in report["environment"].items() if k != "command"},
+    }
+
+
+def _names_files(evidence: Mapping[str, Any]) -> bool:
+    """Return whether the evidence of a remark, or of a finding about the data behind it, may hold names of files."""
+    return not {"pairs", "examples", "file"}.isdisjoint({*evidence, *(evidence.get("evidence") or {})})
+
+
+def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    if found is None:
+        return {"sentence": NO_DETECTION_SCORE, "how": "", "score": None}
+    name, block = found
+    value, is_leaky = block["mAP50"], bool(block.get("is_leaky"))
+    as_given = (metrics.get(f"{name}_as_given") or {}).get("mAP50")
+    setup = EvaluationSetup.from_json(block)
+    score = {"metric": "mAP50", **value}
+    return {
+        "sentence": detection_headline_message(block, name),
+        "how": detection_protocol_message(block, protocol_name(setup)),
+        "score": score,
+        "block": name,
+        "as_given": as_given,
+        "is_leaky": is_leaky,
+    }
+
+
+def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
+    """Return boxes of each class by split and by size."""
+    counts: dict[str, list[int]] = {}
+    sides = np.zeros((len(names), len(_SIDES) - 1), dtype=np.int64)
+    for split, boxes in facts.training:
+        row = counts.setdefault(split or "all", [0] * len(names))
+        side = np.sqrt(boxes.areas)
+        for k in range(len(names)):
+            mine = boxes.class_ids == k
+            row[k] += int(mine.sum())
+            sides[k] += np.histogram(side[mine], bins=_SIDES)[0]
+    labels = [f"{low:g}-{high:g}" if np.isfinite(high) else f"over {low:g}" for low, high in pairwise(_SIDES)]
+    order = [s for s in ("train", "val", "test", "all") if s in counts]
+    kinds = Counter(str(p.get("kind")) for p in facts.health.get("problems", []))
+    examples = {k: [p for p in facts.health.get("problems", []) if p.get("kind") == k][:10] for k in kinds}
+    return {
+        "num_images": facts.metrics.get("num_samples"),
+        "num_boxes": facts.metrics.get("num_boxes"),
+        "num_groups": facts.metrics.get("num_groups"),
+        "num_empty": facts.health.get("num_empty"),
+        "layout": facts.health.get("layout"),
+        "counts": {s: counts[s] for s in order},
+        "sides": {"labels": labels, "counts": sides.tolist()} if facts.training else None,
+        "after_resizing": facts.metrics.get("sizes"),
+        "problems": [
+            {"kind": k, "meaning": box_problem_name(k, n), "count": n, "examples": examples[k]}
+            for k, n in kinds.most_common()
+        ],
+        "findings": list(facts.health.get("findings", [])),
+    }
+
+
+def _model(facts: DetectionFacts) -> dict[str, Any]:
+    backbone, plan = facts.bundle.get("backbone") or {}, (facts.metrics.get("tuning") or {}).get("plan") or {}
+    pixels = facts.bundle.get("pixels") or {}
+    latency = facts.bundle.get("latency") or {}
+    files = facts.bundle.get("files") or {}
+    return {
+        "title": backbone.get("title") or facts.metrics.get("backbone"),
+        "weights_tag": backbone.get("weights_tag"),
+        "weights_license": facts.bundle.get("weights_license"),
+        "size_hw": pixels.get("size_hw"),
+        "strategy": facts.metrics.get("strategy"),
+        "cut": plan.get("cut"),
+        "width": plan.get("width"),
+        "depth": plan.get("depth"),
+        "finest": plan.get("finest"),
+        "latency_ms": latency.get("p50_ms"),
+        "latency_threads": latency.get("threads"),
+        "size_bytes": (files.get("model.onnx") or {}).get("size_bytes"),
+    }
+
+
+def _learning(facts: DetectionFacts) -> dict[str, Any]:
+    """Return columns of `results.csv` of the training that made the model (folds have phases of their own)."""
+    rows = list(facts.epochs)
+    phases = [str(r.get("phase") or "") for r in rows]
+    last = phases[-1] if phases else ""
+    rows = [r for r, phase in zip(rows, phases, strict=True) if phase == last]
+    if not rows:
+        return {**empty_section(ReportKind.NO_EPOCHS_KEPT), "epochs": {}}
+    columns = {}
+    for name in ("epoch", "train_loss", "class_loss", "box_loss", "val_mAP50", "lr"):
+        values = [_float(r.get(name)) for r in rows]
+        if any(v is not None for v in values):
+            columns[name] = values
+    return {"epochs": columns}
+
+
+def _pr_curves(block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    curves = []
+    for entry in block.get("per_class", []):
+        precision = entry.get("precision_at_recall")
+        if precision:
+            ap = (entry.get("AP50") or {}).get("value")
+            curves.append({"name": entry["name"], "AP50": ap, "recall": list(range(101)), "precision": precision})
+    return sorted(curves, key=lambda c: -(c["AP50"] or 0.0))
+
+
+def _confusion(block: Mapping[str, Any]) -> dict[str, Any] | None:
+    value = block.get("confusion")
+    if not value:
+        return None
+    counts = np.asarray(value["counts"], dtype=np.float64)
+    rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return {**value, "rates": np.round(rates, 4).tolist()}
+
+
+def _images(facts: DetectionFacts, names: Sequence[str], block: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return which images are shown: those with most errors at the thresholds, and random ones; with their boxes.
+
+    The totals are those of `metrics.json`; where the labels have changed since, the errors that are drawn differ, and
+    a problem says so.
+    """
+    confusion = dict(block.get("confusion") or {})
+    limits = np.array(confusion.get("thresholds") or [0.5] * len(names), dtype=np.float64)
+    usable = [i for i, p in enumerate(facts.scored) if p.truth is not None and p.size_hw is not None]
+    truth = [boxes for i in usable if (boxes := facts.scored[i].truth) is not None]
+    again = confuse(truth, [facts.scored[i].found for i in usable], names, limits.tolist())
+    errors = np.zeros((len(facts.scored), len(ERRORS)), dtype=np.int64)
+    errors[usable] = again.errors
+    totals = dict(confusion.get("errors") or dict.fromkeys((*ERRORS, "num_images", "num_wrong"), 0))
+    problems = []
+    if len(usable) == totals["num_images"] and again.to_json()["errors"] != totals:
+        problems.append(Note(NoteKind.LABELS_CHANGED, Severity.WARNING))
+    order = sorted(usable, key=lambda i: (-int(errors[i].sum()), i))
+    worst = [i for i in order if errors[i].any()][:_SHOWN]
+    rest = [i for i in usable if i not in worst]
+    drawn = np.random.default_rng([seed, 3]).permutation(len(rest))[:_SHOWN]
+    random = sorted(rest[j] for j in drawn)
+    shown = {}
+    for i in (*worst, *random):
+        image = facts.scored[i]
+        assert image.truth is not None
+        assert image.size_hw is not None
+        found = image.found.take(image.found.scores >= limits[image.found.class_ids])
+        shown[str(i)] = {
+            "name": image.name,
+            "size_hw": list(image.size_hw),
+            "truth": _rows(image.truth.xyxy, image.truth.class_ids, None),
+            "found": _rows(found.xyxy, found.class_ids, found.scores),
+            **{kind: int(count) for kind, count in zip(ERRORS, errors[i], strict=True)},
+        }
+    return {
+        "images": shown,
+        "samples": random,
+        "errors": {"shown": worst, **totals},
+        "problems": problems,
+    }
+
+
+def _rows(xyxy: Any, class_ids: Any, scores: Any) -> list[dict[str, Any]]:
+    rows = []
+    for j in range(len(xyxy)):
+        row: dict[str, Any] = {"class_id": int(class_ids[j]), "xyxy": [round(float(v), 1) for v in xyxy[j]]}
+        if scores is not None:
+            row["score"] = round(float(scores[j]), 4)
+        rows.append(row)
+    return rows
+
+
+def _float(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

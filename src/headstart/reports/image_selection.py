@@ -1,0 +1,63 @@
+"""Which images a report shows: a bounded, seeded choice, so its size does not grow with the data.
+
+Images are chosen by position only; whether a file can still be opened is found when it
+is drawn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.reports.run_data import ScoredImages
+
+__all__ = ["choose_cells", "choose_errors", "choose_samples", "choose_unsure"]
+
+_SAMPLES = 96  # images of the samples, all classes together
+_SAMPLES_A_CLASS = 6
+_CELL = 6  # images of one cell of the confusion matrix
+_CELLS = 120  # ... of all cells together
+_ERRORS, _UNSURE = 24, 12
+
+
+def choose_samples(scored: ScoredImages, num_classes: int, seed: int = 0) -> list[list[int]]:
+    """Return random images of each class, as many as fit; one list of positions a class."""
+    each = max(1, min(_SAMPLES_A_CLASS, _SAMPLES // max(1, num_classes)))
+    rng = np.random.default_rng(seed)
+    chosen: list[list[int]] = []
+    left = _SAMPLES
+    for k in range(num_classes):
+        members = np.flatnonzero(scored.truth == k)
+        take = min(each, len(members), left)
+        chosen.append(sorted(int(i) for i in rng.choice(members, size=take, replace=False)) if take else [])
+        left -= take
+    return chosen
+
+
+def choose_errors(scored: ScoredImages, where: NDArray[np.int64]) -> list[int]:
+    """Return the errors it was surest of, most confident first."""
+    wrong = where[~scored.is_right[where]]
+    return [int(i) for i in wrong[np.argsort(-scored.confidence[wrong], kind="stable")][:_ERRORS]]
+
+
+def choose_unsure(scored: ScoredImages, where: NDArray[np.int64]) -> list[int]:
+    """Return the right answers it was least sure of, least sure first."""
+    right = where[scored.is_right[where]]
+    return [int(i) for i in right[np.argsort(scored.confidence[right], kind="stable")][:_UNSURE]]
+
+
+def choose_cells(scored: ScoredImages, where: NDArray[np.int64]) -> dict[tuple[int, int], list[int]]:
+    """Images of the wrong cells, fullest cells first and within a cell the surest first, until the room is used."""
+    wrong = where[~scored.is_right[where]]
+    cells: dict[tuple[int, int], list[int]] = {}
+    for i in wrong[np.argsort(-scored.confidence[wrong], kind="stable")]:
+        cells.setdefault((int(scored.truth[i]), int(scored.predicted[i])), []).append(int(i))
+    left = _CELLS
+    chosen: dict[tuple[int, int], list[int]] = {}
+    for cell, members in sorted(cells.items(), key=lambda item: (-len(item[1]), item[0])):
+        take = min(_CELL, len(members), left)
+        if take == 0:
+            break
+        chosen[cell] = members[:take]
+        left -= take
+    return chosen

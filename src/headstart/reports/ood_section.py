@@ -1,0 +1,49 @@
+"""What a run measured about images of unknown classes and about prediction sets, as sections of the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.messages.comment import empty_section
+from headstart.messages.sections import coverage_message, false_alarms_message, new_class_message
+from headstart.report_types import ReportKind
+from headstart.reports.run_data import RunData
+
+__all__ = ["coverage_section", "unknown_section"]
+
+_STRANGEST = 12  # images that are shown
+
+
+def unknown_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
+    """Return how many known images are called OOD, how many of a new class are noticed, and the most novel images.
+
+    Args:
+        facts: The run; `novelty` as `metrics.json` has it.
+        where: Positions of the images that the headline was measured on.
+    """
+    section = _measured(facts, "novelty")
+    if section is None:
+        return empty_section(ReportKind.NOVELTY_NOT_MEASURED)
+    section["text"] = false_alarms_message(section)
+    section["noticed"] = new_class_message(section, len(facts.class_names))
+    novelty = facts.scored.novelty
+    if novelty is not None:
+        known = where[np.isfinite(novelty[where])]
+        section["strangest"] = [int(i) for i in known[np.argsort(-novelty[known], kind="stable")][:_STRANGEST]]
+    return section
+
+
+def coverage_section(facts: RunData) -> dict[str, Any]:
+    """Return what the prediction sets held, in numbers and text."""
+    section = _measured(facts, "coverage")
+    if section is None:
+        return empty_section(ReportKind.COVERAGE_NOT_MEASURED)
+    return {**section, "text": coverage_message(section)}
+
+
+def _measured(facts: RunData, name: str) -> dict[str, Any] | None:
+    measured = facts.extra.get(name)
+    return {k: v for k, v in dict(measured).items() if k != "sentence"} if measured else None

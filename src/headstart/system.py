@@ -1,0 +1,155 @@
+"""What this machine offers: cores, the cache folder, atomic writing.
+
+Floor 0: standard library only, and every POSIX-only call has its Windows branch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from headstart.errors import CacheError
+
+__all__ = [
+    "Clock",
+    "atomic_file",
+    "atomic_folder",
+    "available_cores",
+    "cache_root",
+    "describe_os_error",
+    "drop_stale",
+    "file_digest",
+    "fsync_path",
+    "private_folder",
+    "release_idle_threads",
+]
+
+Clock: TypeAlias = Callable[[], float]
+"""Source of the time by which a budget is kept, seconds since any moment; `time.monotonic` unless tests inject one."""
+
+_STALE_S = 3600.0
+
+
+def available_cores() -> int:
+    """Return number of cores this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def release_idle_threads() -> None:
+    """Threads of torch sleep where they wait; to be called before torch is loaded, since it is read then and only then.
+
+    Threads that wait by spinning slow everything down by factors as soon as anything else runs, our own makers of
+    views included (`benchmarks/bench_tuning.py`).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def cache_root() -> Path:
+    """Return the cache folder: `HEADSTART_CACHE`, else the user's own cache folder.
+
+    Linux honours `XDG_CACHE_HOME`; macOS has `~/Library/Caches`, Windows `%LOCALAPPDATA%`.
+    """
+    named = os.environ.get("HEADSTART_CACHE")
+    if named:
+        return Path(named).expanduser()
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "headstart"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "headstart" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "headstart"
+    return Path.home() / ".cache" / "headstart"
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder that only this user can read, with its parents.
+
+    Raises:
+        CacheError: It cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(
+            f"the cache folder `{folder}` cannot be made ({error.strerror or error}).",
+            hint="name a folder that can be written: HEADSTART_CACHE=/some/folder",
+        ) from error
+    return folder
+
+
+def describe_os_error(error: OSError | CacheError) -> str:
+    """Why the disk refused to keep something, or to make the folder for it, in plain words."""
+    if isinstance(error, CacheError):
+        return error.message.rstrip(".")
+    is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return "the disk is full" if is_full else (error.strerror or str(error))
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_path(path: Path) -> None:
+    """Flushes a file or (where the system allows it) a folder to the disk."""
+    if sys.platform == "win32" and path.is_dir():
+        return  # a folder cannot be opened for flushing there; renames are journalled
+    handle = os.open(path, os.O_RDONLY if sys.platform != "win32" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; at the end it becomes `target` in one step, or nothing happens."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        fsync_path(temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def drop_stale(folder: Path) -> None:
+    """Remove what `atomic_file` left in a folder where a process was killed in the middle, an hour ago or earlier."""
+    for stale in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - stale.stat().st_mtime > _STALE_S:  # another process may be writing a younger one now
+                stale.unlink()
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` that becomes `target` in one step at the end.
+
+    Where `target` already exists (another process was faster) the new one is dropped.
+    """
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir(mode=0o700, parents=True)
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            if file.is_file():
+                fsync_path(file)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,313 @@
+"""The network that is trained: a suffix of the backbone and a head that starts exactly as the probe.
+
+The probe's normalization is part of the network, so at the first step its
+probabilities are the probe's, and interpolating the weights back to the start gives the probe again.
+Frozen tensors get no gradient, batch norm keeps its statistics, and a digest proves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from headstart.backbones.classifier_head import ClassifierHead, HeadSpec, pool_state
+from headstart.backbones.freeze import BATCH_NORM, Freezing
+from headstart.probe.linear import LinearHead
+
+__all__ = ["FinetunedNetwork", "HeadModule", "RandomHead", "SelfContainedNetwork", "interpolate"]
+
+_TINY = 1e-12
+_DROPPING = ("Dropout", "Dropout2d", "DropPath", "_DropPath", "StochasticDepth", "DropBlock2d")
+
+
+class HeadModule(nn.Module):  # type: ignore[misc]
+    """A `LinearHead` in torch, its temperature folded in, with hidden layers beside it if asked for.
+
+    Args:
+        head: Where it starts.
+        hidden: Widths of hidden layers.  They add to the linear map and start at zero, so that the start is
+            still the probe.
+        dropout: Share of the normalized features (and hidden units) dropped while training.
+        seed: Of the hidden layers' first weights.
+    """
+
+    def __init__(self, head: LinearHead, *, hidden: Sequence[int] = (), dropout: float = 0.0, seed: int = 0) -> None:
+        super().__init__()
+        norm = head.normalizer
+        self.names, self.sizes, self.factors, self.clip = norm.names, norm.sizes, norm.weights, float(norm.clip)
+        for i, (mean, scale) in enumerate(zip(norm.means, norm.scales, strict=True)):
+            self.register_buffer(f"mean{i}", torch.from_numpy(mean.copy()))
+            self.register_buffer(f"scale{i}", torch.from_numpy(scale.copy()))
+        weight, bias = head.folded()
+        self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)))
+        self.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)))
+        self.drop = nn.Dropout(dropout)
+        self.hidden: nn.Module | None = None
+        if hidden:
+            generator = torch.Generator().manual_seed(seed)
+            layers: list[nn.Module] = []
+            width = norm.num_features
+            for size in (*hidden, head.num_classes):
+                layer = nn.Linear(width, size)
+                with torch.no_grad():
+                    layer.weight.normal_(0.0, (2.0 / width) ** 0.5, generator=generator)
+                    layer.bias.zero_()
+                layers += [layer, nn.ReLU(), nn.Dropout(dropout)]
+                width = size
+            layers = layers[:-2]
+            with torch.no_grad():
+                layers[-1].weight.zero_()
+            self.hidden = nn.Sequential(*layers)
+
+    def normalize(self, blocks: Mapping[str, Any]) -> Any:
+        """Return (B, D) normalized features, as `Normalizer` makes them."""
+        parts = []
+        for i, (name, factor) in enumerate(zip(self.names, self.factors, strict=True)):
+            z = (blocks[name] - getattr(self, f"mean{i}")) / getattr(self, f"scale{i}")
+            z = z.clamp(-self.clip, self.clip)
+            length = z.square().sum(1, keepdim=True).clamp_min(_TINY**2).sqrt()
+            parts.append(z * (factor / length))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def forward(self, blocks: Mapping[str, Any]) -> Any:
+        """Return (B, K) logits."""
+        z = self.drop(self.normalize(blocks))
+        logits = nn.functional.linear(z, self.weight, self.bias)
+        if self.hidden is not None:
+            # Unit rows have entries of 1 / sqrt(D): hidden layers want entries of about 1.
+            logits = logits + self.hidden(z * float(z.shape[1]) ** 0.5)
+        return logits
+
+    def move_to(self, weight: Any, bias: Any, share: float) -> None:
+        """Move the linear map towards another of the same rows: (K, D) weight and (K,) bias as arrays."""
+        with torch.no_grad():
+            for own, other in ((self.weight, weight), (self.bias, bias)):
+                own.lerp_(torch.from_numpy(np.asarray(other, dtype=np.float32)).to(own.device), share)
+
+    def to_linear(self, head: LinearHead) -> LinearHead:
+        """Return the trained head as numbers, at temperature 1.
+
+        Raises:
+            ValueError: There are hidden layers.
+        """
+        if self.hidden is not None:
+            raise ValueError("a head with hidden layers is not one affine map")
+        return LinearHead(head.normalizer, _numpy(self.weight), _numpy(self.bias), 1.0)
+
+
+class _DropPath(nn.Module):  # type: ignore[misc]
+    """Leaves the way beside a shortcut out for some of the images."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Any) -> Any:
+        if not self.training or not self.rate:
+            return x
+        kept = torch.rand((len(x), *[1] * (x.dim() - 1)), device=x.device) >= self.rate
+        return x * (kept / (1.0 - self.rate)).to(x.dtype)
+
+
+class RandomHead(nn.Module):  # type: ignore[misc]
+    """A head as a person described it, from random weights, on the state that the backbone hands on.
+
+    Args:
+        spec: How it is built.
+        shapes: (C, H, W) or (C,) of each tensor of that state.
+        num_classes: K.
+        is_nhwc: Whether maps come as (B, H, W, C).
+        seed: Of its first weights.
+    """
+
+    def __init__(
+        self, spec: HeadSpec, shapes: Sequence[tuple[int, ...]], num_classes: int, is_nhwc: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.names = tuple(f"state{i}" for i in range(len(shapes)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.layers = ClassifierHead(spec, shapes, num_classes, is_nhwc)
+
+    def forward(self, blocks: Mapping[str, Any]) -> Any:
+        """Return (B, K) logits."""
+        return self.layers(*[blocks[name] for name in self.names])
+
+
+class SelfContainedNetwork(nn.Module):  # type: ignore[misc]
+    """From images to logits and embedding, with a described head inside.
+
+    Args:
+        body: Images (B, 3, H, W) to the state that the head receives.
+        head: The head.
+        temperature: Logits are divided by it.
+    """
+
+    def __init__(self, body: Any, head: ClassifierHead, temperature: float) -> None:
+        super().__init__()
+        self.body, self.head, self.temperature = body, head, temperature
+
+    def forward(self, pixels: Any) -> Any:
+        """Return logits (B, K) and the mean of the state over places (B, D)."""
+        state = self.body(pixels)
+        states = tuple(state) if isinstance(state, (tuple, list)) else (state,)
+        pooled = [pool_state(s, "avg", self.head.is_nhwc) for s in states]
+        return self.head(*states) / self.temperature, pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1)
+
+
+class FinetunedNetwork(nn.Module):  # type: ignore[misc]
+    """Suffix and head.
+
+    Args:
+        head: The head.
+        rear: From the states at the cut to pooled features, or None where only the head trains.
+        rear_blocks: Names of what `rear` gives.
+        owner: The whole backbone, whose other tensors stay frozen; None without one.
+        stage_of: Stage number of each of the owner's parameters by name.
+        trainable: Stage numbers that train.
+        is_bn_live: Whether batch norm of trainable stages learns its statistics (from scratch only).
+    """
+
+    def __init__(
+        self,
+        head: HeadModule | RandomHead,
+        rear: Any = None,
+        rear_blocks: Sequence[str] = (),
+        *,
+        owner: Any = None,
+        stage_of: Mapping[str, int] | None = None,
+        trainable: Iterable[int] = (),
+        is_bn_live: bool = False,
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.rear = rear
+        self.rear_blocks = tuple(rear_blocks)
+        self.later_rears = nn.ModuleDict()
+        self._later_blocks: dict[str, tuple[str, ...]] = {}
+        self.is_bn_live = is_bn_live
+        self._owner = [owner]  # in a list, so that its parameters are not ours twice
+        chosen = set(trainable)
+        self.stage_params: dict[int, list[tuple[str, Any]]] = {}
+        if owner is not None:
+            inside = {id(p) for p in rear.parameters()}
+            for name, parameter in owner.named_parameters():
+                stage = (stage_of or {}).get(name, -1)
+                if stage in chosen and id(parameter) in inside:
+                    self.stage_params.setdefault(stage, []).append((name, parameter))
+        self._freezing: Freezing | None = None
+        if owner is not None:
+            names = {n for pairs in self.stage_params.values() for n, _ in pairs}
+            self._freezing = Freezing(owner, names, batch_norm="train" if is_bn_live else "frozen")
+
+    def add_cut(self, cut: str, rear: Any, rear_blocks: Sequence[str]) -> None:
+        """Let `forward` begin at a later cut as well.
+
+        Args:
+            cut: Its name.
+            rear: From the states there to pooled features, over the same weights; None where only the head follows.
+            rear_blocks: Names of what `rear` gives.
+        """
+        self._later_blocks[cut] = tuple(rear_blocks)
+        if rear is not None:
+            self.later_rears[cut] = rear
+
+    def forward(self, states: Sequence[Any], early: Mapping[str, Any], cut: str = "") -> Any:
+        """(B, K) logits from the states at a cut (see `add_cut`; its own by default) and the pooled features before."""
+        return self.head(self.blocks(states, early, cut))
+
+    def blocks(self, states: Sequence[Any], early: Mapping[str, Any], cut: str = "") -> dict[str, Any]:
+        """Return what the head receives, by name, from what `forward` receives."""
+        blocks = dict(early)
+        rear, names = self.rear, self.rear_blocks
+        if cut:
+            names = self._later_blocks[cut]
+            rear = self.later_rears[cut] if names else None
+        if rear is not None:
+            blocks.update(zip(names, rear(*states), strict=True))
+        else:
+            blocks.update({f"state{i}": state for i, state in enumerate(states)})
+        return blocks
+
+    def set_training(self, is_training: bool, batch_size: int = 2) -> None:
+        """Dropout on or off; batch norm of the backbone stays as it is frozen, that of a new head learns.
+
+        One image alone has no spread, so batch norm learns nothing from a batch of one.
+        """
+        self.train(False)
+        if not is_training:
+            return
+        new = set(self.head.modules()) if isinstance(self.head, RandomHead) else set()
+        for module in self.modules():
+            is_live = isinstance(module, BATCH_NORM) and batch_size > 1 and (self.is_bn_live or module in new)
+            if is_live or type(module).__name__ in _DROPPING:
+                module.training = True
+
+    def set_drop_path(self, rate: float) -> int:
+        """Let residual blocks of the rear be left out while training; returns how many blocks can be.
+
+        The last block is left out with probability `rate`, earlier ones proportionally less.
+        Source: Huang et al. (2016), Deep networks with stochastic depth.
+        """
+        modules = list(self.rear.modules()) if self.rear is not None else []
+        blocks = [m for m in modules if hasattr(m, "drop_path") or type(m).__name__ == "StochasticDepth"]
+        training = [m for m in blocks if hasattr(m, "drop_path") and any(p.requires_grad for p in m.parameters())]
+        training = training or [m for m in blocks if not hasattr(m, "drop_path")]
+        for module in blocks:
+            own = rate * (training.index(module) + 1) / len(training) if module in training else 0.0
+            if hasattr(module, "drop_path"):
+                module.drop_path = _DropPath(own)
+            else:
+                module.p = own
+        return len(training)
+
+    def trained(self) -> dict[str, Any]:
+        """Return every tensor that training changes, by name (not copies)."""
+        found = {f"head.{n}": p.data for n, p in self.head.named_parameters()}
+        if isinstance(self.head, RandomHead):
+            found.update({f"head.{n}": b for n, b in self.head.named_buffers()})
+        for pairs in self.stage_params.values():
+            found.update({f"backbone.{n}": p.data for n, p in pairs})
+        if self.is_bn_live and self._owner[0] is not None:
+            found.update({f"buffer.{n}": b for n, b in self._owner[0].named_buffers()})
+        return found
+
+    def copy_trained(self) -> dict[str, Any]:
+        """Return a copy of what training changes."""
+        return {n: t.clone() for n, t in self.trained().items()}
+
+    def load_trained(self, tensors: Mapping[str, Any]) -> None:
+        """Put values back.
+
+        Raises:
+            ValueError: Names or shapes differ.
+        """
+        own = self.trained()
+        if set(own) != set(tensors) or any(own[n].shape != tensors[n].shape for n in own):
+            raise ValueError("the saved weights are of another network")
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+    def frozen_digest(self) -> str:
+        """Return the SHA-256 of every tensor of the backbone that must not change; empty without a backbone."""
+        return "" if self._freezing is None else self._freezing.digest()
+
+
+def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """`start + share (end - start)`, exactly `start` at 0 and `end` at 1.
+
+    Source: Wortsman et al. (2022), Robust fine-tuning of zero-shot models.
+    """
+    if share <= 0.0:
+        return {n: t.clone() for n, t in start.items()}
+    if share >= 1.0:
+        return {n: t.clone() for n, t in end.items()}
+    return {n: torch.lerp(start[n], end[n], share) if start[n].is_floating_point() else end[n].clone() for n in start}
+
+
+def _numpy(tensor: Any) -> Any:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())

@@ -1,0 +1,236 @@
+"""Scores a saved detector on images with boxes, and says which of them it has seen before.
+
+Images it was trained on are scored apart and never stand in the headline; classes go by their
+names, so that data with other ids, or with more classes than the detector knows, are scored rightly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.boxes.reader import read_boxes
+from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.grouping import number_groups
+from headstart.data.name_matching import match_names
+from headstart.data.reading_notes import alike_notes
+from headstart.data.report_findings import unreadable_findings
+from headstart.detection.decoding import scoring_limit
+from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
+from headstart.errors import DataError
+from headstart.events import Event, EventStream, RunFinished, ScoreMeasured, Stage
+from headstart.export.detector_runtime import DetectorRuntime, ImageDetections
+from headstart.messages.findings import finding_to_json
+from headstart.messages.reading import reading_to_json
+from headstart.records import Problem
+from headstart.results import Story, import_pandas
+from headstart.types import (
+    RESUBSTITUTION,
+    USER_TEST_SPLIT,
+    EvaluationSetup,
+    Evidence,
+    Finding,
+    FindingKind,
+    ReadingKind,
+    ReadingNote,
+    Severity,
+)
+from headstart.workflow.model_evaluation import seen_in_training
+from headstart.workflow.reading_report import report_box_reading
+from headstart.workflow.score_summary import summarize_found_boxes
+
+__all__ = ["DetectionResult", "evaluate_detector"]
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True, repr=False)
+class DetectionResult(Story):
+    """A saved detector scored on images with boxes.
+
+    Attributes:
+        evaluation: On images it was not trained on, None where there are none.
+        known: On images it was trained on, None where there are none.
+        new_classes: Class name to boxes that the detector cannot know; they are not scored.
+        missing_classes: Classes of the detector of which the data have no box.
+        num_unreadable: Images that could not be read.
+        found: What was found, one entry a scored image.
+        problems: Boxes and files that were mended or left out, each with the reason.
+        events: What was read, found and measured.
+    """
+
+    evaluation: DetectionEvaluation | None
+    known: DetectionEvaluation | None
+    new_classes: dict[str, int]
+    missing_classes: tuple[str, ...]
+    num_unreadable: int
+    found: tuple[ImageDetections, ...]
+    problems: tuple[Problem, ...] = ()
+    events: tuple[Event, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, evaluations as in `metrics.json`."""
+        return {
+            "task": "detect",
+            "test": None if self.evaluation is None else detection_to_json(self.evaluation),
+            "trained_on": None if self.known is None else detection_to_json(self.known),
+            "new_classes": self.new_classes,
+            "missing_classes": list(self.missing_classes),
+            "num_unreadable": self.num_unreadable,
+            "problems": [asdict(p) for p in self.problems],
+            "findings": [finding_to_json(finding) for finding in self.findings],
+            **reading_to_json(self.notes),
+        }
+
+    def to_pandas(self) -> Any:
+        """Return one row a class, as a DataFrame."""
+        return import_pandas().DataFrame(self._class_rows())
+
+    def _class_rows(self) -> list[dict[str, Any]]:
+        if self.evaluation is None:
+            return []
+        return [
+            {
+                "class": c.name,
+                "AP50": c.ap50.value,
+                "AP50_95": c.ap50_95.value,
+                "precision": None if c.point is None else c.point.precision,
+                "recall": None if c.point is None else c.point.recall,
+                "threshold": None if c.point is None else c.point.threshold,
+                "boxes": c.num_boxes,
+            }
+            for c in self.evaluation.per_class
+        ]
+
+
+def evaluate_detector(
+    runtime: DetectorRuntime,
+    data: str,
+    allow_external_paths: bool,
+    events: EventStream,
+    *,
+    box_format: str | None = None,
+) -> DetectionResult:
+    """See `api.evaluate`.
+
+    Raises:
+        DataError: The data hold no boxes, or none of a class that the detector knows.
+    """
+    names = runtime.class_names
+    samples = _match_classes(read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format), names)
+    started, num_earlier = time.monotonic(), len(events.history)
+    report_box_reading(samples, events)
+    new = Counter(
+        samples.class_names[k] for b in samples.boxes for k in b.class_ids if samples.class_names[k] not in names
+    )
+    if not set(samples.class_names) & set(names):
+        raise DataError(
+            "no box is of a class that the detector knows.",
+            hint=f"it knows: {', '.join(names[:20])}; the data have: {', '.join(samples.class_names[:20])}",
+        )
+    truth = _by_name(samples, names)
+    paths = [str(p) for p in samples.paths]
+    progress = events.progress(Stage.EVALUATE)
+    found = []
+    most = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in truth)))
+    for done, image in enumerate(runtime.iter_predict(paths, min_score=0.0, max_detections=most), start=1):
+        found.append(image)
+        progress(done, len(paths))
+    is_read = np.array([p.error is None for p in found], dtype=bool)
+    if not is_read.any():
+        raise DataError(
+            f"not one image can be read, so nothing can be scored: `{found[0].file}`: {found[0].error}.",
+            hint="headstart check lists every file that cannot be read",
+        )
+    seen = seen_in_training(paths, runtime.bundle.trained_on())
+    groups = number_groups(list(samples.group)) if any(samples.group) else None
+    thresholds = [float(t) for t in runtime.thresholds]
+
+    def score(which: NDArray[np.bool_], setup: EvaluationSetup) -> DetectionEvaluation | None:
+        index = np.flatnonzero(which)
+        if not len(index):
+            return None
+        return evaluate_detections(
+            [truth[i] for i in index],
+            [found[i].detections for i in index],
+            names,
+            groups=None if groups is None else groups[index],
+            setup=setup,
+            thresholds=thresholds,
+            max_detections=runtime.decoding.num_kept,
+        )
+
+    lost = sum(p.kind == "unreadable-image" for p in samples.problems)
+    evaluation, known = score(is_read & ~seen, USER_TEST_SPLIT), score(is_read & seen, RESUBSTITUTION)
+    missing = tuple(n for n in names if n not in set(samples.class_names))
+    if evaluation is not None:
+        events.find(*evaluation.findings)
+    failed = [Problem(p.file, p.problem or "format", p.error) for p in found if p.error is not None]
+    events.find(*unreadable_findings(failed), *_findings(known, int(is_read.sum()), new, missing))
+    if evaluation is not None:
+        events.emit(ScoreMeasured(summarize_found_boxes(detection_to_json(evaluation))))
+    events.emit(RunFinished(time.monotonic() - started))
+    return DetectionResult(
+        evaluation=evaluation,
+        known=known,
+        new_classes=dict(new),
+        missing_classes=missing,
+        num_unreadable=int((~is_read).sum()) + lost,
+        found=tuple(found),
+        problems=samples.problems,
+        events=events.history[num_earlier:],
+    )
+
+
+def _findings(
+    known: DetectionEvaluation | None, num_readable: int, new: Counter[str], missing: tuple[str, ...]
+) -> list[Finding]:
+    """Find images that the detector was trained on, and classes that only the data or only the detector has."""
+    found = []
+    if known is not None:
+        severity = Severity.ERROR if known.num_samples == num_readable else Severity.WARNING
+        evidence: Evidence = {"count": known.num_samples, "total": num_readable}
+        found.append(Finding(FindingKind.IMAGES_TRAINED_ON, severity, evidence))
+    if new:
+        evidence = {"num_classes": len(new), "classes": list(new)[:_EXAMPLES], "count": new.total(), "unit": "box"}
+        found.append(Finding(FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, evidence))
+    if missing:
+        evidence = {"num_classes": len(missing), "classes": list(missing[:_EXAMPLES]), "unit": "box"}
+        found.append(Finding(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, evidence))
+    return found
+
+
+def _match_classes(samples: DetectionSamples, names: Sequence[str]) -> DetectionSamples:
+    """Give classes that differ from one of the detector only in case, blanks or Unicode form its name.
+
+    What was matched is added to the notes.
+    """
+    matched = match_names(samples.class_names, names)
+    changed = {label: name for label, name in matched.items() if label != name}
+    if not changed:
+        return samples
+    class_names = tuple(dict.fromkeys(changed.get(n, n) for n in samples.class_names))
+    new_id = np.array([class_names.index(changed.get(n, n)) for n in samples.class_names], dtype=np.int64)
+    boxes = tuple(replace(b, class_ids=new_id[b.class_ids]) for b in samples.boxes)
+    is_changed = np.array([n in changed for n in samples.class_names], dtype=bool)
+    count = sum(int(is_changed[b.class_ids].sum()) for b in samples.boxes)
+    kept = [n for n in samples.notes if n.kind is not ReadingKind.CLASSES_ALIKE]
+    note = ReadingNote(ReadingKind.LABELS_MATCHED, count, tuple(changed)[:5], {"names": changed})
+    return replace(samples, boxes=boxes, class_names=class_names, notes=(note, *alike_notes(class_names), *kept))
+
+
+def _by_name(samples: DetectionSamples, names: Sequence[str]) -> list[Boxes]:
+    """Return the true boxes with the detector's class ids, without classes it does not know."""
+    place = {name: i for i, name in enumerate(names)}
+    new_id = np.array([place.get(name, -1) for name in samples.class_names], dtype=np.int64)
+    kept = []
+    for boxes in samples.boxes:
+        ids = new_id[boxes.class_ids]
+        kept.append(Boxes(boxes.xyxy[ids >= 0], ids[ids >= 0], boxes.is_crowd[ids >= 0]))
+    return kept

@@ -1,0 +1,376 @@
+"""The road of a detector: read, judge, split, look at box sizes, cache, train, score, save - each step said.
+
+The last epoch counts.  Nothing is chosen by looking at scored images, so their score holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.config import ResolvedConfig
+from headstart.data.boxes.inspection import BoxReport, apply_box_report, inspect_box_dataset
+from headstart.data.boxes.reader import read_boxes
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.split import as_samples, split_boxes
+from headstart.data.image_scan import scan_images
+from headstart.data.report_findings import dataset_findings
+from headstart.data.split import read_split
+from headstart.detection.augmentation import check_augment
+from headstart.detection.box_sizes import BoxSizes, choose_finest, choose_size, measure_sizes
+from headstart.errors import DataError, DeviceError, DeviceProblem
+from headstart.events import CheckFinished, EventStream, Stage
+from headstart.preprocessing.augmentation import parse_augment
+from headstart.preprocessing.image_spec import ImageSpec
+from headstart.records import Decision, Split, SplitName
+from headstart.system import Clock, available_cores, file_digest
+from headstart.types import DecisionReason, Evidence, Finding, FindingKind, NoteKind, Severity
+from headstart.workflow.detect_types import DetectorRunContext
+from headstart.workflow.devices import check_device
+from headstart.workflow.journal import JOURNAL, Journal
+from headstart.workflow.reading_report import report_box_reading
+from headstart.workflow.run_folder import own_run_folder
+
+if TYPE_CHECKING:
+    from headstart.detection.plan import DetectPlan
+    from headstart.workflow.detector_budget import DetectBudget
+    from headstart.workflow.detector_trainer import DetectorTrainer
+
+__all__ = ["train_detector"]
+
+Ids = NDArray[np.int64]
+_SCORED: tuple[SplitName, ...] = ("val", "test")
+_SPLITS: tuple[SplitName, ...] = ("train", *_SCORED)
+_PAIRS_KEPT = 10  # leaking pairs in the evidence of a finding
+
+
+def train_detector(
+    resolved: ResolvedConfig,
+    events: EventStream,
+    *,
+    started: float | None = None,
+    clock: Clock = time.monotonic,
+    journal: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train a detector on images with boxes and writes the run.
+
+    Args:
+        resolved: The settings.
+        events: The event stream.
+        started: What `clock` said when the command began.
+        clock: Source of the time by which a budget is kept.
+        journal: Values from `journal.json` of an earlier run: what stands in it is not measured again, so that the
+            same journal gives the same weights.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        DataError: The images do not allow an honest detector.
+        HeadstartError: Anything else that is known to go wrong.
+    """
+    started = clock() if started is None else started
+    settings = resolved.settings
+    if settings.device not in ("auto", "cpu"):
+        check_device(settings.device)
+        raise DeviceError(
+            DeviceProblem.UNSUPPORTED,
+            f"a detector is trained on the CPU in this version, not on `{settings.device}`.",
+            hint="--device cpu, or leave --device out",
+            device=(settings.device,),
+        )
+    if settings.augment is not None:
+        check_augment(parse_augment(settings.augment))
+    samples = read_boxes(
+        settings.data,
+        allow_external_paths=settings.allow_external_paths,
+        max_pixels=settings.max_pixels,
+        box_format=settings.detect.box_format,
+    )
+    samples, manifest = _with_manifest(samples, settings.split)
+    with own_run_folder(settings.out, started=time.monotonic() - (clock() - started)) as folder:
+        context = _prepare(resolved, events, folder, samples, started, manifest, clock)
+        _go(context, Journal(folder / JOURNAL, journal))
+    return folder
+
+
+def _with_manifest(samples: DetectionSamples, path: str | None) -> tuple[DetectionSamples, Split | None]:
+    """Return the images that a split file names with their splits and groups, and the split; all without a file."""
+    if path is None:
+        return samples, None
+    split = read_split(path, as_samples(samples))
+    keep = np.flatnonzero(split.assignment != "")
+    groups = samples.group if split.groups is None else tuple(str(g) for g in split.groups)
+    named = replace(samples, split=tuple(str(s) for s in split.assignment), group=groups)
+    return named.take(keep), split
+
+
+def _prepare(
+    resolved: ResolvedConfig,
+    events: EventStream,
+    folder: Path,
+    samples: DetectionSamples,
+    started: float,
+    manifest: Split | None = None,
+    clock: Clock = time.monotonic,
+) -> DetectorRunContext:
+    """From samples to who is trained on, at which size."""
+    from headstart.backbones.cards import find_card
+
+    settings = resolved.settings
+    report_box_reading(samples, events)
+    durations = {"read": clock() - started}
+    begun = clock()
+    looks = scan_images(
+        as_samples(samples),
+        max_pixels=settings.max_pixels,
+        threads=settings.workers,
+        progress=events.progress(Stage.CHECK),
+    )
+    health = inspect_box_dataset(
+        samples,
+        looks=looks,
+        max_pixels=settings.max_pixels,
+        threads=settings.workers,
+        group_from=settings.group_from,
+    )
+    durations["check"] = clock() - begun
+    of_images = dataset_findings(health.images)
+    events.find(*of_images, *(finding for finding in health.findings if finding not in of_images))
+    events.emit(CheckFinished(settings.data, len(samples)))
+    applied = apply_box_report(samples, health, group_from=settings.group_from)
+    split = _split(resolved, samples, applied.groups, applied.left_out, manifest)
+    keep = np.flatnonzero(split.assignment != "")
+    is_leaking = (applied.test_including_leaks & ~applied.test & (split.source != "made"))[keep]
+    groups = None if split.groups is None else split.groups[keep]
+    samples = samples.take(keep)
+    split = Split(split.assignment[keep], groups, split.source, split.setup, split.seed, split.reason)
+    numbers: Evidence = {name: len(index) for name in _SPLITS if len(index := split.where(name))}
+    events.note(NoteKind.DATASET_SPLIT, source=split.source, num_images=numbers)
+    leaking, findings = _find_leaks(split, is_leaking, health, events)
+    _check(samples, split)
+    spec, decisions = _spec(resolved, samples, split)
+    train = split.where("train")
+    boxes = [samples.boxes[i] for i in train]
+    sizes = measure_sizes(boxes, samples.sizes_hw[train], samples.class_names, spec)
+    _report_sizes(sizes, events)
+    seen = [looks.facts[i] for i in keep]
+    digests = tuple(
+        file_digest(p) if facts is None else facts.digest for p, facts in zip(samples.paths, seen, strict=True)
+    )
+    context = DetectorRunContext(
+        resolved,
+        events,
+        folder,
+        durations,
+        clock,
+        started=started,
+        samples=samples,
+        health=health,
+        split=split,
+        sizes=sizes,
+        spec=spec,
+        digests=digests,
+        leaking=leaking,
+        findings=findings,
+    )
+    task = Decision("task", "detect", DecisionReason.BOXES_FOUND, evidence={"layout": samples.layout})
+    context.decide([task, *applied.decisions, *decisions])
+    weights = find_card(settings.backbone).weights_tag
+    context.decide_used(
+        Decision("out", str(folder), DecisionReason.NEXT_FREE_FOLDER),
+        Decision("weights", weights, DecisionReason.DEFAULT_WEIGHTS, "default"),
+        Decision("workers", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
+        Decision("device", "cpu", DecisionReason.DEVICE_OF_TRAINING, "default"),
+        Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
+    )
+    if split.setup is not None and split.setup.held_out_fraction is not None:
+        held_out = split.setup.held_out_fraction
+        context.decide_used(Decision("test_size", held_out, DecisionReason.HELD_OUT_BY_DEFAULT, "default"))
+    return context
+
+
+def _report_sizes(sizes: BoxSizes, events: EventStream) -> None:
+    """Emit how large the boxes are at the input size, and the size that helps where many are too small."""
+    height, width = sizes.size_hw
+    events.note(NoteKind.BOX_SIZES, width=width, height=height, num_boxes=sizes.totals())
+    if sizes.better_size is not None:
+        events.warn(
+            NoteKind.SMALL_BOXES,
+            tiny_fraction=sizes.tiny_fraction,
+            size=max(sizes.size_hw),
+            better_size=sizes.better_size,
+            time_factor=sizes.time_factor,
+        )
+
+
+def _split(
+    resolved: ResolvedConfig,
+    samples: DetectionSamples,
+    groups: NDArray[np.int64] | None,
+    left_out: NDArray[np.bool_],
+    manifest: Split | None,
+) -> Split:
+    settings = resolved.settings
+    if manifest is not None:
+        made = split_boxes(samples, groups=groups, leave_out=left_out)
+        return replace(made, source="file", setup=manifest.setup, reason=manifest.reason)
+    if settings.folds is not None and settings.test_size is None and not any(samples.split):
+        assignment = np.where(left_out, "", "train").astype("<U5")
+        reason = f"every image is scored by one of {settings.folds} detectors that have not seen it"
+        return Split(assignment, groups, "made", None, settings.seed, reason)
+    return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=left_out)
+
+
+def _find_leaks(
+    split: Split, is_leaking: NDArray[np.bool_], health: BoxReport, events: EventStream
+) -> tuple[frozenset[int], tuple[Finding, ...]]:
+    """Return the scored images that the headline leaves out, and a finding for each split that leaks as a whole.
+
+    A split in which every image leaks keeps its images: its score is measured on the split as given, and marked so.
+    """
+    excluded = np.zeros(len(is_leaking), dtype=bool)
+    findings = []
+    pairs = [[p.a, p.b] for p in health.images.leaks[:_PAIRS_KEPT]]
+    for name in _SCORED:
+        index = np.flatnonzero(split.assignment == name)
+        if len(index) and is_leaking[index].all():
+            evidence: Evidence = {"split": name, "num_images": len(index), "pairs": pairs}
+            findings.append(Finding(FindingKind.ALL_SCORED_IMAGES_LEAK, Severity.ERROR, evidence))
+            events.find(findings[-1])
+        else:
+            excluded[index] = is_leaking[index]
+    return frozenset(np.flatnonzero(excluded).tolist()), tuple(findings)
+
+
+def _check(samples: DetectionSamples, split: Split) -> None:
+    """What no detector can be made from."""
+    train = split.where("train")
+    counts = np.zeros(len(samples.class_names), dtype=np.int64)
+    for i in train:
+        boxes = samples.boxes[i]
+        counts += np.bincount(boxes.class_ids[~boxes.is_crowd], minlength=len(counts))
+    if not counts.sum():
+        raise DataError("there is no training image with an object in it.", hint="`headstart check` says what was read")
+    unknown = [n for n, c in zip(samples.class_names, counts, strict=True) if not c]
+    if unknown:
+        shown = ", ".join(f"`{n}`" for n in unknown[:10])
+        raise DataError(
+            f"{shown}: not one training box, so it cannot be learned and would be scored as never found.",
+            hint="leave the class out of the annotations, or take another split (--seed)",
+        )
+
+
+def _spec(resolved: ResolvedConfig, samples: DetectionSamples, split: Split) -> tuple[ImageSpec, list[Decision]]:
+    """The pixel contract; the size is chosen from the boxes where nobody set it, and rounded up to steps of 32."""
+    from headstart.backbones.cards import find_card
+
+    settings = resolved.settings
+    card = find_card(settings.backbone)
+    base = card.image_spec(max(card.min_size, 320) if not card.is_fixed_size else None)
+    is_asked = resolved.is_explicit("fit") and settings.fit in ("squash", "pad")
+    fit = settings.fit if is_asked else "squash"
+    own: dict[str, Any] = {"fit": fit, "intensity_range": settings.intensity_range, "max_pixels": settings.max_pixels}
+    base = base.with_(**own)
+    train = split.where("train")
+    decisions = [] if is_asked else [Decision("fit", "squash", DecisionReason.WHOLE_IMAGE_FOR_BOXES)]
+    if settings.size is not None:
+        size = settings.size
+        if size % 32:
+            size = -(-size // 32) * 32
+            asked: Evidence = {"asked": settings.size, "multiple": 32}
+            decisions.append(Decision("size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=asked))
+    else:
+        size, sides = choose_size([samples.boxes[i] for i in train], samples.sizes_hw[train], base)
+        decisions.append(Decision("size", size, DecisionReason.BOX_SIZES, evidence=sides))
+    return card.image_spec(size).with_(**own), decisions
+
+
+def _go(context: DetectorRunContext, journal: Journal) -> None:
+    """Trains, scores, saves."""
+    from headstart.workflow.detector_outputs import write_detector_outputs
+    from headstart.workflow.detector_trainer import DetectorTrainer
+    from headstart.workflow.detector_training import DetectRun
+
+    samples, settings = context.samples, context.resolved.settings
+    begun = context.clock()
+    trainer = DetectorTrainer(
+        paths=[str(p) for p in samples.paths],
+        names=samples.names,
+        boxes=samples.boxes,
+        sizes_hw=samples.sizes_hw,
+        digests=context.digests,
+        num_classes=len(samples.class_names),
+        spec=context.spec,
+        settings=settings,
+        events=context.events,
+        private=context.workshop,
+        threads=settings.workers or available_cores(),
+        clock=context.clock,
+    )
+    try:
+        plan, train, budget = _plan(context, trainer, journal)
+        context.duration_s["prepare"] = context.clock() - begun
+        run = DetectRun(context, trainer, plan, train, budget)
+        run.go()
+        trainer.close()  # the engine of the views need not stay in memory beside the detector
+        write_detector_outputs(context, trainer, run)
+    finally:
+        trainer.close()
+
+
+def _plan(
+    context: DetectorRunContext, trainer: DetectorTrainer, journal: Journal
+) -> tuple[DetectPlan, Ids, DetectBudget | None]:
+    """Return the plan, the images that are trained on, and the budget where there is one."""
+    from headstart.workflow.detector_budget import DetectBudget, Scored
+    from headstart.workflow.detector_plan import budget_strategies, make_detect_plan
+    from headstart.workflow.finetune_resources import measure_threads
+
+    samples, settings = context.samples, context.resolved.settings
+    train = context.split.where("train")
+    boxes = [samples.boxes[i] for i in train]
+    ids = np.concatenate([b.class_ids for b in boxes])
+    rarest = float(np.bincount(ids, minlength=len(samples.class_names)).min())
+    finest = choose_finest(boxes, samples.sizes_hw[train], context.spec)
+
+    def make_plan(strategy: str | None = None) -> tuple[DetectPlan, list[Decision]]:
+        return make_detect_plan(
+            context.resolved, trainer, num_train=len(train), boxes_per_class=rarest, finest=finest, strategy=strategy
+        )
+
+    budget = None
+    if settings.budget_minutes is None:
+        plan, decisions = make_plan()
+    else:
+        scored = np.concatenate([context.split.where(name) for name in _SCORED])
+        budget = DetectBudget(
+            started=context.started,
+            budget_s=60.0 * settings.budget_minutes,
+            trainer=trainer,
+            journal=journal,
+            clock=context.clock,
+            scored=Scored(len(scored), sum(len(samples.boxes[i]) for i in scored)),
+            num_folds=settings.folds or 0,
+        )
+        plan, train, decisions = budget.settle(
+            budget_strategies(settings.strategy, rarest),
+            make_plan,
+            train,
+            samples.boxes,
+            len(samples.class_names),
+            seed=settings.seed,
+            torch_threads=None if settings.workers else lambda: measure_threads(available_cores()),
+        )
+    shown = {"strategy", "detect.finest"}
+    if budget is not None:
+        shown |= {"epochs", "views", "budget.num_images"}
+    context.decide([d for d in decisions if d.setting in shown])
+    context.decide([d for d in decisions if d.setting not in shown], is_said=False)
+    return plan, train, budget

@@ -1,0 +1,361 @@
+"""The bench on which detectors are trained: backbone, cached views, one training after another.
+
+What was cached stays, so a run that was killed begins anew and finds every view that it had made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.backbones.build import draw_weights
+from headstart.config import TrainSettings
+from headstart.data.boxes.records import Boxes, Detections
+from headstart.detection.augmentation import BOX_IMAGES, ViewBoxes, check_augment, make_box_view, view_boxes
+from headstart.detection.decoding import DecodingSettings, decode, scoring_limit
+from headstart.detection.image_frames import plain_frame
+from headstart.detection.plan import DetectPlan
+from headstart.events import Stage
+from headstart.features.activation_cache import ActivationCache, ActivationPartition
+from headstart.features.backbone_graph import FrozenGraph, export_network
+from headstart.features.decoded_cache import DecodedCache, DecodedImages
+from headstart.features.engines import OnnxEngine
+from headstart.features.prefix_graph import PrefixGraph, prepare_prefix
+from headstart.features.view_activations import ViewActivations
+from headstart.preprocessing.augmentation import parse_augment
+from headstart.preprocessing.image_spec import ImageSpec, normalize, read_image
+from headstart.system import Clock, cache_root
+from headstart.types import NoteKind
+from headstart.workflow.training_jobs import check_frozen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headstart.detection.feature_taps import FeatureTaps
+    from headstart.detection.loop import DetectEpoch, DetectNetwork, DetectTraining
+    from headstart.detection.schedule import StepSchedule
+    from headstart.events import EventStream
+
+__all__ = ["DetectorTrainer"]
+
+Ids = NDArray[np.int64]
+_SCORE_BATCH = 8
+_WAIT_BATCH = 8  # views that are waited for at once
+_VIEW_BATCH = 2  # the maps of a few large images already fill a processor's caches, and memory with them
+
+
+class DetectorTrainer:
+    """Trains and scores detectors on one data set.
+
+    Args:
+        paths, names: Files, and how they are called in messages.
+        boxes: Of each image.
+        sizes_hw: (N, 2) of the upright images.
+        digests: sha256 of each file, hex.
+        num_classes: K.
+        spec: The pixel contract.
+        settings: Of the run.
+        events: The event stream.
+        private: Where views are kept if the cache is switched off.
+        threads: Of torch and of the views' workers.
+        clock: Source of time.
+    """
+
+    def __init__(
+        self,
+        *,
+        paths: Sequence[str],
+        names: Sequence[str],
+        boxes: Sequence[Boxes],
+        sizes_hw: NDArray[np.int64],
+        digests: Sequence[str],
+        num_classes: int,
+        spec: ImageSpec,
+        settings: TrainSettings,
+        events: EventStream,
+        private: Path,
+        threads: int,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        import torch
+
+        from headstart.backbones import load_backbone
+
+        torch.set_num_threads(threads)
+        self.paths, self.names, self.boxes, self.digests = list(paths), list(names), list(boxes), list(digests)
+        self.sizes_hw = [(int(h), int(w)) for h, w in sizes_hw]
+        self.num_classes, self.spec, self.settings, self.events = num_classes, spec, settings, events
+        self.private, self.threads, self.clock = private, threads, clock
+        self.backbone = load_backbone(
+            settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, events=events
+        )
+        self.network = self.backbone.network
+        self._pretrained = {n: t.clone() for n, t in self.backbone.module.state_dict().items()}
+        self._cache = ActivationCache(cache_root())
+        self._decoded: DecodedCache | None = None  # opened when a training begins with images
+        self._sources: dict[tuple[Any, ...], Any] = {}
+
+    # -- parts
+
+    def cut(self, text: str) -> str:
+        """Return the name of the first stage after a cut that may be written as `last`, `last-2` or a stage.
+
+        Raises:
+            UsageError: There is no such cut.
+        """
+        name: str = self.network.names[self.network.position(text)]
+        return name
+
+    def taps(self, plan: DetectPlan) -> FeatureTaps:
+        """Return the stages that carry the pyramid."""
+        from headstart.detection.feature_taps import choose_taps
+
+        return choose_taps(self.network, plan.finest)
+
+    def row_bytes(self, plan: DetectPlan) -> int:
+        """Return bytes of one stored view; 0 where nothing is stored."""
+        return 0 if plan.strategy in ("full", "scratch") else self._front(plan).layout.row_bytes
+
+    def source(self, plan: DetectPlan) -> Any:
+        """Return where batches come from."""
+        key = (plan.strategy in ("full", "scratch"), plan.cut, plan.finest, plan.augment, plan.seed)
+        if key not in self._sources:
+            self._sources[key] = self._open_source(plan)
+        return self._sources[key]
+
+    def _open_source(self, plan: DetectPlan) -> Any:
+        from headstart.detection.batch_sources import CachedSource, ImageSource
+
+        augment = check_augment(parse_augment(plan.augment))
+        keys = [bytes.fromhex(d) for d in self.digests]
+
+        def find(sample: int, view: int) -> ViewBoxes:
+            size = self.sizes_hw[sample]
+            return view_boxes(self.boxes[sample], size, keys[sample], self.spec, augment, view, plan.seed)
+
+        if plan.strategy in ("full", "scratch"):
+            if self._decoded is None and self.settings.cache:
+                self._decoded = DecodedCache(cache_root())
+            images = DecodedImages(
+                self.paths, self.digests, self.names, self.spec, augment, plan.seed, self._decoded, cutting=BOX_IMAGES
+            )
+            return ImageSource(images.make, find, self.threads)
+        front = self._front(plan)
+        views = ViewActivations(
+            self.paths, self.digests, self.names, OnnxEngine(front.path), self.spec, self._space(front), augment,
+            plan.seed, threads=self.threads, progress=self.events.progress(Stage.VIEWS, "view"), make=make_box_view,
+            batch=_VIEW_BATCH,
+        )  # fmt: skip
+        return CachedSource(views, find)
+
+    def _space(self, front: PrefixGraph) -> ActivationPartition:
+        if self.settings.cache:
+            return self._cache.space(front.digest, self.spec.digest, front.layout)
+        return ActivationPartition(self.private / front.digest[:16], front.layout)
+
+    def _front(self, plan: DetectPlan) -> PrefixGraph:
+        from headstart.backbones.freeze import tensors_digest
+        from headstart.detection.feature_taps import tap_prefix
+
+        stages = self.taps(plan).stages
+        card = self.backbone.card
+        # Random weights have no digest of their own, and another process's must not be taken for them.
+        digest = card.digest or tensors_digest(self._pretrained)
+        graph = FrozenGraph("", card.name, {}, self.spec, f"{card.weights_tag}/{digest}", {}, {})
+
+        def load() -> Any:
+            with self.events.stage(Stage.EXPORT_BACKBONE, backbone=card.name):
+                self.reset()
+                return tap_prefix(self.network, plan.cut, stages).eval()
+
+        return prepare_prefix(graph, cache_root(), f"maps-{plan.cut}-{'-'.join(stages)}", (), load)
+
+    def reset(self) -> None:
+        """Put the pretrained weights back."""
+        self.backbone.module.load_state_dict(self._pretrained)
+
+    def build(self, plan: DetectPlan) -> DetectNetwork:
+        """Return a network at its start: pretrained (or, from scratch, random) backbone, fresh pyramid and head."""
+        import torch
+
+        from headstart.detection.feature_taps import FeatureTapsSuffix, tap_maps, tap_suffix
+        from headstart.detection.loop import DetectNetwork
+        from headstart.detection.network import DetectorHead
+
+        self.reset()
+        taps = self.taps(plan)
+        head = DetectorHead(
+            taps.channels, taps.strides, self.num_classes, width=plan.width, depth=plan.depth, seed=plan.seed
+        ).to(memory_format=torch.channels_last)
+        if plan.strategy == "scratch":
+            draw_weights(self.backbone.module, plan.seed)
+        if plan.strategy in ("full", "scratch"):
+            rear = FeatureTapsSuffix(tap_maps(self.network, taps.stages), 1, 0, ())
+        else:
+            rear = tap_suffix(self.network, plan.cut, taps.stages)
+        rear = rear.to(memory_format=torch.channels_last)
+        inside = {id(p) for p in rear.parameters()}
+        stages: dict[int, list[tuple[str, Any]]] = {}
+        for name, parameter in self.backbone.module.named_parameters():
+            if id(parameter) in inside:
+                stages.setdefault(self.network.map.stage_of[name], []).append((name, parameter))
+        rows = [stages[k] for k in sorted(stages, reverse=True)] if plan.strategy != "head" else []
+        return DetectNetwork(rear, head, self.backbone.module, rows, is_bn_live=plan.strategy == "scratch")
+
+    # -- trainings
+
+    def training(self, plan: DetectPlan, train: Ids, pace: StepSchedule | None = None) -> DetectTraining:
+        """Return a training at its start; without a pace it takes the epochs of the plan."""
+        from headstart.detection.loop import DetectTraining
+
+        net, sizes_hw = self.build(plan), self.taps(plan).sizes_hw
+        return DetectTraining(net, self.source(plan), plan, train, sizes_hw, pace=pace, clock=self.clock)
+
+    def train(
+        self,
+        plan: DetectPlan,
+        train: Ids,
+        *,
+        pace: StepSchedule | None = None,
+        stop: Callable[[], bool] | None = None,
+        on_epoch: Callable[[DetectEpoch, DetectTraining], None] | None = None,
+    ) -> DetectNetwork:
+        """Train to the end (or to a wish to stop) and gives the network with its averaged weights.
+
+        Raises:
+            HeadstartError: Frozen tensors have changed, or the loss was no number from the start.
+        """
+        training = self.training(plan, train, pace)
+        before = training.net.frozen_digest()
+        for record in training.run(stop=stop):
+            if on_epoch:
+                on_epoch(record, training)
+        if training.is_diverged:
+            epoch = len(training.records) + 1
+            self.events.warn(NoteKind.TRAINING_DIVERGED, phase="training", epoch=epoch, setting="lr", lr=plan.lr / 3)
+        check_frozen(before, training.net.frozen_digest())
+        return training.net
+
+    def find(self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: DecodingSettings) -> list[Detections]:
+        """Return what a network finds in images as they are, from the cache where there is one."""
+        import torch
+
+        source = self.source(plan)
+        net.set_training(False)
+        found: list[Detections] = []
+        source.announce([(int(s), 0) for s in samples])
+        with torch.no_grad():
+            for start in range(0, len(samples), _SCORE_BATCH):
+                part = samples[start : start + _SCORE_BATCH]
+                states, _ = source.batch(part, np.zeros(len(part), dtype=np.int64))
+                logits, boxes = net(states)
+                for row, sample in enumerate(part):
+                    size = self.sizes_hw[int(sample)]
+                    frame = plain_frame(size, self.spec)
+                    found.append(decode(logits[row].numpy(), boxes[row].numpy(), decoding, frame, size))
+        return found
+
+    # -- what a budget asks
+
+    @property
+    def num_threads(self) -> int:
+        """Return the number of workers that make views and score."""
+        return self.threads
+
+    def set_torch_threads(self, count: int) -> None:
+        """Let torch compute with so many threads."""
+        import torch
+
+        torch.set_num_threads(count)
+
+    def is_made(self, plan: DetectPlan, sample: int, view: int) -> bool:
+        """Return whether a stored view is there; always where nothing is stored."""
+        from headstart.detection.batch_sources import CachedSource
+
+        source = self.source(plan)
+        return source.views.is_there(sample, view) if isinstance(source, CachedSource) else True
+
+    def make_views(self, plan: DetectPlan, pairs: Sequence[tuple[int, int]], until: float) -> None:
+        """Make stored views in this order until the clock says `until`."""
+        source = self.source(plan)
+        source.announce(pairs)
+        for start in range(0, len(pairs), _WAIT_BATCH):
+            part = pairs[start : start + _WAIT_BATCH]
+            source.views.rows([sample for sample, _ in part], [view for _, view in part])
+            if self.clock() >= until:
+                source.close()  # what was not begun is not made; the source stays usable
+                return
+
+    def time_images(self, plan: DetectPlan, samples: Ids) -> float:
+        """Return the processor seconds of finding objects in one image with torch, after warm-up."""
+        net, decoding = (
+            self.build(plan),
+            DecodingSettings().limited(scoring_limit(max(len(boxes) for boxes in self.boxes))),
+        )
+        self.find_from_pixels(net, plan, samples[:1], decoding)
+        began = time.process_time()
+        self.find_from_pixels(net, plan, samples, decoding)
+        return (time.process_time() - began) / len(samples)
+
+    def export_cpu_s(self, plan: DetectPlan) -> float | None:
+        """Return the processor seconds of exporting the frozen part; None where nobody measured it."""
+        is_stored = plan.strategy in ("head", "finetune")
+        return self._front(plan).export_cpu_s if is_stored else None
+
+    # -- the deployed network
+
+    def whole(self, net: DetectNetwork, plan: DetectPlan) -> Any:
+        """From pixels to (logits, boxes), in torch; shares its weights with `net`."""
+        from headstart.detection.feature_taps import tap_maps
+        from headstart.detection.network import Detector
+
+        taps = self.taps(plan)
+        is_mirrored = self.settings.detect.mirror
+        return Detector(tap_maps(self.network, taps.stages), net.head, taps.sizes_hw, is_mirrored=is_mirrored).eval()
+
+    def export(self, net: DetectNetwork, plan: DetectPlan, path: Path) -> None:
+        """Write the whole detector as ONNX and compares it with torch.
+
+        Raises:
+            WeightsError: The two differ.
+        """
+        export_network(self.whole(net, plan), ("logits", "boxes"), self.spec.size_hw, path)
+
+    def find_from_pixels(
+        self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: DecodingSettings
+    ) -> list[Detections]:
+        """Return what torch finds in files, every image read anew and nothing cached: the reference of the export."""
+        import torch
+
+        whole, found = self.whole(net, plan), []
+        with torch.no_grad():
+            for sample in samples:
+                size = self.sizes_hw[int(sample)]
+                pixels = normalize(read_image(self.paths[int(sample)], self.spec)[None], self.spec)
+                logits, boxes = whole(torch.from_numpy(pixels))
+                frame = plain_frame(size, self.spec)
+                found.append(decode(logits[0].numpy(), boxes[0].numpy(), decoding, frame, size))
+        return found
+
+    def close(self) -> None:
+        """Stop the workers and frees what they held; what is made is kept, and said where it cannot be."""
+        from headstart.detection.batch_sources import CachedSource
+
+        refused = {}
+        sources, self._sources = self._sources, {}
+        for source in sources.values():
+            source.close()
+            if isinstance(source, CachedSource):
+                self._cache.bound(keep=source.views.space)
+                refused["augmented views"] = source.views.space.write_error
+        decoded, self._decoded = self._decoded, None
+        if decoded is not None:
+            decoded.flush()
+            refused["decoded images"] = decoded.refusal
+        for what, reason in refused.items():
+            if reason:
+                self.events.warn(NoteKind.CACHE_NOT_WRITTEN, what=what, reason=reason)

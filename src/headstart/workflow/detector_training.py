@@ -1,0 +1,161 @@
+"""The trainings of one run: folds if asked for, then the one that is shipped; Ctrl-C ends early and still saves.
+
+An early end is a shorter training, said as such: what was trained so far is scored and saved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.boxes.records import Detections
+from headstart.detection.decoding import DecodingSettings, scoring_limit
+from headstart.detection.metrics import evaluate_detections
+from headstart.detection.plan import DetectPlan
+from headstart.errors import HeadstartError
+from headstart.events import Stage
+from headstart.training.folds import make_folds
+from headstart.types import EvaluationProtocol, EvaluationSetup, JsonValue, NoteKind
+from headstart.workflow.detector_log import DetectLog
+from headstart.workflow.training_jobs import InterruptHandler, TrainingInterruptedError
+
+if TYPE_CHECKING:
+    from headstart.detection.loop import DetectEpoch, DetectNetwork, DetectTraining
+    from headstart.workflow.detect_types import DetectorRunContext
+    from headstart.workflow.detector_budget import DetectBudget
+    from headstart.workflow.detector_trainer import DetectorTrainer
+
+__all__ = ["DetectRun", "OutOfFold"]
+
+Ids = NDArray[np.int64]
+_LOOKS = 8  # times that unseen images are looked at during a training, for the curve
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What detectors found in images that they had not seen: positions, detections, how many parts."""
+
+    samples: Ids
+    found: list[Detections]
+    num_folds: int
+
+
+class DetectRun:
+    """Runs the trainings.
+
+    Args:
+        context: What is known so far.
+        trainer: Trains.
+        plan: Every number.
+        train: Positions of the images that are trained on.
+        budget: Sets the pace, where there is one.
+
+    Attributes:
+        decoding: Of raw scores, with limits for scoring.
+    """
+
+    def __init__(
+        self,
+        context: DetectorRunContext,
+        trainer: DetectorTrainer,
+        plan: DetectPlan,
+        train: Ids,
+        budget: DetectBudget | None = None,
+    ) -> None:
+        self.context, self.trainer, self.plan, self.train, self.budget = context, trainer, plan, train, budget
+        self.log = DetectLog(context.folder, context.events)
+        settings = context.resolved.settings.detect
+        most = scoring_limit(max(len(boxes) for boxes in context.samples.boxes))
+        self.decoding = DecodingSettings(iou=settings.iou).limited(min(settings.max_detections, most))
+        self.stopper = InterruptHandler(context.events)
+        self.oof: OutOfFold | None = None
+        self.net: DetectNetwork | None = None
+        self.num_epochs = 0
+        self.num_steps = 0
+        self.is_stopped = False
+
+    def go(self) -> None:
+        """All trainings; `oof` and `net` are there afterwards."""
+        settings = self.context.resolved.settings
+        train = self.train
+        stage = self.context.events.stage(Stage.TRAIN, **self._evidence(len(train)))
+        with stage as told, self.context.timed("train"), self.stopper.listening():
+            if settings.folds:
+                self._cross_validate(train, settings.folds)
+            val = self.context.split.where("val")
+            self.net = self._train(train, "final", val if len(val) else None)
+            self.num_epochs = self._epochs_done
+            self.num_steps = self._steps_done
+            told["num_epochs"] = self.num_epochs
+
+    def _cross_validate(self, train: Ids, num_folds: int) -> None:
+        from headstart.data.boxes.split import rarest_class
+
+        samples, groups = self.context.samples, self.context.split.groups
+        kinds = rarest_class(samples)[train] + 1
+        fold_of = make_folds(kinds, num_folds, groups=None if groups is None else groups[train], seed=self.plan.seed)
+        order: list[Ids] = []
+        found: list[Detections] = []
+        for fold in range(int(fold_of.max()) + 1):
+            held = train[fold_of == fold]
+            net = self._train(train[fold_of != fold], f"fold{fold + 1}", held)
+            if self.is_stopped:
+                raise TrainingInterruptedError(
+                    "stopped during cross-validation, before there was a detector to save.",
+                    hint="the views that were made are kept; fewer --folds or a --budget need less time",
+                )
+            found += self.trainer.find_from_pixels(net, self.plan, held, self.decoding)  # as the bundle would
+            order.append(held)
+        self.oof = OutOfFold(np.concatenate(order), found, int(fold_of.max()) + 1)
+
+    def _train(self, train: Ids, phase: str, held: Ids | None) -> DetectNetwork:
+        num_held = 0 if held is None else len(held)
+        looks, pace = _LOOKS, None
+        if self.budget is not None:
+            looks, pace = self.budget.num_looks(num_held), self.budget.pace(phase, num_held)
+        every = max(1, self.plan.epochs // looks) if looks else 0
+
+        def on_epoch(record: DetectEpoch, training: DetectTraining) -> None:
+            score: float | None = None
+            num_epochs = -(-training.pace.num_steps // training.steps_per_epoch)
+            is_turn = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
+            if held is not None and is_turn and not self.stopper.is_asked:
+                with training.averaged():
+                    found = self.trainer.find(training.net, self.plan, held, self.decoding)
+                truth = [self.context.samples.boxes[i] for i in held]
+                setup = EvaluationSetup(EvaluationProtocol.VALIDATION_SPLIT)
+                score = evaluate_detections(
+                    truth, found, self.context.samples.class_names, draws=0, setup=setup
+                ).map50.value
+            self._epochs_done, self._steps_done = record.epoch, training.step
+            self.log.add(phase, num_epochs, record, score)
+
+        self._epochs_done = self._steps_done = 0
+        net = self.trainer.train(self.plan, train, pace=pace, stop=lambda: self.stopper.is_asked, on_epoch=on_epoch)
+        if self.stopper.is_asked:
+            self.is_stopped = True
+            self.context.events.warn(NoteKind.TRAINING_STOPPED, epoch=self._epochs_done, num_epochs=self.plan.epochs)
+        if not self._epochs_done:
+            raise HeadstartError(
+                "the training came to no end of an epoch: the loss was no number.", hint="a smaller --lr"
+            )
+        return net
+
+    def _evidence(self, num_train: int) -> dict[str, JsonValue]:
+        """Return what the training is started with."""
+        plan = self.plan
+        return {
+            "strategy": plan.strategy,
+            "train_from": plan.cut,
+            "num_images": num_train,
+            "num_epochs": plan.epochs,
+            "batch_size": plan.batch_size,
+            "optimizer": plan.optimizer,
+            "lr": plan.lr,
+            "schedule": plan.schedule,
+            "num_views": plan.views,
+            "cache_bytes": self.trainer.row_bytes(plan) * num_train * (plan.views + 1),
+        }

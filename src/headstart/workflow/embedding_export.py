@@ -1,0 +1,94 @@
+"""A pretrained network as a stand-alone feature extractor."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from headstart.config import ResolvedConfig
+from headstart.data.sources import read
+from headstart.errors import SettingError
+from headstart.events import EventStream, FileWritten, RunFinished, Stage, StageFinished
+from headstart.results import Embedding
+from headstart.system import atomic_file
+from headstart.workflow.devices import check_device
+from headstart.workflow.feature_extraction import name_unreadable, open_as_set
+from headstart.workflow.reading_report import report_reading
+
+__all__ = ["extract"]
+
+_USED = {
+    *(
+        "data",
+        "layout",
+        "label_pattern",
+        "first_id",
+        "allow_external_paths",
+        "backbone",
+        "weights",
+        "size",
+        "fit",
+        "intensity_range",
+    ),
+    *("max_pixels", "device", "workers", "offline", "cache"),
+}
+
+
+def extract(resolved: ResolvedConfig, events: EventStream, out: str | os.PathLike[str] | None) -> Embedding:
+    """See `api.embed`; the `.npz` holds `features`, `paths`, `labels` and one array a block, no pickle.
+
+    Raises:
+        DataError: No image can be read.
+        SettingError: A setting would be without effect.
+    """
+    started = time.monotonic()
+    settings = resolved.settings
+    ignored = sorted(set(resolved.sources) - _USED)
+    if ignored:
+        raise SettingError(
+            f"`{ignored[0]}` has no effect here: features are computed, and nothing is trained.",
+            hint=f"leave `{ignored[0]}` out",
+        )
+    if settings.fit == "auto":
+        raise SettingError(
+            "nothing is scored here by which --fit could be chosen.", hint="take crop, cover, squash or pad"
+        )
+    check_device(settings.device)
+    samples = read(
+        settings.data,
+        allow_external_paths=settings.allow_external_paths,
+        label_pattern=settings.label_pattern,
+        layout=settings.layout,
+        first_id=settings.first_id,
+        task="images",
+    )
+    report_reading(samples, events)
+    embedder = open_as_set(settings, events, fit=settings.fit, intensity_range=settings.intensity_range)
+    features, computed, seconds = embedder.embed(samples.paths, samples.names, events)
+    name_unreadable(features, events)
+    events.emit(StageFinished(Stage.FEATURES, seconds, embedder.evidence(features, computed)))
+    keep = np.flatnonzero(features.is_ok)
+    kept = features.take(keep)
+    result = Embedding(
+        features=kept.blocks["embedding"],
+        blocks=kept.blocks,
+        paths=tuple(samples.names[i] for i in keep),
+        labels=tuple(samples[int(i)].label for i in keep),
+    )
+    if out is not None:
+        target = Path(out)
+        with atomic_file(target) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                features=result.features,
+                paths=np.array(result.paths, dtype=str),
+                labels=np.array([label or "" for label in result.labels], dtype=str),
+                **{f"block_{name}": block for name, block in result.blocks.items()},  # type: ignore[arg-type]
+            )
+        evidence = {"num_images": len(keep), "num_features": result.features.shape[1]}
+        events.emit(FileWritten("features", str(target), evidence))
+    events.emit(RunFinished(time.monotonic() - started))
+    return result

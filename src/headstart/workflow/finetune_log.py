@@ -1,0 +1,132 @@
+"""`results.csv`, one row an epoch, an event for each, and the curves as images.
+
+Rows are written as they come, and what the curves show is also said in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from headstart.dependencies import prepare_matplotlib
+from headstart.errors import MissingExtraError
+from headstart.events import EpochFinished, EventStream
+from headstart.system import atomic_file
+from headstart.training.loop import EpochRecord
+from headstart.types import JsonValue
+from headstart.workflow.run_files import write_csv
+
+__all__ = ["EpochLog", "check_tensorboard", "overfitting"]
+
+_COLUMNS = (*(f.name for f in fields(EpochRecord)), "phase")
+
+
+class EpochLog:
+    """Takes epochs as they end.
+
+    Args:
+        folder: The run.
+        events: Gets an `EpochFinished` for each.
+        has_events: Whether event files for TensorBoard are written too.
+    """
+
+    def __init__(self, folder: Path, events: EventStream, *, has_events: bool = False) -> None:
+        self.folder, self._events, self._has_events = folder, events, has_events
+        self.phases: dict[str, list[EpochRecord]] = {}
+        self._epochs: dict[str, int] = {}
+
+    def begin(self, phase: str, num_epochs: int) -> None:
+        """A training begins, or is read back."""
+        self.phases[phase] = []
+        self._epochs[phase] = num_epochs
+
+    def add(self, phase: str, record: EpochRecord, *, is_new: bool = True) -> None:
+        """Record one epoch that has ended; one that is read back is not new and emits no event."""
+        self.phases[phase].append(record)
+        if is_new:
+            metrics = asdict(record)
+            self._events.emit(EpochFinished(phase, metrics.pop("epoch"), self._epochs[phase], metrics))
+        self.write()
+        if self._has_events:
+            self._write_event(phase, record)
+
+    def _write_event(self, phase: str, record: EpochRecord) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # A training that goes on says its epochs again: the same steps, which the viewer shows once.
+        with SummaryWriter(str(self.folder / "tensorboard" / phase)) as writer:
+            for name, value in asdict(record).items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, record.epoch)
+
+    def write(self) -> None:
+        """`results.csv` as far as it is known."""
+        rows = [{**asdict(record), "phase": phase} for phase, records in self.phases.items() for record in records]
+        write_csv(self.folder / "results.csv", _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows))
+
+    def draw(self, unfreeze: Sequence[tuple[str, float]] = ()) -> None:
+        """`curves.png`: loss and accuracy of every training, with where stages were unfrozen."""
+        phases = {n: r for n, r in self.phases.items() if r}
+        if not phases:
+            return
+        prepare_matplotlib()
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        for i, (name, records) in enumerate(phases.items()):
+            color = f"C{i % 10}"
+            epochs = [r.epoch for r in records]
+            for axis, train, val in (
+                (left, [r.train_loss for r in records], [r.val_loss for r in records]),
+                (right, [r.train_accuracy for r in records], [r.val_accuracy for r in records]),
+            ):
+                axis.plot(epochs, train, color=color, linestyle="--", marker=".", label=f"{name}: training")
+                if all(v is not None for v in val):
+                    axis.plot(epochs, val, color=color, marker=".", label=f"{name}: unseen images")
+        for axis, title in ((left, "loss"), (right, "accuracy")):
+            axis.set_xlabel("epoch")
+            axis.set_title(title, pad=16 if unfreeze else None)
+            axis.grid(alpha=0.3)
+            total = max(len(r) for r in phases.values())
+            for stage, share in unfreeze:
+                if share > 0:  # an epoch is drawn at its end, so epoch 0 is where the training begins
+                    axis.axvline(share * total, color="gray", linestyle=":")
+                    above = {"xycoords": ("data", "axes fraction"), "fontsize": 7, "ha": "center", "va": "bottom"}
+                    axis.annotate(f"{stage} trains", (share * total, 1.01), **above)
+        right.legend(fontsize=7)
+        with atomic_file(self.folder / "curves.png") as temporary:
+            figure.savefig(str(temporary), format="png", dpi=120)
+
+
+def check_tensorboard() -> None:
+    """Refuse at once where event files could not be written.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("tensorboard") is None:
+        raise MissingExtraError("tune.tensorboard", "tensorboard")
+
+
+def overfitting(records: Sequence[EpochRecord]) -> dict[str, JsonValue] | None:
+    """Return the epoch with the least validation loss, that loss and the last one, where the curves show overfitting.
+
+    The sign: validation loss has risen by more than 5 % above its least value while training loss kept falling.
+    """
+    losses = [r.val_loss for r in records if r.val_loss is not None]
+    if len(losses) < 3 or len(losses) != len(records):
+        return None
+    best = min(range(len(losses)), key=lambda i: losses[i])
+    if (
+        best + 1 < len(losses)
+        and losses[-1] > 1.05 * losses[best]
+        and records[-1].train_loss < records[best].train_loss
+    ):
+        return {"epoch": records[best].epoch, "least_val_loss": losses[best], "last_val_loss": losses[-1]}
+    return None

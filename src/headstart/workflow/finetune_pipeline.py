@@ -1,0 +1,498 @@
+"""Fine-tune: fit the probe, train, compare both on images that neither has seen, keep the better or requested one."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.backbones.latency import training_s
+from headstart.config import ResolvedConfig
+from headstart.errors import DataError
+from headstart.events import EventStream, Stage
+from headstart.probe.linear import LinearHead
+from headstart.probe.losses import log_losses
+from headstart.probe.normalize import Normalizer
+from headstart.probe.probe import ProbeFit, fit_probe
+from headstart.probe.refit import refit_head
+from headstart.records import Decision
+from headstart.system import available_cores
+from headstart.training.checkpoint import Checkpoints
+from headstart.training.folds import make_folds
+from headstart.training.plan import FinetunePlan
+from headstart.training.probe_comparison import ProbeComparison, compare_to_probe
+from headstart.types import (
+    DecisionReason,
+    EvaluationProtocol,
+    EvaluationSetup,
+    Evidence,
+    JsonValue,
+    NoteKind,
+    SplitSource,
+)
+from headstart.workflow.class_weights import class_factors
+from headstart.workflow.dataset_split import read_samples
+from headstart.workflow.devices import check_device
+from headstart.workflow.finetune_candidates import select_candidate
+from headstart.workflow.finetune_costs import (
+    ENDING_S,
+    NUM_PARTS,
+    epochs_for_budget,
+    measure_speed,
+    pace_of,
+    trainings_s,
+)
+from headstart.workflow.finetune_log import EpochLog, check_tensorboard
+from headstart.workflow.finetune_outputs import FinetunedModel, write_finetune_outputs
+from headstart.workflow.finetune_plan import check_places, check_words, make_plan
+from headstart.workflow.finetune_resources import choose_threads, fit_to_disk, measure_precision, without_harmful_flip
+from headstart.workflow.finetune_sources import BatchSources
+from headstart.workflow.finetune_trainer import FinetuneTrainer, Refit
+from headstart.workflow.probe_outputs import write_probe_outputs
+from headstart.workflow.probe_pipeline import fit_probe_on_dataset
+from headstart.workflow.probe_types import FittedProbe, ProbeRunContext
+from headstart.workflow.resume_state import clear_ending, save_resume_state, verify_resume_state
+from headstart.workflow.run_context import planned_decision
+from headstart.workflow.run_folder import own_run_folder
+from headstart.workflow.shared_backbone import SharedBackbone
+from headstart.workflow.training_jobs import TrainingResult, check_frozen
+
+__all__ = ["train_finetuned"]
+
+Ids = NDArray[np.int64]
+_TOP = ("cut", "epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views", "patience")
+_PLANNED = {"has_refit": "tune.refit"}  # names of a plan whose setting is called otherwise
+_HELD_OUT = 5  # one of so many parts is held out where no folds are asked for
+
+
+def train_finetuned(
+    resolved: ResolvedConfig, events: EventStream, *, started: float | None = None, folder: Path | None = None
+) -> Path:
+    """Train by gradient, or lets measurement decide whether to.
+
+    Args:
+        resolved: The settings; the strategy is `auto` with a budget, `head`, `finetune`, `full` or `scratch`.
+        events: The event stream.
+        started: `time.monotonic()` when the command began.
+        folder: A run to go on with.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        TrainingInterruptedError: Ctrl-C; the run can go on.
+        HeadstartError: Anything that is known to go wrong.
+    """
+    started = time.monotonic() if started is None else started
+    settings = resolved.settings
+    # The mirrored image is one of the views; averaging it into the features would only blur the comparison.
+    head = settings.head.model_copy(update={"mirror": "off"})
+    settings = settings.model_copy(update={"head": head})
+    resolved = replace(resolved, settings=settings).with_decisions(
+        [Decision("head.mirror", "off", DecisionReason.MIRROR_IS_TRAINING_VIEW)]
+    )
+    check_device(settings.device)
+    if settings.tune.tensorboard:
+        check_tensorboard()
+    check_words(settings)
+    is_new = folder is None
+    try:
+        samples = read_samples(settings)
+    except DataError as error:
+        if is_new:
+            raise
+        hint = "the run goes on with the same images in the same place: put them back, or start a new run"
+        raise DataError(error.message, hint=hint) from error
+    with own_run_folder(settings.out, again=folder, events=events, started=started) as folder:
+        context = ProbeRunContext(resolved, events, folder)
+        context.duration_s["read"] = time.monotonic() - started
+        checkpoints = Checkpoints(folder / "checkpoints")
+        found = fit_probe_on_dataset(context, samples, started)
+        trunk = SharedBackbone(found.embedder, settings)
+        if is_new:
+            check_places(settings, trunk, has_val=bool(len(found.split.where("val"))))
+            save_resume_state(checkpoints, resolved, found)
+        else:
+            verify_resume_state(checkpoints, found)
+            clear_ending(folder)
+        threads = checkpoints.once("threads", lambda: settings.workers or available_cores())
+        torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: choose_threads(context, threads))
+        sources = BatchSources(found, trunk, checkpoints, events, threads)
+        trainer = FinetuneTrainer(sources, str(folder), torch_threads)
+        context.decide_used(Decision("device", str(trainer.device), DecisionReason.DEVICE_OF_TRAINING, "default"))
+        try:
+            FinetunePipeline(context, found, trainer, checkpoints, started).go()
+        finally:
+            trainer.close()
+    shutil.rmtree(checkpoints.folder / "views", ignore_errors=True)
+    return folder
+
+
+@dataclass
+class _Comparison:
+    """Out-of-fold evidence: positions among all samples, the folds they lie in, and both models' logits."""
+
+    samples: Ids
+    folds: Ids
+    probe: NDArray[np.float32]
+    tuned: NDArray[np.float32]
+    shares: tuple[float, ...]
+
+
+class FinetunePipeline:
+    """One run of this road; every step is said."""
+
+    def __init__(
+        self,
+        context: ProbeRunContext,
+        found: FittedProbe,
+        trainer: FinetuneTrainer,
+        checkpoints: Checkpoints,
+        started: float,
+    ) -> None:
+        self.context, self.found, self.trainer, self.checkpoints, self.started = (
+            context,
+            found,
+            trainer,
+            checkpoints,
+            started,
+        )
+        self.settings = context.resolved.settings
+        self.log = EpochLog(context.folder, context.events, has_events=self.settings.tune.tensorboard)
+        self.train = found.split.where("train")
+        names = found.samples.class_names
+        self.num_classes = len(names)
+        labels = found.samples.class_ids[self.train]
+        # Balanced sampling is judged as balanced: every class weighs the same in the probe and in the comparison.
+        self.is_balanced = self.settings.tune.sampling == "balanced"
+        how = "auto" if self.is_balanced else self.settings.head.class_weights
+        self.class_weights = class_factors(how, labels, names)
+        self._probes: dict[bytes, ProbeFit] = {}
+
+    def go(self) -> None:
+        """From the probe to the whole run."""
+        is_asked = self.settings.strategy != "auto"
+        if is_asked:
+            asked = self._asked_plan()
+            if asked is None:
+                self._keep_probe()
+                return
+            plan = asked
+            num_parts, num_used = (self.settings.folds or _HELD_OUT), self.settings.folds or 1
+        else:
+            arm = select_candidate(
+                self.context, self.trainer, self.started, lambda plan: self._start_head(plan, self.train), self._pilot
+            )
+            if arm is None:
+                self._keep_probe()
+                return
+            plan, num_parts, num_used = arm.plan, NUM_PARTS, arm.num_folds
+        with self.context.events.stage(Stage.TRAIN, **self._decide_plan(plan)) as told:
+            evidence, results = self._measure(plan, num_parts, num_used)
+            verdict = self._compare(evidence, is_probe_allowed=not is_asked)
+            is_kept = verdict.is_better or (is_asked and self.settings.keep != "best")
+            told |= {**self._describe(verdict, evidence), "is_kept": is_kept}
+            strategy, reason = plan.strategy if is_kept else "probe", DecisionReason.TUNED_COMPARED_WITH_PROBE
+            self.context.decide([Decision("strategy", strategy, reason, evidence=verdict.to_json())])
+            if is_kept:
+                final, head, trained_on = self._final(plan, results, num_parts)
+            jobs = (*results, final) if is_kept and final is not results[0] else results
+            told["train_seconds"] = sum(record.duration_s for job in jobs for record in job.records)
+        if not is_kept:
+            self._keep_probe(verdict)
+            return
+        for result in (*results, final):
+            check_frozen(result.frozen_before, result.frozen_after)
+        tuned = FinetunedModel(
+            plan, final, head, verdict, evidence.samples, self._setup(num_parts, num_used), trained_on, is_asked
+        )
+        write_finetune_outputs(self.context, self.found, self.trainer, tuned, self.log, self.started)
+
+    def _describe(self, verdict: ProbeComparison, evidence: _Comparison) -> dict[str, JsonValue]:
+        """Return what the comparison with the probe came to."""
+        labels = self.found.samples.class_ids[evidence.samples]
+        losses = log_losses(evidence.probe.astype(np.float64), labels)
+        probe_loss = float(np.average(losses, weights=self._sample_weights(evidence.samples)))
+        return {
+            "verdict": "better" if verdict.is_better else "worse" if verdict.is_worse else "undecided",
+            "log_loss": probe_loss - verdict.gain,
+            "probe_log_loss": probe_loss,
+            "accuracy_gain": verdict.accuracy_gain,
+            "num_compared": verdict.num_samples,
+        }
+
+    # -- steps
+
+    def _asked_plan(self) -> FinetunePlan | None:
+        """Return the plan that was asked for; a budget is turned into epochs, once; None where it is too small."""
+        resolved = self.context.resolved
+        strategy = "head" if self.settings.cut == "head" else self.settings.strategy
+        plan = make_plan(resolved, strategy, self.trainer.trunk.cut_for(), len(self.train), self.num_classes)
+        plan = without_harmful_flip(self.context, self.trainer, plan)
+        plan = fit_to_disk(self.context, self.trainer, plan, len(self.train))
+        head = self._start_head(plan, self.train)
+        if self.settings.tune.precision == "auto":
+            args = (self.trainer, plan, head, len(self.train))
+            precision, speedup = self.checkpoints.once("precision", lambda: measure_precision(*args))
+            too_short = DecisionReason.TRAINING_TOO_SHORT_TO_MEASURE
+            reason = too_short if speedup is None else DecisionReason.PRECISIONS_COMPARED
+            decision = Decision("tune.precision", precision, reason, evidence={"speedup": speedup})
+            self.context.decide([decision], is_said=precision != "float32")
+            plan = plan.with_(precision=precision)
+        if self.settings.budget_minutes is None:
+            return plan
+        speed = self.checkpoints.once("speed", lambda: measure_speed(self.trainer, plan, head, self.train))
+        left = self.checkpoints.once(
+            "seconds_left",
+            lambda: 60.0 * (self.settings.budget_minutes or 0.0) - (time.monotonic() - self.started) - ENDING_S,
+        )
+        parts = self._parts(plan)
+        epochs = epochs_for_budget(plan, speed, parts, left)
+        evidence: Evidence = {
+            "left_seconds": max(left, 0.0),
+            "reserved_seconds": ENDING_S,
+            "image_seconds": speed["image_s"],
+            "epoch_seconds": trainings_s(plan.with_(epochs=1), speed, parts),
+        }
+        if epochs < 1:
+            self.context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=max(left, 0.0))
+            reason = DecisionReason.BUDGET_TOO_SHORT_FOR_EPOCH
+            self.context.decide([Decision("strategy", "probe", reason, evidence=evidence)])
+            return None
+        self.context.decide([Decision("epochs", epochs, DecisionReason.EPOCHS_FIT_BUDGET, evidence=evidence)])
+        return plan.with_(epochs=epochs, views=epochs if plan.is_from_pixels else min(plan.views, epochs))
+
+    def _parts(self, plan: FinetunePlan) -> list[tuple[int, int]]:
+        """Return (images to learn, images to be scored on) of each training that was asked for."""
+        num, num_val = len(self.train), len(self.found.split.where("val"))
+        if num_val:
+            return [(num, num_val)]
+        folds = self.settings.folds
+        held = num // (folds or _HELD_OUT)
+        parts = [(num - held, held)] * (folds or 1)
+        return parts if self._is_scored_kept(plan, len(parts)) else [*parts, (num, 0)]
+
+    def _is_scored_kept(self, plan: FinetunePlan, num_trainings: int) -> bool:
+        """Return whether the model that was scored on a part is the one that is kept: a whole network takes long."""
+        return plan.strategy in ("full", "scratch") and num_trainings == 1
+
+    def _pilot(self, plan: FinetunePlan) -> tuple[float, float]:
+        """Return the gain of a plan on the first fold, as well as its best share allows (all ways are flattered alike).
+
+        Then the seconds of training on an image once.
+        """
+        evidence, (result,) = self._measure(plan, NUM_PARTS, 1)
+        verdict = self._compare(evidence)
+        num_held = len(evidence.samples)
+        num_learnt = len(self.train) - (0 if len(self.found.split.where("val")) else num_held)
+        return verdict.best_gain, pace_of(result.records, num_learnt, num_held)
+
+    def _compare(self, evidence: _Comparison, *, is_probe_allowed: bool = True) -> ProbeComparison:
+        return compare_to_probe(
+            evidence.probe,
+            evidence.tuned,
+            self.found.samples.class_ids[evidence.samples],
+            evidence.folds,
+            groups=self._groups(evidence.samples),
+            shares=evidence.shares,
+            sample_weights=self._sample_weights(evidence.samples),
+            is_probe_allowed=is_probe_allowed,
+            seed=self.settings.seed,
+        )
+
+    def _keep_probe(self, verdict: ProbeComparison | None = None) -> None:
+        """Ships the probe, with the records of what was tried."""
+        if self.log.phases:
+            self.log.write()
+            self.log.draw()
+        more = {}
+        if verdict is not None:
+            more = {"tuning": {"verdict": verdict.to_json()}}
+        write_probe_outputs(self.context, self.found, self.started, **more)
+
+    def _decide_plan(self, plan: FinetunePlan) -> dict[str, JsonValue]:
+        """Record the values of a plan as decisions, and return them as evidence of the training."""
+        net = self.trainer.network(plan, self._start_head(plan, self.train))
+        count = sum(p.numel() for p in net.parameters() if p.requires_grad)
+        graph = self.found.embedder.graph
+        expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
+        planned = {
+            name if name in _TOP else _PLANNED.get(name, f"tune.{name}"): value
+            for name, value in plan.to_json().items()
+            if name not in ("strategy", "seed", "unfreeze")
+        }
+        planned["tune.head"] = plan.head or None  # else the probe's linear map
+        planned["tune.train_size"] = planned["tune.train_size"] or graph.spec.size_hw[0]
+        known = {d.setting: d.value for d in self.context.resolved.decisions}  # with a reason of its own
+        for name, value in planned.items():
+            if name not in known or known[name] != value:
+                chosen = planned_decision(self.context.resolved, name, value, len(self.train))
+                self.context.decide(chosen, is_said=self.context.resolved.is_explicit(name))
+        need = 0 if plan.is_from_pixels else self.trainer.sources.row_bytes(plan) * len(self.train) * (plan.views + 1)
+        return {
+            "strategy": plan.strategy,
+            "train_from": plan.cut,
+            "num_parameters": count,
+            "num_images": len(self.train),
+            "num_epochs": plan.epochs,
+            "batch_size": plan.batch_size,
+            "optimizer": plan.optimizer,
+            "lr": plan.lr,
+            "head_lr": plan.head_lr,
+            "schedule": plan.schedule,
+            "num_views": plan.views,
+            "cache_bytes": need,
+            "expected_seconds": expected,
+        }
+
+    def _measure(self, plan: FinetunePlan, num_parts: int, num_used: int) -> tuple[_Comparison, list[TrainingResult]]:
+        """Train on parts and scores on the rest; a person's own validation split takes the place of parts."""
+        val = self.found.split.where("val")
+        if len(val):
+            jobs = [("val", self.train, val)]
+        else:
+            fold_of = self._folds(num_parts)
+            used = range(min(num_used, int(fold_of.max()) + 1))
+            jobs = [(f"fold{f + 1}", self.train[fold_of != f], self.train[fold_of == f]) for f in used]
+        probes, tuned, results = [], [], []
+        for name, train, held in jobs:
+            head = self._start_head(plan, train)
+            probes.append(self._probe(train).head.logits(self._blocks(held)))
+            with self.context.timed("tuning"):
+                results.append(self._run(self._job(plan, name), plan, head, train, held, name))
+            tuned.append(results[-1].logits)
+        evidence = _Comparison(
+            np.concatenate([held for _, _, held in jobs]),
+            np.concatenate([np.full(len(held), i) for i, (_, _, held) in enumerate(jobs)]),
+            np.concatenate(probes),
+            np.concatenate([t for t in tuned if t is not None], axis=1),
+            results[0].shares,
+        )
+        return evidence, results
+
+    def _job(self, plan: FinetunePlan, part: str) -> str:
+        """Return the name that a training's checkpoints lie under; no two trainings of a run share one."""
+        is_plain = self.settings.strategy == "auto" and plan.augment == "none"
+        return f"{plan.strategy}-{plan.cut}{'-plain' if is_plain else ''}-{part}"
+
+    def _folds(self, num_parts: int) -> Ids:
+        labels, groups = self.found.samples.class_ids[self.train], self._groups(self.train)
+        return make_folds(labels, num_parts, groups=groups, seed=self.settings.seed)
+
+    def _run(
+        self, name: str, plan: FinetunePlan, head: LinearHead, train: Ids, val: Ids | None, phase: str
+    ) -> TrainingResult:
+        self.log.begin(phase, plan.epochs)
+        result = self.trainer.run(
+            name,
+            plan,
+            head,
+            train,
+            val,
+            class_weights=None if self.is_balanced else self.class_weights,
+            refit=self._refit(train) if plan.has_refit else None,
+            on_epoch=lambda record, is_new: self.log.add(phase, record, is_new=is_new),
+        )
+        if result.is_diverged:
+            is_head = plan.strategy == "head" or self.settings.tune.head_lr is not None
+            self.context.events.warn(
+                NoteKind.TRAINING_DIVERGED,
+                phase=phase,
+                epoch=len(result.records) + 1,
+                setting="tune.head_lr" if self.settings.tune.head_lr is not None else "lr",
+                lr=(plan.head_lr if is_head else plan.lr) / 3,
+            )
+        return result
+
+    def _final(
+        self, plan: FinetunePlan, results: list[TrainingResult], num_parts: int
+    ) -> tuple[TrainingResult, LinearHead, Ids]:
+        """Return what is shipped, the head it started from, and what it was trained on.
+
+        Trained on everything; with a person's own validation split, and for whole networks with one hold-out,
+        it is the model that was scored.
+        """
+        if len(self.found.split.where("val")):
+            return results[0], self._start_head(plan, self.train), self.train
+        if self._is_scored_kept(plan, len(results)):
+            part = self.train[self._folds(num_parts) != 0]
+            return results[0], self._start_head(plan, part), part
+        epochs = max(1, round(float(np.mean([r.best_epoch for r in results]))))
+        final_plan = plan.with_(epochs=min(plan.epochs, epochs), patience=None)
+        final_plan = final_plan.with_(views=min(final_plan.views, final_plan.epochs))
+        head = self._start_head(plan, self.train)
+        told = self.context.events.stage(Stage.FINAL_TRAINING, num_epochs=final_plan.epochs, num_images=len(self.train))
+        with told, self.context.timed("tuning"):
+            return self._run(self._job(plan, "final"), final_plan, head, self.train, None, "final"), head, self.train
+
+    # -- pieces
+
+    def _probe(self, train: Ids) -> ProbeFit:
+        """Return the probe of some training images, all of it fitted on them alone."""
+        if len(train) == len(self.train):
+            return self.found.fit
+        key = train.tobytes()
+        if key not in self._probes:
+            self._probes[key] = fit_probe(
+                self._blocks(train),
+                self.found.samples.class_ids[train],
+                self.num_classes,
+                groups=self._groups(train),
+                class_weights=self.class_weights,
+                seed=self.settings.seed,
+            )
+        return self._probes[key]
+
+    def _refit(self, train: Ids) -> Refit:
+        """Return the probe's closed forms on rows of a tuned network."""
+        probe, labels = self._probe(train), self.found.samples.class_ids
+
+        def fit(rows: NDArray[np.float32], samples: Ids) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            return refit_head(probe.head, rows, labels[samples], probe.choice, class_weights=self.class_weights)
+
+        return fit
+
+    def _start_head(self, plan: FinetunePlan, train: Ids) -> LinearHead:
+        if plan.strategy != "scratch":
+            return self._probe(train).head
+        width = self.trainer.trunk.blocks_width("embedding")
+        zeros, ones = np.zeros(width, dtype=np.float32), np.ones(width, dtype=np.float32)
+        # Nothing is known of the features of random weights: rows of length 16, no moments, no clipping.
+        normalizer = Normalizer(("embedding",), (zeros,), (ones,), (16.0,), 1e6)
+        weight = np.zeros((self.num_classes, width), dtype=np.float32)
+        return LinearHead(normalizer, weight, np.zeros(self.num_classes, dtype=np.float32), 1.0)
+
+    def _blocks(self, index: Ids) -> dict[str, NDArray[np.float32]]:
+        return {name: block[index] for name, block in self.found.features.blocks.items()}
+
+    def _groups(self, index: Ids) -> Ids | None:
+        groups = self.found.split.groups
+        return None if groups is None else groups[index]
+
+    def _sample_weights(self, index: Ids) -> NDArray[np.floating] | None:
+        if self.class_weights is None:
+            return None
+        return np.asarray(self.class_weights[self.found.samples.class_ids[index]])
+
+    def _setup(self, num_parts: int, num_used: int) -> EvaluationSetup:
+        """Return how the samples were scored that compare the tuned model with the probe."""
+        if len(self.found.split.where("val")):
+            return EvaluationSetup(
+                EvaluationProtocol.VALIDATION_SPLIT, split_source=SplitSource.USER, is_used_for_selection=True
+            )
+        if num_used == 1:
+            return EvaluationSetup(
+                EvaluationProtocol.VALIDATION_SPLIT,
+                held_out_fraction=1 / num_parts,
+                split_source=SplitSource.MADE,
+                is_used_for_selection=True,
+            )
+        return EvaluationSetup(
+            EvaluationProtocol.K_FOLD,
+            num_folds=num_parts,
+            num_folds_used=None if num_used == num_parts else num_used,
+        )

@@ -1,0 +1,231 @@
+"""Fits a plan to this machine and these images: disk, precision, mirroring.
+
+What a person set is never changed; everything else is measured or counted, and every change
+is said with its numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.errors import UsageError, WeightsError
+from headstart.preprocessing.augmentation import parse_augment
+from headstart.probe.probe import fit_probe
+from headstart.records import Decision
+from headstart.training.folds import make_folds
+from headstart.training.plan import FinetunePlan
+from headstart.types import DecisionReason, Evidence
+
+if TYPE_CHECKING:
+    from headstart.config import ResolvedConfig
+    from headstart.workflow.finetune_trainer import FinetuneTrainer
+    from headstart.workflow.probe_types import ProbeRunContext
+
+__all__ = ["choose_threads", "fit_to_disk", "measure_precision", "measure_threads", "without_harmful_flip"]
+
+_FEWEST_VIEWS = 2
+_MOST_MIRRORED = 300  # images that are looked at in the mirror
+_WORTH_MEASURING = 3000  # images times epochs below which a faster number format saves less than its trial costs
+_CLEARLY_FASTER = 1.15
+
+
+def fit_to_disk(context: ProbeRunContext, trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> FinetunePlan:
+    """Return the plan with as many stored views as the cache has room for, from a later stage, or with none stored.
+
+    Args:
+        context: Told what is decided.
+        trainer: Knows sizes and room.
+        plan: What was planned.
+        num: Images.
+    """
+    if plan.unfreeze:
+        _decide_phases(context, trainer, plan, num)
+    # Decided once: what a run stores takes room itself, and going on must not mean another plan.
+    key = f"room-{plan.strategy}-{plan.cut}"
+    changes, evidence = trainer.checkpoints.once(key, lambda: _fitted(context.resolved, trainer, plan, num))
+    shown = {"tune.is_cached": False} if "is_cached" in changes else changes
+    reason = DecisionReason.CACHE_TOO_SMALL
+    context.decide([Decision(name, value, reason, evidence=evidence) for name, value in shown.items()])
+    return plan.with_(**changes)
+
+
+def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> None:
+    """Whether every phase of a gradual unfreezing trains from rows of its own: where all of them fit on the disk.
+
+    Args:
+        context: Told what is decided.
+        trainer: Knows sizes and room.
+        plan: What was planned.
+        num: Images.
+    """
+    sources = trainer.sources
+    rows = sources.phases
+    cuts = rows.cuts(plan)
+    if len(cuts) == 1:
+        return
+    try:
+        sizes = [size * num * (plan.views + 1) for size in sources.phase_bytes(plan)]
+    except (UsageError, WeightsError) as error:  # a network that can be cut at the earliest stage, but not later
+        rows.is_on = False
+        why: Evidence = {"cut": plan.cut, "detail": error.message}
+        context.decide([Decision("tune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=why)])
+        return
+    room = sources.cache.room_bytes()
+    # Decided once: a run that goes on after a stop goes on from the same rows.
+    rows.is_on = trainer.checkpoints.once("phases", lambda: sum(sizes) <= room)
+    evidence: Evidence = {
+        "phases": [
+            {"start": share, "cut": cut, "needed_bytes": int(size)}
+            for (share, cut), size in zip(cuts, sizes, strict=True)
+        ],
+        "room_bytes": int(room),
+        "cut": plan.cut,
+    }
+    value, reason = (
+        ("one_per_cut", DecisionReason.PHASES_FIT_CACHE) if rows.is_on else ("one", DecisionReason.PHASES_TOO_LARGE)
+    )
+    context.decide([Decision("tune.phases", value, reason, evidence=evidence)])
+
+
+def _fitted(
+    resolved: ResolvedConfig, trainer: FinetuneTrainer, plan: FinetunePlan, num: int
+) -> tuple[dict[str, Any], Evidence]:
+    """Return what has to change in a plan for want of room, and the sizes."""
+    room = trainer.sources.cache.room_bytes()
+    wanted = trainer.sources.row_bytes(plan) * num * (plan.views + 1)
+    if wanted <= room:
+        return {}, {}
+    sizes: Evidence = {"needed_bytes": int(wanted), "room_bytes": int(room)}
+    tries = [plan]
+    if plan.strategy == "finetune" and not (resolved.is_explicit("cut") or resolved.is_explicit("unfreeze")):
+        tries.append(plan.with_(cut=trainer.trunk.cut("last-1")))
+    for tried in tries:
+        each = trainer.sources.row_bytes(tried) * num
+        views = plan.views if resolved.is_explicit("views") else min(plan.views, room // max(each, 1) - 1)
+        if views >= min(_FEWEST_VIEWS, plan.views) and each * (views + 1) <= room:
+            moved = {"cut": tried.cut} if tried.cut != plan.cut else {}
+            return {**moved, "views": int(views)}, sizes
+    if plan.strategy != "finetune":
+        return {}, {}  # a head's rows are small; what the disk refuses is held in memory or made again
+    return {"is_cached": False, "views": plan.epochs}, sizes
+
+
+def measure_precision(trainer: FinetuneTrainer, plan: FinetunePlan, head: Any, num: int) -> tuple[str, float | None]:
+    """Return `float32` or `bfloat16`, whichever trains faster here, and how many times as fast bfloat16 is.
+
+    The ratio is None where the training is too short for a trial to pay.
+    """
+    if plan.strategy not in ("full", "scratch") or plan.epochs * num < _WORTH_MEASURING:
+        return "float32", None
+    import torch
+
+    net = trainer.network(plan, head)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn((8, 3, *trainer.embedder.spec.size_hw), generator=generator).to(trainer.device)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    seconds = {"float32": np.inf, "bfloat16": np.inf}
+    net.set_training(True)
+    for _ in range(2):  # the first of each warms up
+        for name in seconds:
+            started = time.monotonic()
+            with torch.autocast(trainer.device.type, dtype=torch.bfloat16, enabled=name == "bfloat16"):
+                net((pixels,), {}).float().square().mean().backward()
+            seconds[name] = min(seconds[name], time.monotonic() - started)
+            net.zero_grad(set_to_none=True)
+    ratio = seconds["float32"] / seconds["bfloat16"]
+    return "bfloat16" if ratio >= _CLEARLY_FASTER else "float32", float(ratio)
+
+
+def without_harmful_flip(context: ProbeRunContext, trainer: FinetuneTrainer, plan: FinetunePlan) -> FinetunePlan:
+    """Return the plan without mirrored views where mirrored images are recognized clearly worse, as letters are."""
+    augment = parse_augment(plan.augment)
+    if context.resolved.is_explicit("augment") or not augment.flip:
+        return plan
+    kept, lost, error = trainer.checkpoints.once("mirrored", lambda: _mirrored(context, trainer))
+    if lost <= max(2.0 * error, 0.02):
+        return plan
+    text = ",".join(part for part in plan.augment.split(",") if not part.startswith("flip")) or "none"
+    evidence: Evidence = {"accuracy": kept, "accuracy_mirrored": kept - lost, "standard_error": error}
+    context.decide([Decision("augment", text, DecisionReason.FLIP_LOWERS_ACCURACY, evidence=evidence)])
+    return plan.with_(augment=text)
+
+
+def _mirrored(context: ProbeRunContext, trainer: FinetuneTrainer) -> tuple[float, float, float]:
+    """Return accuracy of a probe on images that it has not seen, what it loses in the mirror, and the error of that."""
+    found, seed = trainer.found, trainer.settings.seed
+    train = found.split.where("train")
+    labels = found.samples.class_ids[train]
+    groups = None if found.split.groups is None else found.split.groups[train]
+    folds = make_folds(labels, 2, groups=groups, seed=seed)
+    held = np.flatnonzero(folds == 0)
+    held = np.random.default_rng([seed, 31]).permutation(held)[:_MOST_MIRRORED]
+    fit = np.flatnonzero(folds != 0)
+    if len(np.unique(labels[fit])) < len(np.unique(labels)) or len(held) < 10:
+        return 0.0, 0.0, 0.0
+    blocks = found.features.blocks
+    head = fit_probe(
+        {n: b[train[fit]] for n, b in blocks.items()},
+        labels[fit],
+        len(found.samples.class_names),
+        groups=None if groups is None else groups[fit],
+        seed=seed,
+    ).head
+    names = [found.samples.names[i] for i in train[held]]
+    paths = [found.samples.paths[i] for i in train[held]]
+    other, _, _ = trainer.embedder.embed(paths, names, context.events, is_mirrored=True)
+    hits = head.logits({n: b[train[held]] for n, b in blocks.items()}).argmax(axis=1) == labels[held]
+    in_mirror = head.logits(other.blocks).argmax(axis=1) == labels[held]
+    difference = hits.astype(np.float64) - in_mirror
+    error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
+    return float(hits.mean()), float(difference.mean()), error
+
+
+def choose_threads(context: ProbeRunContext, most: int) -> int:
+    """Return the number of threads for torch, at most `most`; record fewer as a decision."""
+    count, speedup = measure_threads(most)
+    if count < most:
+        evidence: Evidence = {"num_threads": most, "speedup": speedup}
+        context.decide([Decision("tune.threads", count, DecisionReason.THREADS_MEASURED, evidence=evidence)])
+    return count
+
+
+def measure_threads(most: int) -> tuple[int, float | None]:
+    """Return how many threads torch computes with: more than one only where they are faster now.
+
+    The second value is how many times as fast `most` threads are as one, None for one core.
+
+    Threads that share a layer wait for each other at its end; on a machine that is busy with something else
+    that wait can cost ten times the work.
+    """
+    if most == 1:
+        return 1, None
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((8, 96, 14, 14), generator=generator).contiguous(memory_format=torch.channels_last)
+    layers = torch.nn.Sequential(
+        *[
+            layer
+            for _ in range(4)
+            for layer in (
+                torch.nn.Conv2d(96, 96, 5, padding=2, groups=96),
+                torch.nn.Conv2d(96, 96, 1),
+                torch.nn.ReLU6(),
+            )
+        ]
+    ).to(memory_format=torch.channels_last)
+    total = {1: 0.0, most: 0.0}
+    for round_ in range(4):
+        if total[most] > 2.0 * total[1]:
+            break  # clearly slower: measuring on would only take longer
+        for count in total:
+            torch.set_num_threads(count)
+            started = time.monotonic()
+            layers(x).square().mean().backward()
+            if round_:  # the first warms up
+                total[count] += time.monotonic() - started
+    ratio = total[1] / max(total[most], 1e-9)
+    return most if ratio >= _CLEARLY_FASTER else 1, float(ratio)

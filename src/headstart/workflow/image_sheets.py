@@ -1,0 +1,76 @@
+"""Shows a person their own images, as they are or as the network gets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from headstart.backbones.cards import find_card
+from headstart.data.contact_sheet import draw_by_class, draw_views
+from headstart.data.sources import read
+from headstart.errors import DataError, UsageError
+from headstart.events import EventStream, FileWritten
+from headstart.preprocessing.augmentation import parse_augment
+from headstart.system import atomic_file
+from headstart.training.plan import default_augment
+from headstart.workflow.reading_report import report_reading
+
+__all__ = ["save_sheet", "sheet_kind", "show_images"]
+
+_KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+def show_images(
+    data: str,
+    events: EventStream,
+    *,
+    per_class: int,
+    seed: int,
+    as_seen: tuple[str, int | None, str] | None,
+    layout: str | None,
+    first_id: int | str | None = None,
+    allow_external_paths: bool,
+    views: int | None = None,
+    augment: str | None = None,
+) -> Any:
+    """See `api.show`; `as_seen` is (backbone, size, fit), which views need."""
+    samples = read(data, layout=layout, first_id=first_id, allow_external_paths=allow_external_paths, task="images")
+    report_reading(samples, events)
+    if not len(samples):
+        raise DataError("there are no images to show.")
+    spec = None
+    if as_seen is not None:
+        backbone, size, fit = as_seen
+        spec = find_card(backbone).image_spec(size).with_(fit=fit)
+    side = 128 if spec is None else max(spec.size_hw)
+    if spec is not None and views is not None:
+        strengths = parse_augment(augment if augment is not None else default_augment("finetune"))
+        return draw_views(samples, spec, strengths, count=views, num_images=per_class, seed=seed)
+    return draw_by_class(samples, per_class=per_class, seed=seed, side=side, as_seen=spec)
+
+
+def sheet_kind(out: str) -> str:
+    """Pillow's name of the format that an ending asks for.
+
+    Raises:
+        UsageError: There is no such ending.
+    """
+    kind = _KINDS.get(Path(out).suffix.lower())
+    if kind is None:
+        raise UsageError(f"a sheet is written as .png or .jpg, not as `{out}`.", hint="e.g. --out samples.png")
+    return kind
+
+
+def save_sheet(sheet: Any, out: str, events: EventStream) -> None:
+    """Write a sheet, whole or not at all.
+
+    Raises:
+        UsageError: The place cannot be written, or the ending says no format.
+    """
+    kind = sheet_kind(out)
+    try:
+        with atomic_file(Path(out)) as temporary:
+            sheet.save(temporary, format=kind)
+    except OSError as error:
+        raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
+    events.emit(FileWritten("sheet", out, {"width": sheet.width, "height": sheet.height}))

@@ -1,0 +1,59 @@
+"""A pretrained network used as it is: its own 1,000 ImageNet classes, as a bundle in the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headstart.backbones.cards import find_card
+from headstart.errors import MissingExtraError, WeightsError
+from headstart.events import EventStream
+from headstart.system import atomic_folder, cache_root, private_folder
+
+__all__ = ["direct_bundle"]
+
+
+def direct_bundle(name: str, events: EventStream, *, offline: bool = False, root: Path | None = None) -> Path:
+    """Find the bundle of a network with its own classifier, or builds it once (that needs torch).
+
+    Raises:
+        UsageError: There is no such network.
+        WeightsError: It has no ImageNet classifier.
+        MissingExtraError: It has to be built and the training part is not installed.
+    """
+    from headstart.workflow.feature_extraction import open_graph
+
+    card = find_card(name)
+    root = root or cache_root()
+    folder = root / "imagenet" / f"{card.name}-{(card.digest or 'tagged')[:16]}"
+    if (folder / "bundle" / "bundle.json").is_file():
+        return folder
+    graph = open_graph(card.name, events, offline=offline, root=root, is_direct=True)
+    names = _imagenet_names()
+    if graph.blocks["logits"] != len(names):
+        raise WeightsError(
+            f"{card.name} has {graph.blocks['logits']} outputs, and the names of only {len(names)} classes are known."
+        )
+    from headstart.export.bundle_writer import make_direct_bundle
+
+    private_folder(folder.parent)
+    with atomic_folder(folder) as temporary:
+        make_direct_bundle(
+            temporary / "bundle",
+            graph_path=graph.path,
+            graph_meta=graph.card,
+            spec=graph.spec,
+            class_names=names,
+            meta={"strategy": "as pretrained"},
+        )
+    return folder
+
+
+def _imagenet_names() -> list[str]:
+    """ImageNet's 1,000 class names in the order of the logits; names that occur twice get their synset."""
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError as error:
+        raise MissingExtraError("the names of ImageNet's classes", "train") from error
+    info = ImageNetInfo()
+    names = [str(info.index_to_description(i)) for i in range(info.num_classes())]
+    return [n if names.count(n) == 1 else f"{n} ({info.index_to_label_name(i)})" for i, n in enumerate(names)]

@@ -1,0 +1,188 @@
+"""`label_errors.csv`, and the corrections that a person fills into it, applied without touching their files.
+
+What was decided about images that a score is measured on is named and left as it was,
+since a score on labels that the model helped to set would flatter it.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.csv_cells import escape_formula, unescape_formula
+from headstart.errors import DataError, UsageError
+from headstart.evaluation.label_errors import LabelError, find_label_errors_or_pairs
+from headstart.evaluation.metrics import softmax
+from headstart.events import EventStream
+from headstart.probe.normalize import Normalizer
+from headstart.probe.probe import ProbeFit
+from headstart.records import Features, Samples, Split
+from headstart.types import Evidence, Finding, FindingKind, Severity
+from headstart.workflow.head_evaluation import HeadEvaluation
+from headstart.workflow.run_files import write_csv
+
+__all__ = ["COLUMNS", "correct_labels", "write_label_errors"]
+
+COLUMNS = ("image", "label", "suggested", "doubt", "probability_label", "probability_suggested", "split",
+           "is_suspect", "neighbor1", "neighbor2", "neighbor3", "action")  # fmt: skip
+_NEIGHBORS = 3
+_EXAMPLES = 5
+
+
+def write_label_errors(
+    path: Path, samples: Samples, features: Features, split: Split, fit: ProbeFit, evaluation: HeadEvaluation
+) -> None:
+    """Write the labels worth a second look, most doubtful first, with an empty `action` to fill in.
+
+    Training images are judged out of fold; images of val and test, by the model that has not seen them,
+    come after them.  Files with the same bytes and different labels come first.
+    """
+    rows: list[tuple[str, ...]] = []
+    for names in (("train",), ("val", "test")):
+        index = np.flatnonzero(np.isin(split.assignment, names))
+        if len(index) < 2:
+            continue
+        is_train = names == ("train",)
+        logits = fit.oof_logits if is_train else evaluation.logits[index]
+        found = find_label_errors_or_pairs(
+            softmax(logits),
+            samples.class_ids[index],
+            unscorable=fit.unscorable if is_train else None,
+            twins=_twins([features.digests[i] for i in index]),
+        )
+        positions = np.array([index[s.index] for s in found.items], dtype=np.int64)
+        beside = _neighbors(fit.head.normalizer, features, split.where("train"), positions)
+        rows += [
+            _row(samples, split, int(i), suspect, rank < found.num_called, near)
+            for rank, (i, suspect, near) in enumerate(zip(positions, found.items, beside, strict=True))
+        ]
+    write_csv(path, COLUMNS, ([escape_formula(cell) for cell in row] for row in rows))
+
+
+def correct_labels(samples: Samples, path: str | None, events: EventStream) -> Samples:
+    """Return the samples with a person's decisions applied.
+
+    Args:
+        samples: As read.
+        path: A `label_errors.csv` with its column `action` filled in; None changes nothing.
+        events: Told what was applied and what was left.
+
+    Raises:
+        UsageError: The file cannot be read or has no such columns.
+        DataError: An action is none of `keep`, `drop` and `relabel:CLASS`, or names a class that is not there.
+    """
+    if path is None:
+        return samples
+    decisions = _read_decisions(Path(path), samples)
+    known = {s.name: i for i, s in enumerate(samples)}
+    items, drop = list(samples.items), set()
+    relabeled = 0
+    apart, unknown = [], []
+    for name, label, split in decisions:
+        i = known.get(name)
+        if i is None:
+            unknown.append(name)
+        elif split in ("val", "test") or items[i].split in ("val", "test"):
+            apart.append(name)
+        elif label is None:
+            drop.add(i)
+        else:
+            items[i] = replace(items[i], label=label)
+            relabeled += 1
+    for kind, names in (
+        (FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES, unknown),
+        (FindingKind.CORRECTIONS_OF_SCORED_IMAGES, apart),
+    ):
+        if names:
+            evidence: Evidence = {"count": len(names), "examples": names[:_EXAMPLES]}
+            events.find(Finding(kind, Severity.WARNING, evidence))
+    applied: Evidence = {"num_relabeled": relabeled, "num_dropped": len(drop)}
+    events.find(Finding(FindingKind.CORRECTIONS_APPLIED, Severity.INFO, applied))
+    keep = np.array([i for i in range(len(items)) if i not in drop], dtype=np.int64)
+    return replace(samples, items=tuple(items)).take(keep)
+
+
+def _read_decisions(path: Path, samples: Samples) -> list[tuple[str, str | None, str]]:
+    """Return (name, new label or None to drop, split) of every decision that changes something."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, csv.Error) as error:
+        why = getattr(error, "strerror", None) or error
+        hint = "name a run's label_errors.csv with its column `action` filled in"
+        raise UsageError(f"the corrections `{path}` cannot be read ({why}).", hint=hint) from error
+    missing = {"image", "action"} - set(rows[0] if rows else ("image", "action"))
+    if missing:
+        raise UsageError(
+            f"the corrections `{path}` have no column {', '.join(sorted(missing))}.",
+            hint="take the label_errors.csv of a run and fill in its column `action`",
+        )
+    decisions: list[tuple[str, str | None, str]] = []
+    problems = []
+    for line, row in enumerate(rows, start=2):
+        action = unescape_formula((row.get("action") or "").strip())
+        name, split = unescape_formula(row.get("image") or ""), row.get("split") or ""
+        if action in ("", "keep"):
+            continue
+        if action == "drop":
+            decisions.append((name, None, split))
+        elif action.startswith("relabel:"):
+            label = unescape_formula(action.removeprefix("relabel:").strip())
+            if label not in samples.class_names:
+                near = difflib.get_close_matches(label, samples.class_names, n=1)
+                problems.append(
+                    f"line {line}: there is no class `{label}`" + (f"; is `{near[0]}` meant?" if near else "")
+                )
+            decisions.append((name, label, split))
+        else:
+            problems.append(f"line {line}: `{action}` is none of keep, drop and relabel:CLASS")
+    if problems:
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise DataError(f"the corrections `{path}` cannot be applied:\n  " + "\n  ".join(problems[:10]) + more)
+    return decisions
+
+
+def _row(
+    samples: Samples, split: Split, i: int, suspect: LabelError, is_called: bool, near: NDArray[np.int64]
+) -> tuple[str, ...]:
+    names = [samples.names[j] for j in near[:_NEIGHBORS]]
+    return (
+        samples.names[i],
+        samples.class_names[suspect.given],
+        samples.class_names[suspect.suggested],
+        f"{suspect.doubt:.4f}",
+        f"{suspect.probability_given:.4f}",
+        f"{suspect.probability_suggested:.4f}",
+        str(split.assignment[i]),
+        str(is_called).lower(),
+        *names,
+        *[""] * (_NEIGHBORS - len(names)),
+        "",
+    )
+
+
+def _twins(digests: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return (P, 2) positions of files with the same bytes."""
+    seen: dict[str, int] = {}
+    pairs = [(seen[d], i) for i, d in enumerate(digests) if seen.setdefault(d, i) != i]
+    return np.array(pairs, dtype=np.int64) if pairs else None
+
+
+def _neighbors(
+    normalizer: Normalizer, features: Features, train: NDArray[np.int64], positions: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return (S, 3) positions of the nearest other training images, in the head's own features."""
+    if len(positions) == 0:
+        return np.empty((0, _NEIGHBORS), dtype=np.int64)
+    known = normalizer({name: block[train] for name, block in features.blocks.items()})
+    asked = normalizer({name: block[positions] for name, block in features.blocks.items()})
+    distance = np.einsum("nd,nd->n", known, known)[None] - 2.0 * asked @ known.T  # (S, N), up to a constant a row
+    distance[positions[:, None] == train[None]] = np.inf
+    nearest = np.argsort(distance, axis=1)[:, : min(_NEIGHBORS, max(0, len(train) - 1))]
+    return np.asarray(train[nearest], dtype=np.int64)

@@ -1,0 +1,152 @@
+"""What more images would bring: heads fitted on eighths, quarters and halves of a run's training images.
+
+The features come from the cache by the run's own settings, so the curve costs a few small
+fits; where the images or the network are gone, the report says so instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import HeadstartError
+from headstart.evaluation.learning_curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
+from headstart.events import EventStream
+from headstart.limits import MAX_PIXELS
+from headstart.messages.comment import empty_section
+from headstart.messages.sections import class_gains_message, curve_message
+from headstart.probe.probe import fit_probe
+from headstart.report_types import ReportKind
+from headstart.reports.run_data import RunData
+from headstart.workflow.feature_extraction import open_embedder
+
+__all__ = ["measure_curve"]
+
+_FEWEST = 8  # images a class under which eighths of the data say nothing
+_MOST = 20_000  # training images above which the halves alone would take minutes
+
+
+def measure_curve(facts: RunData) -> dict[str, Any]:
+    """Return the `learning_curve` section: points, forecast and gains, or why they cannot be had."""
+    scored = facts.scored
+    train = np.flatnonzero(scored.split == "train")
+    counts = np.bincount(scored.truth[train], minlength=len(facts.class_names))
+    if scored.logits is None:
+        return empty_section(ReportKind.CURVE_NEEDS_SCORES)
+    if facts.metrics.get("strategy") != "probe":
+        return empty_section(ReportKind.CURVE_OF_PROBE_ONLY)
+    if counts.min() < _FEWEST:
+        return empty_section(ReportKind.CURVE_CLASS_TOO_SMALL, count=int(counts.min()))
+    if len(train) > _MOST:
+        return empty_section(ReportKind.CURVE_TOO_MANY_IMAGES, count=len(train))
+    groups = scored.groups_of(train)
+    try:
+        blocks = _features(facts, train)
+        if blocks is None:
+            return empty_section(ReportKind.CURVE_IMAGES_GONE)
+        sizes, hits = _measure(blocks, scored.truth[train], len(facts.class_names), groups)
+        hits.append(scored.is_right[train].astype(np.float64))
+        found = forecast_curve(
+            np.array([*sizes, len(train)]),
+            np.array(hits),
+            scored.truth[train],
+            len(facts.class_names),
+            groups=groups,
+            bias=float((facts.metrics.get("cv") or {}).get("selection_bias") or 0.0),
+        )
+    except (HeadstartError, ValueError) as error:
+        return empty_section(ReportKind.CURVE_FAILED, detail=str(error).splitlines()[0])
+    return _section(found, facts.class_names)
+
+
+def _features(facts: RunData, train: NDArray[np.int64]) -> dict[str, NDArray[np.float32]] | None:
+    """Return pooled features of the training images, mostly from the cache; None where an image is gone."""
+
+    def value(name: str, default: Any = None) -> Any:
+        found = (facts.settings.get(name) or {}).get("value")
+        return default if found is None else found
+
+    paths = [facts.scored.paths[i] for i in train]
+    if any(p is None for p in paths):
+        return None
+    given = value("intensity_range")
+    embedder = open_embedder(
+        value("backbone", "efficientnet_lite0"),
+        EventStream(),
+        size=value("size"),
+        fit=value("fit", "crop"),
+        intensity_range=None if given is None else (float(given[0]), float(given[1])),
+        max_pixels=value("max_pixels", MAX_PIXELS),
+        weights=value("weights"),
+        device=value("device", "auto"),
+        threads=value("workers"),
+        offline=bool(value("offline", False)),
+        use_cache=bool(value("cache", True)),
+    )
+    names = [facts.scored.names[i] for i in train]
+    features, _, _ = embedder.embed([p for p in paths if p is not None], names, EventStream())
+    return features.blocks if features.is_ok.all() else None
+
+
+def _measure(
+    blocks: Mapping[str, NDArray[np.float32]], class_ids: NDArray[np.int64], num_classes: int,
+    groups: NDArray[np.int64] | None,
+) -> tuple[list[int], list[NDArray[np.float64]]]:  # fmt: skip
+    """Sizes, and (N,) for each how often heads of that size, fitted without an image, had it right."""
+    sizes, hits = [], []
+    for _, pieces in sorted(nested_parts(class_ids, groups=groups).items(), reverse=True):
+        right, asked = np.zeros(len(class_ids)), np.zeros(len(class_ids))
+        for piece in pieces:
+            fit = fit_probe(
+                {name: block[piece] for name, block in blocks.items()},
+                class_ids[piece],
+                num_classes,
+                groups=None if groups is None else groups[piece],
+                logistic=False,
+            )
+            others = np.setdiff1d(np.arange(len(class_ids)), piece)
+            best = fit.head.logits({name: block[others] for name, block in blocks.items()}).argmax(axis=1)
+            right[others] += best == class_ids[others]
+            asked[others] += 1
+        sizes.append(round(float(np.mean([len(p) for p in pieces]))))
+        hits.append(right / np.maximum(asked, 1))
+    return sizes, hits
+
+
+def _section(found: LearningCurve, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """The `learning_curve` section; `now`, `twice` and `gain` are shares, rounded so that they agree as printed."""
+    _, low, high = found.gains[0]
+    now, twice = round(found.fitted.value, 3), round(found.forecast[0].value, 3)
+    numbers = {
+        "metric": "accuracy",
+        "measured": found.points[-1].value,
+        "now": now,
+        "twice": twice,
+        "gain": round(twice - now, 3),
+        "low": min(low, twice - now),
+        "high": max(high, twice - now),
+        "num_now": found.fitted.num_samples,
+        "num_twice": found.forecast[0].num_samples,
+    }
+    known = [(name, g) for name, g in zip(class_names, found.per_class, strict=True) if g is not None]
+    per_class = [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known]
+    return {
+        **numbers,
+        "text": curve_message(numbers),
+        "series": [_series("measured", found.points), _series("forecast", (found.fitted, *found.forecast))],
+        "per_class": per_class,
+        "classes_text": class_gains_message(per_class),
+    }
+
+
+def _series(name: str, points: tuple[CurvePoint, ...]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "x": [p.num_samples for p in points],
+        "y": [p.value for p in points],
+        "low": [p.low for p in points],
+        "high": [p.high for p in points],
+    }

@@ -1,0 +1,263 @@
+"""Scores a saved model on labeled images, and says which of them it has seen before."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.name_matching import match_names
+from headstart.data.reading_notes import alike_notes, merge_notes
+from headstart.data.report_findings import unreadable_findings
+from headstart.data.sources import read
+from headstart.errors import DataError
+from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
+from headstart.evaluation.metrics import evaluate, evaluation_to_json
+from headstart.events import EventStream, RunFinished, ScoreMeasured
+from headstart.export.image_inputs import to_pixels
+from headstart.export.output_decoder import OutputDecoder
+from headstart.export.runtime import Runtime
+from headstart.preprocessing.image_spec import ImageError, read_bytes
+from headstart.records import Decision, Evaluation, Prediction, Problem, Samples
+from headstart.results import EvaluationResult, Predictions
+from headstart.types import (
+    RESUBSTITUTION,
+    USER_TEST_SPLIT,
+    DecisionReason,
+    EvaluationSetup,
+    Evidence,
+    Finding,
+    FindingKind,
+    ReadingKind,
+    ReadingNote,
+    Severity,
+)
+from headstart.workflow.positive import check_positive
+from headstart.workflow.reading_report import report_reading
+from headstart.workflow.score_summary import summarize_evaluation
+
+__all__ = ["evaluate_model", "match_labels", "read_problem", "seen_in_training"]
+
+_EXAMPLES = 5
+_DIGEST_LENGTH = 16  # hex digits that a bundle keeps
+
+
+def evaluate_model(
+    runtime: Runtime,
+    data: str,
+    events: EventStream,
+    *,
+    allow_external_paths: bool = False,
+    layout: str | None = None,
+    label_pattern: str | None = None,
+    first_id: int | str | None = None,
+    positive: str | None = None,
+) -> EvaluationResult:
+    """Score a saved model; see `api.evaluate`.
+
+    Raises:
+        SettingError: The model has no two classes, or `positive` is neither of them.
+        DataError: No image has a label that the model knows, or none of those can be read.
+    """
+    positive = _positive(positive, runtime, events)
+    samples = read(
+        data, allow_external_paths=allow_external_paths, layout=layout, label_pattern=label_pattern, first_id=first_id
+    )
+    samples = match_labels(samples, runtime.class_names)
+    started, num_earlier = time.monotonic(), len(events.history)
+    report_reading(samples, events)
+    names = runtime.class_names
+    position = {name: i for i, name in enumerate(names)}
+    new = tuple(name for name in samples.class_names if name not in position)
+    scored = [s for s in samples if s.label in position]
+    if not scored:
+        raise DataError(
+            "no image has a label that the model knows.",
+            hint=f"the model knows: {', '.join(names[:20])}; the data have: {', '.join(samples.class_names[:20])}",
+        )
+    truth = np.array([position[s.label or ""] for s in scored], dtype=np.int64)
+    seen = seen_in_training([s.path for s in scored], runtime.bundle.trained_on())
+    strange = [s for s in samples if s.label is not None and s.label not in position]
+    probabilities, novelty = runtime.judge([s.path for s in (*scored, *strange)])
+    probabilities, strange_novelty = probabilities[: len(scored)], novelty[len(scored) :]
+    novelty = novelty[: len(scored)]
+    is_read = np.isfinite(probabilities).all(axis=1)
+    unreadable = [read_problem(scored[i].name, scored[i].path, runtime) for i in np.flatnonzero(~is_read)]
+    if not is_read.any():
+        first = unreadable[0]
+        raise DataError(
+            f"not one image can be read, so there is no score: `{first.name}`: {first.detail}.",
+            hint="headstart check lists every file that cannot be read",
+        )
+    events.find(*unreadable_findings(unreadable))
+
+    def score(which: NDArray[np.bool_], setup: EvaluationSetup) -> Evaluation | None:
+        return (
+            evaluate(probabilities[which], truth[which], names, setup=setup, positive=positive) if which.any() else None
+        )
+
+    predictions = []
+    for sample, row, value in zip(scored, probabilities, novelty, strict=True):
+        predictions.append(_prediction(sample.name, row, float(value), runtime))
+    present = {s.label for s in scored}
+    new_ones = is_read & ~seen
+    found, known = score(new_ones, USER_TEST_SPLIT), score(is_read & seen, RESUBSTITUTION)
+    missing = tuple(name for name in names if name not in present)
+    unknown = _unknown(runtime, probabilities[new_ones], truth[new_ones], novelty[new_ones], strange_novelty)
+    if found is not None:
+        events.find(*found.findings)
+    if known is not None:
+        events.find(_trained_on(known, int(is_read.sum())))
+    events.find(*_class_findings(new, len(strange), missing), *_ood_findings(unknown))
+    if found is not None:
+        events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(found))))
+    events.emit(RunFinished(time.monotonic() - started))
+    return EvaluationResult(
+        evaluation=found,
+        known=known,
+        new_classes=new,
+        missing_classes=missing,
+        num_unreadable=len(unreadable) + len(samples.problems),
+        problems=(*samples.problems, *unreadable),
+        predictions=Predictions(predictions),
+        unknown=unknown,
+        events=events.history[num_earlier:],
+    )
+
+
+def _trained_on(known: Evaluation, num_readable: int) -> Finding:
+    """Return the finding about images that the model was trained on; an ERROR where there are no others."""
+    severity = Severity.ERROR if known.num_samples == num_readable else Severity.WARNING
+    evidence = {"count": known.num_samples, "total": num_readable, "accuracy": known.accuracy.value}
+    return Finding(FindingKind.IMAGES_TRAINED_ON, severity, evidence)
+
+
+def _class_findings(new: tuple[str, ...], num_images: int, missing: tuple[str, ...]) -> list[Finding]:
+    """Find classes that only the data or only the model has."""
+    found = []
+    if new:
+        evidence: Evidence = {
+            "num_classes": len(new),
+            "classes": list(new[:_EXAMPLES]),
+            "count": num_images,
+            "unit": "image",
+        }
+        found.append(Finding(FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, evidence))
+    if missing:
+        evidence = {"num_classes": len(missing), "classes": list(missing[:_EXAMPLES]), "unit": "image"}
+        found.append(Finding(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, evidence))
+    return found
+
+
+def _ood_findings(unknown: dict[str, Any]) -> list[Finding]:
+    """Turn the shares of OOD images and the coverage of prediction sets into findings."""
+    found = []
+    rates = {"known": unknown.get("false_alarms"), "new": unknown.get("detected")}
+    if any(rates.values()):
+        evidence: Evidence = {"target": unknown["reject"], **rates}
+        found.append(Finding(FindingKind.OOD_RATES, Severity.INFO, evidence))
+    if "empirical" in unknown:
+        evidence = {"target": unknown["coverage"], **unknown["empirical"]}
+        found.append(Finding(FindingKind.PREDICTION_SET_COVERAGE, Severity.INFO, evidence))
+    return found
+
+
+def match_labels(samples: Samples, names: tuple[str, ...]) -> Samples:
+    """Give labels that differ from a model's class only in case, blanks or Unicode form the name of that class.
+
+    What was matched is added to the notes of the samples.
+    """
+    matched = match_names(samples.class_names, names)
+    changed = {label: name for label, name in matched.items() if label != name}
+    if not changed:
+        return samples
+    items = tuple(replace(s, label=changed.get(s.label or "", s.label)) for s in samples)
+    count = sum(s.label in changed for s in samples)
+    note = ReadingNote(ReadingKind.LABELS_MATCHED, count, tuple(changed)[:5], {"names": changed})
+    kept = [n for n in samples.notes if n.kind is not ReadingKind.CLASSES_ALIKE]
+    class_names = tuple(sorted({s.label for s in items if s.label}))
+    notes = tuple(merge_notes([note, *alike_notes(class_names), *kept]))
+    return replace(samples, items=items, class_names=class_names, notes=notes)
+
+
+def _positive(asked: str | None, runtime: Runtime, events: EventStream) -> str | None:
+    """Return the positive class of two: `asked`, or as the model was trained."""
+    check_positive(asked, runtime.class_names)
+    if asked is None and runtime.bundle.positive is not None:
+        events.decide(Decision("positive", runtime.bundle.positive, DecisionReason.POSITIVE_CLASS_OF_MODEL))
+    return asked or runtime.bundle.positive
+
+
+def read_problem(name: str, path: str, runtime: Runtime) -> Problem:
+    """Return why an image cannot be read."""
+    try:
+        to_pixels(path, runtime.bundle.spec)
+    except ImageError as error:
+        return Problem(name, error.kind, error.detail)
+    return Problem(name, "unreadable", "the model gives no finite answer")
+
+
+def _unknown(
+    runtime: Runtime,
+    probabilities: NDArray[np.float64],
+    truth: NDArray[np.int64],
+    known: NDArray[np.float64],
+    strange: NDArray[np.float64],
+) -> dict[str, Any]:
+    """Return how novelty and sets fare: shares with intervals, of images that the model was not trained on."""
+    told: dict[str, Any] = {}
+    rule, sets = runtime.bundle.novelty, runtime.bundle.sets
+    if rule is not None and math.isfinite(rule.threshold()):
+        told["reject"] = rule.reject
+        for name, values in (("false_alarms", known), ("detected", strange[np.isfinite(strange)])):
+            if len(values):
+                told[name] = _share(values > rule.threshold())
+    if sets is not None and len(truth):
+        inside = sets.sets(probabilities)
+        told["coverage"] = sets.coverage
+        told["empirical"] = {
+            **_share(inside[np.arange(len(truth)), truth]),
+            "mean_size": float(inside.sum(axis=1).mean()),
+            "empty_fraction": float((~inside.any(axis=1)).mean()),
+        }
+    return told
+
+
+def _share(hits: NDArray[np.bool_]) -> dict[str, Any]:
+    estimate = estimate_proportion(
+        float(hits.mean()), len(hits), effective_sample_size(hits, None, is_out_of_fold=False)
+    )
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "num_samples": len(hits)}
+
+
+def _prediction(name: str, row: NDArray[np.float64], novelty: float, runtime: Runtime) -> Prediction:
+    if not np.isfinite(row).all():
+        return Prediction(file=name, label=None, probability=None, error="the image cannot be read")
+    judge, best, names = OutputDecoder(runtime.bundle), int(row.argmax()), runtime.class_names
+    value = None if math.isnan(novelty) else novelty
+    return Prediction(
+        file=name,
+        label=names[best],
+        probability=float(row[best]),
+        top=((names[best], float(row[best])),),
+        novelty=value,
+        is_ood=judge.is_ood(value),
+        label_set=judge.label_set(row),
+    )
+
+
+def seen_in_training(paths: list[str], trained_on: frozenset[str]) -> NDArray[np.bool_]:
+    """Return which files have the very bytes of a training image."""
+    seen = np.zeros(len(paths), dtype=bool)
+    if trained_on:
+        for i, path in enumerate(paths):
+            try:
+                seen[i] = hashlib.sha256(read_bytes(path)).hexdigest()[:_DIGEST_LENGTH] in trained_on
+            except ImageError:
+                continue
+    return seen

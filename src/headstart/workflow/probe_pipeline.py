@@ -1,0 +1,279 @@
+"""The main road: read, split, embed, fit the head, then judge and save - and say each step in plain words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from headstart.backbones.latency import scanning_s
+from headstart.config import ResolvedConfig
+from headstart.console import quoted
+from headstart.data.report_findings import dataset_findings
+from headstart.events import CheckFinished, EventStream, Stage, StageFinished, StageStarted
+from headstart.probe.probe import ProbeFit, fit_probe
+from headstart.records import Decision, Features, Samples, Split
+from headstart.system import available_cores
+from headstart.training.probe_comparison import refuse_finetuned_features
+from headstart.types import DecisionReason, Evidence, JsonValue, ReadingKind
+from headstart.workflow.class_weights import class_factors
+from headstart.workflow.dataset_inspector import DatasetInspector
+from headstart.workflow.dataset_split import ReadSamples, check_classes, read_samples, split_dataset, without_classes
+from headstart.workflow.devices import check_device
+from headstart.workflow.feature_extraction import (
+    FeatureExtractor,
+    averaged_blocks,
+    open_as_set,
+    raise_if_all_unreadable,
+)
+from headstart.workflow.label_corrections import correct_labels
+from headstart.workflow.positive import check_positive, choose_positive
+from headstart.workflow.probe_outputs import write_probe_outputs
+from headstart.workflow.probe_types import FittedProbe, ProbeRunContext
+from headstart.workflow.reading_report import report_reading
+from headstart.workflow.resize_mode_choice import choose_fit, count_choice
+from headstart.workflow.run_folder import own_run_folder
+
+__all__ = ["fit_probe_on_dataset", "train_probe"]
+
+_NOTHING = 0.02  # logits that differ by less from image to image are the same answer
+
+
+def train_probe(resolved: ResolvedConfig, events: EventStream, *, started: float | None = None) -> Path:
+    """Train a new head on a frozen backbone and writes the run.
+
+    Args:
+        resolved: The settings.
+        events: The event stream.
+        started: `time.monotonic()` when the command began.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        DataError: The images do not allow an honest model.
+        HeadstartError: Anything else that is known to go wrong.
+    """
+    started = time.monotonic() if started is None else started
+    settings = resolved.settings
+    check_device(settings.device)
+    data = read_samples(settings)
+    with own_run_folder(settings.out, started=started) as folder:
+        context = ProbeRunContext(resolved, events, folder)
+        context.duration_s["read"] = time.monotonic() - started
+        _go(context, data, started)
+    return folder
+
+
+def _go(context: ProbeRunContext, data: ReadSamples, started: float) -> None:
+    """Everything after reading."""
+    found = fit_probe_on_dataset(context, data, started)
+    context.decide_used(Decision("strategy", "probe", DecisionReason.NO_BUDGET, "default"))
+    if context.resolved.settings.strategy == "auto":
+        context.next_commands.append(
+            (f"headstart train {quoted(context.resolved.settings.data)} --budget 5m", "try fine-tuning")
+        )
+    write_probe_outputs(context, found, started)
+
+
+def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: float) -> FittedProbe:
+    """From samples to a fitted head: embeds, judges the data, splits, fits; says what it does."""
+    settings, events = context.resolved.settings, context.events
+    report_reading(data.samples, events, is_checked=True)
+
+    samples = correct_labels(without_classes(data.samples, settings.exclude_classes), settings.corrections, events)
+    check_positive(settings.positive, samples.class_names)
+    inspector = DatasetInspector(
+        samples,
+        events,
+        place=settings.data,
+        intensity_range=settings.intensity_range,
+        max_pixels=settings.max_pixels,
+        group_from=settings.group_from,
+        threads=settings.workers,
+        use_memory=settings.cache,
+    )
+    with context.timed("prepare"):
+        intensity_range, decision = inspector.find_range(is_split_later=settings.test_size is not None)
+        context.decide([] if decision is None else [decision])
+        choice = None
+        if settings.fit == "auto":
+            choice = choose_fit(
+                samples,
+                lambda fit: open_as_set(settings, events, intensity_range=intensity_range, fit=fit),
+                events,
+                group_from=settings.group_from,
+                seed=settings.seed,
+            )
+            context.decide([] if choice is None else [choice.decision])
+        fit_to = settings.fit if settings.fit != "auto" else (choice.fit if choice is not None else "crop")
+        embedder = open_as_set(settings, events, intensity_range=intensity_range, fit=fit_to)
+    card = embedder.graph.card
+    context.decide_used(
+        Decision("task", "classify", DecisionReason.NO_BOXES),
+        Decision("out", str(context.folder), DecisionReason.NEXT_FREE_FOLDER),
+        Decision("weights", card.get("weights_tag"), DecisionReason.DEFAULT_WEIGHTS, "default"),
+        Decision("size", embedder.spec.size_hw[0], DecisionReason.DEFAULT_INPUT_SIZE, "default"),
+        Decision("workers", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
+        Decision("device", "cpu", DecisionReason.FEATURES_ON_CPU, "default"),
+        Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
+        *_class_numbers(samples),
+    )
+    if choice is None:
+        context.decide_used(Decision("fit", fit_to, DecisionReason.FITS_NOT_COMPARABLE))
+    features, seconds = _embed(context, embedder, samples, inspector)
+    with context.timed("check"):
+        health = inspector.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
+    context.findings = health.findings
+    events.find(*dataset_findings(health))
+    events.emit(CheckFinished(settings.data, len(samples)))
+    parted = split_dataset(samples, features, health, settings, data.manifest)
+    del inspector, features  # what was seen of every image is large, and fitting needs the room
+    context.decide(parted.decisions)
+    check_classes(parted.samples, parted.split)
+    train = parted.split.where("train")
+    class_names, class_ids = parted.samples.class_names, parted.samples.class_ids[train]
+    context.positive, positive_decision = choose_positive(settings.positive, class_names, class_ids)
+    context.decide([] if positive_decision is None else [positive_decision])
+    begun = time.monotonic()
+    with context.timed("heads"):
+        fit, features, has_mirror = _fit(
+            context, embedder, parted.samples, parted.features, parted.split, seconds, started
+        )
+        is_constant = bool(np.ptp(fit.head.logits(features.blocks), axis=0).max() < _NOTHING)
+        fit = count_choice(fit, [parted.samples.paths[i] for i in train], choice)
+    events.emit(StageFinished(Stage.PROBE, time.monotonic() - begun, _probe_evidence(fit, is_constant=is_constant)))
+    return FittedProbe(
+        embedder,
+        parted.samples,
+        features,
+        parted.split,
+        fit,
+        has_mirror,
+        health,
+        parted.leaking,
+        parted.leaking_features,
+    )
+
+
+def _class_numbers(samples: Samples) -> list[Decision]:
+    """Return the decision for the number of the first class name, where a file names numbered classes."""
+    named = [n.evidence for n in samples.notes if n.kind is ReadingKind.NAMES_FROM_FILE]
+    return [
+        Decision("first_id", e["first_id"], DecisionReason.NAMES_NUMBERED, evidence={"file": e["file"]})
+        for e in named
+        if e.get("first_id") is not None
+    ]
+
+
+def _embed(
+    context: ProbeRunContext, embedder: FeatureExtractor, samples: Samples, inspector: DatasetInspector
+) -> tuple[Features, float]:
+    """Return features of all images, and the seconds a second pass over them would take."""
+    height, _ = embedder.spec.size_hw
+    unknown = len(samples) - embedder.num_known()
+    expected = scanning_s(embedder.graph.backbone, height, unknown) if unknown > 0 else None
+    evidence: dict[str, JsonValue] = {} if expected is None else {"expected_seconds": expected}
+    context.events.emit(StageStarted(Stage.FEATURES, evidence))
+    features, computed, seconds = embedder.embed(
+        samples.paths, samples.names, context.events, onlooker=inspector.looker
+    )
+    raise_if_all_unreadable(features)
+    context.duration_s["features"] = seconds
+    context.events.emit(StageFinished(Stage.FEATURES, seconds, embedder.evidence(features, computed)))
+    return features, seconds * len(samples) / computed if computed else 0.0
+
+
+def _fit(
+    context: ProbeRunContext,
+    embedder: FeatureExtractor,
+    samples: Samples,
+    features: Features,
+    split: Split,
+    second_pass_s: float,
+    started: float,
+) -> tuple[ProbeFit, Features, bool]:
+    """Return the probe; with features of mirrored images averaged in where that was asked for or pays."""
+    settings = context.resolved.settings
+    fit = _fitting(context, samples, split)
+    plain = fit(features)
+    choice = settings.head.mirror
+    if choice == "off":
+        context.decide(plain.decisions)
+        return plain, features, False
+    left = (settings.budget_minutes or 0.0) * 60 - (time.monotonic() - started)
+    if choice == "auto" and (settings.budget_minutes is None or left < 1.5 * second_pass_s):
+        times: Evidence = {
+            "left_seconds": None if settings.budget_minutes is None else left,
+            "needed_seconds": 1.5 * second_pass_s,
+        }
+        mirror = Decision("head.mirror", "off", DecisionReason.MIRROR_NEEDS_BUDGET, evidence=times)
+        context.decide([*plain.decisions, mirror])
+        return plain, features, False
+
+    mirrored, _, seconds = embedder.embed(samples.paths, samples.names, context.events, is_mirrored=True)
+    context.duration_s["features"] += seconds
+    both = Features(
+        blocks=averaged_blocks(features.blocks, mirrored.blocks),
+        digests=features.digests,
+        problems=features.problems,
+        is_ok=features.is_ok,
+    )
+    averaged = fit(both)
+    gain, error = _paired_gain(plain, averaged)
+    pays = gain > error
+    is_on = choice == "on" or pays
+    evidence: Evidence = {"log_loss_change": -gain, "standard_error": error, "protocol": plain.setup.protocol.value}
+    source = "cli" if choice == "on" else "auto"
+    mirror = Decision("head.mirror", "on" if is_on else "off", DecisionReason.MIRROR_COMPARED, source, evidence)
+    context.decide([*(averaged if is_on else plain).decisions, mirror])
+    if is_on:
+        return averaged, both, True
+    return plain, features, False
+
+
+def _probe_evidence(fit: ProbeFit, *, is_constant: bool) -> dict[str, JsonValue]:
+    """Return what the screen says about the probe; `is_constant`: every image gets the same prediction."""
+    mixture: dict[str, float] = next((d.value for d in fit.decisions if d.setting == "head.mixture"), {})
+    return {
+        "methods": [name for name in ("ridge", "lda", "logistic") if float(mixture.get(name, 0.0)) > 0],
+        "num_blocks": len(fit.head.normalizer.names),
+        "log_loss": float(fit.candidate_losses[-1].mean()),
+        "protocol": fit.setup.protocol.value,
+        "is_constant": is_constant,
+    }
+
+
+def _fitting(context: ProbeRunContext, samples: Samples, split: Split) -> Callable[[Features], ProbeFit]:
+    """Return what fits a probe on features of the training images, with the weights of classes that were asked for."""
+    settings = context.resolved.settings
+    train = split.where("train")
+    labels = samples.class_ids[train]
+    weights = class_factors(settings.head.class_weights, labels, samples.class_names)
+    if weights is not None:
+        how = settings.head.class_weights
+        reason = DecisionReason.CLASSES_WEIGH_THE_SAME if how == "auto" else DecisionReason.CLASS_WEIGHTS_FROM_FILE
+        factors: Evidence = {"factors": dict(zip(samples.class_names, map(float, weights), strict=True))}
+        context.decide([Decision("head.class_weights", how, reason, "cli", factors)])
+
+    def fit(of: Features) -> ProbeFit:
+        refuse_finetuned_features(of, train)
+        return fit_probe(
+            {name: block if len(train) == len(block) else block[train] for name, block in of.blocks.items()},
+            labels,
+            len(samples.class_names),
+            groups=None if split.groups is None else split.groups[train],
+            class_weights=weights,
+            seed=settings.seed,
+            logistic={"auto": "auto", "on": True, "off": False}[settings.head.logistic],  # type: ignore[arg-type]
+        )
+
+    return fit
+
+
+def _paired_gain(a: ProbeFit, b: ProbeFit) -> tuple[float, float]:
+    """Return mean of (log-loss of a - log-loss of b) image by image, and its standard error."""
+    difference = a.candidate_losses[-1].astype(np.float64) - b.candidate_losses[-1]
+    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))

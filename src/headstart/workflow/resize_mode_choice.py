@@ -1,0 +1,154 @@
+"""`--fit auto`: tries the ways to bring an image to size on some of the images, and takes the best.
+
+It is measured by leaving out each image (or group) in turn on at most 300 of them, and it
+counts as a choice: what it may flatter the score by is taken off, in proportion to the images it was made on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.grouping import group_ids
+from headstart.errors import HeadstartError
+from headstart.events import EventStream
+from headstart.probe.probe import ProbeFit, fit_probe
+from headstart.records import Decision, Samples
+from headstart.types import DecisionReason, Evidence, NoteKind
+from headstart.workflow.feature_extraction import FeatureExtractor
+
+__all__ = ["FitChoice", "choose_fit", "count_choice"]
+
+_FITS = ("crop", "cover", "squash", "pad")
+_MOST = 300
+
+
+@dataclass(frozen=True)
+class FitChoice:
+    """What was tried.
+
+    Attributes:
+        fit: The one with the least out-of-fold log-loss.
+        decision: With the numbers.
+        paths: The n images it was tried on.
+        losses: (4, n) out-of-fold log-loss of each way on each image, the chosen one last.
+        hits: (4, n) whether each is right.
+    """
+
+    fit: str
+    decision: Decision
+    paths: tuple[str, ...]
+    losses: NDArray[np.float64]
+    hits: NDArray[np.bool_]
+
+
+def choose_fit(
+    samples: Samples,
+    open_with: Callable[[str], FeatureExtractor],
+    events: EventStream,
+    *,
+    group_from: str | None,
+    seed: int,
+) -> FitChoice | None:
+    """Try all four ways.
+
+    Args:
+        samples: The images; only training images are looked at.
+        open_with: Gives a network that sees images brought to size in one way.
+        events: The event stream.
+        group_from: What belongs together, as the person said.
+        seed: Of the draw of images.
+
+    Returns:
+        The choice, or None where it cannot be measured (too few images, groups or classes).
+    """
+    chosen = _draw(samples, seed)
+    part = samples.take(chosen)
+    groups, _ = group_ids(samples, group_from)
+    tried = []
+    readable = np.ones(len(part), dtype=bool)
+    for fit in _FITS:
+        features, _, _ = open_with(fit).embed(part.paths, part.names, events)
+        readable &= features.is_ok
+        tried.append(features)
+    rows = np.flatnonzero(readable)
+    counts = np.bincount(part.class_ids[rows], minlength=len(part.class_names)) if len(rows) else np.zeros(1)
+    rows = rows[counts[part.class_ids[rows]] >= 2] if len(rows) else rows
+    classes, class_ids = np.unique(part.class_ids[rows], return_inverse=True)
+    results = []
+    try:
+        for features in tried:
+            fitted = fit_probe(
+                {name: block[rows] for name, block in features.blocks.items()},
+                class_ids.astype(np.int64),
+                len(classes),
+                groups=None if groups is None else groups[chosen][rows],
+                seed=seed,
+                logistic=False,
+            )
+            results.append((fitted.candidate_losses[-1].astype(np.float64), fitted.candidate_hits[-1]))
+    except HeadstartError:
+        events.warn(NoteKind.FIT_NOT_MEASURED, fit=_FITS[0])
+        return None
+    means = [float(losses.mean()) for losses, _ in results]
+    best = int(np.argmin(means))
+    order = [k for k in range(len(_FITS)) if k != best] + [best]
+    evidence: Evidence = {
+        "log_loss": dict(zip(_FITS, means, strict=True)),
+        "num_compared": len(rows),
+        "protocol": fitted.setup.protocol.value,
+    }
+    return FitChoice(
+        fit=_FITS[best],
+        decision=Decision("fit", _FITS[best], DecisionReason.FITS_COMPARED, evidence=evidence),
+        paths=tuple(part.paths[i] for i in rows),
+        losses=np.stack([results[k][0] for k in order]),
+        hits=np.stack([results[k][1] for k in order]),
+    )
+
+
+def count_choice(fitted: ProbeFit, paths: list[str], choice: FitChoice | None) -> ProbeFit:
+    """Return the fit with the ways that were not taken among its candidates, so that the choosing is corrected for.
+
+    Args:
+        fitted: The head on all training images.
+        paths: Theirs.
+        choice: What was tried; None changes nothing.
+    """
+    if choice is None:
+        return fitted
+    place = {path: i for i, path in enumerate(paths)}
+    both = [(row, place[path]) for row, path in enumerate(choice.paths) if path in place]
+    rows, places = (np.array(column, dtype=np.int64) for column in zip(*both, strict=True)) if both else ([], [])
+    losses, hits = [], []
+    for k in range(len(choice.losses) - 1):
+        loss, hit = fitted.candidate_losses[-1].copy(), fitted.candidate_hits[-1].copy()
+        loss[places] += (choice.losses[k] - choice.losses[-1])[rows]
+        hit[places] = choice.hits[k][rows]
+        losses.append(loss)
+        hits.append(hit)
+    names = tuple(f"another way to bring images to size {k + 1}" for k in range(len(losses)))
+    return replace(
+        fitted,
+        candidate_names=(*names, *fitted.candidate_names),
+        candidate_losses=np.concatenate([np.stack(losses), fitted.candidate_losses]).astype(np.float32),
+        candidate_hits=np.concatenate([np.stack(hits), fitted.candidate_hits]),
+    )
+
+
+def _draw(samples: Samples, seed: int) -> NDArray[np.int64]:
+    """At most 300 training images, of each class as large a share."""
+    in_training = np.array([s.split in (None, "train") for s in samples], dtype=bool)
+    usable = np.flatnonzero(in_training & (samples.class_ids >= 0))
+    if len(usable) <= _MOST:
+        return usable
+    rng = np.random.default_rng(seed)
+    share = _MOST / len(usable)
+    parts = []
+    for k in np.unique(samples.class_ids[usable]):
+        members = usable[samples.class_ids[usable] == k]
+        parts.append(rng.choice(members, min(len(members), max(2, round(share * len(members)))), replace=False))
+    return np.sort(np.concatenate(parts))

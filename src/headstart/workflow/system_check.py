@@ -1,0 +1,138 @@
+"""Looks at the machine: versions, cores, memory, disk, weights, cache - and says what is wrong with them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from headstart import __version__
+from headstart.dependencies import TELEMETRY_OFF
+from headstart.errors import HeadstartError
+from headstart.events import EventStream, FileWritten, RunFinished
+from headstart.system import available_cores, cache_root, private_folder
+
+__all__ = ["check_machine", "prepare_backbones"]
+
+_BASE = ("numpy", "Pillow", "onnxruntime", "typer", "rich")
+_TRAIN = ("torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "scikit-learn", "pydantic", "PyYAML")
+_BUNDLED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+_LEAST_FREE_BYTES = 1 << 30
+_LEAST_MEMORY_BYTES = 3 << 30
+
+
+def check_machine() -> tuple[list[str], list[str]]:
+    """Return what there is, a line each, and what is wrong."""
+    problems: list[str] = []
+    lines = [
+        f"headstart     {__version__} on Python {platform.python_version()}, {platform.platform()}",
+        f"cores         {available_cores()} usable of {os.cpu_count()}",
+    ]
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        if os.environ.get(variable):
+            lines.append(f"              {variable}={os.environ[variable]}")
+    memory = _memory_bytes()
+    if memory:
+        lines.append(f"memory        {memory / 2**30:.1f} GB")
+        if memory < _LEAST_MEMORY_BYTES:
+            problems.append(f"only {memory / 2**30:.1f} GB of memory; training wants 3 GB")
+    lines.append("prediction    " + _versions(_BASE, problems, "headstart"))
+    has_training = all(_version(name) for name in _TRAIN)
+    lines.append("training      " + _versions(_TRAIN, [], ""))
+    if not has_training:
+        lines.append('              not whole: pip install "headstart[train]" (predicting works without it)')
+    lines += _cache_lines(problems)
+    lines.append("telemetry     off: " + ", ".join(f"{name}={os.environ.get(name, '')}" for name in TELEMETRY_OFF))
+    if has_training:
+        lines += _weights_lines(problems)
+    return lines, problems
+
+
+def prepare_backbones(names: Sequence[str] | None, events: EventStream) -> None:
+    """Make the graphs of the bundled (or named) networks, so that later runs need neither torch nor a network."""
+    from headstart.workflow.feature_extraction import open_graph
+
+    started = time.monotonic()
+    for name in names or _BUNDLED:
+        graph = open_graph(name, events)
+        events.emit(FileWritten("backbone", str(Path(graph.path).parent), {"backbone": graph.backbone}))
+    events.emit(RunFinished(time.monotonic() - started))
+
+
+def _versions(names: Sequence[str], problems: list[str], what: str) -> str:
+    found = []
+    for name in names:
+        version = _version(name)
+        found.append(f"{name} {version or 'missing'}")
+        if version is None and what:
+            problems.append(f"{name} is missing: pip install {what}")
+    return ", ".join(found)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cache_lines(problems: list[str]) -> list[str]:
+    root = cache_root()
+    try:
+        private_folder(root)
+        probe = root / ".doctor"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except (HeadstartError, OSError) as error:
+        problems.append(f"the cache folder {root} cannot be written ({error}); set HEADSTART_CACHE to another")
+        return [f"cache         {root} (cannot be written)"]
+    free = shutil.disk_usage(root).free
+    if free < _LEAST_FREE_BYTES:
+        problems.append(f"only {free / 2**30:.1f} GB of disk are free at {root}")
+    return [f"cache         {root}, {free / 2**30:.0f} GB of disk free"]
+
+
+def _weights_lines(problems: list[str]) -> list[str]:
+    from headstart.backbones.cards import find_card
+    from headstart.backbones.weights import find_package_file
+
+    lines = []
+    for name in _BUNDLED:
+        card = find_card(name)
+        module = card.source.removeprefix("package:")
+        try:
+            file = find_package_file(card) if importlib.util.find_spec(module) else None
+        except HeadstartError as error:
+            problems.append(error.message)
+            continue
+        state = f"{card.weights_tag} ({card.license}), checked by digest" if file else "not installed"
+        lines.append(f"weights       {name}: {state}")
+    return lines
+
+
+def _memory_bytes() -> int | None:
+    """Physical memory, where the system says."""
+    if sys.platform == "win32":
+        import ctypes
+
+        class Status(ctypes.Structure):
+            _fields_ = [
+                ("length", ctypes.c_ulong),
+                ("load", ctypes.c_ulong),
+                ("total", ctypes.c_ulonglong),
+                *((f"rest{i}", ctypes.c_ulonglong) for i in range(6)),
+            ]
+
+        status = Status(length=ctypes.sizeof(Status))
+        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status.total)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None

@@ -1,0 +1,329 @@
+"""Hidden groups: names are guesses, the images decide, and the effect on the score is measured."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from scenes import SIZE, encode, looks_of, samples_of, scene
+
+from headstart.data.duplicates import Pair
+from headstart.data.group_evaluation import evaluate_groupings
+from headstart.data.grouping import group_ids
+from headstart.data.image_scan import ScanResult, scan_images
+from headstart.data.inspection import apply_report, inspect_dataset
+from headstart.data.sources import read
+from headstart.records import GroupPattern, Samples
+from headstart.types import FindingKind, Severity
+
+NUM_ORIGINALS, NUM_VARIANTS = 24, 4
+
+
+def variant(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """As augmentation scripts store them: turned, cut, perhaps mirrored."""
+    width, height = SIZE
+    turned = image.rotate(float(rng.uniform(-30, 30)), resample=Image.Resampling.BICUBIC)
+    share = rng.uniform(0.65, 0.95)
+    w, h = width * share, height * share
+    x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    part = turned.crop((round(x), round(y), round(x + w), round(y + h))).resize(SIZE)
+    return ImageOps.mirror(part) if rng.random() < 0.5 else part
+
+
+def variants(is_shuffled: bool) -> tuple[Samples, ScanResult]:
+    """Variants of few originals, named `_<k>_<random>.jpg`; shuffled, k has nothing to do with the original."""
+    rng = np.random.default_rng(8)
+    names, labels, files = [], [], []
+    for c, label in enumerate(("cat", "dog")):
+        half = NUM_ORIGINALS // 2
+        numbers = np.repeat(np.arange(half) + c * half, NUM_VARIANTS)
+        told = rng.permutation(numbers) if is_shuffled else numbers
+        for k, number in zip(numbers, told, strict=True):
+            names.append(f"{label}/_{number}_{rng.integers(100_000)}.jpg")
+            labels.append(label)
+            files.append(encode(variant(scene(int(k) + 2000), rng), quality=85))
+    samples = samples_of(names, labels)
+    return samples, looks_of(samples, files)
+
+
+@pytest.fixture(scope="module")
+def honest() -> tuple[Samples, ScanResult]:
+    return variants(is_shuffled=False)
+
+
+@pytest.fixture(scope="module")
+def shuffled() -> tuple[Samples, ScanResult]:
+    return variants(is_shuffled=True)
+
+
+def judged(samples: Samples, looks: ScanResult, **options: object) -> list[tuple[NDArray[np.int64], GroupPattern]]:
+    return evaluate_groupings(samples, looks, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
+
+
+def flattering(groups: NDArray[np.int64] | None) -> float:
+    """Return a score that is high as if independent and lower the fewer the groups."""
+    return 0.95 if groups is None else 0.95 - 0.3 * (1 - len(np.unique(groups)) / len(groups))
+
+
+def test_variants_of_originals_are_accepted_and_used(honest: tuple[Samples, ScanResult]) -> None:
+    samples, looks = honest
+    (groups, best), *_ = judged(samples, looks, score=flattering)
+    assert (best.accepted, best.is_used, best.num_groups) == (True, True, NUM_ORIGINALS)
+    assert best.p_value <= 0.01
+    assert best.nearness > 0.03
+    truth = [s.name.split("_")[1] for s in samples]
+    assert len({(g, t) for g, t in zip(groups.tolist(), truth, strict=True)}) == NUM_ORIGINALS
+
+
+def test_the_same_names_dealt_out_anew_are_rejected(shuffled: tuple[Samples, ScanResult]) -> None:
+    samples, looks = shuffled
+    found = judged(samples, looks, score=flattering)
+    assert [p.num_groups for _, p in found] == [NUM_ORIGINALS]  # it is asked
+    assert not any(p.accepted or p.is_used for _, p in found)
+    assert found[0][1].p_value > 0.05
+
+
+def test_a_rejected_guess_is_used_by_nothing(shuffled: tuple[Samples, ScanResult]) -> None:
+    samples, looks = shuffled
+    health = inspect_dataset(samples, looks=looks, score=flattering, threads=1)
+    applied = apply_report(samples, health)
+    copies = sum(1 for _ in (*health.duplicates, *health.near_duplicates))
+    assert applied.groups is None or len(np.unique(applied.groups)) >= len(samples) - copies
+    assert next(d for d in applied.decisions if d.setting == "group_from").value is None
+
+
+def test_few_images_that_happen_to_be_near_are_not_believed() -> None:
+    """Of thirty small sets of strangers many are nearer within a name by chance; next to none may be accepted."""
+    names = [f"{'ab'[i % 2]}/{i // 4}_{i}.jpg" for i in range(16)]
+    samples = samples_of(names, [n[0] for n in names])
+    looks = looks_of(samples, [encode(scene(8000 + i, (40, 30))) for i in range(16)])
+    accepted, near = 0, 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        rows = [a[rng.permutation(16)] for a in (looks.thumbs, looks.colors, looks.histograms)]
+        mixed = ScanResult(looks.facts, {}, *rows, looks.borders)
+        found = judged(samples, mixed, embeddings=rng.normal(size=(16, 6)).astype(np.float32))
+        accepted += any(p.accepted for _, p in found)
+        near += any(p.nearness >= 0.03 for _, p in found)
+    assert near >= 10
+    assert accepted <= 3
+
+
+def test_embeddings_alone_may_bear_a_guess_out(shuffled: tuple[Samples, ScanResult]) -> None:
+    """Where thumbnails see nothing, a network may."""
+    samples, looks = shuffled
+    told = [int(s.name.split("_")[1]) for s in samples]
+    embeddings = np.random.default_rng(0).normal(size=(NUM_ORIGINALS, 32))[told].astype(np.float32)
+    embeddings += 0.3 * np.random.default_rng(1).normal(size=embeddings.shape).astype(np.float32)
+    embeddings[3] = np.nan  # one that could not be read
+    (_, best), *_ = judged(samples, looks, embeddings=embeddings)
+    assert best.accepted
+    assert best.is_used
+
+
+def test_the_effect_is_measured_by_the_given_score(honest: tuple[Samples, ScanResult]) -> None:
+    samples, looks = honest
+    asked: list[NDArray[np.int64] | None] = []
+
+    def score(groups: NDArray[np.int64] | None) -> float:
+        asked.append(groups)
+        return 0.91 if groups is None else 0.78
+
+    (_, best), *_ = judged(samples, looks, score=score)
+    assert (best.accuracy_independent, best.accuracy_grouped) == (0.91, 0.78)
+    assert asked[0] is None
+    assert any(g is not None and len(np.unique(g)) == NUM_ORIGINALS for g in asked)
+
+
+def test_copies_stay_together_while_the_effect_is_measured(honest: tuple[Samples, ScanResult]) -> None:
+    """Else the figure as if independent would count copies as new images."""
+    samples, looks = honest
+    copies = [Pair(7, 90, "near", 1.0)]  # of other originals
+    asked: list[NDArray[np.int64] | None] = []
+
+    def score(groups: NDArray[np.int64] | None) -> float:
+        asked.append(groups)
+        return 0.5
+
+    judged(samples, looks, score=score, copies=copies)
+    for groups in asked:
+        assert groups is not None
+        assert groups[7] == groups[90]
+    assert min(len(np.unique(g)) for g in asked if g is not None) == NUM_ORIGINALS - 1
+
+
+def test_without_a_score_no_effect_is_claimed(honest: tuple[Samples, ScanResult]) -> None:
+    for score in (None, lambda groups: float("nan")):
+        (_, best), *_ = judged(*honest, score=score)
+        assert (best.accuracy_independent, best.accuracy_grouped) == (None, None)
+        assert best.is_used
+
+
+def test_of_two_that_are_borne_out_the_one_that_costs_most_is_used() -> None:
+    """`patient_visit`: visits are alike, and so are all visits of a patient; the patient flatters the score most."""
+    rng = np.random.default_rng(3)
+    names, labels, files = [], [], []
+    for patient in range(12):
+        label = "ab"[patient % 2]
+        own = np.asarray(scene(3000 + patient)).astype(np.float64)
+        for visit in range(3):
+            day = 0.65 * own + 0.35 * np.asarray(scene(4000 + 10 * patient + visit))
+            for shot in range(3):
+                image = Image.fromarray(
+                    (0.8 * day + 0.2 * np.asarray(scene(int(rng.integers(1 << 30))))).astype(np.uint8)
+                )
+                names.append(f"{label}/p{patient:02}_v{visit}_{shot}.jpg")
+                labels.append(label)
+                files.append(encode(image))
+    samples = samples_of(names, labels)
+    looks = looks_of(samples, files)
+    found = judged(samples, looks, score=flattering)
+    sizes = {p.num_groups: p for _, p in found}
+    assert sizes[12].accepted  # patients
+    assert sizes[36].accepted  # patient and visit together
+    assert [p.num_groups for _, p in found if p.is_used] == [12]
+    assert not any(p.accepted for _, p in found if p.num_groups == 3)  # the number of the visit alone
+    asked, _ = group_ids(samples, next(p.pattern for _, p in found if p.is_used))
+    assert asked is not None
+    assert len(np.unique(asked)) == 12
+
+
+def test_frames_of_videos() -> None:
+    rng = np.random.default_rng(4)
+    names, labels, files = [], [], []
+    for video in range(10):
+        label = "ab"[video % 2]
+        place = np.asarray(scene(5000 + video))
+        for frame in range(6):
+            moved = np.roll(place, (9 * frame, 14 * frame), (0, 1)).astype(np.float64) + rng.normal(0, 6, place.shape)
+            names.append(f"{label}/video{video:02}_frame{30 * frame:04}.jpg")
+            labels.append(label)
+            files.append(encode(Image.fromarray(moved.clip(0, 255).astype(np.uint8))))
+    samples = samples_of(names, labels)
+    found = judged(samples, looks_of(samples, files), score=flattering)
+    used = [p for _, p in found if p.is_used]
+    assert [p.num_groups for p in used] == [10]
+    frames = [p for _, p in found if "frame" in p.pattern and p.num_groups == 6]
+    assert not any(p.accepted for p in frames)
+
+
+def camera_time(when: datetime, camera: str = "Maker One") -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x010F] = camera
+    exif.get_ifd(0x8769)[0x9003] = when.strftime("%Y:%m:%d %H:%M:%S")
+    return exif
+
+
+def bursts(is_alike: bool) -> tuple[Samples, ScanResult]:
+    """Ten bursts of four images, a second apart; the names say nothing."""
+    rng = np.random.default_rng(5)
+    start = datetime(2024, 5, 1, 9, 0, 0)
+    names, labels, files = [], [], []
+    for burst in range(10):
+        place = np.asarray(scene(6000 + burst)).astype(np.float64)
+        for shot in range(4):
+            other = np.asarray(scene(int(rng.integers(1 << 30))))
+            image = Image.fromarray((0.7 * place + 0.3 * other).astype(np.uint8) if is_alike else other)
+            exif = camera_time(start + timedelta(minutes=3 * burst, seconds=shot))
+            names.append(f"{'ab'[burst % 2]}/{rng.bytes(6).hex()}.jpg")
+            labels.append("ab"[burst % 2])
+            files.append(encode(image, exif=exif))
+    samples = samples_of(names, labels)
+    return samples, looks_of(samples, files)
+
+
+def test_bursts_by_the_time_of_capture() -> None:
+    found = {p.pattern: p for _, p in judged(*bursts(is_alike=True), score=flattering)}
+    assert found["capture-burst"].num_groups == 10
+    assert found["capture-burst"].accepted
+    assert found["capture-burst"].is_used
+    by_chance = {p.pattern: p for _, p in judged(*bursts(is_alike=False), score=flattering)}
+    assert by_chance["capture-burst"].num_groups == 10
+    assert not by_chance["capture-burst"].accepted
+
+
+def test_the_time_of_capture_can_be_asked_for(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("times")
+    start = datetime(2024, 5, 1, 9, 0, 0)
+    for i in range(6):
+        exif = camera_time(start + timedelta(seconds=8 * i + 100 * (i >= 3)))
+        path = root / "ab"[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(scene(i, (60, 40)), exif=exif))
+    (root / "a" / "no_time.jpg").write_bytes(encode(scene(9, (60, 40))))
+    (root / "b" / "broken.jpg").write_bytes(b"nonsense")
+    samples = read(root)
+    ids, _ = group_ids(samples, "capture-burst")
+    assert ids is not None
+    by_name = {s.name.rpartition("/")[2][0]: int(g) for s, g in zip(samples, ids, strict=True)}
+    assert by_name["0"] == by_name["1"] == by_name["2"] != by_name["3"]
+    assert by_name["3"] == by_name["4"] == by_name["5"]
+    assert len({by_name[k] for k in "03nb"}) == 4
+    assert scan_images(samples, threads=1).facts[0] is not None
+
+
+def test_a_leak_is_never_claimed_from_names_alone(shuffled: tuple[Samples, ScanResult]) -> None:
+    """Both sides of a split share the numbers in their names, which mean nothing: no leak, no warning."""
+    samples, _ = shuffled
+    split = samples_of(
+        [s.name for s in samples],
+        [s.label for s in samples],
+        splits=["train" if i % 3 else "test" for i in range(len(samples))],
+    )
+    looks = looks_of(split, [encode(scene(7000 + i)) for i in range(len(split))])  # strangers all
+    health = inspect_dataset(split, looks=looks, score=flattering, threads=1)
+    assert health.leaks == ()
+    assert FindingKind.GROUPS_ACROSS_SPLITS not in {f.kind for f in health.findings}
+    assert not health.is_misleading
+
+
+def test_groups_on_both_sides_of_a_split_are_told_where_images_bear_them_out(
+    honest: tuple[Samples, ScanResult],
+) -> None:
+    samples, looks = honest
+    split = samples_of(
+        [s.name for s in samples],
+        [s.label for s in samples],
+        splits=["train" if i % NUM_VARIANTS else "test" for i in range(len(samples))],
+    )
+    health = inspect_dataset(split, looks=looks, threads=1)
+    (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_ACROSS_SPLITS]
+    assert finding.severity is Severity.ERROR
+    assert finding.evidence["num_groups"] == NUM_ORIGINALS
+    assert finding.evidence["share_of_scored"] == 1.0
+    assert health.is_misleading
+
+
+def test_the_test_images_take_no_part_in_the_judgement(honest: tuple[Samples, ScanResult]) -> None:
+    samples, looks = honest
+    is_training = np.array([i % NUM_VARIANTS == 0 for i in range(len(samples))])  # one of each original
+    found = evaluate_groupings(samples, looks, is_training)
+    assert not any(p.accepted for _, p in found)  # the evidence lies in the others
+
+
+def test_groups_that_the_data_give_are_used_untested(shuffled: tuple[Samples, ScanResult]) -> None:
+    samples, looks = shuffled
+    given = samples_of(
+        [s.name for s in samples], [s.label for s in samples], groups=[f"g{i // 4}" for i in range(len(samples))]
+    )
+    (_, first), *_ = judged(given, looks, score=flattering)
+    assert (first.pattern, first.is_used) == ("group", True)
+
+
+def test_too_few_images_say_nothing() -> None:
+    files = [encode(scene(s, (60, 40))) for s in range(3)]
+    samples = samples_of(["a/1_1.jpg", "a/1_2.jpg", "b/2_1.jpg"], ["a", "a", "b"])
+    assert judged(samples, looks_of(samples, files)) == []
+
+
+def test_groups_of_unlabeled_images_are_tested_as_one_class() -> None:
+    originals = [scene(300 + i // 4) for i in range(32)]
+    names = [f"site{i // 4}_{i % 4}.jpg" for i in range(32)]
+    files = [encode(image, quality=60 + 10 * (i % 4)) for i, image in enumerate(originals)]
+    unlabeled, labeled = samples_of(names, [None] * 32), samples_of(names, ["x"] * 32)
+    found = [evaluate_groupings(s, looks_of(s, files), np.ones(32, dtype=bool)) for s in (unlabeled, labeled)]
+    assert [p for _, p in found[0]] == [p for _, p in found[1]]
+    assert found[0]

@@ -1,0 +1,252 @@
+"""A guess about what belongs together is only believed where the images bear it out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scenes import samples_of
+
+from headstart.data.capture_groups import keys_by_time
+from headstart.data.group_candidates import guess_groups, inside_class_folders, is_plausible_grouping
+from headstart.data.group_tests import image_vectors, number_keys, permutation_test
+from headstart.data.grouping import group_ids, number_groups
+from headstart.errors import UsageError
+
+
+def clustered(groups: NDArray[np.int64], strength: float, seed: int = 0, width: int = 20) -> NDArray[np.float32]:
+    """Vectors whose group shows with some strength beside noise of strength 1."""
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(int(groups.max()) + 1, width))
+    return (strength * centers[groups] + rng.normal(size=(len(groups), width))).astype(np.float32)
+
+
+def test_real_groups_are_seen_and_dealt_ones_are_not() -> None:
+    groups = np.repeat(np.arange(20), 6)
+    classes = np.repeat([0, 1], 60)
+    vectors = clustered(groups, 1.0)
+    real = permutation_test(vectors, groups, classes)
+    assert real.p_value <= 0.002
+    assert real.nearness > 0.2
+    assert real.num_pairs == 20 * 15
+    shuffled = np.concatenate([np.random.default_rng(1).permutation(groups[classes == k]) for k in (0, 1)])
+    dealt = permutation_test(vectors, shuffled, classes)
+    assert dealt.p_value > 0.05
+    assert abs(dealt.nearness) < 0.05
+
+
+def test_the_class_is_no_evidence() -> None:
+    """Group that only repeat what the class says: images of a class are near each other anyway."""
+    classes = np.repeat(np.arange(4), 30)
+    vectors = clustered(classes, 5.0)
+    groups = np.arange(120) // 5
+    assert permutation_test(vectors, groups, classes).p_value > 0.05
+
+
+def test_what_a_class_has_in_common_hides_nothing() -> None:
+    """All images of a class may be nearly alike beside what tells the groups apart."""
+    groups = np.repeat(np.arange(20), 6)
+    classes = np.repeat([0, 1], 60)
+    vectors = clustered(groups, 1.0)
+    plain = permutation_test(vectors, groups, classes)
+    common = permutation_test(
+        vectors + 50 * clustered(classes, 1.0, seed=3, width=20)[[0, 60]][classes], groups, classes
+    )
+    assert common.nearness == pytest.approx(plain.nearness, abs=1e-3)
+    assert common.p_value == plain.p_value
+
+
+def test_p_values_of_chance_are_even() -> None:
+    """A test at 5 % is wrong in about 5 % of the cases."""
+    rng = np.random.default_rng(5)
+    classes = np.repeat([0, 1], 20)
+    small = 0
+    for seed in range(120):
+        vectors = clustered(classes, 1.0, seed)
+        groups = np.concatenate([rng.permutation(np.arange(20) // 4 + 5 * k) for k in (0, 1)])
+        small += permutation_test(vectors, groups, classes, rounds=199).p_value <= 0.05
+    assert small <= 14  # 6 are expected; 14 and more would come about once in a thousand
+
+
+def test_without_two_images_of_a_group_nothing_is_claimed() -> None:
+    vectors = clustered(np.arange(10), 1.0)
+    alone = permutation_test(vectors, np.arange(10), np.zeros(10, dtype=np.int64))
+    assert (alone.p_value, alone.num_pairs) == (1.0, 0)
+    across = permutation_test(vectors, np.arange(10) % 5, np.repeat([0, 1], 5))  # only across classes
+    assert (across.p_value, across.num_pairs) == (1.0, 0)
+    none = permutation_test(vectors, np.full(10, -1), np.zeros(10, dtype=np.int64))
+    assert none.p_value == 1.0
+
+
+def test_images_without_a_key_take_no_part() -> None:
+    groups = np.repeat(np.arange(10), 4)
+    vectors = clustered(groups, 1.5)
+    more = np.concatenate([vectors, 100 * np.ones((30, 20), dtype=np.float32)])
+    keyed = np.concatenate([groups, np.full(30, -1)])
+    one = permutation_test(vectors, groups, np.zeros(40, dtype=np.int64))
+    two = permutation_test(more, keyed, np.zeros(70, dtype=np.int64))
+    assert one == two
+
+
+def test_coarser_groups_must_say_more_than_the_finer_ones() -> None:
+    """Persons hold strokes: with persons dealt out whole, nothing is left for a made-up level above them."""
+    fine = np.repeat(np.arange(24), 5)
+    vectors = clustered(fine, 1.5)
+    classes = np.zeros(120, dtype=np.int64)
+    made_up = fine // 4
+    assert permutation_test(vectors, made_up, classes).p_value < 0.01  # by the persons inside alone
+    assert permutation_test(vectors, fine, classes, within=made_up).p_value > 0.05
+    real = clustered(made_up, 1.5, seed=1) + vectors
+    assert permutation_test(real, fine, classes, within=made_up).p_value < 0.01
+
+
+def test_the_test_is_repeatable_and_bounded() -> None:
+    groups = np.arange(9000) // 3
+    vectors = clustered(groups, 0.5, width=6)
+    classes = np.zeros(9000, dtype=np.int64)
+    one, two = (permutation_test(vectors, groups, classes, rounds=19) for _ in range(2))
+    assert one == two
+    assert one.num_pairs <= 4000  # whole groups of a part of the images
+    assert one.num_pairs >= 3900
+
+
+def test_image_vectors_weigh_their_parts_alike() -> None:
+    rng = np.random.default_rng(0)
+    colors = rng.integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)
+    histograms = rng.integers(0, 256, (30, 64)).astype(np.uint8)
+    rows = image_vectors(colors, histograms, rng.normal(size=(30, 63)).astype(np.float32))
+    assert rows.shape == (30, 64 + 192 + 63)
+    for part in (rows[:, :64], rows[:, 64:256], rows[:, 256:]):
+        assert np.sqrt((part**2).sum(1).mean()) == pytest.approx(1, abs=1e-3)
+    flat = image_vectors(colors[:1].repeat(5, 0), histograms[:1].repeat(5, 0), np.zeros((5, 63), np.float32))
+    assert np.isfinite(flat).all()
+
+
+def test_numbers_of_keys() -> None:
+    assert number_keys(["b", None, "a", "b"]).tolist() == [0, -1, 1, 0]
+    assert number_groups(["b", None, "a", "b", ""]).tolist() == [0, 1, 2, 0, 3]
+
+
+def test_times_of_one_camera_at_a_time() -> None:
+    taken = [100.0, 105.0, 114.0, 200.0, 101.0, None]
+    cameras = ["x", "x", "x", "x", "y", "x"]
+    keys = keys_by_time(taken, cameras, 10.0)
+    assert keys[0] == keys[1] == keys[2]
+    assert len({keys[0], keys[3], keys[4]}) == 3
+    assert keys[5] is None
+    assert keys_by_time(taken[::-1], cameras[::-1], 10.0)[::-1][:3] == keys[:3]  # the order does not count
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        ([f"_{k}_{17 * k + i}.jpg" for k in range(8) for i in range(4)], [k for k in range(8) for _ in range(4)]),
+        ([f"clip{v:02}_frame{f:04}.png" for v in range(5) for f in range(9)], [v for v in range(5) for _ in range(9)]),
+        ([f"p{p:03}v{v}.png" for p in range(12) for v in range(3)], [p for p in range(12) for _ in range(3)]),
+        (
+            [f"{p}-left ({i}).JPG" for p in ("anna", "bo", "cy", "di") for i in range(6)],
+            [k for k in range(4) for _ in range(6)],
+        ),
+        ([f"2021-03-{d:02}_{i}.jpg" for d in range(1, 9) for i in range(5)], [d for d in range(8) for _ in range(5)]),
+        (
+            [f"scan.{p}.{v}.{s}.png" for p in range(6) for v in range(3) for s in range(3)],
+            [p for p in range(6) for _ in range(9)],
+        ),
+    ],
+)
+def test_usual_names_give_the_guess(names: list[str], wanted: list[int]) -> None:
+    samples = samples_of([f"c{i % 2}/{n}" for i, n in enumerate(names)], [f"c{i % 2}" for i in range(len(names))])
+    found = [number_keys(g.keys).tolist() for g in guess_groups(samples)]
+    assert wanted in found
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{i:05}.jpg" for i in range(40)],  # a running number puts nothing together
+        [f"IMG_{i:05}.jpg" for i in range(40)],
+        [f"IMG_2020.{i:05}.jpg" for i in range(40)],
+        [f"{np.random.default_rng(i).bytes(8).hex()}.jpg" for i in range(40)],
+        [f"one_image_{i}.jpg" for i in range(3)],
+    ],
+)
+def test_names_that_say_nothing_give_no_guess(names: list[str]) -> None:
+    samples = samples_of([f"c{i % 2}/{n}" for i, n in enumerate(names)], [f"c{i % 2}" for i in range(len(names))])
+    assert guess_groups(samples) == []
+
+
+def test_the_class_in_the_name_is_no_group() -> None:
+    labels = ["cat", "dog"] * 20
+    names = [f"{label}/{label.upper()}_{i}.jpg" for i, label in enumerate(labels)]
+    assert guess_groups(samples_of(names, labels)) == []
+
+
+def test_columns_and_given_groups_are_guesses_too() -> None:
+    labels = ["a", "b"] * 10
+    patient = tuple(f"p{i // 4}" for i in range(20))
+    weight = tuple(f"{i / 7:.3f}" for i in range(20))
+    samples = samples_of(
+        [f"{i}.jpg" for i in range(20)],
+        labels,
+        groups=[f"g{i // 2}" for i in range(20)],
+        columns={"patient": patient, "weight": weight, "id": tuple(map(str, range(20)))},
+    )
+    guesses = {g.pattern: g for g in guess_groups(samples)}
+    assert set(guesses) == {"group", "patient"}  # a measurement and a running number put nothing together
+    assert guesses["group"].source == "given"
+
+
+def test_sensible() -> None:
+    assert is_plausible_grouping(["a", "a", "b", "b", "c"])
+    assert not is_plausible_grouping(["a"] * 10)  # nearly all together
+    assert not is_plausible_grouping([str(i) for i in range(10)])
+    assert not is_plausible_grouping([None] * 10)
+    assert not is_plausible_grouping([])
+
+
+_PART = st.one_of(
+    st.integers(0, 30).map(str),
+    st.sampled_from(["left", "right", "img", "Ω", "a", "É"]),
+    st.integers(0, 9).map(lambda i: f"p{i}"),
+)
+
+
+@given(
+    shape=st.lists(st.sampled_from(["_", "-", ".", " ", "__", "(", "+", "]", "^", "~"]), min_size=1, max_size=3),
+    rows=st.lists(st.lists(_PART, min_size=4, max_size=4), min_size=8, max_size=24),
+    has_front=st.booleans(),
+)
+def test_what_a_person_sees_is_what_they_can_ask_for(shape: list[str], rows: list[list[str]], has_front: bool) -> None:
+    """`--group-from` with the pattern of a guess parts the images exactly as the guess that was tested."""
+    names = []
+    for i, row in enumerate(rows):
+        stem = row[0] + "".join(d + p for d, p in zip(shape, row[1:], strict=False))
+        names.append(f"{'cd'[i % 2]}/{'_' if has_front else ''}{stem}.{'jpg' if i % 3 else 'jpeg'}")
+    samples = samples_of(names, ["x", "y"] * (len(names) // 2) + ["x"] * (len(names) % 2))
+    guesses = guess_groups(samples)
+    for guess in (*guesses, *filter(None, (inside_class_folders(samples, g) for g in guesses))):
+        asked, _ = group_ids(samples, guess.pattern)
+        assert asked is not None
+        keyed = [i for i, k in enumerate(guess.keys) if k is not None]
+        tested = number_keys([guess.keys[i] for i in keyed])
+        again = number_keys([str(asked[i]) for i in keyed])
+        assert tested.tolist() == again.tolist(), (guess.pattern, guess.meaning)
+
+
+@pytest.mark.parametrize("group_from", ["NONE", "none"])
+def test_groups_can_be_switched_off(group_from: str) -> None:
+    samples = samples_of(["a_1.jpg", "a_2.jpg"], ["x", "y"], groups=["g", "g"])
+    ids, decision = group_ids(samples, group_from)
+    assert ids is None
+    assert decision.source == "cli"
+
+
+def test_an_expression_over_the_whole_path() -> None:
+    samples = samples_of(["x/p1/1.jpg", "y/p1/2.jpg", "x/p2/3.jpg"], ["x", "y", "x"])
+    ids, _ = group_ids(samples, r"/(p\d)/")
+    assert ids is not None
+    assert ids.tolist() == [0, 0, 1]
+    with pytest.raises(UsageError, match="no column"):
+        group_ids(samples, r"^(p\d)_")

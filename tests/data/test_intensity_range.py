@@ -1,0 +1,208 @@
+"""One range for all 16-bit and float images, from training images only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scenes import encode, looks_of, samples_of, scene
+
+from headstart.data.image_scan import scan_images
+from headstart.data.inspection import inspect_dataset
+from headstart.data.intensity_range import choose_range, find_mixed_depths, has_16_bit, parse_range
+from headstart.data.sources import read
+from headstart.errors import UsageError
+from headstart.preprocessing.image_spec import ImageSpec, read_image
+from headstart.records import Decision
+from headstart.types import DecisionReason, FindingKind
+
+
+def values(seed: int, low: float, high: float, size: tuple[int, int] = (50, 40)) -> NDArray[np.float64]:
+    """Return an image that fills low to high."""
+    gray = np.asarray(scene(seed, size).convert("L"), dtype=np.float64)
+    gray = (gray - gray.min()) / (gray.max() - gray.min())
+    return low + (high - low) * gray
+
+
+def deep(array: NDArray[np.float64]) -> bytes:
+    return encode(Image.fromarray(array.astype(np.uint16)), "PNG")
+
+
+def floating(array: NDArray[np.float64]) -> bytes:
+    return encode(Image.fromarray(array.astype(np.float32)), "TIFF")
+
+
+def chosen(
+    files: list[bytes], splits: list[str | None] | None = None, given: tuple[float, float] | None = None
+) -> tuple[tuple[float, float] | None, Decision | None]:
+    samples = samples_of([str(i) for i in range(len(files))], ["a", "b"] * (len(files) // 2), splits)
+    return choose_range(samples, looks_of(samples, files), given)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_the_bit_depth_in_use(bits: int) -> None:
+    top = 2**bits - 1
+    files = [deep(values(s, 0.02 * top, rest * top)) for s, rest in zip(range(8), [0.9, 0.7, 1, 0.8] * 2, strict=True)]
+    found, decision = chosen(files)
+    assert found == (0, top)
+    assert decision is not None
+    assert decision.reason is DecisionReason.VALUE_RANGE_OF_BITS
+    assert decision.value == [0, top]
+
+
+def test_dark_images_with_one_hot_pixel_get_robust_ends() -> None:
+    """The depth in use would make them all black."""
+    files = []
+    for s in range(12):
+        array = values(s, 300, 900)
+        array[3, 3] = 40_000
+        files.append(deep(array))
+    found, decision = chosen(files)
+    assert found is not None
+    low, high = found
+    assert 250 <= low <= 400
+    assert 800 <= high <= 1200
+    assert decision is not None
+    assert decision.reason is DecisionReason.VALUE_RANGE_OF_PERCENTILES
+    assert decision.evidence["largest_value"] == 40_000
+
+
+def test_one_odd_image_does_not_move_the_ends() -> None:
+    files = [floating(values(s, -2, 3)) for s in range(30)]
+    plain, _ = chosen(files)
+    odd, _ = chosen([*files, floating(values(50, -4000, 9000)), floating(values(51, -2, 3))])
+    assert plain is not None
+    assert odd is not None
+    assert np.abs(np.subtract(plain, odd)).max() < 0.5
+    assert -2.2 < plain[0] < -1.5
+    assert 2.5 < plain[1] < 3.2
+
+
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
+def test_floats_that_lie_in_a_usual_range(top: float) -> None:
+    assert chosen([floating(values(s, 0.01 * top, 0.97 * top)) for s in range(6)])[0] == (0, top)
+
+
+def test_small_floats_are_not_taken_for_zero_to_one() -> None:
+    found, _ = chosen([floating(values(s, 0, 0.01)) for s in range(6)])
+    assert found is not None
+    assert found[1] < 0.02
+
+
+def test_training_images_only() -> None:
+    """Test images that are twenty times as bright change nothing."""
+    train = [deep(values(s, 10, 1000)) for s in range(6)]
+    test = [deep(values(s, 10, 60_000)) for s in range(6, 12)]
+    alone, _ = chosen(train)
+    both, decision = chosen(train + test, ["train"] * 6 + ["test"] * 3 + ["val"] * 3)
+    assert alone == both == (0, 1023)
+    assert decision is not None
+    assert (decision.evidence["num_images"], decision.evidence["is_from_training"]) == (6, True)
+    assert chosen(train + test, [None] * 12)[0] == (0, 65535)
+
+
+def test_deep_images_in_test_alone_are_said_to_be_so() -> None:
+    files = [encode(scene(s)) for s in range(4)] + [deep(values(s, 0, 4000)) for s in range(2)]
+    found, decision = chosen(files, ["train"] * 4 + ["test"] * 2)
+    assert found == (0, 4095)
+    assert decision is not None
+    assert (decision.evidence["num_images"], decision.evidence["is_from_training"]) == (2, False)
+
+
+def test_never_a_range_a_image() -> None:
+    """Brightness is kept: of two images under one range the brighter stays brighter."""
+    files = [deep(values(s, 0.4 * top, top)) for s, top in enumerate((500, 1000, 2000, 4000))]
+    found, _ = chosen(files)
+    spec = ImageSpec(size_hw=(32, 32), intensity_range=found)
+    means = [read_image(data, spec).mean() for data in files]
+    assert means == sorted(means)
+    assert means[3] > 5 * means[0]
+
+
+def test_ordinary_images_need_none() -> None:
+    assert chosen([encode(scene(s)) for s in range(4)]) == (None, None)
+    assert choose_range(samples_of([]), looks_of(samples_of([]), [])) == (None, None)
+
+
+def test_whole_and_floating_point_numbers_in_one_set_are_warned_of() -> None:
+    files = [deep(values(s, 0, 60_000)) for s in range(3)] + [floating(values(s, 0, 1)) for s in range(2)]
+    looks = looks_of(samples_of(list("abcde")), files)
+    (finding,) = find_mixed_depths(looks)
+    assert (finding.kind, finding.evidence) == (FindingKind.MIXED_PIXEL_TYPES, {"num_float": 2, "num_integer": 3})
+    assert find_mixed_depths(looks_of(samples_of(list("abc")), files[:3])) == []
+    assert find_mixed_depths(looks_of(samples_of(list("ab")), files[3:])) == []
+    assert inspect_dataset(samples_of(list("abcde")), looks=looks, threads=1).findings[0] == finding
+
+
+def test_what_a_person_asks_for_is_taken() -> None:
+    found, decision = chosen([deep(values(s, 0, 60_000)) for s in range(4)], given=(100, 900))
+    assert found == (100, 900)
+    assert decision is not None
+    assert decision.source == "cli"
+    assert chosen([encode(scene(s)) for s in range(4)], given=(100, 900)) == (None, None)
+
+
+def test_images_of_one_value() -> None:
+    found, decision = chosen([floating(np.full((9, 9), 7.5))] * 4)
+    assert found == (7.5, 8.5)
+    assert decision is not None
+    assert decision.reason is DecisionReason.VALUE_RANGE_CONSTANT
+
+
+def test_values_that_are_no_numbers_do_not_count() -> None:
+    files = []
+    for s in range(6):
+        array = values(s, 0, 0.9)
+        array[0, :5] = np.nan
+        files.append(floating(array))
+    assert chosen(files)[0] == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "may_be"),
+    [
+        ("a.png", deep(values(1, 0, 900)), True),
+        ("a.tif", floating(values(1, 0, 1)), True),
+        ("no_ending", deep(values(1, 0, 900)), True),
+        ("a.pgm", b"P5\n4 4\n65535\n" + bytes(32), True),
+        ("a.png", encode(scene(1, (20, 20)), "PNG"), False),
+        ("a.png", encode(scene(1, (20, 20)).convert("L"), "PNG"), False),
+        ("a.jpg", encode(scene(1, (20, 20))), False),
+        ("misnamed.jpg", deep(values(1, 0, 900)), True),
+        ("misnamed.WEBP", floating(values(1, 0, 1)), True),
+        ("a.webp", encode(scene(1, (20, 20)), "WEBP"), False),
+        ("a.png", b"", False),
+        ("a.png", b"\x89PNG", False),
+    ],
+)
+def test_whether_there_may_be_deep_images(tmp_path: Path, name: str, data: bytes, may_be: bool) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    assert has_16_bit([str(path)]) == may_be
+    assert has_16_bit([str(tmp_path / "gone.png"), str(tmp_path), str(path)]) == may_be
+
+
+def test_every_deep_image_that_is_found_was_foreseen(tmp_path: Path) -> None:
+    """Else a network would see it without the range that is told."""
+    arrays = [values(s, 0, 4000) for s in range(4)]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    Image.fromarray(arrays[0].astype(np.uint16)).save(tmp_path / "a" / "0.png")
+    Image.fromarray(arrays[1].astype(np.uint16)).save(tmp_path / "a" / "1.tif")
+    Image.fromarray(arrays[2].astype(np.int32)).save(tmp_path / "b" / "2.tif")
+    Image.fromarray(arrays[3].astype(np.float32)).save(tmp_path / "b" / "3.tiff", compression="tiff_lzw")
+    samples = read(tmp_path)
+    looks = scan_images(samples, threads=1)
+    assert all(f is not None and f.quantiles is not None for f in looks.facts)
+    assert all(has_16_bit([path]) for path in samples.paths)
+
+
+def test_a_range_in_words() -> None:
+    assert parse_range("0,4095") == (0, 4095)
+    assert parse_range(" -1.5 , 2e3 ") == (-1.5, 2000)
+    for text in ("", "5", "1,2,3", "a,b", "5,5", "7,3", "0,inf", "nan,1"):
+        with pytest.raises(UsageError, match="--range"):
+            parse_range(text)

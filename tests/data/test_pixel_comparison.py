@@ -1,0 +1,104 @@
+"""Pixels are equal or they are not: told from the files, not from digests of thumbnails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import encode, scene
+
+from headstart.data.duplicates import find_duplicates
+from headstart.data.image_scan import scan_images
+from headstart.data.pixel_comparison import SamePixels
+from headstart.data.sources import read
+
+IMAGE = scene(3, (300, 240))
+
+
+def equal(tmp_path: Path, one: bytes, two: bytes, max_pixels: int = 10**8) -> bool:
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path, data in zip(paths, (one, two), strict=True):
+        path.write_bytes(data)
+    same = SamePixels([str(p) for p in paths], max_pixels)
+    assert same(0, 1) == same(1, 0)
+    return same(0, 1)
+
+
+def one_off(image: Image.Image) -> Image.Image:
+    """Return the same but for one value of one pixel, by one."""
+    pixels = np.array(image)
+    pixels[-1, -1] = np.where(pixels[-1, -1] > 0, pixels[-1, -1] - 1, 1)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
+def test_other_files_of_the_same_pixels(tmp_path: Path, form: str) -> None:
+    assert equal(tmp_path, encode(IMAGE, "PNG"), encode(IMAGE, form))
+    assert not equal(tmp_path, encode(IMAGE, "PNG"), encode(one_off(IMAGE), form))
+
+
+def test_grey_and_color_files_of_one_grey_image(tmp_path: Path) -> None:
+    gray = IMAGE.convert("L")
+    assert equal(tmp_path, encode(gray, "PNG"), encode(gray.convert("RGB"), "PNG"))
+    assert not equal(tmp_path, encode(gray, "PNG"), encode(IMAGE, "PNG"))
+    assert not equal(tmp_path, encode(one_off(gray), "PNG"), encode(gray.convert("RGB"), "PNG"))
+
+
+def test_sixteen_bits_are_all_compared(tmp_path: Path) -> None:
+    deep = np.asarray(IMAGE.convert("L"), dtype=np.uint16) * 256
+    low = deep + 1  # only the lowest bit differs: the same on a screen
+    files = [encode(Image.fromarray(a), "PNG") for a in (deep, low)]
+    assert not equal(tmp_path, *files)
+    assert equal(tmp_path, files[0], encode(Image.fromarray(deep), "TIFF"))
+
+
+def test_what_lies_under_transparency_counts(tmp_path: Path) -> None:
+    clear = IMAGE.convert("RGBA")
+    clear.putalpha(0)
+    assert not equal(tmp_path, encode(IMAGE, "PNG"), encode(clear, "PNG"))
+    assert equal(tmp_path, encode(clear, "PNG"), encode(clear, "TIFF"))
+
+
+def test_large_photographs_are_compared_at_full_size(tmp_path: Path) -> None:
+    """A reduced decode would not see one changed corner."""
+    large = scene(4, (1400, 1100))
+    marked = large.copy()
+    marked.paste((255, 0, 0), (0, 0, 8, 8))
+    assert not equal(tmp_path, encode(large, quality=95), encode(marked, quality=95))
+    data = encode(large, quality=95)
+    assert equal(tmp_path, data, data[:2] + b"\xff\xfe\x00\x07hello" + data[2:])  # a comment more
+
+
+def test_turned_by_the_camera_and_turned_in_the_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turned = IMAGE.transpose(Image.Transpose.ROTATE_180)
+    assert equal(tmp_path, encode(IMAGE, "PNG"), encode(turned, "PNG", exif=exif))
+
+
+def test_sizes_and_unreadable_files(tmp_path: Path) -> None:
+    data = encode(IMAGE, "PNG")
+    assert not equal(tmp_path, data, encode(IMAGE.resize((150, 120)), "PNG"))
+    assert not equal(tmp_path, data, data[: len(data) // 2])
+    assert not equal(tmp_path, data, b"")
+    assert not equal(tmp_path, data, data, max_pixels=1000)  # refused before it is decoded
+
+
+def test_thumbnails_that_are_equal_by_chance_are_no_equal_images(tmp_path: Path) -> None:
+    """A difference too small for any thumbnail: the pair is asked pixel by pixel and is not called equal."""
+    large = np.array(scene(6, (960, 960)))
+    other = large.copy()
+    other[500, 500] ^= 1
+    for label, pixels in (("a", large), ("b", other)):
+        (tmp_path / label).mkdir()
+        Image.fromarray(pixels).save(tmp_path / label / "1.png")
+    samples = read(tmp_path)
+    looks = scan_images(samples, threads=1)
+    keys = [f.pixel_key for f in looks.facts if f is not None]
+    assert keys[0] == keys[1]  # else this shows nothing
+    exact, _, _ = find_duplicates(looks, same_pixels=SamePixels(samples.paths, 10**8), threads=1)
+    assert exact == []
+    exact, _, _ = find_duplicates(looks, threads=1)
+    assert [p.kind for p in exact] == ["pixels"]

@@ -1,0 +1,143 @@
+"""ROC AUC, sensitivity and specificity: against scikit-learn, at their edges, and the coverage of the intervals."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headstart.evaluation.binary import binary_scores, rarer_class, roc_auc
+from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
+from headstart.evaluation.metrics import evaluate
+from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=60))
+def test_auc_equals_scikit_learn_with_ties(rows: list[tuple[int, bool]]) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    score = np.array([s for s, _ in rows], dtype=np.float64)
+    is_positive = np.array([p for _, p in rows])
+    estimate = roc_auc(score, is_positive)
+    if is_positive.all() or not is_positive.any():
+        assert estimate.value is None
+        return
+    assert estimate.value == pytest.approx(metrics.roc_auc_score(is_positive, score), abs=1e-12)
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+
+
+def test_auc_one_has_an_interval_that_narrows_with_more_samples() -> None:
+    lows = []
+    for num in (5, 20, 200):
+        estimate = roc_auc(np.arange(2.0 * num), np.arange(2 * num) >= num)
+        assert estimate.value == estimate.high == 1.0
+        lows.append(estimate.low)
+    assert lows == sorted(lows)
+    assert lows[0] < 0.6
+    assert lows[-1] > 0.97
+
+
+def test_groups_widen_the_interval_and_too_few_have_none() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 10)
+    is_positive = groups % 2 == 0
+    score = is_positive + rng.normal(size=20)[groups] + 0.3 * rng.normal(size=200)
+    alone, grouped = roc_auc(score, is_positive), roc_auc(score, is_positive, groups=groups)
+    assert grouped.value == alone.value
+    assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)
+    few = roc_auc(score, is_positive, groups=groups % 10)
+    assert (few.low, few.high) == (None, None)
+
+
+@pytest.mark.parametrize("present", [0, 1])
+def test_one_class_absent_is_not_defined(present: int) -> None:
+    truth = np.full(8, present)
+    scores = binary_scores(np.linspace(0, 1, 8), truth, np.zeros(8, np.int64), 1)
+    absent = "sensitivity" if present == 0 else "specificity"
+    assert scores["roc_auc"] == scores[absent] == {"value": None, "low": None, "high": None}
+    assert scores["sensitivity" if present else "specificity"]["value"] == (0.0 if present else 1.0)
+
+
+def test_evaluation_holds_the_recalls_of_the_two_classes() -> None:
+    rng = np.random.default_rng(1)
+    truth = (rng.random(200) < 0.3).astype(np.int64)
+    p = np.clip(0.3 + 0.3 * truth + 0.2 * rng.normal(size=200), 0, 1)
+    scores = np.stack([1 - p, p], axis=1)
+    block = evaluate(scores, truth, ["defect", "good"], setup=USER_TEST_SPLIT, positive="defect")
+    binary = block.extra["binary"]
+    assert binary["positive"] == "defect"
+    assert binary["sensitivity"]["value"] == block.per_class[0].recall.value
+    assert binary["specificity"]["low"] == block.per_class[1].recall.low
+    other = evaluate(scores, truth, ["defect", "good"], setup=USER_TEST_SPLIT, positive="good").extra["binary"]
+    assert other["roc_auc"]["value"] == pytest.approx(binary["roc_auc"]["value"])
+    assert other["sensitivity"] == binary["specificity"]
+    assert "binary" not in evaluate(scores, truth, ["a", "b"], setup=USER_TEST_SPLIT).extra
+
+
+def test_training_images_and_unmeasurable_classes_have_no_interval_or_auc() -> None:
+    truth = np.array([0] * 20 + [1] * 20)
+    scores = np.eye(2)[truth] * 0.8 + 0.1
+    trained = evaluate(scores, truth, ["a", "b"], setup=RESUBSTITUTION, positive="b").extra["binary"]
+    assert trained["roc_auc"] == {"value": 1.0, "low": None, "high": None}
+    lost = evaluate(scores, truth, ["a", "b"], setup=USER_TEST_SPLIT, positive="b", unscorable=truth == 1)
+    assert lost.extra["binary"]["roc_auc"]["value"] is None
+    assert lost.extra["binary"]["sensitivity"]["value"] == 0.0
+
+
+def test_rarer_class() -> None:
+    assert rarer_class(np.array([0, 0, 1])) == 1
+    assert rarer_class(np.array([0, 1, 1])) == 0
+    assert rarer_class(np.array([0, 1])) == 1
+
+
+def _auc_coverage(auc: float, num_positive: int, num_negative: int, draws: int, *, group_size: int = 1) -> float:
+    """Return the share of draws whose interval holds the true AUC of two normal distributions.
+
+    With `group_size` above 1, samples of one class come in groups whose common part has half of the variance.
+    """
+    rng = np.random.default_rng(0)
+    distance = NormalDist().inv_cdf(auc) * 2**0.5
+    num = num_positive + num_negative
+    is_positive = np.arange(num) < num_positive
+    groups = np.arange(num) // group_size
+    held = 0
+    for _ in range(draws):
+        shared = rng.normal(size=groups[-1] + 1)[groups]
+        noise = shared if group_size == 1 else (shared + rng.normal(size=num)) / 2**0.5
+        estimate = roc_auc(noise + distance * is_positive, is_positive, groups=None if group_size == 1 else groups)
+        held += estimate.low <= auc <= estimate.high
+    return held / draws
+
+
+@pytest.mark.parametrize(("auc", "num"), [(0.6, (15, 15)), (0.9, (10, 200)), (0.99, (50, 50))])
+def test_auc_interval_covers(auc: float, num: tuple[int, int]) -> None:
+    assert _auc_coverage(auc, *num, draws=200) >= 0.92
+
+
+def test_auc_interval_covers_with_groups() -> None:
+    assert _auc_coverage(0.8, 80, 160, 200, group_size=8) >= 0.92
+
+
+def test_sensitivity_interval_covers_with_groups() -> None:
+    rng = np.random.default_rng(0)
+    groups, held = np.repeat(np.arange(20), 6), 0
+    for _ in range(200):
+        rate = rng.beta(8, 2, 20)[groups]  # mean 0.8
+        hits = (rng.random(120) < rate).astype(np.int64)
+        share = binary_scores(np.zeros(120), np.ones(120, np.int64), hits, 1, groups=groups)["sensitivity"]
+        held += share["low"] <= 0.8 <= share["high"]
+    assert held / 200 >= 0.9
+    worth = effective_sample_size(hits == 1, groups, is_out_of_fold=False)
+    assert share["low"] == estimate_proportion(float(hits.mean()), 120, worth).low
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("auc", [0.6, 0.8, 0.9, 0.95, 0.99, 0.998])
+@pytest.mark.parametrize("num", [(5, 100), (15, 15), (10, 200), (50, 50), (100, 1000)])
+@pytest.mark.parametrize("group_size", [1, 5])
+def test_auc_interval_covers_over_a_grid(auc: float, num: tuple[int, int], group_size: int) -> None:
+    if group_size > 1 and min(num) < 50:
+        pytest.skip("fewer than six groups a class have no interval")
+    assert _auc_coverage(auc, *num, draws=2000, group_size=group_size) >= 0.93

@@ -1,0 +1,287 @@
+"""Strange images are noticed, known ones are refused as seldom as promised."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from headstart.evaluation.decision_rules import OodRule, PredictionSetRule, add_up, log_ood_score
+from headstart.evaluation.folds import draw_folds
+from headstart.evaluation.held_out_class import evaluate_held_out_classes
+from headstart.evaluation.ood import fit_ood_model, rank_auc, threshold_of
+from headstart.evaluation.principal_directions import leading_directions, left_out_residual, squared_residual
+
+WIDTH = 60
+
+
+class World:
+    """Images of five classes in a plane of ten directions, a little noise off it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.plane = np.linalg.qr(self.rng.normal(size=(WIDTH, 10)))[0]
+        self.centers = self.rng.normal(size=(5, 10)) * 1.5
+
+    def known(self, num: int) -> tuple[np.ndarray, np.ndarray]:
+        ids = self.rng.integers(0, 5, num)
+        inside = self.centers[ids] + self.rng.normal(size=(num, 10))
+        return inside @ self.plane.T + 0.1 * self.rng.normal(size=(num, WIDTH)), ids
+
+    def strange(self, num: int) -> np.ndarray:
+        """In the middle of the known ones, but with much that lies off their plane."""
+        return 0.3 * self.rng.normal(size=(num, WIDTH)) + self.known(num)[0] * 0.9
+
+
+def head(rows: np.ndarray, ids: np.ndarray) -> LogisticRegression:
+    return LogisticRegression(max_iter=500).fit(rows, ids)
+
+
+def test_known_images_are_refused_as_seldom_as_promised_and_strange_ones_mostly() -> None:
+    world = World()
+    alarms, found = [], []
+    for seed in range(8):
+        rows, ids = world.known(300)
+        fresh, _ = world.known(300)
+        model = head(rows, ids)
+        # Probabilities of images the head has not seen stand in for out-of-fold ones.
+        half = head(rows[::2], ids[::2]), head(rows[1::2], ids[1::2])
+        oof = np.empty((300, 5))
+        oof[::2], oof[1::2] = half[1].predict_proba(rows[::2]), half[0].predict_proba(rows[1::2])
+        novelty = fit_ood_model(rows, oof, ids, reject=0.1, seed=seed)
+        assert novelty.empirical <= 0.1
+        alarms.append(novelty.is_ood(fresh, model.predict_proba(fresh)).mean())
+        strange = world.strange(300)
+        found.append(novelty.is_ood(strange, model.predict_proba(strange)).mean())
+    assert 0.05 < np.mean(alarms) < 0.13
+    assert np.mean(found) > 0.9
+
+
+def test_what_is_written_is_read_again() -> None:
+    rows, ids = World().known(200)
+    p = head(rows, ids).predict_proba(rows)
+    a = fit_ood_model(rows, p, ids)
+    b = OodRule.from_json(json.loads(json.dumps(a.rule.to_json())))
+    assert b == a.rule
+    rest = squared_residual(rows, a.mean, a.directions)
+    np.testing.assert_array_equal(b.combine(p.max(axis=1), rest), a.score(rows, p))
+
+
+def test_ten_images_get_a_score_but_no_threshold() -> None:
+    rows, ids = World().known(10)
+    p = np.full((10, 5), 0.2)
+    novelty = fit_ood_model(rows, p, ids)
+    assert math.isinf(novelty.threshold)
+    assert math.isinf(OodRule.from_json(novelty.rule.to_json()).threshold())
+    assert novelty.rule.threshold(0.5) < math.inf, "half of them can be told with ten"
+    assert not novelty.is_ood(World().strange(50), np.full((50, 5), 0.2)).any()
+    assert np.isfinite(novelty.score(rows, p)).all()
+
+
+def test_a_sure_head_and_copies_of_training_images_stay_finite() -> None:
+    rows, ids = World().known(40)
+    rows[20:] = rows[:20]
+    ids[20:] = ids[:20]
+    novelty = fit_ood_model(rows, np.eye(5)[ids], ids, groups=np.r_[np.arange(20), np.arange(20)])
+    assert np.isfinite(novelty.score(rows, np.eye(5)[ids])).all()
+
+
+@pytest.mark.parametrize("reject", [0.0, 1.0, -0.1])
+def test_impossible_shares_are_refused(reject: float) -> None:
+    rows, ids = World().known(20)
+    with pytest.raises(ValueError, match="refuse"):
+        fit_ood_model(rows, np.full((20, 5), 0.2), ids, reject=reject)
+
+
+def test_the_leading_directions_are_those_of_the_exact_decomposition() -> None:
+    rows, _ = World().known(300)
+    mean, directions = leading_directions(rows, 10)
+    exact = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[2][:10].T
+    np.testing.assert_allclose(np.linalg.svd(directions.T @ exact)[1], 1.0, atol=1e-3)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(10), atol=1e-5)
+    rest = squared_residual(rows, mean, directions)
+    full = rows - rows.mean(axis=0)
+    np.testing.assert_allclose(rest, ((full - full @ exact @ exact.T) ** 2).sum(axis=1), rtol=1e-2)
+
+
+def test_few_images_leave_a_rest() -> None:
+    rows, _ = World().known(20)
+    mean, directions = leading_directions(rows)
+    assert directions.shape == (WIDTH, 10)
+    assert (squared_residual(rows, mean, directions) > 0).all()
+
+
+def test_area_under_the_curve_equals_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    known, novel = np.round(rng.normal(size=80), 1), np.round(rng.normal(0.5, 1, size=50), 1)
+    expected = roc_auc_score(np.r_[np.zeros(80), np.ones(50)], np.r_[known, novel])
+    assert rank_auc(known, novel) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num", [120, 800])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_a_training_row_counts_as_if_it_had_been_left_out(num: int, copies: int) -> None:
+    """By folds (few rows) and by leverages (many), with and without groups: as far off as new rows are."""
+    rng = np.random.default_rng(0)
+    spectrum = 1.0 / np.sqrt(np.arange(1, 201))
+    rows = rng.normal(size=(num, 200)) * spectrum
+    fresh = rng.normal(size=(2000, 200)) * spectrum
+    groups = None
+    if copies > 1:
+        groups = np.repeat(np.arange(num), copies)
+        rows = np.repeat(rows, copies, axis=0) + 1e-3 * rng.normal(size=(num * copies, 200))
+    mean, directions = leading_directions(rows, 40)
+    new = np.log(squared_residual(fresh, mean, directions))
+    naive = np.log(squared_residual(rows, mean, directions))
+    ours = np.log(left_out_residual(rows, np.zeros(len(rows), int), mean, directions, groups=groups))
+    assert abs(ours.mean() - new.mean()) < 0.25 * abs(naive.mean() - new.mean())
+
+
+def test_leverages_of_a_group_equal_those_of_its_rows_alone() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(800, 80))
+    mean, directions = leading_directions(rows)
+    ids = np.zeros(800, int)
+    alone = left_out_residual(rows, ids, mean, directions)
+    np.testing.assert_allclose(left_out_residual(rows, ids, mean, directions, groups=np.arange(800)), alone)
+
+
+def test_other_shares_can_be_asked_for_and_none_in_between_refuses_more() -> None:
+    rows, ids = World().known(400)
+    novelty = fit_ood_model(rows, head(rows, ids).predict_proba(rows), ids, reject=0.05)
+    rule = novelty.rule
+    for share in (0.01, 0.02, 0.05, 0.1, 0.2):
+        assert (novelty.scores > rule.threshold(share)).mean() <= share
+    assert rule.threshold(0.055) == rule.threshold(0.05) > rule.threshold(0.06) > rule.threshold(0.2)
+    assert math.isinf(rule.threshold(0.002)), "400 images cannot tell that"
+    with pytest.raises(ValueError, match="refuse"):
+        rule.threshold(1.0)
+
+
+def test_without_rows_the_doubt_alone_tells() -> None:
+    rows, ids = World().known(300)
+    p = head(rows, ids).predict_proba(rows)
+    novelty = fit_ood_model(None, p, ids)
+    assert not novelty.rule.has_residual_norm
+    order = np.argsort(novelty.score(None, p))
+    np.testing.assert_array_equal(np.diff(p.max(axis=1)[order]) <= 0, True)
+    assert 0 < (novelty.scores > novelty.threshold).mean() <= 0.05
+
+
+def test_with_groups_a_new_group_is_refused_as_seldom_as_promised() -> None:
+    """Groups of very different size, each shifted as a whole: by images alone too many would be refused."""
+    rng = np.random.default_rng(0)
+    by_group, by_image = [], []
+    for _ in range(200):
+        sizes = rng.integers(1, 60, 41)
+        scores = np.concatenate([rng.normal(rng.normal(0, 2), 1, n) for n in sizes])
+        groups = np.repeat(np.arange(41), sizes)
+        old = groups < 40
+        new = scores[~old]
+        by_group.append((new > threshold_of(scores[old], 0.1, groups[old])).mean())
+        by_image.append((new > threshold_of(scores[old], 0.1)).mean())
+    assert 0.02 < np.mean(by_group) <= 0.1
+    assert np.mean(by_image) > np.mean(by_group)
+
+
+def test_too_few_groups_for_a_promise_are_said() -> None:
+    rows, ids = World().known(200)
+    p = head(rows, ids).predict_proba(rows)
+    few = fit_ood_model(rows, p, ids, groups=np.arange(200) % 10)
+    assert not few.is_by_group
+    assert math.isfinite(few.threshold)
+    assert fit_ood_model(rows, p, ids, groups=np.arange(200) % 50).is_by_group
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ood_scale": 0.0},
+        {"residual_scale": -1.0},
+        {"ood_center": "0"},
+        {"ood_center": float("nan")},
+        {"residual_center": None},
+        {"reject": 1.5},
+        {"thresholds": [[0.2, 1.0], [0.1, 2.0]]},
+        {"thresholds": [[0.0, 1.0]]},
+        {"thresholds": [[0.1, True]]},
+    ],
+)
+def test_numbers_from_outside_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
+    good = {"ood_center": 0.1, "ood_scale": 1.0, "residual_center": 0.2, "residual_scale": 1.0, "reject": 0.05,
+            "thresholds": [[0.05, 2.0], [0.1, 1.5]]}  # fmt: skip
+    assert OodRule.from_json(good).threshold() == 2.0
+    with pytest.raises((ValueError, TypeError)):
+        OodRule.from_json({**good, **change})
+
+
+def test_floors_from_outside_that_do_not_fit_are_refused() -> None:
+    good = {"coverage": 0.9, "is_guaranteed": False, "floors": {"0.9": [0.1, 0.2], "0.5": [0.4, 0.5]}}
+    rule = PredictionSetRule.from_json(good, 2)
+    assert rule.at()[0] == 0.9
+    assert rule.at(0.6)[0] == 0.9, "never the one that covers less"
+    assert rule.sets(np.array([[0.15, 0.15], [0.05, 0.1]])).tolist() == [[True, False], [False, False]]
+    assert PredictionSetRule.from_json(json.loads(json.dumps(rule.to_json())), 2).to_json() == rule.to_json()
+    with pytest.raises(ValueError, match="largest coverage"):
+        rule.at(0.95)
+    for bad in ({"floors": {}}, {"floors": {"0.9": [0.1]}}, {"floors": {"2": [0, 0]}}, {"coverage": 0}):
+        with pytest.raises(ValueError):
+            PredictionSetRule.from_json({**good, **bad}, 2)
+
+
+def left_out_in_full(rows: np.ndarray, ids: np.ndarray, reject: float) -> tuple[float, float, float]:
+    """Means of AUROC, share noticed and false alarms over classes left out of a head and of its directions in turn.
+
+    A third of the known images each to fit, to set the threshold on, and to be scored as known.
+    """
+    fold = draw_folds(ids, 3)
+    found = []
+    for left_out in np.unique(ids):
+        fit, tune, known = (np.flatnonzero((ids != left_out) & (fold == f)) for f in range(3))
+        strange = np.flatnonzero(ids == left_out)
+        classifier = head(rows[fit], ids[fit])
+        mean, directions = leading_directions(rows[fit])
+
+        def parts(
+            index: np.ndarray, classifier: LogisticRegression = classifier, space: tuple = (mean, directions)
+        ) -> tuple[np.ndarray, np.ndarray]:
+            doubt = log_ood_score(classifier.predict_proba(rows[index]).max(axis=1))
+            return doubt, np.log(squared_residual(rows[index], *space))
+
+        scales = [(float(x.mean()), float(x.std())) for x in parts(tune)]
+        of_tune, of_known, of_strange = (
+            add_up(*((x - center) / scale for x, (center, scale) in zip(parts(index), scales, strict=True)))
+            for index in (tune, known, strange)
+        )
+        threshold = threshold_of(of_tune, reject)
+        found.append((rank_auc(of_known, of_strange), (of_strange > threshold).mean(), (of_known > threshold).mean()))
+    auroc, noticed, alarms = np.mean(found, axis=0)
+    return float(auroc), float(noticed), float(alarms)
+
+
+def test_a_left_out_class_is_noticed_by_the_quick_way_as_by_the_whole_one() -> None:
+    rows, ids = World(3).known(600)
+    auroc, noticed, alarms = left_out_in_full(rows, ids, 0.1)
+    assert auroc > 0.6
+    assert 0.03 < alarms < 0.2
+    assert noticed > alarms
+    quick = evaluate_held_out_classes(rows, ids, reject=0.1)
+    assert set(quick.per_class) == set(range(5))
+    assert quick.auroc == pytest.approx(auroc, abs=0.1)
+    assert quick.false_alarms <= 0.1
+    assert quick.detected > quick.false_alarms
+    assert len(evaluate_held_out_classes(rows, ids, max_classes=2).per_class) == 2
+
+
+@pytest.mark.parametrize("num", [3, 8, 20, 60, 2000])
+def test_the_quick_way_goes_with_any_number(num: int) -> None:
+    rows, ids = World().known(num)
+    found = evaluate_held_out_classes(rows, ids)
+    assert found is None if num <= 20 else found.num_samples == min(num, 500)
+    grouped = evaluate_held_out_classes(rows, ids, groups=np.arange(num) // 4)
+    assert grouped is None if num <= 20 else grouped.num_samples <= 500
+    assert evaluate_held_out_classes(rows, ids % 2) is None, "two classes cannot be left out"

@@ -1,0 +1,41 @@
+"""Fixtures of the deploy tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from deploy_toys import CLASSES, SPEC, image, make_graph, make_head
+
+from headstart.export.bundle import write_bundle
+
+
+@pytest.fixture(scope="session")
+def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_graph(tmp_path_factory.mktemp("graph") / "graph.onnx")
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory, graph_path: Path) -> Path:
+    return write_bundle(
+        tmp_path_factory.mktemp("run") / "bundle",
+        graph_path=graph_path,
+        graph_meta={"name": "tiny", "license": "CC0"},
+        head=make_head(),
+        spec=SPEC,
+        class_names=CLASSES,
+        meta={"score": {"accuracy": 0.9}},
+        trained_on=["a" * 64, "b" * 64],
+    )
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Nine readable images in several formats and sizes."""
+    folder = tmp_path_factory.mktemp("images")
+    paths = []
+    for i in range(9):
+        path = folder / f"image{i}.{('png', 'jpg', 'bmp')[i % 3]}"
+        image(i, (60 + 31 * i, 45 + 11 * i)).save(path)
+        paths.append(path)
+    return paths

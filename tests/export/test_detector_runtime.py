@@ -1,0 +1,101 @@
+"""The detector's runtime: without torch, upright, and with numbers from outside checked."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.detection.decoding import DecodingSettings
+from headstart.errors import BundleError
+from headstart.export.detector_runtime import check_detector, open_decoding, upright_size
+from headstart.preprocessing.image_spec import ImageError
+
+
+def test_it_needs_no_torch() -> None:
+    code = "import headstart.detector, sys; print(' '.join(m for m in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "onnxruntime" in loaded or "numpy" in loaded
+    assert not {"torch", "torchvision", "timm", "onnx", "sklearn"} & set(loaded)
+
+
+def draw_jpeg(orientation: int | None) -> bytes:
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    Image.new("RGB", (40, 30)).save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(None, (30, 40)), (1, (30, 40)), (3, (30, 40)), (6, (40, 30))])
+def test_images_are_measured_upright(orientation: int | None, size: tuple[int, int]) -> None:
+    data = draw_jpeg(orientation)
+    assert upright_size(data, 10**6) == size
+    with Image.open(io.BytesIO(data)) as image:
+        assert upright_size(image, 10**6) == size
+    assert upright_size(np.zeros((7, 9, 3), dtype=np.uint8), 10**6) == (7, 9)
+
+
+def test_what_is_no_image_says_so() -> None:
+    with pytest.raises(ImageError):
+        upright_size(b"nothing", 10**6)
+
+
+@dataclass
+class Bundle:
+    info: dict[str, Any]
+    thresholds: dict[str, Any] = field(default_factory=dict)
+    path: str = "bundle"
+
+
+def test_rules_are_read_back() -> None:
+    rules = DecodingSettings(slope=0.7, offset=-0.2)
+    assert open_decoding(Bundle({"decoding": rules.to_json()})) == rules  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"slope": -1.0}, {"iou": 0}, {"min_score": 1.0}, {"num_kept": 10**9}, {"offset": float("nan")}, {"slope": "1"}],
+)
+def test_rules_out_of_range_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match="damaged"):
+        open_decoding(Bundle({"decoding": DecodingSettings().to_json() | change}))  # type: ignore[arg-type]
+
+
+@dataclass
+class Value:
+    name: str
+    shape: list[Any]
+    type: str = "tensor(float)"
+
+
+@dataclass
+class Session:
+    outputs: list[Value]
+    inputs: list[Value] = field(default_factory=lambda: [Value("pixels", ["B", 3, 64, 64])])
+
+    def get_inputs(self) -> list[Value]:
+        return self.inputs
+
+    def get_outputs(self) -> list[Value]:
+        return self.outputs
+
+
+def test_a_model_that_is_no_detector_is_refused() -> None:
+    good = [Value("logits", ["B", 20, 3]), Value("boxes", ["B", 20, 4])]
+    check_detector(Session(good), (64, 64), 3)
+    for outputs, size, classes in (
+        (good[:1], 64, 3),
+        (good, 96, 3),
+        (good, 64, 2),
+        ([good[0], Value("boxes", ["B", 21, 4])], 64, 3),
+    ):
+        with pytest.raises(BundleError):
+            check_detector(Session(outputs), (size, size), classes)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from headstart.errors import DataError, UsageError
+from headstart.export.inputs import expand_inputs, natural_key
+from headstart.records import Problem
+from headstart.types import ReadingKind
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [
+        "in/p10.jpg",
+        "in/p2.JPG",
+        "in/sub/a.png",
+        "in/.hidden/b.png",
+        "in/.c.png",
+        "in/notes.txt",
+        "in/[odd] name.webp",
+    ]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(*given: str, stdin: bytes = b"") -> list[str]:
+    items = expand_inputs(given, stdin=io.BytesIO(stdin))
+    return [item.name if isinstance(item, Problem) else item.replace(os.sep, "/") for item in items]
+
+
+def test_a_folder_gives_its_images_in_natural_order(folder: Path) -> None:
+    assert names("in") == ["in/[odd] name.webp", "in/p2.JPG", "in/p10.jpg", "in/sub/a.png"]
+    (note,) = expand_inputs(["in"]).notes
+    assert (note.kind, note.count, note.evidence) == (ReadingKind.OTHER_FILES, 1, {"extensions": {".txt": 1}})
+
+
+def test_a_named_file_is_always_tried(folder: Path) -> None:
+    assert names("in/notes.txt", "in/.c.png", "nothing.jpg") == ["in/notes.txt", "in/.c.png", "nothing.jpg"]
+
+
+def test_globs(folder: Path) -> None:
+    assert names("in/*.jpg") in (["in/p10.jpg"], ["in/p2.JPG", "in/p10.jpg"])  # by the file system's case
+    assert names("in/**/*.png") == ["in/sub/a.png"]
+    assert names("i*") == names("in")
+    assert names("in/[[]odd*") == ["in/[odd] name.webp"]
+    assert names("in/[odd] name.webp") == ["in/[odd] name.webp"]  # a file of that very name wins
+    with pytest.raises(UsageError, match="matches no file"):
+        names("in/*.gif")
+
+
+def test_a_list_on_stdin(folder: Path) -> None:
+    assert names("-", stdin=b"in/p10.jpg\r\n\nin/sub\n") == ["in/p10.jpg", "in/sub/a.png"]
+    assert names("-", stdin=b"\xef\xbb\xbfin/p10.jpg\n") == ["in/p10.jpg"]
+    assert names("-", stdin=b"in/p10.jpg\0new\nline.png\0") == ["in/p10.jpg", "new\nline.png"]
+    assert names("in/p2.JPG", "-", stdin=b"in/p10.jpg") == ["in/p2.JPG", "in/p10.jpg"]
+    with pytest.raises(UsageError, match="once only"):
+        names("-", "-")
+
+
+def test_nothing_to_predict(folder: Path) -> None:
+    with pytest.raises(DataError, match="list is empty"):
+        names("-", stdin=b"\n")
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match="no image in `empty`"):
+        names("empty")
+    (folder / "empty" / "x.txt").write_bytes(b"x")
+    with pytest.raises(DataError, match="1 other file"):
+        names("empty")
+
+
+def test_what_cannot_be_used_keeps_its_place_with_its_reason(folder: Path) -> None:
+    (folder / "in" / "p3.heic").write_bytes(b"x")
+    (folder / "in" / "p4.jpg.part").write_bytes(b"x")
+    items = expand_inputs(["in"])
+    assert [i.name if isinstance(i, Problem) else i for i in items][1:5] == [
+        os.path.join("in", n) for n in ("p2.JPG", "p3.heic", "p4.jpg.part", "p10.jpg")
+    ]
+    assert [i.kind for i in items if isinstance(i, Problem)] == ["foreign-format", "unfinished-download"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_links_that_leave_are_named_and_followed_on_request(folder: Path) -> None:
+    (folder / "outside.png").write_bytes(b"x")
+    (folder / "in" / "link.png").symlink_to(folder / "outside.png")
+    (problem,) = [i for i in expand_inputs(["in"]) if isinstance(i, Problem)]
+    assert (problem.kind, problem.name) == ("outside", os.path.join("in", "link.png"))
+    assert os.path.join("in", "link.png") in expand_inputs(["in"], allow_external_paths=True).items
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
+def test_names_that_are_no_unicode(folder: Path) -> None:
+    raw = os.fsencode(folder / "in") + b"/caf\xe9.png"
+    Path(os.fsdecode(raw)).write_bytes(b"x")
+    assert os.fsencode(expand_inputs([folder / "in"])[1]) == raw
+    assert os.fsencode(expand_inputs(["-"], stdin=io.BytesIO(raw))[0]) == raw
+
+
+def test_natural_order() -> None:
+    given = ["b/1", "a10", "a2/z", "a2", "A1", "a02", "1", "10", "2", "", "ä"]
+    assert sorted(given, key=natural_key) == ["", "1", "2", "10", "A1", "a02", "a2", "a2/z", "a10", "b/1", "ä"]

@@ -1,0 +1,125 @@
+"""What a bundle says beside the class: the same as training says, and nothing where it holds nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deploy_toys import CLASSES, SPEC, WIDTHS, make_graph, make_head
+
+from headstart.errors import BundleError, UsageError
+from headstart.evaluation.conformal import fit_prediction_sets
+from headstart.evaluation.ood import OodModel, fit_ood_model
+from headstart.export.bundle import read_bundle, write_bundle
+from headstart.export.parity import check_parity
+from headstart.export.runtime import Runtime
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["all", "some"])
+def novelty(request: pytest.FixtureRequest) -> OodModel:
+    """By all features of the head, or by those of its first block alone."""
+    rng = np.random.default_rng(5)
+    rows = make_head().normalizer({name: rng.random((80, width), dtype=np.float32) for name, width in WIDTHS.items()})
+    columns = np.arange(rows.shape[1]) < (WIDTHS["stage1"] if request.param else rows.shape[1])
+    found = fit_ood_model(rows[:, columns], rng.dirichlet(np.full(4, 0.5), 80), rng.integers(0, 4, 80))
+    return found.spread(columns) if request.param else found
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "mirrored"])
+def told_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, novelty: OodModel) -> Path:
+    rng = np.random.default_rng(6)
+    graph = make_graph(tmp_path_factory.mktemp("graph") / "graph.onnx")
+    sets = fit_prediction_sets(rng.dirichlet(np.full(4, 0.5), 80), rng.integers(0, 4, 80))
+    return write_bundle(
+        tmp_path_factory.mktemp("run") / "bundle", graph_path=graph, head=make_head(), spec=SPEC, class_names=CLASSES,
+        has_flip=request.param, novelty=novelty, sets=sets.rule,
+    )  # fmt: skip
+
+
+def test_the_graph_gives_the_rest_that_training_computes(
+    told_path: Path, novelty: OodModel, images: list[Path], tmp_path: Path
+) -> None:
+    runtime = Runtime(told_path)
+    probabilities, found = runtime.judge(images)
+    session = runtime._session(1, ("rest",))
+    names = list(WIDTHS)
+    # The pooled features themselves, from the graph before the head was joined to it.
+    import onnxruntime
+
+    from headstart.preprocessing.image_spec import normalize, read_image
+
+    plain = onnxruntime.InferenceSession(str(make_graph(tmp_path / "g.onnx")), providers=["CPUExecutionProvider"])
+    pixels = np.stack([normalize(read_image(str(p), SPEC)[None], SPEC)[0] for p in images])
+    blocks = dict(zip(names, plain.run(names, {"pixels": pixels}), strict=True))
+    if runtime.bundle.info["has_flip"]:
+        mirrored = plain.run(names, {"pixels": np.ascontiguousarray(pixels[..., ::-1])})
+        blocks = {n: (b + m) / 2 for (n, b), m in zip(blocks.items(), mirrored, strict=True)}
+    expected = novelty.score(make_head().normalizer(blocks), probabilities)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert np.ptp(found) > 0.5
+    logits = make_head().logits(blocks)
+    parity = check_parity(runtime, images, logits, expected_novelty=expected)
+    assert parity.max_novelty_difference == pytest.approx(np.abs(found - expected).max(), abs=1e-6)
+    with pytest.raises(BundleError, match="unusual"):
+        check_parity(runtime, images, logits, expected_novelty=expected + 0.2)
+    alone = np.concatenate([session.run(["rest"], {"pixels": p[None]})[0] for p in pixels])
+    np.testing.assert_array_equal(alone, session.run(["rest"], {"pixels": pixels})[0])
+
+
+def test_predictions_carry_it_and_failures_do_not(told_path: Path, images: list[Path], tmp_path: Path) -> None:
+    runtime = Runtime(told_path)
+    probabilities, novelty = runtime.judge([*images, tmp_path / "missing.png"])
+    assert np.isnan(novelty[-1])
+    assert np.isnan(probabilities[-1]).all()
+    predictions = runtime.predict([*images, tmp_path / "missing.png"])
+    last = predictions[-1]
+    assert (last.novelty, last.is_ood, last.label_set) == (None, None, None)
+    rule, floors = runtime.bundle.novelty, runtime.bundle.sets
+    assert rule is not None
+    assert floors is not None
+    inside = floors.sets(probabilities[:-1])
+    for p, value, row in zip(predictions, novelty, inside, strict=False):
+        assert p.novelty == pytest.approx(value)
+        assert p.is_ood is bool(value > rule.threshold())
+        assert set(p.label_set or ()) == {CLASSES[k] for k in np.flatnonzero(row)}
+    half = runtime.predict(images, reject=0.5, coverage=0.99)
+    assert sum(bool(p.is_ood) for p in half) >= sum(bool(p.is_ood) for p in predictions)
+    assert all(set(a.label_set or ()) <= set(b.label_set or ()) for a, b in zip(predictions, half, strict=False))
+
+
+def test_what_a_bundle_does_not_hold_cannot_be_asked_for(
+    bundle_path: Path, told_path: Path, images: list[Path]
+) -> None:
+    plain = Runtime(bundle_path)
+    assert plain.predict(images[:1])[0].is_ood is None
+    assert np.isnan(plain.judge(images)[1]).all()
+    np.testing.assert_array_equal(plain.judge(images)[0], plain.predict_proba(images))
+    for options in ({"reject": 0.05}, {"coverage": 0.9}):
+        with pytest.raises(UsageError, match="holds nothing"):
+            plain.predict(images, **options)
+    for options in ({"reject": 1.5}, {"coverage": 0.0}, {"coverage": 0.999}, {"reject": 0.001}):
+        with pytest.raises(UsageError):
+            Runtime(told_path).predict(images, **options)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"novelty": []},
+        {"novelty": {"reject": 0.05}},
+        {"novelty": {"ood_center": "a"}},
+        {"sets": {"coverage": 0.9, "floors": {"0.9": [0.1]}}},
+        {"sets": {"coverage": 0.9, "floors": 3}},
+        {"sets": 7},
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(told_path: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(told_path, folder)
+    info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    (folder / "bundle.json").write_text(json.dumps(info | change), encoding="utf-8")
+    with pytest.raises(BundleError, match="does not fit"):
+        read_bundle(folder)

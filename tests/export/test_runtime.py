@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import pytest
+from deploy_toys import CLASSES, SPEC, image, make_graph, make_head
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.errors import BundleError, HeadstartError, UsageError
+from headstart.export.bundle import make_direct_bundle, read_bundle, write_bundle
+from headstart.export.runtime import Runtime, softmax
+from headstart.preprocessing.image_spec import normalize, read_image
+from headstart.records import Problem
+
+
+@pytest.fixture(scope="module")
+def runtime(bundle_path: Path) -> Runtime:
+    return Runtime(bundle_path, threads=2)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 2, 5, 16])
+def test_same_answer_whatever_the_batch_and_the_threads(
+    bundle_path: Path, images: list[Path], threads: int, batch: int
+) -> None:
+    alone = np.concatenate([Runtime(bundle_path, threads=1).predict_proba(p) for p in images])
+    together = Runtime(bundle_path, threads=threads).predict_proba(iter(images), batch=batch)
+    # To the last bit for the widths of real networks (see test_assemble); the toy's are odd on purpose.
+    assert np.abs(together - alone).max() < 1e-6
+
+
+def test_prediction_is_the_networks_on_the_contracts_pixels(runtime: Runtime, images: list[Path]) -> None:
+    """Against numpy: pixels of the contract, the raw graph through the head."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(runtime.bundle.model)
+    batch = normalize(np.stack([read_image(p, SPEC) for p in images]), SPEC)
+    expected = softmax(session.run(["logits"], {"pixels": batch})[0])
+    predictions = runtime.predict(images, top=4)
+    for path, prediction, row in zip(images, predictions, expected, strict=True):
+        assert prediction.file == str(path)
+        assert prediction.error is None
+        assert [name for name, _ in prediction.top] == [CLASSES[i] for i in np.argsort(-row, kind="stable")]
+        assert prediction.label == prediction.top[0][0]
+        assert prediction.probability == pytest.approx(row.max(), abs=1e-6)
+        assert sum(p for _, p in prediction.top) == pytest.approx(1)
+    assert len({prediction.label for prediction in predictions}) > 1
+
+
+@pytest.mark.parametrize(("top", "expected"), [(1, 1), (3, 3), (99, 4)])
+def test_top(runtime: Runtime, images: list[Path], top: int, expected: int) -> None:
+    assert len(runtime.predict(images[0], top)[0].top) == expected
+
+
+def test_one_or_many(runtime: Runtime, images: list[Path]) -> None:
+    one = runtime.predict(images[0])
+    assert one == runtime.predict(str(images[0])) == runtime.predict([images[0]]) == runtime.predict(images)[:1]
+    assert runtime.predict([]) == []
+    assert runtime.predict_proba([]).shape == (0, 4)
+
+
+def test_images_in_memory_give_what_files_give(runtime: Runtime, images: list[Path], tmp_path: Path) -> None:
+    lossless = [p for p in images if p.suffix != ".jpg"]
+    opened = [Image.open(p) for p in lossless]
+    arrays = [np.asarray(Image.open(p)) for p in lossless]
+    expected = runtime.predict_proba(lossless)
+    assert np.array_equal(runtime.predict_proba(opened), expected)
+    assert np.array_equal(runtime.predict_proba(arrays), expected)
+    assert np.array_equal(runtime.predict_proba([a[..., ::-1] for a in arrays], channel_order="bgr"), expected)
+    assert not np.array_equal(runtime.predict_proba([a[..., ::-1] for a in arrays]), expected)
+    assert np.array_equal(runtime.predict_proba([p.read_bytes() for p in lossless]), expected)
+    assert np.array_equal(runtime.predict_proba(arrays[0]), expected[:1])
+    assert np.array_equal(runtime.predict_proba(opened[0]), expected[:1])
+    assert np.array_equal(runtime.predict_proba(np.stack([arrays[0]] * 3)), expected[[0, 0, 0]])
+    assert [p.file for p in runtime.predict([arrays[0], lossless[0], opened[1]])] == ["#0", str(lossless[0]), "#2"]
+
+
+def test_in_memory_orientation_and_transparency_count(runtime: Runtime, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image(1, (80, 40)).save(tmp_path / "turned.png", exif=exif)
+    rgba = image(2, (40, 30)).convert("RGBA")
+    rgba.putalpha(Image.linear_gradient("L").resize((40, 30)))
+    rgba.save(tmp_path / "alpha.png")
+    files = [tmp_path / "turned.png", tmp_path / "alpha.png"]
+    assert np.array_equal(runtime.predict_proba([Image.open(f) for f in files]), runtime.predict_proba(files))
+
+
+def test_the_persons_image_is_not_changed(runtime: Runtime) -> None:
+    opened, array = image(3), np.asarray(image(3)).copy()
+    before = opened.tobytes()
+    runtime.predict([opened, array], channel_order="bgr")
+    assert opened.tobytes() == before == array.tobytes()
+
+
+def test_what_cannot_be_read_gets_a_row_and_the_rest_goes_on(
+    runtime: Runtime, images: list[Path], tmp_path: Path
+) -> None:
+    bad = {
+        "missing.jpg": None,
+        "empty.png": b"",
+        "text.jpg": b"no image",
+        "cut.png": images[0].read_bytes()[:300],
+        "photo.heic": b"\0\0\0\x18ftypheic",
+    }
+    for name, data in bad.items():
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+    refused = Problem("link.png", "outside", "this link leaves the folder")
+    sources: list[Any] = [images[0], *(tmp_path / name for name in bad), tmp_path, refused, images[1]]
+    predictions = runtime.predict(sources)
+    assert [p.file for p in predictions] == [s.name if isinstance(s, Problem) else str(s) for s in sources]
+    assert [p.error is None for p in predictions] == [True, *[False] * 7, True]
+    assert all(p.label is None and p.probability is None and p.top == () for p in predictions[1:-1])
+    words = ["no such file", "empty", "not an image", "decoded", "convert to JPEG", "folder", "leaves the folder"]
+    for prediction, word in zip(predictions[1:-1], words, strict=True):
+        assert word in str(prediction.error)
+    table = runtime.predict_proba(sources)
+    assert np.isnan(table[1:-1]).all()
+    assert np.isfinite(table[[0, -1]]).all()
+    assert np.isnan(runtime.embed(sources)[1:-1]).all()
+
+
+def test_all_unreadable(runtime: Runtime) -> None:
+    assert np.isnan(runtime.predict_proba(["a.png", "b.png"])).all()
+    assert runtime.predict_proba(["a.png", "b.png"]).shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (np.zeros((5, 5, 3), np.float32), "uint8 is expected"),
+        (np.zeros((5, 5), np.uint8), "(H, W, 3)"),
+        (np.zeros((5, 5, 4), np.uint8), "(H, W, 3)"),
+        ([np.zeros((2, 5, 5, 3), np.uint8)], "(H, W, 3)"),
+        (7, "not a int"),
+        ([7], "Image 0 is a int"),
+        ([None], "NoneType"),
+    ],
+)
+def test_what_is_no_image_is_a_mistake_of_the_caller(runtime: Runtime, source: Any, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        runtime.predict(source)
+    assert words in caught.value.message
+
+
+def test_a_image_without_pixels_gets_a_row(runtime: Runtime) -> None:
+    assert "no pixels" in str(runtime.predict(np.zeros((0, 5, 3), np.uint8))[0].error)
+
+
+@pytest.mark.parametrize("options", [{"top": 0}, {"batch": 0}, {"channel_order": "rbg"}])
+def test_options_are_checked_at_once(runtime: Runtime, images: list[Path], options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        runtime.iter_predict(images, **options)
+
+
+def test_threads_are_at_least_one(bundle_path: Path) -> None:
+    with pytest.raises(UsageError):
+        Runtime(bundle_path, threads=0)
+
+
+def test_many_are_streamed(bundle_path: Path, images: list[Path]) -> None:
+    """Never more than a few chunks are taken before answers come out."""
+    taken = 0
+
+    def source() -> Iterator[Path]:
+        nonlocal taken
+        for i in range(400):
+            taken += 1
+            yield images[i % len(images)]
+
+    ahead = 0
+    runtime = Runtime(bundle_path, threads=2)
+    for given, _ in enumerate(runtime.iter_predict(source(), batch=3)):
+        ahead = max(ahead, taken - given)
+    assert taken == 400
+    assert ahead <= 3 * (2 * 2 + 2)
+
+
+def test_order_is_kept_when_images_take_different_times(bundle_path: Path, tmp_path: Path) -> None:
+    paths = []
+    for i in range(21):
+        paths.append(tmp_path / f"{i}.png")
+        image(i, (900, 700) if i % 7 == 0 else (30, 20)).save(paths[-1])
+    expected = [Runtime(bundle_path, threads=1).predict(p)[0] for p in paths]
+    found = Runtime(bundle_path, threads=4).predict(paths, batch=1)
+    assert [p.file for p in found] == [str(p) for p in paths]
+    assert [p.label for p in found] == [p.label for p in expected]
+
+
+def test_stopping_early_ends_the_threads(runtime: Runtime, images: list[Path]) -> None:
+    stream = runtime.iter_predict((p for _ in range(100) for p in images), batch=2)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert not [t for t in threading.enumerate() if t.name.startswith("headstart")]
+
+
+def test_a_source_that_fails_on_the_way_fails_the_call(runtime: Runtime, images: list[Path]) -> None:
+    def source() -> Iterator[Path]:
+        yield from images
+        raise RuntimeError("the camera is gone")
+
+    with pytest.raises(RuntimeError, match="camera"):
+        runtime.predict(source())
+    assert not [t for t in threading.enumerate() if t.name.startswith("headstart")]
+
+
+def test_calls_from_several_threads(bundle_path: Path, images: list[Path]) -> None:
+    runtime = Runtime(bundle_path, threads=2)
+    expected = runtime.predict_proba(images)
+    found: list[NDArray[np.float64]] = []
+    callers = [threading.Thread(target=lambda: found.append(runtime.predict_proba(images))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(found) == 4
+    assert all(np.array_equal(expected, other) for other in found)
+
+
+def test_a_model_that_is_not_what_the_bundle_says(tmp_path: Path, graph_path: Path) -> None:
+    """A hostile or broken bundle with right digests: our error, never a traceback of ONNX Runtime."""
+    from dataclasses import replace
+
+    bundle = read_bundle(
+        write_bundle(tmp_path / "b", graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES)
+    )
+    with pytest.raises(BundleError, match="5 classes are expected"):
+        Runtime(replace(bundle, class_names=(*CLASSES, "x"))).predict(image(0))
+    with pytest.raises(BundleError, match="`pixels`"):
+        Runtime(replace(bundle, spec=SPEC.with_(size_hw=(9, 9)))).predict(image(0))
+    model = onnx.load_from_string(bundle.model)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(BundleError, match="cannot open the model") as caught:
+        Runtime(replace(bundle, model=model.SerializeToString())).predict(image(0))
+    assert "upgrade onnxruntime" in str(caught.value.hint)
+
+
+def test_a_model_that_fails_while_it_runs(tmp_path: Path) -> None:
+    graph = onnx.load(str(make_graph(tmp_path / "g.onnx", {"logits": 2})))
+    graph.graph.node[-1].output[0] = "before"
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([7, 2]), "shape"))
+    graph.graph.node.append(onnx.helper.make_node("Reshape", ["before", "shape"], ["logits"]))
+    onnx.save(graph, str(tmp_path / "g.onnx"))
+    from headstart.export import bundle_writer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle_writer, "measure_latency", lambda *a: None)
+        folder = make_direct_bundle(tmp_path / "b", graph_path=tmp_path / "g.onnx", spec=SPEC, class_names=["a", "b"])
+    with pytest.raises(HeadstartError, match="fails"):
+        Runtime(folder).predict(image(0))
+
+
+def test_embedding(runtime: Runtime, images: list[Path], tmp_path: Path) -> None:
+    assert runtime.embed(images).shape == (9, 11)
+    graph = make_graph(tmp_path / "g.onnx", {"logits": 2})
+    only = make_direct_bundle(tmp_path / "b", graph_path=graph, spec=SPEC, class_names=["a", "b"])
+    with pytest.raises(UsageError, match="no output embedding"):
+        Runtime(only).embed(images)
+
+
+def test_it_travels_to_another_process(runtime: Runtime, images: list[Path]) -> None:
+    other = pickle.loads(pickle.dumps(runtime))
+    assert other.predict(images) == runtime.predict(images)
+
+
+def test_softmax_of_large_and_equal_logits() -> None:
+    table = softmax(np.array([[1e30, 0, -1e30], [3, 3, 3]], dtype=np.float32))
+    assert np.allclose(table, [[1, 0, 0], [1 / 3] * 3])

@@ -1,0 +1,39 @@
+"""One process at a time works on a run, and a killed one does not keep others away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from headstart.run_lock import RunLock
+
+CHILD = """
+import sys
+from pathlib import Path
+from headstart.run_lock import Claim
+claim = Claim(Path(sys.argv[1]))
+print(claim.take(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_another_process_is_kept_away_until_this_one_ends_however_it_ends(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "True\n"
+        claim = RunLock(tmp_path)
+        assert claim.is_taken()
+        assert not claim.take()
+        child.kill()
+    assert not claim.is_taken()
+    assert claim.take()
+    claim.drop()
+
+
+def test_what_is_not_there_is_free(tmp_path: Path) -> None:
+    assert not RunLock(tmp_path / "none").is_taken()
+    assert RunLock(tmp_path / "none").take()  # a folder that is missing is found out about when something is saved

@@ -1,0 +1,58 @@
+"""A scale and shift a class: taken where it pays, left alone where not, the head and its scores kept together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headstart.evaluation.softmax import log_softmax, softmax
+from headstart.probe.probe import ProbeFit, fit_probe
+from headstart.workflow.class_calibration import scale_classes
+
+BLOCKS = {"embedding": np.random.default_rng(0).normal(size=(600, 12)).astype(np.float32)}
+IDS = (BLOCKS["embedding"][:, :3] + np.random.default_rng(1).normal(size=(600, 3))).argmax(axis=1)
+
+
+@pytest.fixture(scope="module")
+def fit() -> ProbeFit:
+    return fit_probe(BLOCKS, IDS, 3)
+
+
+def test_a_head_that_needs_none_is_left_alone(fit: ProbeFit) -> None:
+    found, _ = scale_classes(fit, IDS, None)
+    assert found is fit
+
+
+def test_a_head_that_is_off_by_class_is_mended(fit: ProbeFit) -> None:
+    """One class made twice as sure and another pushed up: what comes back undoes both, in the head itself too."""
+    from dataclasses import replace
+
+    scale, shift = np.array([2.0, 1.0, 0.6], np.float32), np.array([0.0, 1.5, -0.5], np.float32)
+    t = np.float32(fit.head.temperature)
+    spoilt = replace(
+        fit,
+        oof_logits=fit.oof_logits * scale + shift,
+        head=replace(fit.head, weight=fit.head.weight * scale[:, None], bias=fit.head.bias * scale + shift * t),
+    )
+    found, decision = scale_classes(spoilt, IDS, None)
+    assert decision is not None
+    assert decision.value == "vector_scaling"
+    rows = np.arange(600)
+    loss = {
+        name: -log_softmax(f.oof_logits)[rows, IDS].mean()
+        for name, f in (("before", spoilt), ("after", found), ("sound", fit))
+    }
+    assert loss["after"] < loss["before"] - 0.05
+    assert loss["after"] == pytest.approx(loss["sound"], abs=0.02)
+    np.testing.assert_allclose(
+        softmax(found.head.logits(BLOCKS)), softmax(fit.head.logits(BLOCKS)), atol=0.12, err_msg="the head itself"
+    )
+    assert found.candidate_names[-1] == "final"
+    assert len(found.candidate_names) == len(found.candidate_losses) == len(found.candidate_hits)
+    np.testing.assert_allclose(found.candidate_losses[-1].mean(), loss["after"], rtol=1e-5)
+
+
+def test_with_too_few_images_it_is_not_tried() -> None:
+    few = {"embedding": BLOCKS["embedding"][:100]}
+    fit = fit_probe(few, IDS[:100], 3)
+    assert scale_classes(fit, IDS[:100], None) == (fit, None)

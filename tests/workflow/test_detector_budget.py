@@ -1,0 +1,333 @@
+"""Budgets on machines that tests invent: slow engines, slow steps, many images; no real time passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.data.boxes.records import Boxes
+from headstart.detection.plan import DetectPlan
+from headstart.detection.schedule import StepSchedule
+from headstart.detection.subset import subset_order
+from headstart.errors import BudgetError
+from headstart.records import Decision
+from headstart.types import DecisionReason
+from headstart.workflow.detector_budget import DetectBudget, Scored
+from headstart.workflow.detector_plan import budget_strategies, default_epochs
+from headstart.workflow.journal import Journal
+
+BATCH = 8
+
+
+class Machine:
+    """A bench and a clock: everything takes the stated seconds, on whatever machine the test runs.
+
+    Args:
+        engine_s: Of preparing the frozen part, once a strategy.
+        view_s: Of a stored view.
+        step_s: Of a step, by strategy.
+        export_cpu_s, image_cpu_s: What the ending is estimated from.
+        slowdown: Factor on everything at a clock time; what is estimated from processor seconds does not know it.
+    """
+
+    num_threads = 2
+
+    def __init__(
+        self,
+        *,
+        engine_s: float = 8.0,
+        view_s: float = 0.02,
+        step_s: Mapping[str, float] | None = None,
+        export_cpu_s: float = 8.0,
+        image_cpu_s: float = 0.1,
+        slowdown: Callable[[float], float] = lambda _: 1.0,
+    ) -> None:
+        self.t = self.cpu = 0.0
+        self.torch_threads = self.num_threads
+        self.engine_s, self.view_s = engine_s, view_s
+        self.step_s = step_s or {"head": 0.1, "finetune": 0.25}
+        self.export_cpu, self.image_cpu, self.slowdown = export_cpu_s, image_cpu_s, slowdown
+        self.made: set[tuple[str, int, int]] = set()
+        self.prepared: list[str] = []
+
+    def clock(self) -> float:
+        return self.t
+
+    def cpu_clock(self) -> float:
+        return self.cpu
+
+    def work(self, seconds: float, threads: int | None = None) -> None:
+        self.t += seconds * self.slowdown(self.t)
+        self.cpu += (threads or self.torch_threads) * seconds
+
+    def set_torch_threads(self, count: int) -> None:
+        self.torch_threads = count
+
+    def training(self, plan: DetectPlan, train: Any, pace: StepSchedule | None = None) -> Any:
+        step = lambda samples, views: self.work(self.step_s[plan.strategy])  # noqa: E731
+        return SimpleNamespace(source=SimpleNamespace(announce=lambda pairs: None), take_step=step)
+
+    def is_made(self, plan: DetectPlan, sample: int, view: int) -> bool:
+        return (plan.strategy, sample, view) in self.made
+
+    def make_views(self, plan: DetectPlan, pairs: Sequence[tuple[int, int]], until: float) -> None:
+        for sample, view in pairs:
+            if self.t >= until:
+                return
+            self.work(self.view_s, self.num_threads)
+            self.made.add((plan.strategy, sample, view))
+
+    def time_images(self, plan: DetectPlan, samples: Any) -> float:
+        self.work(len(samples) * self.image_cpu / self.num_threads)
+        return self.image_cpu
+
+    def export_cpu_s(self, plan: DetectPlan) -> float:
+        return self.export_cpu
+
+    def make_plan(self, num_train: int) -> Callable[[str], tuple[DetectPlan, list[Decision]]]:
+        def make(strategy: str) -> tuple[DetectPlan, list[Decision]]:
+            self.prepared.append(strategy)
+            self.work(self.engine_s)
+            plan = DetectPlan(strategy=strategy, epochs=default_epochs(num_train, BATCH), batch_size=BATCH, views=8)
+            made = {"strategy": strategy, "lr": plan.lr}
+            return plan, [Decision(name, value, DecisionReason.SET_BY_USER) for name, value in made.items()]
+
+        return make
+
+
+class Run:
+    """A whole run on a machine: settle, train, end."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        num_train: int,
+        budget_s: float,
+        *,
+        folder: Path,
+        strategies: Sequence[str] = ("head", "finetune"),
+        num_scored: int | None = None,
+        num_folds: int = 0,
+        started_s: float = 3.0,
+        journal: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.num_scored = num_train // 4 if num_scored is None else num_scored
+        boxes = [Boxes.of([(0, 0, 9, 9)], [i % 3]) for i in range(num_train)]
+        machine.work(started_s)
+        self.journal = Journal(folder / "journal.json", journal)
+        self.budget = DetectBudget(
+            started=0.0,
+            budget_s=budget_s,
+            trainer=machine,
+            journal=self.journal,
+            clock=machine.clock,
+            cpu_clock=machine.cpu_clock,
+            scored=Scored(self.num_scored, self.num_scored),
+            num_folds=num_folds,
+        )
+        self.plan, self.train, self.decisions = self.budget.settle(
+            strategies, machine.make_plan(num_train), np.arange(num_train), boxes, 3,
+            torch_threads=lambda: (1, 0.9),
+        )  # fmt: skip
+        self.steps, self.shares = [], list[float]()
+        for phase in (*(f"fold{i}" for i in range(num_folds)), "final"):
+            self._train(machine, phase, num_train // num_folds if phase != "final" else 0)
+        self.trained_at = machine.t
+        ending = self.budget._ending
+        assert ending is not None
+        quiet = replace(ending, contention=1.0, worker_contention=1.0).parts()
+        machine.work(sum(quiet[name] for name in ("export", "detect", "evaluate", "other")))
+        count = self.budget.num_compared(40)
+        machine.work(1.6 * count * machine.image_cpu)
+        self.num_compared = count
+        self.used_s = machine.t
+
+    def _train(self, machine: Machine, phase: str, num_held: int) -> None:
+        pace, step = self.budget.pace(phase, num_held), 0
+        pace.start()
+        while not pace.is_done(step):
+            self.shares.append(pace.share(step))
+            machine.work(machine.step_s[self.plan.strategy])
+            step += 1
+            pace.after_step(step)
+        pace.finish(step)
+        self.steps.append(step)
+        machine.work(machine.image_cpu * num_held)
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        return {d.setting: d.value for d in self.decisions}
+
+
+@pytest.mark.parametrize("num_train", [131, 296, 427, 677, 1770])
+@pytest.mark.parametrize("budget_s", [90.0, 180.0, 240.0, 480.0])
+def test_no_set_is_refused_because_the_engine_starts_slowly(num_train: int, budget_s: float, tmp_path: Path) -> None:
+    run = Run(Machine(engine_s=20.0), num_train, budget_s, folder=tmp_path)
+    assert run.used_s <= budget_s
+    assert run.steps[-1] >= 100
+    assert len(run.train) == num_train or budget_s < 240
+    is_short = run.used_s < 0.85 * budget_s
+    assert not is_short or run.steps[-1] >= default_epochs(num_train, BATCH) * (num_train // BATCH)
+
+
+@pytest.mark.parametrize("slow", [1.5, 3.0])
+@pytest.mark.parametrize("at", [0.0, 20.0, 45.0])
+def test_budgets_hold_on_a_machine_that_becomes_slow(slow: float, at: float, tmp_path: Path) -> None:
+    for budget_s in (120.0, 180.0, 480.0):
+        machine = Machine(slowdown=lambda t: slow if t >= at else 1.0)
+        run = Run(machine, 160, budget_s, folder=tmp_path)
+        assert run.used_s <= 1.1 * budget_s, (budget_s, run.used_s)
+        assert run.shares[-1] > 0.9
+
+
+def test_steps_three_times_as_slow_as_planned_end_in_time(tmp_path: Path) -> None:
+    machine = Machine()
+    quiet = Run(machine, 160, 120.0, folder=tmp_path)
+    begun = quiet.trained_at - quiet.steps[0] * 0.1
+    slow = Run(Machine(slowdown=lambda t: 3.0 if t > begun + 2.0 else 1.0), 160, 120.0, folder=tmp_path)
+    assert slow.steps[0] < 0.5 * quiet.steps[0]
+    assert slow.used_s <= 132.0
+    assert slow.shares[-1] > 0.9
+
+
+def test_few_images_get_many_epochs_of_the_cheap_strategy_rather_than_few_of_the_dear_one(tmp_path: Path) -> None:
+    run = Run(Machine(step_s={"head": 0.1, "finetune": 1.0}), 131, 120.0, folder=tmp_path)
+    assert run.plan.strategy == "head"
+    assert run.plan.epochs >= 12
+    assert run.decided["strategy"] == "head"
+
+
+def test_the_last_stages_train_where_half_of_the_default_steps_fit(tmp_path: Path) -> None:
+    rich = Run(Machine(), 160, 480.0, folder=tmp_path)
+    assert rich.plan.strategy == "finetune"
+    machine = Machine()
+    poor = Run(machine, 160, 90.0, folder=tmp_path)
+    assert poor.plan.strategy == "head"
+    assert machine.prepared == ["head"]  # the dear strategy is not even prepared where it cannot pay
+    dear = Machine(step_s={"head": 0.1, "finetune": 3.0})
+    run = Run(dear, 160, 300.0, folder=tmp_path)
+    assert dear.prepared == ["head", "finetune"]
+    assert run.plan.strategy == "head"
+    assert run.used_s <= 300.0
+
+
+def test_few_boxes_never_fine_tune_and_what_was_asked_for_is_done() -> None:
+    assert budget_strategies("auto", 20.0) == ("head",)
+    assert budget_strategies("auto", 200.0) == ("head", "finetune")
+    assert budget_strategies("finetune", 20.0) == ("finetune",)
+
+
+def test_a_subset_is_trained_on_where_one_view_of_all_images_does_not_fit(tmp_path: Path) -> None:
+    run = Run(Machine(view_s=0.08), 1770, 120.0, folder=tmp_path, num_scored=200)
+    assert 100 < len(run.train) < 1770
+    assert run.decided["budget.num_images"] == len(run.train)
+    assert run.plan.views == 1
+    assert run.used_s <= 120.0
+
+
+def test_views_that_come_late_leave_time_for_training(tmp_path: Path) -> None:
+    machine = Machine()
+    views = machine.make_views
+
+    def late(plan: DetectPlan, pairs: Sequence[tuple[int, int]], until: float) -> None:
+        machine.view_s = 0.02 if len(pairs) <= 24 else 0.1
+        views(plan, pairs, until)
+
+    machine.make_views = late  # type: ignore[method-assign]
+    run = Run(machine, 400, 120.0, folder=tmp_path)
+    assert run.used_s <= 120.0
+    assert run.steps[0] >= 24
+    assert run.plan.views == 1
+
+
+def test_a_budget_that_is_too_small_says_which_would_do(tmp_path: Path) -> None:
+    with pytest.raises(BudgetError) as early:
+        Run(Machine(), 160, 5.0, folder=tmp_path)
+    assert early.value.least_s > 5.0
+    machine = Machine(engine_s=20.0)
+    with pytest.raises(BudgetError) as late:
+        Run(machine, 160, 30.0, folder=tmp_path)
+    measured = late.value.measured
+    assert measured["spent_s"] >= 23.0
+    assert measured["ending_s"] > 10.0
+    assert 30.0 < sum(measured.values()) < late.value.least_s <= 2 * sum(measured.values())
+    assert Run(Machine(engine_s=20.0), 160, late.value.least_s, folder=tmp_path).used_s <= late.value.least_s
+
+
+@pytest.mark.parametrize("budget_s", [20.0, 26.0, 30.0])
+def test_a_refusal_names_a_budget_that_does(budget_s: float, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError) as refused:
+        Run(Machine(), 400, budget_s, folder=tmp_path)
+    least_s = refused.value.least_s
+    assert least_s > budget_s
+    assert Run(Machine(), 400, least_s, folder=tmp_path).used_s <= least_s
+
+
+def test_a_budget_in_which_any_training_fits_is_not_refused(tmp_path: Path) -> None:
+    for budget_s in np.arange(36.0, 100.0, 2.0):
+        run = Run(Machine(), 400, float(budget_s), folder=tmp_path)
+        assert run.used_s <= 1.1 * budget_s
+        assert run.steps[0] >= 20
+
+
+def test_folds_share_a_budget(tmp_path: Path) -> None:
+    run = Run(Machine(), 160, 240.0, folder=tmp_path, num_folds=3, num_scored=0)
+    assert len(run.steps) == 4
+    assert max(run.steps) < 1.3 * min(run.steps)
+    assert run.used_s <= 240.0
+
+
+def test_views_of_an_earlier_run_are_not_paid_again(tmp_path: Path) -> None:
+    machine = Machine()
+    first = Run(machine, 160, 90.0, folder=tmp_path)
+    machine.t = machine.cpu = 0.0
+    again = Run(machine, 160, 90.0, folder=tmp_path)
+    assert again.steps[0] > first.steps[0]
+
+
+def test_the_same_journal_gives_the_same_plan_and_the_same_steps(tmp_path: Path) -> None:
+    first = Run(Machine(slowdown=lambda t: 1.0 if t < 60 else 1.7), 400, 180.0, folder=tmp_path)
+    values = first.journal._values
+    again = Run(Machine(view_s=0.2, step_s={"head": 0.7, "finetune": 9.0}), 400, 180.0, folder=tmp_path, journal=values)
+    assert (again.plan, again.steps, again.shares) == (first.plan, first.steps, first.shares)
+    np.testing.assert_array_equal(again.train, first.train)
+
+
+def test_what_was_measured_planned_and_used_is_reported(tmp_path: Path) -> None:
+    run = Run(Machine(), 160, 90.0, folder=tmp_path)
+    value = run.budget.to_json()
+    assert value["seconds"] == 90.0
+    assert value["used_s"] == pytest.approx(run.used_s, abs=1e-3)
+    assert value["is_kept"] is True
+    assert value["step_s"] == pytest.approx(0.1)
+    assert value["view_s"] == pytest.approx(0.02)
+    assert value["num_steps"] == run.steps
+    assert value["planned"]["views"] == run.plan.views
+
+
+def test_looks_at_held_out_images_stay_cheap(tmp_path: Path) -> None:
+    poor = Run(Machine(), 160, 60.0, folder=tmp_path)
+    assert poor.budget.num_looks(200) == 0
+    rich = Run(Machine(), 160, 480.0, folder=tmp_path)
+    assert 0 < rich.budget.num_looks(10) <= 8
+
+
+def test_every_prefix_of_the_subset_order_holds_all_classes_in_fair_shares() -> None:
+    boxes = [Boxes.of([(0, 0, 9, 9)], [0]) for _ in range(90)]
+    boxes += [Boxes.of([(0, 0, 9, 9)] * 2, [0, 1]) for _ in range(9)]
+    boxes += [Boxes.of([(0, 0, 9, 9)] * 3, [0, 1, 2]), Boxes.of([])]
+    train = np.arange(len(boxes))
+    order, least = subset_order(train, boxes, 3, seed=0)
+    assert sorted(order) == train.tolist()
+    for count in (least, 20, 50):
+        shown = np.bincount(np.concatenate([boxes[i].class_ids for i in order[:count]]), minlength=3)
+        assert shown.min() >= 1
+    half = order[:50]
+    assert 4 <= sum(i in range(90, 99) for i in half) <= 6
+    assert not np.array_equal(order, subset_order(train, boxes, 3, seed=1)[0])

@@ -1,0 +1,64 @@
+"""What follows from the number of images and boxes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from headstart.config import resolve
+from headstart.detection.plan import DetectPlan
+from headstart.workflow.detector_plan import default_epochs, make_detect_plan
+
+NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "neck", "head")
+
+
+class Bench:
+    """A backbone of four stages."""
+
+    network = SimpleNamespace(names=NAMES)
+
+    def __init__(self, row_bytes: int = 1000) -> None:
+        self._row_bytes = row_bytes
+
+    def cut(self, text: str) -> str:
+        return {"last-2": "stage3"}.get(text, text)
+
+    def taps(self, plan: DetectPlan) -> Any:
+        return SimpleNamespace(stages=("stage2", "stage4"))
+
+    def row_bytes(self, plan: DetectPlan) -> int:
+        return 0 if plan.strategy in ("full", "scratch") else self._row_bytes
+
+
+def plan_of(boxes: float = 100.0, num_train: int = 160, trainer: Any = None, **given: Any) -> tuple[DetectPlan, Any]:
+    resolved = resolve({"data": "x", "task": "detect", **given}, source="python")
+    return make_detect_plan(resolved, trainer or Bench(), num_train=num_train, boxes_per_class=boxes, finest=(16, {}))
+
+
+def test_few_boxes_leave_the_backbone_frozen() -> None:
+    few, decisions = plan_of(boxes=20)
+    assert (few.strategy, few.cut) == ("head", "neck")
+    decision = next(d for d in decisions if d.setting == "strategy")
+    assert decision.evidence == {"num_boxes_rarest": 20, "threshold": 50}
+    many, _ = plan_of(boxes=200)
+    assert (many.strategy, many.cut) == ("finetune", "stage3")
+
+
+def test_what_a_person_sets_is_taken_and_not_decided_again() -> None:
+    plan, decisions = plan_of(strategy="finetune", cut="stage2", epochs=7, views=3, **{"detect.width": 48, "lr": 0.01})
+    assert (plan.cut, plan.epochs, plan.views, plan.width, plan.lr) == ("stage2", 7, 3, 48, 0.01)
+    assert not {"epochs", "views", "detect.width", "lr", "cut"} & {d.setting for d in decisions}
+
+
+def test_a_fine_level_has_a_narrow_pyramid() -> None:
+    assert plan_of(**{"detect.finest": 8})[0].width < plan_of()[0].width
+
+
+def test_views_fit_into_the_cache_and_into_the_epochs() -> None:
+    assert plan_of(trainer=Bench(10**9), epochs=50)[0].views == 2
+    assert plan_of(epochs=3)[0].views == 3
+    assert plan_of(strategy="full", epochs=9)[0].views == 9
+
+
+def test_small_sets_are_seen_more_often() -> None:
+    assert default_epochs(40, 8) > default_epochs(400, 8) >= default_epochs(40_000, 8) >= 10

@@ -1,0 +1,295 @@
+"""Training by gradient on the whole road: what it writes, and that it can be killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from decision_checks import check_decisions, check_resolved
+from event_text import decisions_of, events_of
+
+import headstart
+from headstart.api import resume
+from headstart.errors import DataError, InvalidEvaluationError, SettingError, UsageError
+from headstart.records import Features
+from headstart.training.checkpoint import Checkpoints, load_snapshot
+from headstart.training.loop import TrainingState
+from headstart.training.probe_comparison import ProbeComparison, refuse_finetuned_features
+from headstart.types import DecisionReason
+from headstart.workflow import finetune_pipeline
+
+pytest.importorskip("torch")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> Path:
+    return make_images(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
+
+
+@pytest.fixture(scope="module")
+def tuned(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
+    out = tmp_path_factory.mktemp("runs") / "tuned"
+    return headstart.train(few, out=out, strategy="finetune", **{"from": "last"}, epochs=1, views=1, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"augment": "blurr"}, "blurr"), ({"unfreeze": "stage7"}, None), ({"unfreeze": "stage7@soon"}, "stage7@soon"),
+     ({"tune.head": "pool=best"}, "best"), ({"from": "stage99"}, "stage99"), ({"unfreeze": "stage99@0"}, "stage99")],
+)  # fmt: skip
+def test_words_that_mean_nothing_are_refused_and_leave_no_run(
+    wrong: dict[str, str], said: str | None, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "go", lambda self: begun.append("go"))
+    if said is None:
+        headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
+        assert begun == ["go"]
+        return
+    monkeypatch.setattr(finetune_pipeline, "fit_probe_on_dataset", lambda *_: begun.append("probe"))
+    with pytest.raises(UsageError, match=said):
+        headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
+    assert not begun  # also of stages, which the list of networks knows
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_beside_validation_images_are_refused(
+    tmp_path: Path, make_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed in (("train", 0), ("val", 10), ("test", 20)):
+        make_images(tmp_path / "own" / name, {"stripes": 5, "discs": 5}, seed)
+    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "go", lambda self: None)
+    with pytest.raises(SettingError, match="validation images"):
+        headstart.train(tmp_path / "own", out=tmp_path / "run", strategy="finetune", folds=3, workers=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:
+    names = {p.name for p in tuned.folder.iterdir()}
+    assert names >= {"bundle", "probe", "results.csv", "curves.png", "metrics.json", "oof.npz", "predictions.csv",
+                     "config.resolved.yaml", "checkpoints", "split.csv", "train.log", "events.jsonl"}  # fmt: skip
+    assert "unfinished.json" not in names
+    metrics = tuned.metrics
+    assert metrics["strategy"] == "finetune"
+    assert metrics["parity"]["label_agreement"] == 1.0
+    assert metrics["cv"]["protocol"] == "validation_split"
+    assert metrics["cv"]["protocol_detail"] == {
+        "held_out_fraction": 0.2, "split_source": "made", "is_used_for_selection": True,
+    }  # fmt: skip
+    assert metrics["probe"]["cv"]["protocol"] == "leave_one_out"
+    assert metrics["tuning"]["plan"]["cut"] == "stage7"
+    assert set(metrics["tuning"]["verdict"]) >= {"gain", "low", "share", "is_better"}
+    with open(tuned.folder / "results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_f1_macro", "lr",
+                             "duration_s", "phase"]  # fmt: skip
+    assert [(r["phase"], r["epoch"]) for r in rows] == [("fold1", "1"), ("final", "1")]
+    assert rows[0]["val_loss"]
+    assert not rows[1]["val_loss"]
+    assert DecisionReason.TUNED_COMPARED_WITH_PROBE in check_decisions(tuned.folder)
+    config = check_resolved(tuned.folder)
+    assert config["epochs"]["source"] == "python"
+    assert config["tune.layer_decay"]["source"] == "default"
+
+
+def test_each_epoch_is_an_event_with_the_columns_of_the_table(tuned: headstart.Run) -> None:
+    events = events_of(tuned.folder, "epoch")
+    assert [(e["phase"], e["epoch"], e["num_epochs"]) for e in events] == [("fold1", 1, 1), ("final", 1, 1)]
+    with open(tuned.folder / "results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for event, row in zip(events, rows, strict=True):
+        assert set(event["metrics"]) == set(row) - {"epoch", "phase"}
+        assert float(row["train_loss"]) == pytest.approx(event["metrics"]["train_loss"], rel=1e-4)
+
+
+def test_the_training_is_a_stage_with_the_comparison_as_evidence(tuned: headstart.Run) -> None:
+    (train,) = [e["evidence"] for e in events_of(tuned.folder, "stage_finished") if e["stage"] == "train"]
+    verdict = tuned.metrics["tuning"]["verdict"]
+    assert train["probe_log_loss"] - train["log_loss"] == pytest.approx(verdict["gain"])
+    assert train["log_loss"] == pytest.approx(tuned.metrics["cv"]["log_loss"], abs=1e-3)
+    epochs = [e["metrics"]["duration_s"] for e in events_of(tuned.folder, "epoch")]
+    assert train["train_seconds"] == pytest.approx(sum(epochs))  # also where a pilot has trained before
+    assert (train["strategy"], train["train_from"], train["is_kept"]) == ("finetune", "stage7", True)
+    (score,) = events_of(tuned.folder, "score")
+    assert score["score"]["total"] == tuned.metrics["cv"]["num_samples"]
+    (finished,) = events_of(tuned.folder, "finished")
+    assert finished["next_commands"][-1][1] == "the probe"
+
+
+def test_the_baselines_are_those_of_the_held_out_images(tuned: headstart.Run) -> None:
+    support = np.array(tuned.metrics["cv"]["confusion"]).sum(axis=1)
+    baselines = tuned.metrics["baselines"]
+    assert baselines["majority"]["accuracy"] == pytest.approx(support.max() / support.sum())
+    count = support.sum() * baselines["nearest_neighbor"]["accuracy"]
+    assert count == pytest.approx(round(count))
+
+
+def test_what_was_frozen_is_unchanged(tuned: headstart.Run) -> None:
+    for name in ("fold1", "final"):
+        done = load_snapshot(tuned.folder / "checkpoints" / f"finetune-stage7-{name}.done.safetensors")
+        assert done.values["frozen_before"] == done.values["frozen_after"] != ""
+
+
+def test_both_models_predict(tuned: headstart.Run, few: Path) -> None:
+    files = [str(p) for p in sorted(few.rglob("*.jpg"))]
+    for place in (tuned.folder, tuned.folder / "probe"):
+        predictions = headstart.predict(place, files)
+        assert sum(p.label == Path(f).parent.name for p, f in zip(predictions, files, strict=True)) >= 19
+    with open(tuned.folder / "predictions.csv", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == tuned.metrics["cv"]["num_samples"]
+
+
+def test_a_finished_run_is_not_resumed(tuned: headstart.Run) -> None:
+    with pytest.raises(UsageError, match="finished"):
+        resume(tuned.folder)
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, job: str, count: int) -> None:
+    """The process dies right after the `count`-th checkpoint of a training."""
+    save, seen = Checkpoints.save, []
+
+    def dying(self: Checkpoints, name: str, snapshot: TrainingState) -> None:
+        save(self, name, snapshot)
+        seen.append(name)
+        if seen.count(job) == count:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "is_due", lambda self: True)
+    monkeypatch.setattr(Checkpoints, "save", dying)
+
+
+# One thread: several wait for each other on a busy machine, and their number is part of what a result depends on.
+HEAD: dict[str, Any] = {"strategy": "head", "epochs": 4, "views": 2, "tune": {"dropout": 0.2}, "workers": 1}
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(few: Path, tmp_path: Path) -> None:
+    whole = headstart.train(few, out=tmp_path / "whole", **HEAD)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, "head-head-final", 3)
+        with pytest.raises(Killed):
+            headstart.train(few, out=tmp_path / "killed", **HEAD)
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    with pytest.raises(UsageError, match="can go on"):
+        headstart.train(few, out=tmp_path / "killed", **HEAD)
+    again = resume(tmp_path / "killed")
+    a, b = (load_snapshot(f / "checkpoints" / "head-head-final.done.safetensors") for f in (whole.folder, again.folder))
+    assert all(np.array_equal(a.tensors[n].numpy(), b.tensors[n].numpy()) for n in a.tensors)
+    assert again.score == whole.score
+    strip = {"duration_s", "parity"}
+    assert {k: v for k, v in again.metrics.items() if k not in strip} == {
+        k: v for k, v in whole.metrics.items() if k not in strip
+    }
+
+
+def test_other_images_or_labels_are_refused_by_name(few: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(few, data)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, "head-head-fold1", 1)
+        with pytest.raises(Killed):
+            headstart.train(data, out=tmp_path / "run", **HEAD)
+    shutil.move(data / "discs" / "003.jpg", data / "stripes" / "moved.jpg")
+    with pytest.raises(DataError) as caught:
+        resume(tmp_path / "run")
+    assert "discs/003.jpg" in caught.value.message
+    assert "stripes/moved.jpg" in caught.value.message
+
+
+def test_folds_score_every_image(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", folds=2, **{**HEAD, "epochs": 2})
+    assert (run.metrics["cv"]["protocol"], run.metrics["cv"]["protocol_detail"]) == ("k_fold", {"num_folds": 2})
+    assert run.metrics["cv"]["num_samples"] == 20
+    with np.load(run.folder / "oof.npz") as oof:
+        assert oof["logits"].shape == (20, 2)
+
+
+@pytest.mark.long
+def test_hidden_layers_are_deployed(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", **{**HEAD, "epochs": 2, "tune": {"hidden": "16"}})
+    assert run.metrics["parity"]["label_agreement"] == 1.0
+
+
+def test_a_budget_too_small_keeps_the_probe(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", budget="1s")
+    assert run.metrics["strategy"] == "probe"
+    assert check_resolved(run.folder)["epochs"]["reason"] == "no_effect"
+    assert DecisionReason.BUDGET_SPENT in check_decisions(run.folder)
+    assert decisions_of(run.folder)["strategy"]["value"] == "probe"
+
+
+def test_settings_without_effect_are_refused(few: Path) -> None:
+    for settings in ({"epochs": 3}, {"strategy": "full", "views": 3}, {"strategy": "head", "unfreeze": "stage7@0"},
+                     {"strategy": "finetune", "epochs": 2, "budget": "5m"},
+                     {"strategy": "finetune", "optimizer": "adamax"},
+                     {"strategy": "head", "tune": {"train_size": 160}},
+                     {"strategy": "scratch", "tune": {"refit": True}},
+                     {"strategy": "finetune", "tune": {"refit": True, "head": "hidden=8"}},
+                     {"strategy": "finetune", "head": {"mirror": "on"}}):  # fmt: skip
+        with pytest.raises(SettingError):
+            headstart.train(few, **settings)
+
+
+def test_leave_one_out_on_tuned_features_is_refused() -> None:
+    digests = tuple(f"{i:064x}" for i in range(4))
+    features = Features({"e": np.zeros((4, 2), np.float32)}, digests, (), np.ones(4, dtype=bool))
+    refuse_finetuned_features(features, np.arange(4))
+    with pytest.raises(InvalidEvaluationError, match="tune"):
+        refuse_finetuned_features(replace(features, tuned_on=frozenset(digests[:1])), np.arange(4))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["finetune", "full"])
+def test_views_may_be_smaller_than_what_prediction_sees(strategy: str, few: Path, tmp_path: Path) -> None:
+    options = {"size": 96, "workers": 1, "tune": {"train_size": 64}}
+    run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, **options)
+    assert run.metrics["parity"]["label_agreement"] == 1.0
+    assert run.metrics["tuning"]["plan"]["train_size"] == 64
+    assert run.metrics["tuning"]["plan"]["has_refit"] is True
+    assert headstart.predict(run.folder, [str(few / "discs" / "003.jpg")])[0].label in ("discs", "stripes")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["full", "scratch", "finetune"])
+def test_every_strategy_reaches_a_model(strategy: str, few: Path, tmp_path: Path) -> None:
+    more = {"unfreeze": "stage7@0,stage6@50%", "views": 1} if strategy == "finetune" else {}
+    run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, size=64, workers=1, **more)
+    assert run.metrics["strategy"] == strategy
+    assert run.metrics["parity"]["label_agreement"] == 1.0
+
+
+@pytest.mark.long
+def test_auto_decides_by_measuring(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", budget="4m", workers=1)
+    pilots = [e["evidence"] for e in events_of(run.folder, "stage_finished") if e["stage"] == "pilot"]
+    assert {p["train_from"] for p in pilots} == {"stage6", "stage7"}
+    assert all("log_loss_gain" in p for p in pilots)
+    assert DecisionReason.PILOTS_COMPARED in check_decisions(run.folder)
+    config = check_resolved(run.folder)
+    assert config["cut"]["reason"] == config["lr"]["reason"] == "pilots_compared"
+    assert (config["folds"]["value"], config["epochs"]["reason"]) == (3, "trial_fits_budget")
+    assert json.loads((run.folder / "metrics.json").read_text())["tuning"]["verdict"]["num_samples"] >= 6
+
+
+def test_a_report_says_what_was_tried_where_the_probe_is_kept(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse = ProbeComparison(-0.5, -0.6, -0.4, 0.0, 0.0, 1.0, 1.0, False, 4, -0.5, np.zeros((4, 2), np.float32))
+    monkeypatch.setattr(finetune_pipeline, "compare", lambda *a, **k: worse)
+    settings: dict[str, Any] = {"strategy": "finetune", "from": "last", "epochs": 1, "views": 1, "keep": "best"}
+    run = headstart.train(few, out=tmp_path / "run", workers=1, **settings)
+    assert run.metrics["strategy"] == "probe"
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "Fine-tuned against probe on 4 held-out images" in page
+    assert "would help more was not measured" not in page
+    assert "This training was tried and not kept" in page

@@ -1,0 +1,291 @@
+"""A plan is fitted to the disk, to the machine and to mirrored images; what a person set stays."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from event_text import decisions_of
+from PIL import Image, ImageDraw
+
+import headstart
+from headstart.config import resolve
+from headstart.errors import MissingExtraError, SettingError
+from headstart.events import EventStream
+from headstart.records import Decision
+
+pytest.importorskip("torch")
+
+from headstart.features.activation_cache import ActivationCache
+from headstart.training.checkpoint import load_snapshot
+from headstart.training.loop import EpochRecord
+from headstart.training.plan import default_plan
+from headstart.workflow import finetune_candidates, finetune_resources
+from headstart.workflow.finetune_log import EpochLog
+from headstart.workflow.finetune_resources import fit_to_disk, measure_threads
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> Path:
+    return make_images(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
+
+
+class Road:
+    """Keeps what is decided."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.resolved = resolve({"data": "x", "strategy": "finetune", **settings}, source="python")
+        self.decided: dict[str, Any] = {}
+
+    def decide(self, decisions: list[Decision]) -> None:
+        self.decided |= {d.setting: d.value for d in decisions}
+
+
+class Remembered:
+    """A journal that is in no folder."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        return self.values.setdefault(key, make())
+
+
+ROWS = {"stage6": 40_000, "stage7": 10_000}
+
+
+def bench_with(room: int, checkpoints: Remembered | None = None) -> Any:
+    cache = SimpleNamespace(room_bytes=lambda: room)
+    sources = SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.cut])
+    trunk = SimpleNamespace(cut=lambda text: {"last-2": "stage6"}.get(text, "stage7"))
+    return SimpleNamespace(sources=sources, trunk=trunk, checkpoints=checkpoints or Remembered())
+
+
+def fitted(room: int, checkpoints: Remembered | None = None, **settings: Any) -> tuple[Any, Road]:
+    context = Road(**settings)
+    plan = default_plan("finetune", "stage6", 1000, 4).with_(views=settings.get("views", 8))
+    return fit_to_disk(context, bench_with(room, checkpoints), plan, 1000), context  # type: ignore[arg-type]
+
+
+def test_what_fits_is_left_as_it_is() -> None:
+    plan, context = fitted(360_000_000)
+    assert (plan.views, plan.cut, plan.is_cached, context.decided) == (8, "stage6", True, {})
+
+
+def test_too_little_room_means_fewer_views() -> None:
+    plan, context = fitted(200_000_000)
+    assert (plan.views, plan.cut, plan.is_cached) == (4, "stage6", True)
+    assert context.decided == {"views": 4}
+
+
+def test_less_room_means_a_later_stage() -> None:
+    plan, context = fitted(60_000_000)
+    assert (plan.views, plan.cut, plan.is_cached) == (5, "stage7", True)
+    assert context.decided == {"cut": "stage7", "views": 5}
+
+
+def test_no_room_means_no_cache() -> None:
+    plan, context = fitted(1_000_000)
+    assert (plan.cut, plan.is_cached, plan.views) == ("stage6", False, plan.epochs)
+    assert context.decided == {"tune.is_cached": False}
+
+
+def test_a_run_that_goes_on_keeps_its_plan_whatever_room_there_is() -> None:
+    checkpoints = Remembered()
+    for room in (200_000_000, 60_000_000, 1_000_000_000):
+        plan, context = fitted(room, checkpoints)
+        assert (plan.views, plan.cut, context.decided) == (4, "stage6", {"views": 4})
+
+
+def test_two_ways_that_want_of_room_makes_the_same_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune_candidates, "without_harmful_flip", lambda context, trainer, plan: plan)
+    for room, cuts in ((10**9, ["stage6", "stage6", "stage7", "stage7"]), (60_000_000, ["stage7", "stage7"])):
+        plans = finetune_candidates._arms(Road(strategy="auto"), bench_with(room), 1000, 4)  # type: ignore[arg-type]
+        assert [p.cut for p in plans] == cuts
+        assert [p.augment == "none" for p in plans] == [False, True] * (len(cuts) // 2)
+        assert {p.lr for p in plans if p.cut == "stage7"} == {finetune_candidates._LATE_LR}
+
+
+def test_what_a_person_set_is_not_changed() -> None:
+    plan, _ = fitted(60_000_000, views=8)
+    assert (plan.cut, plan.is_cached) == ("stage6", False)  # eight views of either stage need more
+    plan, _ = fitted(60_000_000, cut="last-2")
+    assert plan.cut == "stage6"
+    assert not plan.is_cached
+
+
+def test_a_budget_too_small_for_an_epoch_keeps_the_probe(few: Path, tmp_path: Path) -> None:
+    run = headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s", workers=1)
+    assert run.metrics["strategy"] == "probe"
+    assert decisions_of(run.folder)["strategy"]["value"] == "probe"
+
+
+def test_a_device_that_is_not_there_is_named(few: Path) -> None:
+    with pytest.raises(SettingError, match="cuda:7"):
+        headstart.train(few, strategy="head", device="cuda:7")
+
+
+def test_balance_is_asked_for_once(few: Path) -> None:
+    with pytest.raises(SettingError, match="twice"):
+        headstart.train(few, strategy="head", sampling="balanced", class_weights="auto")
+
+
+class TestTensorBoard:
+    RECORD = EpochRecord(1, 0.5, 0.8, None, None, None, 1e-3, 2.0)
+
+    def test_it_is_refused_where_it_is_not_installed(self, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import importlib.util
+
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "tensorboard" else find(n, *a))
+        with pytest.raises(MissingExtraError, match="tensorboard"):
+            headstart.train(few, strategy="head", tensorboard=True)
+
+    def test_every_number_of_an_epoch_is_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        written: list[tuple[str, str, float, int]] = []
+
+        @contextmanager
+        def writer(folder: str) -> Iterator[Any]:
+            def add(name: str, value: float, step: int) -> None:
+                written.append((Path(folder).name, name, value, step))
+
+            yield SimpleNamespace(add_scalar=add)
+
+        module = ModuleType("torch.utils.tensorboard")
+        module.SummaryWriter = writer  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+        log = EpochLog(tmp_path, EventStream(), has_events=True)
+        log.begin("fold1", 1)
+        log.add("fold1", self.RECORD)
+        assert ("fold1", "train_loss", 0.5, 1) in written
+        assert {name for _, name, _, _ in written} == {"train_loss", "train_accuracy", "lr", "duration_s"}
+
+
+@pytest.mark.long
+def test_without_room_the_same_is_trained_from_images(few: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "strategy": "finetune",
+        "from": "last",
+        "epochs": 2,
+        "views": 2,
+        "size": 64,
+        "workers": 1,
+    }
+    settings |= {"augment": "flip,crop=0.6"}
+    stored = headstart.train(few, out=tmp_path / "stored", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ActivationCache, "room_bytes", lambda self: 0)
+        direct = headstart.train(few, out=tmp_path / "direct", **settings)
+    assert decisions_of(direct.folder)["tune.is_cached"]["value"] is False
+    assert "tune.is_cached" not in decisions_of(stored.folder)
+    name = "finetune-stage7-final.done.safetensors"
+    a, b = (load_snapshot(r.folder / "checkpoints" / name) for r in (stored, direct))
+    moved = 0.0
+    for key in a.tensors:
+        if key.startswith("end/"):
+            step = (a.tensors[key] - a.tensors["start/" + key[4:]]).abs().max()
+            moved = max(moved, float(step))
+            assert float((a.tensors[key] - b.tensors[key]).abs().mean()) <= 0.1 * float(step) + 1e-6
+    assert moved > 1e-4
+    assert b.values["frozen_before"] == b.values["frozen_after"]
+
+
+@pytest.mark.long
+def test_images_that_mean_something_else_in_the_mirror_are_not_mirrored(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(30):
+            low = Image.fromarray(rng.integers(120, 255, (6, 6, 3), dtype=np.uint8))
+            image = low.resize((96, 96), Image.Resampling.BICUBIC)
+            x, y = rng.uniform(5, 35, 2)
+            corners = [(x, y), (x, y + 56), (x + 50, y + 28)]
+            if name == "left":
+                corners = [(96 - a, b) for a, b in corners]
+            ImageDraw.Draw(image).polygon(corners, fill=tuple(int(v) for v in rng.integers(0, 100, 3)))
+            image.save(tmp_path / "data" / name / f"{i:02d}.png")
+    settings: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1, "workers": 1}
+    run = headstart.train(tmp_path / "data", out=tmp_path / "run", **settings)
+    assert "flip" not in decisions_of(run.folder)["augment"]["value"]
+    assert "flip" not in run.metrics["tuning"]["plan"]["augment"]
+    asked = headstart.train(tmp_path / "data", out=tmp_path / "asked", augment="flip", **settings)
+    assert asked.metrics["tuning"]["plan"]["augment"] == "flip=0.5"
+
+
+def test_threads_are_taken_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    count = [1]  # threads are pretended, so that the test takes the time of one
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: count.__setitem__(0, number))
+    assert measure_threads(1)[0] == 1
+    for speed, expected in ((1.7, 2), (1.05, 1), (0.4, 1)):
+        clock = [0.0]
+
+        def tick(clock: list[float] = clock, speed: float = speed) -> float:
+            clock[0] += 1.0 / (speed if count[0] == 2 else 1.0)
+            return clock[0]
+
+        monkeypatch.setattr(finetune_resources.time, "monotonic", tick)
+        found, speedup = measure_threads(2)
+        assert found == expected
+        assert speedup == pytest.approx(speed, rel=0.01)
+
+
+class TestPrecision:
+    def trainer(self) -> Any:
+        import torch
+
+        class Net(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = torch.nn.Conv2d(3, 4, 3)
+
+            def forward(self, states: Any, early: Any) -> Any:
+                return self.layer(states[0]).mean((2, 3))
+
+            def set_training(self, is_training: bool) -> None:
+                self.train(is_training)
+
+        embedder = SimpleNamespace(spec=SimpleNamespace(size_hw=(8, 8)))
+        return SimpleNamespace(network=lambda plan, head: Net(), embedder=embedder, device=torch.device("cpu"))
+
+    @pytest.mark.parametrize(("ratio", "expected"), [(2.0, "bfloat16"), (0.8, "float32"), (1.1, "float32")])
+    def test_what_is_clearly_faster_is_taken(
+        self, ratio: float, expected: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import torch
+
+        clock, started = [0.0], []
+
+        def tick() -> float:
+            if not started:  # a measurement begins; it ends in what autocast was on for
+                started.append(True)
+                return clock[0]
+            started.clear()
+            clock[0] += 1.0 / (ratio if seen[-1] else 1.0)
+            return clock[0]
+
+        seen: list[bool] = []
+        autocast = torch.autocast
+
+        def watching(device: str, *, dtype: Any, enabled: bool) -> Any:
+            seen.append(enabled)
+            return autocast(device, dtype=dtype, enabled=enabled)
+
+        monkeypatch.setattr(finetune_resources.time, "monotonic", tick)
+        monkeypatch.setattr(torch, "autocast", watching)
+        plan = default_plan("full", "stem", 1000, 4)
+        precision, speedup = finetune_resources.measure_precision(self.trainer(), plan, None, 1000)
+        assert precision == expected
+        assert speedup == pytest.approx(ratio, rel=0.01)
+
+    def test_short_trainings_and_suffixes_are_not_measured(self) -> None:
+        full, suffix = default_plan("full", "stem", 100, 4), default_plan("finetune", "stage6", 9000, 4)
+        assert finetune_resources.measure_precision(None, full, None, 100)[0] == "float32"  # type: ignore[arg-type]
+        assert finetune_resources.measure_precision(None, suffix, None, 9000)[0] == "float32"  # type: ignore[arg-type]

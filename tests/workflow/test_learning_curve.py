@@ -1,0 +1,46 @@
+"""The learning curve's sentence: its numbers agree with one another and with those beside it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from headstart.evaluation.learning_curve import forecast_curve
+from headstart.messages.sections import class_gains_message
+from headstart.workflow import learning_curve
+
+SIZES = np.array([50, 100, 200, 400])
+NAMES = ("a", "b", "c")
+
+
+def section(seed: int, *, step: float = 0.0, error: float = 0.1) -> dict[str, object]:
+    """Return a curve whose last point lies off the law by a step, as another protocol's or a lucky score does."""
+    rng = np.random.default_rng(seed)
+    right = [1 - error * (400 / n) ** 0.3 for n in SIZES]
+    right[-1] -= step
+    hits = np.array([(rng.random(400) < share).astype(float) for share in right])
+    return learning_curve._section(forecast_curve(SIZES, hits, np.arange(400) % 3, 3, num_draws=50), NAMES)
+
+
+@pytest.mark.parametrize("step", [-0.03, 0.0, 0.03])
+@pytest.mark.parametrize("error", [0.0, 0.05, 0.5])
+def test_the_change_is_the_difference_of_the_printed_numbers(step: float, error: float) -> None:
+    for seed in range(5):
+        found = section(seed, step=step if error else 0.0, error=error)
+        now, twice, gain = (found[k] for k in ("now", "twice", "gain"))
+        assert gain == pytest.approx(twice - now, abs=1e-9)
+        assert found["low"] <= gain <= found["high"]
+        shares = [float(v) for v in re.findall(r"([\d.]+) %", str(found["text"]))]
+        points = [float(v) for v in re.findall(r"change of ([+-]?[\d.]+) points", str(found["text"]))]
+        assert points == [pytest.approx(shares[2] - shares[1], abs=1e-6)]
+        forecast = next(s for s in found["series"] if s["name"] == "forecast")
+        assert forecast["y"][0] == pytest.approx(now, abs=5e-4)
+        assert forecast["y"][1] == pytest.approx(twice, abs=5e-4)
+
+
+def test_classes_are_named_only_where_one_gains() -> None:
+    assert class_gains_message([]) == ""
+    assert class_gains_message([{"name": "a", "gain": 0.0001}, {"name": "b", "gain": -0.2}]) == ""
+    assert class_gains_message([{"name": "a", "gain": 0.02}, {"name": "b", "gain": 0.0}]).count("points") == 1

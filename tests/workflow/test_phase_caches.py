@@ -1,0 +1,224 @@
+"""Gradual unfreezing on the whole road: sizes said before, rows of each phase, the same result as without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from event_text import decisions_of
+
+import headstart
+from headstart.api import resume
+from headstart.config import resolve
+from headstart.errors import UsageError
+from headstart.records import Decision
+
+pytest.importorskip("torch")
+
+import torch
+
+from headstart.features.activation_cache import ActivationCache
+from headstart.training.checkpoint import Checkpoints, load_snapshot
+from headstart.training.loop import TrainingState
+from headstart.training.plan import FinetunePlan, default_plan, parse_unfreeze
+from headstart.types import DecisionReason
+from headstart.workflow.finetune_resources import fit_to_disk
+from headstart.workflow.phase_caches import PhaseCaches
+
+PLAN = default_plan("finetune", "stage6", 1000, 4).with_(unfreeze=parse_unfreeze("stage7@0,stage6@30%"), views=4)
+NAMES = ("stem", "stage5", "stage6", "stage7", "neck", "head")
+
+
+class Road:
+    """Keeps what is decided."""
+
+    def __init__(self) -> None:
+        self.resolved = resolve({"data": "x", "strategy": "finetune", "unfreeze": "stage7@0,stage6@30%"}, source="x")
+        self.decided: dict[str, Decision] = {}
+
+    def decide(self, decisions: list[Decision]) -> None:
+        self.decided |= {d.setting: d for d in decisions}
+
+
+def phase_rows(is_on: bool = True) -> PhaseCaches:
+    stage_of = {"a": 1, "b": 2, "c": 3, "d": 5}  # the neck has no weights
+    network = SimpleNamespace(names=NAMES, position=NAMES.index, map=SimpleNamespace(stage_of=stage_of))
+    trunk = SimpleNamespace(backbone=SimpleNamespace(network=network), end_cut=lambda plan: "head")
+    embedder = SimpleNamespace(graph=SimpleNamespace(blocks={}))
+    return PhaseCaches(trunk, embedder, None, is_on)  # type: ignore[arg-type]
+
+
+class Bench:
+    """20 and 40 kB a row at the two cuts, in a room of so many bytes."""
+
+    def __init__(self, room: int, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        cache = SimpleNamespace(room_bytes=lambda: room)
+        self.sources = SimpleNamespace(cache=cache, phases=phase_rows(), phase_bytes=self.phase_bytes)
+        self.sources.row_bytes = lambda plan: sum(self.phase_bytes(plan))
+
+    def phase_bytes(self, plan: FinetunePlan) -> list[int]:
+        return [20_000, 40_000] if len(self.sources.phases.cuts(plan)) == 2 else [40_000]
+
+
+def fitted(room: int, folder: Path) -> tuple[FinetunePlan, Road, PhaseCaches]:
+    context, trainer = Road(), Bench(room, Checkpoints(folder))
+    return fit_to_disk(context, trainer, PLAN, 1000), context, trainer.sources.phases  # type: ignore[arg-type]
+
+
+def test_all_phases_are_counted_and_said(tmp_path: Path) -> None:
+    plan, context, rows = fitted(300_000_000, tmp_path)
+    assert (plan, rows.is_on) == (PLAN, True)
+    decision = context.decided["tune.phases"]
+    assert (decision.value, decision.reason) == ("one_per_cut", DecisionReason.PHASES_FIT_CACHE)
+    assert decision.evidence["phases"] == [
+        {"start": 0.0, "cut": "stage7", "needed_bytes": 100_000_000},
+        {"start": 0.3, "cut": "stage6", "needed_bytes": 200_000_000},
+    ]
+
+
+def test_where_not_all_fit_the_earliest_cut_serves_throughout(tmp_path: Path) -> None:
+    plan, context, rows = fitted(299_000_000, tmp_path)
+    assert (plan, rows.is_on) == (PLAN, False)  # as many views as before
+    decision = context.decided["tune.phases"]
+    assert (decision.value, decision.reason) == ("one", DecisionReason.PHASES_TOO_LARGE)
+    assert (decision.evidence["room_bytes"], decision.evidence["cut"]) == (299_000_000, "stage6")
+    plan, context, rows = fitted(120_000_000, tmp_path / "less")
+    assert (plan.views, plan.is_cached, rows.is_on) == (2, True, False)
+
+
+def test_a_run_that_goes_on_keeps_to_its_rows(tmp_path: Path) -> None:
+    assert not fitted(299_000_000, tmp_path)[2].is_on
+    assert not fitted(900_000_000, tmp_path)[2].is_on
+
+
+def test_a_network_that_cannot_be_cut_later_trains_from_the_earliest_cut(tmp_path: Path) -> None:
+    context, trainer = Road(), Bench(900_000_000, Checkpoints(tmp_path))
+
+    def refuse(plan: FinetunePlan) -> list[int]:
+        raise UsageError("training cannot begin at `stage7`: a list of tensors crosses it.")
+
+    trainer.sources.phase_bytes = refuse
+    assert fit_to_disk(context, trainer, PLAN, 1000) == PLAN  # type: ignore[arg-type]
+    assert not trainer.sources.phases.is_on
+    decision = context.decided["tune.phases"]
+    assert (decision.reason, decision.evidence["cut"]) == (DecisionReason.PHASES_CANNOT_BE_CUT, "stage6")
+
+
+def test_no_phases_without_a_cache_or_without_unfreezing() -> None:
+    rows = phase_rows()
+    assert rows.cuts(PLAN) == ((0.0, "stage7"), (0.3, "stage6"))
+    assert rows.cuts(PLAN.with_(is_cached=False)) == rows.cuts(PLAN.with_(unfreeze=())) == ((0.0, "stage6"),)
+    assert rows.cuts(PLAN.with_(strategy="full")) == phase_rows(is_on=False).cuts(PLAN) == ((0.0, "stage6"),)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> Path:
+    return make_images(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
+
+
+SETTINGS: dict[str, Any] = {
+    "strategy": "finetune", "unfreeze": "stage7@0,stage6@50%", "epochs": 3, "views": 2, "workers": 1,
+    "optimizer": "sgd",
+}  # fmt: skip
+
+
+@contextmanager
+def one_source() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PhaseCaches, "cuts", lambda self, plan: ((0.0, plan.cut),))
+        yield
+
+
+def ends(run: headstart.Run, part: str) -> TrainingState:
+    (path,) = (run.folder / "checkpoints").glob(f"*-{part}.done.safetensors")
+    return load_snapshot(path)
+
+
+def difference(a: TrainingState, b: TrainingState) -> float:
+    """Length of the difference of two ends over the length of the way."""
+    names = [n for n in a.tensors if n.startswith("end/")]
+    moved = sum(float((a.tensors[n] - a.tensors["start/" + n[4:]]).square().sum()) for n in names)
+    apart = sum(float((a.tensors[n] - b.tensors[n]).square().sum()) for n in names)
+    assert moved > 1e-8
+    return float(np.sqrt(apart / moved))
+
+
+def test_each_phase_has_its_rows_and_what_is_frozen_stays(few: Path, tmp_path: Path) -> None:
+    opened: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        space = ActivationCache.space
+        patch.setattr(ActivationCache, "space", lambda self, d, *a: (opened.append(d), space(self, d, *a))[1])
+        run = headstart.train(few, out=tmp_path / "run", **{**SETTINGS, "epochs": 2, "views": 1})
+    assert sum("/" in digest for digest in opened) == 1  # rows at stage7, made from those at stage6
+    phases = decisions_of(run.folder)["tune.phases"]["evidence"]["phases"]
+    assert [(phase["cut"], phase["start"]) for phase in phases] == [("stage7", 0.0), ("stage6", 0.5)]
+    assert run.metrics["tuning"]["plan"]["cut"] == "stage6"
+    for part in ("fold1", "final"):
+        done = ends(run, part)
+        assert done.values["frozen_before"] == done.values["frozen_after"] != ""
+        starts = [n for n in done.tensors if n.startswith("start/")]
+        still = [n for n in starts if torch.equal(done.tensors[n], done.tensors["end/" + n[6:]])]
+        assert len(still) < 0.1 * len(starts), still
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", [3, 6, 8])
+def test_a_run_killed_in_or_between_phases_goes_on_to_the_same_weights(step: int, few: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "optimizer": "adamw"}
+    whole = headstart.train(few, out=tmp_path / "whole", **settings)
+    save = Checkpoints.save
+
+    def dying(self: Checkpoints, name: str, snapshot: TrainingState) -> None:
+        save(self, name, snapshot)
+        if snapshot.values.get("step") == step:  # 12 steps: from the seventh on stage6 trains
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "is_due", lambda self: True)
+        patch.setattr(Checkpoints, "save", dying)
+        with pytest.raises(Killed):
+            headstart.train(few, out=tmp_path / "killed", **settings)
+    again = resume(tmp_path / "killed")
+    for part in ("fold1", "final"):
+        a, b = ends(whole, part), ends(again, part)
+        assert all(torch.equal(a.tensors[n], b.tensors[n]) for n in a.tensors)
+    assert again.score == whole.score
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"unfreeze": "stage7@0,stage6@30%,stage5@60%"},  # two cuts, one made from the other
+        {
+            "unfreeze": "stage7@0,stage6@40%",
+            "tune": {"head_only_fraction": 0.2},
+        },  # only the head at first: pooled features
+        {"unfreeze": "stage7@0,stage6@40%", "tune": {"train_size": 160}},  # views and scores of two sizes
+        {"unfreeze": "stage7@0,stage6@40%", "head": "hidden=8", "tune": {"head_only_fraction": 0.2}},
+    ],
+)
+def test_phases_end_where_a_single_cut_ends(more: dict[str, Any], few: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, **more}
+    phased = headstart.train(few, out=tmp_path / "phased", **settings)
+    assert decisions_of(phased.folder)["tune.phases"]["value"] != "one"
+    with one_source():
+        plain = headstart.train(few, out=tmp_path / "plain", **settings)
+    assert "tune.phases" not in decisions_of(plain.folder)
+    for part in ("fold1", "final"):
+        a, b = ends(phased, part), ends(plain, part)
+        assert difference(a, b) < 0.05  # the later rows are rounded to half precision, too
+        assert a.values["frozen_before"] == a.values["frozen_after"] == b.values["frozen_after"]
+    ours, theirs = (ends(run, "fold1").tensors["logits"] for run in (phased, plain))
+    np.testing.assert_allclose(ours, theirs, atol=0.05)

@@ -1,0 +1,148 @@
+"""The report of a real small run: written by training, written again, without images, after they were moved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headstart
+from headstart.errors import DataError, UsageError
+from headstart.model import Run
+from headstart.preprocessing.image_spec import ImageSpec
+from headstart.reports import attribution
+from headstart.workflow import attribution_maps, learning_curve
+from headstart.workflow.feature_extraction import open_embedder
+from headstart.workflow.learning_curve import _measure
+from headstart.workflow.report_writer import make_report, read_facts, write_report
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> Path:
+    return make_images(tmp_path_factory.mktemp("evil"), {EVIL: 14, "=1+1": 14, "Käse 猫": 14})
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return headstart.train(data, out=str(tmp_path_factory.mktemp("runs") / "one"))
+
+
+def test_training_leaves_the_report_and_the_files_beside_it(run: Run) -> None:
+    for name in ("report.html", "report.json", "classification_report.txt", "classification_report.csv",
+                 "summary.txt", "comment.md", "label_errors.csv", "scores.npz", "bundle/README.md"):  # fmt: skip
+        assert (run.folder / name).stat().st_size > 0, name
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert EVIL not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert "data:image/jpeg" in page
+    assert "'=1+1," in (run.folder / "classification_report.csv").read_text(encoding="utf-8")
+    scores = np.load(run.folder / "scores.npz", allow_pickle=False)
+    assert scores["logits"].shape == (42, 3)
+
+
+def test_written_again_it_has_maps_figures_and_a_curve(run: Run, tmp_path: Path) -> None:
+    report = headstart.report(run.folder, out=tmp_path / "again")
+    assert report.data["attribution"]["alike"] < attribution.MAX_ALIKE
+    shown = len(report.data["errors"]["wrong"]) + len(report.data["errors"]["unsure"])
+    page = report.path.read_text(encoding="utf-8")
+    assert page.count('alt="Attribution map') == shown
+    assert report.data["learning"]["curve"]["series"][0]["x"][-1] == 42
+    for name in ("samples", "confusion", "confusion_rates", "classes", "diagram", "learning_curve"):
+        assert (tmp_path / "again" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    frame = report._repr_html_()
+    assert frame.startswith("<iframe")
+    assert 'sandbox="allow-scripts"' in frame
+    assert not (tmp_path / "again" / "bundle").exists()
+
+
+def test_maps_that_ignore_the_model_are_held_back(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribution_maps, "mean_similarity", lambda a, b: 0.9)
+    report = make_report(run.folder, out=tmp_path, figures=False, curve=False)
+    assert "held back" in report.data["attribution"]["missing"]
+    assert 'alt="Attribution map' not in report.path.read_text(encoding="utf-8")
+
+
+def test_without_images_no_file_and_no_photograph_is_in_any_file(run: Run, tmp_path: Path) -> None:
+    make_report(run.folder, out=tmp_path / "bare", images=False)
+    for path in (tmp_path / "bare").rglob("*"):
+        if path.suffix in (".html", ".json", ".txt", ".csv", ".md"):
+            text = path.read_text(encoding="utf-8")
+            assert ".jpg" not in text, path
+            assert "data:image" not in text.replace("img-src data:;", ""), path
+    assert not (tmp_path / "bare" / "figures" / "samples.png").exists()
+
+
+def test_images_that_were_moved_are_said_and_found_again(run: Run, data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.folder, copy)
+    config = (copy / "config.resolved.yaml").read_text(encoding="utf-8")
+    (copy / "config.resolved.yaml").write_text(config.replace(str(data), str(tmp_path / "gone")), encoding="utf-8")
+    report = make_report(copy, figures=False)
+    assert "data_moved" in {p["kind"] for p in report.data["problems"]}
+    assert "missing" in report.data["attribution"]
+    assert "missing" in report.data["learning"]["curve"]
+    assert "The data are not at the path of the run" in report.path.read_text(encoding="utf-8")
+    shutil.copytree(data, tmp_path / "new")
+    found = make_report(copy, data=tmp_path / "new", figures=False, curve=False, attributions=False)
+    assert found.data["problems"] == []
+    with pytest.raises(DataError):
+        make_report(copy, data=tmp_path / "nowhere")
+
+
+def test_a_run_that_lost_its_files_is_still_reported(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.folder, copy)
+    for name in ("scores.npz", "dataset_report.json", "environment.json", "label_errors.csv", "split.csv"):
+        (copy / name).unlink()
+    shutil.rmtree(copy / "bundle")
+    report = write_report(copy, has_attributions=True, has_curve=True)
+    assert "missing" in report["calibration"]
+    assert "missing" in report["suspects"]
+    assert "missing" in report["attribution"]
+    (copy / "predictions.csv").write_text("nonsense\n1\n", encoding="utf-8")
+    assert "run_without_predictions" in {p["kind"] for p in write_report(copy)["problems"]}
+    (copy / "metrics.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match="no finished run"):
+        read_facts(copy)
+
+
+def test_the_python_forms_return_text_and_figures(run: Run) -> None:
+    assert "parameters" in run.summary()
+    assert "macro avg" in run.classification_report()
+    assert "four squares" in run.comment()
+    assert run.plot_curves() is None, "the probe is computed in one step"
+    assert run.plot_confusion(rates=True).get_axes()
+    assert run.plot_diagram().get_axes()
+    json.dumps(run.report(figures=False, attributions=False, curve=False).data)
+
+
+def test_the_curve_scores_no_image_by_a_head_that_saw_it() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 40)
+    blocks = {"embedding": rng.normal(size=(80, 16)).astype(np.float32)}
+    sizes, hits = _measure(blocks, rng.permutation(labels), 2, None)
+    assert sizes == [10, 20, 40]
+    assert all(abs(h.mean() - 0.5) < 0.2 for h in hits), "shuffled labels score chance"
+
+
+def test_the_curve_looks_at_images_as_the_run_did(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every feature is computed anew, and images that the run was allowed to read are refused."""
+    run = headstart.train(data, out=tmp_path / "run", fit="squash", max_pixels=300_000_000)
+    opened = []
+
+    def watched(*arguments: Any, **settings: Any) -> Any:
+        opened.append(open_embedder(*arguments, **settings))
+        return opened[-1]
+
+    monkeypatch.setattr(learning_curve, "open_embedder", watched)
+    report = headstart.report(run.folder, out=tmp_path / "report", attributions=False, figures=False)
+    assert "series" in report.data["learning"]["curve"]
+    pixels = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))["pixels"]
+    assert [e.spec for e in opened] == [ImageSpec.from_json(pixels)]

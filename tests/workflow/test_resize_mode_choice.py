@@ -1,0 +1,62 @@
+"""`--fit auto` takes the way that lets the network see what tells the classes apart, and counts it as a choice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import headstart
+from headstart.errors import SettingError
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images three times as wide as high that differ by class at their far ends alone."""
+    root = tmp_path_factory.mktemp("wide")
+    for kind, name in enumerate(("discs", "stripes")):
+        (root / name).mkdir()
+        for i in range(14):
+            rng = np.random.default_rng([kind, i])
+            values = np.repeat(rng.uniform(60, 190, (16, 48)), 6, axis=0).repeat(6, axis=1)  # (96, 288)
+            y, x = np.mgrid[0:96, 0:80].astype(np.float64)
+            if kind:
+                end = np.sin(x * rng.uniform(0.5, 0.8) + rng.uniform(0, 6))
+            else:
+                end = np.where(np.hypot(x - 40, y - 48) < rng.uniform(20, 34), 1.0, -1.0)
+            values[:, :80] = values[:, -80:] = 127 + 110 * end
+            Image.fromarray(values.astype(np.uint8)).convert("RGB").save(root / name / f"{i:02d}.png")
+    return root
+
+
+def test_the_ends_are_seen_where_they_matter(wide: Path, tmp_path: Path) -> None:
+    run = headstart.train(wide, fit="auto", out=tmp_path / "auto")
+    config = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())
+    assert config["fit"]["value"] in ("squash", "pad")
+    assert config["fit"]["source"] == "auto"
+    losses = config["fit"]["evidence"]["log_loss"]
+    assert config["fit"]["value"] == min(losses, key=losses.get)
+    bundle = json.loads((run.folder / "bundle" / "bundle.json").read_text())
+    assert bundle["pixels"]["fit"] == config["fit"]["value"]
+    cropped = headstart.train(wide, out=tmp_path / "crop")
+    assert run.metrics["cv"]["accuracy"]["value"] > cropped.metrics["cv"]["accuracy"]["value"]
+
+
+def test_a_choice_is_paid_for(wide: Path, tmp_path: Path) -> None:
+    """The ways that were not taken stand among the candidates by which the score is corrected."""
+    run = headstart.train(wide, fit="auto", out=tmp_path / "auto")
+    taken = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())["fit"]["value"]
+    fixed = headstart.train(wide, fit=taken, out=tmp_path / "fixed")
+    assert run.metrics["cv"]["log_loss"] == pytest.approx(fixed.metrics["cv"]["log_loss"])
+    chosen, asked = (r.metrics["cv"]["accuracy"] for r in (run, fixed))
+    assert chosen["uncorrected"] == asked["uncorrected"]
+    assert chosen["value"] <= asked["value"]
+
+
+def test_embedding_alone_has_nothing_to_choose_by(wide: Path) -> None:
+    with pytest.raises(SettingError, match="--fit"):
+        headstart.embed(wide, fit="auto")

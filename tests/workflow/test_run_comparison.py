@@ -1,0 +1,152 @@
+"""Comparing runs: aligned by content, refused where the images or classes differ, told in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.errors import DataError
+from headstart.evaluation.metrics import evaluate, evaluation_to_json, softmax
+from headstart.evaluation.paired_comparison import ComparisonVerdict
+from headstart.types import USER_TEST_SPLIT, FindingKind
+from headstart.workflow.run_comparison import compare_runs, write_comparison
+
+NAMES = ("cat", "dog", "owl")
+
+
+def write_run(
+    folder: Path,
+    hits: np.ndarray,
+    *,
+    names: Sequence[str] = NAMES,
+    split: str = "test",
+    digests: Sequence[str] | None = None,
+    order: np.ndarray | None = None,
+    truth: np.ndarray | None = None,
+) -> Path:
+    """Return a run folder with nothing but what is compared: right where `hits` says."""
+    folder.mkdir(parents=True)
+    num = len(hits)
+    truth = np.arange(num) % len(names) if truth is None else truth
+    chosen = np.where(hits, truth, (truth + 1) % len(names))
+    logits = (3.0 * np.eye(len(names))[chosen]).astype(np.float32)
+    files = [f"{folder.name}/{i:03d}.jpg" for i in range(num)]
+    digests = list(digests or [f"{i:016x}" for i in range(num)])
+    order = np.arange(num) if order is None else order
+    block = evaluation_to_json(evaluate(logits, truth, names, setup=USER_TEST_SPLIT, is_logits=True))
+    metrics: dict[str, Any] = {
+        "class_names": list(names),
+        "num_samples": num,
+        "train": block,
+        "cv": block,
+        "val": None,
+        "test": block if split == "test" else None,
+        "headline": {"metric": "accuracy", **block["accuracy"], "protocol": "test_split"},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    lines = ["file,split,label,prediction,probability,is_right,how"]
+    confidence = softmax(logits).max(axis=1)
+    lines += [
+        f"{files[i]},{split},{names[truth[i]]},{names[chosen[i]]},{confidence[i]:.4f},{str(hits[i]).lower()},given"
+        for i in order
+    ]
+    (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
+    np.savez(folder / "scores.npz", paths=np.array(files), logits=logits, digests=np.array(digests))
+    return folder
+
+
+def some_hits(share: float, num: int = 300, seed: int = 0) -> np.ndarray:
+    return np.asarray(np.random.default_rng(seed).random(num) < share)
+
+
+def test_a_clear_gain_is_called_better_and_the_other_way_worse(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", some_hits(0.6))
+    b = write_run(tmp_path / "b", some_hits(0.9, seed=1))
+    found = compare_runs(a, b)
+    assert found.verdict == "better"
+    assert found.numbers["accuracy"]["value"] > 0
+    assert compare_runs(b, a).verdict == "worse"
+    assert (found.numbers["num_samples"], found.numbers["protocol"]) == (300, "test_split")
+
+
+def test_what_cannot_be_told_says_how_many_images_would(tmp_path: Path) -> None:
+    base = np.random.default_rng(0).random(200)
+    a, b = write_run(tmp_path / "a", base < 0.80), write_run(tmp_path / "b", base < 0.82)
+    b_hits = base < 0.82
+    b_hits[:20] = ~b_hits[:20]
+    c = write_run(tmp_path / "c", b_hits)
+    found = compare_runs(a, c)
+    assert found.verdict is ComparisonVerdict.UNDECIDED
+    assert found.numbers["accuracy"]["num_needed"] > found.numbers["num_samples"] == 200
+    assert compare_runs(a, a).numbers["accuracy"]["num_needed"] is None
+    assert b.is_dir()
+
+
+def test_images_are_matched_by_content_whatever_their_names_and_order(tmp_path: Path) -> None:
+    hits_a, hits_b = some_hits(0.7), some_hits(0.9, seed=2)
+    a = write_run(tmp_path / "a", hits_a)
+    b = write_run(tmp_path / "b", hits_b, order=np.random.default_rng(3).permutation(300))
+    found = compare_runs(a, b)
+    assert found.numbers["only_a"] == int((hits_a & ~hits_b).sum())
+    assert found.numbers["only_b"] == int((hits_b & ~hits_a).sum())
+
+
+def test_classes_in_another_order_are_brought_together(tmp_path: Path) -> None:
+    hits = some_hits(0.8)
+    a = write_run(tmp_path / "a", hits)
+    swapped = ("owl", "cat", "dog")
+    truth = np.array([swapped.index(NAMES[i % 3]) for i in range(300)])
+    b = write_run(tmp_path / "b", hits, names=swapped, truth=truth)
+    found = compare_runs(a, b)
+    assert found.numbers["accuracy"]["value"] == 0.0
+
+
+def test_different_test_sets_are_refused_with_the_counts(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", some_hits(0.8))
+    b = write_run(tmp_path / "b", some_hits(0.8, num=200))
+    with pytest.raises(DataError, match=r"a was scored on 300 images, b on 200, with 200 in both"):
+        compare_runs(a, b)
+    c = write_run(tmp_path / "c", some_hits(0.8), split="train")
+    with pytest.raises(DataError, match="two different sets"):
+        compare_runs(a, c)
+
+
+def test_different_classes_or_labels_are_refused(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", some_hits(0.8))
+    b = write_run(tmp_path / "b", some_hits(0.8), names=("cat", "dog", "fox"))
+    with pytest.raises(DataError, match=r"only a has `owl`; only b has `fox`"):
+        compare_runs(a, b)
+    more = write_run(tmp_path / "more", np.ones(200, dtype=bool), names=(*NAMES, "yak"))
+    with pytest.raises(DataError, match=r"know different classes: only more has `yak`\."):
+        compare_runs(a, more)
+    c = write_run(tmp_path / "c", some_hits(0.8), truth=(np.arange(300) + 1) % 3)
+    with pytest.raises(DataError, match="labels in c and a differ for 300 images"):
+        compare_runs(a, c)
+
+
+def test_cross_validated_predictions_are_marked_as_weaker(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", some_hits(0.6), split="train")
+    b = write_run(tmp_path / "b", some_hits(0.9, seed=1), split="train")
+    found = compare_runs(a, b)
+    assert found.numbers["is_out_of_fold"]
+    assert FindingKind.SCORES_OUT_OF_FOLD in {f.kind for f in found.findings}
+    assert found.numbers["protocol"] == "k_fold"
+    (a / "scores.npz").unlink()
+    with pytest.raises(DataError, match="kept no scores"):
+        compare_runs(a, b)
+
+
+def test_it_is_written_and_drawn(tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "<a>", some_hits(0.6)), write_run(tmp_path / "$b$", some_hits(0.9, seed=1))
+    found = compare_runs(a, b)
+    written = write_comparison(tmp_path / "out", found)
+    assert json.loads(written[0].read_text())["verdict"] == "better"
+    assert written[1].read_bytes()[:4] == b"\x89PNG"
+    assert "<a>" not in found._repr_html_()
+    assert "&lt;a&gt;" in found._repr_html_()
+    assert "McNemar" in repr(found)

@@ -1,0 +1,254 @@
+"""Unknown images and sets of classes of a real small run: fitted, stored, printed, checked, the same everywhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from event_text import events_of
+
+import headstart
+from headstart.errors import UsageError
+from headstart.evaluation.softmax import softmax
+from headstart.model import Run
+from headstart.probe.linear import LinearHead
+from headstart.probe.normalize import fit_normalizer
+from headstart.records import Features, Sample, Samples, Split
+from headstart.types import FindingKind
+from headstart.workflow.report_writer import read_facts
+from headstart.workflow.uncertainty import fit_finetuned_uncertainty
+
+Make = Callable[..., Path]
+CLASSES = {"stripes": 40, "discs": 40, "checks": 40}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
+    return make_images(tmp_path_factory.mktemp("data"), CLASSES)
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
+    """Ten of each known kind that were never seen, and twenty of a kind that is none of them."""
+    folder = make_images(tmp_path_factory.mktemp("new"), dict.fromkeys(CLASSES, 10) | {"noise": 20}, first_seed=900)
+    assert sorted(p.name for p in folder.iterdir()) == ["checks", "discs", "noise", "stripes"]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return headstart.train(data, out=str(tmp_path_factory.mktemp("runs") / "one"), test_size=0.25, reject="10%")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_metrics_say_what_was_promised_and_what_came_of_it(run: Run) -> None:
+    novelty, coverage = run.metrics["novelty"], run.metrics["coverage"]
+    assert novelty["reject"] == 0.1
+    assert 0 <= novelty["out_of_fold"]["false_alarms"] <= 0.1
+    rows = [r for r in rows_of(run.folder / "predictions.csv") if r["split"] == "test"]
+    assert novelty["test"]["num_samples"] == len(rows) == 30
+    alarms = np.mean([r["is_ood"] == "true" for r in rows])
+    assert novelty["test"]["false_alarms"]["uncorrected"] == pytest.approx(alarms)
+    assert {c["name"] for c in novelty["left_out"]["per_class"]} == set(CLASSES)
+    assert 0 <= novelty["left_out"]["detected"] <= 1
+    assert sum(novelty["histogram"]["known"]) == 90
+    held = np.mean([r["label"] in r["set"].split("|") for r in rows])
+    assert coverage["test"]["empirical"]["uncorrected"] == pytest.approx(held)
+    assert (coverage["coverage"], coverage["is_guaranteed"], coverage["num_fitted"]) == (0.9, False, 90)
+
+
+def test_its_rates_are_in_the_events(run: Run) -> None:
+    (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
+    novelty, coverage = event["evidence"]["novelty"], event["evidence"]["coverage"]
+    told = run.metrics["novelty"]
+    assert novelty["threshold"] == pytest.approx(told["threshold"])
+    assert novelty["test"]["false_alarms"]["value"] == pytest.approx(told["test"]["false_alarms"]["value"])
+    assert novelty["left_out"]["detected"] == pytest.approx(told["left_out"]["detected"])
+    empirical = run.metrics["coverage"]["test"]["empirical"]["value"]
+    assert coverage["test"]["empirical"]["value"] == pytest.approx(empirical)
+    assert coverage["is_guaranteed"] is False, "nothing was kept apart for that"
+
+
+def test_the_bundle_says_the_same_of_files(run: Run, data: Path) -> None:
+    rows = {r["file"]: r for r in rows_of(run.folder / "predictions.csv") if r["split"] == "test"}
+    for p in run.predict([data / name for name in rows]):
+        row = rows[str(Path(p.file).relative_to(data))]
+        assert p.novelty == pytest.approx(float(row["novelty"]), abs=0.02)
+        assert row["is_ood"] == str(p.is_ood).lower() or abs(p.novelty - float(row["novelty"])) < 0.02
+        assert "|".join(p.label_set or ()) == row["set"]
+        assert p.label == row["prediction"], "the label stays the best known class"
+    assert run.metrics["parity"]["max_novelty_difference"] < 0.05
+
+
+def test_training_images_are_judged_by_a_model_that_had_not_seen_them(run: Run) -> None:
+    scores = np.load(run.folder / "scores.npz", allow_pickle=False)
+    is_train = scores["split"] == "train"
+    threshold = run.metrics["novelty"]["threshold"]
+    assert (scores["novelty"][is_train] > threshold).mean() == pytest.approx(
+        run.metrics["novelty"]["out_of_fold"]["false_alarms"]
+    )
+    facts = read_facts(run.folder, paths={})
+    assert facts.scored.novelty is not None
+    np.testing.assert_allclose(np.sort(facts.scored.novelty), np.sort(scores["novelty"]), rtol=1e-6)
+
+
+def test_a_new_kind_is_noticed_and_evaluate_counts_it(run: Run, strange: Path) -> None:
+    result = run.evaluate(strange)
+    told = result.unknown
+    assert result.new_classes == ("noise",)
+    assert told["detected"]["num_samples"] == 20
+    assert told["detected"]["value"] >= 0.9, "noise is nothing like the three kinds"
+    assert told["false_alarms"]["num_samples"] == 30
+    assert told["false_alarms"]["value"] <= 0.3
+    assert told["empirical"]["low"] <= told["empirical"]["value"] <= told["empirical"]["high"]
+    (rates,) = [f.evidence for f in result.findings if f.kind is FindingKind.OOD_RATES]
+    assert (rates["known"], rates["new"]) == (told["false_alarms"], told["detected"])
+    assert json.loads(json.dumps(result.to_json()))["unknown"] == told
+    assert sum(bool(p.is_ood) for p in result.predictions) == round(told["false_alarms"]["value"] * 30)
+
+
+def test_other_shares_can_be_asked_for_when_predicting(run: Run, strange: Path) -> None:
+    few, many = (run.predict(strange, reject=r) for r in (0.05, 0.4))
+    assert sum(bool(p.is_ood) for p in few) < sum(bool(p.is_ood) for p in many)
+    small, large = (run.predict(strange, coverage=c) for c in (0.5, 0.99))
+    assert sum(len(p.label_set or ()) for p in small) < sum(len(p.label_set or ()) for p in large)
+    assert {"novelty", "is_ood", "set"} <= set(run.predict(strange).to_pandas().columns)
+    with pytest.raises(UsageError, match="largest coverage"):
+        run.predict(strange, coverage=0.999)
+
+
+def test_two_classes_have_no_figure_for_new_ones(data: Path, tmp_path: Path) -> None:
+    run = headstart.train(data, out=str(tmp_path / "two"), exclude_classes=("discs",))
+    assert run.metrics["novelty"]["left_out"] is None
+    assert run.metrics["novelty"]["threshold"] is not None
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "with two classes none can be left out" in page
+    assert "with two classes" in run.metrics["novelty"]["sentence"]
+
+
+def test_a_validation_folder_kept_for_it_makes_a_guarantee(tmp_path: Path, make_images: Make) -> None:
+    root = tmp_path / "data"
+    make_images(root / "train", dict.fromkeys(CLASSES, 14))
+    make_images(root / "val", dict.fromkeys(CLASSES, 30), first_seed=300)
+    make_images(root / "test", dict.fromkeys(CLASSES, 4), first_seed=600)
+    run = headstart.train(root, out=str(tmp_path / "run"))
+    coverage = run.metrics["coverage"]
+    assert (coverage["is_guaranteed"], coverage["num_fitted"]) == (True, 90)
+    bundle = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))
+    assert bundle["sets"]["is_guaranteed"] is True
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "guaranteed for images drawn like those of the validation split" in page
+    less = headstart.train(root, out=str(tmp_path / "less"), coverage=0.95)
+    assert less.metrics["coverage"]["is_guaranteed"] is False, "90 images are too few at 95 %"
+
+
+def test_few_images_get_no_threshold_and_it_is_said(tmp_path: Path, make_images: Make) -> None:
+    data = make_images(tmp_path / "few", {"stripes": 4, "discs": 4, "checks": 3})
+    run = headstart.train(data, out=str(tmp_path / "run"))
+    assert run.metrics["novelty"]["threshold"] is None
+    (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
+    assert event["evidence"]["novelty"]["threshold"] is None
+    assert "19 are needed" in run.metrics["novelty"]["sentence"]
+    assert "too few for a threshold" in (run.folder / "report.html").read_text(encoding="utf-8")
+    first = run.predict(data)[0]
+    assert first.novelty is not None
+    assert first.is_ood is None
+
+
+def test_the_probabilities_are_the_calibrated_ones(run: Run, data: Path) -> None:
+    """Divided by the temperature once: in predictions.csv, in the bundle and in what the report calls `after`."""
+    info = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))
+    facts = read_facts(run.folder, paths={})
+    at = np.flatnonzero(facts.scored.split == "test")
+    files = [data / facts.scored.names[i] for i in at]
+    told = run.predict_proba(files)
+    np.testing.assert_allclose(softmax(facts.scored.logits[at]), told, atol=1e-3)
+    assert info["temperature"] != 1.0
+    x = run.model.runtime.embed(files)
+    from headstart.export.bundle import read_bundle
+
+    tensors = read_bundle(run.folder).weights()
+    assert x.shape[1] <= tensors["head.weight"].shape[1]
+    report = headstart.report(run.folder, figures=False, attributions=False, curve=False).data
+    before, after = report["calibration"]["log_loss_before"], report["calibration"]["log_loss"]
+    uncalibrated = softmax(facts.scored.logits[at].astype(np.float64) * info["temperature"])
+    truth = facts.scored.truth[at]
+    assert before == pytest.approx(-np.log(uncalibrated[np.arange(len(at)), truth]).mean(), rel=1e-6)
+    assert after == pytest.approx(-np.log(told[np.arange(len(at)), truth]).mean(), rel=1e-2)
+    assert {"error", "error_before", "brier", "brier_before"} <= set(report["calibration"])
+    assert report["calibration"]["error"]["low"] <= report["calibration"]["error"]["high"]
+
+
+class TestTunedNetworks:
+    """Features of a network that was tuned on an image make it look usual: they may not set the threshold."""
+
+    @pytest.fixture
+    def made(self) -> tuple[Samples, Features, Split, LinearHead, np.ndarray]:
+        rng = np.random.default_rng(0)
+        ids = rng.integers(0, 3, 120)
+        rows = (rng.normal(size=(120, 40)) + np.eye(40)[ids] * 5).astype(np.float32)
+        items = tuple(Sample(f"/{i}", f"{i}.png", "abc"[k]) for i, k in enumerate(ids))
+        samples = Samples(items, ("a", "b", "c"))
+        blocks = {"stage1": rows[:, :10], "embedding": rows[:, 10:]}
+        features = Features(blocks, tuple(f"{i:064x}" for i in range(120)), (), np.ones(120, dtype=bool))
+        split = Split(np.array(["train"] * 100 + ["test"] * 20), None, "made", None, 0)
+        norm = fit_normalizer({name: block[:100] for name, block in blocks.items()})
+        head = LinearHead(norm, rng.normal(size=(3, 40)).astype(np.float32), np.zeros(3, np.float32), 1.0)
+        return samples, features, split, head, head.logits(features.blocks)
+
+    @pytest.mark.parametrize(
+        ("frozen", "num_held_out", "has_head", "counted"),
+        [
+            (("stage1", "embedding"), 0, True, 40),
+            ((), 30, True, 40),
+            (("stage1",), 0, True, 10),
+            ((), 0, True, 0),
+            (("stage1",), 0, False, 0),
+        ],
+        ids=["frozen", "held out", "earlier stages frozen", "tuned on all", "head in the graph"],
+    )
+    def test_the_rest_counts_only_where_it_is_honest(
+        self,
+        made: tuple[Samples, Features, Split, LinearHead, np.ndarray],
+        frozen: tuple[str, ...],
+        num_held_out: int,
+        has_head: bool,
+        counted: int,
+    ) -> None:
+        samples, features, split, head, logits = made
+        train = np.arange(100)
+        scored = train[100 - num_held_out :] if num_held_out else train
+        trust = fit_finetuned_uncertainty(
+            samples, features, split, head if has_head else None, logits, scored, logits[scored],
+            train[: 100 - num_held_out], frozen=frozen, reject=0.1, coverage=0.9,
+        )  # fmt: skip
+        assert trust.novelty.rule.has_residual_norm is (counted > 0)
+        assert trust.json["novelty"]["has_residual_norm"] is (counted > 0)
+        if counted:
+            # What does not count may change at will.
+            rows = head.normalizer(features.blocks)
+            changed = rows.copy()
+            changed[:, counted:] += 3.0
+            p = softmax(logits)
+            np.testing.assert_array_equal(trust.novelty.score(changed, p), trust.novelty.score(rows, p))
+            changed[:, :counted] += 3.0
+            assert (trust.novelty.score(changed, p) > trust.novelty.score(rows, p) + 1).all()
+        assert np.isfinite(trust.honest[scored]).all()
+        assert np.isfinite(trust.honest[100:]).all()
+        assert np.isnan(trust.honest[: 100 - len(scored)]).all()
+        assert (trust.honest[scored] > trust.novelty.threshold).mean() <= 0.1
+        assert trust.json["coverage"]["is_guaranteed"] is False
+
+
+def test_nothing_is_written_into_the_data(run: Run, data: Path, tmp_path: Path) -> None:
+    assert sorted(p.name for p in data.iterdir()) == sorted(CLASSES)
+    shutil.rmtree(tmp_path, ignore_errors=True)
