@@ -89,8 +89,24 @@ class Run(Story):
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """`metrics.json`."""
-        return dict(json.loads((self.folder / "metrics.json").read_text(encoding="utf-8")))
+        """`metrics.json`.
+
+        Raises:
+            UsageError: The folder holds no finished run.
+        """
+        try:
+            return dict(json.loads((self.folder / "metrics.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"`{self.folder}` is no finished run: it has no readable `metrics.json`.",
+                hint=f"headstart resume {self.folder} finishes a stopped run",
+            ) from error
+
+    def __repr__(self) -> str:
+        try:
+            return super().__repr__()
+        except UsageError as error:
+            return f"Run({str(self.folder)!r}): {error.message}"
 
     @cached_property
     def _story(self) -> tuple[Event, ...]:

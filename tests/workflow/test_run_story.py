@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+import headstart
+from headstart.errors import UsageError
 from headstart.events import CheckFinished, DatasetRead, Event, FindingMade, RunFinished, ScoreMeasured, event_to_json
 from headstart.types import Finding, FindingKind, ReadingKind, ReadingNote, Severity
 from headstart.workflow.run_story import read_story
@@ -36,3 +40,10 @@ def test_a_resumed_run_tells_its_data_once(tmp_path: Path) -> None:
 
 def test_without_events_there_is_no_story_but_its_end(tmp_path: Path) -> None:
     assert read_story(tmp_path, {"task": "detect", "duration_s": {"total": 3.0}}) == (RunFinished(3.0, str(tmp_path)),)
+
+
+def test_a_folder_without_a_run_has_a_repr_and_a_named_error(tmp_path: Path) -> None:
+    run = headstart.Run(tmp_path / "nothing")
+    assert "nothing" in repr(run)
+    with pytest.raises(UsageError):
+        _ = run.score

@@ -99,7 +99,7 @@ def _with_leaks(score: Mapping[str, Any], label: str) -> list[tuple[str, str]]:
     leaky = score.get("leaky")
     if not leaky or leaky.get("value") is None:
         return []
-    return [(label, f"{percent(leaky['value'])} with the {count(leaky['num_leaks'], 'image')} that leak")]
+    return [(label, f"{percent(leaky['value'])} with the {count(leaky['num_leaks'], 'leaking image')}")]
 
 
 def _interval(score: Mapping[str, Any]) -> str:
