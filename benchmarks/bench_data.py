@@ -73,11 +73,11 @@ def _copies(figures: Figures, place: Path) -> None:
         folder = place / f"planted_{name}"
         planted = plant(files, names, folder, min(PER_KIND, len(files) // len(KINDS)), seed=1)
         samples = read(folder, task="images")
-        looks = scan_images(samples)
-        clean = _clean_pairs(samples, looks, planted)
+        scan = scan_images(samples)
+        clean = _clean_pairs(samples, scan, planted)
         for with_network in (False, True):
             embeddings = _embeddings(folder, samples) if with_network else None
-            found = _found_pairs(samples, looks, embeddings)
+            found = _found_pairs(samples, scan, embeddings)
             real = {frozenset((p.original, p.copy)) for p in planted}
             groups: dict[str, set[str]] = {}
             for p in planted:
@@ -108,23 +108,23 @@ def _copies(figures: Figures, place: Path) -> None:
         )
 
 
-def _found_pairs(samples: Samples, looks: Any, embeddings: NDArray[np.float32] | None) -> set[frozenset[str]]:
-    exact, near, _ = find_duplicates(looks, embeddings=embeddings)
+def _found_pairs(samples: Samples, scan: Any, embeddings: NDArray[np.float32] | None) -> set[frozenset[str]]:
+    exact, near, _ = find_duplicates(scan, embeddings=embeddings)
     return {frozenset((samples.items[p.first].name, samples.items[p.second].name)) for p in (*exact, *near)}
 
 
-def _clean_pairs(samples: Samples, looks: Any, planted: list[Planted]) -> set[frozenset[str]]:
+def _clean_pairs(samples: Samples, scan: Any, planted: list[Planted]) -> set[frozenset[str]]:
     """Return pairs among the untouched images, and what follows for their planted copies."""
     copies = {p.copy for p in planted}
     keep = np.array([s.name not in copies for s in samples])
     rows = np.flatnonzero(keep)
-    part = type(looks)(
-        tuple(looks.facts[i] for i in rows),
+    part = type(scan)(
+        tuple(scan.info[i] for i in rows),
         {},
-        looks.thumbs[rows],
-        looks.colors[rows],
-        looks.histograms[rows],
-        looks.borders[rows],
+        scan.thumbs[rows],
+        scan.colors[rows],
+        scan.histograms[rows],
+        scan.borders[rows],
     )
     exact, near, _ = find_duplicates(part)
     pairs = [(samples.items[rows[p.first]].name, samples.items[rows[p.second]].name) for p in (*exact, *near)]
@@ -346,10 +346,10 @@ def _bad_files(figures: Figures, place: Path) -> None:
     folder = place / "bad"
     bad, odd = module.make_folder(folder)
     samples = read(folder)
-    looks = scan_images(samples)
-    named = {p.name: p.kind for p in (*samples.problems, *looks.problems.values())}
+    scan = scan_images(samples)
+    named = {p.name: p.kind for p in (*samples.problems, *scan.problems.values())}
     right = sum(named.get(name) == kind for name, kind in bad.items())
-    used = {s.name for s, f in zip(samples, looks.facts, strict=True) if f is not None}
+    used = {s.name for s, f in zip(samples, scan.info, strict=True) if f is not None}
     figures.add("kinds of bad file, each named with its kind", right, f"all {len(bad)}", is_met=right == len(bad) >= 40)
     figures.add("odd but good files used, none lost or replaced", len(used), f"all {len(odd)}", is_met=used == set(odd))
 
@@ -411,9 +411,9 @@ def search_50000() -> None:
         ImageInfo(str(i), str(i), 1, "JPEG", "RGB", (96, 96), None, Exif(), 1.0, None, ()) for i in range(count)
     )
     small = np.zeros((count, 1), dtype=np.uint8)
-    looks = ScanResult(facts, {}, thumbs, small, small, small)
+    scan = ScanResult(facts, {}, thumbs, small, small, small)
     started, cpu = time.monotonic(), time.process_time()
-    _, near, _ = find_duplicates(looks)
+    _, near, _ = find_duplicates(scan)
     seconds, cpu = time.monotonic() - started, time.process_time() - cpu
     found: set[tuple[int, int]] = {(p.first, p.second) for p in near if isinstance(p, Pair)}
     recall = np.mean([(k, count - 1 - k) in found for k in range(500)])

@@ -106,9 +106,9 @@ def _brief(pattern: GroupPattern) -> str:
 
 def natural_sets(source: str, scratch: Path) -> list[tuple[str, tuple[GroupPattern, ...]]]:
     """Judge sets whose name parts stand for no object; (kind, patterns) of each."""
-    samples, looks, blocks = _drawn(source)
+    samples, scan, blocks = _drawn(source)
     rng = np.random.default_rng([3, SOURCES.index(source)])
-    gray = looks.thumbs.reshape(len(samples), -1).mean(axis=1)
+    gray = scan.thumbs.reshape(len(samples), -1).mean(axis=1)
     rank = np.argsort(np.argsort(gray))
     count, labels = len(samples), samples.class_ids
     number = rng.permutation(count)
@@ -134,9 +134,9 @@ def natural_sets(source: str, scratch: Path) -> list[tuple[str, tuple[GroupPatte
             replace(s, name=n, split=None if t is None else str(t))
             for s, n, t in zip(samples, names, splits, strict=True)
         )
-        found.append((kind, _judge(replace(samples, items=items), looks, blocks)))
+        found.append((kind, _judge(replace(samples, items=items), scan, blocks)))
         bare = tuple(replace(s, label=None) for s in items)
-        found.append((f"unlabeled, {kind}", _judge(replace(samples, items=bare, class_names=()), looks, None)))
+        found.append((f"unlabeled, {kind}", _judge(replace(samples, items=bare, class_names=()), scan, None)))
 
     def gain(image: Image.Image, level: int, _: Rng) -> Image.Image:
         return Image.fromarray((np.asarray(image) * (0.45 + 0.13 * level)).clip(0, 255).astype(np.uint8))
@@ -247,7 +247,7 @@ def _judge_folder(folder: Path) -> tuple[GroupPattern, ...]:
     return _judge(samples, scan_images(samples), _embed(folder, samples))
 
 
-def _judge(samples: Samples, looks: ScanResult, blocks: Blocks | None) -> tuple[GroupPattern, ...]:
+def _judge(samples: Samples, scan: ScanResult, blocks: Blocks | None) -> tuple[GroupPattern, ...]:
     train = np.array([i for i, s in enumerate(samples) if s.split in (None, "train")])
 
     def score(groups: NDArray[np.int64] | None) -> float:
@@ -265,7 +265,7 @@ def _judge(samples: Samples, looks: ScanResult, blocks: Blocks | None) -> tuple[
         return float(fit.candidate_hits[-1].mean())
 
     embeddings = None if blocks is None else blocks["embedding"]
-    return inspect_dataset(samples, looks=looks, embeddings=embeddings, score=score if blocks else None).group_patterns
+    return inspect_dataset(samples, scan=scan, embeddings=embeddings, score=score if blocks else None).group_patterns
 
 
 def _spread(samples: Samples, count: int, rng: Rng) -> list[Sample]:

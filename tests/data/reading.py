@@ -19,7 +19,7 @@ def put(root: Path, *names: str) -> Path:
     return root
 
 
-def facts(samples: Samples) -> dict[str, tuple[object, object, object]]:
+def info(samples: Samples) -> dict[str, tuple[object, object, object]]:
     return {s.name: (s.label, s.split, s.group) for s in samples}
 
 

@@ -86,7 +86,7 @@ def samples_of(
 
 def looks_of(samples: Samples, files: Sequence[bytes]) -> ScanResult:
     """Return what is seen of files that are only in memory."""
-    looker = ImageScanner(samples)
+    scanner = ImageScanner(samples)
     for i, data in enumerate(files):
-        looker.see(i, data, hashlib.sha256(data).hexdigest())
-    return looker.looks()
+        scanner.scan(i, data, hashlib.sha256(data).hexdigest())
+    return scanner.result()

@@ -38,7 +38,7 @@ class Zoo:
     bad: dict[str, str]
     odd: dict[str, str | None]
     samples: Samples
-    looks: ScanResult
+    scan: ScanResult
     health: DatasetReport
 
 
@@ -48,8 +48,8 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
     bad, odd = make_folder(root)
     before = {p: (p.lstat().st_size, p.lstat().st_mtime_ns) for p in sorted(root.rglob("*"))}
     samples = read(root)
-    looks = scan_images(samples, threads=2)
-    yield Zoo(root, bad, odd, samples, looks, inspect_dataset(samples, looks=looks))
+    scan = scan_images(samples, threads=2)
+    yield Zoo(root, bad, odd, samples, scan, inspect_dataset(samples, scan=scan))
     assert {p: (p.lstat().st_size, p.lstat().st_mtime_ns) for p in sorted(root.rglob("*"))} == before
 
 
@@ -90,13 +90,13 @@ def test_bad_files_are_replaced_by_nothing(zoo: Zoo) -> None:
     lost = [i for i, s in enumerate(zoo.samples) if s.name in zoo.bad]
     assert len(lost) > 20
     for i in lost:
-        assert zoo.looks.facts[i] is None
-        assert not zoo.looks.thumbs[i].any()
-        assert i in zoo.looks.problems
+        assert zoo.scan.info[i] is None
+        assert not zoo.scan.thumbs[i].any()
+        assert i in zoo.scan.problems
     applied = apply_report(zoo.samples, zoo.health, group_from="none")
-    assert applied.left_out[lost].all()
+    assert applied.excluded[lost].all()
     two_labels = {i for p in zoo.health.label_conflicts for i in (p.index_a, p.index_b)}  # films of the same page
-    assert set(np.flatnonzero(applied.left_out & zoo.looks.is_ok)) == two_labels
+    assert set(np.flatnonzero(applied.excluded & zoo.scan.is_ok)) == two_labels
     assert {zoo.samples[i].name.rpartition("/")[2] for i in two_labels} == {
         "ok_film.webp",
         "ok_film.png",
@@ -107,14 +107,14 @@ def test_bad_files_are_replaced_by_nothing(zoo: Zoo) -> None:
 @pytest.mark.parametrize("name", odd_files())
 def test_an_odd_file_is_used_and_told(zoo: Zoo, name: str) -> None:
     (i,) = [k for k, s in enumerate(zoo.samples) if s.name.rpartition("/")[2] == f"ok_{name}"]
-    facts = zoo.looks.facts[i]
-    assert facts is not None
+    info = zoo.scan.info[i]
+    assert info is not None
     remark = zoo.odd[zoo.samples[i].name]
-    kinds = {kind for kind, _ in facts.remarks}
+    kinds = {kind for kind, _ in info.remarks}
     assert kinds - {"palette"} == ({remark} if remark else set()) - {"palette"}  # a GIF has a palette too
     assert remark != "palette" or "palette" in kinds
     if name != "black.png":
-        assert zoo.looks.thumbs[i].std() > 1
+        assert zoo.scan.thumbs[i].std() > 1
 
 
 def test_the_judgement_counts_what_was_handled(zoo: Zoo) -> None:
@@ -151,10 +151,10 @@ def test_files_that_vanish_while_reading(tmp_path: Path) -> None:
     (root / "a" / "1.jpg").unlink()
     (root / "b" / "2.jpg").unlink()
     (root / "b" / "2.jpg").mkdir()
-    looks = scan_images(samples, threads=2)
-    kinds = {samples[i].name: p.kind for i, p in looks.problems.items()}
+    scan = scan_images(samples, threads=2)
+    kinds = {samples[i].name: p.kind for i, p in scan.problems.items()}
     assert kinds == {"a/1.jpg": "missing", "b/2.jpg": "folder"}
-    health = inspect_dataset(samples, looks=looks)
+    health = inspect_dataset(samples, scan=scan)
     assert {p.name for p in health.unreadable} == set(kinds)
     assert sum(health.formats.values()) == 6
 
@@ -185,8 +185,8 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     samples = read(root)
     (root / "a" / "0.jpg").unlink()
     os.mkfifo(root / "a" / "0.jpg")
-    looks = scan_images(samples, threads=1)
-    assert [p.kind for p in looks.problems.values()] == ["special"]
+    scan = scan_images(samples, threads=1)
+    assert [p.kind for p in scan.problems.values()] == ["special"]
 
 
 @posix
@@ -289,5 +289,5 @@ def test_nothing_but_bad_files(tmp_path: Path) -> None:
 
 def test_the_same_file_looks_the_same_from_one_thread_or_many(zoo: Zoo) -> None:
     again = scan_images(zoo.samples, threads=1)
-    assert again.facts == zoo.looks.facts
-    np.testing.assert_array_equal(again.thumbs, zoo.looks.thumbs)
+    assert again.info == zoo.scan.info
+    np.testing.assert_array_equal(again.thumbs, zoo.scan.thumbs)

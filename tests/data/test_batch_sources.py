@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from reading import facts, notes_of, put
+from reading import info, notes_of, put
 
 from headstart.data.sources import read
 from headstart.errors import DataError, HeadstartError, UsageError
@@ -35,7 +35,7 @@ def test_class_folders(tmp_path: Path) -> None:
 )
 def test_split_folders_in_any_case(tmp_path: Path, train: str, val: str, test: str) -> None:
     put(tmp_path, f"{train}/a/1.png", f"{train}/b/2.png", f"{val}/a/3.png", f"{test}/b/4.png")
-    found = facts(read(tmp_path))
+    found = info(read(tmp_path))
     assert [v[1] for _, v in sorted(found.items(), key=lambda kv: kv[0].rpartition("/")[2])] == [
         "train",
         "train",
@@ -64,7 +64,7 @@ def test_images_straight_in_the_test_split_are_left_out_aloud(tmp_path: Path) ->
 
 def test_class_and_group_folders(tmp_path: Path) -> None:
     put(tmp_path, "benign/patient1/1.png", "benign/patient2/1.png", "malign/patient3/1.png", "malign/patient3/2.png")
-    assert facts(read(tmp_path))["malign/patient3/2.png"] == ("malign", None, "patient3")
+    assert info(read(tmp_path))["malign/patient3/2.png"] == ("malign", None, "patient3")
     assert read(tmp_path).has_inferred_groups  # nobody said that these are groups
     assert not read(tmp_path, layout="{label}/{group}/*").has_inferred_groups
 
@@ -94,7 +94,7 @@ def test_two_readings_of_nested_folders_are_both_shown(tmp_path: Path) -> None:
 
 def test_splits_below_the_classes(tmp_path: Path) -> None:
     put(tmp_path, "cat/train/1.png", "cat/test/2.png", "dog/train/3.png", "dog/test/4.png")
-    assert facts(read(tmp_path))["dog/test/4.png"] == ("dog", "test", None)
+    assert info(read(tmp_path))["dog/test/4.png"] == ("dog", "test", None)
 
 
 def test_splits_beside_something_else_are_asked_about(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_splits_beside_something_else_are_asked_about(tmp_path: Path) -> None:
 
 def test_layout_with_split_and_nothing_that_fits(tmp_path: Path) -> None:
     put(tmp_path, "p1/train/cat_01.png", "p2/test/dog_02.png")
-    found = facts(read(tmp_path, layout="{group}/{split}/{label}_*"))
+    found = info(read(tmp_path, layout="{group}/{split}/{label}_*"))
     assert found == {"p1/train/cat_01.png": ("cat", "train", "p1"), "p2/test/dog_02.png": ("dog", "test", "p2")}
     with pytest.raises(DataError, match=r"p1/train/cat_01\.png"):
         read(tmp_path, layout="{label}/*")
@@ -119,7 +119,7 @@ def test_layout_with_split_and_nothing_that_fits(tmp_path: Path) -> None:
 def test_label_in_the_file_name(tmp_path: Path, pattern: str) -> None:
     put(tmp_path, "cat_1.png", "dog_2.png", "readme1.png")
     samples = read(tmp_path, label_pattern=pattern)
-    assert facts(samples) == {"cat_1.png": ("cat", None, None), "dog_2.png": ("dog", None, None)}
+    assert info(samples) == {"cat_1.png": ("cat", None, None), "dog_2.png": ("dog", None, None)}
     assert notes_of(samples)[ReadingKind.UNLABELED_IMAGES].examples == ("readme1.png",)
 
 
@@ -142,7 +142,7 @@ def test_tables_as_spreadsheets_write_them(tmp_path: Path, separator: str, encod
     ]
     (tmp_path / "t.csv").write_text("\r\n".join(separator.join(r) for r in rows), encoding=encoding, newline="")
     samples = read(tmp_path / "t.csv")
-    assert facts(samples) == {"pics/ä 1.png": ("Äpfel", "train", "g"), "pics/2.png": ("b", "test", None)}
+    assert info(samples) == {"pics/ä 1.png": ("Äpfel", "train", "g"), "pics/2.png": ("b", "test", None)}
     assert samples.root == str(tmp_path)
 
 
@@ -238,7 +238,7 @@ def test_hugging_face_metadata(tmp_path: Path) -> None:
     put(tmp_path, "train/1.png", "train/2.png", "test/3.png")
     (tmp_path / "train" / "metadata.csv").write_text("file_name,label\n1.png,a\n2.png,b\n")
     (tmp_path / "test" / "metadata.jsonl").write_text(json.dumps({"file_name": "3.png", "label": "a"}) + "\n")
-    assert facts(read(tmp_path)) == {
+    assert info(read(tmp_path)) == {
         "train/1.png": ("a", "train", None),
         "train/2.png": ("b", "train", None),
         "test/3.png": ("a", "test", None),
@@ -301,7 +301,7 @@ def test_lists_one_a_split_with_names_of_the_numbers(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("p/2.png 1\n")
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
     samples = read(tmp_path)
-    assert facts(samples) == {"p/1.png": ("cat", "train", None), "p/2.png": ("dog", "test", None)}
+    assert info(samples) == {"p/1.png": ("cat", "train", None), "p/2.png": ("dog", "test", None)}
 
 
 def test_spreadsheets_and_other_files_are_refused_with_the_way_out(tmp_path: Path) -> None:

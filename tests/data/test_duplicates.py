@@ -28,7 +28,7 @@ NUM_ALONE = 60
 class Planted:
     """Scenes, of which some have one changed copy; what was found among them all."""
 
-    looks: ScanResult
+    scan: ScanResult
     kind_of: dict[frozenset[int], str]
     num_scenes: int
     exact: list[Pair]
@@ -51,19 +51,19 @@ def planted() -> Planted:
             data = changed(images[k], kind, rng)
         kind_of[frozenset((k, len(files)))] = kind
         files.append(data)
-    looks = looks_of(samples_of([str(i) for i in range(len(files))]), files)
-    exact, near, _ = find_duplicates(looks, threads=1)
-    return Planted(looks, kind_of, count, exact, near)
+    scan = looks_of(samples_of([str(i) for i in range(len(files))]), files)
+    exact, near, _ = find_duplicates(scan, threads=1)
+    return Planted(scan, kind_of, count, exact, near)
 
 
-def subset(looks: ScanResult, rows: NDArray[np.int64] | list[int]) -> ScanResult:
+def subset(scan: ScanResult, rows: NDArray[np.int64] | list[int]) -> ScanResult:
     return ScanResult(
-        tuple(looks.facts[i] for i in rows),
+        tuple(scan.info[i] for i in rows),
         {},
-        looks.thumbs[rows],
-        looks.colors[rows],
-        looks.histograms[rows],
-        looks.borders[rows],
+        scan.thumbs[rows],
+        scan.colors[rows],
+        scan.histograms[rows],
+        scan.borders[rows],
     )
 
 
@@ -115,7 +115,7 @@ def test_pairs_say_what_they_are(planted: Planted) -> None:
 
 
 def test_no_pair_among_different_images(planted: Planted) -> None:
-    exact, near, _ = find_duplicates(subset(planted.looks, list(range(planted.num_scenes))), threads=1)
+    exact, near, _ = find_duplicates(subset(planted.scan, list(range(planted.num_scenes))), threads=1)
     assert (exact, near) == ([], [])
 
 
@@ -142,11 +142,11 @@ def test_the_bar_rises_with_how_alike_different_images_are() -> None:
         images.append(Image.fromarray((0.8 * shared + 25 + 0.1 * own).clip(0, 255).astype(np.uint8)))
     files = [encode(image, quality=95) for image in images]
     files += [encode(image, quality=75) for image in images[:32:4]]
-    looks = looks_of(samples_of([str(i) for i in range(88)]), files)
-    candidates = find_candidates(looks.thumbs, None)
-    scores, _ = duplicate_candidates.compare_candidates(looks.thumbs, candidates, 1)
+    scan = looks_of(samples_of([str(i) for i in range(88)]), files)
+    candidates = find_candidates(scan.thumbs, None)
+    scores, _ = duplicate_candidates.compare_candidates(scan.thumbs, candidates, 1)
     assert (scores > 1.9).sum() > 60  # a fixed bar would call these copies
-    _, near, _ = find_duplicates(looks, threads=1)
+    _, near, _ = find_duplicates(scan, threads=1)
     assert {(p.first, p.second) for p in near} == {(4 * k, 80 + k) for k in range(8)}
 
 
@@ -176,20 +176,20 @@ def test_a_caption_over_one_end_hides_no_copy() -> None:
 def test_embeddings_point_at_more_but_pixels_decide() -> None:
     """A network that calls all images alike does not make them copies."""
     files = [encode(scene(s)) for s in range(400, 440)]
-    looks = looks_of(samples_of([str(i) for i in range(40)]), files)
+    scan = looks_of(samples_of([str(i) for i in range(40)]), files)
     same = np.ones((40, 16), dtype=np.float32) + 1e-3 * np.random.default_rng(0).normal(size=(40, 16)).astype(
         np.float32
     )
-    assert find_duplicates(looks, embeddings=same, threads=1)[:2] == ([], [])
+    assert find_duplicates(scan, embeddings=same, threads=1)[:2] == ([], [])
 
 
 def test_embeddings_may_have_rows_that_are_missing() -> None:
     files = [encode(scene(s)) for s in (1, 2, 1, 3)]
     files[2] = encode(scene(1), quality=60)
-    looks = looks_of(samples_of(list("abcd")), files)
+    scan = looks_of(samples_of(list("abcd")), files)
     embeddings = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
     embeddings[3] = np.nan
-    _, near, _ = find_duplicates(looks, embeddings=embeddings, threads=1)
+    _, near, _ = find_duplicates(scan, embeddings=embeddings, threads=1)
     assert [(p.first, p.second) for p in near] == [(0, 2)]
 
 
@@ -205,16 +205,16 @@ def test_equal_pixels_under_other_bytes_and_modes(tmp_path_factory: pytest.TempP
     nearly = np.array(image)
     nearly[3, 3] ^= 1  # one bit of one pixel
     files = [encode(image, "PNG"), encode(image.convert("RGB"), "PNG"), encode(Image.fromarray(nearly), "PNG")]
-    looks = looks_of(samples_of(list("abc")), files)
+    scan = looks_of(samples_of(list("abc")), files)
     asked: list[tuple[int, int]] = []
 
     def same(a: int, b: int) -> bool:
         asked.append((a, b))
         return False
 
-    exact, _, _ = find_duplicates(looks, threads=1)
+    exact, _, _ = find_duplicates(scan, threads=1)
     assert (0, 1, "pixels") in {(p.first, p.second, p.kind) for p in exact}
-    exact, _, _ = find_duplicates(looks, same_pixels=same, threads=1)
+    exact, _, _ = find_duplicates(scan, same_pixels=same, threads=1)
     assert exact == []
     assert (0, 1) in asked
 
@@ -222,8 +222,8 @@ def test_equal_pixels_under_other_bytes_and_modes(tmp_path_factory: pytest.TempP
 def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
     one = encode(scene(1))
     files = [one] * 300 + [encode(scene(1), quality=50)]
-    looks = looks_of(samples_of([str(i) for i in range(301)]), files)
-    exact, near, _ = find_duplicates(looks, threads=1)
+    scan = looks_of(samples_of([str(i) for i in range(301)]), files)
+    exact, near, _ = find_duplicates(scan, threads=1)
     assert len(exact) == 299
     assert len(near) < 20
     groups = components(301, [(p.first, p.second) for p in (*exact, *near)])
@@ -250,10 +250,10 @@ def test_two_images_suffice() -> None:
 
 
 def test_the_result_depends_neither_on_threads_nor_on_the_order(planted: Planted) -> None:
-    again = find_duplicates(planted.looks, threads=3)
+    again = find_duplicates(planted.scan, threads=3)
     assert (again[0], again[1]) == (planted.exact, planted.near)
-    order = np.random.default_rng(0).permutation(len(planted.looks.facts))
-    exact, near, _ = find_duplicates(subset(planted.looks, order), threads=1)
+    order = np.random.default_rng(0).permutation(len(planted.scan.info))
+    exact, near, _ = find_duplicates(subset(planted.scan, order), threads=1)
     turned = {frozenset((int(order[p.first]), int(order[p.second]))) for p in (*exact, *near)}
     plain = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
     assert len(turned ^ plain) <= 1  # ties between candidates may fall the other way
@@ -381,11 +381,11 @@ def test_no_candidates() -> None:
 def test_facts_alone_make_exact_pairs() -> None:
     """Three files with the same bytes are three pairs; an image that cannot be read is in none."""
 
-    def facts(digest: str, key: str) -> ImageInfo:
+    def info(digest: str, key: str) -> ImageInfo:
         remarks = (("one-color", "one color"),)
         return ImageInfo(digest, key, 1, "PNG", "L", (9, 9), None, Exif(), 1.0, None, remarks)
 
-    rows = (facts("a", "1"), None, facts("a", "1"), facts("a", "1"), facts("b", "1"), facts("c", "2"))
+    rows = (info("a", "1"), None, info("a", "1"), info("a", "1"), info("b", "1"), info("c", "2"))
     empty = np.zeros((6, 96, 96), dtype=np.uint8)
     exact, near, _ = find_duplicates(ScanResult(rows, {}, empty, empty, empty, empty))
     assert near == []
@@ -416,9 +416,9 @@ def test_crops_of_drawings_are_laid_over_each_other_among_many_that_are_alike() 
     for s in range(cropped):
         left, top, right, bottom = rng.integers(0, 3, 4)
         files.append(encode(drawing(7 * s).crop((left, top, 70 - right, 70 - bottom - 1))))
-    looks = looks_of(samples_of([str(i) for i in range(len(files))]), files)
-    candidates = find_candidates(looks.thumbs, None)
-    scores, _ = duplicate_candidates.compare_candidates(looks.thumbs, candidates, 1)
+    scan = looks_of(samples_of([str(i) for i in range(len(files))]), files)
+    candidates = find_candidates(scan.thumbs, None)
+    scores, _ = duplicate_candidates.compare_candidates(scan.thumbs, candidates, 1)
     best: dict[frozenset[int], float] = {}
     for a, b, score in zip(candidates.part.tolist(), candidates.whole.tolist(), scores.tolist(), strict=True):
         best[frozenset((a, b))] = max(best.get(frozenset((a, b)), 0.0), score)

@@ -59,8 +59,8 @@ def shuffled() -> tuple[Samples, ScanResult]:
     return variants(is_shuffled=True)
 
 
-def judged(samples: Samples, looks: ScanResult, **options: object) -> list[tuple[NDArray[np.int64], GroupPattern]]:
-    return evaluate_groupings(samples, looks, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
+def judged(samples: Samples, scan: ScanResult, **options: object) -> list[tuple[NDArray[np.int64], GroupPattern]]:
+    return evaluate_groupings(samples, scan, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
 
 
 def flattering(groups: NDArray[np.int64] | None) -> float:
@@ -69,8 +69,8 @@ def flattering(groups: NDArray[np.int64] | None) -> float:
 
 
 def test_variants_of_originals_are_accepted_and_used(honest: tuple[Samples, ScanResult]) -> None:
-    samples, looks = honest
-    (groups, best), *_ = judged(samples, looks, score=flattering)
+    samples, scan = honest
+    (groups, best), *_ = judged(samples, scan, score=flattering)
     assert (best.accepted, best.is_used, best.num_groups) == (True, True, NUM_ORIGINALS)
     assert best.p_value <= 0.01
     assert best.nearness > 0.03
@@ -79,16 +79,16 @@ def test_variants_of_originals_are_accepted_and_used(honest: tuple[Samples, Scan
 
 
 def test_the_same_names_dealt_out_anew_are_rejected(shuffled: tuple[Samples, ScanResult]) -> None:
-    samples, looks = shuffled
-    found = judged(samples, looks, score=flattering)
+    samples, scan = shuffled
+    found = judged(samples, scan, score=flattering)
     assert [p.num_groups for _, p in found] == [NUM_ORIGINALS]  # it is asked
     assert not any(p.accepted or p.is_used for _, p in found)
     assert found[0][1].p_value > 0.05
 
 
 def test_a_rejected_guess_is_used_by_nothing(shuffled: tuple[Samples, ScanResult]) -> None:
-    samples, looks = shuffled
-    health = inspect_dataset(samples, looks=looks, score=flattering, threads=1)
+    samples, scan = shuffled
+    health = inspect_dataset(samples, scan=scan, score=flattering, threads=1)
     applied = apply_report(samples, health)
     copies = sum(1 for _ in (*health.duplicates, *health.near_duplicates))
     assert applied.groups is None or len(np.unique(applied.groups)) >= len(samples) - copies
@@ -99,12 +99,12 @@ def test_few_images_that_happen_to_be_near_are_not_believed() -> None:
     """Of thirty small sets of strangers many are nearer within a name by chance; next to none may be accepted."""
     names = [f"{'ab'[i % 2]}/{i // 4}_{i}.jpg" for i in range(16)]
     samples = samples_of(names, [n[0] for n in names])
-    looks = looks_of(samples, [encode(scene(8000 + i, (40, 30))) for i in range(16)])
+    scan = looks_of(samples, [encode(scene(8000 + i, (40, 30))) for i in range(16)])
     accepted, near = 0, 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        rows = [a[rng.permutation(16)] for a in (looks.thumbs, looks.colors, looks.histograms)]
-        mixed = ScanResult(looks.facts, {}, *rows, looks.borders)
+        rows = [a[rng.permutation(16)] for a in (scan.thumbs, scan.colors, scan.histograms)]
+        mixed = ScanResult(scan.info, {}, *rows, scan.borders)
         found = judged(samples, mixed, embeddings=rng.normal(size=(16, 6)).astype(np.float32))
         accepted += any(p.accepted for _, p in found)
         near += any(p.nearness >= 0.03 for _, p in found)
@@ -114,25 +114,25 @@ def test_few_images_that_happen_to_be_near_are_not_believed() -> None:
 
 def test_embeddings_alone_may_bear_a_guess_out(shuffled: tuple[Samples, ScanResult]) -> None:
     """Where thumbnails see nothing, a network may."""
-    samples, looks = shuffled
+    samples, scan = shuffled
     told = [int(s.name.split("_")[1]) for s in samples]
     embeddings = np.random.default_rng(0).normal(size=(NUM_ORIGINALS, 32))[told].astype(np.float32)
     embeddings += 0.3 * np.random.default_rng(1).normal(size=embeddings.shape).astype(np.float32)
     embeddings[3] = np.nan  # one that could not be read
-    (_, best), *_ = judged(samples, looks, embeddings=embeddings)
+    (_, best), *_ = judged(samples, scan, embeddings=embeddings)
     assert best.accepted
     assert best.is_used
 
 
 def test_the_effect_is_measured_by_the_given_score(honest: tuple[Samples, ScanResult]) -> None:
-    samples, looks = honest
+    samples, scan = honest
     asked: list[NDArray[np.int64] | None] = []
 
     def score(groups: NDArray[np.int64] | None) -> float:
         asked.append(groups)
         return 0.91 if groups is None else 0.78
 
-    (_, best), *_ = judged(samples, looks, score=score)
+    (_, best), *_ = judged(samples, scan, score=score)
     assert (best.accuracy_independent, best.accuracy_grouped) == (0.91, 0.78)
     assert asked[0] is None
     assert any(g is not None and len(np.unique(g)) == NUM_ORIGINALS for g in asked)
@@ -140,7 +140,7 @@ def test_the_effect_is_measured_by_the_given_score(honest: tuple[Samples, ScanRe
 
 def test_copies_stay_together_while_the_effect_is_measured(honest: tuple[Samples, ScanResult]) -> None:
     """Else the figure as if independent would count copies as new images."""
-    samples, looks = honest
+    samples, scan = honest
     copies = [Pair(7, 90, "near", 1.0)]  # of other originals
     asked: list[NDArray[np.int64] | None] = []
 
@@ -148,7 +148,7 @@ def test_copies_stay_together_while_the_effect_is_measured(honest: tuple[Samples
         asked.append(groups)
         return 0.5
 
-    judged(samples, looks, score=score, copies=copies)
+    judged(samples, scan, score=score, copies=copies)
     for groups in asked:
         assert groups is not None
         assert groups[7] == groups[90]
@@ -179,8 +179,8 @@ def test_of_two_that_are_borne_out_the_one_that_costs_most_is_used() -> None:
                 labels.append(label)
                 files.append(encode(image))
     samples = samples_of(names, labels)
-    looks = looks_of(samples, files)
-    found = judged(samples, looks, score=flattering)
+    scan = looks_of(samples, files)
+    found = judged(samples, scan, score=flattering)
     sizes = {p.num_groups: p for _, p in found}
     assert sizes[12].accepted  # patients
     assert sizes[36].accepted  # patient and visit together
@@ -262,7 +262,7 @@ def test_the_time_of_capture_can_be_asked_for(tmp_path_factory: pytest.TempPathF
     assert by_name["0"] == by_name["1"] == by_name["2"] != by_name["3"]
     assert by_name["3"] == by_name["4"] == by_name["5"]
     assert len({by_name[k] for k in "03nb"}) == 4
-    assert scan_images(samples, threads=1).facts[0] is not None
+    assert scan_images(samples, threads=1).info[0] is not None
 
 
 def test_a_leak_is_never_claimed_from_names_alone(shuffled: tuple[Samples, ScanResult]) -> None:
@@ -273,8 +273,8 @@ def test_a_leak_is_never_claimed_from_names_alone(shuffled: tuple[Samples, ScanR
         [s.label for s in samples],
         splits=["train" if i % 3 else "test" for i in range(len(samples))],
     )
-    looks = looks_of(split, [encode(scene(7000 + i)) for i in range(len(split))])  # strangers all
-    health = inspect_dataset(split, looks=looks, score=flattering, threads=1)
+    scan = looks_of(split, [encode(scene(7000 + i)) for i in range(len(split))])  # strangers all
+    health = inspect_dataset(split, scan=scan, score=flattering, threads=1)
     assert health.leaks == ()
     assert FindingKind.GROUPS_ACROSS_SPLITS not in {f.kind for f in health.findings}
     assert not health.is_misleading
@@ -283,13 +283,13 @@ def test_a_leak_is_never_claimed_from_names_alone(shuffled: tuple[Samples, ScanR
 def test_groups_on_both_sides_of_a_split_are_told_where_images_bear_them_out(
     honest: tuple[Samples, ScanResult],
 ) -> None:
-    samples, looks = honest
+    samples, scan = honest
     split = samples_of(
         [s.name for s in samples],
         [s.label for s in samples],
         splits=["train" if i % NUM_VARIANTS else "test" for i in range(len(samples))],
     )
-    health = inspect_dataset(split, looks=looks, threads=1)
+    health = inspect_dataset(split, scan=scan, threads=1)
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_ACROSS_SPLITS]
     assert finding.severity is Severity.ERROR
     assert finding.evidence["num_groups"] == NUM_ORIGINALS
@@ -298,18 +298,18 @@ def test_groups_on_both_sides_of_a_split_are_told_where_images_bear_them_out(
 
 
 def test_the_test_images_take_no_part_in_the_judgement(honest: tuple[Samples, ScanResult]) -> None:
-    samples, looks = honest
+    samples, scan = honest
     is_training = np.array([i % NUM_VARIANTS == 0 for i in range(len(samples))])  # one of each original
-    found = evaluate_groupings(samples, looks, is_training)
+    found = evaluate_groupings(samples, scan, is_training)
     assert not any(p.accepted for _, p in found)  # the evidence lies in the others
 
 
 def test_groups_that_the_data_give_are_used_untested(shuffled: tuple[Samples, ScanResult]) -> None:
-    samples, looks = shuffled
+    samples, scan = shuffled
     given = samples_of(
         [s.name for s in samples], [s.label for s in samples], groups=[f"g{i // 4}" for i in range(len(samples))]
     )
-    (_, first), *_ = judged(given, looks, score=flattering)
+    (_, first), *_ = judged(given, scan, score=flattering)
     assert (first.pattern, first.is_used) == ("group", True)
 
 

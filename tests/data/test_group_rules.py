@@ -126,8 +126,8 @@ def test_one_direction_is_a_condition_and_many_are_objects() -> None:
 # ---- whole judgements ------------------------------------------------------------------------------------------
 
 
-def judged(samples: Samples, looks: ScanResult, **options: object) -> dict[str, GroupPattern]:
-    found = evaluate_groupings(samples, looks, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
+def judged(samples: Samples, scan: ScanResult, **options: object) -> dict[str, GroupPattern]:
+    found = evaluate_groupings(samples, scan, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
     return {p.pattern: p for _, p in found}
 
 
@@ -155,7 +155,7 @@ def test_exposures_are_no_objects(exposures: tuple[Samples, ScanResult]) -> None
     assert pattern.evidence.off_axis_fraction is not None
     assert pattern.evidence.off_axis_fraction < 0.2
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE
-    health = inspect_dataset(exposures[0], looks=exposures[1], threads=1)
+    health = inspect_dataset(exposures[0], scan=exposures[1], threads=1)
     assert apply_report(exposures[0], health).groups is None
     assert not health.is_misleading
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
@@ -168,9 +168,9 @@ def test_copies_that_lie_in_different_groups_contradict_them() -> None:
     names = [f"{'ab'[k % 2]}/exp{e}_num_{7 * k + e}.jpg" for k in range(12) for e in range(6)]
     samples = samples_of(names, [n[0] for n in names])
     bases = [scene(9300 + k, (80, 60)) for k in range(12)]
-    looks = looks_of(samples, [encode(shaded(bases[k], 0.5 + 0.1 * e)) for k in range(12) for e in range(6)])
+    scan = looks_of(samples, [encode(shaded(bases[k], 0.5 + 0.1 * e)) for k in range(12) for e in range(6)])
     copies = [Pair(6 * k, 6 * k + e, "near", 0.9999) for k in range(12) for e in range(1, 6)]
-    (pattern,) = judged(samples, looks, copies=copies).values()
+    (pattern,) = judged(samples, scan, copies=copies).values()
     assert (pattern.evidence.copies_within, pattern.evidence.copies_across) == (0, 60)
     assert pattern.status is GroupStatus.QUESTION_CONTRADICTED_BY_COPIES
 
@@ -192,17 +192,17 @@ def places(count: int, shots: int, name: str, label: str = "ab", seed: int = 0) 
 
 
 def test_few_groups_are_a_question() -> None:
-    samples, looks = places(4, 10, "room{}_{:04}")
-    (pattern,) = judged(samples, looks).values()
+    samples, scan = places(4, 10, "room{}_{:04}")
+    (pattern,) = judged(samples, scan).values()
     assert pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS
     assert pattern.evidence.num_independent == 4
-    health = inspect_dataset(samples, looks=looks, threads=1)
+    health = inspect_dataset(samples, scan=scan, threads=1)
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.WARNING
-    asked = inspect_dataset(samples, looks=looks, threads=1, group_from=str(finding.evidence["pattern"]))
+    asked = inspect_dataset(samples, scan=scan, threads=1, group_from=str(finding.evidence["pattern"]))
     assert [(p.source, p.is_used) for p in asked.group_patterns] == [("asked", True)]
     assert len(np.unique(apply_report(samples, asked, group_from=pattern.pattern).groups)) == 4
-    silent = inspect_dataset(samples, looks=looks, threads=1, group_from="none")
+    silent = inspect_dataset(samples, scan=scan, threads=1, group_from="none")
     assert silent.group_patterns == ()
     assert not any(f.kind is FindingKind.GROUPS_IN_QUESTION for f in silent.findings)
 
@@ -214,16 +214,16 @@ def test_enough_groups_are_applied() -> None:
 
 
 def test_a_score_at_the_baseline_is_a_question_with_both_scores() -> None:
-    samples, looks = places(8, 6, "room{}_{:04}")
+    samples, scan = places(8, 6, "room{}_{:04}")
 
     def score(groups: NDArray[np.int64] | None) -> float:
         return 0.97 if groups is None or len(np.unique(groups)) > 20 else 0.52
 
-    (pattern,) = judged(samples, looks, score=score).values()
+    (pattern,) = judged(samples, scan, score=score).values()
     assert pattern.status is GroupStatus.QUESTION_SCORE_AT_BASELINE
     assert (pattern.accuracy_independent, pattern.accuracy_grouped) == (0.97, 0.52)
     assert pattern.evidence.accuracy_baseline == 0.5
-    health = inspect_dataset(samples, looks=looks, score=score, threads=1)
+    health = inspect_dataset(samples, scan=scan, score=score, threads=1)
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.ERROR  # one of the two scores misleads, and only the user knows which
     assert health.is_misleading
@@ -235,47 +235,47 @@ def test_a_score_at_the_baseline_is_a_question_with_both_scores() -> None:
 
 def test_what_nearly_is_the_class_is_a_question() -> None:
     """Each class has one place but for a few shots: within the class these look alike."""
-    samples, looks = places(4, 20, "site{}x_{:04}", "abcd")
+    samples, scan = places(4, 20, "site{}x_{:04}", "abcd")
     moved = [
         replace(s, label="abcd"[(i // 20 + 1) % 4]) if i % 20 >= 18 else s  # two of twenty are of the next class
         for i, s in enumerate(samples)
     ]
-    (pattern,) = judged(replace(samples, items=tuple(moved)), looks).values()
+    (pattern,) = judged(replace(samples, items=tuple(moved)), scan).values()
     assert pattern.evidence.groups_per_level["class"] < 1.5
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS
 
 
-def with_cameras(looks: ScanResult, cameras: list[str | None]) -> ScanResult:
-    facts = [replace(f, exif=replace(f.exif, camera=c)) for f, c in zip(looks.facts, cameras, strict=True) if f]
-    return replace(looks, facts=tuple(facts))
+def with_cameras(scan: ScanResult, cameras: list[str | None]) -> ScanResult:
+    info = [replace(f, exif=replace(f.exif, camera=c)) for f, c in zip(scan.info, cameras, strict=True) if f]
+    return replace(scan, info=tuple(info))
 
 
 def test_what_is_the_camera_is_a_question() -> None:
-    samples, looks = places(8, 6, "room{}_{:04}")
-    own = with_cameras(looks, [f"Maker {i // 6}" for i in range(48)])
+    samples, scan = places(8, 6, "room{}_{:04}")
+    own = with_cameras(scan, [f"Maker {i // 6}" for i in range(48)])
     (pattern,) = judged(samples, own).values()
     assert pattern.evidence.groups_per_level["camera"] == pytest.approx(1)
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA
-    shared = with_cameras(looks, [f"Maker {i // 24}" for i in range(48)])
+    shared = with_cameras(scan, [f"Maker {i // 24}" for i in range(48)])
     (pattern,) = judged(samples, shared).values()
     assert pattern.status is GroupStatus.APPLIED
 
 
 def test_the_camera_is_told_by_size_and_mode_where_exif_is_silent() -> None:
-    _, looks = places(8, 6, "room{}_{:04}")
+    _, scan = places(8, 6, "room{}_{:04}")
     rows = np.arange(48)
-    assert camera_of(looks, rows) is None  # one size
-    sized = replace(looks, facts=tuple(replace(f, size_hw=(60 + i // 12, 80)) for i, f in enumerate(looks.facts) if f))
+    assert camera_of(scan, rows) is None  # one size
+    sized = replace(scan, info=tuple(replace(f, size_hw=(60 + i // 12, 80)) for i, f in enumerate(scan.info) if f))
     camera = camera_of(sized, rows)
     assert camera is not None
     assert len(np.unique(camera)) == 4
-    crops = replace(looks, facts=tuple(replace(f, size_hw=(60 + i, 80)) for i, f in enumerate(looks.facts) if f))
+    crops = replace(scan, info=tuple(replace(f, size_hw=(60 + i, 80)) for i, f in enumerate(scan.info) if f))
     assert camera_of(crops, rows) is None  # 48 sizes are no cameras
 
 
 def test_what_is_the_split_is_a_question() -> None:
     """A part that says the split, but for two images: they would be called groups on both sides."""
-    samples, looks = places(8, 6, "room{}_{:04}")
+    samples, scan = places(8, 6, "room{}_{:04}")
     side = ["train" if i % 6 < 4 else "test" for i in range(48)]
     told = [*side]
     told[0], told[4] = "test", "train"
@@ -286,7 +286,7 @@ def test_what_is_the_split_is_a_question() -> None:
     marked = replace(samples, items=items)
     rng = np.random.default_rng(0)
     embeddings = (2.0 * np.array([[t == "train"] for t in told]) + 0.2 * rng.normal(size=(48, 4))).astype(np.float32)
-    health = inspect_dataset(marked, looks=looks, embeddings=embeddings, threads=1)
+    health = inspect_dataset(marked, scan=scan, embeddings=embeddings, threads=1)
     (pattern,) = health.group_patterns
     assert pattern.evidence.groups_per_level["split"] < 1.5
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT
@@ -296,14 +296,14 @@ def test_what_is_the_split_is_a_question() -> None:
 
 def test_times_pass_the_same_rules() -> None:
     """Four sessions of one camera each: as names would be, they are a question."""
-    samples, looks = places(4, 10, "{0}{1}")
+    samples, scan = places(4, 10, "{0}{1}")
     start = datetime(2024, 5, 1).timestamp()
-    facts = [
+    info = [
         replace(f, exif=replace(f.exif, taken=start + timedelta(hours=i // 10, seconds=i % 10).total_seconds()))
-        for i, f in enumerate(looks.facts)
+        for i, f in enumerate(scan.info)
         if f
     ]
-    found = judged(samples, replace(looks, facts=tuple(facts)))
+    found = judged(samples, replace(scan, info=tuple(info)))
     assert found["capture-session"].status is GroupStatus.QUESTION_TOO_FEW_GROUPS
     assert not any(p.is_used for p in found.values())
 
@@ -324,13 +324,13 @@ def tracks(is_shared: bool) -> tuple[Samples, ScanResult]:
 
 
 def test_numbers_that_start_anew_in_each_class_are_groups_of_the_class() -> None:
-    samples, looks = tracks(is_shared=False)
-    (pattern,) = judged(samples, looks).values()
+    samples, scan = tracks(is_shared=False)
+    (pattern,) = judged(samples, scan).values()
     assert (pattern.status, pattern.num_groups) == (GroupStatus.APPLIED, 15)
     ids, _ = group_ids(samples, pattern.pattern)
     assert ids is not None
     assert ids.tolist() == (np.arange(90) // 6).tolist()
-    applied = apply_report(samples, inspect_dataset(samples, looks=looks, threads=1))
+    applied = apply_report(samples, inspect_dataset(samples, scan=scan, threads=1))
     assert applied.groups is not None
     assert len(np.unique(applied.groups)) == 15
 
@@ -352,7 +352,7 @@ def test_likeness_across_classes() -> None:
 
 
 def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline() -> None:
-    samples, looks = places(8, 6, "x{1}")
+    samples, scan = places(8, 6, "x{1}")
     nested = [f"session{i // 12}" for i in range(48)]
     items = tuple(replace(s, group=g) for s, g in zip(samples, nested, strict=True))
     inferred = replace(samples, items=items, has_inferred_groups=True)
@@ -362,7 +362,7 @@ def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline(
         return 0.97 if groups is None or len(np.unique(groups)) > 20 else 0.52
 
     for data, measure, is_used in ((inferred, None, True), (inferred, score, False), (given, score, True)):
-        health = inspect_dataset(data, looks=looks, score=measure, threads=1)
+        health = inspect_dataset(data, scan=scan, score=measure, threads=1)
         (pattern,) = health.group_patterns
         assert pattern.is_used == is_used
         applied = apply_report(data, health)
@@ -415,12 +415,12 @@ def boxed(
 
 def test_camera_prefixes_of_images_with_boxes_are_no_groups_across_the_split() -> None:
     """`IMG_2383.JPG` beside `DSC_2390.JPG`: two cameras, each with its own places."""
-    samples, looks = places(2, 20, "{}_{}")
+    samples, scan = places(2, 20, "{}_{}")
     names = [f"{('IMG', 'DSC')[i // 20]}_{2383 + 7 * i}.JPG" for i in range(40)]
     plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
     splits = ["train" if i % 5 else "test" for i in range(40)]
     data = boxed(plain, splits, np.zeros(40, dtype=np.int64), ("nut",))
-    health = inspect_box_dataset(data, looks=looks, threads=1)
+    health = inspect_box_dataset(data, scan=scan, threads=1)
     assert [p.status for p in health.images.group_patterns] == [GroupStatus.REJECTED_COUNTER_PREFIX]
     assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in health.findings)
     assert not health.is_misleading
@@ -429,23 +429,23 @@ def test_camera_prefixes_of_images_with_boxes_are_no_groups_across_the_split() -
 
 def test_the_class_in_the_names_of_images_with_boxes_is_a_question() -> None:
     """`apple_1.jpg`: the name tells what is in the image, and images of one class look alike."""
-    samples, looks = places(8, 8, "{}_{}", "a")
+    samples, scan = places(8, 8, "{}_{}", "a")
     fruits = ("apple", "banana", "cherry", "date", "elder", "fig", "grape", "hazel")
     names = [f"{fruits[i // 8]}_{i}.jpg" for i in range(64)]
     plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
     splits = ["train" if i % 4 else "test" for i in range(64)]
     data = boxed(plain, splits, np.arange(64) // 8, fruits)
-    health = inspect_box_dataset(data, looks=looks, threads=1)
+    health = inspect_box_dataset(data, scan=scan, threads=1)
     assert [p.status for p in health.images.group_patterns] == [GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS]
     assert not health.is_misleading
-    asked = inspect_box_dataset(data, looks=looks, threads=1, group_from=health.images.group_patterns[0].pattern)
+    asked = inspect_box_dataset(data, scan=scan, threads=1, group_from=health.images.group_patterns[0].pattern)
     assert asked.findings[0].kind is FindingKind.GROUPS_ACROSS_SPLITS
     assert asked.is_misleading
 
 
 def test_a_question_names_a_pattern_that_gives_its_groups() -> None:
-    samples, looks = places(4, 10, "room {} ({})")
-    for pattern in judged(samples, looks).values():
+    samples, scan = places(4, 10, "room {} ({})")
+    for pattern in judged(samples, scan).values():
         ids, _ = group_ids(samples, pattern.pattern)
         assert ids is not None
         if pattern.status.is_question:

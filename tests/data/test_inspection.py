@@ -47,7 +47,7 @@ def where(mask: object) -> list[int]:
 def test_a_healthy_set_changes_nothing(parted: Samples) -> None:
     applied = apply_report(parted, health_of(parted))
     assert applied.groups is None
-    assert where(applied.left_out) == []
+    assert where(applied.excluded) == []
     assert where(applied.test_including_leaks) == where(applied.test) == [4, 5, 6, 7, 8, 9]
 
 
@@ -56,7 +56,7 @@ def test_leaking_images_leave_the_headline_but_not_the_score_as_given(parted: Sa
     applied = apply_report(parted, health_of(parted, leaks=leaks, duplicates=leaks[:1], near_duplicates=leaks[1:]))
     assert where(applied.test) == [4, 5, 7, 8]
     assert where(applied.test_including_leaks) == [4, 5, 6, 7, 8, 9]
-    assert where(applied.left_out) == []  # training keeps its own
+    assert where(applied.excluded) == []  # training keeps its own
 
 
 def test_the_later_split_is_the_one_that_leaks(parted: Samples) -> None:
@@ -67,7 +67,7 @@ def test_the_later_split_is_the_one_that_leaks(parted: Samples) -> None:
 def test_what_cannot_be_read_is_in_nothing(parted: Samples) -> None:
     lost = (Problem("0_1.jpg", "truncated", "cut"), Problem("4_8.jpg", "empty", "0 bytes"), Problem("x", "lost", "?"))
     applied = apply_report(parted, health_of(parted, unreadable=lost))
-    assert where(applied.left_out) == [1, 8]
+    assert where(applied.excluded) == [1, 8]
     assert 8 not in where(applied.test_including_leaks)
     assert 8 not in where(applied.test)
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_read_is_in_nothing(parted: Samples) -> None:
 def test_one_image_under_two_labels_is_not_trained_on(parted: Samples) -> None:
     conflict = pair(parted, 0, 1)
     applied = apply_report(parted, health_of(parted, duplicates=(conflict,), label_conflicts=(conflict,)))
-    assert where(applied.left_out) == [0, 1]
+    assert where(applied.excluded) == [0, 1]
     (decision,) = (d for d in applied.decisions if d.setting == "left_out.labels")
     assert decision.value == 2
     assert (decision.reason, decision.evidence) == (DecisionReason.CONFLICTING_LABELS, {"num_images": 2})
@@ -86,14 +86,14 @@ def test_every_copy_of_a_image_under_two_labels_is_left_out() -> None:
     files = [encode(scene(1))] * 20 + [encode(scene(i)) for i in range(2, 12)]
     labels = ["a"] * 19 + ["b"] + ["a", "b"] * 5
     samples = samples_of([f"{i}.jpg" for i in range(30)], labels)
-    health = inspect_dataset(samples, looks=looks_of(samples, files), threads=1)
+    health = inspect_dataset(samples, scan=looks_of(samples, files), threads=1)
     assert len(health.label_conflicts) < 19  # so a few pairs must speak for all
     applied = apply_report(samples, health)
-    assert where(applied.left_out) == list(range(20))
+    assert where(applied.excluded) == list(range(20))
     splits: list[str | None] = ["train"] * 9 + ["test"] * 11 + ["train"] * 10
     samples = samples_of([f"{i}.jpg" for i in range(30)], labels, splits)
-    applied = apply_report(samples, inspect_dataset(samples, looks=looks_of(samples, files), threads=1))
-    assert where(applied.left_out) == list(range(9))
+    applied = apply_report(samples, inspect_dataset(samples, scan=looks_of(samples, files), threads=1))
+    assert where(applied.excluded) == list(range(9))
     assert where(applied.test_including_leaks & ~applied.test) == list(range(9, 20))
 
 
@@ -101,11 +101,11 @@ def test_two_labels_across_the_split(parted: Samples) -> None:
     """The training one is left out; the person's own test split is never silently shrunk: both figures stay."""
     conflict = pair(parted, 1, 6)
     applied = apply_report(parted, health_of(parted, leaks=(conflict,), label_conflicts=(conflict,)))
-    assert where(applied.left_out) == [1]
+    assert where(applied.excluded) == [1]
     assert where(applied.test_including_leaks & ~applied.test) == [6]
     inside = pair(parted, 6, 7)
     applied = apply_report(parted, health_of(parted, label_conflicts=(inside,)))
-    assert where(applied.left_out) == []
+    assert where(applied.excluded) == []
     assert where(applied.test_including_leaks & ~applied.test) == [6, 7]
 
 
@@ -198,7 +198,7 @@ def test_applied_is_aligned_with_the_samples(parted: Samples) -> None:
     applied = apply_report(parted, health_of(parted, duplicates=(pair(parted, 0, 2),)))
     assert isinstance(applied, AppliedReport)
     assert applied.groups is not None
-    for array in (applied.groups, applied.left_out, applied.test, applied.test_including_leaks):
+    for array in (applied.groups, applied.excluded, applied.test, applied.test_including_leaks):
         assert array.shape == (10,)
 
 
@@ -211,7 +211,7 @@ class TestInspect:
         files[5] = files[3]
         labels = ["a", "b"] * 12
         samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
-        health = inspect_dataset(samples, looks=looks_of(samples, files), threads=1)
+        health = inspect_dataset(samples, scan=looks_of(samples, files), threads=1)
         assert [(p.a, p.b) for p in health.duplicates] == [("b/3.jpg", "b/5.jpg")]
         assert [(p.a, p.label_a, p.b, p.label_b) for p in health.label_conflicts] == [("a/2.jpg", "a", "b/13.jpg", "b")]
         assert health.leaks == ()
@@ -224,7 +224,7 @@ class TestInspect:
     def test_a_healthy_set_is_honest(self) -> None:
         labels = ["a", "b"] * 12
         samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
-        health = inspect_dataset(samples, looks=looks_of(samples, [encode(scene(i)) for i in range(24)]), threads=1)
+        health = inspect_dataset(samples, scan=looks_of(samples, [encode(scene(i)) for i in range(24)]), threads=1)
         assert not health.is_misleading
         assert (health.duplicates, health.near_duplicates, health.label_conflicts, health.findings) == ((), (), (), ())
 
@@ -235,21 +235,21 @@ class TestInspect:
         files[13] = encode(ImageOps.mirror(scene(2)))
         labels = ["a", "b"] * 12
         samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
-        (conflict,) = inspect_dataset(samples, looks=looks_of(samples, files), threads=1).label_conflicts
+        (conflict,) = inspect_dataset(samples, scan=looks_of(samples, files), threads=1).label_conflicts
         assert (conflict.a, conflict.b, conflict.kind) == ("a/2.jpg", "b/13.jpg", "mirrored")
 
     def test_images_without_labels(self) -> None:
         files = [encode(scene(i, (60, 40))) for i in range(6)]
         files[4] = files[1]
         samples = samples_of([f"{i}.jpg" for i in range(6)])
-        health = inspect_dataset(samples, looks=looks_of(samples, files), threads=1)
+        health = inspect_dataset(samples, scan=looks_of(samples, files), threads=1)
         assert len(health.duplicates) == 1
         assert health.label_conflicts == ()
 
     def test_the_share_that_is_seen(self) -> None:
         files = [encode(scene(i, (400, 100))) for i in range(3)]
         samples = samples_of([f"{i}.jpg" for i in range(3)], list("aba"))
-        seen = inspect_dataset(samples, looks=looks_of(samples, files), threads=1).overlap_fraction
+        seen = inspect_dataset(samples, scan=looks_of(samples, files), threads=1).overlap_fraction
         assert seen == {"crop": pytest.approx(0.25 * 0.875**2, abs=1e-3), "cover": 0.25, "squash": 1.0, "pad": 1.0}
 
 

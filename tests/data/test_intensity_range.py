@@ -129,12 +129,12 @@ def test_ordinary_images_need_none() -> None:
 
 def test_whole_and_floating_point_numbers_in_one_set_are_warned_of() -> None:
     files = [deep(values(s, 0, 60_000)) for s in range(3)] + [floating(values(s, 0, 1)) for s in range(2)]
-    looks = looks_of(samples_of(list("abcde")), files)
-    (finding,) = find_mixed_depths(looks)
+    scan = looks_of(samples_of(list("abcde")), files)
+    (finding,) = find_mixed_depths(scan)
     assert (finding.kind, finding.evidence) == (FindingKind.MIXED_PIXEL_TYPES, {"num_float": 2, "num_integer": 3})
     assert find_mixed_depths(looks_of(samples_of(list("abc")), files[:3])) == []
     assert find_mixed_depths(looks_of(samples_of(list("ab")), files[3:])) == []
-    assert inspect_dataset(samples_of(list("abcde")), looks=looks, threads=1).findings[0] == finding
+    assert inspect_dataset(samples_of(list("abcde")), scan=scan, threads=1).findings[0] == finding
 
 
 def test_what_a_person_asks_for_is_taken() -> None:
@@ -195,8 +195,8 @@ def test_every_deep_image_that_is_found_was_foreseen(tmp_path: Path) -> None:
     Image.fromarray(arrays[2].astype(np.int32)).save(tmp_path / "b" / "2.tif")
     Image.fromarray(arrays[3].astype(np.float32)).save(tmp_path / "b" / "3.tiff", compression="tiff_lzw")
     samples = read(tmp_path)
-    looks = scan_images(samples, threads=1)
-    assert all(f is not None and f.quantiles is not None for f in looks.facts)
+    scan = scan_images(samples, threads=1)
+    assert all(f is not None and f.quantiles is not None for f in scan.info)
     assert all(has_16_bit([path]) for path in samples.paths)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reading import facts, notes_of, put
+from reading import info, notes_of, put
 
 from headstart.data.paths import Claim, PathFinder, PathMatch
 from headstart.data.sources import read
@@ -137,7 +137,7 @@ def test_folders_give_the_splits_that_a_table_does_not_name(tmp_path: Path) -> N
     put(tmp_path, "train/1.png", "train/2.png", "test/3.png")
     for rows in (["train/1.png,a", "train/2.png,b", "test/3.png,a"], ["1.png,a", "2.png,b", "3.png,a"]):
         samples = read(table(tmp_path, "labels.csv", *rows))
-        assert facts(samples) == {
+        assert info(samples) == {
             "train/1.png": ("a", "train", None),
             "train/2.png": ("b", "train", None),
             "test/3.png": ("a", "test", None),

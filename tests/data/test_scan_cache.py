@@ -43,15 +43,15 @@ def photos(first: int = 0, count: int = 6) -> tuple[Samples, list[bytes]]:
     return samples_of([f"{'ab'[i % 2]}/{i}.jpg" for i in range(count)], ["a", "b"] * (count // 2)), files
 
 
-def seen(samples: Samples, files: list[bytes], known: ScanCache | None) -> ScanResult:
-    looker = ImageScanner(samples, known=known)
+def seen(samples: Samples, files: list[bytes], cache: ScanCache | None) -> ScanResult:
+    scanner = ImageScanner(samples, cache=cache)
     for i, data in enumerate(files):
-        looker.see(i, data, hashlib.sha256(data).hexdigest())
-    return looker.looks()
+        scanner.scan(i, data, hashlib.sha256(data).hexdigest())
+    return scanner.result()
 
 
 def assert_equal(one: ScanResult, two: ScanResult) -> None:
-    assert one.facts == two.facts
+    assert one.info == two.info
     for name in ("thumbs", "colors", "histograms", "borders"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
@@ -68,38 +68,38 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_seen_comes_back_without_decoding(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     samples, files = photos()
     fresh = seen(samples, files, None)
-    ScanCache(tmp_path, "photos").keep(fresh)
+    ScanCache(tmp_path, "photos").save(fresh)
     request.getfixturevalue("no_decoding")
-    known = ScanCache(tmp_path, "photos")
-    assert len(known) == 6
-    assert_equal(seen(samples, files, known), fresh)
+    cache = ScanCache(tmp_path, "photos")
+    assert len(cache) == 6
+    assert_equal(seen(samples, files, cache), fresh)
 
 
 def test_any_order_any_part_any_name(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Kept by content: renamed, mixed and repeated files are known."""
     samples, files = photos()
     fresh = seen(samples, files, None)
-    ScanCache(tmp_path, "photos").keep(fresh)
+    ScanCache(tmp_path, "photos").save(fresh)
     request.getfixturevalue("no_decoding")
     order = [4, 0, 4, 3]
     renamed = samples_of([f"x/new{i}.jpg" for i in range(4)])
     again = seen(renamed, [files[i] for i in order], ScanCache(tmp_path, "photos"))
-    assert again.facts == tuple(fresh.facts[i] for i in order)
+    assert again.info == tuple(fresh.info[i] for i in order)
     np.testing.assert_array_equal(again.thumbs, fresh.thumbs[order])
 
 
 def test_a_new_name_may_have_a_wrong_ending(tmp_path: Path) -> None:
     samples, files = photos()
-    ScanCache(tmp_path, "photos").keep(seen(samples, files, None))
+    ScanCache(tmp_path, "photos").save(seen(samples, files, None))
     again = seen(samples_of([f"{i}.png" for i in range(6)]), files, ScanCache(tmp_path, "photos"))
-    assert again.facts == looks_of(samples_of([f"{i}.png" for i in range(6)]), files).facts
-    kinds = [{kind for kind, _ in f.remarks} for f in again.facts if f is not None]
+    assert again.info == looks_of(samples_of([f"{i}.png" for i in range(6)]), files).info
+    kinds = [{kind for kind, _ in f.remarks} for f in again.info if f is not None]
     assert ["wrong-extension" in k for k in kinds] == [True, True, False, True, True, True]
 
 
 def test_only_what_changed_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, files = photos()
-    ScanCache(tmp_path, "photos").keep(seen(samples, files, None))
+    ScanCache(tmp_path, "photos").save(seen(samples, files, None))
     changed = [*files[:4], encode(scene(77, (60, 40))), files[5]]
     decoded = []
 
@@ -116,33 +116,33 @@ def test_only_what_changed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_two_data_sets_are_apart(tmp_path: Path) -> None:
     (samples, files), (others, other_files) = photos(), photos(100)
-    ScanCache(tmp_path, "one").keep(seen(samples, files, None), {"key": {"a": 1}})
-    ScanCache(tmp_path, "two").keep(seen(others, other_files, None))
+    ScanCache(tmp_path, "one").save(seen(samples, files, None), {"key": {"a": 1}})
+    ScanCache(tmp_path, "two").save(seen(others, other_files, None))
     assert len(list((tmp_path / "looks").glob("*.npz"))) == 2
     one, two = ScanCache(tmp_path, "one"), ScanCache(tmp_path, "two")
     digest = hashlib.sha256(files[0]).hexdigest()
-    assert one.facts(digest) is not None
-    assert two.facts(digest) is None
+    assert one.get(digest) is not None
+    assert two.get(digest) is None
     assert (one.note("key"), two.note("key")) == ({"a": 1}, None)
 
 
 def test_a_place_is_the_same_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, files = photos()
     monkeypatch.chdir(tmp_path)
-    ScanCache(tmp_path, "photos").keep(seen(samples, files, None))
+    ScanCache(tmp_path, "photos").save(seen(samples, files, None))
     for place in (str(tmp_path / "photos"), "./photos/", "x/../photos"):
         assert len(ScanCache(tmp_path, place)) == 6
 
 
 def test_notes_are_few_and_the_newest(tmp_path: Path) -> None:
     samples, files = photos()
-    looks = seen(samples, files, None)
+    scan = seen(samples, files, None)
     for k in range(12):
-        ScanCache(tmp_path, "photos").keep(looks, {f"key{k}": k})
-    known = ScanCache(tmp_path, "photos")
-    assert known.note("key11") == 11
-    assert known.note("key0") is None
-    assert sum(known.note(f"key{k}") is not None for k in range(12)) == 8
+        ScanCache(tmp_path, "photos").save(scan, {f"key{k}": k})
+    cache = ScanCache(tmp_path, "photos")
+    assert cache.note("key11") == 11
+    assert cache.note("key0") is None
+    assert sum(cache.note(f"key{k}") is not None for k in range(12)) == 8
 
 
 @pytest.mark.parametrize(
@@ -159,20 +159,20 @@ def test_notes_are_few_and_the_newest(tmp_path: Path) -> None:
 def test_a_damaged_memory_is_forgotten(tmp_path: Path, spoil: object) -> None:
     samples, files = photos()
     fresh = seen(samples, files, None)
-    memory = ScanCache(tmp_path, "photos")
-    memory.keep(fresh)
-    memory.path.write_bytes(spoil(memory.path.read_bytes()))  # type: ignore[operator]
-    known = ScanCache(tmp_path, "photos")
-    assert_equal(seen(samples, files, known), fresh)
-    known.keep(fresh)
+    cache = ScanCache(tmp_path, "photos")
+    cache.save(fresh)
+    cache.path.write_bytes(spoil(cache.path.read_bytes()))  # type: ignore[operator]
+    cache = ScanCache(tmp_path, "photos")
+    assert_equal(seen(samples, files, cache), fresh)
+    cache.save(fresh)
     assert len(ScanCache(tmp_path, "photos")) == 6
 
 
 def test_an_array_in_place_of_the_memory_is_forgotten(tmp_path: Path) -> None:
     samples, files = photos()
-    memory = ScanCache(tmp_path, "photos")
-    memory.keep(seen(samples, files, None))
-    with memory.path.open("wb") as file:
+    cache = ScanCache(tmp_path, "photos")
+    cache.save(seen(samples, files, None))
+    with cache.path.open("wb") as file:
         np.save(file, np.arange(5))
     assert len(ScanCache(tmp_path, "photos")) == 0
 
@@ -185,140 +185,140 @@ def opened(tmp_path: Path) -> tuple[Samples, ScanResult, ScanCache, ImageScanner
         (tmp_path / "photos" / f"{i}.jpg").write_bytes(data)
     samples = read(tmp_path / "photos", task="images")
     fresh = seen(samples, files, None)
-    ScanCache(tmp_path, "photos").keep(fresh)
-    known = ScanCache(tmp_path, "photos")
-    looker = ImageScanner(samples, known=known)
+    ScanCache(tmp_path, "photos").save(fresh)
+    cache = ScanCache(tmp_path, "photos")
+    scanner = ImageScanner(samples, cache=cache)
     for i, data in enumerate(files):
-        looker.see(i, data, hashlib.sha256(data).hexdigest())
-    return samples, fresh, known, looker
+        scanner.scan(i, data, hashlib.sha256(data).hexdigest())
+    return samples, fresh, cache, scanner
 
 
 def test_rows_that_are_damaged_where_the_facts_are_not(tmp_path: Path) -> None:
     """Facts are read at once and rows at the end: images are then looked at again, and the work goes on."""
-    samples, fresh, known, looker = opened(tmp_path)
-    data = bytearray(known.path.read_bytes())
+    samples, fresh, cache, scanner = opened(tmp_path)
+    data = bytearray(cache.path.read_bytes())
     data[bytes(data).index(fresh.thumbs[3].tobytes()[:64])] ^= 255
-    known.path.write_bytes(bytes(data))
+    cache.path.write_bytes(bytes(data))
     assert len(ScanCache(tmp_path, "photos")) == 6
-    looks = looker.looks()
-    assert_equal(looks, fresh)
-    known.keep(looks, {"new": 1})
+    scan = scanner.result()
+    assert_equal(scan, fresh)
+    cache.save(scan, {"new": 1})
     mended = ScanCache(tmp_path, "photos")
     assert_equal(seen(samples, [Path(p).read_bytes() for p in samples.paths], mended), fresh)
 
 
 def test_a_memory_that_is_cleared_while_it_is_used(tmp_path: Path) -> None:
     """`headstart cache clear` in another window, and a file that goes away as well."""
-    _, fresh, known, looker = opened(tmp_path)
-    known.path.unlink()
+    _, fresh, cache, scanner = opened(tmp_path)
+    cache.path.unlink()
     (tmp_path / "photos" / "5.jpg").unlink()
-    looks = looker.looks()
-    assert looks.facts[:5] == fresh.facts[:5]
-    np.testing.assert_array_equal(looks.thumbs[:5], fresh.thumbs[:5])
-    assert looks.facts[5] is None
-    assert looks.problems[5].kind == "missing"
-    assert looker.digests()[5] == ""
+    scan = scanner.result()
+    assert scan.info[:5] == fresh.info[:5]
+    np.testing.assert_array_equal(scan.thumbs[:5], fresh.thumbs[:5])
+    assert scan.info[5] is None
+    assert scan.problems[5].kind == "missing"
+    assert scanner.digests()[5] == ""
 
 
 def test_another_process_writes_the_memory_in_another_order(tmp_path: Path) -> None:
     samples, files = photos()
     fresh = seen(samples, files, None)
-    ScanCache(tmp_path, "photos").keep(fresh)
-    known = ScanCache(tmp_path, "photos")
+    ScanCache(tmp_path, "photos").save(fresh)
+    cache = ScanCache(tmp_path, "photos")
     ScanCache(tmp_path, "photos").path.unlink()
     turned = samples_of([s.name for s in samples][::-1])
-    ScanCache(tmp_path, "photos").keep(seen(turned, files[::-1], None))
-    assert_equal(seen(samples, files, known), fresh)
+    ScanCache(tmp_path, "photos").save(seen(turned, files[::-1], None))
+    assert_equal(seen(samples, files, cache), fresh)
 
 
 def test_another_version_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, files = photos()
     monkeypatch.setattr(memory_room, "_VERSION", 999)
-    ScanCache(tmp_path, "photos").keep(seen(samples, files, None), {"key": 1})
+    ScanCache(tmp_path, "photos").save(seen(samples, files, None), {"key": 1})
     assert len(ScanCache(tmp_path, "photos")) == 6
     monkeypatch.undo()
-    known = ScanCache(tmp_path, "photos")
-    assert (len(known), known.note("key")) == (0, None)
+    cache = ScanCache(tmp_path, "photos")
+    assert (len(cache), cache.note("key")) == (0, None)
 
 
 def test_a_full_disk_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, files = photos()
     fresh = seen(samples, files, None)
     before = ScanCache(tmp_path, "photos")
-    before.keep(fresh, {"old": 1})
+    before.save(fresh, {"old": 1})
     kept = before.path.read_bytes()
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("headstart.data.scan_cache._write_rows", full)
-    memory = ScanCache(tmp_path, "photos")
-    memory.keep(fresh, {"new": 2})
-    assert memory.write_error is not None
-    assert memory.write_error == "the disk is full"
+    cache = ScanCache(tmp_path, "photos")
+    cache.save(fresh, {"new": 2})
+    assert cache.write_error is not None
+    assert cache.write_error == "the disk is full"
     monkeypatch.undo()
-    assert memory.path.read_bytes() == kept  # whole, as it was
-    assert not [p for p in memory.folder.iterdir() if p != memory.path]  # and no rest beside it
+    assert cache.path.read_bytes() == kept  # whole, as it was
+    assert not [p for p in cache.folder.iterdir() if p != cache.path]  # and no rest beside it
     assert ScanCache(tmp_path, "photos").note("old") == 1
 
 
 def test_a_cache_that_cannot_be_made_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     samples, files = photos()
-    memory = ScanCache(tmp_path / "file", "photos")
-    memory.keep(seen(samples, files, memory))
-    assert memory.write_error is not None
+    cache = ScanCache(tmp_path / "file", "photos")
+    cache.save(seen(samples, files, cache))
+    assert cache.write_error is not None
 
 
 def test_the_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     for k in range(5):
         samples, files = photos(100 * k)
-        memory = ScanCache(tmp_path, f"set{k}")
-        memory.keep(seen(samples, files, None))
-        os.utime(memory.path, (1000 + k, 1000 + k))
-        sizes.append(memory.path.stat().st_size)
+        cache = ScanCache(tmp_path, f"set{k}")
+        cache.save(seen(samples, files, None))
+        os.utime(cache.path, (1000 + k, 1000 + k))
+        sizes.append(cache.path.stat().st_size)
     monkeypatch.setattr(memory_room, "_LIMIT_BYTES", int(3.5 * sizes[0]))
     assert len(ScanCache(tmp_path, "set0")) == 6
     samples, files = photos(900)
-    ScanCache(tmp_path, "set9").keep(seen(samples, files, None))
+    ScanCache(tmp_path, "set9").save(seen(samples, files, None))
     left = [len(ScanCache(tmp_path, f"set{k}")) > 0 for k in (0, 1, 2, 3, 4, 9)]
     assert left == [False, False, False, True, True, True]  # those looked at longest ago are gone
     monkeypatch.setattr(memory_room, "_LIMIT_BYTES", 10)
-    ScanCache(tmp_path, "set10").keep(seen(samples, files, None))
+    ScanCache(tmp_path, "set10").save(seen(samples, files, None))
     assert [p.name for p in (tmp_path / "looks").iterdir()] == [ScanCache(tmp_path, "set10").path.name]
 
 
 def test_looking_again_keeps_it_young(tmp_path: Path) -> None:
     samples, files = photos()
-    memory = ScanCache(tmp_path, "photos")
-    memory.keep(seen(samples, files, None))
-    os.utime(memory.path, (1000, 1000))
-    known = ScanCache(tmp_path, "photos")
-    known.keep(seen(samples, files, known))
-    assert memory.path.stat().st_mtime > 1e6
+    cache = ScanCache(tmp_path, "photos")
+    cache.save(seen(samples, files, None))
+    os.utime(cache.path, (1000, 1000))
+    cache = ScanCache(tmp_path, "photos")
+    cache.save(seen(samples, files, cache))
+    assert cache.path.stat().st_mtime > 1e6
 
 
 def test_it_is_private_readable_and_has_no_pickle(tmp_path: Path) -> None:
     samples, files = photos()
-    memory = ScanCache(tmp_path, "photos")
-    memory.keep(seen(samples, files, None), {"key": {"Ω": [1, 2]}})
-    assert memory.folder.stat().st_mode & 0o077 == 0 or os.name == "nt"
-    with zipfile.ZipFile(memory.path) as archive:
+    cache = ScanCache(tmp_path, "photos")
+    cache.save(seen(samples, files, None), {"key": {"Ω": [1, 2]}})
+    assert cache.folder.stat().st_mode & 0o077 == 0 or os.name == "nt"
+    with zipfile.ZipFile(cache.path) as archive:
         assert archive.testzip() is None
-    with np.load(memory.path, allow_pickle=False) as data:
+    with np.load(cache.path, allow_pickle=False) as data:
         assert json.loads(data["notes"].tobytes()) == {"key": {"Ω": [1, 2]}}
         assert data["thumbs"].shape == (6, 96, 96)
-    assert b"photos" not in memory.path.read_bytes()  # no names of files or folders
+    assert b"photos" not in cache.path.read_bytes()  # no names of files or folders
 
 
 def test_rows_of_unknown_files_are_an_error(tmp_path: Path) -> None:
     samples, files = photos()
-    memory = ScanCache(tmp_path, "photos")
-    looks = seen(samples, files, None)
-    memory.keep(looks)
+    cache = ScanCache(tmp_path, "photos")
+    scan = seen(samples, files, None)
+    cache.save(scan)
     with pytest.raises(CacheError, match="changed by another program"):
-        memory.fill(looks, {0: "0" * 64})
+        cache.fill(scan, {0: "0" * 64})
 
 
 def test_a_judgement_comes_back_equal() -> None:
@@ -362,7 +362,7 @@ def test_a_judgement_comes_back_equal() -> None:
 def test_a_real_judgement_comes_back_equal() -> None:
     samples, files = photos(count=6)
     files[5] = files[3]
-    health = inspect_dataset(samples, looks=looks_of(samples, files), threads=1)
+    health = inspect_dataset(samples, scan=looks_of(samples, files), threads=1)
     assert health.duplicates
     assert report_from_note(json.loads(json.dumps(asdict(health)))) == health
 

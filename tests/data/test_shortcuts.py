@@ -92,8 +92,8 @@ def test_the_folders_date(tmp_path: Path) -> None:
         day = 86400 * (100 if file.parent.name == "left" else 200)
         os.utime(file, (day, day))
     samples = read(tmp_path)
-    looks = scan_images(samples)
-    found = find_shortcuts(looks, samples.paths, samples.class_ids, samples.class_names)
+    scan = scan_images(samples)
+    found = find_shortcuts(scan, samples.paths, samples.class_ids, samples.class_names)
     assert "date" in flagged(list(found))
 
 
@@ -108,10 +108,10 @@ def test_copies_of_one_image_do_not_vouch_for_each_other(tmp_path: Path) -> None
                 image.save(tmp_path / name / f"{original:02d}_{copy}.jpg", quality=90)
                 groups.append(12 * (name == "b") + original)
     samples = read(tmp_path)
-    looks = scan_images(samples)
-    apart = find_shortcuts(looks, samples.paths, samples.class_ids, samples.class_names)
+    scan = scan_images(samples)
+    apart = find_shortcuts(scan, samples.paths, samples.class_ids, samples.class_names)
     together = find_shortcuts(
-        looks, samples.paths, samples.class_ids, samples.class_names, groups=np.array(groups, dtype=np.int64)
+        scan, samples.paths, samples.class_ids, samples.class_names, groups=np.array(groups, dtype=np.int64)
     )
     assert {s.cue: s.accuracy for s in apart}["thumbnail"] == 1.0
     assert {s.cue: s.accuracy for s in together}["thumbnail"] < 0.8
@@ -146,5 +146,5 @@ def test_the_class_that_is_given_away_is_the_one_of_the_examples() -> None:
 @pytest.mark.parametrize("counts", [{"a": 4, "b": 40}, {"a": 10, "b": 10}])
 def test_too_few_images_say_nothing(counts: dict[str, int], tmp_path: Path, make_images: Callable[..., Path]) -> None:
     samples = read(make_images(tmp_path / "d", counts))
-    looks = scan_images(samples)
-    assert find_shortcuts(looks, samples.paths, samples.class_ids, samples.class_names) == ()
+    scan = scan_images(samples)
+    assert find_shortcuts(scan, samples.paths, samples.class_ids, samples.class_names) == ()

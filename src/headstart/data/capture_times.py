@@ -13,12 +13,12 @@ from headstart.data.image_scan import ScanResult
 __all__ = ["guess_times"]
 
 
-def guess_times(looks: ScanResult) -> list[GroupCandidate]:
+def guess_times(scan: ScanResult) -> list[GroupCandidate]:
     """Bursts (10 seconds) and sessions (10 minutes), where most images have a time of capture."""
-    taken = [None if f is None else f.exif.taken for f in looks.facts]
+    taken = [None if f is None else f.exif.taken for f in scan.info]
     if sum(t is not None for t in taken) < 0.5 * len(taken):
         return []
-    cameras = ["" if f is None else f.exif.camera or "" for f in looks.facts]
+    cameras = ["" if f is None else f.exif.camera or "" for f in scan.info]
     found = []
     for pattern, pause in TIMES.items():
         keys = tuple(keys_by_time(taken, cameras, pause))

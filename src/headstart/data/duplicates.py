@@ -44,7 +44,7 @@ class Pair:
 
 
 def find_duplicates(
-    looks: ScanResult,
+    scan: ScanResult,
     *,
     embeddings: NDArray[np.float32] | None = None,
     same_pixels: Callable[[int, int], bool] | None = None,
@@ -61,11 +61,11 @@ def find_duplicates(
     Returns:
         Pairs of equal images, pairs of nearly equal ones, and the bar that the latter had to clear.
     """
-    exact, unique = _equal(looks, same_pixels)
-    usable = unique[[_has_content(looks, i) for i in unique]] if len(unique) else unique
+    exact, unique = _equal(scan, same_pixels)
+    usable = unique[[_has_content(scan, i) for i in unique]] if len(unique) else unique
     if len(usable) < 2:
         return exact, [], _BAR[0]
-    thumbs = looks.thumbs if len(usable) == len(looks.thumbs) else looks.thumbs[usable]
+    thumbs = scan.thumbs if len(usable) == len(scan.thumbs) else scan.thumbs[usable]
     threads = threads or available_cores()
     candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable], threads)
     scores, is_cropped = compare_candidates(thumbs, candidates, threads)
@@ -116,17 +116,17 @@ def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64
     return numbers.astype(np.int64)
 
 
-def _equal(looks: ScanResult, same_pixels: Callable[[int, int], bool] | None) -> tuple[list[Pair], NDArray[np.int64]]:
+def _equal(scan: ScanResult, same_pixels: Callable[[int, int], bool] | None) -> tuple[list[Pair], NDArray[np.int64]]:
     """Return pairs with the same bytes or pixels, and one position of each set of equal images."""
     by_bytes: dict[str, list[int]] = defaultdict(list)
-    for i, facts in enumerate(looks.facts):
-        if facts is not None:
-            by_bytes[facts.digest].append(i)
+    for i, info in enumerate(scan.info):
+        if info is not None:
+            by_bytes[info.digest].append(i)
     by_pixels: dict[str, list[int]] = defaultdict(list)
     for same in by_bytes.values():
-        facts = looks.facts[same[0]]
-        if facts is not None:
-            by_pixels[facts.pixel_key].append(same[0])
+        info = scan.info[same[0]]
+        if info is not None:
+            by_pixels[info.pixel_key].append(same[0])
     pairs = [Pair(a, b, "bytes", 1.0) for same in by_bytes.values() for a, b in _pairs(same)]
     unique = []
     for same in by_pixels.values():
@@ -143,9 +143,9 @@ def _pairs(same: list[int]) -> list[tuple[int, int]]:
     return list(combinations(same, 2)) if len(same) <= _ALL_PAIRS_UP_TO else [(same[0], b) for b in same[1:]]
 
 
-def _has_content(looks: ScanResult, i: np.int64) -> bool:
-    facts = looks.facts[int(i)]
-    return facts is not None and not any(kind == "one-color" for kind, _ in facts.remarks)
+def _has_content(scan: ScanResult, i: np.int64) -> bool:
+    info = scan.info[int(i)]
+    return info is not None and not any(kind == "one-color" for kind, _ in info.remarks)
 
 
 def _bar(scores: NDArray[np.float32], candidates: Candidates, count: int) -> float:

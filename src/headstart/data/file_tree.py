@@ -15,7 +15,7 @@ from headstart.data.formats import EXPORT_STEPS, IGNORED, IMAGES, PLAIN, TABLES,
 from headstart.errors import DataError
 from headstart.records import Problem
 
-__all__ = ["FileTree", "LocatedFile", "clean_label", "find_place", "looks_like_image", "printable", "walk_files"]
+__all__ = ["FileTree", "LocatedFile", "clean_label", "looks_like_image", "printable", "resolve_path", "walk_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class FileTree:
         return printable(os.path.join(shown, os.path.relpath(path, self.root)) if path else shown)
 
 
-def find_place(data: str | os.PathLike[str], expected: str) -> tuple[str, str]:
+def resolve_path(data: str | os.PathLike[str], expected: str) -> tuple[str, str]:
     """Return the path that a person named, and how it is written on the screen.
 
     Raises:

@@ -49,7 +49,7 @@ _DROP = 0.005
 
 def evaluate_groupings(
     samples: Samples,
-    looks: ScanResult,
+    scan: ScanResult,
     is_training: NDArray[np.bool_],
     *,
     embeddings: NDArray[np.float32] | None = None,
@@ -73,12 +73,12 @@ def evaluate_groupings(
     Returns:
         (N,) groups (-1 for none) and the judgement of each guess; the one in use first.
     """
-    guesses = [asked] if asked is not None else [*guess_groups(samples), *guess_times(looks)]
+    guesses = [asked] if asked is not None else [*guess_groups(samples), *guess_times(scan)]
     class_ids = samples.class_ids if samples.class_names else np.zeros(len(samples), dtype=np.int64)
     rows = np.flatnonzero(is_training & (class_ids >= 0))
     if not guesses or len(rows) < 4:
         return []
-    views = [image_vectors(looks.colors, looks.histograms, describe_thumbnails(looks.thumbs))[rows]]
+    views = [image_vectors(scan.colors, scan.histograms, describe_thumbnails(scan.thumbs))[rows]]
     if embeddings is not None:
         views.append(np.nan_to_num(np.asarray(embeddings[rows], dtype=np.float32)))
     judge = _Judge(
@@ -86,8 +86,8 @@ def evaluate_groupings(
         classes=class_ids[rows],
         strata=class_ids if strata is None else strata,
         splits=np.array([s.split or "" for s in samples]),
-        is_ok=looks.is_ok,
-        camera=camera_of(looks, rows),
+        is_ok=scan.is_ok,
+        camera=camera_of(scan, rows),
         copies=copies,
         views=views,
         level=_ALPHA / (len(guesses) * len(views)),

@@ -106,7 +106,7 @@ def groups_per_level(groups: NDArray[np.int64], levels: NDArray[np.int64]) -> fl
     return float(np.exp(_entropy(joint) - _entropy(alone)))
 
 
-def camera_of(looks: ScanResult, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def camera_of(scan: ScanResult, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """Return the camera of some images: its EXIF name, else pixel mode and size.
 
     Args:
@@ -116,10 +116,10 @@ def camera_of(looks: ScanResult, rows: NDArray[np.int64]) -> NDArray[np.int64] |
     Returns:
         (M,) camera ids, or None if there is one camera only, or too many for cameras.
     """
-    facts = [looks.facts[i] for i in rows]
-    names = [f.exif.camera if f is not None else None for f in facts]
+    info = [scan.info[i] for i in rows]
+    names = [f.exif.camera if f is not None else None for f in info]
     if sum(n is not None for n in names) < 0.9 * len(names):
-        names = ["" if f is None else f"{f.mode} {f.size_hw}" for f in facts]
+        names = ["" if f is None else f"{f.mode} {f.size_hw}" for f in info]
     _, ids = np.unique([n or "" for n in names], return_inverse=True)
     count = int(ids.max()) + 1 if len(ids) else 0
     if not 2 <= count <= min(_MAX_CAMERAS, len(rows) // _IMAGES_PER_CAMERA):

@@ -33,7 +33,7 @@ from headstart.preprocessing.reduced_decoding import (
 from headstart.records import Problem, Sample
 from headstart.system import available_cores
 
-__all__ = ["THUMB", "ImageInfo", "ImageScanner", "KnownScans", "ScanResult", "scan_images"]
+__all__ = ["THUMB", "ImageInfo", "ImageScanner", "ScanResult", "StoredScans", "scan_images"]
 
 THUMB = 96
 """Side of the gray thumbnails, pixels; proportions are not kept."""
@@ -88,7 +88,7 @@ class ScanResult:
         borders: (N, 96) uint8, mean colors along the edges: 4 edges x 8 parts x RGB.
     """
 
-    facts: tuple[ImageInfo | None, ...]
+    info: tuple[ImageInfo | None, ...]
     problems: dict[int, Problem]
     thumbs: NDArray[np.uint8]
     colors: NDArray[np.uint8]
@@ -98,16 +98,16 @@ class ScanResult:
     @property
     def is_ok(self) -> NDArray[np.bool_]:
         """(N,) whether an image can be read."""
-        return np.array([f is not None for f in self.facts], dtype=bool)
+        return np.array([f is not None for f in self.info], dtype=bool)
 
 
-class KnownScans(Protocol):
+class StoredScans(Protocol):
     """What was seen of files before, by their SHA-256 (`memory.Memory`)."""
 
-    def facts(self, digest: str) -> ImageInfo | None:
+    def get(self, digest: str) -> ImageInfo | None:
         """Return the facts of a file, or None."""
 
-    def fill(self, looks: ScanResult, places: dict[int, str]) -> None:
+    def fill(self, scan: ScanResult, places: dict[int, str]) -> None:
         """Put the rows of known files in their places (position to digest), or raises `CacheError`."""
 
 
@@ -121,11 +121,11 @@ class ImageScanner:
     """
 
     def __init__(
-        self, samples: Sequence[Sample], *, max_pixels: int = MAX_PIXELS, known: KnownScans | None = None
+        self, samples: Sequence[Sample], *, max_pixels: int = MAX_PIXELS, cache: StoredScans | None = None
     ) -> None:
         count = len(samples)
-        self._samples, self._max_pixels, self._known = samples, max_pixels, known
-        self._facts: list[ImageInfo | None] = [None] * count
+        self._samples, self._max_pixels, self._cache = samples, max_pixels, cache
+        self._info: list[ImageInfo | None] = [None] * count
         self._problems: dict[int, Problem] = {}
         self._unfetched: dict[int, str] = {}
         self._thumbs = np.zeros((count, THUMB, THUMB), dtype=np.uint8)  # takes memory only where it is written
@@ -133,7 +133,7 @@ class ImageScanner:
         self._histograms = np.zeros((count, 64), dtype=np.uint8)
         self._borders = np.zeros((count, 96), dtype=np.uint8)
 
-    def see(self, i: int, data: bytes, digest: str, spec: ImageSpec | None = None) -> NDArray[np.uint8] | None:
+    def scan(self, i: int, data: bytes, digest: str, spec: ImageSpec | None = None) -> NDArray[np.uint8] | None:
         """Look at the bytes of image `i`; with a spec, gives what the network sees of it: (H, W, 3) uint8.
 
         Raises:
@@ -141,10 +141,10 @@ class ImageScanner:
         """
         path = self._samples[i].path
         try:
-            if self._facts[i] is None:
-                before = self._known.facts(digest) if self._known is not None else None
+            if self._info[i] is None:
+                before = self._cache.get(digest) if self._cache is not None else None
                 if before is not None and before.size_hw[0] * before.size_hw[1] <= self._max_pixels:
-                    self._facts[i], self._unfetched[i] = _renamed(before, path), digest
+                    self._info[i], self._unfetched[i] = _renamed(before, path), digest
                 elif spec is None:
                     seen = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=self._max_pixels, name=path)
                     self._keep(i, seen, digest, len(data))
@@ -154,37 +154,37 @@ class ImageScanner:
                     return pixels
             return None if spec is None else read_image(data, spec)
         except ImageError as error:
-            self.fail(i, error)
+            self.mark_unreadable(i, error)
             raise
 
-    def fail(self, i: int, error: ImageError) -> None:
+    def mark_unreadable(self, i: int, error: ImageError) -> None:
         """Keep in mind that image `i` cannot be read."""
-        self._facts[i] = None
+        self._info[i] = None
         self._unfetched.pop(i, None)
         self._problems[i] = Problem(self._samples[i].name, error.kind, error.detail)
 
     def digests(self) -> list[str]:
         """Return (N,) SHA-256 of each file, empty where it cannot be read."""
-        return ["" if facts is None else facts.digest for facts in self._facts]
+        return ["" if info is None else info.digest for info in self._info]
 
     def problems(self) -> list[Problem]:
         """Return what cannot be read, in the order of the samples."""
         return [self._problems[i] for i in sorted(self._problems)]
 
-    def looks(self) -> ScanResult:
+    def result(self) -> ScanResult:
         """Return all that was seen, in the order of the samples; the rows are the looker's own, not copies."""
-        if self._unfetched and self._known is not None:
+        if self._unfetched and self._cache is not None:
             places, self._unfetched = self._unfetched, {}
             try:
-                self._known.fill(self._all(), places)
+                self._cache.fill(self._all(), places)
             except CacheError:  # cleared or damaged since it was opened: then those files are looked at again
-                self._known = None
+                self._cache = None
                 self._see_again(places)
         return self._all()
 
     def _all(self) -> ScanResult:
         return ScanResult(
-            facts=tuple(self._facts),
+            info=tuple(self._info),
             problems=dict(sorted(self._problems.items())),
             thumbs=self._thumbs,
             colors=self._colors,
@@ -194,15 +194,15 @@ class ImageScanner:
 
     def _see_again(self, positions: Iterable[int]) -> None:
         for i in positions:
-            self._facts[i] = None
+            self._info[i] = None
             try:
                 data = read_bytes(self._samples[i].path)
-                self.see(i, data, hashlib.sha256(data).hexdigest())
+                self.scan(i, data, hashlib.sha256(data).hexdigest())
             except ImageError as error:
-                self.fail(i, error)
+                self.mark_unreadable(i, error)
 
     def _keep(self, i: int, seen: ReducedImage, digest: str, size_bytes: int) -> None:
-        self._facts[i], self._thumbs[i], self._colors[i], self._histograms[i], self._borders[i] = _look(
+        self._info[i], self._thumbs[i], self._colors[i], self._histograms[i], self._borders[i] = _look(
             seen, digest, size_bytes
         )
 
@@ -213,7 +213,7 @@ def scan_images(
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    looker: ImageScanner | None = None,
+    scanner: ImageScanner | None = None,
 ) -> ScanResult:
     """Look at every image, in threads.
 
@@ -225,7 +225,7 @@ def scan_images(
         looker: What keeps what was seen, to look on with later; a new one by default.
     """
     count = len(samples)
-    eyes = looker or ImageScanner(samples, max_pixels=max_pixels)
+    scanner = scanner or ImageScanner(samples, max_pixels=max_pixels)
     lock = threading.Lock()
     done = 0
 
@@ -236,10 +236,10 @@ def scan_images(
             try:
                 data = read_bytes(samples[i].path)
             except ImageError as error:
-                eyes.fail(i, error)
+                scanner.mark_unreadable(i, error)
                 continue
             with contextlib.suppress(ImageError):  # the looker keeps it in mind
-                eyes.see(i, data, hashlib.sha256(data).hexdigest())
+                scanner.scan(i, data, hashlib.sha256(data).hexdigest())
         with lock:
             done += stop - start
             if progress:
@@ -253,7 +253,7 @@ def scan_images(
                 future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return eyes.looks()
+    return scanner.result()
 
 
 def _look(
@@ -280,7 +280,7 @@ def _look(
     bins = (small >> 6).astype(np.int64) @ np.array([16, 4, 1])
     histogram = np.rint(np.bincount(bins.ravel(), minlength=64) * (255 / 1024)).astype(np.uint8)
     key = hashlib.blake2b(thumb.tobytes() + small.tobytes() + repr((seen.size_hw, quantiles)).encode(), digest_size=16)
-    facts = ImageInfo(
+    info = ImageInfo(
         digest=digest,
         pixel_key=key.hexdigest(),
         size_bytes=size_bytes,
@@ -293,14 +293,14 @@ def _look(
         quantiles=quantiles,
         remarks=(*seen.remarks, *_shape_remarks(seen.size_hw, thumb)),
     )
-    return facts, thumb, color, histogram, _border(rgb)
+    return info, thumb, color, histogram, _border(rgb)
 
 
-def _renamed(facts: ImageInfo, path: str) -> ImageInfo:
+def _renamed(info: ImageInfo, path: str) -> ImageInfo:
     """Return the same under another name: whether the ending is right depends on it."""
-    others = tuple(r for r in facts.remarks if r[0] != "wrong-extension")
-    remarks = (*ending_remarks(facts.format, path), *others)
-    return facts if remarks == facts.remarks else replace(facts, remarks=remarks)
+    others = tuple(r for r in info.remarks if r[0] != "wrong-extension")
+    remarks = (*ending_remarks(info.format, path), *others)
+    return info if remarks == info.remarks else replace(info, remarks=remarks)
 
 
 def _quantiles(image: Image.Image) -> tuple[float, ...]:

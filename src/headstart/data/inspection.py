@@ -49,7 +49,7 @@ class AppliedReport:
     """
 
     groups: NDArray[np.int64] | None
-    left_out: NDArray[np.bool_]
+    excluded: NDArray[np.bool_]
     test_including_leaks: NDArray[np.bool_]
     test: NDArray[np.bool_]
     decisions: tuple[Decision, ...]
@@ -58,7 +58,7 @@ class AppliedReport:
 def inspect_dataset(
     samples: Samples,
     *,
-    looks: ScanResult | None = None,
+    scan: ScanResult | None = None,
     embeddings: NDArray[np.float32] | None = None,
     score: Score | None = None,
     intensity_range: tuple[float, float] | None = None,
@@ -89,11 +89,11 @@ def inspect_dataset(
     Raises:
         UsageError: `group_from` fits nothing.
     """
-    if looks is None:
-        looks = scan_images(samples, max_pixels=max_pixels, threads=threads, progress=progress)
-    is_ok = looks.is_ok
+    if scan is None:
+        scan = scan_images(samples, max_pixels=max_pixels, threads=threads, progress=progress)
+    is_ok = scan.is_ok
     same = SamePixels(samples.paths, max_pixels)
-    exact, near, bar = find_duplicates(looks, embeddings=embeddings, same_pixels=same, threads=threads)
+    exact, near, bar = find_duplicates(scan, embeddings=embeddings, same_pixels=same, threads=threads)
     pairs = [*exact, *near]
     copies = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
     is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
@@ -101,7 +101,7 @@ def inspect_dataset(
     chains = downweight_duplicates(samples, is_training, pairs, score) if group_from is None else {}
     patterns = evaluate_groupings(
         samples,
-        looks,
+        scan,
         is_training,
         embeddings=embeddings,
         copies=pairs,
@@ -111,19 +111,19 @@ def inspect_dataset(
     )
     if group_from is not None and asked is None:
         patterns = []
-    chosen, range_decision = choose_range(samples, looks, intensity_range)
+    chosen, range_decision = choose_range(samples, scan, intensity_range)
     named = [_name(samples, p) for p in pairs]
     leaks = [_name(samples, p) for p in find_leaks(samples, pairs)]
     conflicts = [p for p in named if p.label_a is not None and p.label_b is not None and p.label_a != p.label_b]
-    unreadable = [*samples.problems, *looks.problems.values()]
-    shortcuts = _shortcuts(samples, looks, is_training, copies)
+    unreadable = [*samples.problems, *scan.problems.values()]
+    shortcuts = _shortcuts(samples, scan, is_training, copies)
     used = next((g for g, p in patterns if p.is_used), None)
     findings = (
         *_straddling(patterns),
         *([Finding(FindingKind.COPIES_AT_BASELINE, Severity.WARNING, chains)] if chains else []),
         *_in_question(patterns),
-        *_find_unused_pages(samples, looks),
-        *find_mixed_depths(looks),
+        *_find_unused_pages(samples, scan),
+        *find_mixed_depths(scan),
         *find_class_problems(samples, is_ok, used),
     )
     is_misleading = any(f.severity is Severity.ERROR for f in findings)
@@ -137,17 +137,17 @@ def inspect_dataset(
         num_samples=len(samples),
         layout=samples.layout,
         classes=class_table(samples),
-        formats=dict(Counter(f.format for f in looks.facts if f is not None).most_common()),
+        formats=dict(Counter(f.format for f in scan.info if f is not None).most_common()),
         unreadable=tuple(unreadable),
-        remarks=_remarks(samples, looks),
+        remarks=_remarks(samples, scan),
         duplicates=tuple(named[: len(exact)]),
         near_duplicates=tuple(named[len(exact) :]),
         leaks=tuple(leaks),
         label_conflicts=tuple(conflicts),
         group_patterns=tuple(p for _, p in patterns),
         shortcuts=tuple(shortcuts),
-        size_range=_sizes(looks),
-        overlap_fraction=_seen(looks),
+        size_range=_sizes(scan),
+        overlap_fraction=_seen(scan),
         intensity_range=chosen,
         decisions=tuple(decisions),
         findings=findings,
@@ -155,7 +155,7 @@ def inspect_dataset(
     )
 
 
-def apply_report(samples: Samples, health: DatasetReport, *, group_from: str | None = None) -> AppliedReport:
+def apply_report(samples: Samples, report: DatasetReport, *, group_from: str | None = None) -> AppliedReport:
     """Return what training does with a judgement.
 
     Args:
@@ -168,33 +168,33 @@ def apply_report(samples: Samples, health: DatasetReport, *, group_from: str | N
         UsageError: `group_from` fits nothing.
     """
     count = len(samples)
-    unreadable = {p.name for p in health.unreadable}
-    left_out = np.array([s.name in unreadable for s in samples], dtype=bool)
+    unreadable = {p.name for p in report.unreadable}
+    excluded = np.array([s.name in unreadable for s in samples], dtype=bool)
     in_training = np.array([s.split in (None, "train") for s in samples], dtype=bool)
-    as_given = ~in_training & ~left_out
+    as_given = ~in_training & ~excluded
     leaking = np.zeros(count, dtype=bool)
-    for pair in health.leaks:
+    for pair in report.leaks:
         order = {"train": 0, "val": 1, "test": 2}
         later = max((pair.index_a, pair.index_b), key=lambda i: order.get(samples.items[i].split or "train", 0))
         leaking[later] = True
-    conflicting = [i for p in health.label_conflicts for i in (p.index_a, p.index_b)]
+    conflicting = [i for p in report.label_conflicts for i in (p.index_a, p.index_b)]
     if conflicting:  # with all that equal them: of large sets of one image only pairs with the first are listed
-        twins = components(count, [(p.index_a, p.index_b) for p in health.duplicates])
+        twins = components(count, [(p.index_a, p.index_b) for p in report.duplicates])
         two_labels = np.isin(twins, twins[conflicting])
-        left_out |= two_labels & in_training
+        excluded |= two_labels & in_training
         leaking |= two_labels & ~in_training
-    groups, decision = _chosen_groups(samples, health, group_from)
+    groups, decision = _chosen_groups(samples, report, group_from)
     decisions = [decision]
-    copies = [*health.duplicates, *health.near_duplicates]
+    copies = [*report.duplicates, *report.near_duplicates]
     if copies and decision.value != "image":
         groups, joined = merge_duplicates(groups, [(p.index_a, p.index_b, p.similarity) for p in copies], count)
         kept: Evidence = {"num_pairs": len(copies), "num_joined": joined}
         decisions.append(Decision("groups.copies", joined, DecisionReason.COPIES_KEPT_TOGETHER, evidence=kept))
-    out = int(sum(left_out[i] for i in range(count) if samples.items[i].name not in unreadable))
+    out = int(sum(excluded[i] for i in range(count) if samples.items[i].name not in unreadable))
     if out:
         reason = DecisionReason.CONFLICTING_LABELS
         decisions.append(Decision("left_out.labels", out, reason, evidence={"num_images": out}))
-    return AppliedReport(groups, left_out, as_given, as_given & ~leaking, tuple(decisions))
+    return AppliedReport(groups, excluded, as_given, as_given & ~leaking, tuple(decisions))
 
 
 def _asked(samples: Samples, group_from: str | None) -> GroupCandidate | None:
@@ -208,14 +208,14 @@ def _asked(samples: Samples, group_from: str | None) -> GroupCandidate | None:
 
 
 def _chosen_groups(
-    samples: Samples, health: DatasetReport, group_from: str | None
+    samples: Samples, report: DatasetReport, group_from: str | None
 ) -> tuple[NDArray[np.int64] | None, Decision]:
-    used = next((p for p in health.group_patterns if p.is_used), None)
-    is_refused = used is None and any(p.source == "inferred" for p in health.group_patterns)
+    used = next((p for p in report.group_patterns if p.is_used), None)
+    is_refused = used is None and any(p.source == "inferred" for p in report.group_patterns)
     if group_from is not None or (any(s.group for s in samples) and not is_refused):
         return group_ids(samples, group_from)
     if used is None:
-        questions = [p for p in health.group_patterns if p.status.is_question]
+        questions = [p for p in report.group_patterns if p.status.is_question]
         if not questions:
             return None, Decision("group_from", None, DecisionReason.NO_GROUPS_FOUND)
         asked: Evidence = {"questions": [{"pattern": p.pattern, "status": p.status.value} for p in questions]}
@@ -250,12 +250,12 @@ def _name(samples: Samples, pair: Pair) -> ImagePair:
     )
 
 
-def _find_unused_pages(samples: Samples, looks: ScanResult) -> list[Finding]:
+def _find_unused_pages(samples: Samples, scan: ScanResult) -> list[Finding]:
     """Find files of which only the first page or frame is used."""
     names: list[JsonValue] = [
         sample.name
-        for sample, facts in zip(samples, looks.facts, strict=True)
-        if facts is not None and any(kind in _SEVERAL_PAGES for kind, _ in facts.remarks)
+        for sample, info in zip(samples, scan.info, strict=True)
+        if info is not None and any(kind in _SEVERAL_PAGES for kind, _ in info.remarks)
     ]
     if not names:
         return []
@@ -263,11 +263,11 @@ def _find_unused_pages(samples: Samples, looks: ScanResult) -> list[Finding]:
     return [Finding(FindingKind.PAGES_NOT_USED, Severity.WARNING, evidence)]
 
 
-def _remarks(samples: Samples, looks: ScanResult) -> tuple[Remark, ...]:
+def _remarks(samples: Samples, scan: ScanResult) -> tuple[Remark, ...]:
     """Oddities by kind, the commonest first; those that are findings are left to them."""
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for sample, facts in zip(samples, looks.facts, strict=True):
-        for kind, detail in facts.remarks if facts is not None else ():
+    for sample, info in zip(samples, scan.info, strict=True):
+        for kind, detail in info.remarks if info is not None else ():
             if kind not in _SEVERAL_PAGES:
                 found[kind].append((sample.name, detail))
     remarks = [
@@ -277,12 +277,12 @@ def _remarks(samples: Samples, looks: ScanResult) -> tuple[Remark, ...]:
 
 
 def _shortcuts(
-    samples: Samples, looks: ScanResult, is_training: NDArray[np.bool_], copies: NDArray[np.int64] | None
+    samples: Samples, scan: ScanResult, is_training: NDArray[np.bool_], copies: NDArray[np.int64] | None
 ) -> list[Shortcut]:
     """Flagged cues, with names instead of positions, the most telling first."""
     class_ids = np.where(is_training, samples.class_ids, -1)
     found = []
-    for cue in find_shortcuts(looks, samples.paths, class_ids, samples.class_names, groups=copies):
+    for cue in find_shortcuts(scan, samples.paths, class_ids, samples.class_names, groups=copies):
         if not cue.is_flagged:
             continue
         told = sorted(cue.given_away, key=lambda name: -cue.given_away[name])
@@ -301,14 +301,14 @@ def _shortcuts(
     return found
 
 
-def _sizes(looks: ScanResult) -> tuple[int, int, int] | None:
-    sides = sorted(max(f.size_hw) for f in looks.facts if f is not None)
+def _sizes(scan: ScanResult) -> tuple[int, int, int] | None:
+    sides = sorted(max(f.size_hw) for f in scan.info if f is not None)
     return (sides[0], sides[len(sides) // 2], sides[-1]) if sides else None
 
 
-def _seen(looks: ScanResult) -> dict[str, float]:
+def _seen(scan: ScanResult) -> dict[str, float]:
     """Return median share of an image that is seen, by fit, at the usual crop of 0.875."""
-    sizes = [f.size_hw for f in looks.facts if f is not None]
+    sizes = [f.size_hw for f in scan.info if f is not None]
     if not sizes:
         return {}
     fits = ("crop", "cover", "squash", "pad")

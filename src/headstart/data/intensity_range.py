@@ -24,7 +24,7 @@ _BITS = (8, 10, 12, 14, 16)
 
 
 def choose_range(
-    samples: Samples, looks: ScanResult, given: tuple[float, float] | None = None
+    samples: Samples, scan: ScanResult, given: tuple[float, float] | None = None
 ) -> tuple[tuple[float, float] | None, Decision | None]:
     """Return the range of a data set's deep images.
 
@@ -38,12 +38,12 @@ def choose_range(
     """
     rows = [
         (f.quantiles, f.mode)
-        for s, f in zip(samples, looks.facts, strict=True)
+        for s, f in zip(samples, scan.info, strict=True)
         if f is not None and f.quantiles is not None and s.split in (None, "train")
     ]
     is_from_training = bool(rows)
     if not rows:
-        rows = [(f.quantiles, f.mode) for f in looks.facts if f is not None and f.quantiles is not None]
+        rows = [(f.quantiles, f.mode) for f in scan.info if f is not None and f.quantiles is not None]
     if not rows:
         return None, None
     if given is not None:
@@ -61,9 +61,9 @@ def choose_range(
     return (low, high), Decision("pixels.intensity_range", [low, high], reason, evidence=evidence)
 
 
-def find_mixed_depths(looks: ScanResult) -> list[Finding]:
+def find_mixed_depths(scan: ScanResult) -> list[Finding]:
     """Find integer and floating-point images that share one value range, which fits only one of the two."""
-    modes = [f.mode for f in looks.facts if f is not None and f.quantiles is not None]
+    modes = [f.mode for f in scan.info if f is not None and f.quantiles is not None]
     floats = modes.count("F")
     if not 0 < floats < len(modes):
         return []

@@ -16,25 +16,25 @@ _NARROW_CROP = 0.55  # fraction of the median image below which a center crop is
 _ORDER = ("train", "val", "test")
 
 
-def dataset_findings(health: DatasetReport) -> list[Finding]:
+def dataset_findings(report: DatasetReport) -> list[Finding]:
     """Return all findings of a check, those that distort a score first."""
     return [
-        *_leaks(health),
-        *_conflicts(health.label_conflicts),
-        *unreadable_findings(health.unreadable),
-        *health.findings,
-        *_groups(health.group_patterns),
-        *_duplicates([*health.duplicates, *health.near_duplicates]),
-        *(Finding(FindingKind.SHORTCUT, Severity.WARNING, _plain(asdict(s))) for s in health.shortcuts),
+        *_leaks(report),
+        *_conflicts(report.label_conflicts),
+        *unreadable_findings(report.unreadable),
+        *report.findings,
+        *_groups(report.group_patterns),
+        *_duplicates([*report.duplicates, *report.near_duplicates]),
+        *(Finding(FindingKind.SHORTCUT, Severity.WARNING, _plain(asdict(s))) for s in report.shortcuts),
         *(
             Finding(
                 FindingKind.FILES_HANDLED,
                 Severity.INFO,
                 {"what": r.kind, "count": r.count, "detail": r.detail, "examples": list(r.examples)},
             )
-            for r in health.remarks
+            for r in report.remarks
         ),
-        *_narrow_crop(health),
+        *_narrow_crop(report),
     ]
 
 
@@ -58,13 +58,13 @@ def unreadable_findings(problems: Iterable[Problem]) -> list[Finding]:
     ]
 
 
-def _leaks(health: DatasetReport) -> list[Finding]:
+def _leaks(report: DatasetReport) -> list[Finding]:
     """Return one finding for each pair of splits that share images."""
     by_sides: dict[tuple[str, str], list[ImagePair]] = defaultdict(list)
-    for pair in health.leaks:
+    for pair in report.leaks:
         first, second = sorted((pair.split_a or "train", pair.split_b or "train"), key=_ORDER.index)
         by_sides[first, second].append(pair)
-    has_test = any("test" in row for row in health.classes.values())
+    has_test = any("test" in row for row in report.classes.values())
     return [
         Finding(
             FindingKind.LEAKING_IMAGES,
@@ -119,12 +119,12 @@ def _groups(patterns: Iterable[GroupPattern]) -> list[Finding]:
     return found
 
 
-def _narrow_crop(health: DatasetReport) -> list[Finding]:
-    crop = health.overlap_fraction.get("crop", 1.0)
+def _narrow_crop(report: DatasetReport) -> list[Finding]:
+    crop = report.overlap_fraction.get("crop", 1.0)
     if crop >= _NARROW_CROP:
         return []
     return [
-        Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": crop, "cover": health.overlap_fraction["cover"]})
+        Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": crop, "cover": report.overlap_fraction["cover"]})
     ]
 
 

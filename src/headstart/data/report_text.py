@@ -14,25 +14,25 @@ from headstart.records import DatasetReport, Problem
 __all__ = ["report_to_json"]
 
 
-def report_to_json(health: DatasetReport) -> dict[str, Any]:
+def report_to_json(report: DatasetReport) -> dict[str, Any]:
     """Return the judgement as a JSON-able value; `leaks` and the like name images relative to the data."""
-    value = asdict(health)
+    value = asdict(report)
     value["schema"] = 1
-    value["findings"] = [finding_to_json(f) for f in dataset_findings(health)]
+    value["findings"] = [finding_to_json(f) for f in dataset_findings(report)]
     value["shortcuts"] = [{**row, "message": shortcut_message(row)} for row in value["shortcuts"]]
     value["group_patterns"] = [
         {**row, "status": p.status.value, "accepted": p.accepted, "is_used": p.is_used}
-        for row, p in zip(value["group_patterns"], health.group_patterns, strict=True)
+        for row, p in zip(value["group_patterns"], report.group_patterns, strict=True)
     ]
     for key in ("duplicates", "near_duplicates", "leaks", "label_conflicts"):
         value[key] = [{k: v for k, v in pair.items() if not k.startswith("index_")} for pair in value[key]]
     value["counts"] = {
-        "unreadable": len(health.unreadable),
-        "unreadable_by_kind": _by_kind(health.unreadable),
-        "duplicates": len(health.duplicates),
-        "near_duplicates": len(health.near_duplicates),
-        "leaks": len(health.leaks),
-        "label_conflicts": len(health.label_conflicts),
+        "unreadable": len(report.unreadable),
+        "unreadable_by_kind": _by_kind(report.unreadable),
+        "duplicates": len(report.duplicates),
+        "near_duplicates": len(report.near_duplicates),
+        "leaks": len(report.leaks),
+        "label_conflicts": len(report.label_conflicts),
     }
     return _plain(value)  # type: ignore[no-any-return]
 

@@ -51,7 +51,7 @@ class ScanCache:
         self.folder = root / "looks"
         self.path = self.folder / f"{name}.npz"
         self.write_error: str | None = None
-        self._facts: list[dict[str, Any]] = []
+        self._info: list[dict[str, Any]] = []
         self._rows: dict[str, int] = {}
         self._notes: dict[str, Any] = {}
         self._load()
@@ -59,12 +59,12 @@ class ScanCache:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def facts(self, digest: str) -> ImageInfo | None:
+    def get(self, digest: str) -> ImageInfo | None:
         """Return what is known of a file with these contents, or None."""
         row = self._rows.get(digest)
-        return None if row is None else _to_facts(self._facts[row])
+        return None if row is None else _to_facts(self._info[row])
 
-    def fill(self, looks: ScanResult, places: dict[int, str]) -> None:
+    def fill(self, scan: ScanResult, places: dict[int, str]) -> None:
         """Put the rows of known files in their places: position to digest.
 
         Raises:
@@ -76,7 +76,7 @@ class ScanCache:
                 row_of = {f["digest"]: row for row, f in enumerate(json.loads(data["facts"].tobytes()))}
                 rows = [row_of[digest] for digest in places.values()]
                 for name in _ROWS:
-                    getattr(looks, name)[list(places)] = data[name][rows]
+                    getattr(scan, name)[list(places)] = data[name][rows]
         except _DAMAGED as error:
             raise CacheError(f"`{self.path}` was changed by another program while it was read ({error}).") from error
 
@@ -84,19 +84,19 @@ class ScanCache:
         """Return a JSON value that was kept under a key, or None."""
         return self._notes.get(key)
 
-    def keep(self, looks: ScanResult, notes: dict[str, Any] | None = None) -> None:
+    def save(self, scan: ScanResult, notes: dict[str, Any] | None = None) -> None:
         """Keep what was seen, and notes, unless the disk refuses, which only makes the next run slower."""
         rows: dict[str, int] = {}
-        for i, facts in enumerate(looks.facts):
-            if facts is not None:
-                rows.setdefault(facts.digest, i)
+        for i, info in enumerate(scan.info):
+            if info is not None:
+                rows.setdefault(info.digest, i)
         more = dict(list({**self._notes, **(notes or {})}.items())[-_MOST_NOTES:])
         if rows.keys() == self._rows.keys() and more == self._notes:
             with contextlib.suppress(OSError):
                 os.utime(self.path)
             return
         kept = list(rows.values())
-        text = json.dumps([_from_facts(f) for i in kept if (f := looks.facts[i]) is not None])
+        text = json.dumps([_from_facts(f) for i in kept if (f := scan.info[i]) is not None])
         try:
             private_folder(self.folder)
             with atomic_file(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -108,7 +108,7 @@ class ScanCache:
                     with archive.open(f"{name}.npy", "w") as file:
                         np.lib.format.write_array(file, value, allow_pickle=False)
                 for name in _ROWS:
-                    _write_rows(archive, name, getattr(looks, name), kept)
+                    _write_rows(archive, name, getattr(scan, name), kept)
             _bound(self.folder, self.path)
         except (OSError, CacheError) as error:
             self.write_error = describe_os_error(error)
@@ -120,12 +120,12 @@ class ScanCache:
             with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as data:
                 if int(data["version"]) != _VERSION:
                     return
-                facts = json.loads(data["facts"].tobytes())
+                info = json.loads(data["facts"].tobytes())
                 notes = json.loads(data["notes"].tobytes())
         except _DAMAGED:
             return
-        self._facts, self._notes = facts, notes
-        self._rows = {f["digest"]: row for row, f in enumerate(facts)}
+        self._info, self._notes = info, notes
+        self._rows = {f["digest"]: row for row, f in enumerate(info)}
 
 
 def _write_rows(archive: zipfile.ZipFile, name: str, rows: NDArray[np.uint8], kept: list[int]) -> None:
@@ -172,10 +172,10 @@ def report_from_note(value: dict[str, Any]) -> DatasetReport:
     return DatasetReport(**known)
 
 
-def _from_facts(facts: ImageInfo) -> dict[str, Any]:
+def _from_facts(info: ImageInfo) -> dict[str, Any]:
     """As `asdict`, which takes ten times as long."""
-    value = {name: getattr(facts, name) for name in _FACTS}
-    exif = facts.exif
+    value = {name: getattr(info, name) for name in _FACTS}
+    exif = info.exif
     value["exif"] = {name: getattr(exif, name) for name in _EXIF}
     return value
 

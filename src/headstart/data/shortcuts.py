@@ -69,7 +69,7 @@ class Shortcut:
 
 
 def find_shortcuts(
-    looks: ScanResult,
+    scan: ScanResult,
     paths: Sequence[str],
     class_ids: NDArray[np.int64],
     class_names: Sequence[str],
@@ -91,7 +91,7 @@ def find_shortcuts(
         One a cue that varies at all, the most telling first; empty with fewer than 30 images or two classes.
     """
     rng = np.random.default_rng(seed)
-    usable = np.flatnonzero(looks.is_ok & (class_ids >= 0))
+    usable = np.flatnonzero(scan.is_ok & (class_ids >= 0))
     counts = np.bincount(class_ids[usable], minlength=len(class_names))
     usable = usable[counts[class_ids[usable]] >= 5]
     if len(usable) < _LEAST or len(np.unique(class_ids[usable])) < 2:
@@ -102,7 +102,7 @@ def find_shortcuts(
     shuffles = [rng.permutation(labels) for _ in range(_PERMUTATIONS)]
     found = []
     for cue, make in _CUES.items():
-        table = make(looks, paths, chosen)
+        table = make(scan, paths, chosen)
         if table is None:
             continue
         near = _nearest(table, own, rng)
@@ -199,8 +199,8 @@ def _ask(near: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, dic
 _Cue = Callable[[ScanResult, Sequence[str], NDArray[np.int64]], "NDArray[np.float64] | None"]
 
 
-def _facts(looks: ScanResult, chosen: NDArray[np.int64], value: Callable[..., object]) -> NDArray[np.float64]:
-    return np.array([value(looks.facts[i]) for i in chosen], dtype=np.float64).reshape(len(chosen), -1)
+def _info(scan: ScanResult, chosen: NDArray[np.int64], value: Callable[..., object]) -> NDArray[np.float64]:
+    return np.array([value(scan.info[i]) for i in chosen], dtype=np.float64).reshape(len(chosen), -1)
 
 
 def _one_hot(words: Sequence[object]) -> NDArray[np.float64]:
@@ -208,20 +208,20 @@ def _one_hot(words: Sequence[object]) -> NDArray[np.float64]:
     return np.asarray(np.eye(len(known))[index], dtype=np.float64)
 
 
-def _format(looks: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-    kinds = _one_hot([(f.format, f.mode) for i in chosen if (f := looks.facts[i])])
-    quality = _facts(looks, chosen, lambda f: f.quality or 0)
+def _format(scan: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    kinds = _one_hot([(f.format, f.mode) for i in chosen if (f := scan.info[i])])
+    quality = _info(scan, chosen, lambda f: f.quality or 0)
     return np.hstack([kinds * 50, quality])
 
 
-def _camera(looks: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    cameras = [f.exif.camera for i in chosen if (f := looks.facts[i])]
+def _camera(scan: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    cameras = [f.exif.camera for i in chosen if (f := scan.info[i])]
     return _one_hot(cameras) if any(cameras) else None
 
 
-def _date(looks: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
+def _date(scan: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
     """Return the day it was taken, or where no camera says so, the day of the file."""
-    taken = [f.exif.taken for i in chosen if (f := looks.facts[i])]
+    taken = [f.exif.taken for i in chosen if (f := scan.info[i])]
     if sum(t is not None for t in taken) >= len(taken) / 2:
         known = [t for t in taken if t is not None]
         days = [np.floor((t if t is not None else min(known) - 1000 * _DAY_S) / _DAY_S) for t in taken]
@@ -234,14 +234,14 @@ def _date(looks: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) ->
 
 
 _CUES: dict[str, _Cue] = {
-    "file size": lambda looks, paths, chosen: _facts(looks, chosen, lambda f: np.log(f.size_bytes)),
-    "image size": lambda looks, paths, chosen: _facts(
-        looks, chosen, lambda f: (np.log(f.size_hw[0]), np.log(f.size_hw[1]), np.log(f.size_hw[0] / f.size_hw[1]))
+    "file size": lambda scan, paths, chosen: _info(scan, chosen, lambda f: np.log(f.size_bytes)),
+    "image size": lambda scan, paths, chosen: _info(
+        scan, chosen, lambda f: (np.log(f.size_hw[0]), np.log(f.size_hw[1]), np.log(f.size_hw[0] / f.size_hw[1]))
     ),
     "format": _format,
     "camera": _camera,
     "date": _date,
-    "noise": lambda looks, paths, chosen: _facts(looks, chosen, lambda f: f.smoothness),
-    "border": lambda looks, paths, chosen: looks.borders[chosen].astype(np.float64),
-    "thumbnail": lambda looks, paths, chosen: looks.colors[chosen].reshape(len(chosen), -1).astype(np.float64),
+    "noise": lambda scan, paths, chosen: _info(scan, chosen, lambda f: f.smoothness),
+    "border": lambda scan, paths, chosen: scan.borders[chosen].astype(np.float64),
+    "thumbnail": lambda scan, paths, chosen: scan.colors[chosen].reshape(len(chosen), -1).astype(np.float64),
 }

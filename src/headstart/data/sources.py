@@ -14,7 +14,7 @@ from pathlib import Path
 
 from headstart.data.archives import unpack
 from headstart.data.class_names import FIRST_IDS
-from headstart.data.file_tree import FileTree, LocatedFile, clean_label, find_place, walk_files
+from headstart.data.file_tree import FileTree, LocatedFile, clean_label, resolve_path, walk_files
 from headstart.data.folders import Reading, Row, read_folders, split_name, split_words
 from headstart.data.formats import EXPORT_STEPS, IMAGES
 from headstart.data.layouts import Template, label_matcher
@@ -68,7 +68,7 @@ def read(
     if first_id not in (None, *FIRST_IDS):
         raise UsageError(f"--first-id is 0, 1 or none, not `{first_id}`.")
     options = _Options(allow_external_paths, label_pattern, layout, first_id, task)
-    place, shown = find_place(data, "a folder of images, a table or a .zip")
+    place, shown = resolve_path(data, "a folder of images, a table or a .zip")
     extension = os.path.splitext(place)[1].lower()
     if os.path.isdir(place):
         return _read_folder(place, options, [])

@@ -24,7 +24,7 @@ _ORDER = ("train", "val", "test")
 
 
 def repair_split(
-    samples: Samples, split: Split, groups: NDArray[np.int64] | None, left_out: NDArray[np.bool_] | None = None
+    samples: Samples, split: Split, groups: NDArray[np.int64] | None, excluded: NDArray[np.bool_] | None = None
 ) -> Split:
     """Return a split without leaks.
 
@@ -42,8 +42,8 @@ def repair_split(
         DataError: Too much belongs together: nothing can be scored that is not trained on.
     """
     before = split.assignment.copy()
-    if left_out is not None:
-        before[left_out] = ""
+    if excluded is not None:
+        before[excluded] = ""
     assignment = before.copy()
     if groups is not None:
         for group in _straddling(assignment, groups):
@@ -69,12 +69,12 @@ def repair_split(
 
 
 def _dealt_anew(
-    samples: Samples, groups: NDArray[np.int64] | None, left_out: NDArray[np.bool_], share: float, seed: int
+    samples: Samples, groups: NDArray[np.int64] | None, excluded: NDArray[np.bool_], share: float, seed: int
 ) -> NDArray[np.str_]:
     """Return (N,) a new train and test of the same shares, as if the person had brought none."""
     plain = replace(samples, items=tuple(replace(s, split=None) for s in samples))
     try:
-        return make_split(plain, groups=groups, test_size=share, seed=seed, leave_out=left_out).assignment
+        return make_split(plain, groups=groups, test_size=share, seed=seed, leave_out=excluded).assignment
     except DataError as error:
         raise DataError(
             "No split without leaks can be made: every class has only one image or one group.",

@@ -31,10 +31,10 @@ Progress = Callable[[int, int], None]
 class ScanObserver(Protocol):
     """Looks at each file while it is in memory anyway (`data.looks.Looker`)."""
 
-    def see(self, i: int, data: bytes, digest: str, spec: ImageSpec | None = None) -> NDArray[np.uint8] | None:
+    def scan(self, i: int, data: bytes, digest: str, spec: ImageSpec | None = None) -> NDArray[np.uint8] | None:
         """Told the bytes of file `i`; with a spec it gives what `read_image` would, or raises what it would."""
 
-    def fail(self, i: int, error: ImageError) -> None:
+    def mark_unreadable(self, i: int, error: ImageError) -> None:
         """Told that file `i` cannot even be opened."""
 
 
@@ -46,11 +46,11 @@ class _Work:
     """What the workers share; everything under one lock."""
 
     def __init__(
-        self, count: int, names: Sequence[str], space: FeatureSpace | None, onlooker: ScanObserver | None
+        self, count: int, names: Sequence[str], space: FeatureSpace | None, observer: ScanObserver | None
     ) -> None:
         self.names = names
         self.space = space
-        self.onlooker = onlooker
+        self.observer = observer
         self.blocks: dict[str, NDArray[np.float32]] = {}
         self.is_ok = np.zeros(count, dtype=bool)
         self.digests: list[bytes] = [b""] * count
@@ -90,7 +90,7 @@ def embed_files(
     is_mirrored: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
-    onlooker: ScanObserver | None = None,
+    observer: ScanObserver | None = None,
 ) -> tuple[Features, int]:
     """Embeds images with a frozen network.
 
@@ -110,7 +110,7 @@ def embed_files(
         Images that cannot be read have NaN rows and stand in `problems`.
     """
     called = names or [str(p) if isinstance(p, str) else "image" for p in paths]
-    work = _Work(len(paths), called, space, None if is_mirrored else onlooker)
+    work = _Work(len(paths), called, space, None if is_mirrored else observer)
     size = (BATCH if space is None or len(space) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
     starts = range(0, len(paths), size)
     most = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
@@ -144,14 +144,14 @@ def embed_files(
     return features, work.num_computed
 
 
-def _read(source: str | bytes, i: int, onlooker: ScanObserver | None) -> bytes:
+def _read(source: str | bytes, i: int, observer: ScanObserver | None) -> bytes:
     if isinstance(source, bytes):
         return source
     try:
         return read_bytes(source)
     except ImageError as error:
-        if onlooker is not None:
-            onlooker.fail(i, error)
+        if observer is not None:
+            observer.mark_unreadable(i, error)
         raise
 
 
@@ -161,12 +161,12 @@ def _embed_batch(
     pixels, kept = [], []
     for i in positions:
         try:
-            data = _read(paths[i], i, work.onlooker)
+            data = _read(paths[i], i, work.observer)
             digest = hashlib.sha256(data).digest()
             known = work.space.get(digest) if work.space is not None else None
             image = None
-            if work.onlooker is not None:
-                image = work.onlooker.see(i, data, digest.hex(), spec if known is None else None)
+            if work.observer is not None:
+                image = work.observer.scan(i, data, digest.hex(), spec if known is None else None)
             if known is None:
                 image = read_image(data, spec) if image is None else image
                 pixels.append(image[:, ::-1] if is_mirrored else image)

@@ -59,7 +59,7 @@ class DatasetInspector:
         self._events, self._range, self._max_pixels, self._threads = events, intensity_range, max_pixels, threads
         self._group_from = group_from
         self._memory = ScanCache(cache_root(), place) if use_memory else None
-        self.looker = ImageScanner(samples, max_pixels=max_pixels, known=self._memory)
+        self.scanner = ImageScanner(samples, max_pixels=max_pixels, cache=self._memory)
 
     def find_range(self, *, is_split_later: bool = False) -> tuple[tuple[float, float] | None, Decision | None]:
         """What 16-bit and float images are mapped from, and why; looks at everything only where there may be such."""
@@ -86,10 +86,10 @@ class DatasetInspector:
         kept = self._memory.note(key) if self._memory is not None else None
         if kept is not None:
             return report_from_note(kept)
-        looks = self.looker.looks()
+        scan = self.scanner.result()
         health = inspect_dataset(
             self.samples,
-            looks=looks,
+            scan=scan,
             embeddings=None if features is None else features.blocks.get("embedding"),
             score=None if features is None else _score(self.samples, features),
             intensity_range=self._range,
@@ -98,20 +98,20 @@ class DatasetInspector:
             group_from=self._group_from,
         )
         if self._memory is not None:
-            self._memory.keep(looks, {key: asdict(health)})
+            self._memory.save(scan, {key: asdict(health)})
         return health
 
     def _look(self) -> ScanResult:
         progress = self._events.progress(Stage.SCAN)
-        return scan_images(self.samples, threads=self._threads, progress=progress, looker=self.looker)
+        return scan_images(self.samples, threads=self._threads, progress=progress, scanner=self.scanner)
 
     def _key(self, network: str) -> str:
         """Return everything that a judgement depends on."""
         rows = [
             "\t".join((digest, s.name, s.label or "", s.split or "", s.group or "", _day(s.path)))
-            for digest, s in zip(self.looker.digests(), self.samples, strict=True)
+            for digest, s in zip(self.scanner.digests(), self.samples, strict=True)
         ]
-        unread = [f"{p.name}\t{p.kind}" for p in (*self.samples.problems, *self.looker.problems())]
+        unread = [f"{p.name}\t{p.kind}" for p in (*self.samples.problems, *self.scanner.problems())]
         columns = [f"{name}\t{digest_of(cells)}" for name, cells in self.samples.columns.items()]
         more = [
             *columns,

@@ -102,7 +102,7 @@ def split_dataset(
         UsageError, DataError: As `make_split` and `group_ids`.
     """
     applied = apply_report(samples, health, group_from=settings.group_from)
-    left_out = applied.left_out | ~features.is_ok
+    left_out = applied.excluded | ~features.is_ok
     leaking = applied.test_including_leaks & ~applied.test & ~left_out
     split = make_split(
         samples,

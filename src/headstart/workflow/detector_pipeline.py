@@ -127,7 +127,7 @@ def _prepare(
     report_box_reading(samples, events)
     durations = {"read": clock() - started}
     begun = clock()
-    looks = scan_images(
+    scan = scan_images(
         as_samples(samples),
         max_pixels=settings.max_pixels,
         threads=settings.workers,
@@ -135,7 +135,7 @@ def _prepare(
     )
     health = inspect_box_dataset(
         samples,
-        looks=looks,
+        scan=scan,
         max_pixels=settings.max_pixels,
         threads=settings.workers,
         group_from=settings.group_from,
@@ -145,7 +145,7 @@ def _prepare(
     events.find(*of_images, *(finding for finding in health.findings if finding not in of_images))
     events.emit(CheckFinished(settings.data, len(samples)))
     applied = apply_box_report(samples, health, group_from=settings.group_from)
-    split = _split(resolved, samples, applied.groups, applied.left_out, manifest)
+    split = _split(resolved, samples, applied.groups, applied.excluded, manifest)
     keep = np.flatnonzero(split.assignment != "")
     is_leaking = (applied.test_including_leaks & ~applied.test & (split.source != "made"))[keep]
     groups = None if split.groups is None else split.groups[keep]
@@ -160,7 +160,7 @@ def _prepare(
     boxes = [samples.boxes[i] for i in train]
     sizes = measure_sizes(boxes, samples.sizes_hw[train], samples.class_names, spec)
     _report_sizes(sizes, events)
-    seen = [looks.facts[i] for i in keep]
+    seen = [scan.info[i] for i in keep]
     digests = tuple(
         file_digest(p) if facts is None else facts.digest for p, facts in zip(samples.paths, seen, strict=True)
     )

@@ -80,7 +80,7 @@ class FeatureExtractor:
         events: EventStream,
         *,
         is_mirrored: bool = False,
-        onlooker: ScanObserver | None = None,
+        observer: ScanObserver | None = None,
     ) -> tuple[Features, int, float]:
         """Features of files, how many had to be computed, and the seconds it took; an onlooker sees each file too."""
         started = time.monotonic()
@@ -94,7 +94,7 @@ class FeatureExtractor:
             is_mirrored=is_mirrored,
             threads=self.threads,
             progress=events.progress(Stage.MIRRORED_FEATURES if is_mirrored else Stage.FEATURES),
-            onlooker=onlooker,
+            observer=observer,
         )
         if space is not None and space.write_error:
             events.warn(NoteKind.CACHE_NOT_WRITTEN, what="features", reason=space.write_error)

@@ -210,7 +210,7 @@ def check_data(
         chosen, _ = inspector.find_range()
         embedder = _open(events, backbone, chosen, max_pixels, threads, offline)
         if embedder is not None:
-            features, _, _ = embedder.embed(samples.paths, samples.names, events, onlooker=inspector.looker)
+            features, _, _ = embedder.embed(samples.paths, samples.names, events, observer=inspector.scanner)
             if features.is_ok.any():
                 health = inspector.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
                 return Checked(samples, health, group_from)
@@ -232,7 +232,7 @@ def save_repaired_split(
         UsageError: The file cannot be written.
     """
     given = Split(assignment, applied.groups, "given", USER_TEST_SPLIT, 0)
-    out_of_it = applied.left_out | (applied.test_including_leaks & ~applied.test)
+    out_of_it = applied.excluded | (applied.test_including_leaks & ~applied.test)
     split = repair_split(samples, given, applied.groups, out_of_it)
     try:
         write_split(out, samples, split)

@@ -312,7 +312,7 @@ def test_findings_about_files_with_any_name_are_kept(tmp_path: Path, monkeypatch
     evidence = {"num_groups": 2, "pattern_meaning": "part 1 of the name (`image`)", "share_of_scored": 0.5}
     across = Finding(FindingKind.GROUPS_ACROSS_SPLITS, Severity.ERROR, evidence)
     judged = DatasetReport(2, "VOC XML", {}, {}, findings=(across,))
-    monkeypatch.setattr("headstart.data.boxes.inspection.inspect", lambda *_, **__: judged)
+    monkeypatch.setattr("headstart.data.boxes.inspection.inspect_dataset", lambda *_, **__: judged)
     health = inspect_box_dataset(read_boxes(tmp_path))
     assert across in health.findings
     assert health.is_misleading

@@ -85,9 +85,9 @@ def find_auxiliary(images: Sequence[LocatedFile], annotations: Mapping[str, str]
     return {image.path for group, candidates in groups.items() for image in _passing(group, candidates, annotations)}
 
 
-def auxiliary_notes(images: Sequence[LocatedFile], left_out: Collection[str]) -> list[ReadingNote]:
+def auxiliary_notes(images: Sequence[LocatedFile], excluded: Collection[str]) -> list[ReadingNote]:
     """Return a note about the images that are left out as masks and previews, with their number in each folder."""
-    found = [image for image in images if image.path in left_out]
+    found = [image for image in images if image.path in excluded]
     if not found:
         return []
     folders = Counter("/".join(image.folders) + "/" if image.folders else "./" for image in found)

@@ -16,10 +16,10 @@ __all__ = ["box_findings", "box_problem_findings"]
 _EXAMPLES = 5
 
 
-def box_findings(health: BoxReport) -> list[Finding]:
+def box_findings(report: BoxReport) -> list[Finding]:
     """Return all findings of a check: about the images, the classes, and the annotations."""
-    images = replace(health.images, findings=health.findings)
-    return [*dataset_findings(images), *box_problem_findings(health.problems)]
+    images = replace(report.images, findings=report.findings)
+    return [*dataset_findings(images), *box_problem_findings(report.problems)]
 
 
 def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:

@@ -85,7 +85,7 @@ class BoxReport:
 def inspect_box_dataset(
     samples: DetectionSamples,
     *,
-    looks: ScanResult | None = None,
+    scan: ScanResult | None = None,
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -98,21 +98,21 @@ def inspect_box_dataset(
         looks, max_pixels, threads, progress, group_from: As in `data.health.inspect`.
     """
     plain = as_unlabeled_samples(samples)
-    health = inspect_dataset(
+    report = inspect_dataset(
         plain,
-        looks=looks,
+        scan=scan,
         max_pixels=max_pixels,
         threads=threads,
         progress=progress,
         group_from=group_from,
         strata=rarest_class(samples),
     )
-    remarks = tuple(r for r in health.remarks if r.kind not in _OWN_REMARKS)
-    images = replace(health, remarks=remarks, overlap_fraction={})
+    remarks = tuple(r for r in report.remarks if r.kind not in _OWN_REMARKS)
+    images = replace(report, remarks=remarks, overlap_fraction={})
     classes = _classes(samples)
     findings = (
-        *health.findings,
-        *_disagreeing_copies(samples, health),
+        *report.findings,
+        *_disagreeing_copies(samples, report),
         *_find_class_problems(samples, classes),
     )
     is_misleading = any(f.severity is Severity.ERROR for f in findings)
@@ -127,7 +127,7 @@ def inspect_box_dataset(
         images=images,
         findings=findings,
         notes=samples.notes,
-        is_misleading=bool(has_losses or is_misleading or health.unreadable or health.leaks),
+        is_misleading=bool(has_losses or is_misleading or report.unreadable or report.leaks),
     )
 
 
@@ -136,19 +136,19 @@ def is_dropped(kind: str) -> bool:
     return kind not in _KEPT
 
 
-def apply_box_report(samples: DetectionSamples, health: BoxReport, *, group_from: str | None = None) -> AppliedReport:
+def apply_box_report(samples: DetectionSamples, report: BoxReport, *, group_from: str | None = None) -> AppliedReport:
     """Return what training does with a judgement: groups kept whole, images left out, scored images without leaks.
 
     Raises:
         UsageError: `group_from` fits nothing.
     """
-    return apply_report(as_unlabeled_samples(samples), health.images, group_from=group_from)
+    return apply_report(as_unlabeled_samples(samples), report.images, group_from=group_from)
 
 
-def _disagreeing_copies(samples: DetectionSamples, health: DatasetReport) -> list[Finding]:
+def _disagreeing_copies(samples: DetectionSamples, report: DatasetReport) -> list[Finding]:
     """Find identical images with different boxes: at least one of the two annotations is wrong."""
     names: list[JsonValue] = []
-    for pair in health.duplicates:
+    for pair in report.duplicates:
         a, b = samples.boxes[pair.index_a], samples.boxes[pair.index_b]
         if not (_are_found(a, b) and _are_found(b, a)):
             names.append([pair.a, pair.b])

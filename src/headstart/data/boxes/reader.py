@@ -22,7 +22,7 @@ from headstart.data.boxes.table import BoxTable, open_box_table, read_box_tables
 from headstart.data.boxes.validation import validate_boxes
 from headstart.data.boxes.voc import is_voc, read_voc
 from headstart.data.boxes.yolo import find_labels, is_box_line, read_dataset, read_yolo
-from headstart.data.file_tree import FileTree, LocatedFile, find_place, printable, walk_files
+from headstart.data.file_tree import FileTree, LocatedFile, printable, resolve_path, walk_files
 from headstart.data.lists import first_lines
 from headstart.data.paths import PathFinder
 from headstart.errors import DataError, UsageError
@@ -104,7 +104,7 @@ def read_boxes(
     """
     if box_format is not None and box_format not in BOX_FORMATS:
         raise UsageError(f"There is no box format `{box_format}`.", hint="one of: " + ", ".join(BOX_FORMATS))
-    place, shown = find_place(data, "a folder of images with boxes")
+    place, shown = resolve_path(data, "a folder of images with boxes")
     if place.lower().endswith(".zip"):
         raise UsageError(
             f"`{shown}` is an archive; boxes are read from a folder.", hint="unpack it, and give the folder"

@@ -15,20 +15,20 @@ from headstart.messages.reading import reading_to_json
 __all__ = ["box_report_to_json"]
 
 
-def box_report_to_json(health: BoxReport) -> dict[str, Any]:
+def box_report_to_json(report: BoxReport) -> dict[str, Any]:
     """Return the judgement as a JSON-able value."""
     return {
         "schema": 1,
         "task": "detect",
-        "layout": health.layout,
-        "num_images": health.num_images,
-        "num_boxes": health.num_boxes,
-        "num_empty": health.num_empty,
-        "classes": [asdict(c) | {"side_range": list(c.side_range)} for c in health.classes],
-        "problems": [asdict(p) for p in health.problems],
-        "counts": dict(Counter(p.kind for p in health.problems)),
-        "images": report_to_json(health.images),
-        "findings": [finding_to_json(f) for f in box_findings(health)],
-        **reading_to_json(health.notes),
-        "is_misleading": health.is_misleading,
+        "layout": report.layout,
+        "num_images": report.num_images,
+        "num_boxes": report.num_boxes,
+        "num_empty": report.num_empty,
+        "classes": [asdict(c) | {"side_range": list(c.side_range)} for c in report.classes],
+        "problems": [asdict(p) for p in report.problems],
+        "counts": dict(Counter(p.kind for p in report.problems)),
+        "images": report_to_json(report.images),
+        "findings": [finding_to_json(f) for f in box_findings(report)],
+        **reading_to_json(report.notes),
+        "is_misleading": report.is_misleading,
     }
