@@ -1,4 +1,4 @@
-"""Writes `solar.csv` (image, label, group) from the solar cells of the package `elpv-dataset`.
+"""Write `solar.csv` (image, label, group) for the solar-cell images of the pip package `elpv-dataset`.
 
     pip install elpv-dataset
     python examples/solar_csv.py

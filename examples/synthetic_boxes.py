@@ -1,6 +1,6 @@
-"""Makes the images with boxes of `headstart demo --task detect`, to look at or to train on.
+"""Write the synthetic detection dataset of `headstart demo --task detect`.
 
-They are synthetic: photographs of single solar cells (elpv-dataset, by pip) strewn over blurred enlargements of others.
+Photographs of single solar cells (pip package elpv-dataset) are pasted onto blurred enlargements of others.
 
     python examples/synthetic_boxes.py boxes/
     headstart check boxes/

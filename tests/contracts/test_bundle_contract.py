@@ -125,7 +125,7 @@ def test_the_program_of_the_page_says_what_the_product_says(
         "import sys\nsys.modules['headstart'] = None\n"
         + PROGRAM
         + "\nreader = Reader(sys.argv[1])\n"
-        + "told = [[*reader.judge(path)[:2], sorted(reader.judge(path, 0.3, 0.6)[2] or [])] for path in sys.argv[2:]]\n"
+        + "told = [[*reader.assess(path)[:2], sorted(reader.assess(path, 0.3, 0.6)[2] or [])] for path in sys.argv[2:]]\n"
         + "print(json.dumps([[reader.probabilities(path).tolist() for path in sys.argv[2:]], told]))\n",
         encoding="utf-8",
     )
