@@ -125,8 +125,8 @@ def test_the_program_of_the_page_says_what_the_product_says(
         "import sys\nsys.modules['headstart'] = None\n"
         + PROGRAM
         + "\nreader = Reader(sys.argv[1])\n"
-        + "told = [[*reader.assess(path)[:2], sorted(reader.assess(path, 0.3, 0.6)[2] or [])] for path in sys.argv[2:]]\n"
-        + "print(json.dumps([[reader.probabilities(path).tolist() for path in sys.argv[2:]], told]))\n",
+        + "rows = [[*reader.assess(p)[:2], sorted(reader.assess(p, 0.3, 0.6)[2] or [])] for p in sys.argv[2:]]\n"
+        + "print(json.dumps([[reader.probabilities(path).tolist() for path in sys.argv[2:]], rows]))\n",
         encoding="utf-8",
     )
     command = [sys.executable, "-I", str(script), str(bundle_path), *map(str, images)]
