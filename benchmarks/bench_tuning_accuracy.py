@@ -109,7 +109,9 @@ def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
             "accuracy": float(hits.mean()),
             "probe": float(probe.mean()),
             "seconds": round(spent, 1),
-            "said": [line.strip() for line in log if line.lstrip().startswith(("pilot", "keep", "tune.", "verdict"))],
+            "said": [
+                line.strip() for line in log if line.lstrip().startswith(("pilot", "keep", "finetune.", "verdict"))
+            ],
             "hits": _bits(hits),
             "hits_probe": _bits(probe),
         }

@@ -24,19 +24,19 @@ from benchmarks._tuning_sets import SETS, load_set, make_cell
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "without the refitted head": {"tune": {"refit": False}},
-    "training views of 160 px": {"tune": {"train_size": 160}},
-    "training views of 192 px": {"tune": {"train_size": 192}},
-    "without the average of the tail": {"tune": {"tail": 0.0}},
+    "without the refitted head": {"finetune": {"refit_head": False}},
+    "training views of 160 px": {"finetune": {"train_image_size": 160}},
+    "training views of 192 px": {"finetune": {"train_image_size": 192}},
+    "without the average of the tail": {"finetune": {"swa_fraction": 0.0}},
     "images as they are": {"augment": "none"},
     "mirrored, not cropped": {"augment": "flip"},
     "mirrored both ways, not cropped": {"augment": "flip,vflip"},
     "a third of the rate": {"lr": 1e-4},
     "three times the rate": {"lr": 1e-3},
-    "one rate for all stages": {"tune": {"layer_decay": 1.0}},
-    "no decay towards the pretrained weights": {"tune": {"weight_decay": 0.0}},
-    "label smoothing 0.1": {"tune": {"label_smoothing": 0.1}},
-    "mixup 0.2": {"tune": {"mixup": 0.2}},
+    "one rate for all stages": {"finetune": {"layer_decay": 1.0}},
+    "no decay towards the pretrained weights": {"finetune": {"weight_decay": 0.0}},
+    "label smoothing 0.1": {"finetune": {"label_smoothing": 0.1}},
+    "mixup 0.2": {"finetune": {"mixup": 0.2}},
 }
 _PER_CLASS = "50"
 

@@ -162,7 +162,7 @@ MAY_BE_NULL = frozenset(
         "positive",  # not two classes
         "split",  # no split file
         "test_size",  # no test split is drawn
-        "tune.head",  # the head is the linear map of the probe
+        "finetune.head",  # the head is the linear map of the probe
         "unfreeze",  # all stages train from the first step
         "intensity_range",  # no image has more than 8 bits
     }

@@ -17,11 +17,11 @@ from headstart.types import DecisionReason
 
 def test_command_line_beats_file_beats_default(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
-    file.write_text("data: here\nseed: 3\nsize: 240\nhead:\n  mirror: on\n")
+    file.write_text("data: here\nseed: 3\nsize: 240\nprobe:\n  flip_tta: on\n")
     resolved = resolve({"size": 224}, config_file=file)
     assert (resolved.settings.seed, resolved.settings.size, resolved.settings.fit) == (3, 224, "crop")
-    assert resolved.settings.head.mirror == "on"
-    assert resolved.sources == {"data": "config", "seed": "config", "size": "cli", "head.mirror": "config"}
+    assert resolved.settings.probe.flip_tta == "on"
+    assert resolved.sources == {"data": "config", "seed": "config", "size": "cli", "probe.flip_tta": "config"}
     assert resolved.is_explicit("size")
     assert not resolved.is_explicit("fit")
 
@@ -57,9 +57,10 @@ def test_every_spelling_means_a_setting_and_no_answer_hides_one() -> None:
 
 @pytest.mark.parametrize(
     ("name", "right_word"),
-    [("freeze", "--from"), ("freeze-epochs", "--unfreeze"), ("val_split", "--folds"), ("amp", "tune.precision"),
-     ("lr_mult", "tune.layer_decay"), ("warmup_epochs", "tune.warmup"), ("exist-ok", "--out"), ("gpus", "--device"),
-     ("early_stopping", "--patience"), ("pretrained", "--strategy scratch"), ("fliplr", "--augment")],
+    [("freeze", "--from"), ("freeze-epochs", "--unfreeze"), ("val_split", "--folds"), ("amp", "finetune.precision"),
+     ("lr_mult", "finetune.layer_decay"), ("warmup_epochs", "finetune.warmup"), ("exist-ok", "--out"),
+     ("gpus", "--device"), ("early_stopping", "--patience"), ("pretrained", "--strategy scratch"),
+     ("fliplr", "--augment")],
 )  # fmt: skip
 def test_words_of_other_tools_are_answered_with_the_right_word(name: str, right_word: str) -> None:
     with pytest.raises(SettingError, match="no setting called") as caught:
@@ -69,10 +70,10 @@ def test_words_of_other_tools_are_answered_with_the_right_word(name: str, right_
 
 def test_the_nearest_name_is_looked_for_in_its_own_group() -> None:
     with pytest.raises(SettingError) as caught:
-        resolve({"data": "d", "tune.head_rl": 1})
-    assert caught.value.hint == "did you mean `tune.head_lr`?"
+        resolve({"data": "d", "finetune.head_rl": 1})
+    assert caught.value.hint == "did you mean `finetune.head_lr`?"
     with pytest.raises(SettingError) as caught:
-        resolve({"data": "d", "tune.xyz": 1})
+        resolve({"data": "d", "finetune.xyz": 1})
     assert "--help" in str(caught.value.hint)
 
 
@@ -98,12 +99,12 @@ def test_optimizers_and_schedules_are_those_that_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "given", "said"),
-    [("head", {"tune.layer_decay": 0.5}, "tune.layer_decay"),
-     ("finetune", {"from": "last", "tune.layer_decay": 0.5}, "only one stage"),
-     ("finetune", {"from": "head", "tune.refit": True}, "`head`"),
-     ("head", {"lr": 0.1, "tune.head_lr": 0.1}, "beside"),
-     ("finetune", {"tune.monitor": "val_accuracy"}, "without `patience`"),
-     ("finetune", {"schedule": "onecycle", "tune.warmup": 0.1}, "below 0.3"),
+    [("head", {"finetune.layer_decay": 0.5}, "finetune.layer_decay"),
+     ("finetune", {"from": "last", "finetune.layer_decay": 0.5}, "only one stage"),
+     ("finetune", {"from": "head", "finetune.refit_head": True}, "`head`"),
+     ("head", {"lr": 0.1, "finetune.head_lr": 0.1}, "beside"),
+     ("finetune", {"finetune.monitor": "val_accuracy"}, "without `patience`"),
+     ("finetune", {"schedule": "onecycle", "finetune.warmup": 0.1}, "below 0.3"),
      ("finetune", {"augment": "none", "views": 3}, "augment: none"),
      ("finetune", {"epochs": 2, "views": 3}, "beyond 2"),
      ("full", {"views": 3}, "new view of every image"),
@@ -118,11 +119,11 @@ def test_what_another_setting_makes_pointless_is_refused(strategy: str, given: d
 
 def test_settings_that_do_something_together_are_taken() -> None:
     for given in (
-        {"tune.monitor": "val_accuracy", "patience": 3},
-        {"schedule": "onecycle", "tune.warmup": 0.4},
+        {"finetune.monitor": "val_accuracy", "patience": 3},
+        {"schedule": "onecycle", "finetune.warmup": 0.4},
         {"augment": "none", "views": 1},
         {"epochs": 3, "views": 3},
-        {"from": "last-2", "tune.layer_decay": 0.5, "lr": 0.1, "tune.head_lr": 0.1},
+        {"from": "last-2", "finetune.layer_decay": 0.5, "lr": 0.1, "finetune.head_lr": 0.1},
     ):
         assert resolve({"data": "d", "strategy": "finetune", **given}).settings.strategy == "finetune"
 
@@ -137,7 +138,7 @@ def test_names_are_said_as_people_write_them() -> None:
 
 def test_shares_may_be_per_cent_and_balanced_is_a_word_for_equal_weights() -> None:
     settings = resolve({"data": "d", "test_size": "20%", "class_weight": "balanced"}).settings
-    assert (settings.test_size, settings.head.class_weights) == (0.2, "auto")
+    assert (settings.test_size, settings.probe.class_weights) == (0.2, "auto")
     assert TrainSettings(data="d", test_size=0.2).test_size == 0.2
 
 
@@ -160,14 +161,14 @@ def test_lengths_of_time() -> None:
 
 
 def test_the_resolved_file_reads_back_what_a_person_set(tmp_path: Path) -> None:
-    first = resolve({"data": "d", "seed": 7}, overrides=["head.mirror=off"])
-    first = first.with_decisions([Decision("head.penalty", 0.1, DecisionReason.SET_BY_USER)])
+    first = resolve({"data": "d", "seed": 7}, overrides=["probe.flip_tta=off"])
+    first = first.with_decisions([Decision("probe.penalty", 0.1, DecisionReason.SET_BY_USER)])
     file = tmp_path / "config.resolved.yaml"
     file.write_text(first.to_yaml())
     rows = yaml.safe_load(file.read_text())
     assert rows["seed"] == {"value": 7, "source": "cli", "reason": None}
     assert rows["max_pixels"]["reason"] is None
-    assert rows["head.penalty"]["source"] == "auto"
+    assert rows["probe.penalty"]["source"] == "auto"
     assert set(known_names()) <= set(rows)
     again = resolve({}, config_file=file)
     assert again.settings == first.settings

@@ -37,7 +37,7 @@ def test_events_reach_every_listener_in_order() -> None:
 
 def test_json_holds_codes_and_plain_numbers() -> None:
     decision = Decision(
-        "head.temperature", np.float32(1.5), DecisionReason.TEMPERATURE_FITTED, evidence={"loss": float("nan")}
+        "probe.temperature", np.float32(1.5), DecisionReason.TEMPERATURE_FITTED, evidence={"loss": float("nan")}
     )
     value = event_to_json(DecisionMade(decision))
     assert value["type"] == "decision"

@@ -24,8 +24,8 @@ ALIASES = {
     "num_workers": "workers",
     "budget": "budget_minutes",
     "time_limit": "budget_minutes",
-    "class_weights": "head.class_weights",
-    "class_weight": "head.class_weights",
+    "class_weights": "probe.class_weights",
+    "class_weight": "probe.class_weights",
     "pos_label": "positive",
     "positive_class": "positive",
     "project": "out",
@@ -43,38 +43,38 @@ ALIASES = {
     "cv": "folds",
     "k_fold": "folds",
     "n_splits": "folds",
-    "head_lr": "tune.head_lr",
-    "layer_decay": "tune.layer_decay",
-    "smoothing": "tune.label_smoothing",
-    "weight_decay": "tune.weight_decay",
-    "wd": "tune.weight_decay",
-    "warmup": "tune.warmup",
-    "warmup_ratio": "tune.warmup",
-    "mixup": "tune.mixup",
-    "dropout": "tune.dropout",
-    "hidden": "tune.hidden",
-    "cutmix": "tune.cutmix",
-    "drop_path": "tune.drop_path",
-    "stochastic_depth": "tune.drop_path",
-    "accumulate": "tune.accumulate",
-    "accumulate_grad_batches": "tune.accumulate",
-    "gradient_accumulation_steps": "tune.accumulate",
-    "sampling": "tune.sampling",
-    "precision": "tune.precision",
-    "tensorboard": "tune.tensorboard",
-    "head": "tune.head",
-    "head_spec": "tune.head",
-    "head_only_fraction": "tune.head_only_fraction",
-    "tail": "tune.tail",
-    "clip": "tune.clip",
-    "clip_grad": "tune.clip",
-    "grad_clip": "tune.clip",
-    "clipnorm": "tune.clip",
-    "gradient_clip_val": "tune.clip",
-    "max_grad_norm": "tune.clip",
-    "train_size": "tune.train_size",
-    "refit": "tune.refit",
-    "monitor": "tune.monitor",
+    "head_lr": "finetune.head_lr",
+    "layer_decay": "finetune.layer_decay",
+    "smoothing": "finetune.label_smoothing",
+    "weight_decay": "finetune.weight_decay",
+    "wd": "finetune.weight_decay",
+    "warmup": "finetune.warmup",
+    "warmup_ratio": "finetune.warmup",
+    "mixup": "finetune.mixup",
+    "dropout": "finetune.dropout",
+    "hidden": "finetune.hidden",
+    "cutmix": "finetune.cutmix",
+    "drop_path": "finetune.drop_path",
+    "stochastic_depth": "finetune.drop_path",
+    "grad_accum_steps": "finetune.grad_accum_steps",
+    "accumulate_grad_batches": "finetune.grad_accum_steps",
+    "gradient_accumulation_steps": "finetune.grad_accum_steps",
+    "sampling": "finetune.sampling",
+    "precision": "finetune.precision",
+    "tensorboard": "finetune.tensorboard",
+    "head": "finetune.head",
+    "head_spec": "finetune.head",
+    "head_only_fraction": "finetune.head_only_fraction",
+    "swa_fraction": "finetune.swa_fraction",
+    "grad_clip_norm": "finetune.grad_clip_norm",
+    "clip_grad": "finetune.grad_clip_norm",
+    "grad_clip": "finetune.grad_clip_norm",
+    "clipnorm": "finetune.grad_clip_norm",
+    "gradient_clip_val": "finetune.grad_clip_norm",
+    "max_grad_norm": "finetune.grad_clip_norm",
+    "train_image_size": "finetune.train_image_size",
+    "refit_head": "finetune.refit_head",
+    "monitor": "finetune.monitor",
     "box_format": "detect.box_format",
     "max_det": "detect.max_detections",
     "max_detections": "detect.max_detections",
@@ -83,24 +83,23 @@ ALIASES = {
 
 _FREEZE = "--from STAGE says where training begins, all before it is frozen; --strategy head freezes all but the head"
 _FROZEN_FIRST = (
-    "--unfreeze stage7@0,stage6@30% lets stages train step by step, tune.head_only_fraction=0.2 the head alone for a "
-    "fifth of "
-    "the steps"
+    "use --unfreeze stage7@0,stage6@30% to unfreeze stages gradually, or finetune.head_only_fraction=0.2 to train "
+    "the head alone for the first fifth of the steps"
 )
 _VALIDATION = (
     "images to compare on are held out by themselves; a folder `val` of yours is used, --folds 5 takes all in turn, "
     "--test-size 20% holds out a test split"
 )
-_RATES = "--lr is the rate of the last stage, tune.layer_decay the factor for each earlier one, tune.head_lr the head's"
-_PRECISION = "tune.precision=bfloat16 or float32; by default what is measured to be faster"
+_RATES = "use --lr (last stage), finetune.layer_decay (factor for each earlier stage) and finetune.head_lr (head)"
+_PRECISION = "finetune.precision=bfloat16 or float32; by default what is measured to be faster"
 _EXISTING = "no run is ever written over: the next free runs/trainN is taken, or name another folder by --out"
 _PRETRAINED = "weights are pretrained ones unless you ask for --strategy scratch; --weights names others"
 _DEVICE = "--device cpu, --device 0 (the first GPU), or a torch device such as cuda or mps"
 _AUGMENT = (
     "--augment flip,zoom=0.2,rotate=10,brightness=0.2 names what changes and how much; headstart show DATA --views 6"
 )
-_EARLY = "--patience 5 stops after five epochs without progress; tune.monitor says what is watched"
-_WARMUP = "tune.warmup is the share of the steps in which rates rise: 3 epochs of 30 are tune.warmup=0.1"
+_EARLY = "--patience 5 stops after five epochs without progress; finetune.monitor says what is watched"
+_WARMUP = "finetune.warmup is the share of the steps in which rates rise: 3 epochs of 30 are finetune.warmup=0.1"
 _ALWAYS = "every run is: the same seed, --workers N and versions give the same weights"
 _HEAD = "--head hidden=256,activation=relu,dropout=0.5,pool=avg describes a head"
 _RESUME = "headstart resume RUN goes on with a run that was stopped"
@@ -125,7 +124,7 @@ ANSWERS = {
     **dict.fromkeys(("activation", "units", "pool", "pooling", "batch_norm", "dense"), _HEAD),
     **dict.fromkeys(("resume", "checkpoint"), _RESUME),
     **dict.fromkeys(("steps", "max_steps", "steps_per_epoch"), "--epochs says how long to train, or --budget 5m"),
-    "loss": "training minimizes cross-entropy; tune.label_smoothing=0.1 and --class-weights auto change it",
+    "loss": "training minimizes cross-entropy; finetune.label_smoothing=0.1 and --class-weights auto change it",
 }
 """What takes the place of a word that means no setting of ours."""
 
@@ -133,8 +132,8 @@ _SHOWN = {
     "cut": "from",
     "budget_minutes": "budget",
     "intensity_range": "range",
-    "head.class_weights": "class_weights",
-    "tune.head": "head",
+    "probe.class_weights": "class_weights",
+    "finetune.head": "head",
 }
 
 

@@ -62,7 +62,7 @@ class ProbeSettings(_Settings):
         "none", description="`none`, `auto` (each class weighs the same) or a JSON or CSV file of name and factor."
     )
     logistic: Literal["auto", "on", "off"] = Field("auto", description="Whether logistic regression is tried as well.")
-    mirror: Literal["auto", "on", "off"] = Field(
+    flip_tta: Literal["auto", "on", "off"] = Field(
         "auto", description="Whether features of the mirrored image are averaged in (twice the time)."
     )
 
@@ -71,7 +71,7 @@ class ProbeSettings(_Settings):
     def _balanced(cls, value: Any) -> Any:
         return "auto" if value == "balanced" else value  # scikit-learn's word
 
-    @field_validator("logistic", "mirror", mode="before")
+    @field_validator("logistic", "flip_tta", mode="before")
     @classmethod
     def _switches(cls, value: Any) -> Any:
         return (
@@ -96,7 +96,7 @@ class FinetuneSettings(_Settings):
     drop_path: float | None = Field(
         None, ge=0, lt=1, description="Share of times the last residual block is left out (stochastic depth)."
     )
-    accumulate: int | None = Field(None, ge=1, le=10_000, description="Batches whose gradients make one step.")
+    grad_accum_steps: int | None = Field(None, ge=1, le=10_000, description="Batches whose gradients make one step.")
     sampling: Literal["natural", "balanced"] | None = Field(
         None, description="`natural`, or `balanced`: images of every class come up equally often."
     )
@@ -110,12 +110,14 @@ class FinetuneSettings(_Settings):
     head_only_fraction: float | None = Field(
         None, ge=0, lt=1, description="Share of the steps in which the head trains alone."
     )
-    tail: float | None = Field(None, ge=0, le=1, description="Share of the last steps whose weights are averaged.")
-    clip: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
-    train_size: int | None = Field(
+    swa_fraction: float | None = Field(
+        None, ge=0, le=1, description="Share of the last steps whose weights are averaged."
+    )
+    grad_clip_norm: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
+    train_image_size: int | None = Field(
         None, ge=32, le=1024, description="Pixels of the shorter side of training views; scores keep the network's own."
     )
-    refit: bool | None = Field(
+    refit_head: bool | None = Field(
         None, description="Average the trained head with the closed-form one, fitted again on the tuned features."
     )
     monitor: Literal["val_loss", "val_accuracy", "val_f1_macro"] = Field(
@@ -199,8 +201,8 @@ class TrainSettings(_Settings):
     cache: bool = Field(
         True, description="Keep features so that they need not be computed again (in the folder HEADSTART_CACHE)."
     )
-    head: ProbeSettings = Field(default_factory=lambda: ProbeSettings())
-    tune: FinetuneSettings = Field(default_factory=lambda: FinetuneSettings())
+    probe: ProbeSettings = Field(default_factory=lambda: ProbeSettings())
+    finetune: FinetuneSettings = Field(default_factory=lambda: FinetuneSettings())
     detect: DetectSettings = Field(default_factory=lambda: DetectSettings())
 
     @field_validator("budget_minutes", mode="before")
@@ -341,7 +343,7 @@ def resolve(
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`head.mirror=on` to its name and value (YAML rules for the value).
+    """`probe.flip_tta=on` to its name and value (YAML rules for the value).
 
     Raises:
         SettingError: There is no `=`.

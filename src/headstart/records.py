@@ -382,7 +382,7 @@ class Decision:
     """One value that was chosen, and why: shown with `-v` and kept in the run.
 
     Attributes:
-        setting: Its dotted name, e.g. `head.ridge_penalty`.
+        setting: Its dotted name, e.g. `probe.ridge_penalty`.
         value: What was chosen; JSON-serializable.
         reason: Stable code of why.
         source: `auto`, `default`, `config`, `cli` or `python`.

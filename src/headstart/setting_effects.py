@@ -21,7 +21,7 @@ _WITHOUT_EFFECT = {
     "views": "the probe looks at every image as it is",
     "augment": "the probe looks at every image as it is",
     "folds": "the probe is scored by leaving out every image in turn, which is finer than any folds",
-    "tune.head": "the probe's head is one linear map computed in closed form; other heads are trained by gradient",
+    "finetune.head": "the probe's head is one linear map computed in closed form; other heads are trained by gradient",
     **dict.fromkeys(("optimizer", "schedule", "keep"), _CLOSED_FORM),
 }
 """Settings of training by gradient, refused with the reason where nothing is trained by gradient."""
@@ -30,10 +30,10 @@ _CLASSIFY_ONLY = {
     *("keep", "unfreeze", "patience", "label_pattern", "layout", "first_id", "corrections", "exclude_classes"),
     *("positive", "reject", "coverage"),
 }
-"""Settings that only classification has, beside the groups `head` and `tune`."""
+"""Settings that only classification has, beside the groups `head` and `finetune`."""
 
 _DETECT_TOO = ("detect.layer_decay", "detect.warmup", "detect.weight_decay", "detect.clip")
-"""Settings of a detector that have the name of one in `tune`."""
+"""Settings of a detector that have the name of one in `finetune`."""
 
 GRADIENT_STRATEGIES = ("head", "finetune", "full", "scratch")
 
@@ -60,8 +60,8 @@ def has_effect(name: str, *, task: str, strategy: str) -> bool:
     """
     group = name.partition(".")[0]
     if task == "detect":
-        return name not in _CLASSIFY_ONLY and group not in ("head", "tune")
-    return group != "detect" and (strategy != "probe" or (name not in _WITHOUT_EFFECT and group != "tune"))
+        return name not in _CLASSIFY_ONLY and group not in ("probe", "finetune")
+    return group != "detect" and (strategy != "probe" or (name not in _WITHOUT_EFFECT and group != "finetune"))
 
 
 def validate_combination(values: Mapping[str, Any]) -> None:
@@ -78,7 +78,7 @@ def validate_combination(values: Mapping[str, Any]) -> None:
     strategy = values.get("strategy", "auto")
     is_gradient = strategy in GRADIENT_STRATEGIES or (strategy == "auto" and "budget_minutes" in values)
     for name in values:
-        if not is_gradient and (name in _WITHOUT_EFFECT or name.startswith("tune.")):
+        if not is_gradient and (name in _WITHOUT_EFFECT or name.startswith("finetune.")):
             word = shown(name)
             raise SettingError(
                 f"`{word}` has no effect here: {_WITHOUT_EFFECT.get(name, _CLOSED_FORM)}.",
@@ -91,13 +91,13 @@ def validate_combination(values: Mapping[str, Any]) -> None:
         "views": ("head", "finetune", "auto"),
         "folds": GRADIENT_STRATEGIES,
         "keep": GRADIENT_STRATEGIES,
-        "tune.hidden": ("head",),
-        "tune.head": GRADIENT_STRATEGIES,
-        "tune.layer_decay": ("finetune", "full", "scratch", "auto"),
-        "tune.drop_path": ("finetune", "full", "scratch", "auto"),
-        "tune.train_size": ("finetune", "full", "scratch", "auto"),
-        "tune.refit": ("finetune", "full", "auto"),
-        "tune.head_only_fraction": ("finetune", "full", "scratch"),
+        "finetune.hidden": ("head",),
+        "finetune.head": GRADIENT_STRATEGIES,
+        "finetune.layer_decay": ("finetune", "full", "scratch", "auto"),
+        "finetune.drop_path": ("finetune", "full", "scratch", "auto"),
+        "finetune.train_image_size": ("finetune", "full", "scratch", "auto"),
+        "finetune.refit_head": ("finetune", "full", "auto"),
+        "finetune.head_only_fraction": ("finetune", "full", "scratch"),
     }
     for name, fitting in alone.items():
         own = "head" if is_head_only and name != "cut" else strategy
@@ -114,39 +114,42 @@ def validate_combination(values: Mapping[str, Any]) -> None:
 
 def _check_pairs(values: Mapping[str, Any], *, is_head_only: bool) -> None:
     """Refuse settings of training by gradient that another one makes pointless."""
-    for name in ("tune.hidden", "tune.dropout"):
-        if name in values and "tune.head" in values:
-            word = name.removeprefix("tune.")
+    for name in ("finetune.hidden", "finetune.dropout"):
+        if name in values and "finetune.head" in values:
+            word = name.removeprefix("finetune.")
             raise SettingError(f"`{name}` is part of the head you described.", hint=f"--head {word}=...,...")
-    if "tune.refit" in values and ("tune.head" in values or "tune.hidden" in values):
+    if "finetune.refit_head" in values and ("finetune.head" in values or "finetune.hidden" in values):
         raise SettingError(
-            "`tune.refit` fits a linear head in closed form, and the head you described is another.",
-            hint="leave tune.refit out",
+            "`finetune.refit_head` fits a linear head in closed form, and the head you described is another.",
+            hint="leave finetune.refit_head out",
         )
-    if values.get("tune.sampling") == "balanced" and str(values.get("head.class_weights", "none")) != "none":
+    if values.get("finetune.sampling") == "balanced" and str(values.get("probe.class_weights", "none")) != "none":
         raise SettingError(
-            "`tune.sampling=balanced` and `class_weights` correct the same imbalance twice.", hint="give one of them"
+            "`finetune.sampling=balanced` and `class_weights` correct the same imbalance twice.",
+            hint="give one of them",
         )
-    if str(values.get("head.mirror", "auto")).lower() in ("on", "true"):
-        raise SettingError("`head.mirror` has no effect on a head trained by gradient.", hint="leave `head.mirror` out")
-    if is_head_only and "lr" in values and "tune.head_lr" in values:
+    if str(values.get("probe.flip_tta", "auto")).lower() in ("on", "true"):
         raise SettingError(
-            "`lr` has no effect beside `tune.head_lr`: nothing but the head trains.", hint="give one of them"
+            "`probe.flip_tta` has no effect on a head trained by gradient.", hint="leave `probe.flip_tta` out"
         )
-    if "tune.layer_decay" in values and values.get("cut") in ("last", "last-1"):
+    if is_head_only and "lr" in values and "finetune.head_lr" in values:
         raise SettingError(
-            "`tune.layer_decay` has no effect: only one stage trains, at the rate `lr`.",
-            hint="leave `tune.layer_decay` out, or begin earlier: --from last-2",
+            "`lr` has no effect beside `finetune.head_lr`: nothing but the head trains.", hint="give one of them"
         )
-    if "tune.monitor" in values and "patience" not in values:
+    if "finetune.layer_decay" in values and values.get("cut") in ("last", "last-1"):
         raise SettingError(
-            "`tune.monitor` has no effect without `patience`: nothing is watched.", hint="--patience 5, for example"
+            "`finetune.layer_decay` has no effect: only one stage trains, at the rate `lr`.",
+            hint="leave `finetune.layer_decay` out, or begin earlier: --from last-2",
         )
-    warmup, schedule = values.get("tune.warmup"), str(values.get("schedule", "")).lower()
+    if "finetune.monitor" in values and "patience" not in values:
+        raise SettingError(
+            "`finetune.monitor` has no effect without `patience`: nothing is watched.", hint="--patience 5, for example"
+        )
+    warmup, schedule = values.get("finetune.warmup"), str(values.get("schedule", "")).lower()
     if schedule == "onecycle" and isinstance(warmup, (int, float)) and warmup < _ONECYCLE_RISE:
         raise SettingError(
-            "`tune.warmup` has no effect below 0.3 with the schedule `onecycle`: its rates rise for 30 % of the steps.",
-            hint="leave `tune.warmup` out, or take --schedule cosine",
+            "`finetune.warmup` below 0.3 has no effect with `schedule=onecycle`, which warms up for 30 % of the steps.",
+            hint="omit `finetune.warmup`, or use --schedule cosine",
         )
     _check_views(values)
 
@@ -179,7 +182,7 @@ def validate_detector_combination(values: Mapping[str, Any]) -> None:
             "a detector has no probe in closed form.", hint="--strategy head trains on the frozen backbone"
         )
     for name in values:
-        if name in _CLASSIFY_ONLY or name.startswith(("head.", "tune.")):
+        if name in _CLASSIFY_ONLY or name.startswith(("probe.", "finetune.")):
             own = f"detect.{name.rpartition('.')[2]}"
             hint = f"its own is `{own}`" if own in _DETECT_TOO else "its own settings are `detect.*`"
             raise SettingError(

@@ -17,10 +17,10 @@ DECLARED = {"--lr": True, "--offline": False, "-c": True}
     [
         (["d", "--dropout", "0.2", "--lr", "1"], ["d", "--lr", "1", "dropout=0.2"]),
         (["--weight-decay=0.1", "d"], ["d", "weight-decay=0.1"]),
-        (["d", "--tune.head_lr", "-1"], ["d", "tune.head_lr=-1"]),
+        (["d", "--finetune.head_lr", "-1"], ["d", "finetune.head_lr=-1"]),
         (["d", "--tensorboard"], ["d", "tensorboard=true"]),
         (["d", "--tensorboard", "--offline"], ["d", "--offline", "tensorboard=true"]),
-        (["d", "--refit", "false"], ["d", "refit=false"]),
+        (["d", "--refit-head", "false"], ["d", "refit-head=false"]),
         (["--data", "d", "-c", "--odd"], ["-c", "--odd", "data=d"]),
         (["d", "--lr", "--", "--dropout", "0.2"], ["d", "--lr", "--", "dropout=0.2"]),
         (["d", "--", "--dropout"], ["d", "--", "--dropout"]),

@@ -178,6 +178,6 @@ def test_looking_at_the_average_changes_nothing() -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
-    training = start(PLAN.with_(epochs=3, lr=1e30, clip=0.0, warmup=0.0))
+    training = start(PLAN.with_(epochs=3, lr=1e30, grad_clip_norm=0.0, warmup=0.0))
     list(training.run())
     assert training.is_diverged

@@ -61,7 +61,7 @@ def probe(data: Path, **settings: Any) -> headstart.Run:
 
 def tuned(data: Path, **settings: Any) -> headstart.Run:
     """Return a training by gradient of two epochs in float32, with few stored views."""
-    fixed = {"epochs": 2, "views": 2, "workers": 1, "seed": 0, "images": False, "tune.precision": "float32"}
+    fixed = {"epochs": 2, "views": 2, "workers": 1, "seed": 0, "images": False, "finetune.precision": "float32"}
     return headstart.train(data, out="run", **(fixed | settings))
 
 
@@ -108,7 +108,7 @@ def probe_two_classes() -> dict[str, Any]:
     """Return two unequal classes with a test split of its own making, and class weights."""
     data = images.class_folders(Path("data"), {"checks": 40, "discs": 15})
     new = images.class_folders(Path("new"), {"checks": 4, "discs": 4}, first=500)
-    return answers(probe(data, test_size=0.25, **{"head.class_weights": "auto"}), new)
+    return answers(probe(data, test_size=0.25, **{"probe.class_weights": "auto"}), new)
 
 
 @golden()

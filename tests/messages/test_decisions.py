@@ -36,16 +36,17 @@ def test_a_reason_is_rendered_from_its_evidence(reason: DecisionReason) -> None:
 
 def test_values_and_reasons_stand_in_one_line() -> None:
     penalty = Decision(
-        "head.ridge_penalty",
+        "probe.ridge_penalty",
         1.0e-3,
         DecisionReason.PENALTIES_COMPARED,
         evidence=EXAMPLES[DecisionReason.PENALTIES_COMPARED],
     )
     assert (
-        decision_message(penalty) == "head.ridge_penalty = 0.001: leave-one-out log-loss 0.0197, lowest of 18 penalties"
+        decision_message(penalty) == "probe.ridge_penalty = 0.001: leave-one-out log-loss 0.0197, "
+        "lowest of 18 penalties"
     )
-    mixture = Decision("head.mixture", {"ridge": 0.25, "lda": 0.75}, DecisionReason.SET_BY_USER)
-    assert decision_message(mixture) == "head.mixture = ridge 0.25, lda 0.75: set by the user"
+    mixture = Decision("probe.mixture", {"ridge": 0.25, "lda": 0.75}, DecisionReason.SET_BY_USER)
+    assert decision_message(mixture) == "probe.mixture = ridge 0.25, lda 0.75: set by the user"
     for value, shown in ((None, "none"), (True, "yes"), ([0.0, 4095.0], "0, 4095"), ([], "none"), ("pad", "pad")):
         assert decision_message(Decision("x", value, DecisionReason.SET_BY_USER)) == f"x = {shown}: set by the user"
 

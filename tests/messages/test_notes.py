@@ -36,7 +36,7 @@ EXAMPLES: dict[NoteKind, Evidence] = {
     NoteKind.SMALL_BOXES: {"tiny_fraction": 0.46, "size": 320, "better_size": 1024, "time_factor": 10.2},
     NoteKind.SPEED_MEASURED: {"train_from": "stage6", "image_seconds": 0.0101, "view_seconds": 0.0123},
     NoteKind.STOP_REQUESTED: {},
-    NoteKind.TRAINING_DIVERGED: {"phase": "fold1", "epoch": 12, "setting": "tune.head_lr", "lr": 0.00033},
+    NoteKind.TRAINING_DIVERGED: {"phase": "fold1", "epoch": 12, "setting": "finetune.head_lr", "lr": 0.00033},
     NoteKind.TRAINING_RESUMED: {"phase": "finetune-stage6-fold1", "step": 1200, "num_steps": 12000},
     NoteKind.TRAINING_STOPPED: {"epoch": 3, "num_epochs": 50},
 }

@@ -51,7 +51,7 @@ def story(findings: int = 0) -> list[Event]:
         DatasetRead("photos", "class folders", 2527, names, {"train": 1768, "val": 328, "test": 431}),
         *small,
         CheckFinished("photos", 2527),
-        DecisionMade(Decision("head.temperature", 1.04, DecisionReason.TEMPERATURE_FITTED, evidence=FITTED)),
+        DecisionMade(Decision("probe.temperature", 1.04, DecisionReason.TEMPERATURE_FITTED, evidence=FITTED)),
         *(Progress(Stage.FEATURES, i, 2527, "image", float(i)) for i in range(0, 2527, 200)),
         StageFinished(
             Stage.FEATURES,
@@ -92,8 +92,8 @@ def test_quiet_shows_the_score_only() -> None:
 
 
 def test_verbose_shows_each_decision() -> None:
-    assert not any("head.temperature" in line for line in shown(story()))
-    assert any("head.temperature" in line for line in shown(story(), Verbosity.VERBOSE))
+    assert not any("probe.temperature" in line for line in shown(story()))
+    assert any("probe.temperature" in line for line in shown(story(), Verbosity.VERBOSE))
 
 
 def test_names_with_control_characters_stay_on_one_line() -> None:

@@ -25,7 +25,7 @@ def digits(num, skip=0):
 
 
 def decision(fit):
-    return next(d for d in fit.decisions if d.setting == "head.logistic")
+    return next(d for d in fit.decisions if d.setting == "probe.logistic")
 
 
 def test_it_is_tried_from_eight_images_a_feature_on_and_not_beyond_its_budget():

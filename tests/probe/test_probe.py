@@ -91,7 +91,12 @@ def test_the_parts_of_a_fit_agree_with_each_other():
     np.testing.assert_allclose(losses, fit.candidate_losses[-1], atol=1e-4)
     weight, bias = fit.head.folded()
     np.testing.assert_allclose(fit.head.normalizer(blocks) @ weight.T + bias, fit.head.logits(blocks), atol=1e-4)
-    assert {d.setting for d in fit.decisions} >= {"head.blocks", "head.mixture", "head.temperature", "head.logistic"}
+    assert {d.setting for d in fit.decisions} >= {
+        "probe.blocks",
+        "probe.mixture",
+        "probe.temperature",
+        "probe.logistic",
+    }
 
 
 def test_the_same_seed_gives_the_same_fit_to_the_last_bit():
@@ -110,7 +115,7 @@ def test_stages_that_only_carry_noise_are_left_out(num, is_noise_early):
         blocks = {"stage4": noise, "stage5": noise[::-1].copy(), "embedding": blocks["embedding"]}
     fit = fit_probe(blocks, class_ids, 3)
     assert (fit.head.normalizer.names == ("embedding",)) == is_noise_early
-    told = next(d for d in fit.decisions if d.setting == "head.blocks")
+    told = next(d for d in fit.decisions if d.setting == "probe.blocks")
     losses = told.evidence["log_loss"]
     assert set(losses) == {"all_stages", "all_stages_earlier_half", "last_stage"}
     assert (min(losses, key=losses.get) == "last_stage") == is_noise_early

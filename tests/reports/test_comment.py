@@ -226,7 +226,7 @@ def test_the_losses_of_block_sets_are_read_from_the_evidence_not_from_the_reason
         "num_compared": 60,
     }
     row = {"value": "all stages", "source": "auto", "reason": "blocks_compared", "evidence": evidence}
-    facts = replace(make_facts(), settings={"head.blocks": row})
+    facts = replace(make_facts(), settings={"probe.blocks": row})
     assert summarize_result(facts).block_losses == (0.4, 0.29)
     without = {**row, "text": "embedding only 0.4000, all stages 0.2000", "evidence": {}}
-    assert summarize_result(replace(facts, settings={"head.blocks": without})).block_losses is None
+    assert summarize_result(replace(facts, settings={"probe.blocks": without})).block_losses is None

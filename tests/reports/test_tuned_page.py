@@ -23,7 +23,7 @@ from headstart.reports.svg_charts import curves, histogram, reliability, ticks_b
 from headstart.training.loop import EpochRecord
 from headstart.workflow.finetune_log import EpochLog
 
-PLAN = {"cut": "stage1", "lr": 0.001, "layer_decay": 0.5, "head_lr": 0.01, "epochs": 10, "has_refit": True,
+PLAN = {"cut": "stage1", "lr": 0.001, "layer_decay": 0.5, "head_lr": 0.01, "epochs": 10, "refit_head": True,
         "unfreeze": [["stage2", 0.0], ["stage1", 0.3]]}  # fmt: skip
 VERDICT = {
     "num_samples": 15,
@@ -50,7 +50,7 @@ def held_out(make_facts: Callable[..., RunData]) -> RunData:
     )
     cv = {**whole.metrics["cv"], "protocol": "validation_split", "num_samples": 15}
     tensors = {**TENSORS, "head.weight": (3, 8), "head.bias": (3,)}
-    settings = {"head.mixture": {"value": {"lda": 0.9}, "source": "auto", "reason": "mixture_compared"}}
+    settings = {"probe.mixture": {"value": {"lda": 0.9}, "source": "auto", "reason": "mixture_compared"}}
     return replace(whole, scored=scored, metrics={**whole.metrics, "cv": cv}, tensors=tensors, settings=settings)
 
 
@@ -88,7 +88,7 @@ def test_the_head_is_said_to_be_what_was_kept(held_out: RunData, make_facts: Cal
     page = render(summarize(held_out), {})
     assert "mean of the one trained by gradient and the closed-form one" in page
     assert "mixture of" not in page
-    plain = replace(held_out, extra={"tuning": {"plan": {**PLAN, "has_refit": False}}})
+    plain = replace(held_out, extra={"tuning": {"plan": {**PLAN, "refit_head": False}}})
     assert "The head was trained by gradient." in render(summarize(plain), {})
     probe = replace(make_facts(), settings=held_out.settings)
     assert "The head is a mixture of LDA 90 %" in render(summarize(probe), {})
@@ -98,7 +98,7 @@ def test_a_head_of_ones_own_is_counted_as_head_and_the_rest_by_its_parts(held_ou
     tensors = {n.replace("backbone.", "backbone.body."): s for n, s in TENSORS.items()}
     own = {"backbone.head.hidden.0.weight": (64, 100), "backbone.head.hidden.0.bias": (64,),
            "backbone.head.output.weight": (3, 64), "backbone.head.output.bias": (3,)}  # fmt: skip
-    plan = {**PLAN, "head": "hidden=[64]", "has_refit": False}
+    plan = {**PLAN, "head": "hidden=[64]", "refit_head": False}
     facts = replace(held_out, tensors={**tensors, **own}, extra={"tuning": {"plan": plan}})
     report = summarize(facts)
     model = report["model"]

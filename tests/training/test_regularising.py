@@ -77,7 +77,7 @@ class TestMixing:
 
 class TestSummedGradients:
     def test_two_halves_are_one_batch(self) -> None:
-        one, two = make_training(batch_size=16), make_training(batch_size=8, accumulate=2)
+        one, two = make_training(batch_size=16), make_training(batch_size=8, grad_accum_steps=2)
         list(one.run())
         list(two.run())
         assert one.step == two.step == one.num_steps
@@ -85,7 +85,7 @@ class TestSummedGradients:
             torch.testing.assert_close(tensor, two.net.trained()[name], atol=2e-5, rtol=1e-3)
 
     def test_a_loss_that_is_no_number_leaves_no_gradient(self) -> None:
-        training = make_training(batch_size=8, accumulate=2)
+        training = make_training(batch_size=8, grad_accum_steps=2)
         steps = training.run()
         next(steps)
         training.source.states[40:] = float("nan")  # type: ignore[attr-defined]

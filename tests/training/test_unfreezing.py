@@ -89,7 +89,7 @@ def weights(training: Training, part: str) -> dict[str, Any]:
     return {n: t.clone() for n, t in training.net.trained().items() if part in n}
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "accumulate": 2, "batch_size": 8}, {"patience": 2}])
+@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "grad_accum_steps": 2, "batch_size": 8}, {"patience": 2}])
 def test_the_result_is_that_of_one_source_throughout(options: dict[str, Any]) -> None:
     phased, plain = make(True, **options), make(False, **options)
     list(phased.run())

@@ -226,7 +226,7 @@ def test_a_bundle_that_was_tampered_with_is_refused(run: headstart.Run, tmp_path
     [
         ({"strategy": "probe"}, "no probe"),
         ({"keep": "best"}, "no effect on a detector"),
-        ({"tune.mixup": 0.2}, "no effect on a detector"),
+        ({"finetune.mixup": 0.2}, "no effect on a detector"),
         ({"fit": "crop"}, "cut objects off"),
         ({"strategy": "head", "cut": "last-1"}, "no effect with the strategy"),
         ({"epochs": 3, "budget": "5m"}, "how long"),

@@ -46,7 +46,8 @@ def tuned(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [({"augment": "blurr"}, "blurr"), ({"unfreeze": "stage7"}, None), ({"unfreeze": "stage7@soon"}, "stage7@soon"),
-     ({"tune.head": "pool=best"}, "best"), ({"from": "stage99"}, "stage99"), ({"unfreeze": "stage99@0"}, "stage99")],
+     ({"finetune.head": "pool=best"}, "best"), ({"from": "stage99"}, "stage99"),
+     ({"unfreeze": "stage99@0"}, "stage99")],
 )  # fmt: skip
 def test_words_that_mean_nothing_are_refused_and_leave_no_run(
     wrong: dict[str, str], said: str | None, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -100,7 +101,7 @@ def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:
     assert DecisionReason.TUNED_COMPARED_WITH_PROBE in check_decisions(tuned.folder)
     config = check_resolved(tuned.folder)
     assert config["epochs"]["source"] == "python"
-    assert config["tune.layer_decay"]["source"] == "default"
+    assert config["finetune.layer_decay"]["source"] == "default"
 
 
 def test_each_epoch_is_an_event_with_the_columns_of_the_table(tuned: headstart.Run) -> None:
@@ -170,7 +171,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, job: str, count: int) -> None:
 
 
 # One thread: several wait for each other on a busy machine, and their number is part of what a result depends on.
-HEAD: dict[str, Any] = {"strategy": "head", "epochs": 4, "views": 2, "tune": {"dropout": 0.2}, "workers": 1}
+HEAD: dict[str, Any] = {"strategy": "head", "epochs": 4, "views": 2, "finetune": {"dropout": 0.2}, "workers": 1}
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(few: Path, tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_folds_score_every_image(few: Path, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_hidden_layers_are_deployed(few: Path, tmp_path: Path) -> None:
-    run = headstart.train(few, out=tmp_path / "run", **{**HEAD, "epochs": 2, "tune": {"hidden": "16"}})
+    run = headstart.train(few, out=tmp_path / "run", **{**HEAD, "epochs": 2, "finetune": {"hidden": "16"}})
     assert run.metrics["parity"]["label_agreement"] == 1.0
 
 
@@ -232,10 +233,10 @@ def test_settings_without_effect_are_refused(few: Path) -> None:
     for settings in ({"epochs": 3}, {"strategy": "full", "views": 3}, {"strategy": "head", "unfreeze": "stage7@0"},
                      {"strategy": "finetune", "epochs": 2, "budget": "5m"},
                      {"strategy": "finetune", "optimizer": "adamax"},
-                     {"strategy": "head", "tune": {"train_size": 160}},
-                     {"strategy": "scratch", "tune": {"refit": True}},
-                     {"strategy": "finetune", "tune": {"refit": True, "head": "hidden=8"}},
-                     {"strategy": "finetune", "head": {"mirror": "on"}}):  # fmt: skip
+                     {"strategy": "head", "finetune": {"train_image_size": 160}},
+                     {"strategy": "scratch", "finetune": {"refit_head": True}},
+                     {"strategy": "finetune", "finetune": {"refit_head": True, "head": "hidden=8"}},
+                     {"strategy": "finetune", "probe": {"flip_tta": "on"}}):  # fmt: skip
         with pytest.raises(SettingError):
             headstart.train(few, **settings)
 
@@ -251,11 +252,11 @@ def test_leave_one_out_on_tuned_features_is_refused() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["finetune", "full"])
 def test_views_may_be_smaller_than_what_prediction_sees(strategy: str, few: Path, tmp_path: Path) -> None:
-    options = {"size": 96, "workers": 1, "tune": {"train_size": 64}}
+    options = {"size": 96, "workers": 1, "finetune": {"train_image_size": 64}}
     run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, **options)
     assert run.metrics["parity"]["label_agreement"] == 1.0
-    assert run.metrics["tuning"]["plan"]["train_size"] == 64
-    assert run.metrics["tuning"]["plan"]["has_refit"] is True
+    assert run.metrics["tuning"]["plan"]["train_image_size"] == 64
+    assert run.metrics["tuning"]["plan"]["refit_head"] is True
     assert headstart.predict(run.folder, [str(few / "discs" / "003.jpg")])[0].label in ("discs", "stripes")
 
 
@@ -285,7 +286,7 @@ def test_a_report_says_what_was_tried_where_the_probe_is_kept(
     few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worse = ProbeComparison(-0.5, -0.6, -0.4, 0.0, 0.0, 1.0, 1.0, False, 4, -0.5, np.zeros((4, 2), np.float32))
-    monkeypatch.setattr(finetune_pipeline, "compare", lambda *a, **k: worse)
+    monkeypatch.setattr(finetune_pipeline, "compare_to_probe", lambda *a, **k: worse)
     settings: dict[str, Any] = {"strategy": "finetune", "from": "last", "epochs": 1, "views": 1, "keep": "best"}
     run = headstart.train(few, out=tmp_path / "run", workers=1, **settings)
     assert run.metrics["strategy"] == "probe"

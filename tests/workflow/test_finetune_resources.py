@@ -93,7 +93,7 @@ def test_less_room_means_a_later_stage() -> None:
 def test_no_room_means_no_cache() -> None:
     plan, context = fitted(1_000_000)
     assert (plan.cut, plan.is_cached, plan.views) == ("stage6", False, plan.epochs)
-    assert context.decided == {"tune.is_cached": False}
+    assert context.decided == {"finetune.is_cached": False}
 
 
 def test_a_run_that_goes_on_keeps_its_plan_whatever_room_there_is() -> None:
@@ -182,8 +182,8 @@ def test_without_room_the_same_is_trained_from_images(few: Path, tmp_path: Path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ActivationCache, "room_bytes", lambda self: 0)
         direct = headstart.train(few, out=tmp_path / "direct", **settings)
-    assert decisions_of(direct.folder)["tune.is_cached"]["value"] is False
-    assert "tune.is_cached" not in decisions_of(stored.folder)
+    assert decisions_of(direct.folder)["finetune.is_cached"]["value"] is False
+    assert "finetune.is_cached" not in decisions_of(stored.folder)
     name = "finetune-stage7-final.done.safetensors"
     a, b = (load_snapshot(r.folder / "checkpoints" / name) for r in (stored, direct))
     moved = 0.0

@@ -90,11 +90,11 @@ def test_every_setting_has_value_source_and_reason(run: headstart.Run) -> None:
     assert all(keys <= set(row) <= keys | {"evidence", "text"} for row in rows.values())
     assert rows["data"]["source"] == "python"
     assert DecisionReason.PENALTIES_COMPARED in check_decisions(run.folder)
-    used = {"task": "classify", "strategy": "probe", "size": 224, "device": "cpu", "head.mirror": "off"}
+    used = {"task": "classify", "strategy": "probe", "size": 224, "device": "cpu", "probe.flip_tta": "off"}
     assert {name: rows[name]["value"] for name in used} == used
     assert rows["weights"]["value"].startswith("efficientnet_lite0.")
     assert rows["workers"]["value"] >= 1
-    losses = rows["head.blocks"]["evidence"]["log_loss"]
+    losses = rows["probe.blocks"]["evidence"]["log_loss"]
     assert set(losses) == {"all_stages", "all_stages_earlier_half", "last_stage"}
 
 
@@ -187,7 +187,7 @@ def test_test_size_holds_out_whole_groups(tmp_path: Path, photos: Path) -> None:
 
 
 def test_mirroring_is_part_of_the_bundle(tmp_path: Path, photos: Path) -> None:
-    run = headstart.train(photos, out=tmp_path / "run", config={"head": {"mirror": "on"}})
+    run = headstart.train(photos, out=tmp_path / "run", config={"probe": {"flip_tta": "on"}})
     assert run.model.runtime.bundle.info["has_flip"] is True
     assert run.metrics["parity"]["max_difference"] < 1e-3
     file = photos / "stripes" / "001.jpg"

@@ -74,7 +74,7 @@ def fitted(room: int, folder: Path) -> tuple[FinetunePlan, Road, PhaseCaches]:
 def test_all_phases_are_counted_and_said(tmp_path: Path) -> None:
     plan, context, rows = fitted(300_000_000, tmp_path)
     assert (plan, rows.is_on) == (PLAN, True)
-    decision = context.decided["tune.phases"]
+    decision = context.decided["finetune.phases"]
     assert (decision.value, decision.reason) == ("one_per_cut", DecisionReason.PHASES_FIT_CACHE)
     assert decision.evidence["phases"] == [
         {"start": 0.0, "cut": "stage7", "needed_bytes": 100_000_000},
@@ -85,7 +85,7 @@ def test_all_phases_are_counted_and_said(tmp_path: Path) -> None:
 def test_where_not_all_fit_the_earliest_cut_serves_throughout(tmp_path: Path) -> None:
     plan, context, rows = fitted(299_000_000, tmp_path)
     assert (plan, rows.is_on) == (PLAN, False)  # as many views as before
-    decision = context.decided["tune.phases"]
+    decision = context.decided["finetune.phases"]
     assert (decision.value, decision.reason) == ("one", DecisionReason.PHASES_TOO_LARGE)
     assert (decision.evidence["room_bytes"], decision.evidence["cut"]) == (299_000_000, "stage6")
     plan, context, rows = fitted(120_000_000, tmp_path / "less")
@@ -106,7 +106,7 @@ def test_a_network_that_cannot_be_cut_later_trains_from_the_earliest_cut(tmp_pat
     trainer.sources.phase_bytes = refuse
     assert fit_to_disk(context, trainer, PLAN, 1000) == PLAN  # type: ignore[arg-type]
     assert not trainer.sources.phases.is_on
-    decision = context.decided["tune.phases"]
+    decision = context.decided["finetune.phases"]
     assert (decision.reason, decision.evidence["cut"]) == (DecisionReason.PHASES_CANNOT_BE_CUT, "stage6")
 
 
@@ -156,7 +156,7 @@ def test_each_phase_has_its_rows_and_what_is_frozen_stays(few: Path, tmp_path: P
         patch.setattr(ActivationCache, "space", lambda self, d, *a: (opened.append(d), space(self, d, *a))[1])
         run = headstart.train(few, out=tmp_path / "run", **{**SETTINGS, "epochs": 2, "views": 1})
     assert sum("/" in digest for digest in opened) == 1  # rows at stage7, made from those at stage6
-    phases = decisions_of(run.folder)["tune.phases"]["evidence"]["phases"]
+    phases = decisions_of(run.folder)["finetune.phases"]["evidence"]["phases"]
     assert [(phase["cut"], phase["start"]) for phase in phases] == [("stage7", 0.0), ("stage6", 0.5)]
     assert run.metrics["tuning"]["plan"]["cut"] == "stage6"
     for part in ("fold1", "final"):
@@ -203,19 +203,19 @@ def test_a_run_killed_in_or_between_phases_goes_on_to_the_same_weights(step: int
         {"unfreeze": "stage7@0,stage6@30%,stage5@60%"},  # two cuts, one made from the other
         {
             "unfreeze": "stage7@0,stage6@40%",
-            "tune": {"head_only_fraction": 0.2},
+            "finetune": {"head_only_fraction": 0.2},
         },  # only the head at first: pooled features
-        {"unfreeze": "stage7@0,stage6@40%", "tune": {"train_size": 160}},  # views and scores of two sizes
-        {"unfreeze": "stage7@0,stage6@40%", "head": "hidden=8", "tune": {"head_only_fraction": 0.2}},
+        {"unfreeze": "stage7@0,stage6@40%", "finetune": {"train_image_size": 160}},  # views and scores of two sizes
+        {"unfreeze": "stage7@0,stage6@40%", "head": "hidden=8", "finetune": {"head_only_fraction": 0.2}},
     ],
 )
 def test_phases_end_where_a_single_cut_ends(more: dict[str, Any], few: Path, tmp_path: Path) -> None:
     settings = {**SETTINGS, **more}
     phased = headstart.train(few, out=tmp_path / "phased", **settings)
-    assert decisions_of(phased.folder)["tune.phases"]["value"] != "one"
+    assert decisions_of(phased.folder)["finetune.phases"]["value"] != "one"
     with one_source():
         plain = headstart.train(few, out=tmp_path / "plain", **settings)
-    assert "tune.phases" not in decisions_of(plain.folder)
+    assert "finetune.phases" not in decisions_of(plain.folder)
     for part in ("fold1", "final"):
         a, b = ends(phased, part), ends(plain, part)
         assert difference(a, b) < 0.05  # the later rows are rounded to half precision, too

@@ -72,7 +72,7 @@ def test_a_described_head_trains_with_stages(strategy: str, few: Path, tmp_path:
 @pytest.mark.long
 def test_hidden_layers_beside_the_probe_are_shown(few: Path, tmp_path: Path) -> None:
     run = headstart.train(
-        few, out=tmp_path / "run", strategy="head", epochs=2, views=1, workers=1, tune={"hidden": "16"}
+        few, out=tmp_path / "run", strategy="head", epochs=2, views=1, workers=1, finetune={"hidden": "16"}
     )
     assert run.metrics["parity"]["label_agreement"] == 1.0
     assert bundle_info(run)["head_spec"] is None
@@ -86,7 +86,7 @@ def test_a_head_is_refused_where_nothing_trains_it(few: Path) -> None:
         ({"head": "hidden=16"}, "closed form"),
         ({"strategy": "probe", "head": "hidden=16"}, "closed form"),
         ({"budget": "5m", "head": "hidden=16"}, "strategy `auto`"),
-        ({"strategy": "head", "head": "hidden=16", "tune": {"dropout": 0.2}}, "part of the head"),
+        ({"strategy": "head", "head": "hidden=16", "finetune": {"dropout": 0.2}}, "part of the head"),
     ):
         with pytest.raises(SettingError, match=words):
             headstart.train(few, **settings)

@@ -67,14 +67,14 @@ def test_the_pass_for_the_refitted_head_is_counted() -> None:
     resolved = resolve({"data": "x", "budget": "5m", "epochs": 5}, source="python")
     seconds = []
     for has_refit in (False, True):
-        found = _fit(resolved, [p.with_(has_refit=has_refit) for p in plans()], SPEEDS, 200, 400, 0)
+        found = _fit(resolved, [p.with_(refit_head=has_refit) for p in plans()], SPEEDS, 200, 400, 0)
         assert found is not None
         seconds.append(found[3])
     assert seconds[0] < seconds[1] < 1.1 * seconds[0]
     speed = {"view_s": 0.0, "image_s": 0.01}
     whole = default_plan("full", "stem", 1000, 4)
     parts = [(800, 200)]
-    epochs = [epochs_for_budget(whole.with_(has_refit=r), speed, parts, 52.0) for r in (False, True)]
+    epochs = [epochs_for_budget(whole.with_(refit_head=r), speed, parts, 52.0) for r in (False, True)]
     assert epochs == [5, 4]
 
 

@@ -27,7 +27,7 @@ def reason_message(decision: Decision) -> str:
 
 
 def decision_message(decision: Decision) -> str:
-    """Return e.g. `head.temperature = 1.04: fitted on leave-one-out predictions, log-loss 0.0197`."""
+    """Return e.g. `probe.temperature = 1.04: fitted on leave-one-out predictions, log-loss 0.0197`."""
     return f"{decision.setting} = {_value(decision.value)}: {reason_message(decision)}"
 
 

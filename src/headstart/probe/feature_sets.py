@@ -72,9 +72,9 @@ def fit_prediction_set_rule(
         fits = _fit_each(sets, normalizer, rows, labels, rng)
         best = min(fits, key=lambda fit: fit.choice.loss)
         if len(sets) == 1:
-            return best, fits, Decision("head.blocks", best.name, DecisionReason.SINGLE_BLOCK)
+            return best, fits, Decision("probe.blocks", best.name, DecisionReason.SINGLE_BLOCK)
         evidence = _evidence(fits, labels, len(labels))
-        decision = Decision("head.blocks", _code(best.name, sets), DecisionReason.BLOCKS_COMPARED, evidence=evidence)
+        decision = Decision("probe.blocks", _code(best.name, sets), DecisionReason.BLOCKS_COMPARED, evidence=evidence)
         return best, fits, decision
     chosen, reason = _ALL, DecisionReason.TOO_FEW_TO_COMPARE_BLOCKS
     evidence = {"num_compared": 0}
@@ -87,7 +87,7 @@ def fit_prediction_set_rule(
         reason = DecisionReason.BLOCKS_COMPARED_ON_SUBSET
         evidence = _evidence(fits, labels, len(index))
     final = _fit_set(chosen, open_space(sets[chosen], _columns(rows, normalizer, sets[chosen]), labels), rng)
-    return final, [final], Decision("head.blocks", _code(chosen, sets), reason, evidence=evidence)
+    return final, [final], Decision("probe.blocks", _code(chosen, sets), reason, evidence=evidence)
 
 
 def _block_sets(normalizer: Normalizer) -> dict[str, Normalizer]:

@@ -161,7 +161,7 @@ def _mix(
     if logistic == "auto":
         why_not = why_not_tried(len(labels), space.rows.shape[1], labels.num_classes)
     if why_not is not None:
-        decision = Decision("head.logistic", "off", why_not[0], evidence={"is_tried": False, **why_not[1]})
+        decision = Decision("probe.logistic", "off", why_not[0], evidence={"is_tried": False, **why_not[1]})
         return _Mixed(weight, bias, logits, decision, None)
     try:
         found = fit_logistic(space.rows, labels, space.totals.trace, rng)
@@ -169,7 +169,7 @@ def _mix(
         if logistic is True:
             raise
         reason = DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN
-        decision = Decision("head.logistic", "off", reason, evidence={"is_tried": False})
+        decision = Decision("probe.logistic", "off", reason, evidence={"is_tried": False})
         return _Mixed(weight, bias, logits, decision, None)
     unscorable = labels.unscorable()
     _make_wrong(found, labels, unscorable)
@@ -185,7 +185,7 @@ def _mix(
     losses = {"with": float(share @ after), "without": float(share @ before)}
     evidence: Evidence = {"is_tried": True, "log_loss": losses, "gain": gain, "gain_error": error}
     is_better, reason = gain > error, DecisionReason.LOGISTIC_COMPARED
-    decision = Decision("head.logistic", "on" if is_better else "off", reason, evidence=evidence)
+    decision = Decision("probe.logistic", "on" if is_better else "off", reason, evidence=evidence)
     if not is_better:
         return _Mixed(weight, bias, logits, decision, found)
     weight, bias = mix[0] * weight + mix[1] * found.weight, mix[0] * bias + mix[1] * found.bias
@@ -223,25 +223,25 @@ def _decisions(chosen: PredictionSetFit, temperature: float) -> tuple[Decision, 
     ridge, lda, loss = float(choice.ridge_loss), float(choice.lda_loss), float(choice.loss)
     return (
         Decision(
-            "head.ridge_penalty",
+            "probe.ridge_penalty",
             float(PENALTIES[choice.ridge_index]),
             DecisionReason.PENALTIES_COMPARED,
             evidence={"log_loss": ridge, "num_candidates": len(PENALTIES), "protocol": protocol},
         ),
         Decision(
-            "head.lda_penalty",
+            "probe.lda_penalty",
             float(PENALTIES[choice.lda_index]),
             DecisionReason.PENALTIES_COMPARED,
             evidence={"log_loss": lda, "num_candidates": len(PENALTIES), "protocol": protocol},
         ),
         Decision(
-            "head.mixture",
+            "probe.mixture",
             mix,
             DecisionReason.MIXTURE_COMPARED,
             evidence={"log_loss": {"mixture": loss, "ridge": ridge, "lda": lda}, "protocol": protocol},
         ),
         Decision(
-            "head.temperature",
+            "probe.temperature",
             round(temperature, 4),
             DecisionReason.TEMPERATURE_FITTED,
             evidence={"log_loss": loss, "protocol": protocol},

@@ -44,7 +44,7 @@ def calibration_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, A
         "log_loss": log_loss(after, truth),
         "after": _bins(after, truth),
     }
-    chosen = dict(facts.settings.get("head.calibration") or {})
+    chosen = dict(facts.settings.get("probe.calibration") or {})
     if chosen:
         value["chosen"] = f"Chosen: {chosen.get('value')} ({chosen.get('text')})."
     is_by_class = chosen.get("value") not in (None, "temperature")  # then the temperature alone does not lead back

@@ -40,7 +40,7 @@ def describe_network(facts: RunData) -> dict[str, Any]:
     ]
     head_params = _head_params(facts.tensors)
     normalizer = sum(math.prod(s) for n, s in facts.tensors.items() if n in ("head.mean", "head.scale"))
-    chosen = (facts.settings.get("head.mixture") or {}).get("value")
+    chosen = (facts.settings.get("probe.mixture") or {}).get("value")
     mixture = chosen if isinstance(chosen, Mapping) and not plan else None
     latency = dict(bundle.get("latency") or {})
     return {
@@ -153,7 +153,7 @@ def _rates(parts: tuple[str, ...], plan: Mapping[str, Any]) -> dict[str, float |
 
 def _how_made(plan: Mapping[str, Any], mixture: Mapping[str, float] | None) -> str | None:
     """Return where the head's weights come from, in a sentence."""
-    if plan.get("has_refit"):
+    if plan.get("refit_head"):
         return (
             "The head is the mean of the one trained by gradient and the closed-form one, fitted again on the tuned "
             "features."

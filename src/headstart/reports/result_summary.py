@@ -139,7 +139,7 @@ def summarize_result(facts: RunData) -> ResultSummary:
         shortcuts=_shortcuts(health.get("shortcuts")),
         has_health="leaks" in health and "shortcuts" in health,
         curve=_curve(facts.extra.get("learning_curve")),
-        block_losses=_block_losses(facts.settings.get("head.blocks")),
+        block_losses=_block_losses(facts.settings.get("probe.blocks")),
         has_groups=bool(metrics.get("num_groups")),
         copies_at_baseline=_evidence_of(health.get("findings"), FindingKind.COPIES_AT_BASELINE),
         group_questions=_group_questions(health.get("findings")),

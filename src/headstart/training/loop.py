@@ -97,7 +97,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.start = self.net.copy_trained()
-        self._per_step = self.plan.batch_size * self.plan.accumulate
+        self._per_step = self.plan.batch_size * self.plan.grad_accum_steps
         self.steps_per_epoch = count_steps(len(self.train), self._per_step)
         self.num_steps = self.steps_per_epoch * self.plan.epochs
         self._stepper = Stepper(self.net, self.plan, self.num_steps, self.stage_names)
@@ -231,7 +231,7 @@ class Training:
         self._stepper.step()
         self.step += 1
         self._sums = [s + v for s, v in zip(self._sums, (sum(losses), hits, len(samples)), strict=True)]
-        if self.plan.tail and self.step > self.num_steps * (1.0 - self.plan.tail):
+        if self.plan.swa_fraction and self.step > self.num_steps * (1.0 - self.plan.swa_fraction):
             self._add_to_average()
         return True
 

@@ -121,8 +121,8 @@ class Stepper:
 
     def step(self) -> None:
         """One step from the gradients that are there."""
-        if self.plan.clip:
-            torch.nn.utils.clip_grad_norm_([p for p in self.params if p.grad is not None], self.plan.clip)
+        if self.plan.grad_clip_norm:
+            torch.nn.utils.clip_grad_norm_([p for p in self.params if p.grad is not None], self.plan.grad_clip_norm)
         self.optimizer.step()
         decay = self.plan.weight_decay
         if decay:

@@ -35,22 +35,22 @@ class FinetunePlan:
         cutmix: The same for rectangles that are taken from another image; 0 is off.
         dropout: On the head's input while training.
         drop_path: Share of times that the last residual block is left out while training, less for earlier ones.
-        accumulate: Batches whose gradients are summed before a step.
+        grad_accum_steps: Batches whose gradients are summed before a step.
         sampling: `natural`, or `balanced`: every class comes up equally often.
         precision: `float32` or `bfloat16` of what a layer computes in (weights stay in float32).
         hidden: Widths of hidden layers beside the probe's linear map.
         head: The head that a person described (`backbones.newhead.HeadSpec` in words), which starts from random
             weights; empty for the probe's.
         head_only_fraction: Share of the steps in which the head trains alone.
-        tail: Share of the last steps whose weights are averaged.
-        clip: Largest norm of the gradient; 0 is off.
+        swa_fraction: Share of the last steps whose weights are averaged.
+        grad_clip_norm: Largest norm of the gradient; 0 is off.
         views: Stored views an image.
         is_cached: Whether what comes before the cut is stored; without, it is computed in every epoch.
         augment: How views differ, in the words of `pixels.views`.
-        train_size: Pixels of the shorter side of training views, 0 for those that prediction sees; scores are always
-            taken at the latter.
-        has_refit: Whether the head that is kept is the mean of the trained one and the closed-form one, fitted again on
-            the tuned features of the training images as prediction sees them.
+        train_image_size: Shorter side of training views in pixels; 0 for the size of prediction, at which scores are
+            always measured.
+        refit_head: Whether the final head is the mean of the trained head and a closed-form head refitted on the
+            fine-tuned features of the training images, resized as in prediction.
         patience: Epochs without a better `monitor` before it stops; None never stops.
         monitor: `val_loss`, `val_accuracy` or `val_f1_macro`.
         unfreeze: (stage, share of the steps after which it trains); empty trains all at once.
@@ -73,19 +73,19 @@ class FinetunePlan:
     cutmix: float = 0.0
     dropout: float = 0.0
     drop_path: float = 0.0
-    accumulate: int = 1
+    grad_accum_steps: int = 1
     sampling: str = "natural"
     precision: str = "float32"
     hidden: tuple[int, ...] = ()
     head: str = ""
     head_only_fraction: float = 0.0
-    tail: float = 0.25
-    clip: float = 1.0
+    swa_fraction: float = 0.25
+    grad_clip_norm: float = 1.0
     views: int = 4
     is_cached: bool = True
     augment: str = "none"
-    train_size: int = 0
-    has_refit: bool = False
+    train_image_size: int = 0
+    refit_head: bool = False
     patience: int | None = None
     monitor: str = "val_loss"
     unfreeze: tuple[tuple[str, float], ...] = ()
@@ -145,7 +145,7 @@ def default_plan(strategy: str, cut: str, num_train: int, num_classes: int, *, s
     if strategy == "full":
         return plan.with_(lr=2e-4, layer_decay=0.7)
     if strategy == "scratch":
-        return plan.with_(epochs=30, lr=1e-3, head_lr=1e-3, layer_decay=1.0, weight_decay=0.05, tail=0.1)
+        return plan.with_(epochs=30, lr=1e-3, head_lr=1e-3, layer_decay=1.0, weight_decay=0.05, swa_fraction=0.1)
     return plan
 
 

@@ -52,7 +52,7 @@ def scale_classes(
         found = calibrate(logits, class_ids, groups=groups, num_folds=5, seed=seed)
     reason, evidence = DecisionReason.CALIBRATIONS_COMPARED, {"log_loss": found.log_loss, "num_samples": num}
     if found.kind != "vector":
-        return fit, Decision("head.calibration", "temperature", reason, evidence=evidence)
+        return fit, Decision("probe.calibration", "temperature", reason, evidence=evidence)
     head = fit.head
     scales, shifts = found.scale.astype(np.float32), found.shift.astype(np.float32)
     scaled = replace(
@@ -67,4 +67,4 @@ def scale_classes(
         candidate_names=(*fit.candidate_names[:-1], "before a scale and shift a class", "final"),
         candidate_losses=np.concatenate([fit.candidate_losses, losses[None].astype(np.float32)]),
         candidate_hits=np.concatenate([fit.candidate_hits, hits[None]]),
-    ), Decision("head.calibration", "vector_scaling", reason, evidence=evidence)
+    ), Decision("probe.calibration", "vector_scaling", reason, evidence=evidence)

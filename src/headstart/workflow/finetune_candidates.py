@@ -115,7 +115,7 @@ def select_candidate(
     used, epochs, num_folds, seconds = choice
     trial = {"epochs": epochs, "num_folds_used": num_folds, "num_folds": NUM_PARTS}
     times = {"left_seconds": left, "expected_seconds": seconds}
-    context.decide([Decision("tune.trial", trial, DecisionReason.TRIAL_FITS_BUDGET, evidence=times)])
+    context.decide([Decision("finetune.trial", trial, DecisionReason.TRIAL_FITS_BUDGET, evidence=times)])
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
     sized = [p.with_(views=min(p.views, p.epochs)) for p in sized]
     speeds = speeds[-len(sized) :]
@@ -135,7 +135,7 @@ def select_candidate(
         _give_up(context, DecisionReason.NO_PILOT_GAIN, {"pilots": pilots})
         return None
     arm = _arm_json(sized[best])
-    context.decide([Decision("tune.arm", arm, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots})])
+    context.decide([Decision("finetune.candidate", arm, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots})])
     chosen = [Decision(n, v, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots}) for n, v in arm.items()]
     chosen.append(Decision("epochs", sized[best].epochs, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
     context.decide([d for d in chosen if not resolved.is_explicit(d.setting)], is_said=False)
@@ -147,7 +147,7 @@ def select_candidate(
         fitting = folds_that_fit(sized[best], paces[best], speeds[best]["view_s"], len(train), left)
     if fitting != num_folds:
         times = {"left_seconds": left, "image_seconds": paces[best], "num_folds": NUM_PARTS}
-        context.decide([Decision("tune.folds", fitting, DecisionReason.FOLDS_FIT_BUDGET, evidence=times)])
+        context.decide([Decision("finetune.folds", fitting, DecisionReason.FOLDS_FIT_BUDGET, evidence=times)])
     return SelectedCandidate(sized[best], fitting)
 
 

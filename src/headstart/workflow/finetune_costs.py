@@ -53,7 +53,7 @@ def measure_speed(trainer: FinetuneTrainer, plan: FinetunePlan, head: LinearHead
     elif num_made is not None:
         view_s /= trainer.threads  # one worker made them; training has all of them at it
     net = trainer.network(plan, head)
-    short = plan.with_(epochs=1, views=1, accumulate=1)
+    short = plan.with_(epochs=1, views=1, grad_accum_steps=1)
     training = Training(net, source, trainer.found.samples.class_ids, short, some, device=trainer.device)
     seconds = []
     started = time.monotonic()
@@ -84,7 +84,7 @@ def training_s(plan: FinetunePlan, image_s: float, num_train: int, num_held: int
         num_train: Images it learns.
         num_held: Images it is scored on after every epoch, and at every share of the way at the end.
     """
-    learnt = plan.epochs + (_FORWARD if plan.has_refit else 0.0)
+    learnt = plan.epochs + (_FORWARD if plan.refit_head else 0.0)
     scored = _FORWARD * (plan.epochs + (len(SHARES) if plan.starts_as_probe else 1))
     return image_s * (learnt * num_train + scored * num_held)
 

@@ -111,7 +111,7 @@ def check_tensorboard() -> None:
     import importlib.util
 
     if importlib.util.find_spec("tensorboard") is None:
-        raise MissingExtraError("tune.tensorboard", "tensorboard")
+        raise MissingExtraError("finetune.tensorboard", "tensorboard")
 
 
 def overfitting(records: Sequence[EpochRecord]) -> dict[str, JsonValue] | None:

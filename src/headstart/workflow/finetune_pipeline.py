@@ -65,7 +65,6 @@ __all__ = ["train_finetuned"]
 
 Ids = NDArray[np.int64]
 _TOP = ("cut", "epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views", "patience")
-_PLANNED = {"has_refit": "tune.refit"}  # names of a plan whose setting is called otherwise
 _HELD_OUT = 5  # one of so many parts is held out where no folds are asked for
 
 
@@ -90,13 +89,13 @@ def train_finetuned(
     started = time.monotonic() if started is None else started
     settings = resolved.settings
     # The mirrored image is one of the views; averaging it into the features would only blur the comparison.
-    head = settings.head.model_copy(update={"mirror": "off"})
-    settings = settings.model_copy(update={"head": head})
+    probe = settings.probe.model_copy(update={"flip_tta": "off"})
+    settings = settings.model_copy(update={"probe": probe})
     resolved = replace(resolved, settings=settings).with_decisions(
-        [Decision("head.mirror", "off", DecisionReason.MIRROR_IS_TRAINING_VIEW)]
+        [Decision("probe.flip_tta", "off", DecisionReason.MIRROR_IS_TRAINING_VIEW)]
     )
     check_device(settings.device)
-    if settings.tune.tensorboard:
+    if settings.finetune.tensorboard:
         check_tensorboard()
     check_words(settings)
     is_new = folder is None
@@ -162,14 +161,14 @@ class FinetunePipeline:
             started,
         )
         self.settings = context.resolved.settings
-        self.log = EpochLog(context.folder, context.events, has_events=self.settings.tune.tensorboard)
+        self.log = EpochLog(context.folder, context.events, has_events=self.settings.finetune.tensorboard)
         self.train = found.split.where("train")
         names = found.samples.class_names
         self.num_classes = len(names)
         labels = found.samples.class_ids[self.train]
         # Balanced sampling is judged as balanced: every class weighs the same in the probe and in the comparison.
-        self.is_balanced = self.settings.tune.sampling == "balanced"
-        how = "auto" if self.is_balanced else self.settings.head.class_weights
+        self.is_balanced = self.settings.finetune.sampling == "balanced"
+        how = "auto" if self.is_balanced else self.settings.probe.class_weights
         self.class_weights = class_factors(how, labels, names)
         self._probes: dict[bytes, ProbeFit] = {}
 
@@ -235,12 +234,12 @@ class FinetunePipeline:
         plan = without_harmful_flip(self.context, self.trainer, plan)
         plan = fit_to_disk(self.context, self.trainer, plan, len(self.train))
         head = self._start_head(plan, self.train)
-        if self.settings.tune.precision == "auto":
+        if self.settings.finetune.precision == "auto":
             args = (self.trainer, plan, head, len(self.train))
             precision, speedup = self.checkpoints.once("precision", lambda: measure_precision(*args))
             too_short = DecisionReason.TRAINING_TOO_SHORT_TO_MEASURE
             reason = too_short if speedup is None else DecisionReason.PRECISIONS_COMPARED
-            decision = Decision("tune.precision", precision, reason, evidence={"speedup": speedup})
+            decision = Decision("finetune.precision", precision, reason, evidence={"speedup": speedup})
             self.context.decide([decision], is_said=precision != "float32")
             plan = plan.with_(precision=precision)
         if self.settings.budget_minutes is None:
@@ -321,12 +320,12 @@ class FinetunePipeline:
         graph = self.found.embedder.graph
         expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
         planned = {
-            name if name in _TOP else _PLANNED.get(name, f"tune.{name}"): value
+            name if name in _TOP else f"finetune.{name}": value
             for name, value in plan.to_json().items()
             if name not in ("strategy", "seed", "unfreeze")
         }
-        planned["tune.head"] = plan.head or None  # else the probe's linear map
-        planned["tune.train_size"] = planned["tune.train_size"] or graph.spec.size_hw[0]
+        planned["finetune.head"] = plan.head or None  # else the probe's linear map
+        planned["finetune.train_image_size"] = planned["finetune.train_image_size"] or graph.spec.size_hw[0]
         known = {d.setting: d.value for d in self.context.resolved.decisions}  # with a reason of its own
         for name, value in planned.items():
             if name not in known or known[name] != value:
@@ -394,16 +393,16 @@ class FinetunePipeline:
             train,
             val,
             class_weights=None if self.is_balanced else self.class_weights,
-            refit=self._refit(train) if plan.has_refit else None,
+            refit=self._refit(train) if plan.refit_head else None,
             on_epoch=lambda record, is_new: self.log.add(phase, record, is_new=is_new),
         )
         if result.is_diverged:
-            is_head = plan.strategy == "head" or self.settings.tune.head_lr is not None
+            is_head = plan.strategy == "head" or self.settings.finetune.head_lr is not None
             self.context.events.warn(
                 NoteKind.TRAINING_DIVERGED,
                 phase=phase,
                 epoch=len(result.records) + 1,
-                setting="tune.head_lr" if self.settings.tune.head_lr is not None else "lr",
+                setting="finetune.head_lr" if self.settings.finetune.head_lr is not None else "lr",
                 lr=(plan.head_lr if is_head else plan.lr) / 3,
             )
         return result

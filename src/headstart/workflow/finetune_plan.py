@@ -23,8 +23,8 @@ Source: Kumar et al. (2022), fine-tuning can distort pretrained features.
 _DIRECT = ("epochs", "batch_size", "lr", "optimizer", "schedule", "views", "patience")
 _NESTED = (
     "head_lr", "layer_decay", "warmup", "weight_decay", "label_smoothing", "mixup", "cutmix", "dropout",
-    "drop_path", "accumulate", "sampling", "hidden", "head_only_fraction",
-    "tail", "clip", "train_size",
+    "drop_path", "grad_accum_steps", "sampling", "hidden", "head_only_fraction",
+    "swa_fraction", "grad_clip_norm", "train_image_size",
 )  # fmt: skip
 
 
@@ -35,8 +35,8 @@ def check_words(settings: TrainSettings) -> None:
         SettingError: Of the head, the views or the unfreezing, or the network has no such stage.
         UsageError: There is no such network.
     """
-    if settings.tune.head is not None:
-        read_head(settings.tune.head)
+    if settings.finetune.head is not None:
+        read_head(settings.finetune.head)
     if settings.augment is not None:
         parse_augment(settings.augment)
     asked = [] if settings.cut is None else [settings.cut]
@@ -77,28 +77,34 @@ def make_plan(resolved: ResolvedConfig, strategy: str, cut: str, num_train: int,
     settings = resolved.settings
     plan = default_plan(strategy, cut, num_train, num_classes, seed=settings.seed)
     changes = {name: getattr(settings, name) for name in _DIRECT if getattr(settings, name) is not None}
-    changes |= {name: getattr(settings.tune, name) for name in _NESTED if getattr(settings.tune, name) is not None}
-    changes["monitor"] = settings.tune.monitor
+    changes |= {
+        name: getattr(settings.finetune, name) for name in _NESTED if getattr(settings.finetune, name) is not None
+    }
+    changes["monitor"] = settings.finetune.monitor
     for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         if name in changes and changes[name] not in known:
             raise SettingError(f"there is no {name} called `{changes[name]}`.", hint=f"there are: {', '.join(known)}")
     if settings.augment is not None:
         changes["augment"] = parse_augment(settings.augment).to_text()
-    if settings.tune.head is not None:
-        changes["head"] = str(read_head(settings.tune.head))
-        if strategy in ("finetune", "full") and settings.tune.head_only_fraction is None and settings.unfreeze is None:
+    if settings.finetune.head is not None:
+        changes["head"] = str(read_head(settings.finetune.head))
+        if (
+            strategy in ("finetune", "full")
+            and settings.finetune.head_only_fraction is None
+            and settings.unfreeze is None
+        ):
             changes["head_only_fraction"] = HEAD_FIRST
     if settings.unfreeze is not None:
         changes["unfreeze"] = parse_unfreeze(settings.unfreeze)
-    if strategy == "head" and settings.lr is not None and settings.tune.head_lr is None:
+    if strategy == "head" and settings.lr is not None and settings.finetune.head_lr is None:
         changes["head_lr"] = settings.lr
     plan = plan.with_(**changes)
     is_fit_again = strategy in ("finetune", "full") and plan.is_linear
-    plan = plan.with_(has_refit=is_fit_again and settings.tune.refit is not False)
+    plan = plan.with_(refit_head=is_fit_again and settings.finetune.refit_head is not False)
     if parse_augment(plan.augment).is_plain:
         plan = plan.with_(views=1)
     if strategy in ("full", "scratch"):  # every epoch sees new views, since nothing is stored
         plan = plan.with_(views=plan.epochs)
-    if settings.tune.precision != "auto":
-        plan = plan.with_(precision=settings.tune.precision)
+    if settings.finetune.precision != "auto":
+        plan = plan.with_(precision=settings.finetune.precision)
     return plan.with_(views=min(plan.views, plan.epochs), batch_size=min(plan.batch_size, num_train))

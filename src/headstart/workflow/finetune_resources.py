@@ -46,7 +46,7 @@ def fit_to_disk(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Finetu
     # Decided once: what a run stores takes room itself, and going on must not mean another plan.
     key = f"room-{plan.strategy}-{plan.cut}"
     changes, evidence = trainer.checkpoints.once(key, lambda: _fitted(context.resolved, trainer, plan, num))
-    shown = {"tune.is_cached": False} if "is_cached" in changes else changes
+    shown = {"finetune.is_cached": False} if "is_cached" in changes else changes
     reason = DecisionReason.CACHE_TOO_SMALL
     context.decide([Decision(name, value, reason, evidence=evidence) for name, value in shown.items()])
     return plan.with_(**changes)
@@ -71,7 +71,7 @@ def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Fin
     except (UsageError, WeightsError) as error:  # a network that can be cut at the earliest stage, but not later
         rows.is_on = False
         why: Evidence = {"cut": plan.cut, "detail": error.message}
-        context.decide([Decision("tune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=why)])
+        context.decide([Decision("finetune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=why)])
         return
     room = sources.cache.room_bytes()
     # Decided once: a run that goes on after a stop goes on from the same rows.
@@ -87,7 +87,7 @@ def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Fin
     value, reason = (
         ("one_per_cut", DecisionReason.PHASES_FIT_CACHE) if rows.is_on else ("one", DecisionReason.PHASES_TOO_LARGE)
     )
-    context.decide([Decision("tune.phases", value, reason, evidence=evidence)])
+    context.decide([Decision("finetune.phases", value, reason, evidence=evidence)])
 
 
 def _fitted(
@@ -188,7 +188,7 @@ def choose_threads(context: ProbeRunContext, most: int) -> int:
     count, speedup = measure_threads(most)
     if count < most:
         evidence: Evidence = {"num_threads": most, "speedup": speedup}
-        context.decide([Decision("tune.threads", count, DecisionReason.THREADS_MEASURED, evidence=evidence)])
+        context.decide([Decision("finetune.num_threads", count, DecisionReason.THREADS_MEASURED, evidence=evidence)])
     return count
 
 

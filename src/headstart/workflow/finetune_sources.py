@@ -57,14 +57,14 @@ class BatchSources:
 
     def open(self, plan: FinetunePlan) -> Source:
         """Return where the batches of a training come from."""
-        key = (plan.strategy, plan.cut, plan.is_cached, plan.head, plan.augment, plan.seed, plan.train_size)
+        key = (plan.strategy, plan.cut, plan.is_cached, plan.head, plan.augment, plan.seed, plan.train_image_size)
         if key not in self._sources:
             self._sources[key] = self._open(plan)
         return self._sources[key]
 
     def _open(self, plan: FinetunePlan) -> Source:
         spec = self.embedder.spec
-        smaller = self._smaller(spec, plan.train_size)
+        smaller = self._smaller(spec, plan.train_image_size)
         if plan.is_from_pixels:
             if self.decoded is None and self.is_cached:
                 self.decoded = DecodedCache(cache_root())

@@ -120,8 +120,8 @@ class FinetuneTrainer:
             self._has_drop_path = True
             if not net.set_drop_path(plan.drop_path) and plan.drop_path:
                 raise SettingError(
-                    "`tune.drop_path` has no effect: what trains of this network has no residual blocks.",
-                    hint="leave tune.drop_path out",
+                    "`finetune.drop_path` has no effect: what trains of this network has no residual blocks.",
+                    hint="leave finetune.drop_path out",
                 )
         net.to(self.device)
         return net

@@ -62,7 +62,7 @@ def write_probe_outputs(context: ProbeRunContext, found: FittedProbe, started: f
 def _scale_classes(context: ProbeRunContext, found: FittedProbe) -> FittedProbe:
     """With a scale and a shift a class, where that pays; classes that were weighted on purpose stay as they are."""
     settings = context.resolved.settings
-    if settings.head.class_weights != "none":
+    if settings.probe.class_weights != "none":
         return found
     train = found.split.where("train")
     groups = None if found.split.groups is None else found.split.groups[train]

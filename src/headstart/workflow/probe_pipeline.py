@@ -199,7 +199,7 @@ def _fit(
     settings = context.resolved.settings
     fit = _fitting(context, samples, split)
     plain = fit(features)
-    choice = settings.head.mirror
+    choice = settings.probe.flip_tta
     if choice == "off":
         context.decide(plain.decisions)
         return plain, features, False
@@ -209,7 +209,7 @@ def _fit(
             "left_seconds": None if settings.budget_minutes is None else left,
             "needed_seconds": 1.5 * second_pass_s,
         }
-        mirror = Decision("head.mirror", "off", DecisionReason.MIRROR_NEEDS_BUDGET, evidence=times)
+        mirror = Decision("probe.flip_tta", "off", DecisionReason.MIRROR_NEEDS_BUDGET, evidence=times)
         context.decide([*plain.decisions, mirror])
         return plain, features, False
 
@@ -227,7 +227,7 @@ def _fit(
     is_on = choice == "on" or pays
     evidence: Evidence = {"log_loss_change": -gain, "standard_error": error, "protocol": plain.setup.protocol.value}
     source = "cli" if choice == "on" else "auto"
-    mirror = Decision("head.mirror", "on" if is_on else "off", DecisionReason.MIRROR_COMPARED, source, evidence)
+    mirror = Decision("probe.flip_tta", "on" if is_on else "off", DecisionReason.MIRROR_COMPARED, source, evidence)
     context.decide([*(averaged if is_on else plain).decisions, mirror])
     if is_on:
         return averaged, both, True
@@ -236,7 +236,7 @@ def _fit(
 
 def _probe_evidence(fit: ProbeFit, *, is_constant: bool) -> dict[str, JsonValue]:
     """Return what the screen says about the probe; `is_constant`: every image gets the same prediction."""
-    mixture: dict[str, float] = next((d.value for d in fit.decisions if d.setting == "head.mixture"), {})
+    mixture: dict[str, float] = next((d.value for d in fit.decisions if d.setting == "probe.mixture"), {})
     return {
         "methods": [name for name in ("ridge", "lda", "logistic") if float(mixture.get(name, 0.0)) > 0],
         "num_blocks": len(fit.head.normalizer.names),
@@ -251,12 +251,12 @@ def _fitting(context: ProbeRunContext, samples: Samples, split: Split) -> Callab
     settings = context.resolved.settings
     train = split.where("train")
     labels = samples.class_ids[train]
-    weights = class_factors(settings.head.class_weights, labels, samples.class_names)
+    weights = class_factors(settings.probe.class_weights, labels, samples.class_names)
     if weights is not None:
-        how = settings.head.class_weights
+        how = settings.probe.class_weights
         reason = DecisionReason.CLASSES_WEIGH_THE_SAME if how == "auto" else DecisionReason.CLASS_WEIGHTS_FROM_FILE
         factors: Evidence = {"factors": dict(zip(samples.class_names, map(float, weights), strict=True))}
-        context.decide([Decision("head.class_weights", how, reason, "cli", factors)])
+        context.decide([Decision("probe.class_weights", how, reason, "cli", factors)])
 
     def fit(of: Features) -> ProbeFit:
         refuse_finetuned_features(of, train)
@@ -267,7 +267,7 @@ def _fitting(context: ProbeRunContext, samples: Samples, split: Split) -> Callab
             groups=None if split.groups is None else split.groups[train],
             class_weights=weights,
             seed=settings.seed,
-            logistic={"auto": "auto", "on": True, "off": False}[settings.head.logistic],  # type: ignore[arg-type]
+            logistic={"auto": "auto", "on": True, "off": False}[settings.probe.logistic],  # type: ignore[arg-type]
         )
 
     return fit

@@ -86,7 +86,7 @@ def _found_again(settings: TrainSettings, place: Path) -> TrainSettings:
         for name in ("data", "split", "corrections", "weights")
         if (value := getattr(settings, name)) and (place / value).exists()
     }
-    head = settings.head
+    head = settings.probe
     if (place / head.class_weights).is_file():
         changes["head"] = head.model_copy(update={"class_weights": str(place / head.class_weights)})
     return settings.model_copy(update=changes)

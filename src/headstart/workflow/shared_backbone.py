@@ -57,7 +57,7 @@ class SharedBackbone:
         """Return the first stage that trains, from strategy, `from` and `unfreeze`."""
         settings = self.settings
         if settings.strategy == "head" or settings.cut == "head":
-            return self.head_cut(settings.tune.head) if settings.tune.head else "head"
+            return self.head_cut(settings.finetune.head) if settings.finetune.head else "head"
         if settings.strategy in ("full", "scratch"):
             return "stem"
         if settings.unfreeze is not None:
