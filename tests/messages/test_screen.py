@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from test_notes import EXAMPLES as NOTES
@@ -192,6 +193,7 @@ def long_story(*, has_boxes: bool) -> list[Event]:
 @pytest.mark.parametrize("has_boxes", [False, True])
 def test_a_training_with_much_to_tell_has_at_most_twelve_lines(has_boxes: bool) -> None:
     lines = shown(long_story(has_boxes=has_boxes))
+    assert all(line.count("`") % 2 == 0 and not re.search(r"[^ .]\.\.\.$", line) for line in lines), "\n".join(lines)
     assert len(lines) <= 12
     assert max(map(len, lines)) <= LINE_WIDTH
     labels = {line[:10].strip() for line in lines}

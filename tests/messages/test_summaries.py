@@ -101,6 +101,32 @@ def test_every_finding_has_a_topic() -> None:
 
 
 @pytest.mark.parametrize("kind", FindingKind)
-def test_a_summary_with_short_names_is_not_cut(kind: FindingKind) -> None:
+def test_summary_with_short_names_is_not_cut(kind: FindingKind) -> None:
     (line,) = summarize_findings([Finding(kind, Severity.WARNING, EXAMPLES[kind])], most=1, width=WIDTH)
     assert not line.endswith("...")
+
+
+@pytest.mark.parametrize("details", [None, "headstart check photos", "headstart check " + "long/" * 8])
+@pytest.mark.parametrize("is_long", [False, True])
+@pytest.mark.parametrize("kind", FindingKind)
+def test_lines_end_with_whole_words_and_closed_backticks(kind: FindingKind, is_long: bool, details: str | None) -> None:
+    evidence = lengthened(EXAMPLES[kind]) if is_long else EXAMPLES[kind]
+    for width in range(60, 110):
+        (line,) = summarize_findings([Finding(kind, Severity.WARNING, evidence)], most=1, width=width, details=details)
+        text = line.removesuffix(f"; details: {details}")
+        assert line.endswith(f"; details: {details}") or details is None
+        assert text.count("`") % 2 == 0, text
+        assert text.endswith(" ...") or not text.endswith("..."), text
+
+
+def test_examples_are_shortened_before_the_message() -> None:
+    pair = ["COVID-19_Radiography_Dataset/Covid/0112.jpg", "COVID-19_Radiography_Dataset/Normal/0034.jpg"]
+    leaks = {"split": "test", "other_split": "train", "count": 8, "pairs": [pair], "is_headline": True}
+    finding = Finding(FindingKind.LEAKING_IMAGES, Severity.ERROR, leaks)
+    texts = [summarize_findings([finding], most=1, width=width)[0] for width in (100, 80, 60, 30)]
+    assert [("0112.jpg" in text, "0034.jpg" in text) for text in texts] == [
+        (True, True),
+        (True, False),
+        *[(False,) * 2] * 2,
+    ]
+    assert all(text.startswith("8 test images also in train") for text in texts)

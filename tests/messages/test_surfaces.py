@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,7 @@ def test_at_most_twelve_lines_of_a_hundred_characters(surface: str) -> None:
     assert len(lines) <= MOST, "\n".join(lines)
     assert max(map(len, lines)) <= LINE_WIDTH
     assert all(line.isprintable() for line in lines)
+    assert all(line.count("`") % 2 == 0 and not re.search(r"[^ .]\.\.\.$", line) for line in lines), "\n".join(lines)
 
 
 @pytest.mark.parametrize("surface", STORIES)

@@ -1,11 +1,11 @@
-"""Render problems of annotations with boxes: what was left out, and what was corrected."""
+"""Render box annotation problems, dropped or corrected."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from headstart.messages.values import count, plural, quote_path
+from headstart.messages.values import count, plural, with_example
 from headstart.types import FindingKind
 
 __all__ = ["BOX_PROBLEMS", "BOX_PROBLEM_MESSAGES", "BOX_PROBLEM_SUMMARIES", "box_problem_name"]
@@ -14,8 +14,8 @@ BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
     "unreadable-image": ("image", "cannot be read", "cannot be read"),
     "entity": (
         "XML file",
-        "declares entities or a document type, which is refused",
-        "declare entities or a document type, which is refused",
+        "declares entities or a document type; refused",
+        "declare entities or a document type; refused",
     ),
     "bad-xml": ("XML file", "cannot be read", "cannot be read"),
     "bad-json": ("JSON entry", "cannot be used", "cannot be used"),
@@ -23,43 +23,43 @@ BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
     "too-large": ("file", "is larger than allowed", "are larger than allowed"),
     "no-image": ("annotation", "belongs to no image", "belong to no image"),
     "no-images": ("path in data.yaml", "leads to no image", "lead to no image"),
-    "no-annotation": ("image", "has no annotation and is left out", "have no annotation and are left out"),
+    "no-annotation": ("image", "has no annotation and is skipped", "have no annotation and are skipped"),
     "second-annotation": (
         "annotation",
-        "is for an image that has one already; the first is used",
-        "are for images that have one already; the first is used",
+        "is a second one for its image; the first is used",
+        "are second ones for their image; the first is used",
     ),
     "two-splits": ("image", "is in two splits; the first is used", "are in two splits; the first is used"),
     "no-class": ("box", "has no class", "have no class"),
     "no-box": ("object", "has no box", "have no box"),
     "not-a-number": ("box", "has a value that is not a finite number", "have a value that is not a finite number"),
     "not-a-share": ("YOLO line", "has values outside [0, 1]", "have values outside [0, 1]"),
-    "no-area": ("box", "has no area", "have no area"),
+    "no-area": ("box", "has zero area", "have zero area"),
     "under-a-pixel": ("box", "is smaller than a pixel", "are smaller than a pixel"),
     "outside": ("box", "lies outside its image", "lie outside their image"),
     "other-image": (
         "image",
-        "has another size than its annotation says, with boxes outside, and is left out",
-        "have another size than their annotation says, with boxes outside, and are left out",
+        "differs in size from its annotation, with boxes outside, and is skipped",
+        "differ in size from their annotation, with boxes outside, and are skipped",
     ),
     "size-differs": (
         "image",
-        "has another size than its annotation says",
-        "have another size than their annotation says",
+        "differs in size from its annotation",
+        "differ in size from their annotation",
     ),
     "scaled": (
         "image",
-        "was scaled after annotation; its boxes were scaled too",
-        "were scaled after annotation; their boxes were scaled too",
+        "was resized after annotation; its boxes were rescaled",
+        "were resized after annotation; their boxes were rescaled",
     ),
     "rotated": ("image with boxes", "has an EXIF rotation", "have an EXIF rotation"),
-    "swapped": ("box", "has swapped corners, which were put in order", "have swapped corners, which were put in order"),
+    "swapped": ("box", "has swapped corners; reordered", "have swapped corners; reordered"),
     "over-edge": ("box", "extends over the edge of its image; clipped", "extend over the edge of their image; clipped"),
     "twice": ("box", "is a duplicate; one is used", "are duplicates; one of each is used"),
     "two-classes": ("box", "has two classes; both are used", "have two classes; both are used"),
-    "unused-class": ("class", "is declared without a box and left out", "are declared without a box and left out"),
+    "unused-class": ("class", "is declared but has no box; ignored", "are declared but have no box; ignored"),
 }
-"""Unit, and what is wrong with one and with several of them, by the code of the problem."""
+"""Problem code to its unit and the predicate in singular and plural."""
 
 _PLURALS = {"JSON entry": "JSON entries", "path in data.yaml": "paths in data.yaml", "box": "boxes"} | {
     "image with boxes": "images with boxes"
@@ -67,7 +67,7 @@ _PLURALS = {"JSON entry": "JSON entries", "path in data.yaml": "paths in data.ya
 
 
 def box_problem_name(problem: str, number: int) -> str:
-    """Return what is wrong without the number, e.g. `boxes have no area`."""
+    """Return the problem without its count, e.g. `boxes have zero area`."""
     unit, one, many = BOX_PROBLEMS.get(problem, ("file", f"cannot be used ({problem})", f"cannot be used ({problem})"))
     return f"{unit} {one}" if number == 1 else f"{_PLURALS.get(unit, plural(unit))} {many}"
 
@@ -77,14 +77,13 @@ def _message(e: Mapping[str, Any]) -> str:
     return f"{e['count']:,} {box_problem_name(e['problem'], e['count'])}: {examples} ({e['detail']})"
 
 
-def _summary(verb: str) -> Callable[[Sequence[Mapping[str, Any]]], str]:
-    def render(es: Sequence[Mapping[str, Any]]) -> str:
-        example = quote_path(es[0]["examples"][0])
+def _summary(verb: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[str, ...]]:
+    def render(es: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        example = es[0]["examples"][0]
         if len(es) == 1:
-            return f"{es[0]['count']:,} {box_problem_name(es[0]['problem'], es[0]['count'])}, e.g. {example}"
-        total = sum(int(e["count"]) for e in es)
-        problem = box_problem_name(es[0]["problem"], 1)
-        return f"{count(total, 'annotation')} {verb} ({count(len(es), 'problem')}), e.g. {example}: {problem}"
+            return with_example(f"{es[0]['count']:,} {box_problem_name(es[0]['problem'], es[0]['count'])}", example)
+        text = f"{count(sum(int(e['count']) for e in es), 'annotation')} {verb} ({count(len(es), 'problem')})"
+        return with_example(text, example, after=f": {box_problem_name(es[0]['problem'], 1)}")
 
     return render
 

@@ -1,4 +1,4 @@
-"""Render the findings of the check of a dataset: leaks, conflicts, duplicates, groups, shortcuts, odd files."""
+"""Render dataset findings: leaks, label conflicts, duplicates, groups, shortcuts, unusual files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.messages.numbers import percent
 from headstart.messages.shortcuts import cue_name, shortcut_message
-from headstart.messages.values import count, quote_path
+from headstart.messages.values import count, with_example
 from headstart.types import FindingKind
 
 __all__ = ["DATASET_MESSAGES", "DATASET_SUMMARIES"]
@@ -18,7 +18,7 @@ _PAIR_KINDS = {
     "bytes": "identical files",
     "pixels": "identical pixels",
     "near": "near-duplicates",
-    "mirrored": "mirrored copies",
+    "mirrored": "flipped duplicates",
     "cropped": "crops of one image",
 }
 
@@ -33,7 +33,7 @@ def _names(names: Sequence[str], total: int) -> str:
 
 
 def _leaking_images(e: Mapping[str, Any]) -> str:
-    kept = "left out of the score" if e["is_headline"] else "left out of the validation score"
+    kept = "excluded from the score" if e["is_headline"] else "excluded from the validation score"
     one = e["count"] == 1
     return (
         f"{count(e['count'], e['split'] + ' image')} {'is' if one else 'are'} also in {e['other_split']} ({kept}): "
@@ -44,7 +44,7 @@ def _leaking_images(e: Mapping[str, Any]) -> str:
 def _label_conflicts(e: Mapping[str, Any]) -> str:
     shown = "; ".join(f"`{a}` is `{x}`, `{b}` is `{y}`" for a, x, b, y in e["pairs"][:_SHOWN])
     more = " ..." if e["count"] > _SHOWN else ""
-    return f"{count(e['count'], 'pair')} of copies with different labels (not trained on): {shown}{more}"
+    return f"{count(e['count'], 'pair')} of duplicates with different labels (not trained on): {shown}{more}"
 
 
 def _unreadable_files(e: Mapping[str, Any]) -> str:
@@ -53,8 +53,8 @@ def _unreadable_files(e: Mapping[str, Any]) -> str:
 
 
 def _duplicate_images(e: Mapping[str, Any]) -> str:
-    what = _PAIR_KINDS.get(e["pair_kind"], e["pair_kind"])
-    return f"{count(e['count'], 'pair')} of {what}, kept in one fold: {_pairs(e)}"
+    kind = _PAIR_KINDS.get(e["pair_kind"], e["pair_kind"])
+    return f"{count(e['count'], 'pair')} of {kind}, kept in one fold: {_pairs(e)}"
 
 
 def _accuracies(e: Mapping[str, Any]) -> str:
@@ -65,8 +65,8 @@ def _accuracies(e: Mapping[str, Any]) -> str:
 
 
 def _groups_applied(e: Mapping[str, Any]) -> str:
-    why = f", images of a group look alike (p = {e['p_value']:.3g})" if e["source"] == "guessed" else ""
-    off = "" if e["source"] == "asked" else "; --group-from none to switch off"
+    why = f", within-group similarity above chance (p = {e['p_value']:.3g})" if e["source"] == "guessed" else ""
+    off = "" if e["source"] == "asked" else "; --group-from none disables them"
     number = count(e["num_groups"], "group")
     return f"{number} from {e['meaning']} are kept together{why}{_accuracies(e)}{off}"
 
@@ -104,7 +104,7 @@ def _narrow_crop(e: Mapping[str, Any]) -> str:
 
 def _corrections_applied(e: Mapping[str, Any]) -> str:
     return (
-        f"corrections: {count(e['num_relabeled'], 'image')} relabeled, {e['num_dropped']:,} left out; your files are "
+        f"corrections: {count(e['num_relabeled'], 'image')} relabeled, {e['num_dropped']:,} dropped; your files are "
         "unchanged"
     )
 
@@ -137,57 +137,66 @@ def _sum(es: Sequence[Mapping[str, Any]]) -> int:
     return sum(int(e["count"]) for e in es)
 
 
-def _many_duplicates(es: Sequence[Mapping[str, Any]]) -> str:
+def _many_duplicates(es: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     kinds = ", ".join(f"{e['count']:,} {_PAIR_KINDS.get(e['pair_kind'], e['pair_kind'])}" for e in es)
-    return f"{count(_sum(es), 'pair')} of duplicates, kept in one fold ({kinds}){_example_pair(es)}"
+    pairs = f"{count(_sum(es), 'pair')} of duplicates"
+    return (
+        *with_example(f"{pairs}, kept in one fold ({kinds})", *es[0]["pairs"][0]),
+        f"{pairs}, kept in one fold",
+        pairs,
+    )
 
 
-def _many_leaks(es: Sequence[Mapping[str, Any]]) -> str:
+def _many_leaks(es: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    pair = es[0]["pairs"][0]
     if len(es) == 1:
-        where = f"{count(es[0]['count'], es[0]['split'] + ' image')} also in {es[0]['other_split']}"
-        return f"{where} (left out of the score){_example_pair(es)}"
+        images = f"{count(es[0]['count'], es[0]['split'] + ' image')} also in {es[0]['other_split']}"
+        return *with_example(f"{images} (excluded from the score)", *pair), images
+    images = f"{count(_sum(es), 'leaking image')}, excluded from the score"
     sides = ", ".join(f"{e['count']:,} {e['split']} in {e['other_split']}" for e in es)
-    return f"{count(_sum(es), 'leaking image')}, left out of the score ({sides}){_example_pair(es)}"
+    return *with_example(f"{images} ({sides})", *pair), images
 
 
-def _example_pair(es: Sequence[Mapping[str, Any]]) -> str:
-    """Return one pair of images as an example; shortened names, since both are on one line."""
-    a, b = es[0]["pairs"][0]
-    return f", e.g. {quote_path(a, 18)} = {quote_path(b, 18)}"
-
-
-def _many_shortcuts(es: Sequence[Mapping[str, Any]]) -> str:
+def _many_shortcuts(es: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     cues = ", ".join(cue_name(str(e["what"])) for e in es[:2]) + (" ..." if len(es) > 2 else "")
-    return f"{count(len(es), 'shortcut')}: the class is predictable from {cues}"
+    text = f"{count(len(es), 'shortcut')}: the class is predictable from"
+    return f"{text} {cues}", f"{text} {cue_name(str(es[0]['what']))}{' ...' if len(es) > 1 else ''}"
 
 
 def _num_problems(es: Sequence[Mapping[str, Any]]) -> str:
     return f" ({count(len(es), 'problem')})" if len(es) > 1 else ""
 
 
-DATASET_SUMMARIES: dict[FindingKind, Callable[[Sequence[Mapping[str, Any]]], str]] = {
-    FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES: lambda es: (
-        f"{count(_sum(es), 'correction')} of images outside the data not applied, e.g. "
-        f"{quote_path(es[0]['examples'][0])}"
+DATASET_SUMMARIES: dict[FindingKind, Callable[[Sequence[Mapping[str, Any]]], str | tuple[str, ...]]] = {
+    FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES: lambda es: with_example(
+        f"{count(_sum(es), 'correction')} of images outside the data not applied", es[0]["examples"][0]
     ),
-    FindingKind.CORRECTIONS_OF_SCORED_IMAGES: lambda es: (
-        f"{count(_sum(es), 'correction')} of scored images not applied, e.g. {quote_path(es[0]['examples'][0])}"
+    FindingKind.CORRECTIONS_OF_SCORED_IMAGES: lambda es: with_example(
+        f"{count(_sum(es), 'correction')} of scored images not applied", es[0]["examples"][0]
     ),
     FindingKind.DUPLICATE_IMAGES: _many_duplicates,
     FindingKind.FILES_HANDLED: lambda es: (
-        f"{count(_sum(es), 'image')} with oddities handled ({', '.join(str(e['what']) for e in es[:4])}"
-        f"{' ...' if len(es) > 4 else ''}), e.g. {quote_path(es[0]['examples'][0])}"
+        *with_example(
+            f"{count(_sum(es), 'unusual image')} handled ({', '.join(str(e['what']) for e in es[:4])}"
+            f"{' ...' if len(es) > 4 else ''})",
+            es[0]["examples"][0],
+        ),
+        f"{count(_sum(es), 'unusual image')} handled",
     ),
     FindingKind.GROUPS_REJECTED: lambda es: f"{count(len(es), 'candidate grouping')} rejected",
     FindingKind.LABEL_CONFLICTS: lambda es: (
-        f"{count(_sum(es), 'pair')} of copies with different labels, not trained on, e.g. "
-        f"{quote_path(es[0]['pairs'][0][0])}"
+        *with_example(
+            f"{count(_sum(es), 'pair')} of duplicates with different labels, not trained on", es[0]["pairs"][0][0]
+        ),
+        f"{count(_sum(es), 'pair')} of duplicates with different labels",
     ),
     FindingKind.LEAKING_IMAGES: _many_leaks,
     FindingKind.NARROW_CROP: lambda es: f"the center crop shows {percent(es[0]['crop'], 0)} of the median image",
     FindingKind.SHORTCUT: _many_shortcuts,
     FindingKind.UNREADABLE_FILES: lambda es: (
-        f"{count(_sum(es), 'file')} skipped{_num_problems(es)}, e.g. {quote_path(es[0]['examples'][0])}: "
-        f"{es[0]['problem']}"
+        *with_example(
+            f"{count(_sum(es), 'file')} skipped{_num_problems(es)}", es[0]["examples"][0], after=f": {es[0]['problem']}"
+        ),
+        f"{count(_sum(es), 'file')} skipped",
     ),
 }

@@ -1,7 +1,7 @@
-"""The screen: at most twelve lines that say what was read, found, trained and measured, and what to type next.
+"""Print the events of a pipeline on at most twelve lines: dataset, checks, stages, scores, files and next commands.
 
 `Screen` listens to an `EventStream`. Each line has a label and at most 100 characters; findings are counted by kind.
-`VERBOSE` adds a line for each decision and finding with its evidence, `QUIET` shows the score only.
+`VERBOSE` adds one line per decision and finding with its evidence, `QUIET` prints only the score.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from headstart.messages.summaries import (
     topic_of,
 )
 from headstart.messages.tables import event_table
-from headstart.messages.values import duration, joined, one_line, shorten
+from headstart.messages.values import duration, joined, one_line, shorten, shorten_end
 from headstart.types import NoteKind, Severity
 
 __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
@@ -54,7 +54,7 @@ LINE_WIDTH = 100
 _MOST_LINES = {Topic.READING: 3, Topic.DATASET: 3, Topic.TRAINING: 2}
 _MOST = 12
 _EXPECTED = {"Features": 1, "Probe": 1, "Training": 1, "Score": 2, "Saved": 1, "Next": 1}  # lines of a training
-_MOST_FINDINGS = 4  # lines about reading and checks together where more follows
+_MOST_FINDINGS = 4  # lines about reading and checks together if other stages follow
 _LABELS = {Topic.READING: "Read", Topic.DATASET: "Checks", Topic.TRAINING: "Note"}
 _SEVERITIES = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.INFO: "Note"}
 _URGENT = frozenset({NoteKind.STOP_REQUESTED, NoteKind.RUN_RESUMABLE})
@@ -62,7 +62,7 @@ _STYLES = {"Error": "bold red", "Warning": "bold yellow"}
 
 
 class Verbosity(IntEnum):
-    """How much the screen shows."""
+    """Level of detail of the screen."""
 
     QUIET = -1
     NORMAL = 0
@@ -70,12 +70,13 @@ class Verbosity(IntEnum):
 
 
 class Screen:
-    """A listener that prints the story of a pipeline.
+    """A listener that prints the events of a pipeline.
 
     Args:
-        stream: Where lines go; by default stderr, since stdout is for data.
-        verbosity: How much is shown.
-        details: What shows every finding, e.g. `-v`; by default `headstart check DATA` for findings about the data.
+        stream: Output stream; default stderr, since stdout is for data.
+        verbosity: Level of detail.
+        details: Option or command that shows every finding, e.g. `-v`; default `headstart check DATA` for dataset
+            findings.
     """
 
     def __init__(
@@ -92,8 +93,8 @@ class Screen:
         self._num_lines = self._num_reading = 0
         self._seen: set[str] = set()
         self._has_warnings = False
-        self._notes: list[Note] = []  # for which there was no room yet
-        self._held: dict[Topic, list[Remark]] = {topic: [] for topic in Topic}
+        self._notes: list[Note] = []  # deferred
+        self._deferred: dict[Topic, list[Remark]] = {topic: [] for topic in Topic}
         self._report: FileWritten | None = None
         self._written: list[FileWritten] = []
         self._progress = ProgressLine(self._stream, LABEL_WIDTH) if verbosity >= Verbosity.NORMAL else None
@@ -109,7 +110,7 @@ class Screen:
         elif isinstance(event, FindingMade):
             self._show_if_no_score(event.finding)
         elif isinstance(event, CheckFinished) and event.is_final:
-            self.row("Checks", count_severities([f for found in self._held.values() for f in found]))
+            self.row("Checks", count_severities([f for deferred in self._deferred.values() for f in deferred]))
 
     def _show_score(self, event: ScoreMeasured | RunsCompared) -> None:
         self.flush()
@@ -128,17 +129,17 @@ class Screen:
             self._show_table(event)
 
     def _show_if_no_score(self, finding: Remark) -> None:
-        """Hold the finding for the count of a check; a quiet screen prints what stands in place of a score."""
-        self._held[topic_of(finding)].append(finding)
+        """Store the finding for the count of a check; a quiet screen prints errors that replace a score."""
+        self._deferred[topic_of(finding)].append(finding)
         if topic_of(finding) is Topic.EVALUATION and finding.severity is Severity.ERROR:
             self.row(_SEVERITIES[finding.severity], remark_message(finding))
 
     def _show(self, event: Event) -> None:
         if isinstance(event, DatasetRead):
-            self.row("Dataset", dataset_message(event))
+            self.row("Dataset", dataset_message(event, LINE_WIDTH - LABEL_WIDTH))
         elif isinstance(event, FindingMade):
             self._has_warnings |= event.finding.severity is not Severity.INFO
-            self._held[topic_of(event.finding)].append(event.finding)
+            self._deferred[topic_of(event.finding)].append(event.finding)
             if self._verbosity >= Verbosity.VERBOSE:
                 self.row(_SEVERITIES[event.finding.severity], remark_message(event.finding), is_cut=False)
         elif isinstance(event, CheckFinished):
@@ -176,33 +177,33 @@ class Screen:
                 self._notes.append(event)
 
     def _show_notes(self, *, num_reserved: int) -> None:
-        """Print the notes that are held back as far as there is room; the log has all of them."""
+        """Print as many deferred notes as fit; the log has all of them."""
         for note in self._notes[: max(0, _MOST - self._num_lines - num_reserved)]:
             self.row("Note", note_message(note))
         self._notes.clear()
 
     def flush(self) -> None:
-        """Print the findings about reading and training that are held back, counted by kind."""
+        """Print deferred findings about reading and training, counted by kind."""
         for topic in (Topic.READING, Topic.TRAINING):
             self._summarize(topic, _MOST_LINES[topic])
 
     def _check(self, event: CheckFinished) -> None:
-        """Print the findings of a check: three lines where more follows, else as many as there is room for."""
+        """Print the findings of a check: three lines if other stages follow, otherwise as many as fit."""
         if not event.is_final:
             self.flush()
             most = min(_MOST_LINES[Topic.DATASET], max(1, _MOST_FINDINGS - self._num_reading))
             details = f"headstart check {shorten(_quoted(event.data), 40)}" if event.data else None
             self._summarize(Topic.DATASET, most, self._details or details)
             return
-        if not self._has_warnings and not any(self._held.values()):
-            self.row("Checks", "no problems found: every file can be read, and no image occurs twice")
+        if not self._has_warnings and not any(self._deferred.values()):
+            self.row("Checks", "no problems found: all files are readable, no duplicates")
         self._summarize_rest(num_reserved=bool(self._written) + 1)
         if self._verbosity >= Verbosity.VERBOSE:
             self._show_table(event)
 
     def _summarize(self, topic: Topic, most: int, details: str | None = None) -> None:
-        """Print and forget the findings of one topic."""
-        findings = self._held[topic]
+        """Print and clear the findings of one topic."""
+        findings = self._deferred[topic]
         if not findings or self._verbosity < Verbosity.NORMAL:
             return
         lines = summarize_findings(findings, most=most, details=details)
@@ -213,11 +214,11 @@ class Screen:
         findings.clear()
 
     def _summarize_rest(self, *, num_reserved: int) -> None:
-        """Print every finding that is still held back, by severity, and keep some lines for what follows."""
-        findings = [finding for found in self._held.values() for finding in found]
-        for found in self._held.values():
-            found.clear()
-        if not findings or self._verbosity is not Verbosity.NORMAL:  # a verbose screen has shown them all
+        """Print all deferred findings by severity and reserve lines for later output."""
+        findings = [finding for deferred in self._deferred.values() for finding in deferred]
+        for deferred in self._deferred.values():
+            deferred.clear()
+        if not findings or self._verbosity is not Verbosity.NORMAL:  # a verbose screen has printed them
             return
         most = _MOST - self._num_lines - num_reserved
         if most < 1 and not any(finding.severity is Severity.ERROR for finding in findings):
@@ -226,14 +227,14 @@ class Screen:
             self.row(_SEVERITIES[severity], text)
 
     def close(self) -> None:
-        """Print what is held back and remove the progress line."""
+        """Print deferred findings and notes and remove the progress line."""
         self._summarize_rest(num_reserved=0)
         self._show_notes(num_reserved=0)
         if self._progress is not None:
             self._progress.clear()
 
     def row(self, label: str, text: str, *, is_cut: bool = True) -> None:
-        """Print one line; a label that equals the one above is left out."""
+        """Print one line without a repeated label; cut a long text after a whole word, a command in its middle."""
         if self._progress is not None:
             self._progress.clear()
         shown = "" if label == self._label else label
@@ -241,7 +242,8 @@ class Screen:
         self._seen.add(label)
         self._num_lines += 1
         text = one_line(text)
-        self._print(shown, shorten(text, LINE_WIDTH - LABEL_WIDTH) if is_cut else text)
+        cut = shorten if label == "Next" else shorten_end
+        self._print(shown, cut(text, LINE_WIDTH - LABEL_WIDTH) if is_cut else text)
 
     def _print(self, label: str, text: str) -> None:
         if not is_terminal(self._stream):

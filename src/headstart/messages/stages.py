@@ -1,4 +1,4 @@
-"""Render what was read and what each stage did: one line each on the screen."""
+"""Render the dataset and finished stages, one screen line each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.events import DatasetRead, EpochFinished, Progress, Stage, StageFinished, StageStarted
 from headstart.messages.numbers import percent, signed
-from headstart.messages.values import count, duration, plural
+from headstart.messages.values import count, duration, fit, plural
 
 __all__ = [
     "DETAIL_STAGES",
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 DETAIL_STAGES = frozenset({Stage.PILOT, Stage.FINAL_TRAINING})
-"""Stages whose line stands on the screen with `-v` only."""
+"""Stages shown with `-v` only."""
 
 _PROGRESS = {
     Stage.SCAN: "Scanning",
@@ -41,11 +41,16 @@ _EPOCH_METRICS = {
     "val_accuracy": "val accuracy",
     "val_mAP50": "val mAP50",
 }
-_SHARES = ("val_accuracy", "val_mAP50")
+_FRACTIONS = ("val_accuracy", "val_mAP50")
 
 
-def dataset_message(event: DatasetRead) -> str:
-    """Return e.g. `2,527 images, 6 classes; class folders with train/val/test (1,768/328/431)`."""
+def dataset_message(event: DatasetRead, width: int | None = None) -> str:
+    """Return e.g. `2,527 images, 6 classes; class folders with train/val/test (1,768/328/431)`.
+
+    Args:
+        event: Dataset that was read.
+        width: Maximum number of characters; a longer text has no layout.
+    """
     parts = [count(event.num_images, "image")]
     if event.class_names:
         parts.append(count(len(event.class_names), "class"))
@@ -56,15 +61,17 @@ def dataset_message(event: DatasetRead) -> str:
     if event.num_groups:
         parts.append(count(event.num_groups, "group"))
     text = f"{', '.join(parts)}; {event.layout.removeprefix('split folders with ')}"
-    if event.splits:
-        text += f" with {'/'.join(event.splits)} ({'/'.join(f'{n:,}' for n in event.splits.values())})"
-    return text
+    if not event.splits:
+        return text
+    splits = f"{'/'.join(event.splits)} ({'/'.join(f'{n:,}' for n in event.splits.values())})"
+    variants = (f"{text} with {splits}", f"{', '.join(parts)}; {splits}")
+    return variants[0] if width is None else fit(variants, width)
 
 
 def epoch_message(event: EpochFinished) -> str:
     """Return e.g. `fold1 epoch 3/10: train loss 0.412, val loss 0.380, val accuracy 88.1 %, 2.5 s`."""
     parts = [
-        f"{name} {percent(value) if key in _SHARES else f'{value:.3f}'}"
+        f"{name} {percent(value) if key in _FRACTIONS else f'{value:.3f}'}"
         for key, name in _EPOCH_METRICS.items()
         if (value := event.metrics.get(key)) is not None
     ]
@@ -82,12 +89,12 @@ def progress_message(event: Progress) -> str:
 
 
 def stage_started_message(event: StageStarted) -> str | None:
-    """Return what a stage is started with, for the log; None for most stages."""
+    """Return the configuration of a started stage for the log; None for most stages."""
     return _plan(event.evidence) if event.stage is Stage.TRAIN else None
 
 
 def stage_line(event: StageFinished) -> tuple[str, str] | None:
-    """Return the label and the text of a finished stage; None for stages that have no line of their own."""
+    """Return the label and text of a finished stage; None for stages without a line."""
     message = _STAGES.get(event.stage)
     if message is None:
         return None
@@ -109,7 +116,7 @@ def _features(e: Mapping[str, Any], seconds: float) -> str:
 
 def _probe(e: Mapping[str, Any], seconds: float) -> str:
     if e.get("is_constant"):
-        return "nothing learned: every image gets the same prediction; add images of each class"
+        return "constant prediction for all images: add images of each class"
     methods = " + ".join({"ridge": "ridge", "lda": "LDA", "logistic": "logistic regression"}[m] for m in e["methods"])
     where = "the last stage" if e["num_blocks"] == 1 else f"the last {e['num_blocks']} stages"
     protocol = {"leave_one_out": "LOO", "leave_one_group_out": "LOGO"}.get(e["protocol"], "cross-validated")
@@ -126,7 +133,7 @@ def _strategy(e: Mapping[str, Any]) -> str:
 
 
 def _plan(e: Mapping[str, Any]) -> str:
-    """Return everything that a training is started with, for the log."""
+    """Return the training configuration for the log."""
     rates = f"lr {e['lr']:g}" + (f" (head {e['head_lr']:g})" if "head_lr" in e else "")
     parts = [
         _strategy(e) + (f" ({e['num_parameters']:,} parameters)" if "num_parameters" in e else ""),

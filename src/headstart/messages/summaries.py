@@ -12,7 +12,7 @@ from headstart.messages.dataset import DATASET_SUMMARIES
 from headstart.messages.evaluation import EVALUATION_MESSAGES, EVALUATION_SUMMARIES
 from headstart.messages.findings import finding_message
 from headstart.messages.reading import reading_message
-from headstart.messages.values import count, joined, one_line, quote, quote_path, shorten_end
+from headstart.messages.values import count, fit, joined, one_line, quote, shorten_end, with_example
 from headstart.types import Finding, FindingKind, ReadingKind, ReadingNote, Severity
 
 __all__ = [
@@ -31,7 +31,7 @@ Ranked = TypeVar("Ranked", bound=Finding | ReadingNote)
 
 
 class Topic(StrEnum):
-    """What a finding is about; the screen groups findings by it."""
+    """Topic by which the screen groups findings."""
 
     READING = "reading"
     DATASET = "dataset"
@@ -40,12 +40,12 @@ class Topic(StrEnum):
 
 
 def remark_message(finding: Remark) -> str:
-    """Return one sentence about a finding, or about what the reader assumed or did not use."""
+    """Return one sentence about a finding or a reading note."""
     return reading_message(finding) if isinstance(finding, ReadingNote) else finding_message(finding)
 
 
 def topic_of(finding: Remark) -> Topic:
-    """Return what a finding is about."""
+    """Return the topic of a finding."""
     if isinstance(finding, ReadingNote):
         return Topic.READING
     return _TOPICS.get(finding.kind, Topic.DATASET)
@@ -73,51 +73,52 @@ def summarize_findings(
 def summarize_kinds(
     findings: Sequence[Remark], *, most: int, width: int = 90, details: str | None = None
 ) -> list[tuple[Severity, str]]:
-    """Return at most `most` lines, one per kind, the most severe kinds first; the last line names the other kinds.
+    """Return at most `most` lines, one per kind, the most severe kinds first; the last line lists the other kinds.
 
     Args:
         findings: Of one topic.
-        most: The largest number of lines, at least 1.
-        width: Characters of a line.
-        details: The command that shows all findings; it stands on the last line.
+        most: Maximum number of lines, at least 1.
+        width: Maximum characters per line; a shorter form of the message is used where the full one does not fit.
+        details: The command that shows all findings, appended to the last line.
     """
     by_kind: dict[FindingKind | ReadingKind, list[Remark]] = defaultdict(list)
     for finding in rank_findings(findings):
         by_kind[finding.kind].append(finding)
     kinds = list(by_kind)
     shown = kinds if len(kinds) <= most else kinds[: max(most - 1, 0)]
-    lines = [(by_kind[kind][0].severity, _summary(by_kind[kind])) for kind in shown]
+    end = f"; details: {details}" if details and by_kind else ""
+    room = max(width - len(end), 20)
+    lines = []
+    for kind in shown:
+        is_last = kind is kinds[-1]
+        text = fit(_variants(by_kind[kind]), room if is_last else width)
+        lines.append((by_kind[kind][0].severity, text + (end if is_last else "")))
     rest = kinds[len(shown) :]
     if rest:
-        lines.append((by_kind[rest[0]][0].severity, ""))
-    end = f"; details: {details}" if details and lines else ""
-    room = max(width - len(end), 20)
-    lines = [(severity, shorten_end(one_line(line), width)) for severity, line in lines]
-    if rest:
-        amounts = [_amount(by_kind[kind]) for kind in rest]
-        (text, *cut) = joined(amounts, room - 4)
-        lines[-1] = lines[-1][0], text + (" ..." if cut else "")
-    if end:
-        severity, text = lines[-1]
-        lines[-1] = severity, shorten_end(text, room) + end
+        text, *more = joined([_amount(by_kind[kind]) for kind in rest], room - 4)
+        lines.append((by_kind[rest[0]][0].severity, shorten_end(text, room - 4) + (" ..." if more else "") + end))
     return lines
 
 
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
-def _summary(findings: Sequence[Remark]) -> str:
-    """Return one short line about all findings of one kind."""
+def _variants(findings: Sequence[Remark]) -> list[str]:
+    """Return texts about all findings of one kind, longest first."""
+    amount = _amount(findings)
     render = _ALL_SUMMARIES.get(findings[0].kind)
+    texts: Sequence[str] | str
     if render is not None:
-        return render([f.evidence for f in findings])
-    if len(findings) == 1:
-        return remark_message(findings[0])
-    return f"{_amount(findings)}, e.g. {remark_message(findings[0])}"
+        texts = render([f.evidence for f in findings])
+    elif len(findings) == 1:
+        texts = remark_message(findings[0])
+    else:
+        texts = f"{amount}, e.g. {remark_message(findings[0])}"
+    return [one_line(text) for text in (*([texts] if isinstance(texts, str) else texts), amount)]
 
 
 def _amount(findings: Sequence[Remark]) -> str:
-    """Return what the findings of one kind are about and how many, e.g. `1,500 unreadable files`."""
+    """Return the number of findings of one kind with its name, e.g. `1,500 unreadable files`."""
     kind = findings[0].kind
     words = _SHORT.get(kind, kind.value).split("_")
     if kind in _UNCOUNTED:
@@ -145,6 +146,7 @@ _SHORT: Mapping[FindingKind | ReadingKind, str] = {
     FindingKind.CLASS_TOO_SMALL: "small_class",
     FindingKind.LABEL_CONFLICTS: "conflicts",
     FindingKind.LEAKING_IMAGES: "leaks",
+    FindingKind.OOD_RATES: "OOD_rates",
 }
 _PLURALS = {"class": "classes", "note": "notes", "shortcut": "shortcuts"}
 
@@ -159,6 +161,18 @@ def _classes(one: str, many: str) -> Callable[[Sequence[Mapping[str, Any]]], str
         return f"class {name} {one}" if len(es) == 1 else f"{len(es):,} classes {many}, e.g. {name}"
 
     return render
+
+
+def _small_classes(es: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    text = f"{count(len(es), 'class')} with fewer than {es[0]['minimum']} {es[0]['unit']}"
+    return f"{text}, e.g. {quote(str(es[0]['class']), 24)} ({es[0]['count']})", text
+
+
+def _imbalance(es: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    e = es[0]
+    largest, smallest = (f"{e[f'{k}_count']:,} {quote(str(e[f'{k}_class']), 20)}" for k in ("largest", "smallest"))
+    text = f"class imbalance {e['largest_count'] / max(1, e['smallest_count']):.0f}:1"
+    return f"{text} ({largest}, {smallest})", text
 
 
 _TOPICS: Mapping[FindingKind, Topic] = {
@@ -180,7 +194,7 @@ _COUNTED = frozenset(
         *(FindingKind.CORRECTIONS_OF_SCORED_IMAGES, FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES),
     }
 )
-"""Kinds whose findings each stand for `count` files, images or pairs."""
+"""Kinds with a `count` of files, images or pairs per finding."""
 
 _UNCOUNTED = frozenset(
     {
@@ -191,20 +205,19 @@ _UNCOUNTED = frozenset(
         *(kind for kind in EVALUATION_MESSAGES if kind not in _COUNTED),
     }
 )
-"""Kinds about the data set as a whole: the number of findings says nothing."""
+"""Kinds about the dataset as a whole, without a count."""
 
-_SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]]], str]] = {
+_SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]]], str | tuple[str, ...]]] = {
     FindingKind.ALL_SCORED_IMAGES_LEAK: lambda es: (
         f"every {es[0]['split']} image has a near-duplicate in training: the score misleads"
     ),
-    FindingKind.COPIES_WITH_OTHER_BOXES: lambda es: (
-        f"{count(len(es[0]['pairs']), 'pair')} of identical images with different boxes, e.g. "
-        f"{quote_path(es[0]['pairs'][0][0])}"
+    FindingKind.COPIES_WITH_OTHER_BOXES: lambda es: with_example(
+        f"{count(len(es[0]['pairs']), 'pair')} of identical images with different boxes", es[0]["pairs"][0][0]
     ),
-    FindingKind.FILES_NOT_USED: lambda es: (
-        f"{_total(es):,} {'file or row' if _total(es) == 1 else 'files or rows'} not used "
-        f"({count(len(es), 'problem')}), "
-        f"e.g. {quote_path(es[0]['examples'][0])} ({es[0]['problem']})"
+    FindingKind.FILES_NOT_USED: lambda es: with_example(
+        f"{_total(es):,} {'file or row' if _total(es) == 1 else 'files or rows'} not used",
+        es[0]["examples"][0],
+        after=f" ({es[0]['problem']})",
     ),
     FindingKind.GROUPS_ACROSS_SPLITS: lambda es: (
         f"{count(es[0]['num_groups'], 'group')} on both sides of your split "
@@ -225,20 +238,13 @@ _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]
     FindingKind.CLASS_NOT_IN_TRAIN: _classes(
         "is not in train and cannot be learned", "are not in train and cannot be learned"
     ),
-    FindingKind.CLASS_TOO_SMALL: lambda es: (
-        f"{count(len(es), 'class')} with fewer than {es[0]['minimum']} {es[0]['unit']}, e.g. "
-        f"{quote(str(es[0]['class']), 24)} ({es[0]['count']})"
-    ),
-    FindingKind.CLASS_IMBALANCE: lambda es: (
-        f"class imbalance {es[0]['largest_count'] / max(1, es[0]['smallest_count']):.0f}:1 "
-        f"({es[0]['largest_count']:,} {quote(str(es[0]['largest_class']), 20)}, "
-        f"{es[0]['smallest_count']:,} {quote(str(es[0]['smallest_class']), 20)})"
-    ),
+    FindingKind.CLASS_TOO_SMALL: _small_classes,
+    FindingKind.CLASS_IMBALANCE: _imbalance,
     FindingKind.COPIES_AT_BASELINE: lambda es: (
-        f"with {count(es[0]['num_pairs'], 'pair')} of near-duplicates held out together the score is at the baseline"
+        f"the score is at the baseline with {count(es[0]['num_pairs'], 'pair')} of near-duplicates in one fold"
     ),
     FindingKind.GROUPS_IN_QUESTION: lambda es: (
-        f"{count(es[0]['num_groups'], 'guessed group')} not applied "
+        f"{count(es[0]['num_groups'], 'inferred group')} not applied "
         f"({str(es[0]['status']).removeprefix('question_').replace('_', ' ')})"
     ),
     FindingKind.CLASS_WITH_ONE_IMAGE: _classes("has 1 training image: too few", "have 1 training image: too few"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 __all__ = [
     "count",
     "duration",
+    "fit",
     "interval",
     "joined",
     "names",
@@ -17,6 +18,7 @@ __all__ = [
     "shorten",
     "shorten_end",
     "shorten_path",
+    "with_example",
 ]
 
 _PLURALS = {"box": "boxes", "class": "classes", "copy": "copies", "pass": "passes", "index": "indices"}
@@ -64,8 +66,32 @@ def shorten(text: str, width: int) -> str:
 
 
 def shorten_end(text: str, width: int) -> str:
-    """Cut the end off a text that is longer than `width` characters."""
-    return text if len(text) <= width else text[: max(width - 3, 1)] + "..."
+    """Cut a text that is longer than `width` characters after a whole word and outside backticks."""
+    if len(text) <= width:
+        return text
+    words = text[: max(width - 3, 1)].rpartition(" ")[0]
+    if words.count("`") % 2:
+        words = words[: words.rindex("`")]
+    return f"{words.rstrip(' ,;:=(')} ..." if words else f"{text[: max(width - 3, 1)]}..."
+
+
+def fit(variants: Sequence[str], width: int) -> str:
+    """Return the first of several texts, longest first, that has at most `width` characters; else cut the last."""
+    return next((text for text in variants if len(text) <= width), shorten_end(variants[-1], width))
+
+
+def with_example(text: str, path: str, other: str | None = None, after: str = "") -> tuple[str, ...]:
+    """Return the text with an example, longest variant first: both paths, the first path, no example.
+
+    Args:
+        text: Without a full stop.
+        path: Example file.
+        other: Second file of a pair.
+        after: Text after the example, e.g. its problem.
+    """
+    first = quote_path(path, 18 if other is not None else 24)
+    pair = () if other is None else (f"{text}, e.g. {first} = {quote_path(other, 18)}{after}",)
+    return (*pair, f"{text}, e.g. {first}{after}", text)
 
 
 def quote(name: str, width: int = 40) -> str:
