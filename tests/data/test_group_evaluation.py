@@ -148,7 +148,7 @@ def test_copies_stay_together_while_the_effect_is_measured(honest: tuple[Samples
         asked.append(groups)
         return 0.5
 
-    judged(samples, scan, score=score, copies=copies)
+    judged(samples, scan, score=score, duplicates=copies)
     for groups in asked:
         assert groups is not None
         assert groups[7] == groups[90]

@@ -17,7 +17,7 @@ from scenes import encode, looks_of, samples_of, scene
 from headstart.data.boxes.inspection import apply_box_report, inspect_box_dataset
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.duplicates import Pair
-from headstart.data.group_candidates import guess_groups
+from headstart.data.group_candidates import propose_groups
 from headstart.data.group_evaluation import evaluate_groupings
 from headstart.data.group_rules import (
     MIN_GROUPS,
@@ -170,7 +170,7 @@ def test_copies_that_lie_in_different_groups_contradict_them() -> None:
     bases = [scene(9300 + k, (80, 60)) for k in range(12)]
     scan = looks_of(samples, [encode(shaded(bases[k], 0.5 + 0.1 * e)) for k in range(12) for e in range(6)])
     copies = [Pair(6 * k, 6 * k + e, "near", 0.9999) for k in range(12) for e in range(1, 6)]
-    (pattern,) = judged(samples, scan, copies=copies).values()
+    (pattern,) = judged(samples, scan, duplicates=copies).values()
     assert (pattern.evidence.copies_within, pattern.evidence.copies_across) == (0, 60)
     assert pattern.status is GroupStatus.QUESTION_CONTRADICTED_BY_COPIES
 
@@ -384,14 +384,14 @@ def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline(
 @pytest.mark.parametrize("form", ["{}_{:04}.JPG", "{}{:04}.JPG", "{}-{:04}.jpeg", "{} ({}).png"])
 def test_the_prefix_of_a_counter_is_no_group(prefixes: tuple[str, ...], form: str) -> None:
     names = [f"c{i % 2}/{form.format(prefixes[i % len(prefixes)], 2000 + 7 * i)}" for i in range(40)]
-    guesses = guess_groups(samples_of(names, [n[:2] for n in names]))
+    guesses = propose_groups(samples_of(names, [n[:2] for n in names]))
     assert all(g.is_counter for g in guesses)
 
 
 @pytest.mark.parametrize("keys", [("anna", "bo", "sam"), ("v01", "v02", "v03"), ("IMG1", "IMG2", "IMG3")])
 def test_other_prefixes_are_tested(keys: tuple[str, ...]) -> None:
     names = [f"c{i % 2}/{keys[i % len(keys)]}_{2000 + 7 * i}.JPG" for i in range(60)]
-    assert any(not g.is_counter for g in guess_groups(samples_of(names, [n[:2] for n in names])))
+    assert any(not g.is_counter for g in propose_groups(samples_of(names, [n[:2] for n in names])))
 
 
 def boxed(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scenes import samples_of
 
 from headstart.data.capture_groups import keys_by_time
-from headstart.data.group_candidates import guess_groups, inside_class_folders, is_plausible_grouping
+from headstart.data.group_candidates import inside_class_folders, is_plausible_grouping, propose_groups
 from headstart.data.group_tests import image_vectors, number_keys, permutation_test
 from headstart.data.grouping import group_ids, number_groups
 from headstart.errors import UsageError
@@ -158,7 +158,7 @@ def test_times_of_one_camera_at_a_time() -> None:
 )
 def test_usual_names_give_the_guess(names: list[str], wanted: list[int]) -> None:
     samples = samples_of([f"c{i % 2}/{n}" for i, n in enumerate(names)], [f"c{i % 2}" for i in range(len(names))])
-    found = [number_keys(g.keys).tolist() for g in guess_groups(samples)]
+    found = [number_keys(g.keys).tolist() for g in propose_groups(samples)]
     assert wanted in found
 
 
@@ -174,13 +174,13 @@ def test_usual_names_give_the_guess(names: list[str], wanted: list[int]) -> None
 )
 def test_names_that_say_nothing_give_no_guess(names: list[str]) -> None:
     samples = samples_of([f"c{i % 2}/{n}" for i, n in enumerate(names)], [f"c{i % 2}" for i in range(len(names))])
-    assert guess_groups(samples) == []
+    assert propose_groups(samples) == []
 
 
 def test_the_class_in_the_name_is_no_group() -> None:
     labels = ["cat", "dog"] * 20
     names = [f"{label}/{label.upper()}_{i}.jpg" for i, label in enumerate(labels)]
-    assert guess_groups(samples_of(names, labels)) == []
+    assert propose_groups(samples_of(names, labels)) == []
 
 
 def test_columns_and_given_groups_are_guesses_too() -> None:
@@ -193,7 +193,7 @@ def test_columns_and_given_groups_are_guesses_too() -> None:
         groups=[f"g{i // 2}" for i in range(20)],
         columns={"patient": patient, "weight": weight, "id": tuple(map(str, range(20)))},
     )
-    guesses = {g.pattern: g for g in guess_groups(samples)}
+    guesses = {g.pattern: g for g in propose_groups(samples)}
     assert set(guesses) == {"group", "patient"}  # a measurement and a running number put nothing together
     assert guesses["group"].source == "given"
 
@@ -225,7 +225,7 @@ def test_what_a_person_sees_is_what_they_can_ask_for(shape: list[str], rows: lis
         stem = row[0] + "".join(d + p for d, p in zip(shape, row[1:], strict=False))
         names.append(f"{'cd'[i % 2]}/{'_' if has_front else ''}{stem}.{'jpg' if i % 3 else 'jpeg'}")
     samples = samples_of(names, ["x", "y"] * (len(names) // 2) + ["x"] * (len(names) % 2))
-    guesses = guess_groups(samples)
+    guesses = propose_groups(samples)
     for guess in (*guesses, *filter(None, (inside_class_folders(samples, g) for g in guesses))):
         asked, _ = group_ids(samples, guess.pattern)
         assert asked is not None
@@ -248,5 +248,5 @@ def test_an_expression_over_the_whole_path() -> None:
     ids, _ = group_ids(samples, r"/(p\d)/")
     assert ids is not None
     assert ids.tolist() == [0, 0, 1]
-    with pytest.raises(UsageError, match="no column"):
+    with pytest.raises(UsageError, match="--group-from"):
         group_ids(samples, r"^(p\d)_")

@@ -7,7 +7,7 @@ import pytest
 from scenes import encode, looks_of, samples_of, scene
 
 from headstart.data.class_balance import class_table, find_class_problems, overlap_fraction
-from headstart.data.group_candidates import guess_groups
+from headstart.data.group_candidates import propose_groups
 from headstart.data.inspection import AppliedReport, apply_report, inspect_dataset
 from headstart.errors import UsageError
 from headstart.records import DatasetReport, GroupPattern, ImagePair, Problem, Samples
@@ -164,7 +164,7 @@ def test_names_of_another_form_stand_alone_as_they_did_in_the_test() -> None:
     """The expression alone would make one group of the whole other class."""
     names = [f"a/p{p}_v{v}.jpg" for p in range(6) for v in range(4)] + [f"b/x_{i}_{i}.jpg" for i in range(12)]
     samples = samples_of(names, [n[0] for n in names])
-    (guess,) = [g for g in guess_groups(samples) if len({k for k in g.keys if k}) == 6]
+    (guess,) = [g for g in propose_groups(samples) if len({k for k in g.keys if k}) == 6]
     applied = apply_report(samples, health_of(samples, group_patterns=(pattern(guess.pattern, num_groups=6),)))
     assert applied.groups is not None
     assert applied.groups.tolist() == [*np.repeat(np.arange(6), 4), *range(6, 18)]
@@ -183,7 +183,7 @@ def test_what_a_person_asks_for_beats_what_was_found() -> None:
     assert applied.groups is not None
     assert applied.groups.tolist() == [0, 1, 2] * 3
     assert applied.decisions[0].source == "cli"
-    with pytest.raises(UsageError, match="no column"):
+    with pytest.raises(UsageError, match="--group-from"):
         apply_report(samples, found, group_from="patient")
 
 

@@ -163,7 +163,7 @@ def test_groups_from_a_column_a_pattern_or_an_expression(group_from: str, expect
 
 @pytest.mark.parametrize("group_from", ["patients", "(", "_{group}-"])
 def test_groups_from_nothing_that_exists(group_from: str) -> None:
-    with pytest.raises(UsageError, match="no column"):
+    with pytest.raises(UsageError, match="--group-from"):
         group_ids(make(["a", "b"]), group_from)
 
 

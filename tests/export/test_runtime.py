@@ -114,7 +114,7 @@ def test_what_cannot_be_read_gets_a_row_and_the_rest_goes_on(
     for name, data in bad.items():
         if data is not None:
             (tmp_path / name).write_bytes(data)
-    refused = Problem("link.png", "outside", "this link leaves the folder")
+    refused = Problem("link.png", "outside", "leaves the folder")
     sources: list[Any] = [images[0], *(tmp_path / name for name in bad), tmp_path, refused, images[1]]
     predictions = runtime.predict(sources)
     assert [p.file for p in predictions] == [s.name if isinstance(s, Problem) else str(s) for s in sources]

@@ -1,7 +1,4 @@
-"""Groups by time of capture: which pauses part them, and the key of each image.
-
-Cameras are kept apart, because their clocks differ.
-"""
+"""Group images by capture time, separately for each camera because clocks differ."""
 
 from __future__ import annotations
 
@@ -11,16 +8,16 @@ from collections.abc import Sequence
 __all__ = ["TIMES", "keys_by_time"]
 
 TIMES = {"capture-burst": 10.0, "capture-session": 600.0}
-"""Groups by time of capture, and the longest pause in seconds between two images of one group."""
+"""Grouping by capture time: the longest gap in seconds between two images of one group."""
 
 
-def keys_by_time(taken: Sequence[float | None], cameras: Sequence[str], pause: float) -> list[str | None]:
-    """Return a key for each run of images of one camera without a longer pause than `pause` seconds."""
+def keys_by_time(times_taken: Sequence[float | None], cameras: Sequence[str], pause: float) -> list[str | None]:
+    """Return one key per series of images of one camera without a gap longer than `pause` seconds."""
     by_camera: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    for i, (time, camera) in enumerate(zip(taken, cameras, strict=True)):
+    for i, (time, camera) in enumerate(zip(times_taken, cameras, strict=True)):
         if time is not None:
             by_camera[camera].append((time, i))
-    keys: list[str | None] = [None] * len(taken)
+    keys: list[str | None] = [None] * len(times_taken)
     for camera, times in by_camera.items():
         times.sort()
         run, last = 0, None

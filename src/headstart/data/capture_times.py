@@ -1,7 +1,6 @@
-"""Guesses from the time of capture that images belong together: bursts, and days.
+"""Propose groups from capture times: bursts and sessions.
 
-Times are compared for one camera at a time, because clocks differ; and, like names, a
-time is only a guess until the images bear it out.
+Times are compared within one camera, because clocks differ. A proposal is tested before it is used.
 """
 
 from __future__ import annotations
@@ -10,19 +9,19 @@ from headstart.data.capture_groups import TIMES, keys_by_time
 from headstart.data.group_candidates import GroupCandidate, is_plausible_grouping
 from headstart.data.image_scan import ScanResult
 
-__all__ = ["guess_times"]
+__all__ = ["propose_capture_groups"]
 
 
-def guess_times(scan: ScanResult) -> list[GroupCandidate]:
-    """Bursts (10 seconds) and sessions (10 minutes), where most images have a time of capture."""
-    taken = [None if f is None else f.exif.taken for f in scan.info]
-    if sum(t is not None for t in taken) < 0.5 * len(taken):
+def propose_capture_groups(scan: ScanResult) -> list[GroupCandidate]:
+    """Propose bursts (10 seconds) and sessions (10 minutes) where at least half of the images have a capture time."""
+    times_taken = [None if f is None else f.exif.taken for f in scan.info]
+    if sum(t is not None for t in times_taken) < 0.5 * len(times_taken):
         return []
     cameras = ["" if f is None else f.exif.camera or "" for f in scan.info]
-    found = []
+    candidates = []
     for pattern, pause in TIMES.items():
-        keys = tuple(keys_by_time(taken, cameras, pause))
-        meaning = f"images of one camera less than {pause:g} seconds apart (EXIF)"
+        keys = tuple(keys_by_time(times_taken, cameras, pause))
+        meaning = f"images of one camera at most {pause:g} seconds apart (EXIF)"
         if is_plausible_grouping(keys):
-            found.append(GroupCandidate(pattern, meaning, keys, "time"))
-    return found
+            candidates.append(GroupCandidate(pattern, meaning, keys, "time"))
+    return candidates

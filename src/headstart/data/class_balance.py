@@ -1,7 +1,4 @@
-"""Counts classes, splits and sizes, and says what cannot be learned or measured with them.
-
-A class that cannot be learned or measured is named, with what to do about it; nothing stops here.
-"""
+"""Count classes and splits, and find classes that cannot be learned or evaluated."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ _SMALL = 10
 
 
 def class_table(samples: Samples) -> dict[str, dict[str, int]]:
-    """Return class name to counts by split (`none` where there is no split)."""
+    """Return class name -> number of images by split (`none` without a split)."""
     table: dict[str, dict[str, int]] = {name: {} for name in samples.class_names}
     for sample in samples:
         if sample.label is not None:
@@ -28,20 +25,20 @@ def class_table(samples: Samples) -> dict[str, dict[str, int]]:
 
 
 def find_class_problems(samples: Samples, use: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> list[Finding]:
-    """Find classes that cannot be learned or measured.
+    """Find classes that cannot be learned or evaluated.
 
     Args:
         samples: The images; without labels there are no findings.
-        use: (N,) images that can be used.
-        groups: (N,) group of each image, -1 for an image that stands alone, or None.
+        use: (N,) usable images.
+        groups: (N,) group of each image, -1 for an ungrouped image, or None.
 
     Returns:
-        Findings in class order, then those about all classes; severity ERROR where a score would mislead.
+        Findings in class order, then those about all classes; severity ERROR where a score would be misleading.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
 
     def add(kind: FindingKind, evidence: Evidence, severity: Severity = Severity.WARNING) -> None:
-        found.append(Finding(kind, severity, evidence))
+        findings.append(Finding(kind, severity, evidence))
 
     splits = np.array([s.split or "train" for s in samples])
     names = samples.class_names
@@ -50,19 +47,19 @@ def find_class_problems(samples: Samples, use: NDArray[np.bool_], groups: NDArra
     for k, name in enumerate(names):
         inside = use & (samples.class_ids == k)
         here = set(splits[inside].tolist())
-        about: dict[str, str] = {"class": name}
+        base: dict[str, str] = {"class": name}
         if not inside.any():
-            add(FindingKind.CLASS_WITHOUT_IMAGES, about, Severity.ERROR)
+            add(FindingKind.CLASS_WITHOUT_IMAGES, base, Severity.ERROR)
         elif scored and "train" not in here:
-            add(FindingKind.CLASS_NOT_IN_TRAIN, {**about, "splits": sorted(here)}, Severity.ERROR)
+            add(FindingKind.CLASS_NOT_IN_TRAIN, {**base, "splits": sorted(here)}, Severity.ERROR)
         elif scored and "test" in scored and "test" not in here:
-            add(FindingKind.CLASS_NOT_IN_TEST, about)
+            add(FindingKind.CLASS_NOT_IN_TEST, base)
         elif groups is not None and inside.sum() > 1 and _is_one_group(groups[inside & (splits == "train")]):
-            add(FindingKind.CLASS_IN_ONE_GROUP, about)
+            add(FindingKind.CLASS_IN_ONE_GROUP, base)
         elif (inside & (splits == "train")).sum() == 1:
-            add(FindingKind.CLASS_WITH_ONE_IMAGE, about)
+            add(FindingKind.CLASS_WITH_ONE_IMAGE, base)
         elif counts[k] < _SMALL:
-            add(FindingKind.CLASS_TOO_SMALL, {**about, "count": int(counts[k]), "minimum": _SMALL, "unit": "images"})
+            add(FindingKind.CLASS_TOO_SMALL, {**base, "count": int(counts[k]), "minimum": _SMALL, "unit": "images"})
     used = counts[counts > 0]
     if len(used) == 1:
         add(FindingKind.SINGLE_CLASS, {"class": names[int(counts.argmax())]})
@@ -76,7 +73,7 @@ def find_class_problems(samples: Samples, use: NDArray[np.bool_], groups: NDArra
             "metric": "balanced_accuracy",
         }
         add(FindingKind.CLASS_IMBALANCE, evidence)
-    return found
+    return findings
 
 
 def _is_one_group(groups: NDArray[np.int64]) -> bool:
@@ -84,7 +81,7 @@ def _is_one_group(groups: NDArray[np.int64]) -> bool:
 
 
 def overlap_fraction(size_hw: tuple[int, int], out_hw: tuple[int, int], fit: str, crop_fraction: float) -> float:
-    """Return share of an image's area that the network sees under a `fit`, in (0, 1]."""
+    """Return the fraction of an image's area that the network sees under a `fit`, in (0, 1]."""
     if fit in ("squash", "pad"):
         return 1.0
     height, width = size_hw

@@ -1,7 +1,7 @@
-"""Give numbered classes their names from a file of names, where it is known which number is which name.
+"""Name numbered classes from a file of names.
 
-A number becomes a name by its position only with evidence of where counting starts: a 0, a number equal to how many
-names there are, or image paths that hold the names. Without evidence the user decides.
+A number becomes a name by its position only with evidence of where counting starts: a 0, a number equal to the number
+of names, or image paths that contain the names. Without evidence the user decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headstart.types import ReadingKind, ReadingNote
 __all__ = ["FIRST_IDS", "NAME_FILES", "ClassNaming", "find_name_files", "name_classes"]
 
 NAME_FILES = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt")
-"""Files beside a list that may hold class names, in lower case; earlier ones are preferred."""
+"""File names, in lower case, that may hold class names; earlier ones are preferred."""
 
 FIRST_IDS = (0, 1, "none")
 """Values of `--first-id`: the number of the first name, or `none` to keep the numbers as class names."""
@@ -31,7 +31,7 @@ _BACKGROUND = frozenset({"background", "__background__", "_background_"})
 _STATED = re.compile(r"(\d+)(?:\s*[:;,=|\t]\s*|\s+)(\S.*)")
 _STATED_LAST = re.compile(r"(.*\S)(?:\s*[:;,=|\t]\s*|\s+)(\d+)")
 _LETTERS, _LETTERS_AND_DIGITS = re.compile(r"[^\W\d_]+"), re.compile(r"[^\W_]+")
-_MIN_LETTERS = 3  # of a name that is looked for inside of a path's parts
+_MIN_LETTERS = 3  # of a name searched inside path components
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ClassNaming:
 
     Attributes:
         names: Class name by number; empty where the numbers stay.
-        notes: Which file was used and why, or why none was.
+        notes: Which file was used and why, or why none was used.
     """
 
     names: Mapping[int, str]
@@ -49,7 +49,7 @@ class ClassNaming:
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """One way to read a file of names: the name by number, and the number of the first (None: the file states them)."""
+    """One interpretation of a names file: name by number, and the first number (None: the file states the numbers)."""
 
     names: dict[int, str]
     first_id: int | None
@@ -57,7 +57,7 @@ class _Option:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The option that was taken, by which evidence, and how many image paths hold the name of their class."""
+    """The selected option, its evidence, and the number of image paths that contain the name of their class."""
 
     option: _Option
     reason: str
@@ -65,7 +65,7 @@ class _Decided:
 
 
 def find_name_files(folder: str) -> list[str]:
-    """Return the paths of files in a folder that may hold class names, preferred ones first."""
+    """Return the files in a folder that may hold class names, preferred ones first."""
     try:
         present = {name.casefold(): name for name in sorted(os.listdir(folder), reverse=True)}
     except OSError:
@@ -80,16 +80,16 @@ def name_classes(
     *,
     first_id: int | str | None = None,
 ) -> ClassNaming:
-    """Choose the names of numbered classes.
+    """Select the names of numbered classes.
 
     Args:
-        files: Lines of each file of names, by its name, preferred ones first.
-        rows: Number of the class and path below the root, of each image.
+        files: Lines of each names file, by file name, preferred ones first.
+        rows: Class number and relative path of each image.
         list_name: Name of the list, for messages.
-        first_id: One of `FIRST_IDS`, as the user said; None decides by evidence.
+        first_id: One of `FIRST_IDS`, as set by the user; None decides by evidence.
 
     Raises:
-        UsageError: Several ways to name the classes fit, or paths contradict the only one.
+        UsageError: Several interpretations fit, or paths contradict the only one.
     """
     ids = {number for number, _ in rows}
     if first_id == "none" or not ids:
@@ -121,7 +121,7 @@ def name_classes(
             raise UsageError(
                 f"`{file}` and `{other}` name the classes of `{list_name}` differently: {k} is `{names[k]}` or "
                 f"`{decision.option.names[k]}`.",
-                hint="move the file that is not meant away, or say --first-id none to keep the numbers as class names",
+                hint="move the wrong file away, or use --first-id none to keep the numbers as class names",
             )
     evidence = {
         "file": file,
@@ -143,7 +143,7 @@ def _unused(file: str, ids: set[int], reason: str, num_names: int = 0) -> Readin
 
 
 def _options(lines: Sequence[str]) -> list[_Option]:
-    """Return all ways to read the lines of a file of names."""
+    """Return all interpretations of the lines of a names file."""
     names = [clean_label(line.removeprefix("\ufeff")) for line in lines]
     while names and not names[-1]:
         names.pop()
@@ -153,24 +153,24 @@ def _options(lines: Sequence[str]) -> list[_Option]:
         return [_Option(stated, None)]
     if filled and filled[0].casefold() in _HEADERS:
         names, filled = names[names.index(filled[0]) + 1 :], filled[1:]
-    found = []
-    for listed in [filled] if len(filled) == len(names) else [names, filled]:  # a blank line may hold a place or not
+    matches_found = []
+    for listed in [filled] if len(filled) == len(names) else [names, filled]:  # a blank line may count or not
         for first in (0, 1):
             option = _Option({i: name for i, name in enumerate(listed, start=first) if name}, first)
-            if option not in found:
-                found.append(option)
-    return found
+            if option not in matches_found:
+                matches_found.append(option)
+    return matches_found
 
 
 def _stated(names: Sequence[str]) -> dict[int, str] | None:
-    """Return names by number where every line states its own, before or after the name."""
+    """Return names by number where every line states its number, before or after the name."""
     for pattern, number, name in ((_STATED, 1, 2), (_STATED_LAST, 2, 1)):
         matches = [pattern.fullmatch(line) for line in names]
-        found = {int(m[number]): m[name].strip() for m in matches if m is not None}
-        is_whole = len(found) == len(names) == len({fold_name(n) for n in found.values()})
-        is_counted = sorted(found) in ([*range(len(found))], [*range(1, len(found) + 1)])
+        matches_found = {int(m[number]): m[name].strip() for m in matches if m is not None}
+        is_whole = len(matches_found) == len(names) == len({fold_name(n) for n in matches_found.values()})
+        is_counted = sorted(matches_found) in ([*range(len(matches_found))], [*range(1, len(matches_found) + 1)])
         if names and is_whole and (is_counted or number == 1):
-            return found
+            return matches_found
     return None
 
 
@@ -183,10 +183,10 @@ def _decide(
     *,
     is_asked: bool,
 ) -> _Decided:
-    """Return the option that the evidence allows.
+    """Return the option that the evidence supports.
 
     Raises:
-        UsageError: There are several, or image paths contradict the only one.
+        UsageError: Several options remain, or image paths contradict the only one.
     """
     alike: dict[tuple[str, ...], _Option] = {}
     for option in fitting:
@@ -204,8 +204,8 @@ def _decide(
             raise UsageError(
                 f"`{file}` names class {k} of `{list_name}` `{option.names[k]}` ({start}), but the path of "
                 f"`{printable(path)}` names another class.",
-                hint="correct the file of names; or say --first-id none to keep the numbers as class names"
-                + ("" if option.first_id is None else f", --first-id {option.first_id} if it is right"),
+                hint="correct the names file, or use --first-id none to keep the numbers as class names"
+                + ("" if option.first_id is None else f", --first-id {option.first_id} if it is correct"),
             )
         if is_asked or option.first_id is None:
             return _Decided(option, "option" if is_asked and option.first_id is not None else "stated", agreeing)
@@ -224,25 +224,25 @@ def _decide(
         raise UsageError(
             f"`{file}` has blank lines between its names, so class {first} of `{list_name}` is `{from_0.names[first]}` "
             f"or `{from_1.names[first]}`.",
-            hint="remove the blank lines or put names there; or say --first-id none to keep the numbers as class names",
+            hint="remove or fill the blank lines, or use --first-id none to keep the numbers as class names",
         )
     raise UsageError(
         f"`{list_name}` numbers its classes {first} to {max(ids)} and `{file}` has {len(from_0.names)} names, so class "
         f"{first} is `{from_0.names[first]}` if the first name is number 0, or `{from_1.names[first]}` if it is "
         "number 1.",
-        hint="say --first-id 0, --first-id 1, or --first-id none to keep the numbers as class names",
+        hint="use --first-id 0, --first-id 1, or --first-id none to keep the numbers as class names",
     )
 
 
 def _votes(option: _Option, held: Sequence[tuple[int, frozenset[str]]]) -> tuple[int, int, int]:
-    """How many paths hold the name of their class, how many only those of others, and the classes of the former."""
+    """Count paths with the name of their class, paths with only other names, and the classes of the former."""
     agreeing = [k for k, names in held if names == {option.names[k]}]
     opposing = sum(bool(names) and option.names[k] not in names for k, names in held)
     return len(agreeing), opposing, len(set(agreeing))
 
 
 class _Search:
-    """Finds class names inside of paths: a folder or file that is the name, or holds it as whole words.
+    """Find class names in paths: a component that equals the name or contains it as whole words.
 
     Args:
         names: Class names.
@@ -260,18 +260,18 @@ class _Search:
         self._longest = max((len(words) for known in self._words.values() for words in known), default=0)
 
     def held(self, path: str) -> frozenset[str]:
-        """Return all names that a path holds; names of whole parts alone where there are any."""
+        """Return all names in a path; only names of whole components where there are any."""
         *folders, file = path.replace("\\", "/").split("/")
         parts = [*folders, os.path.splitext(file)[0]]
         whole = {self._whole[key] for key in map(fold_name, parts) if key in self._whole}
         if whole:
             return frozenset(whole)
-        found = set()
+        matches_found = set()
         for pattern, known in self._words.items():
             for words in (pattern.findall(part.casefold()) for part in parts):
                 for i in range(len(words)):
                     for j in range(i + 1, min(len(words), i + self._longest) + 1):
                         name = known.get(tuple(words[i:j]))
                         if name is not None:
-                            found.add(name)
-        return frozenset(found)
+                            matches_found.add(name)
+        return frozenset(matches_found)

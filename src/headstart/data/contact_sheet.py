@@ -1,7 +1,6 @@
-"""Contact sheets: images by class, or pairs side by side, with their names, as one image to look at.
+"""Draw contact sheets: images by class, or pairs side by side, with their names.
 
-What cannot be read is shown as a tile that says so, never left out, so that a sheet
-shows what there is.
+Unreadable images appear as a tile with the reason.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ class Tile:
     """One image of a sheet.
 
     Attributes:
-        image: RGB, or None where it cannot be read.
-        caption: Under it.
+        image: RGB, or None for an unreadable image.
+        caption: Text below the image.
         problem: Why there is no image.
     """
 
@@ -52,15 +51,15 @@ def draw_by_class(
     as_seen: ImageSpec | None = None,
     max_classes: int = 50,
 ) -> Image.Image:
-    """Return random images of each class, one row a class.
+    """Draw random images of each class, one row per class.
 
     Args:
         samples: The images.
-        per_class: How many of each.
-        seed: Of the draw.
-        side: Of a tile, pixels.
-        as_seen: Show them exactly as a network with this pixel contract gets them, at that size.
-        max_classes: So many classes at most; the heading says how many are not shown.
+        per_class: Images per class.
+        seed: Random seed.
+        side: Tile size in pixels.
+        as_seen: Preprocess images with this specification, as for the network, at its size.
+        max_classes: Maximum number of classes; the heading states how many are not shown.
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -84,15 +83,15 @@ def draw_by_class(
 def draw_views(
     samples: Samples, spec: ImageSpec, augment: Augment, *, count: int = 7, num_images: int = 8, seed: int = 0
 ) -> Image.Image:
-    """Return random images, each as it is seen and in some of its augmented views, one row an image.
+    """Draw random images, each with some of its augmented views, one row per image.
 
     Args:
         samples: The images.
-        spec: The pixel contract.
-        augment: How strongly views differ.
-        count: Views of each; they are the first ones that training with this seed stores.
-        num_images: How many images, drawn from all classes in turn.
-        seed: Of the draw and of the views.
+        spec: The preprocessing specification.
+        augment: Augmentation strength.
+        count: Views per image; the first ones that training with this seed caches.
+        num_images: Number of images, drawn from all classes in turn.
+        seed: Random seed of the selection and of the views.
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -102,7 +101,7 @@ def draw_views(
         try:
             data = read_bytes(sample.path)
             digest = hashlib.sha256(data).digest()
-            tiles = [image_tile(read_image(data, spec), "as it is")]
+            tiles = [image_tile(read_image(data, spec), "original")]
             for view in range(count):
                 tiles.append(image_tile(make_view(data, spec, augment, view_rng(digest, view, seed)), f"view {view}"))
         except ImageError as error:
@@ -113,39 +112,39 @@ def draw_views(
 
 
 def _in_turn(samples: Samples, count: int, rng: np.random.Generator) -> list[int]:
-    """Return positions drawn at random, one of each class, then another of each."""
+    """Return random positions, cycling through the classes."""
     order = rng.permutation(len(samples))
-    seen: Counter[int] = Counter()
+    num_drawn: Counter[int] = Counter()
     turns = []
     for i in order:
         k = int(samples.class_ids[i])
-        turns.append((seen[k], k, int(i)))
-        seen[k] += 1
+        turns.append((num_drawn[k], k, int(i)))
+        num_drawn[k] += 1
     return [i for _, _, i in sorted(turns)[:count]]
 
 
 def draw_pairs(
     samples: Samples, pairs: Sequence[tuple[int, int, str]], *, side: int = 160, title: str = "pairs"
 ) -> Image.Image:
-    """Return pairs of images side by side.
+    """Draw pairs of images side by side.
 
     Args:
         samples: The images.
-        pairs: (first, second, what is said of them), positions in `samples`.
-        side: Of a tile, pixels.
-        title: Over the sheet.
+        pairs: (first, second, heading), positions in `samples`.
+        side: Tile size in pixels.
+        title: Title of the sheet.
     """
     rows = []
-    for first, second, words in pairs[: _MOST_TILES // 2]:
-        rows.append((words, [_sample_tile(samples, i, side, None) for i in (first, second)]))
+    for first, second, heading in pairs[: _MOST_TILES // 2]:
+        rows.append((heading, [_sample_tile(samples, i, side, None) for i in (first, second)]))
     return draw_sheet(rows, title=title, side=side)
 
 
 def draw_sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, title: str, side: int) -> Image.Image:
-    """Return rows of tiles with a heading each, on white.
+    """Draw rows of tiles, each with a heading, on white.
 
     Raises:
-        ValueError: There is nothing to draw.
+        ValueError: There are no rows.
     """
     if not rows:
         raise ValueError("a sheet needs at least one row")
@@ -169,7 +168,7 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, title: str, side: 
 
 
 def image_tile(pixels: NDArray[np.uint8], caption: str) -> Tile:
-    """Return a tile of (H, W, 3) uint8."""
+    """Return a tile from (H, W, 3) uint8 pixels."""
     return Tile(Image.fromarray(pixels), caption)
 
 
@@ -184,9 +183,9 @@ def _sample_tile(samples: Samples, i: int, side: int, as_seen: ImageSpec | None)
 
 
 def _draw_tile(
-    sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple[int, int], side: int, font: Any
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int], side: int, font: Any
 ) -> None:
-    left, top = place
+    left, top = corner
     if tile.image is None:
         pen.rectangle((left, top, left + side - 1, top + side - 1), outline=_WARNING)
         for line, words in enumerate(_wrap(tile.problem, font, side - 8)[: side // _TEXT - 1]):
@@ -203,13 +202,13 @@ def _font(size: int) -> Any:
 
 
 def _clean(text: str) -> str:
-    """Return what can be drawn: no line breaks, no half characters of odd file names."""
+    """Replace unprintable characters."""
     plain = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(c if c.isprintable() else "?" for c in plain)
 
 
 def _fit_text(text: str, font: Any, width: int) -> str:
-    """Return the text, shortened in the middle until it fits."""
+    """Return the text, shortened in the middle to fit `width` pixels."""
     text = _clean(text)
     if font.getlength(text) <= width:
         return text

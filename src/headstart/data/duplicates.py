@@ -1,8 +1,8 @@
-"""Finds images that are copies of each other: same bytes, same pixels, or nearly the same image.
+"""Find duplicate images: equal bytes, equal pixels, or near-duplicates.
 
-How alike two *different* images can get depends on the data (solar cells of one wafer,
-strokes of a pen), so the bar that a pair must clear is raised to lie above what this data set's images
-reach among each other.  A pair too few costs a little; a pair too many merges two people's images.
+How similar two *different* images can be depends on the data (solar cells of one wafer, strokes of a pen), so the
+similarity threshold is raised above what the images of this dataset reach among each other. A missed pair costs
+little; a false pair merges two groups.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from headstart.system import available_cores
 
 __all__ = ["Pair", "components", "find_duplicates"]
 
-_BAR = (1.8, 3.15)  # lowest and highest bar, in -log10(1 - correlation)
+_BAR = (1.8, 3.15)  # lowest and highest threshold, in -log10(1 - correlation)
 _GAP = 0.25
-_CROPPED = (0.5, 3.2)  # a part fitted into a whole must clear the bar by more, up to a bar of its own: fitting flatters
-_ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the first
+_CROPPED = (0.5, 3.2)  # extra margin for crops, up to a threshold of its own: registration inflates their agreement
+_ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the first one
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two images that are copies.
+    """Two duplicate images.
 
     Attributes:
         first, second: Positions, first < second.
-        kind: `bytes`, `pixels`, `near`, `mirrored` or `cropped`.
-        similarity: 1 for equal pixels; else the correlation of details, in [0, 1].
+        kind: `bytes`, `pixels`, `near`, `mirrored` (flipped) or `cropped`.
+        similarity: 1 for equal pixels, else the correlation of details, in [0, 1].
     """
 
     first: int
@@ -50,16 +50,16 @@ def find_duplicates(
     same_pixels: Callable[[int, int], bool] | None = None,
     threads: int | None = None,
 ) -> tuple[list[Pair], list[Pair], float]:
-    """Find copies among all images.
+    """Find duplicates among all images.
 
     Args:
-        looks: What was seen of them.
-        embeddings: (N, D) what a network says of them: finds more candidates; pixels decide.
-        same_pixels: Compares two images pixel by pixel; None trusts the digests of the thumbnails.
-        threads: Worker threads; one a core by default.
+        scan: The scanned images.
+        embeddings: (N, D) backbone features, used to find more candidates; pixels decide.
+        same_pixels: Compares two images pixel by pixel; None compares the digests of thumbnails.
+        threads: Worker threads; one per core by default.
 
     Returns:
-        Pairs of equal images, pairs of nearly equal ones, and the bar that the latter had to clear.
+        Pairs of equal images, pairs of near-duplicates, and the similarity threshold of the latter.
     """
     exact, unique = _equal(scan, same_pixels)
     usable = unique[[_has_content(scan, i) for i in unique]] if len(unique) else unique
@@ -70,11 +70,11 @@ def find_duplicates(
     candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable], threads)
     scores, is_cropped = compare_candidates(thumbs, candidates, threads)
     bar = _bar(np.where(is_cropped, 0, scores), candidates, len(usable))
-    part_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _bar(scores, candidates, len(usable)))
+    crop_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _bar(scores, candidates, len(usable)))
     best: dict[tuple[int, int], tuple[float, str]] = {}
-    for k in np.flatnonzero(scores >= np.where(is_cropped, part_bar, bar)):
+    for k in np.flatnonzero(scores >= np.where(is_cropped, crop_bar, bar)):
         a, b = sorted((int(usable[candidates.part[k]]), int(usable[candidates.whole[k]])))
-        kind = "mirrored" if candidates.is_mirrored[k] else "cropped" if is_cropped[k] else "near"
+        kind = "mirrored" if candidates.is_flipped[k] else "cropped" if is_cropped[k] else "near"
         if scores[k] > best.get((a, b), (0.0, ""))[0]:
             best[a, b] = (float(scores[k]), kind)
     near = [Pair(a, b, kind, 1 - 10**-score) for (a, b), (score, kind) in best.items()]
@@ -82,7 +82,7 @@ def find_duplicates(
 
 
 def _with_twins(near: list[Pair], exact: list[Pair]) -> list[Pair]:
-    """Return the pairs, also of the images that equal one of a pair (of small sets: large ones are linked anyway)."""
+    """Add the pairs of images equal to one of a near-duplicate pair (small sets only; large ones are linked anyway)."""
     twins: dict[int, set[int]] = defaultdict(set)
     for pair in exact:
         twins[pair.first].add(pair.second)
@@ -98,7 +98,7 @@ def _with_twins(near: list[Pair], exact: list[Pair]) -> list[Pair]:
 
 
 def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """Return (count,) number of the connected set each belongs to, by first appearance."""
+    """Return (count,) number of the connected component of each node, by first appearance."""
     parent = list(range(count))
 
     def root(i: int) -> int:
@@ -117,7 +117,7 @@ def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64
 
 
 def _equal(scan: ScanResult, same_pixels: Callable[[int, int], bool] | None) -> tuple[list[Pair], NDArray[np.int64]]:
-    """Return pairs with the same bytes or pixels, and one position of each set of equal images."""
+    """Return pairs with equal bytes or pixels, and one position per set of equal images."""
     by_bytes: dict[str, list[int]] = defaultdict(list)
     for i, info in enumerate(scan.info):
         if info is not None:
@@ -149,26 +149,26 @@ def _has_content(scan: ScanResult, i: np.int64) -> bool:
 
 
 def _bar(scores: NDArray[np.float32], candidates: Candidates, count: int) -> float:
-    """Return what a pair must reach, from how alike this data set's images are anyway: the lower of two answers.
+    """Return the similarity threshold for near-duplicates: the lower of two estimates.
 
-    Each image's best partner is mostly a different image: the median and upper quartile say how the tail of
-    different images falls off.  Where copies are so many that they move these, there is a gap between them
-    and the rest: a stretch in which next to no pair lies.
+    The best match of each image is mostly a different image, so the median and upper quartile describe the tail of
+    different images. Where duplicates are frequent enough to move these, a gap with almost no pairs separates them
+    from the rest.
     """
     top = np.zeros(count)
     np.maximum.at(top, candidates.part, scores)
     np.maximum.at(top, candidates.whole, scores)
-    top = top[(top > 0) & (top < _BAR[1])]  # above it are copies for certain
+    top = top[(top > 0) & (top < _BAR[1])]  # pairs above it are duplicates
     if not len(top):
         return _BAR[0]
-    likely = _BAR[1]
-    for _ in range(3):  # copies among them raise the quantiles; without the likeliest copies these fall
-        median, upper = np.quantile(top[top < likely], (0.5, 0.75))
-        likely = min(likely, float(median + 3.5 * (upper - median) + 0.3))
+    tail_end = _BAR[1]
+    for _ in range(3):  # duplicates raise the quantiles; excluding the likely ones lowers them again
+        median, upper = np.quantile(top[top < tail_end], (0.5, 0.75))
+        tail_end = min(tail_end, float(median + 3.5 * (upper - median) + 0.3))
     ordered = np.sort(scores)
     bars = np.arange(_BAR[0], _BAR[1] + 1e-9, 0.05)
     above = len(ordered) - np.searchsorted(ordered, bars)
     below = len(ordered) - np.searchsorted(ordered, bars - _GAP) - above
     is_gap = below <= 0.01 * above + 0.5
     gap = bars[is_gap.argmax()] if is_gap.any() else _BAR[1]
-    return float(np.clip(min(likely, gap), *_BAR))
+    return float(np.clip(min(tail_end, gap), *_BAR))

@@ -1,7 +1,7 @@
-"""Walks a folder of images and names everything it will not use; it reads directory entries, never images.
+"""Walk a folder of images and report everything that is not used; reads directory entries, never images.
 
-A walk never fails half-way.  What cannot be entered, followed or used becomes a named
-`Problem`, and the rest goes on.  Links that leave the folder are not followed unless that is allowed.
+A walk never fails half-way: files and folders that cannot be read, followed or used become `Problem`s.
+Links that leave the folder are followed only if that is allowed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["FileTree", "LocatedFile", "clean_label", "looks_like_image", "printa
 
 @dataclass(frozen=True, slots=True)
 class LocatedFile:
-    """One file: its path and its names below the root, `folders` outermost first."""
+    """One file: its path, its name and its `folders` below the root, outermost first."""
 
     path: str
     folders: tuple[str, ...]
@@ -28,22 +28,22 @@ class LocatedFile:
 
     @property
     def name(self) -> str:
-        """Path below the root, printable, with `/`."""
+        """Return the path below the root, printable, with `/`."""
         return printable("/".join((*self.folders, self.file)))
 
 
 @dataclass
 class FileTree:
-    """What a walk found.
+    """Result of a walk.
 
     Attributes:
-        root: The folder, as given, made absolute.
-        images: Files that are to be read as images, sorted by name.
+        root: The folder as an absolute path.
+        images: Image files, sorted by name.
         tables: Text files that may hold labels, at any depth.
         problems: Files and folders that cannot be used.
-        empty_folders: Folders without any file or folder in them.
-        others: How many files of other kinds were ignored, by extension.
-        shown: What messages call the root: an archive by its own name; empty for the root itself.
+        empty_folders: Folders without entries.
+        others: Number of ignored files of other kinds, by extension.
+        shown: Name of the root in messages: the file name of an archive; empty for the root itself.
     """
 
     root: str
@@ -55,29 +55,29 @@ class FileTree:
     shown: str = ""
 
     def shown_path(self, path: str = "") -> str:
-        """Return the folder, or a path below it, as messages name it."""
+        """Return the folder, or a path below it, as shown in messages."""
         shown = self.shown or self.root
         return printable(os.path.join(shown, os.path.relpath(path, self.root)) if path else shown)
 
 
 def resolve_path(data: str | os.PathLike[str], expected: str) -> tuple[str, str]:
-    """Return the path that a person named, and how it is written on the screen.
+    """Resolve a path from the user, and format it for messages.
 
     Raises:
-        DataError: There is nothing, where `expected` should be.
+        DataError: The path does not exist; `expected` describes what should be there.
     """
-    place = os.fspath(data)
-    shown = printable(place)
-    if not os.path.exists(place):
+    path = os.fspath(data)
+    shown = printable(path)
+    if not os.path.exists(path):
         raise DataError(
             f"`{shown}` does not exist; {expected} was expected.",
             hint="check the spelling; a path with spaces needs quotes",
         )
-    return place, shown
+    return path, shown
 
 
 def printable(name: str) -> str:
-    """Return a name that can be written as UTF-8: bytes that are not valid become backslash escapes."""
+    """Return a name that can be written as UTF-8; invalid bytes become backslash escapes."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -90,14 +90,14 @@ def walk_files(root: str, *, allow_external_paths: bool = False, shown: str = ""
 
     Args:
         root: A folder.
-        allow_external_paths: Follow links that lead out of it.
-        shown: What messages call it, if not by its path.
+        allow_external_paths: Follow links that leave the folder.
+        shown: Name of the folder in messages, if not its path.
 
     Returns:
-        The images in a fixed order, and all that is not used, by name.
+        The images in a fixed order, and everything that is not used.
 
     Raises:
-        DataError: The root itself is missing or may not be read.
+        DataError: The root is missing or not readable.
     """
     tree = FileTree(os.path.abspath(root), shown=shown)
     real_root = os.path.realpath(tree.root)
@@ -106,10 +106,10 @@ def walk_files(root: str, *, allow_external_paths: bool = False, shown: str = ""
             pass
     except OSError as error:
         raise DataError(
-            f"The folder `{printable(shown or root)}` cannot be read ({error.strerror or error}).",
+            f"Cannot read the folder `{printable(shown or root)}` ({error.strerror or error}).",
             hint="check the path and its permissions",
         ) from error
-    seen = {real_root}
+    visited = {real_root}
     stack: list[tuple[str, tuple[str, ...]]] = [(tree.root, ())]
     while stack:
         folder, names = stack.pop()
@@ -117,16 +117,16 @@ def walk_files(root: str, *, allow_external_paths: bool = False, shown: str = ""
             with os.scandir(folder) as entries:
                 listed = list(entries)
         except PermissionError:
-            _problem(tree, names, "permission", "this folder may not be entered (permission denied)")
+            _problem(tree, names, "permission", "permission denied")
             continue
         except OSError as error:
             kind = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-            _problem(tree, names, kind, f"this folder cannot be listed ({error.strerror or error})")
+            _problem(tree, names, kind, f"cannot list this folder ({error.strerror or error})")
             continue
         if not listed and names:
             tree.empty_folders.append(printable("/".join(names)))
         for entry in listed:
-            _place(tree, entry, names, real_root, allow_external_paths, seen, stack)
+            _place(tree, entry, names, real_root, allow_external_paths, visited, stack)
     tree.images.sort(key=lambda f: (*f.folders, f.file))
     tree.tables.sort(key=lambda f: (len(f.folders), *f.folders, f.file))
     tree.problems.sort(key=lambda p: p.name)
@@ -139,17 +139,15 @@ def _place(
     names: tuple[str, ...],
     real_root: str,
     allow_external_paths: bool,
-    seen: set[str],
+    visited: set[str],
     stack: list[tuple[str, tuple[str, ...]]],
 ) -> None:
-    """Put one directory entry where it belongs."""
+    """Classify one directory entry."""
     name = entry.name
     here = (*names, name)
     if name.startswith("."):
         if name.lower().endswith(".icloud"):
-            _problem(
-                tree, here, "cloud-placeholder", "iCloud keeps this file elsewhere; open its folder to download it"
-            )
+            _problem(tree, here, "cloud-placeholder", "stored in iCloud only; open its folder to download it")
         return
     if name.lower() in IGNORED:
         return
@@ -159,57 +157,57 @@ def _place(
         is_folder, is_file = entry.is_dir(), entry.is_file()
     except OSError as error:
         if not is_link:
-            _problem(tree, here, "unreadable", f"this cannot be looked at ({error.strerror or error})")
+            _problem(tree, here, "unreadable", f"cannot be read ({error.strerror or error})")
             return
         is_folder = is_file = False  # a link to itself
     if is_link:
         target = os.path.realpath(entry.path)
         inside = target == real_root or target.startswith(real_root.rstrip(os.sep) + os.sep)
         if not is_folder and not is_file:
-            _problem(tree, here, "broken-link", "this link leads nowhere or in a circle")
+            _problem(tree, here, "broken-link", "broken or circular link")
             return
         if is_folder and inside:
-            return  # what it leads to is walked under its own name
+            return  # the target is walked under its own name
         if not inside and not allow_external_paths:
-            _problem(tree, here, "outside", "this link leaves the folder; --allow-external-paths follows it")
+            _problem(tree, here, "outside", "link leaves the folder; --allow-external-paths follows it")
             return
         if is_folder:
-            if target in seen:
+            if target in visited:
                 return
-            seen.add(target)
+            visited.add(target)
     if is_folder:
         stack.append((entry.path, here))
     elif not is_file:
-        _problem(tree, here, "special", "this is a pipe, socket or device, not a file")
+        _problem(tree, here, "special", "a pipe, socket or device, not a file")
     else:
         _sort_file(tree, LocatedFile(entry.path, names, name))
 
 
-def _sort_file(tree: FileTree, found: LocatedFile) -> None:
-    """Decide by the extension, and where that says nothing by the first bytes, what a file is."""
-    extension = os.path.splitext(found.file)[1].lower()
+def _sort_file(tree: FileTree, file: LocatedFile) -> None:
+    """Classify a file by its extension, or by its first bytes where it has none."""
+    extension = os.path.splitext(file.file)[1].lower()
     if extension in IMAGES:
-        tree.images.append(found)
+        tree.images.append(file)
     elif extension in UNFINISHED:
-        tree.problems.append(Problem(found.name, "unfinished-download", "an unfinished download; fetch it again"))
-    elif found.file.lower().endswith(".nii.gz"):
-        tree.problems.append(Problem(found.name, "foreign-format", EXPORT_STEPS[".nii"]))
+        tree.problems.append(Problem(file.name, "unfinished-download", "unfinished download; download it again"))
+    elif file.file.lower().endswith(".nii.gz"):
+        tree.problems.append(Problem(file.name, "foreign-format", EXPORT_STEPS[".nii"]))
     elif extension in EXPORT_STEPS:
-        detail = f"{extension} cannot be read here: {EXPORT_STEPS[extension]}"
-        tree.problems.append(Problem(found.name, "foreign-format", detail))
+        detail = f"{extension} is not supported: {EXPORT_STEPS[extension]}"
+        tree.problems.append(Problem(file.name, "foreign-format", detail))
     elif extension in PLAIN:
         if extension in TABLES:
-            tree.tables.append(found)
+            tree.tables.append(file)
         else:
             tree.others[extension] += 1
-    elif looks_like_image(found.path):
-        tree.images.append(found)
+    elif looks_like_image(file.path):
+        tree.images.append(file)
     else:
         tree.others[extension or "no extension"] += 1
 
 
 def looks_like_image(path: str) -> bool:
-    """Return whether the first bytes are those of a format that can be read."""
+    """Return whether the first bytes are those of a supported image format."""
     try:
         with open(path, "rb") as file:
             head = file.read(16)
@@ -223,7 +221,7 @@ def looks_like_image(path: str) -> bool:
 
 
 def clean_label(name: str) -> str:
-    """Return a label from a folder's or a table's text: one Unicode form, no line breaks, writable as UTF-8."""
+    """Return a label from a folder or table text: normalized Unicode, no line breaks, writable as UTF-8."""
     return " ".join(printable(unicodedata.normalize("NFC", name)).split())
 
 

@@ -1,7 +1,6 @@
-"""Reads labels, splits and groups out of folder names.
+"""Infer labels, splits and groups from folder names.
 
-A reading is taken only where it is the only one that fits.  Where two fit, both are
-shown with the `--layout` that chooses between them.
+A layout is used only if it is the only one that fits. If two fit, the error shows the `--layout` for each.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _SPLIT_SUFFIX = re.compile(r"[-_ ]?(set|data|images|imgs|split)$")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image with what its place says about it."""
+    """One image with its label, split and group from its path."""
 
     file: LocatedFile
     label: str
@@ -47,15 +46,15 @@ class Row:
 
 @dataclass
 class Reading:
-    """One way to understand a data set.
+    """One interpretation of a dataset's layout.
 
     Attributes:
-        layout: Its short name, e.g. `class folders`.
-        template: The `--layout` that asks for it.
+        layout: Short name, e.g. `class folders`.
+        template: The `--layout` that selects it.
         rows: The labeled images.
-        unlabeled: Images that this reading has no label for.
-        notes: What was assumed and what is not used.
-        has_inferred_groups: Whether a folder level was taken for groups without being named by `--layout`.
+        unlabeled: Images without a label in this layout.
+        notes: Assumptions, and what is not used.
+        has_inferred_groups: Whether a folder level was used as groups without `--layout`.
     """
 
     layout: str
@@ -67,14 +66,14 @@ class Reading:
 
 
 def split_name(folder: str) -> SplitName | None:
-    """Return which split a folder or a cell names, in any case (`Train`, `VAL`, `valid`, `test_set`), or None."""
+    """Return the split that a folder or cell names, in any case (`Train`, `VAL`, `valid`, `test_set`), or None."""
     word = _SPLIT_SUFFIX.sub("", folder.strip().lower())
     return _SPLIT_WORDS.get(word)
 
 
 @lru_cache(maxsize=65_536)
 def split_words(folder: str) -> frozenset[SplitName]:
-    """Return all splits that words of a folder's or file's name name: `test_images`, `seg_train`, `val2017`."""
+    """Return all splits named by words of a folder or file name: `test_images`, `seg_train`, `val2017`."""
     whole = split_name(folder)
     words = re.findall(r"[^\W\d_]+", folder.lower())
     named = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS and word != "dev"}
@@ -82,18 +81,18 @@ def split_words(folder: str) -> frozenset[SplitName]:
 
 
 def read_folders(images: Sequence[LocatedFile]) -> Reading:
-    """Understand class folders, with splits above or below them and groups where they are nested.
+    """Infer class folders, with splits above or below them, and groups where they are nested.
 
     Raises:
         DataError: No folder gives a label.
-        UsageError: Two readings fit.
+        UsageError: Two layouts fit.
     """
     wrapper = 0
     while True:
         tops = {p.folders[wrapper] for p in images if len(p.folders) > wrapper}
         deeper = any(len(p.folders) > wrapper + 1 for p in images)
         if len(tops) == 1 and deeper and split_name(next(iter(tops))) is None:
-            wrapper += 1  # one folder around everything, as unpacked archives have
+            wrapper += 1  # one folder around everything, as in unpacked archives
             continue
         break
     prefix = "*/" * wrapper
@@ -101,8 +100,8 @@ def read_folders(images: Sequence[LocatedFile]) -> Reading:
     stray = [p for p in images if len(p.folders) <= wrapper]
     if not inside:
         raise DataError(
-            f"{pluralize(len(images), 'image')} found but no class folders; one subfolder per class was expected.",
-            hint="sort them into class folders, give a table (image,label), or tell --label-pattern where the label is "
+            f"Found {pluralize(len(images), 'image')} but no class folders; expected one subfolder per class.",
+            hint="sort them into class folders, pass a table (image,label), or set --label-pattern if the label is "
             "in the file name, e.g. '{label}_*'",
         )
     splits = {top: split_name(top) for top in {p.folders[wrapper] for p in inside}}
@@ -112,9 +111,9 @@ def read_folders(images: Sequence[LocatedFile]) -> Reading:
     elif len(named) >= 2 and "train" in splits.values():
         others = sorted(set(splits) - set(named))
         raise UsageError(
-            f"Two readings fit: the folders {_some(named)} are splits and {_some(others)} is something else, or all of "
+            f"Two layouts fit: the folders {_some(named)} are splits and {_some(others)} is something else, or all of "
             "them are classes.",
-            hint=f"move {_some(others)} away, or say --layout '{prefix}{{label}}/**' to read all of them as classes",
+            hint=f"move {_some(others)} away, or use --layout '{prefix}{{label}}/**' to read all of them as classes",
         )
     else:
         reading = _below(inside, wrapper, prefix, None)
@@ -123,12 +122,12 @@ def read_folders(images: Sequence[LocatedFile]) -> Reading:
 
 
 def _below_splits(images: Sequence[LocatedFile], level: int, prefix: str) -> Reading:
-    """`<split>/<class>/...`: every split is read alike; images straight in a split have no label."""
+    """Read `<split>/<class>/...`, all splits alike; images directly in a split folder have no label."""
     deep = [p for p in images if len(p.folders) > level + 1]
     if not deep:
         raise DataError(
-            "The split folders hold images but no class folders; `train/<class>/*` was expected.",
-            hint="sort them into class folders, or tell --label-pattern where the label is in the file name",
+            "The split folders hold images but no class folders; expected `train/<class>/*`.",
+            hint="sort them into class folders, or set --label-pattern if the label is in the file name",
         )
     reading = _below(deep, level + 1, prefix + "{split}/", level)
     reading.unlabeled.extend(p for p in images if len(p.folders) == level + 1)
@@ -137,7 +136,7 @@ def _below_splits(images: Sequence[LocatedFile], level: int, prefix: str) -> Rea
 
 
 def _below(images: Sequence[LocatedFile], level: int, prefix: str, split_level: int | None) -> Reading:
-    """Return class folders at `level`, or one of the nested forms below them."""
+    """Read class folders at `level`, or one of the nested forms below them."""
     label_level, group_level, shape = level, level + 1, "{label}/*"
     layout = "class folders"
     nested = [p for p in images if len(p.folders) > level + 1]
@@ -168,7 +167,7 @@ def _which_is_class(nested: Sequence[LocatedFile], images: Sequence[LocatedFile]
     """Return whether the `first` or the `second` of two nested folder levels is the class.
 
     The same few names under every top folder (`patient07/benign`) are classes; names that look like
-    numbered things are groups.  What stays undecided is asked.
+    numbered items are groups. Anything else is an error.
 
     Raises:
         UsageError: Both fit.
@@ -196,15 +195,14 @@ def _which_is_class(nested: Sequence[LocatedFile], images: Sequence[LocatedFile]
         if sorted(sizes.values())[len(sizes) // 2] < 10:
             return "first"
     raise UsageError(
-        f"Two readings of the folders fit: {_some(tops)} are the classes and {_some(seconds)} say what belongs "
-        f"together, or {_some(seconds)} are the classes.",
-        hint=f"say --layout '{prefix}{{label}}/{{group}}/*' for the first, --layout '{prefix}{{group}}/{{label}}/*' "
-        "for the second, or put `*` where a level means nothing",
+        f"Two layouts fit: {_some(tops)} are classes and {_some(seconds)} are groups, or {_some(seconds)} are classes.",
+        hint=f"use --layout '{prefix}{{label}}/{{group}}/*' for the first, --layout '{prefix}{{group}}/{{label}}/*' "
+        "for the second, or put `*` for a level without meaning",
     )
 
 
 def _look_like_ids(names: set[str]) -> bool:
-    """Return whether names are of numbered things: most hold a digit, or they share all but a short ending."""
+    """Return whether names are numbered items: most hold a digit, or they share all but a short ending."""
     if len(names) < 2:
         return any(any(c.isdigit() for c in n) for n in names)
     if sum(any(c.isdigit() for c in n) for n in names) >= 0.7 * len(names):

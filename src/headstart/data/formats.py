@@ -1,6 +1,6 @@
-"""Which file endings hold images that can be read, which would need an export, and which are no images.
+"""List file extensions: supported image formats, formats that need an export, and other files.
 
-A format that cannot be read is never ignored in silence; it is counted with its export step.
+Unsupported formats are never ignored silently; they are counted and reported with their export step.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ def _words(text: str) -> frozenset[str]:
 
 
 IMAGES = _words(".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm")
-"""Endings of images that can be read."""
+"""Extensions of supported images."""
 
 UNFINISHED = _words(".part .partial .crdownload .download .opdownload .filepart .!ut .aria2 .tmp")
-"""Endings that browsers and download programs give a file until it is whole."""
+"""Extensions that browsers and download tools use for unfinished downloads."""
 
 PLAIN = _words(
     ".txt .lst .csv .tsv .json .jsonl .xml .yaml .yml .md .rst .html .htm .css .js .py .ipynb .toml .ini .cfg .log "
     ".xlsx .xls .ods .doc .docx .ppt .pptx .zip .tar .gz .tgz .7z .rar .bz2 .xz .db .sqlite .pkl .pt .pth .onnx "
     ".safetensors .bin .exe .sh .bat .names .data .license .cff .bib"
 )
-"""Endings of files that are no images; they are not looked into."""
+"""Extensions of other files, which are not opened."""
 
 TABLES = _words(".csv .tsv .jsonl .txt .lst .xlsx .xls .ods")
-"""Endings of files that may hold labels."""
+"""Extensions of files that may hold labels."""
 
 IGNORED = _words("__macosx thumbs.db desktop.ini ehthumbs.db $recycle.bin @eadir lost+found") | {
     "system volume information"
 }
-"""Names (lower case) that operating systems leave behind; names with a leading dot are ignored too."""
+"""File and folder names (lower case) left behind by operating systems; names with a leading dot are ignored too."""
 
 EXPORT_STEPS = {
     ".heic": "convert to JPEG: in Photos choose Export, on iPhone set Camera > Formats > Most Compatible",
@@ -88,4 +88,4 @@ EXPORT_STEPS = {
     ".mkv": "cut into frames: `ffmpeg -i in.mkv -vf fps=1 out_%05d.png`, one folder a video",
     ".webm": "cut into frames: `ffmpeg -i in.webm -vf fps=1 out_%05d.png`, one folder a video",
 }
-"""Formats that hold images but cannot be read here, each with the step that makes them readable."""
+"""Unsupported image formats, each with the step that makes it readable."""

@@ -1,7 +1,7 @@
-"""Guesses from file names, folders and table columns what may belong together: guesses, to be tested.
+"""Propose groups from file names, folders and table columns.
 
-Every guess is a regular expression or a column that `--group-from` takes, so what a
-person sees is what they can ask for.  Nothing here looks at an image, and nothing here is believed.
+Every proposal is a regular expression or a column that `--group-from` accepts. No image is read here; proposals are
+tested in `group_evaluation` before they are used.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Literal
 
 from headstart.records import Samples
 
-__all__ = ["GroupCandidate", "guess_groups", "inside_class_folders", "is_plausible_grouping"]
+__all__ = ["GroupCandidate", "inside_class_folders", "is_plausible_grouping", "propose_groups"]
 
 _DELIMITERS = re.compile(r"[_\-.,; ~()\[\]@#+=]+")
 _TOKENS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
-_SHARE = 0.5  # of the names that must have one form; 0.9 where letters and digits are parted too
+_MIN_FRACTION = 0.5  # of the names that must have one form; 0.9 where letters and digits are separated too
 _MOST = 12
 
 _CAMERAS = (
@@ -31,21 +31,21 @@ _PROGRAMS = (
     "whatsapp"
 )
 _WORDS = (
-    "bild clip copy file foto frame frames im image images original photo photos pic pics image sample thumb "
+    "bild clip copy file foto frame frames im image images original photo photos pic pics picture sample thumb "
     "thumbnail vid video"
 )
 _COUNTER_PREFIXES = frozenset((*_CAMERAS.split(), *_PROGRAMS.split(), *_WORDS.split()))
-"""What stands before a running number and says nothing about the subject; compared in lower case."""
+"""Prefixes of running numbers that say nothing about the subject; compared in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCandidate:
-    """One way the images may be grouped.
+    """One possible grouping of the images.
 
     Attributes:
-        pattern: What `--group-from` takes to ask for it.
-        meaning: The same in words, with an example.
-        keys: (N,) key of each sample, None where it has none.
+        pattern: Value for `--group-from`.
+        meaning: Description with an example.
+        keys: (N,) key of each sample, None without one.
         source: `name`, `column`, `time`, `inferred` (from nested folders), `given` (by a table or `--layout`) or
             `asked` (with `--group-from`).
         is_counter: Whether the key is only the prefix of a counter, as cameras and programs write it (`IMG`).
@@ -59,7 +59,7 @@ class GroupCandidate:
 
     @property
     def origin(self) -> Literal["guessed", "inferred", "given", "asked"]:
-        """Whether it is a guess, which the rules are for, or said by the data or the user."""
+        """Origin of the grouping: proposed here, or given by the data or the user."""
         origins: dict[str, Literal["inferred", "given", "asked"]] = {
             "inferred": "inferred",
             "given": "given",
@@ -68,32 +68,32 @@ class GroupCandidate:
         return origins.get(self.source, "guessed")
 
 
-def guess_groups(samples: Samples) -> list[GroupCandidate]:
-    """Return all guesses that would put at least some images together and not nearly all of them.
+def propose_groups(samples: Samples) -> list[GroupCandidate]:
+    """Propose all groupings that put at least some images together, but not nearly all of them.
 
     Returns:
-        At most 12, the coarsest last; two that part the images alike are one.
+        At most 12, the coarsest last; equal partitions count once.
     """
-    guesses = [*_given(samples), *_columns(samples), *_names(samples)]
-    kept: list[GroupCandidate] = []
-    seen: set[tuple[int, ...]] = set()
-    for guess in guesses:
-        if guess.origin == "guessed" and not is_plausible_grouping(guess.keys):
+    proposals = [*_given(samples), *_columns(samples), *_names(samples)]
+    candidates: list[GroupCandidate] = []
+    partitions: set[tuple[int, ...]] = set()
+    for proposal in proposals:
+        if proposal.origin == "guessed" and not is_plausible_grouping(proposal.keys):
             continue
-        form = _partition(guess.keys)
-        if form not in seen:
-            seen.add(form)
-            kept.append(guess)
-    return kept[:_MOST]
+        form = _partition(proposal.keys)
+        if form not in partitions:
+            partitions.add(form)
+            candidates.append(proposal)
+    return candidates[:_MOST]
 
 
-def inside_class_folders(samples: Samples, guess: GroupCandidate) -> GroupCandidate | None:
-    """Return the same guess with a key of its own in each class folder, for numbers that start anew in each.
+def inside_class_folders(samples: Samples, proposal: GroupCandidate) -> GroupCandidate | None:
+    """Restrict a proposal to each class folder, for numbers that restart in each.
 
     Returns:
-        None if the guess is no part of a name, or a folder holds several classes.
+        None if the proposal is not from a file name, or a folder holds several classes.
     """
-    if guess.source != "name":
+    if proposal.source != "name":
         return None
     parents = [s.name.split("/")[-2] if "/" in s.name else None for s in samples]
     labels: dict[str | None, set[str | None]] = defaultdict(set)
@@ -101,9 +101,9 @@ def inside_class_folders(samples: Samples, guess: GroupCandidate) -> GroupCandid
         labels[parent].add(sample.label)
     if None in parents or len(labels) < 2 or any(len(found) > 1 for found in labels.values()):
         return None
-    body = re.sub(r"\[\^(\\?.)\]\*", r"[^\1/]*", guess.pattern.removeprefix("^"))
-    keys = tuple(None if k is None else f"{p}\0{k}" for p, k in zip(parents, guess.keys, strict=True))
-    return GroupCandidate(f"([^/]*)/{body}[^/]*$", f"{guess.meaning} inside each class folder", keys, "name")
+    body = re.sub(r"\[\^(\\?.)\]\*", r"[^\1/]*", proposal.pattern.removeprefix("^"))
+    keys = tuple(None if k is None else f"{p}\0{k}" for p, k in zip(parents, proposal.keys, strict=True))
+    return GroupCandidate(f"([^/]*)/{body}[^/]*$", f"{proposal.meaning} inside each class folder", keys, "name")
 
 
 def _given(samples: Samples) -> list[GroupCandidate]:
@@ -111,51 +111,51 @@ def _given(samples: Samples) -> list[GroupCandidate]:
     if not any(keys):
         return []
     source = "inferred" if samples.has_inferred_groups else "given"
-    return [GroupCandidate("group", f"the groups that the {samples.layout or 'data'} gave", keys, source)]
+    return [GroupCandidate("group", f"the groups of the {samples.layout or 'data'}", keys, source)]
 
 
 def _columns(samples: Samples) -> list[GroupCandidate]:
-    found = []
+    candidates = []
     for column, cells in samples.columns.items():
         keys = tuple(c.strip() or None for c in cells)
-        # A number with a fraction is a measurement, not a name.
+        # A fractional number is a measurement, not an identifier.
         if any(k and re.fullmatch(r"[+-]?\d+\.\d+(e[+-]?\d+)?", k, re.IGNORECASE) for k in keys):
             continue
-        found.append(GroupCandidate(column, f"the column `{column}`", keys, "column"))
-    return found
+        candidates.append(GroupCandidate(column, f"the column `{column}`", keys, "column"))
+    return candidates
 
 
 def _names(samples: Samples) -> list[GroupCandidate]:
-    """Return each part of the file name alone, and its beginning up to each part."""
+    """Propose each part of the file name, and its beginning up to each part."""
     stems = [_stem(s.name) for s in samples]
     labels = {re.sub(r"\W+", "", (s.label or "").casefold()) for s in samples}
-    found = []
-    for cut, share in ((_by_delimiters, _SHARE), (_by_tokens, 0.9)):
+    candidates = []
+    for cut, min_fraction in ((_by_delimiters, _MIN_FRACTION), (_by_tokens, 0.9)):
         forms = Counter(form for form, _ in map(cut, stems))
         if not forms:
             continue
         form, count = forms.most_common(1)[0]
-        if count < share * len(stems):
+        if count < min_fraction * len(stems):
             continue
         fields = [f if g == form else None for g, f in map(cut, stems)]
         width = next(len(f) for f in fields if f is not None)
         if not 1 < width <= 12:
             continue
         example = next(s.name.rpartition("/")[2] for s, f in zip(samples, fields, strict=True) if f is not None)
-        found += _fields(form, fields, width, labels, example)
-    return found
+        candidates += _fields(form, fields, width, labels, example)
+    return candidates
 
 
 def _fields(
     form: str, fields: Sequence[tuple[str, ...] | None], width: int, labels: set[str], example: str
 ) -> list[GroupCandidate]:
-    parts = form.split("\0")  # what stands before each field, and after the last
+    parts = form.split("\0")  # text before each field, and after the last
     inner = parts[0] != "tokens"
     texts = parts if inner else parts[1:]
-    found = []
+    candidates = []
     shown = next(f for f in fields if f is not None)
     values = [{f[k] for f in fields if f is not None} for k in range(width)]
-    # A part that says the class, or nothing, is no group.
+    # A part that equals the class, or is constant, is not a group.
     telling = [len(v) > 1 and not {re.sub(r"\W+", "", x.casefold()) for x in v} <= labels for v in values]
     for k in range(width):
         if not telling[k]:
@@ -163,28 +163,28 @@ def _fields(
         keys = tuple(None if f is None else f[k] for f in fields)
         pattern = "^" + "".join(_part(texts, t, inner, shown) for t in range(k)) + _part(texts, k, inner, shown, True)
         pattern += _end(texts, k, width)
-        meaning = f"part {k + 1} of the name (`{shown[k]}` in `{example}`)"
-        found.append(GroupCandidate(pattern, meaning, keys, "name", _is_counter(keys)))
+        meaning = f"part {k + 1} of the file name (`{shown[k]}` in `{example}`)"
+        candidates.append(GroupCandidate(pattern, meaning, keys, "name", _is_counter(keys)))
         earlier = [t for t in range(k) if telling[t]]
         if earlier and k < width - 1:
             keys = tuple(None if f is None else "\0".join(f[t] for t in (*earlier, k)) for f in fields)
             pattern = "^" + "".join(_part(texts, t, inner, shown, t in earlier) for t in range(k))
             pattern += _part(texts, k, inner, shown, True) + _end(texts, k, width)
             together = " and ".join(f"`{shown[t]}`" for t in (*earlier, k))
-            found.append(
-                GroupCandidate(pattern, f"the parts {together} of the name `{example}` together", keys, "name")
+            candidates.append(
+                GroupCandidate(pattern, f"the parts {together} of the file name `{example}`", keys, "name")
             )
-    return found
+    return candidates
 
 
 def _is_counter(keys: Sequence[str | None]) -> bool:
-    """Return whether most samples with a key have only the prefix of a counter as key."""
+    """Return whether most keys are only the prefix of a counter."""
     known = [k.casefold() for k in keys if k is not None]
     return sum(k in _COUNTER_PREFIXES for k in known) >= 0.5 * max(1, len(known))
 
 
 def _part(texts: Sequence[str], k: int, inner: bool, shown: tuple[str, ...], captured: bool = False) -> str:
-    """Return the expression of one field with what stands before it."""
+    """Return the expression of one field with the delimiter before it."""
     if inner:
         stop = (texts[k + 1] or ".")[0]
         body = f"[^{stop}]*" if stop not in "]^-" else f"[^{re.escape(stop)}]*"
@@ -194,14 +194,14 @@ def _part(texts: Sequence[str], k: int, inner: bool, shown: tuple[str, ...], cap
 
 
 def _end(texts: Sequence[str], k: int, width: int) -> str:
-    """Return what must follow: the next delimiter, or the ending of the file."""
+    """Return what must follow a field: the next delimiter, or the file extension."""
     if texts[k + 1]:
         return re.escape(texts[k + 1]).replace(r"\-", "-")
     return r"(?:\.|$)" if k == width - 1 else ""
 
 
 def _by_delimiters(stem: str) -> tuple[str, tuple[str, ...]]:
-    """Return the delimiters (the form of the name) and what stands between them."""
+    """Return the delimiters (the form of the name) and the fields between them."""
     fields, before, position = [], [], 0
     pending = ""
     for match in _DELIMITERS.finditer(stem):
@@ -219,7 +219,7 @@ def _by_delimiters(stem: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _by_tokens(stem: str) -> tuple[str, tuple[str, ...]]:
-    """Return the same with a border between letters and digits too (`p012v2`)."""
+    """Return the same, also split between letters and digits (`p012v2`)."""
     fields, before = [], []
     pending = ""
     for match in _TOKENS.finditer(stem):
@@ -239,7 +239,7 @@ def _stem(name: str) -> str:
 
 
 def is_plausible_grouping(keys: Sequence[str | None]) -> bool:
-    """Return whether keys put at least some images together and not nearly all of them."""
+    """Return whether keys put at least some images together, but not nearly all of them."""
     sizes = Counter(k for k in keys if k is not None)
     together = sum(n for n in sizes.values() if n > 1)
     return (

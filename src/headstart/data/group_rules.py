@@ -1,7 +1,7 @@
-"""Decide whether a grouping that was guessed from names, columns or capture times may be applied.
+"""Decide whether a proposed grouping may be applied.
 
-Groups that are applied change the score, so a guess has to pass every rule; a guess that looks real and fails one is
-a question for the user. The same rules hold for labeled images and for images with boxes.
+Applied groups change the score, so a proposal must pass every rule; one that looks real but fails a rule is a question
+for the user. The same rules hold for labeled images and for images with boxes.
 """
 
 from __future__ import annotations
@@ -37,52 +37,52 @@ __all__ = [
 ]
 
 CERTAIN_COPY = 0.9993
-"""Similarity from which a copy joins two groups: one wrong pair would merge two whole groups."""
+"""Similarity from which a duplicate merges two groups; one wrong pair would merge two whole groups."""
 
 MIN_GROUPS = 6
-"""Fewer independent groups give no interval (`trust.intervals.MIN_GROUPS`)."""
+"""With fewer independent groups there is no interval (`evaluation.intervals.MIN_GROUPS`)."""
 
 MIN_EFFECTIVE_GROUPS = 4.0
-"""Below this, leaving one group out takes away too much of what the model is trained on."""
+"""Minimum effective number of groups; below it, holding out one group removes too much training data."""
 
 MIN_GROUPS_PER_LEVEL = 1.5
-"""Effective number of groups inside one class, split or camera below which that factor nearly is the group."""
+"""Effective number of groups within one class, split or camera below which that factor almost equals the group."""
 
 MAX_UNMEASURABLE = 0.1
-"""Share of images, or of classes, that may have their whole class in one group."""
+"""Maximum fraction of images, or of classes, whose whole class may be in one group."""
 
 MIN_CONTRADICTIONS = 5
 MIN_CONTRADICTING_SHARE = 0.02
-"""Pairs of certain copies across groups, at least, and as a share of the images, from which groups that hold fewer
-pairs inside are not objects: copies show the same object, so they lie inside one group."""
+"""Minimum number of certain duplicate pairs across groups, and as a fraction of the images, that contradicts a grouping
+with fewer pairs within groups: duplicates show the same object, so they belong in one group."""
 
 MIN_OFF_AXIS = 0.27
-"""Least share of the similarity that objects have outside its strongest direction (benchmarks/bench_groups.py)."""
+"""Minimum fraction of the similarity of objects outside its strongest direction (benchmarks/bench_groups.py)."""
 
 MAX_ACROSS = 0.25
-"""Likeness across classes, as a share of that within, up to which a key counts anew in each class."""
+"""Maximum similarity across classes, relative to that within, at which a key is specific to each class."""
 
 MIN_SKILL_KEPT = 0.1
-"""Share of the accuracy above the baseline that must remain when whole groups are left out."""
+"""Fraction of the accuracy above the baseline that must remain with whole groups held out."""
 
 _MAX_CAMERAS = 20
 _IMAGES_PER_CAMERA = 5
 
 
 def merge_duplicates(
-    groups: NDArray[np.int64] | None, copies: Sequence[tuple[int, int, float]], num_samples: int
+    groups: NDArray[np.int64] | None, duplicates: Sequence[tuple[int, int, float]], num_samples: int
 ) -> tuple[NDArray[np.int64], int]:
-    """Join groups with copies: all copies inside a group, only certain ones across groups.
+    """Merge groups through duplicates: all pairs inside a group, only certain pairs across groups.
 
     Args:
-        groups: (N,) group of each sample, -1 for none; None if there are no groups, which joins all copies.
-        copies: (first, second, similarity) of each pair.
+        groups: (N,) group of each sample, -1 for none; None merges all duplicates.
+        duplicates: (first, second, similarity) of each pair.
         num_samples: N.
 
     Returns:
-        (N,) ids of the joined groups (a sample without group or copy is alone), and the number of pairs joined.
+        (N,) ids of the merged groups (other samples get an id of their own), and the number of pairs used.
     """
-    pairs = [(a, b) for a, b, s in copies if groups is None or s >= CERTAIN_COPY or 0 <= groups[a] == groups[b]]
+    pairs = [(a, b) for a, b, s in duplicates if groups is None or s >= CERTAIN_COPY or 0 <= groups[a] == groups[b]]
     links = list(pairs)
     if groups is not None:
         first: dict[int, int] = {}
@@ -91,9 +91,9 @@ def merge_duplicates(
 
 
 def groups_per_level(groups: NDArray[np.int64], levels: NDArray[np.int64]) -> float:
-    """Return the effective number of groups inside one level of a factor: exp(H(group | level)).
+    """Return the effective number of groups within one level of a factor: exp(H(group | level)).
 
-    1 means that the level determines the group; G that each level holds G equally large groups.
+    1 means that the level determines the group; G means that each level holds G equally large groups.
 
     Args:
         groups: (N,) group of each sample.
@@ -107,14 +107,14 @@ def groups_per_level(groups: NDArray[np.int64], levels: NDArray[np.int64]) -> fl
 
 
 def camera_of(scan: ScanResult, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Return the camera of some images: its EXIF name, else pixel mode and size.
+    """Return the camera of each image: its EXIF name, else pixel mode and size.
 
     Args:
-        looks: What was seen of all images.
+        scan: The scanned images.
         rows: (M,) positions of readable images.
 
     Returns:
-        (M,) camera ids, or None if there is one camera only, or too many for cameras.
+        (M,) camera ids, or None if there is only one camera, or too many to be cameras.
     """
     info = [scan.info[i] for i in rows]
     names = [f.exif.camera if f is not None else None for f in info]
@@ -135,36 +135,36 @@ def collect_evidence(
     splits: NDArray[np.str_],
     is_ok: NDArray[np.bool_],
     camera: NDArray[np.int64] | None,
-    copies: Sequence[Pair],
+    duplicates: Sequence[Pair],
 ) -> GroupEvidence:
-    """Measure everything about a grouping but likeness and score.
+    """Collect all evidence about a grouping except similarity and score.
 
     Args:
         groups: (N,) group of each sample, -1 for none.
         rows: (M,) positions of the readable training samples.
         class_ids: (N,) class of each sample; all equal without labels.
-        splits: (N,) split that the data bring, empty without one.
-        is_ok: (N,) whether a sample can be read.
+        splits: (N,) split given by the data, empty without one.
+        is_ok: (N,) whether an image is readable.
         camera: (M,) camera of the training samples (`camera_of`), or None.
-        copies: Pairs of copies among all samples.
+        duplicates: Pairs of duplicates among all samples.
     """
-    joined, _ = merge_duplicates(groups, [(p.first, p.second, p.similarity) for p in copies], len(groups))
+    joined, _ = merge_duplicates(groups, [(p.first, p.second, p.similarity) for p in duplicates], len(groups))
     joined, classes = joined[rows], class_ids[rows]
     shares = np.unique(joined, return_counts=True)[1] / max(1, len(rows))
-    alone = groups.copy()  # a sample without a group counts as one group
-    alone[groups < 0] = groups.max(initial=-1) + 1 + np.flatnonzero(groups < 0)
-    levels = {"class": groups_per_level(alone[rows], classes)}
+    units = groups.copy()  # a sample without a group counts as one group
+    units[groups < 0] = groups.max(initial=-1) + 1 + np.flatnonzero(groups < 0)
+    levels = {"class": groups_per_level(units[rows], classes)}
     is_scored, is_train = is_ok & np.isin(splits, ("val", "test")), is_ok & (splits == "train")
     straddling: set[int] = set()
     share = 0.0
     if is_scored.any() and is_train.any():
         both = is_scored | is_train
-        levels["split"] = groups_per_level(alone[both], is_scored[both].astype(np.int64))
+        levels["split"] = groups_per_level(units[both], is_scored[both].astype(np.int64))
         straddling = set(groups[is_train].tolist()) & set(groups[is_scored].tolist()) - {-1}
         share = float(np.isin(groups[is_scored], list(straddling)).mean())
     if camera is not None:
-        levels["camera"] = groups_per_level(alone[rows], camera)
-    within, across = _where_copies_lie(groups, rows, copies)
+        levels["camera"] = groups_per_level(units[rows], camera)
+    within, across = _count_duplicates(groups, rows, duplicates)
     return GroupEvidence(
         num_images=len(rows),
         num_independent=len(shares),
@@ -188,19 +188,19 @@ def decide_status(
     grouped: float | None,
     standard_error: float,
 ) -> GroupStatus:
-    """Apply the rules in order; the first that fails gives the status.
+    """Apply the rules in order; the first one that fails gives the status.
 
     Args:
-        evidence: The numbers of the grouping.
-        source: Groups that the user gave or asked for are applied. Groups that were inferred from nested folders are
-            applied as well, unless they take the score to the baseline.
+        evidence: Evidence about the grouping.
+        source: Groups that the user gave or requested are applied. Groups inferred from nested folders are applied too,
+            unless they lower the score to the baseline.
         is_counter: Whether the key is the prefix of a camera's counter.
-        is_near: Whether images of one group look alike beyond chance.
-        independent, grouped: Accuracy as if independent, and with whole groups left out; None if not measured.
-        standard_error: Of an accuracy at the baseline.
+        is_near: Whether images of one group are more similar than by chance.
+        independent, grouped: Accuracy for independent images, and with whole groups held out; None if not measured.
+        standard_error: Standard error of an accuracy at the baseline.
 
     Returns:
-        `ALTERNATIVE` if no rule fails: the grouping may be applied.
+        `ALTERNATIVE` if no rule fails and the grouping may be applied.
     """
     if source in ("given", "asked"):
         return GroupStatus.APPLIED
@@ -240,11 +240,11 @@ def decide_status(
 def is_at_baseline(
     independent: float | None, grouped: float | None, baseline: float | None, standard_error: float
 ) -> bool:
-    """Return whether there is skill as if independent, and next to none with whole groups left out.
+    """Return whether there is skill for independent images, and almost none with whole groups held out.
 
     Args:
         independent, grouped, baseline: Accuracies; None if not measured, which gives False.
-        standard_error: Of an accuracy at the baseline.
+        standard_error: Standard error of an accuracy at the baseline.
     """
     if independent is None or grouped is None or baseline is None:
         return False
@@ -257,20 +257,22 @@ def _entropy(counts: NDArray[np.int64]) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def _where_copies_lie(groups: NDArray[np.int64], rows: NDArray[np.int64], copies: Sequence[Pair]) -> tuple[int, int]:
-    """Count the pairs of certain copies inside one group, and in two different ones."""
+def _count_duplicates(
+    groups: NDArray[np.int64], rows: NDArray[np.int64], duplicates: Sequence[Pair]
+) -> tuple[int, int]:
+    """Count pairs of certain duplicates within one group, and across two groups."""
     has_group = np.zeros(len(groups), dtype=bool)
     has_group[rows] = groups[rows] >= 0
     is_inside = [
         bool(groups[p.first] == groups[p.second])
-        for p in copies
+        for p in duplicates
         if p.similarity >= CERTAIN_COPY and has_group[p.first] and has_group[p.second]
     ]
     return sum(is_inside), len(is_inside) - sum(is_inside)
 
 
 def _unmeasurable(groups: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
-    """Return share of samples, or of classes if larger, whose class (of two samples or more) lies in one group."""
+    """Return the fraction of samples, or of classes if larger, whose class (two samples or more) is one group."""
     names, counts = np.unique(classes, return_counts=True)
     is_dropped = [n > 1 and len(np.unique(groups[classes == k])) == 1 for k, n in zip(names, counts, strict=True)]
     if not len(names):

@@ -1,8 +1,7 @@
-"""Tests whether images that a name puts together really belong together.
+"""Test whether images that share a name-based group are really related.
 
-A name is only a guess.  It is accepted when images of one name-group are nearer to each
-other, within their class, than when the names are dealt out anew at random (a permutation test: Good, 2005),
-and by more than a trifle; otherwise it is rejected, whatever it looks like.
+A permutation test (Good, 2005): a grouping is accepted if images of one group are more similar to each other, within
+their class, than under random permutations, and by more than a minimum effect; otherwise it is rejected.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ __all__ = [
 _ROUNDS = 999
 _MOST_IMAGES = 4000
 LEAST_NEARNESS = 0.03
-"""A grouping that brings images nearer by less is a trifle, however sure it is."""
+"""Minimum gain in mean cosine; smaller gains are rejected whatever their p-value."""
 
-_ENOUGH = 12  # random dealings that are as tight: then the guess is rejected anyway and dealing stops
+_ENOUGH = 12  # permutations that are as tight; then the grouping is rejected anyway and the test stops
 _SIZE = 48
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the test found.
+    """Result of a permutation test.
 
     Attributes:
-        p_value: Share of random dealings that are at least as tight, with this one among them.
-        nearness: Mean cosine of two images of one group and class, above that of any two of the class.
+        p_value: Fraction of permutations that are at least as tight, the observed one included.
+        nearness: Mean cosine of two images of one group and class, minus that of any two of the class.
         num_pairs: Pairs of images that share group and class.
     """
 
@@ -57,19 +56,19 @@ def permutation_test(
     rounds: int = _ROUNDS,
     seed: int = 0,
 ) -> Evidence:
-    """Return whether images of one group are nearer each other than chance, within their class.
+    """Test whether images of one group are more similar than by chance, within their class.
 
     Args:
-        vectors: (N, D) what images look like; any scale.
-        groups: (N,) group of each; -1 takes no part.
-        class_ids: (N,) class of each; groups are only compared inside a class.
-        within: (N,) coarser groups: whole groups are then dealt out anew among them, which asks whether the
-            coarser ones say more than `groups`.  None deals single images.
-        rounds: Random dealings.
-        seed: Of the dealing.
+        vectors: (N, D) image features, at any scale.
+        groups: (N,) group of each; -1 is excluded.
+        class_ids: (N,) class of each; groups are compared only within a class.
+        within: (N,) coarser groups: whole groups are then permuted among them, which tests whether the
+            coarser ones explain more than `groups`. None permutes single images.
+        rounds: Number of permutations.
+        seed: Random seed.
 
     Returns:
-        The evidence; a p-value of 1 where no two images share a group and a class.
+        The result; a p-value of 1 if no two images share a group and a class.
     """
     rng = np.random.default_rng(seed)
     centered, classes, use = _unit_rows(vectors, groups, class_ids, rng)
@@ -83,19 +82,19 @@ def permutation_test(
 def off_axis_fraction(
     vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], *, seed: int = 0
 ) -> float:
-    """Return the share of the similarity within groups that remains outside its strongest direction.
+    """Return the fraction of the within-group similarity outside its strongest direction.
 
     Objects differ in many directions; a recording condition (exposure, focus, compression) moves all images along
     one. The between-group scatter is estimated from pairs of different samples, so noise does not inflate it.
 
     Args:
-        vectors: (N, D) what images look like; any scale.
-        groups: (N,) group of each; -1 takes no part.
-        class_ids: (N,) class of each; groups are only compared inside a class.
-        seed: Of the draw where there are many samples.
+        vectors: (N, D) image features, at any scale.
+        groups: (N,) group of each; -1 is excluded.
+        class_ids: (N,) class of each; groups are compared only within a class.
+        seed: Random seed for subsampling.
 
     Returns:
-        At most 1; near 0 or below for one direction, and 0 where nothing is similar.
+        At most 1; near 0 or below for one direction, and 0 without any similarity.
     """
     unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(seed))
     if not len(use):
@@ -112,16 +111,16 @@ def off_axis_fraction(
 def similarity_across(
     vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], *, seed: int = 0
 ) -> float:
-    """Return the mean cosine of samples of one group in different classes, each seen from its class mean.
+    """Return the mean cosine of samples of one group in different classes, each relative to its class mean.
 
     Args:
-        vectors: (N, D) what images look like; any scale.
-        groups: (N,) group of each; -1 takes no part.
+        vectors: (N, D) image features, at any scale.
+        groups: (N,) group of each; -1 is excluded.
         class_ids: (N,) class of each.
-        seed: Of the draw where there are many samples.
+        seed: Random seed for subsampling.
 
     Returns:
-        Near 0 where a group has nothing in common across classes, or lies in one class.
+        Near 0 if a group has nothing in common across classes, or lies in one class.
     """
     unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(seed))
     if not len(use):
@@ -142,16 +141,16 @@ def similarity_across(
 def image_vectors(
     colors: NDArray[np.uint8], histograms: NDArray[np.uint8], descriptions: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return (N, D) what thumbnails say: colors, which survive turning and cropping, and layout, which tells more.
+    """Return (N, D) features of thumbnails: colors, robust to rotation and crops, and the more specific layout.
 
     Args:
         colors: (N, 8, 8, 3) uint8.
-        histograms: (N, 64) uint8 shares of colors.
-        descriptions: (N, 63) low cosine coefficients.
+        histograms: (N, 64) uint8 color fractions.
+        descriptions: (N, 63) low-frequency DCT coefficients.
     """
-    shares = np.sqrt(histograms.astype(np.float32) / 255.0)
+    fractions = np.sqrt(histograms.astype(np.float32) / 255.0)
     layout = colors.reshape(len(colors), -1).astype(np.float32) / 255.0
-    parts = [shares, layout, descriptions]
+    parts = [fractions, layout, descriptions]
     scaled = [p - p.mean(axis=0) for p in parts]
     scaled = [p / max(float(np.sqrt((p * p).sum(axis=1).mean())), 1e-6) for p in scaled]
     return np.concatenate(scaled, axis=1).astype(np.float32)
@@ -159,14 +158,14 @@ def image_vectors(
 
 def number_keys(keys: Sequence[str | None]) -> NDArray[np.int64]:
     """Return (N,) group of each key by first appearance, -1 for None."""
-    known: dict[str, int] = {}
-    return np.array([-1 if k is None else known.setdefault(k, len(known)) for k in keys], dtype=np.int64)
+    number_of: dict[str, int] = {}
+    return np.array([-1 if k is None else number_of.setdefault(k, len(number_of)) for k in keys], dtype=np.int64)
 
 
 def _unit_rows(
     vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Unit vectors around their class mean, their classes and positions; whole groups of at most 4,000 samples."""
+    """Return unit vectors around their class mean, their classes and positions; whole groups, at most 4,000 samples."""
     use = np.flatnonzero(groups >= 0)
     if len(use) > _MOST_IMAGES:  # whole groups are kept
         shuffled = rng.permutation(np.unique(groups[use]))
@@ -178,7 +177,7 @@ def _unit_rows(
     for k in np.unique(classes):
         inside = classes == k
         centered[inside] -= centered[inside].mean(axis=0)
-    if centered.shape[1] > _SIZE:  # a random projection keeps angles nearly, and is the same for every dealing
+    if centered.shape[1] > _SIZE:  # a random projection keeps angles nearly and is the same for every permutation
         mixer = np.random.default_rng(0).standard_normal((centered.shape[1], _SIZE)).astype(np.float32)
         centered = centered @ mixer
     length = np.linalg.norm(centered, axis=1, keepdims=True)
@@ -187,7 +186,7 @@ def _unit_rows(
 
 
 def _base(unit: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
-    """Return mean cosine of any two images of a class, over all such pairs."""
+    """Return the mean cosine of any two images of a class, over all such pairs."""
     total, pairs = 0.0, 0.0
     for k in np.unique(classes):
         rows = unit[classes == k]
@@ -236,7 +235,7 @@ def _deal_groups(
     rounds: int,
     rng: np.random.Generator,
 ) -> Evidence:
-    """Deal whole fine groups (of one class) among the coarse ones; pairs inside a fine group do not count."""
+    """Permute whole fine groups (of one class) among the coarse ones; pairs inside a fine group do not count."""
     _, unit_of = np.unique(np.stack([classes, coarse, fine], axis=1), axis=0, return_inverse=True)
     unit_of = unit_of.reshape(-1)
     count = int(unit_of.max()) + 1

@@ -1,6 +1,6 @@
-"""Which samples a person says belong together: by the layout, a column, a pattern, or the time of capture.
+"""Group samples as the user requests: by layout, column, pattern or capture time.
 
-What a person asks for is used untested; guesses of our own are tested (see `patterns`).
+Requested groups are used untested; proposed groups are tested (see `group_evaluation`).
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ __all__ = ["group_ids", "number_groups"]
 
 
 def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int64] | None, Decision]:
-    """Return which samples must not be parted, from what the person said.
+    """Return the groups that the user requests.
 
     Args:
         samples: The images.
-        group_from: None takes the groups that the layout or table gave; `none` switches groups off, `image` copies too;
+        group_from: None takes the groups of the layout or table; `none` switches groups off, `image` duplicates too;
             `folder` takes the folder of each image, `capture-burst` and `capture-session` images taken
             within 10 seconds or 10 minutes of each other; else a column of the table, a template with
-            `{group}` for the name, or a regular expression (its bracketed parts are the group) for the
-            file name, or for the whole path where it holds a `/`.
+            `{group}` for the file name, or a regular expression (its capture groups are the group) for the
+            file name, or for the whole path if it contains a `/`.
 
     Returns:
-        (N,) group of each sample, numbered by first appearance, or None without groups; and why.
-        A sample that has no group stands alone.
+        (N,) group of each sample, numbered by first appearance, or None without groups; and the decision.
+        A sample without a group gets a group of its own.
 
     Raises:
-        UsageError: There is no such column, or nothing matches.
+        UsageError: There is no such column, and no file name matches.
     """
     source = "auto" if group_from is None else "cli"
     if group_from is not None and group_from.lower() == "none":
@@ -67,8 +67,8 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
     if not found:
         known = ", ".join(f"`{c}`" for c in samples.columns) or "none"
         raise UsageError(
-            f"--group-from `{group_from}` is no column of the table and matches no file name.",
-            hint=f"columns: {known}; a pattern looks like '{{group}}_*' and an expression like '^(.*?)_'",
+            f"--group-from `{group_from}` is neither a column of the table nor a pattern that matches a file name.",
+            hint=f"available columns: {known}; a pattern looks like '{{group}}_*' and an expression like '^(.*?)_'",
         )
     evidence: Evidence = {
         "grouped_by": what,
@@ -83,17 +83,17 @@ def _capture_keys(samples: Samples, pause: float) -> list[str | None]:
     from headstart.preprocessing.exif import read_exif
     from headstart.preprocessing.image_spec import ImageError, open_image
 
-    taken, cameras = [], []
+    times_taken, cameras = [], []
     for sample in samples:
         try:
             with open_image(sample.path, 1 << 40) as image:
                 exif = read_exif(image)
-            taken.append(exif.taken)
+            times_taken.append(exif.taken)
             cameras.append(exif.camera or "")
         except ImageError:
-            taken.append(None)
+            times_taken.append(None)
             cameras.append("")
-    return keys_by_time(taken, cameras, pause)
+    return keys_by_time(times_taken, cameras, pause)
 
 
 def _by_expression(samples: Samples, expression: str) -> list[str | None]:
@@ -101,8 +101,8 @@ def _by_expression(samples: Samples, expression: str) -> list[str | None]:
         pattern = re.compile(expression)
     except re.error as error:
         raise UsageError(
-            f"--group-from `{expression}` is no column of the table and not a regular expression ({error}).",
-            hint="e.g. --group-from '^(.*?)_' takes what stands before the first underscore",
+            f"--group-from `{expression}` is neither a column of the table nor a regular expression ({error}).",
+            hint="e.g. --group-from '^(.*?)_' takes the text before the first underscore",
         ) from error
     keys: list[str | None] = []
     for sample in samples:

@@ -1,8 +1,8 @@
-"""Lays one thumbnail over another (shift, scale, brightness) and says how well their details agree.
+"""Register one thumbnail to another (shift, scale, brightness) and measure how well their details agree.
 
-Agreement is the correlation of details at three scales over the best three quarters of
-the image, as `-log10(1 - correlation)`.  A watermark falls into the worst quarter, brightness and contrast
-cancel, a strong re-encoding costs only the finest scale, which is left out; and two different things before
+Agreement is the correlation of details at three scales over the best three quarters of the image, as
+`-log10(1 - correlation)`. A watermark falls into the worst quarter, brightness and contrast cancel, strong compression
+costs only the finest scale, which is excluded, and a uniform background shared by two objects has no details.
 the same background agree in nothing but the background, which has no details.
 """
 
@@ -19,25 +19,25 @@ from numpy.typing import NDArray
 __all__ = ["LEVELS", "ImageDetails", "align", "correlate_details", "details"]
 
 _BATCH = 256
-_GRID = 48  # details are compared on a grid of this side
+_GRID = 48  # side of the grid on which details are compared
 _BLOCKS = 8
-_KEPT = 0.75
+_KEPT_FRACTION = 0.75
 LEVELS = ((32, 2), (48, 2), (96, 3))
-"""(side, steps) of the grids on which images are laid over each other, coarse to fine, the last the dearest."""
-_RADII = (1, 1, 2, 4)  # of the smoothings, the first on the full grid and the others on the halved one
-_NOISE = 0.003  # mean square that rounding to whole gray levels leaves in the details
+"""(side, steps) of the registration grids, coarse to fine; the last is the most expensive."""
+_RADII = (1, 1, 2, 4)  # smoothing radii, the first on the full grid and the others on the half-size one
+_NOISE = 0.003  # mean square in the details caused by rounding to whole gray levels
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ImageDetails:
-    """What `correlate_details` compares of M images.
+    """Details of M images, for `correlate_details`.
 
     Attributes:
         blocks: (M, 3, 64, 36) float32, details of three scales, fine to coarse, in 8 x 8 blocks.
-        power: (M, 3, 64) their sums of squares.
-        is_burnt: (M, 64) blocks of which a good part is white or black, or None where that is not asked.
+        power: (M, 3, 64) sums of squares of the blocks.
+        is_burnt: (M, 64) blocks that are largely white or black, or None if not computed.
     """
 
     blocks: Array
@@ -46,7 +46,7 @@ class ImageDetails:
 
     @staticmethod
     def join(parts: Sequence[ImageDetails]) -> ImageDetails:
-        """Those of several sets of images, one after the other."""
+        """Concatenate the details of several sets of images."""
         burnt = [p.is_burnt for p in parts if p.is_burnt is not None]
         return ImageDetails(
             np.concatenate([p.blocks for p in parts]),
@@ -55,18 +55,18 @@ class ImageDetails:
         )
 
     def take(self, index: NDArray[np.int64]) -> ImageDetails:
-        """Return the same for some of the images."""
+        """Return the details of some of the images."""
         return ImageDetails(
             self.blocks[index], self.power[index], None if self.is_burnt is None else self.is_burnt[index]
         )
 
 
 def details(images: NDArray[np.uint8], boxes: NDArray[np.float64] | None = None) -> ImageDetails:
-    """Return details of whole images, or of a box of each.
+    """Compute details of whole images, or of a box of each.
 
     Args:
         images: (M, S, S) gray.
-        boxes: (M, 4) top, left, height, width as shares; None for the whole.
+        boxes: (M, 4) top, left, height, width as fractions; None for the whole image.
     """
     current = images.astype(np.float32)
     if boxes is not None:
@@ -88,26 +88,26 @@ def details(images: NDArray[np.uint8], boxes: NDArray[np.float64] | None = None)
 
 
 def correlate_details(first: ImageDetails, second: ImageDetails) -> Array:
-    """Return how well the details of pairs agree.
+    """Measure how well the details of pairs agree.
 
     Returns:
-        (M,) mean over the scales of -log10(1 - correlation): about 0 for unrelated images, 1 for a
-        correlation of 0.9, above 3 for copies.
+        (M,) mean of -log10(1 - correlation) over the scales: about 0 for unrelated images, 1 for a
+        correlation of 0.9, above 3 for duplicates.
     """
     aa, bb = first.power, second.power
     ab = np.einsum("mkbp,mkbp->mkb", first.blocks, second.blocks)
-    kept = int(_KEPT * aa.shape[2])
+    num_kept = int(_KEPT_FRACTION * aa.shape[2])
     gain = ab.sum(axis=2) / (aa.sum(axis=2) + 1e-9)
     sums: tuple[NDArray[np.floating], ...] = (aa, bb, ab)
     for _ in range(2):
         rest = bb - 2 * gain[..., None] * ab + gain[..., None] ** 2 * aa
         if first.is_burnt is not None and second.is_burnt is not None:
-            # Where one is burnt out and the other is not, brightening has cut the details off.
+            # Where only one image is over- or underexposed, brightening has clipped the details.
             rest = np.where((first.is_burnt != second.is_burnt)[:, None], np.inf, rest)
-        order = np.argpartition(rest, kept, axis=2)[:, :, :kept]
+        order = np.argpartition(rest, num_kept, axis=2)[:, :, :num_kept]
         sums = tuple(np.take_along_axis(x, order, axis=2).sum(axis=2, dtype=np.float64) for x in (aa, bb, ab))
         gain = sums[2] / (sums[0] + 1e-9)
-    floor = _NOISE * kept * first.blocks.shape[3]
+    floor = _NOISE * num_kept * first.blocks.shape[3]
     correlation = sums[2] / np.sqrt((sums[0] + floor) * (sums[1] + floor))
     return np.asarray(-np.log10(1 - np.clip(correlation, 0, 0.99999)).mean(axis=1), dtype=np.float32)
 
@@ -115,19 +115,19 @@ def correlate_details(first: ImageDetails, second: ImageDetails) -> Array:
 def align(
     whole: NDArray[np.uint8], part: NDArray[np.uint8], boxes: NDArray[np.float64], level: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Refine where `part` lies in `whole` by least squares on gray values (Lucas and Kanade, 1981).
+    """Refine the position of `part` in `whole` by least squares on gray values (Lucas and Kanade, 1981).
 
-    Shift and scale of both axes are fitted together with brightness and contrast.
+    Shift and scale of both axes are fitted jointly with brightness and contrast.
 
     Args:
         whole: (M, S, S) gray.
         part: (M, S, S) gray.
-        boxes: (M, 4) first guesses: top, left, height, width of `part` in `whole`, as shares.
-        level: Which of `LEVELS`.
+        boxes: (M, 4) initial top, left, height, width of `part` in `whole`, as fractions.
+        level: Index into `LEVELS`.
 
     Returns:
-        (M, 4) boxes; a guess that does not improve is returned as it was.  And (M,) what is left there: 1 - the
-        correlation of gray values.
+        (M, 4) boxes, unchanged where the fit does not improve; and (M,) residual: 1 - the correlation of gray
+        values.
     """
     out, left = np.empty_like(boxes), np.empty(len(boxes))
     for start in range(0, len(boxes), _BATCH):
@@ -138,7 +138,7 @@ def align(
 
 @lru_cache(maxsize=4)
 def _smoothers(side: int) -> tuple[Array, ...]:
-    """Operators to be applied one after the other: (48, side) that smooths and halves, then (48, 48)."""
+    """Return operators to apply in sequence: (48, side) smooths and halves, then (48, 48)."""
     out = []
     for radius, size in zip(_RADII, (side, _GRID, _GRID, _GRID), strict=True):
         box = np.zeros((size, size))
@@ -153,12 +153,12 @@ def _smoothers(side: int) -> tuple[Array, ...]:
 
 @lru_cache(maxsize=8)
 def _block_means(size: int, side: int) -> Array:
-    """Return (side, size) operator that takes the mean of each block of size / side pixels."""
+    """Return a (side, size) operator that averages blocks of size / side pixels."""
     return np.asarray(np.repeat(np.eye(side), size // side, axis=1) / (size // side), dtype=np.float32)
 
 
 def _both_ways(operator: Array, images: Array) -> Array:
-    """Return (M, side, side): an operator (side, S) along both axes of (M, S, S), the second in one large product."""
+    """Apply an operator (side, S) along both axes of (M, S, S); returns (M, side, side)."""
     count, size, _ = images.shape
     if len(operator) == size and (operator == np.eye(size)).all():
         return images
@@ -167,18 +167,18 @@ def _both_ways(operator: Array, images: Array) -> Array:
 
 
 def _warp(images: Array, boxes: NDArray[np.float64], side: int) -> Array:
-    """Sample a box of each image onto a `side` x `side` grid, linearly; outside repeats the edge."""
+    """Sample a box of each image onto a `side` x `side` grid linearly; outside pixels repeat the edge."""
     size = images.shape[1]
     center = (np.arange(side) + 0.5) / side
     operators = []
     for axis in (0, 1):
-        place = (boxes[:, axis, None] + boxes[:, axis + 2, None] * center) * size - 0.5  # (M, side)
-        place = np.clip(place, 0, size - 1)
-        low = np.minimum(place.astype(np.int64), size - 2)
-        share = (place - low).astype(np.float32)
+        position = (boxes[:, axis, None] + boxes[:, axis + 2, None] * center) * size - 0.5  # (M, side)
+        position = np.clip(position, 0, size - 1)
+        low = np.minimum(position.astype(np.int64), size - 2)
+        fraction = (position - low).astype(np.float32)
         matrix = np.zeros((len(boxes), side, size), dtype=np.float32)
-        np.put_along_axis(matrix, low[:, :, None], 1 - share[:, :, None], axis=2)
-        np.put_along_axis(matrix, low[:, :, None] + 1, share[:, :, None], axis=2)
+        np.put_along_axis(matrix, low[:, :, None], 1 - fraction[:, :, None], axis=2)
+        np.put_along_axis(matrix, low[:, :, None] + 1, fraction[:, :, None], axis=2)
         operators.append(matrix)
     out: Array = np.matmul(np.matmul(operators[0], images), operators[1].transpose(0, 2, 1))
     return out
@@ -212,7 +212,7 @@ def _align(
         gram = gram / (scale[:, :, None] * scale[:, None, :]) + 1e-4 * np.eye(5, dtype=np.float32)
         fit = np.linalg.solve(gram, (right / scale)[:, :, None])[:, :, 0] / scale
         gain = np.where(np.abs(fit[:, :1]) > 0.2, fit[:, :1], 1.0)
-        # Slopes are per pixel and boxes are shares; the columns move top, left, height, width.
+        # Slopes are per pixel and boxes are fractions; the columns move top, left, height, width.
         step = np.clip(fit[:, 1:] / gain / side, -0.03, 0.03)
         current = np.clip(current + step, [-0.2, -0.2, 0.7, 0.7], [0.3, 0.3, 1.3, 1.3])
     return best, best_error

@@ -1,7 +1,7 @@
-"""Looks at every image once: decodes it, and keeps what all later judgements need.
+"""Scan every image once: decode it and collect what all later checks need.
 
-One decode a file, in threads, at a reduced scale where the format allows it; digests, a
-thumbnail and a few numbers stay in memory, and nothing is decoded again but pairs under suspicion.
+Each file is decoded once, in threads, at a reduced scale where the format allows it. Digests, a thumbnail and a
+few statistics stay in memory; only candidate duplicates are decoded again.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from headstart.system import available_cores
 __all__ = ["THUMB", "ImageInfo", "ImageScanner", "ScanResult", "StoredScans", "scan_images"]
 
 THUMB = 96
-"""Side of the gray thumbnails, pixels; proportions are not kept."""
+"""Side of the gray thumbnails in pixels; the aspect ratio is not kept."""
 
-_MIN_SIDE = 256  # large JPEGs are decoded at the smallest scale that leaves both sides this long: as for 224 pixels
+_MIN_SIDE = 256  # large JPEGs are decoded at the smallest scale that keeps both sides this long: as for 224 pixels
 _BATCH = 16
 _TINY, _LONG = 16, 8.0
 _QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
@@ -46,20 +46,20 @@ _QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What is known of one image besides its pixels.
+    """Properties of one image besides its pixels.
 
     Attributes:
         digest: SHA-256 of the file's bytes, hex.
         pixel_key: Digest of the thumbnails and the size, hex; equal for equal pixels.
         size_bytes: Length of the file.
         format: Pillow's name of the format, e.g. `JPEG`.
-        mode: Pillow's mode before anything was converted, e.g. `RGBA`.
+        mode: Pillow's mode before any conversion, e.g. `RGBA`.
         size_hw: Height and width in pixels, upright.
         quality: Estimated JPEG quality 1-100, or None.
-        exif: What the camera wrote.
+        exif: EXIF data.
         smoothness: Correlation of neighboring pixels in [-1, 1]; near 0 for noise.
         quantiles: For 16-bit and float images, values at 0, 0.1, 1, 50, 99, 99.9 and 100 %.
-        remarks: (kind, detail) of what is odd and was handled.
+        remarks: (kind, detail) of unusual properties that were handled.
     """
 
     digest: str
@@ -77,14 +77,14 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What was seen of N images; rows of images that cannot be read are zero.
+    """Scan of N images; rows of unreadable images are zero.
 
     Attributes:
-        facts: One an image, None where it cannot be read.
-        problems: Why not, by position.
+        info: Properties of each image, None where it is unreadable.
+        problems: Reason by position, for unreadable images.
         thumbs: (N, 96, 96) uint8 gray.
         colors: (N, 8, 8, 3) uint8.
-        histograms: (N, 64) uint8, shares of 4 x 4 x 4 colors times 255.
+        histograms: (N, 64) uint8, fractions of 4 x 4 x 4 colors times 255.
         borders: (N, 96) uint8, mean colors along the edges: 4 edges x 8 parts x RGB.
     """
 
@@ -97,27 +97,27 @@ class ScanResult:
 
     @property
     def is_ok(self) -> NDArray[np.bool_]:
-        """(N,) whether an image can be read."""
+        """Return (N,) whether each image is readable."""
         return np.array([f is not None for f in self.info], dtype=bool)
 
 
 class StoredScans(Protocol):
-    """What was seen of files before, by their SHA-256 (`memory.Memory`)."""
+    """Scans of earlier runs by SHA-256 of the file (`scan_cache.ScanCache`)."""
 
     def get(self, digest: str) -> ImageInfo | None:
-        """Return the facts of a file, or None."""
+        """Return the properties of a file, or None."""
 
     def fill(self, scan: ScanResult, places: dict[int, str]) -> None:
-        """Put the rows of known files in their places (position to digest), or raises `CacheError`."""
+        """Copy the rows of cached files into `scan` (position to digest); raises `CacheError`."""
 
 
 class ImageScanner:
-    """Looks at images one by one, in any order and from any thread, also while a network looks at them.
+    """Scan images one by one, in any order and from any thread, also during feature extraction.
 
     Args:
         samples: The images.
         max_pixels: Larger images are refused before they are decoded.
-        known: What was seen before; such a file is not decoded again, and its rows are fetched by `looks` only.
+        cache: Scans of earlier runs; cached files are not decoded again, and `result` fetches their rows.
     """
 
     def __init__(
@@ -128,16 +128,16 @@ class ImageScanner:
         self._info: list[ImageInfo | None] = [None] * count
         self._problems: dict[int, Problem] = {}
         self._unfetched: dict[int, str] = {}
-        self._thumbs = np.zeros((count, THUMB, THUMB), dtype=np.uint8)  # takes memory only where it is written
+        self._thumbs = np.zeros((count, THUMB, THUMB), dtype=np.uint8)  # memory is allocated only where it is written
         self._colors = np.zeros((count, 8, 8, 3), dtype=np.uint8)
         self._histograms = np.zeros((count, 64), dtype=np.uint8)
         self._borders = np.zeros((count, 96), dtype=np.uint8)
 
     def scan(self, i: int, data: bytes, digest: str, spec: ImageSpec | None = None) -> NDArray[np.uint8] | None:
-        """Look at the bytes of image `i`; with a spec, gives what the network sees of it: (H, W, 3) uint8.
+        """Scan the bytes of image `i`; with a spec, also return the preprocessed image: (H, W, 3) uint8.
 
         Raises:
-            ImageError: It is no image that can be read; it is kept in mind, too.
+            ImageError: The image is unreadable; it is also recorded as such.
         """
         path = self._samples[i].path
         try:
@@ -146,11 +146,11 @@ class ImageScanner:
                 if before is not None and before.size_hw[0] * before.size_hw[1] <= self._max_pixels:
                     self._info[i], self._unfetched[i] = _renamed(before, path), digest
                 elif spec is None:
-                    seen = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=self._max_pixels, name=path)
-                    self._keep(i, seen, digest, len(data))
+                    reduced = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=self._max_pixels, name=path)
+                    self._store(i, reduced, digest, len(data))
                 else:
-                    seen, pixels = decode_for_both(data, spec, min_side=_MIN_SIDE, name=path)
-                    self._keep(i, seen, digest, len(data))
+                    reduced, pixels = decode_for_both(data, spec, min_side=_MIN_SIDE, name=path)
+                    self._store(i, reduced, digest, len(data))
                     return pixels
             return None if spec is None else read_image(data, spec)
         except ImageError as error:
@@ -158,28 +158,28 @@ class ImageScanner:
             raise
 
     def mark_unreadable(self, i: int, error: ImageError) -> None:
-        """Keep in mind that image `i` cannot be read."""
+        """Record that image `i` is unreadable."""
         self._info[i] = None
         self._unfetched.pop(i, None)
         self._problems[i] = Problem(self._samples[i].name, error.kind, error.detail)
 
     def digests(self) -> list[str]:
-        """Return (N,) SHA-256 of each file, empty where it cannot be read."""
+        """Return (N,) SHA-256 of each file, empty where it is unreadable."""
         return ["" if info is None else info.digest for info in self._info]
 
     def problems(self) -> list[Problem]:
-        """Return what cannot be read, in the order of the samples."""
+        """Return the unreadable images, in the order of the samples."""
         return [self._problems[i] for i in sorted(self._problems)]
 
     def result(self) -> ScanResult:
-        """Return all that was seen, in the order of the samples; the rows are the looker's own, not copies."""
+        """Return the scan in the order of the samples; arrays are shared with the scanner, not copied."""
         if self._unfetched and self._cache is not None:
             places, self._unfetched = self._unfetched, {}
             try:
                 self._cache.fill(self._all(), places)
-            except CacheError:  # cleared or damaged since it was opened: then those files are looked at again
+            except CacheError:  # cleared or damaged since it was opened: scan those files again
                 self._cache = None
-                self._see_again(places)
+                self._scan_again(places)
         return self._all()
 
     def _all(self) -> ScanResult:
@@ -192,7 +192,7 @@ class ImageScanner:
             borders=self._borders,
         )
 
-    def _see_again(self, positions: Iterable[int]) -> None:
+    def _scan_again(self, positions: Iterable[int]) -> None:
         for i in positions:
             self._info[i] = None
             try:
@@ -201,9 +201,9 @@ class ImageScanner:
             except ImageError as error:
                 self.mark_unreadable(i, error)
 
-    def _keep(self, i: int, seen: ReducedImage, digest: str, size_bytes: int) -> None:
-        self._info[i], self._thumbs[i], self._colors[i], self._histograms[i], self._borders[i] = _look(
-            seen, digest, size_bytes
+    def _store(self, i: int, reduced: ReducedImage, digest: str, size_bytes: int) -> None:
+        self._info[i], self._thumbs[i], self._colors[i], self._histograms[i], self._borders[i] = _describe(
+            reduced, digest, size_bytes
         )
 
 
@@ -215,14 +215,14 @@ def scan_images(
     progress: Callable[[int, int], None] | None = None,
     scanner: ImageScanner | None = None,
 ) -> ScanResult:
-    """Look at every image, in threads.
+    """Scan every image, in threads.
 
     Args:
         samples: The images.
         max_pixels: Larger images are refused before they are decoded.
-        threads: Worker threads; one a core by default.
+        threads: Worker threads; one per core by default.
         progress: Called with (done, all) after every few images, from a worker thread.
-        looker: What keeps what was seen, to look on with later; a new one by default.
+        scanner: Scanner that keeps the results, for later use; a new one by default.
     """
     count = len(samples)
     scanner = scanner or ImageScanner(samples, max_pixels=max_pixels)
@@ -238,7 +238,7 @@ def scan_images(
             except ImageError as error:
                 scanner.mark_unreadable(i, error)
                 continue
-            with contextlib.suppress(ImageError):  # the looker keeps it in mind
+            with contextlib.suppress(ImageError):  # the scanner records it
                 scanner.scan(i, data, hashlib.sha256(data).hexdigest())
         with lock:
             done += stop - start
@@ -246,7 +246,7 @@ def scan_images(
                 progress(done, count)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of what is named here
+        warnings.simplefilter("ignore")  # Pillow warns about problems that are reported here
         pool = ThreadPoolExecutor(max(1, threads or available_cores()), thread_name_prefix="look")
         try:
             for future in [pool.submit(work, start) for start in range(0, count, _BATCH)]:
@@ -256,48 +256,49 @@ def scan_images(
     return scanner.result()
 
 
-def _look(
-    seen: ReducedImage, digest: str, size_bytes: int
+def _describe(
+    reduced: ReducedImage, digest: str, size_bytes: int
 ) -> tuple[ImageInfo, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return what is kept of a decoded image: facts, thumbnail, colors, histogram, border.
+    """Return the properties, thumbnail, colors, histogram and border of a decoded image.
 
-    16-bit and float images get their own range here: the thumbnails are compared and never trained on.
+    16-bit and float images get a range of their own here: the thumbnails are compared and never trained on.
     """
     spec, quantiles = ImageSpec(), None
-    if seen.mode in DEEP_MODES:
-        quantiles = _quantiles(seen.image)
+    if reduced.mode in DEEP_MODES:
+        quantiles = _quantiles(reduced.image)
         low, high = quantiles[1], quantiles[5]
         spec = spec.with_(intensity_range=(low, high if high > low else low + 1.0))
     try:
-        rgb = flatten(seen.image, spec)
+        rgb = flatten(reduced.image, spec)
         gray = rgb.convert("L")
         thumb = np.asarray(gray.resize((THUMB, THUMB), Image.Resampling.BICUBIC, reducing_gap=2.0))
-        factor = max(1, min(rgb.size) // 64)  # whole factors first: nearly the same, in a third of the time
+        factor = max(1, min(rgb.size) // 64)  # integer reduction first: almost the same, in a third of the time
         small = np.asarray(rgb.reduce(factor).resize((32, 32), Image.Resampling.BOX))
     except (OSError, ValueError, MemoryError) as error:
-        raise ImageError("damaged", f"the image cannot be turned into RGB ({error})") from error
+        raise ImageError("damaged", f"cannot convert the image to RGB ({error})") from error
     color = np.rint(small.reshape(8, 4, 8, 4, 3).mean((1, 3))).astype(np.uint8)
     bins = (small >> 6).astype(np.int64) @ np.array([16, 4, 1])
     histogram = np.rint(np.bincount(bins.ravel(), minlength=64) * (255 / 1024)).astype(np.uint8)
-    key = hashlib.blake2b(thumb.tobytes() + small.tobytes() + repr((seen.size_hw, quantiles)).encode(), digest_size=16)
+    content = thumb.tobytes() + small.tobytes() + repr((reduced.size_hw, quantiles)).encode()
+    key = hashlib.blake2b(content, digest_size=16)
     info = ImageInfo(
         digest=digest,
         pixel_key=key.hexdigest(),
         size_bytes=size_bytes,
-        format=seen.format,
-        mode=seen.mode,
-        size_hw=seen.size_hw,
-        quality=seen.quality,
-        exif=seen.exif,
+        format=reduced.format,
+        mode=reduced.mode,
+        size_hw=reduced.size_hw,
+        quality=reduced.quality,
+        exif=reduced.exif,
         smoothness=_smoothness(gray),
         quantiles=quantiles,
-        remarks=(*seen.remarks, *_shape_remarks(seen.size_hw, thumb)),
+        remarks=(*reduced.remarks, *_shape_remarks(reduced.size_hw, thumb)),
     )
     return info, thumb, color, histogram, _border(rgb)
 
 
 def _renamed(info: ImageInfo, path: str) -> ImageInfo:
-    """Return the same under another name: whether the ending is right depends on it."""
+    """Return the same under another file name, which decides whether the extension is right."""
     others = tuple(r for r in info.remarks if r[0] != "wrong-extension")
     remarks = (*ending_remarks(info.format, path), *others)
     return info if remarks == info.remarks else replace(info, remarks=remarks)
@@ -307,7 +308,7 @@ def _quantiles(image: Image.Image) -> tuple[float, ...]:
     values = np.asarray(image, dtype=np.float64).ravel()
     values = values[np.isfinite(values)]
     if not len(values):
-        raise ImageError("range", "not one value of this floating-point image is a number")
+        raise ImageError("range", "the floating-point image has no finite value")
     if len(values) > 65536:
         ends = (values.min(), values.max())
         values = np.append(values[:: len(values) // 65536], ends)
@@ -315,7 +316,7 @@ def _quantiles(image: Image.Image) -> tuple[float, ...]:
 
 
 def _smoothness(gray: Image.Image) -> float:
-    """Correlation of horizontally neighboring pixels in the middle of the image; 1 where it has one color."""
+    """Return the correlation of horizontally neighboring pixels in the middle of the image; 1 for a uniform image."""
     width, height = gray.size
     w, h = min(width, 128), min(height, 128)
     left, top = (width - w) // 2, (height - h) // 2
@@ -347,7 +348,7 @@ def _shape_remarks(size_hw: tuple[int, int], thumb: NDArray[np.uint8]) -> list[t
     if min(size_hw) < _TINY:
         remarks.append(("tiny", f"only {width} x {height} pixels"))
     if max(size_hw) > _LONG * min(size_hw):
-        remarks.append(("long", f"{width} x {height} pixels: most of it will be cut off or squashed"))
+        remarks.append(("long", f"{width} x {height} pixels: most of it will be cropped or squashed"))
     if thumb.max() == thumb.min():
-        remarks.append(("one-color", "the whole image has one color"))
+        remarks.append(("one-color", "the image is uniform (one color)"))
     return remarks

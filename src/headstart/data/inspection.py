@@ -1,7 +1,7 @@
-"""The data doctor: one judgement of a data set, made before any number is printed.
+"""Check a dataset before training: duplicates, leaks, groups, shortcuts, classes, unreadable files.
 
-It changes nothing.  `inspect_dataset` finds and names, `apply_report` says what training should
-keep together and leave out, and a person can see and overrule each step.
+Nothing is changed: `inspect_dataset` reports, `apply_report` states what training keeps together and excludes, and the
+user can override each step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headstart.data.class_balance import class_table, find_class_problems, overlap_fraction
 from headstart.data.duplicates import Pair, components, find_duplicates
-from headstart.data.group_candidates import GroupCandidate, guess_groups, inside_class_folders
+from headstart.data.group_candidates import GroupCandidate, inside_class_folders, propose_groups
 from headstart.data.group_evaluation import Score, downweight_duplicates, evaluate_groupings
 from headstart.data.group_rules import merge_duplicates
 from headstart.data.grouping import group_ids, number_groups
@@ -32,20 +32,20 @@ from headstart.types import DecisionReason, Evidence, Finding, FindingKind, Grou
 __all__ = ["AppliedReport", "apply_report", "inspect_dataset"]
 
 _EXAMPLES = 5
-_GIVEN = 0.2  # share of a class that a cue gives away from which the class is listed
+_GIVEN = 0.2  # minimum fraction of a class predicted by a cue for the class to be listed
 _SEVERAL_PAGES = frozenset({"stack", "animated"})
 
 
 @dataclass(frozen=True)
 class AppliedReport:
-    """What training does with a judgement; arrays are aligned with the samples.
+    """Effect of a report on training; arrays are aligned with the samples.
 
     Attributes:
-        groups: (N,) what must not be parted (copies, and accepted or asked-for groups), or None.
-        left_out: (N,) images that are not trained on: unreadable, or one image under two labels.
-        test_including_leaks: (N,) scored images of the person's own split, all that can be read.
-        test: (N,) the same without those that leak: the headline.
-        decisions: What was chosen, and why.
+        groups: (N,) groups that stay together (duplicates, accepted and requested groups), or None.
+        excluded: (N,) images not trained on: unreadable, or duplicates with different labels.
+        test_including_leaks: (N,) all readable scored images of the user's own split.
+        test: (N,) the same without leaks, for the headline score.
+        decisions: Decisions with their reasons.
     """
 
     groups: NDArray[np.int64] | None
@@ -68,26 +68,26 @@ def inspect_dataset(
     group_from: str | None = None,
     strata: NDArray[np.int64] | None = None,
 ) -> DatasetReport:
-    """Evaluate a data set.
+    """Check a dataset.
 
     Args:
         samples: The images.
-        looks: What was seen of them, where that is known already.
-        embeddings: (N, D) what a network says of them (NaN rows where it could not): finer evidence.
-        score: Out-of-fold accuracy on the training images for (N,) groups (None: each alone); measures what
-            hidden groups do to the score.
-        intensity_range: What 16-bit and float images are to be mapped from; None chooses.
+        scan: The scanned images, if available.
+        embeddings: (N, D) backbone features (NaN rows for unreadable images), for more sensitive tests.
+        score: Out-of-fold accuracy on the training images for (N,) groups (None: no groups); measures the effect of
+            hidden groups on the score.
+        intensity_range: Input range of 16-bit and float images; None chooses it.
         max_pixels: Larger images are refused.
         threads: Worker threads.
-        progress: Called with (images done, all) while they are looked at.
-        group_from: As in `apply_report`: what the user asks for is measured instead of guesses.
-        strata: (N,) what stands for the class in the rules for groups where samples have no label, or None.
+        progress: Called with (images done, all) during the scan.
+        group_from: As in `apply_report`; the requested grouping is measured instead of proposals.
+        strata: (N,) substitute for the class in the group rules where samples have no label, or None.
 
     Returns:
-        The judgement.
+        The report.
 
     Raises:
-        UsageError: `group_from` fits nothing.
+        UsageError: `group_from` matches nothing.
     """
     if scan is None:
         scan = scan_images(samples, max_pixels=max_pixels, threads=threads, progress=progress)
@@ -95,33 +95,33 @@ def inspect_dataset(
     same = SamePixels(samples.paths, max_pixels)
     exact, near, bar = find_duplicates(scan, embeddings=embeddings, same_pixels=same, threads=threads)
     pairs = [*exact, *near]
-    copies = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
+    duplicates = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
     is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
-    asked = _asked(samples, group_from)
-    chains = downweight_duplicates(samples, is_training, pairs, score) if group_from is None else {}
+    requested = _requested_groups(samples, group_from)
+    chain_evidence = downweight_duplicates(samples, is_training, pairs, score) if group_from is None else {}
     patterns = evaluate_groupings(
         samples,
         scan,
         is_training,
         embeddings=embeddings,
-        copies=pairs,
+        duplicates=pairs,
         score=score,
         strata=strata,
-        asked=asked,
+        requested=requested,
     )
-    if group_from is not None and asked is None:
+    if group_from is not None and requested is None:
         patterns = []
     chosen, range_decision = choose_range(samples, scan, intensity_range)
-    named = [_name(samples, p) for p in pairs]
+    named_pairs = [_name(samples, p) for p in pairs]
     leaks = [_name(samples, p) for p in find_leaks(samples, pairs)]
-    conflicts = [p for p in named if p.label_a is not None and p.label_b is not None and p.label_a != p.label_b]
+    conflicts = [p for p in named_pairs if p.label_a is not None and p.label_b is not None and p.label_a != p.label_b]
     unreadable = [*samples.problems, *scan.problems.values()]
-    shortcuts = _shortcuts(samples, scan, is_training, copies)
+    shortcuts = _shortcuts(samples, scan, is_training, duplicates)
     used = next((g for g, p in patterns if p.is_used), None)
     findings = (
         *_straddling(patterns),
-        *([Finding(FindingKind.COPIES_AT_BASELINE, Severity.WARNING, chains)] if chains else []),
-        *_in_question(patterns),
+        *([Finding(FindingKind.COPIES_AT_BASELINE, Severity.WARNING, chain_evidence)] if chain_evidence else []),
+        *_questions(patterns),
         *_find_unused_pages(samples, scan),
         *find_mixed_depths(scan),
         *find_class_problems(samples, is_ok, used),
@@ -140,14 +140,14 @@ def inspect_dataset(
         formats=dict(Counter(f.format for f in scan.info if f is not None).most_common()),
         unreadable=tuple(unreadable),
         remarks=_remarks(samples, scan),
-        duplicates=tuple(named[: len(exact)]),
-        near_duplicates=tuple(named[len(exact) :]),
+        duplicates=tuple(named_pairs[: len(exact)]),
+        near_duplicates=tuple(named_pairs[len(exact) :]),
         leaks=tuple(leaks),
         label_conflicts=tuple(conflicts),
         group_patterns=tuple(p for _, p in patterns),
         shortcuts=tuple(shortcuts),
         size_range=_sizes(scan),
-        overlap_fraction=_seen(scan),
+        overlap_fraction=_visible_fractions(scan),
         intensity_range=chosen,
         decisions=tuple(decisions),
         findings=findings,
@@ -156,49 +156,49 @@ def inspect_dataset(
 
 
 def apply_report(samples: Samples, report: DatasetReport, *, group_from: str | None = None) -> AppliedReport:
-    """Return what training does with a judgement.
+    """Return what training keeps together and excludes.
 
     Args:
-        samples: The images that were judged.
-        health: The judgement.
-        group_from: As the person said: None uses what the data give, else what was accepted; `none` keeps
-            only copies together, `image` nothing; a column, template or expression is used untested.
+        samples: The checked images.
+        report: Their report.
+        group_from: As the user requests: None uses the groups of the data, else accepted ones; `none` keeps
+            only duplicates together, `image` nothing; a column, template or expression is used untested.
 
     Raises:
-        UsageError: `group_from` fits nothing.
+        UsageError: `group_from` matches nothing.
     """
     count = len(samples)
     unreadable = {p.name for p in report.unreadable}
     excluded = np.array([s.name in unreadable for s in samples], dtype=bool)
     in_training = np.array([s.split in (None, "train") for s in samples], dtype=bool)
-    as_given = ~in_training & ~excluded
+    scored = ~in_training & ~excluded
     leaking = np.zeros(count, dtype=bool)
     for pair in report.leaks:
         order = {"train": 0, "val": 1, "test": 2}
         later = max((pair.index_a, pair.index_b), key=lambda i: order.get(samples.items[i].split or "train", 0))
         leaking[later] = True
     conflicting = [i for p in report.label_conflicts for i in (p.index_a, p.index_b)]
-    if conflicting:  # with all that equal them: of large sets of one image only pairs with the first are listed
-        twins = components(count, [(p.index_a, p.index_b) for p in report.duplicates])
-        two_labels = np.isin(twins, twins[conflicting])
+    if conflicting:  # with all their duplicates: large sets of one image list only pairs with the first
+        duplicate_sets = components(count, [(p.index_a, p.index_b) for p in report.duplicates])
+        two_labels = np.isin(duplicate_sets, duplicate_sets[conflicting])
         excluded |= two_labels & in_training
         leaking |= two_labels & ~in_training
     groups, decision = _chosen_groups(samples, report, group_from)
     decisions = [decision]
-    copies = [*report.duplicates, *report.near_duplicates]
-    if copies and decision.value != "image":
-        groups, joined = merge_duplicates(groups, [(p.index_a, p.index_b, p.similarity) for p in copies], count)
-        kept: Evidence = {"num_pairs": len(copies), "num_joined": joined}
+    duplicates = [*report.duplicates, *report.near_duplicates]
+    if duplicates and decision.value != "image":
+        groups, joined = merge_duplicates(groups, [(p.index_a, p.index_b, p.similarity) for p in duplicates], count)
+        kept: Evidence = {"num_pairs": len(duplicates), "num_joined": joined}
         decisions.append(Decision("groups.copies", joined, DecisionReason.COPIES_KEPT_TOGETHER, evidence=kept))
     out = int(sum(excluded[i] for i in range(count) if samples.items[i].name not in unreadable))
     if out:
         reason = DecisionReason.CONFLICTING_LABELS
         decisions.append(Decision("left_out.labels", out, reason, evidence={"num_images": out}))
-    return AppliedReport(groups, excluded, as_given, as_given & ~leaking, tuple(decisions))
+    return AppliedReport(groups, excluded, scored, scored & ~leaking, tuple(decisions))
 
 
-def _asked(samples: Samples, group_from: str | None) -> GroupCandidate | None:
-    """Return the grouping that the user asks for, or None if none is asked for or groups are switched off."""
+def _requested_groups(samples: Samples, group_from: str | None) -> GroupCandidate | None:
+    """Return the grouping that the user requests, or None if there is none or groups are switched off."""
     if group_from is None:
         return None
     groups, decision = group_ids(samples, group_from)
@@ -218,11 +218,11 @@ def _chosen_groups(
         questions = [p for p in report.group_patterns if p.status.is_question]
         if not questions:
             return None, Decision("group_from", None, DecisionReason.NO_GROUPS_FOUND)
-        asked: Evidence = {"questions": [{"pattern": p.pattern, "status": p.status.value} for p in questions]}
-        return None, Decision("group_from", None, DecisionReason.GROUPS_IN_QUESTION, evidence=asked)
-    # What was tested is what is used: the expression may fit names of other forms too, which stand alone here.
-    guesses = [g for guess in guess_groups(samples) for g in (guess, inside_class_folders(samples, guess))]
-    tested = next((g for g in guesses if g is not None and g.pattern == used.pattern), None)
+        requested: Evidence = {"questions": [{"pattern": p.pattern, "status": p.status.value} for p in questions]}
+        return None, Decision("group_from", None, DecisionReason.GROUPS_IN_QUESTION, evidence=requested)
+    # Use exactly the tested groups: the expression may match names of other forms too, which stay ungrouped here.
+    proposals = [g for proposal in propose_groups(samples) for g in (proposal, inside_class_folders(samples, proposal))]
+    tested = next((g for g in proposals if g is not None and g.pattern == used.pattern), None)
     groups = group_ids(samples, used.pattern)[0] if tested is None else number_groups(list(tested.keys))
     evidence: Evidence = {
         "pattern_meaning": used.meaning,
@@ -264,41 +264,43 @@ def _find_unused_pages(samples: Samples, scan: ScanResult) -> list[Finding]:
 
 
 def _remarks(samples: Samples, scan: ScanResult) -> tuple[Remark, ...]:
-    """Oddities by kind, the commonest first; those that are findings are left to them."""
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    """Return unusual properties by kind, the most frequent first, except those that are findings."""
+    rows_by_kind: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for sample, info in zip(samples, scan.info, strict=True):
         for kind, detail in info.remarks if info is not None else ():
             if kind not in _SEVERAL_PAGES:
-                found[kind].append((sample.name, detail))
+                rows_by_kind[kind].append((sample.name, detail))
     remarks = [
-        Remark(kind, len(rows), rows[0][1], tuple(name for name, _ in rows[:_EXAMPLES])) for kind, rows in found.items()
+        Remark(kind, len(rows), rows[0][1], tuple(name for name, _ in rows[:_EXAMPLES]))
+        for kind, rows in rows_by_kind.items()
+        for kind, rows in rows_by_kind.items()
     ]
     return tuple(sorted(remarks, key=lambda r: (-r.count, r.kind)))
 
 
 def _shortcuts(
-    samples: Samples, scan: ScanResult, is_training: NDArray[np.bool_], copies: NDArray[np.int64] | None
+    samples: Samples, scan: ScanResult, is_training: NDArray[np.bool_], duplicates: NDArray[np.int64] | None
 ) -> list[Shortcut]:
-    """Flagged cues, with names instead of positions, the most telling first."""
+    """Return flagged cues with names instead of positions, the most predictive first."""
     class_ids = np.where(is_training, samples.class_ids, -1)
-    found = []
-    for cue in find_shortcuts(scan, samples.paths, class_ids, samples.class_names, groups=copies):
+    rows_by_kind = []
+    for cue in find_shortcuts(scan, samples.paths, class_ids, samples.class_names, groups=duplicates):
         if not cue.is_flagged:
             continue
-        told = sorted(cue.given_away, key=lambda name: -cue.given_away[name])
-        share = 0.0 if cue.given_class is None else cue.given_away[cue.given_class]
-        found.append(
+        by_fraction = sorted(cue.given_away, key=lambda name: -cue.given_away[name])
+        given_fraction = 0.0 if cue.given_class is None else cue.given_away[cue.given_class]
+        rows_by_kind.append(
             Shortcut(
                 what=cue.cue,
                 accuracy=round(cue.accuracy, 4),
                 chance=round(cue.chance, 4),
                 given_class=cue.given_class,
-                given_class_fraction=share,
-                classes=tuple(name for name in told[:3] if cue.given_away[name] > _GIVEN),
+                given_class_fraction=given_fraction,
+                classes=tuple(name for name in by_fraction[:3] if cue.given_away[name] > _GIVEN),
                 examples=tuple(samples.items[i].name for i in cue.examples),
             )
         )
-    return found
+    return rows_by_kind
 
 
 def _sizes(scan: ScanResult) -> tuple[int, int, int] | None:
@@ -306,8 +308,8 @@ def _sizes(scan: ScanResult) -> tuple[int, int, int] | None:
     return (sides[0], sides[len(sides) // 2], sides[-1]) if sides else None
 
 
-def _seen(scan: ScanResult) -> dict[str, float]:
-    """Return median share of an image that is seen, by fit, at the usual crop of 0.875."""
+def _visible_fractions(scan: ScanResult) -> dict[str, float]:
+    """Return the median fraction of an image that the network sees, by resize mode, at a crop of 0.875."""
     sizes = [f.size_hw for f in scan.info if f is not None]
     if not sizes:
         return {}
@@ -334,16 +336,16 @@ def _straddling(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> l
     ]
 
 
-def _in_question(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> list[Finding]:
-    """Ask about groups that look real but are not applied; an ERROR where one of two scores must mislead.
+def _questions(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> list[Finding]:
+    """Return groups that look real but are not applied; an ERROR where one of two scores must be misleading.
 
-    Where other groups are applied, what is likely a condition is no question any more.
+    Where other groups are applied, probable recording conditions are not reported.
     """
     severities = {
         GroupStatus.QUESTION_SCORE_AT_BASELINE: Severity.ERROR,
         GroupStatus.QUESTION_TOO_FEW_GROUPS: Severity.WARNING,
     }
-    is_settled = any(p.is_used for _, p in patterns)
+    has_groups = any(p.is_used for _, p in patterns)
     return [
         Finding(
             FindingKind.GROUPS_IN_QUESTION,
@@ -359,5 +361,5 @@ def _in_question(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> 
             },
         )
         for _, p in patterns
-        if p.status.is_question and (p.status in severities or not is_settled)
+        if p.status.is_question and (p.status in severities or not has_groups)
     ]

@@ -1,7 +1,7 @@
-"""Chooses the one range that 16-bit and float images of a data set are mapped from.
+"""Choose one intensity range for the 16-bit and float images of a dataset.
 
-One range for all images, from training images only.  A range for each image would
-throw away how bright it is, and a range that has seen the test images would have learned from them.
+The range is shared by all images and uses training images only: a range per image would discard absolute brightness,
+and a range that includes test images would leak them.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _BITS = (8, 10, 12, 14, 16)
 
 
 def choose_range(
-    samples: Samples, scan: ScanResult, given: tuple[float, float] | None = None
+    samples: Samples, scan: ScanResult, requested: tuple[float, float] | None = None
 ) -> tuple[tuple[float, float] | None, Decision | None]:
-    """Return the range of a data set's deep images.
+    """Return the intensity range of 16-bit and float images.
 
     Args:
-        samples: The images; those of a val or test split are not looked at.
-        looks: What was seen of them.
-        given: What the person asked for (`--range LOW,HIGH`).
+        samples: The images; those of a val or test split are not used.
+        scan: The scanned images.
+        given: Range requested by the user (`--range LOW,HIGH`).
 
-    Returns:
+    (low, high) for `ImageSpec.intensity_range` and the decision; None and None for 8-bit images.
         (low, high) for `ImageSpec.intensity_range`, and why; None and None where no image is deep.
     """
     rows = [
@@ -46,8 +46,8 @@ def choose_range(
         rows = [(f.quantiles, f.mode) for f in scan.info if f is not None and f.quantiles is not None]
     if not rows:
         return None, None
-    if given is not None:
-        return given, Decision("pixels.intensity_range", list(given), DecisionReason.SET_BY_USER, "cli")
+    if requested is not None:
+        return requested, Decision("pixels.intensity_range", list(requested), DecisionReason.SET_BY_USER, "cli")
     table = np.array([q for q, _ in rows])  # (n, 7): 0, 0.1, 1, 50, 99, 99.9, 100 %
     low, high, reason = (_float_range if any(mode == "F" for _, mode in rows) else _integer_range)(table)
     if high <= low:
@@ -62,7 +62,7 @@ def choose_range(
 
 
 def find_mixed_depths(scan: ScanResult) -> list[Finding]:
-    """Find integer and floating-point images that share one value range, which fits only one of the two."""
+    """Find integer and floating-point images that share one range, which fits only one of the two."""
     modes = [f.mode for f in scan.info if f is not None and f.quantiles is not None]
     floats = modes.count("F")
     if not 0 < floats < len(modes):
@@ -72,7 +72,7 @@ def find_mixed_depths(scan: ScanResult) -> list[Finding]:
 
 
 def has_16_bit(paths: Sequence[str]) -> bool:
-    """Whether there may be an image with more than 8 bits of one value: told by the first bytes, not by the name."""
+    """Return whether any image may have more than 8 bits per value, from its first bytes."""
     return any(map(_may_be_deep, paths))
 
 
@@ -90,22 +90,22 @@ def _may_be_deep(path: str) -> bool:
 
 
 def parse_range(text: str) -> tuple[float, float]:
-    """Read `LOW,HIGH`.
+    """Parse `LOW,HIGH`.
 
     Raises:
-        UsageError: It is not two numbers, the lower first.
+        UsageError: It is not two numbers in increasing order.
     """
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--range is two numbers, LOW,HIGH, not `{text}`.", hint="e.g. --range 0,4095") from error
+        raise UsageError(f"--range expects two numbers LOW,HIGH, not `{text}`.", hint="e.g. --range 0,4095") from error
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise UsageError(f"--range `{text}` is empty: the lower number comes first.", hint="e.g. --range 0,4095")
+        raise UsageError(f"--range `{text}` is empty: LOW must be below HIGH.", hint="e.g. --range 0,4095")
     return low, high
 
 
 def _integer_range(table: NDArray[np.float64]) -> tuple[float, float, DecisionReason]:
-    """Return the bit depth in use, where the images fill it; else robust ends."""
+    """Return the bit depth in use if the images fill it, else robust limits."""
     largest, bright = float(table[:, -1].max()), float(np.quantile(table[:, 5], 0.95))
     if float(table[:, 0].min()) >= 0:
         for bits in _BITS:
@@ -126,5 +126,5 @@ def _float_range(table: NDArray[np.float64]) -> tuple[float, float, DecisionReas
 
 
 def _robust(table: NDArray[np.float64]) -> tuple[float, float]:
-    """End that one odd image cannot move: the 5th and 95th percentile of the images' own ends."""
+    """Return a limit robust against single outliers: the 5th or 95th percentile of the per-image limits."""
     return float(np.quantile(table[:, 1], 0.05)), float(np.quantile(table[:, 5], 0.95))

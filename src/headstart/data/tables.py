@@ -29,7 +29,7 @@ __all__ = ["Table", "decode_text", "read_table", "table_reading"]
 
 _IMAGE = (
     *("image", "file_name", "filename", "path", "file", "image_path", "image_name", "image_file"),
-    *("file_path", "filepath", "img", "img_path", "image", "photo", "image_id"),
+    *("file_path", "filepath", "img", "img_path", "picture", "photo", "image_id"),
 )
 _LABEL = ("label", "class", "labels", "class_name", "label_name", "category", "target")
 _SPLIT = ("split", "subset", "partition", "set")

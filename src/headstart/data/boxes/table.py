@@ -24,7 +24,7 @@ __all__ = ["BoxTable", "open_box_table", "read_box_tables"]
 
 _IMAGE = (
     *("image", "filename", "file_name", "path", "file", "image_path", "image_name", "imagename", "image_file"),
-    *("file_path", "filepath", "img", "img_path", "image", "photo", "image_id", "imageid", "id"),
+    *("file_path", "filepath", "img", "img_path", "picture", "photo", "image_id", "imageid", "id"),
 )
 _LABEL = (
     *("label", "class", "class_name", "label_name", "labelname", "category", "name", "cell_type", "object", "target"),
