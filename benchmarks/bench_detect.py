@@ -233,7 +233,7 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
         inside = {id(p) for p in rear.parameters()}
         stage = [(n, p) for n, p in backbone.module.named_parameters() if id(p) in inside]
         net = DetectNetwork(rear, head, backbone.module, [stage] if stage else [])
-        plan = DetectPlan(thaw=0.0, epochs=10_000)
+        plan = DetectPlan(unfreeze_after=0.0, epochs=10_000)
         return DetectTraining(net, Source(read), plan, np.arange(BATCH), taps.sizes_hw)
 
     last = torch.channels_last

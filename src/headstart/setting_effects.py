@@ -32,7 +32,7 @@ _CLASSIFY_ONLY = {
 }
 """Settings that only classification has, beside the groups `head` and `finetune`."""
 
-_DETECT_TOO = ("detect.layer_decay", "detect.warmup", "detect.weight_decay", "detect.clip")
+_DETECT_TOO = ("detect.layer_decay", "detect.warmup", "detect.weight_decay", "detect.grad_clip_norm")
 """Settings of a detector that have the name of one in `finetune`."""
 
 GRADIENT_STRATEGIES = ("head", "finetune", "full", "scratch")
@@ -195,7 +195,7 @@ def validate_detector_combination(values: Mapping[str, Any]) -> None:
         "views": ("head", "finetune", "auto"),
         "detect.backbone_lr": ("finetune", "full", "scratch", "auto"),
         "detect.layer_decay": ("finetune", "full", "scratch", "auto"),
-        "detect.thaw": ("finetune", "auto"),
+        "detect.unfreeze_after": ("finetune", "auto"),
     }
     for name, fitting in alone.items():
         if name in values and strategy not in fitting:

@@ -24,7 +24,17 @@ from headstart.types import USER_TEST_SPLIT
 SIDE = 64
 COLORS = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0))
 SPEC = ImageSpec(size_hw=(SIDE, SIDE), fit="squash")
-PLAN = DetectPlan(strategy="head", epochs=14, batch_size=8, lr=4e-3, width=24, depth=1, views=2, finest=8, average=0.9)
+PLAN = DetectPlan(
+    strategy="head",
+    epochs=14,
+    batch_size=8,
+    lr=4e-3,
+    fpn_channels=24,
+    head_depth=1,
+    views=2,
+    min_stride=8,
+    ema_decay=0.9,
+)
 
 
 class Backbone(nn.Module):
@@ -88,7 +98,7 @@ def overlap(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 def start(plan: DetectPlan, *, has_stage: bool = False, count: int = 64) -> DetectTraining:
     backbone = Backbone()
     source = Squares(backbone, count + 24)
-    head = DetectorHead((16, 16), (8, 16), 2, width=plan.width, depth=plan.depth, seed=plan.seed)
+    head = DetectorHead((16, 16), (8, 16), 2, width=plan.fpn_channels, depth=plan.head_depth, seed=plan.seed)
     stages = [[(n, p) for n, p in backbone.named_parameters() if n.startswith("last")]] if has_stage else []
     net = DetectNetwork(FeatureTapsSuffix(backbone), head, backbone, stages)
     return DetectTraining(net, source, plan, np.arange(count), [(8, 8), (4, 4)])
@@ -135,7 +145,7 @@ def test_what_is_frozen_is_bitwise_the_same(trained: DetectTraining) -> None:
 
 
 def test_a_stage_trains_after_its_thaw_and_its_norms_stay() -> None:
-    plan = PLAN.with_(strategy="finetune", epochs=2, thaw=0.5, average=0.0)
+    plan = PLAN.with_(strategy="finetune", epochs=2, unfreeze_after=0.5, ema_decay=0.0)
     training = start(plan, has_stage=True)
     backbone = training.net._owner[0]
     before = {n: t.clone() for n, t in backbone.state_dict().items()}

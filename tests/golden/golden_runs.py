@@ -68,7 +68,7 @@ def tuned(data: Path, **settings: Any) -> headstart.Run:
 def detector(data: Path, **settings: Any) -> headstart.Run:
     """A small detector on random weights; after so few steps it finds nothing, but rounding errors stay small."""
     fixed = {"backbone": "timm:resnet10t", "weights": "none", "size": 64, "views": 1, "epochs": 4, "workers": 1}
-    small = {"detect.width": 16, "detect.depth": 1, "detect.finest": 8, "seed": 0}
+    small = {"detect.fpn_channels": 16, "detect.head_depth": 1, "detect.min_stride": 8, "seed": 0}
     return headstart.train(data, out="run", **(fixed | small | settings))
 
 

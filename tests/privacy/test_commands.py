@@ -128,7 +128,7 @@ def machine(tracer: Path, photos: Path, boxes: Path, tmp_path_factory: pytest.Te
     machine.run("train", photos, "--offline", "--seed", "1", "--out", "other", out=("other",))
     machine.run(
         *("train", boxes, "--offline", "--out", "detector", *SMALL, "--strategy", "head", "--epochs", "1"),
-        *("views=1", "detect.width=16", "detect.depth=1", "detect.finest=16"),
+        *("views=1", "detect.fpn_channels=16", "detect.head_depth=1", "detect.min_stride=16"),
         out=("detector",),
     )  # fmt: skip
     return machine

@@ -28,9 +28,9 @@ SETTINGS: dict[str, Any] = {
     "views": 1,
     "epochs": 1,
     "workers": 1,
-    "detect.width": 16,
-    "detect.depth": 1,
-    "detect.finest": 16,
+    "detect.fpn_channels": 16,
+    "detect.head_depth": 1,
+    "detect.min_stride": 16,
     "strategy": "head",
 }
 

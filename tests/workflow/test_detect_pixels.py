@@ -25,7 +25,9 @@ from headstart.workflow.detector_trainer import DetectorTrainer
 
 pytest.importorskip("torch")
 
-PLAN = DetectPlan(strategy="full", cut="stem", epochs=2, batch_size=3, views=2, width=16, depth=1, thaw=0.0)
+PLAN = DetectPlan(
+    strategy="full", cut="stem", epochs=2, batch_size=3, views=2, fpn_channels=16, head_depth=1, unfreeze_after=0.0
+)
 IDS = np.arange(6)
 
 

@@ -40,9 +40,9 @@ SETTINGS: dict[str, Any] = {
     "views": 1,
     "epochs": 2,
     "workers": 1,
-    "detect.width": 16,
-    "detect.depth": 1,
-    "detect.finest": 16,
+    "detect.fpn_channels": 16,
+    "detect.head_depth": 1,
+    "detect.min_stride": 16,
     "strategy": "head",
 }
 
@@ -243,7 +243,7 @@ def test_settings_without_effect_are_refused(
 
 def test_settings_of_a_detector_are_refused_without_boxes(photos: Path) -> None:
     with pytest.raises(SettingError, match="without boxes"):
-        headstart.train(photos, **{"detect.width": 32})
+        headstart.train(photos, **{"detect.fpn_channels": 32})
 
 
 def test_a_class_that_cannot_be_learned_is_named(squares: Path, tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ class Bench:
 
 def plan_of(boxes: float = 100.0, num_train: int = 160, trainer: Any = None, **given: Any) -> tuple[DetectPlan, Any]:
     resolved = resolve({"data": "x", "task": "detect", **given}, source="python")
-    return make_detect_plan(resolved, trainer or Bench(), num_train=num_train, boxes_per_class=boxes, finest=(16, {}))
+    return make_detect_plan(
+        resolved, trainer or Bench(), num_train=num_train, boxes_per_class=boxes, min_stride=(16, {})
+    )
 
 
 def test_few_boxes_leave_the_backbone_frozen() -> None:
@@ -45,13 +47,15 @@ def test_few_boxes_leave_the_backbone_frozen() -> None:
 
 
 def test_what_a_person_sets_is_taken_and_not_decided_again() -> None:
-    plan, decisions = plan_of(strategy="finetune", cut="stage2", epochs=7, views=3, **{"detect.width": 48, "lr": 0.01})
-    assert (plan.cut, plan.epochs, plan.views, plan.width, plan.lr) == ("stage2", 7, 3, 48, 0.01)
-    assert not {"epochs", "views", "detect.width", "lr", "cut"} & {d.setting for d in decisions}
+    plan, decisions = plan_of(
+        strategy="finetune", cut="stage2", epochs=7, views=3, **{"detect.fpn_channels": 48, "lr": 0.01}
+    )
+    assert (plan.cut, plan.epochs, plan.views, plan.fpn_channels, plan.lr) == ("stage2", 7, 3, 48, 0.01)
+    assert not {"epochs", "views", "detect.fpn_channels", "lr", "cut"} & {d.setting for d in decisions}
 
 
 def test_a_fine_level_has_a_narrow_pyramid() -> None:
-    assert plan_of(**{"detect.finest": 8})[0].width < plan_of()[0].width
+    assert plan_of(**{"detect.min_stride": 8})[0].fpn_channels < plan_of()[0].fpn_channels
 
 
 def test_views_fit_into_the_cache_and_into_the_epochs() -> None:

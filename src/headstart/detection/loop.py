@@ -151,7 +151,13 @@ class DetectTraining:
         ]
         for rank, stage in enumerate(net.stage_params):
             peak = plan.backbone_lr * plan.layer_decay**rank
-            row = {"params": [p for _, p in stage], "lr": peak, "peak": peak, "begin": plan.thaw, "decay": 0.0}
+            row = {
+                "params": [p for _, p in stage],
+                "lr": peak,
+                "peak": peak,
+                "begin": plan.unfreeze_after,
+                "decay": 0.0,
+            }
             self._groups.append(row)
         self.optimizer = OPTIMIZERS[plan.optimizer](self._groups)
         self._params = [p for g in self._groups for p in g["params"]]
@@ -195,13 +201,13 @@ class DetectTraining:
             yield record
             if is_stopped:
                 break
-        if self.plan.average:
+        if self.plan.ema_decay:
             self.net.load_trained(self._average)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """While inside, the network holds the averaged weights."""
-        if not self.plan.average:
+        if not self.plan.ema_decay:
             yield
             return
         now = {n: t.clone() for n, t in self.net.trained().items()}
@@ -217,14 +223,14 @@ class DetectTraining:
         parts, truth = self.source.batch(samples, views)
         self.net.set_training(True)
         logits, boxes = self.net(parts)
-        targets = assign(logits.detach(), boxes.detach(), self.points, truth, top=self.plan.top)
+        targets = assign(logits.detach(), boxes.detach(), self.points, truth, top=self.plan.assign_topk)
         loss, for_class, for_box = detection_loss(logits, boxes, targets, box_weight=self.plan.box_weight)
         values = np.array([float(loss.detach()), float(for_class), float(for_box)])
         if not np.isfinite(values).all():
             return None
         loss.backward()
-        if self.plan.clip:
-            torch.nn.utils.clip_grad_norm_([p for p in self._params if p.grad is not None], self.plan.clip)
+        if self.plan.grad_clip_norm:
+            torch.nn.utils.clip_grad_norm_([p for p in self._params if p.grad is not None], self.plan.grad_clip_norm)
         self.optimizer.step()
         with torch.no_grad():
             for group in self.optimizer.param_groups:
@@ -232,7 +238,7 @@ class DetectTraining:
                     torch._foreach_mul_(group["params"], 1.0 - group["lr"] * group["decay"])
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        if self.plan.average:
+        if self.plan.ema_decay:
             self._add_to_average()
         return values
 
@@ -251,7 +257,7 @@ class DetectTraining:
 
     def _add_to_average(self) -> None:
         """The running average follows quickly at first (as in YOLOX, Ge et al. 2021)."""
-        keep = self.plan.average * (1.0 - np.exp(-self.step / 200.0))
+        keep = self.plan.ema_decay * (1.0 - np.exp(-self.step / 200.0))
         now = self.net.trained()
         floats = [n for n, t in now.items() if t.is_floating_point()]
         torch._foreach_lerp_([self._average[n] for n in floats], [now[n] for n in floats], 1.0 - keep)

@@ -22,17 +22,17 @@ class DetectPlan:
         lr: Peak rate of pyramid and head.
         backbone_lr: Peak rate of the last stage that trains.
         layer_decay: Factor on that rate for each earlier stage.
-        thaw: Share of the steps in which the backbone's stages wait before they train.
+        unfreeze_after: Share of the steps in which the backbone's stages wait before they train.
         optimizer, schedule: By name; see `tuning.optim`.
         warmup: Share of the steps in which rates rise.
         weight_decay: Decoupled; of convolutions only.
-        average: Decay of the running average of the weights, which is what is kept; 0 is off.
-        clip: Largest norm of the gradient; 0 is off.
+        ema_decay: Decay of the running average of the weights, which is what is kept; 0 is off.
+        grad_clip_norm: Largest norm of the gradient; 0 is off.
         views: Stored views of each image.
         augment: How views differ, in words.
-        width, depth: Channels of pyramid and head, and convolutions in each tower.
-        finest: Smallest stride of the pyramid.
-        top: Places that answer for a box.
+        fpn_channels, head_depth: Channels of pyramid and head, and convolutions in each tower.
+        min_stride: Smallest stride of the pyramid.
+        assign_topk: Places that answer for a box.
         box_weight: Of the box's loss against the class's.
         seed: Of weights, order and views.
     """
@@ -44,19 +44,19 @@ class DetectPlan:
     lr: float = 1.5e-3
     backbone_lr: float = 2e-4
     layer_decay: float = 0.6
-    thaw: float = 0.2
+    unfreeze_after: float = 0.2
     optimizer: str = "adamw"
     schedule: str = "cosine"
     warmup: float = 0.05
     weight_decay: float = 0.05
-    average: float = 0.998
-    clip: float = 10.0
+    ema_decay: float = 0.998
+    grad_clip_norm: float = 10.0
     views: int = 16
     augment: str = DEFAULT_AUGMENT
-    width: int = 96
-    depth: int = 2
-    finest: int = 16
-    top: int = 10
+    fpn_channels: int = 96
+    head_depth: int = 2
+    min_stride: int = 16
+    assign_topk: int = 10
     box_weight: float = 2.5
     seed: int = 0
 

@@ -22,8 +22,8 @@ def detection_network_text(report: Mapping[str, Any]) -> str:
         f"backbone   {m['title']} ({origin})",
         f"           {frozen}",
         f"input      {width} x {height} pixels",
-        f"pyramid    {_of(m['width'])} channels, finest places {_of(m['finest'])} pixels apart",
-        f"head       {_of(m['depth'])} convolutions in each of two towers: what is there, how far it reaches",
+        f"pyramid    {_of(m['fpn_channels'])} channels, finest places {_of(m['min_stride'])} pixels apart",
+        f"head       {_of(m['head_depth'])} convolutions in each of two towers: what is there, how far it reaches",
         f"output     {pluralize(len(report['class_names']), 'class', 'classes')}, boxes in pixels of the image",
     ]
     if m["size_bytes"]:

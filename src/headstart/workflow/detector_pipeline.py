@@ -342,7 +342,12 @@ def _plan(
 
     def make_plan(strategy: str | None = None) -> tuple[DetectPlan, list[Decision]]:
         return make_detect_plan(
-            context.resolved, trainer, num_train=len(train), boxes_per_class=rarest, finest=finest, strategy=strategy
+            context.resolved,
+            trainer,
+            num_train=len(train),
+            boxes_per_class=rarest,
+            min_stride=finest,
+            strategy=strategy,
         )
 
     budget = None
@@ -368,7 +373,7 @@ def _plan(
             seed=settings.seed,
             torch_threads=None if settings.workers else lambda: measure_threads(available_cores()),
         )
-    shown = {"strategy", "detect.finest"}
+    shown = {"strategy", "detect.min_stride"}
     if budget is not None:
         shown |= {"epochs", "views", "budget.num_images"}
     context.decide([d for d in decisions if d.setting in shown])

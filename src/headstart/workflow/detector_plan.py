@@ -26,7 +26,10 @@ _STEPS = 800  # of a training whose length nobody set
 _EPOCHS = (20, 80)
 _STORED_BYTES = 4 << 30  # what the stored views of one training may take on the disk
 _VIEWS = 8
-_FINE = ("width", "depth", "layer_decay", "thaw", "warmup", "weight_decay", "average", "clip", "top", "box_weight")
+_FINE = (
+    *("fpn_channels", "head_depth", "layer_decay", "unfreeze_after", "warmup", "weight_decay", "ema_decay"),
+    *("grad_clip_norm", "assign_topk", "box_weight"),
+)
 _TOP = ("epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views")
 
 
@@ -36,7 +39,7 @@ def make_detect_plan(
     *,
     num_train: int,
     boxes_per_class: float,
-    finest: tuple[int, Evidence],
+    min_stride: tuple[int, Evidence],
     strategy: str | None = None,
 ) -> tuple[DetectPlan, list[Decision]]:
     """Return the plan, and what was chosen with its reason.
@@ -46,7 +49,7 @@ def make_detect_plan(
         trainer: Knows the backbone's stages.
         num_train: Training images.
         boxes_per_class: Training boxes of the class that has fewest.
-        finest: The stride of the finest level where nobody set it, and the box sizes behind it.
+        min_stride: The stride of the min_stride level where nobody set it, and the box sizes behind it.
         strategy: What a budget tries; by default that of the settings, or what the boxes allow.
     """
     settings = resolved.settings
@@ -58,10 +61,10 @@ def make_detect_plan(
         boxes: Evidence = {"num_boxes_rarest": round(boxes_per_class), "threshold": MANY_BOXES}
         decisions.append(Decision("strategy", strategy, DecisionReason.BOXES_PER_CLASS, evidence=boxes))
     plan = DetectPlan(strategy=strategy, seed=settings.seed)
-    if settings.detect.finest is None:
-        decisions.append(Decision("detect.finest", finest[0], DecisionReason.BOX_SIZES, evidence=finest[1]))
-    plan = plan.with_(finest=settings.detect.finest or finest[0])
-    plan = plan.with_(cut=_cut(resolved, trainer, plan), width=_WIDTHS.get(plan.finest, plan.width))
+    if settings.detect.min_stride is None:
+        decisions.append(Decision("detect.min_stride", min_stride[0], DecisionReason.BOX_SIZES, evidence=min_stride[1]))
+    plan = plan.with_(min_stride=settings.detect.min_stride or min_stride[0])
+    plan = plan.with_(cut=_cut(resolved, trainer, plan), fpn_channels=_WIDTHS.get(plan.min_stride, plan.fpn_channels))
     plan = plan.with_(batch_size=min(plan.batch_size, max(1, num_train)))
     given: dict[str, Any] = {n: getattr(settings, n) for n in _TOP}
     given |= {n: getattr(settings.detect, n) for n in _FINE} | {"backbone_lr": settings.detect.backbone_lr}
@@ -72,10 +75,10 @@ def make_detect_plan(
         plan = plan.with_(views=_views(trainer, plan, num_train))
     plan = plan.with_(views=min(plan.views, plan.epochs))
     if plan.strategy == "scratch" and settings.detect.backbone_lr is None:
-        plan = plan.with_(backbone_lr=plan.lr, layer_decay=1.0, thaw=0.0)
+        plan = plan.with_(backbone_lr=plan.lr, layer_decay=1.0, unfreeze_after=0.0)
     for name, value in plan.to_json().items():
         setting = name if name in _TOP or name == "cut" else f"detect.{name}"
-        if name not in ("strategy", "seed", "finest"):
+        if name not in ("strategy", "seed", "min_stride"):
             decisions += planned_decision(resolved, setting, value, num_train)
     return plan, decisions
 

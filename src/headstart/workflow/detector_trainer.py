@@ -114,7 +114,7 @@ class DetectorTrainer:
         """Return the stages that carry the pyramid."""
         from headstart.detection.feature_taps import choose_taps
 
-        return choose_taps(self.network, plan.finest)
+        return choose_taps(self.network, plan.min_stride)
 
     def row_bytes(self, plan: DetectPlan) -> int:
         """Return bytes of one stored view; 0 where nothing is stored."""
@@ -122,7 +122,7 @@ class DetectorTrainer:
 
     def source(self, plan: DetectPlan) -> Any:
         """Return where batches come from."""
-        key = (plan.strategy in ("full", "scratch"), plan.cut, plan.finest, plan.augment, plan.seed)
+        key = (plan.strategy in ("full", "scratch"), plan.cut, plan.min_stride, plan.augment, plan.seed)
         if key not in self._sources:
             self._sources[key] = self._open_source(plan)
         return self._sources[key]
@@ -189,7 +189,12 @@ class DetectorTrainer:
         self.reset()
         taps = self.taps(plan)
         head = DetectorHead(
-            taps.channels, taps.strides, self.num_classes, width=plan.width, depth=plan.depth, seed=plan.seed
+            taps.channels,
+            taps.strides,
+            self.num_classes,
+            width=plan.fpn_channels,
+            depth=plan.head_depth,
+            seed=plan.seed,
         ).to(memory_format=torch.channels_last)
         if plan.strategy == "scratch":
             draw_weights(self.backbone.module, plan.seed)
@@ -314,7 +319,7 @@ class DetectorTrainer:
         from headstart.detection.network import Detector
 
         taps = self.taps(plan)
-        is_mirrored = self.settings.detect.mirror
+        is_mirrored = self.settings.detect.flip_tta
         return Detector(tap_maps(self.network, taps.stages), net.head, taps.sizes_hw, is_mirrored=is_mirrored).eval()
 
     def export(self, net: DetectNetwork, plan: DetectPlan, path: Path) -> None:

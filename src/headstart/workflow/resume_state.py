@@ -86,9 +86,9 @@ def _found_again(settings: TrainSettings, place: Path) -> TrainSettings:
         for name in ("data", "split", "corrections", "weights")
         if (value := getattr(settings, name)) and (place / value).exists()
     }
-    head = settings.probe
-    if (place / head.class_weights).is_file():
-        changes["head"] = head.model_copy(update={"class_weights": str(place / head.class_weights)})
+    probe = settings.probe
+    if (place / probe.class_weights).is_file():
+        changes["probe"] = probe.model_copy(update={"class_weights": str(place / probe.class_weights)})
     return settings.model_copy(update=changes)
 
 
