@@ -11,8 +11,8 @@ from headstart.run_lock import RunLock
 CHILD = """
 import sys
 from pathlib import Path
-from headstart.run_lock import Claim
-claim = Claim(Path(sys.argv[1]))
+from headstart.run_lock import RunLock
+claim = RunLock(Path(sys.argv[1]))
 print(claim.take(), flush=True)
 sys.stdin.read()
 """

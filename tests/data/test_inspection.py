@@ -51,7 +51,7 @@ def test_a_healthy_set_changes_nothing(parted: Samples) -> None:
     assert where(applied.test_including_leaks) == where(applied.test) == [4, 5, 6, 7, 8, 9]
 
 
-def test_leaking_images_leave_the_headline_but_not_the_score_as_given(parted: Samples) -> None:
+def test_leaking_images_leave_the_headline_but_not_the_score_including_leaks(parted: Samples) -> None:
     leaks = (pair(parted, 0, 6), pair(parted, 1, 9, "near", 0.98))
     applied = apply_report(parted, health_of(parted, leaks=leaks, duplicates=leaks[:1], near_duplicates=leaks[1:]))
     assert where(applied.test) == [4, 5, 7, 8]

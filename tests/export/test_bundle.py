@@ -264,11 +264,11 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from deploy_toys import CLASSES, SPEC, make_head
-from headstart.export import writing
-writing.measure_latency = lambda *a: None  # so that most kills fall into the writing
+from headstart.export import bundle_writer
+bundle_writer.measure_latency = lambda *a: None  # so that most kills fall into the writing
 for i in range(100000):
     folder = Path(sys.argv[2]) / str(i)
-    writing.write_bundle(folder, graph_path=sys.argv[1], head=make_head(), spec=SPEC, class_names=CLASSES)
+    bundle_writer.write_bundle(folder, graph_path=sys.argv[1], head=make_head(), spec=SPEC, class_names=CLASSES)
     print(i, flush=True)
 """
 

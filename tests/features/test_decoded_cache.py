@@ -225,7 +225,7 @@ _PROCESS = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_decoded import all_views, keeping_all, open_images
+from test_decoded_cache import all_views, keeping_all, open_images
 files = [str(p) for p in sorted(Path(sys.argv[2]).rglob("*.jpg"))[:12]]
 images = open_images(files, keeping_all(Path(sys.argv[3])))
 views = all_views(images)

@@ -96,8 +96,8 @@ def test_killed_while_writing_leaves_whole_shards(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal, hashlib, numpy as np\n"
         "from pathlib import Path\n"
-        "from headstart.features import cache\n"
-        "s = cache.FeatureSpace(Path(sys.argv[1]))\n"
+        "from headstart.features import feature_cache\n"
+        "s = feature_cache.FeatureSpace(Path(sys.argv[1]))\n"
         "b = {'a': np.ones((50, 1000), np.float32)}\n"
         "ks = lambda k: [hashlib.sha256(f'{k}-{i}'.encode()).digest() for i in range(50)]\n"
         "s.put(ks(0), b)\n"

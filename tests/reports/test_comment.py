@@ -55,7 +55,7 @@ CASES = {
     "too_little_data": situation(counts=[9, 8, 9, 8], score=0.8, low=0.62, high=0.91, train_score=0.95, num_scored=34),
     "imbalance": situation(counts=[900, 800, 90, 80], confusion=SMALL_LOST, score=0.71, low=0.66, high=0.75,
                            train_score=0.75, metric="balanced_accuracy"),
-    "leak": situation(num_leaks=8, score=0.90, low=0.84, high=0.94, score_as_given=0.95),
+    "leak": situation(num_leaks=8, score=0.90, low=0.84, high=0.94, score_including_leaks=0.95),
     "shortcut": situation(shortcuts=(SHORTCUT,)),
     "two_confused_classes": situation(confusion=PAIR, score=0.81, low=0.77, high=0.85, train_score=0.86),
     "chance_level": situation(score=0.26, low=0.22, high=0.31, train_score=0.33),
@@ -114,7 +114,7 @@ def test_only_an_interval_that_holds_the_baseline_cannot_be_told_from_it(
 
 def test_numbers_stand_in_evidence_and_text() -> None:
     leak = comment_on(CASES["leak"])[0]
-    assert leak.evidence == {"num_pairs": 8, "score": 0.90, "score_as_given": 0.95}
+    assert leak.evidence == {"num_pairs": 8, "score": 0.90, "score_including_leaks": 0.95}
     assert "8 pairs" in report_finding_text(leak)
     assert "95.0 %" in report_finding_text(leak)
     shortcut = report_finding_text(comment_on(CASES["shortcut"])[0])

@@ -190,7 +190,7 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Run
     for words in (
         "Twice as many: +8 points.",
         "at most 5 of 100 known images are refused",
-        "88.0 % of the sets held the right class",
+        "88.0 % of the sets contain the true class",
         "3 labels look wrong",
         "suggested: dog",
     ):

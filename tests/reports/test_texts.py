@@ -64,7 +64,8 @@ def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> N
             metric=metric, score=value, low=low, high=high, train_score=value, majority=1 / k, nearest=value,
             setup=LEAVE_ONE_OUT,
             num_scored=count, class_names=tuple("abc"[:k]), train_counts=(count,) * k, confusion=confusion,
-            cv_score=value, cv_low=low, cv_high=high, num_leaks=count, score_as_given=as_given, num_conflicts=count,
+            cv_score=value, cv_low=low, cv_high=high, num_leaks=count, num_conflicts=count,
+            score_including_leaks=as_given,
             num_suspects=count, curve=curve, has_health=bool(count), block_losses=(0.0, 0.0) if count else None,
         )  # fmt: skip
         square = find_quadrant(s)

@@ -372,7 +372,7 @@ class TestMemory:
 
         monkeypatch.setattr("headstart.data.image_scan.decode_reduced", refuse)
         monkeypatch.setattr("headstart.data.image_scan.decode_for_both", refuse)
-        monkeypatch.setattr("headstart.workflow.dataset_inspector.inspect", refuse)
+        monkeypatch.setattr("headstart.workflow.dataset_inspector.inspect_dataset", refuse)
         again = headstart.train(leaky, out=tmp_path / "again")
         assert read_json(again.folder / "dataset_report.json") == read_json(leaky_run.folder / "dataset_report.json")
         for block in ("cv", "test", "test_including_leaks"):

@@ -73,11 +73,11 @@ def _leak(e: E) -> str:
         f"{pluralize(e['num_pairs'], 'pair')} of the same or nearly the same image on both sides of the split: the "
         "model was trained on copies of scored images."
     )
-    if e["score"] is None or e["score_as_given"] is None:
+    if e["score"] is None or e["score_including_leaks"] is None:
         return (
             f"{text} The score is too high by an unknown amount; `headstart check --repair` makes a split without them."
         )
-    without, with_them = percent(e["score"]), percent(e["score_as_given"])
+    without, with_them = percent(e["score"]), percent(e["score_including_leaks"])
     if without == with_them:
         return f"{text} The score is {without} with and without the leaking images."
     return f"{text} Without the leaking images the score is {without}, with them {with_them}."

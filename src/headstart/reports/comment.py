@@ -55,7 +55,9 @@ def _unmeasured(s: ResultSummary) -> ReportFinding | None:
 def _leak(s: ResultSummary) -> ReportFinding | None:
     if not s.num_leaks:
         return None
-    return _problem(ReportKind.LEAK, num_pairs=s.num_leaks, score=s.score, score_as_given=s.score_as_given)
+    return _problem(
+        ReportKind.LEAK, num_pairs=s.num_leaks, score=s.score, score_including_leaks=s.score_including_leaks
+    )
 
 
 def _chance(s: ResultSummary) -> ReportFinding | None:

@@ -175,7 +175,7 @@ def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] |
         return {"sentence": NO_DETECTION_SCORE, "how": "", "score": None}
     name, block = found
     value, is_leaky = block["mAP50"], bool(block.get("is_leaky"))
-    as_given = (metrics.get(f"{name}_as_given") or {}).get("mAP50")
+    as_given = (metrics.get(f"{name}_including_leaks") or {}).get("mAP50")
     setup = EvaluationSetup.from_json(block)
     score = {"metric": "mAP50", **value}
     return {

@@ -61,7 +61,7 @@ class ResultSummary:
         confusion: (K, K) counts, rows truth, columns prediction.
         cv_score, cv_low, cv_high: Out of fold on the training images; None where the headline is that.
         num_leaks: Pairs of scored and training images that are copies.
-        score_as_given: The score with the leaking images left in, where it was measured.
+        score_including_leaks: The score with the leaking images left in, where it was measured.
         num_conflicts: Images that occur under two labels.
         num_suspects: Labels that look wrong.
         has_health: Whether copies, leaks and shortcuts were looked for.
@@ -91,7 +91,7 @@ class ResultSummary:
     cv_low: float | None = None
     cv_high: float | None = None
     num_leaks: int = 0
-    score_as_given: float | None = None
+    score_including_leaks: float | None = None
     num_conflicts: int = 0
     num_suspects: int = 0
     shortcuts: tuple[Mapping[str, Any], ...] = ()
@@ -133,7 +133,7 @@ def summarize_result(facts: RunData) -> ResultSummary:
         cv_low=None if cv is None else cv.get("low"),
         cv_high=None if cv is None else cv.get("high"),
         num_leaks=_count(health.get("leaks")),
-        score_as_given=((as_given or {}).get(metric) or {}).get("value"),
+        score_including_leaks=((as_given or {}).get(metric) or {}).get("value"),
         num_conflicts=_count(health.get("label_conflicts")),
         num_suspects=_count((facts.extra.get("suspects") or {}).get("rows")),
         shortcuts=_shortcuts(health.get("shortcuts")),

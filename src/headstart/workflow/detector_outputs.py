@@ -260,7 +260,7 @@ def _write(
     for name in ("val", "test"):
         as_given = scored[name].as_given if name in scored else None
         if as_given is not None:
-            blocks[f"{name}_as_given"] = detection_to_json(as_given)
+            blocks[f"{name}_including_leaks"] = detection_to_json(as_given)
     groups = context.split.groups
     write_json(
         context.folder / "metrics.json",
