@@ -33,7 +33,7 @@ ALIASES = {
     "range": "intensity_range",
     "opt": "optimizer",
     "optim": "optimizer",
-    "optimizer": "optimizer",
+    "optimiser": "optimizer",
     "sched": "schedule",
     "scheduler": "schedule",
     "lr_scheduler": "schedule",

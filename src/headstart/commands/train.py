@@ -34,7 +34,7 @@ def _train(
     lr: float = typer.Option(None, "--lr", "--lr0", help="Peak learning rate of the last stage."),
     batch: int = typer.Option(None, "--batch", "--batch-size", help="Images a training step."),
     optimizer: str = typer.Option(
-        None, "--optimizer", "--optimizer", help="adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
+        None, "--optimizer", "--optimiser", help="adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
     ),
     schedule: str = typer.Option(None, "--schedule", help="cosine, linear, constant, step or onecycle."),
     augment: str = typer.Option(None, "--augment", help="E.g. flip,zoom=.2,shear=.2 or none."),
