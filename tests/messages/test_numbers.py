@@ -26,7 +26,7 @@ from headstart.messages.numbers import percent, pluralize, signed_points
         (math.inf, "not measured"),
     ],
 )
-def test_shares(share: float | None, text: str) -> None:
+def test_percent(share: float | None, text: str) -> None:
     assert percent(share) == text
 
 
@@ -54,13 +54,12 @@ PLURAL = re.compile(
 NEVER_ONE = {
     ("commands/cache.py", "part.num_files"): "a column of a table",
     ("messages/comment.py", "e['num_errors']"): "a confused pair has at least five",
-    ("messages/sections.py", "reject"): "a share of images",
-    ("messages/reading.py", "count"): "the plural of a pair that is told apart",
+    ("messages/reading.py", "count"): "the plural of a distinguished pair",
     ("reports/figures.py", "kind"): "no number",
     ("messages/decisions_data.py", "e['num_threads']"): "one thread is not compared with itself",
     ("workflow/imagenet_model.py", "len(names)"): "the classes of ImageNet",
-    ("messages/findings.py", "e['count']"): "one file is worded apart",
-    ("messages/summaries.py", "len(es)"): "one class is worded apart",
+    ("messages/findings.py", "e['count']"): "one file has its own wording",
+    ("messages/summaries.py", "len(es)"): "one class has its own wording",
     ("messages/findings.py", "len(pairs)"): "more than are shown",
     ("detection/matching.py", "len(truth)"): "an error of the caller",
 }
@@ -68,7 +67,7 @@ NEVER_ONE = {
 
 
 def test_every_number_before_a_noun_is_pluralized() -> None:
-    folders = ("commands", "data", "data/boxes", "deploy", "detection", "messages", "reports", "trust", "workflow")
+    folders = ("commands", "data", "data/boxes", "detection", "evaluation", "export", "messages", "reports", "workflow")
     files = [SOURCE / "results.py", *(p for folder in folders for p in (SOURCE / folder).glob("*.py"))]
     found = set()
     for path in files:

@@ -117,15 +117,15 @@ def test_written_whatever_the_run_holds(
     assert len(text) < 4_000_000
     for name in names:
         assert name in text
-    assert "cannot be opened any more" in text, "no image of a constructed run exists"
-    assert "were not measured in this run" in text
+    assert "this image is missing" in text, "no image of a constructed run exists"
+    assert "not measured in this run" in text
     assert report["headline"]["sentence"] in text.replace("&#39;", "'")
 
 
 def test_all_right_and_all_wrong_are_said(make_facts: Callable[..., RunData]) -> None:
     _, text = page_of(make_facts(skill=50.0))
-    assert "No scored image was predicted wrongly" in text
-    assert "No image was taken for another class" in text
+    assert "There are no errors" in text
+    assert "There are no confusions" in text
     report, text = page_of(make_facts(skill=-50.0))
     assert report["comment"]["remarks"][0]["kind"] == "chance_level"
     Page(text)
@@ -156,7 +156,7 @@ def test_a_page_without_images_names_no_file(make_facts: Callable[..., RunData])
         assert ".jpg" not in written
         assert "data:image/jpeg" not in written
     assert "cat" in text
-    assert "written without images" in text
+    assert "omits images" in text
 
 
 def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., RunData]) -> None:
@@ -179,7 +179,7 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Run
                         "test": None, "left_out": None},
             "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 30, "test": None, "mean_size": 1.25,
                          "empirical": {"value": 0.88}, "single_fraction": 0.7, "empty_fraction": 0.05},
-            "suspects": {"text": "3 labels look wrong.", "rows": [{}, {}, {}],
+            "suspects": {"text": "3 suspected label errors.", "rows": [{}, {}, {}],
                          "shown": [{"image": 1, "neighbors": [2, 3], "label": "cat", "suggested": "dog",
                                     "doubt": 0.97}]},
         },
@@ -189,9 +189,9 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Run
     Page(text)
     for words in (
         "Twice as many: +8 points.",
-        "at most 5 of 100 known images are refused",
-        "88.0 % of the sets contain the true class",
-        "3 labels look wrong",
+        "false-positive rate of at most 5 %",
+        "coverage 88.0 %",
+        "3 suspected label errors",
         "suggested: dog",
     ):
         assert words in text

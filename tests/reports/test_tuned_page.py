@@ -115,7 +115,7 @@ def test_unfreezing_is_marked_where_it_happened(held_out: RunData, tmp_path: Pat
     report = summarize(held_out)
     assert report["learning"]["unfreezing"] == [{"stage": "stage1", "epoch": 3.0}]
     page = render(report, {})
-    assert "Dashed: from there on stage1 trained too." in page
+    assert "unfreezing of stage1" in page
     assert len(re.findall(r'<line class="mark"', page)) == 1
     figure = draw_figure("curves", report)
     assert [t.get_text() for t in figure.axes[0].texts] == ["stage1"]

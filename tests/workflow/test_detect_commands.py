@@ -246,7 +246,7 @@ def test_evaluate_leaves_out_what_was_trained_on(capsys: pytest.CaptureFixture[s
     assert value["trained_on"]["num_samples"] == 13  # the copy in test too
     code, out, err = command(capsys, "evaluate", str(run), str(leaky))
     assert out == ""
-    assert "13 images the model was trained on" in err
+    assert "13 training images" in err
     assert "mAP50" in err
     assert len(err.splitlines()) <= 12
 

@@ -1,4 +1,4 @@
-"""Render the sections of a report: the headline, why a section is empty, OOD detection, prediction sets, suspects."""
+"""Render report sections: headline, empty sections, OOD detection, prediction sets, label errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headstart.messages.numbers import percent, pluralize, pluralize_is, signed_points
+from headstart.messages.values import interval
 from headstart.report_types import ReportKind
 
 __all__ = [
@@ -25,71 +26,66 @@ __all__ = [
 ]
 
 E = Mapping[str, Any]
-_NAMED = 5  # classes that more images help most
+_NUM_NAMED = 5  # classes with the largest expected gain
 
 ADVICE: Mapping[tuple[str, str], str] = {
     ("small", "similar"): "a new head on the last features of the frozen backbone",
     ("large", "similar"): "fine-tune the backbone; there are enough images not to overfit",
-    ("small", "different"): "a new head on features of earlier stages: the last ones are too specialized",
-    ("large", "different"): "fine-tune all stages from the pretrained weights; training from scratch may do as well",
+    ("small", "different"): "a new head on features of earlier stages; the last ones are too specialized",
+    ("large", "different"): "fine-tune all stages from the pretrained weights; training from scratch may be as good",
 }
 """Common advice by (size, similarity). Source: Stanford CS231n, notes on transfer learning."""
 
 
-def _not_measured(what: str) -> str:
-    return f"{what} not measured in this run."
+def _not_measured(subject: str) -> str:
+    return f"{subject} not measured in this run."
 
 
 def _diagram(e: E) -> str:
-    return f"A reliability diagram cannot be drawn: {pluralize_is(e['num_scored'], 'image')} too few."
+    return f"No reliability diagram: {pluralize_is(e['num_scored'], 'image')} too few."
 
 
 def _operating(e: E) -> str:
     return f"{pluralize_is(e['num_scored'], 'scored image')} too few for an operating point."
 
 
-_GAIN = "What more images would bring"
+_GAIN = "The gain from more images"
 
 SECTION_TEXTS: Mapping[ReportKind, str | Callable[[E], str]] = {
     ReportKind.ATTRIBUTION_CONTROL_FAILED: lambda e: (
-        "Attribution maps are held back: with shuffled weights they look nearly the same (rank correlation "
-        f"{e['alike']:.2f}), so they would not show what the model learned."
+        "Attribution maps are omitted: with shuffled weights they are nearly the same (rank correlation "
+        f"{e['alike']:.2f}), so they do not depend on the trained weights."
     ),
-    ReportKind.ATTRIBUTION_IMAGES_GONE: "None of the images can be opened, so no attribution map is drawn.",
-    ReportKind.ATTRIBUTION_NOT_NEEDED: "There are no errors and no unsure predictions to draw an attribution map for.",
-    ReportKind.ATTRIBUTION_NOT_POSSIBLE: lambda e: f"Attribution maps cannot be drawn for this model ({e['detail']}).",
+    ReportKind.ATTRIBUTION_IMAGES_GONE: "No attribution maps: none of the images can be opened.",
+    ReportKind.ATTRIBUTION_NOT_NEEDED: "No attribution maps: there are no errors and no uncertain predictions.",
+    ReportKind.ATTRIBUTION_NOT_POSSIBLE: lambda e: f"No attribution maps for this model ({e['detail']}).",
     ReportKind.CURVE_CLASS_TOO_SMALL: lambda e: (
         f"{_GAIN} was not measured: a class has {pluralize(e['count'], 'image')}."
     ),
     ReportKind.CURVE_FAILED: lambda e: f"{_GAIN} could not be measured ({e['detail']}).",
-    ReportKind.CURVE_IMAGES_GONE: f"The images are not there any more. {_GAIN} was not measured.",
-    ReportKind.CURVE_NEEDS_SCORES: f"{_GAIN} cannot be measured: the run kept no scores.",
+    ReportKind.CURVE_IMAGES_GONE: f"{_GAIN} was not measured: the images are missing.",
+    ReportKind.CURVE_NEEDS_SCORES: f"{_GAIN} cannot be measured: the run has no saved scores.",
     ReportKind.CURVE_OF_PROBE_ONLY: f"{_GAIN} is measured for the probe only, not for a fine-tuned model.",
     ReportKind.CURVE_TOO_MANY_IMAGES: lambda e: (
         f"{_GAIN} was not measured: {pluralize_is(e['count'], 'image')} too many."
     ),
-    ReportKind.IMAGES_LEFT_OUT: "Images are left out of this report.",
-    ReportKind.CLOSED_FORM: (
-        "There are no curves over epochs: the head was computed in closed form, in one step, and nothing was trained "
-        "step by step."
-    ),
-    ReportKind.COPIES_NOT_CHECKED: "Copies were not looked for in this run (`headstart check` does).",
+    ReportKind.IMAGES_LEFT_OUT: "This report omits images.",
+    ReportKind.CLOSED_FORM: ("No training curves: the head was computed in closed form, without epochs."),
+    ReportKind.COPIES_NOT_CHECKED: "Near-duplicates were not checked in this run (`headstart check` does).",
     ReportKind.COVERAGE_NOT_MEASURED: _not_measured("Prediction sets were"),
-    ReportKind.CURVE_NOT_MEASURED: (
-        "What more images would bring was not measured in this run; `headstart report` measures it."
-    ),
-    ReportKind.NO_EPOCHS_KEPT: "The run kept no record of its epochs.",
-    ReportKind.NO_SCORES_KEPT: "A reliability diagram cannot be drawn: the run kept no scores of its images.",
-    ReportKind.NOVELTY_NOT_MEASURED: _not_measured("The detection of images of unknown classes was"),
-    ReportKind.SUSPECTS_NOT_CHECKED: "Wrong labels were not looked for in this run.",
+    ReportKind.CURVE_NOT_MEASURED: f"{_GAIN} was not measured in this run; `headstart report` measures it.",
+    ReportKind.NO_EPOCHS_KEPT: "The run has no record of its epochs.",
+    ReportKind.NO_SCORES_KEPT: "No reliability diagram: the run has no saved scores.",
+    ReportKind.NOVELTY_NOT_MEASURED: _not_measured("OOD detection was"),
+    ReportKind.SUSPECTS_NOT_CHECKED: "Labels were not checked in this run.",
     ReportKind.TOO_FEW_FOR_DIAGRAM: _diagram,
     ReportKind.TOO_FEW_FOR_OPERATING_POINT: _operating,
 }
-"""Why a section is empty."""
+"""Reasons for empty sections."""
 
 
 def headline_message(score: E, baselines: E) -> str:
-    """Return the score in one sentence beside the two baselines.
+    """Return the score with its interval, a short explanation and the baselines.
 
     Args:
         score: `metric`, `value`, `low` and `high`.
@@ -97,28 +93,24 @@ def headline_message(score: E, baselines: E) -> str:
     """
     value, low, high = score.get("value"), score.get("low"), score.get("high")
     metric = score.get("metric", "accuracy")
+    name = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}[metric]
     if value is None:
-        return "How often the model will be right cannot be measured on these images."
-    text = f"Right on {100 * value:.0f} of 100 new images"
-    text += " of each class, averaged over the classes" if metric == "balanced_accuracy" else ""
-    if low is None or high is None:
-        text += " (no confidence interval: too few independent images)"
-    else:
-        text += f" (95 % CI {100 * low:.0f} to {100 * high:.0f})"
-    majority = (baselines.get("majority") or {}).get(metric)
-    nearest = (baselines.get("nearest_neighbor") or {}).get(metric)
-    if majority is not None:
-        text += f"; always naming the most frequent class would be right on {100 * majority:.0f}"
-    if nearest is not None:
-        text += f", the nearest neighbor (1-NN) on {100 * nearest:.0f}"
-    return text + "."
+        return f"{name} cannot be measured on these images."
+    mean = " of each class on average" if metric == "balanced_accuracy" else ""
+    text = f"{name} {percent(value)} ({interval(low, high)}): {100 * value:.0f} in 100 new images{mean} are correct."
+    shares = [
+        f"{title} {percent(baselines[key][metric])}"
+        for key, title in (("majority", "most frequent class"), ("nearest_neighbor", "nearest neighbor (1-NN)"))
+        if (baselines.get(key) or {}).get(metric) is not None
+    ]
+    return f"{text} Baselines: {', '.join(shares)}." if shares else text
 
 
 def size_message(basis: E) -> str:
-    """Return why a data set counts as small or large."""
+    """Return the reason why a dataset counts as small or large."""
     if "gain_of_doubling" in basis:
         return (
-            f"twice as many images would bring {signed_points(basis['gain_of_doubling'])} points; below "
+            f"doubling the images changes accuracy by {signed_points(basis['gain_of_doubling'])} points; below "
             f"{100 * basis['threshold']:.0f} is large"
         )
     images = pluralize(basis["median_count"], "training image")
@@ -126,72 +118,72 @@ def size_message(basis: E) -> str:
 
 
 def similarity_message(basis: E | None) -> str:
-    """Return why images count as similar to those of pretraining or different; None where it was not measured."""
+    """Return the reason why images count as similar to the pretraining images or different."""
     if basis is None:
-        return "the similarity of the images to those of pretraining was not measured"
+        return "the similarity to the pretraining images was not measured"
     return (
-        "features of earlier stages beside the last ones lower the log-loss of held-out images by "
+        "adding features of earlier stages lowers the log-loss of held-out images by "
         f"{percent(basis['fall'], 0)} (from {basis['log_loss_last_stage']:.3f} to {basis['log_loss_best']:.3f}); from "
         f"{100 * basis['threshold']:.0f} % on is different"
     )
 
 
 def false_alarms_message(section: E) -> str:
-    """Return how many images of known classes are called OOD.
+    """Return the false-positive rate of OOD detection.
 
     Args:
         section: `novelty` of `metrics.json`.
     """
-    reject = f"{100 * section['reject']:g} of 100"
+    reject = f"{100 * section['reject']:g} %"
     if section["threshold"] is None:
         images = pluralize_is(section["out_of_fold"]["num_samples"], "known image")
         return (
-            f"{images} too few for a threshold above which an image counts as unknown when at most {reject} known ones "
-            f"may; {math.ceil(1 / section['reject']) - 1} are needed."
+            f"{images} too few for an OOD threshold with a false-positive rate of at most {reject}; "
+            f"{math.ceil(1 / section['reject']) - 1} are needed."
         )
-    what = "how undecided the head is"
+    parts = "the uncertainty of the head"
     if section.get("has_residual_norm"):
-        what += " and how far the features lie off those of all training images"
+        parts += " and the distance of the features from those of the training images"
     text = (
-        f"An image counts as unknown (none of these classes) where its novelty is above {section['threshold']:.2f}; "
-        f"novelty adds up {what}. The threshold is set so that at most {reject} known images are refused. "
+        "An image is out of distribution (OOD, probably none of these classes) if its OOD score is above "
+        f"{section['threshold']:.2f}. The OOD score combines {parts}. The threshold aims at a "
+        f"false-positive rate of at most {reject}. "
     )
     test = section.get("test")
     if test:
-        text += f"Of {pluralize(test['num_samples'], 'test image')} {_share(test['false_alarms'])} were."
+        text += f"Measured on {pluralize(test['num_samples'], 'test image')}: {_fraction(test['false_alarms'])}."
     else:
         out = section["out_of_fold"]
         text += (
-            f"Of {pluralize(out['num_samples'], 'training image')}, each predicted by a model that had not seen it, "
-            f"{percent(out['false_alarms'])} were."
+            f"Measured out of fold on {pluralize(out['num_samples'], 'training image')}: "
+            f"{percent(out['false_alarms'])}."
         )
     if section.get("is_by_group") is True:
-        text += " It holds for an image of a new group, each group counting as one."
+        text += " The rate applies to new groups; each group counts once."
     elif section.get("is_by_group") is False:
-        text += " The groups are too few for it to hold for an image of a new group."
+        text += " There are too few groups for the rate to apply to new groups."
     return text
 
 
 def new_class_message(section: E, num_classes: int) -> str:
-    """Return how many images of a class that the model does not know are called OOD."""
+    """Return the OOD recall on held-out classes."""
     left = section.get("left_out")
     if left is None and num_classes < 3:
         return (
-            "How many images of a new class would be noticed cannot be measured: with two classes none can be left out."
+            "The OOD recall on new classes cannot be measured: with two classes, no class can be held out of training."
         )
     if left is None:
-        return "How many images of a new class would be noticed was not measured in this run."
+        return "The OOD recall on new classes was not measured in this run."
     return (
-        f"To measure what happens to a new class, each class was left out in turn: {100 * left['detected']:.0f} of 100 "
-        "of its images were then called unknown, and one of them had a higher novelty than a known image "
-        f"{100 * left['auroc']:.0f} times in 100 (by the probability alone {100 * left['auroc_of_probability']:.0f} "
-        f"times). This was done with a simpler head on {pluralize(left['num_samples'], 'image')}, so it is a rough "
-        "figure. Images of quite another kind are usually noticed much more often."
+        f"Each class was held out of training in turn: OOD recall {percent(left['detected'], 0)} of its images, AUROC "
+        f"{left['auroc']:.2f} (by the maximum probability alone {left['auroc_of_probability']:.2f}). This is a rough "
+        f"estimate with a simpler head on {pluralize(left['num_samples'], 'image')}; images of another kind are "
+        "usually detected more often."
     )
 
 
 def coverage_message(section: E) -> str:
-    """Return what the prediction sets held.
+    """Return the coverage and size of the prediction sets.
 
     Args:
         section: `coverage` of `metrics.json`.
@@ -200,81 +192,76 @@ def coverage_message(section: E) -> str:
     shown = test or section
     if section["is_guaranteed"]:
         how = (
-            "This is guaranteed for images drawn like those of the validation split: "
-            f"{section['num_fitted']:,} of them were kept for this and used for nothing else."
+            "The coverage is guaranteed for images drawn like those of the validation split: "
+            f"{section['num_fitted']:,} of them were used for nothing else."
         )
         fitted = pluralize(section["num_fitted"], "validation image")
     else:
         how = (
-            "This is what the method gives in practice, not a guarantee: the sets are made from scores of training "
-            "images that were left out in turn. A validation split that is kept for this alone would make it one."
+            "The coverage is empirical, not guaranteed: thresholds come from out-of-fold scores of training images. "
+            "A validation split reserved for calibration would guarantee it."
         )
-        fitted = pluralize(section["num_fitted"], "left-out training image")
+        fitted = f"{pluralize(section['num_fitted'], 'training image')} out of fold"
     measured = pluralize(test["num_samples"], "test image") if test else fitted
     return (
-        "Beside the most probable class, each prediction holds the set of classes that fit; it is meant to hold the "
-        f"right one for {100 * section['coverage']:g} of 100 images. {how} Measured on {measured}: "
-        f"{_share(shown['empirical'])} of the sets contain the true class; mean size {shown['mean_size']:.2f} classes; "
-        f"{percent(shown['single_fraction'], 0)} hold a single class, {percent(shown['empty_fraction'])} "
-        "are empty, which means that no class fits."
+        "Each prediction has a conformal prediction set: the classes that contain the true one for "
+        f"{100 * section['coverage']:g} in 100 images (the coverage). {how} Measured on {measured}: coverage "
+        f"{_fraction(shown['empirical'])}, mean size {shown['mean_size']:.2f} classes; "
+        f"{percent(shown['single_fraction'], 0)} have a single class, {percent(shown['empty_fraction'])} "
+        "are empty (no class fits)."
     )
 
 
 def suspects_message(evidence: E) -> str:
-    """Return how many labels look wrong and what to do about them.
+    """Return the number of suspected label errors and the next step.
 
     Args:
-        evidence: `num_ranked` (0 where nothing was ranked), `num_suspects`, and `num_held_out` of them that are scored.
+        evidence: `num_ranked` (0 without a ranking), `num_suspects`, and `num_held_out` of them that are scored.
     """
     if not evidence["num_ranked"]:
-        return "No label stands out as wrong."
+        return "No suspected label errors."
     num, held_out = evidence["num_suspects"], evidence["num_held_out"]
-    text = "No label stands out as wrong"
-    if num:
-        text = f"{pluralize(num, 'label')} {'looks' if num == 1 else 'look'} wrong"
+    text = pluralize(num, "suspected label error") if num else "No suspected label errors"
     if held_out:
-        text += f", {'it' if num == 1 else f'{held_out:,} of them'} on an image that the score is measured on"
+        text += f", {held_out:,} in scored images"
     text += (
-        ". `label_errors.csv` ranks them: fill in its column `action` (keep, relabel:CLASS or drop) and train again "
-        "with --corrections label_errors.csv; your own files are not touched."
+        ". `label_errors.csv` ranks the labels: fill in its column `action` (keep, relabel:CLASS or drop) and train "
+        "again with --corrections label_errors.csv; your own files are not changed."
     )
-    return text if num else f"{text} Below are the labels that fit least."
+    return text if num else f"{text} The least probable labels are shown below."
 
 
 def curve_message(n: E) -> str:
-    """Return what twice as many images would bring, from the numbers of the learning curve."""
+    """Return the expected gain from doubling the training images, from the learning curve."""
     measured, now, twice = (f"{100 * n[key]:.1f} %" for key in ("measured", "now", "twice"))
     gain, low, high = (signed_points(n[key]) for key in ("gain", "low", "high"))
     return (
-        f"Accuracy measured with {pluralize(n['num_now'], 'training image')}: {measured}. The fitted curve goes from "
-        f"{now} there to about {twice} with {n['num_twice']:,}, a change of {gain} points (95 % CI {low} to {high}). "
-        "Dashed: the fitted curve; the band is its 95 % CI."
+        f"Accuracy with {pluralize(n['num_now'], 'training image')}: {measured}. The fitted curve (dashed, with 95 % "
+        f"CI) rises from {now} to about {twice} with {n['num_twice']:,}, a change of {gain} points (95 % CI {low} to "
+        f"{high})."
     )
 
 
 def class_gains_message(per_class: Sequence[E]) -> str:
-    """Return which classes more images help most; empty where none gains a tenth of a point."""
-    gaining = sorted((c for c in per_class if round(c["gain"], 3) > 0), key=lambda c: -c["gain"])[:_NAMED]
+    """Return the classes that gain most from more images; empty if none gains a tenth of a point."""
+    gaining = sorted((c for c in per_class if round(c["gain"], 3) > 0), key=lambda c: -c["gain"])[:_NUM_NAMED]
     if not gaining:
         return ""
     names = ", ".join(f"{c['name']} ({signed_points(c['gain'])} points of recall)" for c in gaining)
-    return f"Twice as many images help most: {names}."
+    return f"Classes that gain most from twice as many images: {names}."
 
 
 def attribution_message(blocks: Sequence[str], alike: float) -> str:
-    """Return how to read attribution maps, with the result of their control."""
+    """Return the explanation of the attribution maps and the result of their control."""
     return (
-        "Bright parts raised the score of the predicted class (Grad-CAM over the stages that the head uses: "
-        f"{', '.join(blocks)}). As a control the same was drawn with all weights shuffled: the rank correlation is "
-        f"{alike:.2f} (1 would mean that the map ignores what was learned). A bright part shows where the model "
-        "looked, not why."
+        "Bright regions increase the score of the predicted class (Grad-CAM over the stages used by the head: "
+        f"{', '.join(blocks)}). Control with shuffled weights: rank correlation {alike:.2f} (1 means that the maps do "
+        "not depend on the trained weights). A map shows which regions matter, not why."
     )
 
 
-def _share(share: E) -> str:
-    if share.get("value") is None:
-        return "an unknown share"
-    text = percent(share["value"])
-    if share.get("low") is not None and share.get("high") is not None:
-        text += f" (95 % CI {100 * share['low']:.1f} to {100 * share['high']:.1f})"
+def _fraction(fraction: E) -> str:
+    text = percent(fraction.get("value"))
+    if fraction.get("low") is not None and fraction.get("high") is not None:
+        text += f" ({interval(fraction['low'], fraction['high'], 1)})"
     return text
