@@ -127,7 +127,7 @@ def test_names_that_are_images_names_too_are_no_list(tmp_path: Path) -> None:
 def test_an_option_without_effect_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
     for options in ({}, {"layout": "{label}/*"}):
-        with pytest.raises(UsageError, match="--first-id has no effect"):
+        with pytest.raises(UsageError, match="--first-id"):
             read(tmp_path, first_id=0, **options)
     with pytest.raises(UsageError, match="0, 1 or none"):
         read(tmp_path, first_id=2)

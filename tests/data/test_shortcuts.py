@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from headstart.data.image_scan import scan_images
-from headstart.data.shortcuts import Shortcut, _judge, find_shortcuts
+from headstart.data.shortcuts import Shortcut, _evaluate, find_shortcuts
 from headstart.data.sources import read
 
 Change = Callable[[Image.Image, str, int], tuple[Image.Image, dict[str, object]]]
@@ -126,7 +126,7 @@ def judged(own: int, num_classes: int = 3, count: int = 40) -> Shortcut:
         mine, other = (np.flatnonzero(labels == c) for c in (k, (k + 1) % num_classes))
         near[i] = [*rng.choice(mine[mine != i], own, replace=False), *rng.choice(other, 9 - own, replace=False)]
     shuffles = [rng.permutation(labels) for _ in range(99)]
-    return _judge("file size", near, labels, np.arange(len(labels)), ("a", "b", "c")[:num_classes], shuffles)
+    return _evaluate("file size", near, labels, np.arange(len(labels)), ("a", "b", "c")[:num_classes], shuffles)
 
 
 def test_a_cue_may_predict_the_class_without_giving_one_away() -> None:

@@ -125,7 +125,7 @@ def test_label_in_the_file_name(tmp_path: Path, pattern: str) -> None:
 
 def test_label_pattern_that_cannot_work(tmp_path: Path) -> None:
     put(tmp_path, "cat_1.png")
-    with pytest.raises(UsageError, match="brackets"):
+    with pytest.raises(UsageError, match="capture group"):
         read(tmp_path, label_pattern="[a-z]+")
     with pytest.raises(UsageError, match="neither a template"):
         read(tmp_path, label_pattern="(")
@@ -176,11 +176,11 @@ def test_the_same_image_under_two_labels_stays_twice(tmp_path: Path) -> None:
     [
         ("", "empty"),
         ("image,label\n", "no rows"),
-        ("name,label\nx,y\n", "no column that names the image"),
-        ("image,color\n1.png,red\n", "no column for the label"),
+        ("name,label\nx,y\n", "no image column"),
+        ("image,color\n1.png,red\n", "no label column"),
         ("image,label\ngone.png,red\n", "None of 1 row"),
         ("image,label\n1.png,red,blue\n", "Line 2 of `t.csv` has 3 cells"),
-        ("image,label,split\n1.png,red,third\n", "train, val or test was expected"),
+        ("image,label,split\n1.png,red,third\n", "expected train, val or test"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
@@ -258,7 +258,7 @@ def test_table_and_folders_that_disagree_are_both_shown(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("image,label\na/1.png,x\nb/2.png,y\n")
     with pytest.raises(UsageError) as caught:
         read(tmp_path)
-    assert "`a/1.png` is `x` by the table and `a` by its folder" in str(caught.value)
+    assert "`a/1.png` is `x` in the table and `a` by its folder" in str(caught.value)
     assert "--layout '{label}/*'" in str(caught.value)
     assert read(tmp_path / "labels.csv").class_names == ("x", "y")
     assert read(tmp_path, layout="{label}/*").class_names == ("a", "b")
@@ -291,7 +291,7 @@ def test_list_files(tmp_path: Path) -> None:
     (tmp_path / "all.txt").write_text("p/2.png tabby cat\np/3.png dog\n")
     assert read(tmp_path / "all.txt").class_names == ("dog", "tabby cat")
     (tmp_path / "all.txt").write_text("nothing here\n")
-    with pytest.raises(DataError, match="names an image below its folder"):
+    with pytest.raises(DataError, match="No line"):
         read(tmp_path / "all.txt")
 
 
@@ -305,7 +305,7 @@ def test_lists_one_a_split_with_names_of_the_numbers(tmp_path: Path) -> None:
 
 
 def test_spreadsheets_and_other_files_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    for name, hint in [("t.xlsx", "save as CSV"), ("t.tar.gz", "unpack it"), ("t.png", "one image")]:
+    for name, hint in [("t.xlsx", "save as CSV"), ("t.tar.gz", "unpack it"), ("t.png", "single image")]:
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(UsageError, match=hint):
             read(tmp_path / name)
@@ -407,7 +407,7 @@ def test_what_is_wrong_with_a_zip_is_told_of_the_zip(tmp_path: Path, cache: Path
         with pytest.raises(HeadstartError) as caught:
             read(tmp_path / name)
         assert str(cache) not in caught.value.message + (caught.value.hint or "")
-    with pytest.raises(DataError, match=r"none\.zip` holds no image"):
+    with pytest.raises(DataError, match=r"none\.zip`"):
         read(tmp_path / "none.zip")
 
 
@@ -450,7 +450,7 @@ def test_images_without_labels_for_other_tasks(tmp_path: Path) -> None:
 
 
 def test_empty_folders_say_what_was_found(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="images"):
         read(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "slide.svs").write_bytes(b"x")

@@ -342,7 +342,7 @@ def test_two_readings_stop_and_show_the_flag(
     for verb in ("check", "train"):
         done = command(verb, tmp_path / "d")
         assert done.code == 2
-        assert "Two readings" in done.err
+        assert "Two layouts" in done.err
         for flag in flags:
             assert flag in done.err
     assert command("check", tmp_path / "d", "--pixels-only", "--layout", flags[0].split("'")[1]).code in (0, 3)

@@ -1,6 +1,6 @@
-"""Reads fields out of a path by a template such as `{group}/{label}/*`, without regular expressions.
+"""Match paths with templates such as `{group}/{label}/*`.
 
-A field or `*` never crosses a `/`; `**` does.
+A field or `*` does not cross a `/`; `**` does.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Template:
                 if field not in _FIELDS or field in seen:
                     raise UsageError(
                         f"The layout `{text}` has {'twice' if field in seen else 'an unknown'} field `{{{field}}}`.",
-                        hint="fields are {label}, {group} and {split}, each at most once; `*` stands for anything",
+                        hint="fields are {label}, {group} and {split}, each at most once; `*` matches anything",
                     )
                 seen.add(field)
                 parts.append(f"(?P<{field}>[^/]+?)")
@@ -49,11 +49,11 @@ class Template:
                 parts.append("[^/]*" if token.group() == "*" else "[^/]")
         parts.append(re.escape(text[position:]))
         self.fields = frozenset(seen)
-        # A template that ends in a field or literal may leave the file's extension away.
+        # A template that ends in a field or literal may omit the file extension.
         self._pattern = re.compile("".join(parts) + r"(?:\.[^./]*)?", re.DOTALL)
 
     def match(self, name: str) -> dict[str, str] | None:
-        """Return the fields of one name (path below the root, with `/`), or None where it does not fit."""
+        """Return the fields of a path below the root (with `/`), or None if it does not match."""
         if self.file_only:
             name = name.rpartition("/")[2]
         found = self._pattern.fullmatch(name)
@@ -61,10 +61,10 @@ class Template:
 
 
 def label_matcher(text: str) -> Callable[[str], str | None]:
-    """Return a function from an image's name to its label, by a template (`{label}_*`) or a regular expression.
+    """Return a function from image name to label, from a template (`{label}_*`) or a regular expression.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: The pattern is neither.
     """
     if "{" in text:
         template = Template(text, file_only="/" not in text)
@@ -79,7 +79,7 @@ def label_matcher(text: str) -> Callable[[str], str | None]:
             hint="e.g. --label-pattern '{label}_*'",
         ) from error
     if not pattern.groups:
-        raise UsageError(f"The expression `{text}` has no brackets around the label.", hint="e.g. '^([a-z]+)_'")
+        raise UsageError(f"The expression `{text}` has no capture group for the label.", hint="e.g. '^([a-z]+)_'")
     group: str | int = "label" if "label" in pattern.groupindex else 1
 
     def match(name: str) -> str | None:

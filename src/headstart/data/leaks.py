@@ -1,7 +1,7 @@
-"""Finds scored images that training has seen: copies across the person's own split.
+"""Find leaks: scored images with duplicates in an earlier split.
 
-Being a copy is passed on (a copy of a copy leaks too), and each scored image is listed
-once, with the copy in training that is most like it.
+Duplicates are transitive (a duplicate of a duplicate leaks too). Each scored image is listed once, with its most
+similar duplicate in the earliest split.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _ORDER = {"train": 0, "val": 1, "test": 2}
 
 
 def find_leaks(samples: Samples, pairs: Sequence[Pair]) -> list[Pair]:
-    """Return pairs (scored image, image of an earlier split) that are copies, directly or through others.
+    """Return pairs (scored image, image of an earlier split) that are duplicates, directly or through others.
 
-    Train comes before val and val before test; images without a split leak nowhere.
+    Train comes before val and val before test; images without a split do not leak.
 
     Returns:
-        One pair for each leaking image, in order of the samples; `first` < `second` as always.
+        One pair per leaking image, in the order of the samples; `first` < `second`.
     """
     near: dict[int, list[Pair]] = defaultdict(list)
     for pair in pairs:
@@ -42,7 +42,7 @@ def find_leaks(samples: Samples, pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _partner(samples: Samples, start: int, order: int, near: dict[int, list[Pair]]) -> tuple[int, str, float] | None:
-    """The most alike image of the earliest split that can be reached: position, kind, weakest likeness on the way."""
+    """Return the most similar reachable image of the earliest split: position, kind, lowest similarity on the path."""
     best: tuple[int, int, float, str, int] | None = None
     reached = {start: (1.0, "bytes", 0)}
     queue = [start]

@@ -1,6 +1,6 @@
-"""Read list files: one `path label` a line, with names for numbers where a file of names lies beside.
+"""Read list files: one `path label` per line, with class names from a names file in the same folder.
 
-Which of the usual ways a line is cut is decided by which one finds the images.
+The separator is chosen as the one with which the images are found.
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def read_list(path: str, finder: PathFinder) -> Table:
-    """Read a list file, one `path label` a line; the label is what stands after the last (or first) space.
+    """Read a list file, one `path label` per line; the label follows the last (or first) space.
 
     Raises:
-        DataError: It is empty or names no image.
+        DataError: The list is empty or names no image.
     """
     shown = printable(os.path.basename(path))
     text, notes = decode_text(path)
     numbered = [(i, t) for i, t in enumerate(text.splitlines(), start=1) if t.strip() and not t.startswith("#")]
     if not numbered:
-        raise DataError(f"The list `{shown}` is empty.", hint="one image a line: path label")
+        raise DataError(f"The list `{shown}` is empty.", hint="expected one image per line: path label")
     if os.path.basename(path).lower() in NAME_FILES and not any(_names_image(t) for _, t in numbered):
-        raise DataError(f"`{shown}` lists class names, not images.", hint="give the list of images: path label")
+        raise DataError(f"`{shown}` lists class names, not images.", hint="pass the list of images: path label")
     best: list[tuple[int, dict[str, str]]] = []
     most = -1
     probe = numbered[:: max(1, len(numbered) // 50)]
     for cut in (_by_tab, _by_last, _by_first, _by_comma):
         pairs = [cut(t) for _, t in probe]
-        hits = sum(bool(label) and finder.exists(place) for place, label in pairs)
+        hits = sum(bool(label) and finder.exists(image) for image, label in pairs)
         if hits > most:
             most = hits
             best = [(i, dict(zip(("image", "label"), cut(t), strict=True))) for i, t in numbered]
     if most == 0 and not any(finder.exists(t.strip()) for _, t in probe):
         raise DataError(
-            f"No line of the list `{shown}` names an image below its folder.", hint="one image a line: path label"
+            f"No line of the list `{shown}` names an image in its folder.",
+            hint="expected one image per line: path label",
         )
     if most == 0:
         return Table(path, [(i, {"image": t.strip()}) for i, t in numbered], "image", None, notes=notes)
@@ -53,7 +54,7 @@ def read_list(path: str, finder: PathFinder) -> Table:
 
 
 def first_lines(path: str, limit: int = 20) -> list[str]:
-    """Return the first lines of a text file, to see whether it may be a list; empty where it cannot be read."""
+    """Return the first lines of a text file; empty if it is unreadable."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return [line.rstrip("\n") for line, _ in zip(file, range(limit), strict=False)]
@@ -62,44 +63,44 @@ def first_lines(path: str, limit: int = 20) -> list[str]:
 
 
 def _names_image(line: str) -> bool:
-    """Return whether a line holds the name of an image file with its ending."""
+    """Return whether a line contains an image file name with its extension."""
     words = re.split(r"[\s,]+", line.lower())
     return any(os.path.splitext(word)[1] in IMAGES for word in words)
 
 
 def _by_tab(line: str) -> tuple[str, str]:
-    place, _, label = line.partition("\t")
-    return place.strip(), label.strip()
+    path, _, label = line.partition("\t")
+    return path.strip(), label.strip()
 
 
 def _by_comma(line: str) -> tuple[str, str]:
-    place, _, label = line.rpartition(",")
-    return place.strip(), label.strip()
+    path, _, label = line.rpartition(",")
+    return path.strip(), label.strip()
 
 
 def _by_last(line: str) -> tuple[str, str]:
-    place, _, label = line.strip().rpartition(" ")
-    return place.strip(), label.strip()
+    path, _, label = line.strip().rpartition(" ")
+    return path.strip(), label.strip()
 
 
 def _by_first(line: str) -> tuple[str, str]:
-    place, _, label = line.strip().partition(" ")
-    return place.strip(), label.strip()
+    path, _, label = line.strip().partition(" ")
+    return path.strip(), label.strip()
 
 
 def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int | str | None = None) -> bool:
-    """Turn the numbers of lists of one folder into names where a file of names lies beside them.
+    """Replace the numeric labels of lists by names from a names file in the same folder.
 
     Args:
-        tables: Lists that `read_list` read; their labels are changed in place.
-        finder: Of their folder.
+        tables: Lists read by `read_list`; their labels are changed in place.
+        finder: Path lookup of their folder.
         first_id: As in `class_names.name_classes`.
 
     Returns:
         Whether there were numbers and names, so that `first_id` has an effect.
 
     Raises:
-        UsageError: The numbers can be understood in several ways.
+        UsageError: Several interpretations of the numbers fit.
     """
     lines = [cells for table in tables if table.label is not None for _, cells in table.lines]
     numbered = [cells for cells in lines if _NUMBER.fullmatch(cells["label"])]
@@ -123,5 +124,5 @@ def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int |
 
 
 def _others(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Return lines whose label is not a number: the header, or what makes numbers mere names."""
+    """Return lines whose label is not a number: the header, or labels that turn numbers into plain names."""
     return [cells for cells in lines if not _NUMBER.fullmatch(cells["label"])]

@@ -1,4 +1,4 @@
-"""Compare names of classes that were typed by hand: case, blanks and Unicode forms do not tell classes apart."""
+"""Compare class names regardless of case, spaces and Unicode form."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["find_alike", "fold_name", "match_names"]
 
 @lru_cache(maxsize=65_536)
 def fold_name(name: str) -> str:
-    """Return a key that is equal for names that differ only in case, blanks or Unicode form.
+    """Return a key that is equal for names that differ only in case, spaces or Unicode form.
 
-    Hyphens and underscores between other characters count as blanks; other punctuation counts (`C`, `C++`, `1+`, `1-`).
+    Hyphens and underscores between other characters count as spaces; other punctuation counts (`C`, `C++`, `1+`, `1-`).
     """
     text = unicodedata.normalize("NFKC", name).casefold()
     text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc"))
@@ -32,7 +32,7 @@ def find_alike(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def match_names(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
-    """Return the known name of each name: an identical one, else the only one with the same key.
+    """Map each name to its known name: an identical one, else the only one with the same key.
 
     Names without a match are absent. A key that several known names share matches none of them.
     """

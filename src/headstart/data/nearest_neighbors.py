@@ -1,7 +1,7 @@
-"""Finds, for each of many vectors, the few that point the same way, without comparing all with all.
+"""Find the nearest vectors by cosine without comparing all pairs.
 
-Vectors are sorted into about sqrt(N) cells around vectors drawn from among them, and a
-query looks into its few nearest cells only; so 50,000 images take seconds where all pairs took minutes.
+Vectors are assigned to about sqrt(N) cells around randomly chosen vectors, and a query searches only its nearest
+cells: 50,000 images take seconds instead of minutes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["nearest"]
 
-_ALL_PAIRS = 20_000  # up to so many entries, comparing with all is as quick
+_ALL_PAIRS = 20_000  # number of entries up to which comparing all pairs is as fast
 _PROBES = 6
 _ROWS = 1024
 
@@ -30,44 +30,44 @@ def nearest(
 
     Args:
         queries: (Q, D) rows of length 1 or 0.
-        query_owner: (Q,) whose each is; a query never finds its own owner.
+        query_owner: (Q,) owner of each query; a query never matches entries of its own owner.
         entries: (E, D) rows of length 1 or 0.
-        entry_owner: (E,) whose each is.
-        count: How many entries a query may find.
-        least: Smallest cosine that counts.
-        seed: Of the draw of cells.
+        entry_owner: (E,) owner of each entry.
+        count: Maximum number of matches per query.
+        least: Minimum cosine of a match.
+        seed: Random seed of the cells.
 
     Returns:
-        (query, entry, cosine) of what was found, each (M,), best first for each query.
+        (query, entry, cosine) of the matches, each (M,), best first for each query.
     """
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+    matches: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     if len(entries) <= _ALL_PAIRS:
         every = np.arange(len(entries))
         for start in range(0, len(queries), _ROWS):
             rows = np.arange(start, min(start + _ROWS, len(queries)))
-            found.append(_best(queries, query_owner, rows, entries, entry_owner, every, count, least))
+            matches.append(_best(queries, query_owner, rows, entries, entry_owner, every, count, least))
     else:
         rng = np.random.default_rng(seed)
         num_cells = int(np.sqrt(len(entries)))
         centers = entries[np.sort(rng.choice(len(entries), num_cells, replace=False))]
-        home = _top_cells(entries, centers, 1)[:, 0]
-        order = np.argsort(home, kind="stable")
-        ends = np.searchsorted(home[order], np.arange(num_cells + 1))
+        cell_of = _top_cells(entries, centers, 1)[:, 0]
+        order = np.argsort(cell_of, kind="stable")
+        ends = np.searchsorted(cell_of[order], np.arange(num_cells + 1))
         probes = _top_cells(queries, centers, min(_PROBES, num_cells))
-        asked = np.argsort(probes.ravel(), kind="stable")
-        asked_ends = np.searchsorted(probes.ravel()[asked], np.arange(num_cells + 1))
+        cell_queries = np.argsort(probes.ravel(), kind="stable")
+        cell_ends = np.searchsorted(probes.ravel()[cell_queries], np.arange(num_cells + 1))
         for cell in range(num_cells):
             inside = order[ends[cell] : ends[cell + 1]]
-            who = asked[asked_ends[cell] : asked_ends[cell + 1]] // probes.shape[1]
-            for start in range(0, len(who), _ROWS):
-                rows = who[start : start + _ROWS]
-                found.append(_best(queries, query_owner, rows, entries, entry_owner, inside, count, least))
-    if not found:
+            owners = cell_queries[cell_ends[cell] : cell_ends[cell + 1]] // probes.shape[1]
+            for start in range(0, len(owners), _ROWS):
+                rows = owners[start : start + _ROWS]
+                matches.append(_best(queries, query_owner, rows, entries, entry_owner, inside, count, least))
+    if not matches:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-    query, entry, cosine = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    query, entry, cosine = (np.concatenate(parts) for parts in zip(*matches, strict=True))
     order = np.lexsort((-cosine, query))
     query, entry, cosine = query[order], entry[order], cosine[order]
-    first = np.searchsorted(query, query)  # position of each query's first hit
+    first = np.searchsorted(query, query)  # position of each query's first match
     keep = np.arange(len(query)) - first < count
     return query[keep], entry[keep], cosine[keep]
 
@@ -88,12 +88,12 @@ def _best(
     cosine = queries[rows] @ entries[inside].T  # (n, m)
     cosine[query_owner[rows][:, None] == entry_owner[inside][None, :]] = -1
     if cosine.shape[1] > count:
-        place = np.argpartition(cosine, -count, axis=1)[:, -count:]
-        cosine = np.take_along_axis(cosine, place, axis=1)
+        positions = np.argpartition(cosine, -count, axis=1)[:, -count:]
+        cosine = np.take_along_axis(cosine, positions, axis=1)
     else:
-        place = np.broadcast_to(np.arange(cosine.shape[1]), cosine.shape)
+        positions = np.broadcast_to(np.arange(cosine.shape[1]), cosine.shape)
     row, column = np.nonzero(cosine >= least)
-    return rows[row], inside[place[row, column]], cosine[row, column]
+    return rows[row], inside[positions[row, column]], cosine[row, column]
 
 
 def _top_cells(vectors: NDArray[np.float32], centers: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """Look up the images that a table or annotation file names, below one folder.
 
-A row means the file at its path. A file of the same name elsewhere is another file unless nothing contradicts that it
-was only moved, and whatever is taken from elsewhere is reported. Paths that leave the folder are collected and refused
-together, so a table with a thousand absolute paths gives one message.
+A row means the file at its path. A file of the same name elsewhere is used only if nothing contradicts that it was
+moved, and that is reported. Paths that leave the folder are collected and refused together, so a table with a
+thousand absolute paths gives one message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from headstart.types import ReadingKind, ReadingNote
 __all__ = ["MISSING", "Claim", "PathFinder", "PathMatch"]
 
 MISSING = frozenset({"missing", "elsewhere", "ambiguous"})
-"""Kinds of problems of rows without an image: no such file, only files of another place, several that could be it."""
+"""Kinds of problems of rows without an image: no such file, only files in other folders, several candidates."""
 
 _EXAMPLES = 5
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -34,10 +34,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a row says about its image besides the path.
+    """Properties of a row besides its path, used to look up its image.
 
     Attributes:
-        splits: Splits that the row or its table names; empty where neither names one.
+        splits: Splits that the row or its table names; empty if neither names one.
         label: Class of the row, as `fold_name` gives it, or None.
         labels: Classes of the whole table, as `fold_name` gives them.
     """
@@ -53,10 +53,10 @@ class PathMatch:
 
     Attributes:
         file: The file.
-        how: `exact`; `respelled` where only case, Unicode form or the ending differ; `elsewhere` in another folder.
-        cell: The path as the row gives it.
-        path: The same in one spelling, to compare rows.
-        splits: Splits that the folders of the file name where the row states none.
+        how: `exact`; `respelled` if only case, Unicode form or the extension differ; `elsewhere` in another folder.
+        cell: The path as written in the row.
+        path: The normalized path, to compare rows.
+        splits: Splits named by the folders of the file, if the row states none.
     """
 
     file: LocatedFile
@@ -67,11 +67,11 @@ class PathMatch:
 
 
 class PathFinder:
-    """Finds files below one folder.
+    """Find files below one folder.
 
     Args:
         root: The folder of the table.
-        allow_external_paths: Whether paths may be absolute, hold `..` or leave the folder by a link.
+        allow_external_paths: Whether paths may be absolute, contain `..` or leave the folder by a link.
     """
 
     def __init__(self, root: str, *, allow_external_paths: bool = False) -> None:
@@ -81,35 +81,35 @@ class PathFinder:
         self._real_root = os.path.realpath(self.root)
         self._real_folders: dict[str, str] = {}
         self._by_file: dict[str, list[LocatedFile]] | None = None
-        self._taken: dict[str, PathMatch] = {}  # by path of the file: what is not exactly at its place
+        self._matches: dict[str, PathMatch] = {}  # by file path; files that are not exactly at their path
 
     def find(self, cell: str, where: str) -> LocatedFile | Problem:
-        """Return the file that a cell names, or why there is none.
+        """Return the file that a cell names, or the problem.
 
-        See `look_up`; a file that another row took from elsewhere is not taken twice.
+        See `look_up`; a file that another row uses from elsewhere is not used twice.
         """
         hit = self.look_up(cell, where)
         if isinstance(hit, Problem):
             if hit.kind == "outside":
                 self.outside.append(f"{where}: {printable(cell)}")
             return hit
-        before = self._taken.get(hit.file.path)
+        before = self._matches.get(hit.file.path)
         if before is not None and before.path != hit.path and "elsewhere" in (before.how, hit.how):
             return contested(cell, hit.file)
-        self.take(hit)
+        self.record(hit)
         return hit.file
 
     def look_up(self, cell: str, where: str, claim: Claim | None = None) -> PathMatch | Problem:
-        """Return the file that a cell names, or why there is none, without recording anything.
+        """Return the file that a cell names, or the problem, without recording anything.
 
-        A file at the path of the cell is taken. Else files of the same name (with or without its ending) are candidates
-        where their folders and those of the cell agree to the end of the shorter one, no further folder names another
+        A file at the path of the cell is used. Otherwise files of that name (with or without extension) are candidates
+        if their folders and those of the cell agree to the end of the shorter one, no further folder names another
         split or class than the row, and one of them fits best.
 
         Args:
-            cell: Path as the table gives it.
-            where: Place of the row, for messages.
-            claim: What the row says besides.
+            cell: Path in the table.
+            where: Location of the row, for messages.
+            claim: Other properties of the row.
 
         Returns:
             The file, or a problem of the kinds `MISSING` or `outside`.
@@ -127,51 +127,51 @@ class PathFinder:
                 full = os.path.normpath(self._join(form))
                 if os.path.isfile(full):
                     if not self.allow_external_paths and not self._is_inside(full):
-                        return Problem(printable(cell), "outside", "a link leads out of the table's folder")
+                        return Problem(printable(cell), "outside", "a link leaves the table's folder")
                     return PathMatch(self._named(full, form), "exact", cell, path)
         if has_parent:
             if self.allow_external_paths:
                 return Problem(printable(cell), "missing", f"there is no such file ({where})")
             return Problem(printable(cell), "outside", "the path leaves the table's folder")
-        found = self._by_name(path, cell, where, claim)
-        if is_foreign and isinstance(found, Problem) and found.kind == "missing" and not self.allow_external_paths:
+        result = self._by_name(path, cell, where, claim)
+        if is_foreign and isinstance(result, Problem) and result.kind == "missing" and not self.allow_external_paths:
             return Problem(printable(cell), "outside", "the path leaves the table's folder")
-        return found
+        return result
 
     def exists(self, cell: str) -> bool:
-        """Return whether a cell looks like the path of an image: a file of its name exists, wherever it lies."""
-        found = self.look_up(cell, "") if cell else None
-        return isinstance(found, PathMatch) or (found is not None and found.kind != "missing")
+        """Return whether a cell looks like an image path: a file of its name exists anywhere below the root."""
+        result = self.look_up(cell, "") if cell else None
+        return isinstance(result, PathMatch) or (result is not None and result.kind != "missing")
 
-    def take(self, hit: PathMatch) -> None:
+    def record(self, hit: PathMatch) -> None:
         """Record the use of a file, for `notes`."""
-        self._taken.setdefault(hit.file.path, hit)
+        self._matches.setdefault(hit.file.path, hit)
 
-    def taken(self) -> dict[str, PathMatch]:
-        """Return what was taken, by the path of the file; one row of each file."""
-        return dict(self._taken)
+    def matches(self) -> dict[str, PathMatch]:
+        """Return the matches by file path; one row per file."""
+        return dict(self._matches)
 
     def refuse_outside(self, shown: str) -> None:
-        """Stop if the table named files outside of its folder.
+        """Raise if the table names files outside its folder.
 
         Raises:
-            UsageError: It did.
+            UsageError: It does.
         """
         if self.outside:
             first = "; ".join(self.outside[:10])
             more = f" ... ({len(self.outside)} in all)" if len(self.outside) > 10 else ""
             raise UsageError(
-                f"`{shown}` names images outside of its folder, which is refused: {first}{more}.",
-                hint="put the table beside its images with relative paths, or "
+                f"`{shown}` names images outside its folder, which is not allowed: {first}{more}.",
+                hint="move the table next to its images and use relative paths, or "
                 "pass --allow-external-paths if you trust it and "
                 "the files are there",
             )
 
     def notes(self) -> list[ReadingNote]:
-        """Return notes about images that were not exactly at their place."""
+        """Return notes about images that were not exactly at their path."""
         notes = []
         for kind, how in ((ReadingKind.FOUND_ELSEWHERE, "elsewhere"), (ReadingKind.PATHS_RESPELLED, "respelled")):
-            hits = [hit for hit in self._taken.values() if hit.how == how]
+            hits = [hit for hit in self._matches.values() if hit.how == how]
             if hits:
                 pairs = [[printable(hit.cell), hit.file.name] for hit in hits[:_EXAMPLES]]
                 names = tuple(hit.file.name for hit in hits[:_EXAMPLES])
@@ -179,12 +179,12 @@ class PathFinder:
         return notes
 
     def _below_root(self, place: str) -> str:
-        """Return an absolute path inside of the folder as one below it."""
+        """Return an absolute path inside the folder as a relative one."""
         root = self.root.replace(os.sep, "/").rstrip("/") + "/"
         return place[len(root) :] if place.startswith(root) and len(place) > len(root) else place
 
     def _by_name(self, path: str, cell: str, where: str, claim: Claim) -> PathMatch | Problem:
-        """Return the best file of the same name, or why none is taken."""
+        """Return the best file of the same name, or the reason why none is used."""
         *folders, file = _parts(path)
         same = self._index().get(file, [])
         fitting: dict[int, list[PathMatch]] = {}
@@ -196,7 +196,7 @@ class PathFinder:
                 continue
             common = min(len(own), len(folders))
             if own[len(own) - common :] != folders[len(folders) - common :]:
-                reasons.append((candidate, "is another file: the row names another folder"))
+                reasons.append((candidate, "is a different file: the row names another folder"))
                 continue
             further = candidate.folders[: len(own) - common]
             stated = claim.splits.union(*(split_words(f) for f in folders))
@@ -205,7 +205,7 @@ class PathFinder:
             if reason is not None:
                 reasons.append((candidate, reason))
                 continue
-            # A bare name says least: the deepest common path decides, and without one all files are alike.
+            # A bare file name is ambiguous: the deepest common path decides, and without one all files are equal.
             hit = PathMatch(candidate, "elsewhere", cell, path, named if not stated else frozenset())
             fitting.setdefault(common, []).append(hit)
         if fitting:
@@ -215,7 +215,7 @@ class PathFinder:
             return Problem(
                 printable(cell),
                 "ambiguous",
-                f"{pluralize(len(best), 'file')} of this name, none at this place ({where})",
+                f"{pluralize(len(best), 'file')} with this name, none at this path ({where})",
             )
         missing = f"there is no such file ({where})"
         if folders and not os.path.isdir(self._join("/".join(_parts(cell.replace("\\", "/"))[:-1]))):
@@ -243,25 +243,23 @@ class PathFinder:
         return LocatedFile(path, tuple(folders), file)
 
     def _index(self) -> dict[str, list[LocatedFile]]:
-        """Return all images below the root by file name and by file name without its ending, folded."""
+        """Return all images below the root by case-folded file name, with and without extension."""
         if self._by_file is None:
             self._by_file = {}
-            for found in walk_files(self.root, allow_external_paths=self.allow_external_paths).images:
-                name = _fold(found.file)
+            for result in walk_files(self.root, allow_external_paths=self.allow_external_paths).images:
+                name = _fold(result.file)
                 for key in dict.fromkeys((name, os.path.splitext(name)[0])):
-                    self._by_file.setdefault(key, []).append(found)
+                    self._by_file.setdefault(key, []).append(result)
         return self._by_file
 
 
 def contested(cell: str, file: LocatedFile) -> Problem:
-    """Return the problem of a row whose only possible file is also that of a row with another path."""
-    return Problem(
-        printable(cell), "ambiguous", f"there is no such file, and `{file.name}` could be that of several rows"
-    )
+    """Return the problem of a row whose only candidate is also that of a row with another path."""
+    return Problem(printable(cell), "ambiguous", f"there is no such file, and `{file.name}` matches several rows")
 
 
 def _contradiction(folders: Iterable[str], named: frozenset[str], stated: frozenset[str], claim: Claim) -> str | None:
-    """Why the further folders of a file contradict the row, or None."""
+    """Return why the folders of a file contradict the row, or None."""
     if stated and named - stated:
         return f"lies in a folder for {_some(named)}, and the row is for {_some(stated)}"
     classes = {fold_name(folder): folder for folder in folders}
@@ -280,7 +278,7 @@ def _fold(text: str) -> str:
 
 
 def _parts(path: str) -> list[str]:
-    """Return the folders and the file of a path, without drive, scheme and empty parts."""
+    """Return the folders and the file name of a path, without drive, scheme and empty parts."""
     plain = _URL.sub("", path)
     parts = [part for part in plain.split("/") if part not in ("", ".")]
     return parts[1:] if len(parts) > 1 and re.fullmatch(r"[A-Za-z]:", parts[0]) else parts or [""]

@@ -1,4 +1,4 @@
-"""Compares two images pixel by pixel; for the few whose thumbnails are equal."""
+"""Compare two images pixel by pixel; used for the few with equal thumbnails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["SamePixels"]
 
 
 class SamePixels:
-    """Whether images at two positions have equal pixels.
+    """Check whether images at two positions have equal pixels.
 
     Args:
         paths: The files.
@@ -26,7 +26,7 @@ class SamePixels:
         self._max_pixels = max_pixels
 
     def __call__(self, first: int, second: int) -> bool:
-        """True for equal pixels; False where they differ or one cannot be read any more."""
+        """Return True for equal pixels; False if they differ or one is no longer readable."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Make and merge notes about what the reader of a data set assumed or did not use."""
+"""Create and merge notes about assumptions of the dataset reader and data that it does not use."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def alike_notes(class_names: Iterable[str]) -> list[ReadingNote]:
 
 
 def merge_notes(notes: Iterable[ReadingNote]) -> list[ReadingNote]:
-    """Return one note of each kind and file: counts are added, examples and lists of evidence joined."""
+    """Merge notes of the same kind and file: counts are added, examples and lists of evidence concatenated."""
     merged: dict[tuple[ReadingKind, Any], ReadingNote] = {}
     for note in notes:
         key = (note.kind, note.evidence.get("file"))

@@ -59,7 +59,7 @@ def unreadable_findings(problems: Iterable[Problem]) -> list[Finding]:
 
 
 def _leaks(report: DatasetReport) -> list[Finding]:
-    """Return one finding for each pair of splits that share images."""
+    """Return one finding per pair of splits that share images."""
     by_sides: dict[tuple[str, str], list[ImagePair]] = defaultdict(list)
     for pair in report.leaks:
         first, second = sorted((pair.split_a or "train", pair.split_b or "train"), key=_ORDER.index)
@@ -106,8 +106,8 @@ def _duplicates(pairs: Sequence[ImagePair]) -> list[Finding]:
 
 
 def _groups(patterns: Iterable[GroupPattern]) -> list[Finding]:
-    """Return a finding for each guessed grouping; questions are among the findings of the check already."""
-    found = []
+    """Return a finding for each proposed grouping; questions are already among the findings of the report."""
+    findings = []
     for pattern in patterns:
         if pattern.status.is_question:
             continue
@@ -115,8 +115,8 @@ def _groups(patterns: Iterable[GroupPattern]) -> list[Finding]:
             GroupStatus.APPLIED: FindingKind.GROUPS_APPLIED,
             GroupStatus.ALTERNATIVE: FindingKind.GROUPS_NOT_APPLIED,
         }.get(pattern.status, FindingKind.GROUPS_REJECTED)
-        found.append(Finding(kind, Severity.INFO, _plain(asdict(pattern))))
-    return found
+        findings.append(Finding(kind, Severity.INFO, _plain(asdict(pattern))))
+    return findings
 
 
 def _narrow_crop(report: DatasetReport) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The check of a dataset as JSON."""
+"""Convert a dataset report to JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["report_to_json"]
 
 
 def report_to_json(report: DatasetReport) -> dict[str, Any]:
-    """Return the judgement as a JSON-able value; `leaks` and the like name images relative to the data."""
+    """Return a JSON-able report; `leaks` and the like name images relative to the data folder."""
     value = asdict(report)
     value["schema"] = 1
     value["findings"] = [finding_to_json(f) for f in dataset_findings(report)]
@@ -45,7 +45,7 @@ def _by_kind(problems: Iterable[Problem]) -> dict[str, int]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples to lists, numpy numbers to Python's, so that `json` can write it."""
+    """Convert tuples to lists and numpy numbers to Python numbers, for `json`."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

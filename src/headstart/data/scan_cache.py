@@ -1,7 +1,7 @@
-"""Keeps what was seen of files between runs, so that a second judgement decodes nothing.
+"""Cache image scans between runs, so that checking a dataset again decodes nothing.
 
-Everything is keyed by the content of the files, never by their names or dates, and a file
-of the memory is written beside its place and renamed into it: it is whole or it is not there.
+Entries are keyed by file content, never by name or date. A cache file is written under a temporary name and renamed,
+so it is complete or absent.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from headstart.types import DecisionReason, Finding, FindingKind, GroupStatus, S
 
 __all__ = ["ScanCache", "digest_of", "report_from_note"]
 
-_VERSION = 3  # of what is kept; another version is forgotten
+_VERSION = 3  # of the cache format; files of other versions are ignored
 _LIMIT_BYTES = 2 << 30
 _MOST_NOTES = 8
-_PIECE = 256
+_CHUNK = 256
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
-_FACTS = tuple(f.name for f in fields(ImageInfo))
+_INFO_FIELDS = tuple(f.name for f in fields(ImageInfo))
 _EXIF = tuple(f.name for f in fields(Exif))
 _ROWS = ("thumbs", "colors", "histograms", "borders")
 
 
 class ScanCache:
-    """What is known of the files of one data set.
+    """Cached scans of the files of one dataset.
 
     Args:
-        root: The cache folder (see `machine.cache_root`).
-        place: Where the data set lies: one file of the memory is kept for each.
+        root: The cache folder (see `system.cache_root`).
+        place: Path of the dataset; each dataset has its own cache file.
     """
 
-    def __init__(self, root: Path, place: str) -> None:
-        name = hashlib.sha256(os.path.abspath(place).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    def __init__(self, root: Path, dataset_path: str) -> None:
+        name = hashlib.sha256(os.path.abspath(dataset_path).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         self.folder = root / "looks"
         self.path = self.folder / f"{name}.npz"
         self.write_error: str | None = None
@@ -60,32 +60,32 @@ class ScanCache:
         return len(self._rows)
 
     def get(self, digest: str) -> ImageInfo | None:
-        """Return what is known of a file with these contents, or None."""
+        """Return the properties of a file with this digest, or None."""
         row = self._rows.get(digest)
-        return None if row is None else _to_facts(self._info[row])
+        return None if row is None else _info_from_json(self._info[row])
 
-    def fill(self, scan: ScanResult, places: dict[int, str]) -> None:
-        """Put the rows of known files in their places: position to digest.
+    def fill(self, scan: ScanResult, digests_by_row: dict[int, str]) -> None:
+        """Copy the rows of cached files into `scan`: position to digest.
 
         Raises:
-            CacheError: The file was cleared, damaged or written anew without them since it was opened.
+            CacheError: The cache file was cleared, damaged or rewritten without these rows since it was opened.
         """
         try:
             with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as data:
-                # Another process may have written the file anew, so its own order counts.
+                # Another process may have rewritten the file, so its own order counts.
                 row_of = {f["digest"]: row for row, f in enumerate(json.loads(data["facts"].tobytes()))}
-                rows = [row_of[digest] for digest in places.values()]
+                rows = [row_of[digest] for digest in digests_by_row.values()]
                 for name in _ROWS:
-                    getattr(scan, name)[list(places)] = data[name][rows]
+                    getattr(scan, name)[list(digests_by_row)] = data[name][rows]
         except _DAMAGED as error:
             raise CacheError(f"`{self.path}` was changed by another program while it was read ({error}).") from error
 
     def note(self, key: str) -> Any | None:
-        """Return a JSON value that was kept under a key, or None."""
+        """Return the JSON value cached under a key, or None."""
         return self._notes.get(key)
 
     def save(self, scan: ScanResult, notes: dict[str, Any] | None = None) -> None:
-        """Keep what was seen, and notes, unless the disk refuses, which only makes the next run slower."""
+        """Save a scan and notes; if the disk refuses, only the next run is slower."""
         rows: dict[str, int] = {}
         for i, info in enumerate(scan.info):
             if info is not None:
@@ -96,7 +96,7 @@ class ScanCache:
                 os.utime(self.path)
             return
         kept = list(rows.values())
-        text = json.dumps([_from_facts(f) for i in kept if (f := scan.info[i]) is not None])
+        text = json.dumps([_info_to_json(f) for i in kept if (f := scan.info[i]) is not None])
         try:
             private_folder(self.folder)
             with atomic_file(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -129,21 +129,21 @@ class ScanCache:
 
 
 def _write_rows(archive: zipfile.ZipFile, name: str, rows: NDArray[np.uint8], kept: list[int]) -> None:
-    """Some rows of an array as a member, piece by piece: the whole is never copied."""
+    """Write some rows of an array as an archive member in chunks, without copying the array."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), *rows.shape[1:])}
     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(kept), _PIECE):
-            file.write(rows[kept[start : start + _PIECE]].tobytes())
+        for start in range(0, len(kept), _CHUNK):
+            file.write(rows[kept[start : start + _CHUNK]].tobytes())
 
 
 def digest_of(values: Sequence[str]) -> str:
-    """Return one digest of many, in their order."""
+    """Return one digest of many values, in their order."""
     return hashlib.sha256("\n".join(values).encode()).hexdigest()
 
 
 def report_from_note(value: dict[str, Any]) -> DatasetReport:
-    """Return a judgement from what `asdict` made of it, by way of JSON."""
+    """Restore a report from the JSON of its `asdict`."""
     parts: dict[str, Any] = {
         "unreadable": Problem,
         "duplicates": ImagePair,
@@ -172,15 +172,15 @@ def report_from_note(value: dict[str, Any]) -> DatasetReport:
     return DatasetReport(**known)
 
 
-def _from_facts(info: ImageInfo) -> dict[str, Any]:
-    """As `asdict`, which takes ten times as long."""
-    value = {name: getattr(info, name) for name in _FACTS}
+def _info_to_json(info: ImageInfo) -> dict[str, Any]:
+    """Convert like `asdict`, in a tenth of the time."""
+    value = {name: getattr(info, name) for name in _INFO_FIELDS}
     exif = info.exif
     value["exif"] = {name: getattr(exif, name) for name in _EXIF}
     return value
 
 
-def _to_facts(value: dict[str, Any]) -> ImageInfo:
+def _info_from_json(value: dict[str, Any]) -> ImageInfo:
     known = dict(value)
     known["size_hw"] = tuple(known["size_hw"])
     known["exif"] = Exif(**known["exif"])
@@ -194,7 +194,7 @@ def _bytes(text: str) -> NDArray[np.uint8]:
 
 
 def _bound(folder: Path, keep: Path) -> None:
-    """Drop the data sets that were not looked at for longest until the limit holds."""
+    """Delete the least recently used datasets until the size limit holds."""
     files = []
     for path in folder.glob("*.npz"):
         with contextlib.suppress(OSError):

@@ -1,7 +1,6 @@
-"""Reads a person's images and labels from whatever layout they are in.
+"""Read images and labels from any supported layout.
 
-The one decision: `read` says in one sentence what it understood, and stops where two readings fit, rather
-than guess.  Nothing is ever written beside the data.
+`read` raises if two layouts fit, instead of guessing. Nothing is written next to the data.
 """
 
 from __future__ import annotations
@@ -43,30 +42,30 @@ def read(
     first_id: int | str | None = None,
     task: str = "classify",
 ) -> Samples:
-    """Read a data set: which images there are, and what each is labeled.
+    """Read a dataset: its images and their labels.
 
     Args:
         data: A folder, a table (.csv, .tsv, .jsonl), a list (.txt, `path label`) or a .zip.
-        allow_external_paths: Follow links and paths that lead out of the data's folder.
-        label_pattern: Where the label stands in the file name: a template such as `{label}_*` or a
-            regular expression with brackets.
+        allow_external_paths: Follow links and paths that leave the data folder.
+        label_pattern: Where the label is in the file name: a template such as `{label}_*` or a
+            regular expression with a capture group.
         layout: The folder levels, e.g. `{group}/{label}/*`; fields are label, group and split.
-        first_id: For lists of numbered classes with a file of names: the number of the first name, 0 or 1, or
+        first_id: For lists of numbered classes with a names file: the number of the first name, 0 or 1, or
             `none` to keep the numbers as class names; None decides by evidence.
         task: `classify` needs labels; `images` takes every image, labeled or not.
 
     Returns:
-        The images, sorted by name or in the order of the table, with the sentence that says what was
-        understood.  Files that cannot be used stand in `problems`.
+        The images, sorted by name or in the order of the table, with the detected layout and notes.
+        `problems` lists files that cannot be used.
 
     Raises:
-        DataError: There is nothing that can be learned from.
-        UsageError: Two readings fit, or an option does not.
+        DataError: There is nothing to learn from.
+        UsageError: Two layouts fit, or an option does not fit the data.
     """
     if task not in ("classify", "images"):
-        raise UsageError(f"read() knows the tasks `classify` and `images`, not `{task}`.")
+        raise UsageError(f"read() expects the task `classify` or `images`, not `{task}`.")
     if first_id not in (None, *FIRST_IDS):
-        raise UsageError(f"--first-id is 0, 1 or none, not `{first_id}`.")
+        raise UsageError(f"--first-id expects 0, 1 or none, not `{first_id}`.")
     options = _Options(allow_external_paths, label_pattern, layout, first_id, task)
     place, shown = resolve_path(data, "a folder of images, a table or a .zip")
     extension = os.path.splitext(place)[1].lower()
@@ -74,17 +73,17 @@ def read(
         return _read_folder(place, options, [])
     if extension in _SPREADSHEETS:
         raise UsageError(
-            f"`{shown}` is a spreadsheet, which is not read.", hint="save as CSV (File > Save As > CSV UTF-8)"
+            f"`{shown}` is a spreadsheet, which is not supported.", hint="save as CSV (File > Save As > CSV UTF-8)"
         )
     if extension == ".zip":
         folder, problems = unpack(place)
         return _read_folder(folder, replace(options, allow_external_paths=False, shown=shown), problems)
     if extension in _ARCHIVES:
-        raise UsageError(f"`{shown}` is an archive of a kind that is not read.", hint="unpack it, and give the folder")
+        raise UsageError(f"`{shown}` is an unsupported archive.", hint="unpack it, and pass the folder")
     if extension in IMAGES or extension in EXPORT_STEPS:
-        raise UsageError(f"`{shown}` is one image; a folder of labeled images was expected.")
+        raise UsageError(f"`{shown}` is a single image; expected a folder of labeled images.")
     if layout:
-        raise UsageError("--layout is about folders and has no effect on a table.", hint="leave it away")
+        raise UsageError("--layout cannot be used with a table.", hint="leave it out")
     root = os.path.dirname(os.path.abspath(place))
     finder = PathFinder(root, allow_external_paths=allow_external_paths)
     is_list = extension not in (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -93,7 +92,7 @@ def read(
     if first_id is not None and not is_named:
         raise _without_names()
     if table.label is None and label_pattern is None and task == "images":
-        label_pattern = "^()"  # no label is needed
+        label_pattern = "^()"  # no label needed
     found = table_reading(table, finder, label_template=label_pattern)
     if extension in (".txt", ".lst"):
         found[0].layout = "list"
@@ -102,20 +101,20 @@ def read(
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """The options of `read`."""
+    """Options of `read`."""
 
     allow_external_paths: bool
     label_pattern: str | None
     layout: str | None
     first_id: int | str | None
     task: str
-    shown: str = ""  # what messages call the folder: an archive by its own name
+    shown: str = ""  # name of the folder in messages: the file name of an archive
 
 
 def _without_names() -> UsageError:
     return UsageError(
-        "--first-id has no effect: it is about lists of numbered classes with a file of names beside them.",
-        hint="leave it away",
+        "--first-id cannot be used here: the data have no list of numbered classes with a names file.",
+        hint="leave it out",
     )
 
 
@@ -157,14 +156,14 @@ def _read_folder(place: str, options: _Options, problems: list[Problem]) -> Samp
 
 
 def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) -> Reading:
-    """Return labels by `--layout`, by `--label-pattern`, or the label by the one and the rest by the other."""
+    """Read labels by `--layout` or `--label-pattern`, or the label by one and the other fields by the other."""
     template = Template(layout) if layout else None
     matcher = label_matcher(label_pattern) if label_pattern else None
     if template and ("label" in template.fields) == (matcher is not None):
         raise UsageError(
-            "The label is named by both --layout and --label-pattern."
+            "Both --layout and --label-pattern set the label."
             if matcher
-            else f"The layout `{layout}` has no {{label}}, so no image would have one.",
+            else f"The layout `{layout}` has no {{label}}, so no image would get one.",
             hint="e.g. --layout '{split}/{label}/*', or --layout '{group}/*' with --label-pattern '{label}_*'",
         )
     reading = Reading(f"the layout `{layout}`" if layout else f"the pattern `{label_pattern}`", layout or "**")
@@ -178,26 +177,26 @@ def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) 
             split = split_name(fields["split"])
             if split is None:
                 raise UsageError(
-                    f"By the layout `{layout}` the image `{image.name}` would be in a split `{fields['split']}`; "
-                    "train, val or test was expected.",
-                    hint="put `*` where a level means nothing",
+                    f"With the layout `{layout}`, the image `{image.name}` would be in a split `{fields['split']}`; "
+                    "expected train, val or test.",
+                    hint="put `*` for a level without meaning",
                 )
         else:
             split = next((s for s in map(split_name, image.folders) if s), None) if not template else None
         reading.rows.append(Row(image, label, split, clean_label(fields.get("group", "")) or None))
     if not reading.rows:
         raise DataError(
-            f"No image fits {reading.layout}; the first is `{tree.images[0].name}`.",
-            hint="the pattern is matched with the path below the data folder; `*` does not cross a `/`, `**` does",
+            f"No image matches {reading.layout}; the first is `{tree.images[0].name}`.",
+            hint="the pattern is matched against the path below the data folder; `*` does not cross a `/`, `**` does",
         )
     return reading
 
 
 def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | str | None) -> _Found | None:
-    """Return what the label tables inside a folder say, or None where there is none.
+    """Read the label tables inside a folder, or return None if there are none.
 
     Raises:
-        UsageError: Several tables could be the one.
+        UsageError: Several tables could hold the labels.
     """
     named = [t for t in tree.tables if t.file.lower() in ("metadata.csv", "metadata.jsonl")]
     plain = [t for t in tree.tables if not t.folders and t not in named]
@@ -232,13 +231,13 @@ def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | st
     if len(candidates) > 1 and not named and not all(splits):
         raise UsageError(
             "Several tables could hold the labels: " + ", ".join(f"`{f.name}`" for f, _ in candidates[:6]) + ".",
-            hint=f"give the one that is meant: {tree.shown_path(_likeliest(f for f, _ in candidates).path)}",
+            hint=f"pass the right one: {tree.shown_path(_likeliest(f for f, _ in candidates).path)}",
         )
     return _join_tables(candidates, [None if len(candidates) == 1 else s for s in splits], tree, allow_external_paths)
 
 
 def _likeliest(tables: Iterable[LocatedFile]) -> LocatedFile:
-    """Return the table that most likely holds labels for training: not one for predictions or other splits."""
+    """Return the table most likely to hold training labels: not one for predictions or other splits."""
 
     def rank(found: LocatedFile) -> tuple[bool, bool]:
         is_form = any(word in found.file.lower() for word in ("submission", "sample", "prediction"))
@@ -251,7 +250,7 @@ def _likeliest(tables: Iterable[LocatedFile]) -> LocatedFile:
 def _join_tables(
     candidates: list[tuple[LocatedFile, Table]], splits: list[str | None], tree: FileTree, allow_external_paths: bool
 ) -> _Found:
-    """Return one reading from one or several tables (one a split, or one a folder)."""
+    """Combine one or several tables (one per split, or one per folder) into one reading."""
     whole = Reading("table", candidates[0][0].name)
     problems: list[Problem] = []
     columns: dict[str, list[str]] = {}
@@ -261,13 +260,13 @@ def _join_tables(
         inside = next((s for s in map(split_name, found.folders) if s), None)
         finder = PathFinder(folder, allow_external_paths=allow_external_paths)
         part, part_problems, part_columns = table_reading(table, finder, split=split or inside)
-        for path, hit in finder.taken().items():
+        for path, hit in finder.matches().items():
             first, other = taken.setdefault(path, (hit, found))
             if first.path != hit.path and "elsewhere" in (first.how, hit.how) and not found.folders:
                 raise DataError(
                     f"`{first.cell}` of `{other.name}` and `{hit.cell}` of `{found.name}` differ, but "
                     f"only `{hit.file.name}` has this name, so at least one of the images is missing.",
-                    hint="put the missing images at their paths, or give one table",
+                    hint="put the missing images at their paths, or pass one table",
                 )
         before = len(whole.rows)
         for row in part.rows:
@@ -287,7 +286,7 @@ def _join_tables(
 
 
 def _refuse_two(table: Reading, folders: Reading, tree: FileTree) -> None:
-    """Stop where the table and the folders give different labels.
+    """Raise if the table and the folders give different labels.
 
     Raises:
         UsageError: They do.
@@ -296,7 +295,7 @@ def _refuse_two(table: Reading, folders: Reading, tree: FileTree) -> None:
     both = [(r, by_folder[r.file.path]) for r in table.rows if r.file.path in by_folder]
     labels = {f.label for _, f in both}
     if not both or len(labels) < 2:
-        return  # one folder of images (`images/`) is no class
+        return  # a single folder of images (`images/`) is not a class
     differing = next(((t, f) for t, f in both if t.label != f.label), None)
     if differing is None and len(both) == len(by_folder):
         return
@@ -304,11 +303,11 @@ def _refuse_two(table: Reading, folders: Reading, tree: FileTree) -> None:
         detail = f"the table has {len(table.rows):,} of {pluralize(len(by_folder), 'image')} in class folders"
     else:
         tabled, placed = differing
-        detail = f"`{tabled.file.name}` is `{tabled.label}` by the table and `{placed.label}` by its folder"
+        detail = f"`{tabled.file.name}` is `{tabled.label}` in the table and `{placed.label}` by its folder"
     place = tree.shown_path(os.path.join(tree.root, table.template))
     raise UsageError(
-        f"Two readings fit: the table `{table.template}` and the {folders.layout}; {detail}.",
-        hint=f"give the table itself ({place}), or say --layout '{folders.template}' for the folders",
+        f"Two layouts fit: the table `{table.template}` and the {folders.layout}; {detail}.",
+        hint=f"pass the table itself ({place}), or use --layout '{folders.template}' for the folders",
     )
 
 
@@ -318,24 +317,24 @@ def _refuse_empty(tree: FileTree) -> None:
     if foreign:
         extension, count = foreign.most_common(1)[0]
         raise DataError(
-            f"`{shown}` holds no image that can be read, but {pluralize(count, f'{extension} file')}.",
+            f"`{shown}` has no readable image, but {pluralize(count, f'{extension} file')}.",
             hint=EXPORT_STEPS.get(extension, "export them as PNG"),
         )
     if tree.problems:
         first = tree.problems[0]
         raise DataError(
-            f"`{shown}` holds no image that can be read; `{first.name}`: {first.detail}"
+            f"`{shown}` has no readable image; `{first.name}`: {first.detail}"
             + (f" (and {len(tree.problems) - 1} more)." if len(tree.problems) > 1 else "."),
         )
     kinds = ", ".join(f"{n} {e}" for e, n in tree.others.most_common(3)) or "nothing"
     raise DataError(
-        f"`{shown}` holds no image (found: {kinds}).",
-        hint="one sub-folder a class with its images inside was expected",
+        f"`{shown}` contains no images (found: {kinds}).",
+        hint="expected one subfolder per class with its images inside",
     )
 
 
 def _finish(found: _Found, root: str, notes: list[ReadingNote], task: str) -> Samples:
-    """Return samples in a fixed order, with the sentence and the notes, warnings first."""
+    """Return samples in a fixed order, with the layout and the notes, warnings first."""
     reading, problems, columns = found
     if task == "images":
         problems = [p for p in problems if p.kind != "no-label"]  # such images are used, too
@@ -348,7 +347,7 @@ def _finish(found: _Found, root: str, notes: list[ReadingNote], task: str) -> Sa
             rows.append((file, None, split, None))  # type: ignore[arg-type]
         columns = {c: v + [""] * (len(rows) - len(v)) for c, v in columns.items()}
     if not rows:
-        raise DataError("No image has a label.", hint="one sub-folder a class with its images inside was expected")
+        raise DataError("No image has a label.", hint="expected one subfolder per class with its images inside")
     order = list(range(len(rows)))
     is_tabled = reading.layout in ("table", "list")
     if not is_tabled:  # rows without a label are among the problems

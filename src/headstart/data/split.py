@@ -1,7 +1,7 @@
-"""Parts samples into train, val and test: the person's own split is honoured, groups stay whole.
+"""Split samples into train, val and test; the user's own split is kept, and groups stay whole.
 
-Nothing is held out unless it is asked for, because the score is measured out of fold on
-everything.  A split that is made is stratified, seeded, and written down so that it can be used again.
+Nothing is held out by default, because all data are scored out of fold. A new split is stratified, seeded, and
+written to a file so that it can be reused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
 
 __all__ = ["group_ids", "make_split", "read_split", "write_split"]
 
-_TRIES = 12  # group assignments tried; the best balanced is kept
+_TRIES = 12  # group assignments tried; the best balanced one is kept
 
 
 def make_split(
@@ -35,29 +35,29 @@ def make_split(
     seed: int = 0,
     leave_out: NDArray[np.bool_] | None = None,
 ) -> Split:
-    """Who is trained on and who is only scored.
+    """Split samples into training and scored images.
 
     Args:
-        samples: The images; a split that they bring is honoured.
-        groups: (N,) samples that must not be parted, or None.
-        test_size: Share to hold out, in (0, 1), where the person's data have no split.
-        seed: Of the shuffle.
+        samples: The images; their own split is kept.
+        groups: (N,) groups that stay together, or None.
+        test_size: Fraction to hold out, in (0, 1), if the data have no split.
+        seed: Random seed.
         leave_out: (N,) samples that belong to no split (unreadable, two labels).
 
     Returns:
-        With train and val given, val is the scored split and is called `test`.
+        If there are only train and val, val is the scored split and is called `test`.
 
     Raises:
-        UsageError: `test_size` does not fit, or the data already have a split.
-        DataError: There is a test split but nothing to train on, or nothing can be held out.
+        UsageError: `test_size` is out of range, or the data already have a split.
+        DataError: There is a test split but no training images, or nothing can be held out.
     """
     count = len(samples)
     out = np.zeros(count, dtype=bool) if leave_out is None else leave_out
     if any(s.split for s in samples):
         if test_size is not None:
             raise UsageError(
-                "--test-size was given, but the data bring their own split.",
-                hint="leave --test-size away, or read the images with a --layout that puts `*` for the split",
+                "--test-size cannot be used: the data have their own split.",
+                hint="leave --test-size out, or use a --layout with `*` for the split",
             )
         return _given(np.array([s.split or "train" for s in samples]), groups, out, seed, "given")
     assignment = np.where(out, "", "train").astype("<U5")
@@ -65,14 +65,14 @@ def make_split(
         reason = "no split was given and none is needed: what is scored is scored by a model that has not seen it"
         return Split(assignment, groups, "made", None, seed, reason)
     if not 0 < test_size < 1:
-        raise UsageError(f"--test-size is a share between 0 and 1, not {test_size:g}.", hint="e.g. --test-size 0.2")
+        raise UsageError(f"--test-size must be between 0 and 1, not {test_size:g}.", hint="e.g. --test-size 0.2")
     is_test, unscored = _hold_out(samples.class_ids, groups, test_size, seed, out)
     if not is_test.any() and groups is not None:
-        is_test = _smallest_group(samples.class_ids, groups, out)  # the share is smaller than any group
+        is_test = _smallest_group(samples.class_ids, groups, out)  # the fraction is smaller than any group
     if not is_test.any():
         raise DataError(
             "Nothing can be held out: every class has only one image or one group.",
-            hint="leave --test-size away; the score is then measured out of fold",
+            hint="leave --test-size out; the score is then measured out of fold",
         )
     assignment[is_test] = "test"
     whole = "" if groups is None else ", groups kept whole"
@@ -87,7 +87,7 @@ def make_split(
 def _smallest_group(
     class_ids: NDArray[np.int64], groups: NDArray[np.int64], out: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Return the smallest group without which every class still has training images; none where there is none."""
+    """Return the smallest group whose removal leaves training images in every class; empty if there is none."""
     use = ~out
     total = np.bincount(class_ids[use & (class_ids >= 0)])
     candidates = []
@@ -102,7 +102,7 @@ def _smallest_group(
 
 
 def write_split(path: str | Path, samples: Samples, split: Split) -> None:
-    """Write the manifest (image, label, split, group) that `read_split` reads and a spreadsheet shows."""
+    """Write a manifest (image, label, split, group) for `read_split` or a spreadsheet."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image", "label", "split", "group"))
@@ -115,10 +115,10 @@ def write_split(path: str | Path, samples: Samples, split: Split) -> None:
 def read_split(path: str | Path, samples: Samples) -> Split:
     """Read a manifest for these samples.
 
-    Images that the manifest does not name are left out, and counted in the reason.
+    Images that it does not list are excluded and counted in the reason.
 
     Raises:
-        DataError: The file cannot be read, has no `image` and `split` column, an unknown split, or names
+        DataError: The file is unreadable, has no `image` and `split` column, an unknown split, or lists
             none of the samples.
     """
     shown = f"`{os.fspath(path)}`"
@@ -128,11 +128,11 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(
-            f"The split file {shown} cannot be read ({why}).", hint="name the split.csv of an earlier run"
+            f"The split file {shown} cannot be read ({why}).", hint="pass the split.csv of an earlier run"
         ) from error
     if not rows or not {"image", "split"} <= set(rows[0]):
         raise DataError(
-            f"The split file {shown} has no columns `image` and `split`.", hint="write it like a run's split.csv"
+            f"The split file {shown} has no columns `image` and `split`.", hint="use the format of a run's split.csv"
         )
     places: dict[str, list[int]] = {}
     for i, sample in enumerate(samples):
@@ -141,15 +141,15 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     keys: list[str | None] = [None] * len(samples)
     missing = 0
     for line, row in enumerate(rows, start=2):
-        place = places.get(unescape_formula(row["image"] or ""))
-        if not place:
+        positions = places.get(unescape_formula(row["image"] or ""))
+        if not positions:
             missing += 1
             continue
-        i = place.pop(0) if len(place) > 1 else place[0]
+        i = positions.pop(0) if len(positions) > 1 else positions[0]
         word = row["split"] or ""
         split = split_name(word)
         if split is None and word.strip():
-            raise DataError(f"Line {line} of {shown} has the split `{word}`; train, val or test was expected.")
+            raise DataError(f"Line {line} of {shown} has the split `{word}`; expected train, val or test.")
         assignment[i] = split or ""
         keys[i] = row.get("group") or None
     if missing == len(rows):
@@ -169,13 +169,11 @@ def read_split(path: str | Path, samples: Samples) -> Split:
 def _given(
     wanted: NDArray[np.str_], groups: NDArray[np.int64] | None, out: NDArray[np.bool_], seed: int, source: str
 ) -> Split:
-    """Return the person's own split; val takes the place of a test split that is not there."""
+    """Return the user's own split; val replaces a missing test split."""
     assignment = np.where(out, "", wanted).astype("<U5")
     counts = Counter(assignment.tolist())
     if not counts["train"]:
-        raise DataError(
-            "The data have a split but no training images.", hint="a folder (or split value) `train` is needed"
-        )
+        raise DataError("The data have a split but no training images.", hint="add a folder (or split value) `train`")
     protocol: EvaluationProtocol | None
     if counts["test"]:
         protocol, reason = EvaluationProtocol.TEST_SPLIT, "your own split"
@@ -190,9 +188,9 @@ def _given(
 
 
 def _hold_out(
-    class_ids: NDArray[np.int64], groups: NDArray[np.int64] | None, share: float, seed: int, out: NDArray[np.bool_]
+    class_ids: NDArray[np.int64], groups: NDArray[np.int64] | None, fraction: float, seed: int, out: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], list[int]]:
-    """Test mask (N,) and the classes that are wholly in one group and so stay in training."""
+    """Return the test mask (N,) and the classes that are one group and so stay in training."""
     ids = np.arange(len(class_ids)) if groups is None else groups
     use = np.flatnonzero(~out & (class_ids >= 0))
     _, unit = np.unique(ids[use], return_inverse=True)
@@ -201,7 +199,7 @@ def _hold_out(
     np.add.at(table, (unit, class_ids[use]), 1)
     units_of_class = (table > 0).sum(axis=0)
     total = table.sum(axis=0)
-    target = np.where(units_of_class >= 2, np.maximum(1, np.rint(total * share)), 0)
+    target = np.where(units_of_class >= 2, np.maximum(1, np.rint(total * fraction)), 0)
     target = np.minimum(target, np.maximum(total - 1, 0))
     rng = np.random.default_rng(seed)
     best: NDArray[np.bool_] | None = None
@@ -223,7 +221,7 @@ def _hold_out(
 def _assign(
     table: NDArray[np.int64], target: NDArray[np.float64], is_single: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Return one greedy assignment: larger groups where they bring the counts nearer, then single images exactly."""
+    """Assign groups greedily: larger groups where they bring the counts closer, then single images exactly."""
     chosen = np.zeros(len(table), dtype=bool)
     left = target.astype(np.float64).copy()
     total = table.sum(axis=0)

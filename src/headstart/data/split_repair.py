@@ -1,8 +1,7 @@
-"""Mends a split that leaks: what belongs together goes to one side.
+"""Repair a split that leaks: related images go to one side.
 
-As little as possible is moved, each group to where most of it lies already (training where
-that is undecided); only where nothing would then be left to score or to train on are whole groups dealt anew.
-No file is touched: the result is a new `split.csv`.
+As few images as possible are moved, each group to the side that holds most of it (training on ties). Groups are
+redrawn only if nothing would be left to score or train on. No file is changed: the result is a new `split.csv`.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ def repair_split(
 
     Args:
         samples: The images.
-        split: The person's own split.
-        groups: (N,) what belongs together (`Applied.groups`); None moves nothing.
-        left_out: (N,) images that are to be in no split.
+        split: The user's own split.
+        groups: (N,) groups of related images (`AppliedReport.groups`); None moves nothing.
+        excluded: (N,) images that belong to no split.
 
     Returns:
-        The new split; its reason is `repair_moved` or `repair_redrawn`, and its evidence says how many images moved
-        (`num_moved`) and which classes a side has lost (`lost_classes`).
+        The new split; its reason is `repair_moved` or `repair_redrawn`, and its evidence holds the number of images
+        moved (`num_moved`) and the classes that a side has lost (`lost_classes`).
 
     Raises:
-        DataError: Too much belongs together: nothing can be scored that is not trained on.
+        DataError: Too many images are related: nothing can be scored that is not trained on.
     """
     before = split.assignment.copy()
     if excluded is not None:
@@ -53,9 +52,9 @@ def repair_split(
     scored = "test" if (split.assignment == "test").any() else "val"
     needed = {"train", scored} & set(split.assignment.tolist())
     if len(needed) == 2 and not needed <= set(assignment.tolist()):
-        share = float((split.assignment == scored).sum() / (split.assignment != "").sum())
-        assignment = _dealt_anew(samples, groups, before == "", share, split.seed)
-        evidence: dict[str, JsonValue] = {"num_moved": int((assignment != before).sum()), "test_share": share}
+        fraction = float((split.assignment == scored).sum() / (split.assignment != "").sum())
+        assignment = _redraw(samples, groups, before == "", fraction, split.seed)
+        evidence: dict[str, JsonValue] = {"num_moved": int((assignment != before).sum()), "test_share": fraction}
         return Split(assignment, groups, "made", split.setup, split.seed, "repair_redrawn", evidence)
     lost: dict[str, JsonValue] = {
         side: sorted(_classes(samples, before == side) - _classes(samples, assignment == side))
@@ -68,23 +67,23 @@ def repair_split(
     return Split(assignment, groups, "made", split.setup, split.seed, "repair_moved", evidence)
 
 
-def _dealt_anew(
-    samples: Samples, groups: NDArray[np.int64] | None, excluded: NDArray[np.bool_], share: float, seed: int
+def _redraw(
+    samples: Samples, groups: NDArray[np.int64] | None, excluded: NDArray[np.bool_], fraction: float, seed: int
 ) -> NDArray[np.str_]:
-    """Return (N,) a new train and test of the same shares, as if the person had brought none."""
+    """Return (N,) a new train/test assignment with the same fractions, as if there were no split."""
     plain = replace(samples, items=tuple(replace(s, split=None) for s in samples))
     try:
-        return make_split(plain, groups=groups, test_size=share, seed=seed, leave_out=excluded).assignment
+        return make_split(plain, groups=groups, test_size=fraction, seed=seed, leave_out=excluded).assignment
     except DataError as error:
         raise DataError(
             "No split without leaks can be made: every class has only one image or one group.",
-            hint="add images of other groups, or read the images with a --layout that puts `*` for the split: "
+            hint="add images of other groups, or use a --layout with `*` for the split: "
             "the score is then measured out of fold",
         ) from error
 
 
 def _classes(samples: Samples, chosen: NDArray[np.bool_]) -> set[str]:
-    """Return names of the classes that occur among the chosen (N,)."""
+    """Return the names of the classes among the chosen (N,) images."""
     return {str(samples[int(i)].label) for i in np.flatnonzero(chosen)}
 
 

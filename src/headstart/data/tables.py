@@ -1,7 +1,7 @@
-"""Reads labels from tables: CSV and TSV as spreadsheets write them, Hugging Face metadata, and list files.
+"""Read labels from tables: CSV, TSV, JSON lines and Hugging Face metadata.
 
-A path in a table is looked up below the table's own folder and nowhere else; absolute
-paths, `..` and links that lead out are refused unless that is allowed.
+Paths in a table are looked up below the table's own folder only; absolute paths, `..` and links that leave it are
+refused unless allowed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Table:
         path: The file.
         lines: (line number, cells by column) of each row.
         image, label, split, group: Names of the columns, None where there is none.
-        notes: What was assumed of it.
+        notes: Assumptions made by the reader.
     """
 
     path: str
@@ -57,16 +57,16 @@ class Table:
 
     @property
     def others(self) -> list[str]:
-        """The columns that mean nothing to us."""
+        """Return the columns without a role."""
         known = {self.image, self.label, self.split, self.group}
         return [c for c in (self.lines[0][1] if self.lines else {}) if c not in known]
 
 
 def read_table(path: str) -> Table:
-    """Read a CSV, TSV or JSON-lines table and finds its columns.
+    """Read a CSV, TSV or JSON-lines table and identify its columns.
 
     Raises:
-        DataError: It cannot be read, is empty, or has no column for the image.
+        DataError: The table is unreadable or empty, or has no image column.
         UsageError: Two columns could be the label.
     """
     shown = printable(os.path.basename(path))
@@ -76,11 +76,13 @@ def read_table(path: str) -> Table:
     else:
         header, lines = _separated(text, shown, path)
     if not lines:
-        raise DataError(f"The table `{shown}` has no rows.", hint="a header and one row an image: image,label")
+        raise DataError(
+            f"The table `{shown}` has no rows.", hint="expected a header and one row per image: image,label"
+        )
     image = _first(header, _IMAGE)
     if image is None:
         raise DataError(
-            f"The table `{shown}` has no column that names the image; its columns are {_listed(header)}.",
+            f"The table `{shown}` has no image column; its columns are {_listed(header)}.",
             hint="name the columns image,label (and optionally split,group)",
         )
     found = [c for c in header if _plain(c) in _LABEL and c != image]
@@ -96,9 +98,9 @@ def table_reading(
 
     Args:
         table: The table.
-        finder: Knows the folder and its safety.
-        split: The split of all rows, where the file's name says it.
-        label_template: Takes the label from the image's name instead of a column.
+        finder: Path lookup of the folder.
+        split: The split of all rows, if the file name states it.
+        label_template: Reads the label from the image's name instead of a column.
 
     Returns:
         The labeled rows, the rows that cannot be used, and the other columns aligned with the rows.
@@ -109,7 +111,7 @@ def table_reading(
     shown = printable(os.path.basename(table.path))
     if table.label is None and label_template is None:
         raise DataError(
-            f"The table `{shown}` has no column for the label; its columns are {_listed(table.lines[0][1])}.",
+            f"The table `{shown}` has no label column; its columns are {_listed(table.lines[0][1])}.",
             hint="name the columns image,label (and optionally split,group)",
         )
     template = label_matcher(label_template) if label_template else None
@@ -139,8 +141,8 @@ def table_reading(
         named = split_name(word) if word.strip() else None
         if word.strip() and named is None:
             raise DataError(
-                f"Line {line} of `{shown}` has the {table.split} `{word}`; train, val or test was expected.",
-                hint=f"mend it, or give the column `{table.split}` another name to have it ignored",
+                f"Line {line} of `{shown}` has the {table.split} `{word}`; expected train, val or test.",
+                hint=f"correct it, or rename the column `{table.split}` to ignore it",
             )
         group = cells.get(table.group, "").strip() if table.group else ""
         reading.rows.append(Row(file, label, named, clean_label(group) or None))
@@ -160,7 +162,7 @@ def table_reading(
 
 
 def _find_files(table: Table, finder: PathFinder, split: str | None, problems: list[Problem]) -> dict[int, LocatedFile]:
-    """Return the file of each line; lines without one are named in `problems`."""
+    """Return the file of each line; `problems` lists lines without one."""
     shown = printable(os.path.basename(table.path))
     of_table = frozenset({split}) if split else split_words(os.path.splitext(os.path.basename(table.path))[0])
     labels = frozenset(fold_name(clean_label(c.get(table.label, ""))) for _, c in table.lines) if table.label else None
@@ -190,18 +192,18 @@ def _find_files(table: Table, finder: PathFinder, split: str | None, problems: l
         if hit.how == "elsewhere" and len(paths[hit.file.path]) > 1:
             problems.append(contested(hit.cell, hit.file))
         elif hit.splits - {"train"} and not has_train:
-            # A table without splits is about training images; the folder says that these are others.
+            # A table without splits is about training images; the folder indicates that these are others.
             named = " and ".join(f"`{s}`" for s in sorted(hit.splits))
             detail = f"there is no such file (line {line} of {shown}); `{hit.file.name}` lies in a folder for {named}"
             problems.append(Problem(printable(hit.cell), "elsewhere", detail))
         else:
-            finder.take(hit)
+            finder.record(hit)
             files[line] = hit.file
     return files
 
 
 def _splits_from_folders(reading: Reading) -> None:
-    """Take the splits of rows from their folders, where those name training images and others."""
+    """Set the splits of rows from their folders, if those name training images and others."""
     splits = [next((s for s in map(split_name, row.file.folders) if s), None) for row in reading.rows]
     counts = Counter(s for s in splits if s)
     if len(counts) < 2 or "train" not in counts:
@@ -212,7 +214,7 @@ def _splits_from_folders(reading: Reading) -> None:
 
 
 def _none_usable(table: Table, shown: str, problems: Sequence[Problem]) -> str:
-    """Why no row of a table can be used: the commonest kind of problem, with its first instance."""
+    """Return why no row of a table can be used: the most frequent kind of problem, with its first instance."""
     if not problems:
         return f"No row of `{shown}` can be used."
     kind = Counter(p.kind for p in problems).most_common(1)[0][0]
@@ -221,7 +223,7 @@ def _none_usable(table: Table, shown: str, problems: Sequence[Problem]) -> str:
 
 
 def decode_text(path: str) -> tuple[str, list[ReadingNote]]:
-    """Return the text of a file as Excel, Notepad or anything newer writes it; with a note if the encoding is a guess.
+    """Decode text as Excel, Notepad or newer tools write it; adds a note if the encoding is uncertain.
 
     Raises:
         DataError: The file cannot be read.
@@ -231,7 +233,7 @@ def decode_text(path: str) -> tuple[str, list[ReadingNote]]:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise DataError(f"`{shown}` cannot be read ({error.strerror or error}).") from error
+        raise DataError(f"Cannot read `{shown}` ({error.strerror or error}).") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace"), []
     try:
@@ -242,31 +244,31 @@ def decode_text(path: str) -> tuple[str, list[ReadingNote]]:
 
 
 def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Header and rows of a CSV or TSV with whichever separator its header has."""
+    """Return header and rows of a CSV or TSV, with the separator of its header."""
     first = text.split("\n", 1)[0]
     separator = max(("\t", ",", ";", "|"), key=first.count)
-    if first.lower().startswith("sep="):  # Excel's own hint
+    if first.lower().startswith("sep="):  # written by Excel
         separator, text = first.strip()[4:] or separator, text.partition("\n")[2]
     csv.field_size_limit(1 << 20)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         rows = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
     except csv.Error as error:
-        raise DataError(f"The table `{shown}` cannot be read ({error}).") from error
+        raise DataError(f"Cannot read the table `{shown}` ({error}).") from error
     if not rows:
-        raise DataError(f"The table `{shown}` is empty.", hint="a header and one row an image: image,label")
+        raise DataError(f"The table `{shown}` is empty.", hint="expected a header and a row per image: image,label")
     header = [c.strip() for c in rows[0][1]]
     start = 1
     if _first(header, _IMAGE) is None and len(header) >= 2:
         beside = os.path.join(os.path.dirname(path), header[0])
-        if os.path.isfile(beside):  # no header at all
+        if os.path.isfile(beside):  # no header
             header, start = ["image", "label", *(f"column{i}" for i in range(3, len(header) + 1))], 0
     lines = []
     for number, row in rows[start:]:
         if len(row) > len(header) and any(c.strip() for c in row[len(header) :]):
             raise DataError(
                 f"Line {number} of `{shown}` has {len(row)} cells, the header has {len(header)}.",
-                hint=f"put quotes around a cell that holds `{separator}`",
+                hint=f"quote cells that contain `{separator}`",
             )
         lines.append((number, dict(zip(header, row, strict=False))))
     return header, lines
@@ -299,7 +301,7 @@ def _cell(value: object) -> str:
 
 
 def _one_label(table: Table, found: list[str], shown: str) -> str | None:
-    """Return the label column; two are one where they say the same thing in other words."""
+    """Return the label column; two columns count as one if they map one-to-one."""
     if len(found) < 2:
         return found[0] if found else None
     first, *rest = sorted(found, key=lambda c: _LABEL.index(_plain(c)))
@@ -307,11 +309,11 @@ def _one_label(table: Table, found: list[str], shown: str) -> str | None:
         pairs = {(cells.get(first, ""), cells.get(other, "")) for _, cells in table.lines}
         if len(pairs) != len({a for a, _ in pairs}) or len(pairs) != len({b for _, b in pairs}):
             raise UsageError(
-                f"Two columns of `{shown}` could be the label: `{first}` and `{other}`, and they do not agree.",
+                f"Two columns of `{shown}` could be the label: `{first}` and `{other}`, and they disagree.",
                 hint="rename the one that is not the label",
             )
         if all(a.strip().lstrip("-").isdigit() for a, _ in pairs):
-            first = other  # the names rather than the numbers
+            first = other  # prefer names to numbers
     return first
 
 

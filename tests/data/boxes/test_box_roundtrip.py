@@ -98,5 +98,5 @@ def test_two_images_that_would_share_a_file_are_named(tmp_path: Path, to: str) -
 
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
     samples = box_samples(tmp_path, [("a.png", (100, 80), Boxes.of([[1, 1, 40, 40]], [0]), "")], ["x"])
-    with pytest.raises(UsageError, match="no format"):
+    with pytest.raises(UsageError, match="tfrecord"):
         write_boxes(samples, tmp_path, "tfrecord")

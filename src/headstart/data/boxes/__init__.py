@@ -1,1 +1,1 @@
-"""Images with boxes: read, judged, drawn and written in the formats that annotation tools use."""
+"""Read, check, draw and write images with boxes in the formats of annotation tools."""

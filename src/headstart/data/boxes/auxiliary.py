@@ -1,6 +1,6 @@
-"""Find images that belong to other images: masks, and previews with drawn boxes, beside the images themselves.
+"""Find auxiliary images: masks and previews with drawn boxes in the same folders as the images.
 
-They carry the name of their image and no annotation of their own. Where an image without annotation counts as an
+They have the name of their image and no annotation of their own. Where an image without annotation counts as an
 image without objects, they would be learned as background; where annotations are found by name, names get ambiguous.
 """
 
@@ -40,12 +40,12 @@ _PREVIEW_WORDS = frozenset(
     )
 )
 _FLAT_COLORS = 64  # a mask has fewer distinct colors than any photograph
-_LEVELS, _TOP, _FLAT_SHARE = 16, 4, 0.95  # a compressed mask: so much of it in the commonest of some gray levels
+_LEVELS, _TOP, _FLAT_FRACTION = 16, 4, 0.95  # a compressed mask: this fraction has one of the top 4 of 16 gray levels
 _SIDE = 32  # of the thumbnails that previews are compared by
 _ALIKE = 0.9  # correlation of a preview with its image
-_SAMPLED = 12  # images of a folder that are looked at; the others follow if these agree
+_SAMPLED = 12  # images per folder to read; the others follow if these agree
 _EXAMPLES = 5
-_SIBLINGS = 3  # images that one is compared with at most
+_SIBLINGS = 3  # maximum number of images to compare an image with
 _Candidate: TypeAlias = "tuple[LocatedFile, Sequence[LocatedFile]]"
 
 
@@ -54,7 +54,7 @@ def find_auxiliary(images: Sequence[LocatedFile], annotations: Mapping[str, str]
 
     A mask has the name of its image, with or without a word like `_mask`, or lies in a folder of masks; it has few
     colors. A preview is named `_vis` and the like, or lies in a folder without any annotation, and looks like its
-    image. An image with an annotation that it shares with no other image is neither.
+    image. An image with an annotation of its own is neither.
 
     Args:
         images: All images below the data folder.
@@ -86,25 +86,29 @@ def find_auxiliary(images: Sequence[LocatedFile], annotations: Mapping[str, str]
 
 
 def auxiliary_notes(images: Sequence[LocatedFile], excluded: Collection[str]) -> list[ReadingNote]:
-    """Return a note about the images that are left out as masks and previews, with their number in each folder."""
-    found = [image for image in images if image.path in excluded]
-    if not found:
+    """Return a note about excluded masks and previews, with their number in each folder."""
+    auxiliary = [image for image in images if image.path in excluded]
+    if not auxiliary:
         return []
-    folders = Counter("/".join(image.folders) + "/" if image.folders else "./" for image in found)
+    folders = Counter("/".join(image.folders) + "/" if image.folders else "./" for image in auxiliary)
     examples: dict[tuple[str, ...], str] = {}
-    for image in found:
+    for image in auxiliary:
         examples.setdefault(image.folders, image.name)
-    names = [*examples.values(), *(image.name for image in found if image.name not in examples.values())]
+    others = (image.name for image in auxiliary if image.name not in examples.values())
+    names = [*examples.values(), *others]
     return [
         ReadingNote(
-            ReadingKind.AUXILIARY_IMAGES, len(found), tuple(names[:_EXAMPLES]), {"folders": dict(folders.most_common())}
+            ReadingKind.AUXILIARY_IMAGES,
+            len(auxiliary),
+            tuple(names[:_EXAMPLES]),
+            {"folders": dict(folders.most_common())},
         )
     ]
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Images of one folder and ending whose names hold the same words; most folders hold one kind of image only."""
+    """Images of one folder and extension whose names contain the same words; most folders hold one kind only."""
 
     folders: tuple[str, ...]
     ending: str
@@ -126,7 +130,7 @@ class _Group:
 
 
 def _passing(group: _Group, candidates: Sequence[_Candidate], annotations: Mapping[str, str]) -> list[LocatedFile]:
-    """Return the images that are masks or previews; a folder of many is judged by some of them where these agree."""
+    """Return the images that are masks or previews; large folders are sampled, and read fully only if in doubt."""
     if len(candidates) > 2 * _SAMPLED:
         places = np.linspace(0, len(candidates) - 1, _SAMPLED).round().astype(int).tolist()
         answers = [group.holds(candidates[i][0], candidates[i][1], annotations) for i in places]
@@ -140,7 +144,7 @@ def _stem(image: LocatedFile) -> str:
 
 
 def _without_word(stem: str) -> str | None:
-    """Return the stem without words that masks and previews add at either end; None where there are none."""
+    """Return the stem without mask and preview words at either end, or None if there are none."""
     parts = re.split(r"([_\-. ]+)", stem)
     first, last = 0, len(parts)
     while last - first > 2 and _is_word(parts[last - 1]):
@@ -155,7 +159,7 @@ def _is_word(part: str) -> bool:
 
 
 def _words(image: LocatedFile) -> frozenset[str]:
-    """Words of masks and previews in the name of a file and of its folder."""
+    """Return mask and preview words in the name of a file and of its folder."""
     texts = [_stem(image), *(f.casefold() for f in image.folders[-1:])]
     parts = {part for text in texts for part in re.split(r"[^a-z]+", text)}
     if image.folders and re.match(r"segmentation|mask|.*masks?$", image.folders[-1].casefold()):
@@ -164,7 +168,7 @@ def _words(image: LocatedFile) -> frozenset[str]:
 
 
 def _are_related(image: LocatedFile, other: LocatedFile) -> bool:
-    """Whether two images of one stem are of one place: not in two different splits, and folders alike but for one."""
+    """Return whether two images of one stem are related: not in different splits, and at most one folder differs."""
     splits = {split_of_place(image.folders), split_of_place(other.folders)} - {""}
     if len(splits) > 1:
         return False
@@ -181,7 +185,7 @@ def _is_mask(image: LocatedFile, sibling: LocatedFile) -> bool:
 
 
 def _num_colors(image: LocatedFile) -> int:
-    """Distinct colors, at most one more than a mask has."""
+    """Return the number of distinct colors, at most one more than a mask has."""
     try:
         with open_image(image.path, MAX_PIXELS) as opened:
             if opened.mode in ("1", "P"):
@@ -195,12 +199,12 @@ def _num_colors(image: LocatedFile) -> int:
 
 
 def _is_mostly_flat(image: LocatedFile) -> bool:
-    """Return whether nearly all pixels have one of few gray levels, as in a mask that was saved as JPEG."""
+    """Return whether nearly all pixels have one of a few gray levels, as in a mask saved as JPEG."""
     gray = _thumbnail(image, 256)
     if gray is None:
         return False
     counts = np.bincount((gray.ravel() * _LEVELS / 256).astype(int), minlength=_LEVELS)
-    return bool(np.sort(counts)[-_TOP:].sum() >= _FLAT_SHARE * gray.size)
+    return bool(np.sort(counts)[-_TOP:].sum() >= _FLAT_FRACTION * gray.size)
 
 
 def _is_preview(image: LocatedFile, sibling: LocatedFile) -> bool:
@@ -212,7 +216,7 @@ def _is_preview(image: LocatedFile, sibling: LocatedFile) -> bool:
 
 
 def _thumbnail(image: LocatedFile, side: int) -> NDArray[np.float64] | None:
-    """Return (side, side) gray levels, or None where the image cannot be read."""
+    """Return (side, side) gray levels, or None if the image is unreadable."""
     try:
         with open_image(image.path, MAX_PIXELS) as opened:
             opened.draft("L", (side, side))

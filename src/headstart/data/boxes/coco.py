@@ -1,7 +1,7 @@
-"""Reads COCO JSON: one file a split, as COCO, Roboflow (`_annotations.coco.json`) and most tools write it.
+"""Read COCO JSON: one file per split, as written by COCO, Roboflow (`_annotations.coco.json`) and most tools.
 
-Category ids mean nothing to us but which name they stand for.  They may be sparse, start at 0 or 1
-or differ between the files of two splits; inside, classes are numbered from 0 by name.
+Category ids only identify names. They may be sparse, start at 0 or 1, or differ between the files of two splits;
+internally, classes are numbered from 0 by name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEYS = (b'"images"', b'"annotations"')
 
 
 def choose_coco(files: Sequence[LocatedFile]) -> list[LocatedFile]:
-    """Those JSON files that hold `images` and `annotations`, without COCO's other tasks beside `instances_`."""
+    """Return the JSON files with `images` and `annotations`, without COCO's other tasks next to `instances_`."""
     found = [f for f in files if _looks_like(f.path)]
     if any(f.file.startswith("instances_") for f in found):
         found = [f for f in found if not f.file.startswith(_OTHER_KINDS)]
@@ -38,10 +38,10 @@ def choose_coco(files: Sequence[LocatedFile]) -> list[LocatedFile]:
 
 
 def load_coco(path: str) -> Any:
-    """The value of a JSON file; NaN and infinity, which JSON does not know, become numbers that are refused later.
+    """Load a JSON file; NaN and infinity, which JSON does not allow, become numbers that are rejected later.
 
     Raises:
-        DataError: It is too large or no JSON.
+        DataError: It is too large or not JSON.
     """
     shown = printable(os.path.basename(path))
     try:
@@ -50,7 +50,7 @@ def load_coco(path: str) -> Any:
         with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except OSError as error:
-        raise DataError(f"`{shown}` cannot be read ({error.strerror or error}).") from error
+        raise DataError(f"Cannot read `{shown}` ({error.strerror or error}).") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"`{shown}` is not JSON ({error}).", hint="export it again") from error
 
@@ -60,22 +60,22 @@ def read_coco(root: str, files: Sequence[LocatedFile], index: ImageIndex, finder
 
     Args:
         root: The data folder.
-        files: The JSON files, one a split or one in all.
+        files: The JSON files, one per split or a single one.
         index: The images.
-        finder: Looks images up safely.
+        finder: Path lookup.
 
     Raises:
         DataError: A file cannot be read.
-        UsageError: A file names images outside of the folder.
+        UsageError: A file names images outside the folder.
     """
     draft = Draft("COCO JSON", root)
     names: list[str] = []
     seen: set[tuple[str, str]] = set()
     order = {"train": 0, "val": 1, "test": 2}
     for file in sorted(files, key=lambda f: order.get(split_of_place(f.folders) or split_of_name(f.file), 3)):
-        value = load_coco(file.path)  # training images first: their categories give the order of the classes
+        value = load_coco(file.path)  # training images first: their categories define the class order
         if not isinstance(value, dict) or not isinstance(value.get("images"), list):
-            draft.refuse(file.name, "bad-json", "it has no list `images`")
+            draft.refuse(file.name, "bad-json", "no list `images`")
             continue
         split = split_of_place(file.folders) or (split_of_name(file.file) if len(files) > 1 else "")
         categories = _categories(draft, file, value)
@@ -86,7 +86,7 @@ def read_coco(root: str, files: Sequence[LocatedFile], index: ImageIndex, finder
             if image is None:
                 continue
             if (image.file.path, split) in seen:
-                draft.refuse(image.file.name, "second-annotation", f"`{file.name}` lists it again")
+                draft.refuse(image.file.name, "second-annotation", f"`{file.name}` lists it a second time")
                 continue
             seen.add((image.file.path, split))
             draft.images.append(image)
@@ -95,7 +95,7 @@ def read_coco(root: str, files: Sequence[LocatedFile], index: ImageIndex, finder
 
 
 def _categories(draft: Draft, file: LocatedFile, value: dict[str, Any]) -> dict[Any, str]:
-    """Name by category id."""
+    """Return names by category id."""
     found: dict[Any, str] = {}
     listed = value.get("categories")
     for item in listed if isinstance(listed, list) else ():
@@ -113,7 +113,7 @@ def _categories(draft: Draft, file: LocatedFile, value: dict[str, Any]) -> dict[
 def _images(
     draft: Draft, file: LocatedFile, items: list[Any], split: str, index: ImageIndex, finder: PathFinder
 ) -> dict[Any, DraftImage | None]:
-    """Return images by id; None where the file is missing, so that its boxes are not named as well."""
+    """Return images by id; None where the file is missing, so that its boxes are not reported as well."""
     found: dict[Any, DraftImage | None] = {}
     for item in items:
         if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get("file_name"), str):
@@ -121,27 +121,27 @@ def _images(
             continue
         key, name = item["id"], item["file_name"]
         if key in found:
-            draft.refuse(file.name, "bad-json", f"two images have the id {key}; the second, `{name}`, is left out")
+            draft.refuse(file.name, "bad-json", f"two images have the id {key}; the second, `{name}`, is skipped")
             continue
-        place = index.at(file.folders, name) or index.at((), name) or index.by_file(_near(file, index), name)
-        if place is None:
-            looked = finder.find(name, file.name)
-            place = looked if isinstance(looked, LocatedFile) else None
-        if place is None:
+        image = index.at(file.folders, name) or index.at((), name) or index.by_file(_near(file, index), name)
+        if image is None:
+            resolved = finder.find(name, file.name)
+            image = resolved if isinstance(resolved, LocatedFile) else None
+        if image is None:
             found[key] = None
-            draft.refuse(f"{file.name}: {name}", "no-image", "there is no such image")
+            draft.refuse(f"{file.name}: {name}", "no-image", "no such image")
             continue
         height, width = number(item.get("height")), number(item.get("width"))
         stated = None
         if height and width and 1 <= height < 1e6 and 1 <= width < 1e6:
             stated = (round(height), round(width))
-        found[key] = DraftImage(place, file.name, split or split_of_place(place.folders), stated, source=file.name)
+        found[key] = DraftImage(image, file.name, split or split_of_place(image.folders), stated, source=file.name)
     finder.refuse_outside(file.name)
     return found
 
 
 def _near(file: LocatedFile, index: ImageIndex) -> tuple[str, ...]:
-    """Return the folder that the images of a file probably lie in: its own, or one named as its split (`train2017`)."""
+    """Return the folder likely to hold the images of a file: its own, or one named after its split (`train2017`)."""
     if any(p.folders == file.folders for p in index.images):
         return file.folders
     stem = os.path.splitext(file.file)[0].removeprefix("instances_").casefold()
@@ -154,22 +154,22 @@ def _near(file: LocatedFile, index: ImageIndex) -> tuple[str, ...]:
 def _annotate(
     draft: Draft, file: LocatedFile, items: Any, categories: dict[Any, str], images: dict[Any, DraftImage | None]
 ) -> None:
-    """Put each annotation's box to its image."""
+    """Add each annotation's box to its image."""
     outlines = 0
     for position, item in enumerate(items if isinstance(items, list) else (), start=1):
         if not isinstance(item, dict):
-            draft.refuse(file.name, "bad-json", f"annotation number {position} is no object")
+            draft.refuse(file.name, "bad-json", f"annotation number {position} is not an object")
             continue
         where = f"annotation {item.get('id', position)}"
         key, category = item.get("image_id"), item.get("category_id")
         if not _is_id(key) or key not in images:
-            draft.refuse(file.name, "no-image", f"{where} belongs to image {key}, which is not listed")
+            draft.refuse(file.name, "no-image", f"{where} belongs to image {key}, not in `images`")
             continue
         image = images[key]
         if image is None:
             continue
         if not _is_id(category) or category not in categories:
-            draft.refuse(image.file.name, "no-class", f"{where} has the category {category}, which is not listed")
+            draft.refuse(image.file.name, "no-class", f"{where} has the category {category}, not in `categories`")
             continue
         values, is_outline = _four_numbers(item.get("bbox")), False
         if values is None:
@@ -197,7 +197,7 @@ def _four_numbers(bbox: Any) -> Values | None:
 
 
 def _around(outline: Any) -> Values | None:
-    """Return the box around polygons `[[x, y, x, y ...] ...]`."""
+    """Return the bounding box of polygons `[[x, y, x, y ...] ...]`."""
     if not isinstance(outline, list):
         return None
     flat: list[float] = []
@@ -214,13 +214,13 @@ def _is_id(value: Any) -> bool:
 
 
 def _looks_like(path: str) -> bool:
-    """Return whether both keys stand somewhere in the file; read in pieces, since they may stand at its end."""
+    """Return whether both keys occur anywhere in the file; read in chunks, since they may be at its end."""
     missing, tail = set(_KEYS), b""
     try:
         with open(path, "rb") as file:
-            while missing and file.tell() < _MOST_PROBED and (piece := file.read(1 << 20)):
-                missing = {k for k in missing if k not in tail + piece}
-                tail = piece[-32:]
+            while missing and file.tell() < _MOST_PROBED and (chunk := file.read(1 << 20)):
+                missing = {k for k in missing if k not in tail + chunk}
+                tail = chunk[-32:]
     except OSError:
         return False
     return not missing

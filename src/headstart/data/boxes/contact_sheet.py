@@ -1,7 +1,7 @@
-"""Contact sheets of boxes: "is this your box?".
+"""Draw contact sheets of boxes, to check annotations at a glance.
 
-Images with a problem come first, then random ones of each class with the boxes of that class in
-its color and all others in gray, so that one look tells whether boxes and names are where they belong.
+Images with problems come first, then random images of each class with the boxes of that class in its color and all
+others in gray.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GREY = (150, 150, 150)
 _MOST_CLASSES = 40
 _MOST_ODD = 24
 _MOST_PAIRS = 12
-_CAPTIONED = 6  # boxes of an image up to which each carries its name
+_CAPTIONED = 6  # number of boxes up to which each has a caption
 
 
 def draw_box_sheet(
@@ -39,16 +39,16 @@ def draw_box_sheet(
     pairs: Sequence[ImagePair] = (),
     intensity_range: tuple[float, float] | None = None,
 ) -> Image.Image:
-    """Return one sheet with a row a class.
+    """Draw one sheet with a row per class.
 
     Args:
         samples: The images with their boxes.
-        per_class: Images of each class.
-        seed: Of the draw.
-        side: Of a tile, pixels.
-        has_problems: Show the images with problems first.
-        pairs: Copies to show at the end.
-        intensity_range: Of 16-bit and float images.
+        per_class: Images per class.
+        seed: Random seed.
+        side: Tile size in pixels.
+        has_problems: Show images with problems first.
+        pairs: Duplicates to show at the end.
+        intensity_range: Input range of 16-bit and float images.
     """
     rng = np.random.default_rng(seed)
     rows: list[tuple[str, Sequence[Tile]]] = []
@@ -70,9 +70,9 @@ def draw_box_sheet(
         chosen = np.sort(rng.permutation(empty)[:per_class])
         rows.append((f"no objects: {pluralize(len(empty), 'image')}", [tile(int(i)) for i in chosen]))
     for pair in pairs[:_MOST_PAIRS]:
-        words = f"copies ({pair.kind}, {pair.similarity:.3f} alike)"
-        words += f", leak: {pair.split_a} / {pair.split_b}" if pair.split_a != pair.split_b else ""
-        rows.append((words, [tile(pair.index_a), tile(pair.index_b)]))
+        heading = f"duplicates ({pair.kind}, similarity {pair.similarity:.3f})"
+        heading += f", leak: {pair.split_a} / {pair.split_b}" if pair.split_a != pair.split_b else ""
+        rows.append((heading, [tile(pair.index_a), tile(pair.index_b)]))
     boxes = pluralize(samples.num_boxes, "box", "boxes")
     title = f"Is this your box? {pluralize(len(samples), 'image')}, {boxes}, drawn with seed {seed}"
     left = len(samples.class_names) - _MOST_CLASSES
@@ -90,7 +90,7 @@ def box_tile(
     class_id: int | None = None,
     intensity_range: tuple[float, float] | None = None,
 ) -> Tile:
-    """Return one image with its boxes, no larger than `side`; what cannot be read is a tile that says so."""
+    """Draw one image with its boxes, no larger than `side`; an unreadable image is a tile with the reason."""
     boxes = samples.boxes[i]
     caption = caption or samples.names[i].rpartition("/")[2]
     try:
@@ -108,10 +108,10 @@ def box_tile(
 def small_image(
     path: str, size_hw: tuple[int, int], side: int, intensity_range: tuple[float, float] | None = None
 ) -> tuple[Image.Image, NDArray[np.float32]]:
-    """Return an image no larger than `side`, upright, and (4,) by what its boxes are to be scaled.
+    """Return an image no larger than `side`, upright, and (4,) scale factors for its boxes.
 
     Raises:
-        ImageError: It cannot be read.
+        ImageError: It is unreadable.
     """
     height, width = size_hw
     factor = min(1.0, side / max(height, width))
@@ -121,7 +121,7 @@ def small_image(
 
 
 def _odd_rows(samples: DetectionSamples, per_row: int, tile: object) -> list[tuple[str, Sequence[Tile]]]:
-    """Return images that a problem names, by kind."""
+    """Return images with a problem, by kind."""
     assert callable(tile)
     place = {name: i for i, name in enumerate(samples.names)}
     by_kind: dict[str, list[int]] = defaultdict(list)

@@ -1,8 +1,8 @@
-"""What a reader of annotations understood, before any image was opened or any box judged.
+"""Represent annotations as read, before any image is opened or any box is checked.
 
-Readers drop nothing but what they cannot read; a box with swapped corners or far outside is
-passed on as it stands in the file, so that all formats are judged by the same rules in one place (`settle`).
-What the four numbers of a box mean is decided there too, from all boxes of a file (`formats`).
+Readers drop only what they cannot parse. Boxes with swapped corners or far outside are kept as in the file, so that
+`validation` applies the same rules to all formats. `formats` decides what the four numbers of a box mean, from all
+boxes of a file.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Values = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class DraftBox:
-    """One box as the file has it.
+    """One box as in the file.
 
     Attributes:
         values: Four numbers as in the file.
-        format: What the file states that they mean.
+        format: Format stated by the file.
         label: Class name.
-        where: Where it stands, for a person: `line 3`, `object 2`, `annotation 17`.
+        where: Location for messages: `line 3`, `object 2`, `annotation 17`.
         is_crowd: COCO's `iscrowd`.
-        layout_source: What says in which order the numbers are: the `definition` of the file format, `names` of
-            columns or tags, or an `outline` that they are the bounds of.
+        layout_source: Source of the order of the numbers: the `definition` of the file format, `names` of
+            columns or tags, or an `outline` whose bounds they are.
     """
 
     values: Values
@@ -48,16 +48,16 @@ class DraftBox:
 
 @dataclass(slots=True)
 class DraftImage:
-    """One image with what its annotation says.
+    """One image with its annotation.
 
     Attributes:
-        file: Where it is.
-        annotation: Name of the annotation file, for a person.
+        file: The image file.
+        annotation: Name of the annotation file, for messages.
         split: `train`, `val`, `test` or empty.
-        stated_hw: Height and width that the annotation states, or None.
+        stated_hw: Height and width stated by the annotation, or None.
         boxes: Its boxes.
-        source: The file or set of files that one program wrote, whose boxes share one format.
-        group: What must not be parted from it, or None.
+        source: The file or set of files written by one program, whose boxes share one format.
+        group: Group that stays in one split, or None.
     """
 
     file: LocatedFile
@@ -71,15 +71,15 @@ class DraftImage:
 
 @dataclass
 class Draft:
-    """A whole data set as it was read.
+    """A dataset as read.
 
     Attributes:
         layout: Short name of the format, e.g. `VOC XML`.
         root: The folder that names are relative to.
-        images: In no particular order.
-        class_names: The classes that the data declare, in their order; empty where only boxes name them.
+        images: The images, unordered.
+        class_names: Declared classes, in their order; empty if only boxes name classes.
         problems: Files and lines that cannot be used.
-        notes: What the reader assumed and what it did not use; stops nothing.
+        notes: Assumptions of the reader, and data that it does not use.
     """
 
     layout: str
@@ -90,20 +90,20 @@ class Draft:
     notes: list[ReadingNote] = field(default_factory=list)
 
     def refuse(self, name: str, kind: str, detail: str) -> None:
-        """Names something that cannot be used."""
+        """Record a file, line or box that cannot be used."""
         self.problems.append(Problem(printable(name), kind, detail))
 
     def note_images(self, kind: ReadingKind, images: Sequence[LocatedFile], **evidence: JsonValue) -> None:
-        """Add a note about images; nothing without images."""
+        """Add a note about images; none without images."""
         self.notes += [replace(n, evidence={**n.evidence, **evidence}) for n in images_note(kind, images)]
 
     def shown(self, path: str) -> str:
-        """Return a path below the root as a person would write it."""
+        """Return a path below the root for messages."""
         return printable(os.path.relpath(path, self.root).replace(os.sep, "/"))
 
 
 def number(text: object) -> float | None:
-    """Return a number from a cell or JSON value; None where it is none (NaN and infinity are numbers here)."""
+    """Return a number from a cell or JSON value, or None; NaN and infinity count as numbers here."""
     if isinstance(text, bool) or text is None:
         return None
     if isinstance(text, (int, float)):

@@ -1,7 +1,6 @@
-"""Draws boxes with their names on an image; numpy and Pillow only.
+"""Draw boxes with their names on an image; numpy and Pillow only.
 
-Line and letters grow with the image, and a class keeps its color in every image, so that a
-sheet, the report and `predict --draw` look alike.
+Line width and font size grow with the image, and a class has the same color in every image.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 __all__ = ["color_of", "draw_boxes"]
 
-# Okabe and Ito (2008), told apart by color-blind people too; then a second, darker round.
+# Okabe and Ito (2008), distinguishable by color-blind viewers; then a second, darker set.
 _COLORS = (
     *((230, 159, 0), (0, 114, 178), (0, 158, 115), (213, 94, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66)),
     *((150, 90, 0), (0, 60, 110), (0, 90, 60), (130, 40, 0), (130, 60, 100)),
@@ -39,9 +38,9 @@ def draw_boxes(
     Args:
         image: The image.
         xyxy: (M, 4) pixels of this image.
-        captions: M texts, drawn at the upper edge; an empty one draws none.
+        captions: M captions, drawn at the upper edge; an empty one draws none.
         colors: M colors.
-        is_dashed: Broken lines, to tell true boxes from found ones.
+        is_dashed: Draw dashed lines, to distinguish true boxes from predicted ones.
     """
     drawn = image.copy()
     pen = ImageDraw.Draw(drawn)
@@ -49,7 +48,7 @@ def draw_boxes(
     line = max(1, round(side / 160))
     font = ImageFont.load_default(max(9, min(48, round(side / 28))))
     areas = [float((b[2] - b[0]) * (b[3] - b[1])) for b in xyxy]
-    for i in sorted(range(len(areas)), key=lambda k: -areas[k]):  # small boxes last, so that they are not painted over
+    for i in sorted(range(len(areas)), key=lambda k: -areas[k]):  # small boxes last, so that they stay visible
         x0, y0, x1, y1 = (round(float(v)) for v in xyxy[i])
         x1, y1 = max(x1 - 1, x0), max(y1 - 1, y0)
         if is_dashed:
@@ -69,7 +68,7 @@ def _caption(
     font: Any,
     size: tuple[int, int],
 ) -> None:
-    """A text on its color, above the corner where there is room, else inside."""
+    """Draw a caption on its color, above the corner if there is room, else inside."""
     text = "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode("utf-8"))
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = round(right - left) + 4, round(bottom - top) + 4

@@ -1,6 +1,6 @@
-"""Lists the files of a folder that may hold annotations, and finds the image that each belongs to.
+"""List the files of a folder that may hold annotations, and find the image of each.
 
-Nothing outside the folder is opened; a link that leads out is not followed unless that is allowed.
+Nothing outside the folder is opened; links that leave it are followed only if that is allowed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["ImageIndex", "has_images", "list_files", "split_of_name", "split_of_
 
 
 def list_files(root: str, endings: Sequence[str], *, allow_external_paths: bool = False) -> list[LocatedFile]:
-    """Return files with one of some endings (lower case, with the dot), sorted by name; hidden ones are passed over."""
+    """Return files with one of some extensions (lower case, with the dot), sorted by name; hidden files are skipped."""
     real_root = os.path.realpath(root).rstrip(os.sep) + os.sep
     found = []
     for folder, folders, files in os.walk(root, followlinks=allow_external_paths):
@@ -35,17 +35,17 @@ def list_files(root: str, endings: Sequence[str], *, allow_external_paths: bool 
 
 
 def has_images(root: str) -> bool:
-    """Return whether a folder holds a file with an image's ending, at any depth; stops at the first."""
+    """Return whether a folder contains a file with an image extension, at any depth; stops at the first."""
     return any(os.path.splitext(f)[1].lower() in IMAGES for _, _, files in os.walk(root) for f in files)
 
 
 def split_of_place(folders: Sequence[str]) -> str:
-    """Return the split that one of the folders names, or nothing."""
+    """Return the split named by one of the folders, or ''."""
     return next((s for s in map(split_of_name, folders) if s), "")
 
 
 def split_of_name(name: str) -> str:
-    """Return the split that a file or folder is named after (`train2017`, `instances_val`, `valid`), or nothing."""
+    """Return the split named by a file or folder name (`train2017`, `instances_val`, `valid`), or ''."""
     whole = split_name(name)
     if whole:
         return whole
@@ -54,15 +54,15 @@ def split_of_name(name: str) -> str:
 
 
 class ImageIndex:
-    """Images by name, to find the one that an annotation belongs to.
+    """Index of images by name, to find the image of an annotation.
 
     Args:
         images: All images below the root.
         auxiliary: Paths of masks and previews among them, which are found by their whole path, and by their name only
-            where no other image has it.
+            if no other image has it.
 
     Attributes:
-        images: Those that are neither.
+        images: The images without auxiliary ones.
     """
 
     def __init__(self, images: Sequence[LocatedFile], auxiliary: Collection[str] = ()) -> None:
@@ -77,16 +77,16 @@ class ImageIndex:
             self._by_path[_plain("/".join((*image.folders, image.file)))] = image
 
     def at(self, folders: Sequence[str], name: str) -> LocatedFile | None:
-        """Return the image of a name (which may hold `/`) below a folder."""
+        """Return the image with a path (which may contain `/`) below a folder."""
         place = os.path.normpath("/".join((*folders, name.replace("\\", "/")))).replace(os.sep, "/")
         return self._by_path.get(_plain(place))
 
     def by_stem(self, folders: Sequence[str], stem: str) -> LocatedFile | None:
-        """Return the image with this name without ending that lies nearest to a folder; None where two are as near."""
+        """Return the image with this stem nearest to a folder; None if two are equally near."""
         return self._nearest(self._by_stem.get(_plain(stem), ()), folders)
 
     def by_file(self, folders: Sequence[str], name: str) -> LocatedFile | None:
-        """Return the same by the whole file name."""
+        """Return the same by the file name."""
         return self._nearest(self._by_file.get(_plain(name.replace("\\", "/").rpartition("/")[2]), ()), folders)
 
     def _nearest(self, found: Sequence[LocatedFile], folders: Sequence[str]) -> LocatedFile | None:
@@ -94,7 +94,7 @@ class ImageIndex:
 
 
 def _nearest(found: Sequence[LocatedFile], folders: Sequence[str]) -> LocatedFile | None:
-    """Return the one in the same folder, else the one whose folders share most names with these in order of place."""
+    """Return the image in the same folder, else the one whose folders share most names with these in order."""
     if len(found) <= 1:
         return found[0] if found else None
     split = split_of_place(folders)

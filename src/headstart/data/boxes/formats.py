@@ -1,9 +1,9 @@
-"""Box formats: what the four numbers of a box mean, decided from all boxes of an annotation file.
+"""Detect box formats: what the four numbers of a box mean, from all boxes of an annotation file.
 
-Annotation formats state a layout and a unit, but exported files often hold another one: shares of the image size
-where pixels belong, corners where width and height belong, y before x. Such a file still parses, and its boxes are
-wrong. `choose_format` tests the stated format on every box of a file. Where it does not fit, another format is taken
-only if it is the single one that fits; otherwise the file is refused and the formats that fit are listed.
+Annotation formats define a layout and a unit, but exported files often use another one: fractions of the image size
+instead of pixels, corners instead of width and height, y before x. Such a file still parses, and its boxes are wrong.
+`choose_format` tests the stated format on every box of a file. If it does not fit, another format is used only if it
+is the single one that fits; otherwise the file is refused and the formats that fit are listed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["BOX_FORMATS", "BoxFormat", "FormatChoice", "choose_format"]
 
 Layout = Literal["xyxy", "xywh", "cxcywh", "yxyx", "yxhw"]
 _PREFIXES = {"": 0.0, "rel_": 1.0, "percent_": 100.0, "permille_": 1000.0}
-_UNITS = {0.0: "pixels", 1.0: "shares of the image size", 100.0: "percent of the image size", 1000.0: "thousandths"}
+_UNITS = {0.0: "pixels", 1.0: "fractions of the image size", 100.0: "percent of the image size", 1000.0: "thousandths"}
 _WORDS: dict[str, str] = {
     "xyxy": "xmin, ymin, xmax, ymax",
     "xywh": "xmin, ymin, width, height",
@@ -32,26 +32,26 @@ _WORDS: dict[str, str] = {
 
 _UNSWAPPED: dict[str, Layout] = {"yxyx": "xyxy", "yxhw": "xywh"}
 
-_TINY = 2.0  # pixels; a box with both sides below it cannot be an object that a person drew
-_FAR = (2.0, 0.05)  # pixels and share of the side; a box beyond the edge by more than both reaches far outside
-_NEAR = (1.5, 0.01)  # the same for a format that is not the stated one: it has to fit closely
-_CLEAN = 0.02  # share of boxes that may fail a format that fits
-_DOUBT = (0.1, 0.04)  # share of failing boxes from which another format that fits is considered: of one, of more
-_RIVAL = 0.1  # share of boxes that fail every other format where one is taken
-_MOST = 0.5  # share of failing boxes from which the stated format is not believed
-_ENOUGH = 8  # boxes below which no other layout is taken, only another unit of a layout that columns or tags name
+_TINY = 2.0  # pixels; a box with both sides below it cannot be an annotated object
+_FAR = (2.0, 0.05)  # pixels and fraction of the side; a box beyond the edge by more than both is far outside
+_NEAR = (1.5, 0.01)  # the same for a format other than the stated one, which has to fit closely
+_CLEAN = 0.02  # fraction of boxes that may fail a format that fits
+_DOUBT = (0.1, 0.04)  # fraction of failing boxes from which one other format that fits is considered, or several
+_RIVAL = 0.1  # fraction of boxes that must fail every other format if one is used
+_MOST = 0.5  # fraction of failing boxes from which the stated format is discarded
+_ENOUGH = 8  # boxes below which no other layout is used, only another unit of a layout that columns or tags name
 _MANY = 10  # boxes below which percent and thousandths are not considered
-_CORNER = 0.5  # percent and thousandths are considered where no box reaches beyond this share of the image
-_FILLED = 0.6  # ... and the largest value reaches this share of the bound
+_CORNER = 0.5  # percent and thousandths are considered if no box reaches beyond this fraction of the image
+_FILLED = 0.6  # ... and the largest value reaches this fraction of the bound
 
 
 @dataclass(frozen=True, slots=True)
 class BoxFormat:
-    """The meaning of four numbers.
+    """Meaning of the four numbers of a box.
 
     Attributes:
         layout: Order of the numbers.
-        scale: Value that stands for the whole side of an image (1 for shares, 100 for percent); 0 for pixels.
+        scale: Value that stands for the whole side of an image (1 for fractions, 100 for percent); 0 for pixels.
     """
 
     layout: Layout = "xyxy"
@@ -59,17 +59,17 @@ class BoxFormat:
 
     @property
     def is_relative(self) -> bool:
-        """Whether values are relative to the image size rather than pixels."""
+        """Return whether values are relative to the image size rather than pixels."""
         return self.scale > 0
 
     @property
     def name(self) -> str:
-        """Name as in `BOX_FORMATS`, e.g. `rel_xyxy`."""
+        """Return the name as in `BOX_FORMATS`, e.g. `rel_xyxy`."""
         return next(prefix for prefix, scale in _PREFIXES.items() if scale == self.scale) + self.layout
 
     @property
     def description(self) -> str:
-        """The numbers in words, e.g. `xmin, ymin, xmax, ymax in pixels`."""
+        """Return a description, e.g. `xmin, ymin, xmax, ymax in pixels`."""
         return f"{_WORDS[self.layout]} in {_UNITS[self.scale]}"
 
     def to_corners(self, values: NDArray[np.float64], size_wh: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -106,10 +106,10 @@ class FormatChoice:
     """The format of one annotation file.
 
     Attributes:
-        format: What its boxes are read as.
-        stated: What the file states.
-        num_boxes: Boxes that were tested.
-        num_failing: Boxes that the stated format makes smaller than 2 pixels, places far outside or turns inside out.
+        format: Format used for its boxes.
+        stated: Format stated by the file.
+        num_boxes: Number of boxes tested.
+        num_failing: Boxes that the stated format makes smaller than 2 pixels, far outside, or inverted.
     """
 
     format: BoxFormat
@@ -119,7 +119,7 @@ class FormatChoice:
 
     @property
     def is_assumed(self) -> bool:
-        """Whether another format than the stated one was taken."""
+        """Return whether a format other than the stated one is used."""
         return self.format != self.stated
 
 
@@ -132,21 +132,21 @@ def choose_format(
     is_layout_certain: bool,
     other_sizes_wh: NDArray[np.float64] | None = None,
 ) -> FormatChoice:
-    """Decide what the boxes of one annotation file mean.
+    """Detect the format of the boxes of one annotation file.
 
     Args:
-        values: (N, 4) numbers as in the file; rows that are not finite are passed over.
+        values: (N, 4) numbers as in the file; rows that are not finite are ignored.
         sizes_wh: (N, 2) width and height of the image of each box, pixels.
-        stated: The format that the file states.
+        stated: Format stated by the file.
         source: Name of the annotation file, for the error.
-        is_layout_certain: Whether columns or tags name the layout, so that only its unit can be another one.
+        is_layout_certain: Whether columns or tags name the layout, so that only its unit can differ.
         other_sizes_wh: (N, 2, S) further sizes that a box may lie within (as stated by the file, as stored), pixels.
 
     Returns:
-        The stated format where it fits, else the only other one that does.
+        The stated format if it fits, else the only other one that does.
 
     Raises:
-        BoxFormatError: The stated format does not fit, and no other one or more than one does.
+        BoxFormatError: The stated format does not fit, and no other one or several others do.
     """
     is_tested = np.isfinite(values).all(axis=1) & (values[:, 2:] != 0).any(axis=1)
     values, sizes = values[is_tested], sizes_wh[is_tested]
@@ -155,21 +155,21 @@ def choose_format(
     if not count:
         return FormatChoice(stated, stated, 0, 0)
     failures = _failures(values, frames, stated, _FAR)
-    is_swapped_often = count >= _ENOUGH or failures.is_swapped.mean() > _MOST  # a few are mended by reading
+    is_swapped_often = count >= _ENOUGH or failures.is_swapped.mean() > _MOST  # a few are fixed while reading
     is_failing = failures.is_misplaced | (failures.is_swapped & is_swapped_often)
     result = FormatChoice(stated, stated, count, int(is_failing.sum()))
-    share = float(is_failing.mean())
-    is_cornered = share <= _CLEAN and _is_cornered(values, frames, stated)
-    if share < _DOUBT[result.num_failing > 1] and not is_cornered:
+    fraction = float(is_failing.mean())
+    is_cornered = fraction <= _CLEAN and _is_cornered(values, frames, stated)
+    if fraction < _DOUBT[result.num_failing > 1] and not is_cornered:
         return result
-    fits = {f: _share_failing(values, frames, f) for f in _others(values, frames, stated)}
+    fits = {f: _failing_fraction(values, frames, f) for f in _others(values, frames, stated)}
     fitting = [f for f, bad in fits.items() if bad <= _CLEAN and (f.is_relative or not is_cornered)]
     fitting = [f for f in fitting if not (f.layout in _UNSWAPPED and _unswapped(f) in fitting)]
     if is_layout_certain and any(f.layout == stated.layout for f in fitting):
         fitting = [f for f in fitting if f.layout == stated.layout]
     if not fitting and failures.is_misplaced.mean() <= _MOST:
         return result
-    if share > _MOST and len(fitting) == 1:
+    if fraction > _MOST and len(fitting) == 1:
         chosen = fitting[0]
         rivals = [f for f, bad in fits.items() if f != chosen and bad < _RIVAL and f.layout not in _UNSWAPPED]
         is_named = is_layout_certain and chosen.layout == stated.layout
@@ -181,7 +181,7 @@ def choose_format(
 
 @dataclass(frozen=True)
 class _Failures:
-    """(N,) boxes that a format makes smaller than 2 pixels, places far outside, or turns inside out."""
+    """(N,) boxes that a format makes smaller than 2 pixels, far outside, or inverted."""
 
     is_tiny: NDArray[np.bool_]
     is_far: NDArray[np.bool_]
@@ -207,13 +207,13 @@ def _failures(
     )
 
 
-def _share_failing(values: NDArray[np.float64], frames: NDArray[np.float64], tested: BoxFormat) -> float:
+def _failing_fraction(values: NDArray[np.float64], frames: NDArray[np.float64], tested: BoxFormat) -> float:
     failures = _failures(values, frames, tested, _NEAR)
     return float((failures.is_misplaced | failures.is_swapped).mean())
 
 
 def _others(values: NDArray[np.float64], frames: NDArray[np.float64], stated: BoxFormat) -> list[BoxFormat]:
-    """Format that the values may have beside the stated one; the stated layout first."""
+    """Return formats that the values may have besides the stated one; the stated layout first."""
     largest = float(np.quantile(np.abs(values).max(axis=1), 1 - _CLEAN, method="lower"))
     scales = []
     if largest > 1 + _NEAR[1]:
@@ -230,7 +230,7 @@ def _unswapped(swapped: BoxFormat) -> BoxFormat:
 
 
 def _is_cornered(values: NDArray[np.float64], frames: NDArray[np.float64], stated: BoxFormat) -> bool:
-    """Return whether all boxes in pixels keep to one corner of their images, as percent and thousandths would."""
+    """Return whether all boxes in pixels are in one corner of their images, as percent and thousandths would be."""
     return not stated.is_relative and any(_is_bounded(values, frames, stated.layout, s) for s in (100.0, 1000.0))
 
 
@@ -253,11 +253,11 @@ def _refusal(source: str, stated: BoxFormat, failures: _Failures, fitting: list[
     parts = [f"{count:,} {words}" for words, count in counts.items() if count]
     parts = parts or ["all would lie in the upper left quarter of their image"]
     boxes = pluralize(len(failures.is_tiny), "box", "boxes")
-    text = f"`{source}`: of {boxes}, read as {stated.description}, {' and '.join(parts)}."
+    text = f"`{source}`: of {boxes}, with {stated.description}, {' and '.join(parts)}."
     if fitting:
-        text += " These formats fit: " + "; ".join(f"{f.name} ({f.description})" for f in fitting) + "."
-        hint = "name the format that is meant: " + " or ".join(f"--box-format {f.name}" for f in (*fitting, stated))
+        text += " Formats that fit: " + "; ".join(f"{f.name} ({f.description})" for f in fitting) + "."
+        hint = "choose the right format: " + " or ".join(f"--box-format {f.name}" for f in (*fitting, stated))
     else:
-        text += " No other format fits: were the boxes drawn on images of another size?"
-        hint = f"export the annotations for these images; --box-format {stated.name} takes them as they are"
+        text += " No other format fits: Maybe the boxes were drawn on images of another size."
+        hint = f"export the annotations for these images; --box-format {stated.name} uses them unchanged"
     return BoxFormatError(text, hint, source, stated.name, tuple(f.name for f in fitting))

@@ -1,7 +1,7 @@
-"""The data doctor for images with boxes: the images judged as everywhere, the boxes by rules of their own.
+"""Check images with boxes: the images as any dataset, and the boxes by rules of their own.
 
-It changes nothing.  What reading had to mend or leave out is counted and named here, and what would
-make a score mislead (copies across the split, a class that cannot be learned, lost boxes) makes the data dishonest.
+Nothing is changed. Annotations fixed or dropped by the reader are counted and listed, and anything that makes a score
+misleading (duplicates across splits, a class that cannot be learned, lost boxes) marks the report as misleading.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _KEPT = frozenset(
 _FEW = 10  # boxes of a class below which little can be learned or measured
 _IMBALANCE = 10.0
 _SAME_BOX = 0.5  # overlap from which two annotations of one object agree
-_OWN_REMARKS = ("rotated",)  # said with what it means for the boxes
+_OWN_REMARKS = ("rotated",)  # reported among the box problems
 
 
 @dataclass(frozen=True, slots=True)
 class ClassBoxes:
-    """One class of boxes.
+    """Boxes of one class.
 
     Attributes:
         name: Its name.
-        boxes: How many, by split (`none` without one).
-        images: In how many images.
+        boxes: Number of boxes by split (`none` without one).
+        images: Number of images.
         median_side: Median of the square root of the area, pixels.
         side_range: 5 % and 95 % quantile of the same.
     """
@@ -57,17 +57,17 @@ class ClassBoxes:
 
 @dataclass(frozen=True)
 class BoxReport:
-    """The judgement of a data set with boxes.
+    """Report on a dataset with boxes.
 
     Attributes:
         num_images, num_boxes, num_empty: Images, boxes, and images without objects.
         layout: The format.
-        classes: One entry a class.
-        problems: What reading mended or left out, each by name.
-        images: The images' own judgement: unreadable files, copies, leaks, groups.
+        classes: One entry per class.
+        problems: Annotations that the reader fixed or dropped.
+        images: Report on the images: unreadable files, duplicates, leaks, groups.
         findings: Further findings about images and boxes, those about the images first.
-        notes: What the reader assumed and did not use.
-        is_misleading: Whether a score on these data as they are would mislead, or boxes or files are lost.
+        notes: Assumptions of the reader, and data that it does not use.
+        is_misleading: Whether a score on these data would mislead, or boxes or files are lost.
     """
 
     num_images: int
@@ -91,11 +91,11 @@ def inspect_box_dataset(
     progress: Callable[[int, int], None] | None = None,
     group_from: str | None = None,
 ) -> BoxReport:
-    """Evaluate images with boxes.
+    """Check images with boxes.
 
     Args:
         samples: The images with their boxes.
-        looks, max_pixels, threads, progress, group_from: As in `data.health.inspect`.
+        scan, max_pixels, threads, progress, group_from: As in `data.inspection.inspect_dataset`.
     """
     plain = as_unlabeled_samples(samples)
     report = inspect_dataset(
@@ -112,7 +112,7 @@ def inspect_box_dataset(
     classes = _classes(samples)
     findings = (
         *report.findings,
-        *_disagreeing_copies(samples, report),
+        *_conflicting_duplicates(samples, report),
         *_find_class_problems(samples, classes),
     )
     is_misleading = any(f.severity is Severity.ERROR for f in findings)
@@ -132,33 +132,33 @@ def inspect_box_dataset(
 
 
 def is_dropped(kind: str) -> bool:
-    """Return whether a box or file is lost by a kind of problem; the other kinds were mended or are only reported."""
+    """Return whether a kind of problem loses a box or file; other kinds were fixed or are only reported."""
     return kind not in _KEPT
 
 
 def apply_box_report(samples: DetectionSamples, report: BoxReport, *, group_from: str | None = None) -> AppliedReport:
-    """Return what training does with a judgement: groups kept whole, images left out, scored images without leaks.
+    """Return what training keeps together and excludes, and the scored images without leaks.
 
     Raises:
-        UsageError: `group_from` fits nothing.
+        UsageError: `group_from` matches nothing.
     """
     return apply_report(as_unlabeled_samples(samples), report.images, group_from=group_from)
 
 
-def _disagreeing_copies(samples: DetectionSamples, report: DatasetReport) -> list[Finding]:
-    """Find identical images with different boxes: at least one of the two annotations is wrong."""
+def _conflicting_duplicates(samples: DetectionSamples, report: DatasetReport) -> list[Finding]:
+    """Find duplicate images with different boxes: at least one of the two annotations is wrong."""
     names: list[JsonValue] = []
     for pair in report.duplicates:
         a, b = samples.boxes[pair.index_a], samples.boxes[pair.index_b]
-        if not (_are_found(a, b) and _are_found(b, a)):
+        if not (_are_matched(a, b) and _are_matched(b, a)):
             names.append([pair.a, pair.b])
     if not names:
         return []
     return [Finding(FindingKind.COPIES_WITH_OTHER_BOXES, Severity.WARNING, {"pairs": names})]
 
 
-def _are_found(boxes: Boxes, others: Boxes) -> bool:
-    """Return whether each box has one of its class among the others that shares most of its area."""
+def _are_matched(boxes: Boxes, others: Boxes) -> bool:
+    """Return whether each box overlaps one of its class among the others."""
     for box, class_id in zip(boxes.xyxy, boxes.class_ids, strict=True):
         rest = others.xyxy[others.class_ids == class_id].astype(np.float64)
         sides = np.clip(np.minimum(rest[:, 2:], box[2:]) - np.maximum(rest[:, :2], box[:2]), 0, None)
@@ -170,7 +170,7 @@ def _are_found(boxes: Boxes, others: Boxes) -> bool:
 
 
 def _classes(samples: DetectionSamples) -> tuple[ClassBoxes, ...]:
-    found = []
+    class_boxes = []
     for k, name in enumerate(samples.class_names):
         counts: Counter[str] = Counter()
         sides: list[NDArray[np.float64]] = []
@@ -183,29 +183,29 @@ def _classes(samples: DetectionSamples) -> tuple[ClassBoxes, ...]:
                 sides.append(np.sqrt(boxes.areas[mine]))
         every = np.concatenate(sides) if sides else np.zeros(1)
         low, middle, high = (round(float(v), 1) for v in np.quantile(every, (0.05, 0.5, 0.95)))
-        found.append(ClassBoxes(name, dict(counts), images, middle, (low, high)))
-    return tuple(found)
+        class_boxes.append(ClassBoxes(name, dict(counts), images, middle, (low, high)))
+    return tuple(class_boxes)
 
 
 def _find_class_problems(samples: DetectionSamples, classes: tuple[ClassBoxes, ...]) -> list[Finding]:
-    """Find classes that cannot be learned or measured; severity ERROR where a score would mislead."""
-    found: list[Finding] = []
+    """Find classes that cannot be learned or measured; severity ERROR where a score would be misleading."""
+    findings: list[Finding] = []
 
     def add(kind: FindingKind, evidence: Evidence, severity: Severity = Severity.WARNING) -> None:
-        found.append(Finding(kind, severity, evidence))
+        findings.append(Finding(kind, severity, evidence))
 
     splits = set(samples.split) - {""}
     for entry in classes:
         in_training = entry.boxes.get("train", 0) + (entry.boxes.get("none", 0) if not splits else 0)
         count = sum(entry.boxes.values())
-        about: dict[str, str] = {"class": entry.name}
+        base: dict[str, str] = {"class": entry.name}
         if splits and not in_training:
             where = sorted(s for s in entry.boxes if s != "none")
-            add(FindingKind.CLASS_NOT_IN_TRAIN, {**about, "splits": where}, Severity.ERROR)
+            add(FindingKind.CLASS_NOT_IN_TRAIN, {**base, "splits": where}, Severity.ERROR)
         elif "test" in splits and not entry.boxes.get("test", 0):
-            add(FindingKind.CLASS_NOT_IN_TEST, about)
+            add(FindingKind.CLASS_NOT_IN_TEST, base)
         elif count < _FEW:
-            add(FindingKind.CLASS_TOO_SMALL, {**about, "count": count, "minimum": _FEW, "unit": "boxes"})
+            add(FindingKind.CLASS_TOO_SMALL, {**base, "count": count, "minimum": _FEW, "unit": "boxes"})
     counts = [sum(c.boxes.values()) for c in classes]
     if len(counts) > 1 and max(counts) > _IMBALANCE * min(counts):
         evidence: Evidence = {
@@ -217,4 +217,4 @@ def _find_class_problems(samples: DetectionSamples, classes: tuple[ClassBoxes, .
             "metric": "map",
         }
         add(FindingKind.CLASS_IMBALANCE, evidence)
-    return found
+    return findings

@@ -1,7 +1,7 @@
-"""Finds out in which format a person's boxes are, and reads them.
+"""Detect the format of a dataset with boxes, and read it.
 
-The format is seen from the files.  Where two formats hold boxes, a table beside XML, JSON or text
-files is taken for a copy of them; otherwise the person is asked, never guessed for.
+The format is detected from the files. If two formats hold boxes, a table next to XML, JSON or text files counts as a
+copy of them; otherwise the error asks the user to choose.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from headstart.types import ReadingKind
 __all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
 
 FORMATS = {"voc": "VOC XML", "coco": "COCO JSON", "yolo": "YOLO", "csv": "CSV"}
-"""Names of the formats, and how they are called on the screen."""
+"""Names of the formats in messages."""
 
-_PROBED = 25  # files of a kind that are looked into to see what they are
-_MOST_TEXTS = 500  # text files that are looked into for a line of YOLO
+_PROBED = 25  # files of each kind that are opened for detection
+_MOST_TEXTS = 500  # text files searched for a line of YOLO
 _DATASET = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _ENDINGS = (".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
 class _Found:
-    """One format that holds boxes: its name, an example for a person, and how to read it."""
+    """A format found in the data: its name, an example file for messages, and its reader."""
 
     kind: str
     example: str
@@ -50,31 +50,31 @@ class _Found:
 
 
 def find_format(data: str | os.PathLike[str], *, allow_external_paths: bool = False) -> str | None:
-    """Return the format of the boxes in a folder or file: `voc`, `coco`, `yolo`, `csv`, or None where there are none.
+    """Return the box format of a folder or file: `voc`, `coco`, `yolo`, `csv`, or None without boxes.
 
     Raises:
         UsageError: Two formats hold boxes, and neither is a copy of the other.
     """
-    place = os.fspath(data)
-    if not os.path.exists(place):
+    path = os.fspath(data)
+    if not os.path.exists(path):
         return None
-    found = _find(place, allow_external_paths)
+    found = _find(path, allow_external_paths)
     return found.kind if found else None
 
 
 def has_boxes(data: str | os.PathLike[str], task: str = "auto", *, allow_external_paths: bool = False) -> bool:
-    """Return whether the task is detection: as the person says, or by what the data hold.
+    """Return whether the task is detection, as set by the user or detected from the data.
 
     Raises:
-        UsageError: There is no such task.
+        UsageError: Unknown task.
     """
     if task not in ("auto", "classify", "detect"):
-        raise UsageError(f"There is no task `{task}`.", hint="--task classify, --task detect or --task auto")
+        raise UsageError(f"Unknown task `{task}`.", hint="use --task classify, --task detect or --task auto")
     if task != "auto":
         return task == "detect"
     try:
         return find_format(data, allow_external_paths=allow_external_paths) is not None
-    except UsageError:  # two formats of boxes are boxes; reading says which two
+    except UsageError:  # two box formats mean boxes; the reader reports which two
         return True
 
 
@@ -89,62 +89,61 @@ def read_boxes(
 
     Args:
         data: A folder, a COCO JSON, a YOLO `data.yaml`, or a table of boxes.
-        allow_external_paths: Follow links and paths that lead out of the data's folder.
+        allow_external_paths: Follow links and paths that leave the data folder.
         max_pixels: Larger images are refused.
-        box_format: What the four numbers of every box mean, one of `formats.BOX_FORMATS`; None takes what the files
-            state where it fits their values.
+        box_format: Meaning of the four numbers of every box, one of `formats.BOX_FORMATS`; None uses the stated
+            format of each file if it fits its values.
 
     Returns:
-        Every image that can be used; what is odd or left out stands in `problems`.
+        All usable images; `problems` lists unusual or dropped boxes and files.
 
     Raises:
-        BoxFormatError: The boxes of a file do not fit the format that it states, and no other one is sure.
-        DataError: There is nothing that can be learned from.
-        UsageError: Two readings fit, a file names images outside of the folder, or `box_format` is unknown.
+        BoxFormatError: The boxes of a file do not fit its stated format, and no other one is certain.
+        DataError: There is nothing to learn from.
+        UsageError: Two formats fit, a file names images outside the folder, or `box_format` is unknown.
     """
     if box_format is not None and box_format not in BOX_FORMATS:
-        raise UsageError(f"There is no box format `{box_format}`.", hint="one of: " + ", ".join(BOX_FORMATS))
-    place, shown = resolve_path(data, "a folder of images with boxes")
-    if place.lower().endswith(".zip"):
+        raise UsageError(f"Unknown box format `{box_format}`.", hint="one of: " + ", ".join(BOX_FORMATS))
+    path, shown = resolve_path(data, "a folder of images with boxes")
+    if path.lower().endswith(".zip"):
         raise UsageError(
-            f"`{shown}` is an archive; boxes are read from a folder.", hint="unpack it, and give the folder"
+            f"`{shown}` is an archive; boxes are read from folders only.", hint="unpack it, and pass the folder"
         )
-    found = _find(place, allow_external_paths)
+    found = _find(path, allow_external_paths)
     if found is None:
         raise DataError(
-            f"`{shown}` holds no boxes; VOC XML, COCO JSON, YOLO text files or a CSV with xmin,ymin,xmax,ymax were "
-            "expected.",
-            hint="images and annotations belong into one folder; class folders without boxes are for --task classify",
+            f"`{shown}` has no boxes; expected VOC XML, COCO JSON, YOLO text files or a CSV with xmin,ymin,xmax,ymax.",
+            hint="put images and annotations into one folder; class folders without boxes need --task classify",
         )
     return validate_boxes(found.read(), max_pixels=max_pixels, box_format=box_format)
 
 
-def _find(place: str, allow_external_paths: bool) -> _Found | None:
-    if os.path.isfile(place):
-        return _find_file(place, allow_external_paths)
-    root = _with_images(os.path.abspath(place))
+def _find(path: str, allow_external_paths: bool) -> _Found | None:
+    if os.path.isfile(path):
+        return _find_file(path, allow_external_paths)
+    root = _with_images(os.path.abspath(path))
     listed = _Listed(root, allow_external_paths)
     found = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
     if len(found) > 1:
         raise UsageError(
-            "Two readings fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in found) + ".",
-            hint="move one of them away, or give the file itself (a .json, a data.yaml or a .csv)",
+            "Two formats fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in found) + ".",
+            hint="move one of them away, or pass the file itself (a .json, a data.yaml or a .csv)",
         )
     return found[0] if found else _csv(listed)
 
 
-def _find_file(place: str, allow_external_paths: bool) -> _Found | None:
-    folder, file = os.path.split(os.path.abspath(place))
+def _find_file(path: str, allow_external_paths: bool) -> _Found | None:
+    folder, file = os.path.split(os.path.abspath(path))
     ending = os.path.splitext(file)[1].lower()
-    alone = LocatedFile(os.path.join(folder, file), (), file)
+    single_file = LocatedFile(os.path.join(folder, file), (), file)
     if ending in (".csv", ".tsv"):
-        if open_box_table(alone) is None:
+        if open_box_table(single_file) is None:
             return None
-    elif not (ending in (".yaml", ".yml") or (ending == ".json" and choose_coco([alone]))):
-        return None  # nothing of the folder is looked at for a file that holds no boxes
+    elif not (ending in (".yaml", ".yml") or (ending == ".json" and choose_coco([single_file]))):
+        return None  # the folder of a file without boxes is not searched
     listed = _Listed(_with_images(folder), allow_external_paths)
     inner = os.path.relpath(folder, listed.root)
-    found = LocatedFile(alone.path, () if inner == "." else tuple(inner.split(os.sep)), file)
+    found = LocatedFile(single_file.path, () if inner == "." else tuple(inner.split(os.sep)), file)
     if ending == ".json":
         return _Found("coco", file, lambda: _read_coco(listed, [found]))
     if ending in (".yaml", ".yml"):
@@ -161,11 +160,11 @@ def _read_csv(listed: _Listed, tables: list[BoxTable]) -> Draft:
 
 
 class _Listed:
-    """The files of a folder, listed once; images are walked only where they are needed.
+    """Files of a folder, listed once; images are listed only when needed.
 
     Args:
         root: The folder.
-        allow_external_paths: Whether links that leave it are followed.
+        allow_external_paths: Follow links that leave it.
     """
 
     def __init__(self, root: str, allow_external_paths: bool) -> None:
@@ -184,7 +183,7 @@ class _Listed:
 
 
 def _with_images(folder: str) -> str:
-    """The folder, or the one above it where this one holds annotations alone (`Annotations/` beside `JPEGImages/`)."""
+    """Return the folder, or its parent if it holds annotations only (`Annotations/` next to `JPEGImages/`)."""
     if has_images(folder):
         return folder
     above = os.path.dirname(folder)
@@ -224,7 +223,7 @@ def _read_coco(listed: _Listed, files: list[LocatedFile]) -> Draft:
 
 
 def _finish_listed(draft: Draft, listed: _Listed) -> Draft:
-    """Note the images that no annotation file lists, masks and previews of those that one lists apart."""
+    """Note the images that no annotation file lists; masks and previews separately."""
     used = {p.file.path: p.file.path for p in draft.images}
     auxiliary = find_auxiliary(listed.tree.images, used) - set(used)
     rest = [p for p in listed.tree.images if p.path not in used and p.path not in auxiliary]
@@ -233,7 +232,7 @@ def _finish_listed(draft: Draft, listed: _Listed) -> Draft:
 
 
 def _finish(draft: Draft, listed: _Listed, auxiliary: set[str]) -> Draft:
-    """Add what concerns all files of the folder."""
+    """Add problems and notes about all files of the folder."""
     auxiliary -= {p.file.path for p in draft.images}
     draft.notes += auxiliary_notes(listed.tree.images, auxiliary)
     draft.problems += listed.tree.problems
@@ -241,7 +240,7 @@ def _finish(draft: Draft, listed: _Listed, auxiliary: set[str]) -> Draft:
 
 
 def _by_stem(images: Sequence[LocatedFile], files: Sequence[LocatedFile]) -> dict[str, str]:
-    """Name of the annotation file by path of each image that has its name: beside it, else in any folder."""
+    """Return the annotation file name of each image with the same stem, by path: same folder first, then any folder."""
     by_stem: dict[str, list[LocatedFile]] = defaultdict(list)
     for image in images:
         by_stem[os.path.splitext(image.file)[0].casefold()].append(image)
@@ -271,7 +270,7 @@ def _may_be_label(text: LocatedFile) -> bool:
 
 
 def _dataset_file(listed: _Listed) -> LocatedFile | None:
-    """Return the YAML that says `names` and `train`, the uppermost first."""
+    """Return the YAML file with `names` and `train`, the topmost first."""
     files = listed.having(".yaml", ".yml")
     files.sort(key=lambda f: (len(f.folders), f.file.lower() not in _DATASET))
     for file in files[:_PROBED]:
@@ -284,7 +283,7 @@ def _dataset_file(listed: _Listed) -> LocatedFile | None:
 
 def _read_yolo(listed: _Listed, dataset: LocatedFile | None) -> Draft:
     if dataset is not None:
-        read_dataset(dataset.path)  # a broken one is refused before anything else is said
+        read_dataset(dataset.path)  # a broken one is reported first
     texts = listed.having(".txt")
     labels = {path: text.name for path, text in find_labels(listed.tree.images, texts).items()}
     auxiliary = find_auxiliary(listed.tree.images, labels)
@@ -303,6 +302,6 @@ def _csv(listed: _Listed) -> _Found | None:
         if not all(splits) or max(Counter(splits).values()) > 1:
             raise UsageError(
                 "Several tables hold boxes: " + ", ".join(f"`{t.file.name}`" for t in tables[:6]) + ".",
-                hint=f"give the one that is meant: {printable(tables[0].file.path)}",
+                hint=f"pass the right one: {printable(tables[0].file.path)}",
             )
     return _Found("csv", tables[0].file.name, lambda: _read_csv(listed, tables))

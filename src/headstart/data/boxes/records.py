@@ -1,7 +1,7 @@
-"""The values of detection that travel between rooms: frozen, plain, numpy only.
+"""Define frozen value types for detection; numpy only.
 
-A box is always `xmin, ymin, xmax, ymax` in pixels of the image as a person sees it (EXIF
-orientation applied), measured at the edges, so that `xmax - xmin` is the width; other forms exist in files only.
+A box is always `xmin, ymin, xmax, ymax` in pixels of the upright image (EXIF orientation applied), measured at the
+edges, so that `xmax - xmin` is the width; other forms exist in files only.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["Boxes", "DetectionSamples", "Detections"]
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """The true boxes of one image.
+    """Ground-truth boxes of one image.
 
     Attributes:
         xyxy: (M, 4) float32, absolute pixels of the upright image.
         class_ids: (M,) int64 positions in `class_names`.
-        is_crowd: (M,) bool, a region with uncounted objects (COCO's `iscrowd`): not learned, not scored against.
+        is_crowd: (M,) bool, a region with uncounted objects (COCO's `iscrowd`): neither learned nor scored.
     """
 
     xyxy: NDArray[np.float32]
@@ -38,7 +38,7 @@ class Boxes:
 
     @property
     def areas(self) -> NDArray[np.float64]:
-        """(M,) width times height, square pixels."""
+        """Return (M,) width times height, square pixels."""
         xyxy = self.xyxy.astype(np.float64)
         return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
 
@@ -48,7 +48,7 @@ class Boxes:
 
     @staticmethod
     def of(xyxy: object, class_ids: object = (), is_crowd: object | None = None) -> Boxes:
-        """Return boxes from anything that numpy understands; nothing gives no boxes."""
+        """Create boxes from array-likes; no arguments give no boxes."""
         corners = np.asarray(xyxy, dtype=np.float32).reshape(-1, 4)
         crowd = np.zeros(len(corners), dtype=bool) if is_crowd is None else np.asarray(is_crowd, dtype=bool)
         return Boxes(corners, np.asarray(class_ids, dtype=np.int64).reshape(-1), crowd)
@@ -56,7 +56,7 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What a detector found in one image, the most certain first.
+    """Detections in one image, the most confident first.
 
     Attributes:
         xyxy: (M, 4) float32, absolute pixels of the upright image.
@@ -77,7 +77,7 @@ class Detections:
 
     @staticmethod
     def of(xyxy: object, scores: object = (), class_ids: object = ()) -> Detections:
-        """Return detections from anything that numpy understands; nothing gives none."""
+        """Create detections from array-likes; no arguments give none."""
         return Detections(
             np.asarray(xyxy, dtype=np.float32).reshape(-1, 4),
             np.asarray(scores, dtype=np.float32).reshape(-1),
@@ -87,7 +87,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class DetectionSamples:
-    """The images of a detection data set in one fixed order; every tuple is aligned with it.
+    """Images of a detection dataset in a fixed order; all tuples are aligned.
 
     Attributes:
         names: Path of each image below `root`, with `/`.
@@ -95,10 +95,10 @@ class DetectionSamples:
         boxes: Its boxes; an image without objects has none and is used.
         sizes_hw: (N, 2) int64 height and width of the upright image, pixels.
         class_names: A `class_id` is a position in it.
-        split: The split that the person's layout gave: `train`, `val`, `test`, or empty.
-        group: Images that share a group must not be parted, or None.
+        split: The split given by the user's layout: `train`, `val`, `test`, or empty.
+        group: Group that stays in one split, or None.
         layout: Short name of the format, e.g. `VOC XML`.
-        notes: What the reader assumed and what it did not use; stops nothing.
+        notes: Assumptions of the reader, and data that it does not use.
         root: The folder that names are relative to.
         problems: Boxes and files that cannot be used, each with its reason.
     """
@@ -120,7 +120,7 @@ class DetectionSamples:
 
     @property
     def num_boxes(self) -> int:
-        """Boxes of all images together, crowds included."""
+        """Return the number of boxes of all images, crowds included."""
         return sum(len(b) for b in self.boxes)
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> DetectionSamples:

@@ -1,4 +1,4 @@
-"""The check of images with boxes as JSON."""
+"""Convert the report on images with boxes to JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["box_report_to_json"]
 
 
 def box_report_to_json(report: BoxReport) -> dict[str, Any]:
-    """Return the judgement as a JSON-able value."""
+    """Return the report as a JSON-able value."""
     return {
         "schema": 1,
         "task": "detect",

@@ -1,7 +1,7 @@
-"""Parts images with boxes into train, val and test with the same code as labeled images.
+"""Split images with boxes into train, val and test with the same code as labeled images.
 
-An image stands in the split as its rarest class, so that the rare class, of which there are few
-boxes to measure on, is spread evenly; images without objects are a class of their own.
+Each image is stratified by its rarest class, so that rare classes with few boxes are spread evenly; images without
+objects are a class of their own.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from headstart.records import Sample, Samples, Split, SplitName
 __all__ = ["EMPTY", "as_samples", "as_unlabeled_samples", "rarest_class", "split_boxes"]
 
 EMPTY = "(no object)"
-"""What an image without objects is called in `split.csv`."""
+"""Label of an image without objects in `split.csv`."""
 
-_DEFAULT_SHARE = 0.2
+_DEFAULT_TEST_SIZE = 0.2
 
 
 def rarest_class(samples: DetectionSamples) -> NDArray[np.int64]:
-    """Return (N,) of the classes in each image the one that is in fewest images; -1 without objects."""
+    """Return (N,) the class of each image that occurs in the fewest images; -1 without objects."""
     inside = [np.unique(b.class_ids[~b.is_crowd]) for b in samples.boxes]
     counts = Counter(int(k) for ids in inside for k in ids)
     return np.array([min((int(k) for k in ids), key=lambda k: (counts[k], k), default=-1) for ids in inside], np.int64)
@@ -61,14 +61,14 @@ def split_boxes(
     seed: int = 0,
     leave_out: NDArray[np.bool_] | None = None,
 ) -> Split:
-    """Who is trained on and who is only scored.
+    """Split images into training and scored ones.
 
     Args:
-        samples: The images; a split that they bring is honoured, and who is in none of its parts is left out.
-        groups: (N,) what must not be parted (`apply_box_report`), or None.
-        test_size: Share held out where the data bring no split; 0.2 by default.
-        seed: Of the draw.
-        leave_out: (N,) images that are in no split (unreadable).
+        samples: The images; their own split is kept, and images outside all of its parts are excluded.
+        groups: (N,) groups that stay together (`apply_box_report`), or None.
+        test_size: Fraction held out if the data have no split; 0.2 by default.
+        seed: Random seed.
+        leave_out: (N,) images that belong to no split (unreadable).
 
     Raises:
         UsageError, DataError: As in `data.split.make_split`.
@@ -76,7 +76,7 @@ def split_boxes(
     out = np.zeros(len(samples), dtype=bool) if leave_out is None else leave_out.copy()
     if any(samples.split):
         out |= np.array([not s for s in samples.split], dtype=bool)
-        share = test_size
+        fraction = test_size
     else:
-        share = _DEFAULT_SHARE if test_size is None else test_size
-    return make_split(as_samples(samples), groups=groups, test_size=share, seed=seed, leave_out=out)
+        fraction = _DEFAULT_TEST_SIZE if test_size is None else test_size
+    return make_split(as_samples(samples), groups=groups, test_size=fraction, seed=seed, leave_out=out)

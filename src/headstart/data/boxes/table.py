@@ -1,7 +1,7 @@
-"""Reads tables of boxes: one row a box, with whichever of the usual column names.
+"""Read tables of boxes: one row per box, with any of the usual column names.
 
-Columns are found by their names only, in the forms that tools write (corners; x, y, width, height;
-a list in one cell); a table without a header is read only in the two forms that have none by custom.
+Columns are identified by name only, in the forms that tools write (corners; x, y, width, height; a list in one cell).
+A table without a header is read only in the two forms that conventionally have none.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ _SPLIT = ("split", "subset", "set", "partition")
 
 @dataclass(frozen=True)
 class BoxTable:
-    """A table of boxes with what its columns mean.
+    """A table of boxes with the roles of its columns.
 
     Attributes:
-        file: Where it is.
+        file: The table file.
         lines: (line number, cells by plain column name) of each row.
         image, label: Columns of the image and of the class; without a label column all boxes have one class.
         corners: Four columns, or one that holds a list.
         has_size: Whether the last two are width and height.
-        layout_source: `names` where the columns leave one meaning only; `x` and `y` may be a corner or the center,
+        layout_source: `names` if the column names leave a single meaning; `x` and `y` may be a corner or the center,
             and a list may be anything.
         size: Columns of the image's height and width, or None.
         split: Column of the split, or None.
@@ -81,7 +81,7 @@ class BoxTable:
 
 
 def open_box_table(file: LocatedFile) -> BoxTable | None:
-    """Return the table, or None where it has no columns of boxes."""
+    """Return the table, or None if it has no box columns."""
     table: Table | None
     headless = _headless(file)
     try:
@@ -113,11 +113,11 @@ def open_box_table(file: LocatedFile) -> BoxTable | None:
 
 
 def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_paths: bool = False) -> Draft:
-    """Read one table, or one a split (`train.csv`, `test.csv`).
+    """Read one table, or one per split (`train.csv`, `test.csv`).
 
     Raises:
         DataError: A row has an unknown split.
-        UsageError: A table names images outside of its folder.
+        UsageError: A table names images outside its folder.
     """
     draft = Draft("CSV", root)
     found: dict[tuple[str, str], DraftImage] = {}
@@ -167,11 +167,11 @@ def _add_box(draft: Draft, table: BoxTable, image: DraftImage, cells: dict[str, 
     if table.has_size and len(texts) == 1:
         texts = _listed(texts[0]) or texts
     if not any(texts):
-        return  # a row for an image without objects
+        return  # row of an image without objects
     values = [number(t) for t in texts]
     name = f"{table.file.name}, {where}"
     if len(values) != 4 or any(v is None for v in values):
-        draft.refuse(name, "bad-line", f"{' '.join(texts)[:60]!r} is no box of four numbers")
+        draft.refuse(name, "bad-line", f"{' '.join(texts)[:60]!r} is not a box of four numbers")
         return
     label = clean_label(unescape_formula(cells.get(table.label, ""))) if table.label else "object"
     if not label:
@@ -197,20 +197,20 @@ def _split(table: BoxTable, cells: dict[str, str], where: str) -> str:
     split = split_of_name(word) if word else ""
     if word and not split:
         raise DataError(
-            f"The {table.split} of {where} is `{clean_label(word)}`; train, val or test was expected.",
-            hint=f"mend it, or give the column `{table.split}` another name to have it ignored",
+            f"The {table.split} of {where} is `{clean_label(word)}`; expected train, val or test.",
+            hint=f"correct it, or rename the column `{table.split}` to ignore it",
         )
     return split
 
 
 def _listed(cell: str) -> list[str]:
-    """Four numbers in one cell: `[x, y, w, h]`, with or without brackets."""
+    """Parse four numbers in one cell: `[x, y, w, h]`, with or without brackets."""
     parts = re.split(r"[,;\s]+", cell.strip().strip("[]()").strip())
     return parts if len(parts) == 4 and all(number(p) is not None for p in parts) else []
 
 
 def _headless(file: LocatedFile) -> Table | None:
-    """Return the custom `image,x1,y1,x2,y2,class` without a header (keras-retinanet)."""
+    """Read the conventional `image,x1,y1,x2,y2,class` without a header (keras-retinanet)."""
     if not file.file.lower().endswith(".csv"):
         return None
     lines = []
@@ -248,7 +248,7 @@ def _renamed(file: LocatedFile) -> Table | None:
 
 
 def _below(place: LocatedFile, root: str) -> LocatedFile:
-    """Return the same file named from the data's root, where it lies below it."""
+    """Return the same file with its name relative to the data root, if it lies below it."""
     whole = os.path.abspath(root).rstrip(os.sep) + os.sep
     if not place.path.startswith(whole):
         return place

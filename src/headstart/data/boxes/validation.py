@@ -1,7 +1,7 @@
-"""Judges every box and brings it to absolute pixels of the upright image.
+"""Validate every box and convert it to absolute pixels of the upright image.
 
-What has only one honest reading is mended and named (swapped corners, a box over the edge, an image
-that was scaled or turned since), what has none is left out and named; nothing is changed in silence.
+Unambiguous errors are fixed (swapped corners, a box over the edge, an image that was scaled or rotated since);
+ambiguous boxes are dropped. Both are reported.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from headstart.types import ReadingKind, ReadingNote
 
 __all__ = ["ImageSizes", "measure_images", "turn_boxes", "validate_boxes"]
 
-_OVER_EDGE = 1.0  # pixels over the edge that come from counting pixels from 1 or at their centers
-_LEAST_LEFT = 1.0  # a box cut to less than this side, pixels, lies outside
+_OVER_EDGE = 1.0  # pixels over the edge caused by counting pixels from 1 or at their centers
+_LEAST_LEFT = 1.0  # a box clipped to less than this side, pixels, is outside
 _LEAST_SIDE = 1e-3  # a box thinner than this, pixels, has no area in single precision
-_LEAST_PIXEL = 1.0  # pixels; a box with both sides below it is no object but a unit or a layout that is misread
-_SHARE_SLACK = 1e-3  # shares this far outside of [0, 1] are rounding
+_LEAST_PIXEL = 1.0  # pixels; a box with both sides below it is not an object but a misread unit or layout
+_FRACTION_SLACK = 1e-3  # fractions this far outside [0, 1] are rounding errors
 _SAME_SHAPE = 0.01  # relative difference of the two sides' scales up to which an image was only scaled
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSizes:
-    """Sizes of an image, pixels: as stored and as a person sees it, with the EXIF orientation between them."""
+    """Sizes of an image in pixels, as stored and upright, with the EXIF orientation between them."""
 
     stored_hw: tuple[int, int]
     upright_hw: tuple[int, int]
@@ -48,7 +48,7 @@ class ImageSizes:
 
 
 def measure_images(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> list[ImageSizes | ImageError]:
-    """Return sizes of images from their headers, in threads; nothing is decoded."""
+    """Read sizes of images from their headers, in threads; nothing is decoded."""
 
     def one(path: str) -> ImageSizes | ImageError:
         try:
@@ -64,19 +64,19 @@ def measure_images(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> list[I
 
 
 def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: str | None = None) -> DetectionSamples:
-    """Evaluate a draft.
+    """Validate all boxes of a draft.
 
     Args:
-        draft: What was read.
+        draft: The annotations as read.
         max_pixels: Larger images are refused.
-        box_format: One of `BOX_FORMATS` that all boxes are in, whatever their files state; None decides by the values.
+        box_format: One of `BOX_FORMATS` for all boxes, whatever their files state; None decides by the values.
 
     Returns:
-        The images sorted by name; everything that is odd stands in `problems`, mended or not.
+        The images sorted by name; `problems` lists everything unusual, fixed or not.
 
     Raises:
-        BoxFormatError: The boxes of a file do not fit the format that it states, and no other one is sure.
-        DataError: Not one image is left, or not one box.
+        BoxFormatError: The boxes of a file do not fit its stated format, and no other one is certain.
+        DataError: No image is left, or no box.
     """
     problems = list(draft.problems)
     drafted = sorted(draft.images, key=lambda p: (p.file.name, p.split))
@@ -87,10 +87,10 @@ def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: st
         if isinstance(size, ImageError):
             problems.append(Problem(image.file.name, "unreadable-image", size.detail))
             continue
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers without end become infinite, and are named
+        with np.errstate(over="ignore", invalid="ignore"):  # overflowing numbers become infinite and are reported
             boxes, placed = _place(image, size, formats, problems)
         if placed is not None:
-            kept.append((image, size, *_judge(image, boxes, size.upright_hw, placed, problems)))
+            kept.append((image, size, *_check_boxes(image, boxes, size.upright_hw, placed, problems)))
     used = Counter(label for _, _, _, labels, _ in kept for label in labels)
     if not kept or not used:
         _refuse_empty(draft, kept, problems)
@@ -99,7 +99,7 @@ def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: st
     notes = [*assumed, *alike_notes(names), *draft.notes]
     for name in declared:
         if name not in used:
-            problems.append(Problem(name, "unused-class", "this class is declared, but no box has it; it is left out"))
+            problems.append(Problem(name, "unused-class", "declared class without boxes; it is dropped"))
     ids = {name: i for i, name in enumerate(names)}
     samples = DetectionSamples(
         names=tuple(p.file.name for p, *_ in kept),
@@ -118,7 +118,7 @@ def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: st
 
 
 def turn_boxes(xyxy: NDArray[np.float64], orientation: int, stored_hw: tuple[int, int]) -> NDArray[np.float64]:
-    """Return boxes of the stored pixels on the upright image.
+    """Map boxes from stored pixels to the upright image.
 
     Args:
         xyxy: (M, 4) pixels of the image as stored.
@@ -142,7 +142,7 @@ def turn_boxes(xyxy: NDArray[np.float64], orientation: int, stored_hw: tuple[int
     return np.stack([left, top, right, bottom], axis=1)
 
 
-_Key = tuple[str, BoxFormat, LayoutSource]  # source of the boxes, stated format, what says so
+_Key = tuple[str, BoxFormat, LayoutSource]  # source of the boxes, stated format, source of its layout
 
 
 def _choose_formats(
@@ -150,7 +150,7 @@ def _choose_formats(
     sizes: Sequence[ImageSizes | ImageError],
     box_format: str | None,
 ) -> tuple[dict[_Key, BoxFormat], list[ReadingNote]]:
-    """Decide for each source what its boxes mean, from all of them, and note what is assumed.
+    """Detect the box format of each source from all its boxes, and note assumptions.
 
     Raises:
         BoxFormatError: No single format fits.
@@ -165,8 +165,8 @@ def _choose_formats(
     for key, found in rows.items():
         source, stated, layout_source = key
         if box_format is not None:
-            asked = BOX_FORMATS[box_format]
-            chosen[key] = BoxFormat("xyxy", asked.scale) if layout_source == "outline" else asked
+            forced = BOX_FORMATS[box_format]
+            chosen[key] = BoxFormat("xyxy", forced.scale) if layout_source == "outline" else forced
             continue
         others = [(p.stated_hw or s.upright_hw, s.stored_hw) for _, p, s in found]
         choice = choose_format(
@@ -198,9 +198,9 @@ def _assumption(name: str, choice: FormatChoice) -> ReadingNote:
 def _place(
     image: DraftImage, size: ImageSizes, formats: Mapping[_Key, BoxFormat], problems: list[Problem]
 ) -> tuple[list[DraftBox], NDArray[np.float64] | None]:
-    """Return the boxes that can be placed and their (M, 4) corners in pixels of the upright image.
+    """Return the usable boxes and their (M, 4) corners in pixels of the upright image.
 
-    The corners are None where the image cannot be used.
+    The corners are None if the image cannot be used.
     """
     width_height = np.array([size.upright_hw[::-1]], dtype=np.float64)
     boxes: list[DraftBox] = []
@@ -209,10 +209,10 @@ def _place(
     for box in image.boxes:
         used = formats[image.source, box.format, box.layout_source]
         values = np.array([box.values], dtype=np.float64)
-        slack = _SHARE_SLACK * used.scale
+        slack = _FRACTION_SLACK * used.scale
         is_beyond = (values < -slack).any() or (values > used.scale + slack).any()
         if used.is_relative and box.format.is_relative and is_beyond and np.isfinite(values).all():
-            detail = f"{box.where} has values outside [0, {used.scale:g}]; {used.description} were expected"
+            detail = f"{box.where} has values outside [0, {used.scale:g}]; expected {used.description}"
             problems.append(Problem(image.annotation, "not-a-share", detail))
             continue
         boxes.append(box)
@@ -222,7 +222,7 @@ def _place(
     is_pixel = np.array(in_pixels, dtype=bool)
     if boxes and not is_pixel.any():
         if size.orientation > 1:
-            detail = "turned by EXIF; its boxes are taken as drawn on the upright image"
+            detail = "rotated by EXIF; its boxes count as drawn on the upright image"
             problems.append(Problem(image.file.name, "rotated", detail))
         return boxes, corners
     placed = _place_pixels(image, size, corners[is_pixel], problems)
@@ -237,41 +237,39 @@ def _place_pixels(
 ) -> NDArray[np.float64] | None:
     """Return (M, 4) corners in pixels of the upright image, from pixels of the image as it was annotated.
 
-    None where the image cannot be used.
+    Returns None if the image cannot be used.
     """
     height, width = size.upright_hw
     name = image.file.name
     stated = image.stated_hw
     if stated is None or stated == size.upright_hw:
         if size.orientation > 1 and len(xyxy):
-            problems.append(
-                Problem(name, "rotated", "turned by EXIF; its boxes are taken as drawn on the upright image")
-            )
+            problems.append(Problem(name, "rotated", "rotated by EXIF; its boxes count as drawn on the upright image"))
         return xyxy
     if stated == size.stored_hw:
-        problems.append(Problem(name, "rotated", "turned by EXIF; its boxes were drawn before and are turned with it"))
+        problems.append(Problem(name, "rotated", "rotated by EXIF, and its boxes with it"))
         return turn_boxes(np.sort(xyxy.reshape(-1, 2, 2), axis=1).reshape(-1, 4), size.orientation, size.stored_hw)
     scale_y, scale_x = height / stated[0], width / stated[1]
-    words = f"the annotation says {stated[1]} x {stated[0]}, the image has {width} x {height} pixels"
+    size_text = f"the annotation states {stated[1]} x {stated[0]}, the image has {width} x {height} pixels"
     if abs(scale_x / scale_y - 1) <= _SAME_SHAPE:
-        problems.append(Problem(name, "scaled", f"{words}: the boxes were scaled with it"))
+        problems.append(Problem(name, "scaled", f"{size_text}: the boxes were scaled with it"))
         return np.multiply(xyxy, np.array([scale_x, scale_y, scale_x, scale_y], dtype=np.float64))
     inside = np.isfinite(xyxy) & (xyxy >= -_OVER_EDGE) & (xyxy <= np.array([width, height] * 2) + _OVER_EDGE)
     if inside.all():
-        problems.append(Problem(name, "size-differs", f"{words}: the boxes lie inside it and are taken as they are"))
+        problems.append(Problem(name, "size-differs", f"{size_text}: the boxes fit and are used unchanged"))
         return xyxy
-    problems.append(Problem(name, "other-image", f"{words}, and boxes lie outside: the image is left out"))
+    problems.append(Problem(name, "other-image", f"{size_text}, and boxes are outside: the image is skipped"))
     return None
 
 
-def _judge(
+def _check_boxes(
     image: DraftImage,
     boxes: Sequence[DraftBox],
     size_hw: tuple[int, int],
     xyxy: NDArray[np.float64],
     problems: list[Problem],
 ) -> tuple[NDArray[np.float64], list[str], list[bool]]:
-    """Return the boxes that can be used, within the image, each once."""
+    """Return the usable boxes, clipped to the image, without repetitions."""
     height, width = size_hw
     name = image.file.name
     rows: list[NDArray[np.float64]] = []
@@ -285,13 +283,13 @@ def _judge(
             continue
         x0, y0, x1, y1 = (float(v) for v in corners)
         if x0 > x1 or y0 > y1:
-            problems.append(Problem(name, "swapped", f"{shown} has its corners swapped; they were put in order"))
+            problems.append(Problem(name, "swapped", f"{shown} has its corners swapped; fixed"))
             x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
         if x1 - x0 < _LEAST_SIDE or y1 - y0 < _LEAST_SIDE:
             problems.append(Problem(name, "no-area", f"{shown} has no area ({_numbers(x0, y0, x1, y1)})"))
             continue
         if max(x1 - x0, y1 - y0) < _LEAST_PIXEL:
-            detail = f"{shown} is smaller than a pixel ({_numbers(x0, y0, x1, y1)}); shares where pixels were expected?"
+            detail = f"{shown} is smaller than a pixel ({_numbers(x0, y0, x1, y1)}); fractions instead of pixels?"
             problems.append(Problem(name, "under-a-pixel", detail))
             continue
         cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
@@ -299,20 +297,18 @@ def _judge(
         if cut != (x0, y0, x1, y1):
             needed = (min(_LEAST_LEFT, (x1 - x0) / 2), min(_LEAST_LEFT, (y1 - y0) / 2))  # a small box may be inside
             if cut[2] - cut[0] < needed[0] or cut[3] - cut[1] < needed[1]:
-                detail = f"{shown} lies outside of the {width} x {height} pixels ({_numbers(x0, y0, x1, y1)})"
+                detail = f"{shown} is outside the {width} x {height} pixels ({_numbers(x0, y0, x1, y1)})"
                 problems.append(Problem(name, "outside", detail))
                 continue
             if over > _OVER_EDGE:
-                problems.append(
-                    Problem(name, "over-edge", f"{shown} reached {over:.4g} pixels over the edge; it was cut")
-                )
+                problems.append(Problem(name, "over-edge", f"{shown} reached {over:.4g} pixels over the edge; clipped"))
         if np.float32(cut[2]) <= np.float32(cut[0]) or np.float32(cut[3]) <= np.float32(cut[1]):
             problems.append(Problem(name, "no-area", f"{shown} has no area ({_numbers(x0, y0, x1, y1)})"))
             continue
         key = tuple(round(v, 1) for v in cut)
         before = seen.setdefault(key, set())
         if box.label in before:
-            problems.append(Problem(name, "twice", f"{shown} stands there twice; one was kept"))
+            problems.append(Problem(name, "twice", f"{shown} is repeated; one was kept"))
             continue
         if before:
             problems.append(Problem(name, "two-classes", f"{shown} is also a `{min(before)}`; both were kept"))
@@ -328,7 +324,7 @@ def _numbers(*values: float) -> str:
 
 
 def _refuse_empty(draft: Draft, kept: Sequence[object], problems: Sequence[Problem]) -> None:
-    """Stop where nothing is left.
+    """Raise if nothing is left.
 
     Raises:
         DataError: Always.
@@ -337,11 +333,11 @@ def _refuse_empty(draft: Draft, kept: Sequence[object], problems: Sequence[Probl
     more = f" ... ({len(problems)} in all)" if len(problems) > 10 else ""
     if not kept:
         raise DataError(
-            f"No image with an annotation ({draft.layout}) can be used" + (f": {shown}{more}." if shown else "."),
-            hint="annotations and images belong into one folder, under the same names",
+            f"No annotated image ({draft.layout}) can be used" + (f": {shown}{more}." if shown else "."),
+            hint="put annotations and images into one folder, under the same names",
         )
     raise DataError(
-        f"{pluralize(len(kept), 'image')} read ({draft.layout}), but not one has a box"
+        f"{pluralize(len(kept), 'image')} read ({draft.layout}), but none has a box"
         + (f" that can be used: {shown}{more}." if shown else "."),
-        hint="draw boxes around the objects first; an image without objects is fine beside others",
+        hint="draw boxes around the objects first; an image without objects is allowed",
     )

@@ -1,8 +1,8 @@
-"""Reads Pascal VOC: one XML an image, with or without `ImageSets/Main` (Everingham et al., 2010).
+"""Read Pascal VOC: one XML per image, with or without `ImageSets/Main` (Everingham et al., 2010).
 
-An XML belongs to the image with its own name, as the format says; the `filename` inside,
-which tools often leave stale, is asked only where there is none.  XML is parsed by defusedxml: entities and document
-types are refused, so nothing is fetched and nothing explodes.
+An XML belongs to the image with its own name, as the format defines; the `filename` inside, which tools often leave
+stale, is used only if there is no such image. defusedxml refuses entities and document types, so nothing is fetched
+or expanded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_voc(root: str, files: Sequence[LocatedFile], lists: Sequence[LocatedFil
     Args:
         root: The data folder.
         files: The XML files.
-        lists: Text files among which `ImageSets/Main/train.txt` and the like are looked for.
+        lists: Text files searched for `ImageSets/Main/train.txt` and the like.
         index: The images.
     """
     draft = Draft("VOC XML", root)
@@ -60,10 +60,10 @@ def read_voc(root: str, files: Sequence[LocatedFile], lists: Sequence[LocatedFil
             image = index.by_file(file.folders, stated) or index.by_stem(file.folders, os.path.splitext(stated)[0])
         if image is None:
             expected = f"`{clean_label(stated)}`" if stated else f"`{stem}`"
-            draft.refuse(file.name, "no-image", f"there is no one image {expected} that it belongs to")
+            draft.refuse(file.name, "no-image", f"no unique image {expected} for this annotation")
             continue
         if image.path in taken:
-            draft.refuse(file.name, "second-annotation", f"`{image.name}` has its boxes from `{taken[image.path]}`")
+            draft.refuse(file.name, "second-annotation", f"`{image.name}` already has boxes from `{taken[image.path]}`")
             continue
         if stated and os.path.splitext(stated)[0].casefold() != stem.casefold():
             stale.append(file.name)
@@ -75,10 +75,10 @@ def read_voc(root: str, files: Sequence[LocatedFile], lists: Sequence[LocatedFil
     rest = [p for p in index.images if p.path not in taken]
     for image in rest:
         stem = os.path.splitext(image.file)[0]
-        if stem in listed:  # named by a split, so that it is meant to be used: an image without objects
+        if stem in listed:  # listed in a split, so it is an image without objects
             draft.images.append(DraftImage(image, "", splits.get(stem, "")))
         else:
-            detail = "no XML says what is in it; one without objects says that nothing is"
+            detail = "listed in a split but without XML; an XML without objects marks an empty image"
             draft.refuse(image.name, "no-annotation", detail)
     if stale:
         draft.notes.append(ReadingNote(ReadingKind.FILE_NAMES_STALE, len(stale), tuple(stale[:_EXAMPLES])))
@@ -89,7 +89,7 @@ def read_voc(root: str, files: Sequence[LocatedFile], lists: Sequence[LocatedFil
 
 
 def _parse(draft: Draft, file: LocatedFile) -> Any | None:
-    """Return the root element, or None where the file is refused."""
+    """Return the root element, or None if the file is refused."""
     from xml.etree.ElementTree import ParseError
 
     try:
@@ -103,9 +103,7 @@ def _parse(draft: Draft, file: LocatedFile) -> Any | None:
             return None
         element = parse(file.path, forbid_dtd=True).getroot()
     except DefusedXmlException:
-        draft.refuse(
-            file.name, "entity", "it declares entities or a document type, which is refused (it may fetch files)"
-        )
+        draft.refuse(file.name, "entity", "entities and document types are refused (they may fetch files)")
         return None
     except ParseError as error:
         draft.refuse(file.name, "bad-xml", f"this is not well-formed XML ({error})")
@@ -114,7 +112,7 @@ def _parse(draft: Draft, file: LocatedFile) -> Any | None:
         draft.refuse(file.name, "bad-xml", f"this XML cannot be read ({error})")
         return None
     if element.tag != "annotation":
-        draft.refuse(file.name, "bad-xml", f"its first element is <{element.tag}>; <annotation> was expected")
+        draft.refuse(file.name, "bad-xml", f"its first element is <{element.tag}>; expected <annotation>")
         return None
     return element
 
@@ -140,7 +138,7 @@ def _boxes(draft: Draft, file: LocatedFile, tree: Any) -> list[DraftBox]:
 
 
 def _stated_size(tree: Any) -> tuple[int, int] | None:
-    """Return height and width in the file; zeros, which some tools write, state nothing."""
+    """Return the stated height and width; zeros, which some tools write, count as missing."""
     height, width = (number(tree.findtext(f"size/{side}")) for side in ("height", "width"))
     if height is None or width is None or not (1 <= height < 1e6 and 1 <= width < 1e6):
         return None
@@ -148,14 +146,14 @@ def _stated_size(tree: Any) -> tuple[int, int] | None:
 
 
 def _image_sets(lists: Sequence[LocatedFile]) -> tuple[dict[str, str], set[str]]:
-    """Split by image name from `ImageSets/Main/{train,val,test,trainval}.txt`, and all names that are listed."""
+    """Return splits by image name from `ImageSets/Main/{train,val,test,trainval}.txt`, and all listed names."""
     found = {}
     for file in lists:
         places = [f.casefold() for f in file.folders]
         if "imagesets" in places and (places[-1] == "main" or places[-1] == "imagesets"):
             found[os.path.splitext(file.file)[0].casefold()] = file
     splits: dict[str, str] = {}
-    for name in ("trainval", "train", "val", "valid", "test"):  # the finer lists come later and win
+    for name in ("trainval", "train", "val", "valid", "test"):  # the finer lists come later and override
         if name in found:
             split = "train" if name == "trainval" else split_of_name(name)
             for line in first_lines(found[name].path, 10_000_000):

@@ -1,7 +1,7 @@
-"""Writes boxes in the formats that annotation tools open: VOC XML, COCO JSON, YOLO text, CSV; numpy only.
+"""Write boxes in the formats of annotation tools: VOC XML, COCO JSON, YOLO text, CSV; numpy only.
 
-What is written here is read back by `read_boxes` with no box moved by more than half a pixel and
-no class changed; names of files and classes are escaped as each format asks, never trusted.
+`read_boxes` reads them back with no box moved by more than half a pixel and no class changed. Names of files and
+classes are escaped as each format requires.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ CSV_COLUMNS = ("image", "label", "xmin", "ymin", "xmax", "ymax", "width", "heigh
 
 @dataclass(frozen=True, slots=True)
 class ImageBoxes:
-    """One image's boxes on their way into a file.
+    """Boxes of one image to write.
 
     Attributes:
         name: Path of the image with `/`, relative to where the annotations are read from.
         size_hw: Its height and width, upright, pixels.
         xyxy: (M, 4) pixels.
         class_ids: (M,) positions in the class names.
-        scores: (M,) in [0, 1], or None for a person's own boxes.
+        scores: (M,) in [0, 1], or None for ground-truth boxes.
         is_crowd: (M,) bool, or None; only COCO knows crowds.
         split: `train`, `val`, `test` or empty.
     """
@@ -63,7 +63,7 @@ class ImageBoxes:
 
 
 def voc_text(image: ImageBoxes, class_names: Sequence[str]) -> str:
-    """Return the XML of one image; whole pixels, as most tools want, unless a box would vanish by rounding."""
+    """Return the XML of one image, in whole pixels unless a box would vanish by rounding."""
     folders, _, file = image.name.rpartition("/")
     height, width = image.size_hw
     lines = [
@@ -87,7 +87,7 @@ def voc_text(image: ImageBoxes, class_names: Sequence[str]) -> str:
 
 
 def yolo_text(image: ImageBoxes) -> str:
-    """`class cx cy width height` a line, shares of width and height."""
+    """Return one line `class cx cy width height` per box, as fractions of width and height."""
     height, width = image.size_hw
     lines = []
     for i in _kept(image):
@@ -99,7 +99,7 @@ def yolo_text(image: ImageBoxes) -> str:
 
 
 def yolo_dataset_text(class_names: Sequence[str], places: dict[str, str]) -> str:
-    """`data.yaml`: names in JSON strings, which YAML reads alike and which nothing can break out of."""
+    """Return `data.yaml`, with names as JSON strings, which YAML reads alike and which cannot inject anything."""
     lines = [f"{split}: {_yaml(place)}" for split, place in places.items()]
     lines += [f"nc: {len(class_names)}", "names:"]
     lines += [f"  {i}: {_yaml(name)}" for i, name in enumerate(class_names)]
@@ -107,7 +107,7 @@ def yolo_dataset_text(class_names: Sequence[str], places: dict[str, str]) -> str
 
 
 def coco_value(images: Iterable[ImageBoxes], class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the JSON of a set of images; category ids from 1, as COCO has them, with scores where there are any."""
+    """Return the JSON of images; category ids start at 1 as in COCO, with scores if there are any."""
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image in images:
@@ -141,7 +141,7 @@ def csv_row(image: ImageBoxes, i: int | None, class_names: Sequence[str]) -> lis
 
 
 def label_place(name: str, folder: str, ending: str) -> str:
-    """Where the annotation of an image goes: `images/train/a.jpg` to `labels/train/a.txt`, else `labels/.../a.txt`."""
+    """Return the annotation path of an image: `images/train/a.jpg` -> `labels/train/a.txt`, else `labels/.../a.txt`."""
     parts = name.split("/")
     stem = parts[-1].rpartition(".")[0] or parts[-1]
     at = next((i for i in range(len(parts) - 2, -1, -1) if parts[i].casefold() in ("images", "jpegimages")), None)
@@ -150,7 +150,7 @@ def label_place(name: str, folder: str, ending: str) -> str:
 
 
 def write_boxes(samples: DetectionSamples, folder: Path, to: str) -> list[Path]:
-    """Write the annotations of a whole data set (not its images) so that they fit beside copied images.
+    """Write the annotations of a dataset (not its images) so that they fit next to copied images.
 
     Args:
         samples: The images with their boxes.
@@ -158,10 +158,10 @@ def write_boxes(samples: DetectionSamples, folder: Path, to: str) -> list[Path]:
         to: `voc`, `coco`, `yolo` or `csv`.
 
     Returns:
-        The files that were written.
+        The written files.
 
     Raises:
-        UsageError: There is no such format, or two images would share a file.
+        UsageError: The format is unknown, or two images would share a file.
     """
     images = [
         ImageBoxes(name, (int(h), int(w)), boxes.xyxy, boxes.class_ids, None, boxes.is_crowd, split)
@@ -180,7 +180,7 @@ def write_boxes(samples: DetectionSamples, folder: Path, to: str) -> list[Path]:
 
 
 def annotation_files(images: Sequence[ImageBoxes], class_names: Sequence[str], to: str) -> dict[str, str]:
-    """Return text by place (below one folder, with `/`) of every file that a format needs.
+    """Return text by path (below one folder, with `/`) of every file of a format.
 
     Raises:
         UsageError: As in `write_boxes`.
@@ -205,13 +205,13 @@ def annotation_files(images: Sequence[ImageBoxes], class_names: Sequence[str], t
                 writer.writerow([*csv_row(image, i, class_names), *more])
         return {"boxes.csv": stream.getvalue()}
     if to not in ("voc", "yolo"):
-        raise UsageError(f"There is no format `{to}`.", hint="voc, coco, yolo or csv")
+        raise UsageError(f"Unknown format `{to}`.", hint="voc, coco, yolo or csv")
     for image in images:
         is_voc = to == "voc"
         place = label_place(image.name, "Annotations" if is_voc else "labels", ".xml" if is_voc else ".txt")
         if place in files:
             raise UsageError(
-                f"Two images would share the file `{place}`, since their names differ only in the ending.",
+                f"Two images would share the file `{place}`, since their names differ only in the extension.",
                 hint="rename one of them, or write coco or csv",
             )
         files[place] = voc_text(image, class_names) if is_voc else yolo_text(image)
@@ -233,11 +233,11 @@ def _kept(image: ImageBoxes) -> list[int]:
 
 
 def _xml(text: str) -> str:
-    """Return text that XML can hold: control signs, which it cannot, are left out."""
+    """Return text without the control characters that XML cannot hold."""
     return escape("".join(c for c in text if c >= " " or c in "\t\n"))
 
 
 def _yaml(text: str) -> str:
-    """Return a double-quoted YAML string: JSON's, with all that YAML cannot hold bare written as escapes."""
+    """Return a double-quoted YAML string: JSON's, with everything that YAML cannot hold written as escapes."""
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)

@@ -1,7 +1,7 @@
-"""Reads YOLO: a `data.yaml` (or `classes.txt`) and one text file an image, `class cx cy width height` in shares.
+"""Read YOLO: a `data.yaml` (or `classes.txt`) and one text file per image, `class cx cy width height` as fractions.
 
-Class names are taken from the data, never guessed; where nothing names them, a class is called by
-its number.  `data.yaml` is read with `yaml.safe_load`, which builds values and runs nothing.
+Class names come from the data, never from guesses; without names, a class is called by its number. `data.yaml` is
+read with `yaml.safe_load`, which builds values and runs nothing.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "va
 
 @dataclass
 class Dataset:
-    """What `data.yaml` says.
+    """Content of `data.yaml`.
 
     Attributes:
         names: Class name by number.
-        places: (split, folder or list file as written) of each place.
-        keypoints: Numbers a line has after the box (`kpt_shape`), 0 without keypoints.
+        places: (split, folder or list file as written).
+        keypoints: Numbers per line after the box (`kpt_shape`), 0 without keypoints.
     """
 
     names: dict[int, str] = field(default_factory=dict)
@@ -43,12 +43,12 @@ class Dataset:
 
 
 def is_label_line(line: str) -> bool:
-    """Return whether a line is `number share share share share ...`."""
+    """Return whether a line is `number fraction fraction fraction fraction ...`."""
     return _is_numbered(line, lambda v, _: -1 <= v <= 2)
 
 
 def is_box_line(line: str) -> bool:
-    """Return whether a line is a label line, or one with four numbers of any size (pixels) in the place of shares."""
+    """Return whether a line is a label line, or one with four numbers of any size (pixels) instead of fractions."""
     return _is_numbered(line, lambda v, count: -1 <= v <= 2 or (count == 4 and math.isfinite(v)))
 
 
@@ -62,7 +62,7 @@ def read_dataset(path: str) -> Dataset:
     """Read `data.yaml`.
 
     Raises:
-        DataError: It is no YAML, asks to build something (which is refused), or has no names.
+        DataError: It is not YAML, asks to build an object (which is refused), or has no names.
     """
     try:
         import yaml
@@ -73,16 +73,16 @@ def read_dataset(path: str) -> Dataset:
         with open(path, encoding="utf-8-sig") as file:
             value = yaml.safe_load(file.read(1 << 22))
     except OSError as error:
-        raise DataError(f"`{shown}` cannot be read ({error.strerror or error}).") from error
+        raise DataError(f"Cannot read `{shown}` ({error.strerror or error}).") from error
     except yaml.constructor.ConstructorError as error:
         raise DataError(
-            f"`{shown}` asks for something to be built or run ({error.problem}), which is refused.",
-            hint="only names, numbers and lists belong into it",
+            f"`{shown}` asks to build or run something ({error.problem}), which is refused.",
+            hint="it may only hold names, numbers and lists",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise DataError(f"`{shown}` is not valid YAML: {error}") from error
     if not isinstance(value, dict):
-        raise DataError(f"`{shown}` holds no `name: value` lines; `names` and `train` were expected.")
+        raise DataError(f"`{shown}` has no `name: value` lines; expected `names` and `train`.")
     dataset = Dataset(_names(value.get("names"), value.get("nc"), shown))
     shape = value.get("kpt_shape")
     if isinstance(shape, list) and len(shape) == 2 and all(isinstance(v, int) for v in shape):
@@ -100,7 +100,7 @@ def read_dataset(path: str) -> Dataset:
 
 
 def find_labels(images: Sequence[LocatedFile], texts: Sequence[LocatedFile]) -> dict[str, LocatedFile]:
-    """Label file by path of the image: in the parallel folder `labels`, else beside the image."""
+    """Return the label file by image path: in the parallel folder `labels`, else next to the image."""
     by_place = {(tuple(f.casefold() for f in t.folders), os.path.splitext(t.file)[0]): t for t in texts}
     found = {}
     for image in images:
@@ -164,10 +164,10 @@ def _read_lines(
         values = [number(p) for p in parts]
         class_id = values[0]
         if len(parts) < 5 or any(v is None for v in values) or class_id is None:
-            draft.refuse(text.name, "bad-line", f"{where} is not `class cx cy width height`")
+            draft.refuse(text.name, "bad-line", f"{where} expected `class cx cy width height`")
             continue
         if class_id != class_id or class_id < 0 or class_id != int(min(class_id, 1e9)):
-            draft.refuse(text.name, "no-class", f"{where} has the class {parts[0]}; a number from 0 was expected")
+            draft.refuse(text.name, "no-class", f"{where} has the class {parts[0]}; expected a number from 0")
             continue
         if dataset.names and int(class_id) not in dataset.names:
             detail = f"{where} has the class {int(class_id)}, but there are only {len(dataset.names)} names"
@@ -189,7 +189,7 @@ def _read_lines(
 
 
 def _box(values: list[float], keypoints: int) -> tuple[Values, str]:
-    """The four numbers of a line, and whether the line is a `box`, `scored`, `keypoints`, an `outline` or `odd`."""
+    """Return the four numbers of a line, and whether it is a `box`, `scored`, `keypoints`, an `outline` or `odd`."""
     count = len(values)
     if count == 4 or count == 5 or (keypoints and count == 4 + keypoints):
         x, y, width, height = values[:4]
@@ -200,10 +200,10 @@ def _box(values: list[float], keypoints: int) -> tuple[Values, str]:
 
 
 def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
-    """Return names as a list or as `number: name`."""
+    """Return names from a list or `number: name` lines."""
     listed = names if isinstance(names, list) else names.values() if isinstance(names, dict) else ()
     if not all(isinstance(n, (str, int, float)) for n in listed):  # a name is one word, not a structure
-        raise DataError(f"`names` of `{shown}` holds something else than names.")
+        raise DataError(f"`names` of `{shown}` holds something other than names.")
     if isinstance(names, list):
         found = {i: clean_label(str(n)) or str(i) for i, n in enumerate(names)}
     elif isinstance(names, dict) and all(str(k).isdigit() for k in names):
@@ -214,8 +214,8 @@ def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
         raise DataError(f"`names` of `{shown}` is neither a list nor `number: name` lines.")
     if isinstance(count, int) and count != len(found):
         raise DataError(
-            f"`{shown}` says nc: {count} but has {len(found)} names.",
-            hint="correct the one that is wrong; ids would shift",
+            f"`{shown}` states nc: {count} but has {len(found)} names.",
+            hint="correct the wrong one; otherwise ids would shift",
         )
     return found
 
@@ -235,23 +235,21 @@ def _names_beside(texts: Sequence[LocatedFile], draft: Draft) -> dict[int, str]:
 
 
 def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, index: ImageIndex) -> dict[str, str]:
-    """Split by path of the image, as `data.yaml` says; places are looked up below the root only."""
+    """Return splits by image path, from `data.yaml`; paths are looked up below the root only."""
     splits: dict[str, str] = {}
     if dataset_file is None:
         return splits
     moved: list[str] = []
-    for split, place in dataset.places:
-        found, is_moved = _look_up(place, dataset_file, index)
+    for split, path in dataset.places:
+        found, is_moved = _look_up(path, dataset_file, index)
         if not found:
-            shown = clean_label(place)
-            draft.refuse(dataset_file.name, "no-images", f"`{split}: {shown}` leads to no image below the data folder")
+            shown = clean_label(path)
+            draft.refuse(dataset_file.name, "no-images", f"`{split}: {shown}` has no image below the data folder")
         elif is_moved:
-            moved.append(f"{split}: {clean_label(place)}")
+            moved.append(f"{split}: {clean_label(path)}")
         for image in found:
             if splits.get(image.path, split) != split:
-                draft.refuse(
-                    image.name, "two-splits", f"it is in {splits[image.path]} and in {split}; the first counts"
-                )
+                draft.refuse(image.name, "two-splits", f"in {splits[image.path]} and in {split}; the first one counts")
             splits.setdefault(image.path, split)
     if moved:
         note = ReadingNote(ReadingKind.PLACES_MOVED, len(moved), tuple(moved), {"file": dataset_file.name})
@@ -259,10 +257,10 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, in
     return splits
 
 
-def _look_up(place: str, dataset_file: LocatedFile, index: ImageIndex) -> tuple[list[LocatedFile], bool]:
-    """Images at a place: below the YAML's folder, else where the end of the path fits; and whether it was moved."""
-    parts = [p for p in place.split("/") if p not in ("", ".")]
-    is_plain = ".." not in parts and not _is_absolute(place)
+def _look_up(path: str, dataset_file: LocatedFile, index: ImageIndex) -> tuple[list[LocatedFile], bool]:
+    """Return the images at a path: below the YAML's folder, else where the path's end fits; and whether it moved."""
+    parts = [p for p in path.split("/") if p not in ("", ".")]
+    is_plain = ".." not in parts and not _is_absolute(path)
     plain = [p for p in parts if p != ".."]
     for start in range(len(plain)):
         tail = plain[start:]
@@ -279,22 +277,22 @@ def _look_up(place: str, dataset_file: LocatedFile, index: ImageIndex) -> tuple[
     return (whole, False) if not plain and is_plain else ([], False)
 
 
-def _listed(place: tuple[str, ...], dataset_file: LocatedFile, index: ImageIndex) -> list[LocatedFile]:
-    """Return images of a list file (`train.txt`), one path a line."""
+def _listed(path: tuple[str, ...], dataset_file: LocatedFile, index: ImageIndex) -> list[LocatedFile]:
+    """Return images of a list file (`train.txt`), one path per line."""
     root = dataset_file.path
     for _ in range(len(dataset_file.folders) + 1):
         root = os.path.dirname(root)
     found = []
-    for line in first_lines(os.path.join(root, *place), 10_000_000):
+    for line in first_lines(os.path.join(root, *path), 10_000_000):
         name = line.strip().removeprefix("./")
-        image = index.at(place[:-1], name) or index.at((), name) or index.by_file(place[:-1], name)
+        image = index.at(path[:-1], name) or index.at((), name) or index.by_file(path[:-1], name)
         if name and image is not None:
             found.append(image)
     return found
 
 
-def _is_absolute(place: str) -> bool:
-    return place.startswith(("/", "\\")) or (len(place) > 1 and place[1] == ":")
+def _is_absolute(path: str) -> bool:
+    return path.startswith(("/", "\\")) or (len(path) > 1 and path[1] == ":")
 
 
 def _note_use(
@@ -305,7 +303,7 @@ def _note_use(
     texts: Sequence[LocatedFile],
     counts: dict[str, int],
 ) -> None:
-    """Note what is assumed or not used in the whole data set, and label files without image."""
+    """Note assumptions and unused parts of the dataset, and label files without image."""
     draft.note_images(ReadingKind.IMAGES_ASSUMED_EMPTY, [p for p in images if p.path not in labels])
     used = {t.path for t in find_labels(index.images, texts).values()}
     for text in texts:
@@ -313,7 +311,7 @@ def _note_use(
             continue
         first = next((line for line in first_lines(text.path) if line.strip()), "")
         if is_label_line(first):
-            draft.refuse(text.name, "no-image", "there is no image of this name")
+            draft.refuse(text.name, "no-image", "no image with this name")
     if counts.get("outline"):
         evidence = {"is_mixed": bool(counts.get("box"))}
         draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, counts["outline"], (), evidence))
