@@ -1,9 +1,9 @@
 """Render the comparison of two runs.
 
-A comparison is a mapping with these keys (shares in [0, 1]; differences are B minus A):
+A comparison is a mapping with these keys (fractions in [0, 1]; differences are B minus A):
 
 - `runs` (names of A and B), `verdict` (`better`, `worse`, `undecided`: of B), `metric`, `num_samples`, `protocol`
-  (an `EvaluationProtocol` value), `is_new_data` (whether both were scored on data that neither was trained on)
+  (an `EvaluationProtocol` value), `is_new_data` (whether both were scored on new data)
 - `accuracy`, `balanced_accuracy`, `log_loss`: each `a`, `b`, `value`, `low`, `high`, `p_value`, `num_needed`
 - `only_a`, `only_b`, `mcnemar_p`: images that only one of them predicts correctly
 - `per_class`: `name`, `num_samples`, `recall_a`, `recall_b`, `p_value` of each class
@@ -44,7 +44,7 @@ def comparison_lines(c: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def comparison_verdict(c: Mapping[str, Any]) -> str:
-    """Return one line: is B better than A, by how much, on what."""
+    """Return one line: the result, the difference and the images."""
     a, b = (quote(name, _WIDTH) for name in c["runs"])
     d = c[c["metric"]]
     where = measured_on_text(c)
@@ -78,7 +78,7 @@ def comparison_table(c: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 
 
 def _cells(d: Mapping[str, Any], key: str) -> tuple[str, str, str]:
-    """Return A, B, and the difference with its interval; log-losses as they are, shares in percent."""
+    """Return A, B, and the difference with its interval; log-losses unchanged, fractions in percent."""
     if key == "log_loss":
         change = f"{signed(d['value'])} (95 % CI {signed(d['low'])} to {signed(d['high'])})"
         return f"{d['a']:.3f}", f"{d['b']:.3f}", change

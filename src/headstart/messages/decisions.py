@@ -1,4 +1,4 @@
-"""Render decisions: what was chosen, its value and why, from a reason code and its evidence."""
+"""Render decisions: setting, value and reason, from a reason code and its evidence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
 
 
 def reason_message(decision: Decision) -> str:
-    """Return why a value was chosen, in lower case without a full stop."""
+    """Return the reason of a decision, in lower case without a full stop."""
     return REASONS[decision.reason](decision.evidence)
 
 

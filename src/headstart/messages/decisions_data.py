@@ -1,4 +1,4 @@
-"""Render the reasons of decisions about the data, and of settings that keep a default."""
+"""Render the reasons of decisions about data and default settings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["DATA_REASONS", "grouping_message"]
 
 
 def grouping_message(e: Mapping[str, Any]) -> str:
-    """Return what groups were asked for, e.g. ``column `patient` ``, from the evidence of `GROUPS_ASKED_FOR`."""
+    """Return the source of the groups, e.g. ``column `patient` ``, from the evidence of `GROUPS_ASKED_FOR`."""
     name = quote(str(e["name"]))
     return {
-        "capture_time": "time of capture",
+        "capture_time": "capture time",
         "column": f"column {name}",
         "expression": f"expression {name}",
         "folder": "folder of each image",
@@ -32,29 +32,29 @@ def _groups_asked_for(e: Mapping[str, Any]) -> str:
 
 def _groups_in_question(e: Mapping[str, Any]) -> str:
     questions = ", ".join(f"{quote(q['pattern'])} ({q['status']})" for q in e["questions"])
-    return f"{pluralize_is(len(e['questions']), 'guessed grouping')} not applied: {questions}"
+    return f"{pluralize_is(len(e['questions']), 'inferred grouping')} not applied: {questions}"
 
 
 def _groups_supported(e: Mapping[str, Any]) -> str:
     scores = ""
     if e["accuracy_independent"] is not None and e["accuracy_grouped"] is not None:
         scores = (
-            f"; accuracy {percent(e['accuracy_independent'], 0)} image by image, "
-            f"{percent(e['accuracy_grouped'], 0)} group by group"
+            f"; accuracy {percent(e['accuracy_independent'], 0)} with leave-one-out, "
+            f"{percent(e['accuracy_grouped'], 0)} with leave-one-group-out"
         )
     groups = pluralize(e["num_groups"], "group")
-    return f"{groups} by {e['pattern_meaning']}, supported by the images (p = {e['p_value']:.3g}){scores}"
+    return f"{groups} by {e['pattern_meaning']}, supported by image similarity (p = {e['p_value']:.3g}){scores}"
 
 
-def _copies_kept_together(e: Mapping[str, Any]) -> str:
+def _duplicates_kept_together(e: Mapping[str, Any]) -> str:
     rest = e["num_pairs"] - e["num_joined"]
-    unsure = f"; {pluralize(rest, 'uncertain pair')} not used to join groups" if rest else ""
-    return f"{pluralize(e['num_joined'], 'pair')} of copies kept together{unsure}"
+    uncertain = f"; {pluralize(rest, 'uncertain pair')} not used to join groups" if rest else ""
+    return f"{pluralize(e['num_joined'], 'pair')} of duplicates kept together{uncertain}"
 
 
 def _range_source(e: Mapping[str, Any]) -> str:
-    which = pluralize(e["num_images"], "training image" if e["is_from_training"] else "scored image")
-    return which + (", held-out ones included" if e.get("includes_held_out") else "")
+    images = pluralize(e["num_images"], "training image" if e["is_from_training"] else "scored image")
+    return images + (", held-out ones included" if e.get("includes_held_out") else "")
 
 
 def _threads_measured(e: Mapping[str, Any]) -> str:
@@ -67,11 +67,11 @@ DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     DecisionReason.ADAPTED_FROM_ASKED: lambda e: f"adapted from the given {e['asked']}",
     DecisionReason.BOXES_FOUND: lambda e: f"the data have boxes ({e['layout']})",
     DecisionReason.CONFLICTING_LABELS: lambda e: (
-        f"{pluralize(e['num_images'], 'training image')} with copies under another label"
+        f"{pluralize(e['num_images'], 'training image')} with duplicates under another label"
     ),
-    DecisionReason.COPIES_KEPT_TOGETHER: _copies_kept_together,
+    DecisionReason.COPIES_KEPT_TOGETHER: _duplicates_kept_together,
     DecisionReason.COPY_THRESHOLD_FROM_DATA: lambda e: (
-        f"{pluralize(e['num_pairs'], 'pair')} agree in {percent(e['least_agreement'])} or more, distinct images do not"
+        f"{pluralize(e['num_pairs'], 'pair')} agree in at least {percent(e['least_agreement'])}, distinct images do not"
     ),
     DecisionReason.DEFAULT_FOR_NUM_TRAIN: lambda e: f"default for {pluralize(e['num_train'], 'training image')}",
     DecisionReason.DEFAULT_INPUT_SIZE: lambda e: "default input size of the weights",
@@ -83,11 +83,11 @@ DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
         f"{pluralize(e['num_groups'], 'group')} given by the {e['layout'] or 'data'}"
     ),
     DecisionReason.GROUPS_IN_QUESTION: _groups_in_question,
-    DecisionReason.GROUPS_PER_IMAGE: lambda e: "every image is a group of its own, copies too",
+    DecisionReason.GROUPS_PER_IMAGE: lambda e: "every image is its own group, including duplicates",
     DecisionReason.GROUPS_SUPPORTED_BY_IMAGES: _groups_supported,
-    DecisionReason.GROUPS_SWITCHED_OFF: lambda e: "groups were switched off",
-    DecisionReason.HELD_OUT_BY_DEFAULT: lambda e: "default share, as the data have no split",
-    DecisionReason.LAYOUT_RECOGNIZED: lambda e: "recognized from the files",
+    DecisionReason.GROUPS_SWITCHED_OFF: lambda e: "groups are disabled",
+    DecisionReason.HELD_OUT_BY_DEFAULT: lambda e: "default fraction, as the data have no split",
+    DecisionReason.LAYOUT_RECOGNIZED: lambda e: "detected from the files",
     DecisionReason.NAMES_NUMBERED: lambda e: f"numbers of the class names in {quote(e['file'])}",
     DecisionReason.NEXT_FREE_FOLDER: lambda e: "next free run folder",
     DecisionReason.NO_BOXES: lambda e: "the data have no boxes",

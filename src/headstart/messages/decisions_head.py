@@ -1,4 +1,4 @@
-"""Render the reasons of decisions about the probe: log-losses of held-out predictions, compared."""
+"""Render the reasons of decisions about the probe, with held-out log-losses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["HEAD_REASONS", "candidate_name"]
 _NAMES = {
     "all_stages": "all stages",
     "all_stages_earlier_half": "earlier stages at half weight",
-    "class_shares": "class shares",
+    "class_shares": "class frequencies",
     "last_stage": "last stage",
     "lda": "LDA",
     "none": "uncalibrated",
@@ -23,7 +23,7 @@ _NAMES = {
 
 
 def candidate_name(code: str) -> str:
-    """Return what a compared or mixed candidate is called, e.g. `LDA`."""
+    """Return the name of a candidate, e.g. `LDA`."""
     return _NAMES.get(code, code)
 
 
@@ -47,8 +47,8 @@ def _logistic_compared(e: Mapping[str, Any]) -> str:
 
 def _mirror_needs_budget(e: Mapping[str, Any]) -> str:
     if e["left_seconds"] is None:
-        return "not tried: it doubles the prediction time; --budget 5m tries it"
-    return f"not tried: it needs {e['needed_seconds']:.0f} s, {max(e['left_seconds'], 0):.0f} s of the budget are left"
+        return "not tried: doubles the prediction time; --budget 5m tries it"
+    return f"not tried: needs {e['needed_seconds']:.0f} s, {max(e['left_seconds'], 0):.0f} s of the budget left"
 
 
 def _positive_is_rarer(e: Mapping[str, Any]) -> str:
@@ -67,10 +67,10 @@ HEAD_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
         f"factors {min(e['factors'].values()):.3g} to {max(e['factors'].values()):.3g} from the file"
     ),
     DecisionReason.FITS_COMPARED: _compared_on,
-    DecisionReason.FITS_NOT_COMPARABLE: lambda e: "the fits cannot be compared on these images",
+    DecisionReason.FITS_NOT_COMPARABLE: lambda e: "resize modes cannot be compared on these images",
     DecisionReason.LOGISTIC_COMPARED: _logistic_compared,
     DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN: lambda e: "scikit-learn is not installed",
-    DecisionReason.LOGISTIC_SWITCHED_OFF: lambda e: "switched off",
+    DecisionReason.LOGISTIC_SWITCHED_OFF: lambda e: "disabled",
     DecisionReason.LOGISTIC_TAKES_TOO_LONG: lambda e: (
         f"too slow for {pluralize(e['num_samples'], 'image')} and {pluralize(e['num_classes'], 'class', 'classes')}"
     ),
@@ -82,9 +82,9 @@ HEAD_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
         f"{e['least_per_feature']} per feature are needed"
     ),
     DecisionReason.MIRROR_COMPARED: lambda e: (
-        f"{_log_loss(e)} {signed(e['log_loss_change'], 4)} with mirrored images (SE {e['standard_error']:.4f})"
+        f"{_log_loss(e)} {signed(e['log_loss_change'], 4)} with flipped images (SE {e['standard_error']:.4f})"
     ),
-    DecisionReason.MIRROR_IS_TRAINING_VIEW: lambda e: "mirrored images are training views",
+    DecisionReason.MIRROR_IS_TRAINING_VIEW: lambda e: "flipped images are training views",
     DecisionReason.MIRROR_NEEDS_BUDGET: _mirror_needs_budget,
     DecisionReason.MIXTURE_COMPARED: lambda e: f"{_log_loss(e)}: {_losses(e)}",
     DecisionReason.PENALTIES_COMPARED: lambda e: (
@@ -92,7 +92,7 @@ HEAD_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     ),
     DecisionReason.POSITIVE_CLASS_IS_RARER: _positive_is_rarer,
     DecisionReason.POSITIVE_CLASS_OF_MODEL: lambda e: "positive class of the trained model",
-    DecisionReason.SINGLE_BLOCK: lambda e: "the backbone gives one block of features",
-    DecisionReason.TEMPERATURE_FITTED: lambda e: f"fitted with the mixture, {_log_loss(e)} {e['log_loss']:.4f}",
+    DecisionReason.SINGLE_BLOCK: lambda e: "the backbone has one feature block",
+    DecisionReason.TEMPERATURE_FITTED: lambda e: f"fitted with the ensemble, {_log_loss(e)} {e['log_loss']:.4f}",
     DecisionReason.TOO_FEW_TO_COMPARE_BLOCKS: lambda e: "too few images, or too large groups, to compare stages",
 }

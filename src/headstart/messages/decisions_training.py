@@ -1,4 +1,4 @@
-"""Render the reasons of decisions about training by gradient, detectors included, and about budgets."""
+"""Render the reasons of decisions about gradient training, detectors and time budgets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["TRAINING_REASONS", "verdict_message"]
 
 
 def verdict_message(e: Mapping[str, Any]) -> str:
-    """Return how fine-tuning compares with the probe, from the evidence of `TUNED_COMPARED_WITH_PROBE`."""
+    """Return the comparison of fine-tuning with the probe, from the evidence of `TUNED_COMPARED_WITH_PROBE`."""
     text = (
         f"fine-tuned against probe on {pluralize(e['num_samples'], 'held-out image')}: accuracy "
         f"{signed_points(e['accuracy_gain'])} points (SE {100 * e['accuracy_error']:.1f}), log-loss "
@@ -56,7 +56,7 @@ def _strategy_fits_budget(e: Mapping[str, Any]) -> str:
 
 TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     DecisionReason.BATCH_LIMITED_BY_DATA: lambda e: (
-        f"{e['asked']:,} asked for, {pluralize(e['num_train'], 'training image')} available"
+        f"{e['asked']:,} requested, {pluralize(e['num_train'], 'training image')} available"
     ),
     DecisionReason.BOXES_PER_CLASS: lambda e: (
         f"{pluralize(e['num_boxes_rarest'], 'training box', 'training boxes')} of the rarest class, fine-tuning needs "
@@ -82,7 +82,7 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
         f"{duration(e['left_seconds'])} left, {_milliseconds(e['image_seconds'])} per image and epoch"
     ),
     DecisionReason.FLIP_LOWERS_ACCURACY: lambda e: (
-        f"accuracy {percent(e['accuracy_mirrored'], 0)} on mirrored images, {percent(e['accuracy'], 0)} on upright ones"
+        f"accuracy {percent(e['accuracy_mirrored'], 0)} on flipped images, {percent(e['accuracy'], 0)} on upright ones"
     ),
     DecisionReason.FOLDS_FIT_BUDGET: lambda e: (
         f"of {e['num_folds']}; {duration(e['left_seconds'])} left after the pilots, "
@@ -94,13 +94,13 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
     DecisionReason.NO_BUDGET: lambda e: "no budget for fine-tuning; --budget 5m tries it",
     DecisionReason.NO_PILOT_GAIN: lambda e: f"no pilot lowers the log-loss of the probe: {_pilots(e)}",
     DecisionReason.PHASES_CANNOT_BE_CUT: lambda e: f"all phases train from {e['cut']}: {e['detail'].rstrip('.')}",
-    DecisionReason.PHASES_FIT_CACHE: lambda e: f"each phase trains from stored rows of its own: {_phase_sizes(e)}",
+    DecisionReason.PHASES_FIT_CACHE: lambda e: f"each phase trains from its own cached activations: {_phase_sizes(e)}",
     DecisionReason.PHASES_TOO_LARGE: lambda e: (
-        f"all phases train from {e['cut']}: {_megabytes(e['room_bytes'])} free, needed are {_phase_sizes(e)}"
+        f"all phases train from {e['cut']}: {_megabytes(e['room_bytes'])} free, needed: {_phase_sizes(e)}"
     ),
     DecisionReason.PILOTS_COMPARED: lambda e: f"log-loss of the pilots against the probe: {_pilots(e)}",
     DecisionReason.PRECISIONS_COMPARED: lambda e: f"bfloat16 is {e['speedup']:.2f} times as fast as float32",
-    DecisionReason.SIZE_ROUNDED_UP: lambda e: f"{e['asked']} asked for, rounded up to a multiple of {e['multiple']}",
+    DecisionReason.SIZE_ROUNDED_UP: lambda e: f"{e['asked']} requested, rounded up to a multiple of {e['multiple']}",
     DecisionReason.STEPS_FIT_BUDGET: lambda e: (
         f"{pluralize(e['num_steps'], 'step')} fit, {_milliseconds(e['step_seconds'])} per step; {_reserved(e)}"
     ),
@@ -111,7 +111,7 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
     ),
     DecisionReason.TUNED_COMPARED_WITH_PROBE: verdict_message,
     DecisionReason.VIEWS_FIT_BUDGET: lambda e: (
-        f"{_milliseconds(e['view_seconds'])} per view" if e["view_seconds"] else "the views are stored already"
+        f"{_milliseconds(e['view_seconds'])} per view" if e["view_seconds"] else "the views are cached"
     ),
-    DecisionReason.WHOLE_IMAGE_FOR_BOXES: lambda e: "the whole image is seen, boxes move with it",
+    DecisionReason.WHOLE_IMAGE_FOR_BOXES: lambda e: "the whole image is used, boxes are transformed with it",
 }

@@ -1,4 +1,4 @@
-"""Render what the report of a detector states about the result: a title and a text for each finding."""
+"""Render the findings of a detector report: a title and a text each."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def detection_headline_message(block: E, name: str) -> str:
     by_folds = " by cross-validation" if name == "cv" else ""
     text += f" on {images}{by_folds} with {pluralize(block['num_boxes'], 'box', 'boxes')}."
     if block.get("is_leaky"):
-        text += " Measured on the split as given: every one of these images has a near-duplicate in training."
+        text += " Measured on the split as given: each of these images has a near-duplicate in training."
     return text
 
 
 def detection_protocol_message(block: E, protocol: str) -> str:
-    """Return what mAP50 means, how it was measured, and mAP50-95 where it was."""
+    """Return the definition of mAP50, the protocol, and mAP50-95 if measured."""
     text = (
         "mAP50 is the mean over the classes of average precision, where a predicted box is correct if its IoU with a "
         f"true box is at least 0.5. Protocol: {protocol}."
@@ -50,9 +50,8 @@ def detection_protocol_message(block: E, protocol: str) -> str:
 
 def _wide(e: E) -> str:
     return (
-        f"The 95 % CI of mAP50 is {100 * (e['high'] - e['low']):.0f} points wide: other images of the same kind could "
-        f"have given {100 * e['low']:.0f} or {100 * e['high']:.0f} %. More scored images narrow it; --folds 5 scores "
-        "all."
+        f"The 95 % CI of mAP50 is {100 * (e['high'] - e['low']):.0f} points wide "
+        f"({100 * e['low']:.0f} to {100 * e['high']:.0f} %). More scored images narrow it; --folds 5 scores all images."
     )
 
 
@@ -60,7 +59,7 @@ def _weak(e: E) -> str:
     text = f"`{e['class']}` has AP50 {percent(e['ap50'], 0)}, the best class {percent(e['best_ap50'], 0)}."
     if e["num_boxes"] is not None:
         boxes = pluralize(e["num_boxes"], "training box", "training boxes")
-        text += f" It has only {boxes}: add images of it first."
+        text += f" It has only {boxes}: add images of this class first."
     if e["share_small"] is not None:
         text += (
             f" {percent(e['share_small'], 0)} of its boxes have a side under 16 pixels at the input size: try a larger "
@@ -75,15 +74,15 @@ def _errors(advice: str) -> Callable[[E], str]:
 
 def _loose(e: E) -> str:
     return (
-        f"mAP50 is {percent(e['map50'], 0)}, but mAP75 (an IoU of at least 0.75) is {percent(e['map75'], 0)}: objects "
-        "are found, their edges less well. Longer training, a larger --size, or more exact boxes in the data help."
+        f"mAP50 is {percent(e['map50'], 0)}, but mAP75 (IoU of at least 0.75) is {percent(e['map75'], 0)}: objects "
+        "are detected, but located inaccurately. Longer training, a larger --size or more exact annotations help."
     )
 
 
 def _tiny(e: E) -> str:
     return (
         f"{percent(e['share'], 0)} of the boxes have a side under 8 pixels at the input size; --size "
-        f"{e['better_size']} corrects that."
+        f"{e['better_size']} is recommended."
     )
 
 
@@ -97,22 +96,22 @@ def _title(text: str) -> Callable[[E], str]:
 
 
 DETECTION_TEXTS: Mapping[ReportKind, tuple[Callable[[E], str], Callable[[E], str]]] = {
-    ReportKind.DATA_FINDING: (_title("About the data"), _data),
-    ReportKind.LOOSE_BOXES: (_title("Boxes fit loosely"), _loose),
+    ReportKind.DATA_FINDING: (_title("Dataset finding"), _data),
+    ReportKind.LOOSE_BOXES: (_title("Boxes are inaccurate"), _loose),
     ReportKind.MOSTLY_FALSE_BOXES: (
-        _title("Most errors are boxes without an object"),
-        _errors("Images without objects teach the background; a higher --min-score drops the least confident boxes."),
+        _title("Most errors are false positives"),
+        _errors("Images without objects help as negatives; a higher --min-score removes the least confident boxes."),
     ),
     ReportKind.MOSTLY_MISSED: (
         _title("Most errors are missed objects"),
-        _errors("A lower --min-score finds more, at the price of more false boxes."),
+        _errors("A lower --min-score detects more objects but adds false positives."),
     ),
     ReportKind.MOSTLY_WRONG_CLASS: (
-        _title("Most errors are confusions of classes"),
-        _errors("The confusion table shows which; more images of both help."),
+        _title("Most errors are class confusions"),
+        _errors("The confusion matrix shows which classes; more images of both help."),
     ),
-    ReportKind.NOTHING_FOUND: (_title("Nothing stands out"), lambda _: "No rule found anything to remark on."),
+    ReportKind.NOTHING_FOUND: (_title("Nothing stands out"), lambda _: "No rule reports a problem."),
     ReportKind.TINY_BOXES: (_title("Many boxes are too small"), _tiny),
-    ReportKind.WEAK_CLASS: (lambda e: f"{e['class']} is found less well", _weak),
+    ReportKind.WEAK_CLASS: (lambda e: f"{e['class']} has a low AP50", _weak),
     ReportKind.WIDE_INTERVAL: (_title("The score is uncertain"), _wide),
 }

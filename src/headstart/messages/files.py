@@ -1,4 +1,4 @@
-"""Render what was written: the path, and what is in the file."""
+"""Render written files: path and content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH = 90
 
 
 def file_message(event: FileWritten) -> str:
-    """Return the path relative to the working folder and what is in the file, e.g. `sheet.png (1,200 x 800 px)`."""
+    """Return the relative path and the content, e.g. `sheet.png (1,200 x 800 px)`."""
     path = relative_path(event.path)
     render = _CONTENTS.get(event.role)
     inside = "" if render is None else f" ({render(event.evidence)})"
@@ -23,7 +23,7 @@ def file_message(event: FileWritten) -> str:
 
 
 def demo_message(e: Mapping[str, Any]) -> str:
-    """Return what the demonstration trains on, and the license of its images."""
+    """Return the demo dataset and the license of its images."""
     if e["is_synthetic"]:
         text = f"{count(e['num_images'], 'synthetic image')} with {count(e['num_boxes'], 'box')}"
     else:
@@ -32,7 +32,7 @@ def demo_message(e: Mapping[str, Any]) -> str:
 
 
 def relative_path(path: str) -> str:
-    """Return the path relative to the working folder where that is shorter."""
+    """Return the path relative to the working folder if that is shorter."""
     try:
         short = os.path.relpath(path)
     except ValueError:  # another drive
@@ -45,10 +45,10 @@ def _sheet(e: Mapping[str, Any]) -> str:
 
 
 def _split(e: Mapping[str, Any]) -> str:
-    """Return how a repaired split differs from the given one."""
-    text = f"{count(e['num_left_out'], 'image')} left out, {count(e['num_moved'], 'image')} moved"
+    """Return the changes of a repaired split."""
+    text = f"{count(e['num_left_out'], 'image')} excluded, {count(e['num_moved'], 'image')} moved"
     if e["repair"] == "repair_redrawn":
-        text += ", groups split anew"
+        text += ", groups reassigned"
     for side, lost in e.get("lost_classes", {}).items():
         text += f"; no {side} image left of {names(lost, shown=2, width=12)}"
     return text
@@ -57,7 +57,7 @@ def _split(e: Mapping[str, Any]) -> str:
 def _report(e: Mapping[str, Any]) -> str:
     if not e.get("has_images", True):
         return "without images and file names"
-    return f"shows {count(e['num_images'], 'image')} with file names; --no-images leaves them out"
+    return f"shows {count(e['num_images'], 'image')} with file names; --no-images omits them"
 
 
 _CONTENTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {

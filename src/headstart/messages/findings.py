@@ -18,7 +18,7 @@ _PAIRS_SHOWN = 3
 
 
 def finding_message(finding: Finding) -> str:
-    """Return one sentence in lower case without a full stop."""
+    """Return one lower-case sentence without a full stop."""
     return _MESSAGES[finding.kind](finding.evidence)
 
 
@@ -35,7 +35,7 @@ def finding_to_json(finding: Finding) -> dict[str, Any]:
 def _all_scored_images_leak(e: Mapping[str, Any]) -> str:
     return (
         f"every {e['split']} image has a near-duplicate in training ({_count(e['num_images'], 'images')}): the score "
-        "is measured on the split as given and does not apply to new images"
+        "is measured on the split as given and is not valid for new images"
     )
 
 
@@ -49,7 +49,7 @@ def _class_imbalance(e: Mapping[str, Any]) -> str:
 
 def _class_not_in_train(e: Mapping[str, Any]) -> str:
     where = " and ".join(e["splits"]) or "no split"
-    return f"class `{e['class']}` is only in {where} and cannot be learned: move some of its images to train"
+    return f"class `{e['class']}` is only in {where} and cannot be trained: move some of its images to train"
 
 
 def _class_too_small(e: Mapping[str, Any]) -> str:
@@ -59,19 +59,19 @@ def _class_too_small(e: Mapping[str, Any]) -> str:
 
 def _class_with_one_image(e: Mapping[str, Any]) -> str:
     return (
-        f"class `{e['class']}` has 1 training image and cannot be trained on: add images, or leave it out with "
+        f"class `{e['class']}` has 1 training image and cannot be trained: add images or exclude it with "
         "--exclude-classes"
     )
 
 
 def _copies_at_baseline(e: Mapping[str, Any]) -> str:
     joined = e["accuracy_joined"]
-    effect = "nothing can be measured" if joined is None else f"accuracy is {percent(joined)}"
+    effect = "accuracy cannot be measured" if joined is None else f"accuracy is {percent(joined)}"
     return (
-        f"near-duplicates ({pluralize(e['num_pairs'], 'pair')}) are kept together and form chains, as frames of a "
-        f"video do: with whole chains left out {effect} (most frequent class: {percent(e['accuracy_baseline'])}), with "
-        f"each image left out alone {percent(e['accuracy_separate'])}. If they show the same scenes, add other scenes; "
-        "if not, --group-from image scores every image alone"
+        f"near-duplicates ({pluralize(e['num_pairs'], 'pair')}) form chains, as video frames do. With whole chains "
+        f"held out {effect} (most frequent class: {percent(e['accuracy_baseline'])}), with each image held out alone "
+        f"{percent(e['accuracy_separate'])}. If they show the same scenes, add other scenes; if not, use "
+        "--group-from image"
     )
 
 
@@ -85,14 +85,14 @@ def _files_not_used(e: Mapping[str, Any]) -> str:
     names = ", ".join(f"`{name}`" for name in e["examples"][:_PAIRS_SHOWN]) + (
         " ..." if e["count"] > _PAIRS_SHOWN else ""
     )
-    what = "1 file or row is" if e["count"] == 1 else f"{e['count']:,} files or rows are"
-    return f"{what} not used, {e['problem']}: {names} ({e['detail']})"
+    subject = "1 file or row is" if e["count"] == 1 else f"{e['count']:,} files or rows are"
+    return f"{subject} not used, {e['problem']}: {names} ({e['detail']})"
 
 
 def _groups_across_splits(e: Mapping[str, Any]) -> str:
     return (
-        f"{pluralize(e['num_groups'], 'group')} ({e['pattern_meaning']}) on both sides of your split, with "
-        f"{percent(e['share_of_scored'], 0)} of the scored images: the score does not apply to new groups"
+        f"{pluralize(e['num_groups'], 'group')} ({e['pattern_meaning']}) in several splits, with "
+        f"{percent(e['share_of_scored'], 0)} of the scored images: the score is not valid for new groups"
     )
 
 
@@ -102,10 +102,10 @@ def _groups_in_question(e: Mapping[str, Any]) -> str:
     if e["accuracy_independent"] is not None and e["accuracy_grouped"] is not None:
         scores = (
             f"; accuracy {percent(e['accuracy_independent'], 0)} without these groups, "
-            f"{percent(e['accuracy_grouped'], 0)} with whole groups left out"
+            f"{percent(e['accuracy_grouped'], 0)} with leave-one-group-out"
         )
     return (
-        f"images with the same {e['pattern_meaning']} ({pluralize(e['num_groups'], 'group')}) look alike, but these "
+        f"images with the same {e['pattern_meaning']} ({pluralize(e['num_groups'], 'group')}) are similar, but these "
         f"groups are not applied: {reason}{scores}. If they show the same object, use --group-from "
         f"{shlex.quote(e['pattern'])}; if not, --group-from none"
     )
@@ -114,13 +114,13 @@ def _groups_in_question(e: Mapping[str, Any]) -> str:
 _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
     GroupStatus.QUESTION_CONTRADICTED_BY_COPIES: lambda e: (
         f"of {pluralize(e['copies_across'] + e['copies_within'], 'pair')} of near-identical images, "
-        f"{e['copies_across']:,} lie in two different groups, so a group is probably a recording condition"
+        f"{e['copies_across']:,} lie in different groups, so a group is probably a recording condition"
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS: lambda e: (
         f"the class nearly determines the group ({e['groups_per_level']['class']:.1f} effective groups per class)"
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT: lambda e: (
-        f"the split nearly determines the group ({e['groups_per_level']['split']:.1f} effective groups per side)"
+        f"the split nearly determines the group ({e['groups_per_level']['split']:.1f} effective groups per split)"
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA: lambda e: (
         "camera, or image size and mode, nearly determine the group "
@@ -128,16 +128,15 @@ _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE: lambda e: (
         f"they differ in one direction only ({percent(max(0, e['off_axis_fraction']), 0)} of the similarity lies "
-        "outside "
-        "it), as images of different exposure, focus or compression do"
+        "outside it), as with exposure, focus or compression"
     ),
     GroupStatus.QUESTION_TOO_FEW_GROUPS: lambda e: (
-        "too few to measure with: "
+        "too few groups: "
         f"{pluralize(e['num_independent'], 'independent group')} ({e['effective_groups']:.1f} of equal size), and "
-        f"{percent(e['unscorable_fraction'], 0)} of the data in classes of one group"
+        f"{percent(e['unscorable_fraction'], 0)} of the data in single-group classes"
     ),
     GroupStatus.QUESTION_SCORE_AT_BASELINE: lambda e: (
-        "with whole groups left out the score falls to that of always predicting the most frequent class "
+        "with leave-one-group-out the score falls to the majority-class baseline "
         f"({percent(e['accuracy_baseline'], 0)}), so one of the two scores misleads"
     ),
 }
@@ -146,8 +145,7 @@ _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
 def _mixed_pixel_types(e: Mapping[str, Any]) -> str:
     return (
         f"{pluralize(e['num_float'], 'floating-point image')} and {pluralize(e['num_integer'], '16-bit image')} share "
-        "one value range, which "
-        "fits only one of the two types: the others become black or white; save all images in one type"
+        "one value range, which fits only one type: the others become black or white; save all images in one type"
     )
 
 
@@ -155,7 +153,7 @@ def _pages_not_used(e: Mapping[str, Any]) -> str:
     one = e["count"] == 1
     return (
         f"{_count(e['count'], 'images')} {'has' if one else 'have'} several pages or frames; only the first is used, "
-        f"e.g. `{e['examples'][0]}`: save each page that matters as a file of its own"
+        f"e.g. `{e['examples'][0]}`: save the pages as separate files"
     )
 
 
@@ -171,9 +169,9 @@ _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
     FindingKind.ALL_SCORED_IMAGES_LEAK: _all_scored_images_leak,
     FindingKind.CLASS_IMBALANCE: _class_imbalance,
     FindingKind.CLASS_IN_ONE_GROUP: lambda e: (
-        f"class `{e['class']}` is a single group: with that group held out, no image of the class is left to train on"
+        f"class `{e['class']}` is a single group: with this group held out, the class has no training images"
     ),
-    FindingKind.CLASS_NOT_IN_TEST: lambda e: f"class `{e['class']}` is not in test: it has no score",
+    FindingKind.CLASS_NOT_IN_TEST: lambda e: f"class `{e['class']}` is not in test and has no score",
     FindingKind.CLASS_NOT_IN_TRAIN: _class_not_in_train,
     FindingKind.CLASS_TOO_SMALL: _class_too_small,
     FindingKind.CLASS_WITH_ONE_IMAGE: _class_with_one_image,
@@ -185,5 +183,5 @@ _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
     FindingKind.GROUPS_IN_QUESTION: _groups_in_question,
     FindingKind.MIXED_PIXEL_TYPES: _mixed_pixel_types,
     FindingKind.PAGES_NOT_USED: _pages_not_used,
-    FindingKind.SINGLE_CLASS: lambda e: f"all images are of one class, `{e['class']}`: at least two are needed",
+    FindingKind.SINGLE_CLASS: lambda e: f"all images have the class `{e['class']}`: at least two classes are needed",
 }

@@ -1,4 +1,4 @@
-"""Render every event as one line, for `train.log` and for Python's `logging`."""
+"""Render events as log lines for `train.log` and `logging`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LOGGER = logging.getLogger("headstart")
 
 
 def event_lines(event: Event) -> list[str]:
-    """Return the lines of an event; none for progress and for stages without a line of their own."""
+    """Return the log lines of an event; none for progress."""
     if isinstance(event, DatasetRead):
         return [f"dataset {event.data}: {dataset_message(event)}"]
     if isinstance(event, StageStarted):
@@ -61,7 +61,7 @@ def event_lines(event: Event) -> list[str]:
 
 
 def log_event(event: Event) -> None:
-    """A listener that hands events to the logger `headstart`."""
+    """Pass an event to the logger `headstart`."""
     level = logging.INFO
     if isinstance(event, (FindingMade, Note)):
         level = _LEVELS[event.severity if isinstance(event, Note) else event.finding.severity]
@@ -71,7 +71,7 @@ def log_event(event: Event) -> None:
 
 
 class LogFile:
-    """A listener that writes every line to a file; lines before `open` are kept until then."""
+    """A listener that writes log lines to a file; lines before `open` are buffered."""
 
     def __init__(self) -> None:
         self._file: TextIO | None = None

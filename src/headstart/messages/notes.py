@@ -1,4 +1,4 @@
-"""Render notes: what a pipeline reports about its own work."""
+"""Render notes of a running pipeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["note_message", "note_to_json"]
 
 
 def note_message(note: Note) -> str:
-    """Return one sentence in lower case without a full stop, at most 90 characters where names are short."""
+    """Return one lower-case sentence without a full stop, at most 90 characters with short names."""
     return _MESSAGES[note.kind](note.evidence)
 
 
@@ -34,46 +34,48 @@ def _box_sizes(e: Mapping[str, Any]) -> str:
 
 
 _SKIPPED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "budget": lambda e: f"{e['left_seconds']:.0f} s left of the budget are too few for it; the probe is kept",
-    "no_gain": lambda e: "no pilot is better than the probe, which is kept",
+    "budget": lambda e: f"{e['left_seconds']:.0f} s left of the budget, too short; the probe is kept",
+    "no_gain": lambda e: "no pilot beats the probe; the probe is kept",
 }
 
 _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     NoteKind.BOX_SIZES: _box_sizes,
-    NoteKind.CACHE_NOT_WRITTEN: lambda e: f"{e['what']} could not be cached ({e['reason']}); the result is the same",
+    NoteKind.CACHE_NOT_WRITTEN: lambda e: f"{e['what']} could not be cached ({e['reason']}); results are unaffected",
     NoteKind.COVERAGE_NOT_KEPT: lambda e: (
         f"the model has no prediction sets at {percent(e['asked'], 0)}; those at {percent(e['used'], 0)} are used"
     ),
     NoteKind.DATASET_SPLIT: lambda e: (
         f"split ({e['source']}): {', '.join(f'{name} {number:,}' for name, number in e['num_images'].items())}"
     ),
-    NoteKind.DATA_MOVED: lambda e: "the data are not at the path of the run, so no images are shown (--data FOLDER)",
+    NoteKind.DATA_MOVED: lambda e: (
+        "the data are not at the path of the run: no images in the report (set --data FOLDER)"
+    ),
     NoteKind.FINE_TUNING_SKIPPED: lambda e: f"no fine-tuning: {_SKIPPED[e['why']](e)}",
     NoteKind.FIT_NOT_MEASURED: lambda e: f"--fit auto cannot be measured on these images: {e['fit']} is used",
     NoteKind.IMAGES_MISSING: lambda e: (
         f"{e['count']:,} of {count(e['total'], 'image')} of the report cannot be opened (moved, renamed or deleted)"
     ),
-    NoteKind.LABELS_CHANGED: lambda e: (
-        "the labels have changed since the run: errors drawn on images differ from the numbers"
+    NoteKind.LABELS_CHANGED: lambda e: "labels changed since the run: errors shown on images differ from the metrics",
+    NoteKind.NO_BACKBONE_FOR_CHECK: lambda e: (
+        f"duplicates are confirmed by pixels only, without features: {e['reason']}"
     ),
-    NoteKind.NO_BACKBONE_FOR_CHECK: lambda e: f"copies are confirmed by pixels only, without features: {e['reason']}",
-    NoteKind.NO_COPIES_TO_DRAW: lambda e: f"no copies found: {quote(e['path'])} is not drawn",
+    NoteKind.NO_COPIES_TO_DRAW: lambda e: f"no duplicates found: {quote(e['path'])} is not drawn",
     NoteKind.OVERFITTING: lambda e: (
         f"overfitting in {e['phase']}: val loss {e['least_val_loss']:.3f} after epoch {e['epoch']}, "
         f"{e['last_val_loss']:.3f} at the end"
     ),
     NoteKind.PROBE_NOT_WORSE: lambda e: (
         f"the probe is {'better' if e['is_probe_better'] else 'not clearly worse'} (saved in "
-        f"{shorten(e['probe'], 24)}); --keep best takes it"
+        f"{shorten(e['probe'], 24)}); --keep best selects it"
     ),
     NoteKind.REPORT_NOT_WRITTEN: lambda e: (
         f"no report ({shorten(str(e['reason']), 20)}), the run is complete: headstart report {shorten(e['run'], 18)}"
     ),
-    NoteKind.RUN_RESUMABLE: lambda e: f"to continue: headstart resume {e['run']}",
-    NoteKind.RUN_WITHOUT_DATA_PATH: lambda e: "the run has no path of the data, so no images are shown",
-    NoteKind.RUN_WITHOUT_PREDICTIONS: lambda e: f"the run has no readable {e['file']}, so no single images are shown",
-    NoteKind.RUN_WITHOUT_SCORES: lambda e: "the run has no scores of images, so calibration is shown in part only",
-    NoteKind.RUN_WITHOUT_SETTINGS: lambda e: f"the run has no readable {e['file']}, so no settings are shown",
+    NoteKind.RUN_RESUMABLE: lambda e: f"resume with: headstart resume {e['run']}",
+    NoteKind.RUN_WITHOUT_DATA_PATH: lambda e: "the run has no data path: no images in the report",
+    NoteKind.RUN_WITHOUT_PREDICTIONS: lambda e: f"the run has no readable {e['file']}: no single images in the report",
+    NoteKind.RUN_WITHOUT_SCORES: lambda e: "the run has no image scores: the calibration section is incomplete",
+    NoteKind.RUN_WITHOUT_SETTINGS: lambda e: f"the run has no readable {e['file']}: no settings in the report",
     NoteKind.SMALL_BOXES: lambda e: (
         f"boxes under 8 px at {e['size']} px: {percent(e['tiny_fraction'], 0)}; --size {e['better_size']} helps "
         f"(epochs take {e['time_factor']:.1f}x)"
@@ -82,12 +84,12 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
         f"training from {e['train_from']}: {1e3 * e['image_seconds']:.1f} ms per image and epoch, "
         f"{1e3 * e['view_seconds']:.1f} ms per view"
     ),
-    NoteKind.STOP_REQUESTED: lambda e: "stopping after this step, then saving; Ctrl-C again stops at once",
+    NoteKind.STOP_REQUESTED: lambda e: "stopping after the current step; press Ctrl-C again to abort",
     NoteKind.TRAINING_DIVERGED: lambda e: (
         f"{e['phase']} diverged in epoch {e['epoch']}: the last good weights are kept; try {e['setting']}={e['lr']:.2g}"
     ),
     NoteKind.TRAINING_RESUMED: lambda e: f"{e['phase']} continues at step {e['step']:,}/{e['num_steps']:,}",
     NoteKind.TRAINING_STOPPED: lambda e: (
-        f"stopped in epoch {e['epoch']}/{e['num_epochs']}: what is trained is saved and scored"
+        f"stopped in epoch {e['epoch']}/{e['num_epochs']}: the current model is saved and evaluated"
     ),
 }

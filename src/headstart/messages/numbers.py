@@ -1,4 +1,4 @@
-"""Format shares, differences and counts the same way in every text."""
+"""Format fractions, differences and counts."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ __all__ = ["percent", "pluralize", "pluralize_is", "signed", "signed_points"]
 UNKNOWN = "not measured"
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """Return a share as percent, e.g. `81.5 %`; whole percent for 0 and 1, `not measured` for None and NaN.
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """Return a fraction as percent, e.g. `81.5 %`; `not measured` for None and NaN.
 
-    A share that is neither 0 nor 1 is never written as one of them: `<0.1 %`, `>99.9 %`.
+    Only 0 and 1 are shown as 0 and 100 %; fractions close to them become `<0.1 %` and `>99.9 %`.
     """
-    if share is None or not math.isfinite(share):
+    if fraction is None or not math.isfinite(fraction):
         return UNKNOWN
-    if share in (0.0, 1.0):
-        return f"{100 * share:.0f} %"
-    text, least = f"{100 * share:.{digits}f}", 10.0**-digits
-    if 0.0 < share < 1.0 and float(text) <= 0.0:
+    if fraction in (0.0, 1.0):
+        return f"{100 * fraction:.0f} %"
+    text, least = f"{100 * fraction:.{digits}f}", 10.0**-digits
+    if 0.0 < fraction < 1.0 and float(text) <= 0.0:
         return f"<{least:.{digits}f} %"
-    if 0.0 < share < 1.0 and float(text) >= 100.0:
+    if 0.0 < fraction < 1.0 and float(text) >= 100.0:
         return f">{100 - least:.{digits}f} %"
     return f"{text} %"
 
 
 def signed_points(difference: float, digits: int = 1) -> str:
-    """Return a difference of two shares in percentage points with its sign, e.g. `+1.5`; `0.0` has none."""
+    """Return a difference of two fractions in percentage points with its sign, e.g. `+1.5`; `0.0` has none."""
     return signed(100 * difference, digits)
 
 

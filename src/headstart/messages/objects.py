@@ -1,4 +1,4 @@
-"""Render the events of a finished pipeline as text and HTML: what result objects show in Python."""
+"""Render the events of a finished pipeline as text and HTML for result objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DETAILS = ".findings"
 
 
 def story_lines(events: Iterable[Event]) -> list[str]:
-    """Return the lines that a screen shows of the events."""
+    """Return the screen lines of the events."""
     stream = io.StringIO()
     screen = Screen(stream, details=_DETAILS)
     for event in events:

@@ -1,4 +1,4 @@
-"""The progress of a stage: a bar on a terminal, a line every half minute elsewhere; epochs are a bar only."""
+"""Show the progress of a stage: a bar on a terminal, otherwise a line every 30 s."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ProgressLine:
     """The progress of the current stage.
 
     Args:
-        stream: Where it is shown.
+        stream: Output stream.
         indent: Columns before the text.
     """
 
@@ -29,7 +29,7 @@ class ProgressLine:
         self._next_s = self._PAUSE_S
 
     def update(self, event: Progress) -> None:
-        """Show how far the stage is."""
+        """Show the progress of a stage."""
         if event.stage is not self._stage:
             self.clear()
             self._stage, self._next_s = event.stage, self._PAUSE_S
@@ -40,7 +40,7 @@ class ProgressLine:
             write_text(self._stream, f"{'':<{self._indent}}{progress_message(event)}\n")
 
     def update_epoch(self, event: EpochFinished) -> None:
-        """Show how far a training is."""
+        """Show the progress of training."""
         if event.phase != self._stage:
             self.clear()
             self._stage = event.phase
@@ -72,10 +72,10 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def write_text(stream: TextIO, text: str) -> None:
-    """Write text; what the encoding of the stream lacks is replaced."""
+    """Write text; replace characters that the encoding lacks."""
     try:
         stream.write(text)
-    except UnicodeEncodeError:  # a console without Unicode must not stop the work
+    except UnicodeEncodeError:  # console without Unicode
         encoding = stream.encoding or "ascii"
         stream.write(text.encode(encoding, "replace").decode(encoding))
     stream.flush()

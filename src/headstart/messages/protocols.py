@@ -28,11 +28,11 @@ def protocol_name(setup: EvaluationSetup) -> str:
 
 
 def measured_on(setup: EvaluationSetup, num_samples: int) -> str:
-    """Return what a score was measured on, as the end of a sentence that starts with "Measured on".
+    """Return the scored images and protocol, to follow "Measured on".
 
     Args:
-        setup: How the samples were scored.
-        num_samples: How many were scored.
+        setup: Evaluation setup.
+        num_samples: Number of scored samples.
     """
     count = pluralize(num_samples, "image")
     match setup.protocol:

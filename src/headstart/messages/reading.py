@@ -1,4 +1,4 @@
-"""Render what the reader of a data set assumed or did not use, as sentences and as JSON."""
+"""Render the reading notes of a dataset (assumptions, unused files) as text and JSON."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SHOWN = 3
 
 
 def reading_message(note: ReadingNote) -> str:
-    """Return one sentence in lower case without a full stop."""
+    """Return one lower-case sentence without a full stop."""
     return _MESSAGES[note.kind](note)
 
 
 def reading_to_json(notes: Iterable[ReadingNote]) -> dict[str, list[dict[str, Any]]]:
     """Return `assumptions` and `unused`: kind, count, examples, evidence and message of each note."""
-    found: dict[str, list[dict[str, Any]]] = {"assumptions": [], "unused": []}
+    lists: dict[str, list[dict[str, Any]]] = {"assumptions": [], "unused": []}
     for note in notes:
-        found["unused" if note.is_unused else "assumptions"].append(
+        lists["unused" if note.is_unused else "assumptions"].append(
             {
                 "kind": note.kind.value,
                 "severity": note.severity.value,
@@ -32,7 +32,7 @@ def reading_to_json(notes: Iterable[ReadingNote]) -> dict[str, list[dict[str, An
                 "message": reading_message(note),
             }
         )
-    return found
+    return lists
 
 
 def _images(count: int) -> str:
@@ -50,7 +50,7 @@ def _example(note: ReadingNote) -> str:
 
 
 def _in_folders(note: ReadingNote) -> str:
-    """Return where the images of a note lie, by top folder."""
+    """Return the number of images per top folder."""
     folders = [f"{count:,} in `{name}`" for name, count in note.evidence["folders"].items()]
     return " (" + ", ".join(folders[:_SHOWN]) + (" ..." if len(folders) > _SHOWN else "") + ")"
 
@@ -58,7 +58,7 @@ def _in_folders(note: ReadingNote) -> str:
 def _classes_alike(note: ReadingNote) -> str:
     groups = [" and ".join(f"`{name}`" for name in group) for group in note.evidence["groups"]]
     more = f" ... ({note.count:,} in all)" if note.count > _SHOWN else ""
-    return f"{'; '.join(groups[:_SHOWN])}{more} differ only in case, blanks or Unicode form: different classes"
+    return f"{'; '.join(groups[:_SHOWN])}{more} differ only in case, spaces or Unicode form: kept as different classes"
 
 
 def _found_elsewhere(note: ReadingNote) -> str:
@@ -80,14 +80,14 @@ def _paths_respelled(note: ReadingNote) -> str:
 def _labels_matched(note: ReadingNote) -> str:
     pairs = [f"`{label}` as `{name}`" for label, name in note.evidence["names"].items()]
     return (
-        f"{pluralize(note.count, 'label')} matched to the model despite case, blanks or Unicode form: "
+        f"{pluralize(note.count, 'label')} matched to the model despite case, spaces or Unicode form: "
         f"{', '.join(pairs[:_SHOWN])}" + (" ..." if len(pairs) > _SHOWN else "")
     )
 
 
 def _splits_from_folders(note: ReadingNote) -> str:
     counts = ", ".join(f"{count:,} {split}" for split, count in note.evidence["splits"].items())
-    return f"the table names no split, so folders in its paths do: {counts}"
+    return f"the table has no split column; splits come from its folders: {counts}"
 
 
 def _names_from_file(note: ReadingNote) -> str:
@@ -95,13 +95,13 @@ def _names_from_file(note: ReadingNote) -> str:
     pairs = [f"{k} = `{name}`" for k, name in e["names"].items()]
     more = " ..." if note.count > _SHOWN else ""
     reason = {
-        "stated": "which states the numbers",
-        "option": f"counted from {e['first_id']} as you said",
-        "zero_occurs": "counted from 0, since a 0 occurs",
-        "last_id": "counted from 1, since the largest number is the number of names and no 0 occurs",
+        "stated": "which states the ids",
+        "option": f"counted from {e['first_id']} as requested",
+        "zero_occurs": "counted from 0, since the id 0 occurs",
+        "last_id": "counted from 1, since the largest id equals the number of names",
         "paths": f"counted from {e['first_id']}, as {e['num_agreeing']:,} of {e['num_images']:,} paths confirm",
         "background": "counted from 0, since the first name is the background",
-        "format": "counted from 0, as the format says",
+        "format": "counted from 0, as in the format",
     }[e["reason"]]
     return f"class names are from `{e['file']}`, {reason}: {', '.join(pairs[:_SHOWN])}{more}"
 
@@ -109,10 +109,10 @@ def _names_from_file(note: ReadingNote) -> str:
 def _names_file_unused(note: ReadingNote) -> str:
     e = note.evidence
     if e["reason"] == "option":
-        return f"`{e['file']}` is not used, as you said; classes are named by their numbers"
+        return f"`{e['file']}` is not used, as requested; class names are ids"
     return (
-        f"`{e['file']}` has {e['num_names']:,} names and the numbers of the classes are {e['smallest_id']} to "
-        f"{e['largest_id']}: it is not used, and classes are named by their numbers"
+        f"`{e['file']}` has {e['num_names']:,} names, but class ids are {e['smallest_id']} to "
+        f"{e['largest_id']}: it is not used, and class names are ids"
     )
 
 
@@ -120,35 +120,35 @@ def _box_format_assumed(note: ReadingNote) -> str:
     e = note.evidence
     return (
         f"`{e['file']}`: {pluralize_is(note.count, 'box', 'boxes')} read as {e['used_description']} ({e['used']}); as "
-        f"{e['stated_description']}, {e['num_failing']:,} would be tiny, outside or inside out; "
-        f"--box-format {e['stated']} reads them so"
+        f"{e['stated_description']}, {e['num_failing']:,} would be tiny, outside or inverted; "
+        f"--box-format {e['stated']} overrides this"
     )
 
 
 def _auxiliary_images(note: ReadingNote) -> str:
-    what = "a mask or preview of another image" if note.count == 1 else "masks or previews of other images"
-    return f"{_images(note.count)} {what} and not used{_in_folders(note)}{_example(note)}"
+    kind = "a mask or preview of another image" if note.count == 1 else "masks or previews of other images"
+    return f"{_images(note.count)} {kind} and not used{_in_folders(note)}{_example(note)}"
 
 
 def _outlines_boxed(note: ReadingNote) -> str:
-    what = pluralize(note.count, "annotation is an outline", "annotations are outlines")
+    outlines = pluralize(note.count, "annotation is a polygon", "annotations are polygons")
     mixed = ", mixed with boxes" if note.evidence.get("is_mixed") else ""
-    return f"{what}{mixed}: the box around it is used"
+    return f"{outlines}{mixed}: the bounding box is used"
 
 
 _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
     ReadingKind.AUXILIARY_IMAGES: _auxiliary_images,
     ReadingKind.BOX_FORMAT_ASSUMED: _box_format_assumed,
     ReadingKind.BOX_SCORES: lambda n: (
-        f"{pluralize(n.count, 'line ends', 'lines end')} in a score, as predictions do; the score is not used"
+        f"{pluralize(n.count, 'line ends', 'lines end')} in a score, as in predictions; the score is ignored"
     ),
     ReadingKind.CLASSES_ALIKE: _classes_alike,
     ReadingKind.FILE_NAMES_STALE: lambda n: (
-        f"{pluralize(n.count, 'XML file names', 'XML files name')} another image inside; the image of its own name is "
-        f"used{_example(n)}"
+        f"{pluralize(n.count, 'XML file names', 'XML files name')} another image; the image with the name of the XML "
+        f"is used{_example(n)}"
     ),
     ReadingKind.IMAGES_ASSUMED_EMPTY: lambda n: (
-        f"{pluralize(n.count, 'image has', 'images have')} no label file and counts as without objects"
+        f"{pluralize(n.count, 'image has', 'images have')} no label file and counts as empty"
         f"{_in_folders(n)}{_example(n)}"
     ),
     ReadingKind.IMAGES_IN_NO_SPLIT: lambda n: (
@@ -157,7 +157,7 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
     ReadingKind.IMAGES_NOT_ANNOTATED: lambda n: (
         f"{_images(n.count)} in no annotation file and not used{_in_folders(n)}{_example(n)}"
     ),
-    ReadingKind.KEYPOINTS: lambda n: f"{pluralize(n.count, 'line holds', 'lines hold')} keypoints, which are not used",
+    ReadingKind.KEYPOINTS: lambda n: f"{pluralize(n.count, 'line holds', 'lines hold')} keypoints, which are ignored",
     ReadingKind.OUTLINES_BOXED: _outlines_boxed,
     ReadingKind.PLACES_MOVED: lambda n: (
         f"{_listed(n.examples)} of `{n.evidence['file']}` {'was' if n.count == 1 else 'were'} found below the data "

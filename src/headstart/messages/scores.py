@@ -1,6 +1,6 @@
 """Render a score: k/n with its 95 % CI and protocol, and the baselines on the same images.
 
-A score is a mapping with these keys (fractions in [0, 1]; intervals as `low`, `high`, None where unmeasurable):
+A score is a mapping with these keys (fractions in [0, 1]; intervals as `low`, `high`, None if not measurable):
 
 - `task`, `metric`, `value`, `low`, `high`, `protocol` (an `EvaluationProtocol` value), `num_folds`, `is_users_split`
 - classification: `correct`, `total`, `accuracy`, `balanced_accuracy` (each `value, low, high`), `majority`,
@@ -39,7 +39,7 @@ def metric_name(code: str) -> str:
 
 
 def protocol_message(score: Mapping[str, Any]) -> str:
-    """Return how a score was measured, e.g. `leave-one-out`, `your test split`."""
+    """Return the protocol of a score, e.g. `leave-one-out`, `your test split`."""
     folds = score.get("num_folds")
     own = "your " if score.get("is_users_split") else "held-out "
     return {
@@ -60,9 +60,9 @@ def score_message(score: Mapping[str, Any]) -> str:
         return _detection(score)
     first = f"{metric_name(score['metric'])} {percent(score['value'])} ({_interval(score)}"
     if score["metric"] == "accuracy":
-        return f"{first}; {_right(score)}), {protocol_message(score)}"
+        return f"{first}; {_ratio(score)}), {protocol_message(score)}"
     accuracy = score.get("accuracy") or {}
-    return f"{first}), accuracy {percent(accuracy.get('value'))} ({_right(score)}), {protocol_message(score)}"
+    return f"{first}), accuracy {percent(accuracy.get('value'))} ({_ratio(score)}), {protocol_message(score)}"
 
 
 def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -72,9 +72,9 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
     if score.get("value") is None:
         return lines
     if score.get("task") == "detect":
-        more = _more_about_boxes(score)
+        more = _detection_details(score)
         lines += [(label, more)] if more else []
-        leaks = "measured on the split as given, where every image has a near-duplicate in training"
+        leaks = "measured on the split as given; every image has a near-duplicate in training"
         return [*lines, (label, leaks)] if score.get("is_leaky") else [*lines, *_with_leaks(score, label)]
     if score.get("positive") is not None:
         lines.append((label, binary_message(score)))
@@ -95,7 +95,7 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _with_leaks(score: Mapping[str, Any], label: str) -> list[tuple[str, str]]:
-    """Return the score on the split as given, where some of its images leak from training."""
+    """Return the score with leaking images, if any."""
     leaky = score.get("leaky")
     if not leaky or leaky.get("value") is None:
         return []
@@ -106,7 +106,7 @@ def _interval(score: Mapping[str, Any]) -> str:
     return interval(score.get("low"), score.get("high"))
 
 
-def _right(score: Mapping[str, Any]) -> str:
+def _ratio(score: Mapping[str, Any]) -> str:
     return f"{score['correct']:,}/{score['total']:,}"
 
 
@@ -120,9 +120,9 @@ def binary_message(score: Mapping[str, Any]) -> str:
     else:
         parts = [f"ROC AUC {auc['value']:.3f} (95 % CI {auc['low']:.2f}-{auc['high']:.2f})"]
     for name in ("sensitivity", "specificity"):
-        share = score[name]
-        ends = "" if share["low"] is None else f" ({100 * share['low']:.0f}-{100 * share['high']:.0f})"
-        parts.append(f"{name} {'not defined' if share['value'] is None else percent(share['value'], 0) + ends}")
+        rate = score[name]
+        ends = "" if rate["low"] is None else f" ({100 * rate['low']:.0f}-{100 * rate['high']:.0f})"
+        parts.append(f"{name} {'not defined' if rate['value'] is None else percent(rate['value'], 0) + ends}")
     return ", ".join(parts)
 
 
@@ -133,8 +133,8 @@ def _detection(score: Mapping[str, Any]) -> str:
     return f"{text}, {protocol_message(score)}: {count(score['num_images'], 'image')}"
 
 
-def _more_about_boxes(score: Mapping[str, Any]) -> str:
-    """Return mAP by size of the objects, and the hardest class."""
+def _detection_details(score: Mapping[str, Any]) -> str:
+    """Return mAP by object size and the hardest class."""
     sizes = [f"{name} {percent(value, 0)}" for name, value in (score.get("by_size") or {}).items() if value is not None]
     parts = [f"mAP50-95 {', '.join(sizes)}"] if sizes else []
     hardest = score.get("hardest_class")

@@ -1,4 +1,4 @@
-"""Render errors of settings."""
+"""Render errors in settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["expected_value"]
 
 
 def expected_value(item: Mapping[str, Any]) -> str:
-    """Render what a pydantic error expected, from its code and context."""
+    """Return the expected value of a pydantic error, from its code and context."""
     context = item.get("ctx") or {}
     match item["type"]:
         case "greater_than_equal":
@@ -29,13 +29,13 @@ def expected_value(item: Mapping[str, Any]) -> str:
         case "float_parsing" | "float_type" | "finite_number":
             return "it should be a number"
         case "string_type":
-            return "it should be a text"
+            return "it should be a string"
         case "tuple_type" | "list_type":
             return "it should be a list of values"
         case "too_long":
             return f"it should have at most {context['max_length']} values"
         case "missing":
-            return "something is missing"
+            return "a value is missing"
         case "value_error":
             return str(context["error"])
         case _:

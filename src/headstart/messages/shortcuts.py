@@ -1,4 +1,4 @@
-"""Render shortcuts: cues beside the subject that predict the class."""
+"""Render shortcuts: cues other than the subject that predict the class."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ CUES = {
     "border": "the border pixels of the image",
     "thumbnail": "a thumbnail of 8 x 8 pixels",
 }
-"""Every cue, as it stands in a sentence."""
+"""Cue code to its name in a sentence."""
 
 
 def cue_name(cue: str) -> str:
-    """Return a cue as it stands in a sentence."""
+    """Return the name of a cue in a sentence."""
     return CUES.get(cue, cue)
 
 
 def shortcut_message(shortcut: Mapping[str, Any]) -> str:
-    """Return one sentence in lower case without a full stop.
+    """Return one lower-case sentence without a full stop.
 
     Args:
         shortcut: `what`, `accuracy`, `chance`, `given_class` and `given_class_fraction` of a `records.Shortcut`.
     """
     accuracy, chance = percent(shortcut["accuracy"]), percent(shortcut["chance"])
-    text = f"from {cue_name(shortcut['what'])} alone the class is predicted with a balanced accuracy of {accuracy}"
-    text += f" (chance: {chance})"
+    text = f"{cue_name(shortcut['what'])} alone predicts the class: balanced accuracy {accuracy} (chance: {chance})"
     if shortcut["given_class"] is not None:
         text += f"; it reveals {percent(shortcut['given_class_fraction'])} of the images of `{shortcut['given_class']}`"
     return text

@@ -1,4 +1,4 @@
-"""Render numbers of single classes as aligned rows, for a verbose screen."""
+"""Render per-class metrics as aligned rows for a verbose screen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEADS = {"support": "images", "num_boxes": "boxes", "ap50": "AP50", "ap50_95": 
 
 
 def event_table(event: Event) -> list[str]:
-    """Return one row for each class of a score, a comparison or a check, under a head; empty without classes."""
+    """Return a table with a row per class of a score, comparison or check; empty without classes."""
     if isinstance(event, RunsCompared):
         return _aligned([("", *event.comparison["runs"], "difference"), *comparison_table(event.comparison)])
     if isinstance(event, ScoreMeasured):

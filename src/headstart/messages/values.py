@@ -1,4 +1,4 @@
-"""Turn numbers, names and durations into short text."""
+"""Format numbers, names, paths and durations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def count(number: int, singular: str) -> str:
 
 
 def interval(low: float | None, high: float | None, digits: int = 0) -> str:
-    """Return e.g. `95 % CI 85-92` for the ends in [0, 1]."""
+    """Return e.g. `95 % CI 85-92` for limits in [0, 1]."""
     if low is None or high is None:
         return "no interval: too few independent groups"
     return f"95 % CI {100 * low:.{digits}f}-{100 * high:.{digits}f}"
@@ -53,7 +53,7 @@ def duration(seconds: float) -> str:
 
 
 def one_line(name: str) -> str:
-    """Return a name with line breaks and control characters made visible."""
+    """Escape line breaks and control characters of a name."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
@@ -105,7 +105,7 @@ def quote_path(path: str, width: int = 24) -> str:
 
 
 def shorten_path(path: str, width: int) -> str:
-    """Return a path on one line; of a long one the end, from a folder on where that is possible."""
+    """Return a path on one line; of a long path the end, from a folder boundary if possible."""
     text = one_line(path).replace("\\", "/")
     if len(text) <= width:
         return text
@@ -118,7 +118,7 @@ def shorten_path(path: str, width: int) -> str:
 
 
 def joined(texts: Sequence[str], width: int) -> list[str]:
-    """Return the texts with commas between them, as many on a line as `width` characters hold."""
+    """Join texts with commas into lines of at most `width` characters."""
     lines: list[str] = []
     for text in texts:
         if lines and len(lines[-1]) + 2 + len(text) <= width:
@@ -129,6 +129,6 @@ def joined(texts: Sequence[str], width: int) -> list[str]:
 
 
 def names(values: Sequence[str], shown: int = 3, width: int = 24) -> str:
-    """Return the first few names in backticks and how many more there are."""
+    """Return the first names in backticks and the number of others."""
     text = ", ".join(quote(v, width) for v in values[:shown])
     return text + (f" and {len(values) - shown:,} more" if len(values) > shown else "")
