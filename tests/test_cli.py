@@ -145,7 +145,7 @@ def test_version_and_module() -> None:
 
 def test_doctor_finds_nothing_wrong_or_says_what() -> None:
     done = headstart_command("doctor")
-    assert ("nothing is wrong." in done.stdout) == (done.returncode == 0)
+    assert ("No problems found." in done.stdout) == (done.returncode == 0)
     assert "cache" in done.stdout
 
 

@@ -116,9 +116,9 @@ def resume(
     release_idle_threads()
     from headstart.model import Run
     from headstart.workflow.finetune_pipeline import train_finetuned
-    from headstart.workflow.resume_state import find_stopped, load_resume_settings
+    from headstart.workflow.resume_state import find_resumable, load_resume_settings
 
-    folder = Path(run) if run is not None else find_stopped()
+    folder = Path(run) if run is not None else find_resumable()
     return Run(
         train_finetuned(
             load_resume_settings(folder),
@@ -272,7 +272,7 @@ def report(
         DataError: There are no images in `data`.
     """
     from headstart.workflow.detector_report import is_detector_run, make_detection_report
-    from headstart.workflow.report_writer import make_report, tell_report
+    from headstart.workflow.report_writer import emit_report, make_report
 
     started, events = time.monotonic(), events or open_stream(verbose)
     if is_detector_run(Path(run)):
@@ -282,7 +282,7 @@ def report(
         made = make_report(
             Path(run), data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve
         )
-    tell_report(made, Path(run), events, started)
+    emit_report(made, Path(run), events, started)
     return made
 
 

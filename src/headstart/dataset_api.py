@@ -14,7 +14,7 @@ from headstart.keyword_settings import resolve_keywords
 if TYPE_CHECKING:
     from headstart.results import Embedding
     from headstart.workflow.box_check import BoxCheckResult
-    from headstart.workflow.image_check import Checked
+    from headstart.workflow.image_check import ImageCheckResult
 
 __all__ = ["check", "embed", "show"]
 
@@ -33,7 +33,7 @@ def check(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
     **settings: Any,
-) -> Checked | BoxCheckResult:
+) -> ImageCheckResult | BoxCheckResult:
     """Evaluate a data set and changes nothing: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
 
     Args:
@@ -49,7 +49,7 @@ def check(
             `use_network`, `allow_external_paths`, `offline`.
 
     Returns:
-        The judgement (`.health`, `.to_json()`); its text says the worst first.
+        The judgement (`.dataset_report`, `.to_json()`); its text says the worst first.
     """
     from headstart.data.boxes.reader import has_boxes
     from headstart.workflow.image_sheets import sheet_kind
@@ -58,7 +58,7 @@ def check(
     place, events = os.fspath(data), events or open_stream(verbose, on_progress, cancel)
     if sheet is not None:
         sheet_kind(os.fspath(sheet))  # refused before a long look, not after it
-    checked: Checked | BoxCheckResult
+    checked: ImageCheckResult | BoxCheckResult
     if has_boxes(place, task, allow_external_paths=bool(settings.get("allow_external_paths", False))):
         from headstart.workflow.box_check import check_boxes
 
@@ -73,7 +73,7 @@ def check(
         checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
     finally:
         checked.report(events)
-    next_command = () if checked.health.is_misleading else ((f"headstart train {quoted(place)}", None),)
+    next_command = () if checked.dataset_report.is_misleading else ((f"headstart train {quoted(place)}", None),)
     events.emit(RunFinished(time.monotonic() - started, None, next_command))
     return checked
 

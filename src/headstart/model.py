@@ -156,13 +156,13 @@ class Run(Story):
     def _summary(self) -> dict[str, Any]:
         if self._is_detector:
             from headstart.reports.detection_report import summarize_detection
-            from headstart.workflow.detector_report import read_detection_facts
+            from headstart.workflow.detector_report import read_detection_data
 
-            return summarize_detection(read_detection_facts(self.folder))
+            return summarize_detection(read_detection_data(self.folder))
         from headstart.reports.summary import summarize
-        from headstart.workflow.report_writer import read_facts
+        from headstart.workflow.report_writer import read_run_data
 
-        return summarize(read_facts(self.folder, paths={}))
+        return summarize(read_run_data(self.folder, paths={}))
 
     def summary(self) -> str:
         """Return the network with its head as a table of text: parts, parameters, what is frozen."""

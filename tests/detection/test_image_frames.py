@@ -69,14 +69,14 @@ def test_clipping_keeps_drops_and_remembers() -> None:
             [10, 10, 10 + MIN_SIDE / 2, 30],  # too thin
         ]
     )
-    clipped, is_kept, is_remains = clip_boxes(boxes, (64, 64))
+    clipped, is_kept, is_truncated = clip_boxes(boxes, (64, 64))
     assert is_kept.tolist() == [True, True, False, False, False]
-    assert is_remains.tolist() == [False, False, True, False, True]
+    assert is_truncated.tolist() == [False, False, True, False, True]
     assert clipped[1].tolist() == [0, 10, 10, 30]
 
 
 def test_nothing_to_clip() -> None:
-    clipped, is_kept, is_remains = clip_boxes(np.zeros((0, 4)), (64, 64))
+    clipped, is_kept, is_truncated = clip_boxes(np.zeros((0, 4)), (64, 64))
     assert clipped.shape == (0, 4)
     assert not len(is_kept)
-    assert not len(is_remains)
+    assert not len(is_truncated)

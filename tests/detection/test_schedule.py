@@ -27,7 +27,7 @@ def walk(
     shares, step = [], 0
     pace.start()
     while not pace.is_done(step) and step != num_steps:
-        shares.append(pace.share(step))
+        shares.append(pace.progress(step))
         clock.t += step_s(step)
         step += 1
         pace.after_step(step)

@@ -37,7 +37,7 @@ def test_overlap_as_torchvision_says() -> None:
     a = torch.cat((corner, corner + 1 + torch.rand((50, 2), generator=generator) * 30), 1)
     b = a.roll(1, 0)
     torch.testing.assert_close(paired_iou(a, b), box_iou(a, b).diagonal())
-    torch.testing.assert_close(paired_iou(a, b, is_generalised=True), generalized_box_iou(a, b).diagonal())
+    torch.testing.assert_close(paired_iou(a, b, is_generalized=True), generalized_box_iou(a, b).diagonal())
 
 
 def test_only_places_in_the_box_answer_and_at_most_top() -> None:

@@ -37,7 +37,7 @@ from headstart.reports.tables import comment_markdown
 from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
 from headstart.workflow.head_evaluation import HeadEvaluation
-from headstart.workflow.score_summary import summarize_classification, summarize_evaluation, summarize_found_boxes
+from headstart.workflow.score_summary import summarize_classification, summarize_detections, summarize_evaluation
 
 LEAVE_ONE_OUT = EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT)
 NAMES_IGNORED = ("settings", "environment", "versions", "digests", "images", "class_names", "estimator")
@@ -214,7 +214,7 @@ def test_evaluations(count: int) -> None:
     scored = evaluate(np.eye(2)[truth], truth, ("a", "b"), setup=USER_TEST_SPLIT)
     boxes = [Boxes.of([[0, 0, 50, 50]], [0])] * count
     found = evaluate_detections(boxes, [Detections.of([])] * count, ("a", "b"), draws=0, setup=USER_TEST_SPLIT)
-    scores = (summarize_evaluation(evaluation_to_json(scored)), summarize_found_boxes(detection_to_json(found)))
+    scores = (summarize_evaluation(evaluation_to_json(scored)), summarize_detections(detection_to_json(found)))
     check(text for score in scores for _, text in score_lines(score))
     check(finding_lines([*scored.findings, *found.findings]))
 

@@ -40,7 +40,7 @@ class TestMixing:
     def test_mixup_blends_state_and_features_alike(self) -> None:
         mixed = mix_batch(batch(), 0.5, 0.0, np.random.default_rng(1))
         own, other = torch.arange(6.0), mixed.mates.float()
-        expected = mixed.share * own + (1 - mixed.share) * other
+        expected = mixed.lam * own + (1 - mixed.lam) * other
         torch.testing.assert_close(mixed.states[0][:, 0, 3, 3], expected)
         torch.testing.assert_close(mixed.early["low"][:, 0], expected)
 
@@ -51,10 +51,10 @@ class TestMixing:
             moved = int((mixed.mates != torch.arange(6)).nonzero()[0])
             one = mixed.states[0][moved, 0]
             assert set(one.unique().tolist()) <= {float(moved), float(mixed.mates[moved])}
-            assert float((one == moved).float().mean()) == pytest.approx(mixed.share)
+            assert float((one == moved).float().mean()) == pytest.approx(mixed.lam)
             rows, columns = (one != moved).any(1), (one != moved).any(0)
             assert int((one != moved).sum()) == int(rows.sum()) * int(columns.sum())
-            shares.append(mixed.share)
+            shares.append(mixed.lam)
         assert np.std(shares) > 0.15
 
     def test_the_batch_is_left_as_it_was(self) -> None:

@@ -47,7 +47,7 @@ def test_a_head_moves_to_another() -> None:
     states = owner.state(pixels)
     net, head = make_net(owner, states, ids, np.arange(len(ids)))
     weight, bias = head.folded()
-    net.head.move_to(3.0 * weight, -bias, share=0.5)
+    net.head.move_to(3.0 * weight, -bias, fraction=0.5)
     np.testing.assert_allclose(net.head.weight.detach().numpy(), 2.0 * weight, rtol=1e-6)
     np.testing.assert_allclose(net.head.bias.detach().numpy(), 0.0 * bias, atol=1e-6)
 

@@ -294,11 +294,11 @@ class TestGroupsInQuestion:
     def test_the_options_that_it_names_work(self, exposures: Path, exposed: headstart.Run) -> None:
         (pattern,) = read_json(exposed.folder / "dataset_report.json")["group_patterns"]
         checked = headstart.check(exposures, group_from=pattern["pattern"])
-        assert [(p.status, p.source) for p in checked.health.group_patterns] == [(GroupStatus.APPLIED, "asked")]
-        assert checked.health.group_patterns[0].accuracy_grouped == pattern["accuracy_grouped"]
+        assert [(p.status, p.source) for p in checked.dataset_report.group_patterns] == [(GroupStatus.APPLIED, "asked")]
+        assert checked.dataset_report.group_patterns[0].accuracy_grouped == pattern["accuracy_grouped"]
         silent = headstart.check(exposures, group_from="none")
-        assert silent.health.group_patterns == ()
-        assert silent.health.findings == ()
+        assert silent.dataset_report.group_patterns == ()
+        assert silent.dataset_report.findings == ()
 
 
 class TestRange:
@@ -391,18 +391,18 @@ class TestMemory:
     def test_a_file_that_changed_is_judged_anew(self, tmp_path: Path, make_images: Make) -> None:
         data = make_images(tmp_path / "d", {"stripes": 6, "discs": 6})
         before = headstart.check(data)
-        assert not before.health.duplicates
+        assert not before.dataset_report.duplicates
         shutil.copy(data / "stripes" / "000.jpg", data / "stripes" / "001.jpg")
         after = headstart.check(data)
-        assert [(p.a, p.b) for p in after.health.duplicates] == [("stripes/000.jpg", "stripes/001.jpg")]
+        assert [(p.a, p.b) for p in after.dataset_report.duplicates] == [("stripes/000.jpg", "stripes/001.jpg")]
 
     def test_files_of_another_day_are_judged_anew(self, tmp_path: Path, make_images: Make) -> None:
         """The day of the files may give the class away, whatever is in them."""
         data = make_images(tmp_path / "d", {"stripes": 20, "discs": 20})
-        assert not any(s.what == "date" for s in headstart.check(data).health.shortcuts)
+        assert not any(s.what == "date" for s in headstart.check(data).dataset_report.shortcuts)
         for path in (data / "discs").iterdir():
             os.utime(path, (1_500_000_000, 1_500_000_000))
-        assert any(s.what == "date" for s in headstart.check(data).health.shortcuts)
+        assert any(s.what == "date" for s in headstart.check(data).dataset_report.shortcuts)
 
     def test_a_column_that_was_added_is_judged_anew(self, tmp_path: Path, make_images: Make) -> None:
         """The images are the same, but there is one more guess about what belongs together."""
@@ -411,11 +411,11 @@ class TestMemory:
         rows = [f"{f.relative_to(data).as_posix()},{f.parent.name}" for f in files]
         (data / "table.csv").write_text("\n".join(["image,label", *rows]))
         before = headstart.check(data / "table.csv")
-        assert not any(p.pattern == "patient" for p in before.health.group_patterns)
+        assert not any(p.pattern == "patient" for p in before.dataset_report.group_patterns)
         rows = [f"{row},p{i // 4}" for i, row in enumerate(rows)]
         (data / "table.csv").write_text("\n".join(["image,label,patient", *rows]))
         after = headstart.check(data / "table.csv")
-        assert [p.num_groups for p in after.health.group_patterns if p.pattern == "patient"] == [4]
+        assert [p.num_groups for p in after.dataset_report.group_patterns if p.pattern == "patient"] == [4]
 
     def test_a_label_or_a_split_that_changed_is_judged_anew(self, tmp_path: Path, make_images: Make) -> None:
         data = make_images(tmp_path / "d", {"stripes": 8, "discs": 8})
@@ -425,7 +425,7 @@ class TestMemory:
         def judged(label: dict[str, str], split: dict[str, str]) -> DatasetReport:
             rows = [f"{n},{label.get(n, n.split('/')[0])},{split.get(n, 'train')}" for n in names]
             (data / "table.csv").write_text("\n".join(["image,label,split", *rows]))
-            return headstart.check(data / "table.csv", use_network=False).health
+            return headstart.check(data / "table.csv", use_network=False).dataset_report
 
         plain = judged({}, {"discs/000.jpg": "test"})
         assert (plain.label_conflicts, plain.leaks) == ((), ())
@@ -443,8 +443,8 @@ class TestMemory:
         memory.path.write_bytes(bytes(raw))
         shutil.copy(data / "stripes" / "000.jpg", data / "stripes" / "copy.jpg")
         second = headstart.check(data)
-        assert len(second.health.duplicates) == 1
-        assert first.health.duplicates == ()
+        assert len(second.dataset_report.duplicates) == 1
+        assert first.dataset_report.duplicates == ()
 
 
 class TestChains:

@@ -19,7 +19,7 @@ from headstart.cli import main
 from headstart.data.boxes.reader import read_boxes
 from headstart.reports.detection_report import summarize_detection, without_box_images
 from headstart.types import FindingKind
-from headstart.workflow.detector_report import make_detection_report, read_detection_facts
+from headstart.workflow.detector_report import make_detection_report, read_detection_data
 
 SETTINGS: dict[str, Any] = {
     "backbone": "timm:resnet10t",
@@ -265,7 +265,7 @@ def test_evaluate_goes_by_names_not_by_ids(tmp_path: Path, run: Path) -> None:
     assert (unknown["count"], list(unknown["classes"])) == (4, ["zebra"])
     assert partly.to_pandas()["class"].tolist() == ["blue", "red"]
     stranger = draw(tmp_path / "strange", 9, 4, ("horse", "zebra"))
-    with pytest.raises(headstart.errors.DataError, match="no box is of a class"):
+    with pytest.raises(headstart.errors.DataError, match="horse, zebra"):
         headstart.evaluate(run, stranger)
 
 
@@ -403,7 +403,7 @@ def test_a_report_without_the_data_says_so_and_shows_the_rest(
     moved = shutil.copytree(run, tmp_path / "run")
     text = (moved / "config.resolved.yaml").read_text(encoding="utf-8")
     (moved / "config.resolved.yaml").write_text(text.replace(str(leaky), "/nowhere/leaky"), encoding="utf-8")
-    facts = read_detection_facts(moved)
+    facts = read_detection_data(moved)
     report = summarize_detection(facts)
     assert "data_moved" in {p["kind"] for p in report["problems"]}
     assert report["per_class"][0]["name"] == "blue"

@@ -16,7 +16,7 @@ from headstart.detection.operating_points import ERRORS
 from headstart.reports.detection_report import summarize_detection
 from headstart.types import USER_TEST_SPLIT
 from headstart.workflow import detector_outputs
-from headstart.workflow.detector_report import read_detection_facts
+from headstart.workflow.detector_report import read_detection_data
 from headstart.workflow.run_files import write_csv, write_json
 
 NAMES = ("cat", "dog")
@@ -56,7 +56,7 @@ def finished(root: Path, truth: list[Boxes], found: list[Detections], is_clean: 
     (root / "bundle").mkdir()
     write_json(root / "bundle" / "bundle.json", {"thresholds": thresholds})
     write_csv(root / "split.csv", ("image", "split"), [(name, "test") for name in samples.names])
-    facts = read_detection_facts(root, samples=samples)
+    facts = read_detection_data(root, samples=samples)
     return {"report": summarize_detection(facts), "facts": facts}
 
 
@@ -108,7 +108,7 @@ def test_without_the_stored_detections_the_totals_stay(tmp_path: Path) -> None:
             (tmp_path / "scores.npz").unlink()
         else:
             (tmp_path / "scores.npz").write_bytes(damage)
-        report = summarize_detection(read_detection_facts(tmp_path, samples=data(tmp_path, truth)))
+        report = summarize_detection(read_detection_data(tmp_path, samples=data(tmp_path, truth)))
         assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
         assert report["images"] == {}
         assert len(report["problems"]) == 1
@@ -118,7 +118,7 @@ def test_labels_that_changed_since_are_a_problem_and_change_no_number(tmp_path: 
     truth, found = near_edges()
     before = finished(tmp_path, truth, found, [True] * 12)["report"]
     changed = data(tmp_path, [Boxes.of([]) for _ in truth])
-    report = summarize_detection(read_detection_facts(tmp_path, samples=changed))
+    report = summarize_detection(read_detection_data(tmp_path, samples=changed))
     assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
     assert len(report["problems"]) == 1
 

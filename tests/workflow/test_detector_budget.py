@@ -131,7 +131,7 @@ class Run:
             scored=Scored(self.num_scored, self.num_scored),
             num_folds=num_folds,
         )
-        self.plan, self.train, self.decisions = self.budget.settle(
+        self.plan, self.train, self.decisions = self.budget.plan_training(
             strategies, machine.make_plan(num_train), np.arange(num_train), boxes, 3,
             torch_threads=lambda: (1, 0.9),
         )  # fmt: skip
@@ -139,9 +139,9 @@ class Run:
         for phase in (*(f"fold{i}" for i in range(num_folds)), "final"):
             self._train(machine, phase, num_train // num_folds if phase != "final" else 0)
         self.trained_at = machine.t
-        ending = self.budget._ending
-        assert ending is not None
-        quiet = replace(ending, contention=1.0, worker_contention=1.0).parts()
+        final = self.budget._final
+        assert final is not None
+        quiet = replace(final, contention=1.0, worker_contention=1.0).parts()
         machine.work(sum(quiet[name] for name in ("export", "detect", "evaluate", "other")))
         count = self.budget.num_compared(40)
         machine.work(1.6 * count * machine.image_cpu)
@@ -152,7 +152,7 @@ class Run:
         pace, step = self.budget.pace(phase, num_held), 0
         pace.start()
         while not pace.is_done(step):
-            self.shares.append(pace.share(step))
+            self.shares.append(pace.progress(step))
             machine.work(machine.step_s[self.plan.strategy])
             step += 1
             pace.after_step(step)
@@ -313,9 +313,9 @@ def test_what_was_measured_planned_and_used_is_reported(tmp_path: Path) -> None:
 
 def test_looks_at_held_out_images_stay_cheap(tmp_path: Path) -> None:
     poor = Run(Machine(), 160, 60.0, folder=tmp_path)
-    assert poor.budget.num_looks(200) == 0
+    assert poor.budget.num_validations(200) == 0
     rich = Run(Machine(), 160, 480.0, folder=tmp_path)
-    assert 0 < rich.budget.num_looks(10) <= 8
+    assert 0 < rich.budget.num_validations(10) <= 8
 
 
 def test_every_prefix_of_the_subset_order_holds_all_classes_in_fair_shares() -> None:

@@ -252,7 +252,7 @@ def test_a_class_that_cannot_be_learned_is_named(squares: Path, tmp_path: Path) 
         part = "test" if i % 2 else "train"  # every red square is in the test split
         manifest.append(f"{i:02d}.png,,{part},")
     (tmp_path / "split.csv").write_text("\n".join(manifest) + "\n", encoding="utf-8")
-    with pytest.raises(DataError, match="`red`: not one training box"):
+    with pytest.raises(DataError, match="`red`"):
         headstart.train(squares, out=tmp_path / "run", split=tmp_path / "split.csv", **SETTINGS)
 
 

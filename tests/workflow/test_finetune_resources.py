@@ -63,8 +63,8 @@ ROWS = {"stage6": 40_000, "stage7": 10_000}
 def bench_with(room: int, checkpoints: Remembered | None = None) -> Any:
     cache = SimpleNamespace(room_bytes=lambda: room)
     sources = SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.cut])
-    trunk = SimpleNamespace(cut=lambda text: {"last-2": "stage6"}.get(text, "stage7"))
-    return SimpleNamespace(sources=sources, trunk=trunk, checkpoints=checkpoints or Remembered())
+    backbone = SimpleNamespace(cut=lambda text: {"last-2": "stage6"}.get(text, "stage7"))
+    return SimpleNamespace(sources=sources, backbone=backbone, checkpoints=checkpoints or Remembered())
 
 
 def fitted(room: int, checkpoints: Remembered | None = None, **settings: Any) -> tuple[Any, Road]:

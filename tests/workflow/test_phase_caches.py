@@ -48,9 +48,9 @@ class Road:
 def phase_rows(is_on: bool = True) -> PhaseCaches:
     stage_of = {"a": 1, "b": 2, "c": 3, "d": 5}  # the neck has no weights
     network = SimpleNamespace(names=NAMES, position=NAMES.index, map=SimpleNamespace(stage_of=stage_of))
-    trunk = SimpleNamespace(backbone=SimpleNamespace(network=network), end_cut=lambda plan: "head")
+    backbone = SimpleNamespace(model=SimpleNamespace(network=network), end_cut=lambda plan: "head")
     embedder = SimpleNamespace(graph=SimpleNamespace(blocks={}))
-    return PhaseCaches(trunk, embedder, None, is_on)  # type: ignore[arg-type]
+    return PhaseCaches(backbone, embedder, None, is_on)  # type: ignore[arg-type]
 
 
 class Bench:

@@ -19,7 +19,7 @@ from headstart.reports import attribution
 from headstart.workflow import attribution_maps, learning_curve
 from headstart.workflow.feature_extraction import open_embedder
 from headstart.workflow.learning_curve import _measure
-from headstart.workflow.report_writer import make_report, read_facts, write_report
+from headstart.workflow.report_writer import make_report, read_run_data, write_report
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -110,7 +110,7 @@ def test_a_run_that_lost_its_files_is_still_reported(run: Run, tmp_path: Path) -
     assert "run_without_predictions" in {p["kind"] for p in write_report(copy)["problems"]}
     (copy / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match="no finished run"):
-        read_facts(copy)
+        read_run_data(copy)
 
 
 def test_the_python_forms_return_text_and_figures(run: Run) -> None:

@@ -47,7 +47,7 @@ def test_two_cannot_write_one_run(tmp_path: Path) -> None:
         (folder / "split.csv").write_text("mine")
         with pytest.raises(UsageError, match="another process is working on"), own_run_folder(out):
             pass
-        with pytest.raises(UsageError, match="another process"), own_run_folder(None, again=folder):
+        with pytest.raises(UsageError, match="another process"), own_run_folder(None, resume=folder):
             pass
         assert (folder / "split.csv").read_text() == "mine"
         finish_run_folder(folder)
@@ -80,7 +80,7 @@ def test_what_can_go_on_stays_and_is_not_begun_anew(tmp_path: Path) -> None:
     assert f"headstart resume {folder}" in (caught.value.hint or "")
     with pytest.raises(UsageError, match="can go on"), own_run_folder(out):
         pass
-    with own_run_folder(None, again=folder):
+    with own_run_folder(None, resume=folder):
         assert (folder / "checkpoints" / "journal.json").exists()
         finish_run_folder(folder)
     assert "lock" not in names(folder)
@@ -105,7 +105,7 @@ def test_the_marker_keeps_the_first_start_and_lists_the_later_ones(tmp_path: Pat
         raise KeyboardInterrupt
     first = read_marker(run)
     for count in (1, 2):
-        with pytest.raises(KeyboardInterrupt), own_run_folder(None, again=run, started=time.monotonic() - 30):
+        with pytest.raises(KeyboardInterrupt), own_run_folder(None, resume=run, started=time.monotonic() - 30):
             marker = read_marker(run)
             assert (marker["started"], marker["command"]) == (first["started"], first["command"])
             assert len(marker["resumed"]) == count

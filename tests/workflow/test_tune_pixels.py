@@ -91,19 +91,19 @@ def test_a_refusal_of_the_very_last_write_is_said(
     monkeypatch.setattr("headstart.workflow.finetune_sources.DecodedCache", partial(DecodedCache, read_rate=np.inf))
     paths = [str(p) for p in sorted(few.rglob("*.jpg"))[:4]]
     digests = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in paths]
-    found: Any = SimpleNamespace(
+    fitted: Any = SimpleNamespace(
         embedder=SimpleNamespace(spec=ImageSpec(size_hw=(64, 64)), graph=SimpleNamespace(blocks={"embedding": 8})),
         samples=SimpleNamespace(paths=paths, names=paths),
         features=SimpleNamespace(digests=digests),
     )
-    trunk: Any = SimpleNamespace(settings=SimpleNamespace(cache=True), embedder=found.embedder)
+    backbone: Any = SimpleNamespace(settings=SimpleNamespace(cache=True), embedder=fitted.embedder)
     events = EventStream()
-    sources = BatchSources(found, trunk, Checkpoints(own_cache / "checkpoints"), events, 1)
+    sources = BatchSources(fitted, backbone, Checkpoints(own_cache / "checkpoints"), events, 1)
     source = sources.open(default_plan("full", "stem", 4, 2))
     source.batch(np.arange(4), np.ones(4, dtype=np.int64))
     assert not lines_of(events)  # far less than what is written at once
     if when == "a training ends":
-        sources.say_refused(source)
+        sources.warn_not_cached(source)
         assert len(lines_of(events)) == 1
     sources.close()
     (note,) = notes_of(events)

@@ -25,7 +25,7 @@ from headstart.messages.screen import LINE_WIDTH, Screen
 from headstart.run_lock import RunLock
 from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.types import NoteKind, Severity
-from headstart.workflow.resume_state import find_stopped, load_resume_settings
+from headstart.workflow.resume_state import find_resumable, load_resume_settings
 from headstart.workflow.run_folder import own_run_folder
 
 pytest.importorskip("torch")
@@ -102,7 +102,7 @@ def test_a_run_killed_while_it_is_written_down_goes_on(
             headstart.train(few, out=out, **HEAD)
     left = out / ".bundle.0123abcd.tmp"
     left.mkdir()
-    assert find_stopped(tmp_path / "runs") == out
+    assert find_resumable(tmp_path / "runs") == out
     first = json.loads((out / "unfinished.json").read_text())
     screen = io.StringIO()
     assert same(resume(out, events=EventStream([Screen(screen)])), whole)
@@ -156,9 +156,9 @@ def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Pat
     with pytest.raises(UsageError, match="another process is working"):
         resume(run)
     with pytest.raises(UsageError, match="no run in"):
-        find_stopped(tmp_path / "runs")
+        find_resumable(tmp_path / "runs")
     claim.drop()
-    assert find_stopped(tmp_path / "runs") == run
+    assert find_resumable(tmp_path / "runs") == run
 
 
 def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
@@ -168,7 +168,7 @@ def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
     try:
         with stopper.listening():
             signal.raise_signal(signal.SIGINT)
-            assert (stopper.is_asked, seen) == (True, [])
+            assert (stopper.is_requested, seen) == (True, [])
             for thread in [t for t in threading.enumerate() if t.name == "stopping"]:
                 thread.join()
             assert [note.kind for note in notes_of(events)] == [NoteKind.STOP_REQUESTED]
@@ -200,7 +200,7 @@ def test_what_is_no_run_is_said_to_be_none(few: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=said):
             resume(place)
     with pytest.raises(UsageError, match="there is no folder"):
-        find_stopped(tmp_path / "runs")
+        find_resumable(tmp_path / "runs")
     (tmp_path / "early").mkdir()
     (tmp_path / "early" / "unfinished.json").write_text("{}")
     with pytest.raises(UsageError, match="before its training began"):
@@ -238,7 +238,7 @@ def test_a_full_disk_says_how_to_go_on(stopped: Path, tmp_path: Path, monkeypatc
         with pytest.raises(HeadstartError, match="No space left") as caught:
             resume(run)
     assert f"headstart resume {run}" in (caught.value.hint or "")
-    assert find_stopped(tmp_path) == run
+    assert find_resumable(tmp_path) == run
 
 
 def test_stopping_between_two_trainings_says_how_to_go_on(stopped: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import fit_normalizer
 from headstart.records import Features, Sample, Samples, Split
 from headstart.types import FindingKind
-from headstart.workflow.report_writer import read_facts
+from headstart.workflow.report_writer import read_run_data
 from headstart.workflow.uncertainty import fit_finetuned_uncertainty
 
 Make = Callable[..., Path]
@@ -96,7 +96,7 @@ def test_training_images_are_judged_by_a_model_that_had_not_seen_them(run: Run) 
     assert (scores["novelty"][is_train] > threshold).mean() == pytest.approx(
         run.metrics["novelty"]["out_of_fold"]["false_alarms"]
     )
-    facts = read_facts(run.folder, paths={})
+    facts = read_run_data(run.folder, paths={})
     assert facts.scored.novelty is not None
     np.testing.assert_allclose(np.sort(facts.scored.novelty), np.sort(scores["novelty"]), rtol=1e-6)
 
@@ -167,7 +167,7 @@ def test_few_images_get_no_threshold_and_it_is_said(tmp_path: Path, make_images:
 def test_the_probabilities_are_the_calibrated_ones(run: Run, data: Path) -> None:
     """Divided by the temperature once: in predictions.csv, in the bundle and in what the report calls `after`."""
     info = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))
-    facts = read_facts(run.folder, paths={})
+    facts = read_run_data(run.folder, paths={})
     at = np.flatnonzero(facts.scored.split == "test")
     files = [data / facts.scored.names[i] for i in at]
     told = run.predict_proba(files)
@@ -227,26 +227,26 @@ class TestTunedNetworks:
         samples, features, split, head, logits = made
         train = np.arange(100)
         scored = train[100 - num_held_out :] if num_held_out else train
-        trust = fit_finetuned_uncertainty(
+        uncertainty = fit_finetuned_uncertainty(
             samples, features, split, head if has_head else None, logits, scored, logits[scored],
             train[: 100 - num_held_out], frozen=frozen, reject=0.1, coverage=0.9,
         )  # fmt: skip
-        assert trust.novelty.rule.has_residual_norm is (counted > 0)
-        assert trust.json["novelty"]["has_residual_norm"] is (counted > 0)
+        assert uncertainty.novelty.rule.has_residual_norm is (counted > 0)
+        assert uncertainty.json["novelty"]["has_residual_norm"] is (counted > 0)
         if counted:
             # What does not count may change at will.
             rows = head.normalizer(features.blocks)
             changed = rows.copy()
             changed[:, counted:] += 3.0
             p = softmax(logits)
-            np.testing.assert_array_equal(trust.novelty.score(changed, p), trust.novelty.score(rows, p))
+            np.testing.assert_array_equal(uncertainty.novelty.score(changed, p), uncertainty.novelty.score(rows, p))
             changed[:, :counted] += 3.0
-            assert (trust.novelty.score(changed, p) > trust.novelty.score(rows, p) + 1).all()
-        assert np.isfinite(trust.honest[scored]).all()
-        assert np.isfinite(trust.honest[100:]).all()
-        assert np.isnan(trust.honest[: 100 - len(scored)]).all()
-        assert (trust.honest[scored] > trust.novelty.threshold).mean() <= 0.1
-        assert trust.json["coverage"]["is_guaranteed"] is False
+            assert (uncertainty.novelty.score(changed, p) > uncertainty.novelty.score(rows, p) + 1).all()
+        assert np.isfinite(uncertainty.held_out[scored]).all()
+        assert np.isfinite(uncertainty.held_out[100:]).all()
+        assert np.isnan(uncertainty.held_out[: 100 - len(scored)]).all()
+        assert (uncertainty.held_out[scored] > uncertainty.novelty.threshold).mean() <= 0.1
+        assert uncertainty.json["coverage"]["is_guaranteed"] is False
 
 
 def test_nothing_is_written_into_the_data(run: Run, data: Path, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""One file a command: options in, `api` called, words and rows out.  Only typer is imported at the top."""
+"""Define the commands, one file each: parse options, call `api`, print results. Only typer is imported at the top."""

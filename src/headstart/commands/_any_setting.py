@@ -1,7 +1,6 @@
-"""A command that takes every setting as `--name value` and as `name=value`, and answers words from other tools.
+"""Accept every setting as `--name value` or `name=value` on the command line.
 
-An option that the command does not declare is a setting in another spelling, so nothing has to be
-declared twice, and what is unknown is answered by the settings themselves.
+Undeclared options are passed on as settings, so nothing is declared twice and `headstart.config` reports unknown names.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ __all__ = ["AnySettingCommand", "as_overrides", "data_and_overrides"]
 
 
 class AnySettingCommand(TyperCommand):
-    """See the module."""
+    """Command that accepts undeclared options as settings."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Turn options that are not declared into `name=value`."""
+        """Turn undeclared options into `name=value`."""
         declared = {name: not getattr(p, "is_flag", False) for p in self.get_params(ctx) for name in p.opts}
         return super().parse_args(ctx, as_overrides(args, declared))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The declared options, then the finer settings."""
+        """Print the declared options, then the finer settings."""
         super().format_help(ctx, formatter)
         try:
             from headstart.config import finer_settings
-        except ImportError:  # only prediction is installed
+        except ImportError:  # the training extra is not installed
             return
         typer.echo("Finer settings, as --NAME VALUE or NAME=VALUE (docs/tuning.md and docs/detection.md):\n")
         for name, meaning in finer_settings():
@@ -40,14 +39,14 @@ class AnySettingCommand(TyperCommand):
 
 
 def as_overrides(arguments: Sequence[str], declared: dict[str, bool]) -> list[str]:
-    """Return the arguments with options that are not declared as `name=value` behind the others.
+    """Move undeclared options behind the other arguments, as `name=value`.
 
     Args:
-        arguments: What was typed.
-        declared: Each option (`--name`, `-n`) and whether a value follows it.
+        arguments: The command-line arguments.
+        declared: Each option (`--name`, `-n`) and whether it takes a value.
 
     Raises:
-        SettingError: There is no such setting, or its value is missing.
+        SettingError: The setting does not exist, or its value is missing.
     """
     kept: list[str] = []
     moved: list[str] = []
@@ -75,12 +74,12 @@ def _next_value(name: str, rest: list[str]) -> str:
     if config.takes_no_value(setting) and not (is_value and rest[0].lower() in ("true", "false", "on", "off")):
         return "true"
     if not is_value:
-        raise SettingError(f"`{name}` needs a value.", hint=f"{name} VALUE")
+        raise SettingError(f"`{name}` needs a value.", hint=f"use {name} VALUE")
     return rest.pop(0)
 
 
 def data_and_overrides(data: str | None, overrides: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Where the data are, also where they are written `data=photos` as other tools have it, and the other settings."""
+    """Return the data path (None if given as `data=PATH`) and the other settings."""
     if data is None or ("=" in data and not Path(data).exists()):
         return None, [*([] if data is None else [data]), *overrides]
     return data, list(overrides)

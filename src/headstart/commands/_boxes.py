@@ -1,4 +1,4 @@
-"""`headstart predict` with a detector: a row a box, or files that annotation tools open, and images with boxes."""
+"""Run `headstart predict` with a detector: write boxes as rows or annotation files, and draw them."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ def predict_boxes(
     unused: Mapping[str, bool],
     events: EventStream,
 ) -> None:
-    """Find objects and writes them.
+    """Detect objects and write them.
 
     Args:
         bundle: The detector.
-        paths: What the person named.
+        paths: Input paths.
         out, to, draw, min_score, max_detections, threads, allow_external_paths: As on the command line.
         unused: Options of a classifier, and whether each was given.
         events: The event stream.
 
     Raises:
-        UsageError: An option does not fit.
-        typer.Exit: An image could not be read (code 1).
+        UsageError: An option has no effect.
+        typer.Exit: An image cannot be read (code 1).
     """
     started = time.monotonic()
     for option, is_given in unused.items():
         if is_given:
-            raise UsageError(f"{option} has no effect with a detector.", hint=f"leave {option} out")
+            raise UsageError(f"{option} has no effect with a detector.", hint=f"remove {option}")
     to = check_box_output(out, to)
     if draw is not None:
         check_drawing_folder(draw)
@@ -83,7 +83,7 @@ def predict_boxes(
         if image.is_limited:
             limited.append(image.file)
 
-    watched = watch(
+    images = watch(
         found,
         len(inputs),
         failed,
@@ -93,26 +93,26 @@ def predict_boxes(
         totals=totals,
     )
     if out is not None:
-        write_found_boxes(out, to, watched, names, runtime.class_names)
+        write_found_boxes(out, to, images, names, runtime.class_names)
     else:
-        _to_screen(to, watched, names, runtime.class_names)
+        _to_screen(to, images, names, runtime.class_names)
     if limited:
-        most = max_detections or runtime.decoding.num_kept
-        evidence: Evidence = {"count": len(limited), "limit": most, "examples": limited[:_EXAMPLES]}
+        limit = max_detections or runtime.decoding.num_kept
+        evidence: Evidence = {"count": len(limited), "limit": limit, "examples": limited[:_EXAMPLES]}
         events.find(Finding(FindingKind.DETECTION_LIMIT_REACHED, Severity.WARNING, evidence))
     end_with_failed(failed, events, [out, draw], started)
 
 
 def refuse_box_options(**given: Any) -> None:
-    """Stop where an option of a detector was given for a classifier.
+    """Raise an error if an option of a detector was given for a classifier.
 
     Raises:
-        UsageError: It was.
+        UsageError: Such an option was given.
     """
     for name, value in given.items():
         if value is not None:
             option = "--" + name.replace("_", "-")
-            raise UsageError(f"{option} is for a detector; this model tells classes.", hint=f"leave {option} out")
+            raise UsageError(f"{option} needs a detector; this model is a classifier.", hint=f"remove {option}")
 
 
 def _drawn(
@@ -124,7 +124,7 @@ def _drawn(
 
 
 def _to_screen(to: str, found: Iterator[ImageDetections], names: Sequence[str], class_names: Sequence[str]) -> None:
-    """CSV or COCO JSON on stdout; a name that the console cannot show must not stop the rest."""
+    """Write CSV or COCO JSON to stdout; names that cannot be encoded are escaped."""
 
     from headstart.data.boxes.writers import ImageBoxes
 

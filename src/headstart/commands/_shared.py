@@ -1,4 +1,4 @@
-"""What several commands need."""
+"""Provide helpers shared by several commands."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ __all__ = [
     "watch",
 ]
 
-_MANY = 20  # from so many images on it is shown how far it is
+_MANY = 20  # least number of images for a progress display
 
 
-class _Answer(Protocol):
-    """What a model says about one image."""
+class _ImageResult(Protocol):
+    """Prediction for one image."""
 
     @property
     def file(self) -> str: ...
@@ -47,11 +47,11 @@ class _Answer(Protocol):
     def problem(self) -> str | None: ...
 
 
-Answer = TypeVar("Answer", bound=_Answer)
+ImageResult = TypeVar("ImageResult", bound=_ImageResult)
 
 
 def read_fraction(option: str, text: str | None) -> float | None:
-    """Return the share that was given, e.g. `5%`; None where none was."""
+    """Parse a fraction, e.g. `5%`; None stays None."""
     if text is None:
         return None
     try:
@@ -61,7 +61,7 @@ def read_fraction(option: str, text: str | None) -> float | None:
 
 
 def read_first_id(text: str | None) -> int | str | None:
-    """Return the value of `--first-id` as a number where it is one."""
+    """Parse the value of `--first-id`: a number or a word."""
     return int(text) if text in ("0", "1") else text
 
 
@@ -71,7 +71,7 @@ def resolved_settings(
     overrides: Iterable[str],
     has_boxes: Callable[[str, bool], bool] | None = None,
 ) -> ResolvedConfig:
-    """Return settings of a command; names the missing part where only prediction is installed."""
+    """Resolve the settings of a command."""
     resolved: ResolvedConfig = settings_module().resolve(
         given, config_file=config, overrides=overrides, source="cli", has_boxes=has_boxes
     )
@@ -79,7 +79,7 @@ def resolved_settings(
 
 
 def settings_module() -> ModuleType:
-    """`headstart.config`; names the missing part where only prediction is installed."""
+    """Import `headstart.config`; raise MissingExtraError without the training extra."""
     try:
         from headstart import config
     except ImportError as error:
@@ -88,66 +88,66 @@ def settings_module() -> ModuleType:
 
 
 def watch(
-    answers: Iterable[Answer],
+    results: Iterable[ImageResult],
     total: int,
     failed: list[Problem],
     events: EventStream,
     *,
-    note: Callable[[Answer], None],
+    note: Callable[[ImageResult], None],
     has_rows_on_screen: bool,
     totals: Mapping[str, int] | None = None,
-) -> Iterator[Answer]:
-    """Pass answers about images on, collect what failed and emit progress.
+) -> Iterator[ImageResult]:
+    """Pass results on, collect failed images and emit progress.
 
     Args:
-        answers: One for each image, with `file`, `error` and `problem`.
+        results: One per image.
         total: Number of images.
-        failed: Gets an entry for each image that could not be read.
-        events: Gets the stage and its progress.
-        note: Called with every answer.
+        failed: Receives an entry per unreadable image.
+        events: Receives the stage and its progress.
+        note: Called with every result.
         has_rows_on_screen: Whether rows are printed at the same time.
-        totals: What `note` counts: evidence of the stage.
+        totals: Counts of `note`, as evidence of the stage.
     """
     is_quiet = total < _MANY or (has_rows_on_screen and sys.stdout.isatty())
     report = None if is_quiet else events.progress(Stage.PREDICT)
     with events.stage(Stage.PREDICT, num_images=total) as evidence:
-        for done, answer in enumerate(answers, start=1):
-            if answer.error is not None:
-                failed.append(Problem(answer.file, answer.problem or "format", answer.error))
-            note(answer)
+        for done, result in enumerate(results, start=1):
+            if result.error is not None:
+                failed.append(Problem(result.file, result.problem or "format", result.error))
+            note(result)
             if report is not None:
                 report(done, total)
-            yield answer
+            yield result
         evidence.update({"num_failed": len(failed), **(totals or {})})
 
 
 def end_with_failed(
     failed: Sequence[Problem], events: EventStream, written: Iterable[str | None], started: float
 ) -> None:
-    """Emit which images could not be read and what was written; end with exit code 1 if images could not be read.
+    """Emit unreadable images and written files; exit with code 1 if images are unreadable.
 
     Args:
-        failed: The images that could not be read.
-        events: Gets the findings.
-        written: Files and folders that were written.
+        failed: The unreadable images.
+        events: Receives the findings.
+        written: Files and folders written.
         started: `time.monotonic()` when the command began.
 
     Raises:
-        typer.Exit: Images could not be read.
+        typer.Exit: Images are unreadable.
     """
     from headstart.data.report_findings import unreadable_findings
 
     events.find(*unreadable_findings(failed))
-    for place in written:
-        if place is not None:
-            events.emit(FileWritten("predictions", place))
+    for path in written:
+        if path is not None:
+            events.emit(FileWritten("predictions", path))
     events.emit(RunFinished(time.monotonic() - started))
     if failed:
         raise typer.Exit(1)
 
 
 def forgiving_stdout() -> None:
-    """A name that the console cannot show must not stop the rest."""
+    """Escape characters that stdout cannot encode, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         with contextlib.suppress(io.UnsupportedOperation):

@@ -1,4 +1,4 @@
-"""`headstart cache info|clear`."""
+"""Define `headstart cache info|clear`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typer
 
 __all__ = ["register"]
 
-_app = typer.Typer(help="What headstart keeps so that nothing is computed twice.", no_args_is_help=True)
+_app = typer.Typer(help="Show or delete cached features and other files.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 @_app.command("info")
 def _info() -> None:
-    """Where the cache lies and what it holds."""
+    """Show the path of the cache and its parts."""
     from headstart.features.feature_cache import cache_info
     from headstart.system import cache_root
 
@@ -27,7 +27,7 @@ def _info() -> None:
 
 @_app.command("clear")
 def _clear(part: str = typer.Argument(None, help="One part, e.g. features; everything by default.")) -> None:
-    """Delete it; everything in it can be made again."""
+    """Delete the cache; everything in it can be recomputed."""
     from headstart.errors import UsageError
     from headstart.features.feature_cache import cache_info, clear_cache
     from headstart.system import cache_root

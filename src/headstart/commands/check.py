@@ -1,4 +1,4 @@
-"""`headstart check DATA`: the data doctor; changes nothing."""
+"""Define `headstart check DATA`, the dataset check."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def _check(
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Say what is wrong with the data: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
+    """Check a data set: unreadable files, invalid boxes, near-duplicates, leaks, groups, shortcuts. Changes nothing.
 
-    Exit code 3 when something would make a score dishonest or loses a file.
+    Exit code 3 if a finding would bias a score, or a file cannot be used.
     """
     from headstart.commands._shared import read_first_id
     from headstart.console import open_console
@@ -73,5 +73,5 @@ def _check(
         import json
 
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
-    if result.health.is_misleading:
+    if result.dataset_report.is_misleading:
         raise typer.Exit(_DATA_PROBLEM)

@@ -1,4 +1,4 @@
-"""`headstart compare RUN_A RUN_B`."""
+"""Define `headstart compare RUN_A RUN_B`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _compare(
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Say whether RUN_B is better than RUN_A, on the same images, or whether that cannot be told."""
+    """Compare two runs on the same images: is RUN_B better than RUN_A, worse, or undecided?"""
     import json
     import time
     from pathlib import Path
@@ -40,7 +40,7 @@ def _compare(
 
     started = time.monotonic()
     events = open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v")
-    found = compare(
+    comparison = compare(
         run_a,
         run_b,
         data=data,
@@ -53,8 +53,8 @@ def _compare(
     if out is not None:
         from headstart.workflow.run_comparison import write_comparison
 
-        for path in write_comparison(Path(out), found):
+        for path in write_comparison(Path(out), comparison):
             events.emit(FileWritten("comparison", str(path)))
         events.emit(RunFinished(time.monotonic() - started))
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(comparison.to_json(), indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`headstart demo`: the main job on real photographs that come by pip, or finding objects on images made of them."""
+"""Define `headstart demo`: train on bundled photographs, or detect objects in synthetic images made from them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ def _demo(
     task: str = typer.Option("classify", "--task", help="classify, or detect: find objects on synthetic images."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
 ) -> None:
-    """Train on 2,624 real photographs of solar cells: which ones are defective?
+    """Train on 2,624 photographs of solar cells: which ones are defective?
 
-    With --task detect: find cells, and tell their two kinds apart, on images that are put together from the
-    photographs.
+    With --task detect: detect two kinds of cells in synthetic images made from the photographs.
     """
     started = time.monotonic()
     from headstart.commands._shared import resolved_settings
@@ -36,7 +35,7 @@ def _demo(
     from headstart.errors import UsageError
 
     if task not in ("classify", "detect"):
-        raise UsageError(f"There is no demonstration of `{task}`.", hint="--task classify or --task detect")
+        raise UsageError(f"there is no demo of `{task}`.", hint="use --task classify or --task detect")
     events = open_console()
     given = _boxes(events) if task == "detect" else _table(events)
     resolved = resolved_settings({**given, "out": out, "offline": offline or None}, None, [])
@@ -46,7 +45,7 @@ def _demo(
 
 
 def _table(events: EventStream) -> dict[str, Any]:
-    """Return the photographs as a table of labeled images."""
+    """Write the photographs as a table of labeled images; return its settings."""
     from headstart.demo import LICENSE, write_solar_csv
     from headstart.events import FileWritten
     from headstart.system import cache_root, private_folder
@@ -58,7 +57,7 @@ def _table(events: EventStream) -> dict[str, Any]:
 
 
 def _boxes(events: EventStream) -> dict[str, Any]:
-    """Synthetic images with boxes; the folder can be looked at with `check` and `show`."""
+    """Write synthetic images with boxes; return their settings."""
     from headstart.demo import LICENSE, write_synthetic_boxes
     from headstart.events import FileWritten
     from headstart.system import cache_root, private_folder

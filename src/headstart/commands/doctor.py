@@ -1,4 +1,4 @@
-"""`headstart doctor`: what this machine has, and what is wrong with it."""
+"""Define `headstart doctor`, the check of this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _doctor(
     prepare: bool = typer.Option(False, "--prepare", help="Make the one-off graphs now, e.g. before going offline."),
     backbone: list[str] = typer.Option(None, "--backbone", help="Networks to prepare (default: the bundled ones)."),
 ) -> None:
-    """Say what is installed, where things lie, and what is wrong."""
+    """Check this machine: versions, memory, disk, cache, weights."""
     from headstart.console import open_console
     from headstart.workflow.system_check import check_machine, prepare_backbones
 
@@ -26,7 +26,7 @@ def _doctor(
     for problem in problems:
         typer.echo(f"problem: {problem}")
     if not problems:
-        typer.echo("nothing is wrong.")
+        typer.echo("No problems found.")
     if prepare:
         prepare_backbones(backbone or None, open_console())
     if problems:

@@ -1,4 +1,4 @@
-"""`headstart embed DATA --out features.npz`."""
+"""Define `headstart embed DATA --out features.npz`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _embed(
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Write what a pretrained network sees in each image (its features), training nothing."""
+    """Extract features of images with a pretrained network; nothing is trained."""
     from headstart.commands._shared import read_first_id, resolved_settings
     from headstart.console import open_console
 

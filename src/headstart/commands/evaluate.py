@@ -1,4 +1,4 @@
-"""`headstart evaluate MODEL DATA`."""
+"""Define `headstart evaluate MODEL DATA`."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def _evaluate(
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Score a saved model on labeled images, apart from those it was trained on.
+    """Evaluate a saved model on labeled images; images it was trained on are scored separately.
 
-    Exit code 3 when no image is left to score.
+    Exit code 3 if it was trained on all of them.
     """
     import json
 

@@ -1,7 +1,6 @@
-"""`headstart models` and `headstart summary`: the networks by name, explained, measured, drawn, fetched.
+"""Define `headstart models` and `headstart summary`: list, explain, compare, measure, draw and fetch networks.
 
-What can be said without torch is said without torch; only measuring, drawing and
-layer tables import it.
+Only measuring, drawing and layer tables import torch.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def _history(to: str = typer.Option("text", "--to", help="text, md, csv or html.
     from headstart.backbones.card_tables import history_rows, render_rows
 
     typer.echo(render_rows(history_rows(), to))
-    typer.echo("errors are as reported by papers and entries, most of them of several networks together", err=True)
+    typer.echo("errors as reported by papers and entries, most of them for ensembles", err=True)
 
 
 @_app.command("show")
@@ -75,7 +74,7 @@ def _show(
     classes: int = typer.Option(None, "--classes", help="Show it with a new head for so many classes."),
     head: str = typer.Option(None, "--head", help="The new head, e.g. hidden=256,dropout=0.5,pool=flatten."),
 ) -> None:
-    """Explain a network: what it is, what it costs, its stages, its weights, when to choose it."""
+    """Show one network: description, cost, stages, weights, when to choose it."""
     from headstart.backbones.cards import find_card
 
     card = find_card(name)
@@ -98,7 +97,7 @@ def _show(
     if shown.text:
         typer.echo(shown.text)
     if shown.diagram:
-        typer.echo(f"drawn: {shown.diagram}", err=True)
+        typer.echo(f"diagram: {shown.diagram}", err=True)
 
 
 @_app.command("compare")
@@ -106,7 +105,7 @@ def _compare(
     names: list[str] = typer.Argument(..., help="Networks, e.g. VGG16 ResNet50 MobileNetV2."),
     to: str = typer.Option("text", "--to", help="text, md, csv or html."),
 ) -> None:
-    """Put networks side by side, with what was measured on this machine."""
+    """Compare networks side by side, with measurements on this machine."""
     from headstart.backbones.card_tables import compare_cards
     from headstart.backbones.latency import measured_columns
 
@@ -122,7 +121,7 @@ def _bench(
     training: bool = typer.Option(True, "--training/--no-training", help="Measure training steps too."),
     to: str = typer.Option("text", "--to", help="text, md, csv or html."),
 ) -> None:
-    """Measure networks on this machine: rates, training steps, memory, start-up."""
+    """Measure networks on this machine: throughput, training steps, memory, start-up."""
     from headstart.backbones.card_tables import render_rows
     from headstart.backbones.latency import BENCH_NAMES, bench, bench_rows
 
@@ -139,7 +138,7 @@ def _import(
     name: str = typer.Option(None, "--as", help="The network it belongs to; NAME.TAG keeps the published weights."),
     classes: int = typer.Option(None, "--classes", help="Classes of the file where they are not the published ones."),
 ) -> None:
-    """Put weights into this machine's store; they are checked and then work without a network."""
+    """Import weights into the local store; they are verified, and then work offline."""
     from headstart.backbones.store import import_weights
 
     for card in import_weights(source, name, num_classes=classes):
@@ -153,7 +152,7 @@ def _fetch(
     to: Path = typer.Option(None, "--to", help="A folder to carry to a machine without a network."),
     mirror: str = typer.Option(None, "--mirror", help="Address that stands in for the source's own."),
 ) -> None:
-    """Fetch weights, so that they work without a network here or elsewhere."""
+    """Download weights for offline use, here or on another machine."""
     from headstart.backbones.store import fetch_weights
     from headstart.console import open_console
 
@@ -172,7 +171,7 @@ def _summary(
     depth: str = typer.Option("block", "--depth", help="stage, block or layer."),
     diagram: Path = typer.Option(None, "--diagram", help="Draw the network into this .svg or .png file."),
 ) -> None:
-    """Show the network of a run with its new head: layers, parameters, what trained and what was frozen."""
+    """Show the network of a run with its new head: layers, parameters, trainable and frozen stages."""
     from headstart.backbones.network_view import show_run
     from headstart.workflow.detector_report import detector_summary, is_detector_run
 
@@ -182,4 +181,4 @@ def _summary(
     shown = show_run(run, depth=depth, diagram=diagram)
     typer.echo(shown.text)
     if shown.diagram:
-        typer.echo(f"drawn: {shown.diagram}", err=True)
+        typer.echo(f"diagram: {shown.diagram}", err=True)

@@ -1,4 +1,4 @@
-"""`headstart predict MODEL PATHS...`: rows on stdout (or in a file), events on stderr."""
+"""Define `headstart predict MODEL PATHS...`: rows on stdout (or in a file), events on stderr."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ def _predict(
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Predict images with a saved model: a row each, with its class and probability; with a detector a row a box.
+    """Predict images with a saved model: one row per image, or per box with a detector.
 
-    Beside them stand how unlike all training images it is (novelty), whether it counts as unknown, and the set of
-    classes that fit.
+    A row has the class, its probability, the OOD score, whether the image is out of distribution, and the
+    prediction set.
 
-    Exit code 1 when an image could not be read; its row says why.
+    Exit code 1 if an image cannot be read; its row has the error.
     """
     from headstart.commands._shared import read_fraction
     from headstart.console import open_console
     from headstart.export.bundle import read_bundle
 
-    shares = read_fraction("--reject", reject), read_fraction("--coverage", coverage)
+    fractions = read_fraction("--reject", reject), read_fraction("--coverage", coverage)
     events = open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v")
-    place = model
+    path = model
     if model.startswith("imagenet:"):
         from headstart.api import imagenet_bundle
 
-        place = str(imagenet_bundle(model.removeprefix("imagenet:"), offline=offline, events=events))
-    bundle = read_bundle(place)
+        path = str(imagenet_bundle(model.removeprefix("imagenet:"), offline=offline, events=events))
+    bundle = read_bundle(path)
     if bundle.task == "detect":
         from headstart.commands._boxes import predict_boxes
 
@@ -91,7 +91,7 @@ def _predict(
         from headstart.commands._boxes import refuse_box_options
 
         refuse_box_options(to=to, draw=draw, min_score=min_score, max_detections=max_detections)
-    _predict_classes(bundle, paths, out, top, *shares, threads, allow_external_paths, events)
+    _predict_classes(bundle, paths, out, top, *fractions, threads, allow_external_paths, events)
 
 
 def _predict_classes(
@@ -105,7 +105,7 @@ def _predict_classes(
     allow_external_paths: bool,
     events: EventStream,
 ) -> None:
-    """A row an image, into a file or on the screen."""
+    """Write one row per image, to a file or the screen."""
     import time
 
     from headstart.commands._shared import end_with_failed, watch
@@ -120,35 +120,35 @@ def _predict_classes(
     if out is not None:
         check_output(out)
     runtime = Runtime(bundle, threads)
-    judge = OutputDecoder(runtime.bundle, reject, coverage)
-    if judge.coverage is not None and (coverage or judge.coverage) != judge.coverage:
-        events.warn(NoteKind.COVERAGE_NOT_KEPT, asked=coverage, used=judge.coverage)
+    decoder = OutputDecoder(runtime.bundle, reject, coverage)
+    if decoder.coverage is not None and (coverage or decoder.coverage) != decoder.coverage:
+        events.warn(NoteKind.COVERAGE_NOT_KEPT, asked=coverage, used=decoder.coverage)
     inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
     events.find(*inputs.notes)
     top = min(top, len(runtime.class_names))
     failed: list[Problem] = []
-    unknown: list[str] = []
+    ood_files: list[str] = []
     predictions = runtime.iter_predict(inputs, top, reject=reject, coverage=coverage)
-    watched = watch(
+    rows = watch(
         predictions,
         len(inputs),
         failed,
         events,
-        note=lambda prediction: unknown.append(prediction.file) if prediction.is_ood else None,
+        note=lambda prediction: ood_files.append(prediction.file) if prediction.is_ood else None,
         has_rows_on_screen=out is None,
     )
     if out is not None:
-        write_rows(out, watched, top)
+        write_rows(out, rows, top)
     else:
-        _print_rows(watched, top)
-    if unknown:
-        evidence = {"count": len(unknown), "total": len(inputs)}
+        _print_rows(rows, top)
+    if ood_files:
+        evidence = {"count": len(ood_files), "total": len(inputs)}
         events.find(Finding(FindingKind.OOD_IMAGES, Severity.INFO, evidence))
     end_with_failed(failed, events, [out], started)
 
 
 def _print_rows(predictions: Iterable[Prediction], top: int) -> None:
-    """CSV on stdout; a name that the console cannot show must not stop the rest."""
+    """Write CSV to stdout; names that cannot be encoded are escaped."""
     import sys
 
     from headstart.commands._shared import forgiving_stdout

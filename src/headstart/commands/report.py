@@ -1,4 +1,4 @@
-"""`headstart report RUN`."""
+"""Define `headstart report RUN`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _report(
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Write the report of a run: one page, and figures and texts to hand in or paste."""
+    """Write the report of a run: one page, with figures and text files."""
     from headstart.api import report
     from headstart.console import open_console
 

@@ -1,4 +1,4 @@
-"""`headstart resume [RUN]`."""
+"""Define `headstart resume [RUN]`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _resume(
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Go on with a training that was stopped or killed, to the same result."""
+    """Resume a training that was stopped or killed; the result is the same."""
     from headstart.api import resume
     from headstart.console import open_console
 

@@ -1,4 +1,4 @@
-"""`headstart show DATA`: a contact sheet of random images by class."""
+"""Define `headstart show DATA`, a contact sheet of random images by class."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _show(
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
 ) -> None:
-    """Draw random images of each class on one sheet, with their boxes where there are any."""
+    """Draw random images of each class on one contact sheet, with boxes if there are any."""
     from headstart.commands._shared import read_first_id
     from headstart.console import open_console
     from headstart.dataset_api import show

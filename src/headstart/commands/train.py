@@ -1,4 +1,4 @@
-"""`headstart train DATA`."""
+"""Define `headstart train DATA`."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def _train(
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Train a model on labeled images, and say honestly how good it is."""
+    """Train a model on labeled images, and estimate its accuracy without bias."""
     started = time.monotonic() - time.process_time()  # the process has started before
     from headstart.commands._shared import read_first_id, resolved_settings
     from headstart.console import open_console
 
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "out": out,
         "task": task,
         "strategy": strategy,
@@ -134,6 +134,6 @@ def _train(
     }
     from headstart.api import is_box_dataset, train_resolved
 
-    given["data"], further = data_and_overrides(data, overrides or [])
-    resolved = resolved_settings(given, config, further, has_boxes=is_box_dataset)
+    options["data"], settings = data_and_overrides(data, overrides or [])
+    resolved = resolved_settings(options, config, settings, has_boxes=is_box_dataset)
     train_resolved(resolved, open_console(verbose=verbose, quiet=quiet, progress=progress), started=started)

@@ -1,1 +1,1 @@
-"""The second task: finding objects, with a pyramid and a head trained on the cached maps of a pretrained backbone."""
+"""Train and evaluate object detectors: a feature pyramid and a head on cached maps of a pretrained backbone."""

@@ -1,7 +1,7 @@
-"""Views of images with boxes: the pixels of a window onto the image, and the boxes moved with it.
+"""Make augmented views of images with boxes: the pixels of a window, and the transformed boxes.
 
-Pixels and boxes of a view come from the same draws of the view's own generator, so that rows
-can be cached without their boxes and the boxes be had at any time without opening the image.
+Pixels and boxes use the same random draws, so rows are cached without boxes, and boxes are computed without opening
+the image.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ViewBoxes:
     Attributes:
         xyxy: (M, 4) float32, clipped to the input.
         class_ids: (M,) int64.
-        ignored: (I, 4) float32: remains and crowds; nothing is learned from what lies in them.
+        ignored: (I, 4) float32: truncated boxes and crowds; anchor points inside are ignored in the loss.
     """
 
     xyxy: NDArray[np.float32]
@@ -50,17 +50,17 @@ class ViewBoxes:
 
 
 def check_augment(augment: Augment) -> Augment:
-    """Refuse what does not move boxes along.
+    """Raise an error for augmentations that are not supported with boxes.
 
     Raises:
-        SettingError: A part that views with boxes do not have is switched on.
+        SettingError: An unsupported augmentation is on.
     """
     plain = Augment()
     for name in _FOREIGN:
         if getattr(augment, name) != getattr(plain, name):
             raise SettingError(
                 f"`{name}` cannot be used on images with boxes.",
-                hint="there are: flip, vflip, zoom, shift, brightness, contrast, saturation",
+                hint="use flip, vflip, zoom, shift, brightness, contrast, saturation",
             )
     return augment
 
@@ -70,9 +70,9 @@ def make_box_view(data: bytes, spec: ImageSpec, augment: Augment, rng: np.random
 
     Args:
         data: The bytes of the file.
-        spec: The pixel contract; without a generator the result is `read_image(data, spec)` exactly.
-        augment: The strengths; see `draw_frame`.
-        rng: The view's own generator.
+        spec: The image spec; without a generator the result is exactly `read_image(data, spec)`.
+        augment: Augmentation strengths; see `draw_frame`.
+        rng: Generator of the view.
 
     Raises:
         ImageError: The image cannot be read.
@@ -83,7 +83,7 @@ def make_box_view(data: bytes, spec: ImageSpec, augment: Augment, rng: np.random
 
 
 def _least(augment: Augment) -> float:
-    """Return the smallest share of an image that fills a view; the larger, the smaller it may be decoded."""
+    """Return the smallest fraction of an image that fills a view; it limits reduced-size decoding."""
     return max(0.05, (1.0 + augment.zoom) ** -2)
 
 
@@ -92,7 +92,7 @@ def _rule(spec: ImageSpec, augment: Augment) -> str:
 
 
 def _decode_once(data: bytes, spec: ImageSpec, augment: Augment) -> DecodedImage:
-    """Return what all views are cut from: bit by bit those that `make_box_view` makes."""
+    """Decode the image once for all views, bit-identical to `make_box_view`."""
     if augment.is_plain:
         return WHOLE_IMAGES.decode(data, spec, augment)
     image = _decode(data, spec, _least(augment))
@@ -107,7 +107,7 @@ def _cut(
     image, draws = decoded.image, rng.random(_NUM_DRAWS)
     frame = draw_frame((image.height, image.width), spec, augment, draws)
     height, width = spec.size_hw
-    # The part of the input that the image covers, in whole pixels, and the part of the image that is seen there.
+    # The part of the input covered by the image, in whole pixels, and the corresponding part of the image.
     left, right = (np.array([0.0, image.width]) - frame.left) * frame.scale_x
     upper, lower = (np.array([0.0, image.height]) - frame.upper) * frame.scale_y
     x0, x1 = round(min(max(left, 0), width - 1)), round(max(min(right, width), 1))
@@ -132,7 +132,7 @@ def _cut(
 
 
 BOX_IMAGES = ViewCodec(_rule, _decode_once, _cut)
-"""Views of images with boxes."""
+"""View codec of images with boxes."""
 
 
 def view_boxes(
@@ -147,24 +147,24 @@ def view_boxes(
     """Return the boxes of one view; the image is not opened.
 
     Args:
-        boxes: Of the upright image.
+        boxes: Boxes of the upright image.
         image_hw: Its height and width.
-        digest: Of the bytes of its file.
-        spec: The pixel contract.
-        augment: The strengths.
-        view: 0 is the image itself.
-        seed: Of the views.
+        digest: Digest of the file.
+        spec: The image spec.
+        augment: Augmentation strengths.
+        view: View number; 0 is the unaugmented image.
+        seed: Random seed of the views.
     """
     is_plain = view == 0 or augment.is_plain
     draws = None if is_plain else view_rng(digest, view, seed).random(_NUM_DRAWS)
     frame = draw_frame(image_hw, spec, augment, draws)
-    clipped, is_kept, is_remains = clip_boxes(frame.to_input(boxes.xyxy), spec.size_hw)
+    clipped, is_kept, is_truncated = clip_boxes(frame.to_input(boxes.xyxy), spec.size_hw)
     is_kept &= ~boxes.is_crowd
-    is_ignored = is_remains | (boxes.is_crowd & (np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) > 0))
+    is_ignored = is_truncated | (boxes.is_crowd & (np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) > 0))
     return ViewBoxes(clipped[is_kept], boxes.class_ids[is_kept], clipped[is_ignored])
 
 
 def _grey(spec: ImageSpec) -> tuple[int, int, int]:
-    """Return the color that becomes zeros: what the network takes for nothing."""
+    """Return the mean color, which normalizes to zero."""
     r, g, b = (round(255 * m) for m in spec.mean)
     return r, g, b

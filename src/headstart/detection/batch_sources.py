@@ -1,4 +1,4 @@
-"""Batches of a detector's training: rows of the boundary cache with the boxes of the same views."""
+"""Provide batches for detector training: cached activations or pixels, with the boxes of the same views."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["CachedSource", "ImageSource"]
 
 Ids = NDArray[np.int64]
 FindBoxes = Callable[[int, int], ViewBoxes]
-"""From (sample, view) to its boxes."""
+"""Maps (sample, view) to its boxes."""
 
 
 class CachedSource:
-    """Rows of the cache as tensors.
+    """Cached activations as tensors, with boxes.
 
     Args:
-        views: The rows.
-        find_boxes: The boxes of a view.
+        views: The cached rows.
+        find_boxes: Returns the boxes of a view.
     """
 
     def __init__(self, views: ViewActivations, find_boxes: FindBoxes) -> None:
@@ -57,12 +57,12 @@ class CachedSource:
 
 
 class ImageSource:
-    """Pixels made as they are needed, where the whole network trains.
+    """Pixels decoded on demand, with boxes, for training the whole network.
 
     Args:
-        make: (sample, view) to (3, H, W) normalized pixels; called from several threads.
-        find_boxes: The boxes of a view.
-        threads: Workers.
+        make: Maps (sample, view) to (3, H, W) normalized pixels; must be thread-safe.
+        find_boxes: Returns the boxes of a view.
+        threads: Worker threads.
     """
 
     def __init__(self, make: Callable[[int, int], NDArray[np.float32]], find_boxes: FindBoxes, threads: int) -> None:

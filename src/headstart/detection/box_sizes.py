@@ -1,7 +1,6 @@
-"""How large boxes are once images have been brought to the network's size, and what follows for size and levels.
+"""Measure box sizes at the network's input size, and choose input size and pyramid levels from them.
 
-It is counted before anything is trained, because a box that is a few pixels wide to the network
-cannot be learned by any number of epochs.
+Boxes of a few input pixels cannot be learned, so this is checked before training.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ from headstart.types import Evidence
 __all__ = ["BOUNDS", "BoxSizes", "choose_finest", "choose_size", "measure_sizes"]
 
 BOUNDS = (8, 16, 32, 96)
-"""Bounds of the table's columns, input pixels of a box's shorter side."""
+"""Bin edges of a box's shorter side, input pixels."""
 
 _TINY = 8.0
-_MOST_TINY = 0.2  # share of tiny boxes from which it is warned
-_SMALL_SHARE = 0.02  # boxes left out of account when size and levels are chosen
-_LARGEST = 1024
+_MAX_TINY = 0.2  # fraction of tiny boxes above which a warning is emitted
+_SMALL_FRACTION = 0.02  # quantile of box sizes used to choose size and levels
+_MAX_SIZE = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class BoxSizes:
-    """The table of box sizes after resizing.
+    """Distribution of box sizes after resizing.
 
     Attributes:
-        size_hw: Of the network's input.
-        names: Classes.
-        counts: For each class, boxes whose shorter side is below 8, 16, 32, 96 input pixels, and the rest.
-        tiny_fraction: Share of all boxes with a shorter side under 8 pixels.
-        better_size: The side at which at most 20 % would be that small, or None where that is so already.
-        time_factor: How much longer an epoch takes at that side.
+        size_hw: Input size of the network.
+        names: Class names.
+        counts: Per class, number of boxes by shorter side: below 8, 16, 32, 96 input pixels, and the rest.
+        tiny_fraction: Fraction of all boxes with a shorter side under 8 pixels.
+        better_size: Input size at which at most 20 % are that small; None where that holds already.
+        time_factor: Relative duration of an epoch at that size.
     """
 
     size_hw: tuple[int, int]
@@ -63,10 +62,10 @@ class BoxSizes:
 
 
 def short_sides(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: ImageSpec) -> NDArray[np.float64]:
-    """Return (M,) shorter side of every box of all images, input pixels."""
+    """Return (M,) shorter sides of all boxes, input pixels."""
     sides = []
-    for one, size in zip(boxes, sizes_hw, strict=True):
-        moved = plain_frame((int(size[0]), int(size[1])), spec).to_input(one.xyxy).astype(np.float64)
+    for image_boxes, size in zip(boxes, sizes_hw, strict=True):
+        moved = plain_frame((int(size[0]), int(size[1])), spec).to_input(image_boxes.xyxy).astype(np.float64)
         sides.append((moved[:, 2:] - moved[:, :2]).min(axis=1, initial=np.inf))
     return np.concatenate(sides) if sides else np.zeros(0)
 
@@ -74,13 +73,13 @@ def short_sides(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: Image
 def measure_sizes(
     boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], class_names: Sequence[str], spec: ImageSpec
 ) -> BoxSizes:
-    """Return the table, and the size that would mend it.
+    """Measure the distribution of box sizes, and a better input size where many are tiny.
 
     Args:
-        boxes: Of the training images.
-        sizes_hw: (N, 2) of the upright images.
+        boxes: Boxes of the training images.
+        sizes_hw: (N, 2) sizes of the upright images.
         class_names: Names by class id.
-        spec: The pixel contract.
+        spec: The image spec.
     """
     sides = short_sides(boxes, sizes_hw, spec)
     ids = np.concatenate([b.class_ids for b in boxes]) if boxes else np.zeros(0, dtype=np.int64)
@@ -91,27 +90,27 @@ def measure_sizes(
     tiny = float((sides < _TINY).mean()) if len(sides) else 0.0
     better: int | None = None
     factor = 1.0
-    if tiny > _MOST_TINY:
+    if tiny > _MAX_TINY:
         side = max(spec.size_hw)
-        needed = side * _TINY / max(float(np.quantile(sides, _MOST_TINY)), 1e-3)
-        better = min(_LARGEST, math.ceil(needed / 32) * 32)
+        needed = side * _TINY / max(float(np.quantile(sides, _MAX_TINY)), 1e-3)
+        better = min(_MAX_SIZE, math.ceil(needed / 32) * 32)
         factor = (better / side) ** 2
     return BoxSizes(spec.size_hw, tuple(class_names), counts, tiny, better, factor)
 
 
 def choose_size(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: ImageSpec) -> tuple[int, Evidence]:
-    """Return the side of the network's input where nobody says it, and the box sizes behind it.
+    """Return the default input size, and the box sizes it is based on.
 
     Source: `benchmarks/bench_detect.py`.
     """
     sides = short_sides(boxes, sizes_hw, spec.with_(size_hw=(320, 320)))
-    small = float(np.quantile(sides, _SMALL_SHARE)) if len(sides) else 320.0
-    return 416 if small < 32.0 else 320, {"share_smaller": _SMALL_SHARE, "side_pixels": small, "image_size": 320}
+    small = float(np.quantile(sides, _SMALL_FRACTION)) if len(sides) else 320.0
+    return 416 if small < 32.0 else 320, {"share_smaller": _SMALL_FRACTION, "side_pixels": small, "image_size": 320}
 
 
 def choose_finest(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: ImageSpec) -> tuple[int, Evidence]:
-    """Return the stride of the finest pyramid level and the box sizes behind it: a box spans three places each way."""
+    """Return the stride of the finest pyramid level (a box spans three anchor points), and the box sizes behind it."""
     sides = short_sides(boxes, sizes_hw, spec)
-    small = float(np.quantile(sides, _SMALL_SHARE)) if len(sides) else float(max(spec.size_hw))
-    evidence: Evidence = {"share_smaller": _SMALL_SHARE, "side_pixels": small, "image_size": max(spec.size_hw)}
+    small = float(np.quantile(sides, _SMALL_FRACTION)) if len(sides) else float(max(spec.size_hw))
+    evidence: Evidence = {"share_smaller": _SMALL_FRACTION, "side_pixels": small, "image_size": max(spec.size_hw)}
     return 16 if small >= 48.0 else 8, evidence

@@ -1,7 +1,7 @@
-"""Scores that mean what they say: of detections that score 0.8, about eight in ten shall be right.
+"""Calibrate detection scores by Platt scaling: of detections with score 0.8, about 80 % are correct.
 
-Two numbers for all classes (Platt 1999), fitted on images the network has not seen; the order of
-detections stays, so no average precision changes.
+One slope and one offset for all classes (Platt 1999), fitted on held-out images. The order of detections does not
+change, and so neither does average precision.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from headstart.detection.decoding import iou_matrix
 
 __all__ = ["fit_calibration", "is_right", "recalibrate"]
 
-_LEAST = 10  # right and wrong detections each; fewer say nothing
-_RIDGE = 1.0  # pull of the slope towards 1, in detections
+_MIN_COUNT = 10  # least number of correct and of wrong detections
+_RIDGE = 1.0  # regularization of the slope towards 1, in detections
 _STEPS = 50
 
 
 def is_right(truth: Boxes, found: Detections, iou: float = 0.5) -> NDArray[np.bool_]:
-    """Return (M,) whether each detection is the first to meet a box of its class."""
+    """Return (M,) whether each detection is the first to match a box of its class."""
     right = np.zeros(len(found), dtype=bool)
     used = truth.is_crowd.copy()
     overlap = iou_matrix(found.xyxy, truth.xyxy)
@@ -35,17 +35,17 @@ def is_right(truth: Boxes, found: Detections, iou: float = 0.5) -> NDArray[np.bo
 
 
 def fit_calibration(truth: Sequence[Boxes], found: Sequence[Detections]) -> tuple[float, float]:
-    """Slope and offset on the logit of the score; (1, 0) where there is too little to learn from.
+    """Fit slope and offset on the logit of the score; (1, 0) with too few detections.
 
     Args:
         truth: Boxes of each image.
-        found: Detections of each image, raw scores, the most certain first.
+        found: Detections of each image with raw scores, highest first.
     """
     if not found:
         return 1.0, 0.0
     scores = np.concatenate([f.scores for f in found]).astype(np.float64)
     right = np.concatenate([is_right(t, f) for t, f in zip(truth, found, strict=True)]).astype(np.float64)
-    if min(right.sum(), (1.0 - right).sum()) < _LEAST:
+    if min(right.sum(), (1.0 - right).sum()) < _MIN_COUNT:
         return 1.0, 0.0
     x = _logit(scores)
     slope, offset = 1.0, 0.0
@@ -54,17 +54,17 @@ def fit_calibration(truth: Sequence[Boxes], found: Sequence[Detections]) -> tupl
         w = np.maximum(p * (1.0 - p), 1e-9)
         gradient = np.array([np.sum((p - right) * x) + _RIDGE * (slope - 1.0), np.sum(p - right)])
         hessian = np.array([[np.sum(w * x * x) + _RIDGE, np.sum(w * x)], [np.sum(w * x), np.sum(w) + 1e-6]])
-        move = np.clip(np.linalg.solve(hessian, gradient), -2.0, 2.0)  # far from the answer the steps are too long
+        move = np.clip(np.linalg.solve(hessian, gradient), -2.0, 2.0)  # limits long steps far from the optimum
         slope, offset = slope - float(move[0]), offset - float(move[1])
         if np.abs(move).max() < 1e-8:
             break
     if not (np.isfinite([slope, offset]).all() and slope > 0.05):
-        return 1.0, 0.0  # scores that do not rise with being right cannot be mended by two numbers
+        return 1.0, 0.0  # scores do not correlate with correctness
     return slope, offset
 
 
 def recalibrate(found: Detections, slope: float, offset: float) -> Detections:
-    """Return the same detections with calibrated scores."""
+    """Return the detections with calibrated scores."""
     scores = _sigmoid(slope * _logit(found.scores.astype(np.float64)) + offset)
     return Detections(found.xyxy, scores.astype(np.float32), found.class_ids)
 

@@ -1,7 +1,6 @@
-"""From what the network says to boxes: scores, the best candidates, non-maximum suppression; numpy only.
+"""Decode network outputs into detections: scores, top candidates, non-maximum suppression; numpy only.
 
-There is one implementation, and training's evaluation and the torch-free runtime both call it,
-so their boxes can differ by the network's rounding only.
+Training and the torch-free runtime use the same code, so their boxes differ by rounding of the network only.
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ __all__ = [
     "suppress",
 ]
 
-_LEAST_KEPT, _LEAST_CANDIDATES = 300, 1000  # enough for images of up to 100 objects
+_MIN_KEPT, _MIN_CANDIDATES = 300, 1000  # enough for images of up to 100 objects
 _KEPT_PER_OBJECT, _CANDIDATES_PER_KEPT = 3, 10
 
 
 def candidates_for(num_kept: int) -> int:
-    """Return how many candidates are compared so that `num_kept` detections can be left."""
-    return _LEAST_CANDIDATES + _CANDIDATES_PER_KEPT * max(0, num_kept - _LEAST_KEPT)
+    """Return the number of NMS candidates needed for `num_kept` detections."""
+    return _MIN_CANDIDATES + _CANDIDATES_PER_KEPT * max(0, num_kept - _MIN_KEPT)
 
 
 def scoring_limit(num_objects: int) -> int:
-    """Return how many detections of an image are worth scoring where no image has more than `num_objects` objects.
+    """Return the number of detections per image to score where no image has more than `num_objects` objects.
 
-    Fewer than the limit of prediction: detections with hardly any score, of which an uncalibrated detector finds
-    thousands in every image, change no average precision but take long to match.
+    Lower than the limit of prediction: the thousands of low-score detections of an uncalibrated detector do not change
+    average precision, but take long to match.
     """
-    return max(_LEAST_KEPT, _KEPT_PER_OBJECT * num_objects)
+    return max(_MIN_KEPT, _KEPT_PER_OBJECT * num_objects)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingSettings:
-    """How candidates become detections.
+    """Decoding and NMS settings.
 
     Attributes:
-        min_score: Candidates below it are dropped, in [0, 1].
-        iou: Of two boxes of one class that overlap more, the less certain is dropped.
-        num_candidates: Most candidates of an image that are compared, those with the best scores.
-        num_kept: Most detections of an image that are kept, those with the best scores.
+        min_score: Score threshold, in [0, 1].
+        iou: IoU threshold of NMS, per class.
+        num_candidates: Largest number of NMS candidates per image.
+        num_kept: Largest number of detections per image.
         slope, offset: The calibrated score is `sigmoid(slope * logit + offset)`.
     """
 
@@ -64,7 +63,7 @@ class DecodingSettings:
     offset: float = 0.0
 
     def limited(self, num_kept: int) -> DecodingSettings:
-        """Return the same rules for at most `num_kept` detections of an image."""
+        """Return a copy that keeps at most `num_kept` detections per image."""
         return replace(self, num_kept=num_kept, num_candidates=candidates_for(num_kept))
 
     def to_json(self) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def decode(
     frame: Frame,
     image_hw: tuple[int, int],
 ) -> Detections:
-    """Return the detections of one image, the most certain first; see `decode_with_limit`."""
+    """Return the detections of one image, highest score first; see `decode_with_limit`."""
     return decode_with_limit(logits, boxes, decoding, frame, image_hw)[0]
 
 
@@ -95,25 +94,25 @@ def decode_with_limit(
     Args:
         logits: (P, K) class logits.
         boxes: (P, 4) xyxy in input pixels.
-        decoding: The rules.
-        frame: Where the image lies in the input.
-        image_hw: Height and width of the upright image; boxes are cut at its edges.
+        decoding: The decoding settings.
+        frame: Maps the image to the input.
+        image_hw: Height and width of the upright image; boxes are clipped to it.
 
     Returns:
-        The detections, best score first, and whether a limit of `decoding` left some out.
+        The detections, highest score first, and whether a limit of `decoding` dropped some.
     """
-    least = np.log(decoding.min_score / (1.0 - decoding.min_score))
+    min_logit = np.log(decoding.min_score / (1.0 - decoding.min_score))
     adjusted = decoding.slope * logits.astype(np.float64) + decoding.offset  # (P, K)
-    place, kind = np.nonzero(adjusted > least)
-    values = adjusted[place, kind]
+    point, kind = np.nonzero(adjusted > min_logit)
+    values = adjusted[point, kind]
     is_limited = len(values) > decoding.num_candidates
     order = np.argsort(-values, kind="stable")[: decoding.num_candidates]
-    place, kind, values = place[order], kind[order], values[order]
+    point, kind, values = point[order], kind[order], values[order]
     scores = 1.0 / (1.0 + np.exp(-np.clip(values, -50.0, 50.0)))
     height, width = image_hw
-    xyxy = np.clip(frame.to_image(boxes[place]), 0.0, np.array([width, height, width, height], dtype=np.float32))
-    is_real = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-    xyxy, scores, kind = xyxy[is_real], scores[is_real], kind[is_real]
+    xyxy = np.clip(frame.to_image(boxes[point]), 0.0, np.array([width, height, width, height], dtype=np.float32))
+    is_valid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    xyxy, scores, kind = xyxy[is_valid], scores[is_valid], kind[is_valid]
     keep = suppress(xyxy, kind, decoding.iou, decoding.num_kept + 1)
     is_limited |= len(keep) > decoding.num_kept
     keep = keep[: decoding.num_kept]
@@ -121,16 +120,16 @@ def decode_with_limit(
 
 
 def suppress(xyxy: NDArray[np.floating], class_ids: NDArray[np.int64], iou: float, most: int) -> NDArray[np.int64]:
-    """Return positions of boxes that no box of their class with a better score overlaps by more than `iou`.
+    """Apply class-wise NMS and return the positions of the kept boxes.
 
-    A box can overlap another by more than `iou` only if their left edges are close together, relative to the width of
-    one of them. Boxes are therefore sorted by their left edge, and each is compared with those in this range only.
+    Two boxes overlap by more than `iou` only if their left edges are close relative to their widths. So boxes are
+    sorted by left edge, and each is compared within this range only.
 
     Args:
-        xyxy: (M, 4), best score first.
-        class_ids: (M,).
-        iou: Overlap, in (0, 1].
-        most: How many are kept at most.
+        xyxy: (M, 4), highest score first.
+        class_ids: (M,) class ids.
+        iou: IoU threshold, in (0, 1].
+        most: Largest number of kept boxes.
     """
     kept = [np.zeros(0, dtype=np.int64)]
     for class_id in np.unique(class_ids):
@@ -140,7 +139,7 @@ def suppress(xyxy: NDArray[np.floating], class_ids: NDArray[np.int64], iou: floa
 
 
 def _suppress_class(boxes: NDArray[np.float64], iou: float, most: int) -> NDArray[np.int64]:
-    """Return positions of boxes of one class that stay, best score first."""
+    """Return the positions of the kept boxes of one class, highest score first."""
     order = np.argsort(boxes[:, 0], kind="stable")
     rank = np.empty(len(boxes), dtype=np.int64)
     rank[order] = np.arange(len(boxes))
@@ -153,22 +152,22 @@ def _suppress_class(boxes: NDArray[np.float64], iou: float, most: int) -> NDArra
     high = np.searchsorted(x0, boxes[:, 0] + width * (1.0 - iou) + slack, side="right").tolist()
     is_alive = np.ones(len(boxes), dtype=bool)
     kept: list[int] = []
-    for i, place in enumerate(rank.tolist()):
-        if not is_alive[place]:
+    for i, position in enumerate(rank.tolist()):
+        if not is_alive[position]:
             continue
         kept.append(i)
         if len(kept) == most:
             break
         near = slice(low[i], high[i])
-        shared = np.minimum(x1[near], x1[place]) - np.maximum(x0[near], x0[place])
+        shared = np.minimum(x1[near], x1[position]) - np.maximum(x0[near], x0[position])
         np.clip(shared, 0.0, None, out=shared)
-        shared *= np.clip(np.minimum(y1[near], y1[place]) - np.maximum(y0[near], y0[place]), 0.0, None)
-        is_alive[near] &= shared <= iou * (areas[place] + areas[near] - shared)
+        shared *= np.clip(np.minimum(y1[near], y1[position]) - np.maximum(y0[near], y0[position]), 0.0, None)
+        is_alive[near] &= shared <= iou * (areas[position] + areas[near] - shared)
     return np.array(kept, dtype=np.int64)
 
 
 def iou_matrix(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return (M, N) overlap of every box of `a` with every box of `b`."""
+    """Return the (M, N) IoU of all pairs of boxes."""
     a, b = a.astype(np.float64).reshape(-1, 4), b.astype(np.float64).reshape(-1, 4)
     corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     inner = np.prod(np.clip(corner, 0.0, None), axis=-1)

@@ -1,7 +1,7 @@
-"""The maps that the pyramid stands on: taken from the stages of a backbone, whole or from a cut on.
+"""Choose the stages whose feature maps feed the pyramid, and build modules that output these maps.
 
-Taps are found in the same traced graph that gives pooled features, with the pooling left
-out, so every network that can be cut can carry a detector.
+The maps come from the traced graph of the pooled features without the pooling, so every backbone that can be cut
+supports a detector.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["FeatureTaps", "choose_taps", "split_taps", "tap_maps", "tap_prefix",
 
 @dataclass(frozen=True, slots=True)
 class FeatureTaps:
-    """Which stages carry the pyramid, the finest first.
+    """Stages that feed the pyramid, finest first.
 
     Attributes:
-        stages: Their names.
+        stages: Names of the stages.
         channels: Channels of each map.
-        strides: Input pixels between neighboring places of each map.
+        strides: Stride of each map in input pixels.
         sizes_hw: Height and width of each map.
     """
 
@@ -45,21 +45,21 @@ def choose_taps(network: StagedNetwork, finest: int) -> FeatureTaps:
         finest: Smallest stride, 4, 8, 16 or 32.
 
     Raises:
-        UsageError: No stage has a map at such strides.
+        UsageError: No stage has a map at these strides.
     """
-    found: dict[int, tuple[str, tuple[int, ...]]] = {}
+    by_stride: dict[int, tuple[str, tuple[int, ...]]] = {}
     for row in network.table:
         is_map = len(row.output_shapes) == 1 and len(row.output_shapes[0]) == 3
         if row.name.startswith("stage") and is_map and finest <= row.reduction <= 32:
-            found[row.reduction] = (row.name, row.output_shapes[0])
-    if not found:
+            by_stride[row.reduction] = (row.name, row.output_shapes[0])
+    if not by_stride:
         raise UsageError(
-            "this network has no maps that a detector can stand on.", hint="take one that `headstart models` lists"
+            "this backbone provides no feature maps usable for detection.", hint="use one listed by `headstart models`"
         )
-    strides = sorted(found)
-    shapes = [found[s][1] for s in strides]
+    strides = sorted(by_stride)
+    shapes = [by_stride[s][1] for s in strides]
     return FeatureTaps(
-        tuple(found[s][0] for s in strides),
+        tuple(by_stride[s][0] for s in strides),
         tuple(shape[0] for shape in shapes),
         tuple(strides),
         tuple((shape[1], shape[2]) for shape in shapes),
@@ -67,21 +67,21 @@ def choose_taps(network: StagedNetwork, finest: int) -> FeatureTaps:
 
 
 def split_taps(network: StagedNetwork, cut: str, stages: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Taps that are made before a cut, and those that are made after it."""
+    """Split the taps into those before and those after a cut."""
     begin = network.position(cut)
     early = tuple(s for s in stages if network.position(s) < begin)
     return early, tuple(s for s in stages if s not in early)
 
 
 def tap_maps(network: StagedNetwork, stages: Sequence[str]) -> Any:
-    """Return a module from images (B, 3, H, W) to a tuple of maps (B, C, H', W'), one a stage."""
+    """Return a module from images (B, 3, H, W) to a tuple of maps (B, C, H', W'), one per stage."""
     return _unpooled(network.pooled(list(stages)), network)
 
 
 def tap_prefix(network: StagedNetwork, cut: str, stages: Sequence[str]) -> Any:
-    """Return a module from images to (state tensors at the cut ..., maps of `stages` that are made before it ...).
+    """Return a module from images to (state tensors at the cut ..., maps of `stages` before the cut ...).
 
-    A map that is the state itself is not given twice; see `tap_suffix`.
+    A map that equals the state is not returned twice; see `tap_suffix`.
     """
     early, late = split_taps(network, cut, stages)
     if not late:
@@ -104,13 +104,13 @@ def tap_prefix(network: StagedNetwork, cut: str, stages: Sequence[str]) -> Any:
 
 
 class FeatureTapsSuffix(torch.nn.Module):  # type: ignore[misc]
-    """From what `tap_prefix` gives to the maps of all stages, the finest first.
+    """Module from the outputs of `tap_prefix` to the maps of all stages, finest first.
 
     Args:
-        module: From the state to the late maps, or None where every map is made before the cut.
-        num_states: How many of the inputs are state.
-        num_early: How many maps are made before the cut.
-        state_taps: Positions, among the early maps, of those that are the state.
+        module: Maps the state to the late maps; None where all maps come before the cut.
+        num_states: Number of state inputs.
+        num_early: Number of maps before the cut.
+        state_taps: Positions of the early maps that equal the state.
     """
 
     def __init__(self, module: Any, num_states: int, num_early: int, state_taps: Sequence[int]) -> None:
@@ -119,20 +119,20 @@ class FeatureTapsSuffix(torch.nn.Module):  # type: ignore[misc]
         self.num_states, self.num_early, self.state_taps = num_states, num_early, tuple(state_taps)
 
     def forward(self, *parts: Any) -> Any:
-        """Parts of a row to the tuple of maps."""
+        """Return the tuple of maps from the parts of a row."""
         if self.module is None:
             return parts
         states, rest = parts[: self.num_states], list(parts[self.num_states :])
         early = [states[0] if i in self.state_taps else rest.pop(0) for i in range(self.num_early)]
-        # A layer that works in place must not change a map that the pyramid reads.
+        # An in-place layer must not change a map that the pyramid reads.
         return (*early, *self.module(*(s.clone() if self.state_taps else s for s in states)))
 
 
 def tap_suffix(network: StagedNetwork, cut: str, stages: Sequence[str]) -> FeatureTapsSuffix:
-    """Return what trains behind a cut; shares its modules with the network.
+    """Return the trainable suffix behind a cut; it shares its modules with the network.
 
     Raises:
-        UsageError: A cut that cannot be trained from.
+        UsageError: The cut does not support training.
     """
     early, late = split_taps(network, cut, stages)
     if not late:
@@ -145,18 +145,18 @@ def tap_suffix(network: StagedNetwork, cut: str, stages: Sequence[str]) -> Featu
 
 
 def _is_state(network: StagedNetwork, cut: str, stage: str) -> bool:
-    """Return whether the map of a stage is all that crosses the cut: the stage is the last before it."""
+    """Return whether the map of a stage is the only tensor at the cut."""
     return network.position(stage) == network.position(cut) - 1 and len(network.state_shapes(cut)) == 1
 
 
 def _unpooled(module: Any, network: StagedNetwork) -> Any:
-    """Return the same graph with every pooled output replaced by a copy of the map that was pooled."""
+    """Replace every pooled output of a graph by a copy of the unpooled map."""
     graph = module.graph
     output = next(n for n in graph.nodes if n.op == "output")
     for node in list(output.args[0]):
         if not (node.op == "call_function" and getattr(node.target, "__name__", "") == "_pool"):
-            raise UsageError("a stage of this network has several outputs; no detector can stand on it.")
-        # A copy, and made at once: a later layer may write into the value.
+            raise UsageError("a stage of this backbone has several outputs; it cannot be used for detection.")
+        # Copied immediately: a later layer may write into the tensor in place.
         node.target = _as_map
     graph.lint()
     module.recompile()
@@ -164,7 +164,7 @@ def _unpooled(module: Any, network: StagedNetwork) -> Any:
 
 
 def _as_map(x: Any, is_nhwc: bool) -> Any:
-    """Return (B, C, H, W) map of a stage, apart from what later layers may change."""
+    """Return a copy of a stage's map as (B, C, H, W)."""
     return x.permute(0, 3, 1, 2).contiguous() if is_nhwc else x.clone()
 
 

@@ -1,7 +1,6 @@
-"""Where an image lies in what the network sees: one map for boxes there and back, numpy only.
+"""Map boxes between an image and the network's input; numpy only.
 
-A view is a window onto the image, so scaling, cropping, placing and padding are one
-affine map of each axis, and training, evaluation and the runtime all move boxes through the same few lines.
+Scaling, cropping, shifting and padding are one affine map per axis, shared by training, evaluation and the runtime.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ from headstart.preprocessing.image_spec import ImageSpec
 __all__ = ["MIN_SIDE", "MIN_VISIBLE", "Frame", "clip_boxes", "draw_frame", "plain_frame"]
 
 MIN_VISIBLE = 0.3
-"""Share of a box's area that must be left after a view's crop; what is left of others is neither learned nor denied."""
+"""Least visible fraction of a box's area in a view; boxes below it are ignored in the loss."""
 
 MIN_SIDE = 3.0
-"""Shortest side in network pixels of a box that is learned."""
+"""Least side of a training box in input pixels."""
 
-_RATIO = 0.3  # largest change of proportions, as a share of the zoom's strength (log scale)
+_RATIO = 0.3  # largest change of aspect ratio, relative to the zoom strength (log scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An axis-wise affine map from the upright image to the network's input, both in pixels.
+    """Axis-wise affine map from the upright image to the network's input, both in pixels.
 
     Attributes:
-        left, upper: The image's point that lies at the input's upper left corner, before mirroring.
-        scale_x, scale_y: Input pixels for each pixel of the image.
-        size_hw: Of the input.
-        is_flipped, is_vflipped: Whether the input is mirrored left to right, top to bottom.
+        left, upper: Image point at the upper left corner of the input, before flipping.
+        scale_x, scale_y: Input pixels per image pixel.
+        size_hw: Input size.
+        is_flipped, is_vflipped: Whether the input is flipped horizontally, vertically.
     """
 
     left: float
@@ -46,22 +45,22 @@ class Frame:
     is_vflipped: bool = False
 
     def to_input(self, xyxy: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return (M, 4) boxes of the image in input pixels; they may reach outside."""
+        """Return (M, 4) image boxes in input pixels; they may exceed the input."""
         boxes = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4)
         out = np.empty_like(boxes)
         out[:, 0::2] = (boxes[:, 0::2] - self.left) * self.scale_x
         out[:, 1::2] = (boxes[:, 1::2] - self.upper) * self.scale_y
-        return self._mirrored(out).astype(np.float32)
+        return self._flip(out).astype(np.float32)
 
     def to_image(self, xyxy: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return (M, 4) boxes of the input in pixels of the image."""
-        boxes = self._mirrored(np.asarray(xyxy, dtype=np.float64).reshape(-1, 4))
+        """Return (M, 4) input boxes in image pixels."""
+        boxes = self._flip(np.asarray(xyxy, dtype=np.float64).reshape(-1, 4))
         out = np.empty_like(boxes)
         out[:, 0::2] = boxes[:, 0::2] / self.scale_x + self.left
         out[:, 1::2] = boxes[:, 1::2] / self.scale_y + self.upper
         return out.astype(np.float32)
 
-    def _mirrored(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _flip(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         out = boxes.copy()
         if self.is_flipped:
             out[:, [0, 2]] = self.size_hw[1] - boxes[:, [2, 0]]
@@ -71,11 +70,11 @@ class Frame:
 
 
 def plain_frame(image_hw: tuple[int, int], spec: ImageSpec) -> Frame:
-    """Return the map of the image as prediction sees it.
+    """Return the frame of the unaugmented image, as in prediction.
 
     Args:
         image_hw: Height and width of the upright image.
-        spec: The pixel contract; its `fit` is `squash` or `pad`, which show the whole image.
+        spec: The image spec; its `fit` must be `squash` or `pad`, which show the whole image.
 
     Raises:
         ValueError: Another `fit`, which would cut objects off.
@@ -84,7 +83,7 @@ def plain_frame(image_hw: tuple[int, int], spec: ImageSpec) -> Frame:
     if spec.fit == "squash":
         return Frame(0.0, 0.0, width / image_hw[1], height / image_hw[0], spec.size_hw)
     if spec.fit != "pad":
-        raise ValueError(f"a detector sees the whole image: fit is squash or pad, not {spec.fit}")
+        raise ValueError(f"a detector needs the whole image: fit must be squash or pad, not {spec.fit}")
     scale = min(width / image_hw[1], height / image_hw[0])  # the same rounding as `fit_image`
     inner_w, inner_h = max(1, round(image_hw[1] * scale)), max(1, round(image_hw[0] * scale))
     scale_x, scale_y = inner_w / image_hw[1], inner_h / image_hw[0]
@@ -96,15 +95,14 @@ def plain_frame(image_hw: tuple[int, int], spec: ImageSpec) -> Frame:
 def draw_frame(
     image_hw: tuple[int, int], spec: ImageSpec, augment: Augment, draws: NDArray[np.float64] | None
 ) -> Frame:
-    """Return the map of one view.
+    """Draw the frame of one view.
 
     Args:
         image_hw: Height and width of the upright image.
-        spec: The pixel contract.
-        augment: `zoom` z draws the scale between 1 - z and 1 + z (evenly on a log scale) with a slight change
-            of proportions; the window lies anywhere in the image, or the image anywhere in a larger window;
-            `shift`, `flip` and `vflip` as for whole images.
-        draws: (20,) of the view's generator; None is the image itself.
+        spec: The image spec.
+        augment: `zoom` z draws the scale from [1 - z, 1 + z] (log-uniform) with a slight change of aspect ratio, at a
+            random position; `shift`, `flip` and `vflip` as for whole images.
+        draws: (20,) random numbers of the view; None for the unaugmented image.
     """
     plain = plain_frame(image_hw, spec)
     if draws is None:
@@ -126,15 +124,15 @@ def draw_frame(
 def clip_boxes(
     xyxy: NDArray[np.floating], size_hw: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return boxes cut at the input's edges.
+    """Clip boxes to the input.
 
     Args:
         xyxy: (M, 4) boxes in input pixels.
-        size_hw: Of the input.
+        size_hw: Input size.
 
     Returns:
-        (M, 4) clipped boxes; (M,) which are learned: at least `MIN_VISIBLE` of the area is left and both sides are
-        at least `MIN_SIDE`; (M,) which are remains of others: there to be seen, but too little to be asked for.
+        (M, 4) clipped boxes; (M,) whether a box is kept for training: at least `MIN_VISIBLE` of the area visible and
+        both sides at least `MIN_SIDE`; (M,) whether it is truncated: visible, but below these limits.
     """
     boxes = np.asarray(xyxy, dtype=np.float32).reshape(-1, 4)
     height, width = size_hw

@@ -1,7 +1,7 @@
-"""The training of a detector: yields a record an epoch and neither prints nor saves.
+"""Run the training loop of a detector: yield a record per epoch; print and save nothing.
 
-Which view of which image a step sees is a function of seed, epoch and position alone, and what
-is kept at the end is the running average of the last steps' weights, never the best epoch on anything.
+The view of an image in a step depends on seed, epoch and position only. The final weights are the moving average (EMA)
+of the last steps, not those of a best epoch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class DetectEpoch:
-    """One epoch: number from 1, mean losses of its steps, the head's last rate, seconds of its steps."""
+    """Record of one epoch: number from 1, mean losses, last learning rate of the head, seconds."""
 
     epoch: int
     train_loss: float
@@ -45,26 +45,26 @@ class DetectEpoch:
 
 
 class DetectSource(Protocol):
-    """Gives batches; view 0 is the image itself."""
+    """Protocol of a batch source; view 0 is the unaugmented image."""
 
     def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """State what will be asked for, in order."""
+        """Announce the (sample, view) pairs of the next batches, in order."""
         ...
 
     def batch(self, samples: Ids, views: Ids) -> tuple[tuple[Any, ...], list[ViewBoxes]]:
-        """Inputs of the network's rear, B first, and the boxes of each view."""
+        """Return the inputs of the network's suffix, B first, and the boxes of each view."""
         ...
 
 
 class DetectNetwork(nn.Module):  # type: ignore[misc]
-    """What trains: the rear of the backbone (if any of it does) and the head.
+    """Trainable network: the suffix of the backbone and the detection head.
 
     Args:
-        rear: From what a source gives to the maps.
+        rear: Maps the outputs of a source to feature maps.
         head: Pyramid and head.
         owner: The whole backbone.
         stage_params: Parameters by stage, the last stage first; empty where the backbone is frozen.
-        is_bn_live: Whether batch norm of the backbone learns its statistics (from scratch only).
+        is_bn_live: Whether batch norm of the backbone updates its statistics (from scratch only).
     """
 
     def __init__(
@@ -89,39 +89,39 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
         return logits, boxes
 
     def set_training(self, is_training: bool) -> None:
-        """The head's norms learn their statistics; the backbone's stay as they are."""
+        """Set the training mode of the head; the backbone's batch norm stays in eval mode unless live."""
         self.head.train(is_training)
         self.rear.train(is_training and self.is_bn_live)
 
     def trained(self) -> dict[str, Any]:
-        """Return every tensor that training changes, by name (not copies)."""
-        found = {f"head.{n}": t.detach() for n, t in self.head.state_dict(keep_vars=True).items()}
-        found |= {f"backbone.{n}": p.detach() for stage in self.stage_params for n, p in stage}
+        """Return every tensor that training changes, by name (no copies)."""
+        tensors = {f"head.{n}": t.detach() for n, t in self.head.state_dict(keep_vars=True).items()}
+        tensors |= {f"backbone.{n}": p.detach() for stage in self.stage_params for n, p in stage}
         if self.is_bn_live:
-            found |= {f"buffer.{n}": b for n, b in self._owner[0].named_buffers()}
-        return found
+            tensors |= {f"buffer.{n}": b for n, b in self._owner[0].named_buffers()}
+        return tensors
 
     def load_trained(self, tensors: Mapping[str, Any]) -> None:
-        """Put values back."""
+        """Load trained tensors."""
         for name, tensor in self.trained().items():
             tensor.copy_(tensors[name])
 
     def frozen_digest(self) -> str:
-        """Return the SHA-256 of every tensor of the backbone that must not change."""
+        """Return the SHA-256 of every frozen tensor of the backbone."""
         return self._freezing.digest()
 
 
 class DetectTraining:
-    """One training.
+    """One training of a detector.
 
     Args:
-        net: The network at its start.
-        source: Where batches come from.
-        plan: Every number.
+        net: The initial network.
+        source: The batch source.
+        plan: The training plan.
         train: Positions of the training images.
-        sizes_hw: Of the maps, the finest first.
-        pace: How many steps there are; by default the epochs of the plan.
-        clock: Source of the durations in the records.
+        sizes_hw: Sizes of the maps, finest first.
+        pace: The step schedule; by default the epochs of the plan.
+        clock: Clock in seconds, for durations in the records.
     """
 
     def __init__(
@@ -164,10 +164,10 @@ class DetectTraining:
         self._average = {n: t.clone() for n, t in net.trained().items()}
 
     def run(self, *, stop: Callable[[], bool] | None = None) -> Iterator[DetectEpoch]:
-        """Trains; gives a record after each epoch.  At the end the network holds the averaged weights.
+        """Train and yield a record after each epoch; at the end the network holds the averaged weights.
 
         Args:
-            stop: Called after each step; where it says True the training ends there.
+            stop: Called after each step; True ends the training.
         """
         is_stopped = False
         epoch = -1
@@ -206,7 +206,7 @@ class DetectTraining:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """While inside, the network holds the averaged weights."""
+        """Load the averaged weights inside the block."""
         if not self.plan.ema_decay:
             yield
             return
@@ -218,7 +218,7 @@ class DetectTraining:
             self.net.load_trained(now)
 
     def take_step(self, samples: Ids, views: Ids) -> NDArray[np.float64] | None:
-        """Return one step; its loss, the class's and the box's part, or None where the loss is no number."""
+        """Take one step; return total, class and box loss, or None where the loss is not finite."""
         self._begin()
         parts, truth = self.source.batch(samples, views)
         self.net.set_training(True)
@@ -243,12 +243,12 @@ class DetectTraining:
         return values
 
     def _begin(self) -> None:
-        """Set the rates of a step and what trains in it."""
-        share = self.pace.share(self.step)
+        """Set the learning rates and trainable parameters of a step."""
+        progress = self.pace.progress(self.step)
         for group in self.optimizer.param_groups:
             begin = group["begin"]
-            own = (share - begin) / max(1.0 - begin, 1e-9)
-            is_on = share >= begin
+            own = (progress - begin) / max(1.0 - begin, 1e-9)
+            is_on = progress >= begin
             group["lr"] = group["peak"] * factor_at(self.plan.schedule, own, self.plan.warmup) if is_on else 0.0
             for parameter in group["params"]:
                 if parameter.requires_grad != is_on:
@@ -256,14 +256,14 @@ class DetectTraining:
                     parameter.grad = None
 
     def _add_to_average(self) -> None:
-        """The running average follows quickly at first (as in YOLOX, Ge et al. 2021)."""
+        """Update the EMA, with a lower decay in early steps (as in YOLOX, Ge et al. 2021)."""
         keep = self.plan.ema_decay * (1.0 - np.exp(-self.step / 200.0))
         now = self.net.trained()
         floats = [n for n, t in now.items() if t.is_floating_point()]
         torch._foreach_lerp_([self._average[n] for n in floats], [now[n] for n in floats], 1.0 - keep)
 
     def _announce(self, order: Ids, epoch: int) -> None:
-        """State what comes: the rest of this epoch and the views of the next."""
+        """Announce the batches of this epoch and the next."""
         pairs = [(int(s), view_of(epoch, self.plan.views)) for s in order]
         if not self.pace.is_done((epoch + 1) * self.steps_per_epoch):
             following = view_of(epoch + 1, self.plan.views)

@@ -1,10 +1,10 @@
-"""Which detection finds which object: matching by the rules of COCO's reference implementation, numpy only.
+"""Match detections to objects by the rules of COCO's reference implementation; numpy only.
 
-An image is matched once, for all IoU thresholds and object sizes together, and what is kept of it
-is so small that scores can be drawn again and again (bootstrap over images) without matching anew.
+Each image is matched once for all IoU thresholds and object sizes; the result is small, so that bootstrap draws
+need no new matching.
 
 Source: T.-Y. Lin et al., cocodataset/cocoapi, `PythonAPI/pycocotools/cocoeval.py`, functions `evaluateImg` and
-`accumulate` (rules; no code taken).  An object's area is that of its box.
+`accumulate` (rules; no code taken). An object's area is that of its box.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _NEARLY_ONE = 1 - 1e-10
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """All detections of one class, by falling score; A size ranges, T thresholds, D detections, N images.
+    """All detections of one class by falling score; A size ranges, T thresholds, D detections, N images.
 
     Attributes:
         scores: (D,) in [0, 1], falling; equal scores keep the order of images.
         image: (D,) position of the image.
-        is_hit: (A, T, D) whether an object was found.
-        is_ignored: (A, T, D) whether it counts neither as right nor wrong (a crowd, another size).
-        num_objects: (A, N) objects of the class that count.
+        is_hit: (A, T, D) whether it matches an object.
+        is_ignored: (A, T, D) whether it is neither right nor wrong (crowd, other size).
+        num_objects: (A, N) counted objects of the class.
     """
 
     scores: NDArray[np.float64]
@@ -54,10 +54,10 @@ def match_all(
     """Match every image, class by class.
 
     Args:
-        truth: True boxes of each image.
+        truth: Ground-truth boxes of each image.
         found: Detections of each image, in any order.
         num_classes: K.
-        max_detections: Detections of a class and image that count, those with the best scores (COCO's `maxDets`).
+        max_detections: Largest number of detections per class and image, highest scores first (COCO's `maxDets`).
 
     Returns:
         K entries.
@@ -70,7 +70,7 @@ def match_all(
 def iou_with_crowds(
     found: NDArray[np.float64], true: NDArray[np.float64], is_crowd: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return (D, G) overlap of detections with objects; with a crowd, the share of the detection that lies in it."""
+    """Return the (D, G) IoU of detections and objects; for a crowd, the fraction of the detection inside it."""
     low = np.maximum(found[:, None, :2], true[None, :, :2])
     high = np.minimum(found[:, None, 2:], true[None, :, 2:])
     sides = np.clip(high - low, 0, None)
@@ -89,19 +89,19 @@ def _match_class(
     scores, images, hits, ignored = [], [], [], []
     num_objects = np.zeros((len(AREAS), len(truth)), dtype=np.int64)
     for n, (boxes, detections) in enumerate(zip(truth, found, strict=True)):
-        mine = boxes.class_ids == class_id
-        theirs = np.flatnonzero(detections.class_ids == class_id)
-        theirs = theirs[np.argsort(-detections.scores[theirs], kind="stable")][:max_detections]
-        true, crowd = boxes.xyxy[mine].astype(np.float64), boxes.is_crowd[mine]
+        is_class = boxes.class_ids == class_id
+        of_class = np.flatnonzero(detections.class_ids == class_id)
+        of_class = of_class[np.argsort(-detections.scores[of_class], kind="stable")][:max_detections]
+        true, crowd = boxes.xyxy[is_class].astype(np.float64), boxes.is_crowd[is_class]
         area = np.prod(true[:, 2:] - true[:, :2], axis=1)
-        passed_over = np.stack([crowd | (area < low) | (area > high) for low, high in AREAS.values()])  # (A, G)
-        num_objects[:, n] = (~passed_over).sum(axis=1)
-        if not len(theirs):
+        is_excluded = np.stack([crowd | (area < low) | (area > high) for low, high in AREAS.values()])  # (A, G)
+        num_objects[:, n] = (~is_excluded).sum(axis=1)
+        if not len(of_class):
             continue
-        boxes_found = detections.xyxy[theirs].astype(np.float64)
-        hit, out = _match_image(boxes_found, true, crowd, passed_over)
-        scores.append(detections.scores[theirs].astype(np.float64))
-        images.append(np.full(len(theirs), n, dtype=np.int64))
+        boxes_found = detections.xyxy[of_class].astype(np.float64)
+        hit, out = _match_image(boxes_found, true, crowd, is_excluded)
+        scores.append(detections.scores[of_class].astype(np.float64))
+        images.append(np.full(len(of_class), n, dtype=np.int64))
         hits.append(hit)
         ignored.append(out)
     shape = (len(AREAS), len(IOUS), 0)
@@ -120,7 +120,7 @@ def _match_class(
 
 
 def _match_image(
-    found: NDArray[np.float64], true: NDArray[np.float64], crowd: NDArray[np.bool_], passed_over: NDArray[np.bool_]
+    found: NDArray[np.float64], true: NDArray[np.float64], crowd: NDArray[np.bool_], is_excluded: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return (A, T, D) hits and ignored detections of one image and class; detections come by falling score."""
     num, shape = len(found), (len(AREAS), len(IOUS))
@@ -132,11 +132,11 @@ def _match_image(
         is_taken = np.zeros((*shape, len(true)), dtype=bool)
         needed = np.minimum(IOUS, _NEARLY_ONE)[None, :, None]
         for d in np.flatnonzero((overlap >= needed.min()).any(axis=1)):
-            near = np.flatnonzero(overlap[d] >= needed.min())[::-1]  # of equal overlaps the later object is taken
+            near = np.flatnonzero(overlap[d] >= needed.min())[::-1]  # of equal overlaps, take the later object
             values = overlap[d, near]
             is_open = (values >= needed) & (~is_taken[:, :, near] | crowd[near])  # (A, T, G)
-            counts = is_open & ~passed_over[:, None, near]
-            others = is_open & passed_over[:, None, near]
+            counts = is_open & ~is_excluded[:, None, near]
+            others = is_open & is_excluded[:, None, near]
             has_counted = counts.any(axis=2)
             usable = np.where(has_counted[..., None], counts, others)
             chosen = near[np.where(usable, values, -1.0).argmax(axis=2)]  # (A, T)

@@ -1,8 +1,7 @@
-"""How good a detector is: COCO's numbers, each with an interval from drawing images anew.
+"""Compute COCO's detection metrics with bootstrap confidence intervals.
 
-MAP is computed as COCO's reference implementation does (101 recall levels, precision made falling,
-mean over classes that occur), from matches that are made once; the bootstrap then only weighs images (or groups of
-images that belong together), so that 500 draws cost about as much as matching.
+The mAP follows COCO's reference implementation (101 recall levels, falling precision, mean over occurring classes).
+Matching is done once; the bootstrap only reweights images or groups, so 500 draws cost about as much as matching.
 
 Source: `accumulate` and `summarize` of pycocotools (rules); percentile bootstrap, Efron and Tibshirani (1993).
 """
@@ -34,26 +33,26 @@ __all__ = [
 ]
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-"""Recall levels at which precision is read."""
+"""Recall levels of the precision curve."""
 
-_LEAST_UNITS = 5  # fewer images (or groups) give no interval worth its name
+_MIN_UNITS = 5  # least number of images (or groups) for an interval
 _T50, _T75 = 0, 5
 _ALL = 0
 
 
 @dataclass(frozen=True)
 class ClassDetection:
-    """How one class fares.
+    """Detection metrics of one class.
 
     Attributes:
         name: Its name.
-        num_boxes, num_images: Objects that count, and images with at least one.
+        num_boxes, num_images: Counted objects, and images with at least one.
         ap50: Average precision at IoU 0.5, with its interval.
         ap50_95: Mean over IoU 0.5 to 0.95, with its interval.
         ap75: At IoU 0.75.
         precision: (101,) precision at `RECALLS`, IoU 0.5, made falling; None where the class does not occur.
-        point: What the score threshold comes to: the given one, else the one with the best F1 on these images.
-            None where the class does not occur or no threshold is worth its name.
+        point: Operating point at the given threshold, else at the threshold with the best F1 on these images. None
+            where the class does not occur or no threshold is usable.
     """
 
     name: str
@@ -68,18 +67,18 @@ class ClassDetection:
 
 @dataclass(frozen=True)
 class DetectionEvaluation:
-    """What is known of a detector on one set of scored images (a block of `metrics.json`).
+    """Evaluation of a detector on one set of images (a block of `metrics.json`).
 
     Attributes:
-        setup: The protocol with its details.
-        num_samples, num_boxes, num_groups: What was scored (`num_groups` is None without groups).
-        map50, map50_95, map75: Means over the classes that occur, with intervals.
-        by_size: mAP50-95 of small, medium and large objects (bounds 32 and 96 pixels squared), None where none occurs.
-        recall: Mean share of objects found at IoU 0.50-0.95 (COCO's average recall at `max_detections`).
-        per_class: One entry a class, in order of class ids.
-        confusion: What was taken for what at the thresholds.
-        max_detections: Detections of a class and image that were scored at most (COCO's `maxDets`).
-        findings: What limits these numbers.
+        setup: The evaluation protocol with its details.
+        num_samples, num_boxes, num_groups: Scored images, boxes and groups (None without groups).
+        map50, map50_95, map75: Means over occurring classes, with intervals.
+        by_size: mAP50-95 of small, medium and large objects (bounds 32 and 96 pixels squared), or None.
+        recall: Mean recall at IoU 0.50-0.95 (COCO's average recall at `max_detections`).
+        per_class: One entry per class, in order of class ids.
+        confusion: Confusion matrix at the thresholds.
+        max_detections: Largest number of scored detections per class and image (COCO's `maxDets`).
+        findings: Limitations of these numbers.
     """
 
     setup: EvaluationSetup
@@ -110,20 +109,20 @@ def evaluate_detections(
     thresholds: Sequence[float] | None = None,
     max_detections: int = MAX_DETECTIONS,
 ) -> DetectionEvaluation:
-    """Return scores detections.
+    """Evaluate detections.
 
     Args:
         truth: True boxes of each image.
-        found: Detections of each image; at least down to a score of 0.01, or mAP comes out too low.
+        found: Detections of each image, down to a score of 0.01; else mAP is too low.
         class_names: K names.
-        groups: (N,) images that belong together are drawn together, or None.
-        seed: Of the bootstrap.
-        draws: Of the bootstrap; 0 leaves the intervals out.
-        setup: How the images were scored.
-        thresholds: Score threshold of each class, for the operating points and the confusion; None takes the best
-            ones on these images (0.5 for a class that has none).
-        max_detections: Detections of a class and image that are scored at most; 100 gives COCO's published numbers,
-            which cannot reach 1 where an image has more than 100 objects of a class.
+        groups: (N,) group ids, resampled as a whole, or None.
+        seed: Random seed of the bootstrap.
+        draws: Number of bootstrap draws; 0 computes no intervals.
+        setup: The evaluation setup.
+        thresholds: Score threshold per class, for operating points and confusion; None uses the best ones on these
+            images (0.5 for a class without one).
+        max_detections: Largest number of scored detections per class and image; COCO uses 100, which limits recall
+            in images with more than 100 objects of a class.
     """
     matches = match_all(truth, found, len(class_names), max_detections)
     table = np.stack([_class_table(m) for m in matches]) if matches else np.zeros((0, len(AREAS), len(IOUS)))
@@ -146,10 +145,10 @@ def evaluate_detections(
     )
     findings = []
     num_units = int(units.max()) + 1 if len(units) else 0
-    if draws and num_units < _LEAST_UNITS:
+    if draws and num_units < _MIN_UNITS:
         evidence: Evidence = {
             "num_units": num_units,
-            "minimum": _LEAST_UNITS,
+            "minimum": _MIN_UNITS,
             "unit": "image" if groups is None else "group",
         }
         findings.append(Finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, evidence))
@@ -179,13 +178,13 @@ def average_precision(
     num_objects: float,
     weights: NDArray[np.float64] | None = None,
 ) -> float:
-    """Average precision over 101 recall levels.
+    """Compute average precision over 101 recall levels.
 
     Args:
         is_hit: (D,) by falling score.
         is_ignored: (D,) neither right nor wrong.
-        num_objects: Objects to be found; 0 gives NaN.
-        weights: (D,) how often each detection counts; 1 by default.
+        num_objects: Number of objects; 0 gives NaN.
+        weights: (D,) weight of each detection; 1 by default.
     """
     if num_objects <= 0:
         return float("nan")
@@ -246,23 +245,23 @@ def _falling_precision(
     num_objects: float,
     weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return (101,) precision at the recall levels, made falling; 0 beyond the recall that is reached."""
+    """Return (101,) precision at the recall levels, made falling; 0 beyond the reached recall."""
     weight = 1.0 if weights is None else weights
     right = np.cumsum(is_hit * weight)
     wrong = np.cumsum((~is_hit & ~is_ignored) * weight)
     precision = right / np.maximum(right + wrong, np.spacing(1))
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(right / num_objects, RECALLS, side="left")
-    is_reached = place < len(precision)
+    index = np.searchsorted(right / num_objects, RECALLS, side="left")
+    is_reached = index < len(precision)
     curve = np.zeros(len(RECALLS))
-    curve[is_reached] = precision[place[is_reached]]
+    curve[is_reached] = precision[index[is_reached]]
     return curve
 
 
 def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: int, draws: int) -> NDArray[np.float64]:
-    """Return (B, K, T) average precision of drawn sets of images, all sizes; NaN where a class was not drawn."""
+    """Return (B, K, T) average precision of bootstrap draws, all sizes; NaN where a class was not drawn."""
     num_units = int(units.max()) + 1 if len(units) else 0
-    if not draws or num_units < _LEAST_UNITS:
+    if not draws or num_units < _MIN_UNITS:
         return np.zeros((0, len(matches), len(IOUS)))
     rng = np.random.default_rng([seed, 7])
     out = np.full((draws, len(matches), len(IOUS)), np.nan)
@@ -279,7 +278,7 @@ def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: 
 
 
 def _weighted(matches: ClassMatches, weights: NDArray[np.float64], num_objects: float) -> NDArray[np.float64]:
-    """Return (T,) average precision with weights, as `average_precision` at each threshold."""
+    """Return (T,) weighted average precision, as `average_precision` at each threshold."""
     hit, out = matches.is_hit[_ALL], matches.is_ignored[_ALL]  # (T, D)
     right = np.cumsum(hit * weights, axis=1)
     wrong = np.cumsum((~hit & ~out) * weights, axis=1)
@@ -287,14 +286,14 @@ def _weighted(matches: ClassMatches, weights: NDArray[np.float64], num_objects: 
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     result = np.zeros(len(IOUS))
     for t in range(len(IOUS)):
-        place = np.searchsorted(right[t] / num_objects, RECALLS, side="left")
-        place = place[place < precision.shape[1]]
-        result[t] = precision[t, place].sum() / len(RECALLS)
+        index = np.searchsorted(right[t] / num_objects, RECALLS, side="left")
+        index = index[index < precision.shape[1]]
+        result[t] = precision[t, index].sum() / len(RECALLS)
     return result
 
 
 def _slim(matches: ClassMatches) -> ClassMatches:
-    """Without what cannot change any score: detections after the last hit, and those ignored throughout."""
+    """Drop detections that change no score: those after the last hit, and those ignored at every threshold."""
     hit, out = matches.is_hit[_ALL], matches.is_ignored[_ALL]
     hits = np.flatnonzero(hit.any(axis=0))
     last = int(hits[-1]) + 1 if len(hits) else 0
@@ -316,18 +315,18 @@ def _precision_at(matches: ClassMatches) -> NDArray[np.float64] | None:
 
 
 def _recall(matches: Sequence[ClassMatches]) -> float | None:
-    shares = [m.is_hit[_ALL].sum(axis=1) / m.num_objects[_ALL].sum() for m in matches if m.num_objects[_ALL].sum() > 0]
-    return float(np.mean(shares)) if shares else None
+    recalls = [m.is_hit[_ALL].sum(axis=1) / m.num_objects[_ALL].sum() for m in matches if m.num_objects[_ALL].sum() > 0]
+    return float(np.mean(recalls)) if recalls else None
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Return mean over what occurs; NaN where nothing does."""
+    """Return the mean of the finite values, or NaN."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else float("nan")
 
 
 def _mean_over_classes(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (B,) from (B, K), over the classes that were drawn."""
+    """Return the (B,) means of (B, K) over the drawn classes."""
     is_there = np.isfinite(drawn)
     total = np.where(is_there, drawn, 0.0).sum(axis=1)
     means = np.full(len(drawn), np.nan)

@@ -1,8 +1,8 @@
-"""The detector's own layers: a narrow pyramid, and a head that says what is where, and how large.
+"""Define the detector's layers: a feature pyramid and an anchor-free head.
 
-One head for all levels, its convolutions shared and its batch norms of their own for each level
-(RTMDet, Lyu et al. 2022), without anchors (FCOS, Tian et al. 2019): plain convolutions once the norms are folded,
-which is what ONNX Runtime is fastest at.  The pyramid is torchvision's.
+The head shares convolutions between levels, with separate batch norms per level (RTMDet, Lyu et al. 2022), and has no
+anchors (FCOS, Tian et al. 2019). With folded norms it consists of plain convolutions, which ONNX Runtime runs fastest.
+The pyramid is torchvision's.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torchvision.ops import FeaturePyramidNetwork
 
 __all__ = ["Detector", "DetectorHead", "make_points"]
 
-_PRIOR = 0.01  # probability that a place holds an object, at the start (RetinaNet, Lin et al. 2017)
-_REACH = 4.0  # at the start a box reaches so many strides in each direction
+_PRIOR = 0.01  # initial object probability at an anchor point (RetinaNet, Lin et al. 2017)
+_REACH = 4.0  # initial distance from an anchor point to the box edges, in strides
 
 
 class _Tower(nn.Module):  # type: ignore[misc]
-    """Convolutions shared by all levels, each level with its own norms."""
+    """Convolutions shared by all levels, with separate norms per level."""
 
     def __init__(self, width: int, depth: int, num_levels: int) -> None:
         super().__init__()
@@ -41,15 +41,15 @@ class _Tower(nn.Module):  # type: ignore[misc]
 
 
 class DetectorHead(nn.Module):  # type: ignore[misc]
-    """Pyramid and head.
+    """Feature pyramid and detection head.
 
     Args:
-        channels: Channels of the maps it stands on, the finest first.
+        channels: Channels of the input maps, finest first.
         strides: Their strides.
         num_classes: K.
         width: Channels of the pyramid and the head.
         depth: Convolutions in each of the two towers.
-        seed: Of the first weights.
+        seed: Random seed of the initial weights.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class DetectorHead(nn.Module):  # type: ignore[misc]
             nn.init.constant_(self.box_out.bias, math.log(_REACH))
 
     def forward(self, maps: Sequence[Any]) -> tuple[Any, Any]:
-        """Maps to class logits (B, P, K) and boxes (B, P, 4), xyxy in input pixels; P places of all levels."""
+        """Return class logits (B, P, K) and boxes (B, P, 4), xyxy in input pixels, for P anchor points."""
         named = self.pyramid({str(i): m for i, m in enumerate(maps)})
         levels = [nn.functional.relu(m) for m in named.values()]
         logits, boxes = [], []
@@ -94,13 +94,13 @@ class DetectorHead(nn.Module):  # type: ignore[misc]
 
 
 class Detector(nn.Module):  # type: ignore[misc]
-    """From images to class logits and boxes: backbone maps, pyramid and head in one module.
+    """Whole detector from images to class logits and boxes.
 
     Args:
-        maps: From images to maps.
+        maps: Backbone from images to maps.
         head: Pyramid and head.
-        sizes_hw: Of the maps.
-        is_mirrored: Whether the mirrored image is looked at too, and what is said of each place averaged.
+        sizes_hw: Sizes of the maps.
+        is_mirrored: Whether to average with the outputs for the flipped image (flip TTA).
     """
 
     def __init__(
@@ -112,10 +112,10 @@ class Detector(nn.Module):  # type: ignore[misc]
         for height, width in sizes_hw:
             order.append((torch.arange(height * width).reshape(height, width).flip(1) + first).flatten())
             first += height * width
-        self.register_buffer("order", torch.cat(order))  # (P,) the place that mirrors each place
+        self.register_buffer("order", torch.cat(order))  # (P,) anchor point of each flipped anchor point
 
     def forward(self, pixels: Any) -> tuple[Any, Any]:
-        """Return (B, 3, H, W) normalized pixels to logits (B, P, K) and boxes (B, P, 4)."""
+        """Return logits (B, P, K) and boxes (B, P, 4) of normalized pixels (B, 3, H, W)."""
         if not self.is_mirrored:
             logits, boxes = self.head(self.maps(pixels))
             return logits, boxes
@@ -130,7 +130,7 @@ class Detector(nn.Module):  # type: ignore[misc]
 
 
 def make_points(sizes_hw: Sequence[tuple[int, int]], strides: Sequence[int]) -> Any:
-    """Return (P, 2) x and y of every place of all levels, input pixels, row by row."""
+    """Return (P, 2) anchor points of all levels as x, y in input pixels, row by row."""
     points = []
     for (height, width), stride in zip(sizes_hw, strides, strict=True):
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")

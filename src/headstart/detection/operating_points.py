@@ -1,7 +1,6 @@
-"""What a detector does at one score threshold: which threshold is best, and what is taken for what.
+"""Compute operating points and the confusion matrix of a detector at score thresholds.
 
-A threshold belongs to a class, since classes differ in how sure the network gets; it is the one with
-the best F1 at IoU 0.5, and lies between the last score that is kept and the first that is not.
+The threshold of a class has the best F1 at IoU 0.5 and lies between the last kept score and the first dropped one.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from headstart.detection.matching import ClassMatches, iou_with_crowds
 __all__ = ["ERRORS", "Confusion", "OperatingPoint", "best_points", "confuse", "points_at"]
 
 ERRORS = ("missed", "false", "wrong_class")
-"""Kinds of errors of an image: objects missed, boxes where nothing is, objects found as another class."""
+"""Error types: missed objects, false positives, objects detected as another class."""
 
 _IOU = 0.5
-_LEAST_PRECISION = 0.2  # of the boxes above a threshold so many must be right
+_MIN_PRECISION = 0.2  # least precision at a threshold
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A threshold of one class with what it gives at IoU 0.5, all in [0, 1].
+    """Precision, recall and F1 of one class at a threshold, IoU 0.5, all in [0, 1].
 
     Attributes:
-        threshold: A float32 number, as the scores are, so that it divides them alike wherever it is read.
+        threshold: A float32 value, like the scores, so that comparisons are the same everywhere.
         precision: None where no detection reaches the threshold.
-        recall, f1: 0 there.
+        recall, f1: 0 in that case.
     """
 
     threshold: float
@@ -41,18 +40,18 @@ class OperatingPoint:
     f1: float
 
     def to_json(self) -> dict[str, float | None]:
-        """Return plain values, rounded to 5 digits except for the threshold, which decides what is kept."""
-        shares = {k: None if v is None else round(v, 5) for k, v in asdict(self).items()}
-        return {**shares, "threshold": self.threshold}
+        """Return plain values, rounded to 5 digits except for the threshold."""
+        values = {k: None if v is None else round(v, 5) for k, v in asdict(self).items()}
+        return {**values, "threshold": self.threshold}
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """What was taken for what.
+    """Confusion matrix of a detector.
 
     Attributes:
         names: K class names and `background`.
-        counts: (K + 1, K + 1): rows truth, columns detection; last row: found where nothing is, last column: missed.
+        counts: (K + 1, K + 1): rows truth, columns detections; last row: false positives, last column: missed.
         thresholds: (K,) score threshold of each class.
         errors: (N, 3) errors of each image, in the order of `ERRORS`.
     """
@@ -76,9 +75,9 @@ class Confusion:
 
 
 def best_points(matches: Sequence[ClassMatches]) -> list[OperatingPoint | None]:
-    """Return the threshold with the best F1 of each class; None where it does not occur or none is worth its name.
+    """Return the operating point with the best F1 of each class; None where there is no usable one.
 
-    Only thresholds count above which at least one box in five is right.
+    Only thresholds with a precision of at least 0.2 are used.
     """
     points: list[OperatingPoint | None] = []
     for m in matches:
@@ -91,14 +90,14 @@ def best_points(matches: Sequence[ClassMatches]) -> list[OperatingPoint | None]:
         right, kept = np.cumsum(hit), np.arange(1, len(hit) + 1)
         f1 = 2 * right / (kept + count)
         is_end = np.append(scores[1:] < scores[:-1], True)  # equal scores are kept or dropped together
-        is_usable = is_end & (right >= _LEAST_PRECISION * kept)
+        is_usable = is_end & (right >= _MIN_PRECISION * kept)
         if not is_usable.any():
-            points.append(None)  # a class that is hardly found must not flood every image
+            points.append(None)  # avoids many false positives of a class that is hardly detected
             continue
         best = int(np.where(is_usable, f1, -1.0).argmax())
         after = scores[best + 1] if best + 1 < len(scores) else scores[best] * 0.9
         threshold = float(np.float32((scores[best] + after) / 2))
-        if not after < threshold <= scores[best]:  # neighboring float32 numbers have none between them
+        if not after < threshold <= scores[best]:  # no float32 value lies between neighbors
             threshold = float(scores[best])
         points.append(
             OperatingPoint(threshold, float(right[best] / kept[best]), float(right[best] / count), float(f1[best]))
@@ -107,7 +106,7 @@ def best_points(matches: Sequence[ClassMatches]) -> list[OperatingPoint | None]:
 
 
 def points_at(matches: Sequence[ClassMatches], thresholds: Sequence[float]) -> list[OperatingPoint | None]:
-    """Return what given thresholds, one a class, come to; None for a class that does not occur."""
+    """Return the operating points at given thresholds, one per class; None for a class that does not occur."""
     points: list[OperatingPoint | None] = []
     for m, threshold in zip(matches, thresholds, strict=True):
         is_kept = ~m.is_ignored[0, 0] & (m.scores >= threshold)
@@ -125,10 +124,10 @@ def points_at(matches: Sequence[ClassMatches], thresholds: Sequence[float]) -> l
 def confuse(
     truth: Sequence[Boxes], found: Sequence[Detections], class_names: Sequence[str], thresholds: Sequence[float]
 ) -> Confusion:
-    """Count what was taken for what: each object goes to the detection of any class that overlaps it most.
+    """Compute the confusion matrix: match each object with the detection of any class that overlaps it most.
 
-    Pairs are made by falling overlap, at least 0.5, each object and detection once; where two detections overlap an
-    object alike, the one of its own class goes first.  Detections within a crowd are not counted.
+    Pairs are matched by falling IoU, at least 0.5, each object and detection once; ties prefer the same class.
+    Detections inside a crowd are not counted.
     """
     num = len(class_names)
     total = np.zeros((num + 1, num + 1), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Every number of a detector's training in one frozen value, with where its default comes from."""
+"""Define the training plan of a detector."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ __all__ = ["DetectPlan"]
 
 @dataclass(frozen=True, slots=True)
 class DetectPlan:
-    """How a detector is trained.
+    """Settings of one detector training.
 
     Attributes:
         strategy: `head`, `finetune`, `full` or `scratch`.
-        cut: First stage that trains; the stage after the last tap where nothing of the backbone does.
+        cut: First trainable stage; the stage after the last tap for a frozen backbone.
         epochs: Passes over the training images.
-        batch_size: Images a step.
-        lr: Peak rate of pyramid and head.
-        backbone_lr: Peak rate of the last stage that trains.
-        layer_decay: Factor on that rate for each earlier stage.
-        unfreeze_after: Share of the steps in which the backbone's stages wait before they train.
-        optimizer, schedule: By name; see `tuning.optim`.
-        warmup: Share of the steps in which rates rise.
-        weight_decay: Decoupled; of convolutions only.
-        ema_decay: Decay of the running average of the weights, which is what is kept; 0 is off.
+        batch_size: Images per step.
+        lr: Peak learning rate of pyramid and head.
+        backbone_lr: Peak learning rate of the last trainable stage.
+        layer_decay: Factor on that rate per earlier stage.
+        unfreeze_after: Fraction of the steps after which the backbone stages train.
+        optimizer, schedule: Names; see `training.optim`.
+        warmup: Fraction of the steps in which rates rise.
+        weight_decay: Decoupled weight decay, convolutions only.
+        ema_decay: EMA decay of the weights, which are the final weights; 0 is off.
         grad_clip_norm: Largest norm of the gradient; 0 is off.
-        views: Stored views of each image.
-        augment: How views differ, in words.
+        views: Cached views per image.
+        augment: Augmentation, see `preprocessing.augmentation`.
         fpn_channels, head_depth: Channels of pyramid and head, and convolutions in each tower.
         min_stride: Smallest stride of the pyramid.
-        assign_topk: Places that answer for a box.
-        box_weight: Of the box's loss against the class's.
-        seed: Of weights, order and views.
+        assign_topk: Candidate anchor points per ground-truth box (TAL top-k).
+        box_weight: Weight of the box loss relative to the class loss.
+        seed: Random seed of weights, order and views.
     """
 
     strategy: str = "head"
@@ -65,5 +65,5 @@ class DetectPlan:
         return asdict(self)
 
     def with_(self, **changes: Any) -> DetectPlan:
-        """Return the same with some values replaced."""
+        """Return a copy with some values replaced."""
         return replace(self, **changes)

@@ -1,7 +1,7 @@
-"""How many steps a training takes, and where on its schedule each step is.
+"""Schedule the steps of a training, with or without a deadline.
 
-Without a deadline the number of steps is fixed. With one it follows the clock: when steps turn out slower or faster
-than planned, the rest of the schedule is stretched over the steps that still fit, so that rates end where they should.
+Without a deadline the number of steps is fixed. With one it follows the clock: if steps turn out slower or faster than
+planned, the rest of the schedule is stretched over the steps that still fit, so that rates end at their planned values.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from headstart.system import Clock
 
 __all__ = ["Deadline", "ScheduleChange", "StepSchedule"]
 
-_RECENT = 20  # steps whose median is the price of a step
-_FIRST_CHECK, _CHECKS = 8, 8  # the plan is checked after so many steps, then after this part of the rest
-_SLACK = 0.02  # a plan stays as long as the number of steps that are left changes by less
-_MOST_SLOWDOWN = 3.0  # of what comes after the training, estimated from the slowdown of its steps
+_RECENT = 20  # last steps whose median is the duration of a step
+_FIRST_CHECK, _CHECKS = 8, 8  # steps before the first check; later checks after 1/8 of the rest
+_SLACK = 0.02  # least relative change of the steps left that changes the plan
+_MAX_SLOWDOWN = 3.0  # of the final steps, estimated from the slowdown of the training
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleChange:
-    """A change of plan, for the journal.
+    """Change of the number of steps, for the journal.
 
     Attributes:
         step: Steps taken so far.
@@ -42,13 +42,13 @@ class ScheduleChange:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """When a training has to end.
+    """Deadline of a training.
 
     Attributes:
-        at: Clock time by which everything has to be done.
-        reserve_s: Seconds kept for what follows the training, as estimated when a step took `step_s`.
-        step_s: Seconds of a step by which the training was planned.
-        most_steps: More steps are never taken, however fast they are.
+        at: Clock time by which the run must be finished.
+        reserve_s: Seconds reserved for the final steps, estimated when a step took `step_s`.
+        step_s: Planned seconds per step.
+        most_steps: Largest number of steps.
     """
 
     at: float
@@ -58,20 +58,20 @@ class Deadline:
 
     def left_s(self, now: float, step_s: float) -> float:
         """Return the seconds left for training when a step takes `step_s`; the reserve grows with slower steps."""
-        slowdown = min(max(step_s / max(self.step_s, 1e-9), 1.0), _MOST_SLOWDOWN)
+        slowdown = min(max(step_s / max(self.step_s, 1e-9), 1.0), _MAX_SLOWDOWN)
         return self.at - now - self.reserve_s * slowdown
 
 
 class StepSchedule:
-    """The number of steps of one training and the position of each step on its schedule.
+    """Number of steps of one training, and the progress of each step on its schedule.
 
     Args:
-        num_steps: Steps as planned.
-        deadline: When it has to end; None keeps the number of steps.
-        clock: Source of time.
-        record: Called with every change of plan before it takes effect.
-        replay: Changes of an earlier run of the same training. They are made again at the same steps, and the clock
-            decides only what comes after the last of them.
+        num_steps: Planned number of steps.
+        deadline: The deadline; None keeps the number of steps.
+        clock: Clock in seconds.
+        record: Called with every change before it takes effect.
+        replay: Changes of an earlier run of the same training. They are repeated at the same steps; the clock is used
+            only after the last of them.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class StepSchedule:
         self._clock = clock
         self._record = record
         self._replay = list(replay)
-        self._origin = (0, 0.0)  # step and share of the schedule at the last change
+        self._origin = (0, 0.0)  # step and progress at the last change
         self._seconds: list[float] = []
         self._last = self._clock()
         self._next_check = _FIRST_CHECK
@@ -98,22 +98,22 @@ class StepSchedule:
         """Start the clock: the first step begins now."""
         self._last = self._clock()
 
-    def share(self, step: int) -> float:
-        """Return how far the schedule is at a step, in [0, 1]."""
-        at, share = self._origin
-        return share + (1.0 - share) * ((step - at) / max(self.num_steps - at, 1))
+    def progress(self, step: int) -> float:
+        """Return the progress of the schedule at a step, in [0, 1]."""
+        at, progress = self._origin
+        return progress + (1.0 - progress) * ((step - at) / max(self.num_steps - at, 1))
 
     def is_done(self, step: int) -> bool:
-        """Return whether a training has ended after so many steps."""
+        """Return whether the training ends after `step` steps."""
         return step >= self.num_steps
 
     @property
     def step_s(self) -> float | None:
-        """Return the median seconds of the last steps, None before the first."""
+        """Return the median seconds of the last steps; None before the first."""
         return float(np.median(self._seconds[-_RECENT:])) if self._seconds else None
 
     def after_step(self, step: int) -> None:
-        """Take note of a step that has ended; may change the number of steps.
+        """Register a finished step; may change the number of steps.
 
         Args:
             step: Steps taken so far, this one included.
@@ -140,7 +140,7 @@ class StepSchedule:
             self._change(ScheduleChange(step, num_steps))
 
     def finish(self, step: int) -> None:
-        """Record that the training has ended after so many steps, so that a replay ends there too."""
+        """Record the end of the training after `step` steps, so that a replay ends there too."""
         if self.deadline is not None and self._record is not None and not self._replay and self._origin[0] < step:
             self._record(ScheduleChange(step, step))
 
@@ -150,6 +150,6 @@ class StepSchedule:
         self._apply(replan)
 
     def _apply(self, replan: ScheduleChange) -> None:
-        self._origin = (replan.step, self.share(replan.step))
+        self._origin = (replan.step, self.progress(replan.step))
         self.num_steps = replan.num_steps
         self.num_replans += 1

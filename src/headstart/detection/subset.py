@@ -1,4 +1,4 @@
-"""Which training images are used where not all of them fit into a budget."""
+"""Choose a subset of the training images that fits a budget."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from headstart.data.boxes.records import Boxes
 __all__ = ["subset_order"]
 
 Ids = NDArray[np.int64]
-_LEAST_IMAGES = 8
+_MIN_IMAGES = 8
 
 
 def subset_order(train: Ids, boxes: Sequence[Boxes], num_classes: int, *, seed: int) -> tuple[Ids, int]:
-    """Return the training images in an order of which every prefix is a fair subset.
+    """Return the training images in an order whose every prefix is a stratified subset.
 
-    First one image of each class, the rarest class first; then the classes take turns in proportion to their size,
-    where an image belongs to the rarest class that it shows.
+    One image of each class comes first, the rarest class first; then classes alternate in proportion to their size,
+    where an image belongs to its rarest class.
 
     Args:
         train: Positions of the training images.
-        boxes: Of all images.
+        boxes: Boxes of all images.
         num_classes: K.
-        seed: Of the order.
+        seed: Random seed of the order.
 
     Returns:
-        The order, and the length of the shortest prefix that is to be used.
+        The order, and the least length of a usable prefix.
     """
     order = np.random.default_rng([seed, 41]).permutation(train)
-    shown = [np.unique(boxes[i].class_ids[~boxes[i].is_crowd]) for i in order]
+    classes = [np.unique(boxes[i].class_ids[~boxes[i].is_crowd]) for i in order]
     counts = np.zeros(num_classes, dtype=np.int64)
-    for ids in shown:
+    for ids in classes:
         counts[ids] += 1
-    rarest = np.array([min(ids, key=lambda k: (counts[k], k), default=-1) for ids in shown], dtype=np.int64)
-    place = np.zeros(len(order))  # where each image stands among those of its class, in [0, 1)
+    rarest = np.array([min(ids, key=lambda k: (counts[k], k), default=-1) for ids in classes], dtype=np.int64)
+    rank = np.zeros(len(order))  # rank of each image within its class, in [0, 1)
     for kind in np.unique(rarest):
-        mine = np.flatnonzero(rarest == kind)
-        place[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+        members = np.flatnonzero(rarest == kind)
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
     first: list[int] = []
     for kind in np.argsort(counts, kind="stable"):
-        if counts[kind] and not any(kind in shown[i] for i in first):
-            first.append(next(i for i, ids in enumerate(shown) if kind in ids))
-    rest = [i for i in np.argsort(place, kind="stable") if i not in set(first)]
-    least = min(len(order), max(_LEAST_IMAGES, len(first)))
+        if counts[kind] and not any(kind in classes[i] for i in first):
+            first.append(next(i for i, ids in enumerate(classes) if kind in ids))
+    rest = [i for i in np.argsort(rank, kind="stable") if i not in set(first)]
+    least = min(len(order), max(_MIN_IMAGES, len(first)))
     return np.asarray(order[np.array([*first, *rest], dtype=np.int64)]), least

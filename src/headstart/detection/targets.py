@@ -1,7 +1,7 @@
-"""Which place answers for which box, and how wrong it is: task-aligned assignment and its losses.
+"""Assign anchor points to ground-truth boxes (task-aligned assignment), and compute the losses.
 
-A place answers for a box if it says both the class and the box well (TOOD, Feng et al. 2021), so
-the class score learns to be the quality of the box too and no third output is needed.
+An anchor point is assigned by class score and overlap (TOOD, Feng et al. 2021), so the class score also learns the
+box quality and no third output is needed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _EPS = 1e-7
 
 @dataclass(frozen=True)
 class Targets:
-    """What every place is to say.
+    """Training targets of all anchor points.
 
     Attributes:
-        scores: (B, P, K) in [0, 1]: quality of the box at the place of its class, 0 elsewhere.
-        boxes: (B, P, 4) the box of each place that has one.
-        is_positive: (B, P) whether it has one.
-        is_ignored: (B, P) whether nothing is learned here.
+        scores: (B, P, K) in [0, 1]: box quality for the class of the assigned box, 0 elsewhere.
+        boxes: (B, P, 4) assigned boxes.
+        is_positive: (B, P) whether a box is assigned.
+        is_ignored: (B, P) whether the anchor point is ignored in the loss.
     """
 
     scores: Any
@@ -36,12 +36,12 @@ class Targets:
     is_ignored: Any
 
 
-def paired_iou(a: Any, b: Any, *, is_generalised: bool = False) -> Any:
-    """(...) overlap of boxes (..., 4) pair by pair, in [0, 1]; generalised (Rezatofighi et al. 2019) in [-1, 1]."""
+def paired_iou(a: Any, b: Any, *, is_generalized: bool = False) -> Any:
+    """Return the pairwise IoU of boxes (..., 4) in [0, 1]; generalized IoU (Rezatofighi et al. 2019) in [-1, 1]."""
     inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inner
     iou = inner / union.clamp(min=_EPS)
-    if not is_generalised:
+    if not is_generalized:
         return iou
     hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
     return iou - (hull - union) / hull.clamp(min=_EPS)
@@ -58,15 +58,15 @@ def assign(
     alpha: float = 1.0,
     beta: float = 6.0,
 ) -> Targets:
-    """Give each true box the places that answer best for it.
+    """Assign each ground-truth box to its best anchor points.
 
     Args:
-        logits: (B, P, K) what is said now.
-        boxes: (B, P, 4) the same, boxes.
-        points: (P, 2) where the places are.
-        truth: B images' boxes.
-        top: Places a box.
-        alpha, beta: How much class and overlap count: score^alpha * overlap^beta.
+        logits: (B, P, K) predicted class logits.
+        boxes: (B, P, 4) predicted boxes.
+        points: (P, 2) anchor points.
+        truth: Ground-truth boxes of B images.
+        top: Anchor points per box.
+        alpha, beta: Exponents of the metric score^alpha * overlap^beta.
     """
     num_images, num_points, num_classes = logits.shape
     scores = torch.zeros((num_images, num_points, num_classes))
@@ -81,26 +81,26 @@ def assign(
         own, ids = torch.from_numpy(one.xyxy), torch.from_numpy(one.class_ids)  # (G, 4), (G,)
         inside = _inside(points, own)  # (G, P)
         lost = ~inside.any(1)
-        if lost.any():  # smaller than the grid: the nearest place answers
+        if lost.any():  # smaller than the grid: use the nearest anchor point
             middle = (own[lost, :2] + own[lost, 2:]) / 2
             inside[lost.nonzero()[:, 0], torch.cdist(middle, points).argmin(1)] = True
         overlap = paired_iou(own[:, None], boxes[b][None])  # (G, P)
         metric = logits[b].sigmoid().T[ids].pow(alpha) * overlap.pow(beta)  # (G, P)
         metric = torch.where(inside, metric, -1.0)
-        # Where nothing overlaps yet, what lies nearest the middle counts as best.
+        # Without any overlap yet, the topk order decides.
         best = metric.topk(min(top, num_points), dim=1)
         is_best = torch.zeros_like(inside).scatter_(1, best.indices, best.values >= 0)
         rival = torch.where(is_best, overlap, -1.0)
-        winner = rival.argmax(0)  # (P,) a place in several boxes answers for the one it overlaps most
+        winner = rival.argmax(0)  # (P,) a point in several boxes goes to the one with the largest IoU
         is_on = is_best.any(0)
-        mine = torch.zeros_like(is_best)
-        mine[winner[is_on], is_on.nonzero()[:, 0]] = True
-        metric = torch.where(mine, metric, 0.0)
-        quality = torch.where(mine, overlap, 0.0)
-        # The best place of each box is to say the overlap that was reached, the others in proportion.
-        share = metric / metric.amax(1, keepdim=True).clamp(min=1e-12) * quality.amax(1, keepdim=True)
+        is_assigned = torch.zeros_like(is_best)
+        is_assigned[winner[is_on], is_on.nonzero()[:, 0]] = True
+        metric = torch.where(is_assigned, metric, 0.0)
+        quality = torch.where(is_assigned, overlap, 0.0)
+        # The best anchor point of each box gets its IoU as target, the others proportionally less.
+        target = metric / metric.amax(1, keepdim=True).clamp(min=1e-12) * quality.amax(1, keepdim=True)
         where = is_on.nonzero()[:, 0]
-        scores[b, where, ids[winner[where]]] = share[winner[where], where]
+        scores[b, where, ids[winner[where]]] = target[winner[where], where]
         chosen[b, where] = own[winner[where]]
         is_positive[b] = is_on
     return Targets(scores, chosen, is_positive, is_ignored & ~is_positive)
@@ -109,9 +109,9 @@ def assign(
 def detection_loss(
     logits: Any, boxes: Any, targets: Targets, *, box_weight: float = 2.5, gamma: float = 2.0, negative: float = 0.75
 ) -> tuple[Any, Any, Any]:
-    """Loss of a batch and its two parts, class and box, each by the sum of target scores.
+    """Return the loss of a batch, its class and its box part, normalized by the sum of target scores.
 
-    Class: varifocal loss (Zhang et al. 2021); box: generalised IoU, weighted with the target score.
+    Class: varifocal loss (Zhang et al. 2021); box: generalized IoU, weighted by the target score.
     """
     total = targets.scores.sum().clamp(min=1.0)
     weight = torch.where(targets.scores > 0, targets.scores, negative * logits.detach().sigmoid().pow(gamma))
@@ -119,12 +119,12 @@ def detection_loss(
     for_class = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.scores, weight, reduction="sum")
     on = targets.is_positive
     strength = targets.scores[on].sum(-1)
-    for_box = ((1.0 - paired_iou(boxes[on], targets.boxes[on], is_generalised=True)) * strength).sum()
+    for_box = ((1.0 - paired_iou(boxes[on], targets.boxes[on], is_generalized=True)) * strength).sum()
     for_class, for_box = for_class / total, for_box / total
     return for_class + box_weight * for_box, for_class.detach(), for_box.detach()
 
 
 def _inside(points: Any, boxes: Any) -> Any:
-    """Return (M, P) whether places lie in boxes."""
+    """Return (M, P) whether points lie inside boxes."""
     x, y = points[:, 0], points[:, 1]
     return (x > boxes[:, :1]) & (x < boxes[:, 2:3]) & (y > boxes[:, 1:2]) & (y < boxes[:, 3:4])

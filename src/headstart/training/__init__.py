@@ -1,1 +1,1 @@
-"""Training by gradient: the suffix of a network and its head, from cached states, stoppable and resumable."""
+"""Train the suffix of a network and its head by gradient descent, from cached activations; resumable."""

@@ -1,7 +1,6 @@
-"""Where batches come from: rows of the boundary cache, or pixels made as they are needed.
+"""Provide training batches: cached activations, or pixels decoded on demand.
 
-Which view of which image a step sees is a function of seed, epoch and position alone;
-a source only decides how it is had.
+The view of an image in a step depends on seed, epoch and position only, not on the source.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ Ids = NDArray[np.int64]
 
 
 class Source(Protocol):
-    """Gives batches; `view` is `PLAIN` or the number of a stored view."""
+    """Protocol of a batch source; `view` is `PLAIN` or the number of a cached view."""
 
     def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """State what will be asked for, in order."""
+        """Announce the (sample, view) pairs of the next batches, in order."""
         ...
 
     def batch(self, samples: Ids, views: Ids) -> Batch:
@@ -42,10 +41,9 @@ def epoch_order(train: Ids, epoch: int, seed: int, labels: Ids | None = None) ->
 
     Args:
         train: The images.
-        epoch: Its number, from 0.
-        seed: Of the training.
-        labels: Their classes, where every class is to come up equally often: images of large classes are then
-            left out in turn, and those of small ones come several times.
+        epoch: Epoch number, from 0.
+        seed: Random seed of the training.
+        labels: Their classes, for balanced sampling: large classes are subsampled, small ones oversampled.
     """
     rng = np.random.default_rng([seed, 7, epoch])
     if labels is None:
@@ -61,16 +59,16 @@ def epoch_order(train: Ids, epoch: int, seed: int, labels: Ids | None = None) ->
 
 
 def view_of(epoch: int, num_views: int) -> int:
-    """Return the view that all images show in an epoch."""
+    """Return the view shown in an epoch."""
     return PLAIN if num_views == 0 else 1 + epoch % num_views
 
 
 class ActivationSource:
-    """Rows of the boundary cache as tensors.
+    """Cached activations as tensors.
 
     Args:
-        views: The rows.
-        num_states: How many parts of a row are states; the rest are pooled features.
+        views: The cached rows.
+        num_states: Number of state tensors per row; the rest are pooled features.
     """
 
     def __init__(self, views: ViewActivations, num_states: int) -> None:
@@ -94,11 +92,11 @@ class ActivationSource:
 
 
 class SizedSource:
-    """Training views at one size and the images themselves, as prediction sees them, at another.
+    """Training views at one size, and unaugmented images at the size of prediction.
 
     Args:
-        views: Gives views.
-        plain: Gives `PLAIN`.
+        views: Source of views.
+        plain: Source of `PLAIN`.
     """
 
     def __init__(self, views: ActivationSource, plain: ActivationSource) -> None:
@@ -110,17 +108,17 @@ class SizedSource:
         self.plain.announce([p for p in pairs if p[1] == PLAIN])
 
     def batch(self, samples: Ids, views: Ids) -> Batch:
-        """See `Source`; a batch is of one size."""
+        """See `Source`; all images of a batch have one size."""
         return (self.plain if views[0] == PLAIN else self.views).batch(samples, views)
 
 
 class PixelSource:
-    """Pixels of views, made by threads a few batches ahead; what is kept is the maker's affair.
+    """Pixels of views, prepared by threads a few batches ahead.
 
     Args:
-        make: (sample, view) to (3, H, W) float32 normalized pixels; called from several threads.
-        threads: Workers.
-        ahead: How many images may wait.
+        make: Maps (sample, view) to (3, H, W) float32 normalized pixels; must be thread-safe.
+        threads: Worker threads.
+        ahead: Largest number of prepared images.
     """
 
     def __init__(self, make: Callable[[int, int], NDArray[np.float32]], threads: int, ahead: int = 128) -> None:
@@ -131,7 +129,7 @@ class PixelSource:
         self._coming: list[tuple[int, int]] = []
 
     def announce(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """See `Source`; what was started and is not wanted any more makes room."""
+        """See `Source`; cancels images that are no longer needed."""
         wanted = set(pairs)
         for pair in [p for p in self._started if p not in wanted]:
             self._started.pop(pair).cancel()

@@ -1,9 +1,8 @@
-"""Checkpoints and the journal of a run that can be killed at any moment and goes on to the same result.
+"""Save checkpoints and the journal of a run, so that a killed run resumes with bit-identical results.
 
-Going on means walking the same road again.  Trainings that ended are read back, the
-one that was under way goes on from its last checkpoint, and every value that depended on the clock
-(how many steps fit into the budget) was written into the journal and is never measured again.  Tensors
-lie in safetensors, everything else in JSON; nothing is unpickled.
+A resumed run repeats its steps: finished trainings are read back, an unfinished one continues from its last
+checkpoint, and values that depended on the clock come from the journal. Tensors are stored as safetensors, all else
+as JSON; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ _JOURNAL = "journal.json"
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run.
+    """Reads and writes the folder `checkpoints/` of a run.
 
     Args:
-        folder: It is made when something is first written.
+        folder: The folder; created on the first write.
         every_s: Seconds between two checkpoints of a training.
     """
 
@@ -42,23 +41,23 @@ class Checkpoints:
             self._journal = _read_json(path)
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
-        """Return a JSON-able value that is made the first time and the same ever after."""
+        """Return the journaled value of a key; make and store it if there is none. It must be a JSON value."""
         if key not in self._journal:
             self.write(key, make())
         value: Value = self._journal[key]
         return value
 
     def read(self, key: str) -> Any:
-        """Return what stands in the journal, or None."""
+        """Return a journaled value, or None."""
         return self._journal.get(key)
 
     def write(self, key: str, value: Any) -> None:
-        """Put a value into the journal, on the disk when this returns."""
+        """Write a value into the journal; it is on disk on return."""
         self.write_all({key: value})
 
     def write_all(self, values: Mapping[str, Any]) -> None:
-        """Put values into the journal, all of them or none, on the disk when this returns."""
-        self._journal |= json.loads(json.dumps(dict(values)))  # what is read back later is what is used now
+        """Write values into the journal atomically; they are on disk on return."""
+        self._journal |= json.loads(json.dumps(dict(values)))  # the same values as after reading them back
         text = json.dumps(self._journal, indent=1) + "\n"
 
         def fill() -> None:
@@ -68,14 +67,14 @@ class Checkpoints:
         self._write(fill)
 
     def is_due(self) -> bool:
-        """Return whether the last checkpoint is old enough."""
+        """Return whether the next checkpoint is due."""
         return time.monotonic() - self._last >= self.every_s
 
     def save(self, name: str, snapshot: TrainingState) -> None:
-        """Write a training's state over its last one, in one step.
+        """Replace the checkpoint of a training, atomically.
 
         Raises:
-            CacheError: The disk refuses; the last state is still there.
+            CacheError: The file cannot be written; the last checkpoint is still there.
         """
         self._write(lambda: save_snapshot(self.folder / f"{name}.safetensors", snapshot))
         self._last = time.monotonic()
@@ -89,17 +88,17 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise CacheError(
-                f"the training cannot be saved in `{self.folder}` ({reason}); what was saved before is whole.",
-                hint=f"free some space, then go on with: headstart resume {self.folder.parent}",
+                f"cannot save the training in `{self.folder}` ({reason}); the last checkpoint is intact.",
+                hint=f"free some disk space, then: headstart resume {self.folder.parent}",
             ) from error
 
     def load(self, name: str) -> TrainingState | None:
-        """Return the last state of a training, or None."""
+        """Read the last checkpoint of a training, or return None."""
         path = self.folder / f"{name}.safetensors"
         return load_snapshot(path) if path.exists() else None
 
     def drop(self, name: str) -> None:
-        """Forgets a training's state."""
+        """Delete the checkpoint of a training."""
         (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
 
 
@@ -126,8 +125,7 @@ def load_snapshot(path: Path) -> TrainingState:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise BundleError(
             f"the checkpoint `{path}` is damaged ({error}).",
-            hint=f"delete this file; headstart resume {path.parent.parent} then does that training again, to the same "
-            "result",
+            hint=f"delete it; headstart resume {path.parent.parent} then repeats that training with the same result",
         ) from error
     return TrainingState(tensors, values)
 
@@ -136,7 +134,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
-            raise ValueError("no object")
+            raise ValueError("not an object")
         return value
     except (OSError, ValueError) as error:
-        raise BundleError(f"the journal `{path}` cannot be read ({error}).", hint="start a new run") from error
+        raise BundleError(f"cannot read the journal `{path}` ({error}).", hint="start a new run") from error

@@ -1,7 +1,7 @@
-"""Folds that keep groups whole and classes in proportion.
+"""Assign samples to folds, with whole groups and balanced classes.
 
-Units (groups, or single images) go one by one, large ones first, to the fold that has
-the smallest share of their classes so far; ties and order come from the seed.
+Units (groups, or single samples) are assigned by falling size to the fold with the smallest fraction of their classes
+so far; order and ties are random.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def make_folds(class_ids: Ids, num_folds: int, *, groups: Ids | None = None, see
 
     Args:
         class_ids: (N,) class of each sample.
-        num_folds: At most the number of groups (or samples); fewer are made where there are fewer.
-        groups: (N,) samples of one group share a fold.
-        seed: Of order and ties.
+        num_folds: Number of folds; reduced to the number of groups (or samples).
+        groups: (N,) group ids; samples of one group share a fold.
+        seed: Random seed of order and ties.
     """
     rng = np.random.default_rng([seed, 5])
     num = len(class_ids)
@@ -31,15 +31,15 @@ def make_folds(class_ids: Ids, num_folds: int, *, groups: Ids | None = None, see
     classes = np.unique(class_ids, return_inverse=True)[1]
     counts = np.zeros((num_units, int(classes.max()) + 1))
     np.add.at(counts, (units, classes), 1.0)
-    share = counts / counts.sum(axis=0)
+    fraction = counts / counts.sum(axis=0)
     filled = np.zeros((num_folds, counts.shape[1]))
     size = np.zeros(num_folds)
     fold_of = np.empty(num_units, dtype=np.int64)
     order = rng.permutation(num_units)
     for unit in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:
-        cost = (filled * share[unit]).sum(axis=1) + 1e-6 * size + 1e-9 * rng.random(num_folds)
+        cost = (filled * fraction[unit]).sum(axis=1) + 1e-6 * size + 1e-9 * rng.random(num_folds)
         fold = int(cost.argmin())
         fold_of[unit] = fold
-        filled[fold] += share[unit]
+        filled[fold] += fraction[unit]
         size[fold] += counts[unit].sum() / num
     return fold_of[units]

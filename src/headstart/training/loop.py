@@ -1,7 +1,7 @@
-"""The one training loop: yields after every step, and a record after every epoch; neither prints nor saves.
+"""Run the training loop: yield after every step, with a record after every epoch; print and save nothing.
 
-Everything random in step n comes from (seed, n), and all that a step changes is in the
-snapshot, so a training that goes on from a snapshot ends with the same weights bit by bit.
+All randomness of step n derives from (seed, n), and a snapshot holds all state, so a resumed training ends with
+bit-identical weights.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ __all__ = ["EpochRecord", "Training", "TrainingState", "count_steps", "normalize
 
 Ids = NDArray[np.int64]
 _SCORE_BATCH = 64
-_MOST_LOSS = 1e4
-"""A step's mean log-loss above which a training has run away: the right answer was given a chance of e^-10000."""
+_MAX_LOSS = 1e4
+"""Mean log-loss of a step above which the training has diverged."""
 _GOOD_LOSS = 2.0
-"""An epoch is good to go back to where its training loss is at most so many times that of guessing."""
+"""An epoch is kept as a fallback if its training loss is at most this multiple of the chance level."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One epoch; what was not measured is None.
+    """Record of one epoch; values not measured are None.
 
     Attributes:
         epoch: From 1.
-        train_loss, train_accuracy: Mean over the epoch's steps, as the weights were then.
+        train_loss, train_accuracy: Mean over the steps of the epoch.
         val_loss, val_accuracy, val_f1_macro: On the validation images after the epoch.
-        lr: The largest rate at its end.
-        duration_s: Its wall time.
+        lr: The largest learning rate at its end.
+        duration_s: Wall-clock seconds.
     """
 
     epoch: int
@@ -57,7 +57,7 @@ class EpochRecord:
 
 @dataclass
 class TrainingState:
-    """All that a step changes: tensors by name, and plain values."""
+    """State of a training: tensors by name, and JSON values."""
 
     tensors: dict[str, Any]
     values: dict[str, Any]
@@ -65,19 +65,19 @@ class TrainingState:
 
 @dataclass
 class Training:
-    """One training, under way.
+    """One training.
 
     Args:
-        net: What is trained; its weights change.
-        source: Gives batches.
+        net: The network; its weights change.
+        source: The batch source.
         class_ids: (N,) labels of all samples.
-        plan: The values.
-        train: Samples that are trained on.
-        val: Samples that are scored after each epoch, or none.
-        class_weights: (K,) factors on the loss, or None.
-        stage_names: For `plan.unfreeze`.
-        device: Where the network is.
-        phases: Where batches come from while stages are still frozen; `source` throughout by default.
+        plan: The training plan.
+        train: Training samples.
+        val: Samples scored after each epoch, or None.
+        class_weights: (K,) loss weights, or None.
+        stage_names: Names of the stages, for `plan.unfreeze`.
+        device: Device of the network.
+        phases: Batch sources of the unfreezing phases; `source` throughout by default.
     """
 
     net: FinetunedNetwork
@@ -118,9 +118,8 @@ class Training:
     def run(self) -> Iterator[EpochRecord | None]:
         """Yield None after each step and a record after each epoch; may be left at any time.
 
-        Afterwards the network has the final weights: the average of the tail, the best epoch's where patience
-        was given, or the last good ones (of an epoch, or of the start) where the loss ran away or was no longer a
-        number.
+        At the end the network has the final weights: the average of the last steps, those of the best epoch with
+        patience, or the last good ones (of an epoch, or the start) if the loss diverged.
         """
         while self.step < self.num_steps and not self.is_stopped_early:
             epoch, at = divmod(self.step, self.steps_per_epoch)
@@ -139,7 +138,7 @@ class Training:
                     yield None
                     started = time.monotonic()
             if not all(bool(t.isfinite().all()) for t in self.net.trained().values()):
-                self.is_diverged = True  # the last step of the epoch was one too far
+                self.is_diverged = True  # diverged in the last step
                 self.net.load_trained(self._good)
                 return
             record = self._end_epoch(epoch, started)
@@ -147,7 +146,7 @@ class Training:
         self._finish()
 
     def snapshot(self) -> TrainingState:
-        """Return all that is needed to go on from here."""
+        """Return the state needed to resume from here."""
         tensors = {f"now/{n}": t for n, t in self.net.trained().items()}
         tensors |= {f"start/{n}": t for n, t in self.start.items()}
         tensors |= {f"good/{n}": t for n, t in self._good.items()}
@@ -168,13 +167,13 @@ class Training:
         return TrainingState({n: t.detach().contiguous().clone() for n, t in tensors.items()}, values)
 
     def restore(self, snapshot: TrainingState) -> None:
-        """Go back to a snapshot of the same training.
+        """Restore a snapshot of the same training.
 
         Raises:
-            ValueError: It is of another plan or network.
+            ValueError: The snapshot belongs to another plan or network.
         """
         if snapshot.values["plan"] != self.plan.to_json():
-            raise ValueError("the checkpoint is of another plan")
+            raise ValueError("the checkpoint belongs to another plan")
 
         def part(name: str) -> dict[str, Any]:
             own = {n[len(name) + 1 :]: t for n, t in snapshot.tensors.items() if n.startswith(f"{name}/")}
@@ -191,14 +190,14 @@ class Training:
         self._sums, self._seconds = list(values["sums"]), values["seconds"]
         self.records = [EpochRecord(**r) for r in values["records"]]
 
-    # -- one step, one epoch
+    # -- steps and epochs
 
     def _order(self, epoch: int) -> Ids:
         labels = self.class_ids[self.train] if self.plan.sampling == "balanced" else None
         return epoch_order(self.train, epoch, self.plan.seed, labels)
 
     def _announce(self, order: Ids, epoch: int, at: int) -> None:
-        """State what comes: the rest of this epoch, the validation images, and the views of later epochs."""
+        """Announce the rest of this epoch, the validation images, and the next epoch."""
         wanted = self._steps_of(epoch, order, at)
         wanted.append((self._last_step(epoch), [(int(s), 0) for s in (self.val if self.val is not None else ())]))
         if epoch + 1 < self.plan.epochs:
@@ -206,7 +205,7 @@ class Training:
         self._phases.announce(wanted)
 
     def _steps_of(self, epoch: int, order: Ids, at: int) -> list[tuple[int, list[tuple[int, int]]]]:
-        """Return (step, what it asks for) of an epoch, from its `at`-th step on."""
+        """Return (step, (sample, view) pairs) of an epoch, from its step `at` on."""
         view, size, first = view_of(epoch, self.plan.views), self._per_step, epoch * self.steps_per_epoch
         parts = [(i, order[i * size : (i + 1) * size]) for i in range(at, self.steps_per_epoch)]
         return [(first + i, [(int(s), view) for s in part]) for i, part in parts]
@@ -215,16 +214,16 @@ class Training:
         return (epoch + 1) * self.steps_per_epoch - 1
 
     def _step(self, samples: Ids, views: Ids) -> bool:
-        """Return one step; False where the loss is no number or has run away."""
+        """Take one step; return False if the loss diverged."""
         rng = np.random.default_rng([self.plan.seed, 11, self.step])
-        torch.manual_seed(int(rng.integers(2**62)))  # of dropout and whatever else a layer draws
+        torch.manual_seed(int(rng.integers(2**62)))  # dropout and other random layers
         self._rate = self._stepper.begin(self.step)
         parts = np.split(np.arange(len(samples)), range(self.plan.batch_size, len(samples), self.plan.batch_size))
         losses, hits = [], 0.0
-        for part in parts:  # one, unless gradients are summed over several batches
+        for part in parts:  # several with gradient accumulation
             value, right = self._pass(samples[part], views[part], len(part) / len(samples), rng)
-            if not value <= _MOST_LOSS:  # nor where it is no number
-                self._stepper.forget()
+            if not value <= _MAX_LOSS:  # also true for NaN
+                self._stepper.discard_gradients()
                 return False
             losses.append(value * len(part))
             hits += right
@@ -235,8 +234,8 @@ class Training:
             self._add_to_average()
         return True
 
-    def _pass(self, samples: Ids, views: Ids, share: float, rng: np.random.Generator) -> tuple[float, float]:
-        """Forward and backward of one batch; its loss and hits."""
+    def _pass(self, samples: Ids, views: Ids, fraction: float, rng: np.random.Generator) -> tuple[float, float]:
+        """Run forward and backward of one batch; return its loss and hits."""
         self.net.set_training(True, batch_size=len(samples))
         phase = self._phases.at(self.step)
         batch = _moved(phase.source.batch(samples, views), self.device)
@@ -247,10 +246,10 @@ class Training:
             loss = self._loss(logits, target)
             if mixed.mates is not None:
                 other = target[mixed.mates.to(self.device)]
-                loss = mixed.share * loss + (1.0 - mixed.share) * self._loss(logits, other)
+                loss = mixed.lam * loss + (1.0 - mixed.lam) * self._loss(logits, other)
         value = float(loss.detach())
         if np.isfinite(value):
-            (share * loss).backward()
+            (fraction * loss).backward()
         return value, float((logits.detach().argmax(1) == target).sum())
 
     def _autocast(self) -> Any:
@@ -308,12 +307,12 @@ class Training:
 def predict_logits(
     net: FinetunedNetwork, source: Source, samples: Ids, view: int = PLAIN, *, device: Any = None, cut: str = ""
 ) -> NDArray[np.float32]:
-    """(M, K) logits of samples, from states at `cut` (see `FinetunedNetwork.add_cut`); the weights do not change."""
+    """Return (M, K) logits of samples, from states at `cut` (see `FinetunedNetwork.add_cut`)."""
     return _in_batches(net, source, samples, view, device, lambda states, early: net(states, early, cut))
 
 
 def normalized_rows(net: FinetunedNetwork, source: Source, samples: Ids, *, device: Any) -> NDArray[np.float32]:
-    """Return (M, D) normalized features of images as prediction sees them, by the network as it is now."""
+    """Return (M, D) normalized features of unaugmented images with the current weights."""
     source.announce([(int(s), PLAIN) for s in samples])
     return _in_batches(
         net, source, samples, PLAIN, device, lambda states, early: net.head.normalize(net.blocks(states, early))
@@ -321,21 +320,21 @@ def normalized_rows(net: FinetunedNetwork, source: Source, samples: Ids, *, devi
 
 
 def _in_batches(
-    net: FinetunedNetwork, source: Source, samples: Ids, view: int, device: Any, give: Callable[[Any, Any], Any]
+    net: FinetunedNetwork, source: Source, samples: Ids, view: int, device: Any, function: Callable[[Any, Any], Any]
 ) -> NDArray[np.float32]:
-    """What `give` makes of the states and early features of samples, one below the other, nothing being learnt."""
+    """Apply a function to the states and early features of samples in batches, without gradients."""
     net.set_training(False)
     parts = []
     with torch.no_grad():
         for start in range(0, len(samples), _SCORE_BATCH):
             part = samples[start : start + _SCORE_BATCH]
             batch = _moved(source.batch(part, np.full(len(part), view)), device or torch.device("cpu"))
-            parts.append(give(*batch).float().cpu().numpy())
+            parts.append(function(*batch).float().cpu().numpy())
     return np.concatenate(parts)
 
 
 def count_steps(num_train: int, batch_size: int) -> int:
-    """Step an epoch; what is left over at the end is a smaller batch."""
+    """Return the number of steps per epoch; the last batch may be smaller."""
     return -(-num_train // batch_size)
 
 
@@ -347,7 +346,7 @@ def _moved(batch: Batch, device: Any) -> Batch:
 
 
 def _scores(logits: NDArray[np.float32], truth: Ids) -> tuple[float, float, float]:
-    """Log-loss, accuracy and macro F1 over the classes that occur."""
+    """Return log-loss, accuracy and macro F1 over the classes that occur."""
     z = logits.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
     log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))

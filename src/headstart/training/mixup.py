@@ -1,8 +1,7 @@
-"""Mixing pairs of images of a batch: their states and, in proportion, their labels.
+"""Apply mixup and CutMix to a batch: mix the states at the cut, and the labels in proportion.
 
-What is mixed is the state at the cut, whatever it is: for a network trained whole these are
-the images themselves.  Sources: Zhang et al. (2018), mixup; Yun et al. (2019), CutMix; Verma et al. (2019)
-for states inside a network.
+For a network trained as a whole, the states are the images. Sources: Zhang et al. (2018), mixup; Yun et al. (2019),
+CutMix; Verma et al. (2019), manifold mixup.
 """
 
 from __future__ import annotations
@@ -20,65 +19,65 @@ __all__ = ["MixedBatch", "mix_batch"]
 
 @dataclass(frozen=True)
 class MixedBatch:
-    """A batch of which each image may be partly another.
+    """A batch whose images may be mixed in pairs.
 
     Attributes:
-        states, early: See `sources.Batch`.
-        mates: (B,) position of the other image, or None where nothing was mixed.
-        share: Share of the image itself, in [0, 1].
+        states, early: See `batch_sources.Batch`.
+        mates: (B,) positions of the other images, or None without mixing.
+        lam: Weight of the image itself, in [0, 1].
     """
 
     states: tuple[Any, ...]
     early: dict[str, Any]
     mates: Any = None
-    share: float = 1.0
+    lam: float = 1.0
 
 
 def mix_batch(batch: Batch, mixup: float, cutmix: float, rng: np.random.Generator) -> MixedBatch:
-    """Mix a batch; where both ways are on, a coin decides.
+    """Mix a batch; if both methods are on, one is drawn at random.
 
     Args:
         batch: States and pooled features.
-        mixup: Alpha of the beta distribution of the share; 0 is off.
-        cutmix: The same for a rectangle that comes from the other image; vectors are blended.
-        rng: The step's own.
+        mixup: Alpha of the beta distribution of the weight; 0 is off.
+        cutmix: Alpha for CutMix, which pastes a rectangle of the other image; vectors are blended; 0 is off.
+        rng: Generator of the step.
     """
     states, early = batch
     if not mixup and not cutmix:
         return MixedBatch(states, early)
     is_cut = bool(cutmix) and (not mixup or rng.random() < 0.5)
     alpha = cutmix if is_cut else mixup
-    share = float(rng.beta(alpha, alpha))
+    lam = float(rng.beta(alpha, alpha))
     mates = torch.from_numpy(rng.permutation(len(states[0]) if states else len(next(iter(early.values())))))
     center = rng.random(2)
     if is_cut:
         maps = [s for s in states if s.dim() == 4]
-        if maps:  # the share that the whole pixels of the coarsest map allow
+        if maps:  # rounded to whole pixels of the coarsest map
             coarsest = min(maps, key=lambda s: s.shape[2] * s.shape[3])
-            top, bottom, left, right = _box(coarsest.shape[2:], share, center)
-            share = 1.0 - (bottom - top) * (right - left) / float(coarsest.shape[2] * coarsest.shape[3])
-        states = tuple(_pasted(s, mates, share, center) for s in states)
+            top, bottom, left, right = _box(coarsest.shape[2:], lam, center)
+            lam = 1.0 - (bottom - top) * (right - left) / float(coarsest.shape[2] * coarsest.shape[3])
+        states = tuple(_pasted(s, mates, lam, center) for s in states)
     else:
-        states = tuple(_blended(s, mates, share) for s in states)
-    return MixedBatch(states, {n: _blended(e, mates, share) for n, e in early.items()}, mates, share)
+        states = tuple(_blended(s, mates, lam) for s in states)
+    return MixedBatch(states, {n: _blended(e, mates, lam) for n, e in early.items()}, mates, lam)
 
 
-def _blended(x: Any, mates: Any, share: float) -> Any:
-    return torch.lerp(x[mates], x, share)
+def _blended(x: Any, mates: Any, lam: float) -> Any:
+    return torch.lerp(x[mates], x, lam)
 
 
-def _pasted(x: Any, mates: Any, share: float, center: Any) -> Any:
+def _pasted(x: Any, mates: Any, lam: float, center: Any) -> Any:
     if x.dim() != 4:
-        return _blended(x, mates, share)
-    top, bottom, left, right = _box(x.shape[2:], share, center)
+        return _blended(x, mates, lam)
+    top, bottom, left, right = _box(x.shape[2:], lam, center)
     out = x.clone()
     out[:, :, top:bottom, left:right] = x[mates][:, :, top:bottom, left:right]
     return out
 
 
-def _box(size: Any, share: float, center: Any) -> tuple[int, int, int, int]:
-    """Return a rectangle of `1 - share` of the area, inside the map: top, bottom, left, right."""
-    side = (1.0 - share) ** 0.5
+def _box(size: Any, lam: float, center: Any) -> tuple[int, int, int, int]:
+    """Return a rectangle with `1 - lam` of the area, inside the map: top, bottom, left, right."""
+    side = (1.0 - lam) ** 0.5
     edges = []
     for length, at in zip(size, center, strict=True):
         inside = min(int(length), round(int(length) * side))

@@ -1,8 +1,8 @@
-"""The network that is trained: a suffix of the backbone and a head that starts exactly as the probe.
+"""Define the trained network: a suffix of the backbone, and a head that starts exactly as the probe.
 
-The probe's normalization is part of the network, so at the first step its
-probabilities are the probe's, and interpolating the weights back to the start gives the probe again.
-Frozen tensors get no gradient, batch norm keeps its statistics, and a digest proves both.
+The probe's normalization is part of the network, so its first predictions are the probe's, and interpolating the
+weights back to the start gives the probe. Frozen tensors get no gradient, batch norm keeps its statistics, and a
+digest verifies both.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _DROPPING = ("Dropout", "Dropout2d", "DropPath", "_DropPath", "StochasticDepth",
 
 
 class HeadModule(nn.Module):  # type: ignore[misc]
-    """A `LinearHead` in torch, its temperature folded in, with hidden layers beside it if asked for.
+    """A `LinearHead` in torch with its temperature folded in, and optional parallel hidden layers.
 
     Args:
-        head: Where it starts.
-        hidden: Widths of hidden layers.  They add to the linear map and start at zero, so that the start is
-            still the probe.
-        dropout: Share of the normalized features (and hidden units) dropped while training.
-        seed: Of the hidden layers' first weights.
+        head: The initial head.
+        hidden: Widths of hidden layers. They add to the linear map and start at zero, so the initial outputs are
+            those of the probe.
+        dropout: Dropout rate of the normalized features and hidden units.
+        seed: Random seed of the hidden layers.
     """
 
     def __init__(self, head: LinearHead, *, hidden: Sequence[int] = (), dropout: float = 0.0, seed: int = 0) -> None:
@@ -64,7 +64,7 @@ class HeadModule(nn.Module):  # type: ignore[misc]
             self.hidden = nn.Sequential(*layers)
 
     def normalize(self, blocks: Mapping[str, Any]) -> Any:
-        """Return (B, D) normalized features, as `Normalizer` makes them."""
+        """Return (B, D) normalized features, as `Normalizer` does."""
         parts = []
         for i, (name, factor) in enumerate(zip(self.names, self.factors, strict=True)):
             z = (blocks[name] - getattr(self, f"mean{i}")) / getattr(self, f"scale{i}")
@@ -78,29 +78,29 @@ class HeadModule(nn.Module):  # type: ignore[misc]
         z = self.drop(self.normalize(blocks))
         logits = nn.functional.linear(z, self.weight, self.bias)
         if self.hidden is not None:
-            # Unit rows have entries of 1 / sqrt(D): hidden layers want entries of about 1.
+            # Unit rows have entries of about 1 / sqrt(D); scale them to about 1.
             logits = logits + self.hidden(z * float(z.shape[1]) ** 0.5)
         return logits
 
-    def move_to(self, weight: Any, bias: Any, share: float) -> None:
-        """Move the linear map towards another of the same rows: (K, D) weight and (K,) bias as arrays."""
+    def move_to(self, weight: Any, bias: Any, fraction: float) -> None:
+        """Interpolate the linear map towards (K, D) weight and (K,) bias; 1 replaces it."""
         with torch.no_grad():
             for own, other in ((self.weight, weight), (self.bias, bias)):
-                own.lerp_(torch.from_numpy(np.asarray(other, dtype=np.float32)).to(own.device), share)
+                own.lerp_(torch.from_numpy(np.asarray(other, dtype=np.float32)).to(own.device), fraction)
 
     def to_linear(self, head: LinearHead) -> LinearHead:
-        """Return the trained head as numbers, at temperature 1.
+        """Return the trained head as arrays, at temperature 1.
 
         Raises:
-            ValueError: There are hidden layers.
+            ValueError: The head has hidden layers.
         """
         if self.hidden is not None:
-            raise ValueError("a head with hidden layers is not one affine map")
+            raise ValueError("a head with hidden layers is not linear")
         return LinearHead(head.normalizer, _numpy(self.weight), _numpy(self.bias), 1.0)
 
 
 class _DropPath(nn.Module):  # type: ignore[misc]
-    """Leaves the way beside a shortcut out for some of the images."""
+    """Stochastic depth: drops the residual branch for a random part of the images."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -114,14 +114,14 @@ class _DropPath(nn.Module):  # type: ignore[misc]
 
 
 class RandomHead(nn.Module):  # type: ignore[misc]
-    """A head as a person described it, from random weights, on the state that the backbone hands on.
+    """A randomly initialized head of a given description, on the state at the cut.
 
     Args:
-        spec: How it is built.
+        spec: Description of the head.
         shapes: (C, H, W) or (C,) of each tensor of that state.
         num_classes: K.
-        is_nhwc: Whether maps come as (B, H, W, C).
-        seed: Of its first weights.
+        is_nhwc: Whether maps have the layout (B, H, W, C).
+        seed: Random seed of its weights.
     """
 
     def __init__(
@@ -139,10 +139,10 @@ class RandomHead(nn.Module):  # type: ignore[misc]
 
 
 class SelfContainedNetwork(nn.Module):  # type: ignore[misc]
-    """From images to logits and embedding, with a described head inside.
+    """Network from images to logits and embedding, with a described head.
 
     Args:
-        body: Images (B, 3, H, W) to the state that the head receives.
+        body: Maps images (B, 3, H, W) to the input of the head.
         head: The head.
         temperature: Logits are divided by it.
     """
@@ -152,7 +152,7 @@ class SelfContainedNetwork(nn.Module):  # type: ignore[misc]
         self.body, self.head, self.temperature = body, head, temperature
 
     def forward(self, pixels: Any) -> Any:
-        """Return logits (B, K) and the mean of the state over places (B, D)."""
+        """Return logits (B, K) and the globally averaged state (B, D)."""
         state = self.body(pixels)
         states = tuple(state) if isinstance(state, (tuple, list)) else (state,)
         pooled = [pool_state(s, "avg", self.head.is_nhwc) for s in states]
@@ -160,15 +160,15 @@ class SelfContainedNetwork(nn.Module):  # type: ignore[misc]
 
 
 class FinetunedNetwork(nn.Module):  # type: ignore[misc]
-    """Suffix and head.
+    """Suffix of a backbone, with its head.
 
     Args:
         head: The head.
-        rear: From the states at the cut to pooled features, or None where only the head trains.
-        rear_blocks: Names of what `rear` gives.
+        rear: Maps the states at the cut to pooled features; None where only the head trains.
+        rear_blocks: Names of the outputs of `rear`.
         owner: The whole backbone, whose other tensors stay frozen; None without one.
-        stage_of: Stage number of each of the owner's parameters by name.
-        trainable: Stage numbers that train.
+        stage_of: Stage number of each parameter of the owner by name.
+        trainable: Numbers of the trainable stages.
         is_bn_live: Whether batch norm of trainable stages learns its statistics (from scratch only).
     """
 
@@ -190,7 +190,7 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
         self.later_rears = nn.ModuleDict()
         self._later_blocks: dict[str, tuple[str, ...]] = {}
         self.is_bn_live = is_bn_live
-        self._owner = [owner]  # in a list, so that its parameters are not ours twice
+        self._owner = [owner]  # in a list, so that its parameters are not registered twice
         chosen = set(trainable)
         self.stage_params: dict[int, list[tuple[str, Any]]] = {}
         if owner is not None:
@@ -205,23 +205,23 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
             self._freezing = Freezing(owner, names, batch_norm="train" if is_bn_live else "frozen")
 
     def add_cut(self, cut: str, rear: Any, rear_blocks: Sequence[str]) -> None:
-        """Let `forward` begin at a later cut as well.
+        """Allow `forward` to start at a later cut as well.
 
         Args:
-            cut: Its name.
-            rear: From the states there to pooled features, over the same weights; None where only the head follows.
-            rear_blocks: Names of what `rear` gives.
+            cut: Name of the cut.
+            rear: Maps the states there to pooled features, with shared weights; None where only the head follows.
+            rear_blocks: Names of the outputs of `rear`.
         """
         self._later_blocks[cut] = tuple(rear_blocks)
         if rear is not None:
             self.later_rears[cut] = rear
 
     def forward(self, states: Sequence[Any], early: Mapping[str, Any], cut: str = "") -> Any:
-        """(B, K) logits from the states at a cut (see `add_cut`; its own by default) and the pooled features before."""
+        """Return (B, K) logits from the states at a cut (see `add_cut`) and the pooled features before it."""
         return self.head(self.blocks(states, early, cut))
 
     def blocks(self, states: Sequence[Any], early: Mapping[str, Any], cut: str = "") -> dict[str, Any]:
-        """Return what the head receives, by name, from what `forward` receives."""
+        """Return the inputs of the head by name, from the inputs of `forward`."""
         blocks = dict(early)
         rear, names = self.rear, self.rear_blocks
         if cut:
@@ -234,9 +234,9 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
         return blocks
 
     def set_training(self, is_training: bool, batch_size: int = 2) -> None:
-        """Dropout on or off; batch norm of the backbone stays as it is frozen, that of a new head learns.
+        """Set training mode for dropout and the batch norm of a new head; frozen batch norm stays in eval mode.
 
-        One image alone has no spread, so batch norm learns nothing from a batch of one.
+        Batch norm stays in eval mode for a batch of one image, which has no variance.
         """
         self.train(False)
         if not is_training:
@@ -248,9 +248,9 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
                 module.training = True
 
     def set_drop_path(self, rate: float) -> int:
-        """Let residual blocks of the rear be left out while training; returns how many blocks can be.
+        """Set stochastic depth of the residual blocks; return the number of such blocks.
 
-        The last block is left out with probability `rate`, earlier ones proportionally less.
+        The last block is dropped with probability `rate`, earlier ones proportionally less.
         Source: Huang et al. (2016), Deep networks with stochastic depth.
         """
         modules = list(self.rear.modules()) if self.rear is not None else []
@@ -266,47 +266,47 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
         return len(training)
 
     def trained(self) -> dict[str, Any]:
-        """Return every tensor that training changes, by name (not copies)."""
-        found = {f"head.{n}": p.data for n, p in self.head.named_parameters()}
+        """Return every tensor that training changes, by name (no copies)."""
+        tensors = {f"head.{n}": p.data for n, p in self.head.named_parameters()}
         if isinstance(self.head, RandomHead):
-            found.update({f"head.{n}": b for n, b in self.head.named_buffers()})
+            tensors.update({f"head.{n}": b for n, b in self.head.named_buffers()})
         for pairs in self.stage_params.values():
-            found.update({f"backbone.{n}": p.data for n, p in pairs})
+            tensors.update({f"backbone.{n}": p.data for n, p in pairs})
         if self.is_bn_live and self._owner[0] is not None:
-            found.update({f"buffer.{n}": b for n, b in self._owner[0].named_buffers()})
-        return found
+            tensors.update({f"buffer.{n}": b for n, b in self._owner[0].named_buffers()})
+        return tensors
 
     def copy_trained(self) -> dict[str, Any]:
-        """Return a copy of what training changes."""
+        """Return copies of all trained tensors."""
         return {n: t.clone() for n, t in self.trained().items()}
 
     def load_trained(self, tensors: Mapping[str, Any]) -> None:
-        """Put values back.
+        """Load trained tensors.
 
         Raises:
             ValueError: Names or shapes differ.
         """
         own = self.trained()
         if set(own) != set(tensors) or any(own[n].shape != tensors[n].shape for n in own):
-            raise ValueError("the saved weights are of another network")
+            raise ValueError("the saved weights belong to another network")
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
 
     def frozen_digest(self) -> str:
-        """Return the SHA-256 of every tensor of the backbone that must not change; empty without a backbone."""
+        """Return the SHA-256 of every frozen tensor of the backbone; empty without a backbone."""
         return "" if self._freezing is None else self._freezing.digest()
 
 
-def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], share: float) -> dict[str, Any]:
-    """`start + share (end - start)`, exactly `start` at 0 and `end` at 1.
+def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], alpha: float) -> dict[str, Any]:
+    """Return `start + alpha (end - start)`, exactly `start` at 0 and `end` at 1.
 
     Source: Wortsman et al. (2022), Robust fine-tuning of zero-shot models.
     """
-    if share <= 0.0:
+    if alpha <= 0.0:
         return {n: t.clone() for n, t in start.items()}
-    if share >= 1.0:
+    if alpha >= 1.0:
         return {n: t.clone() for n, t in end.items()}
-    return {n: torch.lerp(start[n], end[n], share) if start[n].is_floating_point() else end[n].clone() for n in start}
+    return {n: torch.lerp(start[n], end[n], alpha) if start[n].is_floating_point() else end[n].clone() for n in start}
 
 
 def _numpy(tensor: Any) -> Any:

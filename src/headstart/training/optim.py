@@ -1,8 +1,7 @@
-"""Optimizers and schedules by name, with the pull towards the start that keeps small data steady.
+"""Build optimizers and learning-rate schedules by name, with weight decay towards the initial weights.
 
-Weight decay is ours, the same for every optimizer: after each step a weight moves by
-`rate * decay` of its distance towards where it started, so "no decay" of torch and a pretrained start
-never mean two things.  Source: Li, Grandvalet and Davoine (2018), L2-SP, decoupled as in AdamW.
+Weight decay is the same for every optimizer: after each step a weight moves by `rate * decay` of its distance to its
+initial value. Source: Li, Grandvalet and Davoine (2018), L2-SP, decoupled as in AdamW.
 """
 
 from __future__ import annotations
@@ -33,47 +32,47 @@ OPTIMIZERS: dict[str, Callable[[Sequence[Any]], Any]] = {
 SCHEDULES = ("cosine", "linear", "constant", "step", "onecycle")
 
 
-def factor_at(schedule: str, share: float, warmup: float) -> float:
-    """Factor on the peak rate at a share (0 to 1) of the steps.
+def factor_at(schedule: str, progress: float, warmup: float) -> float:
+    """Return the factor on the peak learning rate at a point of the training.
 
     Args:
         schedule: One of `SCHEDULES`; `step` divides by 10 at 50, 75 and 90 %; `onecycle` rises for 30 %.
-        share: How far the training is.
-        warmup: Share in which the rate rises linearly.
+        progress: Fraction of the steps done, 0 to 1.
+        warmup: Fraction of the steps with a linearly rising rate.
     """
     if schedule == "onecycle":
         warmup = max(warmup, 0.3)
-    if share < warmup:
-        return share / warmup
-    left = (share - warmup) / max(1.0 - warmup, 1e-9)
+    if progress < warmup:
+        return progress / warmup
+    left = (progress - warmup) / max(1.0 - warmup, 1e-9)
     if schedule in ("cosine", "onecycle"):
         return 0.5 * (1.0 + math.cos(math.pi * min(left, 1.0)))
     if schedule == "linear":
         return max(0.0, 1.0 - left)
     if schedule == "step":
-        return float(0.1 ** sum(share >= at for at in (0.5, 0.75, 0.9)))
+        return float(0.1 ** sum(progress >= at for at in (0.5, 0.75, 0.9)))
     return 1.0
 
 
 class Stepper:
-    """An optimizer over the stages of a network.
+    """Optimizer over the stages of a network.
 
     Args:
         net: The network.
-        plan: Rates, schedule and decay.
-        num_steps: Steps in all.
+        plan: Learning rates, schedule and decay.
+        num_steps: Total number of steps.
         stage_names: Names of stages by number, for `plan.unfreeze`.
 
     Raises:
-        SettingError: There is no such optimizer or schedule.
+        SettingError: The optimizer or schedule does not exist.
     """
 
     def __init__(
         self, net: FinetunedNetwork, plan: FinetunePlan, num_steps: int, stage_names: Sequence[str] = ()
     ) -> None:
-        for what, name, known in (("optimizer", plan.optimizer, OPTIMIZERS), ("schedule", plan.schedule, SCHEDULES)):
+        for setting, name, known in (("optimizer", plan.optimizer, OPTIMIZERS), ("schedule", plan.schedule, SCHEDULES)):
             if name not in known:
-                raise SettingError(f"there is no {what} called `{name}`.", hint=f"there are: {', '.join(known)}")
+                raise SettingError(f"unknown {setting} `{name}`.", hint=f"use one of: {', '.join(known)}")
         self.plan = plan
         self.num_steps = max(1, num_steps)
         self.groups: list[dict[str, Any]] = [
@@ -95,7 +94,7 @@ class Stepper:
         ]
 
     def set_starts(self, tensors: Mapping[str, Any], net: FinetunedNetwork) -> None:
-        """Where decay pulls to, after a training was resumed."""
+        """Set the targets of weight decay, after a training was resumed."""
         by_id = {id(p): f"head.{n}" for n, p in net.head.named_parameters()}
         by_id |= {id(p): f"backbone.{n}" for pairs in net.stage_params.values() for n, p in pairs}
         self._starts = [
@@ -104,13 +103,13 @@ class Stepper:
         ]
 
     def begin(self, step: int) -> float:
-        """Set the rates of a step and what trains in it; returns the last stage's (or head's) rate."""
-        share = step / self.num_steps
+        """Set the learning rates and trainable parameters of a step; return the largest rate."""
+        progress = step / self.num_steps
         rate = 0.0
         for group in self.optimizer.param_groups:
             begin = group["begin"]
-            is_on = share >= begin
-            own = (share - begin) / max(1.0 - begin, 1e-9)
+            is_on = progress >= begin
+            own = (progress - begin) / max(1.0 - begin, 1e-9)
             group["lr"] = group["peak"] * factor_at(self.plan.schedule, own, self.plan.warmup) if is_on else 0.0
             rate = max(rate, group["lr"])
             for parameter in group["params"]:
@@ -120,7 +119,7 @@ class Stepper:
         return rate
 
     def step(self) -> None:
-        """One step from the gradients that are there."""
+        """Take one optimizer step with the current gradients."""
         if self.plan.grad_clip_norm:
             torch.nn.utils.clip_grad_norm_([p for p in self.params if p.grad is not None], self.plan.grad_clip_norm)
         self.optimizer.step()
@@ -132,8 +131,8 @@ class Stepper:
                         torch._foreach_lerp_(group["params"], starts, group["lr"] * decay)
         self.optimizer.zero_grad(set_to_none=True)
 
-    def forget(self) -> None:
-        """Drop gradients that will not be used."""
+    def discard_gradients(self) -> None:
+        """Discard the current gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Any]:
@@ -142,7 +141,7 @@ class Stepper:
         return {f"{i}.{k}": v for i, row in state.items() for k, v in row.items() if torch.is_tensor(v)}
 
     def load_tensors(self, tensors: Mapping[str, Any]) -> None:
-        """Put the optimizer's state back."""
+        """Load the optimizer's state."""
         whole = self.optimizer.state_dict()
         state: dict[int, dict[str, Any]] = {}
         for name, tensor in tensors.items():
@@ -153,7 +152,7 @@ class Stepper:
 
 
 def _rest(parameter: Any, start: Any, is_from_zero: bool) -> Any:
-    """Where decay pulls a weight: to its start, or to zero where that was random (scales and shifts keep theirs)."""
+    """Return the target of weight decay: zero for random weight matrices, else the initial value."""
     if is_from_zero and parameter.dim() > 1:
         return torch.zeros_like(parameter)
     return start.detach().clone()

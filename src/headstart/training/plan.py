@@ -1,7 +1,6 @@
-"""The values of one training by gradient, and the defaults that depend on how many images there are.
+"""Define the plan of one training, and its defaults for a number of images.
 
-A plan is plain data that fully determines a training together with its seed; nothing
-is looked up elsewhere while it runs.
+Together with its seed, a plan fully determines a training.
 """
 
 from __future__ import annotations
@@ -16,45 +15,45 @@ __all__ = ["FinetunePlan", "default_augment", "default_plan", "parse_unfreeze"]
 
 @dataclass(frozen=True, slots=True)
 class FinetunePlan:
-    """What one training does.
+    """Settings of one training.
 
     Attributes:
         strategy: `head`, `finetune`, `full` or `scratch`.
-        cut: First stage that trains.
+        cut: First trainable stage.
         epochs: Passes over the training images.
-        batch_size: Images a step.
-        lr: Peak rate of the last stage; earlier ones have `lr * layer_decay ** k`.
-        head_lr: Peak rate of the head.
-        layer_decay: Factor on the rate for each stage further from the head.
+        batch_size: Images per step.
+        lr: Peak learning rate of the last stage; earlier stages have `lr * layer_decay ** k`.
+        head_lr: Peak learning rate of the head.
+        layer_decay: Factor on the learning rate per stage away from the head.
         optimizer: See `optim.OPTIMIZERS`.
         schedule: See `optim.SCHEDULES`.
-        warmup: Share of the steps in which rates rise from zero.
-        weight_decay: Pull towards the start (towards zero from scratch), a rate like the learning rate.
-        label_smoothing: Share of the target that is spread over all classes.
-        mixup: Alpha of the beta distribution that images are mixed with; 0 is off.
-        cutmix: The same for rectangles that are taken from another image; 0 is off.
-        dropout: On the head's input while training.
-        drop_path: Share of times that the last residual block is left out while training, less for earlier ones.
+        warmup: Fraction of the steps in which rates rise from zero.
+        weight_decay: Decay towards the initial weights (towards zero from scratch), a rate like the learning rate.
+        label_smoothing: Fraction of the target spread over all classes.
+        mixup: Alpha of the beta distribution of mixup; 0 is off.
+        cutmix: Alpha of the beta distribution of CutMix; 0 is off.
+        dropout: Dropout rate of the head's input.
+        drop_path: Drop rate of the last residual block (stochastic depth), less for earlier ones.
         grad_accum_steps: Batches whose gradients are summed before a step.
-        sampling: `natural`, or `balanced`: every class comes up equally often.
-        precision: `float32` or `bfloat16` of what a layer computes in (weights stay in float32).
-        hidden: Widths of hidden layers beside the probe's linear map.
-        head: The head that a person described (`backbones.newhead.HeadSpec` in words), which starts from random
-            weights; empty for the probe's.
-        head_only_fraction: Share of the steps in which the head trains alone.
-        swa_fraction: Share of the last steps whose weights are averaged.
+        sampling: `natural`, or `balanced` with equal class frequencies.
+        precision: Precision of the computation, `float32` or `bfloat16` (weights stay in float32).
+        hidden: Widths of hidden layers parallel to the probe's linear map.
+        head: Description of a new head (see `backbones.classifier_head.HeadSpec`), randomly initialized; empty for
+            the probe's head.
+        head_only_fraction: Fraction of the steps in which the head trains alone.
+        swa_fraction: Fraction of the last steps whose weights are averaged (SWA).
         grad_clip_norm: Largest norm of the gradient; 0 is off.
-        views: Stored views an image.
-        is_cached: Whether what comes before the cut is stored; without, it is computed in every epoch.
-        augment: How views differ, in the words of `pixels.views`.
-        train_image_size: Shorter side of training views in pixels; 0 for the size of prediction, at which scores are
-            always measured.
+        views: Cached views per image.
+        is_cached: Whether activations at the cut are cached; else they are computed in every epoch.
+        augment: Augmentation, see `preprocessing.augmentation`.
+        train_image_size: Shorter side of training views in pixels; 0 for the size of prediction. Scores always use the
+            size of prediction.
         refit_head: Whether the final head is the mean of the trained head and a closed-form head refitted on the
             fine-tuned features of the training images, resized as in prediction.
-        patience: Epochs without a better `monitor` before it stops; None never stops.
+        patience: Epochs without a better `monitor` before training stops; None disables early stopping.
         monitor: `val_loss`, `val_accuracy` or `val_f1_macro`.
-        unfreeze: (stage, share of the steps after which it trains); empty trains all at once.
-        seed: Of order, views and dropout.
+        unfreeze: (stage, fraction of the steps after which it trains); empty trains all from the start.
+        seed: Random seed of order, views and dropout.
     """
 
     strategy: str
@@ -97,38 +96,38 @@ class FinetunePlan:
 
     @property
     def is_linear(self) -> bool:
-        """Whether the head stays one affine map of normalized features."""
+        """Return whether the head is one affine map of normalized features."""
         return not self.hidden and not self.head
 
     @property
     def is_from_pixels(self) -> bool:
-        """Whether every step begins with images, not with stored states."""
+        """Return whether every step starts from images, not from cached activations."""
         return self.strategy in ("full", "scratch") or not self.is_cached
 
     @property
     def starts_as_probe(self) -> bool:
-        """Whether the way from the probe to the trained weights can be gone in part."""
+        """Return whether the weights can be interpolated between the probe and the trained model."""
         return self.strategy != "scratch" and not self.head
 
     def with_(self, **changes: Any) -> FinetunePlan:
-        """Return the same with some values replaced."""
+        """Return a copy with some values replaced."""
         return replace(self, **changes)
 
 
 def _listed(value: Any) -> Any:
-    """Return a value as JSON gives it back: a plan is compared with the one in a checkpoint."""
+    """Return a value with lists instead of tuples, as read back from JSON."""
     return [_listed(v) for v in value] if isinstance(value, tuple) else value
 
 
 def default_augment(strategy: str) -> str:
-    """Return how views differ where nobody says it; source: `benchmarks/bench_tuning.py`."""
+    """Return the default augmentation of a strategy; source: `benchmarks/bench_tuning.py`."""
     if strategy == "scratch":
         return "flip,crop=0.35,brightness=0.3,contrast=0.3,saturation=0.2"
     return "flip,crop=0.5,brightness=0.2,contrast=0.2"
 
 
 def default_plan(strategy: str, cut: str, num_train: int, num_classes: int, *, seed: int = 0) -> FinetunePlan:
-    """Return the values for this many training images."""
+    """Return the default plan for a number of training images."""
     per_class = num_train / max(1, num_classes)
     plan = FinetunePlan(
         strategy=strategy,
@@ -150,24 +149,24 @@ def default_plan(strategy: str, cut: str, num_train: int, num_classes: int, *, s
 
 
 def parse_unfreeze(text: str) -> tuple[tuple[str, float], ...]:
-    """`stage7@0,stage6@30%` to stages and the share of the training after which each trains.
+    """Parse `stage7@0,stage6@30%` into stages and the fraction of the training after which each trains.
 
     Raises:
-        SettingError: It is not written like that.
+        SettingError: The text has another format.
     """
-    found = []
+    stages = []
     for part in text.split(","):
         stage, at, when = (p.strip() for p in part.partition("@"))
         try:
-            share = float(when.rstrip("%")) / (100.0 if when.endswith("%") else 1.0) if at else 0.0
+            fraction = float(when.rstrip("%")) / (100.0 if when.endswith("%") else 1.0) if at else 0.0
         except ValueError:
-            share = -1.0
-        if not stage or not 0.0 <= share < 1.0:
+            fraction = -1.0
+        if not stage or not 0.0 <= fraction < 1.0:
             raise SettingError(
-                f"`{part.strip()}` does not say when a stage is unfrozen.",
-                hint="write stage7@0,stage6@30%,stage5@60%",
+                f"cannot parse `{part.strip()}` in `unfreeze`; expected STAGE@FRACTION.",
+                hint="e.g. stage7@0,stage6@30%,stage5@60%",
             )
-        found.append((stage, share))
-    if not any(share == 0.0 for _, share in found):
-        raise SettingError("nothing would train at first.", hint="let the last stage start at 0: stage7@0,...")
-    return tuple(found)
+        stages.append((stage, fraction))
+    if not any(fraction == 0.0 for _, fraction in stages):
+        raise SettingError("no stage in `unfreeze` starts at 0.", hint="let the last stage start at 0: stage7@0,...")
+    return tuple(stages)

@@ -1,8 +1,7 @@
-"""Whether the tuned network is better than the probe, by paired evidence on images neither has seen.
+"""Compare a fine-tuned network with the probe, paired, on held-out images.
 
-How far to go from the probe towards the tuned network (and at which temperature) is
-chosen on the other folds, never on the images it is tested on, and is chosen again in every bootstrap
-draw; so a difference that is only noise does not pass by being looked at.
+The interpolation factor and the temperature are selected by cross-fitting on the other folds, and again in every
+bootstrap draw, so that selection does not bias the comparison.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from headstart.types import JsonValue
 __all__ = ["MULTIPLIERS", "SHARES", "ProbeComparison", "compare_to_probe", "refuse_finetuned_features"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
-"""Shares of the way from the probe to the tuned network that are tried; 0 is the probe."""
+"""Candidate interpolation factors between the probe (0) and the fine-tuned network (1)."""
 
 MULTIPLIERS = (0.35, 0.5, 0.7, 0.85, 1.0, 1.2)
-"""Factors on the tuned logits (inverse temperatures) that are tried."""
+"""Candidate factors on the fine-tuned logits (inverse temperatures)."""
 
 _CONFIDENCE = 0.8  # one-sided
 _NUM_DRAWS = 300
@@ -32,20 +31,20 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ProbeComparison:
-    """The paired comparison of tuned network and probe.
+    """Paired comparison of a fine-tuned network with the probe.
 
     Attributes:
-        gain: Mean of (log-loss of the probe - log-loss of the tuned network), nats; positive is better.
+        gain: Mean of (log-loss of the probe - log-loss of the fine-tuned network), nats; positive is better.
         low, high: Lower and upper end of the one-sided 80 % intervals of the gain.
         accuracy_gain: Difference of accuracy, in [-1, 1].
         accuracy_error: Its standard error.
-        share: The share of the way that is best on all images, 0 for the probe.
-        multiplier: The factor on the logits that goes with it.
-        is_better: Whether the tuned network is to be taken.
+        share: The interpolation factor that is best on all images, 0 for the probe.
+        multiplier: The factor on the logits selected with it.
+        is_better: Whether the fine-tuned network is significantly better.
         num_samples: Images compared.
-        best_gain: The gain at that share and factor on these same images; flattered by the choice, and steadier
-            than `gain` where images are few: to rank ways of training, never to judge one.
-        logits: (N, K) out-of-fold logits of the tuned network at the share chosen on the other folds.
+        best_gain: The gain at that factor and temperature on the same images. Biased by the selection, but less noisy
+            than `gain` on few images: for ranking plans, not for evaluating one.
+        logits: (N, K) out-of-fold logits of the fine-tuned network at the factor selected on the other folds.
     """
 
     gain: float
@@ -62,11 +61,11 @@ class ProbeComparison:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the probe is better by the same rule."""
+        """Return whether the probe is better by the same rule."""
         return self.high < 0.0 and self.accuracy_gain <= self.accuracy_error
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Return everything but the logits, with `is_worse`."""
+        """Return all fields except the logits, with `is_worse`."""
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "logits"}
         return {**numbers, "is_worse": self.is_worse}
 
@@ -83,18 +82,18 @@ def compare_to_probe(
     is_probe_allowed: bool = True,
     seed: int = 0,
 ) -> ProbeComparison:
-    """Compare out-of-fold logits.
+    """Compare out-of-fold logits of a fine-tuned network and the probe.
 
     Args:
         probe_logits: (N, K) of the fold's own probe, temperature applied.
         tuned_logits: (A, N, K) of the network at each of `shares`.
-        class_ids: (N,).
-        folds: (N,) fold of each image; with one fold, its halves (groups kept whole) take the place of folds.
-        groups: (N,) groups, drawn whole.
-        shares: The A shares; the last one is 1 where there is no interpolation.
+        class_ids: (N,) labels.
+        folds: (N,) fold of each image; one fold is split into halves (groups kept whole).
+        groups: (N,) group ids; groups are resampled as a whole.
+        shares: The A interpolation factors; (1,) without interpolation.
         sample_weights: (N,) weights, where classes are weighted.
-        is_probe_allowed: Whether "do not move at all" is among the choices; False judges a model that is asked for.
-        seed: Of halves and draws.
+        is_probe_allowed: Whether factor 0 is a candidate; False for a requested model.
+        seed: Random seed of halves and bootstrap.
     """
     num = len(class_ids)
     rng = np.random.default_rng(seed)
@@ -104,9 +103,9 @@ def compare_to_probe(
     if parts.max() == 0:  # one fold: two halves
         side = rng.permutation(np.arange(units.max() + 1) % 2)
         parts = side[units]
-    tried = [(0, 1.0), *((a + 1, m) for a in range(len(shares)) for m in MULTIPLIERS)]
+    candidates = [(0, 1.0), *((a + 1, m) for a in range(len(shares)) for m in MULTIPLIERS)]
     every = [np.asarray(probe_logits, dtype=np.float64), *np.asarray(tuned_logits, dtype=np.float64)]
-    losses = np.stack([_losses(m * every[a], class_ids) for a, m in tried])  # (C, N)
+    losses = np.stack([_losses(m * every[a], class_ids) for a, m in candidates])  # (C, N)
     hits = np.stack([z.argmax(axis=1) == class_ids for z in every])  # (A + 1, N)
 
     first = 0 if is_probe_allowed else 1
@@ -127,8 +126,8 @@ def compare_to_probe(
     num_units = int(units.max()) + 1
     draws = rng.multinomial(num_units, np.full(num_units, 1.0 / num_units), size=_NUM_DRAWS)[:, units]
     low, high = np.quantile(gain(draws.astype(np.float64))[0], (1.0 - _CONFIDENCE, _CONFIDENCE))
-    at = np.array([tried[choice[f]][0] for f in range(num_parts)])[parts]
-    scale = np.array([tried[choice[f]][1] for f in range(num_parts)])[parts]
+    at = np.array([candidates[choice[f]][0] for f in range(num_parts)])[parts]
+    scale = np.array([candidates[choice[f]][1] for f in range(num_parts)])[parts]
     logits = np.stack(every)[at, np.arange(num)] * scale[:, None]
     difference = hits[at, np.arange(num)].astype(np.float64) - hits[0]
     by_unit = np.bincount(units, weights=difference - difference.mean(), minlength=num_units)
@@ -142,9 +141,9 @@ def compare_to_probe(
         high=float(high),
         accuracy_gain=accuracy_gain,
         accuracy_error=error,
-        share=0.0 if tried[best][0] == 0 else float(shares[tried[best][0] - 1]),
-        multiplier=tried[best][1],
-        is_better=bool(low > 0.0 and accuracy_gain >= -error and tried[best][0] > 0),
+        share=0.0 if candidates[best][0] == 0 else float(shares[candidates[best][0] - 1]),
+        multiplier=candidates[best][1],
+        is_better=bool(low > 0.0 and accuracy_gain >= -error and candidates[best][0] > 0),
         num_samples=num,
         best_gain=float((pooled[0] - pooled[best]) / max(float(weights.sum()), 1e-12)),
         logits=logits.astype(np.float32),
@@ -152,17 +151,17 @@ def compare_to_probe(
 
 
 def refuse_finetuned_features(features: Features, index: Ids) -> None:
-    """Refuse leave-one-out on images that the backbone itself was tuned on: every score would be flattered.
+    """Raise an error for leave-one-out on images that the backbone was fine-tuned on, which would bias the score.
 
     Raises:
-        InvalidEvaluationError: One of the images was tuned on.
+        InvalidEvaluationError: At least one image was used for fine-tuning.
     """
     known = sum(features.digests[i] in features.tuned_on for i in index)
     if known:
         raise InvalidEvaluationError(
-            f"{known:,} of {len(index):,} images were used to tune this network, so leaving one out of the head "
-            "alone would not leave it out of the model; the score would be too high.",
-            hint="score with --folds, which tunes a network for each fold, or on images it has not seen",
+            f"{known:,} of {len(index):,} images were used to fine-tune this network; leave-one-out of the head alone "
+            "would be biased.",
+            hint="use --folds, which fine-tunes a network per fold, or other images",
         )
 
 

@@ -1,4 +1,4 @@
-"""Attribution maps of a run's images, from its own bundle, with the control that says whether they mean anything."""
+"""Compute attribution maps for images of a run from its bundle, with a randomized control."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from headstart.reports.attribution import MAX_ALIKE, Mapper, mean_similarity, pa
 __all__ = ["explain_images", "read_head"]
 
 _BATCH = 8
-_CONTROLS = 12  # images on which the control is drawn
+_CONTROLS = 12  # images on which the control is computed
 
 
 def explain_images(
     folder: Path, paths: Sequence[str | None], class_ids: Sequence[int]
 ) -> tuple[dict[str, Any], list[bytes | None]]:
-    """Maps of images for one class each.
+    """Return one attribution map per image for the given class.
 
     Args:
-        folder: The run.
-        paths: Where each image lies.
-        class_ids: The class asked about, one an image.
+        folder: The run folder.
+        paths: One file per image; None where it is missing.
+        class_ids: The class to explain, one per image.
 
     Returns:
-        What is to be said about the maps (the `attribution` section), and one JPEG an image; None where it
-        cannot be opened, and throughout where the maps are held back.
+        The `attribution` section of the report, and one JPEG per image. A JPEG is None where the image cannot be
+        opened; all are None where the maps fail the control.
     """
     nothing: list[bytes | None] = [None] * len(paths)
     try:
@@ -77,10 +77,10 @@ def explain_images(
 
 
 def read_head(bundle: Bundle) -> LinearHead:
-    """Return the head of a bundle, from `model.safetensors`.
+    """Read the head of a bundle from `model.safetensors`.
 
     Raises:
-        ValueError: The bundle has no head of its own.
+        ValueError: The bundle has no separate head.
     """
     if not bundle.info.get("head"):
         raise ValueError("the network ends in its own classifier")

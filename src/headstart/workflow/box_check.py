@@ -1,4 +1,4 @@
-"""The data doctor for images with boxes, composed: read, judged, shown on a sheet, the split mended."""
+"""Check images with boxes: read, inspect, draw a contact sheet, repair the split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from headstart.messages.summaries import rank_findings
 from headstart.results import import_pandas
 from headstart.serialization import plain
 from headstart.types import Finding
-from headstart.workflow.image_check import Judged, save_repaired_split
+from headstart.workflow.image_check import DatasetCheck, save_repaired_split
 from headstart.workflow.image_sheets import save_sheet
 from headstart.workflow.reading_report import box_reading_events, report_box_reading
 
@@ -29,39 +29,39 @@ __all__ = ["BoxCheckResult", "check_boxes", "refuse_box_format", "refuse_without
 
 
 @dataclass(frozen=True, repr=False)
-class BoxCheckResult(Judged):
-    """Images with boxes and the doctor's judgement of them."""
+class BoxCheckResult(DatasetCheck):
+    """Images with boxes and their dataset report."""
 
     samples: DetectionSamples
-    health: BoxReport
+    dataset_report: BoxReport
     group_from: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """See `Judged`."""
-        return box_report_to_json(self.health)
+        """See `DatasetCheck`."""
+        return box_report_to_json(self.dataset_report)
 
     def to_pandas(self) -> Any:
-        """Return what reading mended or left out, as a DataFrame."""
-        return import_pandas().DataFrame([asdict(p) for p in self.health.problems])
+        """Return the annotations that were fixed or dropped, as a DataFrame."""
+        return import_pandas().DataFrame([asdict(p) for p in self.dataset_report.problems])
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """See `Judged`."""
-        return tuple(rank_findings(box_findings(self.health)))
+        """See `DatasetCheck`."""
+        return tuple(rank_findings(box_findings(self.dataset_report)))
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """See `Judged`."""
+        """See `DatasetCheck`."""
         return (*box_reading_events(self.samples, is_checked=True), *map(FindingMade, self.findings), self.finish())
 
     def finish(self) -> CheckFinished:
-        """See `Judged`; with the boxes of each class."""
-        classes = plain(self.health.classes)
+        """See `DatasetCheck`; with the number of boxes per class."""
+        classes = plain(self.dataset_report.classes)
         return CheckFinished(str(self.samples.root), len(self.samples), is_final=True, evidence={"classes": classes})
 
     def draw_sheet(self, out: str, events: EventStream) -> None:
-        """See `Judged`: images with problems first, each class, and the copies."""
-        images = self.health.images
+        """See `DatasetCheck`: images with problems first, then each class and the near-duplicates."""
+        images = self.dataset_report.images
         pairs = list(dict.fromkeys((*images.leaks, *images.duplicates, *images.near_duplicates)))
         intensity_range = images.intensity_range
         save_sheet(
@@ -69,10 +69,10 @@ class BoxCheckResult(Judged):
         )
 
     def write_repaired_split(self, out: str, events: EventStream) -> None:
-        """See `Judged`."""
+        """See `DatasetCheck`."""
         if not any(self.samples.split):
-            raise UsageError("the data have no split, so there is nothing to repair.", hint="leave --repair away")
-        applied = apply_box_report(self.samples, self.health, group_from=self.group_from)
+            raise UsageError("the data have no split to repair.", hint="remove --repair")
+        applied = apply_box_report(self.samples, self.dataset_report, group_from=self.group_from)
         assignment = np.array(self.samples.split, dtype="<U5")
         save_repaired_split(as_samples(self.samples), assignment, applied, out, events)
 
@@ -88,17 +88,17 @@ def check_boxes(
     box_format: str | None = None,
     **others: Any,
 ) -> BoxCheckResult:
-    """Read and judges images with boxes by their pixels, changing nothing.
+    """Read and check images with boxes by their pixels; no file is changed.
 
     Args:
         data: As in `train`.
         events: The event stream.
         group_from, allow_external_paths, max_pixels, threads: As in `check_data`.
         box_format: As in `read_boxes`.
-        others: Its other settings; those of a network change nothing here.
+        others: Other settings of `check_data`; settings of a network are ignored.
 
     Raises:
-        DataError, UsageError: As in `read_boxes`, or a setting of labeled images was given.
+        DataError, UsageError: See `read_boxes`; or a setting of classification data was given.
     """
     refuse_without_effect(
         **{name: others.get(name) for name in ("layout", "label_pattern", "first_id", "intensity_range")}
@@ -106,35 +106,35 @@ def check_boxes(
     samples = read_boxes(data, allow_external_paths=allow_external_paths, max_pixels=max_pixels, box_format=box_format)
     report_box_reading(samples, events, is_checked=True)
     progress = events.progress(Stage.SCAN)
-    health = inspect_box_dataset(
+    report = inspect_box_dataset(
         samples, max_pixels=max_pixels, threads=threads, progress=progress, group_from=group_from
     )
-    return BoxCheckResult(samples, health, group_from)
+    return BoxCheckResult(samples, report, group_from)
 
 
 def refuse_without_effect(**settings: Any) -> None:
-    """Stop where a setting was given that means nothing for images with boxes.
+    """Raise an error if a setting has no effect on images with boxes.
 
     Raises:
-        UsageError: It was.
+        UsageError: Such a setting was given.
     """
     for name, value in settings.items():
         if value is not None:
             shown = name.replace("_", "-")
             raise UsageError(
                 f"--{shown} has no effect on images with boxes.",
-                hint=f"leave --{shown} away, or say --task classify to pass the boxes over",
+                hint=f"remove --{shown}, or ignore the boxes with --task classify",
             )
 
 
 def refuse_box_format(box_format: str | None) -> None:
-    """Stop where a box format was given for images without boxes.
+    """Raise an error if a box format was given for images without boxes.
 
     Raises:
-        UsageError: It was.
+        UsageError: Such a setting was given.
     """
     if box_format is not None:
-        raise UsageError("--box-format has no effect on images without boxes.", hint="leave --box-format out")
+        raise UsageError("--box-format has no effect on images without boxes.", hint="remove --box-format")
 
 
 def show_boxes(
@@ -146,7 +146,7 @@ def show_boxes(
     allow_external_paths: bool = False,
     box_format: str | None = None,
 ) -> Any:
-    """Return random images of each class with their boxes on one sheet; see `api.show`."""
+    """Draw random images of each class with their boxes on one contact sheet; see `api.show`."""
     samples = read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format)
     report_box_reading(samples, events)
     return draw_box_sheet(samples, per_class=per_class, seed=seed)

@@ -1,7 +1,7 @@
-"""A scale and a shift for each class on top of the head's temperature, where enough images say that it pays.
+"""Fit vector scaling (a scale and a shift per class) on top of the head's temperature, where it pays.
 
-Most heads need none (`benchmarks/bench_trust.py`), so a fit on the very scores it is judged by comes
-first, and only a gain above what so many numbers give by chance is worth cross-fitting.
+Most heads do not need it (`benchmarks/bench_trust.py`). A fit on the scored samples themselves comes first;
+only a gain beyond chance for the number of parameters is then cross-fitted.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from headstart.types import DecisionReason
 
 __all__ = ["scale_classes"]
 
-_MOST_VALUES = 2_000_000  # logits in all; beyond, the search itself would take longer than the head
+_MOST_VALUES = 2_000_000  # total logits; above, the search takes longer than fitting the head
 
 
 def scale_classes(
     fit: ProbeFit, class_ids: NDArray[np.int64], groups: NDArray[np.int64] | None, *, seed: int = 0
 ) -> tuple[ProbeFit, Decision | None]:
-    """Return the head with vector scaling folded in where it pays beyond chance, and what was decided.
+    """Fold vector scaling into the head where its gain exceeds chance.
 
     Args:
         fit: The head, its out-of-fold logits at its temperature.
         class_ids: (N,) of its training images.
-        groups: (N,) images that belong together, or None.
-        seed: Of the folds.
+        groups: (N,) group ids of related images, or None.
+        seed: Random seed of the folds.
 
     Returns:
-        The fit and a decision; the same fit and None where there are too few images to try.
+        The fit and the decision; the unchanged fit and None where there are too few images.
     """
     num, num_classes = fit.oof_logits.shape
     is_enough = SAMPLES_A_PARAMETER * 2 * num_classes <= num <= _MOST_VALUES // num_classes
@@ -49,21 +49,21 @@ def scale_classes(
         gain = float((before - after).sum())
         if gain <= 2 * num_classes - 1:
             return fit, None
-        found = calibrate(logits, class_ids, groups=groups, num_folds=5, seed=seed)
-    reason, evidence = DecisionReason.CALIBRATIONS_COMPARED, {"log_loss": found.log_loss, "num_samples": num}
-    if found.kind != "vector":
+        calibration = calibrate(logits, class_ids, groups=groups, num_folds=5, seed=seed)
+    reason, evidence = DecisionReason.CALIBRATIONS_COMPARED, {"log_loss": calibration.log_loss, "num_samples": num}
+    if calibration.kind != "vector":
         return fit, Decision("probe.calibration", "temperature", reason, evidence=evidence)
     head = fit.head
-    scales, shifts = found.scale.astype(np.float32), found.shift.astype(np.float32)
+    scales, shifts = calibration.scale.astype(np.float32), calibration.shift.astype(np.float32)
     scaled = replace(
         head, weight=head.weight * scales[:, None], bias=head.bias * scales + shifts * np.float32(head.temperature)
     )
-    losses = -log_softmax(found.logits)[rows, class_ids]
-    hits = found.logits.argmax(axis=1) == class_ids
+    losses = -log_softmax(calibration.logits)[rows, class_ids]
+    hits = calibration.logits.argmax(axis=1) == class_ids
     return replace(
         fit,
         head=scaled,
-        oof_logits=found.logits.astype(np.float32),
+        oof_logits=calibration.logits.astype(np.float32),
         candidate_names=(*fit.candidate_names[:-1], "before a scale and shift a class", "final"),
         candidate_losses=np.concatenate([fit.candidate_losses, losses[None].astype(np.float32)]),
         candidate_hits=np.concatenate([fit.candidate_hits, hits[None]]),

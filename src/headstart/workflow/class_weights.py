@@ -1,4 +1,4 @@
-"""How much each class weighs: equally by image, equally by class, or as a file says."""
+"""Compute loss weights per class: uniform, balanced, or from a file."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ from headstart.errors import SettingError
 __all__ = ["class_factors"]
 
 
-def class_factors(how: str, class_ids: NDArray[np.int64], class_names: tuple[str, ...]) -> NDArray[np.float64] | None:
-    """Return (K,) positive factors on the loss of each class, or None where every image weighs the same.
+def class_factors(
+    source: str, class_ids: NDArray[np.int64], class_names: tuple[str, ...]
+) -> NDArray[np.float64] | None:
+    """Return (K,) positive loss weights, or None for uniform weights.
 
     Args:
-        how: `none`, `auto` (each class weighs the same) or a file: JSON `{"name": factor}` or CSV `name,factor`.
+        source: `none`, `auto` (balanced) or a file, as JSON `{"name": weight}` or CSV `name,weight`.
         class_ids: (N,) training labels.
         class_names: K names.
 
     Raises:
-        SettingError: The file cannot be read, names an unknown class, leaves one out or holds no positive number.
+        SettingError: The file cannot be read, has an unknown or missing class, or a weight that is not positive.
     """
-    if how == "none":
+    if source == "none":
         return None
     counts = np.bincount(class_ids, minlength=len(class_names))
-    if how == "auto":
+    if source == "auto":
         factors = len(class_ids) / (len(class_names) * np.maximum(counts, 1))
         return np.asarray(np.where(counts > 0, factors, 1.0), dtype=np.float64)
-    given = _read(Path(how))
-    unknown = sorted(set(given) - set(class_names))
-    missing = sorted(set(class_names) - set(given))
+    weights = _read(Path(source))
+    unknown = sorted(set(weights) - set(class_names))
+    missing = sorted(set(class_names) - set(weights))
     if unknown or missing:
-        what = f"names no class of these images: {unknown[0]}" if unknown else f"leaves out the class `{missing[0]}`"
-        raise SettingError(f"the file of class weights `{how}` {what}.", hint=f"classes: {', '.join(class_names[:10])}")
-    values = np.array([given[name] for name in class_names])
+        problem = f"the unknown class `{unknown[0]}`" if unknown else f"no weight for the class `{missing[0]}`"
+        known = ", ".join(class_names[:10])
+        raise SettingError(f"the class weights `{source}` have {problem}.", hint=f"classes: {known}")
+    values = np.array([weights[name] for name in class_names])
     if not (np.isfinite(values).all() and (values > 0).all()):
-        raise SettingError(f"a class weight in `{how}` is not a positive number.")
+        raise SettingError(f"a class weight in `{source}` is not a positive number.")
     return values
 
 
@@ -54,10 +57,10 @@ def _read(path: Path) -> dict[str, float]:
         return {name: float(value) for name, value in rows}
     except OSError as error:
         raise SettingError(
-            f"the class weights `{path}` cannot be read ({error.strerror}).", hint="none, auto, or a JSON or CSV file"
+            f"cannot read the class weights `{path}` ({error.strerror}).", hint="use none, auto, a JSON or a CSV file"
         ) from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise SettingError(f"the class weights `{path}` are not understood: name and factor on each line.") from error
+        raise SettingError(f"cannot parse the class weights `{path}`: expected name and weight per line.") from error
 
 
 def _is_number(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""The data doctor at work: what the images say by themselves, and what a network and a head add to it.
+"""Inspect a data set: scan its images, and add the findings of a backbone and a probe.
 
-Images are looked at while the network looks at them, each file read and decoded once, and
-a whole judgement is remembered under everything it depends on, so that the next one costs nothing.
+The scan and the feature extraction share one pass: each file is read and decoded once. A report is cached
+under a key of everything it depends on.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from headstart.system import cache_root
 
 __all__ = ["DatasetInspector"]
 
-_VERSION = 8  # of what a judgement says; judgements of other versions are made anew
-_MOST_SCORED = 1500  # more images do not make the effect of groups clearer, only slower to measure
+_VERSION = 8  # of the cached report; other versions are recomputed
+_MOST_SCORED = 1500  # more images make the group effect slower to measure, not clearer
 
 
 class DatasetInspector:
-    """Judges one data set.
+    """Inspects one data set.
 
     Args:
         samples: The images.
-        events: Told how far it is.
-        place: Where the data lie, as the person named them.
-        intensity_range: What the person asked 16-bit and float images to be mapped from; None chooses.
-        max_pixels: Larger images are refused.
-        group_from: What belongs together, as the user said; None guesses.
-        threads: Worker threads; one a core by default.
-        use_memory: Whether what was seen is kept for the next time.
+        events: The event stream; receives progress.
+        data: Path of the data as the user gave it; part of the cache key.
+        intensity_range: Input range of 16-bit and float images; None chooses it from the data.
+        max_pixels: Larger images are rejected.
+        group_from: Source of the groups; None infers them.
+        threads: Worker threads; one per core by default.
+        use_cache: Whether scans and reports are cached on disk.
     """
 
     def __init__(
@@ -48,46 +48,46 @@ class DatasetInspector:
         samples: Samples,
         events: EventStream,
         *,
-        place: str,
+        data: str,
         intensity_range: tuple[float, float] | None = None,
         max_pixels: int = MAX_PIXELS,
         group_from: str | None = None,
         threads: int | None = None,
-        use_memory: bool = True,
+        use_cache: bool = True,
     ) -> None:
         self.samples = samples
         self._events, self._range, self._max_pixels, self._threads = events, intensity_range, max_pixels, threads
         self._group_from = group_from
-        self._memory = ScanCache(cache_root(), place) if use_memory else None
-        self.scanner = ImageScanner(samples, max_pixels=max_pixels, cache=self._memory)
+        self._cache = ScanCache(cache_root(), data) if use_cache else None
+        self.scanner = ImageScanner(samples, max_pixels=max_pixels, cache=self._cache)
 
     def find_range(self, *, is_split_later: bool = False) -> tuple[tuple[float, float] | None, Decision | None]:
-        """What 16-bit and float images are mapped from, and why; looks at everything only where there may be such."""
+        """Return the intensity range and the decision; scans only if there may be 16-bit or float images."""
         if self._range is not None or not has_16_bit(self.samples.paths):
             return self._range, None
-        chosen, decision = choose_range(self.samples, self._look())
+        chosen, decision = choose_range(self.samples, self._scan())
         if decision is None:
             return chosen, None
         evidence = {**decision.evidence, "includes_held_out": is_split_later}
         return chosen, replace(decision, setting="intensity_range", evidence=evidence)
 
-    def look(self) -> None:
-        """Look at every image, where no network is to look at them too."""
-        self._look()
+    def scan(self) -> None:
+        """Scan every image, where no feature extraction does so."""
+        self._scan()
 
-    def judge(self, features: Features | None = None, network: str = "") -> DatasetReport:
-        """Return the judgement of everything that was looked at.
+    def inspect(self, features: Features | None = None, backbone_key: str = "") -> DatasetReport:
+        """Return the report on everything scanned so far.
 
         Args:
-            features: What a network said of the same images, in the same order.
-            network: What tells that network from others.
+            features: Features of the same images, in the same order.
+            backbone_key: Identifies the backbone and its preprocessing in the cache key.
         """
-        key = self._key(network if features is not None else "none")
-        kept = self._memory.note(key) if self._memory is not None else None
-        if kept is not None:
-            return report_from_note(kept)
+        key = self._key(backbone_key if features is not None else "none")
+        cached = self._cache.note(key) if self._cache is not None else None
+        if cached is not None:
+            return report_from_note(cached)
         scan = self.scanner.result()
-        health = inspect_dataset(
+        report = inspect_dataset(
             self.samples,
             scan=scan,
             embeddings=None if features is None else features.blocks.get("embedding"),
@@ -97,16 +97,16 @@ class DatasetInspector:
             threads=self._threads,
             group_from=self._group_from,
         )
-        if self._memory is not None:
-            self._memory.save(scan, {key: asdict(health)})
-        return health
+        if self._cache is not None:
+            self._cache.save(scan, {key: asdict(report)})
+        return report
 
-    def _look(self) -> ScanResult:
+    def _scan(self) -> ScanResult:
         progress = self._events.progress(Stage.SCAN)
         return scan_images(self.samples, threads=self._threads, progress=progress, scanner=self.scanner)
 
-    def _key(self, network: str) -> str:
-        """Return everything that a judgement depends on."""
+    def _key(self, backbone_key: str) -> str:
+        """Return a digest of everything that a report depends on."""
         rows = [
             "\t".join((digest, s.name, s.label or "", s.split or "", s.group or "", _day(s.path)))
             for digest, s in zip(self.scanner.digests(), self.samples, strict=True)
@@ -115,7 +115,7 @@ class DatasetInspector:
         columns = [f"{name}\t{digest_of(cells)}" for name, cells in self.samples.columns.items()]
         more = [
             *columns,
-            network,
+            backbone_key,
             repr(self._range),
             str(self._max_pixels),
             repr(self._group_from),
@@ -125,7 +125,7 @@ class DatasetInspector:
 
 
 def _day(path: str) -> str:
-    """Return the day a file was last written, which may give its class away; empty where that is not known."""
+    """Return the day a file was last modified, which may reveal its class; empty where unknown."""
     try:
         return str(int(os.stat(path).st_mtime // 86400))
     except (OSError, ValueError):
@@ -133,7 +133,7 @@ def _day(path: str) -> str:
 
 
 def _score(samples: Samples, features: Features) -> Callable[[NDArray[np.int64] | None], float]:
-    """Out-of-fold accuracy of a probe on the training images, for any grouping of them."""
+    """Return a function that maps a grouping to the out-of-fold accuracy of a probe on the training images."""
     in_training = np.array([s.split in (None, "train") for s in samples], dtype=bool)
     usable = np.flatnonzero(in_training & features.is_ok & (samples.class_ids >= 0))
     if len(usable) > _MOST_SCORED:
@@ -153,7 +153,7 @@ def _score(samples: Samples, features: Features) -> Callable[[NDArray[np.int64] 
                 groups=None if groups is None else groups[usable],
                 logistic=False,
             )
-        except HeadstartError:  # too few classes or groups: then the effect cannot be measured
+        except HeadstartError:  # too few classes or groups to measure the effect
             return float("nan")
         return float(fit.candidate_hits[-1].mean())
 

@@ -1,7 +1,6 @@
-"""From images as they were read to those that are trained on and scored: what the doctor's judgement does.
+"""Split a data set into training and scored images, from its report, its own split and the settings.
 
-A person's own test split is never silently shrunk.  Images in it that leak are taken out of
-the headline and kept beside it, so that both figures can be given.
+Test images that leak are excluded from the headline and scored separately, so that both scores can be reported.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from headstart.records import DatasetReport, Decision, Features, Samples, Split,
 
 __all__ = ["ReadSamples", "SplitDataset", "check_classes", "read_samples", "split_dataset", "without_classes"]
 
-_MIN_PER_CLASS = 2  # leaving one out must leave another
+_MIN_PER_CLASS = 2  # leave-one-out needs another sample of the class
 
 
 @dataclass(frozen=True)
 class SplitDataset:
-    """What training uses.
+    """Samples, features and split used for training.
 
     Attributes:
-        samples: The images that are in a split.
-        features: Theirs.
-        split: Who is trained on and who is scored.
-        leaking: Scored images of the person's own split that training has seen, left out of `samples`.
-        leaking_features: Theirs.
-        decisions: What was chosen, and why.
+        samples: Images that are in a split.
+        features: Features of `samples`.
+        split: Training and scored images.
+        leaking: Scored images of the user's split with a near-duplicate in training; not in `samples`.
+        leaking_features: Features of `leaking`.
+        decisions: Choices made for the split.
     """
 
     samples: Samples
@@ -46,14 +45,14 @@ class SplitDataset:
 
 @dataclass(frozen=True)
 class ReadSamples:
-    """The images that the settings name, and what the manifest of `--split` says of them (None without one)."""
+    """Images selected by the settings, and the split of `--split` (None without one)."""
 
     samples: Samples
     manifest: Split | None = None
 
 
 def read_samples(settings: TrainSettings) -> ReadSamples:
-    """Read them; with `--split` only those that it names."""
+    """Read the images of the settings; with `--split` only those in the split file."""
     samples = read(
         settings.data,
         allow_external_paths=settings.allow_external_paths,
@@ -68,7 +67,9 @@ def read_samples(settings: TrainSettings) -> ReadSamples:
     split_dataset = samples.take(keep)
     items = tuple(
         replace(
-            s, split=_word(str(split.assignment[i])), group=s.group if split.groups is None else str(split.groups[i])
+            s,
+            split=_split_name(str(split.assignment[i])),
+            group=s.group if split.groups is None else str(split.groups[i]),
         )
         for i, s in zip(keep, split_dataset, strict=True)
     )
@@ -76,16 +77,16 @@ def read_samples(settings: TrainSettings) -> ReadSamples:
 
 
 def without_classes(samples: Samples, names: tuple[str, ...]) -> Samples:
-    """Without the classes that a person wants left out.
+    """Return the samples without the given classes.
 
     Raises:
-        DataError: There is no such class.
+        DataError: A class does not exist.
     """
     unknown = set(names) - set(samples.class_names)
     if unknown:
         raise DataError(
-            f"there is no class {', '.join(f'`{n}`' for n in sorted(unknown))} to leave out.",
-            hint=f"classes are: {', '.join(samples.class_names[:20])}",
+            f"cannot exclude unknown classes: {', '.join(f'`{n}`' for n in sorted(unknown))}.",
+            hint=f"classes: {', '.join(samples.class_names[:20])}",
         )
     if not names:
         return samples
@@ -94,14 +95,14 @@ def without_classes(samples: Samples, names: tuple[str, ...]) -> Samples:
 
 
 def split_dataset(
-    samples: Samples, features: Features, health: DatasetReport, settings: TrainSettings, manifest: Split | None
+    samples: Samples, features: Features, report: DatasetReport, settings: TrainSettings, manifest: Split | None
 ) -> SplitDataset:
-    """Parts the images as the judgement, the person's own split and the settings say.
+    """Split the images from the report, the user's split and the settings.
 
     Raises:
-        UsageError, DataError: As `make_split` and `group_ids`.
+        UsageError, DataError: See `make_split` and `group_ids`.
     """
-    applied = apply_report(samples, health, group_from=settings.group_from)
+    applied = apply_report(samples, report, group_from=settings.group_from)
     left_out = applied.excluded | ~features.is_ok
     leaking = applied.test_including_leaks & ~applied.test & ~left_out
     split = make_split(
@@ -116,51 +117,50 @@ def split_dataset(
     given = {s.split for s in samples}
     scored = "test" if "test" in given else "val"
     if scored == "test" and not (applied.test & ~left_out & _in_split(samples, "test")).any():
-        # Else what is left, the person's own val images, would be taken for their test images.
+        # Otherwise the user's validation images would be taken for test images.
         assignment = np.where(split.assignment == "test", "val", split.assignment).astype("<U5")
-        reason = "none of your own test images can be scored; the score is measured out of fold"
+        reason = "none of your test images can be scored; the score is out-of-fold"
         split = replace(split, assignment=assignment, setup=None, reason=reason)
-    apart = np.flatnonzero(leaking & _in_split(samples, scored))
+    leaking_ids = np.flatnonzero(leaking & _in_split(samples, scored))
     keep = np.flatnonzero(split.assignment != "")
     if len(keep) < len(samples):
         groups = None if split.groups is None else split.groups[keep]
         split = replace(split, assignment=split.assignment[keep], groups=groups)
     kept = _without_empty_classes(samples.take(keep))
-    known = [i for i in apart if samples[i].label in kept.class_names]
-    beside = np.array(known, dtype=np.int64)
+    known = [i for i in leaking_ids if samples[i].label in kept.class_names]
+    leaking_ids = np.array(known, dtype=np.int64)
     return SplitDataset(
         samples=kept,
         features=features if len(keep) == len(samples) else features.take(keep),
         split=split,
-        leaking=replace(samples.take(beside), class_names=kept.class_names),
-        leaking_features=features.take(beside),
+        leaking=replace(samples.take(leaking_ids), class_names=kept.class_names),
+        leaking_features=features.take(leaking_ids),
         decisions=applied.decisions,
     )
 
 
 def check_classes(samples: Samples, split: Split) -> None:
-    """What no honest model can be made from.
+    """Raise an error if the training images do not allow a valid model.
 
     Raises:
         DataError: No training images, one class, or a class too small to learn.
     """
     train = split.where("train")
     if len(train) == 0:
-        raise DataError("there are no training images.", hint="is the folder called `train`?")
+        raise DataError("there are no training images.", hint="name the training folder `train`")
     counts = np.bincount(samples.class_ids[train], minlength=len(samples.class_names))
     present = int((counts > 0).sum())
     if present < 2:
         only = samples.class_names[int(counts.argmax())]
         raise DataError(
-            f"all training images have the label `{only}`; telling apart needs at least 2 classes.",
-            hint="one sub-folder for each class, with its images inside",
+            f"all training images have the label `{only}`; at least 2 classes are needed.",
+            hint="put the images of each class in a subfolder",
         )
     small = [name for name, count in zip(samples.class_names, counts, strict=True) if count < _MIN_PER_CLASS]
     if small:
         raise DataError(
-            f"{_shown(small)}: too few training images ({_MIN_PER_CLASS} a class are needed), so the class cannot be "
-            "learned and scored too.",
-            hint="add images, or leave the class out with " + " ".join(f'--exclude-classes "{n}"' for n in small[:3]),
+            f"too few training images of {_shown(small)}; each class needs at least {_MIN_PER_CLASS}.",
+            hint="add images, or exclude the class: " + " ".join(f'--exclude-classes "{n}"' for n in small[:3]),
         )
 
 
@@ -168,7 +168,7 @@ def _in_split(samples: Samples, name: str) -> NDArray[np.bool_]:
     return np.array([s.split == name for s in samples], dtype=bool)
 
 
-def _word(name: str) -> SplitName | None:
+def _split_name(name: str) -> SplitName | None:
     names: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
     return names.get(name)
 
@@ -178,6 +178,6 @@ def _shown(names: list[str]) -> str:
 
 
 def _without_empty_classes(samples: Samples) -> Samples:
-    """Classes of which no image is left are gone."""
+    """Return the samples without class names that have no image."""
     left = {s.label for s in samples}
     return replace(samples, class_names=tuple(name for name in samples.class_names if name in left))

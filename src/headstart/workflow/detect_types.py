@@ -1,4 +1,4 @@
-"""What the steps of a detector's training hand on."""
+"""Define the run context of a detector's training."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = ["DetectorRunContext"]
 
 @dataclass(kw_only=True)
 class DetectorRunContext(RunContext):
-    """The road to a detector, and what is known of the images."""
+    """Context of a detector run: settings, data, split and image spec."""
 
     started: float
     samples: DetectionSamples
-    health: BoxReport
+    dataset_report: BoxReport
     split: Split
     sizes: BoxSizes
     spec: ImageSpec
     digests: tuple[str, ...]
-    leaking: frozenset[int] = frozenset()  # scored images with a near-duplicate in training, left out of the score
+    leaking: frozenset[int] = frozenset()  # scored images with a near-duplicate in training, excluded from the score
     findings: tuple[Finding, ...] = ()  # about the split
 
     @property
     def leaky_splits(self) -> frozenset[str]:
-        """Return the scored splits in which every image has a near-duplicate in training; they are scored as given."""
+        """Return the scored splits in which every image has a near-duplicate in training; they are scored unchanged."""
         kind = FindingKind.ALL_SCORED_IMAGES_LEAK
         return frozenset(str(f.evidence["split"]) for f in self.findings if f.kind is kind)
 
     @property
     def workshop(self) -> Path:
-        """Where files lie that are gone when the run is whole; what a killed run leaves is cleared away."""
+        """Return the folder of temporary files; removed when the run is complete or resumed."""
         return self.folder / ".detector.tmp"

@@ -1,7 +1,6 @@
-"""Scores a saved detector on images with boxes, and says which of them it has seen before.
+"""Evaluate a saved detector on images with boxes; images it was trained on are scored separately.
 
-Images it was trained on are scored apart and never stand in the headline; classes go by their
-names, so that data with other ids, or with more classes than the detector knows, are scored rightly.
+Classes are matched by name, so that data with other ids or additional classes are scored correctly.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from headstart.types import (
 )
 from headstart.workflow.model_evaluation import seen_in_training
 from headstart.workflow.reading_report import report_box_reading
-from headstart.workflow.score_summary import summarize_found_boxes
+from headstart.workflow.score_summary import summarize_detections
 
 __all__ = ["DetectionResult", "evaluate_detector"]
 
@@ -52,17 +51,17 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True, repr=False)
 class DetectionResult(Story):
-    """A saved detector scored on images with boxes.
+    """Scores of a saved detector on images with boxes.
 
     Attributes:
-        evaluation: On images it was not trained on, None where there are none.
-        known: On images it was trained on, None where there are none.
-        new_classes: Class name to boxes that the detector cannot know; they are not scored.
-        missing_classes: Classes of the detector of which the data have no box.
+        evaluation: On images it was not trained on; None without any.
+        known: On images it was trained on; None without any.
+        new_classes: Class name to number of boxes, for classes the detector does not know; they are not scored.
+        missing_classes: Classes of the detector without a box in the data.
         num_unreadable: Images that could not be read.
-        found: What was found, one entry a scored image.
-        problems: Boxes and files that were mended or left out, each with the reason.
-        events: What was read, found and measured.
+        found: Detections, one entry per image.
+        problems: Boxes and files that were fixed or dropped, each with the reason.
+        events: Events of the evaluation.
     """
 
     evaluation: DetectionEvaluation | None
@@ -75,7 +74,7 @@ class DetectionResult(Story):
     events: tuple[Event, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, evaluations as in `metrics.json`."""
+        """Return JSON values; evaluations as in `metrics.json`."""
         return {
             "task": "detect",
             "test": None if self.evaluation is None else detection_to_json(self.evaluation),
@@ -89,7 +88,7 @@ class DetectionResult(Story):
         }
 
     def to_pandas(self) -> Any:
-        """Return one row a class, as a DataFrame."""
+        """Return one row per class, as a DataFrame."""
         return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
@@ -120,7 +119,7 @@ def evaluate_detector(
     """See `api.evaluate`.
 
     Raises:
-        DataError: The data hold no boxes, or none of a class that the detector knows.
+        DataError: The data have no boxes, or none of a class that the detector knows.
     """
     names = runtime.class_names
     samples = _match_classes(read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format), names)
@@ -131,24 +130,24 @@ def evaluate_detector(
     )
     if not set(samples.class_names) & set(names):
         raise DataError(
-            "no box is of a class that the detector knows.",
-            hint=f"it knows: {', '.join(names[:20])}; the data have: {', '.join(samples.class_names[:20])}",
+            "none of the classes in the data match the detector's classes.",
+            hint=f"detector: {', '.join(names[:20])}; data: {', '.join(samples.class_names[:20])}",
         )
     truth = _by_name(samples, names)
     paths = [str(p) for p in samples.paths]
     progress = events.progress(Stage.EVALUATE)
     found = []
-    most = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in truth)))
-    for done, image in enumerate(runtime.iter_predict(paths, min_score=0.0, max_detections=most), start=1):
+    max_detections = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in truth)))
+    for done, image in enumerate(runtime.iter_predict(paths, min_score=0.0, max_detections=max_detections), start=1):
         found.append(image)
         progress(done, len(paths))
     is_read = np.array([p.error is None for p in found], dtype=bool)
     if not is_read.any():
         raise DataError(
-            f"not one image can be read, so nothing can be scored: `{found[0].file}`: {found[0].error}.",
-            hint="headstart check lists every file that cannot be read",
+            f"cannot read any of the images: `{found[0].file}`: {found[0].error}.",
+            hint="headstart check lists every unreadable file",
         )
-    seen = seen_in_training(paths, runtime.bundle.trained_on())
+    is_trained_on = seen_in_training(paths, runtime.bundle.trained_on())
     groups = number_groups(list(samples.group)) if any(samples.group) else None
     thresholds = [float(t) for t in runtime.thresholds]
 
@@ -167,14 +166,14 @@ def evaluate_detector(
         )
 
     lost = sum(p.kind == "unreadable-image" for p in samples.problems)
-    evaluation, known = score(is_read & ~seen, USER_TEST_SPLIT), score(is_read & seen, RESUBSTITUTION)
+    evaluation, known = score(is_read & ~is_trained_on, USER_TEST_SPLIT), score(is_read & is_trained_on, RESUBSTITUTION)
     missing = tuple(n for n in names if n not in set(samples.class_names))
     if evaluation is not None:
         events.find(*evaluation.findings)
     failed = [Problem(p.file, p.problem or "format", p.error) for p in found if p.error is not None]
     events.find(*unreadable_findings(failed), *_findings(known, int(is_read.sum()), new, missing))
     if evaluation is not None:
-        events.emit(ScoreMeasured(summarize_found_boxes(detection_to_json(evaluation))))
+        events.emit(ScoreMeasured(summarize_detections(detection_to_json(evaluation))))
     events.emit(RunFinished(time.monotonic() - started))
     return DetectionResult(
         evaluation=evaluation,
@@ -191,26 +190,23 @@ def evaluate_detector(
 def _findings(
     known: DetectionEvaluation | None, num_readable: int, new: Counter[str], missing: tuple[str, ...]
 ) -> list[Finding]:
-    """Find images that the detector was trained on, and classes that only the data or only the detector has."""
-    found = []
+    """Return findings on images used in training, and on classes that only the data or only the detector has."""
+    findings = []
     if known is not None:
         severity = Severity.ERROR if known.num_samples == num_readable else Severity.WARNING
         evidence: Evidence = {"count": known.num_samples, "total": num_readable}
-        found.append(Finding(FindingKind.IMAGES_TRAINED_ON, severity, evidence))
+        findings.append(Finding(FindingKind.IMAGES_TRAINED_ON, severity, evidence))
     if new:
         evidence = {"num_classes": len(new), "classes": list(new)[:_EXAMPLES], "count": new.total(), "unit": "box"}
-        found.append(Finding(FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, evidence))
+        findings.append(Finding(FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, evidence))
     if missing:
         evidence = {"num_classes": len(missing), "classes": list(missing[:_EXAMPLES]), "unit": "box"}
-        found.append(Finding(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, evidence))
-    return found
+        findings.append(Finding(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, evidence))
+    return findings
 
 
 def _match_classes(samples: DetectionSamples, names: Sequence[str]) -> DetectionSamples:
-    """Give classes that differ from one of the detector only in case, blanks or Unicode form its name.
-
-    What was matched is added to the notes.
-    """
+    """Rename classes that differ from the detector's only in case, blanks or Unicode form, and add a note."""
     matched = match_names(samples.class_names, names)
     changed = {label: name for label, name in matched.items() if label != name}
     if not changed:
@@ -226,9 +222,9 @@ def _match_classes(samples: DetectionSamples, names: Sequence[str]) -> Detection
 
 
 def _by_name(samples: DetectionSamples, names: Sequence[str]) -> list[Boxes]:
-    """Return the true boxes with the detector's class ids, without classes it does not know."""
-    place = {name: i for i, name in enumerate(names)}
-    new_id = np.array([place.get(name, -1) for name in samples.class_names], dtype=np.int64)
+    """Return ground-truth boxes with the detector's class ids, without classes it does not know."""
+    id_of = {name: i for i, name in enumerate(names)}
+    new_id = np.array([id_of.get(name, -1) for name in samples.class_names], dtype=np.int64)
     kept = []
     for boxes in samples.boxes:
         ids = new_id[boxes.class_ids]

@@ -1,4 +1,4 @@
-"""`results.csv` of a detector, one row an epoch, and an event for each."""
+"""Write `results.csv` of a detector, one row per epoch, and emit an event for each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headstart.workflow.run_files import write_csv
 __all__ = ["COLUMNS", "DetectLog"]
 
 COLUMNS = ("epoch", "train_loss", "class_loss", "box_loss", "val_mAP50", "lr", "duration_s", "phase")
-"""Columns of `results.csv`; `val_mAP50` stands where unseen images were looked at after that epoch."""
+"""Columns of `results.csv`; `val_mAP50` is empty for epochs without validation."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class _Row:
 
 
 class DetectLog:
-    """Takes epochs as they end.
+    """Records epochs as they end.
 
     Args:
-        folder: The run.
-        events: Gets an `EpochFinished` for each.
+        folder: The run folder.
+        events: Receives an `EpochFinished` per epoch.
     """
 
     def __init__(self, folder: Path, events: EventStream) -> None:
@@ -35,13 +35,13 @@ class DetectLog:
         self._rows: list[_Row] = []
 
     def add(self, phase: str, num_epochs: int, record: DetectEpoch, map50: float | None) -> None:
-        """Record one epoch that has ended."""
+        """Record one finished epoch."""
         self._rows.append(_Row(record, phase, map50))
         metrics = {**asdict(record), "val_mAP50": map50}
         self._events.emit(EpochFinished(phase, metrics.pop("epoch"), num_epochs, metrics))
         self.write()
 
     def write(self) -> None:
-        """`results.csv` as far as it is known."""
+        """Write `results.csv` with all epochs recorded so far."""
         rows = [{**asdict(row.record), "val_mAP50": row.map50, "phase": row.phase} for row in self._rows]
         write_csv(self.folder / "results.csv", COLUMNS, ([row[name] for name in COLUMNS] for row in rows))

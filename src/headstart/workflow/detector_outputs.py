@@ -1,6 +1,6 @@
-"""From a trained detector to a whole run: export, scores, calibration, bundle, proof, records.
+"""Turn a trained detector into a complete run: export, calibration, scores, bundle, parity check, records.
 
-The test images are scored with the very bundle that is handed out, from files to boxes.
+Test images are scored with the saved bundle, from files to boxes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from headstart.system import atomic_file
 from headstart.types import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationProtocol, EvaluationSetup
 from headstart.workflow.detector_report import report_detector_run
 from headstart.workflow.run_files import write_csv, write_json
-from headstart.workflow.score_summary import summarize_found_boxes
+from headstart.workflow.score_summary import summarize_detections
 
 if TYPE_CHECKING:
     from headstart.workflow.detect_types import DetectorRunContext
@@ -45,7 +45,7 @@ _MOST_COMPARED = 40
 
 
 def write_detector_outputs(context: DetectorRunContext, trainer: DetectorTrainer, run: DetectRun) -> None:
-    """Write the whole run."""
+    """Write all files of the run."""
     net, plan = run.net, run.plan
     assert net is not None
     with context.timed("export"), context.events.stage(Stage.EXPORT_MODEL):
@@ -74,14 +74,14 @@ def write_detector_outputs(context: DetectorRunContext, trainer: DetectorTrainer
 
 @dataclass(frozen=True)
 class _Block:
-    """Raw detections of images that the detector had not seen.
+    """Raw detections in held-out images.
 
     Attributes:
-        samples: (N,) positions of all images.
-        found: N detections, raw scores.
-        is_clean: (N,) whether an image is not in training too; the others leak and are not scored.
-        setup: How they are scored.
-        is_leaky: Whether every image has a near-duplicate in training; all are scored then, as given.
+        samples: (N,) sample indices.
+        found: N detections with raw scores.
+        is_clean: (N,) False for images with a near-duplicate in training; they are not scored.
+        setup: The evaluation setup.
+        is_leaky: Whether every image has a near-duplicate in training; all are scored then.
     """
 
     samples: Ids
@@ -93,13 +93,13 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Calibrated detections of one block, and what they are worth at the thresholds of the bundle.
+    """Calibrated detections of one block, and their evaluation at the thresholds of the bundle.
 
     Attributes:
-        samples: (N,) positions of all images, leaking ones included.
+        samples: (N,) sample indices, leaking images included.
         found: N detections with calibrated scores.
-        evaluation: Of the images that do not leak.
-        as_given: Of all, where some leak.
+        evaluation: Of the images without a leak.
+        as_given: Of all images; None where none leaks.
         is_leaky: Whether every image has a near-duplicate in training.
     """
 
@@ -111,7 +111,7 @@ class _Scored:
 
 
 def _find(context: DetectorRunContext, trainer: DetectorTrainer, run: DetectRun) -> dict[str, _Block]:
-    """Detect objects in the images of the blocks `cv`, `val` and `test`, those that there are."""
+    """Detect objects in the images of the existing blocks among `cv`, `val` and `test`."""
     split = context.split
     blocks: dict[str, _Block] = {}
     if run.oof is not None:
@@ -132,7 +132,7 @@ def _find(context: DetectorRunContext, trainer: DetectorTrainer, run: DetectRun)
 
 
 def _calibrate(context: DetectorRunContext, blocks: dict[str, _Block]) -> tuple[float, float, dict[str, Any]]:
-    """Slope, offset and thresholds, fitted on images that were not trained on; the test images come last."""
+    """Fit slope, offset and thresholds on held-out images; the test split is used last."""
     class_names = context.samples.class_names
     for name in _leaky_last(blocks, ("val", "cv", "test")):
         if not blocks[name].is_clean.any():
@@ -154,7 +154,7 @@ def _score(
     calibration: tuple[float, float],
     thresholds: dict[str, float],
 ) -> dict[str, _Scored]:
-    """Evaluate every block as the bundle answers: calibrated scores, its thresholds."""
+    """Evaluate every block with calibrated scores and the bundle's thresholds."""
     samples, groups, names = context.samples, context.split.groups, context.samples.class_names
 
     def evaluate(
@@ -184,7 +184,7 @@ def _score(
 
 
 def _headline(scored: dict[str, _Scored]) -> dict[str, Any] | None:
-    """Return the score that stands for the run: test, cross-validated, else validation images; leaky splits last."""
+    """Return the headline score: test, cross-validated, else validation images; leaky splits last."""
     for name in _leaky_last(scored, tuple(BLOCKS)):
         e = scored[name].evaluation
         return {
@@ -201,7 +201,7 @@ def _headline(scored: dict[str, _Scored]) -> dict[str, Any] | None:
 
 
 def _leaky_last(blocks: Mapping[str, _Block] | Mapping[str, _Scored], order: Sequence[str]) -> list[str]:
-    """Return the names of the blocks that exist in the given order, blocks that leak as a whole after all others."""
+    """Return the names of existing blocks in the given order, with fully leaking blocks last."""
     return sorted((name for name in order if name in blocks), key=lambda name: blocks[name].is_leaky)
 
 
@@ -239,16 +239,16 @@ def _write(
     write_split(context.folder / "split.csv", as_samples(samples), context.split)
     _write_predictions(context, scored)
     _write_detections(context, scored)
-    health = context.health
+    report = context.dataset_report
     value = {
-        "num_images": health.num_images,
-        "num_boxes": health.num_boxes,
-        "num_empty": health.num_empty,
-        "layout": health.layout,
-        "problems": [asdict(p) for p in health.problems],
-        "unreadable": [asdict(p) for p in health.images.unreadable],
-        "findings": [finding_to_json(f) for f in (*context.findings, *health.findings)],
-        **reading_to_json(health.notes),
+        "num_images": report.num_images,
+        "num_boxes": report.num_boxes,
+        "num_empty": report.num_empty,
+        "layout": report.layout,
+        "problems": [asdict(p) for p in report.problems],
+        "unreadable": [asdict(p) for p in report.images.unreadable],
+        "findings": [finding_to_json(f) for f in (*context.findings, *report.findings)],
+        **reading_to_json(report.notes),
         "leaking": [samples.names[i] for i in sorted(context.leaking)],
     }
     write_json(context.folder / "dataset_report.json", value)
@@ -293,10 +293,10 @@ def _write(
 
 
 def _write_predictions(context: DetectorRunContext, scored: dict[str, _Scored]) -> None:
-    """`predictions.csv`: one row a detection in scored images, by a detector that had not seen them.
+    """Write `predictions.csv`: one row per detection in held-out images.
 
-    Columns: `file, split, label, score, xmin, ymin, xmax, ymax, how`; scores are calibrated and, as the edges, rounded
-    for reading: `scores.npz` has them as they were measured.
+    Columns: `file, split, label, score, xmin, ymin, xmax, ymax, how`; scores are calibrated. Scores and edges
+    are rounded; `scores.npz` holds the full values.
     """
     names = context.samples.class_names
     rows = []
@@ -311,9 +311,9 @@ def _write_predictions(context: DetectorRunContext, scored: dict[str, _Scored]) 
 
 
 def _write_detections(context: DetectorRunContext, scored: dict[str, _Scored]) -> None:
-    """`scores.npz`: the detections that `metrics.json` was computed from; no pickle.
+    """Write `scores.npz`: the detections behind `metrics.json`; no pickle.
 
-    Keys: `paths` (N,) str, `split` (N,) str and `num_found` (N,) int64 of each scored image; then, image after
+    Keys: `paths` (N,) str, `split` (N,) str and `num_found` (N,) int64 of each scored image; then, image by
     image, `xyxy` (M, 4) float32 pixels, `scores` (M,) float32 calibrated and `class_ids` (M,) int64.
     """
     paths = [context.samples.names[i] for one in scored.values() for i in one.samples]
@@ -332,17 +332,19 @@ def _write_detections(context: DetectorRunContext, scored: dict[str, _Scored]) -
 
 
 def _part(block: str) -> str:
-    """Name of the split that the images of a block lie in."""
+    """Return the split that contains the images of a block."""
     return "train" if block == "cv" else block
 
 
 def _close(context: DetectorRunContext, scored: dict[str, _Scored]) -> None:
-    """Write the report, emit score and files, and mark the run as whole."""
+    """Write the report, emit score and files, and mark the run as complete."""
     events = context.events
-    shown = report_detector_run(context.folder, context.samples, events, has_images=context.resolved.settings.images)
+    num_images = report_detector_run(
+        context.folder, context.samples, events, has_images=context.resolved.settings.images
+    )
     events.emit(ScoreMeasured(_summary(scored)))
-    if shown is not None:
-        events.emit(FileWritten("report", str(context.folder / "report.html"), {"num_images": shown}))
+    if num_images is not None:
+        events.emit(FileWritten("report", str(context.folder / "report.html"), {"num_images": num_images}))
     predict = (f"headstart predict {quoted(context.folder)} NEW_IMAGES", None)
     events.emit(RunFinished(context.clock() - context.started, str(context.folder), (predict, *context.next_commands)))
     shutil.rmtree(context.workshop, ignore_errors=True)
@@ -350,12 +352,12 @@ def _close(context: DetectorRunContext, scored: dict[str, _Scored]) -> None:
 
 
 def _summary(scored: dict[str, _Scored]) -> dict[str, Any]:
-    """Return the headline score for the screen; its value is None where no image was held out."""
+    """Return the headline score for the screen; its value is None without held-out images."""
     head = _headline(scored)
     if head is None:
         return {"task": "detect", "metric": "map50", "value": None, "low": None, "high": None}
     one = scored[head["block"]]
-    score = {**summarize_found_boxes(detection_to_json(one.evaluation)), "is_leaky": one.is_leaky, "leaky": None}
+    score = {**summarize_detections(detection_to_json(one.evaluation)), "is_leaky": one.is_leaky, "leaky": None}
     if one.as_given is not None:
         given = one.as_given.map50
         num_leaks = one.as_given.num_samples - one.evaluation.num_samples

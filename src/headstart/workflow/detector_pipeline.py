@@ -1,6 +1,6 @@
-"""The road of a detector: read, judge, split, look at box sizes, cache, train, score, save - each step said.
+"""Train a detector: read, inspect, split, choose the input size, cache views, train, score, save.
 
-The last epoch counts.  Nothing is chosen by looking at scored images, so their score holds.
+The last epoch is kept. Nothing is selected on scored images, so their score is unbiased.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ def train_detector(
     clock: Clock = time.monotonic,
     journal: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train a detector on images with boxes and writes the run.
+    """Train a detector on images with boxes and write the run folder.
 
     Args:
         resolved: The settings.
         events: The event stream.
-        started: What `clock` said when the command began.
-        clock: Source of the time by which a budget is kept.
-        journal: Values from `journal.json` of an earlier run: what stands in it is not measured again, so that the
-            same journal gives the same weights.
+        started: Clock time when the command began.
+        clock: Clock in seconds; used for the budget.
+        journal: Values from `journal.json` of an earlier run. They are not measured again, so the same journal
+            gives the same weights.
 
     Returns:
         The run folder.
 
     Raises:
-        DataError: The images do not allow an honest detector.
-        HeadstartError: Anything else that is known to go wrong.
+        DataError: The images do not allow a valid detector.
+        HeadstartError: Any other known failure.
     """
     started = clock() if started is None else started
     settings = resolved.settings
@@ -81,8 +81,8 @@ def train_detector(
         check_device(settings.device)
         raise DeviceError(
             DeviceProblem.UNSUPPORTED,
-            f"a detector is trained on the CPU in this version, not on `{settings.device}`.",
-            hint="--device cpu, or leave --device out",
+            f"detectors cannot be trained on `{settings.device}`; this version supports the CPU only.",
+            hint="use --device cpu, or remove --device",
             device=(settings.device,),
         )
     if settings.augment is not None:
@@ -96,12 +96,12 @@ def train_detector(
     samples, manifest = _with_manifest(samples, settings.split)
     with own_run_folder(settings.out, started=time.monotonic() - (clock() - started)) as folder:
         context = _prepare(resolved, events, folder, samples, started, manifest, clock)
-        _go(context, Journal(folder / JOURNAL, journal))
+        _run(context, Journal(folder / JOURNAL, journal))
     return folder
 
 
 def _with_manifest(samples: DetectionSamples, path: str | None) -> tuple[DetectionSamples, Split | None]:
-    """Return the images that a split file names with their splits and groups, and the split; all without a file."""
+    """Return the images of a split file with its splits and groups, and the split; all images without a file."""
     if path is None:
         return samples, None
     split = read_split(path, as_samples(samples))
@@ -120,7 +120,7 @@ def _prepare(
     manifest: Split | None = None,
     clock: Clock = time.monotonic,
 ) -> DetectorRunContext:
-    """From samples to who is trained on, at which size."""
+    """Inspect and split the samples, choose the input size, and return the run context."""
     from headstart.backbones.cards import find_card
 
     settings = resolved.settings
@@ -133,7 +133,7 @@ def _prepare(
         threads=settings.workers,
         progress=events.progress(Stage.CHECK),
     )
-    health = inspect_box_dataset(
+    report = inspect_box_dataset(
         samples,
         scan=scan,
         max_pixels=settings.max_pixels,
@@ -141,10 +141,10 @@ def _prepare(
         group_from=settings.group_from,
     )
     durations["check"] = clock() - begun
-    of_images = dataset_findings(health.images)
-    events.find(*of_images, *(finding for finding in health.findings if finding not in of_images))
+    of_images = dataset_findings(report.images)
+    events.find(*of_images, *(finding for finding in report.findings if finding not in of_images))
     events.emit(CheckFinished(settings.data, len(samples)))
-    applied = apply_box_report(samples, health, group_from=settings.group_from)
+    applied = apply_box_report(samples, report, group_from=settings.group_from)
     split = _split(resolved, samples, applied.groups, applied.excluded, manifest)
     keep = np.flatnonzero(split.assignment != "")
     is_leaking = (applied.test_including_leaks & ~applied.test & (split.source != "made"))[keep]
@@ -153,16 +153,16 @@ def _prepare(
     split = Split(split.assignment[keep], groups, split.source, split.setup, split.seed, split.reason)
     numbers: Evidence = {name: len(index) for name in _SPLITS if len(index := split.where(name))}
     events.note(NoteKind.DATASET_SPLIT, source=split.source, num_images=numbers)
-    leaking, findings = _find_leaks(split, is_leaking, health, events)
+    leaking, findings = _find_leaks(split, is_leaking, report, events)
     _check(samples, split)
     spec, decisions = _spec(resolved, samples, split)
     train = split.where("train")
     boxes = [samples.boxes[i] for i in train]
     sizes = measure_sizes(boxes, samples.sizes_hw[train], samples.class_names, spec)
     _report_sizes(sizes, events)
-    seen = [scan.info[i] for i in keep]
+    facts_of = [scan.info[i] for i in keep]
     digests = tuple(
-        file_digest(p) if facts is None else facts.digest for p, facts in zip(samples.paths, seen, strict=True)
+        file_digest(p) if facts is None else facts.digest for p, facts in zip(samples.paths, facts_of, strict=True)
     )
     context = DetectorRunContext(
         resolved,
@@ -172,7 +172,7 @@ def _prepare(
         clock,
         started=started,
         samples=samples,
-        health=health,
+        dataset_report=report,
         split=split,
         sizes=sizes,
         spec=spec,
@@ -197,7 +197,7 @@ def _prepare(
 
 
 def _report_sizes(sizes: BoxSizes, events: EventStream) -> None:
-    """Emit how large the boxes are at the input size, and the size that helps where many are too small."""
+    """Emit the box sizes at the input size, and a better input size where many boxes are too small."""
     height, width = sizes.size_hw
     events.note(NoteKind.BOX_SIZES, width=width, height=height, num_boxes=sizes.totals())
     if sizes.better_size is not None:
@@ -223,21 +223,21 @@ def _split(
         return replace(made, source="file", setup=manifest.setup, reason=manifest.reason)
     if settings.folds is not None and settings.test_size is None and not any(samples.split):
         assignment = np.where(left_out, "", "train").astype("<U5")
-        reason = f"every image is scored by one of {settings.folds} detectors that have not seen it"
+        reason = f"{settings.folds}-fold cross-validation scores every image"
         return Split(assignment, groups, "made", None, settings.seed, reason)
     return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=left_out)
 
 
 def _find_leaks(
-    split: Split, is_leaking: NDArray[np.bool_], health: BoxReport, events: EventStream
+    split: Split, is_leaking: NDArray[np.bool_], report: BoxReport, events: EventStream
 ) -> tuple[frozenset[int], tuple[Finding, ...]]:
-    """Return the scored images that the headline leaves out, and a finding for each split that leaks as a whole.
+    """Return the scored images excluded from the headline, and a finding per split in which every image leaks.
 
-    A split in which every image leaks keeps its images: its score is measured on the split as given, and marked so.
+    A split in which every image leaks keeps its images and is marked as leaky.
     """
     excluded = np.zeros(len(is_leaking), dtype=bool)
     findings = []
-    pairs = [[p.a, p.b] for p in health.images.leaks[:_PAIRS_KEPT]]
+    pairs = [[p.a, p.b] for p in report.images.leaks[:_PAIRS_KEPT]]
     for name in _SCORED:
         index = np.flatnonzero(split.assignment == name)
         if len(index) and is_leaking[index].all():
@@ -250,50 +250,50 @@ def _find_leaks(
 
 
 def _check(samples: DetectionSamples, split: Split) -> None:
-    """What no detector can be made from."""
+    """Raise an error if the training images do not allow a valid detector."""
     train = split.where("train")
     counts = np.zeros(len(samples.class_names), dtype=np.int64)
     for i in train:
         boxes = samples.boxes[i]
         counts += np.bincount(boxes.class_ids[~boxes.is_crowd], minlength=len(counts))
     if not counts.sum():
-        raise DataError("there is no training image with an object in it.", hint="`headstart check` says what was read")
-    unknown = [n for n, c in zip(samples.class_names, counts, strict=True) if not c]
-    if unknown:
-        shown = ", ".join(f"`{n}`" for n in unknown[:10])
+        raise DataError("no training image has a box.", hint="check the annotations with `headstart check`")
+    empty = [n for n, c in zip(samples.class_names, counts, strict=True) if not c]
+    if empty:
+        shown = ", ".join(f"`{n}`" for n in empty[:10])
         raise DataError(
-            f"{shown}: not one training box, so it cannot be learned and would be scored as never found.",
-            hint="leave the class out of the annotations, or take another split (--seed)",
+            f"no training boxes for {shown}; every class needs at least one.",
+            hint="remove the class from the annotations, or use another split (--seed)",
         )
 
 
 def _spec(resolved: ResolvedConfig, samples: DetectionSamples, split: Split) -> tuple[ImageSpec, list[Decision]]:
-    """The pixel contract; the size is chosen from the boxes where nobody set it, and rounded up to steps of 32."""
+    """Return the image spec; an unset size is chosen from the boxes and rounded up to a multiple of 32."""
     from headstart.backbones.cards import find_card
 
     settings = resolved.settings
     card = find_card(settings.backbone)
     base = card.image_spec(max(card.min_size, 320) if not card.is_fixed_size else None)
-    is_asked = resolved.is_explicit("fit") and settings.fit in ("squash", "pad")
-    fit = settings.fit if is_asked else "squash"
+    is_explicit = resolved.is_explicit("fit") and settings.fit in ("squash", "pad")
+    fit = settings.fit if is_explicit else "squash"
     own: dict[str, Any] = {"fit": fit, "intensity_range": settings.intensity_range, "max_pixels": settings.max_pixels}
     base = base.with_(**own)
     train = split.where("train")
-    decisions = [] if is_asked else [Decision("fit", "squash", DecisionReason.WHOLE_IMAGE_FOR_BOXES)]
+    decisions = [] if is_explicit else [Decision("fit", "squash", DecisionReason.WHOLE_IMAGE_FOR_BOXES)]
     if settings.size is not None:
         size = settings.size
         if size % 32:
             size = -(-size // 32) * 32
-            asked: Evidence = {"asked": settings.size, "multiple": 32}
-            decisions.append(Decision("size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=asked))
+            evidence: Evidence = {"asked": settings.size, "multiple": 32}
+            decisions.append(Decision("size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=evidence))
     else:
         size, sides = choose_size([samples.boxes[i] for i in train], samples.sizes_hw[train], base)
         decisions.append(Decision("size", size, DecisionReason.BOX_SIZES, evidence=sides))
     return card.image_spec(size).with_(**own), decisions
 
 
-def _go(context: DetectorRunContext, journal: Journal) -> None:
-    """Trains, scores, saves."""
+def _run(context: DetectorRunContext, journal: Journal) -> None:
+    """Train, score and save the detector."""
     from headstart.workflow.detector_outputs import write_detector_outputs
     from headstart.workflow.detector_trainer import DetectorTrainer
     from headstart.workflow.detector_training import DetectRun
@@ -318,8 +318,8 @@ def _go(context: DetectorRunContext, journal: Journal) -> None:
         plan, train, budget = _plan(context, trainer, journal)
         context.duration_s["prepare"] = context.clock() - begun
         run = DetectRun(context, trainer, plan, train, budget)
-        run.go()
-        trainer.close()  # the engine of the views need not stay in memory beside the detector
+        run.run()
+        trainer.close()  # frees the memory of the view engine
         write_detector_outputs(context, trainer, run)
     finally:
         trainer.close()
@@ -328,7 +328,7 @@ def _go(context: DetectorRunContext, journal: Journal) -> None:
 def _plan(
     context: DetectorRunContext, trainer: DetectorTrainer, journal: Journal
 ) -> tuple[DetectPlan, Ids, DetectBudget | None]:
-    """Return the plan, the images that are trained on, and the budget where there is one."""
+    """Return the plan, the positions of the training images, and the budget (None without one)."""
     from headstart.workflow.detector_budget import DetectBudget, Scored
     from headstart.workflow.detector_plan import budget_strategies, make_detect_plan
     from headstart.workflow.finetune_resources import measure_threads
@@ -364,7 +364,7 @@ def _plan(
             scored=Scored(len(scored), sum(len(samples.boxes[i]) for i in scored)),
             num_folds=settings.folds or 0,
         )
-        plan, train, decisions = budget.settle(
+        plan, train, decisions = budget.plan_training(
             budget_strategies(settings.strategy, rarest),
             make_plan,
             train,

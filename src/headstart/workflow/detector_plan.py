@@ -1,7 +1,4 @@
-"""From what a person set and what the boxes are like to the plan of a detector's training.
-
-Every value that nobody set has a reason, and those that matter are said.
-"""
+"""Plan a detector's training from the settings and the boxes; every default is a decision with a reason."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["MANY_BOXES", "budget_strategies", "default_epochs", "make_detect_plan"]
 
 MANY_BOXES = 50
-"""Boxes a class from which the last stages of the backbone train too (`benchmarks/bench_detect.py`)."""
+"""Boxes per class above which the last backbone stages are fine-tuned (`benchmarks/bench_detect.py`)."""
 
-_WIDTHS = {4: 64, 8: 64}  # fine levels have many places: a narrower pyramid pays them (`benchmarks/bench_detect.py`)
-_STEPS = 800  # of a training whose length nobody set
+_WIDTHS = {4: 64, 8: 64}  # fine levels have many anchor points: narrower pyramid (`benchmarks/bench_detect.py`)
+_STEPS = 800  # default number of steps
 _EPOCHS = (20, 80)
-_STORED_BYTES = 4 << 30  # what the stored views of one training may take on the disk
+_STORED_BYTES = 4 << 30  # disk space of the cached views of one training
 _VIEWS = 8
 _FINE = (
     *("fpn_channels", "head_depth", "layer_decay", "unfreeze_after", "warmup", "weight_decay", "ema_decay"),
@@ -42,15 +39,15 @@ def make_detect_plan(
     min_stride: tuple[int, Evidence],
     strategy: str | None = None,
 ) -> tuple[DetectPlan, list[Decision]]:
-    """Return the plan, and what was chosen with its reason.
+    """Return the plan and its decisions.
 
     Args:
         resolved: The settings.
-        trainer: Knows the backbone's stages.
-        num_train: Training images.
-        boxes_per_class: Training boxes of the class that has fewest.
-        min_stride: The stride of the min_stride level where nobody set it, and the box sizes behind it.
-        strategy: What a budget tries; by default that of the settings, or what the boxes allow.
+        trainer: Provides the backbone's stages.
+        num_train: Number of training images.
+        boxes_per_class: Training boxes of the rarest class.
+        min_stride: Default stride of the finest level, and the box sizes it is based on.
+        strategy: Strategy tried by a budget; by default from the settings or the number of boxes.
     """
     settings = resolved.settings
     decisions: list[Decision] = []
@@ -66,9 +63,9 @@ def make_detect_plan(
     plan = plan.with_(min_stride=settings.detect.min_stride or min_stride[0])
     plan = plan.with_(cut=_cut(resolved, trainer, plan), fpn_channels=_WIDTHS.get(plan.min_stride, plan.fpn_channels))
     plan = plan.with_(batch_size=min(plan.batch_size, max(1, num_train)))
-    given: dict[str, Any] = {n: getattr(settings, n) for n in _TOP}
-    given |= {n: getattr(settings.detect, n) for n in _FINE} | {"backbone_lr": settings.detect.backbone_lr}
-    plan = plan.with_(**{n: v for n, v in given.items() if v is not None})
+    explicit: dict[str, Any] = {n: getattr(settings, n) for n in _TOP}
+    explicit |= {n: getattr(settings.detect, n) for n in _FINE} | {"backbone_lr": settings.detect.backbone_lr}
+    plan = plan.with_(**{n: v for n, v in explicit.items() if v is not None})
     if settings.epochs is None:
         plan = plan.with_(epochs=default_epochs(num_train, plan.batch_size))
     if settings.views is None:
@@ -83,25 +80,25 @@ def make_detect_plan(
     return plan, decisions
 
 
-def budget_strategies(asked: str, boxes_per_class: float) -> tuple[str, ...]:
-    """Return the strategies among which a budget chooses, the cheapest first.
+def budget_strategies(strategy: str, boxes_per_class: float) -> tuple[str, ...]:
+    """Return the candidate strategies of a budget, cheapest first.
 
     Args:
-        asked: The setting `strategy`.
-        boxes_per_class: Training boxes of the class that has fewest.
+        strategy: The setting `strategy`.
+        boxes_per_class: Training boxes of the rarest class.
     """
-    if asked != "auto":
-        return (asked,)
+    if strategy != "auto":
+        return (strategy,)
     return ("head", "finetune") if boxes_per_class > MANY_BOXES else ("head",)
 
 
 def default_epochs(num_train: int, batch_size: int) -> int:
-    """Passes over the images that make about as many steps as were needed on small sets."""
+    """Return the number of epochs that gives about `_STEPS` steps, within limits."""
     return int(min(max(_STEPS * batch_size / max(num_train, 1), _EPOCHS[0]), _EPOCHS[1]))
 
 
 def _cut(resolved: ResolvedConfig, trainer: DetectorTrainer, plan: DetectPlan) -> str:
-    """Return the first stage that trains; for a frozen backbone the one after the last tap."""
+    """Return the first trainable stage; for a frozen backbone, the stage after the last tap."""
     if plan.strategy in ("full", "scratch"):
         return "stem"
     if plan.strategy == "finetune":
@@ -111,7 +108,7 @@ def _cut(resolved: ResolvedConfig, trainer: DetectorTrainer, plan: DetectPlan) -
 
 
 def _views(trainer: DetectorTrainer, plan: DetectPlan, num_train: int) -> int:
-    """Views that fit into the cache; where nothing is stored, a new one every epoch."""
+    """Return the number of views that fit the cache; one per epoch where views are not cached."""
     size = trainer.row_bytes(plan)
     if not size:
         return plan.epochs

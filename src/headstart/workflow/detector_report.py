@@ -1,7 +1,6 @@
-"""Reads a detector's run folder and writes what a person reads about it: the page, its data, figures and a table.
+"""Write the report of a detector's run folder: page, data, figures and table.
 
-Everything is taken from the run folder (and from the data where they still are), so a report can be
-written again at any time; where the data are gone the page says so and shows the rest.
+The report can be rewritten at any time. Where the data are gone, it says so and shows the rest.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ __all__ = [
     "detector_summary",
     "is_detector_run",
     "make_detection_report",
-    "read_detection_facts",
+    "read_detection_data",
     "report_detector_run",
 ]
 
@@ -48,26 +47,26 @@ _TEMPLATE = "detection.html"
 
 
 def is_detector_run(folder: Path) -> bool:
-    """Return whether a run folder is a detector's."""
+    """Return whether a run folder holds a detector."""
     return read_json(folder / "metrics.json").get("task") == "detect"
 
 
 def detector_summary(folder: Path) -> str:
-    """Return what a run's detector is made of, as text.
+    """Return a text summary of a run's detector.
 
     Raises:
-        UsageError: It is no finished run of a detector.
+        UsageError: The folder is not a finished detector run.
     """
-    return detection_network_text(summarize_detection(read_detection_facts(folder)))
+    return detection_network_text(summarize_detection(read_detection_data(folder)))
 
 
 def report_detector_run(
     folder: Path, samples: DetectionSamples, events: EventStream, *, has_images: bool = True
 ) -> int | None:
-    """Return the report at the end of a training; that it cannot be written never costs the run.
+    """Write the report at the end of a training; a failure is a warning, not an error.
 
     Returns:
-        How many images it shows; None where it could not be written.
+        Number of images in the report; None where it could not be written.
     """
     try:
         report = make_detection_report(folder, samples=samples, images=has_images, figures=False)
@@ -90,22 +89,22 @@ def make_detection_report(
 
     Args:
         folder: The run folder.
-        data: Where the data are now, if they were moved since.
-        samples: The data, where they are read already.
-        out: Where the files go; the run folder by default.
-        images: Whether photographs and file names go into the files.
+        data: Current path of the data, if moved.
+        samples: The data, if already read.
+        out: Output folder; the run folder by default.
+        images: Whether the files include images and file names.
         figures: Whether `figures/*.png` are drawn.
 
     Raises:
-        UsageError: It is no finished run of a detector.
-        DataError: There are no images with boxes in `data`.
+        UsageError: The folder is not a finished detector run.
+        DataError: `data` has no images with boxes.
     """
-    facts = read_detection_facts(folder, data=data, samples=samples)
+    facts = read_detection_data(folder, data=data, samples=samples)
     report = summarize_detection(facts)
     thumbs: dict[int, bytes | None] | None = None
     if images:
-        places = {int(i): facts.scored[int(i)].path for i in report["images"]}
-        thumbs = make_box_thumbs(report, places, image_spec(facts.bundle))
+        paths = {int(i): facts.scored[int(i)].path for i in report["images"]}
+        thumbs = make_box_thumbs(report, paths, image_spec(facts.bundle))
     else:
         report = without_box_images(report)
     target = Path(out) if out is not None else folder
@@ -118,20 +117,20 @@ def make_detection_report(
     return Report(target, report, images)
 
 
-def read_detection_facts(
+def read_detection_data(
     folder: Path, *, data: str | os.PathLike[str] | None = None, samples: DetectionSamples | None = None
 ) -> DetectionFacts:
     """Read a run folder.
 
     Raises:
-        UsageError: It is no finished run of a detector.
-        DataError: There are no images with boxes in `data`.
+        UsageError: The folder is not a finished detector run.
+        DataError: `data` has no images with boxes.
     """
     metrics = read_json(folder / "metrics.json")
     if metrics.get("task") != "detect" or "class_names" not in metrics:
         raise UsageError(
-            f"`{folder}` is no finished run of a detector: it has no readable `metrics.json`.",
-            hint="name the folder that `headstart train` wrote, e.g. runs/train1",
+            f"`{folder}` is not a finished detector run: it has no readable `metrics.json`.",
+            hint="pass a folder written by `headstart train`, e.g. runs/train1",
         )
     problems: list[Note] = []
     settings = read_settings(folder / "config.resolved.yaml", problems)
@@ -156,16 +155,16 @@ def read_detection_facts(
 def _read_data(
     settings: Mapping[str, Mapping[str, Any]], data: str | os.PathLike[str] | None, problems: list[Note]
 ) -> DetectionSamples | None:
-    """Return the data, or None where they are gone; what a person names must be there."""
+    """Read the data; return None where the stored path is gone. An explicit path must exist."""
     is_outside = bool((settings.get("allow_external_paths") or {}).get("value"))
     box_format = (settings.get("detect.box_format") or {}).get("value")
     if data is not None:
         return read_boxes(data, allow_external_paths=is_outside, box_format=box_format)
-    place = (settings.get("data") or {}).get("value")
+    data = (settings.get("data") or {}).get("value")
     try:
-        if not place:
-            raise UsageError("the run does not say where its data lay.")
-        return read_boxes(str(place), allow_external_paths=is_outside, box_format=box_format)
+        if not data:
+            raise UsageError("the run does not record the path of its data.")
+        return read_boxes(str(data), allow_external_paths=is_outside, box_format=box_format)
     except HeadstartError:
         problems.append(Note(NoteKind.DATA_MOVED, Severity.WARNING))
         return None
@@ -188,7 +187,7 @@ def _read_scored(
     leaking: frozenset[str],
     problems: list[Note],
 ) -> list[ScoredImage]:
-    """Images of the headline's block with what was found in them, in the order of `split.csv`; no leaking ones."""
+    """Return the images of the headline's block with their detections, in the order of `split.csv`, without leaks."""
     block = headline_block(metrics)
     if block is None:
         return []
@@ -213,7 +212,7 @@ def _read_scored(
 
 
 def _read_detections(path: Path, part: str, num_classes: int) -> dict[str, Detections] | None:
-    """Return detections of a split by the stored name of the image; None where the file is missing or damaged."""
+    """Return the detections of a split by stored image name; None where the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             names, splits, counts = (file[k].tolist() for k in ("paths", "split", "num_found"))
@@ -232,23 +231,23 @@ def _read_detections(path: Path, part: str, num_classes: int) -> dict[str, Detec
 
 
 def _stored(name: str) -> str:
-    """Return a name as `scores.npz` has it."""
+    """Return a name as stored in `scores.npz`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _by_name(samples: DetectionSamples, names: list[str]) -> list[Boxes]:
-    """True boxes with the run's class ids; classes that the run does not know are left out."""
-    place = [names.index(n) if n in names else -1 for n in samples.class_names]
+    """Return ground-truth boxes with the run's class ids; classes unknown to the run are dropped."""
+    id_of = [names.index(n) if n in names else -1 for n in samples.class_names]
     kept = []
     for boxes in samples.boxes:
-        ids = [place[k] for k in boxes.class_ids]
+        ids = [id_of[k] for k in boxes.class_ids]
         keep = [j for j, k in enumerate(ids) if k >= 0]
         kept.append(Boxes.of(boxes.xyxy[keep], [ids[j] for j in keep], boxes.is_crowd[keep]))
     return kept
 
 
 def _class_table(report: Mapping[str, Any]) -> str:
-    """Return one row a class, for a spreadsheet."""
+    """Return a CSV with one row per class."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("class", "boxes", "images", "AP50", "AP50_low", "AP50_high", "AP50_95", "precision", "recall",
@@ -263,7 +262,7 @@ def _class_table(report: Mapping[str, Any]) -> str:
 
 
 def _write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None) -> None:
-    """`figures/*.png`; figures that the report has no data for are left out, old ones of that name removed."""
+    """Write `figures/*.png`; figures without data are skipped, and their old files removed."""
     from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
 
     write_drawings(folder, DETECTION_FIGURES, lambda name: draw_detection_figure(name, report, thumbs))

@@ -1,6 +1,6 @@
-"""The bench on which detectors are trained: backbone, cached views, one training after another.
+"""Train and score detectors: backbone, cached views, any number of trainings.
 
-What was cached stays, so a run that was killed begins anew and finds every view that it had made.
+Cached views persist, so a killed run restarts with every view that it had made.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ __all__ = ["DetectorTrainer"]
 
 Ids = NDArray[np.int64]
 _SCORE_BATCH = 8
-_WAIT_BATCH = 8  # views that are waited for at once
-_VIEW_BATCH = 2  # the maps of a few large images already fill a processor's caches, and memory with them
+_WAIT_BATCH = 8  # views awaited together
+_VIEW_BATCH = 2  # feature maps of a few large images already fill CPU caches and memory
 
 
 class DetectorTrainer:
     """Trains and scores detectors on one data set.
 
     Args:
-        paths, names: Files, and how they are called in messages.
-        boxes: Of each image.
-        sizes_hw: (N, 2) of the upright images.
-        digests: sha256 of each file, hex.
+        paths, names: Files, and their names in messages.
+        boxes: Boxes of each image.
+        sizes_hw: (N, 2) sizes of the upright images.
+        digests: SHA-256 of each file, hex.
         num_classes: K.
-        spec: The pixel contract.
-        settings: Of the run.
+        spec: The image spec.
+        settings: Settings of the run.
         events: The event stream.
-        private: Where views are kept if the cache is switched off.
-        threads: Of torch and of the views' workers.
-        clock: Source of time.
+        private: Folder of the views if the cache is off.
+        threads: Threads of torch and of the view workers.
+        clock: Clock in seconds.
     """
 
     def __init__(
@@ -96,32 +96,32 @@ class DetectorTrainer:
         self.network = self.backbone.network
         self._pretrained = {n: t.clone() for n, t in self.backbone.module.state_dict().items()}
         self._cache = ActivationCache(cache_root())
-        self._decoded: DecodedCache | None = None  # opened when a training begins with images
+        self._decoded: DecodedCache | None = None  # opened by a training on images
         self._sources: dict[tuple[Any, ...], Any] = {}
 
     # -- parts
 
     def cut(self, text: str) -> str:
-        """Return the name of the first stage after a cut that may be written as `last`, `last-2` or a stage.
+        """Return the name of the first stage after a cut, given as `last`, `last-2` or a stage name.
 
         Raises:
-            UsageError: There is no such cut.
+            UsageError: The cut does not exist.
         """
         name: str = self.network.names[self.network.position(text)]
         return name
 
     def taps(self, plan: DetectPlan) -> FeatureTaps:
-        """Return the stages that carry the pyramid."""
+        """Return the stages that feed the pyramid."""
         from headstart.detection.feature_taps import choose_taps
 
         return choose_taps(self.network, plan.min_stride)
 
     def row_bytes(self, plan: DetectPlan) -> int:
-        """Return bytes of one stored view; 0 where nothing is stored."""
+        """Return the bytes of one cached view; 0 where views are not cached."""
         return 0 if plan.strategy in ("full", "scratch") else self._front(plan).layout.row_bytes
 
     def source(self, plan: DetectPlan) -> Any:
-        """Return where batches come from."""
+        """Return the batch source of a plan."""
         key = (plan.strategy in ("full", "scratch"), plan.cut, plan.min_stride, plan.augment, plan.seed)
         if key not in self._sources:
             self._sources[key] = self._open_source(plan)
@@ -163,7 +163,7 @@ class DetectorTrainer:
 
         stages = self.taps(plan).stages
         card = self.backbone.card
-        # Random weights have no digest of their own, and another process's must not be taken for them.
+        # Random weights have no digest of their own; compute one, so that other random weights are not reused.
         digest = card.digest or tensors_digest(self._pretrained)
         graph = FrozenGraph("", card.name, {}, self.spec, f"{card.weights_tag}/{digest}", {}, {})
 
@@ -175,11 +175,11 @@ class DetectorTrainer:
         return prepare_prefix(graph, cache_root(), f"maps-{plan.cut}-{'-'.join(stages)}", (), load)
 
     def reset(self) -> None:
-        """Put the pretrained weights back."""
+        """Restore the pretrained weights."""
         self.backbone.module.load_state_dict(self._pretrained)
 
     def build(self, plan: DetectPlan) -> DetectNetwork:
-        """Return a network at its start: pretrained (or, from scratch, random) backbone, fresh pyramid and head."""
+        """Build a network: pretrained (or random, for scratch) backbone, new pyramid and head."""
         import torch
 
         from headstart.detection.feature_taps import FeatureTapsSuffix, tap_maps, tap_suffix
@@ -214,7 +214,7 @@ class DetectorTrainer:
     # -- trainings
 
     def training(self, plan: DetectPlan, train: Ids, pace: StepSchedule | None = None) -> DetectTraining:
-        """Return a training at its start; without a pace it takes the epochs of the plan."""
+        """Return a new training; without a schedule it runs the epochs of the plan."""
         from headstart.detection.loop import DetectTraining
 
         net, sizes_hw = self.build(plan), self.taps(plan).sizes_hw
@@ -229,10 +229,10 @@ class DetectorTrainer:
         stop: Callable[[], bool] | None = None,
         on_epoch: Callable[[DetectEpoch, DetectTraining], None] | None = None,
     ) -> DetectNetwork:
-        """Train to the end (or to a wish to stop) and gives the network with its averaged weights.
+        """Train to the end (or until `stop`) and return the network with its averaged weights.
 
         Raises:
-            HeadstartError: Frozen tensors have changed, or the loss was no number from the start.
+            HeadstartError: Frozen tensors have changed, or the loss was not finite from the start.
         """
         training = self.training(plan, train, pace)
         before = training.net.frozen_digest()
@@ -264,7 +264,7 @@ class DetectorTrainer:
                     found.append(decode(logits[row].numpy(), boxes[row].numpy(), decoding, frame, size))
         return found
 
-    # -- what a budget asks
+    # -- used by a budget
 
     @property
     def num_threads(self) -> int:
@@ -272,31 +272,31 @@ class DetectorTrainer:
         return self.threads
 
     def set_torch_threads(self, count: int) -> None:
-        """Let torch compute with so many threads."""
+        """Set the number of torch threads."""
         import torch
 
         torch.set_num_threads(count)
 
     def is_made(self, plan: DetectPlan, sample: int, view: int) -> bool:
-        """Return whether a stored view is there; always where nothing is stored."""
+        """Return whether a view is cached; True where views are not cached."""
         from headstart.detection.batch_sources import CachedSource
 
         source = self.source(plan)
         return source.views.is_there(sample, view) if isinstance(source, CachedSource) else True
 
     def make_views(self, plan: DetectPlan, pairs: Sequence[tuple[int, int]], until: float) -> None:
-        """Make stored views in this order until the clock says `until`."""
+        """Cache views in this order until clock time `until`."""
         source = self.source(plan)
         source.announce(pairs)
         for start in range(0, len(pairs), _WAIT_BATCH):
             part = pairs[start : start + _WAIT_BATCH]
             source.views.rows([sample for sample, _ in part], [view for _, view in part])
             if self.clock() >= until:
-                source.close()  # what was not begun is not made; the source stays usable
+                source.close()  # views not yet started are skipped; the source stays usable
                 return
 
     def time_images(self, plan: DetectPlan, samples: Ids) -> float:
-        """Return the processor seconds of finding objects in one image with torch, after warm-up."""
+        """Return the CPU seconds of detecting objects in one image with torch, after warm-up."""
         net, decoding = (
             self.build(plan),
             DecodingSettings().limited(scoring_limit(max(len(boxes) for boxes in self.boxes))),
@@ -307,14 +307,14 @@ class DetectorTrainer:
         return (time.process_time() - began) / len(samples)
 
     def export_cpu_s(self, plan: DetectPlan) -> float | None:
-        """Return the processor seconds of exporting the frozen part; None where nobody measured it."""
+        """Return the CPU seconds of exporting the frozen prefix; None where not measured."""
         is_stored = plan.strategy in ("head", "finetune")
         return self._front(plan).export_cpu_s if is_stored else None
 
-    # -- the deployed network
+    # -- export
 
     def whole(self, net: DetectNetwork, plan: DetectPlan) -> Any:
-        """From pixels to (logits, boxes), in torch; shares its weights with `net`."""
+        """Return the torch network from pixels to (logits, boxes); it shares its weights with `net`."""
         from headstart.detection.feature_taps import tap_maps
         from headstart.detection.network import Detector
 
@@ -323,17 +323,17 @@ class DetectorTrainer:
         return Detector(tap_maps(self.network, taps.stages), net.head, taps.sizes_hw, is_mirrored=is_mirrored).eval()
 
     def export(self, net: DetectNetwork, plan: DetectPlan, path: Path) -> None:
-        """Write the whole detector as ONNX and compares it with torch.
+        """Export the whole detector to ONNX and compare it with torch.
 
         Raises:
-            WeightsError: The two differ.
+            WeightsError: The outputs differ.
         """
         export_network(self.whole(net, plan), ("logits", "boxes"), self.spec.size_hw, path)
 
     def find_from_pixels(
         self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: DecodingSettings
     ) -> list[Detections]:
-        """Return what torch finds in files, every image read anew and nothing cached: the reference of the export."""
+        """Detect objects in files with torch, without any cache: the reference of the export."""
         import torch
 
         whole, found = self.whole(net, plan), []
@@ -347,20 +347,20 @@ class DetectorTrainer:
         return found
 
     def close(self) -> None:
-        """Stop the workers and frees what they held; what is made is kept, and said where it cannot be."""
+        """Stop the workers and release memory; cached views are kept, write failures become warnings."""
         from headstart.detection.batch_sources import CachedSource
 
-        refused = {}
+        failures = {}
         sources, self._sources = self._sources, {}
         for source in sources.values():
             source.close()
             if isinstance(source, CachedSource):
                 self._cache.bound(keep=source.views.space)
-                refused["augmented views"] = source.views.space.write_error
+                failures["augmented views"] = source.views.space.write_error
         decoded, self._decoded = self._decoded, None
         if decoded is not None:
             decoded.flush()
-            refused["decoded images"] = decoded.refusal
-        for what, reason in refused.items():
+            failures["decoded images"] = decoded.refusal
+        for cache, reason in failures.items():
             if reason:
-                self.events.warn(NoteKind.CACHE_NOT_WRITTEN, what=what, reason=reason)
+                self.events.warn(NoteKind.CACHE_NOT_WRITTEN, what=cache, reason=reason)

@@ -1,6 +1,6 @@
-"""The trainings of one run: folds if asked for, then the one that is shipped; Ctrl-C ends early and still saves.
+"""Run the trainings of one detector: optional folds, then the final one.
 
-An early end is a shorter training, said as such: what was trained so far is scored and saved.
+Ctrl-C ends a training early; what was trained so far is scored and saved, and marked as stopped early.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["DetectRun", "OutOfFold"]
 
 Ids = NDArray[np.int64]
-_LOOKS = 8  # times that unseen images are looked at during a training, for the curve
+_NUM_VALIDATIONS = 8  # validations per training
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What detectors found in images that they had not seen: positions, detections, how many parts."""
+    """Out-of-fold detections: sample indices, detections, number of folds."""
 
     samples: Ids
     found: list[Detections]
@@ -47,14 +47,14 @@ class DetectRun:
     """Runs the trainings.
 
     Args:
-        context: What is known so far.
-        trainer: Trains.
-        plan: Every number.
-        train: Positions of the images that are trained on.
-        budget: Sets the pace, where there is one.
+        context: The run context.
+        trainer: The trainer.
+        plan: The training plan.
+        train: Positions of the training images.
+        budget: The time budget; None without one.
 
     Attributes:
-        decoding: Of raw scores, with limits for scoring.
+        decoding: Decoding of raw scores, with limits for scoring.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class DetectRun:
         self.num_steps = 0
         self.is_stopped = False
 
-    def go(self) -> None:
-        """All trainings; `oof` and `net` are there afterwards."""
+    def run(self) -> None:
+        """Run all trainings; sets `oof` and `net`."""
         settings = self.context.resolved.settings
         train = self.train
         stage = self.context.events.stage(Stage.TRAIN, **self._evidence(len(train)))
-        with stage as told, self.context.timed("train"), self.stopper.listening():
+        with stage as evidence, self.context.timed("train"), self.stopper.listening():
             if settings.folds:
                 self._cross_validate(train, settings.folds)
             val = self.context.split.where("val")
             self.net = self._train(train, "final", val if len(val) else None)
             self.num_epochs = self._epochs_done
             self.num_steps = self._steps_done
-            told["num_epochs"] = self.num_epochs
+            evidence["num_epochs"] = self.num_epochs
 
     def _cross_validate(self, train: Ids, num_folds: int) -> None:
         from headstart.data.boxes.split import rarest_class
@@ -104,25 +104,25 @@ class DetectRun:
             net = self._train(train[fold_of != fold], f"fold{fold + 1}", held)
             if self.is_stopped:
                 raise TrainingInterruptedError(
-                    "stopped during cross-validation, before there was a detector to save.",
-                    hint="the views that were made are kept; fewer --folds or a --budget need less time",
+                    "stopped during cross-validation; there is no detector to save yet.",
+                    hint="cached views are kept; use fewer --folds or a --budget to save time",
                 )
-            found += self.trainer.find_from_pixels(net, self.plan, held, self.decoding)  # as the bundle would
+            found += self.trainer.find_from_pixels(net, self.plan, held, self.decoding)  # like the bundle
             order.append(held)
         self.oof = OutOfFold(np.concatenate(order), found, int(fold_of.max()) + 1)
 
     def _train(self, train: Ids, phase: str, held: Ids | None) -> DetectNetwork:
         num_held = 0 if held is None else len(held)
-        looks, pace = _LOOKS, None
+        num_validations, pace = _NUM_VALIDATIONS, None
         if self.budget is not None:
-            looks, pace = self.budget.num_looks(num_held), self.budget.pace(phase, num_held)
-        every = max(1, self.plan.epochs // looks) if looks else 0
+            num_validations, pace = self.budget.num_validations(num_held), self.budget.pace(phase, num_held)
+        every = max(1, self.plan.epochs // num_validations) if num_validations else 0
 
         def on_epoch(record: DetectEpoch, training: DetectTraining) -> None:
             score: float | None = None
             num_epochs = -(-training.pace.num_steps // training.steps_per_epoch)
             is_turn = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
-            if held is not None and is_turn and not self.stopper.is_asked:
+            if held is not None and is_turn and not self.stopper.is_requested:
                 with training.averaged():
                     found = self.trainer.find(training.net, self.plan, held, self.decoding)
                 truth = [self.context.samples.boxes[i] for i in held]
@@ -134,18 +134,18 @@ class DetectRun:
             self.log.add(phase, num_epochs, record, score)
 
         self._epochs_done = self._steps_done = 0
-        net = self.trainer.train(self.plan, train, pace=pace, stop=lambda: self.stopper.is_asked, on_epoch=on_epoch)
-        if self.stopper.is_asked:
+        net = self.trainer.train(self.plan, train, pace=pace, stop=lambda: self.stopper.is_requested, on_epoch=on_epoch)
+        if self.stopper.is_requested:
             self.is_stopped = True
             self.context.events.warn(NoteKind.TRAINING_STOPPED, epoch=self._epochs_done, num_epochs=self.plan.epochs)
         if not self._epochs_done:
             raise HeadstartError(
-                "the training came to no end of an epoch: the loss was no number.", hint="a smaller --lr"
+                "training diverged in the first epoch: the loss is not finite.", hint="use a smaller --lr"
             )
         return net
 
     def _evidence(self, num_train: int) -> dict[str, JsonValue]:
-        """Return what the training is started with."""
+        """Return the settings of the training for its event."""
         plan = self.plan
         return {
             "strategy": plan.strategy,

@@ -1,4 +1,4 @@
-"""The device that computes: found by name, or refused with the reason before anything is read."""
+"""Find the compute device by name, or raise an error before any data are read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from headstart.errors import DeviceError, DeviceProblem
 __all__ = ["check_device", "find_device"]
 
 _LABELS = {"cuda": "CUDA", "mps": "MPS (Apple GPU)"}
-_USE_CPU = "--device cpu, or leave --device out: auto takes the CPU"
+_USE_CPU = "use --device cpu, or remove --device (auto is the CPU)"
 
 
 def check_device(name: str) -> None:
-    """Check that a device can compute; torch is loaded only where one beside the CPU is asked for.
+    """Check that a device can compute; torch is imported only for other devices than the CPU.
 
     Raises:
         DeviceError: See `find_device`.
@@ -32,7 +32,7 @@ def find_device(name: str) -> Any:
         name: See `headstart.devices.parse_device`.
 
     Raises:
-        DeviceError: There is no such name, this machine has no such device, or PyTorch cannot compute on it.
+        DeviceError: The name is invalid, the device does not exist here, or PyTorch cannot compute on it.
     """
     import torch
 
@@ -47,16 +47,16 @@ def find_device(name: str) -> Any:
     if count == 0:
         raise DeviceError(
             DeviceProblem.UNAVAILABLE,
-            f"no {label} device is available here for `{name}`: {reason}.",
+            f"no {label} device is available for `{name}`: {reason}.",
             hint=_USE_CPU,
             device=(name,),
         )
     if index and int(index) >= count:
-        there = ", ".join(f"{kind}:{i}" for i in range(count))
+        available = ", ".join(f"{kind}:{i}" for i in range(count))
         raise DeviceError(
             DeviceProblem.NO_SUCH_INDEX,
-            f"there is no `{name}` here: PyTorch sees {count} {label} device{'s' if count > 1 else ''}, {there}.",
-            hint=f"--device {there.split(',')[0]}, or {_USE_CPU}",
+            f"`{name}` does not exist: PyTorch sees {count} {label} device{'s' if count > 1 else ''}, {available}.",
+            hint=f"use --device {available.split(',')[0]}, or {_USE_CPU}",
             device=(name,),
         )
     try:
@@ -73,7 +73,7 @@ def find_device(name: str) -> Any:
 
 
 def _count_devices(kind: str) -> tuple[int, str]:
-    """Return how many devices of a kind PyTorch sees, and why there are none where there are none."""
+    """Return the number of devices that PyTorch sees, and the reason where there is none."""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:  # e.g. that the driver is too old for this PyTorch
@@ -86,5 +86,5 @@ def _count_devices(kind: str) -> tuple[int, str]:
     version = f"PyTorch {torch.__version__}"
     if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
         return count, f"the installed {version} is built without CUDA"
-    said = [line for warning in caught for line in str(warning.message).splitlines()[:1]]
-    return count, f"{version} sees none" + (f" ({said[0].rstrip('.')})" if said else "")
+    lines = [line for warning in caught for line in str(warning.message).splitlines()[:1]]
+    return count, f"{version} sees none" + (f" ({lines[0].rstrip('.')})" if lines else "")

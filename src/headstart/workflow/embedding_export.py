@@ -1,4 +1,4 @@
-"""A pretrained network as a stand-alone feature extractor."""
+"""Extract features with a pretrained backbone and save them as `.npz`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headstart.events import EventStream, FileWritten, RunFinished, Stage, Stage
 from headstart.results import Embedding
 from headstart.system import atomic_file
 from headstart.workflow.devices import check_device
-from headstart.workflow.feature_extraction import name_unreadable, open_as_set
+from headstart.workflow.feature_extraction import open_from_settings, report_unreadable
 from headstart.workflow.reading_report import report_reading
 
 __all__ = ["extract"]
@@ -38,23 +38,24 @@ _USED = {
 
 
 def extract(resolved: ResolvedConfig, events: EventStream, out: str | os.PathLike[str] | None) -> Embedding:
-    """See `api.embed`; the `.npz` holds `features`, `paths`, `labels` and one array a block, no pickle.
+    """Extract features; see `api.embed`. The `.npz` holds `features`, `paths`, `labels` and one array per block.
 
     Raises:
         DataError: No image can be read.
-        SettingError: A setting would be without effect.
+        SettingError: A setting has no effect.
     """
     started = time.monotonic()
     settings = resolved.settings
     ignored = sorted(set(resolved.sources) - _USED)
     if ignored:
         raise SettingError(
-            f"`{ignored[0]}` has no effect here: features are computed, and nothing is trained.",
-            hint=f"leave `{ignored[0]}` out",
+            f"`{ignored[0]}` cannot be used with embed: nothing is trained.",
+            hint=f"remove `{ignored[0]}`",
         )
     if settings.fit == "auto":
         raise SettingError(
-            "nothing is scored here by which --fit could be chosen.", hint="take crop, cover, squash or pad"
+            "--fit auto cannot be used with embed: there is no score to choose by.",
+            hint="use crop, cover, squash or pad",
         )
     check_device(settings.device)
     samples = read(
@@ -66,9 +67,9 @@ def extract(resolved: ResolvedConfig, events: EventStream, out: str | os.PathLik
         task="images",
     )
     report_reading(samples, events)
-    embedder = open_as_set(settings, events, fit=settings.fit, intensity_range=settings.intensity_range)
+    embedder = open_from_settings(settings, events, fit=settings.fit, intensity_range=settings.intensity_range)
     features, computed, seconds = embedder.embed(samples.paths, samples.names, events)
-    name_unreadable(features, events)
+    report_unreadable(features, events)
     events.emit(StageFinished(Stage.FEATURES, seconds, embedder.evidence(features, computed)))
     keep = np.flatnonzero(features.is_ok)
     kept = features.take(keep)

@@ -1,6 +1,6 @@
-"""From samples to cached features: finds the graph (or makes it, once) and runs the engine.
+"""Extract features: find or export the backbone graph, run the engine, cache the results.
 
-Torch and timm are imported only to make a graph, or where a GPU was asked for.
+Torch and timm are imported only to export a graph or to use a GPU.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ if TYPE_CHECKING:
 __all__ = [
     "FeatureExtractor",
     "averaged_blocks",
-    "name_unreadable",
-    "open_as_set",
     "open_embedder",
+    "open_from_settings",
     "open_graph",
     "raise_if_all_unreadable",
+    "report_unreadable",
 ]
 
-_DEPTHS = 3  # pooled features of so many last stages stand beside the embedding
+_DEPTHS = 3  # last stages whose pooled features are used with the embedding
 
 
 @dataclass
 class FeatureExtractor:
-    """A backbone ready to embed files.
+    """A backbone ready to extract features from files.
 
     Attributes:
         graph: The frozen network.
-        spec: The pixel contract of this run.
-        engine: What runs it.
-        cache: Where features are kept, or None.
-        threads: Workers, or None for one a core.
+        spec: The image spec of this run.
+        engine: The inference engine.
+        cache: The feature cache, or None.
+        threads: Worker threads; None for one per core.
     """
 
     graph: FrozenGraph
@@ -67,7 +67,7 @@ class FeatureExtractor:
     _opened: dict[str, FeatureSpace] = field(default_factory=dict, repr=False)
 
     def num_known(self) -> int:
-        """Return images that were looked at before, of this data set or of others."""
+        """Return the number of cached images, from any data set."""
         if self.cache is None:
             return 0
         self._opened["plain"] = self._space("plain")
@@ -82,7 +82,7 @@ class FeatureExtractor:
         is_mirrored: bool = False,
         observer: ScanObserver | None = None,
     ) -> tuple[Features, int, float]:
-        """Features of files, how many had to be computed, and the seconds it took; an onlooker sees each file too."""
+        """Return features, the number of computed images and the seconds; an observer receives each file too."""
         started = time.monotonic()
         space = self._space("mirrored" if is_mirrored else "plain") if self.cache is not None else None
         features, computed = embed_files(
@@ -103,11 +103,11 @@ class FeatureExtractor:
         return features, computed, time.monotonic() - started
 
     def evidence(self, features: Features, computed: int) -> dict[str, JsonValue]:
-        """Return what is reported about a finished stage of feature extraction.
+        """Return the evidence of the finished feature-extraction stage.
 
         Args:
-            features: Of all images.
-            computed: How many of them were not in the cache.
+            features: Features of all images.
+            computed: Number of images that were not cached.
         """
         height, width = self.spec.size_hw
         return {
@@ -120,7 +120,7 @@ class FeatureExtractor:
         }
 
     def _space(self, view: str) -> FeatureSpace:
-        """Return what the cache knows of one view now; what was opened to be counted is not read again."""
+        """Return the cache partition of a view; reuses one opened by `num_known`."""
         if self.cache is None:
             raise ValueError("there is no cache")
         return self._opened.pop(view, None) or self.cache.space(self.graph.digest, self.spec.digest, view)
@@ -141,11 +141,11 @@ def open_embedder(
     use_cache: bool = True,
     root: Path | None = None,
 ) -> FeatureExtractor:
-    """Open a backbone for embedding.
+    """Open a backbone for feature extraction.
 
     Raises:
-        UsageError: There is no such network, or no such device.
-        WeightsError: Its weights cannot be had or are not the ones meant.
+        UsageError: The network or the device does not exist.
+        WeightsError: The weights are not available or have the wrong digest.
     """
     check_device(device)
     root = root or cache_root()
@@ -162,11 +162,11 @@ def open_embedder(
     return FeatureExtractor(graph, spec, engine, FeatureCache(root) if use_cache else None, threads)
 
 
-def name_unreadable(features: Features, events: EventStream) -> None:
-    """Name the files that cannot be read.
+def report_unreadable(features: Features, events: EventStream) -> None:
+    """Report unreadable files as findings.
 
     Raises:
-        DataError: None can.
+        DataError: No image can be read.
     """
     if not features.problems:
         return
@@ -175,38 +175,38 @@ def name_unreadable(features: Features, events: EventStream) -> None:
 
 
 def raise_if_all_unreadable(features: Features) -> None:
-    """Raise an error that names the first unreadable files if no image can be read.
+    """Raise an error with the first unreadable files if no image can be read.
 
     Raises:
         DataError: No image can be read.
     """
     if features.problems and not features.is_ok.any():
         raise DataError(
-            "not one image can be read:\n" + "\n".join(name_files(features.problems)),
-            hint="is this the right folder? `headstart check` lists every file that cannot be read",
+            "cannot read any of the images:\n" + "\n".join(name_files(features.problems)),
+            hint="check the path; `headstart check` lists every unreadable file",
         )
 
 
 def averaged_blocks(
     plain: Mapping[str, NDArray[np.float32]], mirrored: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
-    """Return (N, D) blocks of images and of their mirror images, averaged."""
+    """Return the mean of (N, D) blocks of images and of flipped images."""
     return {name: np.float32(0.5) * (block + mirrored[name]) for name, block in plain.items()}
 
 
-def open_as_set(
+def open_from_settings(
     settings: TrainSettings, events: EventStream, *, fit: str, intensity_range: tuple[float, float] | None
 ) -> FeatureExtractor:
-    """Open the backbone that the settings name as they say.
+    """Open the backbone with the given settings.
 
     Args:
         settings: The settings.
-        events: Told when a one-off is under way.
-        fit: What `fit` comes to where that was `auto`.
-        intensity_range: The range that was settled on for the data.
+        events: The event stream.
+        fit: Value of `fit` where the setting is `auto`.
+        intensity_range: Intensity range chosen for the data.
 
     Raises:
-        UsageError, WeightsError: As `open_embedder`.
+        UsageError, WeightsError: See `open_embedder`.
     """
     return open_embedder(
         settings.backbone,
@@ -233,14 +233,14 @@ def open_graph(
     root: Path | None = None,
     is_direct: bool = False,
 ) -> FrozenGraph:
-    """Return the frozen graph of a network; exported once, then found.
+    """Return the frozen graph of a network; exported once, then cached.
 
     Args:
         backbone: Name of the network.
-        events: Told when the one-off is under way.
-        size: Side in pixels; the card's own by default.
+        events: The event stream.
+        size: Input size in pixels; that of the card by default.
         weights: A weights tag or file.
-        offline: Never use the network.
+        offline: Never download.
         root: The cache folder.
         is_direct: Whether the graph ends in the network's own classifier (outputs `logits`, `embedding`)
             instead of the pooled features of its last stages.
@@ -265,14 +265,14 @@ def open_graph(
 
 
 def _weights_key(card: Card, weights: str | None) -> str:
-    """Return what tells these weights from others: a file by its content, published ones by tag and digest."""
+    """Return a cache key of the weights: the digest of a file, else tag and digest."""
     if weights is not None and Path(weights).is_file():
         return file_digest(weights)
     return f"{weights or card.weights_tag}/{card.digest}"
 
 
 def default_blocks(network: Any) -> tuple[str, ...]:
-    """Return the last stages in order of depth, then the embedding; a last stage that *is* the embedding once only."""
+    """Return the last stages and the embedding; a last stage equal to the embedding is left out."""
     stages = [s.name for s in network.stages if s.name.startswith("stage")]
     if all(s.is_empty for s in network.stages if s.name == "neck"):
         stages = stages[:-1]

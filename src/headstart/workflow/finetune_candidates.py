@@ -1,7 +1,7 @@
-"""What to do with the time that is left: measured costs, short pilots, and the better arm goes on.
+"""Select a fine-tuning candidate within a budget: measure costs, run short pilots, keep the better candidate.
 
-Nothing is started that does not fit into the budget by this machine's own measured
-speed, and an arm goes on only if it is ahead of the probe on images that neither has seen.
+Only trials that fit the budget at the measured speed are started. A candidate continues only if it beats the probe
+on held-out images.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
 __all__ = ["SelectedCandidate", "select_candidate"]
 
 _LATE_LR = 1e-3
-"""Peak rate where only the last stage trains: three times that of deeper trainings."""
+"""Peak learning rate if only the last stage trains: three times the default."""
 
 _LADDER = (
     (40, 3), (30, 3), (24, 3), (18, 3), (12, 3), (10, 3), (8, 3), (6, 3), (8, 2), (6, 2), (5, 2),
     (6, 1), (4, 1), (3, 1), (2, 1),
 )  # fmt: skip
-"""(epochs, folds) from the most to the least thorough; the first one that fits is taken."""
+"""(epochs, folds), longest first; the first that fits is used."""
 
-_FAIR_EPOCHS = 8  # with fewer, fewer ways are tried rather than all of them badly
+_MIN_EPOCHS = 8  # below, try fewer candidates instead of shorter pilots
 
 
 @dataclass(frozen=True)
 class SelectedCandidate:
-    """What goes on.
+    """The candidate that continues after the pilots.
 
     Attributes:
-        plan: Its training.
-        num_folds: How many of `NUM_PARTS` folds the budget allows.
+        plan: Its training plan.
+        num_folds: Number of the `NUM_PARTS` folds that the budget allows.
     """
 
     plan: FinetunePlan
@@ -69,19 +69,19 @@ def select_candidate(
     make_head: Callable[[FinetunePlan], LinearHead],
     pilot: Callable[[FinetunePlan], tuple[float, float]],
 ) -> SelectedCandidate | None:
-    """Measures, tries the arms that fit on one fold, and returns the better one; None keeps the probe.
+    """Measure speeds, run pilots of the candidates that fit on one fold, and return the best; None keeps the probe.
 
     Args:
-        context: Told every decision.
-        trainer: Where trainings run.
-        started: When the command began.
-        make_head: The head that a plan starts from.
-        pilot: Runs a plan on the first fold; gives the gain in log-loss over the fold's own probe, and the seconds that
-            training on an image once took.
+        context: Receives the decisions.
+        trainer: The trainer.
+        started: `time.monotonic()` when the command began.
+        make_head: Returns the initial head of a plan.
+        pilot: Runs a plan on the first fold; returns the log-loss gain over the fold's probe, and the seconds per
+            training image.
     """
-    resolved, found = context.resolved, trainer.found
-    train = found.split.where("train")
-    num_classes = len(found.samples.class_names)
+    resolved, fitted = context.resolved, trainer.fitted
+    train = fitted.split.where("train")
+    num_classes = len(fitted.samples.class_names)
     journal = trainer.checkpoints
     budget_s = 60.0 * (resolved.settings.budget_minutes or 0.0)
     left = journal.once("seconds_left", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
@@ -89,13 +89,14 @@ def select_candidate(
         context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=0.0)
         spent_s = budget_s - ENDING_S - left
         times: Evidence = {"budget_seconds": budget_s, "spent_seconds": spent_s, "reserved_seconds": ENDING_S}
-        _give_up(context, DecisionReason.BUDGET_SPENT, times)
+        _keep_probe(context, DecisionReason.BUDGET_SPENT, times)
         return None
-    plans = _arms(context, trainer, len(train), num_classes)
+    plans = _make_candidates(context, trainer, len(train), num_classes)
     begun = time.monotonic()
     speeds = []
     for plan in plans:
-        speeds.append(journal.once(f"speed-{plan.cut}", lambda p=plan: measure_speed(trainer, p, make_head(p), train)))  # type: ignore[misc]
+        key = f"speed-{plan.cut}"
+        speeds.append(journal.once(key, lambda p=plan: measure_speed(trainer, p, make_head(p), train)))  # type: ignore[misc]
         s = speeds[-1]
         if plan.cut not in [p.cut for p in plans[: len(speeds) - 1]]:
             context.events.note(
@@ -105,12 +106,12 @@ def select_candidate(
                 view_seconds=s["view_s"],
             )
     left = journal.once("seconds_left_measured", lambda: left - (time.monotonic() - begun))
-    num_val = len(found.split.where("val"))
+    num_val = len(fitted.split.where("val"))
     choice = _fit(resolved, plans, speeds, len(train), left, num_val)
     if choice is None:
         context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=max(left, 0.0))
         times = {"left_seconds": max(left, 0.0), "reserved_seconds": ENDING_S}
-        _give_up(context, DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, times)
+        _keep_probe(context, DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, times)
         return None
     used, epochs, num_folds, seconds = choice
     trial = {"epochs": epochs, "num_folds_used": num_folds, "num_folds": NUM_PARTS}
@@ -119,24 +120,26 @@ def select_candidate(
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
     sized = [p.with_(views=min(p.views, p.epochs)) for p in sized]
     speeds = speeds[-len(sized) :]
-    sized = _refreshed(context, trainer, sized, speeds, len(train), left - seconds)
+    sized = _with_more_views(context, trainer, sized, speeds, len(train), left - seconds)
     gains, paces = [], []
     for plan in sized:
-        tried = {"train_from": plan.cut, "lr": plan.lr, "augment": plan.augment, "num_epochs": plan.epochs}
-        with context.events.stage(Stage.PILOT, **tried) as told:
+        settings = {"train_from": plan.cut, "lr": plan.lr, "augment": plan.augment, "num_epochs": plan.epochs}
+        with context.events.stage(Stage.PILOT, **settings) as evidence:
             gain, image_s = pilot(plan)
-            told["log_loss_gain"] = gain
+            evidence["log_loss_gain"] = gain
         gains.append(gain)
         paces.append(image_s)
     best = int(np.argmax(gains))
-    pilots: list[JsonValue] = [{**_arm_json(p), "log_loss_gain": g} for p, g in zip(sized, gains, strict=True)]
+    pilots: list[JsonValue] = [{**_candidate_json(p), "log_loss_gain": g} for p, g in zip(sized, gains, strict=True)]
     if gains[best] <= 0:
         context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="no_gain")
-        _give_up(context, DecisionReason.NO_PILOT_GAIN, {"pilots": pilots})
+        _keep_probe(context, DecisionReason.NO_PILOT_GAIN, {"pilots": pilots})
         return None
-    arm = _arm_json(sized[best])
-    context.decide([Decision("finetune.candidate", arm, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots})])
-    chosen = [Decision(n, v, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots}) for n, v in arm.items()]
+    candidate = _candidate_json(sized[best])
+    context.decide(
+        [Decision("finetune.candidate", candidate, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots})]
+    )
+    chosen = [Decision(n, v, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots}) for n, v in candidate.items()]
     chosen.append(Decision("epochs", sized[best].epochs, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
     context.decide([d for d in chosen if not resolved.is_explicit(d.setting)], is_said=False)
     if not num_val:
@@ -159,21 +162,21 @@ def _fit(
     left: float,
     num_val: int,
 ) -> tuple[list[FinetunePlan], int, int, float] | None:
-    """Return the most thorough trial that fits: its arms, epochs, folds and seconds."""
+    """Return the longest trial that fits: its candidates, epochs, folds and seconds."""
     for number in range(len(plans), 0, -1):
         used, cost = plans[-number:], speeds[-number:]
         for epochs, folds in _LADDER:
             if resolved.is_explicit("epochs"):
                 epochs = resolved.settings.epochs or epochs
-            elif number > 1 and epochs < _FAIR_EPOCHS:
+            elif number > 1 and epochs < _MIN_EPOCHS:
                 continue
             held = num_val or num // NUM_PARTS
-            learnt = num if num_val else num - held
+            num_train = num if num_val else num - held
             rests, by_cut = [0.0], dict[str, float]()
             seconds = 0.0
             for p, c in zip(used, cost, strict=True):
                 sized = p.with_(epochs=epochs)
-                pilot = training_s(sized, c["image_s"], learnt, held)
+                pilot = training_s(sized, c["image_s"], num_train, held)
                 seconds += pilot
                 if not num_val:
                     rests.append((folds - 1) * pilot + training_s(sized, c["image_s"], num))
@@ -184,16 +187,18 @@ def _fit(
     return None
 
 
-def _arms(context: ProbeRunContext, trainer: FinetuneTrainer, num: int, num_classes: int) -> list[FinetunePlan]:
-    """Return what is tried, the dearest first; what a person set is the same in all of them.
+def _make_candidates(
+    context: ProbeRunContext, trainer: FinetuneTrainer, num: int, num_classes: int
+) -> list[FinetunePlan]:
+    """Return the candidate plans, most expensive first; explicit settings are the same in all of them.
 
-    Source: trials on 120 to 150 images of four sets.  Cropped views helped blood cells (log-loss .74 against .82) and
-    clothing little, and cost solar cells and digits, so both are tried; the last stage alone was best on the first
-    three, the last two on digits.
+    Source: trials on 120 to 150 images of four data sets. Cropped views helped blood cells (log-loss .74 against .82)
+    and clothing little, and hurt solar cells and digits, so both are tried; training the last stage alone was best on
+    the first three, the last two stages on digits.
     """
     resolved = context.resolved
-    asked = resolved.settings.cut
-    cuts = [trainer.trunk.cut(text) for text in ((asked,) if asked else ("last-2", "last-1"))]
+    cut_setting = resolved.settings.cut
+    cuts = [trainer.backbone.cut(text) for text in ((cut_setting,) if cut_setting else ("last-2", "last-1"))]
     plans = []
     for cut in cuts:
         plan = make_plan(resolved, "finetune", cut, num, num_classes)
@@ -201,23 +206,23 @@ def _arms(context: ProbeRunContext, trainer: FinetuneTrainer, num: int, num_clas
             plan = plan.with_(lr=_LATE_LR)
         plan = fit_to_disk(context, trainer, without_harmful_flip(context, trainer, plan), num)
         if plan.cut != cut:
-            continue  # for want of room it would begin where the next one does
+            continue  # limited by disk space to the cut of the next candidate
         plans.append(plan)
         if not resolved.is_explicit("augment") and not resolved.is_explicit("views"):
             plans.append(plan.with_(augment="none", views=1))
     return plans
 
 
-def _arm_json(plan: FinetunePlan) -> dict[str, JsonValue]:
+def _candidate_json(plan: FinetunePlan) -> dict[str, JsonValue]:
     return {"cut": plan.cut, "lr": plan.lr, "augment": plan.augment}
 
 
 def _arm_name(plan: FinetunePlan) -> str:
     text = f"from {plan.cut} on at {plan.lr:g}"
-    return f"{text}, images as they are" if plan.augment == "none" else text
+    return f"{text}, no augmentation" if plan.augment == "none" else text
 
 
-def _refreshed(
+def _with_more_views(
     context: ProbeRunContext,
     trainer: FinetuneTrainer,
     plans: list[FinetunePlan],
@@ -225,7 +230,7 @@ def _refreshed(
     num: int,
     spare_s: float,
 ) -> list[FinetunePlan]:
-    """The plans with new views in later epochs, as far as time and disk allow: every view that is new is worth more."""
+    """Return the plans with as many distinct views as time and disk space allow."""
     if context.resolved.is_explicit("views") or all(p.augment == "none" for p in plans):
         return plans
     now = max(p.views for p in plans)
@@ -236,7 +241,7 @@ def _refreshed(
         row = max(trainer.sources.row_bytes(p) for p in plans) * num * len(cuts)
         return min(plans[0].epochs, now + min(more, trainer.sources.cache.room_bytes() // max(row, 1) - now - 1))
 
-    views = trainer.checkpoints.once("views", number)  # a run that goes on finds less room: it has stored some of them
+    views = trainer.checkpoints.once("views", number)  # journaled: a resumed run has less free space
     if views <= now or not all(p.is_cached for p in plans):
         return plans
     evidence: Evidence = {"spare_seconds": spare_s, "view_seconds": max(s["view_s"] for s in speeds)}
@@ -244,5 +249,5 @@ def _refreshed(
     return [p if p.augment == "none" else p.with_(views=views) for p in plans]
 
 
-def _give_up(context: ProbeRunContext, reason: DecisionReason, evidence: Evidence) -> None:
+def _keep_probe(context: ProbeRunContext, reason: DecisionReason, evidence: Evidence) -> None:
     context.decide([Decision("strategy", "probe", reason, evidence=evidence)])

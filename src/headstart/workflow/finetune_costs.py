@@ -1,7 +1,7 @@
-"""What a training costs on this machine now, and what fits into the time that is left.
+"""Model the costs of a training on this machine, and find what fits into the time left.
 
-One formula says what a training costs, from the seconds of one image; these are measured on a few
-steps before anything is planned, and once more in a pilot's later epochs, when all its views are stored.
+Costs derive from the seconds per image, measured on a few steps before planning and again in the later epochs of a
+pilot, when all its views are cached.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ __all__ = [
 ]  # fmt: skip
 
 NUM_PARTS = 3
-"""Images are parted into so many folds; the budget says how many of them are trained on."""
+"""Number of folds; the budget decides how many of them are trained."""
 
 ENDING_S = 20.0
-"""Of a budget, kept for export, bundle, proof and report."""
+"""Seconds of a budget reserved for export, bundle, parity check and report."""
 
 SAFETY = 1.1
-"""A plan is taken to cost so many times what was measured."""
+"""Safety factor on the measured costs of a plan."""
 
-_MOST_EPOCHS = 60  # a large budget is no reason to learn a few images by heart
-_FORWARD = 1 / 3  # of the time of an image in training
+_MAX_EPOCHS = 60  # more epochs overfit small data sets
+_FORWARD = 1 / 3  # cost of scoring an image, relative to training on it
 
 
 def measure_speed(trainer: FinetuneTrainer, plan: FinetunePlan, head: LinearHead, train: Any) -> dict[str, float]:
-    """Return seconds of making one view, and of training on one image once, on this machine now."""
+    """Measure the seconds of making one view and of training on one image."""
     source = trainer.sources.open(plan)
     size = min(plan.batch_size, len(train))
     some = np.asarray(train[: 3 * size])
@@ -48,49 +48,49 @@ def measure_speed(trainer: FinetuneTrainer, plan: FinetunePlan, head: LinearHead
     source.batch(some, np.full(len(some), 1))
     view_s = (time.monotonic() - started) / len(some)
     num_made = trainer.sources.num_made(plan)
-    if num_made == 0:  # all were there from an earlier run
+    if num_made == 0:  # all were cached by an earlier run
         view_s = 0.0
     elif num_made is not None:
-        view_s /= trainer.threads  # one worker made them; training has all of them at it
+        view_s /= trainer.threads  # measured with one worker; training uses all
     net = trainer.network(plan, head)
     short = plan.with_(epochs=1, views=1, grad_accum_steps=1)
-    training = Training(net, source, trainer.found.samples.class_ids, short, some, device=trainer.device)
+    training = Training(net, source, trainer.fitted.samples.class_ids, short, some, device=trainer.device)
     seconds = []
     started = time.monotonic()
     for _ in training.run():
         seconds.append(time.monotonic() - started)
         started = time.monotonic()
-    step_s = min(seconds)  # the first step warms up
+    step_s = min(seconds)  # the first step is warm-up
     return {"view_s": view_s, "image_s": step_s / size}
 
 
 def pace_of(records: tuple[EpochRecord, ...], num_train: int, num_held: int) -> float:
-    """Seconds of training on one image once, from the later half of a training's epochs: views are made in the first.
+    """Return the seconds per training image, from the later half of the epochs (earlier ones make the views).
 
     Args:
-        records: Of its epochs, each with the scoring of what was held out; none give 0.
-        num_train, num_held: Images.
+        records: Records of the epochs, validation included; empty gives 0.
+        num_train, num_held: Number of training and held-out images.
     """
     later = [r.duration_s for r in records[len(records) // 2 :]]
     return float(np.median(later)) / (num_train + _FORWARD * num_held) if later else 0.0
 
 
 def training_s(plan: FinetunePlan, image_s: float, num_train: int, num_held: int = 0) -> float:
-    """Seconds of a whole training: its epochs, the head that is fitted again, the scores; making views not counted.
+    """Return the seconds of a whole training: epochs, head refit, scores; without making views.
 
     Args:
-        plan: The training.
-        image_s: Seconds of training on one image once.
-        num_train: Images it learns.
-        num_held: Images it is scored on after every epoch, and at every share of the way at the end.
+        plan: The training plan.
+        image_s: Seconds per training image.
+        num_train: Training images.
+        num_held: Images scored after every epoch, and at every interpolation factor at the end.
     """
-    learnt = plan.epochs + (_FORWARD if plan.refit_head else 0.0)
+    passes = plan.epochs + (_FORWARD if plan.refit_head else 0.0)
     scored = _FORWARD * (plan.epochs + (len(SHARES) if plan.starts_as_probe else 1))
-    return image_s * (learnt * num_train + scored * num_held)
+    return image_s * (passes * num_train + scored * num_held)
 
 
 def views_s(plan: FinetunePlan, view_s: float, num_images: int, *, has_plain: bool = False) -> float:
-    """Return seconds of making all stored views of some images; the plain ones not, where they are there."""
+    """Return the seconds of caching all views of some images; `has_plain` if the unaugmented ones are cached."""
     if plan.is_from_pixels:
         return 0.0
     varied = 0 if parse_augment(plan.augment).is_plain else min(plan.views, plan.epochs)
@@ -98,37 +98,37 @@ def views_s(plan: FinetunePlan, view_s: float, num_images: int, *, has_plain: bo
 
 
 def folds_that_fit(plan: FinetunePlan, image_s: float, view_s: float, num_train: int, left_s: float) -> int:
-    """Folds, the pilot's own among them, that can be trained on before the training on everything; at least 1.
+    """Return the number of folds (including the pilot's) that fit before the final training; at least 1.
 
     Args:
-        plan: What goes on.
-        image_s: Seconds of training on one image once, as its pilot took them.
+        plan: The selected plan.
+        image_s: Seconds per training image, measured in its pilot.
         view_s: Seconds of making one view.
-        num_train: Images.
-        left_s: Seconds that are left, the ending not counted.
+        num_train: Training images.
+        left_s: Seconds left, without the final steps.
     """
     held = num_train // NUM_PARTS
     fold = training_s(plan, image_s, num_train - held, held)
-    rest = training_s(plan, image_s, num_train) + views_s(plan, view_s, held, has_plain=True)  # new to training
+    rest = training_s(plan, image_s, num_train) + views_s(plan, view_s, held, has_plain=True)  # not yet cached
     fitting = [f for f in range(1, NUM_PARTS + 1) if (f - 1) * fold + rest <= left_s]
     return max(fitting, default=1)
 
 
 def trainings_s(plan: FinetunePlan, speed: dict[str, float], parts: Sequence[tuple[int, int]]) -> float:
-    """Return seconds of several trainings by one plan and of all their views, taken carefully.
+    """Return the seconds of several trainings with one plan and of all their views, with a safety factor.
 
     Args:
-        plan: Of each.
-        speed: From `measure_speed`.
-        parts: (images to learn, images to be scored on) of each.
+        plan: The plan of each training.
+        speed: Result of `measure_speed`.
+        parts: (training images, scored images) of each.
     """
-    views = views_s(plan, speed["view_s"], max(learnt + scored for learnt, scored in parts))
+    views = views_s(plan, speed["view_s"], max(num_train + num_held for num_train, num_held in parts))
     return SAFETY * (views + sum(training_s(plan, speed["image_s"], *part) for part in parts))
 
 
 def epochs_for_budget(
     plan: FinetunePlan, speed: dict[str, float], parts: Sequence[tuple[int, int]], left_s: float
 ) -> int:
-    """Epochs of such trainings that fit into the time left: 0 where not even one does, and never more than 60."""
-    fitting = [e for e in range(1, _MOST_EPOCHS + 1) if trainings_s(plan.with_(epochs=e), speed, parts) <= left_s]
+    """Return the number of epochs that fits into the time left, from 0 to 60."""
+    fitting = [e for e in range(1, _MAX_EPOCHS + 1) if trainings_s(plan.with_(epochs=e), speed, parts) <= left_s]
     return max(fitting, default=0)

@@ -1,7 +1,4 @@
-"""`results.csv`, one row an epoch, an event for each, and the curves as images.
-
-Rows are written as they come, and what the curves show is also said in words.
-"""
+"""Write `results.csv` (one row per epoch), emit an event per epoch, and plot the curves."""
 
 from __future__ import annotations
 
@@ -23,12 +20,12 @@ _COLUMNS = (*(f.name for f in fields(EpochRecord)), "phase")
 
 
 class EpochLog:
-    """Takes epochs as they end.
+    """Records epochs as they end.
 
     Args:
-        folder: The run.
-        events: Gets an `EpochFinished` for each.
-        has_events: Whether event files for TensorBoard are written too.
+        folder: The run folder.
+        events: Receives an `EpochFinished` per epoch.
+        has_events: Whether to write TensorBoard event files.
     """
 
     def __init__(self, folder: Path, events: EventStream, *, has_events: bool = False) -> None:
@@ -37,12 +34,12 @@ class EpochLog:
         self._epochs: dict[str, int] = {}
 
     def begin(self, phase: str, num_epochs: int) -> None:
-        """A training begins, or is read back."""
+        """Start the records of a training, or of one that is read back."""
         self.phases[phase] = []
         self._epochs[phase] = num_epochs
 
     def add(self, phase: str, record: EpochRecord, *, is_new: bool = True) -> None:
-        """Record one epoch that has ended; one that is read back is not new and emits no event."""
+        """Record one finished epoch; one that is read back is not new and emits no event."""
         self.phases[phase].append(record)
         if is_new:
             metrics = asdict(record)
@@ -54,19 +51,19 @@ class EpochLog:
     def _write_event(self, phase: str, record: EpochRecord) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # A training that goes on says its epochs again: the same steps, which the viewer shows once.
+        # A resumed training repeats its epochs with the same steps; the viewer shows them once.
         with SummaryWriter(str(self.folder / "tensorboard" / phase)) as writer:
             for name, value in asdict(record).items():
                 if name != "epoch" and value is not None:
                     writer.add_scalar(name, value, record.epoch)
 
     def write(self) -> None:
-        """`results.csv` as far as it is known."""
+        """Write `results.csv` with all epochs recorded so far."""
         rows = [{**asdict(record), "phase": phase} for phase, records in self.phases.items() for record in records]
         write_csv(self.folder / "results.csv", _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows))
 
     def draw(self, unfreeze: Sequence[tuple[str, float]] = ()) -> None:
-        """`curves.png`: loss and accuracy of every training, with where stages were unfrozen."""
+        """Plot `curves.png`: loss and accuracy of every training, with the epochs at which stages unfreeze."""
         phases = {n: r for n, r in self.phases.items() if r}
         if not phases:
             return
@@ -86,24 +83,24 @@ class EpochLog:
             ):
                 axis.plot(epochs, train, color=color, linestyle="--", marker=".", label=f"{name}: training")
                 if all(v is not None for v in val):
-                    axis.plot(epochs, val, color=color, marker=".", label=f"{name}: unseen images")
+                    axis.plot(epochs, val, color=color, marker=".", label=f"{name}: validation")
         for axis, title in ((left, "loss"), (right, "accuracy")):
             axis.set_xlabel("epoch")
             axis.set_title(title, pad=16 if unfreeze else None)
             axis.grid(alpha=0.3)
             total = max(len(r) for r in phases.values())
-            for stage, share in unfreeze:
-                if share > 0:  # an epoch is drawn at its end, so epoch 0 is where the training begins
-                    axis.axvline(share * total, color="gray", linestyle=":")
+            for stage, fraction in unfreeze:
+                if fraction > 0:  # an epoch is drawn at its end; epoch 0 is the start
+                    axis.axvline(fraction * total, color="gray", linestyle=":")
                     above = {"xycoords": ("data", "axes fraction"), "fontsize": 7, "ha": "center", "va": "bottom"}
-                    axis.annotate(f"{stage} trains", (share * total, 1.01), **above)
+                    axis.annotate(f"{stage} trains", (fraction * total, 1.01), **above)
         right.legend(fontsize=7)
         with atomic_file(self.folder / "curves.png") as temporary:
             figure.savefig(str(temporary), format="png", dpi=120)
 
 
 def check_tensorboard() -> None:
-    """Refuse at once where event files could not be written.
+    """Raise an error if TensorBoard event files cannot be written.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -115,9 +112,9 @@ def check_tensorboard() -> None:
 
 
 def overfitting(records: Sequence[EpochRecord]) -> dict[str, JsonValue] | None:
-    """Return the epoch with the least validation loss, that loss and the last one, where the curves show overfitting.
+    """Return the epoch of the lowest validation loss, that loss and the last one; None without overfitting.
 
-    The sign: validation loss has risen by more than 5 % above its least value while training loss kept falling.
+    Overfitting: the validation loss rose by more than 5 % above its minimum while the training loss fell.
     """
     losses = [r.val_loss for r in records if r.val_loss is not None]
     if len(losses) < 3 or len(losses) != len(records):

@@ -1,7 +1,6 @@
-"""From trained weights to a whole run: export, score, bundle, proof, and the probe kept beside it.
+"""Turn fine-tuned weights into a complete run: export, scores, bundle, parity check, and the probe for comparison.
 
-The tuned model's score comes from images that its fold's network had not seen; nothing
-of what was trained on everything is ever scored on what it was trained on, but as resubstitution.
+The score of the fine-tuned model is out-of-fold; training images are scored as resubstitution only.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol,
 from headstart.workflow.finetune_log import EpochLog, overfitting
 from headstart.workflow.finetune_trainer import FinetuneTrainer
 from headstart.workflow.head_evaluation import HeadEvaluation, evaluate_head, measure_baselines, with_leaking
-from headstart.workflow.probe_outputs import close_road, verify_export, write_facts, write_probe_bundle
+from headstart.workflow.probe_outputs import finish_run, verify_export, write_metrics, write_probe_bundle
 from headstart.workflow.probe_types import FittedProbe, ProbeRunContext
 from headstart.workflow.run_files import write_oof, write_predictions, write_scores
 from headstart.workflow.training_jobs import TrainingResult
@@ -46,109 +45,111 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FinetunedModel:
-    """What is shipped, with the evidence for it.
+    """The model to save, with its comparison with the probe.
 
     Attributes:
-        plan: Its training.
-        result: The weights at both ends of the way.
-        head: The head it started from.
-        verdict: The comparison with the probe.
-        scored: Positions of the images with out-of-fold logits, in the order of the verdict's rows.
-        setup: How those were scored.
-        train: Positions of what the shipped weights were trained on.
-        is_asked: Whether a person asked for it.
+        plan: Its training plan.
+        result: The weights before and after training.
+        head: The initial head.
+        comparison: Comparison with the probe.
+        scored: Positions of the images with out-of-fold logits, in the row order of the comparison.
+        setup: Evaluation setup of these images.
+        train: Positions of the training images of the saved weights.
+        is_requested: Whether the user requested fine-tuning.
     """
 
     plan: FinetunePlan
     result: TrainingResult
     head: LinearHead
-    verdict: ProbeComparison
+    comparison: ProbeComparison
     scored: Ids
     setup: EvaluationSetup
     train: Ids
-    is_asked: bool
+    is_requested: bool
 
 
 def write_finetune_outputs(
     context: ProbeRunContext,
-    found: FittedProbe,
+    fitted: FittedProbe,
     trainer: FinetuneTrainer,
     tuned: FinetunedModel,
     log: EpochLog,
     started: float,
 ) -> None:
-    """Write the whole run."""
+    """Write all files of the run."""
     probe = evaluate_head(
-        found.samples,
-        found.features,
-        found.split,
-        found.fit,
+        fitted.samples,
+        fitted.features,
+        fitted.split,
+        fitted.fit,
         positive=context.positive,
         seed=context.resolved.settings.seed,
     )
     with context.timed("export"), context.events.stage(Stage.EXPORT_MODEL):
-        graph_path, head, logits, features = _deployed(context, found, trainer, tuned)
+        graph_path, head, logits, features = _deploy(context, fitted, trainer, tuned)
     with context.timed("judge"):
-        evaluation = _judge(found, tuned, logits, probe, context.resolved.settings.seed)
-        if len(found.leaking):
-            leaking = _said_of_leaking(found, graph_path, head)
-            evaluation = with_leaking(evaluation, found.samples, found.split, found.leaking, leaking)
-    trust, probe_trust = _trust(context, found, tuned, probe, head, logits, features)
+        evaluation = _evaluate(fitted, tuned, logits, probe, context.resolved.settings.seed)
+        if len(fitted.leaking):
+            leaking = _leaking_logits(fitted, graph_path, head)
+            evaluation = with_leaking(evaluation, fitted.samples, fitted.split, fitted.leaking, leaking)
+    uncertainty, probe_uncertainty = _fit_uncertainty(context, fitted, tuned, probe, head, logits, features)
     meta = {
         "score": evaluation.headline_score(),
         "strategy": tuned.plan.strategy,
         "positive": evaluation.positive,
         "freeze": {"head": "all", "finetune": tuned.plan.cut}.get(tuned.plan.strategy, "none"),
         "head_spec": tuned.plan.head or None,
-        "head_beside": None if tuned.plan.is_linear or tuned.plan.head else _beside(tuned),
+        "head_beside": None if tuned.plan.is_linear or tuned.plan.head else _hidden_head_json(tuned),
     }
     with context.timed("bundle"):
         write_bundle(
             context.folder / "bundle",
             graph_path=graph_path,
-            graph_meta=found.embedder.graph.card,
+            graph_meta=fitted.embedder.graph.card,
             head=head,
-            spec=found.embedder.spec,
-            class_names=found.samples.class_names,
+            spec=fitted.embedder.spec,
+            class_names=fitted.samples.class_names,
             meta=meta,
-            trained_on=[features.digests[i] for i in found.split.where("train")],
-            novelty=trust.novelty,
-            sets=trust.sets.rule,
+            trained_on=[features.digests[i] for i in fitted.split.where("train")],
+            novelty=uncertainty.novelty,
+            sets=uncertainty.sets.rule,
         )
         (context.folder / "probe").mkdir(exist_ok=True)
-        write_probe_bundle(context.folder / "probe" / "bundle", found, probe, probe_trust)
+        write_probe_bundle(context.folder / "probe" / "bundle", fitted, probe, probe_uncertainty)
     with context.timed("parity"):
-        parity = verify_export(context, found, evaluation, trust, trainer.threads)
-    _say(context, tuned, log)
-    _write(context, found, tuned, evaluation, probe, trust, parity, features, log, started)
-    close_road(context, evaluation, started)
+        parity = verify_export(context, fitted, evaluation, uncertainty, trainer.threads)
+    _emit_notes(context, tuned, log)
+    _write(context, fitted, tuned, evaluation, probe, uncertainty, parity, features, log, started)
+    finish_run(context, evaluation, started)
 
 
-def _trust(
+def _fit_uncertainty(
     context: ProbeRunContext,
-    found: FittedProbe,
+    fitted: FittedProbe,
     tuned: FinetunedModel,
     probe: HeadEvaluation,
     head: LinearHead | None,
     logits: NDArray[np.float32],
     features: Features,
 ) -> tuple[UncertaintyModel, UncertaintyModel]:
-    """Novelty and sets of the tuned model and of the probe."""
-    asked: Any = {name: getattr(context.resolved.settings, name) for name in ("reject", "coverage", "seed")}
-    # Rows of a network from random weights hardly differ from each other: how far one lies off the rest says nothing.
+    """Fit the OOD score and prediction sets of the fine-tuned model and of the probe."""
+    options: Any = {name: getattr(context.resolved.settings, name) for name in ("reject", "coverage", "seed")}
+    # Features of a network from random weights hardly differ, so distances between them carry no information.
     known = None if tuned.plan.strategy == "scratch" else head
     with context.timed("trust"):
-        trust = fit_finetuned_uncertainty(
-            found.samples, features, found.split, known, logits, tuned.scored, tuned.verdict.logits, tuned.train,
-            frozen=_frozen_blocks(tuned, head), **asked,
+        uncertainty = fit_finetuned_uncertainty(
+            fitted.samples, features, fitted.split, known, logits, tuned.scored, tuned.comparison.logits, tuned.train,
+            frozen=_frozen_blocks(tuned, head), **options,
         )  # fmt: skip
-        of_probe = fit_probe_uncertainty(found.samples, found.features, found.split, found.fit, probe.logits, **asked)
-    context.events.emit(StageFinished(Stage.UNCERTAINTY, context.duration_s["trust"], trust.evidence()))
-    return trust, of_probe
+        of_probe = fit_probe_uncertainty(
+            fitted.samples, fitted.features, fitted.split, fitted.fit, probe.logits, **options
+        )
+    context.events.emit(StageFinished(Stage.UNCERTAINTY, context.duration_s["trust"], uncertainty.evidence()))
+    return uncertainty, of_probe
 
 
 def _frozen_blocks(tuned: FinetunedModel, head: LinearHead | None) -> list[str]:
-    """Blocks of the head's features that come out of the network before anything of it was trained."""
+    """Return the blocks of the head's features that come from frozen stages."""
     if head is None:
         return []
     names = head.normalizer.names
@@ -163,40 +164,39 @@ def _frozen_blocks(tuned: FinetunedModel, head: LinearHead | None) -> list[str]:
     return [n for n, m in numbers.items() if m and stage and int(m[1]) < int(stage[1])]
 
 
-def _deployed(
-    context: ProbeRunContext, found: FittedProbe, trainer: FinetuneTrainer, tuned: FinetunedModel
+def _deploy(
+    context: ProbeRunContext, fitted: FittedProbe, trainer: FinetuneTrainer, tuned: FinetunedModel
 ) -> tuple[Path | str, LinearHead | None, NDArray[np.float32], Features]:
-    """Return the tuned network as a graph, its head (None inside the graph), and what the two say of every image."""
+    """Return the fine-tuned graph, its head (None inside the graph), and logits and features of every image."""
     net = trainer.network(tuned.plan, tuned.head)
     trainer.move_to_cpu(net)
-    share = tuned.verdict.share
-    net.load_trained(interpolate(tuned.result.start, tuned.result.end, share))
+    net.load_trained(interpolate(tuned.result.start, tuned.result.end, tuned.comparison.share))
     net.set_training(False)
-    temperature = 1.0 / tuned.verdict.multiplier
+    temperature = 1.0 / tuned.comparison.multiplier
     is_head = tuned.plan.strategy == "head"
     if is_head and tuned.plan.is_linear:
         head = replace(net.head.to_linear(tuned.head), temperature=temperature)
-        return found.embedder.graph.path, head, head.logits(found.features.blocks), found.features
+        return fitted.embedder.graph.path, head, head.logits(fitted.features.blocks), fitted.features
     folder = context.folder / "checkpoints" / "graph"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "graph.onnx"
     linear: LinearHead | None = None
     names: tuple[str, ...]
     if not tuned.plan.is_linear:
-        cut = trainer.trunk.head_cut(tuned.plan.head) if tuned.plan.head else "head"
+        cut = trainer.backbone.head_cut(tuned.plan.head) if tuned.plan.head else "head"
         module, names = trainer.with_logits(net, temperature, cut), ("logits", "embedding")
     else:
         linear = replace(net.head.to_linear(tuned.head), temperature=temperature)
         names = tuple(dict.fromkeys((*linear.normalizer.names, "embedding")))
-        module = trainer.trunk.pooled(names)
-    size_hw = found.embedder.spec.size_hw
-    if linear is None or not refill_graph(found.embedder.graph.path, module, names, size_hw, path):
+        module = trainer.backbone.pooled(names)
+    size_hw = fitted.embedder.spec.size_hw
+    if linear is None or not refill_graph(fitted.embedder.graph.path, module, names, size_hw, path):
         export_network(module, names, size_hw, path)
     features, _ = embed_files(
-        found.samples.paths,
+        fitted.samples.paths,
         OnnxEngine(str(path)),
-        found.embedder.spec,
-        names=found.samples.names,
+        fitted.embedder.spec,
+        names=fitted.samples.names,
         threads=trainer.threads,
         progress=context.events.progress(Stage.EVALUATE),
     )
@@ -206,30 +206,30 @@ def _deployed(
     return path, linear, logits, features
 
 
-def _beside(tuned: FinetunedModel) -> dict[str, Any]:
-    """Return a head with hidden layers beside its linear map lies in the graph; this is what it is made of."""
+def _hidden_head_json(tuned: FinetunedModel) -> dict[str, Any]:
+    """Return the description of a head with hidden layers, which lies inside the graph."""
     normalizer = tuned.head.normalizer
     return {"names": normalizer.names, "sizes": normalizer.sizes, "hidden": tuned.plan.hidden}
 
 
-def _said_of_leaking(found: FittedProbe, graph_path: Path | str, head: LinearHead | None) -> NDArray[np.float32]:
-    """Return (M, K) logits of the images that were taken out of the test split."""
-    if head is not None and str(graph_path) == str(found.embedder.graph.path):
-        return head.logits(found.leaking_features.blocks)
-    features, _ = embed_files(found.leaking.paths, OnnxEngine(str(graph_path)), found.embedder.spec)
+def _leaking_logits(fitted: FittedProbe, graph_path: Path | str, head: LinearHead | None) -> NDArray[np.float32]:
+    """Return (M, K) logits of the images excluded from the test split."""
+    if head is not None and str(graph_path) == str(fitted.embedder.graph.path):
+        return head.logits(fitted.leaking_features.blocks)
+    features, _ = embed_files(fitted.leaking.paths, OnnxEngine(str(graph_path)), fitted.embedder.spec)
     return features.blocks["logits"] if head is None else head.logits(features.blocks)
 
 
-def _judge(
-    found: FittedProbe, tuned: FinetunedModel, logits: NDArray[np.float32], probe: HeadEvaluation, seed: int
+def _evaluate(
+    fitted: FittedProbe, tuned: FinetunedModel, logits: NDArray[np.float32], probe: HeadEvaluation, seed: int
 ) -> HeadEvaluation:
-    """Scores: training images as resubstitution, unseen ones out of fold, val and test by the shipped model."""
-    samples, split = found.samples, found.split
+    """Evaluate training images as resubstitution and out of fold, val and test images with the saved model."""
+    samples, split = fitted.samples, fitted.split
     labels, names = samples.class_ids, samples.class_names
 
     def of(index: Ids, rows: NDArray[np.floating[Any]], setup: EvaluationSetup) -> Evaluation:
-        is_unseen = setup.protocol is not EvaluationProtocol.RESUBSTITUTION
-        groups = split.groups[index] if split.groups is not None and is_unseen else None
+        is_held_out = setup.protocol is not EvaluationProtocol.RESUBSTITUTION
+        groups = split.groups[index] if split.groups is not None and is_held_out else None
         return evaluate(
             rows,
             labels[index],
@@ -245,34 +245,34 @@ def _judge(
     scored = test if len(test) else tuned.scored
     return replace(
         probe,
-        baselines=measure_baselines(samples, found.features, split, found.fit, scored),
+        baselines=measure_baselines(samples, fitted.features, split, fitted.fit, scored),
         train=of(tuned.train, logits[tuned.train], RESUBSTITUTION),
-        cv=of(tuned.scored, tuned.verdict.logits, tuned.setup),
+        cv=of(tuned.scored, tuned.comparison.logits, tuned.setup),
         val=of(val, logits[val], tuned.setup) if len(val) else None,
         test=of(test, logits[test], split.setup or USER_TEST_SPLIT) if len(test) else None,
         logits=logits,
     )
 
 
-def _say(context: ProbeRunContext, tuned: FinetunedModel, log: EpochLog) -> None:
+def _emit_notes(context: ProbeRunContext, tuned: FinetunedModel, log: EpochLog) -> None:
     for phase, records in log.phases.items():
-        found = overfitting(records)
-        if found is not None:
-            context.events.warn(NoteKind.OVERFITTING, phase=phase, **found)
+        epochs = overfitting(records)
+        if epochs is not None:
+            context.events.warn(NoteKind.OVERFITTING, phase=phase, **epochs)
             break
     probe = str(context.folder / "probe")
-    if tuned.is_asked and not tuned.verdict.is_better:
-        context.events.warn(NoteKind.PROBE_NOT_WORSE, is_probe_better=tuned.verdict.is_worse, probe=probe)
+    if tuned.is_requested and not tuned.comparison.is_better:
+        context.events.warn(NoteKind.PROBE_NOT_WORSE, is_probe_better=tuned.comparison.is_worse, probe=probe)
     context.next_commands.append((f"headstart predict {quoted(probe)} NEW_IMAGES", "the probe"))
 
 
 def _write(
     context: ProbeRunContext,
-    found: FittedProbe,
+    fitted: FittedProbe,
     tuned: FinetunedModel,
     evaluation: HeadEvaluation,
     probe: HeadEvaluation,
-    trust: UncertaintyModel,
+    uncertainty: UncertaintyModel,
     parity: dict[str, Any],
     features: Features,
     log: EpochLog,
@@ -280,11 +280,11 @@ def _write(
 ) -> None:
     from headstart.data.split import write_split
 
-    samples, split = found.samples, found.split
+    samples, split = fitted.samples, fitted.split
     write_split(context.folder / "split.csv", samples, split)
     log.write()
     log.draw(tuned.plan.unfreeze)
-    # Only images that a network has not seen have something to be said of them in the tables of predictions.
+    # The tables of predictions hold held-out images only.
     is_scored = np.isin(np.arange(len(samples)), tuned.scored) | (split.assignment != "train")
     kept = np.flatnonzero(is_scored)
     assignment = split.assignment[kept].copy()
@@ -292,30 +292,30 @@ def _write(
     groups = None if split.groups is None else split.groups[kept]
     shown = Split(assignment, groups, split.source, split.setup, split.seed, split.reason)
     row_of = {int(s): i for i, s in enumerate(tuned.scored)}
-    rows = tuned.verdict.logits[[row_of[int(s)] for s in kept[is_oof]]]
-    fit = replace(found.fit, oof_logits=rows, setup=tuned.setup)
-    part, shown_judgement = samples.take(kept), replace(evaluation, logits=evaluation.logits[kept])
+    rows = tuned.comparison.logits[[row_of[int(s)] for s in kept[is_oof]]]
+    fit = replace(fitted.fit, oof_logits=rows, setup=tuned.setup)
+    part, shown_evaluation = samples.take(kept), replace(evaluation, logits=evaluation.logits[kept])
     write_oof(
         context.folder / "oof.npz",
         names=[samples.names[i] for i in tuned.scored],
         groups=None if split.groups is None else split.groups[tuned.scored],
         class_ids=samples.class_ids[tuned.scored],
-        logits=tuned.verdict.logits,
+        logits=tuned.comparison.logits,
         protocol=tuned.setup.protocol,
     )
-    write_predictions(context.folder / "predictions.csv", part, shown, shown_judgement, fit, trust.take(kept))
+    write_predictions(context.folder / "predictions.csv", part, shown, shown_evaluation, fit, uncertainty.take(kept))
     write_scores(
-        context.folder / "scores.npz", part, features.take(kept), shown, shown_judgement, fit, trust.take(kept)
+        context.folder / "scores.npz", part, features.take(kept), shown, shown_evaluation, fit, uncertainty.take(kept)
     )
-    write_facts(
+    write_metrics(
         context,
-        found,
+        fitted,
         evaluation,
         started,
         strategy=tuned.plan.strategy,
-        **trust.json,
+        **uncertainty.json,
         parity=parity,
-        tuning={"plan": tuned.plan.to_json(), "verdict": tuned.verdict.to_json()},
+        tuning={"plan": tuned.plan.to_json(), "verdict": tuned.comparison.to_json()},
         probe={
             "cv": evaluation_to_json(probe.cv),
             "test": None if probe.test is None else evaluation_to_json(probe.test),

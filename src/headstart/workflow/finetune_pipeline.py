@@ -1,4 +1,4 @@
-"""Fine-tune: fit the probe, train, compare both on images that neither has seen, keep the better or requested one."""
+"""Fine-tune: fit the probe, train, compare both on held-out images, keep the better or the requested one."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ from headstart.workflow.finetune_costs import (
 )
 from headstart.workflow.finetune_log import EpochLog, check_tensorboard
 from headstart.workflow.finetune_outputs import FinetunedModel, write_finetune_outputs
-from headstart.workflow.finetune_plan import check_places, check_words, make_plan
+from headstart.workflow.finetune_plan import check_descriptions, check_stages, make_plan
 from headstart.workflow.finetune_resources import choose_threads, fit_to_disk, measure_precision, without_harmful_flip
 from headstart.workflow.finetune_sources import BatchSources
 from headstart.workflow.finetune_trainer import FinetuneTrainer, Refit
 from headstart.workflow.probe_outputs import write_probe_outputs
 from headstart.workflow.probe_pipeline import fit_probe_on_dataset
 from headstart.workflow.probe_types import FittedProbe, ProbeRunContext
-from headstart.workflow.resume_state import clear_ending, save_resume_state, verify_resume_state
+from headstart.workflow.resume_state import clear_partial_output, save_resume_state, verify_resume_state
 from headstart.workflow.run_context import planned_decision
 from headstart.workflow.run_folder import own_run_folder
 from headstart.workflow.shared_backbone import SharedBackbone
@@ -65,66 +65,66 @@ __all__ = ["train_finetuned"]
 
 Ids = NDArray[np.int64]
 _TOP = ("cut", "epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views", "patience")
-_HELD_OUT = 5  # one of so many parts is held out where no folds are asked for
+_HELD_OUT = 5  # 1/5 is held out where no folds are requested
 
 
 def train_finetuned(
     resolved: ResolvedConfig, events: EventStream, *, started: float | None = None, folder: Path | None = None
 ) -> Path:
-    """Train by gradient, or lets measurement decide whether to.
+    """Fine-tune by gradient descent, or let a measured comparison decide.
 
     Args:
         resolved: The settings; the strategy is `auto` with a budget, `head`, `finetune`, `full` or `scratch`.
         events: The event stream.
         started: `time.monotonic()` when the command began.
-        folder: A run to go on with.
+        folder: A run to resume.
 
     Returns:
         The run folder.
 
     Raises:
-        TrainingInterruptedError: Ctrl-C; the run can go on.
-        HeadstartError: Anything that is known to go wrong.
+        TrainingInterruptedError: Ctrl-C; the run can be resumed.
+        HeadstartError: Any other known failure.
     """
     started = time.monotonic() if started is None else started
     settings = resolved.settings
-    # The mirrored image is one of the views; averaging it into the features would only blur the comparison.
-    probe = settings.probe.model_copy(update={"flip_tta": "off"})
-    settings = settings.model_copy(update={"probe": probe})
+    # Flipped images are among the views already; flip TTA in the probe would only blur the comparison.
+    head = settings.probe.model_copy(update={"flip_tta": "off"})
+    settings = settings.model_copy(update={"probe": head})
     resolved = replace(resolved, settings=settings).with_decisions(
         [Decision("probe.flip_tta", "off", DecisionReason.MIRROR_IS_TRAINING_VIEW)]
     )
     check_device(settings.device)
     if settings.finetune.tensorboard:
         check_tensorboard()
-    check_words(settings)
+    check_descriptions(settings)
     is_new = folder is None
     try:
         samples = read_samples(settings)
     except DataError as error:
         if is_new:
             raise
-        hint = "the run goes on with the same images in the same place: put them back, or start a new run"
+        hint = "resuming needs the same images at the same path: restore them, or start a new run"
         raise DataError(error.message, hint=hint) from error
-    with own_run_folder(settings.out, again=folder, events=events, started=started) as folder:
+    with own_run_folder(settings.out, resume=folder, events=events, started=started) as folder:
         context = ProbeRunContext(resolved, events, folder)
         context.duration_s["read"] = time.monotonic() - started
         checkpoints = Checkpoints(folder / "checkpoints")
-        found = fit_probe_on_dataset(context, samples, started)
-        trunk = SharedBackbone(found.embedder, settings)
+        fitted = fit_probe_on_dataset(context, samples, started)
+        backbone = SharedBackbone(fitted.embedder, settings)
         if is_new:
-            check_places(settings, trunk, has_val=bool(len(found.split.where("val"))))
-            save_resume_state(checkpoints, resolved, found)
+            check_stages(settings, backbone, has_val=bool(len(fitted.split.where("val"))))
+            save_resume_state(checkpoints, resolved, fitted)
         else:
-            verify_resume_state(checkpoints, found)
-            clear_ending(folder)
+            verify_resume_state(checkpoints, fitted)
+            clear_partial_output(folder)
         threads = checkpoints.once("threads", lambda: settings.workers or available_cores())
         torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: choose_threads(context, threads))
-        sources = BatchSources(found, trunk, checkpoints, events, threads)
+        sources = BatchSources(fitted, backbone, checkpoints, events, threads)
         trainer = FinetuneTrainer(sources, str(folder), torch_threads)
         context.decide_used(Decision("device", str(trainer.device), DecisionReason.DEVICE_OF_TRAINING, "default"))
         try:
-            FinetunePipeline(context, found, trainer, checkpoints, started).go()
+            FinetunePipeline(context, fitted, trainer, checkpoints, started).run()
         finally:
             trainer.close()
     shutil.rmtree(checkpoints.folder / "views", ignore_errors=True)
@@ -133,7 +133,7 @@ def train_finetuned(
 
 @dataclass
 class _Comparison:
-    """Out-of-fold evidence: positions among all samples, the folds they lie in, and both models' logits."""
+    """Out-of-fold logits of both models: sample indices, folds, and (M, K) logits."""
 
     samples: Ids
     folds: Ids
@@ -143,94 +143,94 @@ class _Comparison:
 
 
 class FinetunePipeline:
-    """One run of this road; every step is said."""
+    """Runs all steps of one fine-tuning run."""
 
     def __init__(
         self,
         context: ProbeRunContext,
-        found: FittedProbe,
+        fitted: FittedProbe,
         trainer: FinetuneTrainer,
         checkpoints: Checkpoints,
         started: float,
     ) -> None:
-        self.context, self.found, self.trainer, self.checkpoints, self.started = (
+        self.context, self.fitted, self.trainer, self.checkpoints, self.started = (
             context,
-            found,
+            fitted,
             trainer,
             checkpoints,
             started,
         )
         self.settings = context.resolved.settings
         self.log = EpochLog(context.folder, context.events, has_events=self.settings.finetune.tensorboard)
-        self.train = found.split.where("train")
-        names = found.samples.class_names
+        self.train = fitted.split.where("train")
+        names = fitted.samples.class_names
         self.num_classes = len(names)
-        labels = found.samples.class_ids[self.train]
-        # Balanced sampling is judged as balanced: every class weighs the same in the probe and in the comparison.
+        labels = fitted.samples.class_ids[self.train]
+        # With balanced sampling, all classes weigh the same in the probe and in the comparison too.
         self.is_balanced = self.settings.finetune.sampling == "balanced"
-        how = "auto" if self.is_balanced else self.settings.probe.class_weights
-        self.class_weights = class_factors(how, labels, names)
+        source = "auto" if self.is_balanced else self.settings.probe.class_weights
+        self.class_weights = class_factors(source, labels, names)
         self._probes: dict[bytes, ProbeFit] = {}
 
-    def go(self) -> None:
-        """From the probe to the whole run."""
-        is_asked = self.settings.strategy != "auto"
-        if is_asked:
-            asked = self._asked_plan()
-            if asked is None:
+    def run(self) -> None:
+        """Plan, train, compare with the probe, and write the run."""
+        is_requested = self.settings.strategy != "auto"
+        if is_requested:
+            requested = self._requested_plan()
+            if requested is None:
                 self._keep_probe()
                 return
-            plan = asked
+            plan = requested
             num_parts, num_used = (self.settings.folds or _HELD_OUT), self.settings.folds or 1
         else:
-            arm = select_candidate(
+            candidate = select_candidate(
                 self.context, self.trainer, self.started, lambda plan: self._start_head(plan, self.train), self._pilot
             )
-            if arm is None:
+            if candidate is None:
                 self._keep_probe()
                 return
-            plan, num_parts, num_used = arm.plan, NUM_PARTS, arm.num_folds
-        with self.context.events.stage(Stage.TRAIN, **self._decide_plan(plan)) as told:
+            plan, num_parts, num_used = candidate.plan, NUM_PARTS, candidate.num_folds
+        with self.context.events.stage(Stage.TRAIN, **self._decide_plan(plan)) as stage:
             evidence, results = self._measure(plan, num_parts, num_used)
-            verdict = self._compare(evidence, is_probe_allowed=not is_asked)
-            is_kept = verdict.is_better or (is_asked and self.settings.keep != "best")
-            told |= {**self._describe(verdict, evidence), "is_kept": is_kept}
+            comparison = self._compare(evidence, is_probe_allowed=not is_requested)
+            is_kept = comparison.is_better or (is_requested and self.settings.keep != "best")
+            stage |= {**self._describe(comparison, evidence), "is_kept": is_kept}
             strategy, reason = plan.strategy if is_kept else "probe", DecisionReason.TUNED_COMPARED_WITH_PROBE
-            self.context.decide([Decision("strategy", strategy, reason, evidence=verdict.to_json())])
+            self.context.decide([Decision("strategy", strategy, reason, evidence=comparison.to_json())])
             if is_kept:
                 final, head, trained_on = self._final(plan, results, num_parts)
             jobs = (*results, final) if is_kept and final is not results[0] else results
-            told["train_seconds"] = sum(record.duration_s for job in jobs for record in job.records)
+            stage["train_seconds"] = sum(record.duration_s for job in jobs for record in job.records)
         if not is_kept:
-            self._keep_probe(verdict)
+            self._keep_probe(comparison)
             return
         for result in (*results, final):
             check_frozen(result.frozen_before, result.frozen_after)
         tuned = FinetunedModel(
-            plan, final, head, verdict, evidence.samples, self._setup(num_parts, num_used), trained_on, is_asked
+            plan, final, head, comparison, evidence.samples, self._setup(num_parts, num_used), trained_on, is_requested
         )
-        write_finetune_outputs(self.context, self.found, self.trainer, tuned, self.log, self.started)
+        write_finetune_outputs(self.context, self.fitted, self.trainer, tuned, self.log, self.started)
 
-    def _describe(self, verdict: ProbeComparison, evidence: _Comparison) -> dict[str, JsonValue]:
-        """Return what the comparison with the probe came to."""
-        labels = self.found.samples.class_ids[evidence.samples]
+    def _describe(self, comparison: ProbeComparison, evidence: _Comparison) -> dict[str, JsonValue]:
+        """Return the result of the comparison with the probe."""
+        labels = self.fitted.samples.class_ids[evidence.samples]
         losses = log_losses(evidence.probe.astype(np.float64), labels)
         probe_loss = float(np.average(losses, weights=self._sample_weights(evidence.samples)))
         return {
-            "verdict": "better" if verdict.is_better else "worse" if verdict.is_worse else "undecided",
-            "log_loss": probe_loss - verdict.gain,
+            "verdict": "better" if comparison.is_better else "worse" if comparison.is_worse else "undecided",
+            "log_loss": probe_loss - comparison.gain,
             "probe_log_loss": probe_loss,
-            "accuracy_gain": verdict.accuracy_gain,
-            "num_compared": verdict.num_samples,
+            "accuracy_gain": comparison.accuracy_gain,
+            "num_compared": comparison.num_samples,
         }
 
     # -- steps
 
-    def _asked_plan(self) -> FinetunePlan | None:
-        """Return the plan that was asked for; a budget is turned into epochs, once; None where it is too small."""
+    def _requested_plan(self) -> FinetunePlan | None:
+        """Return the requested plan, with epochs from the budget if there is one; None where it is too small."""
         resolved = self.context.resolved
         strategy = "head" if self.settings.cut == "head" else self.settings.strategy
-        plan = make_plan(resolved, strategy, self.trainer.trunk.cut_for(), len(self.train), self.num_classes)
+        plan = make_plan(resolved, strategy, self.trainer.backbone.cut_for(), len(self.train), self.num_classes)
         plan = without_harmful_flip(self.context, self.trainer, plan)
         plan = fit_to_disk(self.context, self.trainer, plan, len(self.train))
         head = self._start_head(plan, self.train)
@@ -266,8 +266,8 @@ class FinetunePipeline:
         return plan.with_(epochs=epochs, views=epochs if plan.is_from_pixels else min(plan.views, epochs))
 
     def _parts(self, plan: FinetunePlan) -> list[tuple[int, int]]:
-        """Return (images to learn, images to be scored on) of each training that was asked for."""
-        num, num_val = len(self.train), len(self.found.split.where("val"))
+        """Return (training images, scored images) of each requested training."""
+        num, num_val = len(self.train), len(self.fitted.split.where("val"))
         if num_val:
             return [(num, num_val)]
         folds = self.settings.folds
@@ -276,25 +276,25 @@ class FinetunePipeline:
         return parts if self._is_scored_kept(plan, len(parts)) else [*parts, (num, 0)]
 
     def _is_scored_kept(self, plan: FinetunePlan, num_trainings: int) -> bool:
-        """Return whether the model that was scored on a part is the one that is kept: a whole network takes long."""
+        """Return whether the model scored on one part is the final one, since training it again takes too long."""
         return plan.strategy in ("full", "scratch") and num_trainings == 1
 
     def _pilot(self, plan: FinetunePlan) -> tuple[float, float]:
-        """Return the gain of a plan on the first fold, as well as its best share allows (all ways are flattered alike).
+        """Return the log-loss gain of a plan on the first fold, and the seconds per training image.
 
-        Then the seconds of training on an image once.
+        The gain is at the best interpolation factor, so all candidates have the same optimistic bias.
         """
         evidence, (result,) = self._measure(plan, NUM_PARTS, 1)
-        verdict = self._compare(evidence)
+        comparison = self._compare(evidence)
         num_held = len(evidence.samples)
-        num_learnt = len(self.train) - (0 if len(self.found.split.where("val")) else num_held)
-        return verdict.best_gain, pace_of(result.records, num_learnt, num_held)
+        num_train = len(self.train) - (0 if len(self.fitted.split.where("val")) else num_held)
+        return comparison.best_gain, pace_of(result.records, num_train, num_held)
 
     def _compare(self, evidence: _Comparison, *, is_probe_allowed: bool = True) -> ProbeComparison:
         return compare_to_probe(
             evidence.probe,
             evidence.tuned,
-            self.found.samples.class_ids[evidence.samples],
+            self.fitted.samples.class_ids[evidence.samples],
             evidence.folds,
             groups=self._groups(evidence.samples),
             shares=evidence.shares,
@@ -303,35 +303,35 @@ class FinetunePipeline:
             seed=self.settings.seed,
         )
 
-    def _keep_probe(self, verdict: ProbeComparison | None = None) -> None:
-        """Ships the probe, with the records of what was tried."""
+    def _keep_probe(self, comparison: ProbeComparison | None = None) -> None:
+        """Save the probe, with the records of the trial."""
         if self.log.phases:
             self.log.write()
             self.log.draw()
         more = {}
-        if verdict is not None:
-            more = {"tuning": {"verdict": verdict.to_json()}}
-        write_probe_outputs(self.context, self.found, self.started, **more)
+        if comparison is not None:
+            more = {"tuning": {"verdict": comparison.to_json()}}
+        write_probe_outputs(self.context, self.fitted, self.started, **more)
 
     def _decide_plan(self, plan: FinetunePlan) -> dict[str, JsonValue]:
-        """Record the values of a plan as decisions, and return them as evidence of the training."""
+        """Record the values of a plan as decisions, and return the evidence of the training stage."""
         net = self.trainer.network(plan, self._start_head(plan, self.train))
         count = sum(p.numel() for p in net.parameters() if p.requires_grad)
-        graph = self.found.embedder.graph
+        graph = self.fitted.embedder.graph
         expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
         planned = {
             name if name in _TOP else f"finetune.{name}": value
             for name, value in plan.to_json().items()
             if name not in ("strategy", "seed", "unfreeze")
         }
-        planned["finetune.head"] = plan.head or None  # else the probe's linear map
+        planned["finetune.head"] = plan.head or None  # None: the linear head of the probe
         planned["finetune.train_image_size"] = planned["finetune.train_image_size"] or graph.spec.size_hw[0]
-        known = {d.setting: d.value for d in self.context.resolved.decisions}  # with a reason of its own
+        known = {d.setting: d.value for d in self.context.resolved.decisions}  # decided with a reason already
         for name, value in planned.items():
             if name not in known or known[name] != value:
                 chosen = planned_decision(self.context.resolved, name, value, len(self.train))
                 self.context.decide(chosen, is_said=self.context.resolved.is_explicit(name))
-        need = 0 if plan.is_from_pixels else self.trainer.sources.row_bytes(plan) * len(self.train) * (plan.views + 1)
+        row_bytes = 0 if plan.is_from_pixels else self.trainer.sources.row_bytes(plan)
         return {
             "strategy": plan.strategy,
             "train_from": plan.cut,
@@ -344,13 +344,13 @@ class FinetunePipeline:
             "head_lr": plan.head_lr,
             "schedule": plan.schedule,
             "num_views": plan.views,
-            "cache_bytes": need,
+            "cache_bytes": row_bytes * len(self.train) * (plan.views + 1),
             "expected_seconds": expected,
         }
 
     def _measure(self, plan: FinetunePlan, num_parts: int, num_used: int) -> tuple[_Comparison, list[TrainingResult]]:
-        """Train on parts and scores on the rest; a person's own validation split takes the place of parts."""
-        val = self.found.split.where("val")
+        """Train on folds and score the held-out images; a user's validation split replaces the folds."""
+        val = self.fitted.split.where("val")
         if len(val):
             jobs = [("val", self.train, val)]
         else:
@@ -374,12 +374,12 @@ class FinetunePipeline:
         return evidence, results
 
     def _job(self, plan: FinetunePlan, part: str) -> str:
-        """Return the name that a training's checkpoints lie under; no two trainings of a run share one."""
+        """Return the unique name of a training's checkpoints."""
         is_plain = self.settings.strategy == "auto" and plan.augment == "none"
         return f"{plan.strategy}-{plan.cut}{'-plain' if is_plain else ''}-{part}"
 
     def _folds(self, num_parts: int) -> Ids:
-        labels, groups = self.found.samples.class_ids[self.train], self._groups(self.train)
+        labels, groups = self.fitted.samples.class_ids[self.train], self._groups(self.train)
         return make_folds(labels, num_parts, groups=groups, seed=self.settings.seed)
 
     def _run(
@@ -410,12 +410,12 @@ class FinetunePipeline:
     def _final(
         self, plan: FinetunePlan, results: list[TrainingResult], num_parts: int
     ) -> tuple[TrainingResult, LinearHead, Ids]:
-        """Return what is shipped, the head it started from, and what it was trained on.
+        """Return the final result, its initial head, and its training images.
 
-        Trained on everything; with a person's own validation split, and for whole networks with one hold-out,
-        it is the model that was scored.
+        It is trained on all images; with a user's validation split, or for a whole network with one hold-out, it is
+        the model that was scored.
         """
-        if len(self.found.split.where("val")):
+        if len(self.fitted.split.where("val")):
             return results[0], self._start_head(plan, self.train), self.train
         if self._is_scored_kept(plan, len(results)):
             part = self.train[self._folds(num_parts) != 0]
@@ -424,21 +424,22 @@ class FinetunePipeline:
         final_plan = plan.with_(epochs=min(plan.epochs, epochs), patience=None)
         final_plan = final_plan.with_(views=min(final_plan.views, final_plan.epochs))
         head = self._start_head(plan, self.train)
-        told = self.context.events.stage(Stage.FINAL_TRAINING, num_epochs=final_plan.epochs, num_images=len(self.train))
-        with told, self.context.timed("tuning"):
+        numbers = {"num_epochs": final_plan.epochs, "num_images": len(self.train)}
+        stage = self.context.events.stage(Stage.FINAL_TRAINING, **numbers)
+        with stage, self.context.timed("tuning"):
             return self._run(self._job(plan, "final"), final_plan, head, self.train, None, "final"), head, self.train
 
-    # -- pieces
+    # -- helpers
 
     def _probe(self, train: Ids) -> ProbeFit:
-        """Return the probe of some training images, all of it fitted on them alone."""
+        """Return the probe fitted on the given training images only."""
         if len(train) == len(self.train):
-            return self.found.fit
+            return self.fitted.fit
         key = train.tobytes()
         if key not in self._probes:
             self._probes[key] = fit_probe(
                 self._blocks(train),
-                self.found.samples.class_ids[train],
+                self.fitted.samples.class_ids[train],
                 self.num_classes,
                 groups=self._groups(train),
                 class_weights=self.class_weights,
@@ -447,8 +448,8 @@ class FinetunePipeline:
         return self._probes[key]
 
     def _refit(self, train: Ids) -> Refit:
-        """Return the probe's closed forms on rows of a tuned network."""
-        probe, labels = self._probe(train), self.found.samples.class_ids
+        """Return a function that refits the closed-form head on rows of a fine-tuned network."""
+        probe, labels = self._probe(train), self.fitted.samples.class_ids
 
         def fit(rows: NDArray[np.float32], samples: Ids) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             return refit_head(probe.head, rows, labels[samples], probe.choice, class_weights=self.class_weights)
@@ -458,28 +459,28 @@ class FinetunePipeline:
     def _start_head(self, plan: FinetunePlan, train: Ids) -> LinearHead:
         if plan.strategy != "scratch":
             return self._probe(train).head
-        width = self.trainer.trunk.blocks_width("embedding")
+        width = self.trainer.backbone.blocks_width("embedding")
         zeros, ones = np.zeros(width, dtype=np.float32), np.ones(width, dtype=np.float32)
-        # Nothing is known of the features of random weights: rows of length 16, no moments, no clipping.
+        # Features of random weights have no known moments: rows of norm 16, no clipping.
         normalizer = Normalizer(("embedding",), (zeros,), (ones,), (16.0,), 1e6)
         weight = np.zeros((self.num_classes, width), dtype=np.float32)
         return LinearHead(normalizer, weight, np.zeros(self.num_classes, dtype=np.float32), 1.0)
 
     def _blocks(self, index: Ids) -> dict[str, NDArray[np.float32]]:
-        return {name: block[index] for name, block in self.found.features.blocks.items()}
+        return {name: block[index] for name, block in self.fitted.features.blocks.items()}
 
     def _groups(self, index: Ids) -> Ids | None:
-        groups = self.found.split.groups
+        groups = self.fitted.split.groups
         return None if groups is None else groups[index]
 
     def _sample_weights(self, index: Ids) -> NDArray[np.floating] | None:
         if self.class_weights is None:
             return None
-        return np.asarray(self.class_weights[self.found.samples.class_ids[index]])
+        return np.asarray(self.class_weights[self.fitted.samples.class_ids[index]])
 
     def _setup(self, num_parts: int, num_used: int) -> EvaluationSetup:
-        """Return how the samples were scored that compare the tuned model with the probe."""
-        if len(self.found.split.where("val")):
+        """Return the evaluation setup of the comparison with the probe."""
+        if len(self.fitted.split.where("val")):
             return EvaluationSetup(
                 EvaluationProtocol.VALIDATION_SPLIT, split_source=SplitSource.USER, is_used_for_selection=True
             )

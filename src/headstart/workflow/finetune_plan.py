@@ -1,4 +1,4 @@
-"""From settings to the plan of a training: what a person set is obeyed, the rest depends on the images."""
+"""Make the plan of a training: explicit settings first, defaults from the images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from headstart.training.optim import OPTIMIZERS, SCHEDULES
 from headstart.training.plan import FinetunePlan, default_plan, parse_unfreeze
 from headstart.workflow.shared_backbone import SharedBackbone
 
-__all__ = ["HEAD_FIRST", "check_places", "check_words", "make_plan"]
+__all__ = ["HEAD_FIRST", "check_descriptions", "check_stages", "make_plan"]
 
 HEAD_FIRST = 0.2
-"""Share of the steps in which a head from random weights trains alone, so that it does not spoil what lies below.
+"""Fraction of the steps in which a randomly initialized head trains alone, to protect the pretrained stages.
 
 Source: Kumar et al. (2022), fine-tuning can distort pretrained features.
 """
@@ -28,37 +28,37 @@ _NESTED = (
 )  # fmt: skip
 
 
-def check_words(settings: TrainSettings) -> None:
-    """Refuse descriptions that are not understood, before anything is computed.
+def check_descriptions(settings: TrainSettings) -> None:
+    """Check the text settings for head, augmentation and stages before anything is computed.
 
     Raises:
-        SettingError: Of the head, the views or the unfreezing, or the network has no such stage.
-        UsageError: There is no such network.
+        SettingError: A description is invalid, or the network lacks a stage.
+        UsageError: The network does not exist.
     """
     if settings.finetune.head is not None:
         read_head(settings.finetune.head)
     if settings.augment is not None:
         parse_augment(settings.augment)
-    asked = [] if settings.cut is None else [settings.cut]
+    stages = [] if settings.cut is None else [settings.cut]
     if settings.unfreeze is not None:
-        asked += [stage for stage, _ in parse_unfreeze(settings.unfreeze)]
-    known = find_card(settings.backbone).stage_names  # empty where only tracing tells: `check_places` looks again
-    for stage in asked if known else ():
+        stages += [stage for stage, _ in parse_unfreeze(settings.unfreeze)]
+    known = find_card(settings.backbone).stage_names  # empty where tracing is needed: see `check_stages`
+    for stage in stages if known else ():
         cut_position(stage, known)
 
 
-def check_places(settings: TrainSettings, trunk: SharedBackbone, *, has_val: bool) -> None:
-    """Refuse stages that the network does not have, and parts where the person's own validation images are used.
+def check_stages(settings: TrainSettings, backbone: SharedBackbone, *, has_val: bool) -> None:
+    """Check that the stages exist and that `folds` has an effect.
 
     Raises:
-        SettingError: There is no such stage, or `folds` would have no effect.
+        SettingError: A stage does not exist, or `folds` has no effect.
     """
     if settings.cut is not None or settings.unfreeze is not None:
-        trunk.cut_for()
+        backbone.cut_for()
     if has_val and settings.folds is not None:
         raise SettingError(
-            "`folds` has no effect: your own validation images are what the training is judged by.",
-            hint="leave `folds` out, or let --layout put `*` for the split",
+            "`folds` has no effect: the training is evaluated on your validation split.",
+            hint="remove `folds`, or ignore the split with `*` in --layout",
         )
 
 
@@ -68,11 +68,11 @@ def make_plan(resolved: ResolvedConfig, strategy: str, cut: str, num_train: int,
     Args:
         resolved: The settings.
         strategy: `head`, `finetune`, `full` or `scratch`.
-        cut: First stage that trains.
-        num_train, num_classes: What the defaults depend on.
+        cut: First trainable stage.
+        num_train, num_classes: Size of the data set, for defaults.
 
     Raises:
-        SettingError: A value does not exist or is not understood.
+        SettingError: A value is invalid.
     """
     settings = resolved.settings
     plan = default_plan(strategy, cut, num_train, num_classes, seed=settings.seed)
@@ -83,7 +83,7 @@ def make_plan(resolved: ResolvedConfig, strategy: str, cut: str, num_train: int,
     changes["monitor"] = settings.finetune.monitor
     for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         if name in changes and changes[name] not in known:
-            raise SettingError(f"there is no {name} called `{changes[name]}`.", hint=f"there are: {', '.join(known)}")
+            raise SettingError(f"unknown {name} `{changes[name]}`.", hint=f"use one of: {', '.join(known)}")
     if settings.augment is not None:
         changes["augment"] = parse_augment(settings.augment).to_text()
     if settings.finetune.head is not None:
@@ -99,11 +99,11 @@ def make_plan(resolved: ResolvedConfig, strategy: str, cut: str, num_train: int,
     if strategy == "head" and settings.lr is not None and settings.finetune.head_lr is None:
         changes["head_lr"] = settings.lr
     plan = plan.with_(**changes)
-    is_fit_again = strategy in ("finetune", "full") and plan.is_linear
-    plan = plan.with_(refit_head=is_fit_again and settings.finetune.refit_head is not False)
+    has_refit = strategy in ("finetune", "full") and plan.is_linear
+    plan = plan.with_(refit_head=has_refit and settings.finetune.refit_head is not False)
     if parse_augment(plan.augment).is_plain:
         plan = plan.with_(views=1)
-    if strategy in ("full", "scratch"):  # every epoch sees new views, since nothing is stored
+    if strategy in ("full", "scratch"):  # nothing is cached: new views every epoch
         plan = plan.with_(views=plan.epochs)
     if settings.finetune.precision != "auto":
         plan = plan.with_(precision=settings.finetune.precision)

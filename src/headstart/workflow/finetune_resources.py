@@ -1,7 +1,6 @@
-"""Fits a plan to this machine and these images: disk, precision, mirroring.
+"""Adapt a plan to this machine and data: disk space, precision, threads, flip augmentation.
 
-What a person set is never changed; everything else is measured or counted, and every change
-is said with its numbers.
+Explicit settings are never changed; every other change is measured and recorded as a decision.
 """
 
 from __future__ import annotations
@@ -27,25 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["choose_threads", "fit_to_disk", "measure_precision", "measure_threads", "without_harmful_flip"]
 
 _FEWEST_VIEWS = 2
-_MOST_MIRRORED = 300  # images that are looked at in the mirror
-_WORTH_MEASURING = 3000  # images times epochs below which a faster number format saves less than its trial costs
+_MAX_FLIPPED = 300  # images on which flipping is measured
+_MIN_IMAGES_FOR_TRIAL = 3000  # images x epochs; below, a precision trial costs more than it saves
 _CLEARLY_FASTER = 1.15
 
 
 def fit_to_disk(context: ProbeRunContext, trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> FinetunePlan:
-    """Return the plan with as many stored views as the cache has room for, from a later stage, or with none stored.
+    """Reduce a plan to the disk space of the cache: fewer views, a later cut, or no caching.
 
     Args:
-        context: Told what is decided.
-        trainer: Knows sizes and room.
-        plan: What was planned.
-        num: Images.
+        context: Receives the decisions.
+        trainer: Provides row sizes and free space.
+        plan: The plan.
+        num: Number of images.
     """
     if plan.unfreeze:
         _decide_phases(context, trainer, plan, num)
-    # Decided once: what a run stores takes room itself, and going on must not mean another plan.
+    # Decided once: cached rows take space, and a resumed run must keep its plan.
     key = f"room-{plan.strategy}-{plan.cut}"
-    changes, evidence = trainer.checkpoints.once(key, lambda: _fitted(context.resolved, trainer, plan, num))
+    changes, evidence = trainer.checkpoints.once(key, lambda: _fit_changes(context.resolved, trainer, plan, num))
     shown = {"finetune.is_cached": False} if "is_cached" in changes else changes
     reason = DecisionReason.CACHE_TOO_SMALL
     context.decide([Decision(name, value, reason, evidence=evidence) for name, value in shown.items()])
@@ -53,13 +52,13 @@ def fit_to_disk(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Finetu
 
 
 def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> None:
-    """Whether every phase of a gradual unfreezing trains from rows of its own: where all of them fit on the disk.
+    """Decide whether every phase of gradual unfreezing has its own cached rows: only if all fit on the disk.
 
     Args:
-        context: Told what is decided.
-        trainer: Knows sizes and room.
-        plan: What was planned.
-        num: Images.
+        context: Receives the decisions.
+        trainer: Provides row sizes and free space.
+        plan: The plan.
+        num: Number of images.
     """
     sources = trainer.sources
     rows = sources.phases
@@ -68,13 +67,13 @@ def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Fin
         return
     try:
         sizes = [size * num * (plan.views + 1) for size in sources.phase_bytes(plan)]
-    except (UsageError, WeightsError) as error:  # a network that can be cut at the earliest stage, but not later
+    except (UsageError, WeightsError) as error:  # the network cannot be cut at a later stage
         rows.is_on = False
-        why: Evidence = {"cut": plan.cut, "detail": error.message}
-        context.decide([Decision("finetune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=why)])
+        problem: Evidence = {"cut": plan.cut, "detail": error.message}
+        context.decide([Decision("finetune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=problem)])
         return
     room = sources.cache.room_bytes()
-    # Decided once: a run that goes on after a stop goes on from the same rows.
+    # Decided once: a resumed run must use the same rows.
     rows.is_on = trainer.checkpoints.once("phases", lambda: sum(sizes) <= room)
     evidence: Evidence = {
         "phases": [
@@ -90,35 +89,35 @@ def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Fin
     context.decide([Decision("finetune.phases", value, reason, evidence=evidence)])
 
 
-def _fitted(
+def _fit_changes(
     resolved: ResolvedConfig, trainer: FinetuneTrainer, plan: FinetunePlan, num: int
 ) -> tuple[dict[str, Any], Evidence]:
-    """Return what has to change in a plan for want of room, and the sizes."""
+    """Return the changes of a plan that does not fit the disk, and the sizes."""
     room = trainer.sources.cache.room_bytes()
     wanted = trainer.sources.row_bytes(plan) * num * (plan.views + 1)
     if wanted <= room:
         return {}, {}
     sizes: Evidence = {"needed_bytes": int(wanted), "room_bytes": int(room)}
-    tries = [plan]
+    candidates = [plan]
     if plan.strategy == "finetune" and not (resolved.is_explicit("cut") or resolved.is_explicit("unfreeze")):
-        tries.append(plan.with_(cut=trainer.trunk.cut("last-1")))
-    for tried in tries:
-        each = trainer.sources.row_bytes(tried) * num
+        candidates.append(plan.with_(cut=trainer.backbone.cut("last-1")))
+    for candidate in candidates:
+        each = trainer.sources.row_bytes(candidate) * num
         views = plan.views if resolved.is_explicit("views") else min(plan.views, room // max(each, 1) - 1)
         if views >= min(_FEWEST_VIEWS, plan.views) and each * (views + 1) <= room:
-            moved = {"cut": tried.cut} if tried.cut != plan.cut else {}
+            moved = {"cut": candidate.cut} if candidate.cut != plan.cut else {}
             return {**moved, "views": int(views)}, sizes
     if plan.strategy != "finetune":
-        return {}, {}  # a head's rows are small; what the disk refuses is held in memory or made again
+        return {}, {}  # rows of a head are small; those that do not fit stay in memory or are recomputed
     return {"is_cached": False, "views": plan.epochs}, sizes
 
 
 def measure_precision(trainer: FinetuneTrainer, plan: FinetunePlan, head: Any, num: int) -> tuple[str, float | None]:
-    """Return `float32` or `bfloat16`, whichever trains faster here, and how many times as fast bfloat16 is.
+    """Return the faster of `float32` and `bfloat16`, and the speedup of bfloat16.
 
-    The ratio is None where the training is too short for a trial to pay.
+    The speedup is None where the training is too short for a trial.
     """
-    if plan.strategy not in ("full", "scratch") or plan.epochs * num < _WORTH_MEASURING:
+    if plan.strategy not in ("full", "scratch") or plan.epochs * num < _MIN_IMAGES_FOR_TRIAL:
         return "float32", None
     import torch
 
@@ -128,7 +127,7 @@ def measure_precision(trainer: FinetuneTrainer, plan: FinetunePlan, head: Any, n
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     seconds = {"float32": np.inf, "bfloat16": np.inf}
     net.set_training(True)
-    for _ in range(2):  # the first of each warms up
+    for _ in range(2):  # the first is warm-up
         for name in seconds:
             started = time.monotonic()
             with torch.autocast(trainer.device.type, dtype=torch.bfloat16, enabled=name == "bfloat16"):
@@ -140,45 +139,45 @@ def measure_precision(trainer: FinetuneTrainer, plan: FinetunePlan, head: Any, n
 
 
 def without_harmful_flip(context: ProbeRunContext, trainer: FinetuneTrainer, plan: FinetunePlan) -> FinetunePlan:
-    """Return the plan without mirrored views where mirrored images are recognized clearly worse, as letters are."""
+    """Return the plan without flip augmentation where flipping clearly lowers the accuracy, as for letters."""
     augment = parse_augment(plan.augment)
     if context.resolved.is_explicit("augment") or not augment.flip:
         return plan
-    kept, lost, error = trainer.checkpoints.once("mirrored", lambda: _mirrored(context, trainer))
-    if lost <= max(2.0 * error, 0.02):
+    accuracy, loss, error = trainer.checkpoints.once("mirrored", lambda: _measure_flip(context, trainer))
+    if loss <= max(2.0 * error, 0.02):
         return plan
     text = ",".join(part for part in plan.augment.split(",") if not part.startswith("flip")) or "none"
-    evidence: Evidence = {"accuracy": kept, "accuracy_mirrored": kept - lost, "standard_error": error}
+    evidence: Evidence = {"accuracy": accuracy, "accuracy_mirrored": accuracy - loss, "standard_error": error}
     context.decide([Decision("augment", text, DecisionReason.FLIP_LOWERS_ACCURACY, evidence=evidence)])
     return plan.with_(augment=text)
 
 
-def _mirrored(context: ProbeRunContext, trainer: FinetuneTrainer) -> tuple[float, float, float]:
-    """Return accuracy of a probe on images that it has not seen, what it loses in the mirror, and the error of that."""
-    found, seed = trainer.found, trainer.settings.seed
-    train = found.split.where("train")
-    labels = found.samples.class_ids[train]
-    groups = None if found.split.groups is None else found.split.groups[train]
+def _measure_flip(context: ProbeRunContext, trainer: FinetuneTrainer) -> tuple[float, float, float]:
+    """Return the held-out accuracy of a probe, its loss on flipped images, and the standard error of the loss."""
+    fitted, seed = trainer.fitted, trainer.settings.seed
+    train = fitted.split.where("train")
+    labels = fitted.samples.class_ids[train]
+    groups = None if fitted.split.groups is None else fitted.split.groups[train]
     folds = make_folds(labels, 2, groups=groups, seed=seed)
     held = np.flatnonzero(folds == 0)
-    held = np.random.default_rng([seed, 31]).permutation(held)[:_MOST_MIRRORED]
+    held = np.random.default_rng([seed, 31]).permutation(held)[:_MAX_FLIPPED]
     fit = np.flatnonzero(folds != 0)
     if len(np.unique(labels[fit])) < len(np.unique(labels)) or len(held) < 10:
         return 0.0, 0.0, 0.0
-    blocks = found.features.blocks
+    blocks = fitted.features.blocks
     head = fit_probe(
         {n: b[train[fit]] for n, b in blocks.items()},
         labels[fit],
-        len(found.samples.class_names),
+        len(fitted.samples.class_names),
         groups=None if groups is None else groups[fit],
         seed=seed,
     ).head
-    names = [found.samples.names[i] for i in train[held]]
-    paths = [found.samples.paths[i] for i in train[held]]
-    other, _, _ = trainer.embedder.embed(paths, names, context.events, is_mirrored=True)
+    names = [fitted.samples.names[i] for i in train[held]]
+    paths = [fitted.samples.paths[i] for i in train[held]]
+    flipped, _, _ = trainer.embedder.embed(paths, names, context.events, is_mirrored=True)
     hits = head.logits({n: b[train[held]] for n, b in blocks.items()}).argmax(axis=1) == labels[held]
-    in_mirror = head.logits(other.blocks).argmax(axis=1) == labels[held]
-    difference = hits.astype(np.float64) - in_mirror
+    flipped_hits = head.logits(flipped.blocks).argmax(axis=1) == labels[held]
+    difference = hits.astype(np.float64) - flipped_hits
     error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
     return float(hits.mean()), float(difference.mean()), error
 
@@ -193,12 +192,10 @@ def choose_threads(context: ProbeRunContext, most: int) -> int:
 
 
 def measure_threads(most: int) -> tuple[int, float | None]:
-    """Return how many threads torch computes with: more than one only where they are faster now.
+    """Return the number of torch threads (1 or `most`, whichever is faster now) and the speedup of `most` over 1.
 
-    The second value is how many times as fast `most` threads are as one, None for one core.
-
-    Threads that share a layer wait for each other at its end; on a machine that is busy with something else
-    that wait can cost ten times the work.
+    The speedup is None for one core. On a busy machine, threads that wait for each other at the end of a layer can
+    be ten times slower.
     """
     if most == 1:
         return 1, None
@@ -220,12 +217,12 @@ def measure_threads(most: int) -> tuple[int, float | None]:
     total = {1: 0.0, most: 0.0}
     for round_ in range(4):
         if total[most] > 2.0 * total[1]:
-            break  # clearly slower: measuring on would only take longer
+            break  # clearly slower: stop measuring
         for count in total:
             torch.set_num_threads(count)
             started = time.monotonic()
             layers(x).square().mean().backward()
-            if round_:  # the first warms up
+            if round_:  # the first is warm-up
                 total[count] += time.monotonic() - started
     ratio = total[1] / max(total[most], 1e-9)
     return most if ratio >= _CLEARLY_FASTER else 1, float(ratio)

@@ -1,6 +1,6 @@
-"""Where a training's batches come from: stored rows of what lies before the cut, or pixels made anew.
+"""Open the batch sources of trainings: cached activations at the cut, or pixels.
 
-A source is opened once for all trainings of a run that see the same views of the same prefix.
+A source is opened once for all trainings of a run with the same views and prefix.
 """
 
 from __future__ import annotations
@@ -32,31 +32,37 @@ __all__ = ["BatchSources"]
 
 
 class BatchSources:
-    """Opens sources for one run.
+    """Opens the batch sources of one run.
 
     Args:
-        found: The probe with its samples and features.
-        trunk: The backbone.
-        checkpoints: Of the run; rows lie there where the cache is not to be used.
+        fitted: The probe with its samples and features.
+        backbone: The shared backbone.
+        checkpoints: Checkpoints of the run; also store the rows if the cache is off.
         events: The event stream.
-        threads: Of the views' workers.
+        threads: Threads of the view workers.
     """
 
     def __init__(
-        self, found: FittedProbe, trunk: SharedBackbone, checkpoints: Checkpoints, events: EventStream, threads: int
+        self, fitted: FittedProbe, backbone: SharedBackbone, checkpoints: Checkpoints, events: EventStream, threads: int
     ) -> None:
-        self.found, self.trunk, self.checkpoints, self.events, self.threads = found, trunk, checkpoints, events, threads
-        self.embedder = found.embedder
+        self.fitted, self.backbone, self.checkpoints, self.events, self.threads = (
+            fitted,
+            backbone,
+            checkpoints,
+            events,
+            threads,
+        )
+        self.embedder = fitted.embedder
         self.blocks = tuple(self.embedder.graph.blocks)
         self.cache = ActivationCache(cache_root())
-        self.decoded: DecodedCache | None = None  # opened when a training begins with images
-        self.is_cached = trunk.settings.cache
-        self.phases = PhaseCaches(trunk, self.embedder, self.cache, is_on=self.is_cached)
+        self.decoded: DecodedCache | None = None  # opened by a training on images
+        self.is_cached = backbone.settings.cache
+        self.phases = PhaseCaches(backbone, self.embedder, self.cache, is_on=self.is_cached)
         self._sources: dict[tuple[Any, ...], Source] = {}
-        self._is_refusal_said = False
+        self._has_warned = False
 
     def open(self, plan: FinetunePlan) -> Source:
-        """Return where the batches of a training come from."""
+        """Return the batch source of a training."""
         key = (plan.strategy, plan.cut, plan.is_cached, plan.head, plan.augment, plan.seed, plan.train_image_size)
         if key not in self._sources:
             self._sources[key] = self._open(plan)
@@ -68,7 +74,7 @@ class BatchSources:
         if plan.is_from_pixels:
             if self.decoded is None and self.is_cached:
                 self.decoded = DecodedCache(cache_root())
-            samples, features = self.found.samples, self.found.features
+            samples, features = self.fitted.samples, self.fitted.features
             images = DecodedImages(
                 samples.paths, features.digests, samples.names, spec, parse_augment(plan.augment), plan.seed,
                 self.decoded, view_spec=smaller,
@@ -79,15 +85,15 @@ class BatchSources:
 
     @staticmethod
     def _smaller(spec: ImageSpec, size: int) -> ImageSpec:
-        """Return the pixel contract of training views: the same at another size."""
+        """Return the image spec of training views at another size."""
         if not size:
             return spec
         scale = size / min(spec.size_hw)
         return spec.with_(size_hw=tuple(round(scale * side) for side in spec.size_hw))
 
     def _stored(self, plan: FinetunePlan, spec: ImageSpec) -> ActivationSource:
-        """Return rows at the cut, of images at the size of `spec`."""
-        samples, features = self.found.samples, self.found.features
+        """Return the source of cached rows at the cut, for images at the size of `spec`."""
+        samples, features = self.fitted.samples, self.fitted.features
         if plan.strategy == "head" and not plan.head:
             graph = self.embedder.graph
             layout = RowLayout(self.blocks, tuple((graph.blocks[b],) for b in self.blocks), "float32")
@@ -110,21 +116,21 @@ class BatchSources:
         return ActivationPartition(self.checkpoints.folder / "views" / digest[:16], layout)
 
     def row_bytes(self, plan: FinetunePlan) -> int:
-        """Return bytes that one stored view takes on the disk, in all phases together."""
+        """Return the bytes of one cached view on disk, in all phases together."""
         return sum(self.phase_bytes(plan))
 
     def phase_bytes(self, plan: FinetunePlan) -> list[int]:
-        """Return bytes that one stored view takes on the disk in each phase."""
+        """Return the bytes of one cached view on disk, per phase."""
         sources = [phase.source for phase in self.open_phases(plan)] or [self.open(plan)]
         stored = [_stored_in(source) for source in sources]
         return [own[0].views.space.layout.row_bytes if own else 0 for own in stored]
 
     def open_phases(self, plan: FinetunePlan) -> tuple[Phase, ...]:
-        """Where batches come from in each phase of a gradual unfreezing; none where one source serves throughout."""
+        """Return the batch sources of each unfreezing phase; empty where one source serves throughout."""
         return self.phases.open(plan, self.open(plan))
 
     def num_made(self, plan: FinetunePlan) -> int | None:
-        """Return rows that were made for a plan's source so far; None where nothing is stored."""
+        """Return the number of rows computed for a plan's source so far; None where nothing is cached."""
         stored = _stored_in(self.open(plan))
         return sum(s.views.num_made for s in stored) if stored else None
 
@@ -134,9 +140,9 @@ class BatchSources:
         from headstart.backbones.suffix_parts import split_blocks
 
         cut = plan.cut
-        network = self.trunk.backbone.network
+        network = self.backbone.model.network
         early = [] if plan.head else split_blocks(network, cut, self.blocks)[0]
-        # A fixed pooling is done before rows are stored: they are 50 times smaller then.
+        # Fixed pooling is applied before caching: rows are 50 times smaller.
         pool = read_head(plan.head).pool or "avg" if plan.head and plan.strategy == "head" else "none"
         pool = pool if pool in ("avg", "max") else "none"
         is_nhwc = network.is_nhwc
@@ -146,8 +152,8 @@ class BatchSources:
         def load() -> Any:
             from torch import nn
 
-            prefix = self.trunk.backbone.prefix(cut)
-            pooled = pooled_outputs(self.trunk.backbone, early) if early else None
+            prefix = self.backbone.model.prefix(cut)
+            pooled = pooled_outputs(self.backbone.model, early) if early else None
 
             class Front(nn.Module):  # type: ignore[misc]
                 def __init__(self) -> None:
@@ -161,38 +167,38 @@ class BatchSources:
                         states = tuple(pool_state(s, pool, is_nhwc) for s in states)
                     return (*states, *(self.pooled(pixels) if self.pooled is not None else ()))
 
-            self.trunk.reset()
+            self.backbone.reset()
             return Front().eval()
 
         block = below if below in self.blocks and pool == "none" else None
         kind = cut if pool == "none" else f"{cut}-{pool}"
         return prepare_prefix(self.embedder.graph.at(spec), cache_root(), kind, early, load, state_block=block)
 
-    def say_refused(self, source: Source) -> None:
-        """Write what still waits to be kept, and says once where it could not be."""
+    def warn_not_cached(self, source: Source) -> None:
+        """Flush the cache, and warn once if it cannot be written."""
         errors = [s.views.space.write_error for s in _stored_in(source)]
-        what, reason = "augmented views", next(filter(None, errors), None)
+        cache, reason = "augmented views", next(filter(None, errors), None)
         if isinstance(source, PixelSource) and self.decoded is not None:
             self.decoded.flush()
-            what, reason = "decoded images", self.decoded.refusal
-        if reason and not self._is_refusal_said:
-            self._is_refusal_said = True
-            self.events.warn(NoteKind.CACHE_NOT_WRITTEN, what=what, reason=reason)
+            cache, reason = "decoded images", self.decoded.refusal
+        if reason and not self._has_warned:
+            self._has_warned = True
+            self.events.warn(NoteKind.CACHE_NOT_WRITTEN, what=cache, reason=reason)
 
     def close(self) -> None:
-        """Stop the workers; what is made is kept."""
-        self.phases.close()  # first: its rows are made from those of the others
+        """Stop the workers; cached rows are kept."""
+        self.phases.close()  # first: its rows derive from those of the others
         for source in self._sources.values():
             for stored in _stored_in(source):
                 stored.views.close()
                 self.cache.bound(keep=stored.views.space)
             if isinstance(source, PixelSource):
                 source.close()
-            self.say_refused(source)
+            self.warn_not_cached(source)
 
 
 def _stored_in(source: Source) -> list[ActivationSource]:
-    """Return the sources of stored rows that a source draws from, training views first."""
+    """Return the cached sources inside a source, training views first."""
     if isinstance(source, SizedSource):
         return [source.views, source.plain]
     return [source] if isinstance(source, ActivationSource) else []

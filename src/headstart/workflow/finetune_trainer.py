@@ -1,7 +1,6 @@
-"""The bench on which trainings are run: a network at its start, and one training after another.
+"""Run trainings by gradient: build the network, train, save and resume.
 
-Every training has a name and leaves its result under it, so that walking the same road
-again after a stop reads what is done and goes on with what is not.
+Every training has a name and saves its result under it, so a resumed run skips finished trainings.
 """
 
 from __future__ import annotations
@@ -34,44 +33,44 @@ __all__ = ["FinetuneTrainer", "Refit"]
 
 Ids = NDArray[np.int64]
 
-_REFIT_SHARE = 0.5
-"""Share of the closed-form head on tuned features in the head that is kept; the rest is the trained one."""
+_REFIT_FRACTION = 0.5
+"""Weight of the closed-form head on fine-tuned features in the final head; the rest is the trained head."""
 
 Refit = Callable[[NDArray[np.float32], Ids], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""From (N, D) normalized rows of the tuned network and the N samples to weight and bias of a head."""
+"""Map (N, D) normalized rows of the fine-tuned network and N sample indices to weight and bias of a head."""
 
 
 class FinetuneTrainer:
-    """Runs trainings of one run.
+    """Runs the trainings of one run.
 
     Args:
-        sources: Where batches come from, with what they come from: the probe, its images and the backbone.
-        folder_name: How the run is called in the sentence after a stop.
-        torch_threads: Of torch.
+        sources: Batch sources, with the probe, its images and the backbone.
+        folder_name: Name of the run in the message after a stop.
+        torch_threads: Number of torch threads.
     """
 
     def __init__(self, sources: BatchSources, folder_name: str, torch_threads: int) -> None:
         import torch
 
         self.sources, self.folder_name = sources, folder_name
-        self.found, self.trunk, self.checkpoints = sources.found, sources.trunk, sources.checkpoints
+        self.fitted, self.backbone, self.checkpoints = sources.fitted, sources.backbone, sources.checkpoints
         self.events, self.threads = sources.events, sources.threads
-        self.embedder, self.blocks, self.settings = sources.embedder, sources.blocks, self.trunk.settings
+        self.embedder, self.blocks, self.settings = sources.embedder, sources.blocks, self.backbone.settings
         self.stopper = InterruptHandler(self.events)
         self._has_drop_path = False
         self.device = find_device(self.settings.device)
         torch.set_num_threads(torch_threads)
 
-    # -- the parts of a training
+    # -- networks
 
     def with_logits(self, net: FinetunedNetwork, temperature: float, cut: str) -> Any:
-        """From images to (logits, embedding), head included; a described head begins at `cut`."""
+        """Return the network from images to (logits, embedding), head included; a described head begins at `cut`."""
         from torch import nn
 
         if isinstance(net.head, RandomHead):
-            return SelfContainedNetwork(self.trunk.backbone.prefix(cut), net.head.layers, temperature).eval()
+            return SelfContainedNetwork(self.backbone.model.prefix(cut), net.head.layers, temperature).eval()
         names = tuple(dict.fromkeys((*net.head.names, "embedding")))
-        pooled, head = self.trunk.pooled(names), net.head
+        pooled, head = self.backbone.pooled(names), net.head
 
         class Whole(nn.Module):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -85,22 +84,22 @@ class FinetuneTrainer:
         return Whole().eval()
 
     def network(self, plan: FinetunePlan, head: LinearHead) -> FinetunedNetwork:
-        """Return a network at its start: pretrained (or, from scratch, random) weights and the given head."""
+        """Build a network: pretrained (or random, for scratch) weights and the given head."""
         import torch
 
         module = self._head_module(plan, head)
         if plan.strategy == "head":
             if plan.head:
-                self.trunk.reset()
+                self.backbone.reset()
             net = FinetunedNetwork(module)
             net.to(self.device)
             return net
-        network = self.trunk.backbone.network
-        self.trunk.reset()
+        network = self.backbone.model.network
+        self.backbone.reset()
         cut = "stem" if plan.is_from_pixels else plan.cut
         is_scratch = plan.strategy == "scratch"
         if is_scratch:
-            draw_weights(self.trunk.backbone.module, plan.seed)
+            draw_weights(self.backbone.model.module, plan.seed)
             generator = torch.Generator().manual_seed(plan.seed)
             if isinstance(module, HeadModule):
                 with torch.no_grad():
@@ -111,7 +110,7 @@ class FinetuneTrainer:
             module,
             rear,
             used,
-            owner=self.trunk.backbone.module,
+            owner=self.backbone.model.module,
             stage_of=network.map.stage_of,
             trainable=range(network.position(plan.cut), len(network.names)),
             is_bn_live=is_scratch,
@@ -120,21 +119,21 @@ class FinetuneTrainer:
             self._has_drop_path = True
             if not net.set_drop_path(plan.drop_path) and plan.drop_path:
                 raise SettingError(
-                    "`finetune.drop_path` has no effect: what trains of this network has no residual blocks.",
-                    hint="leave finetune.drop_path out",
+                    "`finetune.drop_path` has no effect: the trainable stages have no residual blocks.",
+                    hint="remove finetune.drop_path",
                 )
         net.to(self.device)
         return net
 
     def _rear(self, plan: FinetunePlan, module: HeadModule | RandomHead, cut: str) -> tuple[Any, list[str]]:
-        """Return what lies between a cut and the head, and the names of what it gives."""
+        """Return the stages between a cut and the head, and the names of their outputs."""
         import torch
 
         from headstart.backbones.suffix_parts import middle, pooled_suffix, split_blocks
 
-        network = self.trunk.backbone.network
+        network = self.backbone.model.network
         if isinstance(module, RandomHead):
-            used, rear = list(module.names), middle(network, cut, self.trunk.end_cut(plan))
+            used, rear = list(module.names), middle(network, cut, self.backbone.end_cut(plan))
         else:
             _, after = split_blocks(network, cut, self.blocks)
             used = [b for b in after if b in module.names or b == "embedding"]
@@ -142,17 +141,17 @@ class FinetuneTrainer:
         return rear.to(memory_format=torch.channels_last), used
 
     def move_to_cpu(self, net: FinetunedNetwork) -> None:
-        """Network and backbone, for export."""
+        """Move network and backbone to the CPU, for export."""
         net.to("cpu")
-        self.trunk.move_to_cpu()
+        self.backbone.move_to_cpu()
 
     def _head_module(self, plan: FinetunePlan, head: LinearHead) -> HeadModule | RandomHead:
         if not plan.head:
             return HeadModule(head, hidden=plan.hidden, dropout=plan.dropout, seed=plan.seed)
         from headstart.backbones.classifier_head import read_head
 
-        network = self.trunk.backbone.network
-        shapes = network.state_shapes(self.trunk.head_cut(plan.head))
+        network = self.backbone.model.network
+        shapes = network.state_shapes(self.backbone.head_cut(plan.head))
         return RandomHead(read_head(plan.head), shapes, head.num_classes, network.is_nhwc, plan.seed)
 
     # -- trainings
@@ -169,12 +168,12 @@ class FinetuneTrainer:
         refit: Refit | None = None,
         on_epoch: Callable[[EpochRecord, bool], None] | None = None,
     ) -> TrainingResult:
-        """Run a training to its end, go on with one that was stopped, or read one that ended.
+        """Run a training, resume a stopped one, or read the result of a finished one.
 
-        `on_epoch` gets the record of each epoch, and whether it is new: it is not where it is read back.
+        `on_epoch` receives the record of each epoch and whether it is new (False if read back).
 
         Raises:
-            TrainingInterruptedError: Ctrl-C; it is saved.
+            TrainingInterruptedError: Ctrl-C; the training is saved.
         """
         done = self.checkpoints.load(f"{name}.done")
         if done is not None:
@@ -183,13 +182,13 @@ class FinetuneTrainer:
                 if on_epoch:
                     on_epoch(record, False)
             return result
-        source, phases = self.sources.open(plan), self.sources.open_phases(plan)  # may put the published weights back
+        source, phases = self.sources.open(plan), self.sources.open_phases(plan)  # may restore the pretrained weights
         net = self.network(plan, head)
         for cut in [phase.cut for phase in phases if phase.cut]:
-            is_end = cut == self.trunk.end_cut(plan)
+            is_end = cut == self.backbone.end_cut(plan)
             net.add_cut(cut, *((None, ()) if is_end else self._rear(plan, net.head, cut)))
-        names = self.trunk.backbone.network.names if plan.strategy != "head" else ()
-        class_ids = self.found.samples.class_ids
+        names = self.backbone.model.network.names if plan.strategy != "head" else ()
+        class_ids = self.fitted.samples.class_ids
         training = Training(net, source, class_ids, plan, train, val, class_weights, names, self.device, phases=phases)
         before = net.frozen_digest()
         saved = self.checkpoints.load(name)
@@ -197,25 +196,25 @@ class FinetuneTrainer:
             try:
                 training.restore(saved)
             except (ValueError, KeyError) as error:
-                raise SettingError(f"the training `{name}` cannot go on: {error}.", hint="start a new run") from error
+                raise SettingError(f"cannot resume the training `{name}`: {error}.", hint="start a new run") from error
             self.events.note(NoteKind.TRAINING_RESUMED, phase=name, step=training.step, num_steps=training.num_steps)
             for record in training.records:
                 if on_epoch:
                     on_epoch(record, False)
         with self.stopper.listening():
-            for maybe in training.run():
-                if maybe is not None and on_epoch:
-                    on_epoch(maybe, True)
-                if self.stopper.is_asked or self.checkpoints.is_due():
+            for finished in training.run():
+                if finished is not None and on_epoch:
+                    on_epoch(finished, True)
+                if self.stopper.is_requested or self.checkpoints.is_due():
                     self.checkpoints.save(name, training.snapshot())
-                if self.stopper.is_asked:
+                if self.stopper.is_requested:
                     raise TrainingInterruptedError(
-                        f"stopped at step {training.step:,} of {training.num_steps:,}; everything is saved.",
+                        f"stopped at step {training.step:,} of {training.num_steps:,}; the training is saved.",
                         hint=f"headstart resume {self.folder_name}",
                     )
             result = self._result(training, before, refit)
         for each in (source, *(phase.source for phase in phases)):
-            self.sources.say_refused(each)
+            self.sources.warn_not_cached(each)
         self.checkpoints.save(f"{name}.done", write_result(result))
         self.checkpoints.drop(name)
         return result
@@ -223,16 +222,16 @@ class FinetuneTrainer:
     def _result(self, training: Training, frozen_before: str, refit: Refit | None) -> TrainingResult:
         net, val, source = training.net, training.val, training.source
         end = net.copy_trained()
-        shares = SHARES if training.plan.starts_as_probe else (1.0,)
+        fractions = SHARES if training.plan.starts_as_probe else (1.0,)
         if refit is not None:
             rows = normalized_rows(net, source, training.train, device=self.device)
-            net.head.move_to(*refit(rows, training.train), share=_REFIT_SHARE)
+            net.head.move_to(*refit(rows, training.train), fraction=_REFIT_FRACTION)
             end = net.copy_trained()
         logits = None
         if val is not None and len(val):
             parts = []
-            for share in shares:
-                net.load_trained(interpolate(training.start, end, share))
+            for fraction in fractions:
+                net.load_trained(interpolate(training.start, end, fraction))
                 parts.append(predict_logits(net, source, val, device=self.device))
             net.load_trained(end)
             logits = np.stack(parts)
@@ -242,10 +241,10 @@ class FinetuneTrainer:
             values = [sign * (getattr(r, training.plan.monitor) or 0.0) for r in training.records]
             best = int(np.argmin(values)) + 1
         return TrainingResult(
-            logits, shares, training.start, end, tuple(training.records), training.is_diverged, best,
+logits, fractions, training.start, end, tuple(training.records), training.is_diverged, best,
             frozen_before, net.frozen_digest(),
         )  # fmt: skip
 
     def close(self) -> None:
-        """Stop the workers; what is made is kept."""
+        """Stop the workers; cached rows are kept."""
         self.sources.close()

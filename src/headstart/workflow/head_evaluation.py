@@ -1,4 +1,4 @@
-"""Judges a fitted head on every split there is, and against the two baselines anybody can beat by luck."""
+"""Evaluate a fitted head on every split, with the majority-class and 1-NN baselines."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CHUNK = 1024
 
 @dataclass(frozen=True)
 class HeadEvaluation:
-    """All blocks of `metrics.json`.
+    """Evaluations of all splits, as stored in `metrics.json`.
 
     Attributes:
-        train, cv, val, test: Evaluations, None where there is nothing to score.
-        baselines: Best constant answer and nearest neighbor on the very samples of the headline.
-        logits: (N, K) of the shipped head on every sample (training samples included), for the parity check.
+        train, cv, val, test: Evaluations; None without samples to score.
+        baselines: Majority class and 1-NN on the samples of the headline.
+        logits: (N, K) logits of the final head on every sample, training samples included; for the parity check.
         is_imbalanced: Whether the largest class has more than three times the smallest.
-        test_including_leaks: The person's own test split with the images that leak, where there are such.
+        test_including_leaks: The user's test split including leaking images; None without leaks.
         positive: Positive class of two, or None.
     """
 
@@ -46,11 +46,11 @@ class HeadEvaluation:
 
     @property
     def headline(self) -> Evaluation:
-        """The test split where there is one, else out of fold."""
+        """Return the evaluation of the test split, else the out-of-fold one."""
         return self.test or self.cv
 
     def headline_score(self) -> dict[str, Any]:
-        """Return the one number, its interval and protocol."""
+        """Return the headline metric with its interval and protocol."""
         name = "balanced_accuracy" if self.is_imbalanced else "accuracy"
         estimate = getattr(self.headline, name)
         return {
@@ -63,7 +63,7 @@ class HeadEvaluation:
         }
 
     def blocks_json(self) -> dict[str, Any]:
-        """`train`, `cv`, `val`, `test`, `test_including_leaks` and the headline as JSON; null where there is none."""
+        """Return all evaluations and the headline as JSON values; None for missing ones."""
         blocks = {
             name: None if value is None else evaluation_to_json(value)
             for name, value in (
@@ -90,11 +90,11 @@ def evaluate_head(
 
     Args:
         samples: N samples.
-        features: Theirs.
-        split: Theirs.
+        features: Their features.
+        split: Their split.
         fit: The fitted probe.
         positive: Positive class of two, or None.
-        seed: Of the bootstrap behind corrections.
+        seed: Random seed of the bootstrap.
     """
     labels, names = samples.class_ids, samples.class_names
     logits = fit.head.logits(features.blocks)
@@ -153,8 +153,8 @@ def measure_baselines(
 
     Args:
         samples: N samples.
-        features: Theirs.
-        split: Theirs.
+        features: Their features.
+        split: Their split.
         fit: The probe, whose features the neighbors are looked for in.
         scored: (M,) positions of the scored samples; a training sample's neighbor is another training sample
             outside its group.

@@ -1,4 +1,4 @@
-"""`headstart check`: the findings reported, copies drawn, and a split without leaks written."""
+"""Check a labeled data set: report findings, draw near-duplicates, write a split without leaks."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from headstart.workflow.run_files import write_json
 if TYPE_CHECKING:
     from headstart.workflow.feature_extraction import FeatureExtractor
 
-__all__ = ["Checked", "Judged", "check_data", "save_repaired_split"]
+__all__ = ["DatasetCheck", "ImageCheckResult", "check_data", "save_repaired_split"]
 
-_MOST_PAIRS = 60
+_MAX_PAIRS = 60
 
 
-class Judged(Story, ABC):
-    """A dataset with the findings of its check.
+class DatasetCheck(Story, ABC):
+    """A data set with the findings of its check.
 
     Attributes:
-        events: What was read and found: what its text and HTML show.
-        findings: Everything that the check remarks, most severe first.
+        events: Events of the check, rendered by its text and HTML.
+        findings: All findings, most severe first.
     """
 
     @property
     @abstractmethod
     def findings(self) -> tuple[Finding, ...]:
-        """Everything that the check remarks, most severe first."""
+        """Return all findings, most severe first."""
 
     @abstractmethod
     def finish(self) -> CheckFinished:
@@ -65,11 +65,11 @@ class Judged(Story, ABC):
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Return the judgement, JSON-able; images are named relative to the data."""
+        """Return the dataset report as JSON values; image paths are relative to the data."""
 
     @abstractmethod
     def draw_sheet(self, out: str, events: EventStream) -> None:
-        """Draw what a person should see.
+        """Draw the contact sheet of problems.
 
         Raises:
             UsageError: The sheet cannot be written.
@@ -77,10 +77,10 @@ class Judged(Story, ABC):
 
     @abstractmethod
     def write_repaired_split(self, out: str, events: EventStream) -> None:
-        """Write the person's split without what leaks, groups whole; moves no file.
+        """Write the user's split without leaks and without divided groups; moves no file.
 
         Raises:
-            DataError: No split without leaks can be made.
+            DataError: No split without leaks is possible.
             UsageError: The file cannot be written, or there is no split to repair.
         """
 
@@ -92,12 +92,12 @@ class Judged(Story, ABC):
         sheet: str | os.PathLike[str] | None,
         repair: str | os.PathLike[str] | None,
     ) -> None:
-        """Write judgement, sheet and repaired split, those that are named."""
+        """Write the dataset report, the sheet and the repaired split, where a path is given."""
         if json_file is not None:
             try:
                 write_json(Path(json_file), self.to_json())
             except OSError as error:
-                raise UsageError(f"`{json_file}` cannot be written ({error.strerror or error}).") from error
+                raise UsageError(f"cannot write `{json_file}` ({error.strerror or error}).") from error
             events.emit(FileWritten("check", os.fspath(json_file)))
         if sheet is not None:
             self.draw_sheet(os.fspath(sheet), events)
@@ -106,59 +106,59 @@ class Judged(Story, ABC):
 
 
 @dataclass(frozen=True, repr=False)
-class Checked(Judged):
-    """Images with one label each and the doctor's judgement of them."""
+class ImageCheckResult(DatasetCheck):
+    """Images with one label each, and their dataset report."""
 
     samples: Samples
-    health: DatasetReport
+    dataset_report: DatasetReport
     group_from: str | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """See `Judged`."""
-        return tuple(rank_findings(dataset_findings(self.health)))
+        """See `DatasetCheck`."""
+        return tuple(rank_findings(dataset_findings(self.dataset_report)))
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """See `Judged`."""
+        """See `DatasetCheck`."""
         return (*reading_events(self.samples, is_checked=True), *map(FindingMade, self.findings), self.finish())
 
     def finish(self) -> CheckFinished:
-        """See `Judged`."""
+        """See `DatasetCheck`."""
         return CheckFinished(self.samples.root, len(self.samples), is_final=True)
 
     def to_json(self) -> dict[str, Any]:
-        """See `Judged`."""
-        return {**report_to_json(self.health), **reading_to_json(self.samples.notes)}
+        """See `DatasetCheck`."""
+        return {**report_to_json(self.dataset_report), **reading_to_json(self.samples.notes)}
 
     def to_pandas(self) -> Any:
-        """Return the pairs of copies as a DataFrame."""
-        pairs = (*self.health.leaks, *self.health.duplicates, *self.health.near_duplicates)
+        """Return the pairs of near-duplicates as a DataFrame."""
+        pairs = (*self.dataset_report.leaks, *self.dataset_report.duplicates, *self.dataset_report.near_duplicates)
         return import_pandas().DataFrame([asdict(p) for p in dict.fromkeys(pairs)])
 
     def draw_sheet(self, out: str, events: EventStream) -> None:
-        """See `Judged`: the pairs of copies side by side, leaks and conflicts first; says so where there are none."""
-        health = self.health
-        pairs = (*health.leaks, *health.label_conflicts, *health.duplicates, *health.near_duplicates)
+        """See `DatasetCheck`: near-duplicates side by side, leaks and label conflicts first, or a warning."""
+        report = self.dataset_report
+        pairs = (*report.leaks, *report.label_conflicts, *report.duplicates, *report.near_duplicates)
         pairs = tuple(dict.fromkeys(pairs))
         if not pairs:
             events.warn(NoteKind.NO_COPIES_TO_DRAW, path=out)
             return
         rows = []
-        for p in pairs[:_MOST_PAIRS]:
-            words = f"{p.kind}, {p.similarity:.3f} alike"
+        for p in pairs[:_MAX_PAIRS]:
+            caption = f"{p.kind}, similarity {p.similarity:.3f}"
             if p.split_a != p.split_b:
-                words += f", leak: {p.split_a} / {p.split_b}"
+                caption += f", leak: {p.split_a} / {p.split_b}"
             if p.label_a != p.label_b:
-                words += f", labels: {p.label_a} / {p.label_b}"
-            rows.append((p.index_a, p.index_b, words))
+                caption += f", labels: {p.label_a} / {p.label_b}"
+            rows.append((p.index_a, p.index_b, caption))
         left = len(pairs) - len(rows)
-        title = f"{pluralize(len(pairs), 'pair')} of copies" + (f"; the first {len(rows)} are shown" if left else "")
+        title = f"{pluralize(len(pairs), 'pair')} of near-duplicates" + (f", first {len(rows)} shown" if left else "")
         save_sheet(draw_pairs(self.samples, rows, title=title), out, events)
 
     def write_repaired_split(self, out: str, events: EventStream) -> None:
-        """See `Judged`; images under two labels are left out too."""
-        applied = apply_report(self.samples, self.health, group_from=self.group_from)
+        """See `DatasetCheck`; images with conflicting labels are excluded too."""
+        applied = apply_report(self.samples, self.dataset_report, group_from=self.group_from)
         assignment = np.array([s.split or "train" for s in self.samples], dtype="<U5")
         save_repaired_split(self.samples, assignment, applied, out, events)
 
@@ -179,18 +179,18 @@ def check_data(
     offline: bool = False,
     use_network: bool = True,
     use_memory: bool = True,
-) -> Checked:
-    """Read and judges a data set, changing nothing.
+) -> ImageCheckResult:
+    """Read and check a data set; no file is changed.
 
     Args:
         data: As in `train`.
         events: The event stream.
-        backbone: Whose features confirm copies and measure what hidden groups do to the score.
+        backbone: Backbone whose features confirm near-duplicates and measure the effect of groups on the score.
         layout, label_pattern, first_id, group_from, intensity_range: As in `train`.
         allow_external_paths, threads, offline: As in `train`.
-        max_pixels: Larger images are refused.
-        use_network: Whether features are used at all; without the training part they never are.
-        use_memory: Whether what was seen is kept for the next time.
+        max_pixels: Larger images are rejected.
+        use_network: Whether to extract features; never without the training extra.
+        use_memory: Whether scans and reports are cached on disk.
     """
     samples = read(
         data, layout=layout, label_pattern=label_pattern, first_id=first_id, allow_external_paths=allow_external_paths
@@ -199,12 +199,12 @@ def check_data(
     inspector = DatasetInspector(
         samples,
         events,
-        place=data,
+        data=data,
         intensity_range=intensity_range,
         max_pixels=max_pixels,
         group_from=group_from,
         threads=threads,
-        use_memory=use_memory,
+        use_cache=use_memory,
     )
     if use_network and importlib.util.find_spec("torch") is not None:
         chosen, _ = inspector.find_range()
@@ -212,32 +212,31 @@ def check_data(
         if embedder is not None:
             features, _, _ = embedder.embed(samples.paths, samples.names, events, observer=inspector.scanner)
             if features.is_ok.any():
-                health = inspector.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
-                return Checked(samples, health, group_from)
-            return Checked(samples, inspector.judge(), group_from)
-    inspector.look()
-    return Checked(samples, inspector.judge(), group_from)
+                report = inspector.inspect(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
+                return ImageCheckResult(samples, report, group_from)
+            return ImageCheckResult(samples, inspector.inspect(), group_from)
+    inspector.scan()
+    return ImageCheckResult(samples, inspector.inspect(), group_from)
 
 
 def save_repaired_split(
     samples: Samples, assignment: NDArray[np.str_], applied: AppliedReport, out: str, events: EventStream
 ) -> None:
-    """Repair (N,) assignments, writes them as a manifest, and says how many images moved or are in no split.
+    """Repair (N,) assignments, write them as a split file, and report how many images moved or were dropped.
 
-    A scored image that is a copy of one in training would bring nothing there and is left out; a group that lies
-    on both sides goes whole to one.
+    A scored near-duplicate of a training image is dropped; a group in two splits moves as a whole to one.
 
     Raises:
         DataError: No split without leaks can be made.
         UsageError: The file cannot be written.
     """
-    given = Split(assignment, applied.groups, "given", USER_TEST_SPLIT, 0)
-    out_of_it = applied.excluded | (applied.test_including_leaks & ~applied.test)
-    split = repair_split(samples, given, applied.groups, out_of_it)
+    user_split = Split(assignment, applied.groups, "given", USER_TEST_SPLIT, 0)
+    excluded = applied.excluded | (applied.test_including_leaks & ~applied.test)
+    split = repair_split(samples, user_split, applied.groups, excluded)
     try:
         write_split(out, samples, split)
     except OSError as error:
-        raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
+        raise UsageError(f"cannot write `{out}` ({error.strerror or error}).") from error
     left_out = int((split.assignment == "").sum())
     evidence = {"num_left_out": left_out, "repair": split.reason, **split.evidence}
     events.emit(FileWritten("split", out, evidence))
@@ -251,7 +250,7 @@ def _open(
     threads: int | None,
     offline: bool,
 ) -> FeatureExtractor | None:
-    """Return the network whose features help, or None with the reason said."""
+    """Open the feature extractor; return None with a warning where that fails."""
     from headstart.workflow.feature_extraction import open_embedder
 
     try:

@@ -1,4 +1,4 @@
-"""Shows a person their own images, as they are or as the network gets them."""
+"""Draw contact sheets of images, as stored or as the network sees them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def show_images(
     views: int | None = None,
     augment: str | None = None,
 ) -> Any:
-    """See `api.show`; `as_seen` is (backbone, size, fit), which views need."""
+    """Draw images of each class; see `api.show`. `as_seen` is (backbone, size, fit), required for views."""
     samples = read(data, layout=layout, first_id=first_id, allow_external_paths=allow_external_paths, task="images")
     report_reading(samples, events)
     if not len(samples):
@@ -50,27 +50,27 @@ def show_images(
 
 
 def sheet_kind(out: str) -> str:
-    """Pillow's name of the format that an ending asks for.
+    """Return Pillow's format name for the suffix of a path.
 
     Raises:
-        UsageError: There is no such ending.
+        UsageError: The suffix is not supported.
     """
     kind = _KINDS.get(Path(out).suffix.lower())
     if kind is None:
-        raise UsageError(f"a sheet is written as .png or .jpg, not as `{out}`.", hint="e.g. --out samples.png")
+        raise UsageError(f"unsupported image format: `{out}`.", hint="use .png or .jpg, e.g. --out samples.png")
     return kind
 
 
 def save_sheet(sheet: Any, out: str, events: EventStream) -> None:
-    """Write a sheet, whole or not at all.
+    """Write a sheet atomically.
 
     Raises:
-        UsageError: The place cannot be written, or the ending says no format.
+        UsageError: The path cannot be written, or its suffix is not supported.
     """
     kind = sheet_kind(out)
     try:
         with atomic_file(Path(out)) as temporary:
             sheet.save(temporary, format=kind)
     except OSError as error:
-        raise UsageError(f"`{out}` cannot be written ({error.strerror or error}).") from error
+        raise UsageError(f"cannot write `{out}` ({error.strerror or error}).") from error
     events.emit(FileWritten("sheet", out, {"width": sheet.width, "height": sheet.height}))

@@ -1,4 +1,4 @@
-"""A pretrained network used as it is: its own 1,000 ImageNet classes, as a bundle in the cache."""
+"""Build a bundle of a pretrained network with its own ImageNet classifier, in the cache."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["direct_bundle"]
 
 
 def direct_bundle(name: str, events: EventStream, *, offline: bool = False, root: Path | None = None) -> Path:
-    """Find the bundle of a network with its own classifier, or builds it once (that needs torch).
+    """Return the bundle of a network with its own classifier; built once, with torch.
 
     Raises:
-        UsageError: There is no such network.
+        UsageError: The network does not exist.
         WeightsError: It has no ImageNet classifier.
-        MissingExtraError: It has to be built and the training part is not installed.
+        MissingExtraError: The bundle must be built, but the training extra is not installed.
     """
     from headstart.workflow.feature_extraction import open_graph
 
@@ -49,11 +49,11 @@ def direct_bundle(name: str, events: EventStream, *, offline: bool = False, root
 
 
 def _imagenet_names() -> list[str]:
-    """ImageNet's 1,000 class names in the order of the logits; names that occur twice get their synset."""
+    """Return ImageNet's 1,000 class names in logit order; duplicate names get their synset appended."""
     try:
         from timm.data import ImageNetInfo
     except ImportError as error:
-        raise MissingExtraError("the names of ImageNet's classes", "train") from error
+        raise MissingExtraError("ImageNet class names", "train") from error
     info = ImageNetInfo()
     names = [str(info.index_to_description(i)) for i in range(info.num_classes())]
     return [n if names.count(n) == 1 else f"{n} ({info.index_to_label_name(i)})" for i, n in enumerate(names)]

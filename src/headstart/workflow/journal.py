@@ -1,7 +1,4 @@
-"""Measured values that decide how a run goes on, written to the disk before they are used.
-
-The same journal gives the same run: what stands in it is never measured again.
-"""
+"""Persist measured values before they are used, so that a resumed or repeated run makes the same decisions."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ from headstart.workflow.run_files import write_json
 __all__ = ["JOURNAL", "Journal"]
 
 JOURNAL = "journal.json"
-"""Its name in the run folder."""
+"""File name in the run folder."""
 
 Value = TypeVar("Value")
 
 
 class Journal:
-    """Values by name in one JSON file.
+    """Stores measured values by name in one JSON file.
 
     Args:
-        path: The file; written with the first value.
-        values: Values of an earlier run that is to be repeated.
+        path: The file; created with the first value.
+        values: Values of an earlier run to repeat.
     """
 
     def __init__(self, path: Path, values: Mapping[str, Any] | None = None) -> None:
@@ -33,11 +30,11 @@ class Journal:
         self._values: dict[str, Any] = dict(values or {})
 
     def once(self, name: str, measure: Callable[[], Value]) -> Value:
-        """Return the value of that name; it is measured and written where it is not known yet.
+        """Return the stored value of a name; measure and store it if there is none.
 
         Args:
-            name: Its name.
-            measure: Gives a JSON-serializable value.
+            name: Name of the value.
+            measure: Returns a JSON-serializable value.
         """
         if name not in self._values:
             self.write(name, measure())
@@ -45,10 +42,10 @@ class Journal:
         return value
 
     def read(self, name: str) -> Any:
-        """Return a value, or None."""
+        """Return a value, or None if it is not stored."""
         return self._values.get(name)
 
     def write(self, name: str, value: Any) -> None:
-        """Write a value; it is on the disk when this returns."""
-        self._values[name] = json.loads(json.dumps(value))  # what is read back later is what is used now
+        """Store a value; it is on disk on return."""
+        self._values[name] = json.loads(json.dumps(value))  # the same value as after reading it back
         write_json(self._path, self._values)

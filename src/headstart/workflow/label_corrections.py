@@ -1,7 +1,7 @@
-"""`label_errors.csv`, and the corrections that a person fills into it, applied without touching their files.
+"""Write `label_errors.csv`, and apply the corrections that a user adds to it without changing any file.
 
-What was decided about images that a score is measured on is named and left as it was,
-since a score on labels that the model helped to set would flatter it.
+Corrections of scored images are reported and not applied, since the model helped to choose them and its score
+would be biased.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _EXAMPLES = 5
 def write_label_errors(
     path: Path, samples: Samples, features: Features, split: Split, fit: ProbeFit, evaluation: HeadEvaluation
 ) -> None:
-    """Write the labels worth a second look, most doubtful first, with an empty `action` to fill in.
+    """Write the likely label errors, most doubtful first, with an empty column `action`.
 
-    Training images are judged out of fold; images of val and test, by the model that has not seen them,
-    come after them.  Files with the same bytes and different labels come first.
+    Training images use out-of-fold predictions; val and test images follow, with predictions of the final model.
+    Identical files with different labels come first.
     """
     rows: list[tuple[str, ...]] = []
     for names in (("train",), ("val", "test")):
@@ -50,32 +50,32 @@ def write_label_errors(
             continue
         is_train = names == ("train",)
         logits = fit.oof_logits if is_train else evaluation.logits[index]
-        found = find_label_errors_or_pairs(
+        errors = find_label_errors_or_pairs(
             softmax(logits),
             samples.class_ids[index],
             unscorable=fit.unscorable if is_train else None,
             twins=_twins([features.digests[i] for i in index]),
         )
-        positions = np.array([index[s.index] for s in found.items], dtype=np.int64)
-        beside = _neighbors(fit.head.normalizer, features, split.where("train"), positions)
+        positions = np.array([index[s.index] for s in errors.items], dtype=np.int64)
+        neighbors = _neighbors(fit.head.normalizer, features, split.where("train"), positions)
         rows += [
-            _row(samples, split, int(i), suspect, rank < found.num_called, near)
-            for rank, (i, suspect, near) in enumerate(zip(positions, found.items, beside, strict=True))
+            _row(samples, split, int(i), suspect, rank < errors.num_called, near)
+            for rank, (i, suspect, near) in enumerate(zip(positions, errors.items, neighbors, strict=True))
         ]
     write_csv(path, COLUMNS, ([escape_formula(cell) for cell in row] for row in rows))
 
 
 def correct_labels(samples: Samples, path: str | None, events: EventStream) -> Samples:
-    """Return the samples with a person's decisions applied.
+    """Return the samples with the user's corrections applied.
 
     Args:
         samples: As read.
-        path: A `label_errors.csv` with its column `action` filled in; None changes nothing.
-        events: Told what was applied and what was left.
+        path: A `label_errors.csv` with a filled-in column `action`; None returns the samples unchanged.
+        events: The event stream; receives applied and skipped corrections.
 
     Raises:
-        UsageError: The file cannot be read or has no such columns.
-        DataError: An action is none of `keep`, `drop` and `relabel:CLASS`, or names a class that is not there.
+        UsageError: The file cannot be read or lacks a column.
+        DataError: An action is none of `keep`, `drop` and `relabel:CLASS`, or names an unknown class.
     """
     if path is None:
         return samples
@@ -83,13 +83,13 @@ def correct_labels(samples: Samples, path: str | None, events: EventStream) -> S
     known = {s.name: i for i, s in enumerate(samples)}
     items, drop = list(samples.items), set()
     relabeled = 0
-    apart, unknown = [], []
+    scored, unknown = [], []
     for name, label, split in decisions:
         i = known.get(name)
         if i is None:
             unknown.append(name)
         elif split in ("val", "test") or items[i].split in ("val", "test"):
-            apart.append(name)
+            scored.append(name)
         elif label is None:
             drop.add(i)
         else:
@@ -97,7 +97,7 @@ def correct_labels(samples: Samples, path: str | None, events: EventStream) -> S
             relabeled += 1
     for kind, names in (
         (FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES, unknown),
-        (FindingKind.CORRECTIONS_OF_SCORED_IMAGES, apart),
+        (FindingKind.CORRECTIONS_OF_SCORED_IMAGES, scored),
     ):
         if names:
             evidence: Evidence = {"count": len(names), "examples": names[:_EXAMPLES]}
@@ -109,19 +109,19 @@ def correct_labels(samples: Samples, path: str | None, events: EventStream) -> S
 
 
 def _read_decisions(path: Path, samples: Samples) -> list[tuple[str, str | None, str]]:
-    """Return (name, new label or None to drop, split) of every decision that changes something."""
+    """Return (name, new label or None to drop, split) of every correction."""
     try:
         with open(path, encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
     except (OSError, csv.Error) as error:
-        why = getattr(error, "strerror", None) or error
-        hint = "name a run's label_errors.csv with its column `action` filled in"
-        raise UsageError(f"the corrections `{path}` cannot be read ({why}).", hint=hint) from error
+        reason = getattr(error, "strerror", None) or error
+        hint = "pass the label_errors.csv of a run with its column `action` filled in"
+        raise UsageError(f"cannot read the corrections `{path}` ({reason}).", hint=hint) from error
     missing = {"image", "action"} - set(rows[0] if rows else ("image", "action"))
     if missing:
         raise UsageError(
             f"the corrections `{path}` have no column {', '.join(sorted(missing))}.",
-            hint="take the label_errors.csv of a run and fill in its column `action`",
+            hint="pass the label_errors.csv of a run with its column `action` filled in",
         )
     decisions: list[tuple[str, str | None, str]] = []
     problems = []
@@ -136,15 +136,13 @@ def _read_decisions(path: Path, samples: Samples) -> list[tuple[str, str | None,
             label = unescape_formula(action.removeprefix("relabel:").strip())
             if label not in samples.class_names:
                 near = difflib.get_close_matches(label, samples.class_names, n=1)
-                problems.append(
-                    f"line {line}: there is no class `{label}`" + (f"; is `{near[0]}` meant?" if near else "")
-                )
+                problems.append(f"line {line}: unknown class `{label}`" + (f"; `{near[0]}`?" if near else ""))
             decisions.append((name, label, split))
         else:
-            problems.append(f"line {line}: `{action}` is none of keep, drop and relabel:CLASS")
+            problems.append(f"line {line}: unknown action `{action}`; use keep, drop or relabel:CLASS")
     if problems:
         more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise DataError(f"the corrections `{path}` cannot be applied:\n  " + "\n  ".join(problems[:10]) + more)
+        raise DataError(f"cannot apply the corrections `{path}`:\n  " + "\n  ".join(problems[:10]) + more)
     return decisions
 
 
@@ -168,7 +166,7 @@ def _row(
 
 
 def _twins(digests: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return (P, 2) positions of files with the same bytes."""
+    """Return (P, 2) positions of identical files."""
     seen: dict[str, int] = {}
     pairs = [(seen[d], i) for i, d in enumerate(digests) if seen.setdefault(d, i) != i]
     return np.array(pairs, dtype=np.int64) if pairs else None
@@ -177,12 +175,12 @@ def _twins(digests: Sequence[str]) -> NDArray[np.int64] | None:
 def _neighbors(
     normalizer: Normalizer, features: Features, train: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return (S, 3) positions of the nearest other training images, in the head's own features."""
+    """Return (S, 3) positions of the nearest other training images in the head's feature space."""
     if len(positions) == 0:
         return np.empty((0, _NEIGHBORS), dtype=np.int64)
     known = normalizer({name: block[train] for name, block in features.blocks.items()})
-    asked = normalizer({name: block[positions] for name, block in features.blocks.items()})
-    distance = np.einsum("nd,nd->n", known, known)[None] - 2.0 * asked @ known.T  # (S, N), up to a constant a row
+    queries = normalizer({name: block[positions] for name, block in features.blocks.items()})
+    distance = np.einsum("nd,nd->n", known, known)[None] - 2.0 * queries @ known.T  # (S, N), up to a constant per row
     distance[positions[:, None] == train[None]] = np.inf
     nearest = np.argsort(distance, axis=1)[:, : min(_NEIGHBORS, max(0, len(train) - 1))]
     return np.asarray(train[nearest], dtype=np.int64)

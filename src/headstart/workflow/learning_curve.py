@@ -1,7 +1,6 @@
-"""What more images would bring: heads fitted on eighths, quarters and halves of a run's training images.
+"""Measure the learning curve of a run: fit probes on 1/8, 1/4 and 1/2 of its training images and forecast more.
 
-The features come from the cache by the run's own settings, so the curve costs a few small
-fits; where the images or the network are gone, the report says so instead.
+Features come from the cache with the run's own settings, so the curve costs a few small fits.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from headstart.workflow.feature_extraction import open_embedder
 
 __all__ = ["measure_curve"]
 
-_FEWEST = 8  # images a class under which eighths of the data say nothing
-_MOST = 20_000  # training images above which the halves alone would take minutes
+_MIN_PER_CLASS = 8  # images per class; fewer leave eighths without every class
+_MAX_IMAGES = 20_000  # training images; more would take minutes
 
 
 def measure_curve(facts: RunData) -> dict[str, Any]:
-    """Return the `learning_curve` section: points, forecast and gains, or why they cannot be had."""
+    """Return the `learning_curve` section: points, forecast and gains, or the reason why there are none."""
     scored = facts.scored
     train = np.flatnonzero(scored.split == "train")
     counts = np.bincount(scored.truth[train], minlength=len(facts.class_names))
@@ -38,9 +37,9 @@ def measure_curve(facts: RunData) -> dict[str, Any]:
         return empty_section(ReportKind.CURVE_NEEDS_SCORES)
     if facts.metrics.get("strategy") != "probe":
         return empty_section(ReportKind.CURVE_OF_PROBE_ONLY)
-    if counts.min() < _FEWEST:
+    if counts.min() < _MIN_PER_CLASS:
         return empty_section(ReportKind.CURVE_CLASS_TOO_SMALL, count=int(counts.min()))
-    if len(train) > _MOST:
+    if len(train) > _MAX_IMAGES:
         return empty_section(ReportKind.CURVE_TOO_MANY_IMAGES, count=len(train))
     groups = scored.groups_of(train)
     try:
@@ -49,7 +48,7 @@ def measure_curve(facts: RunData) -> dict[str, Any]:
             return empty_section(ReportKind.CURVE_IMAGES_GONE)
         sizes, hits = _measure(blocks, scored.truth[train], len(facts.class_names), groups)
         hits.append(scored.is_right[train].astype(np.float64))
-        found = forecast_curve(
+        curve = forecast_curve(
             np.array([*sizes, len(train)]),
             np.array(hits),
             scored.truth[train],
@@ -59,26 +58,26 @@ def measure_curve(facts: RunData) -> dict[str, Any]:
         )
     except (HeadstartError, ValueError) as error:
         return empty_section(ReportKind.CURVE_FAILED, detail=str(error).splitlines()[0])
-    return _section(found, facts.class_names)
+    return _section(curve, facts.class_names)
 
 
 def _features(facts: RunData, train: NDArray[np.int64]) -> dict[str, NDArray[np.float32]] | None:
-    """Return pooled features of the training images, mostly from the cache; None where an image is gone."""
+    """Return pooled features of the training images; None where an image is missing."""
 
     def value(name: str, default: Any = None) -> Any:
-        found = (facts.settings.get(name) or {}).get("value")
-        return default if found is None else found
+        setting = (facts.settings.get(name) or {}).get("value")
+        return default if setting is None else setting
 
     paths = [facts.scored.paths[i] for i in train]
     if any(p is None for p in paths):
         return None
-    given = value("intensity_range")
+    intensity_range = value("intensity_range")
     embedder = open_embedder(
         value("backbone", "efficientnet_lite0"),
         EventStream(),
         size=value("size"),
         fit=value("fit", "crop"),
-        intensity_range=None if given is None else (float(given[0]), float(given[1])),
+        intensity_range=None if intensity_range is None else (float(intensity_range[0]), float(intensity_range[1])),
         max_pixels=value("max_pixels", MAX_PIXELS),
         weights=value("weights"),
         device=value("device", "auto"),
@@ -95,10 +94,10 @@ def _measure(
     blocks: Mapping[str, NDArray[np.float32]], class_ids: NDArray[np.int64], num_classes: int,
     groups: NDArray[np.int64] | None,
 ) -> tuple[list[int], list[NDArray[np.float64]]]:  # fmt: skip
-    """Sizes, and (N,) for each how often heads of that size, fitted without an image, had it right."""
+    """Return training sizes, and (N,) accuracy per held-out image for each size."""
     sizes, hits = [], []
     for _, pieces in sorted(nested_parts(class_ids, groups=groups).items(), reverse=True):
-        right, asked = np.zeros(len(class_ids)), np.zeros(len(class_ids))
+        right, total = np.zeros(len(class_ids)), np.zeros(len(class_ids))
         for piece in pieces:
             fit = fit_probe(
                 {name: block[piece] for name, block in blocks.items()},
@@ -110,33 +109,33 @@ def _measure(
             others = np.setdiff1d(np.arange(len(class_ids)), piece)
             best = fit.head.logits({name: block[others] for name, block in blocks.items()}).argmax(axis=1)
             right[others] += best == class_ids[others]
-            asked[others] += 1
+            total[others] += 1
         sizes.append(round(float(np.mean([len(p) for p in pieces]))))
-        hits.append(right / np.maximum(asked, 1))
+        hits.append(right / np.maximum(total, 1))
     return sizes, hits
 
 
-def _section(found: LearningCurve, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """The `learning_curve` section; `now`, `twice` and `gain` are shares, rounded so that they agree as printed."""
-    _, low, high = found.gains[0]
-    now, twice = round(found.fitted.value, 3), round(found.forecast[0].value, 3)
+def _section(curve: LearningCurve, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the `learning_curve` section; `now`, `twice` and `gain` are fractions, rounded consistently."""
+    _, low, high = curve.gains[0]
+    now, twice = round(curve.fitted.value, 3), round(curve.forecast[0].value, 3)
     numbers = {
         "metric": "accuracy",
-        "measured": found.points[-1].value,
+        "measured": curve.points[-1].value,
         "now": now,
         "twice": twice,
         "gain": round(twice - now, 3),
         "low": min(low, twice - now),
         "high": max(high, twice - now),
-        "num_now": found.fitted.num_samples,
-        "num_twice": found.forecast[0].num_samples,
+        "num_now": curve.fitted.num_samples,
+        "num_twice": curve.forecast[0].num_samples,
     }
-    known = [(name, g) for name, g in zip(class_names, found.per_class, strict=True) if g is not None]
+    known = [(name, g) for name, g in zip(class_names, curve.per_class, strict=True) if g is not None]
     per_class = [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known]
     return {
         **numbers,
         "text": curve_message(numbers),
-        "series": [_series("measured", found.points), _series("forecast", (found.fitted, *found.forecast))],
+        "series": [_series("measured", curve.points), _series("forecast", (curve.fitted, *curve.forecast))],
         "per_class": per_class,
         "classes_text": class_gains_message(per_class),
     }

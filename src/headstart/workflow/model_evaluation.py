@@ -1,4 +1,4 @@
-"""Scores a saved model on labeled images, and says which of them it has seen before."""
+"""Evaluate a saved model on labeled images; images it was trained on are scored separately."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from headstart.workflow.score_summary import summarize_evaluation
 __all__ = ["evaluate_model", "match_labels", "read_problem", "seen_in_training"]
 
 _EXAMPLES = 5
-_DIGEST_LENGTH = 16  # hex digits that a bundle keeps
+_DIGEST_LENGTH = 16  # hex digits stored in a bundle
 
 
 def evaluate_model(
@@ -61,8 +61,8 @@ def evaluate_model(
     """Score a saved model; see `api.evaluate`.
 
     Raises:
-        SettingError: The model has no two classes, or `positive` is neither of them.
-        DataError: No image has a label that the model knows, or none of those can be read.
+        SettingError: The model does not have two classes, or `positive` is neither of them.
+        DataError: No label matches the model's classes, or no labeled image can be read.
     """
     positive = _positive(positive, runtime, events)
     samples = read(
@@ -77,11 +77,11 @@ def evaluate_model(
     scored = [s for s in samples if s.label in position]
     if not scored:
         raise DataError(
-            "no image has a label that the model knows.",
-            hint=f"the model knows: {', '.join(names[:20])}; the data have: {', '.join(samples.class_names[:20])}",
+            "none of the labels in the data match the model's classes.",
+            hint=f"model: {', '.join(names[:20])}; data: {', '.join(samples.class_names[:20])}",
         )
     truth = np.array([position[s.label or ""] for s in scored], dtype=np.int64)
-    seen = seen_in_training([s.path for s in scored], runtime.bundle.trained_on())
+    is_trained_on = seen_in_training([s.path for s in scored], runtime.bundle.trained_on())
     strange = [s for s in samples if s.label is not None and s.label not in position]
     probabilities, novelty = runtime.judge([s.path for s in (*scored, *strange)])
     probabilities, strange_novelty = probabilities[: len(scored)], novelty[len(scored) :]
@@ -91,8 +91,8 @@ def evaluate_model(
     if not is_read.any():
         first = unreadable[0]
         raise DataError(
-            f"not one image can be read, so there is no score: `{first.name}`: {first.detail}.",
-            hint="headstart check lists every file that cannot be read",
+            f"cannot read any of the images: `{first.name}`: {first.detail}.",
+            hint="headstart check lists every unreadable file",
         )
     events.find(*unreadable_findings(unreadable))
 
@@ -105,20 +105,20 @@ def evaluate_model(
     for sample, row, value in zip(scored, probabilities, novelty, strict=True):
         predictions.append(_prediction(sample.name, row, float(value), runtime))
     present = {s.label for s in scored}
-    new_ones = is_read & ~seen
-    found, known = score(new_ones, USER_TEST_SPLIT), score(is_read & seen, RESUBSTITUTION)
+    is_new = is_read & ~is_trained_on
+    evaluation, known = score(is_new, USER_TEST_SPLIT), score(is_read & is_trained_on, RESUBSTITUTION)
     missing = tuple(name for name in names if name not in present)
-    unknown = _unknown(runtime, probabilities[new_ones], truth[new_ones], novelty[new_ones], strange_novelty)
-    if found is not None:
-        events.find(*found.findings)
+    unknown = _unknown(runtime, probabilities[is_new], truth[is_new], novelty[is_new], strange_novelty)
+    if evaluation is not None:
+        events.find(*evaluation.findings)
     if known is not None:
         events.find(_trained_on(known, int(is_read.sum())))
     events.find(*_class_findings(new, len(strange), missing), *_ood_findings(unknown))
-    if found is not None:
-        events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(found))))
+    if evaluation is not None:
+        events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(evaluation))))
     events.emit(RunFinished(time.monotonic() - started))
     return EvaluationResult(
-        evaluation=found,
+        evaluation=evaluation,
         known=known,
         new_classes=new,
         missing_classes=missing,
@@ -131,15 +131,15 @@ def evaluate_model(
 
 
 def _trained_on(known: Evaluation, num_readable: int) -> Finding:
-    """Return the finding about images that the model was trained on; an ERROR where there are no others."""
+    """Return the finding on images used in training; an ERROR if all readable images were."""
     severity = Severity.ERROR if known.num_samples == num_readable else Severity.WARNING
     evidence = {"count": known.num_samples, "total": num_readable, "accuracy": known.accuracy.value}
     return Finding(FindingKind.IMAGES_TRAINED_ON, severity, evidence)
 
 
 def _class_findings(new: tuple[str, ...], num_images: int, missing: tuple[str, ...]) -> list[Finding]:
-    """Find classes that only the data or only the model has."""
-    found = []
+    """Return findings on classes that only the data or only the model has."""
+    findings = []
     if new:
         evidence: Evidence = {
             "num_classes": len(new),
@@ -147,31 +147,28 @@ def _class_findings(new: tuple[str, ...], num_images: int, missing: tuple[str, .
             "count": num_images,
             "unit": "image",
         }
-        found.append(Finding(FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, evidence))
+        findings.append(Finding(FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, evidence))
     if missing:
         evidence = {"num_classes": len(missing), "classes": list(missing[:_EXAMPLES]), "unit": "image"}
-        found.append(Finding(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, evidence))
-    return found
+        findings.append(Finding(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, evidence))
+    return findings
 
 
 def _ood_findings(unknown: dict[str, Any]) -> list[Finding]:
-    """Turn the shares of OOD images and the coverage of prediction sets into findings."""
-    found = []
+    """Return findings on the OOD rates and the coverage of prediction sets."""
+    findings = []
     rates = {"known": unknown.get("false_alarms"), "new": unknown.get("detected")}
     if any(rates.values()):
         evidence: Evidence = {"target": unknown["reject"], **rates}
-        found.append(Finding(FindingKind.OOD_RATES, Severity.INFO, evidence))
+        findings.append(Finding(FindingKind.OOD_RATES, Severity.INFO, evidence))
     if "empirical" in unknown:
         evidence = {"target": unknown["coverage"], **unknown["empirical"]}
-        found.append(Finding(FindingKind.PREDICTION_SET_COVERAGE, Severity.INFO, evidence))
-    return found
+        findings.append(Finding(FindingKind.PREDICTION_SET_COVERAGE, Severity.INFO, evidence))
+    return findings
 
 
 def match_labels(samples: Samples, names: tuple[str, ...]) -> Samples:
-    """Give labels that differ from a model's class only in case, blanks or Unicode form the name of that class.
-
-    What was matched is added to the notes of the samples.
-    """
+    """Rename labels that differ from a model's class only in case, blanks or Unicode form, and add a note."""
     matched = match_names(samples.class_names, names)
     changed = {label: name for label, name in matched.items() if label != name}
     if not changed:
@@ -185,21 +182,21 @@ def match_labels(samples: Samples, names: tuple[str, ...]) -> Samples:
     return replace(samples, items=items, class_names=class_names, notes=notes)
 
 
-def _positive(asked: str | None, runtime: Runtime, events: EventStream) -> str | None:
-    """Return the positive class of two: `asked`, or as the model was trained."""
-    check_positive(asked, runtime.class_names)
-    if asked is None and runtime.bundle.positive is not None:
+def _positive(requested: str | None, runtime: Runtime, events: EventStream) -> str | None:
+    """Return the positive class of two: the requested one, or that of the model."""
+    check_positive(requested, runtime.class_names)
+    if requested is None and runtime.bundle.positive is not None:
         events.decide(Decision("positive", runtime.bundle.positive, DecisionReason.POSITIVE_CLASS_OF_MODEL))
-    return asked or runtime.bundle.positive
+    return requested or runtime.bundle.positive
 
 
 def read_problem(name: str, path: str, runtime: Runtime) -> Problem:
-    """Return why an image cannot be read."""
+    """Return the reason why an image cannot be read."""
     try:
         to_pixels(path, runtime.bundle.spec)
     except ImageError as error:
         return Problem(name, error.kind, error.detail)
-    return Problem(name, "unreadable", "the model gives no finite answer")
+    return Problem(name, "unreadable", "the model's output is not finite")
 
 
 def _unknown(
@@ -209,26 +206,26 @@ def _unknown(
     known: NDArray[np.float64],
     strange: NDArray[np.float64],
 ) -> dict[str, Any]:
-    """Return how novelty and sets fare: shares with intervals, of images that the model was not trained on."""
-    told: dict[str, Any] = {}
+    """Return OOD rates and prediction-set coverage with intervals, on images not used in training."""
+    rates: dict[str, Any] = {}
     rule, sets = runtime.bundle.novelty, runtime.bundle.sets
     if rule is not None and math.isfinite(rule.threshold()):
-        told["reject"] = rule.reject
+        rates["reject"] = rule.reject
         for name, values in (("false_alarms", known), ("detected", strange[np.isfinite(strange)])):
             if len(values):
-                told[name] = _share(values > rule.threshold())
+                rates[name] = _proportion(values > rule.threshold())
     if sets is not None and len(truth):
         inside = sets.sets(probabilities)
-        told["coverage"] = sets.coverage
-        told["empirical"] = {
-            **_share(inside[np.arange(len(truth)), truth]),
+        rates["coverage"] = sets.coverage
+        rates["empirical"] = {
+            **_proportion(inside[np.arange(len(truth)), truth]),
             "mean_size": float(inside.sum(axis=1).mean()),
             "empty_fraction": float((~inside.any(axis=1)).mean()),
         }
-    return told
+    return rates
 
 
-def _share(hits: NDArray[np.bool_]) -> dict[str, Any]:
+def _proportion(hits: NDArray[np.bool_]) -> dict[str, Any]:
     estimate = estimate_proportion(
         float(hits.mean()), len(hits), effective_sample_size(hits, None, is_out_of_fold=False)
     )
@@ -237,8 +234,8 @@ def _share(hits: NDArray[np.bool_]) -> dict[str, Any]:
 
 def _prediction(name: str, row: NDArray[np.float64], novelty: float, runtime: Runtime) -> Prediction:
     if not np.isfinite(row).all():
-        return Prediction(file=name, label=None, probability=None, error="the image cannot be read")
-    judge, best, names = OutputDecoder(runtime.bundle), int(row.argmax()), runtime.class_names
+        return Prediction(file=name, label=None, probability=None, error="cannot read the image")
+    decoder, best, names = OutputDecoder(runtime.bundle), int(row.argmax()), runtime.class_names
     value = None if math.isnan(novelty) else novelty
     return Prediction(
         file=name,
@@ -246,13 +243,13 @@ def _prediction(name: str, row: NDArray[np.float64], novelty: float, runtime: Ru
         probability=float(row[best]),
         top=((names[best], float(row[best])),),
         novelty=value,
-        is_ood=judge.is_ood(value),
-        label_set=judge.label_set(row),
+        is_ood=decoder.is_ood(value),
+        label_set=decoder.label_set(row),
     )
 
 
 def seen_in_training(paths: list[str], trained_on: frozenset[str]) -> NDArray[np.bool_]:
-    """Return which files have the very bytes of a training image."""
+    """Return (N,) whether a file is identical to a training image."""
     seen = np.zeros(len(paths), dtype=bool)
     if trained_on:
         for i, path in enumerate(paths):

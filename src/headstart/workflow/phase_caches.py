@@ -1,7 +1,7 @@
-"""The stored rows of each phase of gradual unfreezing: what is cut where, how it is made, what it takes.
+"""Cache activations for each phase of gradual unfreezing.
 
-Images go through the network once, up to the earliest stage that ever trains; the rows of a
-later cut are made from those, by the stages between as they were published, so that training never touches them.
+Images pass through the network once, up to the earliest stage that trains. Activations at later cuts are computed
+from these with the pretrained stages in between, so training never changes them.
 """
 
 from __future__ import annotations
@@ -24,54 +24,56 @@ __all__ = ["PhaseCaches"]
 
 
 class PhaseCaches:
-    """Opens the sources of phases for one run.
+    """Opens the batch sources of the unfreezing phases of one run.
 
     Args:
-        trunk: The backbone.
-        embedder: Knows the graph of pooled features.
-        cache: Where rows are kept.
-        is_on: Whether phases have rows of their own; False trains from the earliest cut's throughout.
+        backbone: The shared backbone.
+        embedder: Provides the graph of pooled features.
+        cache: Stores the rows.
+        is_on: Whether every phase has its own rows; False uses the rows of the earliest cut throughout.
     """
 
-    def __init__(self, trunk: SharedBackbone, embedder: FeatureExtractor, cache: ActivationCache, is_on: bool) -> None:
-        self.trunk, self.embedder, self.cache, self.is_on = trunk, embedder, cache, is_on
+    def __init__(
+        self, backbone: SharedBackbone, embedder: FeatureExtractor, cache: ActivationCache, is_on: bool
+    ) -> None:
+        self.backbone, self.embedder, self.cache, self.is_on = backbone, embedder, cache, is_on
         self.blocks = tuple(embedder.graph.blocks)
         self._derived: dict[tuple[int, str], ActivationSource] = {}
 
     def cuts(self, plan: FinetunePlan) -> tuple[tuple[float, str], ...]:
-        """Return (share of the steps, first stage that trains from there on), one entry a phase."""
+        """Return (fraction of the steps, first trainable stage from there on) per phase."""
         if not (self.is_on and plan.unfreeze and plan.strategy == "finetune" and plan.is_cached):
             return ((0.0, plan.cut),)
-        network, end = self.trunk.backbone.network, self.trunk.end_cut(plan)
+        network, end = self.backbone.model.network, self.backbone.end_cut(plan)
         with_weights = set(network.map.stage_of.values())
         inside = range(network.position(plan.cut), network.position(end))
         return phase_cuts(plan, [network.names[i] for i in inside if i in with_weights], end)
 
     def open(self, plan: FinetunePlan, base: Source) -> tuple[Phase, ...]:
-        """Return the phases of a plan, in order; none where one source serves throughout.
+        """Return the phases of a plan in order; empty where one source serves throughout.
 
         Args:
             plan: The training.
-            base: The source at its earliest cut.
+            base: The source at the earliest cut.
         """
         cuts = self.cuts(plan)
         if len(cuts) == 1 or isinstance(base, PixelSource):
             return ()
         source: Source = base
         phases, below = [Phase(cuts[-1][0], "", base)], plan.cut
-        for share, cut in reversed(cuts[:-1]):
+        for fraction, cut in reversed(cuts[:-1]):
             below, source = cut, self._at(plan, below, cut, source)
-            phases.insert(0, Phase(share, cut, source))
+            phases.insert(0, Phase(fraction, cut, source))
         return tuple(phases)
 
     def close(self) -> None:
-        """Stop the workers; what is made is kept."""
-        for source in reversed(self._derived.values()):  # those that others are made from come last
+        """Stop the workers; cached rows are kept."""
+        for source in reversed(self._derived.values()):  # sources of derived rows come last
             source.views.close()
             self.cache.bound(keep=source.views.space)
 
     def _at(self, plan: FinetunePlan, begin: str, end: str, source: Source) -> Source:
-        """Return the source at a later cut; training views and plain images may be of two sizes."""
+        """Return the source at a later cut; training views and unaugmented images may differ in size."""
         if isinstance(source, SizedSource):
             parts = [self._at(plan, begin, end, part) for part in (source.views, source.plain)]
             return SizedSource(*parts)  # type: ignore[arg-type]
@@ -84,12 +86,12 @@ class PhaseCaches:
     def _derive(self, plan: FinetunePlan, begin: str, end: str, source: ActivationSource) -> ActivationSource:
         from headstart.backbones.suffix_parts import split_blocks
 
-        network, views = self.trunk.backbone.network, source.views
+        network, views = self.backbone.model.network, source.views
         known = views.space.layout.names
         early = [] if plan.head else split_blocks(network, end, self.blocks)[0]
         pooled = [block for block in early if block not in known]
-        # Behind the last cut a closed-form head asks for pooled features alone.
-        has_states = bool(plan.head) or end != self.trunk.end_cut(plan)
+        # Behind the last cut, a closed-form head needs pooled features only.
+        has_states = bool(plan.head) or end != self.backbone.end_cut(plan)
         below = [network.names[network.position(cut) - 1] for cut in (begin, end)]
         is_pooled = has_states and network.position(begin) > 0 and set(below) <= set(self.blocks)
         part = prepare_segment(
@@ -97,7 +99,7 @@ class PhaseCaches:
             cache_root(),
             (begin, end),
             pooled,
-            lambda: self._between(begin, end if has_states else "", pooled, views.spec),
+            lambda: self._segment(begin, end if has_states else "", pooled, views.spec),
             blocks=(below[0], below[1]) if is_pooled else None,
         )
         layout = derived_layout(views.space.layout, part.layout)
@@ -105,29 +107,29 @@ class PhaseCaches:
         num_states = sum(name.startswith("state") for name in layout.names)
         return ActivationSource(DerivedViews(views, OnnxEngine(part.path), space), num_states)
 
-    def _between(self, begin: str, end: str, pooled: Sequence[str], spec: ImageSpec) -> tuple[Any, Any]:
-        """Return the published stages from one cut to another (to none but pooled features), and example states."""
+    def _segment(self, begin: str, end: str, pooled: Sequence[str], spec: ImageSpec) -> tuple[Any, Any]:
+        """Return the pretrained stages between two cuts (or up to pooled features), and example states."""
         import torch
         from torch import nn
 
         from headstart.backbones.suffix_parts import middle, pooled_suffix
 
-        self.trunk.reset()
-        network = self.trunk.backbone.network
+        self.backbone.reset()
+        network = self.backbone.model.network
         parts = [middle(network, begin, end)] if end else []
         parts += [pooled_suffix(network, begin, pooled)] if pooled else []
 
-        class Between(nn.Module):  # type: ignore[misc]
+        class Segment(nn.Module):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
                 self.parts = nn.ModuleList(parts)
 
             def forward(self, *states: Any) -> Any:
-                return tuple(made for part in self.parts for made in part(*states))
+                return tuple(output for part in self.parts for output in part(*states))
 
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randn((2, 3, *spec.size_hw), generator=generator)
-        module = Between().eval()
+        module = Segment().eval()
         with torch.no_grad():
-            state = self.trunk.backbone.prefix(begin).eval()(pixels)
+            state = self.backbone.model.prefix(begin).eval()(pixels)
         return module, tuple(state) if isinstance(state, (tuple, list)) else (state,)

@@ -1,4 +1,4 @@
-"""From a fitted head to a whole run: scored, saved, and proved on the person's own files."""
+"""Turn a fitted probe into a complete run: scores, bundle, parity check, records."""
 
 from __future__ import annotations
 
@@ -29,106 +29,110 @@ from headstart.workflow.run_files import write_json, write_oof, write_prediction
 from headstart.workflow.score_summary import summarize_classification
 from headstart.workflow.uncertainty import UncertaintyModel, fit_probe_uncertainty
 
-__all__ = ["close_road", "verify_export", "write_facts", "write_probe_bundle", "write_probe_outputs"]
+__all__ = ["finish_run", "verify_export", "write_metrics", "write_probe_bundle", "write_probe_outputs"]
 
 
-def write_probe_outputs(context: ProbeRunContext, found: FittedProbe, started: float, **more: Any) -> None:
-    """From a fitted head to a whole run: judges, saves, proves; `more` stands in `metrics.json` too."""
+def write_probe_outputs(context: ProbeRunContext, fitted: FittedProbe, started: float, **more: Any) -> None:
+    """Evaluate the probe, save the bundle, verify the export, and write all files; `more` goes into `metrics.json`."""
     with context.timed("heads"):
-        found = _scale_classes(context, found)
-    samples, features, split, fit = found.samples, found.features, found.split, found.fit
+        fitted = _scale_classes(context, fitted)
+    samples, features, split, fit = fitted.samples, fitted.features, fitted.split, fitted.fit
     with context.timed("judge"):
         evaluation = evaluate_head(
             samples, features, split, fit, positive=context.positive, seed=context.resolved.settings.seed
         )
-        if len(found.leaking):
-            leaking = fit.head.logits(_leaking_blocks(context, found))
-            evaluation = with_leaking(evaluation, samples, split, found.leaking, leaking)
+        if len(fitted.leaking):
+            leaking = fit.head.logits(_leaking_blocks(context, fitted))
+            evaluation = with_leaking(evaluation, samples, split, fitted.leaking, leaking)
     settings = context.resolved.settings
     with context.timed("trust"):
-        trust = fit_probe_uncertainty(
+        uncertainty = fit_probe_uncertainty(
             samples, features, split, fit, evaluation.logits,
             reject=settings.reject, coverage=settings.coverage, seed=settings.seed,
         )  # fmt: skip
-    context.events.emit(StageFinished(Stage.UNCERTAINTY, context.duration_s["trust"], trust.evidence()))
+    context.events.emit(StageFinished(Stage.UNCERTAINTY, context.duration_s["trust"], uncertainty.evidence()))
     with context.timed("bundle"):
-        write_probe_bundle(context.folder / "bundle", found, evaluation, trust)
+        write_probe_bundle(context.folder / "bundle", fitted, evaluation, uncertainty)
     with context.timed("parity"):
-        parity = verify_export(context, found, evaluation, trust, context.resolved.settings.workers)
-    _write_run(context, found, evaluation, trust, parity, started, more)
-    close_road(context, evaluation, started)
+        parity = verify_export(context, fitted, evaluation, uncertainty, context.resolved.settings.workers)
+    _write_run(context, fitted, evaluation, uncertainty, parity, started, more)
+    finish_run(context, evaluation, started)
 
 
-def _scale_classes(context: ProbeRunContext, found: FittedProbe) -> FittedProbe:
-    """With a scale and a shift a class, where that pays; classes that were weighted on purpose stay as they are."""
+def _scale_classes(context: ProbeRunContext, fitted: FittedProbe) -> FittedProbe:
+    """Apply vector scaling where it pays and no class weights are set."""
     settings = context.resolved.settings
     if settings.probe.class_weights != "none":
-        return found
-    train = found.split.where("train")
-    groups = None if found.split.groups is None else found.split.groups[train]
-    fit, decision = scale_classes(found.fit, found.samples.class_ids[train], groups, seed=settings.seed)
+        return fitted
+    train = fitted.split.where("train")
+    groups = None if fitted.split.groups is None else fitted.split.groups[train]
+    fit, decision = scale_classes(fitted.fit, fitted.samples.class_ids[train], groups, seed=settings.seed)
     context.decide([] if decision is None else [decision])
-    return replace(found, fit=fit)
+    return replace(fitted, fit=fit)
 
 
-def write_probe_bundle(folder: Path, found: FittedProbe, evaluation: HeadEvaluation, trust: UncertaintyModel) -> None:
+def write_probe_bundle(
+    folder: Path, fitted: FittedProbe, evaluation: HeadEvaluation, uncertainty: UncertaintyModel
+) -> None:
     """Write the bundle of the probe into a folder."""
-    embedder = found.embedder
+    embedder = fitted.embedder
     write_bundle(
         folder,
         graph_path=embedder.graph.path,
         graph_meta=embedder.graph.card,
-        head=found.fit.head,
+        head=fitted.fit.head,
         spec=embedder.spec,
-        class_names=found.samples.class_names,
+        class_names=fitted.samples.class_names,
         meta={"score": evaluation.headline_score(), "strategy": "probe", "positive": evaluation.positive},
-        has_flip=found.has_mirror,
-        trained_on=[found.features.digests[i] for i in found.split.where("train")],
-        novelty=trust.novelty,
-        sets=trust.sets.rule,
+        has_flip=fitted.has_mirror,
+        trained_on=[fitted.features.digests[i] for i in fitted.split.where("train")],
+        novelty=uncertainty.novelty,
+        sets=uncertainty.sets.rule,
     )
 
 
 def verify_export(
     context: ProbeRunContext,
-    found: FittedProbe,
+    fitted: FittedProbe,
     evaluation: HeadEvaluation,
-    trust: UncertaintyModel,
+    uncertainty: UncertaintyModel,
     threads: int | None,
 ) -> Any:
-    """Send own files through the bundle and compares with the training path; a mismatch fails the run.
+    """Predict the run's images with the bundle and compare with the training outputs; a mismatch fails the run.
 
     Returns:
-        How far the two are apart, JSON-able; it stands in the bundle too.
+        The differences as JSON values; also stored in the bundle.
     """
-    order = np.random.default_rng(context.resolved.settings.seed).permutation(len(found.samples))
+    order = np.random.default_rng(context.resolved.settings.seed).permutation(len(fitted.samples))
     runtime = Runtime(read_bundle(context.folder), threads=threads)
-    paths = [found.samples.paths[i] for i in order]
-    parity = check_parity(runtime, paths, evaluation.logits[order], expected_novelty=trust.shipped[order]).to_json()
+    paths = [fitted.samples.paths[i] for i in order]
+    parity = check_parity(
+        runtime, paths, evaluation.logits[order], expected_novelty=uncertainty.shipped[order]
+    ).to_json()
     amend_bundle(context.folder / "bundle", parity=parity)
     return parity
 
 
-def _leaking_blocks(context: ProbeRunContext, found: FittedProbe) -> dict[str, NDArray[np.float32]]:
-    """Return features of the images that leak, averaged over the mirror image as all others are."""
-    blocks = found.leaking_features.blocks
-    if not found.has_mirror:
+def _leaking_blocks(context: ProbeRunContext, fitted: FittedProbe) -> dict[str, NDArray[np.float32]]:
+    """Return features of the leaking images, averaged over flipped images where flip TTA is on."""
+    blocks = fitted.leaking_features.blocks
+    if not fitted.has_mirror:
         return blocks
-    paths, names = found.leaking.paths, found.leaking.names
-    mirrored, _, _ = found.embedder.embed(paths, names, context.events, is_mirrored=True)
+    paths, names = fitted.leaking.paths, fitted.leaking.names
+    mirrored, _, _ = fitted.embedder.embed(paths, names, context.events, is_mirrored=True)
     return averaged_blocks(blocks, mirrored.blocks)
 
 
 def _write_run(
     context: ProbeRunContext,
-    found: FittedProbe,
+    fitted: FittedProbe,
     evaluation: HeadEvaluation,
-    trust: UncertaintyModel,
+    uncertainty: UncertaintyModel,
     parity: dict[str, Any],
     started: float,
     more: dict[str, Any],
 ) -> None:
-    samples, features, split, fit = found.samples, found.features, found.split, found.fit
+    samples, features, split, fit = fitted.samples, fitted.features, fitted.split, fitted.fit
     train = split.where("train")
     write_split(context.folder / "split.csv", samples, split)
     write_oof(
@@ -139,43 +143,44 @@ def _write_run(
         logits=fit.oof_logits,
         protocol=fit.setup.protocol,
     )
-    write_predictions(context.folder / "predictions.csv", samples, split, evaluation, fit, trust)
-    write_scores(context.folder / "scores.npz", samples, features, split, evaluation, fit, trust)
+    write_predictions(context.folder / "predictions.csv", samples, split, evaluation, fit, uncertainty)
+    write_scores(context.folder / "scores.npz", samples, features, split, evaluation, fit, uncertainty)
     write_label_errors(context.folder / "label_errors.csv", samples, features, split, fit, evaluation)
-    write_facts(context, found, evaluation, started, strategy="probe", **trust.json, parity=parity, **more)
+    write_metrics(context, fitted, evaluation, started, strategy="probe", **uncertainty.json, parity=parity, **more)
 
 
-def write_facts(
+def write_metrics(
     context: ProbeRunContext,
-    found: FittedProbe,
+    fitted: FittedProbe,
     evaluation: HeadEvaluation,
     started: float,
     *,
     strategy: str,
     **more: Any,
 ) -> None:
-    """`dataset_report.json`, `metrics.json` and the settings, as every classifier's run has them.
+    """Write `dataset_report.json`, `metrics.json` and the settings of a classifier's run.
 
     Args:
-        context: Where they go.
-        found: What the data are like.
-        evaluation: Of what is shipped.
-        started: When the command began.
-        strategy: What is shipped.
-        more: What else stands in `metrics.json`.
+        context: The run context.
+        fitted: The probe and its data.
+        evaluation: Evaluation of the final model.
+        started: `time.monotonic()` when the command began.
+        strategy: Strategy of the final model.
+        more: Other sections of `metrics.json`.
     """
-    samples, groups = found.samples, found.split.groups
+    samples, groups = fitted.samples, fitted.split.groups
     write_json(
-        context.folder / "dataset_report.json", {**report_to_json(found.health), **reading_to_json(samples.notes)}
+        context.folder / "dataset_report.json",
+        {**report_to_json(fitted.dataset_report), **reading_to_json(samples.notes)},
     )
     context.write_settings()
-    context.paths = {s.name: s.path for s in (*samples, *found.leaking)}
+    context.paths = {s.name: s.path for s in (*samples, *fitted.leaking)}
     context.duration_s["total"] = time.monotonic() - started
     context.metrics = {
         "schema": 1,
         "task": "classify",
         "strategy": strategy,
-        "backbone": found.embedder.graph.backbone,
+        "backbone": fitted.embedder.graph.backbone,
         "num_samples": len(samples),
         "num_groups": None if groups is None else len(np.unique(groups)),
         "num_classes": len(samples.class_names),
@@ -189,14 +194,14 @@ def write_facts(
     write_json(context.folder / "metrics.json", context.metrics)
 
 
-def close_road(context: ProbeRunContext, evaluation: HeadEvaluation, started: float) -> None:
-    """The report, the closing words, the log, and the mark that the run is whole."""
-    shown = report_run(context.folder, context.paths, context.events, has_images=context.resolved.settings.images)
+def finish_run(context: ProbeRunContext, evaluation: HeadEvaluation, started: float) -> None:
+    """Write the report, emit score and files, and mark the run as complete."""
+    num_images = report_run(context.folder, context.paths, context.events, has_images=context.resolved.settings.images)
     score = summarize_classification(context.metrics)
     context.events.find(*evaluation.headline.findings)
     context.events.emit(ScoreMeasured(score))
-    if shown is not None:
-        context.events.emit(FileWritten("report", str(context.folder / "report.html"), {"num_images": shown}))
+    if num_images is not None:
+        context.events.emit(FileWritten("report", str(context.folder / "report.html"), {"num_images": num_images}))
     predict = (f"headstart predict {quoted(context.folder)} NEW_IMAGES", None)
     seconds = time.monotonic() - started
     context.events.emit(RunFinished(seconds, str(context.folder), (predict, *context.next_commands)))

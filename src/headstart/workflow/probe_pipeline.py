@@ -1,4 +1,4 @@
-"""The main road: read, split, embed, fit the head, then judge and save - and say each step in plain words."""
+"""Train a probe: read, check, extract features, split, fit the head, evaluate, save."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from headstart.workflow.devices import check_device
 from headstart.workflow.feature_extraction import (
     FeatureExtractor,
     averaged_blocks,
-    open_as_set,
+    open_from_settings,
     raise_if_all_unreadable,
 )
 from headstart.workflow.label_corrections import correct_labels
@@ -33,16 +33,16 @@ from headstart.workflow.positive import check_positive, choose_positive
 from headstart.workflow.probe_outputs import write_probe_outputs
 from headstart.workflow.probe_types import FittedProbe, ProbeRunContext
 from headstart.workflow.reading_report import report_reading
-from headstart.workflow.resize_mode_choice import choose_fit, count_choice
+from headstart.workflow.resize_mode_choice import add_choice_candidates, choose_fit
 from headstart.workflow.run_folder import own_run_folder
 
 __all__ = ["fit_probe_on_dataset", "train_probe"]
 
-_NOTHING = 0.02  # logits that differ by less from image to image are the same answer
+_CONSTANT = 0.02  # logit range below which all images get the same prediction
 
 
 def train_probe(resolved: ResolvedConfig, events: EventStream, *, started: float | None = None) -> Path:
-    """Train a new head on a frozen backbone and writes the run.
+    """Train a new head on a frozen backbone and write the run folder.
 
     Args:
         resolved: The settings.
@@ -53,8 +53,8 @@ def train_probe(resolved: ResolvedConfig, events: EventStream, *, started: float
         The run folder.
 
     Raises:
-        DataError: The images do not allow an honest model.
-        HeadstartError: Anything else that is known to go wrong.
+        DataError: The images do not allow a valid model.
+        HeadstartError: Any other known failure.
     """
     started = time.monotonic() if started is None else started
     settings = resolved.settings
@@ -63,23 +63,23 @@ def train_probe(resolved: ResolvedConfig, events: EventStream, *, started: float
     with own_run_folder(settings.out, started=started) as folder:
         context = ProbeRunContext(resolved, events, folder)
         context.duration_s["read"] = time.monotonic() - started
-        _go(context, data, started)
+        _run(context, data, started)
     return folder
 
 
-def _go(context: ProbeRunContext, data: ReadSamples, started: float) -> None:
-    """Everything after reading."""
-    found = fit_probe_on_dataset(context, data, started)
+def _run(context: ProbeRunContext, data: ReadSamples, started: float) -> None:
+    """Run all steps after reading."""
+    fitted = fit_probe_on_dataset(context, data, started)
     context.decide_used(Decision("strategy", "probe", DecisionReason.NO_BUDGET, "default"))
     if context.resolved.settings.strategy == "auto":
         context.next_commands.append(
             (f"headstart train {quoted(context.resolved.settings.data)} --budget 5m", "try fine-tuning")
         )
-    write_probe_outputs(context, found, started)
+    write_probe_outputs(context, fitted, started)
 
 
 def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: float) -> FittedProbe:
-    """From samples to a fitted head: embeds, judges the data, splits, fits; says what it does."""
+    """Extract features, inspect and split the data, and fit the head."""
     settings, events = context.resolved.settings, context.events
     report_reading(data.samples, events, is_checked=True)
 
@@ -88,12 +88,12 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
     inspector = DatasetInspector(
         samples,
         events,
-        place=settings.data,
+        data=settings.data,
         intensity_range=settings.intensity_range,
         max_pixels=settings.max_pixels,
         group_from=settings.group_from,
         threads=settings.workers,
-        use_memory=settings.cache,
+        use_cache=settings.cache,
     )
     with context.timed("prepare"):
         intensity_range, decision = inspector.find_range(is_split_later=settings.test_size is not None)
@@ -102,14 +102,14 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
         if settings.fit == "auto":
             choice = choose_fit(
                 samples,
-                lambda fit: open_as_set(settings, events, intensity_range=intensity_range, fit=fit),
+                lambda fit: open_from_settings(settings, events, intensity_range=intensity_range, fit=fit),
                 events,
                 group_from=settings.group_from,
                 seed=settings.seed,
             )
             context.decide([] if choice is None else [choice.decision])
         fit_to = settings.fit if settings.fit != "auto" else (choice.fit if choice is not None else "crop")
-        embedder = open_as_set(settings, events, intensity_range=intensity_range, fit=fit_to)
+        embedder = open_from_settings(settings, events, intensity_range=intensity_range, fit=fit_to)
     card = embedder.graph.card
     context.decide_used(
         Decision("task", "classify", DecisionReason.NO_BOXES),
@@ -125,41 +125,41 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
         context.decide_used(Decision("fit", fit_to, DecisionReason.FITS_NOT_COMPARABLE))
     features, seconds = _embed(context, embedder, samples, inspector)
     with context.timed("check"):
-        health = inspector.judge(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
-    context.findings = health.findings
-    events.find(*dataset_findings(health))
+        report = inspector.inspect(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
+    context.findings = report.findings
+    events.find(*dataset_findings(report))
     events.emit(CheckFinished(settings.data, len(samples)))
-    parted = split_dataset(samples, features, health, settings, data.manifest)
-    del inspector, features  # what was seen of every image is large, and fitting needs the room
-    context.decide(parted.decisions)
-    check_classes(parted.samples, parted.split)
-    train = parted.split.where("train")
-    class_names, class_ids = parted.samples.class_names, parted.samples.class_ids[train]
+    dataset = split_dataset(samples, features, report, settings, data.manifest)
+    del inspector, features  # frees memory for fitting
+    context.decide(dataset.decisions)
+    check_classes(dataset.samples, dataset.split)
+    train = dataset.split.where("train")
+    class_names, class_ids = dataset.samples.class_names, dataset.samples.class_ids[train]
     context.positive, positive_decision = choose_positive(settings.positive, class_names, class_ids)
     context.decide([] if positive_decision is None else [positive_decision])
     begun = time.monotonic()
     with context.timed("heads"):
         fit, features, has_mirror = _fit(
-            context, embedder, parted.samples, parted.features, parted.split, seconds, started
+            context, embedder, dataset.samples, dataset.features, dataset.split, seconds, started
         )
-        is_constant = bool(np.ptp(fit.head.logits(features.blocks), axis=0).max() < _NOTHING)
-        fit = count_choice(fit, [parted.samples.paths[i] for i in train], choice)
+        is_constant = bool(np.ptp(fit.head.logits(features.blocks), axis=0).max() < _CONSTANT)
+        fit = add_choice_candidates(fit, [dataset.samples.paths[i] for i in train], choice)
     events.emit(StageFinished(Stage.PROBE, time.monotonic() - begun, _probe_evidence(fit, is_constant=is_constant)))
     return FittedProbe(
         embedder,
-        parted.samples,
+        dataset.samples,
         features,
-        parted.split,
+        dataset.split,
         fit,
         has_mirror,
-        health,
-        parted.leaking,
-        parted.leaking_features,
+        report,
+        dataset.leaking,
+        dataset.leaking_features,
     )
 
 
 def _class_numbers(samples: Samples) -> list[Decision]:
-    """Return the decision for the number of the first class name, where a file names numbered classes."""
+    """Return the decision for the number of the first class name, if a file names numbered classes."""
     named = [n.evidence for n in samples.notes if n.kind is ReadingKind.NAMES_FROM_FILE]
     return [
         Decision("first_id", e["first_id"], DecisionReason.NAMES_NUMBERED, evidence={"file": e["file"]})
@@ -171,10 +171,10 @@ def _class_numbers(samples: Samples) -> list[Decision]:
 def _embed(
     context: ProbeRunContext, embedder: FeatureExtractor, samples: Samples, inspector: DatasetInspector
 ) -> tuple[Features, float]:
-    """Return features of all images, and the seconds a second pass over them would take."""
+    """Return features of all images, and the estimated seconds of a second pass over them."""
     height, _ = embedder.spec.size_hw
-    unknown = len(samples) - embedder.num_known()
-    expected = scanning_s(embedder.graph.backbone, height, unknown) if unknown > 0 else None
+    uncached = len(samples) - embedder.num_known()
+    expected = scanning_s(embedder.graph.backbone, height, uncached) if uncached > 0 else None
     evidence: dict[str, JsonValue] = {} if expected is None else {"expected_seconds": expected}
     context.events.emit(StageStarted(Stage.FEATURES, evidence))
     features, computed, seconds = embedder.embed(
@@ -195,7 +195,7 @@ def _fit(
     second_pass_s: float,
     started: float,
 ) -> tuple[ProbeFit, Features, bool]:
-    """Return the probe; with features of mirrored images averaged in where that was asked for or pays."""
+    """Fit the probe; with flip TTA if requested, or if it pays within a budget."""
     settings = context.resolved.settings
     fit = _fitting(context, samples, split)
     plain = fit(features)
@@ -235,7 +235,7 @@ def _fit(
 
 
 def _probe_evidence(fit: ProbeFit, *, is_constant: bool) -> dict[str, JsonValue]:
-    """Return what the screen says about the probe; `is_constant`: every image gets the same prediction."""
+    """Return the evidence of the probe stage; `is_constant`: every image gets the same prediction."""
     mixture: dict[str, float] = next((d.value for d in fit.decisions if d.setting == "probe.mixture"), {})
     return {
         "methods": [name for name in ("ridge", "lda", "logistic") if float(mixture.get(name, 0.0)) > 0],
@@ -247,21 +247,21 @@ def _probe_evidence(fit: ProbeFit, *, is_constant: bool) -> dict[str, JsonValue]
 
 
 def _fitting(context: ProbeRunContext, samples: Samples, split: Split) -> Callable[[Features], ProbeFit]:
-    """Return what fits a probe on features of the training images, with the weights of classes that were asked for."""
+    """Return a function that fits a probe on features of the training images with the requested class weights."""
     settings = context.resolved.settings
     train = split.where("train")
     labels = samples.class_ids[train]
     weights = class_factors(settings.probe.class_weights, labels, samples.class_names)
     if weights is not None:
-        how = settings.probe.class_weights
-        reason = DecisionReason.CLASSES_WEIGH_THE_SAME if how == "auto" else DecisionReason.CLASS_WEIGHTS_FROM_FILE
+        source = settings.probe.class_weights
+        reason = DecisionReason.CLASSES_WEIGH_THE_SAME if source == "auto" else DecisionReason.CLASS_WEIGHTS_FROM_FILE
         factors: Evidence = {"factors": dict(zip(samples.class_names, map(float, weights), strict=True))}
-        context.decide([Decision("probe.class_weights", how, reason, "cli", factors)])
+        context.decide([Decision("probe.class_weights", source, reason, "cli", factors)])
 
-    def fit(of: Features) -> ProbeFit:
-        refuse_finetuned_features(of, train)
+    def fit(features: Features) -> ProbeFit:
+        refuse_finetuned_features(features, train)
         return fit_probe(
-            {name: block if len(train) == len(block) else block[train] for name, block in of.blocks.items()},
+            {name: block if len(train) == len(block) else block[train] for name, block in features.blocks.items()},
             labels,
             len(samples.class_names),
             groups=None if split.groups is None else split.groups[train],
@@ -274,6 +274,6 @@ def _fitting(context: ProbeRunContext, samples: Samples, split: Split) -> Callab
 
 
 def _paired_gain(a: ProbeFit, b: ProbeFit) -> tuple[float, float]:
-    """Return mean of (log-loss of a - log-loss of b) image by image, and its standard error."""
+    """Return the mean paired difference (log-loss of a - log-loss of b) and its standard error."""
     difference = a.candidate_losses[-1].astype(np.float64) - b.candidate_losses[-1]
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))

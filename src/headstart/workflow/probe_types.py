@@ -1,4 +1,4 @@
-"""What the steps of a classifier's training hand on."""
+"""Define the run context and the fitted probe of a classifier's training."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["FittedProbe", "ProbeRunContext"]
 
 @dataclass
 class ProbeRunContext(RunContext):
-    """The road to a classifier."""
+    """Context of a classifier's run."""
 
-    paths: dict[str, str] = field(default_factory=dict)  # where each image lies, by name: for the report
-    findings: tuple[Finding, ...] = ()  # of the data check: for the closing lines
-    positive: str | None = None  # the positive class of two
+    paths: dict[str, str] = field(default_factory=dict)  # path of each image by name, for the report
+    findings: tuple[Finding, ...] = ()  # of the dataset check, for the summary
+    positive: str | None = None  # positive class of two
 
 
 @dataclass(frozen=True)
 class FittedProbe:
-    """A fitted head with all it was fitted on; the features are averaged over the mirror image where `has_mirror`.
+    """A fitted head with its data; features are averaged over flipped images where `has_mirror`.
 
-    `leaking` are scored images of the person's own split that training has seen: not among the samples.
+    `leaking` are scored images of the user's split with a near-duplicate in training; they are not in `samples`.
     """
 
     embedder: FeatureExtractor
@@ -35,6 +35,6 @@ class FittedProbe:
     split: Split
     fit: ProbeFit
     has_mirror: bool
-    health: DatasetReport
+    dataset_report: DatasetReport
     leaking: Samples
     leaking_features: Features

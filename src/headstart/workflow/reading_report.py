@@ -1,4 +1,4 @@
-"""Report what the reader of a dataset understood, assumed and did not use, for all commands and Python alike."""
+"""Report how a data set was read: layout, assumptions, and files that are not used."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 def reading_events(samples: Samples, *, is_checked: bool = False) -> list[Event]:
-    """Return what was read, the notes of the reader and the files that it cannot use, warnings first.
+    """Return events for the data set, the notes of the reader and the files that it cannot use.
 
     Args:
-        samples: What was read.
-        is_checked: Whether a check follows, among whose findings are the files that cannot be used.
+        samples: The samples.
+        is_checked: Whether a dataset check follows, which reports the unusable files.
     """
     splits = Counter(s.split for s in samples if s.split)
     read = DatasetRead(
@@ -45,10 +45,10 @@ def reading_events(samples: Samples, *, is_checked: bool = False) -> list[Event]
 
 
 def box_reading_events(samples: DetectionSamples, *, is_checked: bool = False) -> list[Event]:
-    """Return what was read of images with boxes, the notes of the reader, and what was corrected or left out.
+    """Return events for a data set with boxes, the notes of the reader, and fixed or dropped annotations.
 
     Args:
-        samples: What was read.
+        samples: The samples.
         is_checked: As in `reading_events`.
     """
     splits = Counter(s for s in samples.split or () if s)
@@ -77,7 +77,7 @@ def report_box_reading(samples: DetectionSamples, events: EventStream, *, is_che
 
 
 def problem_findings(problems: Iterable[Problem]) -> list[Finding]:
-    """Return one finding for each kind of problem that the reader met, the most frequent first."""
+    """Return one finding per kind of reading problem, the most frequent first."""
     by_kind: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
         by_kind[problem.kind].append(problem)

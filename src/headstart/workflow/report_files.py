@@ -1,7 +1,6 @@
-"""The files of a run folder that reports read, and those that they write.
+"""Read and write the files of a run folder for reports.
 
-What is missing or damaged reads as empty, since a report shows what there is; what is written is
-written whole or not at all.
+Missing or damaged files read as empty. Files are written atomically.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ __all__ = [
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object; empty where there is none."""
+    """Read a JSON object; empty if there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -39,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return rows of a CSV file by the names of its columns; none where it cannot be read."""
+    """Read the rows of a CSV file as dicts; empty if it cannot be read."""
     try:
         with open(path, encoding="utf-8", newline="", errors="surrogateescape") as file:
             return [dict(row) for row in csv.DictReader(file)]
@@ -48,7 +47,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_settings(path: Path, problems: list[Note]) -> dict[str, dict[str, Any]]:
-    """Return settings with value, source and reason; where there are none that is added to `problems`."""
+    """Read settings with value, source and reason; a missing file is added to `problems`."""
     import yaml
 
     try:
@@ -60,7 +59,7 @@ def read_settings(path: Path, problems: list[Note]) -> dict[str, dict[str, Any]]
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors of a safetensors file, from its header alone."""
+    """Read the tensor shapes of a safetensors file from its header."""
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -71,7 +70,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def image_spec(bundle: Mapping[str, Any]) -> ImageSpec:
-    """Return how the run's model sees images, from its `bundle.json`; the default where that does not say."""
+    """Return the image spec in `bundle.json`, or the default."""
     try:
         return ImageSpec.from_json(dict(bundle["pixels"]))
     except (KeyError, TypeError, ValueError):
@@ -79,16 +78,16 @@ def image_spec(bundle: Mapping[str, Any]) -> ImageSpec:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file with the same line ends everywhere."""
+    """Write a text file atomically, with LF line ends."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
 
 
 def write_drawings(folder: Path, names: Iterable[str], draw: Callable[[str], Any]) -> list[Path]:
-    """`NAME.png` of each figure that `draw` has data for; where it gives None an old one of that name is removed.
+    """Write `NAME.png` for each figure that `draw` returns; remove the old file where it returns None.
 
     Returns:
-        The files that were written.
+        The files written.
     """
     from headstart.reports.figures import figure_png
 

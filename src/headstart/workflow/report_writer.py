@@ -1,7 +1,7 @@
-"""Reads a run folder and writes what a person reads about it: the report and the files beside it.
+"""Write the report of a run folder, with its figures and text files.
 
-Everything is taken from the run folder (and the images where they still are), so a report
-can be written again at any time and on any machine that has the folder.
+Everything comes from the run folder (and the images, if they are still there), so the report can be rewritten at
+any time and on any machine.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from headstart.workflow.run_files import write_json
 from headstart.workflow.score_summary import summarize_run
 
 __all__ = [
+    "emit_report",
     "find_images",
     "make_report",
-    "read_facts",
+    "read_run_data",
     "report_run",
-    "tell_report",
     "without_images",
     "write_figures",
     "write_report",
@@ -57,10 +57,10 @@ __all__ = [
 
 
 def report_run(folder: Path, paths: Mapping[str, str], events: EventStream, *, has_images: bool = True) -> int | None:
-    """Return the report at the end of a training; that it cannot be written never costs the run.
+    """Write the report at the end of a training; a failure is a warning, not an error.
 
     Returns:
-        How many images it shows; None where it could not be written.
+        Number of images in the report; None where it could not be written.
     """
     try:
         report = write_report(folder, paths=paths or None, has_images=has_images)
@@ -81,7 +81,7 @@ def make_report(
     curve: bool = True,
 ) -> Report:
     """See `api.report`."""
-    settings = read_facts(folder, paths={}).settings
+    settings = read_run_data(folder, paths={}).settings
     if images is None:
         images = (settings.get("images") or {}).get("value") is not False
     paths = None if data is None else find_images(os.fspath(data), settings)
@@ -98,11 +98,11 @@ def make_report(
     return Report(target, written, images)
 
 
-def tell_report(report: Report, run: Path, events: EventStream, started: float) -> None:
-    """Emit the score of the run, what the report lacks, and what was written.
+def emit_report(report: Report, run: Path, events: EventStream, started: float) -> None:
+    """Emit the score of the run, the problems of the report, and the files written.
 
     Args:
-        report: What was written.
+        report: The report.
         run: The run folder.
         events: The event stream.
         started: `time.monotonic()` when the command began.
@@ -131,20 +131,20 @@ def write_report(
 
     Args:
         folder: A finished run.
-        paths: Where each image lies by its name; None looks where the run's settings say.
-        has_images: Whether photographs and file names go into the files.
-        has_attributions: Whether it is drawn which part of each shown error spoke.
-        has_figures: Whether `figures/*.png` are drawn.
-        has_curve: Whether it is measured what more images would bring.
-        out: Where the files go, the run folder by default.
+        paths: Path of each image by name; None uses the data path of the run's settings.
+        has_images: Whether the files include images and file names.
+        has_attributions: Whether to compute attribution maps of the shown errors.
+        has_figures: Whether to draw `figures/*.png`.
+        has_curve: Whether to measure the learning curve.
+        out: Output folder; the run folder by default.
 
     Returns:
         The report as data.
 
     Raises:
-        UsageError: It is no finished run.
+        UsageError: The folder is not a finished run.
     """
-    facts = read_facts(folder, paths=paths)
+    facts = read_run_data(folder, paths=paths)
     if has_curve:
         from headstart.workflow.learning_curve import measure_curve
 
@@ -153,11 +153,11 @@ def write_report(
     thumbs: dict[int, bytes | None] | None = None
     maps: dict[int, bytes] = {}
     if has_images:
-        places = {int(i): facts.path(int(i)) for i in report["images"]}
-        thumbs = make_thumbs(places, image_spec(facts.bundle))
-        gone = sum(t is None for t in thumbs.values())
-        if gone:
-            evidence = {"count": gone, "total": len(thumbs)}
+        image_paths = {int(i): facts.path(int(i)) for i in report["images"]}
+        thumbs = make_thumbs(image_paths, image_spec(facts.bundle))
+        num_missing = sum(t is None for t in thumbs.values())
+        if num_missing:
+            evidence = {"count": num_missing, "total": len(thumbs)}
             report["problems"].append(note_to_json(Note(NoteKind.IMAGES_MISSING, Severity.WARNING, evidence)))
         if has_attributions:
             report["attribution"], maps = _explain(folder, facts, report)
@@ -180,7 +180,7 @@ def write_report(
 
 
 def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None) -> list[Path]:
-    """`figures/*.png`; figures that the report has no data for are left out, old ones of that name removed."""
+    """Write `figures/*.png`; figures without data are skipped, and their old files removed."""
     from headstart.reports.figures import FIGURES, draw_figure
     from headstart.reports.fonts import drawable, names_text
 
@@ -207,7 +207,7 @@ def _explain(folder: Path, facts: RunData, report: Mapping[str, Any]) -> tuple[d
 
 
 def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same report without anything that shows an image or names a file."""
+    """Return the report without images and file names."""
     clean = dict(report)
     clean["images"] = {}
     clean["data"] = {**report["data"], "samples": [[] for _ in report["class_names"]]}
@@ -217,7 +217,7 @@ def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
     clean["data"]["shortcuts"] = [
         {k: v for k, v in row.items() if not isinstance(v, list)} for row in report["data"]["shortcuts"]
     ]
-    clean["data"]["group_patterns"] = []  # told from file names
+    clean["data"]["group_patterns"] = []  # derived from file names
     clean["confusion"] = {**report["confusion"], "cells": []}
     clean["errors"] = {"wrong": [], "unsure": [], "num_wrong": report["errors"]["num_wrong"]}
     clean["unknown"] = {k: v for k, v in report["unknown"].items() if k != "strangest"}
@@ -228,17 +228,17 @@ def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
     return clean
 
 
-def read_facts(folder: Path, *, paths: Mapping[str, str] | None = None) -> RunData:
+def read_run_data(folder: Path, *, paths: Mapping[str, str] | None = None) -> RunData:
     """Read a run folder.
 
     Raises:
-        UsageError: It is no finished run.
+        UsageError: The folder is not a finished run.
     """
     metrics = read_json(folder / "metrics.json")
     if not metrics or "class_names" not in metrics:
         raise UsageError(
-            f"`{folder}` is no finished run: it has no readable `metrics.json`.",
-            hint="name the folder that `headstart train` wrote, e.g. runs/train1",
+            f"`{folder}` is not a finished run: it has no readable `metrics.json`.",
+            hint="pass a folder written by `headstart train`, e.g. runs/train1",
         )
     problems: list[Note] = []
     settings = read_settings(folder / "config.resolved.yaml", problems)
@@ -268,15 +268,15 @@ def read_facts(folder: Path, *, paths: Mapping[str, str] | None = None) -> RunDa
 
 
 def _read_beside(facts: RunData, paths: Mapping[str, str]) -> tuple[tuple[str, str | None, str], ...]:
-    """Return images that the doctor names in pairs and that were not scored: those that leak."""
+    """Return the leaking images of the dataset report, which were not scored."""
     known = set(facts.scored.names)
-    found: dict[str, tuple[str, str | None, str]] = {}
+    images: dict[str, tuple[str, str | None, str]] = {}
     for row in facts.health.get("leaks") or ():
         for side in ("a", "b"):
             name = str(row.get(side))
             if name not in known:
-                found[name] = (name, paths.get(name), str(row.get(f"label_{side}") or ""))
-    return tuple(found.values())
+                images[name] = (name, paths.get(name), str(row.get(f"label_{side}") or ""))
+    return tuple(images.values())
 
 
 _SECTIONS = ("novelty", "coverage", "operating", "learning_curve", "calibration", "suspects", "tuning", "sizes")
@@ -316,7 +316,7 @@ def _read_scored(
 def _read_logits(
     folder: Path, names: Sequence[str], num_classes: int
 ) -> tuple[NDArray[np.float32] | None, tuple[str, ...], NDArray[np.float64] | None]:
-    """(N, K) logits, digests and (N,) novelty of `scores.npz`, None where the run has none or they do not fit."""
+    """Read (N, K) logits, digests and (N,) OOD scores of `scores.npz`; None where missing or inconsistent."""
     try:
         with np.load(folder / "scores.npz", allow_pickle=False) as file:
             stored, logits = [str(p) for p in file["paths"]], np.asarray(file["logits"], dtype=np.float32)
@@ -330,8 +330,8 @@ def _read_logits(
     if not all(name in at for name in names):
         return None, (), None
     index = [at[name] for name in names]
-    told = novelty[index] if novelty is not None and len(novelty) == len(stored) else None
-    return logits[index], tuple(digests[i] for i in index) if digests else (), told
+    scores = novelty[index] if novelty is not None and len(novelty) == len(stored) else None
+    return logits[index], tuple(digests[i] for i in index) if digests else (), scores
 
 
 def _read_groups(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
@@ -344,11 +344,11 @@ def _read_groups(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
 
 
 def _find_images(settings: Mapping[str, Mapping[str, Any]], problems: list[Note]) -> dict[str, str]:
-    """Return where the images lie, by name, as far as the data are still where they were."""
+    """Return the path of each image by name; empty with a problem where the data have moved."""
     from headstart.data.sources import read
 
     def value(name: str) -> Any:
-        """Return what the user set: a layout that was recognized is no pattern to read with."""
+        """Return an explicit setting; a recognized layout is not a pattern to read with."""
         row = settings.get(name) or {}
         is_explicit = row.get("source") in ("config", "cli", "python")
         return row["asked"] if "asked" in row else row.get("value") if is_explicit else None
@@ -372,17 +372,17 @@ def _find_images(settings: Mapping[str, Mapping[str, Any]], problems: list[Note]
 
 
 def find_images(data: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return where the images lie in a folder that a person names.
+    """Return the path of each image by name in a given folder.
 
     Raises:
-        DataError: There are none.
+        DataError: The folder has no such images.
     """
     problems: list[Note] = []
     changed = {**settings, "data": {"value": data}}
-    found = _find_images(changed, problems)
-    if not found:
-        raise DataError(f"there are no images in `{data}` that can be read as the run's were.")
-    return found
+    paths = _find_images(changed, problems)
+    if not paths:
+        raise DataError(f"`{data}` has no images in the layout of the run's data.")
+    return paths
 
 
 def _float(text: str | None) -> float:

@@ -1,7 +1,6 @@
-"""`--fit auto`: tries the ways to bring an image to size on some of the images, and takes the best.
+"""Choose the resize mode (`auto`): compare all modes by cross-validation on some of the training images.
 
-It is measured by leaving out each image (or group) in turn on at most 300 of them, and it
-counts as a choice: what it may flatter the score by is taken off, in proportion to the images it was made on.
+The comparison uses at most 300 images. Its selection bias is corrected in proportion to these images.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from headstart.records import Decision, Samples
 from headstart.types import DecisionReason, Evidence, NoteKind
 from headstart.workflow.feature_extraction import FeatureExtractor
 
-__all__ = ["FitChoice", "choose_fit", "count_choice"]
+__all__ = ["FitChoice", "add_choice_candidates", "choose_fit"]
 
 _FITS = ("crop", "cover", "squash", "pad")
-_MOST = 300
+_MAX_IMAGES = 300
 
 
 @dataclass(frozen=True)
 class FitChoice:
-    """What was tried.
+    """Result of the comparison.
 
     Attributes:
-        fit: The one with the least out-of-fold log-loss.
-        decision: With the numbers.
-        paths: The n images it was tried on.
-        losses: (4, n) out-of-fold log-loss of each way on each image, the chosen one last.
-        hits: (4, n) whether each is right.
+        fit: The mode with the lowest out-of-fold log-loss.
+        decision: The decision with its evidence.
+        paths: The n images compared.
+        losses: (4, n) out-of-fold log-loss of each mode per image, the chosen mode last.
+        hits: (4, n) whether each prediction is correct.
     """
 
     fit: str
@@ -53,14 +52,14 @@ def choose_fit(
     group_from: str | None,
     seed: int,
 ) -> FitChoice | None:
-    """Try all four ways.
+    """Compare all four modes.
 
     Args:
-        samples: The images; only training images are looked at.
-        open_with: Gives a network that sees images brought to size in one way.
+        samples: The images; only training images are used.
+        open_with: Returns a feature extractor with the given mode.
         events: The event stream.
-        group_from: What belongs together, as the person said.
-        seed: Of the draw of images.
+        group_from: Source of the groups.
+        seed: Random seed of the subset.
 
     Returns:
         The choice, or None where it cannot be measured (too few images, groups or classes).
@@ -68,19 +67,19 @@ def choose_fit(
     chosen = _draw(samples, seed)
     part = samples.take(chosen)
     groups, _ = group_ids(samples, group_from)
-    tried = []
+    all_features = []
     readable = np.ones(len(part), dtype=bool)
     for fit in _FITS:
         features, _, _ = open_with(fit).embed(part.paths, part.names, events)
         readable &= features.is_ok
-        tried.append(features)
+        all_features.append(features)
     rows = np.flatnonzero(readable)
     counts = np.bincount(part.class_ids[rows], minlength=len(part.class_names)) if len(rows) else np.zeros(1)
     rows = rows[counts[part.class_ids[rows]] >= 2] if len(rows) else rows
     classes, class_ids = np.unique(part.class_ids[rows], return_inverse=True)
     results = []
     try:
-        for features in tried:
+        for features in all_features:
             fitted = fit_probe(
                 {name: block[rows] for name, block in features.blocks.items()},
                 class_ids.astype(np.int64),
@@ -110,27 +109,27 @@ def choose_fit(
     )
 
 
-def count_choice(fitted: ProbeFit, paths: list[str], choice: FitChoice | None) -> ProbeFit:
-    """Return the fit with the ways that were not taken among its candidates, so that the choosing is corrected for.
+def add_choice_candidates(fitted: ProbeFit, paths: list[str], choice: FitChoice | None) -> ProbeFit:
+    """Add the rejected modes to the candidates of a fit, so that its selection bias is corrected.
 
     Args:
         fitted: The head on all training images.
-        paths: Theirs.
-        choice: What was tried; None changes nothing.
+        paths: Their paths.
+        choice: The comparison; None returns the fit unchanged.
     """
     if choice is None:
         return fitted
-    place = {path: i for i, path in enumerate(paths)}
-    both = [(row, place[path]) for row, path in enumerate(choice.paths) if path in place]
-    rows, places = (np.array(column, dtype=np.int64) for column in zip(*both, strict=True)) if both else ([], [])
+    position = {path: i for i, path in enumerate(paths)}
+    both = [(row, position[path]) for row, path in enumerate(choice.paths) if path in position]
+    rows, positions = (np.array(column, dtype=np.int64) for column in zip(*both, strict=True)) if both else ([], [])
     losses, hits = [], []
     for k in range(len(choice.losses) - 1):
         loss, hit = fitted.candidate_losses[-1].copy(), fitted.candidate_hits[-1].copy()
-        loss[places] += (choice.losses[k] - choice.losses[-1])[rows]
-        hit[places] = choice.hits[k][rows]
+        loss[positions] += (choice.losses[k] - choice.losses[-1])[rows]
+        hit[positions] = choice.hits[k][rows]
         losses.append(loss)
         hits.append(hit)
-    names = tuple(f"another way to bring images to size {k + 1}" for k in range(len(losses)))
+    names = tuple(f"other resize mode {k + 1}" for k in range(len(losses)))
     return replace(
         fitted,
         candidate_names=(*names, *fitted.candidate_names),
@@ -140,15 +139,15 @@ def count_choice(fitted: ProbeFit, paths: list[str], choice: FitChoice | None) -
 
 
 def _draw(samples: Samples, seed: int) -> NDArray[np.int64]:
-    """At most 300 training images, of each class as large a share."""
+    """Draw at most 300 training images, stratified by class."""
     in_training = np.array([s.split in (None, "train") for s in samples], dtype=bool)
     usable = np.flatnonzero(in_training & (samples.class_ids >= 0))
-    if len(usable) <= _MOST:
+    if len(usable) <= _MAX_IMAGES:
         return usable
     rng = np.random.default_rng(seed)
-    share = _MOST / len(usable)
+    fraction = _MAX_IMAGES / len(usable)
     parts = []
     for k in np.unique(samples.class_ids[usable]):
         members = usable[samples.class_ids[usable] == k]
-        parts.append(rng.choice(members, min(len(members), max(2, round(share * len(members)))), replace=False))
+        parts.append(rng.choice(members, min(len(members), max(2, round(fraction * len(members)))), replace=False))
     return np.sort(np.concatenate(parts))

@@ -1,7 +1,6 @@
-"""`headstart compare`: brings the predictions of two runs onto the same images, or says why that cannot be.
+"""Compare two runs on the same images, paired.
 
-Images are the same when their bytes are, whatever they are called; runs that were scored
-on different images are not compared on what happens to be common, but refused.
+Images are identified by content, not by name. Runs scored on different images cannot be compared without new data.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from headstart.types import EvaluationProtocol, Finding, FindingKind, Severity
 from headstart.workflow.detector_report import is_detector_run
 from headstart.workflow.model_evaluation import match_labels, read_problem, seen_in_training
 from headstart.workflow.reading_report import report_reading
-from headstart.workflow.report_writer import read_facts
+from headstart.workflow.report_writer import read_run_data
 from headstart.workflow.run_files import write_json
 
 __all__ = ["compare_runs", "write_comparison"]
@@ -40,7 +39,7 @@ __all__ = ["compare_runs", "write_comparison"]
 
 @dataclass(frozen=True)
 class _Common:
-    """What both say of the same images; classes in the order of run A."""
+    """Predictions of both runs on the same images; classes in the order of run A."""
 
     probabilities: tuple[NDArray[np.float64], NDArray[np.float64]]
     truth: NDArray[np.int64]
@@ -57,28 +56,28 @@ def compare_runs(
     events: EventStream | None = None,
     **reading: Any,
 ) -> Comparison:
-    """See `api.compare`; `reading` are options of `data.sources.read`."""
+    """Compare two runs; see `api.compare`. `reading` are options of `data.sources.read`."""
     events = events or EventStream()
     folders = (Path(run_a), Path(run_b))
     if any(is_detector_run(folder) for folder in folders):
         raise UsageError(
-            "compare is for runs that tell classes; detectors cannot be compared yet.",
-            hint="headstart evaluate scores each on the same images",
+            "detector runs cannot be compared; compare supports classifiers only.",
+            hint="score each on the same images with headstart evaluate",
         )
-    facts = tuple(read_facts(folder, paths={}) for folder in folders)
+    facts = tuple(read_run_data(folder, paths={}) for folder in folders)
     names = _run_names(folders)
     class_names = _same_classes(facts, names)
     if data is None:
         for name, value in reading.items():
             if value not in (None, False):
                 option = "--" + name.replace("_", "-")
-                raise UsageError(f"{option} has no effect without --data.", hint=f"leave {option} out")
+                raise UsageError(f"{option} has no effect without --data.", hint=f"remove {option}")
         common = _from_scores(facts[0], facts[1], names)
     else:
         common = _from_data(folders, facts[0], os.fspath(data), events, reading)
     counts = np.bincount(common.truth, minlength=len(class_names))
     metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed(counts) else "accuracy"
-    found = compare_paired(
+    result = compare_paired(
         *common.probabilities,
         common.truth,
         class_names,
@@ -89,8 +88,8 @@ def compare_runs(
     )
     comparison = Comparison(
         names=names,
-        numbers=comparison_json(found, names, common.protocol, is_new_data=data is not None),
-        findings=tuple(comparison_findings(found)),
+        numbers=comparison_json(result, names, common.protocol, is_new_data=data is not None),
+        findings=tuple(comparison_findings(result)),
         reports=(summarize(facts[0]), summarize(facts[1])),
     )
     for event in comparison.events:
@@ -109,26 +108,25 @@ def _same_classes(facts: Sequence[RunData], names: Sequence[str]) -> tuple[str, 
         pairs = ((names[0], set(a) - set(b)), (names[1], set(b) - set(a)))
         only = [f"only {run} has {', '.join(f'`{n}`' for n in sorted(own)[:5])}" for run, own in pairs if own]
         raise DataError(
-            f"the runs know different classes: {'; '.join(only)}.",
-            hint="train both on the same classes (--exclude-classes leaves some out)",
+            f"the runs have different classes: {'; '.join(only)}.",
+            hint="train both on the same classes (see --exclude-classes)",
         )
     return a
 
 
 def _from_scores(a: RunData, b: RunData, names: Sequence[str]) -> _Common:
-    """From what the runs kept of their own test images, or out of fold where neither has any."""
+    """Compare the stored scores of test images, or the out-of-fold ones where neither run has a test split."""
     splits = [f.headline_split for f in (a, b)]
     if splits[0] != splits[1]:
         tested, other = names if splits[0] == "test" else names[::-1]
         raise DataError(
-            f"{tested} was scored on test images, {other} on its own training images that were left out: two "
-            "different sets of images.",
-            hint="headstart compare RUN_A RUN_B --data LABELLED_IMAGES scores both on the same",
+            f"{tested} was scored on a test split, {other} out of fold; the images differ.",
+            hint="score both on the same images: headstart compare RUN_A RUN_B --data LABELED_IMAGES",
         )
     for facts, name in zip((a, b), names, strict=True):
         if facts.scored.logits is None:
             raise DataError(
-                f"{name} kept no scores of its images.", hint="--data LABELLED_IMAGES scores both on the same"
+                f"{name} has no stored scores.", hint="score both on the same images: --data LABELED_IMAGES"
             )
     rows_a, rows_b = _match(a, b, splits[0], names)
     order = [b.class_names.index(n) for n in a.class_names]
@@ -136,9 +134,8 @@ def _from_scores(a: RunData, b: RunData, names: Sequence[str]) -> _Common:
     labels_b = np.array([a.class_names.index(n) for n in b.class_names], dtype=np.int64)[b.scored.truth[rows_b]]
     if (truth != labels_b).any():
         raise DataError(
-            f"the labels in {names[1]} and {names[0]} differ for {pluralize(int((truth != labels_b).sum()), 'image')}: "
-            "the runs were scored against different truths.",
-            hint="--data LABELLED_IMAGES scores both against one",
+            f"the labels in {names[1]} and {names[0]} differ for {pluralize(int((truth != labels_b).sum()), 'image')}.",
+            hint="score both on the same labels: --data LABELED_IMAGES",
         )
     is_test = splits[0] == "test"
     probabilities = softmax(_logits(a)[rows_a]), softmax(_logits(b)[rows_b][:, order])
@@ -147,42 +144,42 @@ def _from_scores(a: RunData, b: RunData, names: Sequence[str]) -> _Common:
 
 
 def _match(a: RunData, b: RunData, split: str, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows of the same images in both, by content where both know it, else by name.
+    """Return the rows of the same images in both runs, by digest where both have it, else by name.
 
     Raises:
-        DataError: The sets differ.
+        DataError: The runs were scored on different images.
     """
     has_digests = bool(a.scored.digests) and bool(b.scored.digests)
     keys = []
     for facts in (a, b):
         rows = np.flatnonzero(facts.scored.split == split)
         source = facts.scored.digests if has_digests else facts.scored.names
-        seen: dict[str, int] = {}
-        found: dict[tuple[str, int], int] = {}
+        count: dict[str, int] = {}
+        row_of: dict[tuple[str, int], int] = {}
         for i in rows:
-            number = seen[source[i]] = seen.get(source[i], -1) + 1  # copies of one file are told apart by their number
-            found[(source[i], number)] = int(i)
-        keys.append(found)
+            number = count[source[i]] = count.get(source[i], -1) + 1  # identical files are numbered
+            row_of[(source[i], number)] = int(i)
+        keys.append(row_of)
     both = sorted(set(keys[0]) & set(keys[1]), key=lambda k: keys[0][k])
     if len(both) < max(len(keys[0]), len(keys[1])):
-        what = "test sets" if split == "test" else "training sets"
+        sets = "test sets" if split == "test" else "training sets"
         raise DataError(
-            f"the {what} differ: {names[0]} was scored on {pluralize(len(keys[0]), 'image')}, {names[1]} on "
-            f"{len(keys[1]):,}, with {len(both):,} in both. A difference could come from the "
-            "images instead of the models.",
-            hint="train both with one split (--split RUN_A/split.csv), or give --data LABELLED_IMAGES",
+            f"the {sets} differ: {names[0]} was scored on {pluralize(len(keys[0]), 'image')}, {names[1]} on "
+            f"{len(keys[1]):,}, with {len(both):,} in both.",
+            hint="train both with one split (--split RUN_A/split.csv), or use --data LABELED_IMAGES",
         )
     return np.array([keys[0][k] for k in both], dtype=np.int64), np.array([keys[1][k] for k in both], dtype=np.int64)
 
 
 def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStream, reading: dict[str, Any]) -> _Common:
-    """Both predict labeled images that neither was trained on."""
+    """Compare predictions on labeled images that neither run was trained on."""
     samples = match_labels(read(data, **reading), a.class_names)
     report_reading(samples, events)
     position = {name: i for i, name in enumerate(a.class_names)}
     scored = [s for s in samples if s.label in position]
     if not scored:
-        raise DataError("no image has a label that the runs know.", hint=f"they know: {', '.join(a.class_names[:20])}")
+        classes = ", ".join(a.class_names[:20])
+        raise DataError("none of the labels in the data match the runs' classes.", hint=f"classes: {classes}")
     runtimes = [Runtime(os.fspath(folder)) for folder in folders]
     paths = [s.path for s in scored]
     known = np.zeros(len(scored), dtype=bool)
@@ -190,36 +187,36 @@ def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStre
         known |= seen_in_training(paths, runtime.bundle.trained_on())
     if known.all():
         raise InvalidEvaluationError(
-            "every one of these images was trained on by one of the runs; comparing on them would favour that one."
+            "all of these images were used to train one of the runs; the comparison would be biased."
         )
     if known.any():
         evidence = {"count": int(known.sum()), "total": len(known)}
         events.find(Finding(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, evidence))
     keep = np.flatnonzero(~known)
-    found = []
+    probabilities = []
     for runtime in runtimes:
         order = [runtime.class_names.index(n) for n in a.class_names]
         with events.stage(Stage.EVALUATE, model=Path(runtime.bundle.path).name, num_images=len(keep)):
-            found.append(runtime.predict_proba([paths[i] for i in keep])[:, order])
-    is_read = np.isfinite(found[0]).all(axis=1) & np.isfinite(found[1]).all(axis=1)
+            probabilities.append(runtime.predict_proba([paths[i] for i in keep])[:, order])
+    is_read = np.isfinite(probabilities[0]).all(axis=1) & np.isfinite(probabilities[1]).all(axis=1)
     if not is_read.any():
-        raise DataError("none of the images can be read.")
+        raise DataError("cannot read any of the images.")
     if not is_read.all():
         failed = [read_problem(scored[i].name, paths[i], runtimes[0]) for i in keep[~is_read]]
         events.find(*unreadable_findings(failed))
     keep = keep[is_read]
     truth = np.array([position[scored[i].label or ""] for i in keep], dtype=np.int64)
-    given = [scored[i].group for i in keep]
+    group_names = [scored[i].group for i in keep]
     groups = None
-    if any(g is not None for g in given):
+    if any(g is not None for g in group_names):
         numbers: dict[str, int] = {}
-        texts = [g if g is not None else f"\0{i}" for i, g in enumerate(given)]
+        texts = [g if g is not None else f"\0{i}" for i, g in enumerate(group_names)]
         groups = np.array([numbers.setdefault(t, len(numbers)) for t in texts], dtype=np.int64)
-    return _Common((found[0][is_read], found[1][is_read]), truth, groups, EvaluationProtocol.TEST_SPLIT)
+    return _Common((probabilities[0][is_read], probabilities[1][is_read]), truth, groups, EvaluationProtocol.TEST_SPLIT)
 
 
 def _out_of_fold_protocol(facts: RunData) -> EvaluationProtocol:
-    """Return how the training images of a run were scored; k-fold where the run does not say."""
+    """Return the out-of-fold protocol of a run; k-fold where it is not recorded."""
     with suppress(ValueError):
         protocol = EvaluationProtocol(str((facts.metrics.get("cv") or {}).get("protocol")))
         if protocol.is_out_of_fold:
@@ -228,16 +225,16 @@ def _out_of_fold_protocol(facts: RunData) -> EvaluationProtocol:
 
 
 def _logits(facts: RunData) -> NDArray[np.float64]:
-    assert facts.scored.logits is not None  # looked at before
+    assert facts.scored.logits is not None  # checked before
     return facts.scored.logits.astype(np.float64)
 
 
-def write_comparison(folder: Path, found: Comparison) -> list[Path]:
-    """`compare.json` and `compare.png` in a folder."""
+def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
+    """Write `compare.json` and `compare.png` into a folder."""
     from headstart.reports.figures import figure_png
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "compare.json", found.to_json())
+    write_json(folder / "compare.json", comparison.to_json())
     with atomic_file(folder / "compare.png") as temporary:
-        temporary.write_bytes(figure_png(found.plot()))
+        temporary.write_bytes(figure_png(comparison.plot()))
     return [folder / "compare.json", folder / "compare.png"]

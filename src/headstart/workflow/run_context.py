@@ -1,4 +1,4 @@
-"""What every road carries: the settings, where it talks and writes, and how long its steps took."""
+"""Hold the context of a run: settings, event stream, folder and durations."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ __all__ = ["RunContext", "planned_decision"]
 
 
 def planned_decision(resolved: ResolvedConfig, setting: str, value: Any, num_train: int) -> list[Decision]:
-    """Return the decision for a value of a training's plan; none where it is what the user set.
+    """Return the decision for a value of a training plan; empty where it equals the explicit setting.
 
     Args:
         resolved: The settings.
         setting: Dotted name.
-        value: What the training uses, as plain values.
-        num_train: Training images.
+        value: The value used, as JSON values.
+        num_train: Number of training images.
     """
     evidence: Evidence = {"num_train": num_train}
     if not resolved.is_explicit(setting):
         return [Decision(setting, value, DecisionReason.DEFAULT_FOR_NUM_TRAIN, "default", evidence)]
-    asked = plain(attrgetter(setting)(resolved.settings))
-    if asked == value:
+    requested = plain(attrgetter(setting)(resolved.settings))
+    if requested == value:
         return []
     reason = DecisionReason.BATCH_LIMITED_BY_DATA if setting == "batch_size" else DecisionReason.ADAPTED_FROM_ASKED
-    return [Decision(setting, value, reason, evidence={"asked": asked, **evidence})]
+    return [Decision(setting, value, reason, evidence={"asked": requested, **evidence})]
 
 
 @dataclass
 class RunContext:
-    """One pass along a road; `resolved` and `duration_s` grow as it goes."""
+    """Context of one run; `resolved` and `duration_s` grow during the run."""
 
     resolved: ResolvedConfig
     events: EventStream
@@ -59,36 +59,36 @@ class RunContext:
         self.events.subscribe(RunRecorder(self.folder), replay=True)
 
     @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Add the seconds of a step under its name."""
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the duration of the block to `duration_s[step]`."""
         started = self.clock()
         try:
             yield
         finally:
-            self.duration_s[what] = self.duration_s.get(what, 0.0) + self.clock() - started
+            self.duration_s[step] = self.duration_s.get(step, 0.0) + self.clock() - started
 
     def decide(self, decisions: Sequence[Decision], *, is_said: bool = True) -> None:
-        """Keep decisions, with the real source of what the user set, and emit them unless `is_said` is False."""
+        """Record decisions with the source of explicit settings, and emit them unless `is_said` is False."""
         sources = self.resolved.sources
         decisions = [replace(d, source=sources.get(d.setting, "cli")) if d.source == "cli" else d for d in decisions]
         self.resolved = self.resolved.with_decisions(decisions)
         self.events.decide(*(decisions if is_said else ()))
 
     def decide_used(self, *decisions: Decision) -> None:
-        """Record, without printing, the values that null and `auto` settings came to; other settings are skipped."""
+        """Record, without printing, the resolved values of null and `auto` settings; skip other settings."""
         settings = self.resolved.settings
         self.decide([d for d in decisions if attrgetter(d.setting)(settings) in (None, "auto")], is_said=False)
 
     def write_settings(self) -> None:
-        """`environment.json` and `config.resolved.yaml`: on what it ran, and with which settings."""
+        """Write `environment.json` and `config.resolved.yaml`."""
         chosen = {d.setting: d.value for d in self.resolved.decisions}
         model = {name: chosen.get(name, getattr(self.resolved.settings, name)) for name in ("task", "strategy")}
         unused = [n for n in known_names() if n not in chosen and not has_effect(n, **model)]
         self.decide_used(*(Decision(n, None, DecisionReason.NO_EFFECT, "default", model) for n in unused))
-        found = environment(self.resolved.settings.seed, read_marker(self.folder))
-        write_json(self.folder / "environment.json", found)
+        versions = environment(self.resolved.settings.seed, read_marker(self.folder))
+        write_json(self.folder / "environment.json", versions)
         (self.folder / "config.resolved.yaml").write_text(self.resolved.to_yaml(), encoding="utf-8")
 
     def end(self) -> None:
-        """Mark the run as finished: to be called after everything else was written."""
+        """Mark the run as finished; call after all files are written."""
         finish_run_folder(self.folder)

@@ -1,7 +1,4 @@
-"""The files of a run: readable JSON, tables that survive any name, arrays without pickle.
-
-Each is written beside its place and renamed into it, so it is whole or absent.
-"""
+"""Write the files of a run atomically: JSON, CSV tables that survive any file name, arrays without pickle."""
 
 from __future__ import annotations
 
@@ -40,16 +37,16 @@ __all__ = [
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON in one step; NaN becomes null, since JSON has no such number."""
+    """Write indented JSON atomically; NaN becomes null."""
     with atomic_file(path) as temporary:
         text = json.dumps(_clean(value), indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table in one step: None is an empty cell, a float has six digits, names of any bytes survive.
+    """Write a CSV file atomically: None is an empty cell, floats have six digits, names may hold any bytes.
 
-    Texts that come from a person go through `escape_formula` first.
+    Pass text from users through `escape_formula` first.
     """
     with (
         atomic_file(path) as temporary,
@@ -71,7 +68,7 @@ def write_oof(
     logits: NDArray[np.float32],
     protocol: EvaluationProtocol,
 ) -> None:
-    """`oof.npz`: out-of-fold logits of every training sample, readable without pickle.
+    """Write `oof.npz`: out-of-fold logits of every training sample; no pickle.
 
     Keys: `paths` (N,) str, `group` (N,) int64 (-1 without groups), `label` (N,) int64 class ids,
     `logits` (N, K) float32 with the temperature applied, `protocol` str (`EvaluationProtocol`).
@@ -88,19 +85,19 @@ def write_oof(
 
 
 def write_predictions(
-    path: Path, samples: Samples, split: Split, evaluation: HeadEvaluation, fit: ProbeFit, trust: UncertaintyModel
+    path: Path, samples: Samples, split: Split, evaluation: HeadEvaluation, fit: ProbeFit, uncertainty: UncertaintyModel
 ) -> None:
-    """`predictions.csv`: what is said of every scored image; training images by a model that had not seen them.
+    """Write `predictions.csv`: the prediction for every scored image, out-of-fold for training images.
 
     Columns: `file, split, label, prediction, probability, is_right, how, novelty, is_ood, set`, the last three as
-    in the answers of a bundle.
+    in the predictions of a bundle.
     """
     logits = evaluation.logits.astype(np.float64)
     train = split.where("train")
     logits[train] = fit.oof_logits
     probabilities = softmax(logits)
     best = probabilities.argmax(axis=1)
-    told = trust.cells(probabilities, samples.class_names)
+    cells = uncertainty.cells(probabilities, samples.class_names)
     protocols = {
         "train": fit.setup.protocol,
         "val": EvaluationProtocol.VALIDATION_SPLIT,
@@ -110,12 +107,12 @@ def write_predictions(
     for i, sample in enumerate(samples):
         name = str(split.assignment[i])
         prediction = samples.class_names[best[i]]
-        how = protocols[name].value
+        protocol = protocols[name].value
         is_right = str(prediction == sample.label).lower()
-        novelty, is_ood, fitting = told[i]
+        novelty, is_ood, prediction_set = cells[i]
         texts = (sample.name, name, sample.label or "", prediction)
-        numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, how, novelty, is_ood)
-        rows.append([*map(escape_formula, texts), *numbers, escape_formula(fitting)])
+        numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, protocol, novelty, is_ood)
+        rows.append([*map(escape_formula, texts), *numbers, escape_formula(prediction_set)])
     columns = ("file", "split", "label", "prediction", "probability", "is_right", "how", "novelty", "is_ood", "set")
     write_csv(path, columns, rows)
 
@@ -127,13 +124,13 @@ def write_scores(
     split: Split,
     evaluation: HeadEvaluation,
     fit: ProbeFit,
-    trust: UncertaintyModel,
+    uncertainty: UncertaintyModel,
 ) -> None:
-    """`scores.npz`: logits of every image, training images by a model that had not seen them; no pickle.
+    """Write `scores.npz`: logits of every image, out-of-fold for training images; no pickle.
 
     Keys: `paths` (N,) str, `split` (N,) str, `label` (N,) int64 class ids, `logits` (N, K) float32 with the
-    temperature applied, `digests` (N,) leading 16 hex digits of each file's sha256, `novelty` (N,) float32, NaN where
-    it is not known.
+    temperature applied, `digests` (N,) leading 16 hex digits of each file's SHA-256, `novelty` (N,) float32, NaN where
+    unknown.
     """
     logits = evaluation.logits.copy()
     logits[split.where("train")] = fit.oof_logits
@@ -145,7 +142,7 @@ def write_scores(
             split=split.assignment.astype(str),
             label=samples.class_ids,
             logits=logits.astype(np.float32),
-            novelty=trust.honest.astype(np.float32),
+            novelty=uncertainty.held_out.astype(np.float32),
             digests=np.array([d[:16] for d in features.digests], dtype=str),
         )
 
@@ -154,23 +151,22 @@ def clock_time(at: float | None = None) -> str:
     """Return local time with its offset from UTC (ISO 8601, milliseconds).
 
     Args:
-        at: A reading of `time.monotonic()`, by default now.
+        at: A value of `time.monotonic()`; now by default.
     """
     ago = 0.0 if at is None else time.monotonic() - at
     return datetime.fromtimestamp(time.time() - ago).astimezone().isoformat(timespec="milliseconds")
 
 
 def environment(seed: int, marker: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `environment.json`: versions, machine, command and times of a run that has just been computed.
+    """Return the content of `environment.json`: versions, machine, command and times of a run.
 
     Args:
-        seed: Of the run.
-        marker: Of the run folder (`run_folder.read_marker`).
+        seed: Random seed of the run.
+        marker: Marker of the run folder (`run_folder.read_marker`).
 
     Returns:
-        `started` is when the command began, for a resumed run the first one; `resumed` (only there) lists when it
-        was resumed; `finished` is now: the model and its scores are complete, the report is still to be written.
-        Modules that are not installed have no version.
+        `started` is the start of the first command; `resumed` (resumed runs only) lists the times of resuming;
+        `finished` is now, before the report is written. Packages that are not installed are left out.
     """
     from importlib import metadata
 

@@ -1,8 +1,7 @@
-"""The run folder: where one execution leaves everything it found, never overwritten.
+"""Create, lock and finish run folders; a finished run is never overwritten.
 
-A run is written under its final name from the start, with `unfinished.json` in it until
-`metrics.json` is there, and locked while somebody writes it.  So a run that was killed is known for what it is: the
-same command may be given again and begins anew in the same folder.
+A run is written under its final name, with `unfinished.json` in it until it is complete, and locked while a process
+writes it. A killed run is thus recognized, and the same command can be repeated in the same folder.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from headstart.workflow.run_files import clock_time, write_json
 if TYPE_CHECKING:
     from headstart.events import EventStream
 
-__all__ = ["can_go_on", "finish_run_folder", "is_unfinished", "own_run_folder", "read_marker"]
+__all__ = ["finish_run_folder", "is_resumable", "is_unfinished", "own_run_folder", "read_marker"]
 
 _UNFINISHED = "unfinished.json"
 _NAMES = {
@@ -60,68 +59,65 @@ _NAMES = {
 def own_run_folder(
     out: str | None,
     *,
-    again: Path | None = None,
+    resume: Path | None = None,
     parent: Path | None = None,
     events: EventStream | None = None,
     started: float | None = None,
 ) -> Iterator[Path]:
-    """Return a run folder while it is written: nobody else works on it, and what came to nothing is taken back.
+    """Hold a run folder while it is written: lock it, and delete it if the run produced nothing.
 
     Args:
-        out: The folder itself; it may exist if it is empty, or if it holds nothing but a run that was killed
-            and cannot be resumed.  None takes the next free `runs/trainN`.
-        again: A run that can go on, to be gone on with.
-        parent: Where numbered runs lie, `runs` by default.
-        events: Told how to go on with what was stopped.
-        started: `time.monotonic()` when the command began, by default now.
+        out: The folder; it may exist if it is empty or holds only a killed run that cannot be resumed. None uses
+            the next free `runs/trainN`.
+        resume: A run to resume.
+        parent: Folder of numbered runs; `runs` by default.
+        events: Receives a note on how to resume a stopped run.
+        started: `time.monotonic()` when the command began; now by default.
 
     Raises:
-        UsageError: The folder is not empty, cannot be made, or another process works on it.
-        HeadstartError: The disk filled up, or the folder went away.
+        UsageError: The folder is not empty, cannot be created, or is locked by another process.
+        HeadstartError: The disk is full, or the folder is gone.
     """
-    folder, claim = _take_new(out, parent, started) if again is None else _take_again(again, started)
+    folder, lock = _acquire_new(out, parent, started) if resume is None else _acquire_again(resume, started)
     try:
         yield folder
     except OSError as error:
         raise HeadstartError(
-            f"the run cannot be written to `{error.filename or folder}` ({error.strerror or error}).",
-            hint=f"free some space, then go on with: headstart resume {folder}"
-            if can_go_on(folder)
-            else "free some space, or name another folder with --out; what was computed is kept in the cache",
+            f"cannot write the run to `{error.filename or folder}` ({error.strerror or error}).",
+            hint=f"free some disk space, then: headstart resume {folder}"
+            if is_resumable(folder)
+            else "free some disk space, or use another folder with --out; computed features are cached",
         ) from error
     except BaseException as error:
-        if events and can_go_on(folder) and not isinstance(error, Exception):  # Ctrl-C where no training was under way
+        if events and is_resumable(folder) and not isinstance(error, Exception):  # Ctrl-C outside a training
             events.warn(NoteKind.RUN_RESUMABLE, run=str(folder))
         raise
     finally:
-        if is_unfinished(folder) and can_go_on(folder):
-            claim.drop()
+        if is_unfinished(folder) and is_resumable(folder):
+            lock.drop()
         else:
-            claim.end()
+            lock.end()
             if is_unfinished(folder):
                 _discard(folder)
 
 
-def can_go_on(folder: Path) -> bool:
+def is_resumable(folder: Path) -> bool:
     """Return whether a run has saved enough to be resumed."""
     return (folder / "checkpoints" / "journal.json").exists()
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Return whether a run is being written there, or was stopped on its way."""
+    """Return whether the folder holds a run that is being written or was stopped."""
     return (folder / _UNFINISHED).exists()
 
 
 def finish_run_folder(folder: Path) -> None:
-    """State that the run is whole: to be called after everything else was written."""
+    """Mark the run as complete; call after all files are written."""
     (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
 def read_marker(folder: Path) -> dict[str, Any]:
-    """Return what the marker of an unfinished run says: `started`, `resumed`, `command`, `pid`, `host`.
-
-    Empty where there is no readable marker.
-    """
+    """Read the marker of an unfinished run: `started`, `resumed`, `command`, `pid`, `host`; empty without one."""
     try:
         value = json.loads((folder / _UNFINISHED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -129,17 +125,17 @@ def read_marker(folder: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _take_new(out: str | None, parent: Path | None, started: float | None) -> tuple[Path, RunLock]:
+def _acquire_new(out: str | None, parent: Path | None, started: float | None) -> tuple[Path, RunLock]:
     if out is not None:
         folder = Path(out)
         is_used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         if is_used:
             _check_killed(folder, out)
         _make(folder)
-        claim = _take(folder, out)
+        lock = _acquire(folder, out)
         if is_used:
             _empty(folder)
-        return _marked(folder, claim, started)
+        return _marked(folder, lock, started)
     parent = parent or Path("runs")
     for number in range(1, 1_000_000):
         folder = parent / f"train{number}"
@@ -149,78 +145,78 @@ def _take_new(out: str | None, parent: Path | None, started: float | None) -> tu
         except FileExistsError:
             continue
         except OSError as error:
-            raise _unmade(folder, error) from error
-        return _marked(folder, _take(folder, str(folder)), started)
-    raise UsageError(f"there are too many runs in `{parent}`.", hint="name a new folder with --out")
+            raise _cannot_create(folder, error) from error
+        return _marked(folder, _acquire(folder, str(folder)), started)
+    raise UsageError(f"too many runs in `{parent}`.", hint="use a new folder with --out")
 
 
-def _take(folder: Path, called: str) -> RunLock:
-    claim = RunLock(folder)
-    if not claim.take():
+def _acquire(folder: Path, name: str) -> RunLock:
+    lock = RunLock(folder)
+    if not lock.take():
         raise UsageError(
-            f"another process is working on `{called}` right now.",
-            hint="wait for it, stop it with Ctrl-C, or begin a run in another folder",
+            f"`{name}` is locked by another process.",
+            hint="wait for it, stop it with Ctrl-C, or use another folder",
         )
-    return claim
+    return lock
 
 
-def _take_again(folder: Path, started: float | None) -> tuple[Path, RunLock]:
-    """Claim a stopped run; its marker keeps the first start and lists this one under `resumed`."""
-    claim = _take(folder, str(folder))
+def _acquire_again(folder: Path, started: float | None) -> tuple[Path, RunLock]:
+    """Lock a stopped run; its marker keeps the first start and lists this one under `resumed`."""
+    lock = _acquire(folder, str(folder))
     if not is_unfinished(folder):
-        return folder, claim
+        return folder, lock
     marker = read_marker(folder)
     resumed = [*marker.get("resumed", []), clock_time(started)]
-    return _write_marker(folder, claim, {**marker, "pid": os.getpid(), "host": platform.node(), "resumed": resumed})
+    return _write_marker(folder, lock, {**marker, "pid": os.getpid(), "host": platform.node(), "resumed": resumed})
 
 
-def _marked(folder: Path, claim: RunLock, started: float | None) -> tuple[Path, RunLock]:
+def _marked(folder: Path, lock: RunLock, started: float | None) -> tuple[Path, RunLock]:
     command = [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]
     marker = {"pid": os.getpid(), "host": platform.node(), "command": command, "started": clock_time(started)}
-    return _write_marker(folder, claim, marker)
+    return _write_marker(folder, lock, marker)
 
 
-def _write_marker(folder: Path, claim: RunLock, marker: dict[str, Any]) -> tuple[Path, RunLock]:
+def _write_marker(folder: Path, lock: RunLock, marker: dict[str, Any]) -> tuple[Path, RunLock]:
     try:
         write_json(folder / _UNFINISHED, marker)
     except OSError as error:
-        claim.end()
-        raise _unmade(folder, error) from error
-    return folder, claim
+        lock.end()
+        raise _cannot_create(folder, error) from error
+    return folder, lock
 
 
 def _check_killed(folder: Path, out: str) -> None:
-    """Refuse what is not the folder of a run that was killed and cannot go on: it is left as it is."""
+    """Raise an error unless the folder holds only a killed run that cannot be resumed."""
     is_marked = is_unfinished(folder)
     if not is_marked and folder.is_dir() and all(_is_temporary(e) or e.name == LOCK for e in folder.iterdir()):
-        return  # killed before it could leave its mark
+        return  # killed before it wrote its marker
     if not is_marked:
         raise UsageError(
-            f"the run folder `{out}` exists and is not empty; a run never overwrites another.",
-            hint="name a new folder with --out, or leave --out away",
+            f"the run folder `{out}` is not empty, and runs are never overwritten.",
+            hint="use a new folder with --out, or remove --out",
         )
-    if can_go_on(folder) and not RunLock(folder).is_taken():
+    if is_resumable(folder) and not RunLock(folder).is_taken():
         raise UsageError(
-            f"`{out}` holds a run that was stopped and can go on.",
-            hint=f"headstart resume {out}, or name a new folder with --out",
+            f"`{out}` holds a stopped run that can be resumed.",
+            hint=f"headstart resume {out}, or use a new folder with --out",
         )
     foreign = [entry.name for entry in folder.iterdir() if not _is_ours(entry)]
     if foreign:
         raise UsageError(
-            f"`{out}` holds a run that was stopped, and files that no run wrote: {', '.join(foreign[:5])}.",
-            hint="name a new folder with --out",
+            f"`{out}` holds a stopped run and other files: {', '.join(foreign[:5])}.",
+            hint="use a new folder with --out",
         )
 
 
 def _discard(folder: Path) -> None:
-    """Take back the folder of a run that came to nothing."""
+    """Delete the folder of a run that produced nothing."""
     _empty(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def _is_ours(entry: Path) -> bool:
-    """Return whether a run writes something of that name, temporary files of a killed one included."""
+    """Return whether the entry is a file of a run, temporary files included."""
     return entry.name in _NAMES or _is_temporary(entry)
 
 
@@ -242,9 +238,9 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unmade(folder, error) from error
+        raise _cannot_create(folder, error) from error
 
 
-def _unmade(folder: Path, error: OSError) -> UsageError:
+def _cannot_create(folder: Path, error: OSError) -> UsageError:
     reason = error.strerror or error
-    return UsageError(f"the run folder `{folder}` cannot be made ({reason}).", hint="name another folder with --out")
+    return UsageError(f"cannot create the run folder `{folder}` ({reason}).", hint="use another folder with --out")

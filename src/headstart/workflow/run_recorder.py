@@ -1,4 +1,4 @@
-"""Write the events of a run into its folder: `events.jsonl` for programs, `train.log` for people."""
+"""Write the events of a run into its folder: `events.jsonl` for programs, `train.log` for users."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ __all__ = ["RunRecorder"]
 
 
 class RunRecorder:
-    """A listener that appends events to the files of a run; a resumed run continues them.
-
-    Each event is appended at once, so that a killed run has everything up to its last event.
+    """Event listener that appends each event to the files of a run immediately; a resumed run continues them.
 
     Args:
         folder: The run folder; it exists.

@@ -1,4 +1,4 @@
-"""Read the events of a finished run back, for what a `Run` shows in Python."""
+"""Read the events of a finished run, for `Run` in Python."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ __all__ = ["read_story"]
 
 
 def read_story(folder: Path, metrics: Mapping[str, Any]) -> tuple[Event, ...]:
-    """Return what a run read, found, did and measured, in order; the score alone where it kept no events.
+    """Return the events of a run in order; the score alone where no events are stored.
 
     Args:
-        folder: The run folder, wherever it is now.
+        folder: The run folder.
         metrics: Its `metrics.json`.
     """
     events: list[Event] = []
     for line in _lines(folder / "events.jsonl"):
-        with suppress(KeyError, TypeError, ValueError):  # events of another version are left out
+        with suppress(KeyError, TypeError, ValueError):  # skip events of other versions
             event = _event(json.loads(line))
             if isinstance(event, DatasetRead):  # a resumed run reads the data again
                 events = []

@@ -1,4 +1,4 @@
-"""The headline score as one value that the screen, Python and the report share."""
+"""Summarize the headline score as one value, shared by the screen, Python and the report."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from headstart.evaluation.metrics import is_skewed
 from headstart.types import SplitSource
 
-__all__ = ["summarize_classification", "summarize_evaluation", "summarize_found_boxes", "summarize_run"]
+__all__ = ["summarize_classification", "summarize_detections", "summarize_evaluation", "summarize_run"]
 
-_FEW = 5  # a class with fewer scored images is not called the hardest
+_FEW = 5  # classes with fewer scored images cannot be the hardest
 
 
 def summarize_classification(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def summarize_classification(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "leaky": None,
     }
     if leaky:
-        num_honest = metrics["test"]["num_samples"] if metrics.get("test") else 0
-        score["leaky"] = {**_estimate(leaky[metric]), "num_leaks": leaky["num_samples"] - num_honest}
+        num_clean = metrics["test"]["num_samples"] if metrics.get("test") else 0
+        score["leaky"] = {**_estimate(leaky[metric]), "num_leaks": leaky["num_samples"] - num_clean}
     if block.get("binary"):
         score |= block["binary"]
     return score
@@ -56,7 +56,7 @@ def summarize_evaluation(block: Mapping[str, Any]) -> dict[str, Any]:
     """Return the score of a saved model on a user's images, with the best constant prediction as the baseline.
 
     Args:
-        block: What `evaluation_to_json` returns.
+        block: Result of `evaluation_to_json`.
     """
     support = np.asarray(block["confusion"], dtype=np.int64).sum(axis=1)
     metric = "balanced_accuracy" if is_skewed(support[support > 0]) else "accuracy"
@@ -72,11 +72,11 @@ def summarize_evaluation(block: Mapping[str, Any]) -> dict[str, Any]:
     return score
 
 
-def summarize_found_boxes(block: Mapping[str, Any]) -> dict[str, Any]:
+def summarize_detections(block: Mapping[str, Any]) -> dict[str, Any]:
     """Return the score of a detector in the form that `headstart.messages.scores` renders.
 
     Args:
-        block: What `detection_to_json` returns.
+        block: Result of `detection_to_json`.
     """
     detail = block.get("protocol_detail") or {}
     rows = []
@@ -110,7 +110,7 @@ def summarize_found_boxes(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarize_run(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the score of a finished run of any task; None where nothing was scored.
+    """Return the score of a finished run of any task; None without a score.
 
     Args:
         metrics: `metrics.json`.
@@ -118,7 +118,7 @@ def summarize_run(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     if metrics.get("task") != "detect":
         return summarize_classification(metrics)
     block = metrics.get("test") or metrics.get("val") or metrics.get("cv")
-    return None if not block else summarize_found_boxes(block)
+    return None if not block else summarize_detections(block)
 
 
 def _estimate(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _estimate(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hardest(block: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the class with the lowest recall, if there are more than two and one of them is imperfect."""
+    """Return the class with the lowest recall; None with two classes or perfect recall."""
     rows = [r for r in block["per_class"] if r["recall"]["value"] is not None and r["support"] >= _FEW]
     if len(rows) < 3:
         return None

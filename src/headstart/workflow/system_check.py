@@ -1,4 +1,4 @@
-"""Looks at the machine: versions, cores, memory, disk, weights, cache - and says what is wrong with them."""
+"""Check the machine: versions, cores, memory, disk, weights, cache."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["check_machine", "prepare_backbones"]
 _BASE = ("numpy", "Pillow", "onnxruntime", "typer", "rich")
 _TRAIN = ("torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "scikit-learn", "pydantic", "PyYAML")
 _BUNDLED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-_LEAST_FREE_BYTES = 1 << 30
-_LEAST_MEMORY_BYTES = 3 << 30
+_MIN_FREE_BYTES = 1 << 30
+_MIN_MEMORY_BYTES = 3 << 30
 
 
 def check_machine() -> tuple[list[str], list[str]]:
-    """Return what there is, a line each, and what is wrong."""
+    """Return the description of the machine as lines, and its problems."""
     problems: list[str] = []
     lines = [
         f"headstart     {__version__} on Python {platform.python_version()}, {platform.platform()}",
@@ -40,13 +40,13 @@ def check_machine() -> tuple[list[str], list[str]]:
     memory = _memory_bytes()
     if memory:
         lines.append(f"memory        {memory / 2**30:.1f} GB")
-        if memory < _LEAST_MEMORY_BYTES:
-            problems.append(f"only {memory / 2**30:.1f} GB of memory; training wants 3 GB")
+        if memory < _MIN_MEMORY_BYTES:
+            problems.append(f"only {memory / 2**30:.1f} GB of memory; training needs 3 GB")
     lines.append("prediction    " + _versions(_BASE, problems, "headstart"))
     has_training = all(_version(name) for name in _TRAIN)
     lines.append("training      " + _versions(_TRAIN, [], ""))
     if not has_training:
-        lines.append('              not whole: pip install "headstart[train]" (predicting works without it)')
+        lines.append('              incomplete: pip install "headstart[train]" (not needed for prediction)')
     lines += _cache_lines(problems)
     lines.append("telemetry     off: " + ", ".join(f"{name}={os.environ.get(name, '')}" for name in TELEMETRY_OFF))
     if has_training:
@@ -55,7 +55,7 @@ def check_machine() -> tuple[list[str], list[str]]:
 
 
 def prepare_backbones(names: Sequence[str] | None, events: EventStream) -> None:
-    """Make the graphs of the bundled (or named) networks, so that later runs need neither torch nor a network."""
+    """Export the graphs of the bundled (or named) backbones, so that prediction needs neither torch nor a download."""
     from headstart.workflow.feature_extraction import open_graph
 
     started = time.monotonic()
@@ -65,14 +65,14 @@ def prepare_backbones(names: Sequence[str] | None, events: EventStream) -> None:
     events.emit(RunFinished(time.monotonic() - started))
 
 
-def _versions(names: Sequence[str], problems: list[str], what: str) -> str:
-    found = []
+def _versions(names: Sequence[str], problems: list[str], package: str) -> str:
+    texts = []
     for name in names:
         version = _version(name)
-        found.append(f"{name} {version or 'missing'}")
-        if version is None and what:
-            problems.append(f"{name} is missing: pip install {what}")
-    return ", ".join(found)
+        texts.append(f"{name} {version or 'missing'}")
+        if version is None and package:
+            problems.append(f"{name} is missing: pip install {package}")
+    return ", ".join(texts)
 
 
 def _version(name: str) -> str | None:
@@ -90,11 +90,11 @@ def _cache_lines(problems: list[str]) -> list[str]:
         probe.write_bytes(b"x")
         probe.unlink()
     except (HeadstartError, OSError) as error:
-        problems.append(f"the cache folder {root} cannot be written ({error}); set HEADSTART_CACHE to another")
-        return [f"cache         {root} (cannot be written)"]
+        problems.append(f"cannot write the cache folder {root} ({error}); set HEADSTART_CACHE to another folder")
+        return [f"cache         {root} (not writable)"]
     free = shutil.disk_usage(root).free
-    if free < _LEAST_FREE_BYTES:
-        problems.append(f"only {free / 2**30:.1f} GB of disk are free at {root}")
+    if free < _MIN_FREE_BYTES:
+        problems.append(f"only {free / 2**30:.1f} GB of disk space free at {root}")
     return [f"cache         {root}, {free / 2**30:.0f} GB of disk free"]
 
 
@@ -117,7 +117,7 @@ def _weights_lines(problems: list[str]) -> list[str]:
 
 
 def _memory_bytes() -> int | None:
-    """Physical memory, where the system says."""
+    """Return the bytes of physical memory, or None."""
     if sys.platform == "win32":
         import ctypes
 

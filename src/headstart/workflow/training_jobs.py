@@ -1,7 +1,4 @@
-"""What a training leaves, and how it is stopped by hand.
-
-Ctrl-C is a wish that is granted between two steps, so that what is saved is always whole.
-"""
+"""Define the result of a training, and handle Ctrl-C between training steps."""
 
 from __future__ import annotations
 
@@ -32,23 +29,23 @@ __all__ = [
 
 
 class TrainingInterruptedError(HeadstartError):
-    """Ctrl-C: everything is saved and can go on."""
+    """Training was stopped by Ctrl-C; its state is saved and can be resumed."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training left.
+    """Result of a training.
 
     Attributes:
-        logits: (A, M, K) of the validation images at each share of the way, or None without any.
-        shares: The A shares.
+        logits: (A, M, K) of the validation images at each interpolation factor; None without any.
+        shares: The A interpolation factors.
         start, end: Trained tensors before and after.
-        records: One an epoch.
-        is_diverged: Whether the loss ran away or was no longer a number; `end` is the last good state then.
-        best_epoch: The epoch whose weights were kept, from 1; the last one without patience.
-        frozen_before, frozen_after: Digests of everything that must not change.
+        records: One per epoch.
+        is_diverged: Whether the loss diverged; `end` is then the last good state.
+        best_epoch: The epoch of the saved weights, from 1; the last one without patience.
+        frozen_before, frozen_after: Digests of all frozen tensors.
     """
 
     logits: NDArray[np.float32] | None
@@ -63,28 +60,28 @@ class TrainingResult:
 
 
 class InterruptHandler:
-    """Turns Ctrl-C into a wish that is granted after the step under way; a second one does not wait.
+    """Handles Ctrl-C: the first sets a flag that is checked between steps, the second interrupts immediately.
 
     Args:
-        events: Told that the wish was heard.
+        events: Receives a note on the first Ctrl-C.
     """
 
     def __init__(self, events: EventStream) -> None:
         self.events = events
-        self.is_asked = False
+        self.is_requested = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While inside, the first Ctrl-C is a wish."""
+        """Handle SIGINT inside the block."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = signal.getsignal(signal.SIGINT)
 
         def ask(number: int, frame: FrameType | None) -> None:
-            self.is_asked = True
+            self.is_requested = True
             signal.signal(signal.SIGINT, before)
-            # By a thread of its own: the one that is interrupted may be just about to say something.
+            # In a thread of its own, since the interrupted one may hold the lock of the output.
             threading.Thread(target=self.events.warn, args=(NoteKind.STOP_REQUESTED,), name="stopping").start()
 
         signal.signal(signal.SIGINT, ask)
@@ -95,20 +92,20 @@ class InterruptHandler:
 
 
 def check_frozen(before: str, after: str) -> None:
-    """Compare digests of everything that a training must not change.
+    """Check that the frozen tensors have not changed.
 
     Raises:
-        HeadstartError: They differ.
+        HeadstartError: The digests differ.
     """
     if before != after:
         raise HeadstartError(
-            "tensors that were to stay frozen have changed while training.",
-            hint="please report this with your versions of torch and timm (headstart doctor)",
+            "frozen parameters changed during training (internal error).",
+            hint="report this with the output of headstart doctor",
         )
 
 
 def write_result(result: TrainingResult) -> TrainingState:
-    """Return all of it as one checkpoint."""
+    """Convert a result into one checkpoint."""
     import torch
 
     tensors = {f"start/{n}": t for n, t in result.start.items()} | {f"end/{n}": t for n, t in result.end.items()}
@@ -126,7 +123,7 @@ def write_result(result: TrainingResult) -> TrainingState:
 
 
 def read_result(snapshot: TrainingState) -> TrainingResult:
-    """Read what `write_result` wrote."""
+    """Convert a checkpoint of `write_result` back."""
 
     def part(name: str) -> dict[str, Any]:
         return {n[len(name) + 1 :]: t for n, t in snapshot.tensors.items() if n.startswith(f"{name}/")}

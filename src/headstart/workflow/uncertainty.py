@@ -1,8 +1,7 @@
-"""What is fitted beside a head so that its answers can be trusted: novelty and sets of classes, and how they fare.
+"""Fit the OOD score and the prediction sets of a model, and measure both.
 
-Everything is fitted on images that the head had not seen, so it costs none; the test split
-only checks what was promised.  Sets are fitted on a validation folder where a person kept one and nothing was
-chosen on it: then, and only then, their coverage is called guaranteed.
+Both are fitted on held-out images, so they cost no data; the test split only verifies them. Prediction sets are
+fitted on a user's validation split if nothing was selected on it; only then is their coverage guaranteed.
 """
 
 from __future__ import annotations
@@ -34,26 +33,26 @@ __all__ = ["UncertaintyModel", "fit_finetuned_uncertainty", "fit_probe_uncertain
 Float = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-_BINS = 24  # of the histogram of novelty
-_ENOUGH = 5.0  # over the share that may be missed: validation images (or groups) from which on sets are fitted on them
+_BINS = 24  # of the OOD-score histogram
+_ENOUGH = 5.0  # divided by 1 - coverage: least number of validation images (or groups) to fit sets on
 
 
 @dataclass(frozen=True)
 class UncertaintyModel:
-    """Novelty and sets of one model.
+    """OOD score and prediction sets of one model.
 
     Attributes:
-        novelty: What is stored in the bundle.
-        sets: The same for sets of classes.
-        shipped: (N,) novelty of every sample by the shipped model, for the parity check.
-        honest: (N,) the same, training images out of fold; NaN where that is not known.
+        novelty: The OOD model, stored in the bundle.
+        sets: The prediction sets, stored in the bundle.
+        shipped: (N,) OOD scores of the final model, for the parity check.
+        held_out: (N,) OOD scores, out-of-fold for training images; NaN where unknown.
         json: The sections `novelty` and `coverage` of `metrics.json`.
     """
 
     novelty: OodModel
     sets: PredictionSets
     shipped: Float
-    honest: Float
+    held_out: Float
     json: dict[str, dict[str, Any]]
 
     def evidence(self) -> dict[str, JsonValue]:
@@ -61,21 +60,21 @@ class UncertaintyModel:
         return {section: _numbers(self.json[section]) for section in ("novelty", "coverage")}
 
     def cells(self, probabilities: Float, class_names: Sequence[str]) -> list[tuple[str, str, str]]:
-        """`novelty`, `is_ood` and `set` of every sample, as in a table of predictions; (N, K) probabilities."""
+        """Return the cells `novelty`, `is_ood` and `set` of every sample, from (N, K) probabilities."""
         inside = self.sets.sets(probabilities)
         order = np.argsort(-probabilities, axis=1, kind="stable")
         threshold = self.novelty.threshold
         rows = []
-        for i, value in enumerate(self.honest):
-            told = ("", "")
+        for i, value in enumerate(self.held_out):
+            cells = ("", "")
             if math.isfinite(value):
-                told = (f"{value:.3f}", str(value > threshold).lower() if math.isfinite(threshold) else "")
-            rows.append((*told, join_prediction_set(class_names[k] for k in order[i] if inside[i, k])))
+                cells = (f"{value:.3f}", str(value > threshold).lower() if math.isfinite(threshold) else "")
+            rows.append((*cells, join_prediction_set(class_names[k] for k in order[i] if inside[i, k])))
         return rows
 
     def take(self, index: Ids) -> UncertaintyModel:
-        """Return the same for some of the samples."""
-        return replace(self, shipped=self.shipped[index], honest=self.honest[index])
+        """Return the model for a subset of the samples."""
+        return replace(self, shipped=self.shipped[index], held_out=self.held_out[index])
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, JsonValue]:
@@ -95,23 +94,23 @@ def fit_probe_uncertainty(
     coverage: float,
     seed: int = 0,
 ) -> UncertaintyModel:
-    """Fit and checks both for a head on frozen features.
+    """Fit and measure both for a head on frozen features.
 
     Args:
         samples, features, split: N samples.
         fit: The head, fitted on the training images.
-        logits: (N, K) of the shipped head.
-        reject: Share of known images that may be called unknown.
-        coverage: Share of images whose set shall hold the right class.
-        seed: Of everything that is drawn.
+        logits: (N, K) of the final head.
+        reject: Target OOD false-positive rate, 0 to 1.
+        coverage: Target coverage of prediction sets, 0 to 1.
+        seed: Random seed.
     """
     train = split.where("train")
     groups = None if split.groups is None else split.groups[train]
     with one_blas_thread():
         rows = fit.head.normalizer(features.blocks)  # (N, D)
-        mine = rows[train]
+        train_rows = rows[train]
         novelty = fit_ood_model(
-            mine,
+            train_rows,
             softmax(fit.oof_logits),
             samples.class_ids[train],
             reject=reject,
@@ -119,13 +118,13 @@ def fit_probe_uncertainty(
             space=(fit.row_mean, fit.row_directions),
             seed=seed,
         )
-        left_out = evaluate_held_out_classes(
-            mine, samples.class_ids[train], reject=reject, groups=groups, penalty=fit.ridge_penalty, seed=seed
+        held_out_class = evaluate_held_out_classes(
+            train_rows, samples.class_ids[train], reject=reject, groups=groups, penalty=fit.ridge_penalty, seed=seed
         )
         shipped = novelty.score(rows, softmax(logits))
     return summarize_uncertainty(
         samples, split, logits, novelty, shipped, train, fit.oof_logits,
-        left_out=left_out, coverage=coverage, is_val_kept=True, seed=seed,
+        held_out_class=held_out_class, coverage=coverage, is_val_kept=True, seed=seed,
     )  # fmt: skip
 
 
@@ -144,26 +143,25 @@ def fit_finetuned_uncertainty(
     coverage: float,
     seed: int = 0,
 ) -> UncertaintyModel:
-    """Return the same for a model that was trained by gradient.
+    """Fit and measure both for a fine-tuned model.
 
-    Features of a network that was tuned on an image look more usual than they would had it not been.  So all features
-    count where images were held out of its last training; else those of the stages that were frozen; else the doubt
-    alone.
+    Features of a network fine-tuned on an image are biased towards in-distribution. All features are used where the
+    scored images were held out of the final training; else those of frozen stages; else the probabilities only.
 
     Args:
-        samples, features, split: N samples; features of the network as it is shipped.
-        head: Its head, None where that lies inside the graph.
-        logits: (N, K) of the shipped model.
+        samples, features, split: N samples; features of the final network.
+        head: Its head; None inside the graph.
+        logits: (N, K) of the final model.
         scored: (M,) positions of the images with out-of-fold logits.
         oof_logits: (M, K).
-        trained_on: Positions of what the shipped weights were trained on.
-        frozen: Blocks of features that are as they were before training.
+        trained_on: Positions of the training images of the final weights.
+        frozen: Feature blocks of frozen stages.
         reject, coverage, seed: As in `fit_probe_uncertainty`.
     """
     groups = None if split.groups is None else split.groups[scored]
     options: dict[str, Any] = {"reject": reject, "groups": groups, "seed": seed}
     probabilities, ids = softmax(oof_logits), samples.class_ids[scored]
-    left_out = None
+    held_out_class = None
     with one_blas_thread():
         rows = None if head is None else head.normalizer(features.blocks)
         norm = None if head is None else head.normalizer
@@ -175,7 +173,7 @@ def fit_finetuned_uncertainty(
             novelty = fit_ood_model(None, probabilities, ids, **options)
         elif columns.all():
             novelty = fit_ood_model(rows[scored], probabilities, ids, **options)
-            left_out = evaluate_held_out_classes(rows[scored], ids, reject=reject, groups=groups, seed=seed)
+            held_out_class = evaluate_held_out_classes(rows[scored], ids, reject=reject, groups=groups, seed=seed)
         elif np.isin(scored, trained_on).any():
             part = np.ascontiguousarray(rows[np.ix_(scored, np.flatnonzero(columns))])
             novelty = fit_ood_model(part, probabilities, ids, **options).spread(columns)
@@ -187,7 +185,7 @@ def fit_finetuned_uncertainty(
         shipped = novelty.score(rows, softmax(logits))
     return summarize_uncertainty(
         samples, split, logits, novelty, shipped, scored, oof_logits,
-        left_out=left_out, coverage=coverage, is_val_kept=False, seed=seed,
+        held_out_class=held_out_class, coverage=coverage, is_val_kept=False, seed=seed,
     )  # fmt: skip
 
 
@@ -200,30 +198,30 @@ def summarize_uncertainty(
     scored: Ids,
     oof_logits: NDArray[np.floating[Any]],
     *,
-    left_out: HeldOutClassResult | None,
+    held_out_class: HeldOutClassResult | None,
     coverage: float,
     is_val_kept: bool,
     seed: int = 0,
 ) -> UncertaintyModel:
-    """Sets, and both checked, for a model whose novelty is fitted.
+    """Fit prediction sets and measure both, for a fitted OOD model.
 
     Args:
         samples, split: N samples.
-        logits: (N, K) of the shipped model.
-        novelty: Fitted on the images that are scored out of fold.
-        shipped: (N,) novelty by the shipped model.
+        logits: (N, K) of the final model.
+        novelty: OOD model, fitted on the images with out-of-fold logits.
+        shipped: (N,) OOD scores of the final model.
         scored: (M,) positions of the images with out-of-fold logits.
         oof_logits: (M, K).
-        left_out: How left-out classes are noticed, where that was measured.
+        held_out_class: OOD detection of held-out classes; None if not measured.
         coverage: As in `fit_probe_uncertainty`.
-        is_val_kept: Whether the validation split was used for no choice.
-        seed: Of the folds.
+        is_val_kept: Whether nothing was selected on the validation split.
+        seed: Random seed of the folds.
     """
     ids, groups = samples.class_ids, split.groups
     val, test = split.where("val"), split.where("test")
-    honest = shipped.copy()
-    honest[split.where("train")] = np.nan
-    honest[scored] = novelty.scores
+    held_out = shipped.copy()
+    held_out[split.where("train")] = np.nan
+    held_out[scored] = novelty.scores
     is_separate = is_val_kept and _num_units(groups, val) >= _ENOUGH / (1.0 - coverage)
     where, fitted_on = (val, logits[val]) if is_separate else (scored, oof_logits)
     with one_blas_thread():
@@ -235,28 +233,28 @@ def summarize_uncertainty(
             is_separate_split=is_separate,
             seed=seed,
         )
-    told = {
-        "novelty": _novelty_json(novelty, honest, shipped, scored, test, groups, left_out, samples.class_names),
+    sections = {
+        "novelty": _novelty_json(novelty, held_out, shipped, scored, test, groups, held_out_class, samples.class_names),
         "coverage": _coverage_json(
             sets, softmax(logits[test]), ids[test], test, groups, len(where), samples.class_names
         ),
     }
-    return UncertaintyModel(novelty, sets, shipped, honest, told)
+    return UncertaintyModel(novelty, sets, shipped, held_out, sections)
 
 
 def _novelty_json(
     novelty: OodModel,
-    honest: Float,
+    held_out: Float,
     shipped: Float,
     scored: Ids,
     test: Ids,
     groups: Ids | None,
-    left_out: HeldOutClassResult | None,
+    held_out_class: HeldOutClassResult | None,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the section, with what is said of it in words."""
+    """Return the `novelty` section of `metrics.json`."""
     threshold = novelty.threshold
-    known = honest[scored][np.isfinite(honest[scored])]
+    known = held_out[scored][np.isfinite(held_out[scored])]
     section: dict[str, Any] = {
         "reject": novelty.reject,
         "threshold": threshold if math.isfinite(threshold) else None,
@@ -268,14 +266,14 @@ def _novelty_json(
         "histogram": _histogram(known, threshold),
     }
     if len(test) and math.isfinite(threshold):
-        alarms = _share(shipped[test] > threshold, test, groups)
+        alarms = _proportion(shipped[test] > threshold, test, groups)
         section["test"] = {"false_alarms": alarms, "num_samples": len(test)}
-    if left_out is not None:
+    if held_out_class is not None:
         section["left_out"] = {
-            **{k: v for k, v in asdict(left_out).items() if k != "per_class"},
+            **{k: v for k, v in asdict(held_out_class).items() if k != "per_class"},
             "per_class": [
-                {"name": class_names[k], "auroc": auc, "detected": found}
-                for k, (auc, found) in left_out.per_class.items()
+                {"name": class_names[k], "auroc": auc, "detected": detected}
+                for k, (auc, detected) in held_out_class.per_class.items()
             ],
         }
     section["sentence"] = _novelty_sentence(section, len(class_names))
@@ -286,17 +284,17 @@ def _novelty_sentence(section: dict[str, Any], num_classes: int) -> str:
     reject = f"{100 * section['reject']:g}"
     if section["threshold"] is None:
         return (
-            "unknown images: too few known ones were seen to say from where on an image is unknown "
-            f"({math.ceil(1 / section['reject']) - 1} are needed for --reject {reject}%)."
+            "OOD detection: too few images to choose a threshold "
+            f"(--reject {reject}% needs {math.ceil(1 / section['reject']) - 1})."
         )
     test, left = section["test"], section["left_out"]
     alarms = test["false_alarms"]["value"] if test else section["out_of_fold"]["false_alarms"]
-    of = "your held-out images" if test else "known images it had not seen"
-    text = f"unknown images: {percent(alarms)} of {of} are called unknown (asked: at most {reject} %)"
+    images = "test images" if test else "out-of-fold images"
+    text = f"OOD detection: false-positive rate {percent(alarms)} on {images} (target <= {reject} %)"
     if left is not None:
-        text += f"; of a class it was never shown, about {percent(left['detected'], 0)} are noticed"
+        text += f"; held-out-class recall {percent(left['detected'], 0)}"
     elif num_classes < 3:
-        text += "; how many of a new class are noticed cannot be measured with two classes, since none can be left out"
+        text += "; held-out-class recall needs at least three classes"
     return text + "."
 
 
@@ -328,30 +326,29 @@ def _coverage_json(
         inside = sets.sets(probabilities)
         held = inside[np.arange(len(test)), class_ids]
         section["test"] = {
-            "empirical": _share(held, test, groups),
+            "empirical": _proportion(held, test, groups),
             "num_samples": len(test),
             "mean_size": float(inside.sum(axis=1).mean()),
             "single_fraction": float((inside.sum(axis=1) == 1).mean()),
             "empty_fraction": float((~inside.any(axis=1)).mean()),
         }
     shown = section["test"] or section
-    word = "guaranteed" if sets.is_guaranteed else "aimed at"
-    held_share = percent(shown["empirical"]["value"])
+    kind = "guaranteed" if sets.is_guaranteed else "target"
     section["sentence"] = (
-        f"sets of classes at {100 * sets.coverage:g} % ({word}): {held_share} held the right class, with "
-        f"{shown['mean_size']:.2f} classes in a set."
+        f"prediction sets: coverage {percent(shown['empirical']['value'])} ({kind} {100 * sets.coverage:g} %), "
+        f"mean size {shown['mean_size']:.2f}."
     )
     return section
 
 
-def _share(hits: NDArray[np.bool_], index: Ids, groups: Ids | None) -> dict[str, Any]:
-    """Return a share of held-out images with its interval."""
-    worth = effective_sample_size(hits, None if groups is None else groups[index], is_out_of_fold=False)
-    return asdict(estimate_proportion(float(hits.mean()), len(hits), worth))
+def _proportion(hits: NDArray[np.bool_], index: Ids, groups: Ids | None) -> dict[str, Any]:
+    """Return a proportion of held-out images with its confidence interval."""
+    n_eff = effective_sample_size(hits, None if groups is None else groups[index], is_out_of_fold=False)
+    return asdict(estimate_proportion(float(hits.mean()), len(hits), n_eff))
 
 
 def _histogram(known: Float, threshold: float) -> dict[str, list[float]] | None:
-    """Counts of known images by novelty, the threshold well inside."""
+    """Return the histogram of OOD scores of in-distribution images, with the threshold inside its range."""
     if len(known) == 0:
         return None
     low = float(known.min())
