@@ -1,4 +1,4 @@
-"""Every setting is an option too, and words from other tools are answered, before anything is computed."""
+"""Test that every setting is an option, and that words from other tools get a helpful error."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ DECLARED = {"--lr": True, "--offline": False, "-c": True}
         (["d", "--", "--dropout"], ["d", "--", "--dropout"]),
     ],
 )
-def test_options_that_are_not_declared_become_settings(typed: list[str], understood: list[str]) -> None:
+def test_undeclared_options_become_settings(typed: list[str], understood: list[str]) -> None:
     assert as_overrides(typed, DECLARED) == understood
 
 
-def test_a_missing_value_and_an_unknown_word_are_said() -> None:
+def test_missing_value_and_unknown_setting() -> None:
     with pytest.raises(SettingError, match="`--dropout` needs a value"):
         as_overrides(["d", "--dropout"], DECLARED)
     with pytest.raises(SettingError, match="`--dropout` needs a value"):
@@ -40,13 +40,13 @@ def test_a_missing_value_and_an_unknown_word_are_said() -> None:
     assert "--from" in str(caught.value.hint)
 
 
-def test_data_may_be_named_as_other_tools_have_it() -> None:
+def test_data_as_setting() -> None:
     assert data_and_overrides("photos", ["a=1"]) == ("photos", ["a=1"])
     assert data_and_overrides("epochs=5", ["data=photos"]) == (None, ["epochs=5", "data=photos"])
     assert data_and_overrides(None, []) == (None, [])
 
 
-def test_the_help_tells_every_finer_setting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_finer_settings(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     said = capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_the_help_tells_every_finer_setting(capsys: pytest.CaptureFixture[str]) 
     assert "…" not in said  # nothing is cut off
 
 
-def test_a_word_from_another_tool_ends_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_alias_of_other_tool_is_accepted_or_explained(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["train", "photos", "--freeze", "10"])
     assert stop.value.code == 2

@@ -1,4 +1,4 @@
-"""The reference implementation on our records, and random images for both; used by tests and benchmarks."""
+"""Run the reference implementation on headstart's records, and generate random images; for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headstart.data.boxes.records import Boxes, Detections
 def random_images(
     seed: int, count: int = 20, num_classes: int = 3, *, crowds: bool = True, ties: bool = False
 ) -> tuple[list[Boxes], list[Detections]]:
-    """True boxes of all sizes, and detections near them, doubled, missed, of a wrong class or nowhere."""
+    """Return ground-truth boxes of all sizes, and detections that are near, doubled, missed, misclassified or false."""
     rng = np.random.default_rng(seed)
     truth, found = [], []
     for _ in range(count):
@@ -46,9 +46,9 @@ def random_images(
 def reference(
     truth: Sequence[Boxes], found: Sequence[Detections], num_classes: int, max_detections: int = 100
 ) -> dict[str, object]:
-    """What pycocotools says: its tables of precision (T, R, K, A, M) and recall (T, K, A, M), and twelve numbers.
+    """Return the tables of pycocotools, precision (T, R, K, A, M) and recall (T, K, A, M), and its twelve numbers.
 
-    The numbers are there for its own 100 detections of a class and image only.
+    The numbers exist only for 100 detections per class and image.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

@@ -1,4 +1,4 @@
-"""Views of images with boxes: the boxes are where the objects are, and a view is the same whenever it is made."""
+"""Test views of images with boxes: boxes follow the pixels, and views are reproducible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def image() -> bytes:
 
 
 @pytest.mark.parametrize("fit", ["squash", "pad"])
-def test_boxes_are_where_the_object_is(image: bytes, fit: str) -> None:
+def test_boxes_follow_object(image: bytes, fit: str) -> None:
     spec = SPEC.with_(fit=fit, background=(0, 0, 0), mean=(0.0, 0.0, 0.0))
     augment = parse_augment("flip=0.5,vflip=0.5,zoom=0.5,shift=0.1,brightness=0.1")
     digest = hashlib.sha256(image).digest()
@@ -49,14 +49,14 @@ def test_boxes_are_where_the_object_is(image: bytes, fit: str) -> None:
     assert num_seen > 15
 
 
-def test_the_plain_view_is_the_image(image: bytes) -> None:
+def test_plain_view_is_image(image: bytes) -> None:
     augment = parse_augment(DEFAULT_AUGMENT)
     assert np.array_equal(make_box_view(image, SPEC, augment, None), read_image(image, SPEC))
     found = view_boxes(Boxes.of([BOX], [0]), (300, 400), b"x" * 32, SPEC, augment, 0, 0)
     np.testing.assert_allclose(found.xyxy[0], np.array(BOX) * [0.32, 0.32, 0.32, 0.32], atol=1e-4)
 
 
-def test_a_view_depends_on_its_number_and_seed_only(image: bytes) -> None:
+def test_view_depends_on_number_and_seed_only(image: bytes) -> None:
     augment, digest = parse_augment(DEFAULT_AUGMENT), b"d" * 32
     first = make_box_view(image, SPEC, augment, view_rng(digest, 5, 0))
     assert np.array_equal(first, make_box_view(image, SPEC, augment, view_rng(digest, 5, 0)))
@@ -64,21 +64,21 @@ def test_a_view_depends_on_its_number_and_seed_only(image: bytes) -> None:
     assert not np.array_equal(first, make_box_view(image, SPEC, augment, view_rng(digest, 5, 1)))
 
 
-def test_crowds_are_ignored_and_not_learned() -> None:
+def test_crowds_are_ignored() -> None:
     boxes = Boxes.of([BOX, (0, 0, 100, 100)], [0, 1], [False, True])
     found = view_boxes(boxes, (300, 400), b"x" * 32, SPEC, parse_augment("none"), 1, 0)
     assert found.class_ids.tolist() == [0]
     assert len(found.ignored) == 1
 
 
-def test_what_moves_no_boxes_is_refused() -> None:
+def test_unsupported_augmentations_are_refused() -> None:
     with pytest.raises(SettingError, match="rotate"):
         check_augment(parse_augment("rotate=20"))
     assert check_augment(parse_augment(DEFAULT_AUGMENT)).zoom == 0.5
 
 
 @pytest.mark.parametrize("strengths", [DEFAULT_AUGMENT, "zoom=0.2,shift=0.1", "flip=1", "none"])
-def test_views_of_what_is_kept_are_those_of_the_file(strengths: str) -> None:
+def test_views_of_decoded_images_match_file(strengths: str) -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=80)
@@ -91,7 +91,7 @@ def test_views_of_what_is_kept_are_those_of_the_file(strengths: str) -> None:
         assert np.array_equal(BOX_IMAGES.cut(kept, SPEC, augment, own[1]), expected)
 
 
-def test_what_is_decoded_in_another_way_has_another_name() -> None:
+def test_decoding_rules_have_distinct_names() -> None:
     texts = ("zoom=0.5", "zoom=0.5,flip=0.5", "zoom=0.2", "none")
     rules = [BOX_IMAGES.rule(SPEC, parse_augment(text)) for text in texts]
     assert rules[0] == rules[1]

@@ -1,4 +1,4 @@
-"""From scores and boxes to detections: as torchvision suppresses, and nothing but the image's own pixels."""
+"""Test decoding of scores and boxes into detections, against torchvision."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def some(seed: int, count: int = 200, classes: int = 3) -> tuple[np.ndarray, np.
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_as_torchvision(seed: int) -> None:
+def test_decoding_matches_torchvision(seed: int) -> None:
     logits, boxes = some(seed)
     rules = DecodingSettings(min_score=0.05, iou=0.5, num_candidates=10_000, num_kept=10_000)
     found = decode(logits, boxes, rules, plain_frame((128, 192), SPEC), (128, 192))
@@ -46,7 +46,7 @@ def test_as_torchvision(seed: int) -> None:
     assert found.class_ids.tolist() == kind[keep].tolist()
 
 
-def test_scores_fall_and_lie_in_range() -> None:
+def test_scores_are_sorted_and_in_range() -> None:
     found = decode(*some(9), DecodingSettings(), plain_frame((64, 64), SPEC), (64, 64))
     assert (np.diff(found.scores) <= 0).all()
     assert found.scores.min() >= 0.01
@@ -55,7 +55,7 @@ def test_scores_fall_and_lie_in_range() -> None:
     assert found.xyxy.max() <= 64
 
 
-def test_calibration_moves_scores_and_not_their_order() -> None:
+def test_calibration_keeps_order() -> None:
     logits, boxes = some(2)
     frame = plain_frame((64, 64), SPEC)
     plain = decode(logits, boxes, DecodingSettings(min_score=1e-6), frame, (64, 64))
@@ -75,7 +75,7 @@ def test_limits() -> None:
 
 
 @pytest.mark.parametrize("iou", [0.05, 0.3, 0.6, 0.95, 1.0])
-def test_suppression_of_many_is_that_of_torchvision(iou: float) -> None:
+def test_nms_of_many_boxes_matches_torchvision(iou: float) -> None:
     rng = np.random.default_rng(5)
     corner = np.repeat(rng.uniform(0, 500, (300, 2)), 6, axis=0) + rng.normal(0, 3, (1800, 2))
     side = np.repeat(np.exp(rng.uniform(0, 6, (300, 2))), 6, axis=0) * np.exp(rng.normal(0, 0.2, (1800, 2)))
@@ -88,7 +88,7 @@ def test_suppression_of_many_is_that_of_torchvision(iou: float) -> None:
     assert suppress(boxes, class_ids, iou, 50).tolist() == expected[:50]
 
 
-def test_a_thousand_objects_of_an_image_are_kept() -> None:
+def test_thousand_objects_are_kept() -> None:
     column, row = np.meshgrid(np.arange(40), np.arange(25))
     corner = 20.0 * np.stack([column, row], axis=-1).reshape(-1, 2)
     rng = np.random.default_rng(0)
@@ -111,13 +111,13 @@ def test_a_thousand_objects_of_an_image_are_kept() -> None:
     assert DecodingSettings().limited(300).num_candidates == 1000
 
 
-def test_other_classes_do_not_suppress() -> None:
+def test_nms_is_per_class() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [1, 1, 10, 10]], dtype=np.float32)
     assert suppress(boxes, np.array([0, 1, 0]), 0.5, 10).tolist() == [0, 1]
     assert suppress(boxes[:0], np.zeros(0, dtype=np.int64), 0.5, 10).tolist() == []
 
 
-def test_overlaps() -> None:
+def test_iou_matrix() -> None:
     a = np.array([[0, 0, 10, 10]])
     assert iou_matrix(a, np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]]))[0].tolist() == pytest.approx(
         [1.0, 1 / 3, 0.0]

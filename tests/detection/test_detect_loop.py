@@ -1,4 +1,4 @@
-"""A small detector on colored squares: it learns, repeats itself, and leaves alone what is frozen."""
+"""Test a small detector on colored squares: learning, determinism, frozen weights."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PLAN = DetectPlan(
 
 
 class Backbone(nn.Module):
-    """A few fixed random filters; the last stage can train."""
+    """Fixed random filters; the last stage is trainable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,22 +129,22 @@ def trained() -> DetectTraining:
     return training
 
 
-def test_it_learns_squares(trained: DetectTraining) -> None:
+def test_detector_learns_squares(trained: DetectTraining) -> None:
     losses = [r.train_loss for r in trained.records]
     assert len(losses) == PLAN.epochs
     assert losses[-1] < 0.7 * losses[0]
     assert score(trained) > 0.7
 
 
-def test_untrained_it_finds_nothing() -> None:
+def test_untrained_detector_finds_nothing() -> None:
     assert score(start(PLAN)) < 0.2
 
 
-def test_what_is_frozen_is_bitwise_the_same(trained: DetectTraining) -> None:
+def test_frozen_tensors_are_bit_identical(trained: DetectTraining) -> None:
     assert trained.net.frozen_digest() == start(PLAN).net.frozen_digest()
 
 
-def test_a_stage_trains_after_its_thaw_and_its_norms_stay() -> None:
+def test_stage_trains_after_unfreezing() -> None:
     plan = PLAN.with_(strategy="finetune", epochs=2, unfreeze_after=0.5, ema_decay=0.0)
     training = start(plan, has_stage=True)
     backbone = training.net._owner[0]
@@ -161,7 +161,7 @@ def test_a_stage_trains_after_its_thaw_and_its_norms_stay() -> None:
     assert training.net.frozen_digest() == frozen
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
+def test_seed_determines_weights() -> None:
     ends = []
     for seed in (3, 3, 4):
         training = start(PLAN.with_(epochs=1, seed=seed))
@@ -171,14 +171,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
     assert any(not torch.equal(t, ends[2][n]) for n, t in ends[0].items())
 
 
-def test_a_wish_to_stop_is_granted_after_the_step() -> None:
+def test_stop_ends_after_step() -> None:
     training = start(PLAN)
     records = list(training.run(stop=lambda: training.step >= 3))
     assert training.step == 3
     assert len(records) == 1
 
 
-def test_looking_at_the_average_changes_nothing() -> None:
+def test_averaged_context_restores_weights() -> None:
     training = start(PLAN.with_(epochs=1))
     list(training.run())
     before = {n: t.clone() for n, t in training.net.trained().items()}
@@ -187,7 +187,7 @@ def test_looking_at_the_average_changes_nothing() -> None:
     assert all(torch.equal(t, before[n]) for n, t in training.net.trained().items())
 
 
-def test_a_loss_that_is_no_number_ends_the_training() -> None:
+def test_non_finite_loss_ends_training() -> None:
     training = start(PLAN.with_(epochs=3, lr=1e30, grad_clip_norm=0.0, warmup=0.0))
     list(training.run())
     assert training.is_diverged

@@ -1,4 +1,4 @@
-"""COCO's numbers equal those of the reference implementation, and intervals and thresholds mean what they say."""
+"""Test COCO metrics against the reference implementation, with intervals and thresholds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ("a", "b", "c")
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("ties", [False, True])
-def test_every_number_is_that_of_the_reference(seed: int, ties: bool) -> None:
+def test_metrics_match_reference(seed: int, ties: bool) -> None:
     truth, found = random_images(seed, ties=ties)
     ours = evaluate_detections(truth, found, NAMES, draws=0, setup=USER_TEST_SPLIT)
     theirs = reference(truth, found, 3)
@@ -48,7 +48,7 @@ def test_every_number_is_that_of_the_reference(seed: int, ties: bool) -> None:
 
 
 @pytest.mark.parametrize("max_detections", [100, 130, 1000])
-def test_more_than_a_hundred_boxes_count_as_in_the_reference(max_detections: int) -> None:
+def test_more_than_100_boxes_match_reference(max_detections: int) -> None:
     truth, found = random_images(3, count=6, num_classes=1)
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 300, (140, 2))
@@ -65,7 +65,7 @@ def test_more_than_a_hundred_boxes_count_as_in_the_reference(max_detections: int
 
 
 @pytest.mark.parametrize("per_image", [10, 200, 1000])
-def test_a_perfect_detector_scores_one(per_image: int) -> None:
+def test_perfect_detector_scores_one(per_image: int) -> None:
     column, row = np.meshgrid(np.arange(40), np.arange(per_image // 40 + 1))
     corner = 20.0 * np.stack([column, row], axis=-1).reshape(-1, 2)[:per_image]
     boxes = np.concatenate([corner, corner + 15.0], axis=1)
@@ -79,7 +79,7 @@ def test_a_perfect_detector_scores_one(per_image: int) -> None:
     assert detection_to_json(ours)["max_detections"] >= 1000
 
 
-def test_weights_equal_images_that_stand_there_twice() -> None:
+def test_weights_equal_repeated_images() -> None:
     truth, found = random_images(5, count=8, num_classes=1)
     counts = [2, 0, 1, 3, 1, 0, 1, 1]
     repeated = [i for i, n in enumerate(counts) for _ in range(n)]
@@ -97,7 +97,7 @@ def test_weights_equal_images_that_stand_there_twice() -> None:
         ) == pytest.approx(expected, abs=1e-12)
 
 
-def test_intervals_hold_the_value_and_grow_with_groups() -> None:
+def test_intervals_contain_value_and_grow_with_groups() -> None:
     truth, found = random_images(7, count=60)
     alone = evaluate_detections(truth, found, NAMES, draws=200, setup=USER_TEST_SPLIT)
     grouped = evaluate_detections(truth, found, NAMES, draws=200, groups=np.arange(60) // 10, setup=USER_TEST_SPLIT)
@@ -111,14 +111,14 @@ def test_intervals_hold_the_value_and_grow_with_groups() -> None:
     assert grouped.map50 != alone.map50
 
 
-def test_too_few_images_have_no_interval_and_say_so() -> None:
+def test_too_few_images_have_no_interval() -> None:
     truth, found = random_images(1, count=4)
     evaluation = evaluate_detections(truth, found, NAMES, setup=USER_TEST_SPLIT)
     assert evaluation.map50.low is None
     assert [f.kind for f in evaluation.findings] == [FindingKind.INTERVAL_NOT_MEASURABLE]
 
 
-def test_perfect_boxes_score_one_and_nothing_scores_zero() -> None:
+def test_perfect_and_missing_boxes() -> None:
     truth, _ = random_images(2, crowds=False)
     perfect = [Detections.of(b.xyxy, np.linspace(0.9, 0.5, len(b)), b.class_ids) for b in truth]
     evaluation = evaluate_detections(truth, perfect, NAMES, draws=50, setup=USER_TEST_SPLIT)
@@ -130,7 +130,7 @@ def test_perfect_boxes_score_one_and_nothing_scores_zero() -> None:
     assert nothing.per_class[0].point is None
 
 
-def test_a_class_that_does_not_occur_is_no_number() -> None:
+def test_absent_class_has_no_metrics() -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 6
     found = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.9, 0.8], [0, 1])] * 6
     evaluation = evaluate_detections(truth, found, ("a", "b"), draws=20, setup=USER_TEST_SPLIT)
@@ -140,7 +140,7 @@ def test_a_class_that_does_not_occur_is_no_number() -> None:
     json.dumps(detection_to_json(evaluation), allow_nan=False)
 
 
-def test_the_best_threshold_parts_right_from_wrong() -> None:
+def test_best_threshold_separates_right_from_wrong() -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 10
     found = [Detections.of([[0, 0, 50, 50], [100, 100, 150, 150]], [0.6 + 0.01 * i, 0.3], [0, 0]) for i in range(10)]
     point = evaluate_detections(truth, found, ("a",), draws=0, setup=USER_TEST_SPLIT).per_class[0].point
@@ -149,7 +149,7 @@ def test_the_best_threshold_parts_right_from_wrong() -> None:
     assert (point.precision, point.recall, point.f1) == (1.0, 1.0, 1.0)
 
 
-def test_a_class_that_is_hardly_found_does_not_flood_the_images() -> None:
+def test_class_with_low_precision_has_no_threshold() -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 10
     wrong = [[100 + i, 100, 150 + i, 150] for i in range(60)]
     found = [
@@ -161,7 +161,7 @@ def test_a_class_that_is_hardly_found_does_not_flood_the_images() -> None:
     assert evaluation.confusion.thresholds == (0.5,)
 
 
-def test_what_is_taken_for_what_is_counted_once() -> None:
+def test_confusion_counts_once() -> None:
     truth = [Boxes.of([[0, 0, 50, 50], [100, 0, 150, 50], [200, 0, 260, 60]], [0, 1, 0], [False, False, True])]
     found = [
         Detections.of(
@@ -176,11 +176,11 @@ def test_what_is_taken_for_what_is_counted_once() -> None:
     assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]  # the one in the crowd is not counted
 
 
-def test_images_and_detections_are_aligned() -> None:
+def test_lengths_must_match() -> None:
     with pytest.raises(ValueError, match="images"):
         evaluate_detections([Boxes.of([])], [], ("a",), setup=USER_TEST_SPLIT)
 
 
-def test_sizes_and_recalls_are_the_references() -> None:
+def test_sizes_and_recalls_match_reference() -> None:
     assert list(AREAS) == ["all", "small", "medium", "large"]
     assert len(RECALLS) == 101

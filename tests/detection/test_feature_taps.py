@@ -1,4 +1,4 @@
-"""Maps from the stages of a backbone: whole, and in two halves at any cut, are the same."""
+"""Test feature maps of backbone stages, whole and split at a cut."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pixels() -> torch.Tensor:
     return torch.randn((2, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
 
 
-def test_the_last_stage_at_each_stride(backbone: Backbone) -> None:
+def test_taps_are_last_stages_per_stride(backbone: Backbone) -> None:
     taps = choose_taps(backbone.network, 8)
     assert taps.stages == ("stage3", "stage5", "stage7")
     assert taps.strides == (8, 16, 32)
@@ -32,7 +32,7 @@ def test_the_last_stage_at_each_stride(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize("cut", ["stage2", "stage4", "stage5", "stage6", "stage7", "neck"])
-def test_two_halves_are_the_whole(backbone: Backbone, pixels: torch.Tensor, cut: str) -> None:
+def test_prefix_and_suffix_match_whole(backbone: Backbone, pixels: torch.Tensor, cut: str) -> None:
     network, stages = backbone.network, choose_taps(backbone.network, 8).stages
     with torch.no_grad():
         whole = tap_maps(network, stages)(pixels)
@@ -42,7 +42,7 @@ def test_two_halves_are_the_whole(backbone: Backbone, pixels: torch.Tensor, cut:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_a_map_that_is_the_state_is_not_stored_twice(backbone: Backbone, pixels: torch.Tensor) -> None:
+def test_state_map_is_stored_once(backbone: Backbone, pixels: torch.Tensor) -> None:
     network, stages = backbone.network, choose_taps(backbone.network, 8).stages
     assert split_taps(network, "stage6", stages) == (("stage3", "stage5"), ("stage7",))
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_a_map_that_is_the_state_is_not_stored_twice(backbone: Backbone, pixels:
         assert len(tap_prefix(network, "neck", stages)(pixels)) == 3
 
 
-def test_mirrored_images_give_mirrored_boxes(backbone: Backbone, pixels: torch.Tensor) -> None:
+def test_flipped_images_give_flipped_boxes(backbone: Backbone, pixels: torch.Tensor) -> None:
     taps = choose_taps(backbone.network, 8)
     head = DetectorHead(taps.channels, taps.strides, 2, width=16, depth=1).eval()
     torch.nn.init.normal_(head.box_out.weight, std=0.3)
@@ -65,7 +65,7 @@ def test_mirrored_images_give_mirrored_boxes(backbone: Backbone, pixels: torch.T
     torch.testing.assert_close(turned[:, both.order], boxes, rtol=1e-3, atol=1e-2)
 
 
-def test_gradients_behind_a_cut_are_those_of_the_whole_network(backbone: Backbone, pixels: torch.Tensor) -> None:
+def test_suffix_gradients_match_whole(backbone: Backbone, pixels: torch.Tensor) -> None:
     network, stages = backbone.network, choose_taps(backbone.network, 16).stages
     mine = [p for n, p in network.network.named_parameters() if network.map.stage_of[n] >= network.position("stage6")]
 

@@ -1,4 +1,4 @@
-"""Boxes go with the image: there and back, through windows, flips and padding."""
+"""Test mapping of boxes between image and input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRONG = Augment(flip=0.5, vflip=0.5, zoom=0.6, shift=0.2)
     st.sampled_from(["squash", "pad"]),
     st.lists(st.floats(0, 1, exclude_max=True), min_size=20, max_size=20),
 )
-def test_there_and_back(height: int, width: int, fit: str, draws: list[float]) -> None:
+def test_round_trip(height: int, width: int, fit: str, draws: list[float]) -> None:
     spec = SPEC.with_(fit=fit)
     frame = draw_frame((height, width), spec, STRONG, np.array(draws))
     boxes = np.array([[1.0, 2.0, 11.0, 15.0], [0.0, 0.0, width, height]])
@@ -31,12 +31,12 @@ def test_there_and_back(height: int, width: int, fit: str, draws: list[float]) -
     assert (moved[:, 2:] > moved[:, :2]).all()
 
 
-def test_squash_covers_the_whole_input() -> None:
+def test_squash_covers_input() -> None:
     frame = plain_frame((200, 50), SPEC)
     assert frame.to_input(np.array([[0, 0, 50, 200]])).tolist() == [[0.0, 0.0, 96.0, 64.0]]
 
 
-def test_pad_lies_where_the_pixels_lie() -> None:
+def test_pad_matches_pixels() -> None:
     from PIL import Image
 
     from headstart.preprocessing.image_spec import fit_image
@@ -49,17 +49,17 @@ def test_pad_lies_where_the_pixels_lie() -> None:
     assert (y1, x1) == tuple(seen.max(0) + 1)
 
 
-def test_a_crop_is_refused() -> None:
+def test_crop_is_refused() -> None:
     with pytest.raises(ValueError, match="whole image"):
         plain_frame((10, 10), ImageSpec(fit="crop"))
 
 
-def test_flip_mirrors() -> None:
+def test_flip() -> None:
     frame = Frame(0, 0, 1, 1, (10, 20), is_flipped=True)
     assert frame.to_input(np.array([[1, 2, 5, 6]])).tolist() == [[15, 2, 19, 6]]
 
 
-def test_clipping_keeps_drops_and_remembers() -> None:
+def test_clip_boxes() -> None:
     boxes = np.array(
         [
             [10, 10, 30, 30],  # inside
@@ -75,7 +75,7 @@ def test_clipping_keeps_drops_and_remembers() -> None:
     assert clipped[1].tolist() == [0, 10, 10, 30]
 
 
-def test_nothing_to_clip() -> None:
+def test_clip_no_boxes() -> None:
     clipped, is_kept, is_truncated = clip_boxes(np.zeros((0, 4)), (64, 64))
     assert clipped.shape == (0, 4)
     assert not len(is_kept)

@@ -1,4 +1,4 @@
-"""The pace of a training: its schedule ends where the time does, however long a step takes."""
+"""Test the step schedule of a training with and without a deadline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headstart.detection.schedule import Deadline, ScheduleChange, StepSchedule
 
 
 class FakeClock:
-    """A clock that only tests advance."""
+    """Clock advanced by tests only."""
 
     def __init__(self) -> None:
         self.t = 0.0
@@ -23,7 +23,7 @@ class FakeClock:
 def walk(
     pace: StepSchedule, clock: FakeClock, step_s: Callable[[int], float], num_steps: int | None = None
 ) -> tuple[int, list[float]]:
-    """Take steps until the pace ends them, or so many; the number of steps and the share before each."""
+    """Take steps until the schedule ends them, or `most`; return the number of steps and the progress before each."""
     shares, step = [], 0
     pace.start()
     while not pace.is_done(step) and step != num_steps:
@@ -50,7 +50,7 @@ def timed(
     return pace, clock, journal
 
 
-def test_without_a_deadline_the_schedule_is_that_of_the_plan_to_the_last_bit() -> None:
+def test_schedule_without_deadline_is_exact() -> None:
     clock = FakeClock()
     steps, shares = walk(StepSchedule(37, clock=clock), clock, lambda _: 1e6)
     assert steps == 37
@@ -58,7 +58,7 @@ def test_without_a_deadline_the_schedule_is_that_of_the_plan_to_the_last_bit() -
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 3.0, 8.0])
-def test_a_step_that_costs_more_or_less_than_planned_moves_the_end_of_the_schedule(factor: float) -> None:
+def test_step_duration_moves_end(factor: float) -> None:
     pace, clock, _ = timed(120.0)
     steps, shares = walk(pace, clock, lambda _: 0.1 * factor)
     reserve_s = 20.0 * min(max(factor, 1.0), 3.0)  # what follows is slower too
@@ -70,7 +70,7 @@ def test_a_step_that_costs_more_or_less_than_planned_moves_the_end_of_the_schedu
     assert shares[-1] > 1.0 - 3.0 / steps
 
 
-def test_steps_that_become_slow_midway_shorten_the_rest() -> None:
+def test_slow_steps_shorten_rest() -> None:
     pace, clock, journal = timed(120.0)
     steps, shares = walk(pace, clock, lambda step: 0.1 if step < 300 else 0.3)
     assert clock.t <= 100.0
@@ -79,25 +79,25 @@ def test_steps_that_become_slow_midway_shorten_the_rest() -> None:
     assert journal[-1] == ScheduleChange(steps, steps)
 
 
-def test_one_slow_step_does_not_end_a_training() -> None:
+def test_one_slow_step_is_tolerated() -> None:
     pace, clock, _ = timed(120.0)
     steps, _ = walk(pace, clock, lambda step: 3.0 if step == 0 else 0.1)
     assert steps > 900
 
 
-def test_the_last_resort_ends_in_time_even_within_the_first_steps() -> None:
+def test_deadline_holds_in_first_steps() -> None:
     pace, clock, _ = timed(30.0)
     steps, _ = walk(pace, clock, lambda _: 4.0)
     assert steps == 2
     assert clock.t <= 10.0
 
 
-def test_more_steps_than_the_most_are_never_taken() -> None:
+def test_most_steps_is_limit() -> None:
     pace, clock, _ = timed(1000.0, most=50)
     assert walk(pace, clock, lambda _: 0.1)[0] == 50
 
 
-def test_the_same_journal_gives_the_same_schedule_on_another_machine() -> None:
+def test_replay_gives_same_schedule() -> None:
     first, clock, journal = timed(120.0)
     steps, shares = walk(first, clock, lambda step: 0.1 + 0.002 * (step % 7) + (0.2 if step > 400 else 0.0))
     again, slow, more = timed(120.0, replay=journal)
@@ -105,7 +105,7 @@ def test_the_same_journal_gives_the_same_schedule_on_another_machine() -> None:
     assert more == []
 
 
-def test_a_journal_that_breaks_off_is_followed_as_far_as_it_goes() -> None:
+def test_partial_replay_is_followed() -> None:
     first, clock, journal = timed(120.0)
     _, shares = walk(first, clock, lambda step: 0.1 if step < 300 else 0.3, num_steps=500)
     known = [r for r in journal if r.num_steps != r.step]

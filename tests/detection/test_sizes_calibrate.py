@@ -1,4 +1,4 @@
-"""The table of box sizes with its warning, and scores that mean what they say."""
+"""Test box sizes with their warning, and calibrated detection scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def squares(side: float, count: int) -> Boxes:
     return Boxes.of([[0, 0, side, side]] * count, [0] * count)
 
 
-def test_the_table_counts_shorter_sides_after_resizing() -> None:
+def test_box_size_counts() -> None:
     boxes = [Boxes.of([[0, 0, 10, 100], [0, 0, 40, 40], [0, 0, 600, 600]], [0, 1, 1])]
     sizes = measure_sizes(boxes, np.array([[640, 640]]), ("thin", "wide"), SPEC)
     assert sizes.counts == ((1, 0, 0, 0, 0), (0, 0, 1, 0, 1))
@@ -25,7 +25,7 @@ def test_the_table_counts_shorter_sides_after_resizing() -> None:
     assert sizes.totals() == {"0-8": 1, "8-16": 0, "16-32": 1, "32-96": 0, "96+": 1}
 
 
-def test_tiny_boxes_name_the_size_that_mends_it() -> None:
+def test_tiny_boxes_suggest_larger_size() -> None:
     boxes = [squares(10, 5), squares(100, 5)]
     shapes = np.array([[640, 640]] * 2)
     sizes = measure_sizes(boxes, shapes, ("a",), SPEC)
@@ -37,13 +37,13 @@ def test_tiny_boxes_name_the_size_that_mends_it() -> None:
     assert sizes.time_factor == pytest.approx((sizes.better_size / 320) ** 2)
 
 
-def test_few_tiny_boxes_are_no_reason_to_warn() -> None:
+def test_few_tiny_boxes_suggest_nothing() -> None:
     sizes = measure_sizes([squares(10, 2), squares(100, 8)], np.array([[640, 640]] * 2), ("a",), SPEC)
     assert sizes.tiny_fraction == 0.2
     assert sizes.better_size is None
 
 
-def test_large_objects_need_neither_pixels_nor_fine_levels() -> None:
+def test_large_objects_need_small_input() -> None:
     shapes = np.array([[640, 640]])
     assert choose_size([squares(400, 9)], shapes, SPEC)[0] == 320
     assert choose_finest([squares(400, 9)], shapes, SPEC)[0] == 16
@@ -51,13 +51,13 @@ def test_large_objects_need_neither_pixels_nor_fine_levels() -> None:
     assert choose_finest([squares(30, 9)], shapes, SPEC)[0] == 8
 
 
-def test_the_first_detection_of_an_object_is_right_and_its_double_is_not() -> None:
+def test_second_detection_of_object_is_wrong() -> None:
     truth = Boxes.of([[0, 0, 10, 10], [20, 20, 30, 30]], [0, 1])
     found = Detections.of([[0, 0, 10, 9], [0, 0, 10, 10], [20, 20, 30, 30]], [0.9, 0.8, 0.7], [0, 0, 0])
     assert is_right(truth, found).tolist() == [True, False, False]
 
 
-def test_calibrated_scores_say_how_often_they_are_right() -> None:
+def test_calibrated_scores_match_precision() -> None:
     rng = np.random.default_rng(0)
     truth, found = [], []
     for _ in range(400):
@@ -73,13 +73,13 @@ def test_calibrated_scores_say_how_often_they_are_right() -> None:
     assert abs(scores.mean() - right.mean()) < 0.02
 
 
-def test_too_little_to_calibrate_on_changes_nothing() -> None:
+def test_few_detections_are_not_calibrated() -> None:
     assert fit_calibration([], []) == (1.0, 0.0)
     few = [Detections.of([[0, 0, 1, 1]], [0.5], [0])] * 5
     assert fit_calibration([Boxes.of(())] * 5, few) == (1.0, 0.0)
 
 
-def test_scores_that_say_nothing_are_left_alone() -> None:
+def test_uninformative_scores_are_not_calibrated() -> None:
     rng = np.random.default_rng(1)
     truth = [Boxes.of([[0, 0, 10, 10]], [0]) if i % 2 else Boxes.of(()) for i in range(200)]
     found = [Detections.of([[0, 0, 10, 10]], [0.9 - 0.8 * (i % 2) * rng.random()], [0]) for i in range(200)]

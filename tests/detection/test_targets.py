@@ -1,4 +1,4 @@
-"""Which place answers for which box, and losses that fall where they should."""
+"""Test anchor-point assignment and detection losses."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def said(num_classes: int = 2, reach: float = 10.0) -> tuple[torch.Tensor, torch
     return logits, torch.cat((POINTS - reach, POINTS + reach), 1)[None]
 
 
-def test_points_are_middles_of_their_cells() -> None:
+def test_points_are_cell_centers() -> None:
     assert POINTS[0].tolist() == [4, 4]
     assert POINTS[1].tolist() == [12, 4]
     assert POINTS[64].tolist() == [8, 8]
 
 
-def test_overlap_as_torchvision_says() -> None:
+def test_paired_iou_matches_torchvision() -> None:
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand((50, 2), generator=generator) * 40
     a = torch.cat((corner, corner + 1 + torch.rand((50, 2), generator=generator) * 30), 1)
@@ -40,7 +40,7 @@ def test_overlap_as_torchvision_says() -> None:
     torch.testing.assert_close(paired_iou(a, b, is_generalized=True), generalized_box_iou(a, b).diagonal())
 
 
-def test_only_places_in_the_box_answer_and_at_most_top() -> None:
+def test_assigned_points_are_inside_and_limited() -> None:
     logits, boxes = said()
     targets = assign(logits, boxes, POINTS, [truth((10, 10, 40, 40), ids=(1,))], top=5)
     on = POINTS[targets.is_positive[0]]
@@ -52,21 +52,21 @@ def test_only_places_in_the_box_answer_and_at_most_top() -> None:
     )
 
 
-def test_a_place_in_two_boxes_answers_for_one() -> None:
+def test_point_in_two_boxes_is_assigned_once() -> None:
     logits, boxes = said()
     targets = assign(logits, boxes, POINTS, [truth((0, 0, 40, 40), (20, 20, 60, 60), ids=(0, 1))], top=30)
     assert ((targets.scores[0] > 0).sum(-1) <= 1).all()
     assert {0, 1} == set(targets.scores[0].nonzero()[:, 1].tolist())
 
 
-def test_a_box_smaller_than_the_grid_is_not_lost() -> None:
+def test_tiny_box_is_assigned() -> None:
     logits, boxes = said(reach=2.0)
     targets = assign(logits, boxes, POINTS, [truth((5.2, 5.2, 6.4, 6.4))])
     assert targets.is_positive.sum() == 1
     assert targets.scores.max() > 0
 
 
-def test_empty_images_and_ignored_places() -> None:
+def test_empty_images_and_ignored_points() -> None:
     logits, boxes = said()
     targets = assign(logits, boxes, POINTS, [truth(ignored=[(0, 0, 20, 20)])])
     assert not targets.is_positive.any()
@@ -76,7 +76,7 @@ def test_empty_images_and_ignored_places() -> None:
     assert float(loss) > 0
 
 
-def test_nothing_is_learned_in_ignored_places() -> None:
+def test_ignored_points_have_no_gradient() -> None:
     logits, boxes = said()
     logits = logits.clone().requires_grad_()
     targets = assign(logits.detach(), boxes, POINTS, [truth((30, 30, 60, 60), ignored=[(0, 0, 20, 20)])])
@@ -87,7 +87,7 @@ def test_nothing_is_learned_in_ignored_places() -> None:
     assert (logits.grad[0, ~inside] != 0).all()
 
 
-def test_gradients_point_the_right_way() -> None:
+def test_gradient_signs() -> None:
     logits, boxes = said()
     logits, boxes = logits.clone().requires_grad_(), boxes.clone().requires_grad_()
     targets = assign(logits.detach(), boxes.detach(), POINTS, [truth((10, 10, 50, 50))])
@@ -103,7 +103,7 @@ def test_gradients_point_the_right_way() -> None:
     assert (boxes.grad[on].abs().sum(-1) > 0).all()
 
 
-def test_perfect_answers_cost_next_to_nothing() -> None:
+def test_perfect_predictions_have_low_loss() -> None:
     one = truth((8, 8, 56, 56))
     boxes = torch.tensor([8.0, 8, 56, 56]).expand(1, len(POINTS), 4).clone()
     logits = torch.full((1, len(POINTS), 1), -12.0)

@@ -1,4 +1,4 @@
-"""A head that a person described: trained from random weights, its batch norm included, and resumable."""
+"""Test a described, randomly initialized head: training, batch norm, resuming."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_training(text: str = HEAD, *, num: int = 45, has_rear: bool = True, **c
 
 
 class Map(torch.nn.Module):
-    """From the state to the map that the head receives."""
+    """Maps the state to the input of the head."""
 
     def __init__(self, owner: Owner) -> None:
         super().__init__()
@@ -44,14 +44,14 @@ class Map(torch.nn.Module):
 
 @pytest.mark.parametrize("has_rear", [True, False])
 @pytest.mark.parametrize("text", ["pool=flatten,output=cosine", "pool=flatten,hidden=[16,8],batch_norm=true"])
-def test_it_learns(text: str, has_rear: bool) -> None:
+def test_described_head_learns(text: str, has_rear: bool) -> None:
     training = make_training(text, has_rear=has_rear, epochs=15)
     records = [r for r in training.run() if r is not None]
     assert records[-1].train_loss < 0.7 * records[0].train_loss
     assert records[-1].train_accuracy > 0.8
 
 
-def test_going_on_ends_with_the_same_weights_and_statistics() -> None:
+def test_resumed_training_matches() -> None:
     whole, first, second = make_training(), make_training(), make_training()
     list(whole.run())
     steps = first.run()
@@ -64,7 +64,7 @@ def test_going_on_ends_with_the_same_weights_and_statistics() -> None:
     assert all(torch.equal(t, now[n]) for n, t in whole.net.trained().items())
 
 
-def test_its_batch_norm_learns_and_that_of_the_backbone_does_not() -> None:
+def test_only_head_batch_norm_is_updated() -> None:
     training = make_training()
     frozen = training.net.frozen_digest()
     before = training.net.copy_trained()
@@ -74,12 +74,12 @@ def test_its_batch_norm_learns_and_that_of_the_backbone_does_not() -> None:
     assert training.net.frozen_digest() == frozen
 
 
-def test_a_last_batch_of_one_image_is_no_error() -> None:
+def test_last_batch_of_one_image() -> None:
     training = make_training(num=33, batch_size=16)
     assert len(list(training.run())) == 3 * PLAN.epochs
 
 
-def test_the_head_trains_alone_at_first() -> None:
+def test_head_trains_alone_first() -> None:
     training = make_training(head_only_fraction=0.5)
     before = training.net.copy_trained()
     steps = training.run()
@@ -91,7 +91,7 @@ def test_the_head_trains_alone_at_first() -> None:
     assert any(not torch.equal(t, before[n]) for n, t in training.net.trained().items() if n.startswith("backbone."))
 
 
-def test_decay_pulls_a_random_head_to_zero_and_the_backbone_to_its_start() -> None:
+def test_weight_decay_targets() -> None:
     norms = []
     for decay in (0.0, 5.0):
         training = make_training("pool=avg", weight_decay=decay, lr=1e-2, head_lr=1e-2, epochs=20, tail=0.0)
@@ -105,7 +105,7 @@ def test_decay_pulls_a_random_head_to_zero_and_the_backbone_to_its_start() -> No
     assert norms[1][1] < 0.7 * norms[0][1]
 
 
-def test_the_same_seed_gives_the_same_head() -> None:
+def test_same_seed_gives_same_head() -> None:
     torch.manual_seed(5)
     one = RandomHead(read_head(HEAD), [(6, 8, 8)], 3, seed=1)
     torch.manual_seed(6)
@@ -115,7 +115,7 @@ def test_the_same_seed_gives_the_same_head() -> None:
     assert not torch.equal(one.layers.output.weight, other.layers.output.weight)
 
 
-def test_it_is_sealed_with_its_temperature() -> None:
+def test_exported_head_includes_temperature() -> None:
     owner = Owner()
     pixels, _ = make_task(6)
     body = torch.nn.Sequential(owner.low, owner.high)

@@ -1,4 +1,4 @@
-"""Trainings from pixels: the same weights whether images were kept or not, and workers that always run ahead."""
+"""Test training from pixels: same weights with and without cached images; workers run ahead."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FULL = PLAN.with_(strategy="full", views=3, epochs=3, batch_size=8, augment="fli
 
 
 class Whole(torch.nn.Module):
-    """From images to one pooled block."""
+    """Maps images to one pooled block."""
 
     def __init__(self, owner: Owner) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def finish(training: Training) -> dict[str, NDArray[np.float32]]:
     return {name: tensor.numpy() for name, tensor in training.net.trained().items()}
 
 
-def test_a_training_resumes_to_the_same_weights_whatever_the_cache_holds(photos: Path, tmp_path: Path) -> None:
+def test_resumed_training_is_independent_of_cache(photos: Path, tmp_path: Path) -> None:
     files = [str(p) for p in sorted(photos.rglob("*.jpg"))]
     expected = finish(open_training(files, open_images(files, None)))
     cache = DecodedCache(tmp_path, read_rate=np.inf)
@@ -83,7 +83,7 @@ def test_a_training_resumes_to_the_same_weights_whatever_the_cache_holds(photos:
     assert again.num_decoded > 0
 
 
-def test_a_second_training_finds_the_workers_free() -> None:
+def test_second_training_has_free_workers() -> None:
     asked: list[tuple[int, int]] = []
     is_free = threading.Event()
 

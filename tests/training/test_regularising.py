@@ -1,4 +1,4 @@
-"""Mixing, leaving blocks out, balanced sampling, summed gradients, number formats."""
+"""Test mixup, CutMix, stochastic depth, balanced sampling, gradient accumulation and bfloat16."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def batch() -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 class TestMixing:
-    def test_off_is_the_batch_itself(self) -> None:
+    def test_mixing_off_returns_batch(self) -> None:
         states, early = batch()
         mixed = mix_batch((states, early), 0.0, 0.0, np.random.default_rng(0))
         assert mixed.states[0] is states[0]
         assert mixed.mates is None
 
-    def test_mixup_blends_state_and_features_alike(self) -> None:
+    def test_mixup_blends_states_and_features(self) -> None:
         mixed = mix_batch(batch(), 0.5, 0.0, np.random.default_rng(1))
         own, other = torch.arange(6.0), mixed.mates.float()
         expected = mixed.lam * own + (1 - mixed.lam) * other
         torch.testing.assert_close(mixed.states[0][:, 0, 3, 3], expected)
         torch.testing.assert_close(mixed.early["low"][:, 0], expected)
 
-    def test_cutmix_takes_a_rectangle_of_the_share_that_is_said(self) -> None:
+    def test_cutmix_rectangle_matches_lambda(self) -> None:
         shares = []
         for seed in range(40):
             mixed = mix_batch(batch(), 0.0, 1.0, np.random.default_rng(seed))
@@ -57,14 +57,14 @@ class TestMixing:
             shares.append(mixed.lam)
         assert np.std(shares) > 0.15
 
-    def test_the_batch_is_left_as_it_was(self) -> None:
+    def test_mixing_leaves_batch_unchanged(self) -> None:
         states, early = batch()
         before = states[0].clone()
         mix_batch((states, early), 1.0, 1.0, np.random.default_rng(2))
         assert torch.equal(states[0], before)
 
     @pytest.mark.parametrize("changes", [{"cutmix": 1.0}, {"mixup": 0.3, "cutmix": 0.3}])
-    def test_training_goes_on_the_same_after_a_stop(self, changes: dict[str, Any]) -> None:
+    def test_resumed_training_matches(self, changes: dict[str, Any]) -> None:
         whole, first, second = (make_training(**changes) for _ in range(3))
         list(whole.run())
         steps = first.run()
@@ -76,7 +76,7 @@ class TestMixing:
 
 
 class TestSummedGradients:
-    def test_two_halves_are_one_batch(self) -> None:
+    def test_accumulated_gradients_match_one_batch(self) -> None:
         one, two = make_training(batch_size=16), make_training(batch_size=8, grad_accum_steps=2)
         list(one.run())
         list(two.run())
@@ -84,7 +84,7 @@ class TestSummedGradients:
         for name, tensor in one.net.trained().items():
             torch.testing.assert_close(tensor, two.net.trained()[name], atol=2e-5, rtol=1e-3)
 
-    def test_a_loss_that_is_no_number_leaves_no_gradient(self) -> None:
+    def test_non_finite_loss_leaves_no_gradient(self) -> None:
         training = make_training(batch_size=8, grad_accum_steps=2)
         steps = training.run()
         next(steps)
@@ -94,7 +94,7 @@ class TestSummedGradients:
         assert all(p.grad is None for p in training.net.parameters())
 
 
-def test_weights_that_are_no_number_after_the_last_step_are_not_kept() -> None:
+def test_non_finite_last_step_is_discarded() -> None:
     training = make_training(epochs=2)
     steps = training.run()
     while next(steps) is None:
@@ -115,7 +115,7 @@ def test_weights_that_are_no_number_after_the_last_step_are_not_kept() -> None:
 
 
 class TestBalancedSampling:
-    def test_every_class_comes_up_equally_often(self) -> None:
+    def test_classes_are_equally_frequent(self) -> None:
         labels = np.array([0] * 40 + [1] * 6 + [2] * 14)
         train = np.arange(100, 160)
         counts = np.zeros(3)
@@ -130,7 +130,7 @@ class TestBalancedSampling:
             assert np.array_equal(order, epoch_order(train, epoch, 3, labels))
         assert len(seen) > 55  # images of the large class come up in turn
 
-    def test_it_moves_predictions_to_the_small_class(self) -> None:
+    def test_balanced_sampling_favors_small_class(self) -> None:
         pixels, ids = make_task(120)
         rng = np.random.default_rng(0)
         pixels += torch.from_numpy(rng.normal(0, 1.0, pixels.shape).astype(np.float32))
@@ -166,7 +166,7 @@ class TestStochasticDepth:
             HeadModule(head), owner, ("embedding",), owner=owner, stage_of=stage_of, trainable=[1, 2]
         )
 
-    def test_later_blocks_are_left_out_more_often_and_frozen_ones_never(self) -> None:
+    def test_drop_rate_grows_with_depth(self) -> None:
         net = self.make()
         assert net.set_drop_path(0.6) == 2
         assert [b.drop_path.rate for b in net.rear] == [0.0, pytest.approx(0.3), pytest.approx(0.6)]
@@ -178,7 +178,7 @@ class TestStochasticDepth:
         mean = (block(x) - x).mean(0)
         torch.testing.assert_close(mean, block.layer(x).mean(0), atol=0.08, rtol=0.1)
 
-    def test_prediction_is_whole(self) -> None:
+    def test_prediction_drops_no_block(self) -> None:
         net = self.make()
         x = torch.randn(5, 4)
         before = net.rear(x)
@@ -186,12 +186,12 @@ class TestStochasticDepth:
         net.set_training(False)
         assert torch.equal(net.rear(x), before)
 
-    def test_a_network_without_shortcuts_has_none(self) -> None:
+    def test_network_without_residual_blocks(self) -> None:
         net, _ = make_net(Owner(), Owner().state(make_task()[0]), make_task()[1], np.arange(60))
         assert net.set_drop_path(0.5) == 0
 
 
-def test_bfloat16_trains_nearly_as_float32_does() -> None:
+def test_bfloat16_matches_float32() -> None:
     losses = []
     for precision in ("float32", "bfloat16"):
         training = make_training(precision=precision, epochs=6)

@@ -1,4 +1,4 @@
-"""Training views at one size, scores at another, and the head that is fitted again in between."""
+"""Test training views at another size than prediction, and the head refit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headstart.training.probe_comparison import SHARES, compare_to_probe
 
 
 class Recording:
-    """A source that remembers what it was asked for."""
+    """Batch source that records requests."""
 
     def __init__(self, name: str) -> None:
         self.name, self.announced, self.asked = name, [], []  # type: ignore[var-annotated]
@@ -29,7 +29,7 @@ class Recording:
         return (torch.zeros(len(samples), 1),), {}
 
 
-def test_views_come_from_one_size_and_the_images_themselves_from_another() -> None:
+def test_views_and_images_have_separate_sizes() -> None:
     small, large = Recording("small"), Recording("large")
     source = SizedSource(small, large)  # type: ignore[arg-type]
     source.announce([(0, 1), (1, 0), (2, 3)])
@@ -41,7 +41,7 @@ def test_views_come_from_one_size_and_the_images_themselves_from_another() -> No
     assert large.asked == [(1, 0)]
 
 
-def test_a_head_moves_to_another() -> None:
+def test_head_moves_towards_another() -> None:
     owner = Owner()
     pixels, ids = make_task()
     states = owner.state(pixels)
@@ -52,7 +52,7 @@ def test_a_head_moves_to_another() -> None:
     np.testing.assert_allclose(net.head.bias.detach().numpy(), 0.0 * bias, atol=1e-6)
 
 
-def test_rows_are_those_that_the_head_sees() -> None:
+def test_normalized_rows_match_head_input() -> None:
     owner = Owner()
     pixels, ids = make_task()
     states = owner.state(pixels)
@@ -66,8 +66,8 @@ def test_rows_are_those_that_the_head_sees() -> None:
 
 
 @pytest.mark.parametrize("arms", [1, 4])
-def test_the_best_of_several_ways_on_one_fold_is_rarely_accepted_by_chance(arms: int) -> None:
-    """Every way is the probe, which is the truth, and noise: whatever is accepted is accepted wrongly."""
+def test_best_of_several_plans_is_rarely_accepted_by_chance(arms: int) -> None:
+    """Every plan is the probe plus noise, so any acceptance is wrong."""
     accepted = 0
     for trial in range(200):
         rng = np.random.default_rng(trial)
@@ -86,7 +86,7 @@ def test_the_best_of_several_ways_on_one_fold_is_rarely_accepted_by_chance(arms:
     assert accepted <= 40
 
 
-def test_a_training_with_two_sizes_goes_on_exactly() -> None:
+def test_training_with_two_sizes_resumes_exactly() -> None:
     pixels, ids = make_task()
     train, val = np.arange(40), np.arange(40, 60)
 

@@ -1,4 +1,4 @@
-"""Training: starts as the probe, leaves what is frozen, goes on after a stop to the same weights."""
+"""Test training: starts as the probe, keeps frozen weights, resumes to the same weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_training(**changes: Any) -> Training:
 
 
 @pytest.mark.parametrize("hidden", [(), (8,)])
-def test_the_start_is_the_probe(hidden: tuple[int, ...]) -> None:
+def test_start_is_probe(hidden: tuple[int, ...]) -> None:
     owner = Owner()
     pixels, ids = make_task()
     states = owner.state(pixels)
@@ -60,7 +60,7 @@ def test_the_start_is_the_probe(hidden: tuple[int, ...]) -> None:
         np.testing.assert_allclose(softmax(linear.logits(tuned)), changed, atol=1e-5)
 
 
-def test_frozen_tensors_do_not_change_by_one_bit() -> None:
+def test_frozen_tensors_are_bit_identical() -> None:
     training = make_training(dropout=0.2)
     before = training.net.frozen_digest()
     statistics = training.net.rear.high[1].running_mean.clone()
@@ -74,7 +74,7 @@ def test_frozen_tensors_do_not_change_by_one_bit() -> None:
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
-def test_going_on_ends_with_the_same_weights(optimizer: str, tmp_path: Path) -> None:
+def test_resumed_training_matches(optimizer: str, tmp_path: Path) -> None:
     options = {"optimizer": optimizer, "dropout": 0.3, "mixup": 0.2}
     whole = make_training(**options)
     list(whole.run())
@@ -92,7 +92,7 @@ def test_going_on_ends_with_the_same_weights(optimizer: str, tmp_path: Path) -> 
         assert replace(a, duration_s=0.0) == replace(b, duration_s=0.0)
 
 
-def test_two_seeds_differ_and_one_repeats() -> None:
+def test_seed_determines_weights() -> None:
     ends = []
     for seed in (0, 0, 1):
         training = make_training(seed=seed)
@@ -102,21 +102,21 @@ def test_two_seeds_differ_and_one_repeats() -> None:
     assert not all(torch.equal(ends[0][n], ends[2][n]) for n in ends[0])
 
 
-def test_a_checkpoint_of_another_plan_is_refused() -> None:
+def test_checkpoint_of_another_plan_is_refused() -> None:
     snapshot = make_training().snapshot()
     with pytest.raises(ValueError, match="plan"):
         make_training(lr=5e-3).restore(snapshot)
 
 
 @pytest.mark.parametrize("changes", [{"unfreeze": (("stage1", 0.0),)}, {"hidden": (8,)}])
-def test_a_plan_with_lists_is_known_again(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_plan_survives_json(changes: dict[str, Any], tmp_path: Path) -> None:
     save_snapshot(tmp_path / "x.safetensors", make_training(**changes).snapshot())
     training = make_training(**changes)
     training.restore(load_snapshot(tmp_path / "x.safetensors"))
     assert training.step == 0
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "x.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"nonsense")
@@ -125,7 +125,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     assert f"headstart resume {tmp_path / 'run'} " in (caught.value.hint or "")
 
 
-def test_no_number_stops_and_keeps_the_last_good_weights() -> None:
+def test_non_finite_loss_keeps_last_good_weights() -> None:
     training = make_training()
     steps = training.run()
     while next(steps) is None:
@@ -138,7 +138,7 @@ def test_no_number_stops_and_keeps_the_last_good_weights() -> None:
     assert all(torch.equal(good[n], t) for n, t in training.net.trained().items())
 
 
-def test_a_loss_that_runs_away_is_stopped_and_nothing_of_it_is_kept() -> None:
+def test_diverging_training_is_stopped() -> None:
     training = make_training(head_lr=9.9, weight_decay=1.0, clip=0.0, optimizer="sgd", schedule="constant", epochs=40)
     list(training.run())
     assert training.is_diverged
@@ -149,7 +149,7 @@ def test_a_loss_that_runs_away_is_stopped_and_nothing_of_it_is_kept() -> None:
     assert -np.log(p).mean() < 2.0 * np.log(3)
 
 
-def test_patience_stops_and_takes_the_best_epoch() -> None:
+def test_patience_keeps_best_epoch() -> None:
     training = make_training(patience=1, lr=0.5, head_lr=5.0, epochs=30, clip=0.0, warmup=0.0)
     list(training.run())
     assert training.is_stopped_early
@@ -161,13 +161,13 @@ def test_patience_stops_and_takes_the_best_epoch() -> None:
     assert -np.log(p).mean() == pytest.approx(best.val_loss, rel=1e-4)
 
 
-def test_a_batch_larger_than_the_data_is_one_step() -> None:
+def test_batch_larger_than_data_is_one_step() -> None:
     training = make_training(batch_size=1000, epochs=2)
     list(training.run())
     assert training.step == training.num_steps == 2
 
 
-def test_a_stage_does_not_move_before_it_is_unfrozen() -> None:
+def test_stage_is_frozen_until_unfrozen() -> None:
     training = make_training(unfreeze=(("head", 0.0), ("stage1", 0.5)))
     training.stage_names = ("stage0", "stage1")
     training.__post_init__()
@@ -182,7 +182,7 @@ def test_a_stage_does_not_move_before_it_is_unfrozen() -> None:
     assert all(not torch.equal(start[n], t) for n, t in training.net.trained().items())
 
 
-def test_class_weights_move_the_loss_to_a_class() -> None:
+def test_class_weights_shift_loss() -> None:
     wrong = []
     for factor in (0.05, 20.0):
         training = make_training(lr=0.0, layer_decay=1.0, epochs=6)
@@ -194,7 +194,7 @@ def test_class_weights_move_the_loss_to_a_class() -> None:
     assert wrong[0] < wrong[1]
 
 
-def test_schedules_rise_and_fall() -> None:
+def test_schedules() -> None:
     for name in SCHEDULES:
         values = [factor_at(name, s, 0.1) for s in np.linspace(0, 1, 101)]
         assert values[0] == 0.0
@@ -208,14 +208,14 @@ def test_unknown_optimizer_is_named() -> None:
         make_training(optimizer="adamax")
 
 
-def test_unfreeze_is_read() -> None:
+def test_parse_unfreeze() -> None:
     assert parse_unfreeze("stage7@0, stage6@30%,stage5@.6") == (("stage7", 0.0), ("stage6", 0.3), ("stage5", 0.6))
     for text in ("stage7@x", "stage7@130%", "stage6@30%"):
         with pytest.raises(SettingError):
             parse_unfreeze(text)
 
 
-def test_folds_keep_groups_and_proportions() -> None:
+def test_folds_keep_groups_and_class_balance() -> None:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 4, 400)
     groups = rng.integers(0, 80, 400)
@@ -227,13 +227,13 @@ def test_folds_keep_groups_and_proportions() -> None:
     assert len(np.unique(make_folds(ids[:3], 5))) == 3
 
 
-def test_checkpoints_measure_once(tmp_path: Path) -> None:
+def test_journaled_value_is_measured_once(tmp_path: Path) -> None:
     first = Checkpoints(tmp_path / "c")
     assert first.once("speed", lambda: 1.5) == 1.5
     assert Checkpoints(tmp_path / "c").once("speed", lambda: 9.0) == 1.5
 
 
-def test_a_full_disk_is_said_and_the_last_state_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = Checkpoints(tmp_path / "c")
     training = make_training()
     checkpoints.save("job", training.snapshot())
@@ -257,7 +257,7 @@ def test_a_full_disk_is_said_and_the_last_state_stays(tmp_path: Path, monkeypatc
 
 
 class TestComparison:
-    def test_two_probes_that_differ_in_chance_alone_are_rarely_accepted(self) -> None:
+    def test_noise_is_rarely_accepted(self) -> None:
         accepted = 0
         for trial in range(200):
             rng = np.random.default_rng(trial)
@@ -271,7 +271,7 @@ class TestComparison:
             accepted += compare_to_probe(one, tuned[-1:], ids, folds, shares=(1.0,), seed=trial).is_better
         assert accepted <= 40
 
-    def test_a_real_gain_is_accepted(self) -> None:
+    def test_real_gain_is_accepted(self) -> None:
         rng = np.random.default_rng(0)
         ids = rng.integers(0, 3, 150)
         probe = rng.normal(size=(150, 3)) + np.eye(3)[ids]
@@ -283,7 +283,7 @@ class TestComparison:
         assert 0 < verdict.low < verdict.gain < verdict.high
         assert not verdict.is_worse
 
-    def test_a_loss_falls_back_to_the_probe_unless_asked(self) -> None:
+    def test_worse_model_falls_back_to_probe(self) -> None:
         rng = np.random.default_rng(0)
         ids = rng.integers(0, 3, 150)
         probe = rng.normal(size=(150, 3)) + 3 * np.eye(3)[ids]
@@ -299,7 +299,7 @@ class TestComparison:
         assert asked.to_json()["is_worse"] is True
         assert "logits" not in asked.to_json()
 
-    def test_what_differs_in_nothing_is_neither_better_nor_worse(self) -> None:
+    def test_equal_models_are_undecided(self) -> None:
         rng = np.random.default_rng(0)
         ids = rng.integers(0, 3, 150)
         probe = rng.normal(size=(150, 3)) + np.eye(3)[ids]
@@ -308,7 +308,7 @@ class TestComparison:
         assert not verdict.is_better
         assert not verdict.is_worse
 
-    def test_the_flattered_gain_is_never_below_the_fair_one_nor_below_the_probe(self) -> None:
+    def test_best_gain_is_upper_bound(self) -> None:
         for seed in range(20):
             rng = np.random.default_rng(seed)
             ids = rng.integers(0, 3, 40)

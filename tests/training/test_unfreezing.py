@@ -1,4 +1,4 @@
-"""Gradual unfreezing from rows of each phase's own: the same training, less to compute."""
+"""Test gradual unfreezing with cached rows per phase."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FeatureTapsSuffix(nn.Module):
 
 
 class Rows:
-    """Fixed states of every (image, view), made from images by frozen stages, remembering who asked."""
+    """Fixed states of every (image, view) from frozen stages; records requests."""
 
     def __init__(self, pixels: Any, stages: Sequence[Any]) -> None:
         generator = torch.Generator().manual_seed(1)
@@ -90,7 +90,7 @@ def weights(training: Training, part: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "grad_accum_steps": 2, "batch_size": 8}, {"patience": 2}])
-def test_the_result_is_that_of_one_source_throughout(options: dict[str, Any]) -> None:
+def test_phases_match_single_source(options: dict[str, Any]) -> None:
     phased, plain = make(True, **options), make(False, **options)
     list(phased.run())
     list(plain.run())
@@ -108,7 +108,7 @@ def test_the_result_is_that_of_one_source_throughout(options: dict[str, Any]) ->
     assert np.abs(predict_logits(phased.net, later, samples, cut="stage2") - ours).max() > 1e-4
 
 
-def test_each_step_and_each_score_takes_the_rows_of_its_phase() -> None:
+def test_steps_use_rows_of_their_phase() -> None:
     training = make(True)
     later, base = (phase.source for phase in training.phases)
     list(training.run())
@@ -122,7 +122,7 @@ def test_each_step_and_each_score_takes_the_rows_of_its_phase() -> None:
     assert set(later.announced) == set(later.asked)  # type: ignore[attr-defined]  # nothing is made that is not used
 
 
-def test_what_is_frozen_for_the_moment_does_not_change_by_one_bit() -> None:
+def test_temporarily_frozen_stages_are_bit_identical() -> None:
     training = make(True)
     before, frozen = weights(training, "stage1"), training.net.frozen_digest()
     steps = training.run()
@@ -136,7 +136,7 @@ def test_what_is_frozen_for_the_moment_does_not_change_by_one_bit() -> None:
     assert training.net.frozen_digest() == frozen
 
 
-def test_the_optimizer_goes_on_where_a_stage_trained_already() -> None:
+def test_optimizer_state_carries_over() -> None:
     training = make(True)
     steps = training.run()
     for _ in range(FIRST):
@@ -154,7 +154,7 @@ def test_the_optimizer_goes_on_where_a_stage_trained_already() -> None:
 
 
 @pytest.mark.parametrize("steps", [2, FIRST - 1, FIRST, FIRST + 1, 9])
-def test_going_on_from_anywhere_ends_with_the_same_weights(steps: int) -> None:
+def test_resume_from_any_step_matches(steps: int) -> None:
     whole, first, second = make(True), make(True), make(True)
     list(whole.run())
     run = first.run()
@@ -169,7 +169,7 @@ def test_going_on_from_anywhere_ends_with_the_same_weights(steps: int) -> None:
     assert sum(s < 45 for s, _ in asked) == max(0, 77 - 45 * (steps // 3) - 16 * (steps % 3))
 
 
-def test_while_only_the_head_trains_no_stage_is_run() -> None:
+def test_head_only_phase_runs_no_stage() -> None:
     phased, plain = make(True, unfreeze=(("stage1", 0.4),), head_only_fraction=0.2), make(False)
     phased.net.add_cut("head", None, ())
     blocks = {"embedding": phased.net.rear(phased.source.states[0])[0].detach()}  # type: ignore[attr-defined]
@@ -180,7 +180,7 @@ def test_while_only_the_head_trains_no_stage_is_run() -> None:
         assert torch.allclose(phased.net((), blocks, "head"), expected, atol=1e-5)
 
 
-def test_phases_are_found_by_step() -> None:
+def test_phase_of_step() -> None:
     phases = Phases([Phase(0.0, "c", None), Phase(0.3, "b", None), Phase(0.6, "", None)], 10)  # type: ignore[arg-type]
     assert [phases.at(step).cut for step in range(10)] == ["c"] * 3 + ["b"] * 3 + [""] * 4
 
@@ -200,7 +200,7 @@ STAGES = ("stage5", "stage6", "stage7", "neck")
         ("stem", {"stage7": 0, "stem": 0.5}, 0.0, [(0.0, "stem")]),  # a stem without weights, the rest at once
     ],
 )
-def test_cuts_follow_from_when_stages_begin(
+def test_phase_cuts(
     cut: str, unfreeze: dict[str, float], head_only_fraction: float, expected: list[tuple[float, str]]
 ) -> None:
     stages = STAGES[STAGES.index(cut) :] if cut in STAGES else STAGES

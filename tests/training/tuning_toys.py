@@ -1,4 +1,4 @@
-"""A tiny network with batch norm, and batches from memory."""
+"""Provide a tiny network with batch norm, and in-memory batches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Owner(nn.Module):
 
 
 class FeatureTapsSuffix(nn.Module):
-    """From the state to one pooled block, as a suffix of the backbone gives it."""
+    """Maps the state to one pooled block, like the suffix of a backbone."""
 
     def __init__(self, owner: Owner) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class FeatureTapsSuffix(nn.Module):
 
 
 class MemorySource:
-    """States in memory; a view adds its own fixed noise."""
+    """States in memory; every view adds its own fixed noise."""
 
     def __init__(self, states: Any) -> None:
         self.states = states
@@ -73,7 +73,7 @@ def make_task(num: int = 60, seed: int = 0) -> tuple[Any, NDArray[np.int64]]:
 def make_net(
     owner: Owner, states: Any, ids: NDArray[np.int64], train: NDArray[np.int64], **head_options: Any
 ) -> tuple[FinetunedNetwork, LinearHead]:
-    """Return the tuned network on the probe of some samples."""
+    """Return the fine-tuning network on the probe of some samples."""
     rear = FeatureTapsSuffix(owner)
     with torch.no_grad():
         features = rear(states)[0].numpy()

@@ -1,4 +1,4 @@
-"""What tests of training from decoded images share."""
+"""Fixtures for tests of training from decoded images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headstart.features.decoded_cache import DecodedImages
 
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Grow with every image that a training decodes, by its key: file and decoding rule."""
+    """Return a list that grows with every image a training decodes, by its key: file and decoding rule."""
     decode, seen = DecodedImages._decode, []
 
     def counted(self: DecodedImages, key: bytes, *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A run whatever its data are like: the report is written, says what it cannot show, and runs nothing it is given."""
+"""Test reports of runs with hostile names, few images and missing data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def page_of(run: Run) -> str:
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
-    """Three classes with the worst of names (a folder could not even be called so) in a CSV; Unicode file names."""
+    """Write a CSV with three classes with hostile names and Unicode file names."""
     root = tmp_path_factory.mktemp("table")
     make_images(root / "images", {"ä 猫": 16, "b": 16, "c": 16})
     with open(root / "data.csv", "w", encoding="utf-8", newline="") as file:
@@ -61,7 +61,7 @@ def evil(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, st
     return Run(folder), done.stderr
 
 
-def test_names_are_text_in_the_page_the_tables_and_the_texts(evil: tuple[Run, str]) -> None:
+def test_names_are_escaped_in_page_tables_and_texts(evil: tuple[Run, str]) -> None:
     run, _ = evil
     page = page_of(run)
     assert "<script>alert" not in page
@@ -77,7 +77,7 @@ def test_names_are_text_in_the_page_the_tables_and_the_texts(evil: tuple[Run, st
 
 
 @pytest.mark.long
-def test_predict_evaluate_and_compare_guard_their_tables(evil: tuple[Run, str], table: Path, tmp_path: Path) -> None:
+def test_tables_escape_formulas(evil: tuple[Run, str], table: Path, tmp_path: Path) -> None:
     run, _ = evil
     done = command("predict", run.folder, table.parent / "images", "--top", 3)
     assert done.returncode == 0, done.stderr
@@ -99,7 +99,7 @@ def test_predict_evaluate_and_compare_guard_their_tables(evil: tuple[Run, str], 
 
 
 @pytest.mark.long
-def test_the_report_is_drawn_with_every_name(evil: tuple[Run, str], tmp_path: Path) -> None:
+def test_figures_draw_every_name(evil: tuple[Run, str], tmp_path: Path) -> None:
     done = command("report", evil[0].folder, "--out", tmp_path / "r", "--no-attributions", "--no-curve")
     assert done.returncode == 0, done.stderr
     for name in ("samples", "confusion", "classes", "diagram"):
@@ -107,14 +107,14 @@ def test_the_report_is_drawn_with_every_name(evil: tuple[Run, str], tmp_path: Pa
     assert "with file names; --no-images" in done.stderr
 
 
-def test_the_ordinary_end_says_what_the_report_holds(evil: tuple[Run, str]) -> None:
+def test_comment_ends_with_report_content(evil: tuple[Run, str]) -> None:
     shown = len(json.loads((evil[0].folder / "report.json").read_text(encoding="utf-8"))["images"])
     (written,) = [e for e in events_of(evil[0].folder, "file") if e["role"] == "report"]
     assert written["evidence"]["num_images"] == shown > 0
     assert "report.html" in evil[1]
 
 
-def test_without_images_nothing_of_them_is_in_the_report(table: Path, tmp_path: Path) -> None:
+def test_report_without_images_names_no_file(table: Path, tmp_path: Path) -> None:
     done = command("train", table, "--out", tmp_path / "run", "--no-images")
     assert done.returncode == 0, done.stderr
     run = Run(tmp_path / "run")
@@ -138,7 +138,7 @@ def test_without_images_nothing_of_them_is_in_the_report(table: Path, tmp_path: 
     assert "data:image/jpeg" in page_of(run)
 
 
-def test_a_class_of_three_images_and_no_test_split(tmp_path: Path, make_images: Make) -> None:
+def test_report_of_three_images_per_class(tmp_path: Path, make_images: Make) -> None:
     data = make_images(tmp_path / "data", {"stripes": 20, "discs": 20, "checks": 3})
     run = headstart.train(data, out=str(tmp_path / "run"))
     page = page_of(run)
@@ -149,7 +149,7 @@ def test_a_class_of_three_images_and_no_test_split(tmp_path: Path, make_images: 
     assert "was not measured: a class has 3 images" in page_of(run)
 
 
-def test_two_classes(tmp_path: Path, make_images: Make) -> None:
+def test_report_of_two_classes(tmp_path: Path, make_images: Make) -> None:
     data = make_images(tmp_path / "data", {"stripes": 20, "discs": 20})
     run = headstart.train(data, out=str(tmp_path / "run"))
     page = page_of(run)
@@ -166,7 +166,7 @@ def test_two_classes(tmp_path: Path, make_images: Make) -> None:
     assert "ROC AUC" in page
 
 
-def test_the_positive_class_of_a_saved_model(tmp_path: Path, make_images: Make) -> None:
+def test_positive_class_of_saved_model(tmp_path: Path, make_images: Make) -> None:
     data = make_images(tmp_path / "data", {"stripes": 20, "discs": 14})
     run = headstart.train(data, out=str(tmp_path / "run"), positive="stripes", verbose=False)
     assert run.metrics["positive"] == run.model.runtime.bundle.positive == "stripes"
@@ -187,7 +187,7 @@ def test_the_positive_class_of_a_saved_model(tmp_path: Path, make_images: Make) 
 
 
 @pytest.mark.long
-def test_two_hundred_classes(tmp_path: Path, make_images: Make) -> None:
+def test_report_of_two_hundred_classes(tmp_path: Path, make_images: Make) -> None:
     source = make_images(tmp_path / "source", {"stripes": 40, "discs": 40})
     files = sorted(source.rglob("*.jpg"))
     for k in range(200):
@@ -209,7 +209,7 @@ def test_two_hundred_classes(tmp_path: Path, make_images: Make) -> None:
 
 
 @pytest.mark.long
-def test_images_that_were_moved(tmp_path: Path, make_images: Make) -> None:
+def test_report_of_moved_images(tmp_path: Path, make_images: Make) -> None:
     data = make_images(tmp_path / "data", {"stripes": 12, "discs": 12, "checks": 12})
     run = headstart.train(data, out=str(tmp_path / "run"))
     shutil.move(data, tmp_path / "elsewhere")

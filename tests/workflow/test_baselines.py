@@ -1,4 +1,4 @@
-"""The baselines are measured on the very images that the headline is measured on."""
+"""Test that baselines are measured on the images of the headline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("a", "b", "c")
 
 
 def arrange(train: list[int], test: list[int]) -> tuple[Any, Any, Any, Any]:
-    """Return samples with one feature, their own class; every training image has its neighbor right but the first."""
+    """Return samples whose feature is their class; all but the first training image have a correct neighbor."""
     labels = np.array([*train, *test])
     samples: Samples = SimpleNamespace(class_ids=labels, class_names=NAMES)  # type: ignore[assignment]
     rows = labels[:, None].astype(np.float32)
@@ -30,7 +30,7 @@ def arrange(train: list[int], test: list[int]) -> tuple[Any, Any, Any, Any]:
     return samples, features, split, SimpleNamespace(head=head, neighbor_hits=hits)
 
 
-def test_the_commonest_training_class_need_not_be_the_best_answer_on_the_test_images() -> None:
+def test_majority_baseline_uses_training_class() -> None:
     samples, features, split, fit = arrange([0] * 8 + [1, 2], [0, 1, 1, 1])
     found = measure_baselines(samples, features, split, fit, split.where("test"))
     assert found["majority"] == {"class_name": "b", "accuracy": 0.75, "balanced_accuracy": 0.5}
@@ -40,16 +40,14 @@ def test_the_commonest_training_class_need_not_be_the_best_answer_on_the_test_im
 @pytest.mark.parametrize(
     ("scored", "majority", "nearest"), [([0, 8], 0.5, 0.5), ([0, 1, 8], 2 / 3, 2 / 3), ([9], 1.0, 1.0)]
 )
-def test_of_a_held_out_part_only_that_part_counts(scored: list[int], majority: float, nearest: float) -> None:
+def test_baselines_use_held_out_part_only(scored: list[int], majority: float, nearest: float) -> None:
     samples, features, split, fit = arrange([0] * 8 + [1, 2], [1])
     found = measure_baselines(samples, features, split, fit, np.array(scored))
     assert found["majority"]["accuracy"] == pytest.approx(majority)
     assert found["nearest_neighbor"]["accuracy"] == pytest.approx(nearest)
 
 
-def test_the_baseline_of_a_run_is_the_best_constant_answer_of_its_own_confusion(
-    tmp_path: Path, make_images: Callable[..., Path]
-) -> None:
+def test_majority_baseline_matches_confusion(tmp_path: Path, make_images: Callable[..., Path]) -> None:
     make_images(tmp_path / "data" / "train", {"stripes": 12, "discs": 7, "checks": 7})
     make_images(tmp_path / "data" / "test", {"stripes": 2, "discs": 9, "checks": 3}, first_seed=100)
     run = headstart.train(tmp_path / "data", out=tmp_path / "run")

@@ -1,4 +1,4 @@
-"""A scale and shift a class: taken where it pays, left alone where not, the head and its scores kept together."""
+"""Test vector scaling per class: applied where it pays, with consistent head and scores."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def fit() -> ProbeFit:
     return fit_probe(BLOCKS, IDS, 3)
 
 
-def test_a_head_that_needs_none_is_left_alone(fit: ProbeFit) -> None:
+def test_calibrated_head_is_unchanged(fit: ProbeFit) -> None:
     found, _ = scale_classes(fit, IDS, None)
     assert found is fit
 
 
-def test_a_head_that_is_off_by_class_is_mended(fit: ProbeFit) -> None:
-    """One class made twice as sure and another pushed up: what comes back undoes both, in the head itself too."""
+def test_miscalibrated_classes_are_rescaled(fit: ProbeFit) -> None:
+    """One class is made twice as confident and another is shifted; scaling undoes both, also in the head."""
     from dataclasses import replace
 
     scale, shift = np.array([2.0, 1.0, 0.6], np.float32), np.array([0.0, 1.5, -0.5], np.float32)
@@ -52,7 +52,7 @@ def test_a_head_that_is_off_by_class_is_mended(fit: ProbeFit) -> None:
     np.testing.assert_allclose(found.candidate_losses[-1].mean(), loss["after"], rtol=1e-5)
 
 
-def test_with_too_few_images_it_is_not_tried() -> None:
+def test_too_few_images_skip_scaling() -> None:
     few = {"embedding": BLOCKS["embedding"][:100]}
     fit = fit_probe(few, IDS[:100], 3)
     assert scale_classes(fit, IDS[:100], None) == (fit, None)

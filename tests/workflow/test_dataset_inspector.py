@@ -1,4 +1,4 @@
-"""Training uses the data doctor's judgement: leaks, two labels, copies, hidden groups, one range, and a memory."""
+"""Test the use of the dataset report in training: leaks, label conflicts, groups, intensity range, cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Make = Callable[..., Path]
 
 
 def reencode(source: Path, target: Path, quality: int = 70) -> None:
-    """A near copy: the same image, a little smaller, at another quality."""
+    """Write a near-duplicate: the same image, slightly smaller, at another quality."""
     image = Image.open(source)
     image.resize((image.width * 9 // 10, image.height * 9 // 10), Image.Resampling.BICUBIC).save(
         target, quality=quality
@@ -117,9 +117,9 @@ def exposed(exposures: Path, tmp_path_factory: pytest.TempPathFactory) -> headst
 
 
 class TestLeaks:
-    """A person's own test split that leaks: both figures, and the headline is the honest one."""
+    """A user's test split with leaks: both scores are reported, the headline without leaks."""
 
-    def test_the_headline_is_without_and_the_other_with_the_leaking_images(self, leaky_run: headstart.Run) -> None:
+    def test_headline_excludes_leaks(self, leaky_run: headstart.Run) -> None:
         metrics = leaky_run.metrics
         assert metrics["test"]["num_samples"] == 7
         assert metrics["test"]["protocol"] == "test_split"
@@ -129,14 +129,14 @@ class TestLeaks:
         assert metrics["headline"]["num_samples"] == 7
         assert np.sum(metrics["test_including_leaks"]["confusion"]) == 10
 
-    def test_the_log_says_so(self, leaky_run: headstart.Run) -> None:
+    def test_log_reports_leaks(self, leaky_run: headstart.Run) -> None:
         (finding,) = findings_of(leaky_run.folder, "leaking_images")
         assert finding["severity"] == "error"
         assert (finding["evidence"]["count"], finding["evidence"]["split"]) == (3, "test")
         for pair in finding["evidence"]["pairs"]:
             assert all(name in log_of(leaky_run) for name in pair)
 
-    def test_the_leaks_are_named(self, leaky_run: headstart.Run) -> None:
+    def test_leaks_are_listed(self, leaky_run: headstart.Run) -> None:
         found = {frozenset((p["a"], p["b"])) for p in read_json(leaky_run.folder / "dataset_report.json")["leaks"]}
         assert found == {
             frozenset((f"train/{a}.jpg", f"test/{b}.jpg"))
@@ -145,7 +145,7 @@ class TestLeaks:
             )
         }  # fmt: skip
 
-    def test_the_report_shows_them(self, leaky_run: headstart.Run) -> None:
+    def test_report_shows_leaks(self, leaky_run: headstart.Run) -> None:
         report = read_json(leaky_run.folder / "report.json")
         copies = report["data"]["copies"]
         assert copies["num_leaks"] == 3 <= copies["num_pairs"]
@@ -158,18 +158,18 @@ class TestLeaks:
         assert len(shown) == 3
         assert "cannot be opened any more" not in (leaky_run.folder / "report.html").read_text(encoding="utf-8")
 
-    def test_a_tuned_model_gets_both_figures_too(self, leaky: Path, tmp_path: Path) -> None:
+    def test_finetuned_model_reports_both_scores(self, leaky: Path, tmp_path: Path) -> None:
         run = headstart.train(leaky, strategy="head", epochs=1, views=1, out=tmp_path / "tuned")
         assert run.metrics["test"]["num_samples"] == 7
         assert run.metrics["test_including_leaks"]["num_samples"] == 10
         assert len(read_json(run.folder / "dataset_report.json")["leaks"]) == 3
 
-    def test_the_manifest_holds_no_leak(self, leaky_run: headstart.Run) -> None:
+    def test_split_file_has_no_leak(self, leaky_run: headstart.Run) -> None:
         split = split_of(leaky_run)
         assert {n for n, s in split.items() if s == "test"} & {"test/stripes/000.jpg", "test/discs/001.jpg"} == set()
         assert sum(s == "test" for s in split.values()) == 7
 
-    def test_one_image_under_two_labels_is_not_trained_on(self, leaky_run: headstart.Run) -> None:
+    def test_conflicting_labels_are_excluded(self, leaky_run: headstart.Run) -> None:
         assert leaky_run.metrics["cv"]["num_samples"] == 19
         split = split_of(leaky_run)
         assert "train/discs/007.jpg" not in split
@@ -181,7 +181,7 @@ class TestLeaks:
         resolved = yaml.safe_load((leaky_run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
         assert resolved["left_out.labels"]["value"] == 2
 
-    def test_a_test_split_that_leaks_wholly_leaves_val_as_it_is(self, tmp_path: Path, make_images: Make) -> None:
+    def test_fully_leaking_test_split_keeps_val(self, tmp_path: Path, make_images: Make) -> None:
         root = tmp_path / "d"
         make_images(root / "train", {"stripes": 10, "discs": 10})
         make_images(root / "val", {"stripes": 4, "discs": 4}, first_seed=50)
@@ -200,10 +200,10 @@ class TestLeaks:
 
 
 class TestCopies:
-    """The same image twice never parts, wherever the split is drawn."""
+    """Duplicates always stay in the same fold."""
 
     @pytest.mark.parametrize("seed", [0, 1])
-    def test_copies_never_part(self, doubled: Path, tmp_path: Path, seed: int) -> None:
+    def test_duplicates_share_a_fold(self, doubled: Path, tmp_path: Path, seed: int) -> None:
         run = headstart.train(doubled, out=tmp_path / "run", test_size=0.3, seed=seed)
         split = split_of(run)
         assert {"train", "test"} == set(split.values())
@@ -214,12 +214,12 @@ class TestCopies:
         assert run.metrics["num_groups"] == 42
         assert decisions_of(run.folder)["groups.copies"]["reason"] == "copies_kept_together"
 
-    def test_nor_do_they_vouch_for_each_other_out_of_fold(self, doubled: Path, tmp_path: Path) -> None:
+    def test_duplicates_share_out_of_fold_group(self, doubled: Path, tmp_path: Path) -> None:
         run = headstart.train(doubled, out=tmp_path / "run")
         assert run.metrics["cv"]["protocol"] == "leave_one_group_out"
         assert run.metrics["cv"]["num_groups"] == 42
 
-    def test_the_manifest_of_a_run_gives_the_same_split_again(self, doubled: Path, tmp_path: Path) -> None:
+    def test_split_file_reproduces_split(self, doubled: Path, tmp_path: Path) -> None:
         one = headstart.train(doubled, out=tmp_path / "one", test_size=0.25, seed=5)
         two = headstart.train(doubled, out=tmp_path / "two", split=str(one.folder / "split.csv"))
         assert split_of(one) == split_of(two)
@@ -230,9 +230,9 @@ class TestCopies:
 
 
 class TestHiddenGroups:
-    """Variants of few originals, told by their names alone."""
+    """Variants of few originals, identified by file names only."""
 
-    def test_they_are_used_and_said(self, grouped: headstart.Run) -> None:
+    def test_groups_are_applied_and_reported(self, grouped: headstart.Run) -> None:
         assert grouped.metrics["cv"]["protocol"] == "leave_one_group_out"
         assert grouped.metrics["num_groups"] == 18
         resolved = yaml.safe_load((grouped.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
@@ -244,14 +244,14 @@ class TestHiddenGroups:
         (finding,) = findings_of(grouped.folder, "groups_applied")
         assert finding["evidence"]["num_groups"] == 18
 
-    def test_the_effect_is_measured(self, grouped: headstart.Run) -> None:
+    def test_effect_of_groups_is_measured(self, grouped: headstart.Run) -> None:
         patterns = read_json(grouped.folder / "dataset_report.json")["group_patterns"]
         (used,) = [p for p in patterns if p["is_used"]]
         assert used["accepted"]
         assert used["num_groups"] == 18
         assert 0 <= used["accuracy_grouped"] <= used["accuracy_independent"] <= 1
 
-    def test_none_switches_them_off(self, variants: Path, tmp_path: Path) -> None:
+    def test_group_from_none_disables_groups(self, variants: Path, tmp_path: Path) -> None:
         run = headstart.train(variants, out=tmp_path / "run", group_from="none")
         assert run.metrics["num_groups"] is None or run.metrics["num_groups"] > 18
         decision = decisions_of(run.folder)["group_from"]
@@ -259,7 +259,7 @@ class TestHiddenGroups:
         resolved = yaml.safe_load((run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
         assert resolved["group_from"]["value"] == "none"
 
-    def test_another_can_be_named(self, variants: Path, tmp_path: Path) -> None:
+    def test_group_from_selects_another_pattern(self, variants: Path, tmp_path: Path) -> None:
         run = headstart.train(variants, out=tmp_path / "run", group_from=r"_(\d)\d*\.jpg", test_size=0.3)
         digit = {name: name.rpartition("_")[2][0] for name in split_of(run)}
         sides: dict[str, set[str]] = {}
@@ -269,9 +269,9 @@ class TestHiddenGroups:
 
 
 class TestGroupsInQuestion:
-    """Images at eight exposures that their names tell: no objects, and training on them must not be harmed."""
+    """Images at eight exposures in their names: not groups, and not applied as such."""
 
-    def test_they_are_not_applied_and_told_at_every_surface(self, exposed: headstart.Run) -> None:
+    def test_questionable_groups_are_reported_everywhere(self, exposed: headstart.Run) -> None:
         assert exposed.metrics["num_groups"] is None or exposed.metrics["num_groups"] > 60
         health = read_json(exposed.folder / "dataset_report.json")
         (pattern,) = health["group_patterns"]
@@ -291,7 +291,7 @@ class TestGroupsInQuestion:
         assert any(r["kind"] == "groups_in_question" for r in report["comment"]["remarks"])
         assert option in html.unescape((exposed.folder / "report.html").read_text(encoding="utf-8"))
 
-    def test_the_options_that_it_names_work(self, exposures: Path, exposed: headstart.Run) -> None:
+    def test_suggested_options_work(self, exposures: Path, exposed: headstart.Run) -> None:
         (pattern,) = read_json(exposed.folder / "dataset_report.json")["group_patterns"]
         checked = headstart.check(exposures, group_from=pattern["pattern"])
         assert [(p.status, p.source) for p in checked.dataset_report.group_patterns] == [(GroupStatus.APPLIED, "asked")]
@@ -305,9 +305,7 @@ class TestRange:
     """16-bit and float images: one range, from training images, the same in training and in the bundle."""
 
     @pytest.mark.parametrize("kind", ["16-bit", "float"])
-    def test_one_range_stands_everywhere_and_comes_from_training(
-        self, kind: str, tmp_path: Path, make_images: Make
-    ) -> None:
+    def test_range_comes_from_training_images(self, kind: str, tmp_path: Path, make_images: Make) -> None:
         source = make_images(tmp_path / "source", {"stripes": 14, "discs": 14})
         for file in sorted(source.rglob("*.jpg")):
             number = int(file.stem)
@@ -335,8 +333,8 @@ class TestRange:
         found = run.predict([str(f) for f in files])
         assert np.mean([p.label == f.parent.name for p, f in zip(found, files, strict=True)]) > 0.9
 
-    def test_misnamed_files_get_it_too(self, tmp_path: Path, make_images: Make) -> None:
-        """Else the network would see nearly black images, and the judgement tell of a range that it never had."""
+    def test_misnamed_16_bit_files_get_range(self, tmp_path: Path, make_images: Make) -> None:
+        """Otherwise the images would be nearly black, and the report would state an unused range."""
         data = make_images(tmp_path / "d", {"stripes": 6, "discs": 6})
         for file in sorted(data.rglob("*.jpg")):
             gray = np.asarray(Image.open(file).convert("L"), dtype=np.uint16) * 16
@@ -349,7 +347,7 @@ class TestRange:
             == [0, 4095]
         )
 
-    def test_a_range_that_is_asked_for(self, tmp_path: Path, make_images: Make) -> None:
+    def test_explicit_range(self, tmp_path: Path, make_images: Make) -> None:
         source = make_images(tmp_path / "source", {"stripes": 6, "discs": 6})
         for file in sorted(source.rglob("*.jpg")):
             gray = np.asarray(Image.open(file).convert("L"), dtype=np.uint16) * 16
@@ -362,9 +360,9 @@ class TestRange:
 
 
 class TestMemory:
-    """A second judgement costs nothing and says the same."""
+    """A cached report costs nothing and is equal."""
 
-    def test_the_second_run_decodes_nothing_for_it_and_says_the_same(
+    def test_cached_report_decodes_nothing(
         self, leaky: Path, leaky_run: headstart.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: object, **__: object) -> None:
@@ -378,17 +376,17 @@ class TestMemory:
         for block in ("cv", "test", "test_including_leaks"):
             assert again.metrics[block] == leaky_run.metrics[block]
 
-    def test_without_a_memory_it_says_the_same(self, leaky: Path, leaky_run: headstart.Run, tmp_path: Path) -> None:
+    def test_report_without_cache_is_equal(self, leaky: Path, leaky_run: headstart.Run, tmp_path: Path) -> None:
         again = headstart.train(leaky, out=tmp_path / "again", cache=False)
         assert read_json(again.folder / "dataset_report.json") == read_json(leaky_run.folder / "dataset_report.json")
         assert again.metrics["test"]["confusion"] == leaky_run.metrics["test"]["confusion"]
 
-    def test_check_and_train_judge_alike(self, leaky: Path, leaky_run: headstart.Run) -> None:
+    def test_check_and_train_agree(self, leaky: Path, leaky_run: headstart.Run) -> None:
         for use_memory in (True, False):
             checked = headstart.check(leaky, use_memory=use_memory).to_json()
             assert json.loads(json.dumps(checked)) == read_json(leaky_run.folder / "dataset_report.json")
 
-    def test_a_file_that_changed_is_judged_anew(self, tmp_path: Path, make_images: Make) -> None:
+    def test_changed_file_is_rescanned(self, tmp_path: Path, make_images: Make) -> None:
         data = make_images(tmp_path / "d", {"stripes": 6, "discs": 6})
         before = headstart.check(data)
         assert not before.dataset_report.duplicates
@@ -396,16 +394,16 @@ class TestMemory:
         after = headstart.check(data)
         assert [(p.a, p.b) for p in after.dataset_report.duplicates] == [("stripes/000.jpg", "stripes/001.jpg")]
 
-    def test_files_of_another_day_are_judged_anew(self, tmp_path: Path, make_images: Make) -> None:
-        """The day of the files may give the class away, whatever is in them."""
+    def test_changed_file_date_is_rescanned(self, tmp_path: Path, make_images: Make) -> None:
+        """The date of a file may reveal its class."""
         data = make_images(tmp_path / "d", {"stripes": 20, "discs": 20})
         assert not any(s.what == "date" for s in headstart.check(data).dataset_report.shortcuts)
         for path in (data / "discs").iterdir():
             os.utime(path, (1_500_000_000, 1_500_000_000))
         assert any(s.what == "date" for s in headstart.check(data).dataset_report.shortcuts)
 
-    def test_a_column_that_was_added_is_judged_anew(self, tmp_path: Path, make_images: Make) -> None:
-        """The images are the same, but there is one more guess about what belongs together."""
+    def test_added_column_is_inspected(self, tmp_path: Path, make_images: Make) -> None:
+        """The images are the same, but there is one more candidate for groups."""
         data = make_images(tmp_path / "d", {"stripes": 8, "discs": 8})
         files = sorted(data.rglob("*.jpg"))
         rows = [f"{f.relative_to(data).as_posix()},{f.parent.name}" for f in files]
@@ -417,7 +415,7 @@ class TestMemory:
         after = headstart.check(data / "table.csv")
         assert [p.num_groups for p in after.dataset_report.group_patterns if p.pattern == "patient"] == [4]
 
-    def test_a_label_or_a_split_that_changed_is_judged_anew(self, tmp_path: Path, make_images: Make) -> None:
+    def test_changed_label_or_split_is_inspected(self, tmp_path: Path, make_images: Make) -> None:
         data = make_images(tmp_path / "d", {"stripes": 8, "discs": 8})
         shutil.copy(data / "stripes" / "000.jpg", data / "stripes" / "copy.jpg")
         names = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.jpg"))
@@ -433,7 +431,7 @@ class TestMemory:
         assert len(judged({}, {"stripes/copy.jpg": "test"}).leaks) == 1
         assert judged({}, {"discs/000.jpg": "test"}) == plain
 
-    def test_a_damaged_memory_stops_nothing(self, tmp_path: Path, make_images: Make) -> None:
+    def test_damaged_cache_is_ignored(self, tmp_path: Path, make_images: Make) -> None:
         data = make_images(tmp_path / "d", {"stripes": 6, "discs": 6}, first_seed=700)
         first = headstart.check(data)
         memory = ScanCache(cache_root(), str(data))
@@ -448,7 +446,7 @@ class TestMemory:
 
 
 class TestChains:
-    """Two slow pans a class: joined by their near-duplicates, nothing but the most frequent class is left."""
+    """Two slow pans per class: joined by near-duplicates, only the most frequent class is left."""
 
     @pytest.fixture
     def pans(self, tmp_path: Path) -> Path:
@@ -464,7 +462,7 @@ class TestChains:
                     Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(tmp_path / "pans" / label / name)
         return tmp_path / "pans"
 
-    def test_both_scores_and_the_way_out_are_told(self, pans: Path, tmp_path: Path) -> None:
+    def test_both_scores_and_hint_are_reported(self, pans: Path, tmp_path: Path) -> None:
         run = headstart.train(pans, out=tmp_path / "run")
         findings = read_json(run.folder / "dataset_report.json")["findings"]
         (finding,) = [f for f in findings if f["kind"] == "copies_at_baseline"]

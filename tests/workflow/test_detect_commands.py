@@ -1,4 +1,4 @@
-"""What a person does with a trained detector: check, evaluate, predict, report, by the command line and from Python."""
+"""Test check, evaluate, predict and report with a trained detector, on the command line and in Python."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def draw(root: Path, seed: int, count: int, names: tuple[str, str] = ("blue", "red")) -> Path:
-    """Squares of two colors on noise with VOC files."""
+    """Draw squares of two colors on noise, with VOC files."""
     root.mkdir(parents=True)
     for i in range(count):
         rng = np.random.default_rng([seed, i])
@@ -89,9 +89,7 @@ def size_of(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def test_check_sees_boxes_and_exits_with_3_where_some_are_lost(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path
-) -> None:
+def test_check_exits_with_3_for_lost_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
     code, out, err = command(capsys, "check", str(squares))
     assert code == 0
     assert out == ""
@@ -110,7 +108,7 @@ def test_check_sees_boxes_and_exits_with_3_where_some_are_lost(
     assert value["counts"] == {"bad-xml": 1, "no-annotation": 1}
 
 
-def test_an_option_of_labeled_images_is_refused_for_boxes(capsys: pytest.CaptureFixture[str], squares: Path) -> None:
+def test_classification_option_is_refused_for_boxes(capsys: pytest.CaptureFixture[str], squares: Path) -> None:
     code, _, err = command(capsys, "check", str(squares), "--layout", "{label}/*")
     assert code == 2
     assert "--layout has no effect on images with boxes" in err
@@ -121,7 +119,7 @@ def test_an_option_of_labeled_images_is_refused_for_boxes(capsys: pytest.Capture
 
 @pytest.fixture(scope="module")
 def sizes_in_corners(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same boxes as width and height in columns that name corners."""
+    """Write boxes as width and height in columns named as corners."""
     root = shutil.copytree(squares, tmp_path_factory.mktemp("sizes") / "data", ignore=shutil.ignore_patterns("*.xml"))
     samples = read_boxes(squares)
     lines = ["image,label,xmin,ymin,xmax,ymax"]
@@ -133,7 +131,7 @@ def sizes_in_corners(squares: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize("verb", ["check", "show", "evaluate", "train"])
-def test_a_doubtful_box_format_is_refused_and_an_option_answers(
+def test_ambiguous_box_format_needs_option(
     verb: str,
     run: Path,
     sizes_in_corners: Path,
@@ -154,9 +152,7 @@ def test_a_doubtful_box_format_is_refused_and_an_option_answers(
     assert command(capsys, *arguments, "--box-format", "xywh")[0] == 0
 
 
-def test_a_box_format_without_boxes_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path
-) -> None:
+def test_box_format_without_boxes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
     (tmp_path / "a").mkdir()
     shutil.copy(squares / "00.png", tmp_path / "a")
     assert command(capsys, "check", str(tmp_path), "--box-format", "xywh")[0] == 2
@@ -165,7 +161,7 @@ def test_a_box_format_without_boxes_is_refused(
     assert command(capsys, "train", str(squares), "--box-format", "corners")[0] == 2
 
 
-def test_a_split_that_leaks_is_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
+def test_leaking_split_is_repaired(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
     part(squares, tmp_path / "data")
     judged = tmp_path / "judged.json"
     code, _, _ = command(
@@ -180,9 +176,7 @@ def test_a_split_that_leaks_is_mended(tmp_path: Path, capsys: pytest.CaptureFixt
     assert sorted(rows.values()) == [""] + ["test"] * 4 + ["train"] * 12
 
 
-def test_show_draws_each_class_with_its_boxes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path
-) -> None:
+def test_show_draws_boxes_of_each_class(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
     code, _, err = command(capsys, "show", str(squares), "--out", str(tmp_path / "x.png"), "--per-class", "3")
     assert code == 0
     assert size_of(tmp_path / "x.png")[1] > 400
@@ -191,7 +185,7 @@ def test_show_draws_each_class_with_its_boxes(
     assert "--as-seen has no effect" in err
 
 
-def test_a_leaking_image_is_not_in_the_score_and_stands_in_the_one_as_given(run: Path) -> None:
+def test_leaking_image_is_scored_separately(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["test"]["num_samples"] == metrics["headline"]["num_samples"] == 4
     assert metrics["test_including_leaks"]["num_samples"] == 5
@@ -201,7 +195,7 @@ def test_a_leaking_image_is_not_in_the_score_and_stands_in_the_one_as_given(run:
         assert {r["split"] for r in csv.DictReader(file)} == {"test"}
 
 
-def test_a_split_in_which_every_test_image_leaks_is_trained_and_marked(squares: Path, tmp_path: Path) -> None:
+def test_fully_leaking_test_split_is_marked(squares: Path, tmp_path: Path) -> None:
     root = part(squares, tmp_path / "data")
     for i in range(12, 16):
         for ending in ("png", "xml"):
@@ -223,7 +217,7 @@ def test_a_split_in_which_every_test_image_leaks_is_trained_and_marked(squares: 
     assert log.count("split as given") == 2  # where the split is made, and beside the score
 
 
-def test_leaks_across_a_split_file_are_left_out_of_the_score(squares: Path, tmp_path: Path) -> None:
+def test_leaks_across_split_file_are_excluded(squares: Path, tmp_path: Path) -> None:
     root = shutil.copytree(squares, tmp_path / "data")
     for ending in ("png", "xml"):
         shutil.copy(root / f"00.{ending}", root / f"copy.{ending}")
@@ -236,7 +230,7 @@ def test_leaks_across_a_split_file_are_left_out_of_the_score(squares: Path, tmp_
     assert run.metrics["test_including_leaks"]["num_samples"] == 5
 
 
-def test_evaluate_leaves_out_what_was_trained_on(capsys: pytest.CaptureFixture[str], run: Path, leaky: Path) -> None:
+def test_evaluate_excludes_training_images(capsys: pytest.CaptureFixture[str], run: Path, leaky: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     code, out, _ = command(capsys, "evaluate", str(run), str(leaky), "--json")
     assert code == 0
@@ -251,7 +245,7 @@ def test_evaluate_leaves_out_what_was_trained_on(capsys: pytest.CaptureFixture[s
     assert len(err.splitlines()) <= 12
 
 
-def test_evaluate_goes_by_names_not_by_ids(tmp_path: Path, run: Path) -> None:
+def test_evaluate_matches_classes_by_name(tmp_path: Path, run: Path) -> None:
     new = draw(tmp_path / "new", 9, 8, ("blue", "red"))
     other = draw(tmp_path / "other", 9, 8, ("zebra", "red"))  # ids are shifted and one class is unknown
     known = headstart.evaluate(run, new)
@@ -269,7 +263,7 @@ def test_evaluate_goes_by_names_not_by_ids(tmp_path: Path, run: Path) -> None:
         headstart.evaluate(run, stranger)
 
 
-def test_what_the_reader_noticed_is_said_everywhere(
+def test_reader_notes_are_reported_everywhere(
     tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     data = draw(tmp_path / "data", 9, 8, ("Blue", "red"))
@@ -302,7 +296,7 @@ def test_what_the_reader_noticed_is_said_everywhere(
     assert any("Blue" in record.getMessage() for record in caplog.records)
 
 
-def test_predict_writes_what_tools_open_and_draws(
+def test_predict_writes_annotation_formats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path, squares: Path
 ) -> None:
     images = tmp_path / "images"
@@ -339,9 +333,7 @@ def test_predict_writes_what_tools_open_and_draws(
     assert "gone.png" in err
 
 
-def test_a_limit_of_detections_is_a_setting_and_is_said(
-    capsys: pytest.CaptureFixture[str], run: Path, squares: Path
-) -> None:
+def test_detection_limit_is_reported(capsys: pytest.CaptureFixture[str], run: Path, squares: Path) -> None:
     image = str(squares / "00.png")
     whole = headstart.load(run).predict(image, min_score=0.0)[0]
     assert len(whole.detections) > 1
@@ -359,7 +351,7 @@ def test_a_limit_of_detections_is_a_setting_and_is_said(
         headstart.load(run).predict(image, max_detections=0)
 
 
-def test_a_threshold_gives_what_all_detections_give_above_it(run: Path, squares: Path) -> None:
+def test_min_score_filters_detections(run: Path, squares: Path) -> None:
     detector = headstart.load(run)
     for own, every in zip(detector.predict(squares), detector.predict(squares, min_score=0.0), strict=True):
         limits = np.array(list(detector.thresholds.values()), dtype=np.float32)[every.detections.class_ids]
@@ -367,7 +359,7 @@ def test_a_threshold_gives_what_all_detections_give_above_it(run: Path, squares:
         np.testing.assert_array_equal(own.detections.xyxy, expected.xyxy)
 
 
-def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, leaky: Path, tmp_path: Path) -> None:
+def test_report_shows_detections(run: Path, leaky: Path, tmp_path: Path) -> None:
     assert (run / "report.html").is_file()  # written at the end of the training
     made = make_detection_report(run, out=tmp_path / "report")
     assert made.data["task"] == "detect"
@@ -397,9 +389,7 @@ def test_the_report_shows_what_was_found_and_names_no_file_unasked(run: Path, le
     assert bare.data["images"] == {}
 
 
-def test_a_report_without_the_data_says_so_and_shows_the_rest(
-    run: Path, leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_without_data(run: Path, leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     moved = shutil.copytree(run, tmp_path / "run")
     text = (moved / "config.resolved.yaml").read_text(encoding="utf-8")
     (moved / "config.resolved.yaml").write_text(text.replace(str(leaky), "/nowhere/leaky"), encoding="utf-8")
@@ -419,15 +409,13 @@ def test_a_report_without_the_data_says_so_and_shows_the_rest(
     assert json.loads((moved / "report.json").read_text(encoding="utf-8"))["images"]
 
 
-def test_a_classifiers_options_and_a_detectors_do_not_mix(
-    capsys: pytest.CaptureFixture[str], run: Path, squares: Path
-) -> None:
+def test_options_of_other_task_are_refused(capsys: pytest.CaptureFixture[str], run: Path, squares: Path) -> None:
     code, _, err = command(capsys, "predict", str(run), str(squares), "--top", "3")
     assert code == 2
     assert "--top has no effect with a detector" in err
 
 
-def test_a_run_tells_of_itself_and_compare_says_that_it_cannot(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_summary_and_compare_refusal(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finished = headstart.Run(run)
     assert "pyramid    16 channels" in finished.summary()
     assert finished.classification_report().splitlines()[-1].startswith("mAP50")

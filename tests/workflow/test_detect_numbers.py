@@ -1,4 +1,4 @@
-"""The numbers of a detector's report and of metrics.json are the same, also at the edges of thresholds."""
+"""Test that a detector's report and metrics.json agree, also at the edges of thresholds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def data(root: Path, truth: list[Boxes]) -> DetectionSamples:
 
 
 def finished(root: Path, truth: list[Boxes], found: list[Detections], is_clean: list[bool]) -> dict[str, Any]:
-    """Return the report of a run folder that the code of a training wrote."""
+    """Return the report of a run folder written by the training code."""
     samples = data(root, truth)
     resolved = SimpleNamespace(settings=SimpleNamespace(seed=0, detect=DetectSettings()))
     context: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None), resolved=resolved, folder=root)
@@ -61,7 +61,7 @@ def finished(root: Path, truth: list[Boxes], found: list[Detections], is_clean: 
 
 
 def near_edges() -> tuple[list[Boxes], list[Detections]]:
-    """Right and wrong boxes that any rounding makes alike: in overlap with the truth, and in score."""
+    """Return correct and wrong boxes whose IoU and scores round to the same values."""
     truth, found = [], []
     for i in range(12):
         truth.append(Boxes.of([[0, 0, 100, 100]], [i % 2]))
@@ -71,7 +71,7 @@ def near_edges() -> tuple[list[Boxes], list[Detections]]:
     return truth, found
 
 
-def test_report_and_metrics_count_the_same_errors(tmp_path: Path) -> None:
+def test_report_and_metrics_count_same_errors(tmp_path: Path) -> None:
     truth, found = near_edges()
     made = finished(tmp_path, truth, found, [True] * 10 + [False] * 2)
     report, metrics = made["report"], made["facts"].metrics["test"]
@@ -87,7 +87,7 @@ def test_report_and_metrics_count_the_same_errors(tmp_path: Path) -> None:
     assert errors["false"] == counts[-1, :-1].sum()
 
 
-def test_the_threshold_of_the_bundle_is_the_one_behind_the_numbers(tmp_path: Path) -> None:
+def test_bundle_threshold_matches_metrics(tmp_path: Path) -> None:
     truth, found = near_edges()
     made = finished(tmp_path, truth, found, [True] * 12)
     bundle = made["facts"].bundle["thresholds"]["per_class"]
@@ -100,7 +100,7 @@ def test_the_threshold_of_the_bundle_is_the_one_behind_the_numbers(tmp_path: Pat
         assert sum(int(k.sum()) for k in kept) == 6  # the first of each pair, not its neighbor
 
 
-def test_without_the_stored_detections_the_totals_stay(tmp_path: Path) -> None:
+def test_totals_without_stored_detections(tmp_path: Path) -> None:
     truth, found = near_edges()
     before = finished(tmp_path, truth, found, [True] * 12)["report"]
     for damage in (b"no archive", None):
@@ -114,7 +114,7 @@ def test_without_the_stored_detections_the_totals_stay(tmp_path: Path) -> None:
         assert len(report["problems"]) == 1
 
 
-def test_labels_that_changed_since_are_a_problem_and_change_no_number(tmp_path: Path) -> None:
+def test_changed_labels_are_a_problem(tmp_path: Path) -> None:
     truth, found = near_edges()
     before = finished(tmp_path, truth, found, [True] * 12)["report"]
     changed = data(tmp_path, [Boxes.of([]) for _ in truth])
@@ -124,9 +124,7 @@ def test_labels_that_changed_since_are_a_problem_and_change_no_number(tmp_path: 
 
 
 @pytest.mark.parametrize(("threshold", "precision", "recall"), [(0.0, 0.5, 1.0), (0.5, 1.0, 1.0), (0.9, None, 0.0)])
-def test_given_thresholds_are_those_that_precision_and_recall_are_of(
-    threshold: float, precision: float | None, recall: float
-) -> None:
+def test_precision_and_recall_at_given_thresholds(threshold: float, precision: float | None, recall: float) -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 6
     found = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.8, 0.3], [0, 0])] * 6
     evaluation = evaluate_detections(

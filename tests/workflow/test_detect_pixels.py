@@ -1,4 +1,4 @@
-"""Training a detector's whole network: decoded images are kept, shared and never decide what is trained."""
+"""Test training a detector's whole network from cached decoded images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IDS = np.arange(6)
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that keeps images however fast they decode here."""
+    """Set up a cache that keeps images regardless of decoding speed."""
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("headstart.workflow.detector_trainer.DecodedCache", partial(DecodedCache, read_rate=np.inf))
     return tmp_path / "cache"
@@ -51,7 +51,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def train(images: list[str], events: EventStream, **settings: Any) -> dict[str, Any]:
-    """Return the weights after two epochs; validation images are looked at as training does it."""
+    """Return the weights after two epochs; validation images are scored as in training."""
     given = {"data": "x", "task": "detect", "backbone": "timm:resnet10t", "weights": "none", **settings}
     trainer = DetectorTrainer(
         paths=images,
@@ -74,9 +74,7 @@ def train(images: list[str], events: EventStream, **settings: Any) -> dict[str, 
         trainer.close()
 
 
-def test_every_image_is_decoded_once_and_the_weights_are_the_same(
-    images: list[str], own_cache: Path, decodes: list[bytes]
-) -> None:
+def test_images_are_decoded_once(images: list[str], own_cache: Path, decodes: list[bytes]) -> None:
     without = train(images, EventStream(), cache=False)
     num_without = len(decodes)
     assert num_without == 6 * 2 + 2
@@ -90,9 +88,7 @@ def test_every_image_is_decoded_once_and_the_weights_are_the_same(
         assert all(np.array_equal(weights[name], without[name]) for name in without)
 
 
-def test_what_the_disk_refuses_in_the_end_is_said(
-    images: list[str], own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_cache_write_is_reported(images: list[str], own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""Budgets on machines that tests invent: slow engines, slow steps, many images; no real time passes."""
+"""Test budgets on simulated machines: slow engines, slow steps, many images; no real time passes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ BATCH = 8
 
 
 class Machine:
-    """A bench and a clock: everything takes the stated seconds, on whatever machine the test runs.
+    """Simulated trainer and clock: everything takes the given seconds.
 
     Args:
-        engine_s: Of preparing the frozen part, once a strategy.
-        view_s: Of a stored view.
-        step_s: Of a step, by strategy.
-        export_cpu_s, image_cpu_s: What the ending is estimated from.
-        slowdown: Factor on everything at a clock time; what is estimated from processor seconds does not know it.
+        engine_s: Seconds of preparing the frozen prefix, once per strategy.
+        view_s: Seconds of a cached view.
+        step_s: Seconds of a step, by strategy.
+        export_cpu_s, image_cpu_s: CPU seconds from which the final steps are estimated.
+        slowdown: Factor on all durations by clock time; not visible in CPU seconds.
     """
 
     num_threads = 2
@@ -102,7 +102,7 @@ class Machine:
 
 
 class Run:
-    """A whole run on a machine: settle, train, end."""
+    """One whole run on a simulated machine: plan, train, finish."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class Run:
 
 @pytest.mark.parametrize("num_train", [131, 296, 427, 677, 1770])
 @pytest.mark.parametrize("budget_s", [90.0, 180.0, 240.0, 480.0])
-def test_no_set_is_refused_because_the_engine_starts_slowly(num_train: int, budget_s: float, tmp_path: Path) -> None:
+def test_slow_engine_start_is_not_refused(num_train: int, budget_s: float, tmp_path: Path) -> None:
     run = Run(Machine(engine_s=20.0), num_train, budget_s, folder=tmp_path)
     assert run.used_s <= budget_s
     assert run.steps[-1] >= 100
@@ -178,7 +178,7 @@ def test_no_set_is_refused_because_the_engine_starts_slowly(num_train: int, budg
 
 @pytest.mark.parametrize("slow", [1.5, 3.0])
 @pytest.mark.parametrize("at", [0.0, 20.0, 45.0])
-def test_budgets_hold_on_a_machine_that_becomes_slow(slow: float, at: float, tmp_path: Path) -> None:
+def test_budget_holds_on_slowing_machine(slow: float, at: float, tmp_path: Path) -> None:
     for budget_s in (120.0, 180.0, 480.0):
         machine = Machine(slowdown=lambda t: slow if t >= at else 1.0)
         run = Run(machine, 160, budget_s, folder=tmp_path)
@@ -186,7 +186,7 @@ def test_budgets_hold_on_a_machine_that_becomes_slow(slow: float, at: float, tmp
         assert run.shares[-1] > 0.9
 
 
-def test_steps_three_times_as_slow_as_planned_end_in_time(tmp_path: Path) -> None:
+def test_slow_steps_end_in_time(tmp_path: Path) -> None:
     machine = Machine()
     quiet = Run(machine, 160, 120.0, folder=tmp_path)
     begun = quiet.trained_at - quiet.steps[0] * 0.1
@@ -196,14 +196,14 @@ def test_steps_three_times_as_slow_as_planned_end_in_time(tmp_path: Path) -> Non
     assert slow.shares[-1] > 0.9
 
 
-def test_few_images_get_many_epochs_of_the_cheap_strategy_rather_than_few_of_the_dear_one(tmp_path: Path) -> None:
+def test_few_images_prefer_many_epochs(tmp_path: Path) -> None:
     run = Run(Machine(step_s={"head": 0.1, "finetune": 1.0}), 131, 120.0, folder=tmp_path)
     assert run.plan.strategy == "head"
     assert run.plan.epochs >= 12
     assert run.decided["strategy"] == "head"
 
 
-def test_the_last_stages_train_where_half_of_the_default_steps_fit(tmp_path: Path) -> None:
+def test_finetuning_needs_half_of_default_steps(tmp_path: Path) -> None:
     rich = Run(Machine(), 160, 480.0, folder=tmp_path)
     assert rich.plan.strategy == "finetune"
     machine = Machine()
@@ -217,13 +217,13 @@ def test_the_last_stages_train_where_half_of_the_default_steps_fit(tmp_path: Pat
     assert run.used_s <= 300.0
 
 
-def test_few_boxes_never_fine_tune_and_what_was_asked_for_is_done() -> None:
+def test_few_boxes_keep_backbone_frozen() -> None:
     assert budget_strategies("auto", 20.0) == ("head",)
     assert budget_strategies("auto", 200.0) == ("head", "finetune")
     assert budget_strategies("finetune", 20.0) == ("finetune",)
 
 
-def test_a_subset_is_trained_on_where_one_view_of_all_images_does_not_fit(tmp_path: Path) -> None:
+def test_small_budget_trains_on_subset(tmp_path: Path) -> None:
     run = Run(Machine(view_s=0.08), 1770, 120.0, folder=tmp_path, num_scored=200)
     assert 100 < len(run.train) < 1770
     assert run.decided["budget.num_images"] == len(run.train)
@@ -231,7 +231,7 @@ def test_a_subset_is_trained_on_where_one_view_of_all_images_does_not_fit(tmp_pa
     assert run.used_s <= 120.0
 
 
-def test_views_that_come_late_leave_time_for_training(tmp_path: Path) -> None:
+def test_late_views_leave_time_for_training(tmp_path: Path) -> None:
     machine = Machine()
     views = machine.make_views
 
@@ -246,7 +246,7 @@ def test_views_that_come_late_leave_time_for_training(tmp_path: Path) -> None:
     assert run.plan.views == 1
 
 
-def test_a_budget_that_is_too_small_says_which_would_do(tmp_path: Path) -> None:
+def test_too_small_budget_names_least_budget(tmp_path: Path) -> None:
     with pytest.raises(BudgetError) as early:
         Run(Machine(), 160, 5.0, folder=tmp_path)
     assert early.value.least_s > 5.0
@@ -261,7 +261,7 @@ def test_a_budget_that_is_too_small_says_which_would_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("budget_s", [20.0, 26.0, 30.0])
-def test_a_refusal_names_a_budget_that_does(budget_s: float, tmp_path: Path) -> None:
+def test_named_least_budget_is_sufficient(budget_s: float, tmp_path: Path) -> None:
     with pytest.raises(BudgetError) as refused:
         Run(Machine(), 400, budget_s, folder=tmp_path)
     least_s = refused.value.least_s
@@ -269,21 +269,21 @@ def test_a_refusal_names_a_budget_that_does(budget_s: float, tmp_path: Path) -> 
     assert Run(Machine(), 400, least_s, folder=tmp_path).used_s <= least_s
 
 
-def test_a_budget_in_which_any_training_fits_is_not_refused(tmp_path: Path) -> None:
+def test_sufficient_budget_is_accepted(tmp_path: Path) -> None:
     for budget_s in np.arange(36.0, 100.0, 2.0):
         run = Run(Machine(), 400, float(budget_s), folder=tmp_path)
         assert run.used_s <= 1.1 * budget_s
         assert run.steps[0] >= 20
 
 
-def test_folds_share_a_budget(tmp_path: Path) -> None:
+def test_folds_share_budget(tmp_path: Path) -> None:
     run = Run(Machine(), 160, 240.0, folder=tmp_path, num_folds=3, num_scored=0)
     assert len(run.steps) == 4
     assert max(run.steps) < 1.3 * min(run.steps)
     assert run.used_s <= 240.0
 
 
-def test_views_of_an_earlier_run_are_not_paid_again(tmp_path: Path) -> None:
+def test_cached_views_cost_nothing(tmp_path: Path) -> None:
     machine = Machine()
     first = Run(machine, 160, 90.0, folder=tmp_path)
     machine.t = machine.cpu = 0.0
@@ -291,7 +291,7 @@ def test_views_of_an_earlier_run_are_not_paid_again(tmp_path: Path) -> None:
     assert again.steps[0] > first.steps[0]
 
 
-def test_the_same_journal_gives_the_same_plan_and_the_same_steps(tmp_path: Path) -> None:
+def test_same_journal_gives_same_plan(tmp_path: Path) -> None:
     first = Run(Machine(slowdown=lambda t: 1.0 if t < 60 else 1.7), 400, 180.0, folder=tmp_path)
     values = first.journal._values
     again = Run(Machine(view_s=0.2, step_s={"head": 0.7, "finetune": 9.0}), 400, 180.0, folder=tmp_path, journal=values)
@@ -299,7 +299,7 @@ def test_the_same_journal_gives_the_same_plan_and_the_same_steps(tmp_path: Path)
     np.testing.assert_array_equal(again.train, first.train)
 
 
-def test_what_was_measured_planned_and_used_is_reported(tmp_path: Path) -> None:
+def test_budget_json(tmp_path: Path) -> None:
     run = Run(Machine(), 160, 90.0, folder=tmp_path)
     value = run.budget.to_json()
     assert value["seconds"] == 90.0
@@ -311,14 +311,14 @@ def test_what_was_measured_planned_and_used_is_reported(tmp_path: Path) -> None:
     assert value["planned"]["views"] == run.plan.views
 
 
-def test_looks_at_held_out_images_stay_cheap(tmp_path: Path) -> None:
+def test_validations_stay_cheap(tmp_path: Path) -> None:
     poor = Run(Machine(), 160, 60.0, folder=tmp_path)
     assert poor.budget.num_validations(200) == 0
     rich = Run(Machine(), 160, 480.0, folder=tmp_path)
     assert 0 < rich.budget.num_validations(10) <= 8
 
 
-def test_every_prefix_of_the_subset_order_holds_all_classes_in_fair_shares() -> None:
+def test_subset_order_is_stratified() -> None:
     boxes = [Boxes.of([(0, 0, 9, 9)], [0]) for _ in range(90)]
     boxes += [Boxes.of([(0, 0, 9, 9)] * 2, [0, 1]) for _ in range(9)]
     boxes += [Boxes.of([(0, 0, 9, 9)] * 3, [0, 1, 2]), Boxes.of([])]

@@ -1,4 +1,4 @@
-"""What fits into the time that is left, from the prices of a view and of a step."""
+"""Test which training fits into the time left, from the costs of a view and a step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fit(
     made: int = 0,
     full_steps: int = 800,
 ) -> AffordableTraining | None:
-    """Fit a training of batches of 8, of which `made` views of every image are there already."""
+    """Fit a training with batches of 8, of which `made` views of every image are cached."""
     return fit_training(
         left_s,
         prices,
@@ -47,7 +47,7 @@ def price(found: AffordableTraining, num_images: int, prices: MeasuredCosts = PR
 
 @pytest.mark.parametrize("num_images", [40, 131, 296, 427, 677, 1770, 20_000])
 @pytest.mark.parametrize("left_s", [6.0, 20.0, 60.0, 200.0, 400.0])
-def test_what_fits_costs_no_more_than_is_left_and_little_is_wasted(num_images: int, left_s: float) -> None:
+def test_fit_uses_time_left(num_images: int, left_s: float) -> None:
     full_steps = max(800, 20 * num_images // 8)
     found = fit(left_s, num_images, full_steps=full_steps)
     assert found is not None
@@ -57,7 +57,7 @@ def test_what_fits_costs_no_more_than_is_left_and_little_is_wasted(num_images: i
         assert price(found, num_images) >= left_s - 0.2
 
 
-def test_more_time_gives_more_images_then_more_views_then_more_steps() -> None:
+def test_more_time_gives_longer_training() -> None:
     fits = [fit(s, 400) for s in (5, 8, 12, 20, 30, 45, 60, 90, 120, 200)]
     found = [f for f in fits if f is not None]
     assert len(found) == len(fits)
@@ -67,14 +67,14 @@ def test_more_time_gives_more_images_then_more_views_then_more_steps() -> None:
     assert found[0].views == 1 < found[-1].views
 
 
-def test_every_view_is_seen_in_three_epochs_or_more() -> None:
+def test_views_are_used_in_three_epochs() -> None:
     for left_s in (12.0, 25.0, 50.0, 100.0):
         found = fit(left_s)
         assert found is not None
         assert found.num_steps / (160 / 8) >= 3 * found.views
 
 
-def test_views_that_are_there_cost_nothing() -> None:
+def test_cached_views_are_free() -> None:
     new, kept = fit(30.0), fit(30.0, made=8)
     assert new is not None
     assert kept is not None
@@ -82,7 +82,7 @@ def test_views_that_are_there_cost_nothing() -> None:
     assert kept.views >= new.views
 
 
-def test_folds_share_the_time() -> None:
+def test_folds_share_time() -> None:
     alone, folds = fit(60.0), fit(60.0, num_trainings=4)
     assert alone is not None
     assert folds is not None
@@ -90,13 +90,13 @@ def test_folds_share_the_time() -> None:
     assert price(folds, 160, num_trainings=4) <= 60.0
 
 
-def test_too_little_for_the_shortest_training_is_none() -> None:
+def test_too_little_time_fits_nothing() -> None:
     least_s = least_training_s(PRICES, 8)
     assert fit(least_s - 0.2) is None
     assert fit(least_s + 0.2) is not None
 
 
-def test_the_ending_is_counted_once_and_grows_with_the_scored_images_and_with_contention() -> None:
+def test_final_steps_grow_with_images_and_contention() -> None:
     quiet = FinalSteps(40, 50, 8.0, 0.1, 1.0, 2, 1.0)
     busy = FinalSteps(40, 50, 8.0, 0.1, 2.0, 2, 2.0)
     many = FinalSteps(400, 500, 8.0, 0.1, 1.0, 2, 1.0)
@@ -106,7 +106,7 @@ def test_the_ending_is_counted_once_and_grows_with_the_scored_images_and_with_co
     assert FinalSteps(40, 50, None, 0.1, 1.0, 2, 1.0).seconds() > 10.0
 
 
-def test_images_are_compared_as_time_allows() -> None:
+def test_parity_check_uses_time_left() -> None:
     ending = FinalSteps(40, 50, 8.0, 0.1, 1.0, 2, 1.0)
     assert ending.num_compared(-5.0, 40) == 8
     assert ending.num_compared(3.0, 40) in range(9, 40)
@@ -114,6 +114,6 @@ def test_images_are_compared_as_time_allows() -> None:
     assert ending.num_compared(100.0, 5) == ending.num_compared(-5.0, 5) == 5
 
 
-def test_the_smallest_budget_has_room_to_spare() -> None:
+def test_least_budget_has_reserve() -> None:
     assert least_budget_s(20.0, 5.0, 15.0) == 50.0
     assert least_budget_s(20.0, 5.0, 25.0) % 10 == 0

@@ -1,4 +1,4 @@
-"""The road of a detector on a few small images: every file, the bundle, and the same answers everywhere."""
+"""Test the detector pipeline on a few small images: files, bundle, consistent predictions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def draw(root: Path, count: int) -> Path:
-    """Squares of two colors on noise, with a table of their boxes; every fifth image is empty."""
+    """Draw squares of two colors on noise, with a table of their boxes; every fifth image is empty."""
     root.mkdir(parents=True)
     rows = ["image,label,xmin,ymin,xmax,ymax"]
     for i in range(count):
@@ -81,7 +81,7 @@ def run(squares: Path, events: EventStream) -> headstart.Run:
     return headstart.train(squares, out=squares.parent / "run", events=events, **SETTINGS)
 
 
-def test_the_task_is_seen_from_the_data(run: headstart.Run) -> None:
+def test_task_is_inferred(run: headstart.Run) -> None:
     assert run.metrics["task"] == "detect"
     assert run.metrics["class_names"] == ["blue", "red"]
     assert DecisionReason.BOXES_FOUND in check_decisions(run.folder)
@@ -94,7 +94,7 @@ def test_the_task_is_seen_from_the_data(run: headstart.Run) -> None:
     assert config["workers"]["value"] >= 1
 
 
-def test_every_file_of_a_run_is_there(run: headstart.Run) -> None:
+def test_run_has_all_files(run: headstart.Run) -> None:
     files = {p.name for p in run.folder.iterdir()}
     expected = {
         "bundle",
@@ -108,11 +108,11 @@ def test_every_file_of_a_run_is_there(run: headstart.Run) -> None:
     assert "unfinished.json" not in files
 
 
-def test_the_environment_says_when_it_ran(run: headstart.Run, check_times: Callable[[Path], None]) -> None:
+def test_environment_has_times(run: headstart.Run, check_times: Callable[[Path], None]) -> None:
     check_times(run.folder)
 
 
-def test_a_fifth_is_held_out_and_scored(run: headstart.Run) -> None:
+def test_one_fifth_is_held_out(run: headstart.Run) -> None:
     with open(run.folder / "split.csv", encoding="utf-8") as file:
         parts = [row["split"] for row in csv.DictReader(file)]
     assert len(parts) == 20
@@ -125,21 +125,21 @@ def test_a_fifth_is_held_out_and_scored(run: headstart.Run) -> None:
     assert run.score["metric"] == "mAP50"
 
 
-def test_a_row_an_epoch(run: headstart.Run) -> None:
+def test_results_csv_has_one_row_per_epoch(run: headstart.Run) -> None:
     with open(run.folder / "results.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row["train_loss"]) > 0 for row in rows)
 
 
-def test_the_sizes_are_shown_before_training(run: headstart.Run, events: EventStream) -> None:
+def test_box_sizes_are_reported_before_training(run: headstart.Run, events: EventStream) -> None:
     (note,) = notes_of(events, NoteKind.BOX_SIZES)
     (first, *_) = [event for event in events.history if isinstance(event, EpochFinished)]
     assert sum(note.evidence["num_boxes"].values()) == sum(map(sum, run.metrics["sizes"]["counts"]))  # type: ignore[union-attr]
     assert events.history.index(note) < events.history.index(first)
 
 
-def test_each_epoch_is_an_event_with_the_columns_of_the_table(run: headstart.Run) -> None:
+def test_epoch_events_match_table(run: headstart.Run) -> None:
     with open(run.folder / "results.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     events = events_of(run.folder, "epoch")
@@ -149,7 +149,7 @@ def test_each_epoch_is_an_event_with_the_columns_of_the_table(run: headstart.Run
         assert float(row["train_loss"]) == pytest.approx(event["metrics"]["train_loss"], rel=1e-4)
 
 
-def test_score_and_end_of_the_run_are_events(run: headstart.Run) -> None:
+def test_score_and_run_end_events(run: headstart.Run) -> None:
     (score,) = events_of(run.folder, "score")
     assert score["score"]["task"] == "detect"
     assert score["score"]["value"] == pytest.approx(run.metrics["headline"]["value"])
@@ -159,7 +159,7 @@ def test_score_and_end_of_the_run_are_events(run: headstart.Run) -> None:
     assert train["evidence"]["num_epochs"] == 2
 
 
-def test_the_bundle_says_what_torch_says(run: headstart.Run) -> None:
+def test_bundle_matches_torch(run: headstart.Run) -> None:
     parity = run.metrics["parity"]
     assert parity["num_files"] == 20
     assert parity["max_pixels"] <= 0.5
@@ -170,7 +170,7 @@ def test_the_bundle_says_what_torch_says(run: headstart.Run) -> None:
     assert info["decoding"]["slope"] > 0
 
 
-def test_load_gives_a_detector(run: headstart.Run, squares: Path) -> None:
+def test_load_returns_detector(run: headstart.Run, squares: Path) -> None:
     detector = headstart.load(run.folder)
     assert isinstance(detector, Detector)
     found = detector.predict(squares, min_score=0.0)
@@ -187,7 +187,7 @@ def test_load_gives_a_detector(run: headstart.Run, squares: Path) -> None:
     assert set(found.rows()[0]) == {"file", "label", "score", "xmin", "ymin", "xmax", "ymax"}
 
 
-def test_thresholds_are_used_unless_told_otherwise(run: headstart.Run, squares: Path) -> None:
+def test_thresholds_are_default_min_score(run: headstart.Run, squares: Path) -> None:
     runtime = DetectorRuntime(str(run.folder), threads=2)
     files = sorted(str(p) for p in squares.glob("*.png"))
     for every, reported in zip(runtime.predict(files, min_score=0.0), runtime.predict(files), strict=True):
@@ -195,14 +195,14 @@ def test_thresholds_are_used_unless_told_otherwise(run: headstart.Run, squares: 
         assert len(reported.detections) == int((every.detections.scores >= limits).sum())
 
 
-def test_images_that_cannot_be_read_keep_their_place(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
+def test_unreadable_images_keep_their_position(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     good = str(squares / "01.png")
     found = DetectorRuntime(str(run.folder), threads=2).predict([str(tmp_path / "bad.jpg"), good, "/gone.png"])
     assert [f.error is None for f in found] == [False, True, False]
 
 
-def test_a_detector_is_no_classifier(run: headstart.Run) -> None:
+def test_detector_is_refused_as_classifier(run: headstart.Run) -> None:
     with pytest.raises(BundleError, match="not a classifier"):
         Runtime(str(run.folder))
 
@@ -210,7 +210,7 @@ def test_a_detector_is_no_classifier(run: headstart.Run) -> None:
 @pytest.mark.parametrize(
     "change", [{"decoding": {}}, {"decoding": None}, {"thresholds": {"per_class": {"red": "high"}}}]
 )
-def test_a_bundle_that_was_tampered_with_is_refused(run: headstart.Run, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_tampered_bundle_is_refused(run: headstart.Run, tmp_path: Path, change: dict[str, Any]) -> None:
     import shutil
 
     copy = tmp_path / "copy"
@@ -241,12 +241,12 @@ def test_settings_without_effect_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_settings_of_a_detector_are_refused_without_boxes(photos: Path) -> None:
+def test_detector_settings_need_boxes(photos: Path) -> None:
     with pytest.raises(SettingError, match="without boxes"):
         headstart.train(photos, **{"detect.fpn_channels": 32})
 
 
-def test_a_class_that_cannot_be_learned_is_named(squares: Path, tmp_path: Path) -> None:
+def test_class_without_training_boxes_is_refused(squares: Path, tmp_path: Path) -> None:
     manifest = ["image,label,split,group"]
     for i in range(20):
         part = "test" if i % 2 else "train"  # every red square is in the test split
@@ -256,7 +256,7 @@ def test_a_class_that_cannot_be_learned_is_named(squares: Path, tmp_path: Path) 
         headstart.train(squares, out=tmp_path / "run", split=tmp_path / "split.csv", **SETTINGS)
 
 
-def test_a_run_is_never_written_over(run: headstart.Run, squares: Path) -> None:
+def test_run_is_not_overwritten(run: headstart.Run, squares: Path) -> None:
     with pytest.raises(UsageError, match="not empty"):
         headstart.train(squares, out=run.folder, **SETTINGS)
 
@@ -276,7 +276,7 @@ headstart.train(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[3]))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_a_killed_run_begins_anew_from_its_cache(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
+def test_killed_run_restarts_from_cache(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = subprocess.run([sys.executable, "-c", KILLED, squares, out, json.dumps(SETTINGS)], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -286,9 +286,7 @@ def test_a_killed_run_begins_anew_from_its_cache(run: headstart.Run, squares: Pa
         assert {p.name for p in again.iterdir()} == {"lock", "unfinished.json"}
 
 
-def test_ctrl_c_ends_the_training_and_saves_what_there_is(
-    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_saves_detector(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DetectorTrainer, "export", lambda *_: (_ for _ in ()).throw(HeadstartError("far enough")))
     steps: list[int] = []
 
@@ -309,12 +307,12 @@ def test_ctrl_c_ends_the_training_and_saves_what_there_is(
 
 
 def scaled(factor: float) -> Callable[[], float]:
-    """Return a clock on which everything takes so many times as long as it does."""
+    """Return a clock on which everything takes `factor` times as long."""
     return lambda: factor * time.monotonic()
 
 
 def budgeted(squares: Path, out: Path, budget: str, **more: Any) -> dict[str, Any]:
-    """Train with a budget; the metrics."""
+    """Train with a budget and return the metrics."""
     settings = {k: v for k, v in SETTINGS.items() if k not in ("epochs", "views", "strategy")}
     resolved = resolve({"data": str(squares), "out": str(out), "task": "detect", "budget": budget, **settings})
     folder = train_detector(resolved, EventStream(), **more)
@@ -322,7 +320,7 @@ def budgeted(squares: Path, out: Path, budget: str, **more: Any) -> dict[str, An
     return metrics
 
 
-def test_a_budget_is_journalled_and_the_same_journal_gives_the_same_weights(squares: Path, tmp_path: Path) -> None:
+def test_same_journal_gives_same_weights(squares: Path, tmp_path: Path) -> None:
     metrics = budgeted(squares, tmp_path / "run", "10m")
     assert metrics["budget"]["is_kept"] is True
     assert metrics["budget"]["seconds"] == 600.0
@@ -344,7 +342,7 @@ def test_a_budget_is_journalled_and_the_same_journal_gives_the_same_weights(squa
 
 @pytest.mark.long
 @pytest.mark.parametrize("factor", [1.0, 4.0])
-def test_a_whole_run_keeps_its_budget_on_a_slow_clock(squares: Path, tmp_path: Path, factor: float) -> None:
+def test_run_keeps_budget_on_slow_clock(squares: Path, tmp_path: Path, factor: float) -> None:
     clock = scaled(factor)
     started = clock()
     metrics = budgeted(squares, tmp_path / "run", f"{60 * factor:.0f}s", clock=clock, started=started)
@@ -352,7 +350,7 @@ def test_a_whole_run_keeps_its_budget_on_a_slow_clock(squares: Path, tmp_path: P
     assert metrics["budget"]["num_steps"][-1] >= 24
 
 
-def test_a_budget_that_is_too_small_is_refused_before_anything_is_prepared(squares: Path, tmp_path: Path) -> None:
+def test_too_small_budget_is_refused_early(squares: Path, tmp_path: Path) -> None:
     with pytest.raises(BudgetError) as refused:
         budgeted(squares, tmp_path / "run", "2s")
     assert refused.value.least_s >= 10.0

@@ -1,4 +1,4 @@
-"""What follows from the number of images and boxes."""
+"""Test the default detector plan for numbers of images and boxes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from headstart.workflow.detector_plan import default_epochs, make_detect_plan
 NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "neck", "head")
 
 
-class Bench:
-    """A backbone of four stages."""
+class FakeTrainer:
+    """Trainer with a backbone of four stages."""
 
     network = SimpleNamespace(names=NAMES)
 
@@ -33,11 +33,11 @@ class Bench:
 def plan_of(boxes: float = 100.0, num_train: int = 160, trainer: Any = None, **given: Any) -> tuple[DetectPlan, Any]:
     resolved = resolve({"data": "x", "task": "detect", **given}, source="python")
     return make_detect_plan(
-        resolved, trainer or Bench(), num_train=num_train, boxes_per_class=boxes, min_stride=(16, {})
+        resolved, trainer or FakeTrainer(), num_train=num_train, boxes_per_class=boxes, min_stride=(16, {})
     )
 
 
-def test_few_boxes_leave_the_backbone_frozen() -> None:
+def test_few_boxes_freeze_backbone() -> None:
     few, decisions = plan_of(boxes=20)
     assert (few.strategy, few.cut) == ("head", "neck")
     decision = next(d for d in decisions if d.setting == "strategy")
@@ -46,7 +46,7 @@ def test_few_boxes_leave_the_backbone_frozen() -> None:
     assert (many.strategy, many.cut) == ("finetune", "stage3")
 
 
-def test_what_a_person_sets_is_taken_and_not_decided_again() -> None:
+def test_explicit_settings_are_kept() -> None:
     plan, decisions = plan_of(
         strategy="finetune", cut="stage2", epochs=7, views=3, **{"detect.fpn_channels": 48, "lr": 0.01}
     )
@@ -54,15 +54,15 @@ def test_what_a_person_sets_is_taken_and_not_decided_again() -> None:
     assert not {"epochs", "views", "detect.fpn_channels", "lr", "cut"} & {d.setting for d in decisions}
 
 
-def test_a_fine_level_has_a_narrow_pyramid() -> None:
+def test_fine_level_has_narrow_pyramid() -> None:
     assert plan_of(**{"detect.min_stride": 8})[0].fpn_channels < plan_of()[0].fpn_channels
 
 
-def test_views_fit_into_the_cache_and_into_the_epochs() -> None:
-    assert plan_of(trainer=Bench(10**9), epochs=50)[0].views == 2
+def test_views_fit_cache_and_epochs() -> None:
+    assert plan_of(trainer=FakeTrainer(10**9), epochs=50)[0].views == 2
     assert plan_of(epochs=3)[0].views == 3
     assert plan_of(strategy="full", epochs=9)[0].views == 9
 
 
-def test_small_sets_are_seen_more_often() -> None:
+def test_small_data_sets_get_more_epochs() -> None:
     assert default_epochs(40, 8) > default_epochs(400, 8) >= default_epochs(40_000, 8) >= 10

@@ -1,4 +1,4 @@
-"""What was measured on this machine tells how long training will take."""
+"""Test estimates of durations from measurements on this machine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from headstart.system import cache_root
 
 @pytest.fixture
 def slow_machine() -> object:
-    """A measurement of a very slow machine, forgotten afterwards."""
+    """Store the measurement of a very slow machine, and remove it afterwards."""
     result = latency.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx", step_s={"stage7": 0.25})
     latency._remember(result)
     yield result
     (cache_root() / "backbone_bench.json").unlink()
 
 
-def test_seconds_follow_from_the_measured_rates(slow_machine: object) -> None:
+def test_durations_follow_measured_rates(slow_machine: object) -> None:
     assert latency.scanning_s("EfficientNet-Lite0", 224, 50) == 10.0
     assert latency.training_s("efficientnet_lite0", 224, "stage7", 40) == 10.0
     assert latency.scanning_s("efficientnet_lite0", 96, 50) is None
@@ -30,7 +30,7 @@ def test_seconds_follow_from_the_measured_rates(slow_machine: object) -> None:
     assert latency.scanning_s("resnet50", 224, 50) is None
 
 
-def test_train_says_how_long_looking_takes(
+def test_train_estimates_feature_extraction(
     slow_machine: object, make_images: Callable[..., Path], tmp_path: Path
 ) -> None:
     data = make_images(tmp_path / "d", {"stripes": 10, "discs": 10}, first_seed=700)
@@ -39,7 +39,7 @@ def test_train_says_how_long_looking_takes(
     assert begun["evidence"]["expected_seconds"] == pytest.approx(4.0)
 
 
-def test_what_cannot_be_kept_is_still_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_measurement_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "file" / "cache"))
     result = latency.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx")

@@ -1,4 +1,4 @@
-"""The key of a prepared network: other weights never find another's graph."""
+"""Test the cache key of exported graphs, and device checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headstart.workflow import feature_extraction
 from headstart.workflow.feature_extraction import _weights_key
 
 
-def test_a_file_is_known_by_its_content_not_its_name(tmp_path: Path) -> None:
+def test_weights_file_key_is_its_content(tmp_path: Path) -> None:
     card = find_card("efficientnet_lite0")
     file = tmp_path / "mine.pth"
     file.write_bytes(b"one")
@@ -24,16 +24,14 @@ def test_a_file_is_known_by_its_content_not_its_name(tmp_path: Path) -> None:
     assert _weights_key(card, str(file)) == first
 
 
-def test_published_weights_are_known_by_tag_and_digest() -> None:
+def test_published_weights_key_is_tag_and_digest() -> None:
     lite, vgg = find_card("efficientnet_lite0"), find_card("vgg16")
     keys = {_weights_key(lite, None), _weights_key(vgg, None), _weights_key(lite, "another_tag")}
     assert len(keys) == 3
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused_before_anything_is_opened(
-    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_device_is_refused_early(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     monkeypatch.setattr(feature_extraction, "open_graph", lambda *a, **k: pytest.fail("a graph was opened"))
     with pytest.raises(SettingError, match=device):

@@ -1,4 +1,4 @@
-"""The device that computes: there, or refused with the reason before anything is read."""
+"""Test device lookup and its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, count: int, version: str | None = "13.0") -> None:
-    """Give PyTorch so many CUDA devices, and the CUDA version it was built for."""
+    """Give PyTorch a number of CUDA devices and a CUDA version."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.version, "cuda", version)
@@ -41,14 +41,14 @@ def test_no_cuda_device(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "auto" in (error.hint or "")
 
 
-def test_pytorch_without_cuda_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_pytorch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 0, None)
     error = refused("cuda")
     assert error.problem is DeviceProblem.UNAVAILABLE
     assert "built without CUDA" in error.message
 
 
-def test_what_the_driver_says_is_part_of_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_has_driver_message(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 0)
 
     def is_available() -> bool:
@@ -59,14 +59,14 @@ def test_what_the_driver_says_is_part_of_the_reason(monkeypatch: pytest.MonkeyPa
     assert "driver on your system is too old)" in refused("cuda").message
 
 
-def test_fewer_devices_than_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_index_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 2)
     error = refused("cuda:2")
     assert error.problem is DeviceProblem.NO_SUCH_INDEX
     assert "2 CUDA devices, cuda:0, cuda:1" in error.message
 
 
-def test_a_device_that_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_device(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 1)
 
     def fail(*_: Any, **__: Any) -> None:
@@ -85,7 +85,7 @@ def test_other_kinds_of_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"strategy": "head"}, {"budget": "1m"}])
-def test_training_is_refused_before_anything_is_read(
+def test_training_refuses_device_before_reading(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(monkeypatch, 0)
@@ -95,13 +95,13 @@ def test_training_is_refused_before_anything_is_read(
     assert not (tmp_path / "run").exists()
 
 
-def test_embedding_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedding_refuses_device_before_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 0)
     with pytest.raises(DeviceError):
         headstart.embed(tmp_path / "nothing", device="0")
 
 
-def test_a_detector_is_trained_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detector_trains_on_cpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 0)
     with pytest.raises(DeviceError) as caught:
         headstart.train(tmp_path, task="detect", device=0)
@@ -113,7 +113,7 @@ def test_a_detector_is_trained_on_the_cpu(tmp_path: Path, monkeypatch: pytest.Mo
     assert "--device cpu" in (caught.value.hint or "")
 
 
-def test_the_command_line_ends_with_exit_code_2(
+def test_device_error_has_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine(monkeypatch, 0)

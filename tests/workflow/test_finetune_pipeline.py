@@ -1,4 +1,4 @@
-"""Training by gradient on the whole road: what it writes, and that it can be killed."""
+"""Test the fine-tuning pipeline: files, events, resuming after a kill."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytest.importorskip("torch")
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
+    """Simulates SIGKILL; no code catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def tuned(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
      ({"finetune.head": "pool=best"}, "best"), ({"from": "stage99"}, "stage99"),
      ({"unfreeze": "stage99@0"}, "stage99")],
 )  # fmt: skip
-def test_words_that_mean_nothing_are_refused_and_leave_no_run(
+def test_invalid_descriptions_leave_no_run(
     wrong: dict[str, str], said: str | None, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
@@ -65,7 +65,7 @@ def test_words_that_mean_nothing_are_refused_and_leave_no_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_folds_beside_validation_images_are_refused(
+def test_folds_with_validation_split_are_refused(
     tmp_path: Path, make_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seed in (("train", 0), ("val", 10), ("test", 20)):
@@ -76,7 +76,7 @@ def test_folds_beside_validation_images_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:
+def test_finetuned_run_has_all_files(tuned: headstart.Run) -> None:
     names = {p.name for p in tuned.folder.iterdir()}
     assert names >= {"bundle", "probe", "results.csv", "curves.png", "metrics.json", "oof.npz", "predictions.csv",
                      "config.resolved.yaml", "checkpoints", "split.csv", "train.log", "events.jsonl"}  # fmt: skip
@@ -104,7 +104,7 @@ def test_a_tuned_run_holds_what_is_promised(tuned: headstart.Run) -> None:
     assert config["finetune.layer_decay"]["source"] == "default"
 
 
-def test_each_epoch_is_an_event_with_the_columns_of_the_table(tuned: headstart.Run) -> None:
+def test_epoch_events_match_table(tuned: headstart.Run) -> None:
     events = events_of(tuned.folder, "epoch")
     assert [(e["phase"], e["epoch"], e["num_epochs"]) for e in events] == [("fold1", 1, 1), ("final", 1, 1)]
     with open(tuned.folder / "results.csv", encoding="utf-8") as file:
@@ -114,7 +114,7 @@ def test_each_epoch_is_an_event_with_the_columns_of_the_table(tuned: headstart.R
         assert float(row["train_loss"]) == pytest.approx(event["metrics"]["train_loss"], rel=1e-4)
 
 
-def test_the_training_is_a_stage_with_the_comparison_as_evidence(tuned: headstart.Run) -> None:
+def test_train_stage_has_comparison_evidence(tuned: headstart.Run) -> None:
     (train,) = [e["evidence"] for e in events_of(tuned.folder, "stage_finished") if e["stage"] == "train"]
     verdict = tuned.metrics["tuning"]["verdict"]
     assert train["probe_log_loss"] - train["log_loss"] == pytest.approx(verdict["gain"])
@@ -128,7 +128,7 @@ def test_the_training_is_a_stage_with_the_comparison_as_evidence(tuned: headstar
     assert finished["next_commands"][-1][1] == "the probe"
 
 
-def test_the_baselines_are_those_of_the_held_out_images(tuned: headstart.Run) -> None:
+def test_baselines_use_held_out_images(tuned: headstart.Run) -> None:
     support = np.array(tuned.metrics["cv"]["confusion"]).sum(axis=1)
     baselines = tuned.metrics["baselines"]
     assert baselines["majority"]["accuracy"] == pytest.approx(support.max() / support.sum())
@@ -136,7 +136,7 @@ def test_the_baselines_are_those_of_the_held_out_images(tuned: headstart.Run) ->
     assert count == pytest.approx(round(count))
 
 
-def test_what_was_frozen_is_unchanged(tuned: headstart.Run) -> None:
+def test_frozen_weights_are_unchanged(tuned: headstart.Run) -> None:
     for name in ("fold1", "final"):
         done = load_snapshot(tuned.folder / "checkpoints" / f"finetune-stage7-{name}.done.safetensors")
         assert done.values["frozen_before"] == done.values["frozen_after"] != ""
@@ -151,13 +151,13 @@ def test_both_models_predict(tuned: headstart.Run, few: Path) -> None:
         assert len(list(csv.DictReader(file))) == tuned.metrics["cv"]["num_samples"]
 
 
-def test_a_finished_run_is_not_resumed(tuned: headstart.Run) -> None:
+def test_finished_run_cannot_be_resumed(tuned: headstart.Run) -> None:
     with pytest.raises(UsageError, match="finished"):
         resume(tuned.folder)
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, job: str, count: int) -> None:
-    """The process dies right after the `count`-th checkpoint of a training."""
+    """Kill the process right after the `count`-th checkpoint of a training."""
     save, seen = Checkpoints.save, []
 
     def dying(self: Checkpoints, name: str, snapshot: TrainingState) -> None:
@@ -174,7 +174,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, job: str, count: int) -> None:
 HEAD: dict[str, Any] = {"strategy": "head", "epochs": 4, "views": 2, "finetune": {"dropout": 0.2}, "workers": 1}
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(few: Path, tmp_path: Path) -> None:
+def test_killed_run_resumes_to_same_weights(few: Path, tmp_path: Path) -> None:
     whole = headstart.train(few, out=tmp_path / "whole", **HEAD)
     with pytest.MonkeyPatch.context() as patch:
         kill_at(patch, "head-head-final", 3)
@@ -193,7 +193,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(few: Path, tmp_path: Path) -> 
     }
 
 
-def test_other_images_or_labels_are_refused_by_name(few: Path, tmp_path: Path) -> None:
+def test_resume_refuses_changed_data(few: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(few, data)
     with pytest.MonkeyPatch.context() as patch:
@@ -221,7 +221,7 @@ def test_hidden_layers_are_deployed(few: Path, tmp_path: Path) -> None:
     assert run.metrics["parity"]["label_agreement"] == 1.0
 
 
-def test_a_budget_too_small_keeps_the_probe(few: Path, tmp_path: Path) -> None:
+def test_too_small_budget_keeps_probe(few: Path, tmp_path: Path) -> None:
     run = headstart.train(few, out=tmp_path / "run", budget="1s")
     assert run.metrics["strategy"] == "probe"
     assert check_resolved(run.folder)["epochs"]["reason"] == "no_effect"
@@ -241,7 +241,7 @@ def test_settings_without_effect_are_refused(few: Path) -> None:
             headstart.train(few, **settings)
 
 
-def test_leave_one_out_on_tuned_features_is_refused() -> None:
+def test_leave_one_out_on_finetuned_features_is_refused() -> None:
     digests = tuple(f"{i:064x}" for i in range(4))
     features = Features({"e": np.zeros((4, 2), np.float32)}, digests, (), np.ones(4, dtype=bool))
     refuse_finetuned_features(features, np.arange(4))
@@ -251,7 +251,7 @@ def test_leave_one_out_on_tuned_features_is_refused() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["finetune", "full"])
-def test_views_may_be_smaller_than_what_prediction_sees(strategy: str, few: Path, tmp_path: Path) -> None:
+def test_training_views_may_be_smaller(strategy: str, few: Path, tmp_path: Path) -> None:
     options = {"size": 96, "workers": 1, "finetune": {"train_image_size": 64}}
     run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, **options)
     assert run.metrics["parity"]["label_agreement"] == 1.0
@@ -262,7 +262,7 @@ def test_views_may_be_smaller_than_what_prediction_sees(strategy: str, few: Path
 
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["full", "scratch", "finetune"])
-def test_every_strategy_reaches_a_model(strategy: str, few: Path, tmp_path: Path) -> None:
+def test_every_strategy_trains_a_model(strategy: str, few: Path, tmp_path: Path) -> None:
     more = {"unfreeze": "stage7@0,stage6@50%", "views": 1} if strategy == "finetune" else {}
     run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, size=64, workers=1, **more)
     assert run.metrics["strategy"] == strategy
@@ -270,7 +270,7 @@ def test_every_strategy_reaches_a_model(strategy: str, few: Path, tmp_path: Path
 
 
 @pytest.mark.long
-def test_auto_decides_by_measuring(few: Path, tmp_path: Path) -> None:
+def test_auto_compares_candidates(few: Path, tmp_path: Path) -> None:
     run = headstart.train(few, out=tmp_path / "run", budget="4m", workers=1)
     pilots = [e["evidence"] for e in events_of(run.folder, "stage_finished") if e["stage"] == "pilot"]
     assert {p["train_from"] for p in pilots} == {"stage6", "stage7"}
@@ -282,9 +282,7 @@ def test_auto_decides_by_measuring(few: Path, tmp_path: Path) -> None:
     assert json.loads((run.folder / "metrics.json").read_text())["tuning"]["verdict"]["num_samples"] >= 6
 
 
-def test_a_report_says_what_was_tried_where_the_probe_is_kept(
-    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_report_describes_rejected_candidates(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worse = ProbeComparison(-0.5, -0.6, -0.4, 0.0, 0.0, 1.0, 1.0, False, 4, -0.5, np.zeros((4, 2), np.float32))
     monkeypatch.setattr(finetune_pipeline, "compare_to_probe", lambda *a, **k: worse)
     settings: dict[str, Any] = {"strategy": "finetune", "from": "last", "epochs": 1, "views": 1, "keep": "best"}

@@ -1,4 +1,4 @@
-"""A plan is fitted to the disk, to the machine and to mirrored images; what a person set stays."""
+"""Test that a plan adapts to disk, machine and flipped images, and that explicit settings are kept."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Pat
     return make_images(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
 
 
-class Road:
-    """Keeps what is decided."""
+class FakeContext:
+    """Records decisions."""
 
     def __init__(self, **settings: Any) -> None:
         self.resolved = resolve({"data": "x", "strategy": "finetune", **settings}, source="python")
@@ -47,8 +47,8 @@ class Road:
         self.decided |= {d.setting: d.value for d in decisions}
 
 
-class Remembered:
-    """A journal that is in no folder."""
+class FakeJournal:
+    """Journal without a file."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -60,59 +60,59 @@ class Remembered:
 ROWS = {"stage6": 40_000, "stage7": 10_000}
 
 
-def bench_with(room: int, checkpoints: Remembered | None = None) -> Any:
+def trainer_with(room: int, checkpoints: FakeJournal | None = None) -> Any:
     cache = SimpleNamespace(room_bytes=lambda: room)
     sources = SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.cut])
     backbone = SimpleNamespace(cut=lambda text: {"last-2": "stage6"}.get(text, "stage7"))
-    return SimpleNamespace(sources=sources, backbone=backbone, checkpoints=checkpoints or Remembered())
+    return SimpleNamespace(sources=sources, backbone=backbone, checkpoints=checkpoints or FakeJournal())
 
 
-def fitted(room: int, checkpoints: Remembered | None = None, **settings: Any) -> tuple[Any, Road]:
-    context = Road(**settings)
+def fitted(room: int, checkpoints: FakeJournal | None = None, **settings: Any) -> tuple[Any, FakeContext]:
+    context = FakeContext(**settings)
     plan = default_plan("finetune", "stage6", 1000, 4).with_(views=settings.get("views", 8))
-    return fit_to_disk(context, bench_with(room, checkpoints), plan, 1000), context  # type: ignore[arg-type]
+    return fit_to_disk(context, trainer_with(room, checkpoints), plan, 1000), context  # type: ignore[arg-type]
 
 
-def test_what_fits_is_left_as_it_is() -> None:
+def test_fitting_plan_is_unchanged() -> None:
     plan, context = fitted(360_000_000)
     assert (plan.views, plan.cut, plan.is_cached, context.decided) == (8, "stage6", True, {})
 
 
-def test_too_little_room_means_fewer_views() -> None:
+def test_little_disk_space_reduces_views() -> None:
     plan, context = fitted(200_000_000)
     assert (plan.views, plan.cut, plan.is_cached) == (4, "stage6", True)
     assert context.decided == {"views": 4}
 
 
-def test_less_room_means_a_later_stage() -> None:
+def test_less_disk_space_moves_cut() -> None:
     plan, context = fitted(60_000_000)
     assert (plan.views, plan.cut, plan.is_cached) == (5, "stage7", True)
     assert context.decided == {"cut": "stage7", "views": 5}
 
 
-def test_no_room_means_no_cache() -> None:
+def test_no_disk_space_disables_cache() -> None:
     plan, context = fitted(1_000_000)
     assert (plan.cut, plan.is_cached, plan.views) == ("stage6", False, plan.epochs)
     assert context.decided == {"finetune.is_cached": False}
 
 
-def test_a_run_that_goes_on_keeps_its_plan_whatever_room_there_is() -> None:
-    checkpoints = Remembered()
+def test_resumed_run_keeps_plan() -> None:
+    checkpoints = FakeJournal()
     for room in (200_000_000, 60_000_000, 1_000_000_000):
         plan, context = fitted(room, checkpoints)
         assert (plan.views, plan.cut, context.decided) == (4, "stage6", {"views": 4})
 
 
-def test_two_ways_that_want_of_room_makes_the_same_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_candidates_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetune_candidates, "without_harmful_flip", lambda context, trainer, plan: plan)
     for room, cuts in ((10**9, ["stage6", "stage6", "stage7", "stage7"]), (60_000_000, ["stage7", "stage7"])):
-        plans = finetune_candidates._arms(Road(strategy="auto"), bench_with(room), 1000, 4)  # type: ignore[arg-type]
+        plans = finetune_candidates._arms(FakeContext(strategy="auto"), trainer_with(room), 1000, 4)  # type: ignore[arg-type]
         assert [p.cut for p in plans] == cuts
         assert [p.augment == "none" for p in plans] == [False, True] * (len(cuts) // 2)
         assert {p.lr for p in plans if p.cut == "stage7"} == {finetune_candidates._LATE_LR}
 
 
-def test_what_a_person_set_is_not_changed() -> None:
+def test_explicit_settings_are_unchanged() -> None:
     plan, _ = fitted(60_000_000, views=8)
     assert (plan.cut, plan.is_cached) == ("stage6", False)  # eight views of either stage need more
     plan, _ = fitted(60_000_000, cut="last-2")
@@ -120,18 +120,18 @@ def test_what_a_person_set_is_not_changed() -> None:
     assert not plan.is_cached
 
 
-def test_a_budget_too_small_for_an_epoch_keeps_the_probe(few: Path, tmp_path: Path) -> None:
+def test_budget_below_one_epoch_keeps_probe(few: Path, tmp_path: Path) -> None:
     run = headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s", workers=1)
     assert run.metrics["strategy"] == "probe"
     assert decisions_of(run.folder)["strategy"]["value"] == "probe"
 
 
-def test_a_device_that_is_not_there_is_named(few: Path) -> None:
+def test_missing_device_is_named(few: Path) -> None:
     with pytest.raises(SettingError, match="cuda:7"):
         headstart.train(few, strategy="head", device="cuda:7")
 
 
-def test_balance_is_asked_for_once(few: Path) -> None:
+def test_balanced_sampling_excludes_class_weights(few: Path) -> None:
     with pytest.raises(SettingError, match="twice"):
         headstart.train(few, strategy="head", sampling="balanced", class_weights="auto")
 
@@ -139,7 +139,7 @@ def test_balance_is_asked_for_once(few: Path) -> None:
 class TestTensorBoard:
     RECORD = EpochRecord(1, 0.5, 0.8, None, None, None, 1e-3, 2.0)
 
-    def test_it_is_refused_where_it_is_not_installed(self, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_package_is_refused(self, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import importlib.util
 
         find = importlib.util.find_spec
@@ -147,7 +147,7 @@ class TestTensorBoard:
         with pytest.raises(MissingExtraError, match="tensorboard"):
             headstart.train(few, strategy="head", tensorboard=True)
 
-    def test_every_number_of_an_epoch_is_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_epoch_values_are_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         written: list[tuple[str, str, float, int]] = []
 
         @contextmanager
@@ -168,7 +168,7 @@ class TestTensorBoard:
 
 
 @pytest.mark.long
-def test_without_room_the_same_is_trained_from_images(few: Path, tmp_path: Path) -> None:
+def test_training_without_cache_is_equal(few: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "strategy": "finetune",
         "from": "last",
@@ -197,7 +197,7 @@ def test_without_room_the_same_is_trained_from_images(few: Path, tmp_path: Path)
 
 
 @pytest.mark.long
-def test_images_that_mean_something_else_in_the_mirror_are_not_mirrored(tmp_path: Path) -> None:
+def test_harmful_flip_is_disabled(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("left", "right"):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -218,7 +218,7 @@ def test_images_that_mean_something_else_in_the_mirror_are_not_mirrored(tmp_path
     assert asked.metrics["tuning"]["plan"]["augment"] == "flip=0.5"
 
 
-def test_threads_are_taken_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_used_only_if_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     count = [1]  # threads are pretended, so that the test takes the time of one
@@ -256,7 +256,7 @@ class TestPrecision:
         return SimpleNamespace(network=lambda plan, head: Net(), embedder=embedder, device=torch.device("cpu"))
 
     @pytest.mark.parametrize(("ratio", "expected"), [(2.0, "bfloat16"), (0.8, "float32"), (1.1, "float32")])
-    def test_what_is_clearly_faster_is_taken(
+    def test_clearly_faster_precision_is_used(
         self, ratio: float, expected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         import torch
@@ -285,7 +285,7 @@ class TestPrecision:
         assert precision == expected
         assert speedup == pytest.approx(ratio, rel=0.01)
 
-    def test_short_trainings_and_suffixes_are_not_measured(self) -> None:
+    def test_short_trainings_are_not_measured(self) -> None:
         full, suffix = default_plan("full", "stem", 100, 4), default_plan("finetune", "stage6", 9000, 4)
         assert finetune_resources.measure_precision(None, full, None, 100)[0] == "float32"  # type: ignore[arg-type]
         assert finetune_resources.measure_precision(None, suffix, None, 9000)[0] == "float32"  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Lists of files as text."""
+"""Test lists of files as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from headstart.records import Problem
 from headstart.workflow.headline import name_files
 
 
-def test_the_first_ten_files_by_name_then_a_count() -> None:
+def test_first_ten_files_then_count() -> None:
     lines = name_files([Problem(f"{i}.jpg", "empty", "the file is empty") for i in range(1234)])
     assert len(lines) == 11
     assert lines[-1].strip() == "... and 1,224 more"

@@ -1,4 +1,4 @@
-"""`headstart check` and `headstart show`: exit codes, what is written, and that a person's folder is left alone."""
+"""Test `headstart check` and `headstart show`: exit codes, outputs, and that user files are unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Make = Callable[..., Path]
 
 @dataclass
 class Done:
-    """What a command said."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -34,7 +34,7 @@ class Done:
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
-    """Run a command in this process, as the shell would."""
+    """Run a command in this process, like a shell."""
     before = signal.getsignal(signal.SIGINT)
 
     def run(*arguments: str | Path) -> Done:
@@ -76,14 +76,14 @@ def leaky(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
     return root
 
 
-def test_healthy_data_give_exit_code_0(command: Callable[..., Done], healthy: Path) -> None:
+def test_clean_data_exit_with_0(command: Callable[..., Done], healthy: Path) -> None:
     done = command("check", healthy, "--pixels-only")
     assert (done.code, done.out) == (0, "")
     assert [line.split()[0] for line in done.err.splitlines()] == ["Dataset", "Checks", "Next"]
     assert findings_of(command("check", healthy, "--pixels-only", "--json", "-")) == []
 
 
-def test_dishonest_data_give_exit_code_3_and_the_worst_first(command: Callable[..., Done], leaky: Path) -> None:
+def test_misleading_data_exit_with_3(command: Callable[..., Done], leaky: Path) -> None:
     done = command("check", leaky, "--pixels-only", "-v")
     assert (done.code, done.out) == (3, "")
     lines = done.err.splitlines()[1:]
@@ -113,7 +113,7 @@ def test_dishonest_data_give_exit_code_3_and_the_worst_first(command: Callable[.
     ],
     ids=["nothing", "empty file", "two labels", "a copy", "foreign format", "a note"],
 )
-def test_what_makes_a_score_dishonest_or_loses_a_file(
+def test_misleading_findings(
     command: Callable[..., Done], healthy: Path, tmp_path: Path, spoil: Callable[[Path], object], code: int
 ) -> None:
     root = tmp_path / "d"
@@ -123,7 +123,7 @@ def test_what_makes_a_score_dishonest_or_loses_a_file(
     assert done.code == code, done.err
 
 
-def test_json_for_other_programs(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
+def test_json_output(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
     done = command("check", leaky, "--pixels-only", "--json", "-")
     assert done.code == 3
     value = json.loads(done.out)
@@ -142,7 +142,7 @@ def test_json_for_other_programs(command: Callable[..., Done], leaky: Path, tmp_
     assert any(line.startswith("Written") and "dataset_report.json" in line for line in done.err.splitlines())
 
 
-def test_the_pairs_on_a_sheet(command: Callable[..., Done], leaky: Path, healthy: Path, tmp_path: Path) -> None:
+def test_sheet_of_pairs(command: Callable[..., Done], leaky: Path, healthy: Path, tmp_path: Path) -> None:
     done = command("check", leaky, "--pixels-only", "--sheet", tmp_path / "pairs.png")
     assert done.code == 3
     sheet = Image.open(tmp_path / "pairs.png")
@@ -154,7 +154,7 @@ def test_the_pairs_on_a_sheet(command: Callable[..., Done], leaky: Path, healthy
     assert "no copies" in done.err
 
 
-def test_a_mended_split_that_train_takes(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
+def test_train_accepts_repaired_split(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
     done = command("check", leaky, "--pixels-only", "--repair", tmp_path / "split.csv")
     assert done.code == 3
     with open(tmp_path / "split.csv", encoding="utf-8", newline="") as file:
@@ -175,7 +175,7 @@ def test_a_mended_split_that_train_takes(command: Callable[..., Done], leaky: Pa
 
 @pytest.fixture
 def by_patient(tmp_path: Path, make_images: Make) -> Callable[[Callable[[int], str]], Path]:
-    """Write a table of 48 images of 12 patients with the split that a function gives each image."""
+    """Write a table of 48 images of 12 patients with a split per image from a function."""
     make_images(tmp_path / "d", {"stripes": 24, "discs": 24}, first_seed=200)
     names = [f"{kind}/{i:03d}.jpg" for kind in ("stripes", "discs") for i in range(24)]
 
@@ -187,13 +187,13 @@ def by_patient(tmp_path: Path, make_images: Make) -> Callable[[Callable[[int], s
     return write
 
 
-def sides_of_patients(path: Path) -> list[set[str]]:
+def splits_of_patients(path: Path) -> list[set[str]]:
     with open(path, encoding="utf-8", newline="") as file:
         split = [row["split"] for row in csv.DictReader(file)]
     return [set(split[k : k + 4]) for k in range(0, 48, 4)]
 
 
-def test_a_patient_on_both_sides_goes_whole_to_one(
+def test_divided_patient_moves_to_one_split(
     command: Callable[..., Done], by_patient: Callable[[Callable[[int], str]], Path], tmp_path: Path
 ) -> None:
     # The last three patients of each class are scored; one image of patient 0 and three of patient 3 strayed.
@@ -202,7 +202,7 @@ def test_a_patient_on_both_sides_goes_whole_to_one(
     done = command("check", table, "--pixels-only", "--repair", tmp_path / "split.csv")
     assert done.code == 3
     assert "on both sides of your split" in done.err
-    assert sides_of_patients(tmp_path / "split.csv") == [
+    assert splits_of_patients(tmp_path / "split.csv") == [
         {"train"}, {"train"}, {"train"}, {"test"}, {"test"}, {"test"},
         {"train"}, {"train"}, {"train"}, {"train"}, {"test"}, {"test"},
     ]  # fmt: skip
@@ -213,20 +213,20 @@ def test_a_patient_on_both_sides_goes_whole_to_one(
     assert "groups_across_splits" not in {f["kind"] for f in health["findings"]}
 
 
-def test_images_split_at_random_are_dealt_anew_by_patient(
+def test_random_split_is_redrawn_by_patient(
     command: Callable[..., Done], by_patient: Callable[[Callable[[int], str]], Path], tmp_path: Path
 ) -> None:
     table = by_patient(lambda k: "test" if k % 4 == 1 else "train")
     done = command("check", table, "--pixels-only", "--repair", tmp_path / "split.csv")
     assert done.code == 3
-    sides = sides_of_patients(tmp_path / "split.csv")
+    sides = splits_of_patients(tmp_path / "split.csv")
     assert all(len(side) == 1 for side in sides)
     assert {"test"} in sides[:6]  # of stripes
     assert {"test"} in sides[6:]  # of discs
     assert "split anew" in done.err
 
 
-def test_the_persons_folder_is_never_written_to(
+def test_user_folder_is_unchanged(
     command: Callable[..., Done], leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = state_of(leaky)
@@ -238,7 +238,7 @@ def test_the_persons_folder_is_never_written_to(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
-def test_a_folder_that_may_only_be_read(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+def test_read_only_folder(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
     shutil.copytree(healthy, root)
     for folder in (root / "discs", root / "stripes", root):
@@ -259,7 +259,7 @@ def test_a_folder_that_may_only_be_read(command: Callable[..., Done], healthy: P
         ("--repair", "{tmp}"),
     ],
 )
-def test_what_cannot_be_written_is_said(
+def test_unwritable_output_is_refused(
     command: Callable[..., Done], leaky: Path, tmp_path: Path, option: str, place: str
 ) -> None:
     done = command("check", leaky, "--pixels-only", option, place.format(tmp=tmp_path))
@@ -267,7 +267,7 @@ def test_what_cannot_be_written_is_said(
     assert "cannot write" in done.err
 
 
-def test_nothing_but_broken_files(command: Callable[..., Done], tmp_path: Path) -> None:
+def test_broken_files_only(command: Callable[..., Done], tmp_path: Path) -> None:
     for k in range(8):
         (tmp_path / "d" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "d" / "ab"[k % 2] / f"{k}.jpg").write_bytes(b"\x01\x02" * 40)
@@ -284,7 +284,7 @@ def findings_of(done: Done) -> list[dict[str, object]]:
     return [{"kind": f["kind"], **f["evidence"]} for f in json.loads(done.out)["findings"]]
 
 
-def test_what_training_would_refuse_is_said(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+def test_check_reports_training_errors(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
     shutil.copytree(healthy / "discs", root / "discs")
     found = findings_of(command("check", root, "--pixels-only", "--json", "-"))
@@ -295,14 +295,14 @@ def test_what_training_would_refuse_is_said(command: Callable[..., Done], health
     assert {"kind": "class_with_one_image", "class": "lonely"} in found
 
 
-def test_a_sheet_of_an_unknown_kind(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
+def test_unknown_sheet_format(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
     done = command("check", leaky, "--pixels-only", "--sheet", tmp_path / "pairs.pdf")
     assert done.code == 2
     assert ".png or .jpg" in done.err
     assert len(done.err.splitlines()) == 2  # error and hint: the images were not looked at first
 
 
-def test_a_zip(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
+def test_check_zip(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         for file in sorted(leaky.rglob("*.jpg")):
             archive.write(file, f"top/{file.relative_to(leaky).as_posix()}")
@@ -332,7 +332,7 @@ def test_a_zip(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> Non
     ],
     ids=["two levels", "splits and more"],
 )
-def test_two_readings_stop_and_show_the_flag(
+def test_ambiguous_layout_names_option(
     command: Callable[..., Done], healthy: Path, tmp_path: Path, build: list[str], flags: list[str]
 ) -> None:
     source = sorted(healthy.rglob("*.jpg"))
@@ -348,7 +348,7 @@ def test_two_readings_stop_and_show_the_flag(
     assert command("check", tmp_path / "d", "--pixels-only", "--layout", flags[0].split("'")[1]).code in (0, 3)
 
 
-def test_a_table_against_its_folders(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+def test_table_conflicting_with_folders(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
     shutil.copytree(healthy, root)
     names = sorted(f.relative_to(root).as_posix() for f in root.rglob("*.jpg"))
@@ -374,7 +374,7 @@ def test_a_table_against_its_folders(command: Callable[..., Done], healthy: Path
         (["show", "{healthy}", "--as-seen", "--backbone", "no_such_net", "--out", "{tmp}/x.png"], 2, "no_such_net"),
     ],
 )
-def test_mistakes_get_a_sentence_and_a_code(
+def test_usage_errors_have_message_and_code(
     command: Callable[..., Done], healthy: Path, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     filled = [a.replace("{tmp}", str(tmp_path)).replace("{healthy}", str(healthy)) for a in arguments]
@@ -383,7 +383,7 @@ def test_mistakes_get_a_sentence_and_a_code(
     assert words in done.err
 
 
-def test_a_lifted_limit(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+def test_raised_pixel_limit(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
     shutil.copytree(healthy, root)
     Image.open(root / "discs/001.jpg").resize((500, 400)).save(root / "discs/large.png")
@@ -392,7 +392,7 @@ def test_a_lifted_limit(command: Callable[..., Done], healthy: Path, tmp_path: P
     assert command("check", root, "--pixels-only", "--max-pixels", 200_000).code == 0
 
 
-def test_odd_names_are_told_without_harm(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+def test_odd_names_are_escaped(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
     shutil.copytree(healthy, root)
     data = (root / "discs" / "001.jpg").read_bytes()
@@ -407,7 +407,7 @@ def test_odd_names_are_told_without_harm(command: Callable[..., Done], healthy: 
     assert {line[:10].strip() for line in lines} <= {"Dataset", "Error", "Warning", "Note", ""}, lines
 
 
-def test_in_a_notebook(healthy: Path, leaky: Path, tmp_path: Path) -> None:
+def test_notebook_display(healthy: Path, leaky: Path, tmp_path: Path) -> None:
     found = headstart.check(leaky, use_network=False, json_file=tmp_path / "h.json")
     assert found._repr_html_().count("<tr>") == len(repr(found).splitlines())
     assert [f.kind for f in found.findings][:2] == [FindingKind.LEAKING_IMAGES, FindingKind.LABEL_CONFLICTS]
@@ -418,13 +418,13 @@ def test_in_a_notebook(healthy: Path, leaky: Path, tmp_path: Path) -> None:
     assert headstart.check(healthy, use_network=False).to_pandas().empty
 
 
-def test_with_a_network_it_says_the_same_of_copies(leaky: Path) -> None:
+def test_network_confirms_duplicates(leaky: Path) -> None:
     plain, helped = (headstart.check(leaky, use_network=way).to_json() for way in (False, True))
     assert plain["leaks"] == helped["leaks"]
     assert plain["unreadable"] == helped["unreadable"]
 
 
-def test_show_draws_what_the_network_gets(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
+def test_show_draws_network_input(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
     done = command("show", healthy, "--as-seen", "--size", "96", "--per-class", "3", "--out", tmp_path / "seen.png")
     assert done.code == 0
     assert np.asarray(Image.open(tmp_path / "seen.png")).std() > 20

@@ -1,4 +1,4 @@
-"""Suspects are written, filled in and applied without touching a file; scored images are left as they were."""
+"""Test that label errors are written, corrected and applied without changing files or scored images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ("=cat", "dog", "owl")
 
 
 def made(per_class: int = 40, flips: tuple[int, ...] = (3, 50)) -> tuple[Samples, Features, Split, tuple[int, ...]]:
-    """Return three clearly different classes with some labels flipped; the last tenth of each class is test."""
+    """Return three well-separated classes with some flipped labels; the last tenth of each class is the test split."""
     rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(3), per_class)
     center = rng.normal(size=(3, 24)) * 2
@@ -45,7 +45,7 @@ def written(tmp_path: Path, flips: tuple[int, ...] = (3, 50)) -> tuple[Samples, 
         return samples, list(csv.DictReader(file)), path
 
 
-def test_flipped_labels_come_first_with_neighbors_of_the_right_class(tmp_path: Path) -> None:
+def test_flipped_labels_come_first(tmp_path: Path) -> None:
     samples, rows, _ = written(tmp_path)
     assert tuple(rows[0]) == COLUMNS
     assert {r["image"] for r in rows[:2]} == {"d/003.jpg", "d/050.jpg"}
@@ -57,7 +57,7 @@ def test_flipped_labels_come_first_with_neighbors_of_the_right_class(tmp_path: P
     assert all(r["action"] == "" for r in rows)
 
 
-def test_a_flip_in_the_test_split_is_listed_after_the_others_and_named(tmp_path: Path) -> None:
+def test_flipped_test_label_comes_last(tmp_path: Path) -> None:
     _, rows, _ = written(tmp_path, flips=(3, 39))
     splits = [r["split"] for r in rows]
     assert splits == sorted(splits, reverse=True)
@@ -65,7 +65,7 @@ def test_a_flip_in_the_test_split_is_listed_after_the_others_and_named(tmp_path:
 
 
 def findings(events: EventStream) -> dict[FindingKind, Evidence]:
-    """Return the evidence of each kind of finding."""
+    """Return the evidence of each finding by kind."""
     found = (event.finding for event in events.history if isinstance(event, FindingMade))
     return {finding.kind: finding.evidence for finding in found if isinstance(finding, Finding)}
 
@@ -94,7 +94,7 @@ def test_corrections_are_applied_by_name(tmp_path: Path) -> None:
     assert findings(events) == {FindingKind.CORRECTIONS_APPLIED: {"num_relabeled": 1, "num_dropped": 1}}
 
 
-def test_decisions_on_scored_images_are_named_and_left(tmp_path: Path) -> None:
+def test_corrections_of_scored_images_are_skipped(tmp_path: Path) -> None:
     samples, rows, path = written(tmp_path, flips=(3, 39))
     events = EventStream()
     changed = correct_labels(samples, fill(path, rows, {"d/039.jpg": "relabel:=cat", "d/003.jpg": "drop"}), events)
@@ -102,7 +102,7 @@ def test_decisions_on_scored_images_are_named_and_left(tmp_path: Path) -> None:
     assert findings(events)[FindingKind.CORRECTIONS_OF_SCORED_IMAGES] == {"count": 1, "examples": ["d/039.jpg"]}
 
 
-def test_mistakes_are_all_named(tmp_path: Path) -> None:
+def test_invalid_corrections_are_listed(tmp_path: Path) -> None:
     samples, rows, path = written(tmp_path)
     bad = fill(path, rows, {rows[0]["image"]: "relabel:dgo", rows[1]["image"]: "delete"})
     with pytest.raises(DataError) as caught:

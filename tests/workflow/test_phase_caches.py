@@ -1,4 +1,4 @@
-"""Gradual unfreezing on the whole road: sizes said before, rows of each phase, the same result as without them."""
+"""Test gradual unfreezing with cached activations per phase."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PLAN = default_plan("finetune", "stage6", 1000, 4).with_(unfreeze=parse_unfreeze
 NAMES = ("stem", "stage5", "stage6", "stage7", "neck", "head")
 
 
-class Road:
-    """Keeps what is decided."""
+class FakeContext:
+    """Records decisions."""
 
     def __init__(self) -> None:
         self.resolved = resolve({"data": "x", "strategy": "finetune", "unfreeze": "stage7@0,stage6@30%"}, source="x")
@@ -53,8 +53,8 @@ def phase_rows(is_on: bool = True) -> PhaseCaches:
     return PhaseCaches(backbone, embedder, None, is_on)  # type: ignore[arg-type]
 
 
-class Bench:
-    """20 and 40 kB a row at the two cuts, in a room of so many bytes."""
+class FakeSources:
+    """Sources with rows of 20 and 40 kB at the two cuts, and a given disk space."""
 
     def __init__(self, room: int, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
@@ -66,12 +66,12 @@ class Bench:
         return [20_000, 40_000] if len(self.sources.phases.cuts(plan)) == 2 else [40_000]
 
 
-def fitted(room: int, folder: Path) -> tuple[FinetunePlan, Road, PhaseCaches]:
-    context, trainer = Road(), Bench(room, Checkpoints(folder))
+def fitted(room: int, folder: Path) -> tuple[FinetunePlan, FakeContext, PhaseCaches]:
+    context, trainer = FakeContext(), FakeSources(room, Checkpoints(folder))
     return fit_to_disk(context, trainer, PLAN, 1000), context, trainer.sources.phases  # type: ignore[arg-type]
 
 
-def test_all_phases_are_counted_and_said(tmp_path: Path) -> None:
+def test_all_phases_are_reported(tmp_path: Path) -> None:
     plan, context, rows = fitted(300_000_000, tmp_path)
     assert (plan, rows.is_on) == (PLAN, True)
     decision = context.decided["finetune.phases"]
@@ -82,7 +82,7 @@ def test_all_phases_are_counted_and_said(tmp_path: Path) -> None:
     ]
 
 
-def test_where_not_all_fit_the_earliest_cut_serves_throughout(tmp_path: Path) -> None:
+def test_large_phases_use_earliest_cut(tmp_path: Path) -> None:
     plan, context, rows = fitted(299_000_000, tmp_path)
     assert (plan, rows.is_on) == (PLAN, False)  # as many views as before
     decision = context.decided["finetune.phases"]
@@ -92,13 +92,13 @@ def test_where_not_all_fit_the_earliest_cut_serves_throughout(tmp_path: Path) ->
     assert (plan.views, plan.is_cached, rows.is_on) == (2, True, False)
 
 
-def test_a_run_that_goes_on_keeps_to_its_rows(tmp_path: Path) -> None:
+def test_resumed_run_keeps_rows(tmp_path: Path) -> None:
     assert not fitted(299_000_000, tmp_path)[2].is_on
     assert not fitted(900_000_000, tmp_path)[2].is_on
 
 
-def test_a_network_that_cannot_be_cut_later_trains_from_the_earliest_cut(tmp_path: Path) -> None:
-    context, trainer = Road(), Bench(900_000_000, Checkpoints(tmp_path))
+def test_network_without_later_cut_uses_earliest_cut(tmp_path: Path) -> None:
+    context, trainer = FakeContext(), FakeSources(900_000_000, Checkpoints(tmp_path))
 
     def refuse(plan: FinetunePlan) -> list[int]:
         raise UsageError("training cannot begin at `stage7`: a list of tensors crosses it.")
@@ -110,7 +110,7 @@ def test_a_network_that_cannot_be_cut_later_trains_from_the_earliest_cut(tmp_pat
     assert (decision.reason, decision.evidence["cut"]) == (DecisionReason.PHASES_CANNOT_BE_CUT, "stage6")
 
 
-def test_no_phases_without_a_cache_or_without_unfreezing() -> None:
+def test_no_phases_without_cache_or_unfreezing() -> None:
     rows = phase_rows()
     assert rows.cuts(PLAN) == ((0.0, "stage7"), (0.3, "stage6"))
     assert rows.cuts(PLAN.with_(is_cached=False)) == rows.cuts(PLAN.with_(unfreeze=())) == ((0.0, "stage6"),)
@@ -141,7 +141,7 @@ def ends(run: headstart.Run, part: str) -> TrainingState:
 
 
 def difference(a: TrainingState, b: TrainingState) -> float:
-    """Length of the difference of two ends over the length of the way."""
+    """Return the relative distance between two ends."""
     names = [n for n in a.tensors if n.startswith("end/")]
     moved = sum(float((a.tensors[n] - a.tensors["start/" + n[4:]]).square().sum()) for n in names)
     apart = sum(float((a.tensors[n] - b.tensors[n]).square().sum()) for n in names)
@@ -149,7 +149,7 @@ def difference(a: TrainingState, b: TrainingState) -> float:
     return float(np.sqrt(apart / moved))
 
 
-def test_each_phase_has_its_rows_and_what_is_frozen_stays(few: Path, tmp_path: Path) -> None:
+def test_phases_have_rows_and_keep_frozen_weights(few: Path, tmp_path: Path) -> None:
     opened: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         space = ActivationCache.space
@@ -168,12 +168,12 @@ def test_each_phase_has_its_rows_and_what_is_frozen_stays(few: Path, tmp_path: P
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
+    """Simulates SIGKILL; no code catches it."""
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", [3, 6, 8])
-def test_a_run_killed_in_or_between_phases_goes_on_to_the_same_weights(step: int, few: Path, tmp_path: Path) -> None:
+def test_run_killed_in_phases_resumes_to_same_weights(step: int, few: Path, tmp_path: Path) -> None:
     settings = {**SETTINGS, "optimizer": "adamw"}
     whole = headstart.train(few, out=tmp_path / "whole", **settings)
     save = Checkpoints.save
@@ -209,7 +209,7 @@ def test_a_run_killed_in_or_between_phases_goes_on_to_the_same_weights(step: int
         {"unfreeze": "stage7@0,stage6@40%", "head": "hidden=8", "finetune": {"head_only_fraction": 0.2}},
     ],
 )
-def test_phases_end_where_a_single_cut_ends(more: dict[str, Any], few: Path, tmp_path: Path) -> None:
+def test_phases_match_single_cut(more: dict[str, Any], few: Path, tmp_path: Path) -> None:
     settings = {**SETTINGS, **more}
     phased = headstart.train(few, out=tmp_path / "phased", **settings)
     assert decisions_of(phased.folder)["finetune.phases"]["value"] != "one"

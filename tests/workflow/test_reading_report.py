@@ -1,4 +1,4 @@
-"""What the reader assumed and did not use is reported by every command and in Python; no score is exit code 3."""
+"""Test that assumptions and unused files are reported by every command and in Python."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Make = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def messy(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
-    """Two classes that differ in case, two loose images, a table of nothing, and a file of two pages."""
+    """Write two classes that differ in case, two loose images, an empty table and a two-page file."""
     root = make_images(tmp_path_factory.mktemp("messy"), {"stripes": 8, "discs": 8})
     make_images(root, {"Stripes": 4}, first_seed=40)
     for name in ("loose1.jpg", "loose2.jpg"):
@@ -52,7 +52,7 @@ def kinds(value: dict[str, Any]) -> dict[str, set[str]]:
 EXPECTED = {"assumptions": {ReadingKind.CLASSES_ALIKE}, "unused": {ReadingKind.UNLABELED_IMAGES}}
 
 
-def test_training_keeps_and_shows_what_was_read(run: headstart.Run) -> None:
+def test_train_reports_reading(run: headstart.Run) -> None:
     assert kinds(run.reading) == EXPECTED
     (unused,) = run.reading["unused"]
     assert (unused["count"], unused["examples"]) == (2, ["loose1.jpg", "loose2.jpg"])
@@ -68,7 +68,7 @@ def test_training_keeps_and_shows_what_was_read(run: headstart.Run) -> None:
     assert "stack" not in {r["kind"] for r in health["remarks"]}
 
 
-def test_check_reports_it(messy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_reading(messy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = command(capsys, "check", messy, "--pixels-only", "--json", "-")
     value = json.loads(out)
     assert kinds(value) == EXPECTED
@@ -81,7 +81,7 @@ def test_check_reports_it(messy: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert repr(checked).splitlines()[:3] == lines[:3]
 
 
-def test_healthy_apart_from_the_reading_is_not_called_healthy(tmp_path: Path, make_images: Make) -> None:
+def test_reading_problems_are_findings(tmp_path: Path, make_images: Make) -> None:
     root = make_images(tmp_path, {"stripes": 10, "discs": 10})
     assert "no problems" in repr(headstart.check(root, use_network=False))
     shutil.copy(root / "discs" / "000.jpg", root / "loose.jpg")
@@ -90,13 +90,13 @@ def test_healthy_apart_from_the_reading_is_not_called_healthy(tmp_path: Path, ma
     assert "no problems" not in text
 
 
-def test_show_reports_it(messy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_reports_reading(messy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = command(capsys, "show", messy, "--out", tmp_path / "s.png", "--per-class", "1")
     assert code == 0
     assert [line.split()[0] for line in err.splitlines()][:2] == ["Dataset", "Read"]  # classes that are alike
 
 
-def test_python_reports_it_without_being_asked(messy: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_python_reports_reading(messy: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,label\nd/1.jpg,a\nd/2.jpg,b\nd/gone.jpg,a\n")
     (tmp_path / "d").mkdir()
     for name in ("1.jpg", "2.jpg", "3.jpg"):
@@ -107,7 +107,7 @@ def test_python_reports_it_without_being_asked(messy: Path, caplog: pytest.LogCa
     assert any("d/gone.jpg" in message for message in caplog.messages)
 
 
-def test_evaluate_counts_other_spellings_and_reports_the_rest(
+def test_evaluate_matches_spellings(
     run: headstart.Run, tmp_path: Path, make_images: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = make_images(tmp_path / "new", {"striPES": 2, "DISCS": 3}, first_seed=500)  # which of two is not known
@@ -133,7 +133,7 @@ def test_evaluate_counts_other_spellings_and_reports_the_rest(
     assert json.loads(command(capsys, "evaluate", run.folder, new, "--json")[1]) == value
 
 
-def test_nothing_to_score_is_exit_code_3_with_the_cause(
+def test_nothing_to_score_exits_with_3(
     run: headstart.Run, messy: Path, tmp_path: Path, make_images: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = tmp_path / "seen"
@@ -163,7 +163,7 @@ def test_nothing_to_score_is_exit_code_3_with_the_cause(
     assert "giraffe" in err
 
 
-def test_the_options_of_the_reader_are_those_of_every_command_that_reads(
+def test_reader_options_of_all_commands(
     run: headstart.Run, tmp_path: Path, make_images: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = make_images(tmp_path / "made", {"stripes": 3, "discs": 3}, first_seed=700)

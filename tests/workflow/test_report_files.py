@@ -1,4 +1,4 @@
-"""Reports show what there is: what is missing or damaged in a run folder reads as empty, and old figures go."""
+"""Test reading and writing of report files: missing or damaged files read as empty."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headstart.workflow.report_files import image_spec, read_json, read_rows, re
 from headstart.workflow.run_files import write_csv
 
 
-def test_a_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_table_is_written_atomically(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     write_csv(
         path, ("epoch", "loss", "accuracy", "name"), [(1, 0.123456789, None, "a,b"), (2, np.float32(0.1), 1, "\udcff")]
@@ -28,7 +28,7 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
 
 
-def test_figures_without_data_are_left_out_and_old_ones_of_that_name_removed(tmp_path: Path) -> None:
+def test_old_figures_without_data_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "figures"
     folder.mkdir()
     for name in ("old.png", "mine.png"):
@@ -39,7 +39,7 @@ def test_figures_without_data_are_left_out_and_old_ones_of_that_name_removed(tmp
     assert sorted(p.name for p in folder.iterdir()) == ["mine.png", "new.png"]
 
 
-def test_what_is_damaged_reads_as_empty(tmp_path: Path) -> None:
+def test_damaged_files_read_as_empty(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for content in (None, b"", b"\xff\xfe\x00", b"[1, 2]", b"{"):
         if content is not None:

@@ -1,4 +1,4 @@
-"""The report of a real small run: written by training, written again, without images, after they were moved."""
+"""Test the report of a small run: written by training, rewritten, without images, after a move."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return headstart.train(data, out=str(tmp_path_factory.mktemp("runs") / "one"))
 
 
-def test_training_leaves_the_report_and_the_files_beside_it(run: Run) -> None:
+def test_training_writes_report(run: Run) -> None:
     for name in ("report.html", "report.json", "classification_report.txt", "classification_report.csv",
                  "summary.txt", "comment.md", "label_errors.csv", "scores.npz", "bundle/README.md"):  # fmt: skip
         assert (run.folder / name).stat().st_size > 0, name
@@ -47,7 +47,7 @@ def test_training_leaves_the_report_and_the_files_beside_it(run: Run) -> None:
     assert scores["logits"].shape == (42, 3)
 
 
-def test_written_again_it_has_maps_figures_and_a_curve(run: Run, tmp_path: Path) -> None:
+def test_rewritten_report_has_maps_figures_and_curve(run: Run, tmp_path: Path) -> None:
     report = headstart.report(run.folder, out=tmp_path / "again")
     assert report.data["attribution"]["alike"] < attribution.MAX_ALIKE
     shown = len(report.data["errors"]["wrong"]) + len(report.data["errors"]["unsure"])
@@ -62,14 +62,14 @@ def test_written_again_it_has_maps_figures_and_a_curve(run: Run, tmp_path: Path)
     assert not (tmp_path / "again" / "bundle").exists()
 
 
-def test_maps_that_ignore_the_model_are_held_back(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maps_that_fail_control_are_omitted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attribution_maps, "mean_similarity", lambda a, b: 0.9)
     report = make_report(run.folder, out=tmp_path, figures=False, curve=False)
     assert "held back" in report.data["attribution"]["missing"]
     assert 'alt="Attribution map' not in report.path.read_text(encoding="utf-8")
 
 
-def test_without_images_no_file_and_no_photograph_is_in_any_file(run: Run, tmp_path: Path) -> None:
+def test_report_without_images_names_no_file(run: Run, tmp_path: Path) -> None:
     make_report(run.folder, out=tmp_path / "bare", images=False)
     for path in (tmp_path / "bare").rglob("*"):
         if path.suffix in (".html", ".json", ".txt", ".csv", ".md"):
@@ -79,7 +79,7 @@ def test_without_images_no_file_and_no_photograph_is_in_any_file(run: Run, tmp_p
     assert not (tmp_path / "bare" / "figures" / "samples.png").exists()
 
 
-def test_images_that_were_moved_are_said_and_found_again(run: Run, data: Path, tmp_path: Path) -> None:
+def test_moved_images_are_found_with_data_option(run: Run, data: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run.folder, copy)
     config = (copy / "config.resolved.yaml").read_text(encoding="utf-8")
@@ -96,7 +96,7 @@ def test_images_that_were_moved_are_said_and_found_again(run: Run, data: Path, t
         make_report(copy, data=tmp_path / "nowhere")
 
 
-def test_a_run_that_lost_its_files_is_still_reported(run: Run, tmp_path: Path) -> None:
+def test_report_of_damaged_run(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run.folder, copy)
     for name in ("scores.npz", "dataset_report.json", "environment.json", "label_errors.csv", "split.csv"):
@@ -113,7 +113,7 @@ def test_a_run_that_lost_its_files_is_still_reported(run: Run, tmp_path: Path) -
         read_run_data(copy)
 
 
-def test_the_python_forms_return_text_and_figures(run: Run) -> None:
+def test_python_report_has_text_and_figures(run: Run) -> None:
     assert "parameters" in run.summary()
     assert "macro avg" in run.classification_report()
     assert "four squares" in run.comment()
@@ -123,7 +123,7 @@ def test_the_python_forms_return_text_and_figures(run: Run) -> None:
     json.dumps(run.report(figures=False, attributions=False, curve=False).data)
 
 
-def test_the_curve_scores_no_image_by_a_head_that_saw_it() -> None:
+def test_curve_scores_held_out_images_only() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 40)
     blocks = {"embedding": rng.normal(size=(80, 16)).astype(np.float32)}
@@ -132,8 +132,8 @@ def test_the_curve_scores_no_image_by_a_head_that_saw_it() -> None:
     assert all(abs(h.mean() - 0.5) < 0.2 for h in hits), "shuffled labels score chance"
 
 
-def test_the_curve_looks_at_images_as_the_run_did(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else every feature is computed anew, and images that the run was allowed to read are refused."""
+def test_curve_uses_settings_of_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise features are recomputed, and images that the run may read are rejected."""
     run = headstart.train(data, out=tmp_path / "run", fit="squash", max_pixels=300_000_000)
     opened = []
 

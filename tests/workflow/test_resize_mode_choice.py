@@ -1,4 +1,4 @@
-"""`--fit auto` takes the way that lets the network see what tells the classes apart, and counts it as a choice."""
+"""Test the automatic choice of the resize mode and its selection-bias correction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headstart.errors import SettingError
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images three times as wide as high that differ by class at their far ends alone."""
+    """Write images three times as wide as high whose classes differ at the far ends only."""
     root = tmp_path_factory.mktemp("wide")
     for kind, name in enumerate(("discs", "stripes")):
         (root / name).mkdir()
@@ -33,7 +33,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_ends_are_seen_where_they_matter(wide: Path, tmp_path: Path) -> None:
+def test_auto_keeps_informative_ends(wide: Path, tmp_path: Path) -> None:
     run = headstart.train(wide, fit="auto", out=tmp_path / "auto")
     config = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())
     assert config["fit"]["value"] in ("squash", "pad")
@@ -46,8 +46,8 @@ def test_the_ends_are_seen_where_they_matter(wide: Path, tmp_path: Path) -> None
     assert run.metrics["cv"]["accuracy"]["value"] > cropped.metrics["cv"]["accuracy"]["value"]
 
 
-def test_a_choice_is_paid_for(wide: Path, tmp_path: Path) -> None:
-    """The ways that were not taken stand among the candidates by which the score is corrected."""
+def test_choice_is_a_candidate_for_bias_correction(wide: Path, tmp_path: Path) -> None:
+    """The rejected modes are candidates in the selection-bias correction."""
     run = headstart.train(wide, fit="auto", out=tmp_path / "auto")
     taken = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())["fit"]["value"]
     fixed = headstart.train(wide, fit=taken, out=tmp_path / "fixed")
@@ -57,6 +57,6 @@ def test_a_choice_is_paid_for(wide: Path, tmp_path: Path) -> None:
     assert chosen["value"] <= asked["value"]
 
 
-def test_embedding_alone_has_nothing_to_choose_by(wide: Path) -> None:
+def test_embed_refuses_auto(wide: Path) -> None:
     with pytest.raises(SettingError, match="--fit"):
         headstart.embed(wide, fit="auto")

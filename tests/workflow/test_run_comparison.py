@@ -1,4 +1,4 @@
-"""Comparing runs: aligned by content, refused where the images or classes differ, told in words."""
+"""Test run comparison: matched by content, refused where images or classes differ."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_run(
     order: np.ndarray | None = None,
     truth: np.ndarray | None = None,
 ) -> Path:
-    """Return a run folder with nothing but what is compared: right where `hits` says."""
+    """Write a minimal run folder with correct predictions where `hits` is true."""
     folder.mkdir(parents=True)
     num = len(hits)
     truth = np.arange(num) % len(names) if truth is None else truth
@@ -64,7 +64,7 @@ def some_hits(share: float, num: int = 300, seed: int = 0) -> np.ndarray:
     return np.asarray(np.random.default_rng(seed).random(num) < share)
 
 
-def test_a_clear_gain_is_called_better_and_the_other_way_worse(tmp_path: Path) -> None:
+def test_clear_gain_is_better(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", some_hits(0.6))
     b = write_run(tmp_path / "b", some_hits(0.9, seed=1))
     found = compare_runs(a, b)
@@ -74,7 +74,7 @@ def test_a_clear_gain_is_called_better_and_the_other_way_worse(tmp_path: Path) -
     assert (found.numbers["num_samples"], found.numbers["protocol"]) == (300, "test_split")
 
 
-def test_what_cannot_be_told_says_how_many_images_would(tmp_path: Path) -> None:
+def test_undecided_comparison_names_needed_images(tmp_path: Path) -> None:
     base = np.random.default_rng(0).random(200)
     a, b = write_run(tmp_path / "a", base < 0.80), write_run(tmp_path / "b", base < 0.82)
     b_hits = base < 0.82
@@ -87,7 +87,7 @@ def test_what_cannot_be_told_says_how_many_images_would(tmp_path: Path) -> None:
     assert b.is_dir()
 
 
-def test_images_are_matched_by_content_whatever_their_names_and_order(tmp_path: Path) -> None:
+def test_images_are_matched_by_content(tmp_path: Path) -> None:
     hits_a, hits_b = some_hits(0.7), some_hits(0.9, seed=2)
     a = write_run(tmp_path / "a", hits_a)
     b = write_run(tmp_path / "b", hits_b, order=np.random.default_rng(3).permutation(300))
@@ -96,7 +96,7 @@ def test_images_are_matched_by_content_whatever_their_names_and_order(tmp_path: 
     assert found.numbers["only_b"] == int((hits_b & ~hits_a).sum())
 
 
-def test_classes_in_another_order_are_brought_together(tmp_path: Path) -> None:
+def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     hits = some_hits(0.8)
     a = write_run(tmp_path / "a", hits)
     swapped = ("owl", "cat", "dog")
@@ -106,7 +106,7 @@ def test_classes_in_another_order_are_brought_together(tmp_path: Path) -> None:
     assert found.numbers["accuracy"]["value"] == 0.0
 
 
-def test_different_test_sets_are_refused_with_the_counts(tmp_path: Path) -> None:
+def test_different_test_sets_are_refused(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", some_hits(0.8))
     b = write_run(tmp_path / "b", some_hits(0.8, num=200))
     with pytest.raises(DataError, match=r"a was scored on 300 images, b on 200, with 200 in both"):
@@ -129,7 +129,7 @@ def test_different_classes_or_labels_are_refused(tmp_path: Path) -> None:
         compare_runs(a, c)
 
 
-def test_cross_validated_predictions_are_marked_as_weaker(tmp_path: Path) -> None:
+def test_cross_validated_comparison_is_marked(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", some_hits(0.6), split="train")
     b = write_run(tmp_path / "b", some_hits(0.9, seed=1), split="train")
     found = compare_runs(a, b)
@@ -141,7 +141,7 @@ def test_cross_validated_predictions_are_marked_as_weaker(tmp_path: Path) -> Non
         compare_runs(a, b)
 
 
-def test_it_is_written_and_drawn(tmp_path: Path) -> None:
+def test_comparison_is_written(tmp_path: Path) -> None:
     a, b = write_run(tmp_path / "<a>", some_hits(0.6)), write_run(tmp_path / "$b$", some_hits(0.9, seed=1))
     found = compare_runs(a, b)
     written = write_comparison(tmp_path / "out", found)

@@ -1,4 +1,4 @@
-"""A run folder belongs to one process while it is written, and to nobody else's files."""
+"""Test run folders: locking, restart after a kill, protection of other files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names(folder: Path) -> set[str]:
 
 
 def killed(folder: Path) -> Path:
-    """Return a folder as a killed run leaves it; its process number belongs to a living process by now."""
+    """Return a folder as left by a killed run; its process id belongs to a living process."""
     folder.mkdir()
     marker = {"pid": os.getppid(), "host": platform.node(), "command": []}
     (folder / "unfinished.json").write_text(json.dumps(marker))
@@ -29,7 +29,7 @@ def killed(folder: Path) -> Path:
     return folder
 
 
-def test_a_finished_run_leaves_no_trace_of_the_writing(tmp_path: Path) -> None:
+def test_finished_run_has_no_marker(tmp_path: Path) -> None:
     with own_run_folder(None, parent=tmp_path) as folder:
         assert folder == tmp_path / "train1"
         assert names(folder) == {"lock", "unfinished.json"}
@@ -41,7 +41,7 @@ def test_a_finished_run_leaves_no_trace_of_the_writing(tmp_path: Path) -> None:
         finish_run_folder(other)
 
 
-def test_two_cannot_write_one_run(tmp_path: Path) -> None:
+def test_run_folder_is_locked(tmp_path: Path) -> None:
     out = str(tmp_path / "run")
     with own_run_folder(out) as folder:
         (folder / "split.csv").write_text("mine")
@@ -53,14 +53,14 @@ def test_two_cannot_write_one_run(tmp_path: Path) -> None:
         finish_run_folder(folder)
 
 
-def test_what_a_killed_run_left_is_begun_anew_whoever_has_its_number_now(tmp_path: Path) -> None:
+def test_killed_run_is_restarted(tmp_path: Path) -> None:
     folder = killed(tmp_path / "run")
     with own_run_folder(str(folder)):
         assert names(folder) == {"lock", "unfinished.json"}
         finish_run_folder(folder)
 
 
-def test_what_comes_to_nothing_is_taken_back(tmp_path: Path) -> None:
+def test_failed_run_is_deleted(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), own_run_folder(str(tmp_path / "run")) as folder:
         (folder / "split.csv").write_text("half")
         raise RuntimeError
@@ -71,7 +71,7 @@ def test_what_comes_to_nothing_is_taken_back(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_what_can_go_on_stays_and_is_not_begun_anew(tmp_path: Path) -> None:
+def test_resumable_run_is_kept(tmp_path: Path) -> None:
     out = str(tmp_path / "run")
     with pytest.raises(HeadstartError) as caught, own_run_folder(out) as folder:
         (folder / "checkpoints").mkdir()
@@ -86,7 +86,7 @@ def test_what_can_go_on_stays_and_is_not_begun_anew(tmp_path: Path) -> None:
     assert "lock" not in names(folder)
 
 
-def test_a_folder_of_somebody_elses_files_is_left_as_it_is(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("words")
     with pytest.raises(UsageError, match="never overwrites"), own_run_folder(str(tmp_path / "thesis")):
@@ -98,7 +98,7 @@ def test_a_folder_of_somebody_elses_files_is_left_as_it_is(tmp_path: Path) -> No
     assert {"notes.txt", "split.csv"} <= names(tmp_path / "run")
 
 
-def test_the_marker_keeps_the_first_start_and_lists_the_later_ones(tmp_path: Path) -> None:
+def test_marker_lists_resumes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), own_run_folder(str(tmp_path / "run"), started=time.monotonic() - 60) as run:
         (run / "checkpoints").mkdir()
         (run / "checkpoints" / "journal.json").write_text("{}")

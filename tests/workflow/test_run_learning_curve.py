@@ -1,4 +1,4 @@
-"""The learning curve's sentence: its numbers agree with one another and with those beside it."""
+"""Test the text of the learning curve: its numbers are consistent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ("a", "b", "c")
 
 
 def section(seed: int, *, step: float = 0.0, error: float = 0.1) -> dict[str, object]:
-    """Return a curve whose last point lies off the law by a step, as another protocol's or a lucky score does."""
+    """Return a curve whose last point lies off the fitted law."""
     rng = np.random.default_rng(seed)
     right = [1 - error * (400 / n) ** 0.3 for n in SIZES]
     right[-1] -= step
@@ -26,7 +26,7 @@ def section(seed: int, *, step: float = 0.0, error: float = 0.1) -> dict[str, ob
 
 @pytest.mark.parametrize("step", [-0.03, 0.0, 0.03])
 @pytest.mark.parametrize("error", [0.0, 0.05, 0.5])
-def test_the_change_is_the_difference_of_the_printed_numbers(step: float, error: float) -> None:
+def test_gain_is_difference_of_printed_numbers(step: float, error: float) -> None:
     for seed in range(5):
         found = section(seed, step=step if error else 0.0, error=error)
         now, twice, gain = (found[k] for k in ("now", "twice", "gain"))
@@ -40,7 +40,7 @@ def test_the_change_is_the_difference_of_the_printed_numbers(step: float, error:
         assert forecast["y"][1] == pytest.approx(twice, abs=5e-4)
 
 
-def test_classes_are_named_only_where_one_gains() -> None:
+def test_classes_are_named_only_with_gain() -> None:
     assert class_gains_message([]) == ""
     assert class_gains_message([{"name": "a", "gain": 0.0001}, {"name": "b", "gain": -0.2}]) == ""
     assert class_gains_message([{"name": "a", "gain": 0.02}, {"name": "b", "gain": 0.0}]).count("points") == 1

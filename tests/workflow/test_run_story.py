@@ -1,4 +1,4 @@
-"""A run folder gives back what its screen showed, wherever it lies."""
+"""Test that a run folder reproduces the events of its screen."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def test_events_are_read_back(tmp_path: Path) -> None:
     assert read_story(tmp_path, {}) == (*STORY, RunFinished(0.0, str(tmp_path)))
 
 
-def test_a_resumed_run_tells_its_data_once(tmp_path: Path) -> None:
+def test_resumed_run_reports_data_once(tmp_path: Path) -> None:
     write(tmp_path, [*STORY[:3], *STORY])
     assert read_story(tmp_path, {})[:-1] == tuple(STORY)
 
 
-def test_without_events_there_is_no_story_but_its_end(tmp_path: Path) -> None:
+def test_story_without_events(tmp_path: Path) -> None:
     assert read_story(tmp_path, {"task": "detect", "duration_s": {"total": 3.0}}) == (RunFinished(3.0, str(tmp_path)),)
 
 
-def test_a_folder_without_a_run_has_a_repr_and_a_named_error(tmp_path: Path) -> None:
+def test_folder_without_run_has_repr_and_error(tmp_path: Path) -> None:
     run = headstart.Run(tmp_path / "nothing")
     assert "nothing" in repr(run)
     with pytest.raises(UsageError):

@@ -1,4 +1,4 @@
-"""The headline score as one value: metric, baselines, hardest class and the score with leaking images."""
+"""Test the headline score: metric, baselines, hardest class, score with leaks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def summary(signal: float = 3.0, groups: Any = None, **changes: Any) -> dict[str
     return summarize_classification({**judged.blocks_json(), "baselines": baselines})
 
 
-def test_baselines_have_the_metric_of_the_headline() -> None:
+def test_baselines_use_headline_metric() -> None:
     even, skewed = summary(), summary(is_imbalanced=True)
     assert (even["metric"], even["majority"], even["nearest_neighbor"]) == ("accuracy", 0.4, 0.5)
     assert (skewed["metric"], skewed["majority"]) == ("balanced_accuracy", 0.33)
@@ -37,7 +37,7 @@ def test_baselines_have_the_metric_of_the_headline() -> None:
     assert even["correct"] == round(even["value"] * even["total"])
 
 
-def test_a_hardest_class_is_named_only_where_one_is_hard() -> None:
+def test_hardest_class_needs_imperfect_recall() -> None:
     assert summary()["hardest_class"]["recall"] < 1.0
     assert summary(signal=30.0)["hardest_class"] is None
 
@@ -49,7 +49,7 @@ def test_too_few_groups_have_no_interval() -> None:
 
 
 @pytest.mark.parametrize("skill", [-50.0, 50.0])
-def test_leaking_images_are_counted_and_scored_apart(skill: float) -> None:
+def test_leaking_images_are_scored_separately(skill: float) -> None:
     truth = np.repeat([0, 1, 2], 2)
     logits, names = skill * np.eye(3)[truth], ("a", "b", "c")
     honest = evaluate(logits, truth, names, setup=USER_TEST_SPLIT, is_logits=True)

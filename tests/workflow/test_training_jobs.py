@@ -1,4 +1,4 @@
-"""What holds for every training."""
+"""Test checks shared by all trainings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from headstart.errors import HeadstartError
 from headstart.workflow.training_jobs import check_frozen
 
 
-def test_frozen_tensors_that_changed_stop_the_run() -> None:
+def test_changed_frozen_tensors_raise() -> None:
     check_frozen("abc", "abc")
     with pytest.raises(HeadstartError, match="stay frozen"):
         check_frozen("abc", "abd")

@@ -1,4 +1,4 @@
-"""`--head` on the whole road, and `headstart summary RUN` of what was trained."""
+"""Test `--head` and `headstart summary RUN`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bundle_info(run: headstart.Run) -> dict[str, Any]:
 
 
 @pytest.mark.long
-def test_a_described_head_is_trained_deployed_and_shown(few: Path, tmp_path: Path) -> None:
+def test_described_head_is_trained_exported_and_shown(few: Path, tmp_path: Path) -> None:
     run = headstart.train(
         few,
         out=tmp_path / "run",
@@ -58,7 +58,7 @@ def test_a_described_head_is_trained_deployed_and_shown(few: Path, tmp_path: Pat
 
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["finetune", "full", "scratch"])
-def test_a_described_head_trains_with_stages(strategy: str, few: Path, tmp_path: Path) -> None:
+def test_described_head_trains_with_stages(strategy: str, few: Path, tmp_path: Path) -> None:
     more = {"from": "last", "views": 1} if strategy == "finetune" else {}
     spec = "hidden=16,batch_norm=true,pool=flatten"
     run = headstart.train(few, out=tmp_path / "run", strategy=strategy, head=spec, epochs=2, size=64, workers=1, **more)
@@ -70,7 +70,7 @@ def test_a_described_head_trains_with_stages(strategy: str, few: Path, tmp_path:
 
 
 @pytest.mark.long
-def test_hidden_layers_beside_the_probe_are_shown(few: Path, tmp_path: Path) -> None:
+def test_parallel_hidden_layers_are_shown(few: Path, tmp_path: Path) -> None:
     run = headstart.train(
         few, out=tmp_path / "run", strategy="head", epochs=2, views=1, workers=1, finetune={"hidden": "16"}
     )
@@ -81,7 +81,7 @@ def test_hidden_layers_beside_the_probe_are_shown(few: Path, tmp_path: Path) -> 
     assert f"{(1904 + 1) * 16:,}" in text
 
 
-def test_a_head_is_refused_where_nothing_trains_it(few: Path) -> None:
+def test_head_without_training_is_refused(few: Path) -> None:
     for settings, words in (
         ({"head": "hidden=16"}, "closed form"),
         ({"strategy": "probe", "head": "hidden=16"}, "closed form"),

@@ -1,4 +1,4 @@
-"""Training the whole network: decoded images are kept, shared and never decide what is trained."""
+"""Test training the whole network from cached decoded images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FULL: dict[str, Any] = {"strategy": "full", "epochs": 2, "size": 64, "workers": 
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
+    """Simulates SIGKILL; no code catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Pat
 
 @pytest.fixture
 def own_cache(cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache with the session's graphs and no images."""
+    """Set up a cache with the session's graphs and no images."""
     own = tmp_path / "cache"
     if (cache_root / "graphs").is_dir():
         shutil.copytree(cache_root / "graphs", own / "graphs")
@@ -56,16 +56,14 @@ def weights_of(run: headstart.Run) -> dict[str, Any]:
 
 
 @pytest.mark.long
-def test_every_image_is_decoded_once(few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]) -> None:
+def test_images_are_decoded_once(few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]) -> None:
     headstart.train(few, out=tmp_path / "run", **{**FULL, "epochs": 3})
     assert 20 <= len(decodes) == len(set(decodes))
     assert "decoded" in {part.name for part in cache_info(own_cache)}
 
 
 @pytest.mark.long
-def test_a_full_disk_is_said_and_changes_nothing(
-    few: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_reported(few: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -81,9 +79,7 @@ def test_a_full_disk_is_said_and_changes_nothing(
 
 
 @pytest.mark.parametrize("when", ["a training ends", "the run ends"])
-def test_a_refusal_of_the_very_last_write_is_said(
-    few: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
+def test_failed_last_write_is_reported(few: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -111,9 +107,7 @@ def test_a_refusal_of_the_very_last_write_is_said(
 
 
 @pytest.mark.long
-def test_a_killed_run_goes_on_to_the_same_weights_with_and_without_the_cache(
-    few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]
-) -> None:
+def test_killed_run_resumes_to_same_weights(few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]) -> None:
     expected = weights_of(headstart.train(few, out=tmp_path / "whole", **FULL))
     num_first = len(decodes)
     save, seen = Checkpoints.save, []

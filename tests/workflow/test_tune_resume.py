@@ -1,4 +1,4 @@
-"""Going on with a run, wherever it was stopped, and what is said where that cannot be."""
+"""Test resuming a run wherever it was stopped, and the errors where that is not possible."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HEAD: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1, "workers": 
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
+    """Simulates SIGKILL; no code catches it."""
 
 
 def die(*arguments: Any, **options: Any) -> Any:
@@ -56,7 +56,7 @@ def whole(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
 
 @pytest.fixture(scope="module")
 def stopped(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was killed before its first training; to be copied."""
+    """A run that was killed before its first training; tests copy it."""
     folder = tmp_path_factory.mktemp("runs") / "stopped"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finetune_pipeline.FinetunePipeline, "go", die)
@@ -73,7 +73,7 @@ def same(a: headstart.Run, b: headstart.Run) -> bool:
 
 
 def dying_at(name: str) -> Callable[..., None]:
-    """Return a rename that is the last thing the process does where a file of that name comes about."""
+    """Return a rename that kills the process where a file of the given name is created."""
     rename = os.replace
 
     def call(source: Any, target: Any) -> None:
@@ -84,7 +84,7 @@ def dying_at(name: str) -> Callable[..., None]:
     return call
 
 
-def test_the_environment_says_when_it_ran(whole: headstart.Run, check_times: Callable[[Path], None]) -> None:
+def test_environment_has_times(whole: headstart.Run, check_times: Callable[[Path], None]) -> None:
     check_times(whole.folder)
 
 
@@ -92,9 +92,7 @@ LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("bundle.json", "
 
 
 @pytest.mark.parametrize("name", ["metrics.json", *LONG])
-def test_a_run_killed_while_it_is_written_down_goes_on(
-    name: str, few: Path, whole: headstart.Run, tmp_path: Path
-) -> None:
+def test_run_killed_while_writing_resumes(name: str, few: Path, whole: headstart.Run, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "train1"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", dying_at(name))
@@ -122,7 +120,7 @@ def test_a_run_killed_while_it_is_written_down_goes_on(
 
 
 @pytest.mark.long
-def test_a_run_that_keeps_the_probe_goes_on_too(few: Path, tmp_path: Path) -> None:
+def test_run_that_keeps_probe_resumes(few: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", dying_at("metrics.json"))
         with pytest.raises(Killed):
@@ -139,7 +137,7 @@ def dying_after(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def test_settings_and_images_are_remembered_in_one_step(few: Path, tmp_path: Path) -> None:
+def test_resume_state_is_written_atomically(few: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "write_all", dying_after(Checkpoints.write_all))
         with pytest.raises(Killed):
@@ -148,7 +146,7 @@ def test_settings_and_images_are_remembered_in_one_step(few: Path, tmp_path: Pat
     assert len(Checkpoints(tmp_path / "run" / "checkpoints").read("images")) == 20
 
 
-def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Path) -> None:
+def test_locked_run_is_not_resumed(stopped: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "train1"
     shutil.copytree(stopped, run)
     claim = RunLock(run)
@@ -161,7 +159,7 @@ def test_a_run_that_somebody_works_on_is_left_alone(stopped: Path, tmp_path: Pat
     assert find_resumable(tmp_path / "runs") == run
 
 
-def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
+def test_second_ctrl_c_uses_previous_handler() -> None:
     events, seen = EventStream(), []
     stopper = InterruptHandler(events)
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
@@ -179,7 +177,7 @@ def test_a_second_ctrl_c_is_for_whoever_would_have_had_the_first() -> None:
 
 
 @pytest.mark.long
-def test_a_relative_place_is_found_from_another_folder(
+def test_relative_paths_resolve_from_another_folder(
     few: Path, whole: headstart.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(few.parent)
@@ -191,7 +189,7 @@ def test_a_relative_place_is_found_from_another_folder(
     assert same(resume("run"), whole)
 
 
-def test_what_is_no_run_is_said_to_be_none(few: Path, tmp_path: Path) -> None:
+def test_folder_without_run_is_refused(few: Path, tmp_path: Path) -> None:
     for place, said in (
         (tmp_path / "none", "there is no run folder"),
         (next(few.rglob("*.jpg")), "there is no run folder"),
@@ -207,14 +205,14 @@ def test_what_is_no_run_is_said_to_be_none(few: Path, tmp_path: Path) -> None:
         resume(tmp_path / "early")
 
 
-def test_a_run_folder_that_cannot_be_made_is_to_be_named_anew(tmp_path: Path) -> None:
+def test_uncreatable_run_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be made") as caught, own_run_folder(str(tmp_path / "file" / "run")):
         pass
     assert "--out" in (caught.value.hint or "")
 
 
-def test_images_that_are_not_there_any_more_are_to_be_put_back(stopped: Path, tmp_path: Path) -> None:
+def test_missing_images_are_refused(stopped: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(stopped, run)
     journal = run / "checkpoints" / "journal.json"
@@ -226,7 +224,7 @@ def test_images_that_are_not_there_any_more_are_to_be_put_back(stopped: Path, tm
     assert "put them back" in (caught.value.hint or "")
 
 
-def test_a_full_disk_says_how_to_go_on(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_error_names_resume(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     shutil.copytree(stopped, run)
 
@@ -241,7 +239,7 @@ def test_a_full_disk_says_how_to_go_on(stopped: Path, tmp_path: Path, monkeypatc
     assert find_resumable(tmp_path) == run
 
 
-def test_stopping_between_two_trainings_says_how_to_go_on(stopped: Path, tmp_path: Path) -> None:
+def test_stop_between_trainings_names_resume(stopped: Path, tmp_path: Path) -> None:
     run, events = tmp_path / "run", EventStream()
     shutil.copytree(stopped, run)
     with pytest.MonkeyPatch.context() as patch:
@@ -251,5 +249,5 @@ def test_stopping_between_two_trainings_says_how_to_go_on(stopped: Path, tmp_pat
     assert events.history[-1] == Note(NoteKind.RUN_RESUMABLE, Severity.WARNING, {"run": str(run)})
 
 
-def test_a_batch_larger_than_the_data_is_said(whole: headstart.Run) -> None:
+def test_batch_larger_than_data_is_reported(whole: headstart.Run) -> None:
     assert decisions_of(whole.folder)["batch_size"]["value"] == 20

@@ -1,4 +1,4 @@
-"""How the threads of torch wait is settled before torch is loaded, since later nobody asks."""
+"""Test that the waiting of torch threads is configured before torch is loaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import headstart
 
 
 def _draw_boxes(folder: Path) -> None:
-    """Write six images and a table with their boxes: the data of a detector that gets as far as loading torch."""
+    """Write six images and a table with their boxes."""
     folder.mkdir()
     rows = ["image,label,xmin,ymin,xmax,ymax"]
     for i in range(6):
@@ -45,7 +45,7 @@ def _draw_boxes(folder: Path) -> None:
     ],
 )
 @pytest.mark.parametrize(("given", "there"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_of_torch_sleep_where_they_wait(call: str, given: str | None, there: str, tmp_path: Path) -> None:
+def test_torch_threads_wait_passively(call: str, given: str | None, there: str, tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
     environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
     (tmp_path / "photos").mkdir()

@@ -1,4 +1,4 @@
-"""Unknown images and sets of classes of a real small run: fitted, stored, printed, checked, the same everywhere."""
+"""Test OOD scores and prediction sets of a small run: fitted, stored, printed, verified."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
 
 @pytest.fixture(scope="module")
 def strange(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
-    """Ten of each known kind that were never seen, and twenty of a kind that is none of them."""
+    """Write ten unseen images of each known kind, and twenty of an unknown kind."""
     folder = make_images(tmp_path_factory.mktemp("new"), dict.fromkeys(CLASSES, 10) | {"noise": 20}, first_seed=900)
     assert sorted(p.name for p in folder.iterdir()) == ["checks", "discs", "noise", "stripes"]
     return folder
@@ -50,7 +50,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_metrics_say_what_was_promised_and_what_came_of_it(run: Run) -> None:
+def test_metrics_have_targets_and_results(run: Run) -> None:
     novelty, coverage = run.metrics["novelty"], run.metrics["coverage"]
     assert novelty["reject"] == 0.1
     assert 0 <= novelty["out_of_fold"]["false_alarms"] <= 0.1
@@ -66,7 +66,7 @@ def test_metrics_say_what_was_promised_and_what_came_of_it(run: Run) -> None:
     assert (coverage["coverage"], coverage["is_guaranteed"], coverage["num_fitted"]) == (0.9, False, 90)
 
 
-def test_its_rates_are_in_the_events(run: Run) -> None:
+def test_rates_are_in_events(run: Run) -> None:
     (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
     novelty, coverage = event["evidence"]["novelty"], event["evidence"]["coverage"]
     told = run.metrics["novelty"]
@@ -78,7 +78,7 @@ def test_its_rates_are_in_the_events(run: Run) -> None:
     assert coverage["is_guaranteed"] is False, "nothing was kept apart for that"
 
 
-def test_the_bundle_says_the_same_of_files(run: Run, data: Path) -> None:
+def test_bundle_matches_predictions(run: Run, data: Path) -> None:
     rows = {r["file"]: r for r in rows_of(run.folder / "predictions.csv") if r["split"] == "test"}
     for p in run.predict([data / name for name in rows]):
         row = rows[str(Path(p.file).relative_to(data))]
@@ -89,7 +89,7 @@ def test_the_bundle_says_the_same_of_files(run: Run, data: Path) -> None:
     assert run.metrics["parity"]["max_novelty_difference"] < 0.05
 
 
-def test_training_images_are_judged_by_a_model_that_had_not_seen_them(run: Run) -> None:
+def test_training_images_have_out_of_fold_scores(run: Run) -> None:
     scores = np.load(run.folder / "scores.npz", allow_pickle=False)
     is_train = scores["split"] == "train"
     threshold = run.metrics["novelty"]["threshold"]
@@ -101,7 +101,7 @@ def test_training_images_are_judged_by_a_model_that_had_not_seen_them(run: Run) 
     np.testing.assert_allclose(np.sort(facts.scored.novelty), np.sort(scores["novelty"]), rtol=1e-6)
 
 
-def test_a_new_kind_is_noticed_and_evaluate_counts_it(run: Run, strange: Path) -> None:
+def test_new_class_is_detected_as_ood(run: Run, strange: Path) -> None:
     result = run.evaluate(strange)
     told = result.unknown
     assert result.new_classes == ("noise",)
@@ -116,7 +116,7 @@ def test_a_new_kind_is_noticed_and_evaluate_counts_it(run: Run, strange: Path) -
     assert sum(bool(p.is_ood) for p in result.predictions) == round(told["false_alarms"]["value"] * 30)
 
 
-def test_other_shares_can_be_asked_for_when_predicting(run: Run, strange: Path) -> None:
+def test_predict_with_other_rates(run: Run, strange: Path) -> None:
     few, many = (run.predict(strange, reject=r) for r in (0.05, 0.4))
     assert sum(bool(p.is_ood) for p in few) < sum(bool(p.is_ood) for p in many)
     small, large = (run.predict(strange, coverage=c) for c in (0.5, 0.99))
@@ -126,7 +126,7 @@ def test_other_shares_can_be_asked_for_when_predicting(run: Run, strange: Path) 
         run.predict(strange, coverage=0.999)
 
 
-def test_two_classes_have_no_figure_for_new_ones(data: Path, tmp_path: Path) -> None:
+def test_two_classes_have_no_held_out_class_recall(data: Path, tmp_path: Path) -> None:
     run = headstart.train(data, out=str(tmp_path / "two"), exclude_classes=("discs",))
     assert run.metrics["novelty"]["left_out"] is None
     assert run.metrics["novelty"]["threshold"] is not None
@@ -135,7 +135,7 @@ def test_two_classes_have_no_figure_for_new_ones(data: Path, tmp_path: Path) -> 
     assert "with two classes" in run.metrics["novelty"]["sentence"]
 
 
-def test_a_validation_folder_kept_for_it_makes_a_guarantee(tmp_path: Path, make_images: Make) -> None:
+def test_validation_split_gives_guaranteed_coverage(tmp_path: Path, make_images: Make) -> None:
     root = tmp_path / "data"
     make_images(root / "train", dict.fromkeys(CLASSES, 14))
     make_images(root / "val", dict.fromkeys(CLASSES, 30), first_seed=300)
@@ -151,7 +151,7 @@ def test_a_validation_folder_kept_for_it_makes_a_guarantee(tmp_path: Path, make_
     assert less.metrics["coverage"]["is_guaranteed"] is False, "90 images are too few at 95 %"
 
 
-def test_few_images_get_no_threshold_and_it_is_said(tmp_path: Path, make_images: Make) -> None:
+def test_few_images_have_no_threshold(tmp_path: Path, make_images: Make) -> None:
     data = make_images(tmp_path / "few", {"stripes": 4, "discs": 4, "checks": 3})
     run = headstart.train(data, out=str(tmp_path / "run"))
     assert run.metrics["novelty"]["threshold"] is None
@@ -164,8 +164,8 @@ def test_few_images_get_no_threshold_and_it_is_said(tmp_path: Path, make_images:
     assert first.is_ood is None
 
 
-def test_the_probabilities_are_the_calibrated_ones(run: Run, data: Path) -> None:
-    """Divided by the temperature once: in predictions.csv, in the bundle and in what the report calls `after`."""
+def test_probabilities_are_calibrated(run: Run, data: Path) -> None:
+    """The temperature is applied once: in predictions.csv, in the bundle and in the report."""
     info = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))
     facts = read_run_data(run.folder, paths={})
     at = np.flatnonzero(facts.scored.split == "test")
@@ -189,7 +189,7 @@ def test_the_probabilities_are_the_calibrated_ones(run: Run, data: Path) -> None
 
 
 class TestTunedNetworks:
-    """Features of a network that was tuned on an image make it look usual: they may not set the threshold."""
+    """Features of images used for fine-tuning are biased and must not set the threshold."""
 
     @pytest.fixture
     def made(self) -> tuple[Samples, Features, Split, LinearHead, np.ndarray]:
@@ -216,7 +216,7 @@ class TestTunedNetworks:
         ],
         ids=["frozen", "held out", "earlier stages frozen", "tuned on all", "head in the graph"],
     )
-    def test_the_rest_counts_only_where_it_is_honest(
+    def test_residual_norm_needs_held_out_features(
         self,
         made: tuple[Samples, Features, Split, LinearHead, np.ndarray],
         frozen: tuple[str, ...],
@@ -249,6 +249,6 @@ class TestTunedNetworks:
         assert uncertainty.json["coverage"]["is_guaranteed"] is False
 
 
-def test_nothing_is_written_into_the_data(run: Run, data: Path, tmp_path: Path) -> None:
+def test_data_folder_is_unchanged(run: Run, data: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in data.iterdir()) == sorted(CLASSES)
     shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""SIGKILL at any moment: the next run neither fails nor gives another result.
+"""Test SIGKILL at any moment: the next run succeeds with the same result.
 
-Everything becomes visible by a rename, so a run is killed at every rename it makes, first to last.
+Files become visible by a rename, so a run is killed at every rename it makes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def scores(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def whole(photos: Path, cache_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], int, Path]:
-    """What an undisturbed run gives, how many renames it makes, and a cache that has the graph alone."""
+    """Return the result of an uninterrupted run, its number of renames, and a cache with the graph only."""
     cache = tmp_path_factory.mktemp("killed")
     out = cache / "run"
     first = run(0, "after", cache_root, "train", str(photos), "--out", str(out))

@@ -1,4 +1,4 @@
-"""The main road from images to a model, through the Python functions, with sockets blocked."""
+"""Test the probe pipeline from images to a model through the Python API, with sockets blocked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from headstart.types import DecisionReason
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any attempt to connect fails the test."""
+    """Fail the test on any attempt to connect."""
 
     def refuse(*_: Any, **__: Any) -> None:
         pytest.fail("something tried to use the network")
@@ -39,7 +39,7 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run
     return headstart.train(photos, out=tmp_path_factory.mktemp("runs") / "one")
 
 
-def test_the_run_folder_holds_what_is_promised(run: headstart.Run) -> None:
+def test_run_folder_has_all_files(run: headstart.Run) -> None:
     names = {p.name for p in run.folder.iterdir()}
     assert names >= {
         "config.resolved.yaml", "split.csv", "oof.npz",
@@ -49,11 +49,11 @@ def test_the_run_folder_holds_what_is_promised(run: headstart.Run) -> None:
     assert {p.name for p in (run.folder / "bundle").iterdir()} >= {"model.safetensors", "model.onnx", "bundle.json"}
 
 
-def test_the_environment_says_when_it_ran(run: headstart.Run, check_times: Callable[[Path], None]) -> None:
+def test_environment_has_times(run: headstart.Run, check_times: Callable[[Path], None]) -> None:
     check_times(run.folder)
 
 
-def test_metrics_json_to_the_letter(run: headstart.Run) -> None:
+def test_metrics_json_keys(run: headstart.Run) -> None:
     metrics = json.loads((run.folder / "metrics.json").read_text())
     assert set(metrics) >= {
         "schema", "task", "strategy", "backbone", "num_samples", "num_groups", "num_classes", "class_names",
@@ -76,7 +76,7 @@ def test_metrics_json_to_the_letter(run: headstart.Run) -> None:
     assert cv["accuracy"]["value"] > 0.9  # stripes, discs and checks are easy
 
 
-def test_oof_npz_needs_no_pickle_and_is_the_cv_score(run: headstart.Run) -> None:
+def test_oof_npz_matches_cv_score(run: headstart.Run) -> None:
     with np.load(run.folder / "oof.npz", allow_pickle=False) as oof:
         assert set(oof.files) == {"paths", "group", "label", "logits", "protocol"}
         hits = (oof["logits"].argmax(1) == oof["label"]).mean()
@@ -84,7 +84,7 @@ def test_oof_npz_needs_no_pickle_and_is_the_cv_score(run: headstart.Run) -> None
     assert hits == pytest.approx(run.metrics["cv"]["accuracy"]["uncorrected"])
 
 
-def test_every_setting_has_value_source_and_reason(run: headstart.Run) -> None:
+def test_every_setting_has_source_and_reason(run: headstart.Run) -> None:
     rows = check_resolved(run.folder)
     keys = {"value", "source", "reason"}
     assert all(keys <= set(row) <= keys | {"evidence", "text"} for row in rows.values())
@@ -98,7 +98,7 @@ def test_every_setting_has_value_source_and_reason(run: headstart.Run) -> None:
     assert set(losses) == {"all_stages", "all_stages_earlier_half", "last_stage"}
 
 
-def test_the_bundle_says_what_training_said(run: headstart.Run, photos: Path) -> None:
+def test_bundle_matches_training(run: headstart.Run, photos: Path) -> None:
     assert run.metrics["parity"]["label_agreement"] == 1.0
     assert run.metrics["parity"]["max_difference"] < 1e-3
     files = sorted(photos.rglob("*.jpg"))
@@ -132,7 +132,7 @@ def test_images_in_memory(run: headstart.Run, photos: Path) -> None:
     np.testing.assert_allclose(bgr, expected, atol=1e-6)
 
 
-def test_evaluate_knows_what_it_was_trained_on(
+def test_evaluate_separates_training_images(
     run: headstart.Run, photos: Path, tmp_path: Path, make_images: Callable[..., Path]
 ) -> None:
     new = make_images(tmp_path / "new", {"stripes": 5, "discs": 5}, first_seed=500)
@@ -151,7 +151,7 @@ def test_evaluate_knows_what_it_was_trained_on(
     assert json.dumps(result.to_json())
 
 
-def test_a_split_of_ones_own_is_honoured(tmp_path: Path, make_images: Callable[..., Path]) -> None:
+def test_user_split_is_used(tmp_path: Path, make_images: Callable[..., Path]) -> None:
     data = tmp_path / "data"
     make_images(data / "Train", {"a": 8, "b": 8})
     make_images(data / "valid", {"a": 4, "b": 4}, first_seed=100)
@@ -186,7 +186,7 @@ def test_test_size_holds_out_whole_groups(tmp_path: Path, photos: Path) -> None:
     assert again.metrics["test"]["accuracy"] == run.metrics["test"]["accuracy"]
 
 
-def test_mirroring_is_part_of_the_bundle(tmp_path: Path, photos: Path) -> None:
+def test_flip_tta_is_part_of_bundle(tmp_path: Path, photos: Path) -> None:
     run = headstart.train(photos, out=tmp_path / "run", config={"probe": {"flip_tta": "on"}})
     assert run.model.runtime.bundle.info["has_flip"] is True
     assert run.metrics["parity"]["max_difference"] < 1e-3
@@ -209,10 +209,10 @@ def test_shuffled_labels_score_chance(tmp_path: Path, photos: Path) -> None:
 
 
 @pytest.mark.parametrize(("first_seed", "is_said"), [(40, True), (0, False)])
-def test_images_that_teach_nothing_are_said_to(
+def test_uninformative_images_are_reported(
     first_seed: int, is_said: bool, tmp_path: Path, make_images: Callable[..., Path]
 ) -> None:
-    """Images of one kind in two classes: now and then they differ by chance, and mostly they do not."""
+    """One kind of images in two classes: differences are due to chance."""
     data = make_images(tmp_path / "data", {"a": 20}, first_seed=first_seed)
     (data / "b").mkdir()
     for i in range(1, 20, 2):
@@ -225,7 +225,7 @@ def test_images_that_teach_nothing_are_said_to(
     assert (spread < 0.01) == is_said
 
 
-def test_embed_is_a_feature_extractor(tmp_path: Path, photos: Path) -> None:
+def test_embed_extracts_features(tmp_path: Path, photos: Path) -> None:
     result = headstart.embed(photos, out=tmp_path / "f.npz")
     assert result.features.shape == (48, 1280)
     assert set(result.labels) == {"stripes", "discs", "checks"}
@@ -235,7 +235,7 @@ def test_embed_is_a_feature_extractor(tmp_path: Path, photos: Path) -> None:
     assert result.to_pandas().shape == (48, 1282)
 
 
-def test_embed_keeps_to_the_largest_size_and_takes_labels_from_names(tmp_path: Path) -> None:
+def test_embed_with_pixel_limit_and_label_pattern(tmp_path: Path) -> None:
     for name, side in (("cat_1.png", 40), ("cat_2.png", 60), ("dog_1.png", 40)):
         Image.new("RGB", (side, side), (side, 90, 30)).save(tmp_path / name)
     result = headstart.embed(tmp_path, max_pixels=2000, label_pattern="{label}_*", cache=False)
@@ -247,7 +247,7 @@ def test_embed_keeps_to_the_largest_size_and_takes_labels_from_names(tmp_path: P
     assert not (tmp_path / "f.npz").exists()
 
 
-def test_embed_refuses_what_would_change_nothing(photos: Path) -> None:
+def test_embed_refuses_settings_without_effect(photos: Path) -> None:
     with pytest.raises(SettingError, match="`test_size`"):
         headstart.embed(photos, test_size=0.2)
 
@@ -263,9 +263,9 @@ def test_odd_class_names_survive(tmp_path: Path, make_images: Callable[..., Path
 
 
 class TestBadInput:
-    """A clear error naming file, reason and remedy; nothing lost."""
+    """Invalid input gives an error with file, cause and fix; nothing is lost."""
 
-    def test_nothing_there(self, tmp_path: Path) -> None:
+    def test_missing_path(self, tmp_path: Path) -> None:
         with pytest.raises(HeadstartError, match="does not exist"):
             headstart.train(tmp_path / "none", out=tmp_path / "run")
 
@@ -278,7 +278,7 @@ class TestBadInput:
         with pytest.raises(DataError, match="class"):
             headstart.train(make_images(tmp_path / "d", {"only": 5}), out=tmp_path / "run")
 
-    def test_one_image_a_class(self, tmp_path: Path, make_images: Callable[..., Path]) -> None:
+    def test_one_image_per_class(self, tmp_path: Path, make_images: Callable[..., Path]) -> None:
         data = make_images(tmp_path / "d", {"a": 6, "b": 6, "lonely": 1})
         with pytest.raises(DataError, match="lonely") as caught:
             headstart.train(data, out=tmp_path / "run")
@@ -295,7 +295,7 @@ class TestBadInput:
             headstart.train(tmp_path / "d", out=tmp_path / "run")
         assert "more" in caught.value.message
 
-    def test_some_unreadable_are_named_and_left_out(self, tmp_path: Path, make_images: Callable[..., Path]) -> None:
+    def test_unreadable_images_are_listed_and_skipped(self, tmp_path: Path, make_images: Callable[..., Path]) -> None:
         data = make_images(tmp_path / "d", {"a": 8, "b": 8})
         (data / "a" / "broken.jpg").write_bytes((data / "a" / "000.jpg").read_bytes()[:600])
         run = headstart.train(data, out=tmp_path / "run")
@@ -304,7 +304,7 @@ class TestBadInput:
         assert run.metrics["num_samples"] == 16
         assert "a/broken.jpg" in (run.folder / "train.log").read_text()
 
-    def test_a_run_is_never_overwritten(self, run: headstart.Run, photos: Path) -> None:
+    def test_run_is_not_overwritten(self, run: headstart.Run, photos: Path) -> None:
         before = (run.folder / "metrics.json").read_bytes()
         with pytest.raises(UsageError, match="not empty"):
             headstart.train(photos, out=run.folder)
@@ -315,7 +315,7 @@ class TestBadInput:
             headstart.train(photos, out=tmp_path / "run", backbone="efficientnet_light0")
         assert "efficientnet_lite0" in (caught.value.hint or "")
 
-    def test_full_disk_while_caching_loses_nothing(
+    def test_full_disk_while_caching(
         self, photos: Path, tmp_path: Path, run: headstart.Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*_: Any, **__: Any) -> None:
@@ -327,10 +327,10 @@ class TestBadInput:
         assert again.score == run.score
         assert "disk is full" in (again.folder / "train.log").read_text()
 
-    def test_a_cache_with_a_network_that_takes_nothing_more(
+    def test_read_only_cache(
         self, photos: Path, tmp_path: Path, cache_root: Path, run: headstart.Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As a folder that an administrator prepared for all and nobody else may write."""
+        """A cache prepared by an administrator, not writable by others."""
         (tmp_path / "cache").mkdir()
         for part in cache_root.iterdir():
             if part.name != "graphs":
@@ -342,9 +342,7 @@ class TestBadInput:
         (note,) = [e for e in events_of(again.folder, "note") if e["kind"] == "cache_not_written"]
         assert note["evidence"]["what"] == "features"
 
-    def test_full_disk_while_the_run_is_written(
-        self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_full_disk_while_writing_run(self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""What fits into a budget: all ways at a fair length before fewer of them, and nothing that does not fit."""
+"""Test which fine-tuning trial fits a budget."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fit(seconds: float, num: int = 200, **settings: object) -> tuple[int, int, i
     return None if found is None else (len(found[0]), *found[1:])
 
 
-def test_more_time_buys_more() -> None:
+def test_more_time_gives_longer_trial() -> None:
     choices = [fit(s) for s in (20, 60, 150, 300, 1000)]
     assert None not in choices
     seconds = [c[3] for c in choices if c is not None]
@@ -38,32 +38,32 @@ def test_more_time_buys_more() -> None:
     assert choices[0] < choices[-1]  # more ways, of more epochs
 
 
-def test_what_is_chosen_fits() -> None:
+def test_chosen_trial_fits() -> None:
     for seconds in (15, 30, 60, 120, 240, 480):
         found = fit(seconds)
         assert found is not None
         assert found[3] <= seconds
 
 
-def test_several_ways_are_tried_at_a_fair_length_only() -> None:
+def test_several_candidates_need_min_epochs() -> None:
     for seconds in range(10, 400, 10):
         found = fit(seconds)
         if found is not None and found[0] > 1:
             assert found[1] >= 8
 
 
-def test_too_little_time_is_said() -> None:
+def test_too_little_time_gives_none() -> None:
     assert fit(3) is None
     assert fit(60, num=5000) is None
 
 
-def test_epochs_that_were_asked_for_are_kept() -> None:
+def test_explicit_epochs_are_kept() -> None:
     found = fit(400, epochs=5)
     assert found is not None
     assert found[1] == 5
 
 
-def test_the_pass_for_the_refitted_head_is_counted() -> None:
+def test_head_refit_is_counted() -> None:
     resolved = resolve({"data": "x", "budget": "5m", "epochs": 5}, source="python")
     seconds = []
     for has_refit in (False, True):
@@ -78,7 +78,7 @@ def test_the_pass_for_the_refitted_head_is_counted() -> None:
     assert epochs == [5, 4]
 
 
-def test_what_fits_into_the_time_left_costs_no_more() -> None:
+def test_epochs_fit_time_left() -> None:
     plan, speed = default_plan("finetune", "stage7", 900, 4), {"view_s": 0.01, "image_s": 0.02}
     parts = [(600, 300)] * 3 + [(900, 0)]
     for left in (100.0, 300.0, 1000.0):
@@ -89,7 +89,7 @@ def test_what_fits_into_the_time_left_costs_no_more() -> None:
     assert epochs_for_budget(plan, speed, parts, 1e6) == 60
 
 
-def test_the_pace_is_that_of_epochs_whose_views_are_stored() -> None:
+def test_pace_uses_epochs_with_cached_views() -> None:
     def took(*seconds: float) -> tuple[EpochRecord, ...]:
         return tuple(EpochRecord(i + 1, 1.0, 0.5, None, None, None, 1e-3, s) for i, s in enumerate(seconds))
 
@@ -99,7 +99,7 @@ def test_the_pace_is_that_of_epochs_whose_views_are_stored() -> None:
 
 
 @pytest.mark.parametrize(("left", "folds"), [(1000, 3), (36, 3), (26, 2), (15, 1), (1, 1)])
-def test_slow_pilots_leave_time_for_fewer_folds(left: float, folds: int) -> None:
+def test_slow_pilots_reduce_folds(left: float, folds: int) -> None:
     plan = default_plan("finetune", "stage7", 100, 4).with_(epochs=10, augment="flip", views=4)
     # Everything takes 12 s, and a fold 8 s with 2 s of scoring; 132 new views take .7 s.
     assert folds_that_fit(plan, 0.012, 0.005, 100, left) == folds
