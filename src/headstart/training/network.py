@@ -205,7 +205,7 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
             self._freezing = Freezing(owner, names, batch_norm="train" if is_bn_live else "frozen")
 
     def add_cut(self, cut: str, rear: Any, rear_blocks: Sequence[str]) -> None:
-        """Allow `forward` to start at a later cut as well.
+        """Add a later cut at which `forward` can start.
 
         Args:
             cut: Name of the cut.

@@ -1,1 +1,1 @@
-"""The roads that `api` tells on one page: each composes rooms that do not know one another."""
+"""Implement the end-to-end pipelines behind `headstart.api`."""

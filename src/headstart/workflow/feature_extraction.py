@@ -29,7 +29,7 @@ from headstart.records import Features
 from headstart.system import cache_root, file_digest
 from headstart.types import JsonValue, NoteKind
 from headstart.workflow.devices import check_device
-from headstart.workflow.headline import name_files
+from headstart.workflow.file_list import list_files
 
 if TYPE_CHECKING:
     from headstart.config import TrainSettings
@@ -182,7 +182,7 @@ def raise_if_all_unreadable(features: Features) -> None:
     """
     if features.problems and not features.is_ok.any():
         raise DataError(
-            "cannot read any of the images:\n" + "\n".join(name_files(features.problems)),
+            "cannot read any of the images:\n" + "\n".join(list_files(features.problems)),
             hint="check the path; `headstart check` lists every unreadable file",
         )
 

@@ -149,19 +149,18 @@ def evaluate_head(
 def measure_baselines(
     samples: Samples, features: Features, split: Split, fit: ProbeFit, scored: NDArray[np.int64]
 ) -> dict[str, dict[str, Any]]:
-    """Return what needs no learning, on the samples that are scored.
+    """Compute the majority-class and 1-NN baselines on the scored samples.
 
     Args:
         samples: N samples.
         features: Their features.
         split: Their split.
-        fit: The probe, whose features the neighbors are looked for in.
+        fit: The probe; neighbors are searched in its features.
         scored: (M,) positions of the scored samples; a training sample's neighbor is another training sample
             outside its group.
 
     Returns:
-        `majority`: the best constant answer (`class_name`), and `nearest_neighbor`, each with `accuracy` and
-        `balanced_accuracy`.
+        `majority` (with `class_name`) and `nearest_neighbor`, each with `accuracy` and `balanced_accuracy`.
     """
     labels, train = samples.class_ids, split.where("train")
     constant = majority_class(labels[scored])
@@ -169,12 +168,12 @@ def measure_baselines(
     hits[train] = fit.neighbor_hits
     others = scored[split.assignment[scored] != "train"]
     if len(others):
-        found = neighbor_labels(fit.head.normalizer, features.blocks, train, others, labels)
-        hits[others] = found == labels[others]
+        neighbors = neighbor_labels(fit.head.normalizer, features.blocks, train, others, labels)
+        hits[others] = neighbors == labels[others]
     name = samples.class_names[constant]
     return {
-        "majority": {"class_name": name, **_shares(labels[scored] == constant, labels[scored])},
-        "nearest_neighbor": _shares(hits[scored], labels[scored]),
+        "majority": {"class_name": name, **_accuracies(labels[scored] == constant, labels[scored])},
+        "nearest_neighbor": _accuracies(hits[scored], labels[scored]),
     }
 
 
@@ -185,14 +184,14 @@ def with_leaking(
     leaking: Samples,
     leaking_logits: NDArray[np.float32],
 ) -> HeadEvaluation:
-    """Add the score of the test split as it was given, with the images in it that training has seen.
+    """Add the score of the test split including its leaking images.
 
     Args:
-        evaluation: Of the same samples.
-        samples: Those that were judged.
-        split: Theirs.
-        leaking: The images that were taken out of the test split.
-        leaking_logits: (M, K) what the shipped model says of them.
+        evaluation: Evaluation of the samples.
+        samples: The scored samples.
+        split: Their split.
+        leaking: Images excluded from the test split.
+        leaking_logits: (M, K) logits of the final model for them.
     """
     if not len(leaking):
         return evaluation
@@ -208,8 +207,8 @@ def with_leaking(
     return replace(evaluation, test_including_leaks=scored)
 
 
-def _shares(hits: NDArray[np.bool_], truth: NDArray[np.int64]) -> dict[str, float]:
-    """Accuracy, and its mean over the classes that occur."""
+def _accuracies(hits: NDArray[np.bool_], truth: NDArray[np.int64]) -> dict[str, float]:
+    """Return accuracy and balanced accuracy."""
     recalls = [float(hits[truth == k].mean()) for k in np.unique(truth)]
     return {"accuracy": float(hits.mean()), "balanced_accuracy": float(np.mean(recalls))}
 
@@ -221,12 +220,12 @@ def neighbor_labels(
     scored: NDArray[np.int64],
     labels: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Return (M,) class of the nearest training image of each scored one, in the head's own normalized features."""
+    """Return (M,) class of the nearest training image of each scored one, in the head's normalized features."""
     known = normalizer({name: block[train] for name, block in blocks.items()})
     squared = np.einsum("nd,nd->n", known, known)
-    found = np.empty(len(scored), dtype=np.int64)
+    nearest = np.empty(len(scored), dtype=np.int64)
     for start in range(0, len(scored), _CHUNK):
         part = scored[start : start + _CHUNK]
         rows = normalizer({name: block[part] for name, block in blocks.items()})
-        found[start : start + _CHUNK] = labels[train[(squared - 2.0 * rows @ known.T).argmin(axis=1)]]
-    return found
+        nearest[start : start + _CHUNK] = labels[train[(squared - 2.0 * rows @ known.T).argmin(axis=1)]]
+    return nearest

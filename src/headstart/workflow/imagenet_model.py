@@ -31,7 +31,7 @@ def direct_bundle(name: str, events: EventStream, *, offline: bool = False, root
     names = _imagenet_names()
     if graph.blocks["logits"] != len(names):
         raise WeightsError(
-            f"{card.name} has {graph.blocks['logits']} outputs, and the names of only {len(names)} classes are known."
+            f"{card.name} has {graph.blocks['logits']} outputs, but only {len(names)} class names are known."
         )
     from headstart.export.bundle_writer import make_direct_bundle
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from headstart.records import Problem
-from headstart.workflow.headline import name_files
+from headstart.workflow.file_list import list_files
 
 
 def test_first_ten_files_then_count() -> None:
-    lines = name_files([Problem(f"{i}.jpg", "empty", "the file is empty") for i in range(1234)])
+    lines = list_files([Problem(f"{i}.jpg", "empty", "the file is empty") for i in range(1234)])
     assert len(lines) == 11
     assert lines[-1].strip() == "... and 1,224 more"
