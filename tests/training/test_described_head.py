@@ -17,15 +17,20 @@ from headstart.training.network import FinetunedNetwork, RandomHead, SelfContain
 HEAD = "hidden=8,batch_norm=true,dropout=0.2,pool=gem"
 
 
-def make_training(text: str = HEAD, *, num: int = 45, has_rear: bool = True, **changes: Any) -> Training:
+def make_training(text: str = HEAD, *, num: int = 45, has_suffix: bool = True, **changes: Any) -> Training:
     owner = Owner()
     pixels, ids = make_task()
     states = owner.state(pixels)
-    head = RandomHead(read_head(text), [(10 if has_rear else 6, 8, 8)], 3, seed=1)
+    head = RandomHead(read_head(text), [(10 if has_suffix else 6, 8, 8)], 3, seed=1)
     stage_of = {name: 0 if name.startswith("low") else 1 for name, _ in owner.named_parameters()}
-    rear = Map(owner) if has_rear else None
+    suffix = Map(owner) if has_suffix else None
     net = FinetunedNetwork(
-        head, rear, head.names, owner=owner if has_rear else None, stage_of=stage_of, trainable=[1] if has_rear else ()
+        head,
+        suffix,
+        head.names,
+        owner=owner if has_suffix else None,
+        stage_of=stage_of,
+        trainable=[1] if has_suffix else (),
     )
     plan = replace(PLAN, head=text, **changes)
     return Training(net, MemorySource(states), ids, plan, np.arange(num), np.arange(45, 60), None, ("stage0", "stage1"))
@@ -42,10 +47,10 @@ class Map(torch.nn.Module):
         return (self.high(state),)
 
 
-@pytest.mark.parametrize("has_rear", [True, False])
+@pytest.mark.parametrize("has_suffix", [True, False])
 @pytest.mark.parametrize("text", ["pool=flatten,output=cosine", "pool=flatten,hidden=[16,8],batch_norm=true"])
-def test_described_head_learns(text: str, has_rear: bool) -> None:
-    training = make_training(text, has_rear=has_rear, epochs=15)
+def test_described_head_learns(text: str, has_suffix: bool) -> None:
+    training = make_training(text, has_suffix=has_suffix, epochs=15)
     records = [r for r in training.run() if r is not None]
     assert records[-1].train_loss < 0.7 * records[0].train_loss
     assert records[-1].train_accuracy > 0.8

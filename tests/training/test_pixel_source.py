@@ -45,14 +45,14 @@ def open_images(files: list[str], cache: DecodedCache | None) -> DecodedImages:
 
 def open_training(files: list[str], images: DecodedImages) -> Training:
     owner = Owner()
-    rear = Whole(owner)
+    suffix = Whole(owner)
     ids = np.arange(len(files)) * 3 // len(files)
     with torch.no_grad():
         plain = np.stack([images.make(i, 0) for i in range(len(files))])
-        features = rear(torch.from_numpy(plain))[0].numpy()
+        features = suffix(torch.from_numpy(plain))[0].numpy()
     stage_of = {name: 0 if name.startswith("low") else 1 for name, _ in owner.named_parameters()}
     head = HeadModule(fit_probe({"embedding": features}, ids, 3).head)
-    net = FinetunedNetwork(head, rear, ("embedding",), owner=owner, stage_of=stage_of, trainable=[0, 1])
+    net = FinetunedNetwork(head, suffix, ("embedding",), owner=owner, stage_of=stage_of, trainable=[0, 1])
     return Training(net, PixelSource(images.make, 2), ids, FULL, np.arange(0, 40), np.arange(40, 48))
 
 

@@ -169,10 +169,10 @@ class TestStochasticDepth:
     def test_drop_rate_grows_with_depth(self) -> None:
         net = self.make()
         assert net.set_drop_path(0.6) == 2
-        assert [b.drop_path.rate for b in net.rear] == [0.0, pytest.approx(0.3), pytest.approx(0.6)]
+        assert [b.drop_path.rate for b in net.suffix] == [0.0, pytest.approx(0.3), pytest.approx(0.6)]
         net.set_training(True)
         x = torch.ones(4000, 4)
-        block = net.rear[2]
+        block = net.suffix[2]
         left_out = float((block(x) == x).all(1).float().mean())
         assert left_out == pytest.approx(0.6, abs=0.03)
         mean = (block(x) - x).mean(0)
@@ -181,10 +181,10 @@ class TestStochasticDepth:
     def test_prediction_drops_no_block(self) -> None:
         net = self.make()
         x = torch.randn(5, 4)
-        before = net.rear(x)
+        before = net.suffix(x)
         net.set_drop_path(0.9)
         net.set_training(False)
-        assert torch.equal(net.rear(x), before)
+        assert torch.equal(net.suffix(x), before)
 
     def test_network_without_residual_blocks(self) -> None:
         net, _ = make_net(Owner(), Owner().state(make_task()[0]), make_task()[1], np.arange(60))

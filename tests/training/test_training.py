@@ -40,7 +40,7 @@ def test_start_is_probe(hidden: tuple[int, ...]) -> None:
     train = np.arange(60)
     net, head = make_net(owner, states, ids, train, hidden=hidden)
     with torch.no_grad():
-        blocks = {"embedding": net.rear(states)[0].numpy()}
+        blocks = {"embedding": net.suffix(states)[0].numpy()}
     expected = softmax(head.logits(blocks))
     start = net.copy_trained()
     source = MemorySource(states)
@@ -56,18 +56,18 @@ def test_start_is_probe(hidden: tuple[int, ...]) -> None:
         net.load_trained(end)
         linear = net.head.to_linear(head)
         with torch.no_grad():
-            tuned = {"embedding": net.rear(states)[0].numpy()}
+            tuned = {"embedding": net.suffix(states)[0].numpy()}
         np.testing.assert_allclose(softmax(linear.logits(tuned)), changed, atol=1e-5)
 
 
 def test_frozen_tensors_are_bit_identical() -> None:
     training = make_training(dropout=0.2)
     before = training.net.frozen_digest()
-    statistics = training.net.rear.high[1].running_mean.clone()
+    statistics = training.net.suffix.high[1].running_mean.clone()
     start = training.net.copy_trained()
     list(training.run())
     assert training.net.frozen_digest() == before
-    assert torch.equal(training.net.rear.high[1].running_mean, statistics)
+    assert torch.equal(training.net.suffix.high[1].running_mean, statistics)
     assert not any(torch.equal(start[n], t) for n, t in training.net.trained().items())
     training.net._owner[0].low[0].weight.data[0, 0, 0, 0] += 1e-7
     assert training.net.frozen_digest() != before

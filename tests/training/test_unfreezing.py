@@ -70,13 +70,13 @@ def make(is_phased: bool, **changes: Any) -> Training:
     backbone = Backbone()
     pixels, ids = make_task()
     base, later = Rows(pixels, [backbone.stem]), Rows(pixels, [backbone.stem, backbone.stage1])
-    rear = FeatureTapsSuffix(backbone.stage1, backbone.stage2)
+    suffix = FeatureTapsSuffix(backbone.stage1, backbone.stage2)
     with torch.no_grad():
-        features = rear(base.states[0])[0].numpy()
+        features = suffix(base.states[0])[0].numpy()
     head = fit_probe({"embedding": features[TRAIN]}, ids[TRAIN], 3).head
     stage_of = {name: NAMES.index(name.split(".")[0]) for name, _ in backbone.named_parameters()}
     net = FinetunedNetwork(
-        HeadModule(head, dropout=0.2), rear, ("embedding",), owner=backbone, stage_of=stage_of, trainable=[1, 2]
+        HeadModule(head, dropout=0.2), suffix, ("embedding",), owner=backbone, stage_of=stage_of, trainable=[1, 2]
     )
     phases: tuple[Phase, ...] = ()
     if is_phased:
@@ -172,7 +172,7 @@ def test_resume_from_any_step_matches(steps: int) -> None:
 def test_head_only_phase_runs_no_stage() -> None:
     phased, plain = make(True, unfreeze=(("stage1", 0.4),), head_only_fraction=0.2), make(False)
     phased.net.add_cut("head", None, ())
-    blocks = {"embedding": phased.net.rear(phased.source.states[0])[0].detach()}  # type: ignore[attr-defined]
+    blocks = {"embedding": phased.net.suffix(phased.source.states[0])[0].detach()}  # type: ignore[attr-defined]
     with torch.no_grad():
         phased.net.set_training(False)
         plain.net.set_training(False)

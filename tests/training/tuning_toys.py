@@ -74,13 +74,13 @@ def make_net(
     owner: Owner, states: Any, ids: NDArray[np.int64], train: NDArray[np.int64], **head_options: Any
 ) -> tuple[FinetunedNetwork, LinearHead]:
     """Return the fine-tuning network on the probe of some samples."""
-    rear = FeatureTapsSuffix(owner)
+    suffix = FeatureTapsSuffix(owner)
     with torch.no_grad():
-        features = rear(states)[0].numpy()
+        features = suffix(states)[0].numpy()
     head = fit_probe({"embedding": features[train]}, ids[train], 3).head
     stage_of = {name: 0 if name.startswith("low") else 1 for name, _ in owner.named_parameters()}
     net = FinetunedNetwork(
-        HeadModule(head, **head_options), rear, ("embedding",), owner=owner, stage_of=stage_of, trainable=[1]
+        HeadModule(head, **head_options), suffix, ("embedding",), owner=owner, stage_of=stage_of, trainable=[1]
     )
     return net, head
 

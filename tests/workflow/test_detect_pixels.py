@@ -68,7 +68,7 @@ def train(images: list[str], events: EventStream, **settings: Any) -> dict[str, 
     )
     try:
         net = trainer.train(PLAN, IDS)
-        trainer.find(net, PLAN, IDS[:2], DecodingSettings())
+        trainer.detect(net, PLAN, IDS[:2], DecodingSettings())
         return {name: tensor.numpy().copy() for name, tensor in net.trained().items()}
     finally:
         trainer.close()

@@ -72,9 +72,9 @@ def predict_boxes(
     names = relative_names(list(inputs))
     failed: list[Problem] = []
     limited: list[str] = []
-    found = runtime.iter_predict(inputs, min_score=min_score, max_detections=max_detections)
+    detections = runtime.iter_predict(inputs, min_score=min_score, max_detections=max_detections)
     if draw is not None:
-        found = _drawn(found, draw, names, runtime)
+        detections = _drawn(detections, draw, names, runtime)
 
     totals = {"num_boxes": 0}
 
@@ -84,7 +84,7 @@ def predict_boxes(
             limited.append(image.file)
 
     images = watch(
-        found,
+        detections,
         len(inputs),
         failed,
         events,
@@ -116,25 +116,27 @@ def refuse_box_options(**given: Any) -> None:
 
 
 def _drawn(
-    found: Iterator[ImageDetections], folder: str, names: Sequence[str], runtime: DetectorRuntime
+    detections: Iterator[ImageDetections], folder: str, names: Sequence[str], runtime: DetectorRuntime
 ) -> Iterator[ImageDetections]:
-    for image, name in zip(found, names, strict=True):
+    for image, name in zip(detections, names, strict=True):
         draw_found(image, folder, name, runtime.class_names, runtime.bundle.spec)
         yield image
 
 
-def _to_screen(to: str, found: Iterator[ImageDetections], names: Sequence[str], class_names: Sequence[str]) -> None:
+def _to_screen(
+    to: str, detections: Iterator[ImageDetections], names: Sequence[str], class_names: Sequence[str]
+) -> None:
     """Write CSV or COCO JSON to stdout; names that cannot be encoded are escaped."""
 
     from headstart.data.boxes.writers import ImageBoxes
 
     forgiving_stdout()
     if to == "csv":
-        write_box_rows(sys.stdout, found, class_names)
+        write_box_rows(sys.stdout, detections, class_names)
     else:
         images = [
             ImageBoxes(name, p.size_hw, p.detections.xyxy, p.detections.class_ids, p.detections.scores)
-            for p, name in zip(found, names, strict=True)
+            for p, name in zip(detections, names, strict=True)
             if p.error is None
         ]
         sys.stdout.write(coco_text(images, class_names))

@@ -21,12 +21,12 @@ _RIDGE = 1.0  # regularization of the slope towards 1, in detections
 _STEPS = 50
 
 
-def is_right(truth: Boxes, found: Detections, iou: float = 0.5) -> NDArray[np.bool_]:
+def is_right(truth: Boxes, detections: Detections, iou: float = 0.5) -> NDArray[np.bool_]:
     """Return (M,) whether each detection is the first to match a box of its class."""
-    right = np.zeros(len(found), dtype=bool)
+    right = np.zeros(len(detections), dtype=bool)
     used = truth.is_crowd.copy()
-    overlap = iou_matrix(found.xyxy, truth.xyxy)
-    for i, kind in enumerate(found.class_ids):
+    overlap = iou_matrix(detections.xyxy, truth.xyxy)
+    for i, kind in enumerate(detections.class_ids):
         open_boxes = np.where(~used & (truth.class_ids == kind), overlap[i], -1.0)
         if len(open_boxes) and open_boxes.max() >= iou:
             right[i] = True
@@ -34,17 +34,17 @@ def is_right(truth: Boxes, found: Detections, iou: float = 0.5) -> NDArray[np.bo
     return right
 
 
-def fit_calibration(truth: Sequence[Boxes], found: Sequence[Detections]) -> tuple[float, float]:
+def fit_calibration(truth: Sequence[Boxes], detections: Sequence[Detections]) -> tuple[float, float]:
     """Fit slope and offset on the logit of the score; (1, 0) with too few detections.
 
     Args:
         truth: Boxes of each image.
-        found: Detections of each image with raw scores, highest first.
+        detections: Detections of each image with raw scores, highest first.
     """
-    if not found:
+    if not detections:
         return 1.0, 0.0
-    scores = np.concatenate([f.scores for f in found]).astype(np.float64)
-    right = np.concatenate([is_right(t, f) for t, f in zip(truth, found, strict=True)]).astype(np.float64)
+    scores = np.concatenate([f.scores for f in detections]).astype(np.float64)
+    right = np.concatenate([is_right(t, f) for t, f in zip(truth, detections, strict=True)]).astype(np.float64)
     if min(right.sum(), (1.0 - right).sum()) < _MIN_COUNT:
         return 1.0, 0.0
     x = _logit(scores)
@@ -63,10 +63,10 @@ def fit_calibration(truth: Sequence[Boxes], found: Sequence[Detections]) -> tupl
     return slope, offset
 
 
-def recalibrate(found: Detections, slope: float, offset: float) -> Detections:
+def recalibrate(detections: Detections, slope: float, offset: float) -> Detections:
     """Return the detections with calibrated scores."""
-    scores = _sigmoid(slope * _logit(found.scores.astype(np.float64)) + offset)
-    return Detections(found.xyxy, scores.astype(np.float32), found.class_ids)
+    scores = _sigmoid(slope * _logit(detections.scores.astype(np.float64)) + offset)
+    return Detections(detections.xyxy, scores.astype(np.float32), detections.class_ids)
 
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,7 +60,7 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
     """Trainable network: the suffix of the backbone and the detection head.
 
     Args:
-        rear: Maps the outputs of a source to feature maps.
+        suffix: Maps the outputs of a source to feature maps.
         head: Pyramid and head.
         owner: The whole backbone.
         stage_params: Parameters by stage, the last stage first; empty where the backbone is frozen.
@@ -69,7 +69,7 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
 
     def __init__(
         self,
-        rear: Any,
+        suffix: Any,
         head: DetectorHead,
         owner: Any,
         stage_params: Sequence[Sequence[tuple[str, Any]]] = (),
@@ -77,7 +77,7 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
         is_bn_live: bool = False,
     ) -> None:
         super().__init__()
-        self.rear, self.head, self.is_bn_live = rear, head, is_bn_live
+        self.suffix, self.head, self.is_bn_live = suffix, head, is_bn_live
         self.stage_params = [list(stage) for stage in stage_params]
         self._owner = [owner]
         names = {n for stage in self.stage_params for n, _ in stage}
@@ -85,13 +85,13 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
 
     def forward(self, parts: Sequence[Any]) -> tuple[Any, Any]:
         """Return class logits (B, P, K) and boxes (B, P, 4)."""
-        logits, boxes = self.head(self.rear(*parts))
+        logits, boxes = self.head(self.suffix(*parts))
         return logits, boxes
 
     def set_training(self, is_training: bool) -> None:
         """Set the training mode of the head; the backbone's batch norm stays in eval mode unless live."""
         self.head.train(is_training)
-        self.rear.train(is_training and self.is_bn_live)
+        self.suffix.train(is_training and self.is_bn_live)
 
     def trained(self) -> dict[str, Any]:
         """Return every tensor that training changes, by name (no copies)."""

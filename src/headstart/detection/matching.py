@@ -49,33 +49,33 @@ class ClassMatches:
 
 
 def match_all(
-    truth: Sequence[Boxes], found: Sequence[Detections], num_classes: int, max_detections: int = MAX_DETECTIONS
+    truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int, max_detections: int = MAX_DETECTIONS
 ) -> list[ClassMatches]:
     """Match every image, class by class.
 
     Args:
         truth: Ground-truth boxes of each image.
-        found: Detections of each image, in any order.
+        detections: Detections of each image, in any order.
         num_classes: K.
         max_detections: Largest number of detections per class and image, highest scores first (COCO's `maxDets`).
 
     Returns:
         K entries.
     """
-    if len(truth) != len(found):
-        raise ValueError(f"{len(truth)} images have boxes but {len(found)} have detections")
-    return [_match_class(truth, found, k, max_detections) for k in range(num_classes)]
+    if len(truth) != len(detections):
+        raise ValueError(f"{len(truth)} images have boxes but {len(detections)} have detections")
+    return [_match_class(truth, detections, k, max_detections) for k in range(num_classes)]
 
 
 def iou_with_crowds(
-    found: NDArray[np.float64], true: NDArray[np.float64], is_crowd: NDArray[np.bool_]
+    detected: NDArray[np.float64], true: NDArray[np.float64], is_crowd: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Return the (D, G) IoU of detections and objects; for a crowd, the fraction of the detection inside it."""
-    low = np.maximum(found[:, None, :2], true[None, :, :2])
-    high = np.minimum(found[:, None, 2:], true[None, :, 2:])
+    low = np.maximum(detected[:, None, :2], true[None, :, :2])
+    high = np.minimum(detected[:, None, 2:], true[None, :, 2:])
     sides = np.clip(high - low, 0, None)
     shared = sides[..., 0] * sides[..., 1]  # (D, G)
-    own = np.prod(found[:, 2:] - found[:, :2], axis=1)[:, None]
+    own = np.prod(detected[:, 2:] - detected[:, :2], axis=1)[:, None]
     other = np.prod(true[:, 2:] - true[:, :2], axis=1)[None, :]
     union = np.where(is_crowd[None, :], own, own + other - shared)
     overlap = np.zeros(shared.shape, dtype=np.float64)
@@ -84,23 +84,23 @@ def iou_with_crowds(
 
 
 def _match_class(
-    truth: Sequence[Boxes], found: Sequence[Detections], class_id: int, max_detections: int
+    truth: Sequence[Boxes], detections: Sequence[Detections], class_id: int, max_detections: int
 ) -> ClassMatches:
     scores, images, hits, ignored = [], [], [], []
     num_objects = np.zeros((len(AREAS), len(truth)), dtype=np.int64)
-    for n, (boxes, detections) in enumerate(zip(truth, found, strict=True)):
+    for n, (boxes, detected) in enumerate(zip(truth, detections, strict=True)):
         is_class = boxes.class_ids == class_id
-        of_class = np.flatnonzero(detections.class_ids == class_id)
-        of_class = of_class[np.argsort(-detections.scores[of_class], kind="stable")][:max_detections]
+        of_class = np.flatnonzero(detected.class_ids == class_id)
+        of_class = of_class[np.argsort(-detected.scores[of_class], kind="stable")][:max_detections]
         true, crowd = boxes.xyxy[is_class].astype(np.float64), boxes.is_crowd[is_class]
         area = np.prod(true[:, 2:] - true[:, :2], axis=1)
         is_excluded = np.stack([crowd | (area < low) | (area > high) for low, high in AREAS.values()])  # (A, G)
         num_objects[:, n] = (~is_excluded).sum(axis=1)
         if not len(of_class):
             continue
-        boxes_found = detections.xyxy[of_class].astype(np.float64)
-        hit, out = _match_image(boxes_found, true, crowd, is_excluded)
-        scores.append(detections.scores[of_class].astype(np.float64))
+        detected_boxes = detected.xyxy[of_class].astype(np.float64)
+        hit, out = _match_image(detected_boxes, true, crowd, is_excluded)
+        scores.append(detected.scores[of_class].astype(np.float64))
         images.append(np.full(len(of_class), n, dtype=np.int64))
         hits.append(hit)
         ignored.append(out)
@@ -120,15 +120,15 @@ def _match_class(
 
 
 def _match_image(
-    found: NDArray[np.float64], true: NDArray[np.float64], crowd: NDArray[np.bool_], is_excluded: NDArray[np.bool_]
+    detected: NDArray[np.float64], true: NDArray[np.float64], crowd: NDArray[np.bool_], is_excluded: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return (A, T, D) hits and ignored detections of one image and class; detections come by falling score."""
-    num, shape = len(found), (len(AREAS), len(IOUS))
+    num, shape = len(detected), (len(AREAS), len(IOUS))
     hit, out = np.zeros((*shape, num), dtype=bool), np.zeros((*shape, num), dtype=bool)
-    area = np.prod(found[:, 2:] - found[:, :2], axis=1)
+    area = np.prod(detected[:, 2:] - detected[:, :2], axis=1)
     foreign = np.stack([(area < low) | (area > high) for low, high in AREAS.values()])  # (A, D)
     if len(true):
-        overlap = iou_with_crowds(found, true, crowd)  # (D, G)
+        overlap = iou_with_crowds(detected, true, crowd)  # (D, G)
         is_taken = np.zeros((*shape, len(true)), dtype=bool)
         needed = np.minimum(IOUS, _NEARLY_ONE)[None, :, None]
         for d in np.flatnonzero((overlap >= needed.min()).any(axis=1)):

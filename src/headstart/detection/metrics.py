@@ -99,7 +99,7 @@ class DetectionEvaluation:
 
 def evaluate_detections(
     truth: Sequence[Boxes],
-    found: Sequence[Detections],
+    detections: Sequence[Detections],
     class_names: Sequence[str],
     *,
     groups: NDArray[np.int64] | None = None,
@@ -113,7 +113,7 @@ def evaluate_detections(
 
     Args:
         truth: True boxes of each image.
-        found: Detections of each image, down to a score of 0.01; else mAP is too low.
+        detections: Detections of each image, down to a score of 0.01; else mAP is too low.
         class_names: K names.
         groups: (N,) group ids, resampled as a whole, or None.
         seed: Random seed of the bootstrap.
@@ -124,7 +124,7 @@ def evaluate_detections(
         max_detections: Largest number of scored detections per class and image; COCO uses 100, which limits recall
             in images with more than 100 objects of a class.
     """
-    matches = match_all(truth, found, len(class_names), max_detections)
+    matches = match_all(truth, detections, len(class_names), max_detections)
     table = np.stack([_class_table(m) for m in matches]) if matches else np.zeros((0, len(AREAS), len(IOUS)))
     units = np.arange(len(truth)) if groups is None else np.unique(groups, return_inverse=True)[1]
     drawn = _bootstrap(matches, units.astype(np.int64), seed, draws)  # (B, K, T)
@@ -166,7 +166,7 @@ def evaluate_detections(
         by_size={name: _plain(_mean(table[:, a])) for a, name in enumerate(AREAS) if name != "all"},
         recall=_recall(matches),
         per_class=per_class,
-        confusion=confuse(truth, found, class_names, used),
+        confusion=confuse(truth, detections, class_names, used),
         max_detections=max_detections,
         findings=tuple(findings),
     )

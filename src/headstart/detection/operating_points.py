@@ -122,7 +122,7 @@ def points_at(matches: Sequence[ClassMatches], thresholds: Sequence[float]) -> l
 
 
 def confuse(
-    truth: Sequence[Boxes], found: Sequence[Detections], class_names: Sequence[str], thresholds: Sequence[float]
+    truth: Sequence[Boxes], detections: Sequence[Detections], class_names: Sequence[str], thresholds: Sequence[float]
 ) -> Confusion:
     """Compute the confusion matrix: match each object with the detection of any class that overlaps it most.
 
@@ -133,21 +133,21 @@ def confuse(
     total = np.zeros((num + 1, num + 1), dtype=np.int64)
     errors = np.zeros((len(truth), len(ERRORS)), dtype=np.int64)
     limits = np.asarray(thresholds, dtype=np.float64)
-    for n, (boxes, detections) in enumerate(zip(truth, found, strict=True)):
+    for n, (boxes, detected) in enumerate(zip(truth, detections, strict=True)):
         counts = np.zeros_like(total)
-        kept = detections.take(detections.scores >= limits[detections.class_ids] if num else np.zeros(0, dtype=bool))
+        kept = detected.take(detected.scores >= limits[detected.class_ids] if num else np.zeros(0, dtype=bool))
         overlap = iou_with_crowds(kept.xyxy.astype(np.float64), boxes.xyxy.astype(np.float64), boxes.is_crowd)
         is_in_crowd = (overlap[:, boxes.is_crowd] >= _IOU).any(axis=1)
         pairs = np.argwhere((overlap >= _IOU) & ~boxes.is_crowd[None, :])
         is_same = kept.class_ids[pairs[:, 0]] == boxes.class_ids[pairs[:, 1]]
         order = np.lexsort((~is_same, -np.round(overlap[pairs[:, 0], pairs[:, 1]], 6)))
-        open_found, open_true = np.ones(len(kept), dtype=bool), ~boxes.is_crowd
+        open_detected, open_true = np.ones(len(kept), dtype=bool), ~boxes.is_crowd
         for d, g in pairs[order]:
-            if open_found[d] and open_true[g]:
-                open_found[d] = open_true[g] = False
+            if open_detected[d] and open_true[g]:
+                open_detected[d] = open_true[g] = False
                 counts[boxes.class_ids[g], kept.class_ids[d]] += 1
         counts[:, num] += np.bincount(boxes.class_ids[open_true], minlength=num + 1)
-        counts[num] += np.bincount(kept.class_ids[open_found & ~is_in_crowd], minlength=num + 1)
+        counts[num] += np.bincount(kept.class_ids[open_detected & ~is_in_crowd], minlength=num + 1)
         among = counts[:num, :num]
         errors[n] = counts[:num, num].sum(), counts[num, :num].sum(), among.sum() - np.trace(among)
         total += counts

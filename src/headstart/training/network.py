@@ -164,8 +164,8 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
 
     Args:
         head: The head.
-        rear: Maps the states at the cut to pooled features; None where only the head trains.
-        rear_blocks: Names of the outputs of `rear`.
+        suffix: Maps the states at the cut to pooled features; None where only the head trains.
+        suffix_blocks: Names of the outputs of `suffix`.
         owner: The whole backbone, whose other tensors stay frozen; None without one.
         stage_of: Stage number of each parameter of the owner by name.
         trainable: Numbers of the trainable stages.
@@ -175,8 +175,8 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
     def __init__(
         self,
         head: HeadModule | RandomHead,
-        rear: Any = None,
-        rear_blocks: Sequence[str] = (),
+        suffix: Any = None,
+        suffix_blocks: Sequence[str] = (),
         *,
         owner: Any = None,
         stage_of: Mapping[str, int] | None = None,
@@ -185,16 +185,16 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.head = head
-        self.rear = rear
-        self.rear_blocks = tuple(rear_blocks)
-        self.later_rears = nn.ModuleDict()
+        self.suffix = suffix
+        self.suffix_blocks = tuple(suffix_blocks)
+        self.later_suffixes = nn.ModuleDict()
         self._later_blocks: dict[str, tuple[str, ...]] = {}
         self.is_bn_live = is_bn_live
         self._owner = [owner]  # in a list, so that its parameters are not registered twice
         chosen = set(trainable)
         self.stage_params: dict[int, list[tuple[str, Any]]] = {}
         if owner is not None:
-            inside = {id(p) for p in rear.parameters()}
+            inside = {id(p) for p in suffix.parameters()}
             for name, parameter in owner.named_parameters():
                 stage = (stage_of or {}).get(name, -1)
                 if stage in chosen and id(parameter) in inside:
@@ -204,17 +204,17 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
             names = {n for pairs in self.stage_params.values() for n, _ in pairs}
             self._freezing = Freezing(owner, names, batch_norm="train" if is_bn_live else "frozen")
 
-    def add_cut(self, cut: str, rear: Any, rear_blocks: Sequence[str]) -> None:
+    def add_cut(self, cut: str, suffix: Any, suffix_blocks: Sequence[str]) -> None:
         """Add a later cut at which `forward` can start.
 
         Args:
             cut: Name of the cut.
-            rear: Maps the states there to pooled features, with shared weights; None where only the head follows.
-            rear_blocks: Names of the outputs of `rear`.
+            suffix: Maps the states there to pooled features, with shared weights; None where only the head follows.
+            suffix_blocks: Names of the outputs of `suffix`.
         """
-        self._later_blocks[cut] = tuple(rear_blocks)
-        if rear is not None:
-            self.later_rears[cut] = rear
+        self._later_blocks[cut] = tuple(suffix_blocks)
+        if suffix is not None:
+            self.later_suffixes[cut] = suffix
 
     def forward(self, states: Sequence[Any], early: Mapping[str, Any], cut: str = "") -> Any:
         """Return (B, K) logits from the states at a cut (see `add_cut`) and the pooled features before it."""
@@ -223,12 +223,12 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
     def blocks(self, states: Sequence[Any], early: Mapping[str, Any], cut: str = "") -> dict[str, Any]:
         """Return the inputs of the head by name, from the inputs of `forward`."""
         blocks = dict(early)
-        rear, names = self.rear, self.rear_blocks
+        suffix, names = self.suffix, self.suffix_blocks
         if cut:
             names = self._later_blocks[cut]
-            rear = self.later_rears[cut] if names else None
-        if rear is not None:
-            blocks.update(zip(names, rear(*states), strict=True))
+            suffix = self.later_suffixes[cut] if names else None
+        if suffix is not None:
+            blocks.update(zip(names, suffix(*states), strict=True))
         else:
             blocks.update({f"state{i}": state for i, state in enumerate(states)})
         return blocks
@@ -253,7 +253,7 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
         The last block is dropped with probability `rate`, earlier ones proportionally less.
         Source: Huang et al. (2016), Deep networks with stochastic depth.
         """
-        modules = list(self.rear.modules()) if self.rear is not None else []
+        modules = list(self.suffix.modules()) if self.suffix is not None else []
         blocks = [m for m in modules if hasattr(m, "drop_path") or type(m).__name__ == "StochasticDepth"]
         training = [m for m in blocks if hasattr(m, "drop_path") and any(p.requires_grad for p in m.parameters())]
         training = training or [m for m in blocks if not hasattr(m, "drop_path")]

@@ -59,7 +59,7 @@ class DetectionResult(Story):
         new_classes: Class name to number of boxes, for classes the detector does not know; they are not scored.
         missing_classes: Classes of the detector without a box in the data.
         num_unreadable: Images that could not be read.
-        found: Detections, one entry per image.
+        detections: Detections, one entry per image.
         problems: Boxes and files that were fixed or dropped, each with the reason.
         events: Events of the evaluation.
     """
@@ -69,7 +69,7 @@ class DetectionResult(Story):
     new_classes: dict[str, int]
     missing_classes: tuple[str, ...]
     num_unreadable: int
-    found: tuple[ImageDetections, ...]
+    detections: tuple[ImageDetections, ...]
     problems: tuple[Problem, ...] = ()
     events: tuple[Event, ...] = ()
 
@@ -136,15 +136,15 @@ def evaluate_detector(
     truth = _by_name(samples, names)
     paths = [str(p) for p in samples.paths]
     progress = events.progress(Stage.EVALUATE)
-    found = []
+    detections = []
     max_detections = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in truth)))
     for done, image in enumerate(runtime.iter_predict(paths, min_score=0.0, max_detections=max_detections), start=1):
-        found.append(image)
+        detections.append(image)
         progress(done, len(paths))
-    is_read = np.array([p.error is None for p in found], dtype=bool)
+    is_read = np.array([p.error is None for p in detections], dtype=bool)
     if not is_read.any():
         raise DataError(
-            f"cannot read any of the images: `{found[0].file}`: {found[0].error}.",
+            f"cannot read any of the images: `{detections[0].file}`: {detections[0].error}.",
             hint="headstart check lists every unreadable file",
         )
     is_trained_on = seen_in_training(paths, runtime.bundle.trained_on())
@@ -157,7 +157,7 @@ def evaluate_detector(
             return None
         return evaluate_detections(
             [truth[i] for i in index],
-            [found[i].detections for i in index],
+            [detections[i].detections for i in index],
             names,
             groups=None if groups is None else groups[index],
             setup=setup,
@@ -170,7 +170,7 @@ def evaluate_detector(
     missing = tuple(n for n in names if n not in set(samples.class_names))
     if evaluation is not None:
         events.find(*evaluation.findings)
-    failed = [Problem(p.file, p.problem or "format", p.error) for p in found if p.error is not None]
+    failed = [Problem(p.file, p.problem or "format", p.error) for p in detections if p.error is not None]
     events.find(*unreadable_findings(failed), *_findings(known, int(is_read.sum()), new, missing))
     if evaluation is not None:
         events.emit(ScoreMeasured(summarize_detections(detection_to_json(evaluation))))
@@ -181,7 +181,7 @@ def evaluate_detector(
         new_classes=dict(new),
         missing_classes=missing,
         num_unreadable=int((~is_read).sum()) + lost,
-        found=tuple(found),
+        detections=tuple(detections),
         problems=samples.problems,
         events=events.history[num_earlier:],
     )

@@ -65,7 +65,7 @@ def write_detector_outputs(context: DetectorRunContext, trainer: DetectorTrainer
         count = _MOST_COMPARED if run.budget is None else run.budget.num_compared(_MOST_COMPARED)
         order = np.random.default_rng(context.resolved.settings.seed).permutation(len(context.samples))[:count]
         runtime = DetectorRuntime(str(context.folder), threads=trainer.threads)
-        expected = trainer.find_from_pixels(net, plan, order, decoding)
+        expected = trainer.detect_from_pixels(net, plan, order, decoding)
         parity = check_detector_parity(runtime, [trainer.paths[i] for i in order], expected).to_json()
         amend_bundle(context.folder / "bundle", parity=parity)
     _write(context, run, scored, (slope, offset), parity)
@@ -78,14 +78,14 @@ class _Block:
 
     Attributes:
         samples: (N,) sample indices.
-        found: N detections with raw scores.
+        detections: N detections with raw scores.
         is_clean: (N,) False for images with a near-duplicate in training; they are not scored.
         setup: The evaluation setup.
         is_leaky: Whether every image has a near-duplicate in training; all are scored then.
     """
 
     samples: Ids
-    found: list[Detections]
+    detections: list[Detections]
     is_clean: NDArray[np.bool_]
     setup: EvaluationSetup
     is_leaky: bool = False
@@ -97,14 +97,14 @@ class _Scored:
 
     Attributes:
         samples: (N,) sample indices, leaking images included.
-        found: N detections with calibrated scores.
+        detections: N detections with calibrated scores.
         evaluation: Of the images without a leak.
         as_given: Of all images; None where none leaks.
         is_leaky: Whether every image has a near-duplicate in training.
     """
 
     samples: Ids
-    found: list[Detections]
+    detections: list[Detections]
     evaluation: DetectionEvaluation
     as_given: DetectionEvaluation | None
     is_leaky: bool
@@ -117,7 +117,7 @@ def _find(context: DetectorRunContext, trainer: DetectorTrainer, run: DetectRun)
     if run.oof is not None:
         all_clean = np.ones(len(run.oof.samples), dtype=bool)
         setup = EvaluationSetup(EvaluationProtocol.K_FOLD, num_folds=run.oof.num_folds)
-        blocks["cv"] = _Block(run.oof.samples, run.oof.found, all_clean, setup)
+        blocks["cv"] = _Block(run.oof.samples, run.oof.detections, all_clean, setup)
     runtime = DetectorRuntime(str(context.folder), threads=trainer.threads)
     for name in ("val", "test"):
         index = split.where(name)
@@ -139,9 +139,9 @@ def _calibrate(context: DetectorRunContext, blocks: dict[str, _Block]) -> tuple[
             continue
         block = blocks[name]
         truth = [context.samples.boxes[i] for i in block.samples[block.is_clean]]
-        found = [f for f, clean in zip(block.found, block.is_clean, strict=True) if clean]
-        slope, offset = fit_calibration(truth, found)
-        calibrated = [recalibrate(f, slope, offset) for f in found]
+        detections = [f for f, clean in zip(block.detections, block.is_clean, strict=True) if clean]
+        slope, offset = fit_calibration(truth, detections)
+        calibrated = [recalibrate(f, slope, offset) for f in detections]
         points = evaluate_detections(truth, calibrated, class_names, draws=0, setup=block.setup).per_class
         per_class = {c.name: 0.5 if c.point is None else c.point.threshold for c in points}
         return slope, offset, {"per_class": per_class, "chosen_on": name, **block.setup.to_json()}
@@ -158,12 +158,12 @@ def _score(
     samples, groups, names = context.samples, context.split.groups, context.samples.class_names
 
     def evaluate(
-        block: _Block, found: list[Detections], which: NDArray[np.bool_], setup: EvaluationSetup
+        block: _Block, detections: list[Detections], which: NDArray[np.bool_], setup: EvaluationSetup
     ) -> DetectionEvaluation:
         index = block.samples[which]
         return evaluate_detections(
             [samples.boxes[i] for i in index],
-            [f for f, is_in in zip(found, which, strict=True) if is_in],
+            [f for f, is_in in zip(detections, which, strict=True) if is_in],
             names,
             groups=None if groups is None else groups[index],
             seed=context.resolved.settings.seed,
@@ -174,12 +174,12 @@ def _score(
 
     scored = {}
     for name, block in blocks.items():
-        found = [recalibrate(f, *calibration) for f in block.found]
-        every = np.ones(len(found), dtype=bool)
+        detections = [recalibrate(f, *calibration) for f in block.detections]
+        every = np.ones(len(detections), dtype=bool)
         with_leaks = replace(block.setup, includes_leaks=True)
-        as_given = None if block.is_clean.all() else evaluate(block, found, every, with_leaks)
-        evaluation = evaluate(block, found, block.is_clean, block.setup)
-        scored[name] = _Scored(block.samples, found, evaluation, as_given, block.is_leaky)
+        as_given = None if block.is_clean.all() else evaluate(block, detections, every, with_leaks)
+        evaluation = evaluate(block, detections, block.is_clean, block.setup)
+        scored[name] = _Scored(block.samples, detections, evaluation, as_given, block.is_leaky)
     return scored
 
 
@@ -301,8 +301,8 @@ def _write_predictions(context: DetectorRunContext, scored: dict[str, _Scored]) 
     names = context.samples.class_names
     rows = []
     for block, one in scored.items():
-        for sample, found in zip(one.samples, one.found, strict=True):
-            for box, score, kind in zip(found.xyxy, found.scores, found.class_ids, strict=True):
+        for sample, detected in zip(one.samples, one.detections, strict=True):
+            for box, score, kind in zip(detected.xyxy, detected.scores, detected.class_ids, strict=True):
                 edges = [f"{v:.1f}" for v in box]
                 cells = (context.samples.names[sample], _part(block), names[kind], f"{score:.4f}", *edges)
                 rows.append([escape_formula(str(cell)) for cell in (*cells, one.evaluation.setup.protocol.value)])
@@ -317,14 +317,14 @@ def _write_detections(context: DetectorRunContext, scored: dict[str, _Scored]) -
     image, `xyxy` (M, 4) float32 pixels, `scores` (M,) float32 calibrated and `class_ids` (M,) int64.
     """
     paths = [context.samples.names[i] for one in scored.values() for i in one.samples]
-    every = [found for one in scored.values() for found in one.found]
+    every = [d for one in scored.values() for d in one.detections]
     empty = Detections.of([])
     with atomic_file(context.folder / "scores.npz") as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
             paths=np.array([p.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for p in paths], dtype=str),
             split=np.array([_part(block) for block, one in scored.items() for _ in one.samples], dtype=str),
-            num_found=np.array([len(found) for found in every], dtype=np.int64),
+            num_found=np.array([len(d) for d in every], dtype=np.int64),
             xyxy=np.concatenate([empty.xyxy, *(f.xyxy for f in every)]),
             scores=np.concatenate([empty.scores, *(f.scores for f in every)]),
             class_ids=np.concatenate([empty.class_ids, *(f.class_ids for f in every)]),

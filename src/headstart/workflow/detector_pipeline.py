@@ -377,5 +377,5 @@ def _plan(
     if budget is not None:
         shown |= {"epochs", "views", "budget.num_images"}
     context.decide([d for d in decisions if d.setting in shown])
-    context.decide([d for d in decisions if d.setting not in shown], is_said=False)
+    context.decide([d for d in decisions if d.setting not in shown], is_shown=False)
     return plan, train, budget

@@ -193,15 +193,15 @@ def _read_scored(
         return []
     names = [str(n) for n in metrics["class_names"]]
     part = "train" if block[0] == "cv" else block[0]
-    found = _read_detections(folder / "scores.npz", part, len(names))
-    if found is None:
+    stored = _read_detections(folder / "scores.npz", part, len(names))
+    if stored is None:
         problems.append(Note(NoteKind.RUN_WITHOUT_PREDICTIONS, Severity.WARNING, {"file": "scores.npz"}))
         return []
     truth = _by_name(samples, names) if samples is not None else []
     at = {n: i for i, n in enumerate(samples.names)} if samples is not None else {}
     scored = []
     for name in (n for n, split in splits.items() if split == part and n not in leaking):
-        i, detections = at.get(name), found.get(_stored(name))
+        i, detections = at.get(name), stored.get(_stored(name))
         if detections is None:
             continue
         path, size = None, None

@@ -199,17 +199,17 @@ class DetectorTrainer:
         if plan.strategy == "scratch":
             draw_weights(self.backbone.module, plan.seed)
         if plan.strategy in ("full", "scratch"):
-            rear = FeatureTapsSuffix(tap_maps(self.network, taps.stages), 1, 0, ())
+            suffix = FeatureTapsSuffix(tap_maps(self.network, taps.stages), 1, 0, ())
         else:
-            rear = tap_suffix(self.network, plan.cut, taps.stages)
-        rear = rear.to(memory_format=torch.channels_last)
-        inside = {id(p) for p in rear.parameters()}
+            suffix = tap_suffix(self.network, plan.cut, taps.stages)
+        suffix = suffix.to(memory_format=torch.channels_last)
+        inside = {id(p) for p in suffix.parameters()}
         stages: dict[int, list[tuple[str, Any]]] = {}
         for name, parameter in self.backbone.module.named_parameters():
             if id(parameter) in inside:
                 stages.setdefault(self.network.map.stage_of[name], []).append((name, parameter))
         rows = [stages[k] for k in sorted(stages, reverse=True)] if plan.strategy != "head" else []
-        return DetectNetwork(rear, head, self.backbone.module, rows, is_bn_live=plan.strategy == "scratch")
+        return DetectNetwork(suffix, head, self.backbone.module, rows, is_bn_live=plan.strategy == "scratch")
 
     # -- trainings
 
@@ -245,13 +245,15 @@ class DetectorTrainer:
         check_frozen(before, training.net.frozen_digest())
         return training.net
 
-    def find(self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: DecodingSettings) -> list[Detections]:
+    def detect(
+        self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: DecodingSettings
+    ) -> list[Detections]:
         """Return what a network finds in images as they are, from the cache where there is one."""
         import torch
 
         source = self.source(plan)
         net.set_training(False)
-        found: list[Detections] = []
+        detections: list[Detections] = []
         source.announce([(int(s), 0) for s in samples])
         with torch.no_grad():
             for start in range(0, len(samples), _SCORE_BATCH):
@@ -261,8 +263,8 @@ class DetectorTrainer:
                 for row, sample in enumerate(part):
                     size = self.sizes_hw[int(sample)]
                     frame = plain_frame(size, self.spec)
-                    found.append(decode(logits[row].numpy(), boxes[row].numpy(), decoding, frame, size))
-        return found
+                    detections.append(decode(logits[row].numpy(), boxes[row].numpy(), decoding, frame, size))
+        return detections
 
     # -- used by a budget
 
@@ -301,9 +303,9 @@ class DetectorTrainer:
             self.build(plan),
             DecodingSettings().limited(scoring_limit(max(len(boxes) for boxes in self.boxes))),
         )
-        self.find_from_pixels(net, plan, samples[:1], decoding)
+        self.detect_from_pixels(net, plan, samples[:1], decoding)
         began = time.process_time()
-        self.find_from_pixels(net, plan, samples, decoding)
+        self.detect_from_pixels(net, plan, samples, decoding)
         return (time.process_time() - began) / len(samples)
 
     def export_cpu_s(self, plan: DetectPlan) -> float | None:
@@ -330,21 +332,21 @@ class DetectorTrainer:
         """
         export_network(self.whole(net, plan), ("logits", "boxes"), self.spec.size_hw, path)
 
-    def find_from_pixels(
+    def detect_from_pixels(
         self, net: DetectNetwork, plan: DetectPlan, samples: Ids, decoding: DecodingSettings
     ) -> list[Detections]:
         """Detect objects in files with torch, without any cache: the reference of the export."""
         import torch
 
-        whole, found = self.whole(net, plan), []
+        whole, detections = self.whole(net, plan), []
         with torch.no_grad():
             for sample in samples:
                 size = self.sizes_hw[int(sample)]
                 pixels = normalize(read_image(self.paths[int(sample)], self.spec)[None], self.spec)
                 logits, boxes = whole(torch.from_numpy(pixels))
                 frame = plain_frame(size, self.spec)
-                found.append(decode(logits[0].numpy(), boxes[0].numpy(), decoding, frame, size))
-        return found
+                detections.append(decode(logits[0].numpy(), boxes[0].numpy(), decoding, frame, size))
+        return detections
 
     def close(self) -> None:
         """Stop the workers and release memory; cached views are kept, write failures become warnings."""

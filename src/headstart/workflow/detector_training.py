@@ -39,7 +39,7 @@ class OutOfFold:
     """Out-of-fold detections: sample indices, detections, number of folds."""
 
     samples: Ids
-    found: list[Detections]
+    detections: list[Detections]
     num_folds: int
 
 
@@ -98,7 +98,7 @@ class DetectRun:
         kinds = rarest_class(samples)[train] + 1
         fold_of = make_folds(kinds, num_folds, groups=None if groups is None else groups[train], seed=self.plan.seed)
         order: list[Ids] = []
-        found: list[Detections] = []
+        detections: list[Detections] = []
         for fold in range(int(fold_of.max()) + 1):
             held = train[fold_of == fold]
             net = self._train(train[fold_of != fold], f"fold{fold + 1}", held)
@@ -107,9 +107,9 @@ class DetectRun:
                     "stopped during cross-validation; there is no detector to save yet.",
                     hint="cached views are kept; use fewer --folds or a --budget to save time",
                 )
-            found += self.trainer.find_from_pixels(net, self.plan, held, self.decoding)  # like the bundle
+            detections += self.trainer.detect_from_pixels(net, self.plan, held, self.decoding)  # like the bundle
             order.append(held)
-        self.oof = OutOfFold(np.concatenate(order), found, int(fold_of.max()) + 1)
+        self.oof = OutOfFold(np.concatenate(order), detections, int(fold_of.max()) + 1)
 
     def _train(self, train: Ids, phase: str, held: Ids | None) -> DetectNetwork:
         num_held = 0 if held is None else len(held)
@@ -124,11 +124,11 @@ class DetectRun:
             is_turn = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
             if held is not None and is_turn and not self.stopper.is_requested:
                 with training.averaged():
-                    found = self.trainer.find(training.net, self.plan, held, self.decoding)
+                    detections = self.trainer.detect(training.net, self.plan, held, self.decoding)
                 truth = [self.context.samples.boxes[i] for i in held]
                 setup = EvaluationSetup(EvaluationProtocol.VALIDATION_SPLIT)
                 score = evaluate_detections(
-                    truth, found, self.context.samples.class_names, draws=0, setup=setup
+                    truth, detections, self.context.samples.class_names, draws=0, setup=setup
                 ).map50.value
             self._epochs_done, self._steps_done = record.epoch, training.step
             self.log.add(phase, num_epochs, record, score)

@@ -141,7 +141,7 @@ def select_candidate(
     )
     chosen = [Decision(n, v, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots}) for n, v in candidate.items()]
     chosen.append(Decision("epochs", sized[best].epochs, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
-    context.decide([d for d in chosen if not resolved.is_explicit(d.setting)], is_said=False)
+    context.decide([d for d in chosen if not resolved.is_explicit(d.setting)], is_shown=False)
     if not num_val:
         context.decide_used(Decision("folds", NUM_PARTS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
     left = journal.once("seconds_left_after_pilots", lambda: budget_s - (time.monotonic() - started) - ENDING_S)

@@ -240,7 +240,7 @@ class FinetunePipeline:
             too_short = DecisionReason.TRAINING_TOO_SHORT_TO_MEASURE
             reason = too_short if speedup is None else DecisionReason.PRECISIONS_COMPARED
             decision = Decision("finetune.precision", precision, reason, evidence={"speedup": speedup})
-            self.context.decide([decision], is_said=precision != "float32")
+            self.context.decide([decision], is_shown=precision != "float32")
             plan = plan.with_(precision=precision)
         if self.settings.budget_minutes is None:
             return plan
@@ -330,7 +330,7 @@ class FinetunePipeline:
         for name, value in planned.items():
             if name not in known or known[name] != value:
                 chosen = planned_decision(self.context.resolved, name, value, len(self.train))
-                self.context.decide(chosen, is_said=self.context.resolved.is_explicit(name))
+                self.context.decide(chosen, is_shown=self.context.resolved.is_explicit(name))
         row_bytes = 0 if plan.is_from_pixels else self.trainer.sources.row_bytes(plan)
         return {
             "strategy": plan.strategy,

@@ -105,10 +105,10 @@ class FinetuneTrainer:
                 with torch.no_grad():
                     module.weight.normal_(0.0, 0.1, generator=generator)
                     module.bias.zero_()
-        rear, used = self._rear(plan, module, cut)
+        suffix, used = self._suffix(plan, module, cut)
         net = FinetunedNetwork(
             module,
-            rear,
+            suffix,
             used,
             owner=self.backbone.model.module,
             stage_of=network.map.stage_of,
@@ -125,7 +125,7 @@ class FinetuneTrainer:
         net.to(self.device)
         return net
 
-    def _rear(self, plan: FinetunePlan, module: HeadModule | RandomHead, cut: str) -> tuple[Any, list[str]]:
+    def _suffix(self, plan: FinetunePlan, module: HeadModule | RandomHead, cut: str) -> tuple[Any, list[str]]:
         """Return the stages between a cut and the head, and the names of their outputs."""
         import torch
 
@@ -133,12 +133,12 @@ class FinetuneTrainer:
 
         network = self.backbone.model.network
         if isinstance(module, RandomHead):
-            used, rear = list(module.names), middle(network, cut, self.backbone.end_cut(plan))
+            used, suffix = list(module.names), middle(network, cut, self.backbone.end_cut(plan))
         else:
             _, after = split_blocks(network, cut, self.blocks)
             used = [b for b in after if b in module.names or b == "embedding"]
-            rear = pooled_suffix(network, cut, used)
-        return rear.to(memory_format=torch.channels_last), used
+            suffix = pooled_suffix(network, cut, used)
+        return suffix.to(memory_format=torch.channels_last), used
 
     def move_to_cpu(self, net: FinetunedNetwork) -> None:
         """Move network and backbone to the CPU, for export."""
@@ -186,7 +186,7 @@ class FinetuneTrainer:
         net = self.network(plan, head)
         for cut in [phase.cut for phase in phases if phase.cut]:
             is_end = cut == self.backbone.end_cut(plan)
-            net.add_cut(cut, *((None, ()) if is_end else self._rear(plan, net.head, cut)))
+            net.add_cut(cut, *((None, ()) if is_end else self._suffix(plan, net.head, cut)))
         names = self.backbone.model.network.names if plan.strategy != "head" else ()
         class_ids = self.fitted.samples.class_ids
         training = Training(net, source, class_ids, plan, train, val, class_weights, names, self.device, phases=phases)

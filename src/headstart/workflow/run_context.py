@@ -67,17 +67,17 @@ class RunContext:
         finally:
             self.duration_s[step] = self.duration_s.get(step, 0.0) + self.clock() - started
 
-    def decide(self, decisions: Sequence[Decision], *, is_said: bool = True) -> None:
-        """Record decisions with the source of explicit settings, and emit them unless `is_said` is False."""
+    def decide(self, decisions: Sequence[Decision], *, is_shown: bool = True) -> None:
+        """Record decisions with the source of explicit settings, and emit them unless `is_shown` is False."""
         sources = self.resolved.sources
         decisions = [replace(d, source=sources.get(d.setting, "cli")) if d.source == "cli" else d for d in decisions]
         self.resolved = self.resolved.with_decisions(decisions)
-        self.events.decide(*(decisions if is_said else ()))
+        self.events.decide(*(decisions if is_shown else ()))
 
     def decide_used(self, *decisions: Decision) -> None:
         """Record, without printing, the resolved values of null and `auto` settings; skip other settings."""
         settings = self.resolved.settings
-        self.decide([d for d in decisions if attrgetter(d.setting)(settings) in (None, "auto")], is_said=False)
+        self.decide([d for d in decisions if attrgetter(d.setting)(settings) in (None, "auto")], is_shown=False)
 
     def write_settings(self) -> None:
         """Write `environment.json` and `config.resolved.yaml`."""
