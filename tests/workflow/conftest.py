@@ -12,11 +12,11 @@ from headstart.features.decoded_cache import DecodedImages
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Return a list that grows with every image a training decodes, by its key: file and decoding rule."""
-    decode, seen = DecodedImages._decode, []
+    decode, decoded = DecodedImages._decode, []
 
     def counted(self: DecodedImages, key: bytes, *args: Any) -> Any:
-        seen.append(key)
+        decoded.append(key)
         return decode(self, key, *args)
 
     monkeypatch.setattr(DecodedImages, "_decode", counted)
-    return seen
+    return decoded

@@ -87,10 +87,10 @@ def test_tables_escape_formulas(evil: tuple[Run, str], table: Path, tmp_path: Pa
     assert all(not r[c].startswith("=") for r in rows for c in ("label", "label2", "label3", "set"))
     assert any("\\|" in r["set"] for r in rows), "a bar within a name is no border"
     done = command("predict", run.folder, table.parent / "images", "--out", tmp_path / "p.jsonl")
-    told = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert {p["label"] for p in told} == set(EVIL)
-    assert {name for p in told for name in p["set"]} <= set(EVIL)
-    count = sum(bool(p["is_ood"]) for p in told)
+    predictions = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {p["label"] for p in predictions} == set(EVIL)
+    assert {name for p in predictions for name in p["set"]} <= set(EVIL)
+    count = sum(bool(p["is_ood"]) for p in predictions)
     assert (f"{count} of 48 images" in done.stderr) == (count > 0)
     assert command("evaluate", run.folder, table).returncode == 0
     done = command("compare", run.folder, run.folder, "--out", tmp_path / "compared")

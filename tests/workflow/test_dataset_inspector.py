@@ -68,8 +68,8 @@ def leaky_run(leaky: Path, tmp_path_factory: pytest.TempPathFactory) -> headstar
 
 
 @pytest.fixture(scope="module")
-def doubled(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
-    root = make_images(tmp_path_factory.mktemp("doubled"), {"stripes": 14, "discs": 14, "checks": 14})
+def duplicated(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
+    root = make_images(tmp_path_factory.mktemp("duplicated"), {"stripes": 14, "discs": 14, "checks": 14})
     for label in ("stripes", "discs", "checks"):
         for i in range(0, 8, 2):
             reencode(root / label / f"{i:03d}.jpg", root / label / f"z{i}.jpg")
@@ -203,8 +203,8 @@ class TestCopies:
     """Duplicates always stay in the same fold."""
 
     @pytest.mark.parametrize("seed", [0, 1])
-    def test_duplicates_share_a_fold(self, doubled: Path, tmp_path: Path, seed: int) -> None:
-        run = headstart.train(doubled, out=tmp_path / "run", test_size=0.3, seed=seed)
+    def test_duplicates_share_a_fold(self, duplicated: Path, tmp_path: Path, seed: int) -> None:
+        run = headstart.train(duplicated, out=tmp_path / "run", test_size=0.3, seed=seed)
         split = split_of(run)
         assert {"train", "test"} == set(split.values())
         for label in ("stripes", "discs", "checks"):
@@ -214,14 +214,14 @@ class TestCopies:
         assert run.metrics["num_groups"] == 42
         assert decisions_of(run.folder)["groups.copies"]["reason"] == "copies_kept_together"
 
-    def test_duplicates_share_out_of_fold_group(self, doubled: Path, tmp_path: Path) -> None:
-        run = headstart.train(doubled, out=tmp_path / "run")
+    def test_duplicates_share_out_of_fold_group(self, duplicated: Path, tmp_path: Path) -> None:
+        run = headstart.train(duplicated, out=tmp_path / "run")
         assert run.metrics["cv"]["protocol"] == "leave_one_group_out"
         assert run.metrics["cv"]["num_groups"] == 42
 
-    def test_split_file_reproduces_split(self, doubled: Path, tmp_path: Path) -> None:
-        one = headstart.train(doubled, out=tmp_path / "one", test_size=0.25, seed=5)
-        two = headstart.train(doubled, out=tmp_path / "two", split=str(one.folder / "split.csv"))
+    def test_split_file_reproduces_split(self, duplicated: Path, tmp_path: Path) -> None:
+        one = headstart.train(duplicated, out=tmp_path / "one", test_size=0.25, seed=5)
+        two = headstart.train(duplicated, out=tmp_path / "two", split=str(one.folder / "split.csv"))
         assert split_of(one) == split_of(two)
         assert one.metrics["test"]["accuracy"] == two.metrics["test"]["accuracy"]
         assert one.metrics["test"]["confusion"] == two.metrics["test"]["confusion"]
@@ -420,16 +420,16 @@ class TestMemory:
         shutil.copy(data / "stripes" / "000.jpg", data / "stripes" / "copy.jpg")
         names = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.jpg"))
 
-        def judged(label: dict[str, str], split: dict[str, str]) -> DatasetReport:
+        def report_of(label: dict[str, str], split: dict[str, str]) -> DatasetReport:
             rows = [f"{n},{label.get(n, n.split('/')[0])},{split.get(n, 'train')}" for n in names]
             (data / "table.csv").write_text("\n".join(["image,label,split", *rows]))
             return headstart.check(data / "table.csv", use_network=False).dataset_report
 
-        plain = judged({}, {"discs/000.jpg": "test"})
+        plain = report_of({}, {"discs/000.jpg": "test"})
         assert (plain.label_conflicts, plain.leaks) == ((), ())
-        assert len(judged({"stripes/copy.jpg": "discs"}, {"discs/000.jpg": "test"}).label_conflicts) == 1
-        assert len(judged({}, {"stripes/copy.jpg": "test"}).leaks) == 1
-        assert judged({}, {"discs/000.jpg": "test"}) == plain
+        assert len(report_of({"stripes/copy.jpg": "discs"}, {"discs/000.jpg": "test"}).label_conflicts) == 1
+        assert len(report_of({}, {"stripes/copy.jpg": "test"}).leaks) == 1
+        assert report_of({}, {"discs/000.jpg": "test"}) == plain
 
     def test_damaged_cache_is_ignored(self, tmp_path: Path, make_images: Make) -> None:
         data = make_images(tmp_path / "d", {"stripes": 6, "discs": 6}, first_seed=700)

@@ -98,12 +98,12 @@ def test_check_exits_with_3_for_lost_boxes(tmp_path: Path, capsys: pytest.Captur
     assert [line.split()[:3] for line in err.splitlines() if line.strip().startswith("red")] == [["red", "8", "8"]]
     broken = shutil.copytree(squares, tmp_path / "broken")
     (broken / "00.xml").write_text("<annotation>", encoding="utf-8")
-    sheet, judged = tmp_path / "sheet.png", tmp_path / "judged.json"
-    code, _, err = command(capsys, "check", str(broken), "--sheet", str(sheet), "--json", str(judged))
+    sheet, report_path = tmp_path / "sheet.png", tmp_path / "report.json"
+    code, _, err = command(capsys, "check", str(broken), "--sheet", str(sheet), "--json", str(report_path))
     assert code == 3
     assert "00.xml" in err
     assert size_of(sheet)[0] > 400
-    value = json.loads(judged.read_text(encoding="utf-8"))
+    value = json.loads(report_path.read_text(encoding="utf-8"))
     assert value["task"] == "detect"
     assert value["counts"] == {"bad-xml": 1, "no-annotation": 1}
 
@@ -163,12 +163,12 @@ def test_box_format_without_boxes_is_refused(tmp_path: Path, capsys: pytest.Capt
 
 def test_leaking_split_is_repaired(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
     part(squares, tmp_path / "data")
-    judged = tmp_path / "judged.json"
+    report_path = tmp_path / "report.json"
     code, _, _ = command(
-        capsys, "check", str(tmp_path / "data"), "--repair", str(tmp_path / "split.csv"), "--json", str(judged)
+        capsys, "check", str(tmp_path / "data"), "--repair", str(tmp_path / "split.csv"), "--json", str(report_path)
     )
     assert code == 3
-    leaks = json.loads(judged.read_text(encoding="utf-8"))["images"]["leaks"]
+    leaks = json.loads(report_path.read_text(encoding="utf-8"))["images"]["leaks"]
     assert [{pair["a"], pair["b"]} for pair in leaks] == [{"test/11.png", "train/11.png"}]
     with open(tmp_path / "split.csv", encoding="utf-8", newline="") as file:
         rows = {r["image"]: r["split"] for r in csv.DictReader(file)}

@@ -44,6 +44,6 @@ def test_unwritable_measurement_is_shown(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "file" / "cache"))
     result = latency.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx")
     monkeypatch.setattr(latency, "_bench_one", lambda *_: result)
-    said: list[str] = []
-    assert latency.bench(["efficientnet_lite0"], say=said.append) == [result]
-    assert "could not be kept" in said[-1]
+    lines: list[str] = []
+    assert latency.bench(["efficientnet_lite0"], say=lines.append) == [result]
+    assert "could not be kept" in lines[-1]

@@ -120,6 +120,6 @@ def test_device_error_has_exit_code_2(
     with pytest.raises(SystemExit) as stop:
         main(["train", str(tmp_path), "--device", "0"])
     assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert "no CUDA device" in said
-    assert "--device cpu" in said
+    err = capsys.readouterr().err
+    assert "no CUDA device" in err
+    assert "--device cpu" in err

@@ -44,22 +44,22 @@ def tuned(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [({"augment": "blurr"}, "blurr"), ({"unfreeze": "stage7"}, None), ({"unfreeze": "stage7@soon"}, "stage7@soon"),
      ({"finetune.head": "pool=best"}, "best"), ({"from": "stage99"}, "stage99"),
      ({"unfreeze": "stage99@0"}, "stage99")],
 )  # fmt: skip
 def test_invalid_descriptions_leave_no_run(
-    wrong: dict[str, str], said: str | None, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wrong: dict[str, str], message: str | None, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
-    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "go", lambda self: begun.append("go"))
-    if said is None:
+    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: begun.append("go"))
+    if message is None:
         headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
         assert begun == ["go"]
         return
     monkeypatch.setattr(finetune_pipeline, "fit_probe_on_dataset", lambda *_: begun.append("probe"))
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
     assert not begun  # also of stages, which the list of networks knows
     assert not (tmp_path / "run").exists()
@@ -70,7 +70,7 @@ def test_folds_with_validation_split_are_refused(
 ) -> None:
     for name, seed in (("train", 0), ("val", 10), ("test", 20)):
         make_images(tmp_path / "own" / name, {"stripes": 5, "discs": 5}, seed)
-    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "go", lambda self: None)
+    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: None)
     with pytest.raises(SettingError, match="validation images"):
         headstart.train(tmp_path / "own", out=tmp_path / "run", strategy="finetune", folds=3, workers=1)
     assert not (tmp_path / "run").exists()
@@ -158,12 +158,12 @@ def test_finished_run_cannot_be_resumed(tuned: headstart.Run) -> None:
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, job: str, count: int) -> None:
     """Kill the process right after the `count`-th checkpoint of a training."""
-    save, seen = Checkpoints.save, []
+    save, saved = Checkpoints.save, []
 
     def dying(self: Checkpoints, name: str, snapshot: TrainingState) -> None:
         save(self, name, snapshot)
-        seen.append(name)
-        if seen.count(job) == count:
+        saved.append(name)
+        if saved.count(job) == count:
             raise Killed
 
     monkeypatch.setattr(Checkpoints, "is_due", lambda self: True)
@@ -181,7 +181,7 @@ def test_killed_run_resumes_to_same_weights(few: Path, tmp_path: Path) -> None:
         with pytest.raises(Killed):
             headstart.train(few, out=tmp_path / "killed", **HEAD)
     assert not (tmp_path / "killed" / "metrics.json").exists()
-    with pytest.raises(UsageError, match="can go on"):
+    with pytest.raises(UsageError, match="resume"):
         headstart.train(few, out=tmp_path / "killed", **HEAD)
     again = resume(tmp_path / "killed")
     a, b = (load_snapshot(f / "checkpoints" / "head-head-final.done.safetensors") for f in (whole.folder, again.folder))

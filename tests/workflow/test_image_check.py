@@ -41,9 +41,9 @@ def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             main([str(a) for a in arguments])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return Done(int(stopped.value.code or 0), said.out, said.err)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Done(int(stopped.value.code or 0), captured.out, captured.err)
 
     yield run
     signal.signal(signal.SIGINT, before)

@@ -208,9 +208,9 @@ def test_shuffled_labels_score_chance(tmp_path: Path, photos: Path) -> None:
     assert run.metrics["cv"]["accuracy"]["low"] < 1 / 3
 
 
-@pytest.mark.parametrize(("first_seed", "is_said"), [(40, True), (0, False)])
+@pytest.mark.parametrize(("first_seed", "is_constant"), [(40, True), (0, False)])
 def test_uninformative_images_are_reported(
-    first_seed: int, is_said: bool, tmp_path: Path, make_images: Callable[..., Path]
+    first_seed: int, is_constant: bool, tmp_path: Path, make_images: Callable[..., Path]
 ) -> None:
     """One kind of images in two classes: differences are due to chance."""
     data = make_images(tmp_path / "data", {"a": 20}, first_seed=first_seed)
@@ -219,10 +219,10 @@ def test_uninformative_images_are_reported(
         (data / "a" / f"{i:03d}.jpg").rename(data / "b" / f"{i:03d}.jpg")
     run = headstart.train(data, out=tmp_path / "run")
     (probe,) = (e for e in events_of(run.folder, "stage_finished") if e["stage"] == "probe")
-    said = probe["evidence"]["is_constant"]
+    reported = probe["evidence"]["is_constant"]
     spread = np.ptp([p.probability for p in headstart.predict(run.folder, data)])
-    assert said == is_said
-    assert (spread < 0.01) == is_said
+    assert reported == is_constant
+    assert (spread < 0.01) == is_constant
 
 
 def test_embed_extracts_features(tmp_path: Path, photos: Path) -> None:

@@ -136,17 +136,17 @@ def test_evaluate_matches_spellings(
 def test_nothing_to_score_exits_with_3(
     run: headstart.Run, messy: Path, tmp_path: Path, make_images: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = tmp_path / "seen"
-    (seen / "discs").mkdir(parents=True)
-    shutil.copy(messy / "discs" / "003.jpg", seen / "discs" / "renamed.jpg")
-    code, out, err = command(capsys, "evaluate", run.folder, seen)
+    known = tmp_path / "known"
+    (known / "discs").mkdir(parents=True)
+    shutil.copy(messy / "discs" / "003.jpg", known / "discs" / "renamed.jpg")
+    code, out, err = command(capsys, "evaluate", run.folder, known)
     assert (code, out) == (3, "")
     assert "trained on" in err
-    code, out, err = command(capsys, "evaluate", run.folder, seen, "--json")
+    code, out, err = command(capsys, "evaluate", run.folder, known, "--json")
     assert code == 3
     assert json.loads(out)["trained_on"]["num_samples"] == 1
     assert "trained on" in err
-    assert headstart.evaluate(run.folder, seen).known is not None
+    assert headstart.evaluate(run.folder, known).known is not None
 
     broken = tmp_path / "broken"
     (broken / "discs").mkdir(parents=True)

@@ -109,7 +109,7 @@ def test_report_of_damaged_run(run: Run, tmp_path: Path) -> None:
     (copy / "predictions.csv").write_text("nonsense\n1\n", encoding="utf-8")
     assert "run_without_predictions" in {p["kind"] for p in write_report(copy)["problems"]}
     (copy / "metrics.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UsageError, match="no finished run"):
+    with pytest.raises(UsageError, match="finished run"):
         read_run_data(copy)
 
 

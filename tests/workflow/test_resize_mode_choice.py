@@ -52,9 +52,9 @@ def test_choice_is_a_candidate_for_bias_correction(wide: Path, tmp_path: Path) -
     taken = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())["fit"]["value"]
     fixed = headstart.train(wide, fit=taken, out=tmp_path / "fixed")
     assert run.metrics["cv"]["log_loss"] == pytest.approx(fixed.metrics["cv"]["log_loss"])
-    chosen, asked = (r.metrics["cv"]["accuracy"] for r in (run, fixed))
-    assert chosen["uncorrected"] == asked["uncorrected"]
-    assert chosen["value"] <= asked["value"]
+    chosen, explicit = (r.metrics["cv"]["accuracy"] for r in (run, fixed))
+    assert chosen["uncorrected"] == explicit["uncorrected"]
+    assert chosen["value"] <= explicit["value"]
 
 
 def test_embed_refuses_auto(wide: Path) -> None:

@@ -45,7 +45,7 @@ def test_run_folder_is_locked(tmp_path: Path) -> None:
     out = str(tmp_path / "run")
     with own_run_folder(out) as folder:
         (folder / "split.csv").write_text("mine")
-        with pytest.raises(UsageError, match="another process is working on"), own_run_folder(out):
+        with pytest.raises(UsageError, match="locked by another process"), own_run_folder(out):
             pass
         with pytest.raises(UsageError, match="another process"), own_run_folder(None, resume=folder):
             pass
@@ -78,7 +78,7 @@ def test_resumable_run_is_kept(tmp_path: Path) -> None:
         (folder / "checkpoints" / "journal.json").write_text("{}")
         raise OSError(28, "No space left on device")
     assert f"headstart resume {folder}" in (caught.value.hint or "")
-    with pytest.raises(UsageError, match="can go on"), own_run_folder(out):
+    with pytest.raises(UsageError, match="resume"), own_run_folder(out):
         pass
     with own_run_folder(None, resume=folder):
         assert (folder / "checkpoints" / "journal.json").exists()
@@ -89,11 +89,11 @@ def test_resumable_run_is_kept(tmp_path: Path) -> None:
 def test_folder_with_other_files_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("words")
-    with pytest.raises(UsageError, match="never overwrites"), own_run_folder(str(tmp_path / "thesis")):
+    with pytest.raises(UsageError, match="never overwritten"), own_run_folder(str(tmp_path / "thesis")):
         pass
     assert names(tmp_path / "thesis") == {"chapter1.txt"}
     (killed(tmp_path / "run") / "notes.txt").write_text("words")
-    with pytest.raises(UsageError, match=r"files that no run wrote: notes\.txt"), own_run_folder(str(tmp_path / "run")):
+    with pytest.raises(UsageError, match=r"other files: notes\.txt"), own_run_folder(str(tmp_path / "run")):
         pass
     assert {"notes.txt", "split.csv"} <= names(tmp_path / "run")
 

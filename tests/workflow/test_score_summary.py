@@ -25,8 +25,8 @@ def summary(signal: float = 3.0, groups: Any = None, **changes: Any) -> dict[str
         "nearest_neighbor": {"accuracy": 0.5, "balanced_accuracy": 0.45},
     }
     given = {"val": None, "test": None, "is_imbalanced": False} | changes
-    judged = HeadEvaluation(train=scored, cv=scored, baselines=baselines, logits=logits.astype(np.float32), **given)
-    return summarize_classification({**judged.blocks_json(), "baselines": baselines})
+    evaluation = HeadEvaluation(train=scored, cv=scored, baselines=baselines, logits=logits.astype(np.float32), **given)
+    return summarize_classification({**evaluation.blocks_json(), "baselines": baselines})
 
 
 def test_baselines_use_headline_metric() -> None:

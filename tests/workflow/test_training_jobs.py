@@ -10,5 +10,5 @@ from headstart.workflow.training_jobs import check_frozen
 
 def test_changed_frozen_tensors_raise() -> None:
     check_frozen("abc", "abc")
-    with pytest.raises(HeadstartError, match="stay frozen"):
+    with pytest.raises(HeadstartError, match="frozen parameters"):
         check_frozen("abc", "abd")

@@ -59,7 +59,7 @@ def stopped(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed before its first training; tests copy it."""
     folder = tmp_path_factory.mktemp("runs") / "stopped"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune_pipeline.FinetunePipeline, "go", die)
+        patch.setattr(finetune_pipeline.FinetunePipeline, "run", die)
         with pytest.raises(Killed):
             headstart.train(few, out=folder, **HEAD)
     return folder
@@ -151,7 +151,7 @@ def test_locked_run_is_not_resumed(stopped: Path, tmp_path: Path) -> None:
     shutil.copytree(stopped, run)
     claim = RunLock(run)
     assert claim.take()
-    with pytest.raises(UsageError, match="another process is working"):
+    with pytest.raises(UsageError, match="another process"):
         resume(run)
     with pytest.raises(UsageError, match="no run in"):
         find_resumable(tmp_path / "runs")
@@ -160,18 +160,18 @@ def test_locked_run_is_not_resumed(stopped: Path, tmp_path: Path) -> None:
 
 
 def test_second_ctrl_c_uses_previous_handler() -> None:
-    events, seen = EventStream(), []
+    events, signals = EventStream(), []
     stopper = InterruptHandler(events)
-    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    before = signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
     try:
         with stopper.listening():
             signal.raise_signal(signal.SIGINT)
-            assert (stopper.is_requested, seen) == (True, [])
+            assert (stopper.is_requested, signals) == (True, [])
             for thread in [t for t in threading.enumerate() if t.name == "stopping"]:
                 thread.join()
             assert [note.kind for note in notes_of(events)] == [NoteKind.STOP_REQUESTED]
             signal.raise_signal(signal.SIGINT)
-            assert seen == [signal.SIGINT]
+            assert signals == [signal.SIGINT]
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -182,7 +182,7 @@ def test_relative_paths_resolve_from_another_folder(
 ) -> None:
     monkeypatch.chdir(few.parent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune_pipeline.FinetunePipeline, "go", die)
+        patch.setattr(finetune_pipeline.FinetunePipeline, "run", die)
         with pytest.raises(Killed):
             headstart.train(few.name, out=tmp_path / "run", **HEAD)
     monkeypatch.chdir(tmp_path)
@@ -190,14 +190,14 @@ def test_relative_paths_resolve_from_another_folder(
 
 
 def test_folder_without_run_is_refused(few: Path, tmp_path: Path) -> None:
-    for place, said in (
-        (tmp_path / "none", "there is no run folder"),
-        (next(few.rglob("*.jpg")), "there is no run folder"),
-        (few, "is no run folder"),
+    for path, message in (
+        (tmp_path / "none", "run folder"),
+        (next(few.rglob("*.jpg")), "run folder"),
+        (few, "is not a run folder"),
     ):
-        with pytest.raises(UsageError, match=said):
-            resume(place)
-    with pytest.raises(UsageError, match="there is no folder"):
+        with pytest.raises(UsageError, match=message):
+            resume(path)
+    with pytest.raises(UsageError, match="does not exist"):
         find_resumable(tmp_path / "runs")
     (tmp_path / "early").mkdir()
     (tmp_path / "early" / "unfinished.json").write_text("{}")
@@ -207,7 +207,7 @@ def test_folder_without_run_is_refused(few: Path, tmp_path: Path) -> None:
 
 def test_uncreatable_run_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be made") as caught, own_run_folder(str(tmp_path / "file" / "run")):
+    with pytest.raises(UsageError, match="cannot create") as caught, own_run_folder(str(tmp_path / "file" / "run")):
         pass
     assert "--out" in (caught.value.hint or "")
 
@@ -243,7 +243,7 @@ def test_stop_between_trainings_names_resume(stopped: Path, tmp_path: Path) -> N
     run, events = tmp_path / "run", EventStream()
     shutil.copytree(stopped, run)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune_pipeline.FinetunePipeline, "go", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             resume(run, events=events)
     assert events.history[-1] == Note(NoteKind.RUN_RESUMABLE, Severity.WARNING, {"run": str(run)})

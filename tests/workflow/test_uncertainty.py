@@ -69,10 +69,10 @@ def test_metrics_have_targets_and_results(run: Run) -> None:
 def test_rates_are_in_events(run: Run) -> None:
     (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
     novelty, coverage = event["evidence"]["novelty"], event["evidence"]["coverage"]
-    told = run.metrics["novelty"]
-    assert novelty["threshold"] == pytest.approx(told["threshold"])
-    assert novelty["test"]["false_alarms"]["value"] == pytest.approx(told["test"]["false_alarms"]["value"])
-    assert novelty["left_out"]["detected"] == pytest.approx(told["left_out"]["detected"])
+    stored = run.metrics["novelty"]
+    assert novelty["threshold"] == pytest.approx(stored["threshold"])
+    assert novelty["test"]["false_alarms"]["value"] == pytest.approx(stored["test"]["false_alarms"]["value"])
+    assert novelty["left_out"]["detected"] == pytest.approx(stored["left_out"]["detected"])
     empirical = run.metrics["coverage"]["test"]["empirical"]["value"]
     assert coverage["test"]["empirical"]["value"] == pytest.approx(empirical)
     assert coverage["is_guaranteed"] is False, "nothing was kept apart for that"
@@ -103,17 +103,17 @@ def test_training_images_have_out_of_fold_scores(run: Run) -> None:
 
 def test_new_class_is_detected_as_ood(run: Run, strange: Path) -> None:
     result = run.evaluate(strange)
-    told = result.unknown
+    unknown = result.unknown
     assert result.new_classes == ("noise",)
-    assert told["detected"]["num_samples"] == 20
-    assert told["detected"]["value"] >= 0.9, "noise is nothing like the three kinds"
-    assert told["false_alarms"]["num_samples"] == 30
-    assert told["false_alarms"]["value"] <= 0.3
-    assert told["empirical"]["low"] <= told["empirical"]["value"] <= told["empirical"]["high"]
+    assert unknown["detected"]["num_samples"] == 20
+    assert unknown["detected"]["value"] >= 0.9, "noise is nothing like the three kinds"
+    assert unknown["false_alarms"]["num_samples"] == 30
+    assert unknown["false_alarms"]["value"] <= 0.3
+    assert unknown["empirical"]["low"] <= unknown["empirical"]["value"] <= unknown["empirical"]["high"]
     (rates,) = [f.evidence for f in result.findings if f.kind is FindingKind.OOD_RATES]
-    assert (rates["known"], rates["new"]) == (told["false_alarms"], told["detected"])
-    assert json.loads(json.dumps(result.to_json()))["unknown"] == told
-    assert sum(bool(p.is_ood) for p in result.predictions) == round(told["false_alarms"]["value"] * 30)
+    assert (rates["known"], rates["new"]) == (unknown["false_alarms"], unknown["detected"])
+    assert json.loads(json.dumps(result.to_json()))["unknown"] == unknown
+    assert sum(bool(p.is_ood) for p in result.predictions) == round(unknown["false_alarms"]["value"] * 30)
 
 
 def test_predict_with_other_rates(run: Run, strange: Path) -> None:
@@ -170,8 +170,8 @@ def test_probabilities_are_calibrated(run: Run, data: Path) -> None:
     facts = read_run_data(run.folder, paths={})
     at = np.flatnonzero(facts.scored.split == "test")
     files = [data / facts.scored.names[i] for i in at]
-    told = run.predict_proba(files)
-    np.testing.assert_allclose(softmax(facts.scored.logits[at]), told, atol=1e-3)
+    predicted = run.predict_proba(files)
+    np.testing.assert_allclose(softmax(facts.scored.logits[at]), predicted, atol=1e-3)
     assert info["temperature"] != 1.0
     x = run.model.runtime.embed(files)
     from headstart.export.bundle import read_bundle
@@ -183,7 +183,7 @@ def test_probabilities_are_calibrated(run: Run, data: Path) -> None:
     uncalibrated = softmax(facts.scored.logits[at].astype(np.float64) * info["temperature"])
     truth = facts.scored.truth[at]
     assert before == pytest.approx(-np.log(uncalibrated[np.arange(len(at)), truth]).mean(), rel=1e-6)
-    assert after == pytest.approx(-np.log(told[np.arange(len(at)), truth]).mean(), rel=1e-2)
+    assert after == pytest.approx(-np.log(predicted[np.arange(len(at)), truth]).mean(), rel=1e-2)
     assert {"error", "error_before", "brier", "brier_before"} <= set(report["calibration"])
     assert report["calibration"]["error"]["low"] <= report["calibration"]["error"]["high"]
 

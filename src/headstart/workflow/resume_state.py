@@ -43,7 +43,7 @@ def load_resume_settings(folder: Path) -> ResolvedConfig:
         UsageError: The run cannot be resumed.
     """
     if not folder.is_dir():
-        raise UsageError(f"there is no run folder `{folder}`.", hint=_WITHOUT_NAME)
+        raise UsageError(f"run folder `{folder}` does not exist.", hint=_WITHOUT_NAME)
     is_finished = (folder / "metrics.json").exists() and not is_unfinished(folder)
     if is_finished:
         raise UsageError(
