@@ -55,7 +55,7 @@ def test_flipped_images_give_flipped_boxes(backbone: Backbone, pixels: torch.Ten
     taps = choose_taps(backbone.network, 8)
     head = DetectorHead(taps.channels, taps.strides, 2, width=16, depth=1).eval()
     torch.nn.init.normal_(head.box_out.weight, std=0.3)
-    both = Detector(tap_maps(backbone.network, taps.stages), head, taps.sizes_hw, is_mirrored=True).eval()
+    both = Detector(tap_maps(backbone.network, taps.stages), head, taps.sizes_hw, has_flip_tta=True).eval()
     with torch.no_grad():
         logits, boxes = both(pixels)
         other_logits, other = both(pixels.flip(-1))

@@ -21,18 +21,18 @@ class FakeClock:
 
 
 def walk(
-    pace: StepSchedule, clock: FakeClock, step_s: Callable[[int], float], num_steps: int | None = None
+    schedule: StepSchedule, clock: FakeClock, step_s: Callable[[int], float], num_steps: int | None = None
 ) -> tuple[int, list[float]]:
     """Take steps until the schedule ends them, or `most`; return the number of steps and the progress before each."""
-    shares, step = [], 0
-    pace.start()
-    while not pace.is_done(step) and step != num_steps:
-        shares.append(pace.progress(step))
+    progress, step = [], 0
+    schedule.start()
+    while not schedule.is_done(step) and step != num_steps:
+        progress.append(schedule.progress(step))
         clock.t += step_s(step)
         step += 1
-        pace.after_step(step)
-    pace.finish(step)
-    return step, shares
+        schedule.after_step(step)
+    schedule.finish(step)
+    return step, progress
 
 
 def timed(
@@ -46,72 +46,72 @@ def timed(
     clock, journal = FakeClock(), list[ScheduleChange]()
     planned = int((at - reserve_s) / step_s)
     deadline = Deadline(at, reserve_s, step_s, most)
-    pace = StepSchedule(planned, deadline=deadline, clock=clock, record=journal.append, replay=replay)
-    return pace, clock, journal
+    schedule = StepSchedule(planned, deadline=deadline, clock=clock, record=journal.append, replay=replay)
+    return schedule, clock, journal
 
 
 def test_schedule_without_deadline_is_exact() -> None:
     clock = FakeClock()
-    steps, shares = walk(StepSchedule(37, clock=clock), clock, lambda _: 1e6)
+    steps, progress = walk(StepSchedule(37, clock=clock), clock, lambda _: 1e6)
     assert steps == 37
-    assert shares == [i / 37 for i in range(37)]
+    assert progress == [i / 37 for i in range(37)]
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 3.0, 8.0])
 def test_step_duration_moves_end(factor: float) -> None:
-    pace, clock, _ = timed(120.0)
-    steps, shares = walk(pace, clock, lambda _: 0.1 * factor)
+    schedule, clock, _ = timed(120.0)
+    steps, progress = walk(schedule, clock, lambda _: 0.1 * factor)
     reserve_s = 20.0 * min(max(factor, 1.0), 3.0)  # what follows is slower too
     assert clock.t <= 120.0 - 20.0
     if factor < 8.0:
         assert clock.t >= 0.9 * (120.0 - reserve_s)
         assert steps == pytest.approx((120.0 - reserve_s) / (0.1 * factor), rel=0.1)
-    assert all(a < b for a, b in itertools.pairwise(shares))
-    assert shares[-1] > 1.0 - 3.0 / steps
+    assert all(a < b for a, b in itertools.pairwise(progress))
+    assert progress[-1] > 1.0 - 3.0 / steps
 
 
 def test_slow_steps_shorten_rest() -> None:
-    pace, clock, journal = timed(120.0)
-    steps, shares = walk(pace, clock, lambda step: 0.1 if step < 300 else 0.3)
+    schedule, clock, journal = timed(120.0)
+    steps, progress = walk(schedule, clock, lambda step: 0.1 if step < 300 else 0.3)
     assert clock.t <= 100.0
     assert 300 < steps < 700
-    assert shares[-1] > 0.98
+    assert progress[-1] > 0.98
     assert journal[-1] == ScheduleChange(steps, steps)
 
 
 def test_one_slow_step_is_tolerated() -> None:
-    pace, clock, _ = timed(120.0)
-    steps, _ = walk(pace, clock, lambda step: 3.0 if step == 0 else 0.1)
+    schedule, clock, _ = timed(120.0)
+    steps, _ = walk(schedule, clock, lambda step: 3.0 if step == 0 else 0.1)
     assert steps > 900
 
 
 def test_deadline_holds_in_first_steps() -> None:
-    pace, clock, _ = timed(30.0)
-    steps, _ = walk(pace, clock, lambda _: 4.0)
+    schedule, clock, _ = timed(30.0)
+    steps, _ = walk(schedule, clock, lambda _: 4.0)
     assert steps == 2
     assert clock.t <= 10.0
 
 
 def test_most_steps_is_limit() -> None:
-    pace, clock, _ = timed(1000.0, most=50)
-    assert walk(pace, clock, lambda _: 0.1)[0] == 50
+    schedule, clock, _ = timed(1000.0, most=50)
+    assert walk(schedule, clock, lambda _: 0.1)[0] == 50
 
 
 def test_replay_gives_same_schedule() -> None:
     first, clock, journal = timed(120.0)
-    steps, shares = walk(first, clock, lambda step: 0.1 + 0.002 * (step % 7) + (0.2 if step > 400 else 0.0))
+    steps, progress = walk(first, clock, lambda step: 0.1 + 0.002 * (step % 7) + (0.2 if step > 400 else 0.0))
     again, slow, more = timed(120.0, replay=journal)
-    assert walk(again, slow, lambda _: 5.0) == (steps, shares)
+    assert walk(again, slow, lambda _: 5.0) == (steps, progress)
     assert more == []
 
 
 def test_partial_replay_is_followed() -> None:
     first, clock, journal = timed(120.0)
-    _, shares = walk(first, clock, lambda step: 0.1 if step < 300 else 0.3, num_steps=500)
+    _, progress = walk(first, clock, lambda step: 0.1 if step < 300 else 0.3, num_steps=500)
     known = [r for r in journal if r.num_steps != r.step]
     again, other, more = timed(120.0, replay=known)
     steps, same = walk(again, other, lambda _: 0.15)
     last = known[-1].step
-    assert same[:last] == shares[:last]
+    assert same[:last] == progress[:last]
     assert other.t <= 100.0 + 0.15
     assert more[-1] == ScheduleChange(steps, steps)

@@ -63,7 +63,7 @@ def train(images: list[str], events: EventStream, **settings: Any) -> dict[str, 
         spec=ImageSpec(size_hw=(64, 64), fit="squash"),
         settings=resolve(given, source="python").settings,
         events=events,
-        private=Path(images[0]).parent / "private",
+        view_folder=Path(images[0]).parent / "private",
         threads=1,
     )
     try:

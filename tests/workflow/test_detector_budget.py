@@ -69,7 +69,7 @@ class Machine:
     def set_torch_threads(self, count: int) -> None:
         self.torch_threads = count
 
-    def training(self, plan: DetectPlan, train: Any, pace: StepSchedule | None = None) -> Any:
+    def training(self, plan: DetectPlan, train: Any, schedule: StepSchedule | None = None) -> Any:
         step = lambda samples, views: self.work(self.step_s[plan.strategy])  # noqa: E731
         return SimpleNamespace(source=SimpleNamespace(announce=lambda pairs: None), take_step=step)
 
@@ -135,7 +135,7 @@ class Run:
             strategies, machine.make_plan(num_train), np.arange(num_train), boxes, 3,
             torch_threads=lambda: (1, 0.9),
         )  # fmt: skip
-        self.steps, self.shares = [], list[float]()
+        self.steps, self.progress = [], list[float]()
         for phase in (*(f"fold{i}" for i in range(num_folds)), "final"):
             self._train(machine, phase, num_train // num_folds if phase != "final" else 0)
         self.trained_at = machine.t
@@ -149,14 +149,14 @@ class Run:
         self.used_s = machine.t
 
     def _train(self, machine: Machine, phase: str, num_held: int) -> None:
-        pace, step = self.budget.pace(phase, num_held), 0
-        pace.start()
-        while not pace.is_done(step):
-            self.shares.append(pace.progress(step))
+        schedule, step = self.budget.make_schedule(phase, num_held), 0
+        schedule.start()
+        while not schedule.is_done(step):
+            self.progress.append(schedule.progress(step))
             machine.work(machine.step_s[self.plan.strategy])
             step += 1
-            pace.after_step(step)
-        pace.finish(step)
+            schedule.after_step(step)
+        schedule.finish(step)
         self.steps.append(step)
         machine.work(machine.image_cpu * num_held)
 
@@ -183,7 +183,7 @@ def test_budget_holds_on_slowing_machine(slow: float, at: float, tmp_path: Path)
         machine = Machine(slowdown=lambda t: slow if t >= at else 1.0)
         run = Run(machine, 160, budget_s, folder=tmp_path)
         assert run.used_s <= 1.1 * budget_s, (budget_s, run.used_s)
-        assert run.shares[-1] > 0.9
+        assert run.progress[-1] > 0.9
 
 
 def test_slow_steps_end_in_time(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_slow_steps_end_in_time(tmp_path: Path) -> None:
     slow = Run(Machine(slowdown=lambda t: 3.0 if t > begun + 2.0 else 1.0), 160, 120.0, folder=tmp_path)
     assert slow.steps[0] < 0.5 * quiet.steps[0]
     assert slow.used_s <= 132.0
-    assert slow.shares[-1] > 0.9
+    assert slow.progress[-1] > 0.9
 
 
 def test_few_images_prefer_many_epochs(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_same_journal_gives_same_plan(tmp_path: Path) -> None:
     first = Run(Machine(slowdown=lambda t: 1.0 if t < 60 else 1.7), 400, 180.0, folder=tmp_path)
     values = first.journal._values
     again = Run(Machine(view_s=0.2, step_s={"head": 0.7, "finetune": 9.0}), 400, 180.0, folder=tmp_path, journal=values)
-    assert (again.plan, again.steps, again.shares) == (first.plan, first.steps, first.shares)
+    assert (again.plan, again.steps, again.progress) == (first.plan, first.steps, first.progress)
     np.testing.assert_array_equal(again.train, first.train)
 
 

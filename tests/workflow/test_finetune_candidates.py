@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from headstart.training.loop import EpochRecord
 from headstart.training.plan import FinetunePlan, default_plan
 from headstart.workflow.finetune_candidates import _fit
-from headstart.workflow.finetune_costs import epochs_for_budget, folds_that_fit, pace_of, trainings_s
+from headstart.workflow.finetune_costs import epochs_for_budget, folds_that_fit, image_seconds, trainings_s
 
 SPEEDS = [{"view_s": 0.02, "image_s": 0.03}] * 2 + [{"view_s": 0.02, "image_s": 0.01}] * 2
 
@@ -93,9 +93,9 @@ def test_pace_uses_epochs_with_cached_views() -> None:
     def took(*seconds: float) -> tuple[EpochRecord, ...]:
         return tuple(EpochRecord(i + 1, 1.0, 0.5, None, None, None, 1e-3, s) for i, s in enumerate(seconds))
 
-    assert pace_of(took(30.0, 20.0, 11.0, 11.0), 1000, 300) == pytest.approx(0.01)
-    assert pace_of(took(11.0), 1000, 300) == pytest.approx(0.01)
-    assert pace_of((), 1000, 300) == 0.0
+    assert image_seconds(took(30.0, 20.0, 11.0, 11.0), 1000, 300) == pytest.approx(0.01)
+    assert image_seconds(took(11.0), 1000, 300) == pytest.approx(0.01)
+    assert image_seconds((), 1000, 300) == 0.0
 
 
 @pytest.mark.parametrize(("left", "folds"), [(1000, 3), (36, 3), (26, 2), (15, 1), (1, 1)])

@@ -120,7 +120,7 @@ class DetectTraining:
         plan: The training plan.
         train: Positions of the training images.
         sizes_hw: Sizes of the maps, finest first.
-        pace: The step schedule; by default the epochs of the plan.
+        schedule: The step schedule; by default the epochs of the plan.
         clock: Clock in seconds, for durations in the records.
     """
 
@@ -132,13 +132,13 @@ class DetectTraining:
         train: Ids,
         sizes_hw: Sequence[tuple[int, int]],
         *,
-        pace: StepSchedule | None = None,
+        schedule: StepSchedule | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.net, self.source, self.plan, self.train = net, source, plan, train
         self.points = make_points(sizes_hw, net.head.strides)
         self.steps_per_epoch = max(1, len(train) // plan.batch_size)
-        self.pace = pace or StepSchedule(self.steps_per_epoch * plan.epochs)
+        self.schedule = schedule or StepSchedule(self.steps_per_epoch * plan.epochs)
         self._clock = clock
         self.step = 0
         self.records: list[DetectEpoch] = []
@@ -171,8 +171,8 @@ class DetectTraining:
         """
         is_stopped = False
         epoch = -1
-        self.pace.start()
-        while not self.pace.is_done(self.step):
+        self.schedule.start()
+        while not self.schedule.is_done(self.step):
             epoch += 1
             order = epoch_order(self.train, epoch, self.plan.seed)
             view = view_of(epoch, self.plan.views)
@@ -185,10 +185,10 @@ class DetectTraining:
                     self.is_diverged = True
                     break
                 sums += losses
-                self.pace.after_step(self.step)
+                self.schedule.after_step(self.step)
                 if stop is not None and stop():
                     is_stopped = True
-                if is_stopped or self.pace.is_done(self.step):
+                if is_stopped or self.schedule.is_done(self.step):
                     break
             if self.is_diverged:
                 break
@@ -196,8 +196,8 @@ class DetectTraining:
             rate = float(self.optimizer.param_groups[0]["lr"])
             record = DetectEpoch(epoch + 1, loss, for_class, for_box, rate, self._clock() - started)
             self.records.append(record)
-            if self.pace.is_done(self.step):
-                self.pace.finish(self.step)
+            if self.schedule.is_done(self.step):
+                self.schedule.finish(self.step)
             yield record
             if is_stopped:
                 break
@@ -244,7 +244,7 @@ class DetectTraining:
 
     def _begin(self) -> None:
         """Set the learning rates and trainable parameters of a step."""
-        progress = self.pace.progress(self.step)
+        progress = self.schedule.progress(self.step)
         for group in self.optimizer.param_groups:
             begin = group["begin"]
             own = (progress - begin) / max(1.0 - begin, 1e-9)
@@ -265,7 +265,7 @@ class DetectTraining:
     def _announce(self, order: Ids, epoch: int) -> None:
         """Announce the batches of this epoch and the next."""
         pairs = [(int(s), view_of(epoch, self.plan.views)) for s in order]
-        if not self.pace.is_done((epoch + 1) * self.steps_per_epoch):
+        if not self.schedule.is_done((epoch + 1) * self.steps_per_epoch):
             following = view_of(epoch + 1, self.plan.views)
             pairs += [(int(s), following) for s in epoch_order(self.train, epoch + 1, self.plan.seed)]
         self.source.announce(pairs)

@@ -100,14 +100,14 @@ class Detector(nn.Module):  # type: ignore[misc]
         maps: Backbone from images to maps.
         head: Pyramid and head.
         sizes_hw: Sizes of the maps.
-        is_mirrored: Whether to average with the outputs for the flipped image (flip TTA).
+        has_flip_tta: Whether to average with the outputs for the flipped image (flip TTA).
     """
 
     def __init__(
-        self, maps: Any, head: DetectorHead, sizes_hw: Sequence[tuple[int, int]], *, is_mirrored: bool = False
+        self, maps: Any, head: DetectorHead, sizes_hw: Sequence[tuple[int, int]], *, has_flip_tta: bool = False
     ) -> None:
         super().__init__()
-        self.maps, self.head, self.is_mirrored = maps, head, is_mirrored
+        self.maps, self.head, self.has_flip_tta = maps, head, has_flip_tta
         order, first = [], 0
         for height, width in sizes_hw:
             order.append((torch.arange(height * width).reshape(height, width).flip(1) + first).flatten())
@@ -116,7 +116,7 @@ class Detector(nn.Module):  # type: ignore[misc]
 
     def forward(self, pixels: Any) -> tuple[Any, Any]:
         """Return logits (B, P, K) and boxes (B, P, 4) of normalized pixels (B, 3, H, W)."""
-        if not self.is_mirrored:
+        if not self.has_flip_tta:
             logits, boxes = self.head(self.maps(pixels))
             return logits, boxes
         both = torch.cat((pixels, pixels.flip(-1)))  # (2B, 3, H, W)

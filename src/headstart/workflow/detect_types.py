@@ -37,6 +37,6 @@ class DetectorRunContext(RunContext):
         return frozenset(str(f.evidence["split"]) for f in self.findings if f.kind is kind)
 
     @property
-    def workshop(self) -> Path:
+    def temporary_folder(self) -> Path:
         """Return the folder of temporary files; removed when the run is complete or resumed."""
         return self.folder / ".detector.tmp"

@@ -1,4 +1,4 @@
-"""Keep the training of a detector within a time budget: measure costs, choose a plan, cache views, pace the steps.
+"""Keep the training of a detector within a time budget: measure costs, choose a plan, cache views, schedule the steps.
 
 The default is a frozen backbone with cached views; the last stages train only if the budget allows enough steps.
 Every measured value that affects a decision is journaled before it is used.
@@ -65,7 +65,7 @@ class BudgetTrainer(Protocol):
         """Set the number of torch threads."""
         ...
 
-    def training(self, plan: DetectPlan, train: Ids, pace: StepSchedule | None = None) -> DetectTraining:
+    def training(self, plan: DetectPlan, train: Ids, schedule: StepSchedule | None = None) -> DetectTraining:
         """Return a new training."""
         ...
 
@@ -137,7 +137,7 @@ class DetectBudget:
         self.started, self.budget_s, self.deadline = started, budget_s, started + budget_s
         self._trainer, self._journal, self._clock, self._cpu_clock = trainer, journal, clock, cpu_clock
         self._scored, self._num_trainings = scored, num_folds + 1
-        self._paces: list[StepSchedule] = []
+        self._schedules: list[StepSchedule] = []
         self._choice: _Choice | None = None
         self._final: FinalSteps | None = None
         self._full_steps = 0
@@ -399,7 +399,7 @@ class DetectBudget:
 
     # -- pacing
 
-    def pace(self, phase: str, num_held: int) -> StepSchedule:
+    def make_schedule(self, phase: str, num_held: int) -> StepSchedule:
         """Return the step schedule of the next training, with its part of the time left.
 
         Args:
@@ -407,7 +407,7 @@ class DetectBudget:
             num_held: Held-out images scored after it.
         """
         assert self._choice is not None
-        after = self._num_trainings - len(self._paces) - 1  # folds still to be scored: this one and all after it
+        after = self._num_trainings - len(self._schedules) - 1  # folds still to be scored: this one and all after it
         held_s = self._image_s * num_held * after
         left_s = max(self._left_s() - held_s, 0.0)
         replans: list[dict[str, Any]] = []
@@ -427,9 +427,9 @@ class DetectBudget:
             step_s=self._choice.costs.step_s,
             most_steps=max(full_steps, fit.num_steps),
         )
-        pace = StepSchedule(fit.num_steps, deadline=deadline, clock=self._clock, record=record, replay=replay)
-        self._paces.append(pace)
-        return pace
+        schedule = StepSchedule(fit.num_steps, deadline=deadline, clock=self._clock, record=record, replay=replay)
+        self._schedules.append(schedule)
+        return schedule
 
     def num_validations(self, num_held: int) -> int:
         """Return the number of validations during a training."""
@@ -462,8 +462,8 @@ class DetectBudget:
             "step_s": round(self._choice.costs.step_s, 5),
             "image_cpu_s": round(self._final.image_cpu_s, 5),
             "planned": self._choice.fit.to_json(),
-            "num_steps": [pace.num_steps for pace in self._paces],
-            "num_replans": [pace.num_replans for pace in self._paces],
+            "num_steps": [schedule.num_steps for schedule in self._schedules],
+            "num_replans": [schedule.num_replans for schedule in self._schedules],
         }
 
     def _decisions(self, choice: _Choice, plan: DetectPlan, num_train: int, num_strategies: int) -> list[Decision]:

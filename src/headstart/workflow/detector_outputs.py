@@ -49,8 +49,8 @@ def write_detector_outputs(context: DetectorRunContext, trainer: DetectorTrainer
     net, plan = run.net, run.plan
     assert net is not None
     with context.timed("export"), context.events.stage(Stage.EXPORT_MODEL):
-        context.workshop.mkdir(parents=True, exist_ok=True)
-        graph = context.workshop / "detector.onnx"
+        context.temporary_folder.mkdir(parents=True, exist_ok=True)
+        graph = context.temporary_folder / "detector.onnx"
         trainer.export(net, plan, graph)
     with context.timed("score"):
         _write_bundle(context, trainer, run, graph, {})
@@ -347,7 +347,7 @@ def _close(context: DetectorRunContext, scored: dict[str, _Scored]) -> None:
         events.emit(FileWritten("report", str(context.folder / "report.html"), {"num_images": num_images}))
     predict = (f"headstart predict {quoted(context.folder)} NEW_IMAGES", None)
     events.emit(RunFinished(context.clock() - context.started, str(context.folder), (predict, *context.next_commands)))
-    shutil.rmtree(context.workshop, ignore_errors=True)
+    shutil.rmtree(context.temporary_folder, ignore_errors=True)
     context.end()
 
 

@@ -310,7 +310,7 @@ def _run(context: DetectorRunContext, journal: Journal) -> None:
         spec=context.spec,
         settings=settings,
         events=context.events,
-        private=context.workshop,
+        view_folder=context.temporary_folder,
         threads=settings.workers or available_cores(),
         clock=context.clock,
     )

@@ -60,7 +60,7 @@ class DetectorTrainer:
         spec: The image spec.
         settings: Settings of the run.
         events: The event stream.
-        private: Folder of the views if the cache is off.
+        view_folder: Folder of the views if the cache is off.
         threads: Threads of torch and of the view workers.
         clock: Clock in seconds.
     """
@@ -77,7 +77,7 @@ class DetectorTrainer:
         spec: ImageSpec,
         settings: TrainSettings,
         events: EventStream,
-        private: Path,
+        view_folder: Path,
         threads: int,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -89,7 +89,7 @@ class DetectorTrainer:
         self.paths, self.names, self.boxes, self.digests = list(paths), list(names), list(boxes), list(digests)
         self.sizes_hw = [(int(h), int(w)) for h, w in sizes_hw]
         self.num_classes, self.spec, self.settings, self.events = num_classes, spec, settings, events
-        self.private, self.threads, self.clock = private, threads, clock
+        self.view_folder, self.threads, self.clock = view_folder, threads, clock
         self.backbone = load_backbone(
             settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, events=events
         )
@@ -155,7 +155,7 @@ class DetectorTrainer:
     def _space(self, front: PrefixGraph) -> ActivationPartition:
         if self.settings.cache:
             return self._cache.space(front.digest, self.spec.digest, front.layout)
-        return ActivationPartition(self.private / front.digest[:16], front.layout)
+        return ActivationPartition(self.view_folder / front.digest[:16], front.layout)
 
     def _front(self, plan: DetectPlan) -> PrefixGraph:
         from headstart.backbones.freeze import tensors_digest
@@ -213,19 +213,19 @@ class DetectorTrainer:
 
     # -- trainings
 
-    def training(self, plan: DetectPlan, train: Ids, pace: StepSchedule | None = None) -> DetectTraining:
+    def training(self, plan: DetectPlan, train: Ids, schedule: StepSchedule | None = None) -> DetectTraining:
         """Return a new training; without a schedule it runs the epochs of the plan."""
         from headstart.detection.loop import DetectTraining
 
         net, sizes_hw = self.build(plan), self.taps(plan).sizes_hw
-        return DetectTraining(net, self.source(plan), plan, train, sizes_hw, pace=pace, clock=self.clock)
+        return DetectTraining(net, self.source(plan), plan, train, sizes_hw, schedule=schedule, clock=self.clock)
 
     def train(
         self,
         plan: DetectPlan,
         train: Ids,
         *,
-        pace: StepSchedule | None = None,
+        schedule: StepSchedule | None = None,
         stop: Callable[[], bool] | None = None,
         on_epoch: Callable[[DetectEpoch, DetectTraining], None] | None = None,
     ) -> DetectNetwork:
@@ -234,7 +234,7 @@ class DetectorTrainer:
         Raises:
             HeadstartError: Frozen tensors have changed, or the loss was not finite from the start.
         """
-        training = self.training(plan, train, pace)
+        training = self.training(plan, train, schedule)
         before = training.net.frozen_digest()
         for record in training.run(stop=stop):
             if on_epoch:
@@ -321,8 +321,8 @@ class DetectorTrainer:
         from headstart.detection.network import Detector
 
         taps = self.taps(plan)
-        is_mirrored = self.settings.detect.flip_tta
-        return Detector(tap_maps(self.network, taps.stages), net.head, taps.sizes_hw, is_mirrored=is_mirrored).eval()
+        has_flip_tta = self.settings.detect.flip_tta
+        return Detector(tap_maps(self.network, taps.stages), net.head, taps.sizes_hw, has_flip_tta=has_flip_tta).eval()
 
     def export(self, net: DetectNetwork, plan: DetectPlan, path: Path) -> None:
         """Export the whole detector to ONNX and compare it with torch.

@@ -113,14 +113,17 @@ class DetectRun:
 
     def _train(self, train: Ids, phase: str, held: Ids | None) -> DetectNetwork:
         num_held = 0 if held is None else len(held)
-        num_validations, pace = _NUM_VALIDATIONS, None
+        num_validations, schedule = _NUM_VALIDATIONS, None
         if self.budget is not None:
-            num_validations, pace = self.budget.num_validations(num_held), self.budget.pace(phase, num_held)
+            num_validations, schedule = (
+                self.budget.num_validations(num_held),
+                self.budget.make_schedule(phase, num_held),
+            )
         every = max(1, self.plan.epochs // num_validations) if num_validations else 0
 
         def on_epoch(record: DetectEpoch, training: DetectTraining) -> None:
             score: float | None = None
-            num_epochs = -(-training.pace.num_steps // training.steps_per_epoch)
+            num_epochs = -(-training.schedule.num_steps // training.steps_per_epoch)
             is_turn = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
             if held is not None and is_turn and not self.stopper.is_requested:
                 with training.averaged():
@@ -134,7 +137,9 @@ class DetectRun:
             self.log.add(phase, num_epochs, record, score)
 
         self._epochs_done = self._steps_done = 0
-        net = self.trainer.train(self.plan, train, pace=pace, stop=lambda: self.stopper.is_requested, on_epoch=on_epoch)
+        net = self.trainer.train(
+            self.plan, train, schedule=schedule, stop=lambda: self.stopper.is_requested, on_epoch=on_epoch
+        )
         if self.stopper.is_requested:
             self.is_stopped = True
             self.context.events.warn(NoteKind.TRAINING_STOPPED, epoch=self._epochs_done, num_epochs=self.plan.epochs)

@@ -121,14 +121,14 @@ def select_candidate(
     sized = [p.with_(views=min(p.views, p.epochs)) for p in sized]
     speeds = speeds[-len(sized) :]
     sized = _with_more_views(context, trainer, sized, speeds, len(train), left - seconds)
-    gains, paces = [], []
+    gains, seconds_per_image = [], []
     for plan in sized:
         settings = {"train_from": plan.cut, "lr": plan.lr, "augment": plan.augment, "num_epochs": plan.epochs}
         with context.events.stage(Stage.PILOT, **settings) as evidence:
             gain, image_s = pilot(plan)
             evidence["log_loss_gain"] = gain
         gains.append(gain)
-        paces.append(image_s)
+        seconds_per_image.append(image_s)
     best = int(np.argmax(gains))
     pilots: list[JsonValue] = [{**_candidate_json(p), "log_loss_gain": g} for p, g in zip(sized, gains, strict=True)]
     if gains[best] <= 0:
@@ -147,9 +147,9 @@ def select_candidate(
     left = journal.once("seconds_left_after_pilots", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
     fitting = num_folds
     if not num_val:
-        fitting = folds_that_fit(sized[best], paces[best], speeds[best]["view_s"], len(train), left)
+        fitting = folds_that_fit(sized[best], seconds_per_image[best], speeds[best]["view_s"], len(train), left)
     if fitting != num_folds:
-        times = {"left_seconds": left, "image_seconds": paces[best], "num_folds": NUM_PARTS}
+        times = {"left_seconds": left, "image_seconds": seconds_per_image[best], "num_folds": NUM_PARTS}
         context.decide([Decision("finetune.folds", fitting, DecisionReason.FOLDS_FIT_BUDGET, evidence=times)])
     return SelectedCandidate(sized[best], fitting)
 

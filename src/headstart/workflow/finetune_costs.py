@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from headstart.workflow.finetune_trainer import FinetuneTrainer
 
 __all__ = [
-    "ENDING_S", "NUM_PARTS", "SAFETY", "epochs_for_budget", "folds_that_fit", "measure_speed", "pace_of", "training_s",
-    "trainings_s", "views_s",
+    "ENDING_S",
+    "NUM_PARTS",
+    "SAFETY",
+    "epochs_for_budget",
+    "folds_that_fit",
+    "image_seconds",
+    "measure_speed",
+    "training_s",
+    "trainings_s",
+    "views_s",
 ]  # fmt: skip
 
 NUM_PARTS = 3
@@ -64,7 +72,7 @@ def measure_speed(trainer: FinetuneTrainer, plan: FinetunePlan, head: LinearHead
     return {"view_s": view_s, "image_s": step_s / size}
 
 
-def pace_of(records: tuple[EpochRecord, ...], num_train: int, num_held: int) -> float:
+def image_seconds(records: tuple[EpochRecord, ...], num_train: int, num_held: int) -> float:
     """Return the seconds per training image, from the later half of the epochs (earlier ones make the views).
 
     Args:

@@ -42,8 +42,8 @@ from headstart.workflow.finetune_costs import (
     ENDING_S,
     NUM_PARTS,
     epochs_for_budget,
+    image_seconds,
     measure_speed,
-    pace_of,
     trainings_s,
 )
 from headstart.workflow.finetune_log import EpochLog, check_tensorboard
@@ -288,7 +288,7 @@ class FinetunePipeline:
         comparison = self._compare(evidence)
         num_held = len(evidence.samples)
         num_train = len(self.train) - (0 if len(self.fitted.split.where("val")) else num_held)
-        return comparison.best_gain, pace_of(result.records, num_train, num_held)
+        return comparison.best_gain, image_seconds(result.records, num_train, num_held)
 
     def _compare(self, evidence: _Comparison, *, is_probe_allowed: bool = True) -> ProbeComparison:
         return compare_to_probe(

@@ -84,7 +84,7 @@ def write_probe_bundle(
         spec=embedder.spec,
         class_names=fitted.samples.class_names,
         meta={"score": evaluation.headline_score(), "strategy": "probe", "positive": evaluation.positive},
-        has_flip=fitted.has_mirror,
+        has_flip=fitted.has_flip_tta,
         trained_on=[fitted.features.digests[i] for i in fitted.split.where("train")],
         novelty=uncertainty.novelty,
         sets=uncertainty.sets.rule,
@@ -116,7 +116,7 @@ def verify_export(
 def _leaking_blocks(context: ProbeRunContext, fitted: FittedProbe) -> dict[str, NDArray[np.float32]]:
     """Return features of the leaking images, averaged over flipped images where flip TTA is on."""
     blocks = fitted.leaking_features.blocks
-    if not fitted.has_mirror:
+    if not fitted.has_flip_tta:
         return blocks
     paths, names = fitted.leaking.paths, fitted.leaking.names
     mirrored, _, _ = fitted.embedder.embed(paths, names, context.events, is_mirrored=True)

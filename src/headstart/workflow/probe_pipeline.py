@@ -139,7 +139,7 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
     context.decide([] if positive_decision is None else [positive_decision])
     begun = time.monotonic()
     with context.timed("heads"):
-        fit, features, has_mirror = _fit(
+        fit, features, has_flip_tta = _fit(
             context, embedder, dataset.samples, dataset.features, dataset.split, seconds, started
         )
         is_constant = bool(np.ptp(fit.head.logits(features.blocks), axis=0).max() < _CONSTANT)
@@ -151,7 +151,7 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
         features,
         dataset.split,
         fit,
-        has_mirror,
+        has_flip_tta,
         report,
         dataset.leaking,
         dataset.leaking_features,

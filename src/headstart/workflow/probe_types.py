@@ -24,7 +24,7 @@ class ProbeRunContext(RunContext):
 
 @dataclass(frozen=True)
 class FittedProbe:
-    """A fitted head with its data; features are averaged over flipped images where `has_mirror`.
+    """A fitted head with its data; features are averaged over flipped images where `has_flip_tta`.
 
     `leaking` are scored images of the user's split with a near-duplicate in training; they are not in `samples`.
     """
@@ -34,7 +34,7 @@ class FittedProbe:
     features: Features
     split: Split
     fit: ProbeFit
-    has_mirror: bool
+    has_flip_tta: bool
     dataset_report: DatasetReport
     leaking: Samples
     leaking_features: Features
