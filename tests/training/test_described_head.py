@@ -99,7 +99,7 @@ def test_head_trains_alone_first() -> None:
 def test_weight_decay_targets() -> None:
     norms = []
     for decay in (0.0, 5.0):
-        training = make_training("pool=avg", weight_decay=decay, lr=1e-2, head_lr=1e-2, epochs=20, tail=0.0)
+        training = make_training("pool=avg", weight_decay=decay, lr=1e-2, head_lr=1e-2, epochs=20, swa_fraction=0.0)
         start = training.net.copy_trained()
         list(training.run())
         now = training.net.trained()

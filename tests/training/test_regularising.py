@@ -21,7 +21,7 @@ def make_training(**changes: Any) -> Training:
     pixels, ids = make_task()
     states = owner.state(pixels)
     net, _ = make_net(owner, states, ids, np.arange(45))
-    plan = replace(PLAN, tail=0.0, **changes)
+    plan = replace(PLAN, swa_fraction=0.0, **changes)
     return Training(net, MemorySource(states), ids, plan, np.arange(45), np.arange(45, 60))
 
 

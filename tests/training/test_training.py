@@ -139,7 +139,7 @@ def test_non_finite_loss_keeps_last_good_weights() -> None:
 
 
 def test_diverging_training_is_stopped() -> None:
-    training = make_training(head_lr=9.9, weight_decay=1.0, clip=0.0, optimizer="sgd", schedule="constant", epochs=40)
+    training = make_training(head_lr=9.9, weight_decay=1.0, grad_clip_norm=0.0, optimizer="sgd", schedule="constant", epochs=40)
     list(training.run())
     assert training.is_diverged
     assert max(r.train_loss for r in training.records) < 1e4
@@ -150,7 +150,7 @@ def test_diverging_training_is_stopped() -> None:
 
 
 def test_patience_keeps_best_epoch() -> None:
-    training = make_training(patience=1, lr=0.5, head_lr=5.0, epochs=30, clip=0.0, warmup=0.0)
+    training = make_training(patience=1, lr=0.5, head_lr=5.0, epochs=30, grad_clip_norm=0.0, warmup=0.0)
     list(training.run())
     assert training.is_stopped_early
     assert len(training.records) < 30

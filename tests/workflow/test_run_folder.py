@@ -67,7 +67,7 @@ def test_failed_run_is_deleted(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     with pytest.raises(HeadstartError, match="No space left") as caught, own_run_folder(str(tmp_path / "run")):
         raise OSError(28, "No space left on device")
-    assert "name another folder" in (caught.value.hint or "")
+    assert "--out" in (caught.value.hint or "")
     assert not (tmp_path / "run").exists()
 
 
