@@ -139,7 +139,9 @@ def test_non_finite_loss_keeps_last_good_weights() -> None:
 
 
 def test_diverging_training_is_stopped() -> None:
-    training = make_training(head_lr=9.9, weight_decay=1.0, grad_clip_norm=0.0, optimizer="sgd", schedule="constant", epochs=40)
+    training = make_training(
+        head_lr=9.9, weight_decay=1.0, grad_clip_norm=0.0, optimizer="sgd", schedule="constant", epochs=40
+    )
     list(training.run())
     assert training.is_diverged
     assert max(r.train_loss for r in training.records) < 1e4
