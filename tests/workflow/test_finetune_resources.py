@@ -106,7 +106,7 @@ def test_resumed_run_keeps_plan() -> None:
 def test_equal_candidates_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetune_candidates, "without_harmful_flip", lambda context, trainer, plan: plan)
     for room, cuts in ((10**9, ["stage6", "stage6", "stage7", "stage7"]), (60_000_000, ["stage7", "stage7"])):
-        plans = finetune_candidates._arms(FakeContext(strategy="auto"), trainer_with(room), 1000, 4)  # type: ignore[arg-type]
+        plans = finetune_candidates._make_candidates(FakeContext(strategy="auto"), trainer_with(room), 1000, 4)  # type: ignore[arg-type]
         assert [p.cut for p in plans] == cuts
         assert [p.augment == "none" for p in plans] == [False, True] * (len(cuts) // 2)
         assert {p.lr for p in plans if p.cut == "stage7"} == {finetune_candidates._LATE_LR}
