@@ -61,7 +61,7 @@ def test_schedule_without_deadline_is_exact() -> None:
 def test_step_duration_moves_end(factor: float) -> None:
     schedule, clock, _ = timed(120.0)
     steps, progress = walk(schedule, clock, lambda _: 0.1 * factor)
-    reserve_s = 20.0 * min(max(factor, 1.0), 3.0)  # what follows is slower too
+    reserve_s = 20.0 * min(max(factor, 1.0), 3.0)  # final steps slow down too
     assert clock.t <= 120.0 - 20.0
     if factor < 8.0:
         assert clock.t >= 0.9 * (120.0 - reserve_s)

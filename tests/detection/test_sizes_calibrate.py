@@ -31,9 +31,9 @@ def test_tiny_boxes_suggest_larger_size() -> None:
     sizes = measure_sizes(boxes, shapes, ("a",), SPEC)
     assert sizes.tiny_fraction == 0.5
     assert sizes.better_size is not None
-    mended = measure_sizes(boxes, shapes, ("a",), SPEC.with_(size_hw=(sizes.better_size, sizes.better_size)))
-    assert mended.tiny_fraction <= 0.2
-    assert mended.better_size is None
+    improved = measure_sizes(boxes, shapes, ("a",), SPEC.with_(size_hw=(sizes.better_size, sizes.better_size)))
+    assert improved.tiny_fraction <= 0.2
+    assert improved.better_size is None
     assert sizes.time_factor == pytest.approx((sizes.better_size / 320) ** 2)
 
 

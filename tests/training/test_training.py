@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tuning_toys import PLAN, MemorySource, Owner, make_net, make_task
+from toy_networks import PLAN, MemorySource, Owner, make_net, make_task
 
 from headstart.errors import BundleError, CacheError, SettingError
 from headstart.evaluation.metrics import softmax
@@ -269,7 +269,7 @@ class TestComparison:
             two = base + 0.3 * rng.normal(size=base.shape)
             tuned = np.stack([one + s * (two - one) for s in SHARES])
             folds = make_folds(ids, 3, seed=trial)
-            # Interpolation averages the noise of two probes out, which is a real gain: judged without it.
+            # Interpolation averages out the noise of two probes, a real gain: compare without it.
             accepted += compare_to_probe(one, tuned[-1:], ids, folds, shares=(1.0,), seed=trial).is_better
         assert accepted <= 40
 

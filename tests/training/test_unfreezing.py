@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from tuning_toys import PLAN, make_task
+from toy_networks import PLAN, make_task
 
 from headstart.probe.probe import fit_probe
 from headstart.training.loop import Training, predict_logits
@@ -104,7 +104,7 @@ def test_phases_match_single_source(options: dict[str, Any]) -> None:
     later = phased.phases[0].source
     ours = predict_logits(plain.net, plain.source, samples)
     np.testing.assert_allclose(predict_logits(phased.net, phased.source, samples), ours, atol=1e-5)
-    # stage1 has trained: what was stored behind it is of its published weights and is not to be asked any more
+    # stage1 has trained: rows cached behind it used its pretrained weights and must not be requested any more
     assert np.abs(predict_logits(phased.net, later, samples, cut="stage2") - ours).max() > 1e-4
 
 
@@ -193,11 +193,16 @@ STAGES = ("stage5", "stage6", "stage7", "neck")
     [
         ("stage5", {}, 0.2, [(0.0, "stage5")]),
         ("stage5", {"stage7": 0, "stage6": 0.3, "stage5": 0.6}, 0.0, [(0, "stage7"), (0.3, "stage6"), (0.6, "stage5")]),
-        ("stage5", {"stage7": 0, "stage5": 0.6}, 0.0, [(0.0, "stage6"), (0.6, "stage5")]),  # stage6 trains at once
+        (
+            "stage5",
+            {"stage7": 0, "stage5": 0.6},
+            0.0,
+            [(0.0, "stage6"), (0.6, "stage5")],
+        ),  # stage6 trains from the start
         ("stage6", {"stage6": 0, "stage7": 0.5}, 0.0, [(0.0, "stage6")]),  # a later one joins: the cut stays
         ("stage6", {"stage7": 0, "stage6": 0.1}, 0.2, [(0.0, "head"), (0.2, "stage6")]),
         ("stage7", {"head": 0, "stage7": 0.5}, 0.0, [(0.0, "neck"), (0.5, "stage7")]),
-        ("stem", {"stage7": 0, "stem": 0.5}, 0.0, [(0.0, "stem")]),  # a stem without weights, the rest at once
+        ("stem", {"stage7": 0, "stem": 0.5}, 0.0, [(0.0, "stem")]),  # a stem without weights, the rest from the start
     ],
 )
 def test_phase_cuts(

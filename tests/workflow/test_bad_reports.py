@@ -131,7 +131,7 @@ def test_report_without_images_names_no_file(table: Path, tmp_path: Path) -> Non
         json.loads((run.folder / "report.json").read_text())
     )
     again = headstart.report(run.folder, attributions=False, curve=False)
-    assert not again.has_images, "what was asked of training still holds"
+    assert not again.has_images, "the setting of the training still applies"
     assert "data:image/jpeg" not in page_of(run)
     assert not (run.folder / "figures" / "samples.png").exists()
     headstart.report(run.folder, images=True, attributions=False, curve=False, figures=False)

@@ -214,7 +214,7 @@ def test_fully_leaking_test_split_is_marked(squares: Path, tmp_path: Path) -> No
     assert report["headline"]["is_leaky"] is True
     assert "data_finding" in [r["kind"] for r in report["comment"]["remarks"]]
     log = (folder / "train.log").read_text(encoding="utf-8")
-    assert log.count("split as given") == 2  # where the split is made, and beside the score
+    assert log.count("split as given") == 2  # at the split, and next to the score
 
 
 def test_leaks_across_split_file_are_excluded(squares: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from headstart.workflow.detector_report import read_detection_data
 from headstart.workflow.run_files import write_csv, write_json
 
 NAMES = ("cat", "dog")
-NEAR = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(0))  # equal in any table, parted by a threshold
+NEAR = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(0))  # equal when rounded, separated by a threshold
 
 
 def data(root: Path, truth: list[Boxes]) -> DetectionSamples:

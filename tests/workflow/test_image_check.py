@@ -107,7 +107,7 @@ def test_misleading_data_exit_with_3(command: Callable[..., Done], leaky: Path) 
         (lambda root: None, 0),
         (lambda root: (root / "discs" / "empty.jpg").touch(), 3),
         (lambda root: shutil.copy(root / "discs" / "001.jpg", root / "stripes" / "x.jpg"), 3),
-        (lambda root: shutil.copy(root / "discs" / "001.jpg", root / "discs" / "x.jpg"), 0),  # kept together: honest
+        (lambda root: shutil.copy(root / "discs" / "001.jpg", root / "discs" / "x.jpg"), 0),  # kept together: unbiased
         (lambda root: (root / "discs" / "notes.heic").write_bytes(b"x" * 50), 3),
         (lambda root: (root / "notes.txt").write_text("hello"), 0),
     ],
@@ -271,7 +271,7 @@ def test_broken_files_only(command: Callable[..., Done], tmp_path: Path) -> None
     for k in range(8):
         (tmp_path / "d" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "d" / "ab"[k % 2] / f"{k}.jpg").write_bytes(b"\x01\x02" * 40)
-    done = command("check", tmp_path / "d")  # with a network, which has nothing to look at
+    done = command("check", tmp_path / "d")  # with a network, but no readable image
     assert done.code == 3
     assert "8 files" in done.err
     done = command("check", tmp_path / "d", "--json", "-")
@@ -299,7 +299,7 @@ def test_unknown_sheet_format(command: Callable[..., Done], leaky: Path, tmp_pat
     done = command("check", leaky, "--pixels-only", "--sheet", tmp_path / "pairs.pdf")
     assert done.code == 2
     assert ".png or .jpg" in done.err
-    assert len(done.err.splitlines()) == 2  # error and hint: the images were not looked at first
+    assert len(done.err.splitlines()) == 2  # error and hint: no image was scanned
 
 
 def test_check_zip(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_check_zip(command: Callable[..., Done], leaky: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("build", "flags"),
     [
-        (  # both levels are words: classes in rooms, or rooms in classes
+        (  # both levels are words: either may be the classes
             [
                 f"{a}/{b}/{i}.jpg"
                 for a in ("kitchen", "garden", "attic")
@@ -325,7 +325,7 @@ def test_check_zip(command: Callable[..., Done], leaky: Path, tmp_path: Path) ->
             ],
             ["--layout '{label}/{group}/*'", "--layout '{group}/{label}/*'"],
         ),
-        (  # splits beside something else
+        (  # splits next to another folder
             [f"{a}/x/{i}.jpg" for a in ("train", "test", "backup") for i in range(4)],
             ["--layout '{label}/**'"],
         ),

@@ -52,9 +52,9 @@ def test_too_few_groups_have_no_interval() -> None:
 def test_leaking_images_are_scored_separately(skill: float) -> None:
     truth = np.repeat([0, 1, 2], 2)
     logits, names = skill * np.eye(3)[truth], ("a", "b", "c")
-    honest = evaluate(logits, truth, names, setup=USER_TEST_SPLIT, is_logits=True)
+    clean = evaluate(logits, truth, names, setup=USER_TEST_SPLIT, is_logits=True)
     given = evaluate(np.r_[logits, logits[:1]], np.r_[truth, truth[:1]], names, setup=USER_TEST_SPLIT, is_logits=True)
-    score = summary(test=honest, test_including_leaks=given)
+    score = summary(test=clean, test_including_leaks=given)
     assert (score["total"], score["is_users_split"]) == (6, True)
     assert score["leaky"]["num_leaks"] == 1
     assert score["leaky"]["value"] == given.accuracy.value

@@ -18,8 +18,8 @@ from headstart.records import Decision
 from headstart.training.plan import FinetunePlan
 from headstart.types import DecisionReason, Evidence, JsonValue, NoteKind
 from headstart.workflow.finetune_costs import (
-    ENDING_S,
-    NUM_PARTS,
+    FINAL_STEPS_S,
+    NUM_FOLDS,
     SAFETY,
     folds_that_fit,
     measure_speed,
@@ -55,7 +55,7 @@ class SelectedCandidate:
 
     Attributes:
         plan: Its training plan.
-        num_folds: Number of the `NUM_PARTS` folds that the budget allows.
+        num_folds: Number of the `NUM_FOLDS` folds that the budget allows.
     """
 
     plan: FinetunePlan
@@ -84,11 +84,11 @@ def select_candidate(
     num_classes = len(fitted.samples.class_names)
     journal = trainer.checkpoints
     budget_s = 60.0 * (resolved.settings.budget_minutes or 0.0)
-    left = journal.once("seconds_left", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
+    left = journal.once("seconds_left", lambda: budget_s - (time.monotonic() - started) - FINAL_STEPS_S)
     if left <= 0:
         context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=0.0)
-        spent_s = budget_s - ENDING_S - left
-        times: Evidence = {"budget_seconds": budget_s, "spent_seconds": spent_s, "reserved_seconds": ENDING_S}
+        spent_s = budget_s - FINAL_STEPS_S - left
+        times: Evidence = {"budget_seconds": budget_s, "spent_seconds": spent_s, "reserved_seconds": FINAL_STEPS_S}
         _keep_probe(context, DecisionReason.BUDGET_SPENT, times)
         return None
     plans = _make_candidates(context, trainer, len(train), num_classes)
@@ -110,11 +110,11 @@ def select_candidate(
     choice = _fit(resolved, plans, speeds, len(train), left, num_val)
     if choice is None:
         context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=max(left, 0.0))
-        times = {"left_seconds": max(left, 0.0), "reserved_seconds": ENDING_S}
+        times = {"left_seconds": max(left, 0.0), "reserved_seconds": FINAL_STEPS_S}
         _keep_probe(context, DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, times)
         return None
     used, epochs, num_folds, seconds = choice
-    trial = {"epochs": epochs, "num_folds_used": num_folds, "num_folds": NUM_PARTS}
+    trial = {"epochs": epochs, "num_folds_used": num_folds, "num_folds": NUM_FOLDS}
     times = {"left_seconds": left, "expected_seconds": seconds}
     context.decide([Decision("finetune.trial", trial, DecisionReason.TRIAL_FITS_BUDGET, evidence=times)])
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
@@ -143,13 +143,13 @@ def select_candidate(
     chosen.append(Decision("epochs", sized[best].epochs, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
     context.decide([d for d in chosen if not resolved.is_explicit(d.setting)], is_shown=False)
     if not num_val:
-        context.decide_used(Decision("folds", NUM_PARTS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
-    left = journal.once("seconds_left_after_pilots", lambda: budget_s - (time.monotonic() - started) - ENDING_S)
+        context.decide_used(Decision("folds", NUM_FOLDS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
+    left = journal.once("seconds_left_after_pilots", lambda: budget_s - (time.monotonic() - started) - FINAL_STEPS_S)
     fitting = num_folds
     if not num_val:
         fitting = folds_that_fit(sized[best], seconds_per_image[best], speeds[best]["view_s"], len(train), left)
     if fitting != num_folds:
-        times = {"left_seconds": left, "image_seconds": seconds_per_image[best], "num_folds": NUM_PARTS}
+        times = {"left_seconds": left, "image_seconds": seconds_per_image[best], "num_folds": NUM_FOLDS}
         context.decide([Decision("finetune.folds", fitting, DecisionReason.FOLDS_FIT_BUDGET, evidence=times)])
     return SelectedCandidate(sized[best], fitting)
 
@@ -170,7 +170,7 @@ def _fit(
                 epochs = resolved.settings.epochs or epochs
             elif number > 1 and epochs < _MIN_EPOCHS:
                 continue
-            held = num_val or num // NUM_PARTS
+            held = num_val or num // NUM_FOLDS
             num_train = num if num_val else num - held
             rests, by_cut = [0.0], dict[str, float]()
             seconds = 0.0

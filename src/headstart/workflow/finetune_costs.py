@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from headstart.workflow.finetune_trainer import FinetuneTrainer
 
 __all__ = [
-    "ENDING_S",
-    "NUM_PARTS",
+    "FINAL_STEPS_S",
+    "NUM_FOLDS",
     "SAFETY",
     "epochs_for_budget",
     "folds_that_fit",
@@ -34,10 +34,10 @@ __all__ = [
     "views_s",
 ]  # fmt: skip
 
-NUM_PARTS = 3
+NUM_FOLDS = 3
 """Number of folds; the budget decides how many of them are trained."""
 
-ENDING_S = 20.0
+FINAL_STEPS_S = 20.0
 """Seconds of a budget reserved for export, bundle, parity check and report."""
 
 SAFETY = 1.1
@@ -115,10 +115,10 @@ def folds_that_fit(plan: FinetunePlan, image_s: float, view_s: float, num_train:
         num_train: Training images.
         left_s: Seconds left, without the final steps.
     """
-    held = num_train // NUM_PARTS
+    held = num_train // NUM_FOLDS
     fold = training_s(plan, image_s, num_train - held, held)
     rest = training_s(plan, image_s, num_train) + views_s(plan, view_s, held, has_plain=True)  # not yet cached
-    fitting = [f for f in range(1, NUM_PARTS + 1) if (f - 1) * fold + rest <= left_s]
+    fitting = [f for f in range(1, NUM_FOLDS + 1) if (f - 1) * fold + rest <= left_s]
     return max(fitting, default=1)
 
 

@@ -39,8 +39,8 @@ from headstart.workflow.dataset_split import read_samples
 from headstart.workflow.devices import check_device
 from headstart.workflow.finetune_candidates import select_candidate
 from headstart.workflow.finetune_costs import (
-    ENDING_S,
-    NUM_PARTS,
+    FINAL_STEPS_S,
+    NUM_FOLDS,
     epochs_for_budget,
     image_seconds,
     measure_speed,
@@ -181,7 +181,7 @@ class FinetunePipeline:
                 self._keep_probe()
                 return
             plan = requested
-            num_parts, num_used = (self.settings.folds or _HELD_OUT), self.settings.folds or 1
+            num_folds, num_used = (self.settings.folds or _HELD_OUT), self.settings.folds or 1
         else:
             candidate = select_candidate(
                 self.context, self.trainer, self.started, lambda plan: self._start_head(plan, self.train), self._pilot
@@ -189,16 +189,16 @@ class FinetunePipeline:
             if candidate is None:
                 self._keep_probe()
                 return
-            plan, num_parts, num_used = candidate.plan, NUM_PARTS, candidate.num_folds
+            plan, num_folds, num_used = candidate.plan, NUM_FOLDS, candidate.num_folds
         with self.context.events.stage(Stage.TRAIN, **self._decide_plan(plan)) as stage:
-            evidence, results = self._measure(plan, num_parts, num_used)
+            evidence, results = self._measure(plan, num_folds, num_used)
             comparison = self._compare(evidence, is_probe_allowed=not is_requested)
             is_kept = comparison.is_better or (is_requested and self.settings.keep != "best")
             stage |= {**self._describe(comparison, evidence), "is_kept": is_kept}
             strategy, reason = plan.strategy if is_kept else "probe", DecisionReason.TUNED_COMPARED_WITH_PROBE
             self.context.decide([Decision("strategy", strategy, reason, evidence=comparison.to_json())])
             if is_kept:
-                final, head, trained_on = self._final(plan, results, num_parts)
+                final, head, trained_on = self._final(plan, results, num_folds)
             jobs = (*results, final) if is_kept and final is not results[0] else results
             stage["train_seconds"] = sum(record.duration_s for job in jobs for record in job.records)
         if not is_kept:
@@ -207,7 +207,7 @@ class FinetunePipeline:
         for result in (*results, final):
             check_frozen(result.frozen_before, result.frozen_after)
         tuned = FinetunedModel(
-            plan, final, head, comparison, evidence.samples, self._setup(num_parts, num_used), trained_on, is_requested
+            plan, final, head, comparison, evidence.samples, self._setup(num_folds, num_used), trained_on, is_requested
         )
         write_finetune_outputs(self.context, self.fitted, self.trainer, tuned, self.log, self.started)
 
@@ -247,13 +247,13 @@ class FinetunePipeline:
         speed = self.checkpoints.once("speed", lambda: measure_speed(self.trainer, plan, head, self.train))
         left = self.checkpoints.once(
             "seconds_left",
-            lambda: 60.0 * (self.settings.budget_minutes or 0.0) - (time.monotonic() - self.started) - ENDING_S,
+            lambda: 60.0 * (self.settings.budget_minutes or 0.0) - (time.monotonic() - self.started) - FINAL_STEPS_S,
         )
         parts = self._parts(plan)
         epochs = epochs_for_budget(plan, speed, parts, left)
         evidence: Evidence = {
             "left_seconds": max(left, 0.0),
-            "reserved_seconds": ENDING_S,
+            "reserved_seconds": FINAL_STEPS_S,
             "image_seconds": speed["image_s"],
             "epoch_seconds": trainings_s(plan.with_(epochs=1), speed, parts),
         }
@@ -284,7 +284,7 @@ class FinetunePipeline:
 
         The gain is at the best interpolation factor, so all candidates have the same optimistic bias.
         """
-        evidence, (result,) = self._measure(plan, NUM_PARTS, 1)
+        evidence, (result,) = self._measure(plan, NUM_FOLDS, 1)
         comparison = self._compare(evidence)
         num_held = len(evidence.samples)
         num_train = len(self.train) - (0 if len(self.fitted.split.where("val")) else num_held)
@@ -348,13 +348,13 @@ class FinetunePipeline:
             "expected_seconds": expected,
         }
 
-    def _measure(self, plan: FinetunePlan, num_parts: int, num_used: int) -> tuple[_Comparison, list[TrainingResult]]:
+    def _measure(self, plan: FinetunePlan, num_folds: int, num_used: int) -> tuple[_Comparison, list[TrainingResult]]:
         """Train on folds and score the held-out images; a user's validation split replaces the folds."""
         val = self.fitted.split.where("val")
         if len(val):
             jobs = [("val", self.train, val)]
         else:
-            fold_of = self._folds(num_parts)
+            fold_of = self._folds(num_folds)
             used = range(min(num_used, int(fold_of.max()) + 1))
             jobs = [(f"fold{f + 1}", self.train[fold_of != f], self.train[fold_of == f]) for f in used]
         probes, tuned, results = [], [], []
@@ -378,9 +378,9 @@ class FinetunePipeline:
         is_plain = self.settings.strategy == "auto" and plan.augment == "none"
         return f"{plan.strategy}-{plan.cut}{'-plain' if is_plain else ''}-{part}"
 
-    def _folds(self, num_parts: int) -> Ids:
+    def _folds(self, num_folds: int) -> Ids:
         labels, groups = self.fitted.samples.class_ids[self.train], self._groups(self.train)
-        return make_folds(labels, num_parts, groups=groups, seed=self.settings.seed)
+        return make_folds(labels, num_folds, groups=groups, seed=self.settings.seed)
 
     def _run(
         self, name: str, plan: FinetunePlan, head: LinearHead, train: Ids, val: Ids | None, phase: str
@@ -408,7 +408,7 @@ class FinetunePipeline:
         return result
 
     def _final(
-        self, plan: FinetunePlan, results: list[TrainingResult], num_parts: int
+        self, plan: FinetunePlan, results: list[TrainingResult], num_folds: int
     ) -> tuple[TrainingResult, LinearHead, Ids]:
         """Return the final result, its initial head, and its training images.
 
@@ -418,7 +418,7 @@ class FinetunePipeline:
         if len(self.fitted.split.where("val")):
             return results[0], self._start_head(plan, self.train), self.train
         if self._is_scored_kept(plan, len(results)):
-            part = self.train[self._folds(num_parts) != 0]
+            part = self.train[self._folds(num_folds) != 0]
             return results[0], self._start_head(plan, part), part
         epochs = max(1, round(float(np.mean([r.best_epoch for r in results]))))
         final_plan = plan.with_(epochs=min(plan.epochs, epochs), patience=None)
@@ -478,7 +478,7 @@ class FinetunePipeline:
             return None
         return np.asarray(self.class_weights[self.fitted.samples.class_ids[index]])
 
-    def _setup(self, num_parts: int, num_used: int) -> EvaluationSetup:
+    def _setup(self, num_folds: int, num_used: int) -> EvaluationSetup:
         """Return the evaluation setup of the comparison with the probe."""
         if len(self.fitted.split.where("val")):
             return EvaluationSetup(
@@ -487,12 +487,12 @@ class FinetunePipeline:
         if num_used == 1:
             return EvaluationSetup(
                 EvaluationProtocol.VALIDATION_SPLIT,
-                held_out_fraction=1 / num_parts,
+                held_out_fraction=1 / num_folds,
                 split_source=SplitSource.MADE,
                 is_used_for_selection=True,
             )
         return EvaluationSetup(
             EvaluationProtocol.K_FOLD,
-            num_folds=num_parts,
-            num_folds_used=None if num_used == num_parts else num_used,
+            num_folds=num_folds,
+            num_folds_used=None if num_used == num_folds else num_used,
         )

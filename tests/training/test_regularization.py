@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tuning_toys import PLAN, MemorySource, Owner, make_net, make_task
+from toy_networks import PLAN, MemorySource, Owner, make_net, make_task
 
 from headstart.training.batch_sources import epoch_order
 from headstart.training.loop import Training

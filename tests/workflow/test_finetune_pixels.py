@@ -97,7 +97,7 @@ def test_failed_last_write_is_reported(few: Path, own_cache: Path, monkeypatch: 
     sources = BatchSources(fitted, backbone, Checkpoints(own_cache / "checkpoints"), events, 1)
     source = sources.open(default_plan("full", "stem", 4, 2))
     source.batch(np.arange(4), np.ones(4, dtype=np.int64))
-    assert not lines_of(events)  # far less than what is written at once
+    assert not lines_of(events)  # far less than one write
     if when == "a training ends":
         sources.warn_not_cached(source)
         assert len(lines_of(events)) == 1
