@@ -15,7 +15,7 @@ from benchmarks._common import Figures, bench_data
 from headstart.api import train
 from headstart.evaluation.metrics import softmax
 from headstart.evaluation.paired_comparison import compare_paired
-from headstart.workflow.report_writer import read_facts
+from headstart.workflow.report_writer import read_run_data
 
 REPLICATES = 2000
 POWER_REPLICATES = 400
@@ -32,7 +32,7 @@ def main() -> None:
             train(data, out=str(Path(scratch) / "a")),
             train(data, out=str(Path(scratch) / "b"), class_weights="auto"),
         ]
-        facts = [read_facts(run.folder, paths={}) for run in runs]
+        facts = [read_run_data(run.folder, paths={}) for run in runs]
     at = facts[0].scored.split == "test"
     truth, names = facts[0].scored.truth[at], facts[0].class_names
     a, b = (softmax(f.scored.logits[at].astype(np.float64)) for f in facts if f.scored.logits is not None)

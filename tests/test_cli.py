@@ -122,7 +122,11 @@ def test_evaluate_as_json(trained: tuple[Path, subprocess.CompletedProcess[str]]
         (["train", "{empty}"], 3, "empty"),
         (["train", "{photos}", "--group-from", "patient"], 2, "patient"),
         (["train", "{photos}", "--split", "none.csv"], 3, "(No such file or directory).\nhint: name the split.csv"),
-        (["train", "{photos}", "--corrections", "none.csv"], 2, "(No such file or directory).\nhint: pass the label_errors"),
+        (
+            ["train", "{photos}", "--corrections", "none.csv"],
+            2,
+            "(No such file or directory).\nhint: pass the label_errors",
+        ),
         (["predict", "{empty}", "x.jpg"], 1, "no"),
         (["predict", "{photos}/none", "x.jpg"], 2, "no model"),
         (["cache", "clear", "everything"], 2, "no part"),
