@@ -162,7 +162,7 @@ def test_stages_out_of_order_are_refused():
     from headstart.backbones.rules import StageMap
 
     stage_of = {"first.weight": 1, "first.bias": 1, "second.weight": 2, "second.bias": 2, "fc.weight": 4, "fc.bias": 4}
-    with pytest.raises(NoStagesError, match="one after another"):
+    with pytest.raises(NoStagesError, match="in order"):
         StagedNetwork(Twisted().eval(), StageMap(stage_of, 2, ("fc",)), (8, 8))
 
 
@@ -171,7 +171,7 @@ def test_a_image_that_is_too_small_is_told():
 
     card = find_card("alexnet")
     staged = StagedNetwork(network := build_empty(card.library, card.arch), map_stages(network), (24, 24))
-    with pytest.raises(UsageError, match="cannot take images of 24 x 24"):
+    with pytest.raises(UsageError, match="24 x 24"):
         _ = staged.table
 
 

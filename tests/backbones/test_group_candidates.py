@@ -59,7 +59,7 @@ def test_a_weights_tag_after_a_dot_takes_other_weights():
     assert find_card("resnet50.IMAGENET1K_V2").source == "torchvision:ResNet50_Weights.IMAGENET1K_V2"
     assert find_card("resnet50", "a1_in1k").license == "Apache-2.0"
     assert not any(card.license.islower() for card in list_cards())
-    with pytest.raises(UsageError, match="no weights `b9_in1k` for ResNet-50") as failure:
+    with pytest.raises(UsageError, match="no weights `b9_in1k`") as failure:
         find_card("resnet50.b9_in1k")
     assert "a1_in1k" in failure.value.hint
 
@@ -82,7 +82,7 @@ def test_a_name_of_one_library_needs_no_prefix():
     ("wrong", "nearest"), [("rsnet50", "resnet50"), ("vgg-17", "vgg16"), ("efficientnet_lite9", "efficientnet_lite0")]
 )
 def test_an_unknown_name_is_answered_with_the_nearest_three(wrong, nearest):
-    with pytest.raises(UsageError, match="no network called") as failure:
+    with pytest.raises(UsageError, match="Unknown network") as failure:
         find_card(wrong)
     named = failure.value.hint.split(";")[0].removeprefix("nearest: ").split(", ")
     assert len(named) == 3

@@ -128,7 +128,7 @@ def test_show_network_builds_without_weights():
 def test_show_run_reads_the_bundle(tmp_path):
     bundle = tmp_path / "run" / "bundle"
     bundle.mkdir(parents=True)
-    with pytest.raises(BundleError, match="no run folder"):
+    with pytest.raises(BundleError, match="run folder"):
         show_run(tmp_path / "run")
     meta = {
         "backbone": {"name": "resnet18"},
@@ -147,22 +147,22 @@ def test_show_run_reads_the_bundle(tmp_path):
         in show_run(tmp_path / "run", depth="stage").text
     )
     (bundle / "bundle.json").write_text("{}")
-    with pytest.raises(BundleError, match="does not say which network"):
+    with pytest.raises(BundleError, match="network"):
         show_run(tmp_path / "run")
 
 
 def test_comparison_in_every_format():
     names = ["VGG16", "ResNet50", "MobileNetV2"]
-    measured = {"vgg16": {"frozen engine (images a second)": 12.5}}
+    measured = {"vgg16": {"frozen engine (images per second)": 12.5}}
     md = compare_cards(names, "md", measured)
     assert md.splitlines()[0] == "|  | VGG16 | ResNet-50 | MobileNetV2 |"
-    assert "| frozen engine (images a second) | 12.5 |  |  |" in md
+    assert "| frozen engine (images per second) | 12.5 |  |  |" in md
     table = list(csv.reader(io.StringIO(compare_cards(names, "csv", measured))))
     assert {len(row) for row in table} == {4}
     assert next(r for r in table if r[0] == "parameters (million)")[1:] == ["138.36", "25.56", "3.5"]
     root = xml.etree.ElementTree.fromstring(compare_cards(names, "html"))
     assert [th.text for th in root.iter("th")][1:] == ["VGG16", "ResNet-50", "MobileNetV2"]
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="pdf"):
         compare_cards(names, "pdf")
 
 
@@ -211,5 +211,5 @@ def test_measuring_gives_a_table_and_is_remembered():
     assert set(result.step_s) == {"stem", "stage1", "stage2", "stage3", "head"}
     assert read_bench()["shufflenet_v2_x0_5", 64] == result
     (row,) = bench_rows([result])
-    assert row["torch (images a second)"] == result.torch_rate
+    assert row["torch (images per second)"] == result.torch_rate
     assert measured_columns(["shufflenet_v2_x0_5"]) == {}  # measured at another size than the card's

@@ -50,7 +50,7 @@ def test_own_weights_are_imported_beside_the_published_ones(small_file, small_ne
         backbone = load_backbone(**asked, offline=True)
         assert same(backbone.module, small_network)
         assert backbone.card.digest == card.digest
-        assert "nobody's published digest" in backbone.notes[0]
+        assert "no published digest" in backbone.notes[0]
     with pytest.raises(WeightsError, match="may not use the network"):
         load_backbone(SMALL, offline=True)
 
@@ -80,7 +80,7 @@ def test_a_changed_store_is_noticed(small_file):
     content = bytearray(stored.read_bytes())
     content[-1] ^= 1
     stored.write_bytes(content)
-    with pytest.raises(WeightsError, match="is not what was imported"):
+    with pytest.raises(WeightsError, match="changed after import"):
         load_backbone(f"{SMALL}.mine", offline=True)
 
 
@@ -93,20 +93,20 @@ def test_weights_are_carried_to_a_machine_without_a_network(tmp_path, monkeypatc
     (card,) = import_weights(tmp_path / "carry")
     assert card.name == "efficientnet_lite0"
     backbone = load_backbone("efficientnet_lite0", offline=True)
-    assert "imported by hand" in backbone.notes[0]
+    assert "imported from a file" in backbone.notes[0]
     file = tmp_path / "carry" / entry["file"]
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(WeightsError, match="missing or not what was fetched"):
+    with pytest.raises(WeightsError, match="SHA-256"):
         import_weights(tmp_path / "carry")
 
 
 def test_a_folder_that_was_not_fetched_and_a_damaged_list_are_told(tmp_path):
-    with pytest.raises(WeightsError, match="was not made by"):
+    with pytest.raises(WeightsError, match="models fetch"):
         import_weights(tmp_path)
     (tmp_path / "headstart-weights.json").write_text(json.dumps({"weights": [{"name": "x"}]}))
     with pytest.raises(WeightsError, match="damaged"):
         import_weights(tmp_path)
-    with pytest.raises(UsageError, match="does not say which network"):
+    with pytest.raises(UsageError, match="network"):
         import_weights(tmp_path / "some.pth")
 
 
@@ -142,7 +142,7 @@ def test_weights_of_another_network_are_refused_with_what_differs(small_file):
 def test_another_number_of_classes_is_told_with_the_layer_and_the_remedy(tmp_path):
     path = tmp_path / "ten.pth"
     torch.save(build_network("torchvision", SMALL, num_classes=10).state_dict(), path)
-    with pytest.raises(WeightsError, match="10 classes apart") as failure:
+    with pytest.raises(WeightsError, match="10 classes") as failure:
         load_backbone(SMALL, weights=str(path))
     assert "fc.weight is 10x1024 in the file and 1000x1024 in the network" in failure.value.message
     assert "num_classes=10" in failure.value.hint
@@ -168,7 +168,7 @@ def test_a_checkpoint_that_holds_code_is_refused(how, tmp_path, monkeypatch):
         torch.save({"state_dict": {"a": torch.zeros(1)}, "extra": Evil()}, path)
     else:
         path.write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(WeightsError, match="would run code") as failure:
+    with pytest.raises(WeightsError, match="run code") as failure:
         load_backbone(SMALL, weights=str(path))
     assert "safetensors" in failure.value.hint
     assert not (tmp_path / "hacked").exists()
@@ -192,12 +192,12 @@ def test_damaged_files_are_told_by_name(name, content, tmp_path):
 def test_half_a_checkpoint_and_something_else_are_told(small_file, tmp_path):
     content = small_file.read_bytes()
     small_file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(WeightsError, match="not a whole PyTorch checkpoint"):
+    with pytest.raises(WeightsError, match="PyTorch checkpoint"):
         read_tensors(small_file)
     torch.save([1, 2, 3], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match="dictionary of named tensors"):
         read_tensors(tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match="there is no weights file"):
+    with pytest.raises(WeightsError, match="does not exist"):
         read_tensors(tmp_path / "nothing.pth")
 
 

@@ -25,7 +25,7 @@ def test_a_middle_part_leads_from_one_state_to_the_other(begin: str, end: str) -
 
 def test_nothing_between_is_refused() -> None:
     network = load_backbone("resnet18", weights="none", size=64).network
-    with pytest.raises(UsageError, match="nothing lies between"):
+    with pytest.raises(UsageError, match="nothing between"):
         middle(network, "head", "stage2")
 
 

@@ -129,7 +129,7 @@ def test_half_written_cache_is_replaced_online_and_told_offline(served, hub_card
     served.add_hub("someone/small", "model.safetensors", hub_file)
     found = find_weights(hub_card, mirror=served.address)
     found.path.resolve().write_bytes(hub_file[:1000])
-    with pytest.raises(WeightsError, match="half written") as failure:
+    with pytest.raises(WeightsError, match="incomplete") as failure:
         find_weights(hub_card, offline=True)
     assert "headstart models fetch shufflenet_v2_x0_5" in str(failure.value.hint)
     mended = find_weights(hub_card, mirror=served.address)
@@ -140,7 +140,7 @@ def test_missing_repository_and_missing_file_are_told_apart(served, hub_card):
     with pytest.raises(WeightsError, match="has no `someone/small`"):
         find_weights(hub_card, mirror=served.address)
     served.repos.add("someone/small")
-    with pytest.raises(WeightsError, match=r"holds none of model\.safetensors, pytorch_model\.bin"):
+    with pytest.raises(WeightsError, match=r"has none of model\.safetensors, pytorch_model\.bin"):
         find_weights(hub_card, mirror=served.address)
 
 
@@ -159,7 +159,7 @@ def test_offline_fails_at_once_without_asking_anybody(served, hub_card, setting,
         monkeypatch.setenv(setting, "1")
     with pytest.raises(OfflineError, match="may not use the network") as failure:
         find_weights(hub_card, offline=setting == "argument", mirror=served.address)
-    assert failure.value.hint == "with a network: headstart models fetch shufflenet_v2_x0_5"
+    assert "headstart models fetch shufflenet_v2_x0_5" in str(failure.value.hint)
     assert served.requests == []
 
 
@@ -256,7 +256,7 @@ def test_bundled_package_is_checked_by_digest(monkeypatch, tmp_path):
     with pytest.raises(WeightsError, match="is not the weights file of EfficientNet-Lite0"):
         find_weights(card)
     (package / "some.pth").unlink()
-    with pytest.raises(WeightsError, match="holds no weights file"):
+    with pytest.raises(WeightsError, match="no weights file"):
         find_weights(card)
     with pytest.raises(OfflineError) as failure:
         find_weights(replace(card, source="package:never_installed_weights"))

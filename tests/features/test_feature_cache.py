@@ -138,5 +138,5 @@ def test_what_cannot_be_deleted_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         raise PermissionError(1, "Operation not permitted", path)
 
     monkeypatch.setattr(os, "unlink", refuse)
-    with pytest.raises(CacheError, match=f"{file}.* cannot be deleted .Operation not permitted"):
+    with pytest.raises(CacheError, match=f"{file}.*Operation not permitted"):
         clear_cache(tmp_path)

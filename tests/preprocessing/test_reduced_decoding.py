@@ -182,5 +182,5 @@ def test_the_quality_of_a_photograph(quality: int) -> None:
 def test_endings() -> None:
     assert ending_remarks("JPEG", "a.JPG") == ending_remarks("JPEG", "") == ending_remarks("TIFF", "b/c.tiff") == []
     ((kind, detail),) = ending_remarks("PNG", "a.jpg")
-    assert (kind, detail) == ("wrong-extension", "ends in .jpg but is PNG; read as what it is")
-    assert "no ending" in ending_remarks("PNG", "a")[0][1]
+    assert (kind, ".jpg" in detail, "PNG" in detail) == ("wrong-extension", True, True)
+    assert "no extension" in ending_remarks("PNG", "a")[0][1]

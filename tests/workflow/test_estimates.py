@@ -46,4 +46,4 @@ def test_unwritable_measurement_is_shown(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(latency, "_bench_one", lambda *_: result)
     lines: list[str] = []
     assert latency.bench(["efficientnet_lite0"], say=lines.append) == [result]
-    assert "could not be kept" in lines[-1]
+    assert "cannot save" in lines[-1]

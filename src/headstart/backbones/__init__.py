@@ -1,4 +1,4 @@
-"""Pretrained networks by name: cards, weights, and one set of stage names for all of them."""
+"""Provide pretrained backbones by name: cards, weights, and uniform stage names."""
 
 from headstart.backbones.cards import DEFAULT_BACKBONE, Card, find_card, list_cards
 from headstart.backbones.loading import Backbone, load_backbone, pooled_outputs

@@ -1,8 +1,8 @@
-"""Bare networks from the three libraries, and weights put into them.
+"""Build networks of the three libraries, and put weights into them.
 
-A network that is about to receive weights is built without memory for its parameters
-and takes the loaded tensors as they are, so that nothing is initialized only to be overwritten.  What
-cannot be built so (a few compute with tensors while they are built) is built in full.
+A network that is about to receive weights is built without memory for its parameters and takes the loaded tensors as
+they are, so nothing is initialized only to be overwritten. The few networks that compute with tensors while they are
+built are built in full.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def build_network(library: str, arch: str, **arguments: Any) -> Any:
 
 
 def build_empty(library: str, arch: str, **arguments: Any) -> Any:
-    """Return the same without values in its parameters where that is possible (device `meta`)."""
+    """Build a network without values in its parameters if possible (device `meta`)."""
     import torch
 
     try:
@@ -46,7 +46,7 @@ def build_empty(library: str, arch: str, **arguments: Any) -> Any:
 
 
 def draw_weights(module: Any, seed: int) -> None:
-    """Put random weights into all layers, drawn as each kind begins; the same ones for a seed."""
+    """Initialize all layers with random weights as their kinds do; reproducible for a seed."""
     import torch
 
     torch.manual_seed(seed)
@@ -62,7 +62,7 @@ def _timm(arch: str, arguments: dict[str, Any]) -> Any:
         raise MissingExtraError(f"the network `{arch}`", "train") from error
     if not timm.is_model(arch):
         raise UsageError(
-            f"the installed timm {timm.__version__} has no network `{arch}`.", hint="pip install --upgrade timm"
+            f"The installed timm {timm.__version__} has no network `{arch}`.", hint="pip install --upgrade timm"
         )
     return timm.create_model(arch, pretrained=False, **arguments).eval()
 
@@ -75,10 +75,10 @@ def _torchvision(arch: str, arguments: dict[str, Any]) -> Any:
         raise MissingExtraError(f"the network `{arch}`", "train") from error
     if arch not in models.list_models(module=models):
         raise UsageError(
-            f"the installed torchvision {torchvision.__version__} has no network `{arch}`.",
+            f"The installed torchvision {torchvision.__version__} has no network `{arch}`.",
             hint="pip install --upgrade torchvision",
         )
     if arch in ("googlenet", "inception_v3"):
-        # Auxiliary heads serve in training only; the pixels are given on the weights' own scale.
+        # Auxiliary heads are used in training only; the input has the scale of the weights.
         arguments = {"aux_logits": False, "transform_input": False, "init_weights": False, **arguments}
     return models.get_model(arch, weights=None, **arguments).eval()

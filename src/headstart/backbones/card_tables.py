@@ -1,7 +1,6 @@
-"""Cards as tables: the list, side by side, and the history of the ImageNet challenge.
+"""Render cards as tables: the list, the comparison, and the history of the ImageNet challenge.
 
-A table is first a list of dictionaries of plain values, and only then text; so the
-same rows become Markdown, CSV, HTML or a terminal's columns, and Python users get the rows.
+Tables are lists of dictionaries of plain values, which render as Markdown, CSV, HTML or terminal columns.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ COLUMNS: dict[str, str] = {
     "name": "name",
     "year": "year",
     "parameters": "parameters (million)",
-    "macs": "multiply-adds (thousand million)",
+    "macs": "multiply-adds (billion)",
     "top1": "ImageNet top-1 (%)",
     "top5": "ImageNet top-5 (%)",
     "size": "input (px)",
@@ -44,16 +43,16 @@ COLUMNS: dict[str, str] = {
     "source": "where from",
     "advantages": "advantages",
     "drawbacks": "drawbacks",
-    "choose_when": "when to choose it",
+    "choose_when": "recommended for",
     "paper": "paper",
     "figures_source": "source of the figures",
 }
 """Column to heading, in the order of a comparison."""
 
 LIST_LEGEND = (
-    "parameters: million; macs: thousand million multiply-adds an image; top1: ImageNet accuracy (%) at this size;\n"
+    "parameters: million; macs: billion multiply-adds per image; top1: ImageNet accuracy (%) at this size;\n"
     "size: side of the images (px). `headstart models show NAME` explains one network.\n"
-    "Every convolutional network of timm and torchvision can be named too: timm:NAME, tv:NAME."
+    "Every convolutional network of timm and torchvision is available too: timm:NAME, tv:NAME."
 )
 
 _SORTS = {
@@ -69,11 +68,11 @@ _LIST = ("name", "title", "year", "parameters", "macs", "top1", "size", "license
 
 
 def card_rows(cards: Sequence[Card], measured: Mapping[str, Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Return one row a card with the values of `COLUMNS`, and what was measured on this machine behind them.
+    """Return one row per card with the values of `COLUMNS`, followed by measurements on this machine.
 
     Args:
         cards: Networks.
-        measured: By name of the network, more columns, as `bench` gives them.
+        measured: Further columns by network name, as returned by `measured_columns`.
     """
     rows = []
     extra = list(dict.fromkeys(k for m in (measured or {}).values() for k in m))
@@ -110,35 +109,35 @@ def list_rows(*, task: str = "classify", sort: str | None = None) -> list[dict[s
     """Return the rows of `headstart models`.
 
     Args:
-        task: `classify`, or `detect`: networks with at least three stages of maps to build a pyramid from.
-        sort: A key of the columns name, year, parameters, macs, top1 or size; None keeps the list's order.
+        task: `classify`, or `detect`: networks with at least three stages of feature maps for a pyramid.
+        sort: A key of the columns name, year, parameters, macs, top1 or size; None keeps the order of the list.
 
     Raises:
         UsageError: An unknown task or sort key.
     """
     if task not in _TASKS:
-        raise UsageError(f"there is no task `{task}`.", hint=f"tasks: {', '.join(_TASKS)}")
+        raise UsageError(f"Unknown task `{task}`.", hint=f"tasks: {', '.join(_TASKS)}")
     cards = [c for c in list_cards() if task == "classify" or _has_pyramid(c)]
     rows = [{k: r[k] for k in _LIST} for r in card_rows(cards)]
     if sort is None:
         return rows
     if sort not in _SORTS:
-        raise UsageError(f"the list cannot be sorted by `{sort}`.", hint=f"sort by {', '.join(_SORTS)}")
+        raise UsageError(f"Cannot sort the list by `{sort}`.", hint=f"sort by {', '.join(_SORTS)}")
     return sorted(rows, key=_SORTS[sort])
 
 
 def compare_cards(
     names: Sequence[str], to: str = "text", measured: Mapping[str, Mapping[str, Any]] | None = None
 ) -> str:
-    """Return cards side by side: a row for each property, a column for each network.
+    """Compare cards: one row per property, one column per network.
 
     Args:
-        names: Networks, any spelling.
+        names: Network names, in any spelling.
         to: `text`, `md`, `csv` or `html`.
         measured: As in `card_rows`.
 
     Raises:
-        UsageError: An unknown name or format.
+        UsageError: Unknown name or format.
     """
     rows = card_rows([find_card(n) for n in names], measured)
     keys = [k for k in rows[0] if k != "title" and any(r[k] not in (None, "") for r in rows)] if rows else []
@@ -147,7 +146,7 @@ def compare_cards(
 
 
 def history_rows() -> list[dict[str, Any]]:
-    """Return the networks of the ImageNet challenge, with the library's own counts beside what was reported."""
+    """Return the networks of the ImageNet challenge, with the library's counts next to the reported ones."""
     library = {
         "AlexNet": "alexnet",
         "ZFNet": "zfnet",
@@ -177,16 +176,16 @@ def history_rows() -> list[dict[str, Any]]:
 
 
 def card_text(card: Card) -> str:
-    """Return one card for a terminal: what it is, what it costs, its stages, its weights, when to choose it."""
+    """Describe one card for a terminal: origin, costs, stages, weights, and when to use it."""
     row = card_rows([card])[0]
     spec = card.image_spec()
     lines = [f"{card.title}  ({card.name})", ""]
     at_size = "" if card.stages_size == spec.size_hw[0] else f" at {card.stages_size} px"
-    facts = [
+    properties = [
         ("from", f"{card.paper}" if card.paper else f"{card.family} of {card.library}"),
         ("parameters", f"{card.num_params:,}" if card.num_params else "unknown"),
         ("auxiliary heads", f"{card.num_aux_params:,} (training only, not counted)" if card.num_aux_params else ""),
-        ("multiply-adds", f"{card.num_macs / 1e9:.2f} thousand million an image{at_size}" if card.num_macs else ""),
+        ("multiply-adds", f"{card.num_macs / 1e9:.2f} billion per image{at_size}" if card.num_macs else ""),
         ("ImageNet", _accuracy(card)),
         ("pixels", f"{spec.size_hw[0]} x {spec.size_hw[1]}, at least {card.min_size}; {_pixels(card)}"),
         ("weights", f"{card.weights_tag} ({card.weights_reason})" if card.weights_tag else card.weights_reason),
@@ -198,7 +197,7 @@ def card_text(card: Card) -> str:
         ("less good", card.drawbacks),
         ("choose it", card.choose_when),
     ]
-    lines += [f"{label:<16}{value}" for label, value in facts if value]
+    lines += [f"{label:<16}{value}" for label, value in properties if value]
     if not card.stages:
         return "\n".join([*lines, "", f"stages: none ({card.no_stages})"])
     lines += ["", f"{'stage':<10}{'output' + at_size:<36}{'parameters':>14}{'multiply-adds':>18}"]
@@ -216,11 +215,11 @@ def render_rows(rows: Sequence[Mapping[str, Any]], to: str = "text") -> str:
     """Return rows as text.
 
     Args:
-        rows: All with the same keys.
+        rows: Rows with equal keys.
         to: `text` (columns for a terminal), `md`, `csv` or `html`.
 
     Raises:
-        UsageError: An unknown format.
+        UsageError: Unknown format.
     """
     keys = list(rows[0]) if rows else []
     cells = [[_cell(r[k]) for k in keys] for r in rows]
@@ -243,7 +242,7 @@ def render_rows(rows: Sequence[Mapping[str, Any]], to: str = "text") -> str:
         head = "".join(f"<th>{html.escape(k)}</th>" for k in keys)
         body = "\n".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in line) + "</tr>" for line in cells)
         return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-    raise UsageError(f"a table cannot be written as `{to}`.", hint="text, md, csv or html")
+    raise UsageError(f"Unknown table format `{to}`.", hint="text, md, csv or html")
 
 
 def _has_pyramid(card: Card) -> bool:
@@ -259,7 +258,7 @@ def _where(card: Card) -> str:
         return f"hub: {rest}"
     if kind == "torchvision":
         return f"torchvision: {rest}"
-    return {"url": "the address that timm states", "none": "", "store": "imported by hand"}.get(kind, card.source)
+    return {"url": "the address given by timm", "none": "", "store": "imported from a file"}.get(kind, card.source)
 
 
 def _accuracy(card: Card) -> str:

@@ -1,7 +1,7 @@
-"""From any spelling to one card: `find_card`.
+"""Find the card of a network by any spelling of its name.
 
-A name never guesses.  Each network of headstart's own list has one default set of
-weights; a name outside the list that two libraries share is refused with both readings.
+Each listed network has one default set of weights; a name outside the list that two libraries share raises an error
+with both options.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ _LIBRARIES = {"timm": "timm", "tv": "tv", "torchvision": "tv", "headstart": "hea
 
 
 def normalize_name(name: str) -> str:
-    """Without case, dash, underscore and space: `MobileNetV2` and `mobilenet_v2` are one name."""
+    """Normalize case, dashes, underscores and spaces: `MobileNetV2` and `mobilenet_v2` are the same name."""
     return re.sub(r"[-_\s()]", "", name).lower()
 
 
 def find_card(name: str, tag: str | None = None) -> Card:
-    """Return the card of a network by any of its spellings.
+    """Return the card of a network by any of its names.
 
     Args:
-        name: A name of the list (`ResNet50`), a library's own (`timm:resnet50d`, `tv:vgg11`), either
+        name: A listed name (`ResNet50`), a library name (`timm:resnet50d`, `tv:vgg11`), either
             with a weights tag after a dot (`resnet50.a1_in1k`, `tv:resnet50.IMAGENET1K_V2`).
-        tag: The weights tag, where it is not part of the name.
+        tag: The weights tag, if it is not part of the name.
 
     Raises:
-        UsageError: No such network (the nearest three are named), two of them (both are named), or no
-            such weights (those that exist are named).
+        UsageError: Unknown network (the error lists the nearest three), an ambiguous name (it lists both), or unknown
+            weights (it lists those available).
     """
     prefix, colon, rest = name.strip().partition(":")
     if colon:
         if prefix.lower() not in _LIBRARIES:
             raise UsageError(
-                f"`{prefix}:` is no library of networks.", hint="`timm:NAME` and `tv:NAME` (torchvision) are"
+                f"`{prefix}:` is not a library of networks.", hint="use `timm:NAME` or `tv:NAME` (torchvision)"
             )
         return _in_library(_LIBRARIES[prefix.lower()], rest, tag)
     if tag is None:
@@ -57,7 +57,7 @@ def find_card(name: str, tag: str | None = None) -> Card:
 
 
 def _outside_list(name: str, tag: str | None) -> Card:
-    """Return a listed network with other weights, or a network that is not in the list."""
+    """Return a listed network with other weights, or a network outside the list."""
     base, dot, own_tag = name.partition(".")
     tag = own_tag if dot else tag
     listed = _spellings().get(normalize_name(base))
@@ -71,25 +71,25 @@ def _outside_list(name: str, tag: str | None) -> Card:
     if key is not None:
         return _library_card_by_tag(key, tag)
     raise UsageError(
-        f"there is no network called `{name}`.",
-        hint=f"nearest: {', '.join(nearest_names(name))}; `headstart models` lists the networks",
+        f"Unknown network `{name}`.",
+        hint=f"nearest: {', '.join(nearest_names(name))}; `headstart models` lists all networks",
     )
 
 
 def _with_tag(card: Card, tag: str) -> Card:
-    """Return a listed network with weights other than its default, from whichever library has them."""
+    """Return a listed network with weights other than its default, from any library that has them."""
     keys = dict.fromkeys([f"{'tv' if card.library == 'torchvision' else card.library}:{card.arch}"])
     for spelling in (card.name, *card.aliases):
         keys |= dict.fromkeys(_readings().get(normalize_name(spelling), []))
     available: list[str] = []
     for key in keys:
-        for known in library_table()[key]["tags"]:
-            if normalize_name(known) == normalize_name(tag):
-                return library_card(key, known)
-            available.append(known)
+        for available_tag in library_table()[key]["tags"]:
+            if normalize_name(available_tag) == normalize_name(tag):
+                return library_card(key, available_tag)
+            available.append(available_tag)
     raise UsageError(
-        f"there are no weights `{tag}` for {card.title}.",
-        hint=f"there are: {', '.join(available)}" if available else "no public weights of this network exist",
+        f"{card.title} has no weights `{tag}`.",
+        hint=f"available: {', '.join(available)}" if available else "this network has no public weights",
     )
 
 
@@ -102,35 +102,35 @@ def _in_library(prefix: str, rest: str, tag: str | None) -> Card:
     library = {"timm": "timm", "tv": "torchvision"}.get(prefix, "headstart")
     others = [k for k in library_table() if k.startswith(prefix + ":")]
     raise UsageError(
-        f"`{prefix}:{base}` is not a convolutional network of {library} that is known here.",
-        hint=f"nearest: {', '.join(_alike(f'{prefix}:{base}', others))}; transformers and hybrids are not offered",
+        f"`{prefix}:{base}` is not a known convolutional network of {library}.",
+        hint=f"nearest: {', '.join(_alike(f'{prefix}:{base}', others))}; transformers and hybrids are not supported",
     )
 
 
 def _only(name: str, readings: list[str]) -> str | None:
-    """Return the one reading of a name, or None where there is none; exactly as a library writes it comes first.
+    """Return the only network that a name matches, or None; a library's exact spelling comes first.
 
     Raises:
-        UsageError: There are several.
+        UsageError: Several networks match.
     """
     exact = [r for r in readings if r.partition(":")[2] == name]
     found = exact or readings
     if len(found) > 1:
         both = " or ".join(f"`{r}`" for r in found)
-        where = "stands in more than one library" if len({r.partition(":")[0] for r in found}) > 1 else "is ambiguous"
-        raise UsageError(f"`{name}` {where}.", hint=f"say which: {both}")
+        where = "is in more than one library" if len({r.partition(":")[0] for r in found}) > 1 else "is ambiguous"
+        raise UsageError(f"`{name}` {where}.", hint=f"use one of: {both}")
     return found[0] if found else None
 
 
 def _library_card_by_tag(key: str, tag: str | None) -> Card:
     if tag is None:
         return library_card(key)
-    known = library_table()[key]["tags"]
-    return library_card(key, next((t for t in known if normalize_name(t) == normalize_name(tag)), tag))
+    tags = library_table()[key]["tags"]
+    return library_card(key, next((t for t in tags if normalize_name(t) == normalize_name(tag)), tag))
 
 
 def nearest_names(name: str) -> list[str]:
-    """Return three names that look most alike, best first: listed ones before a library's where both are alike."""
+    """Return the three most similar names, best first; listed networks precede others on ties."""
     listed = list(named_cards())
     aliases = {a: c.name for c in named_cards().values() for a in (c.title, *c.aliases)}
     best = [aliases.get(n, n) for n in _alike(name, [*listed, *aliases], 6)]
@@ -152,7 +152,7 @@ def _likeness(a: str, b: str) -> float:
 
 @lru_cache(maxsize=1)
 def _spellings() -> dict[str, str]:
-    """Return normalized spelling to a name of the list, weights tag of the default included."""
+    """Map normalized spellings to listed names, including the weights tag of the default."""
     table: dict[str, str] = {}
     for card in named_cards().values():
         for spelling in (card.name, card.title, *card.aliases, card.weights_tag):
@@ -163,7 +163,7 @@ def _spellings() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _readings() -> dict[str, list[str]]:
-    """Return normalized architecture to the libraries' keys that are spelled so."""
+    """Map normalized architecture names to the libraries' keys."""
     table: dict[str, list[str]] = {}
     for key in library_table():
         table.setdefault(normalize_name(key.partition(":")[2]), []).append(key)

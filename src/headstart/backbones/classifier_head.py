@@ -1,7 +1,7 @@
-"""The classifier that is trained on top of a backbone, as configurable as it is taught.
+"""Build a new classifier head on a backbone.
 
-A head is a small frozen value (`HeadSpec`) with one spelling for the command line and
-Python; the module is built from it and from the shape that the backbone hands on, and nothing else.
+A head is described by a small frozen value (`HeadSpec`) with one spelling for the command line and Python; the module
+depends only on it and on the shape of the backbone's output.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _POOLS = ("avg", "max", "gem", "flatten")
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """How the new classifier is built.
+    """Configuration of a classifier head.
 
     Attributes:
-        pool: `avg`, `max`, `gem` (generalised mean with a learned exponent) or `flatten`; None is `avg`
-            where the backbone still hands on maps, and nothing where it hands on a vector.
+        pool: `avg`, `max`, `gem` (generalized mean with a learned exponent) or `flatten`; None is `avg`
+            for feature maps and nothing for vectors.
         hidden: Widths of hidden layers, in order.
         activation: After each hidden layer: `relu`, `gelu`, `silu`, `tanh` or `elu`.
-        dropout: Probability in [0, 1) after each hidden layer, or before the output where there is none.
+        dropout: Probability in [0, 1) after each hidden layer, or before the output without hidden layers.
         batch_norm: Whether each hidden layer is followed by batch norm.
-        output: `linear`, or `cosine` (similarity to one direction a class, times a learned scale).
-        neck: `keep` or `drop` the backbone's neck; `auto` drops it only where a pooling was asked for by
-            name and the neck would hand on a vector, as VGG's two fully connected layers do.
+        output: `linear`, or `cosine` (similarity to one direction per class, times a learned scale).
+        neck: `keep` or `drop` the backbone's neck; `auto` drops it only if a pooling was requested and the
+            neck would return a vector, like VGG's two fully connected layers.
     """
 
     pool: Literal["avg", "max", "gem", "flatten"] | None = None
@@ -53,14 +53,14 @@ class HeadSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         _require(self.pool is None or self.pool in _POOLS, f"pool is one of {', '.join(_POOLS)}, not `{self.pool}`.")
-        _require(self.activation in _ACTIVATIONS, f"activation is one of {', '.join(_ACTIVATIONS)}.")
-        _require(0 <= self.dropout < 1, f"dropout lies in [0, 1), not {self.dropout}.")
-        _require(self.output in ("linear", "cosine"), f"output is `linear` or `cosine`, not `{self.output}`.")
-        _require(self.neck in ("auto", "keep", "drop"), f"neck is `auto`, `keep` or `drop`, not `{self.neck}`.")
-        _require(all(w > 0 for w in self.hidden), f"hidden layers have at least one unit, not {self.hidden}.")
+        _require(self.activation in _ACTIVATIONS, f"activation must be one of {', '.join(_ACTIVATIONS)}.")
+        _require(0 <= self.dropout < 1, f"dropout must be in [0, 1), not {self.dropout}.")
+        _require(self.output in ("linear", "cosine"), f"output must be `linear` or `cosine`, not `{self.output}`.")
+        _require(self.neck in ("auto", "keep", "drop"), f"neck must be `auto`, `keep` or `drop`, not `{self.neck}`.")
+        _require(all(w > 0 for w in self.hidden), f"hidden layers need at least one unit, not {self.hidden}.")
 
     def __str__(self) -> str:
-        """Return the command line's spelling; `read_head` reads it back."""
+        """Return the command-line spelling, for `read_head`."""
         parts = []
         for f in fields(self):
             value = getattr(self, f.name)
@@ -73,26 +73,26 @@ class HeadSpec:
 
 
 def read_head(text: str) -> HeadSpec:
-    """Read `hidden=256,dropout=0.5,pool=flatten`; several hidden layers are `hidden=[1024,256]`.
+    """Parse `hidden=256,dropout=0.5,pool=flatten`; several hidden layers are `hidden=[1024,256]`.
 
     Raises:
-        SettingError: An unknown key (the nearest is named) or a value that does not fit.
+        SettingError: Unknown key (the error suggests the nearest one) or an invalid value.
     """
     values: dict[str, Any] = {}
-    known = [f.name for f in fields(HeadSpec)]
+    setting_names = [f.name for f in fields(HeadSpec)]
     for part in _split(text):
         key, equals, value = (s.strip() for s in part.partition("="))
-        if not equals or key not in known:
-            nearest = difflib.get_close_matches(key, known, 1, 0.4)
+        if not equals or key not in setting_names:
+            nearest = difflib.get_close_matches(key, setting_names, 1, 0.4)
             raise SettingError(
-                f"`{part}` is no setting of a head.",
-                hint=f"did you mean `{nearest[0]}=...`?" if nearest else f"a head has {', '.join(known)}",
+                f"Unknown head setting `{part}`.",
+                hint=f"did you mean `{nearest[0]}=...`?" if nearest else f"settings: {', '.join(setting_names)}",
             )
         try:
             values[key] = _value(key, value)
         except ValueError as error:
             raise SettingError(
-                f"`{value}` is no value for a head's {key}.", hint="--head hidden=256,dropout=0.5"
+                f"Invalid value `{value}` for the head's {key}.", hint="--head hidden=256,dropout=0.5"
             ) from (error)
     return HeadSpec(**values)
 
@@ -101,10 +101,10 @@ class ClassifierHead(nn.Module):  # type: ignore[misc]
     """Pooling, hidden layers and an output layer.
 
     Args:
-        spec: How it is built.
-        shapes: (C, H, W) or (C,) of each tensor that it receives; several are pooled and put side by side.
+        spec: Configuration of the head.
+        shapes: (C, H, W) or (C,) of each input tensor; several are pooled and concatenated.
         num_classes: Width of the output.
-        is_nhwc: Whether maps come as (B, H, W, C).
+        is_nhwc: Whether maps are (B, H, W, C).
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class ClassifierHead(nn.Module):  # type: ignore[misc]
         self.output = _Cosine(width, num_classes) if spec.output == "cosine" else nn.Linear(width, num_classes)
 
     def forward(self, *state: Any) -> Any:
-        """Return logits (B, K) from the state that the backbone hands on."""
+        """Return logits (B, K) from the state of the backbone."""
         if len(state) == 1 and isinstance(state[0], (tuple, list)):
             state = tuple(state[0])
         pooled = [self._pooled(x) for x in state]  # each (B, D)
@@ -145,7 +145,7 @@ class ClassifierHead(nn.Module):  # type: ignore[misc]
 
 
 def pool_state(x: Any, pool: str, is_nhwc: bool = False) -> Any:
-    """Return a map (B, C, H, W) to a vector (B, D) by `avg`, `max` or `flatten`; a vector stays."""
+    """Pool a map (B, C, H, W) to a vector (B, D) by `avg`, `max` or `flatten`; vectors stay unchanged."""
     if x.dim() == 4 and is_nhwc:
         x = x.permute(0, 3, 1, 2)
     if x.dim() != 4 or pool == "flatten":
@@ -154,7 +154,7 @@ def pool_state(x: Any, pool: str, is_nhwc: bool = False) -> Any:
 
 
 class _Cosine(nn.Module):  # type: ignore[misc]
-    """Cosine of the angle to one direction a class, times a learned scale."""
+    """Cosine similarity to one direction per class, times a learned scale."""
 
     def __init__(self, width: int, num_classes: int, scale: float = 16.0) -> None:
         super().__init__()
@@ -167,12 +167,12 @@ class _Cosine(nn.Module):  # type: ignore[misc]
 
 
 class HeadedBackbone(nn.Module):  # type: ignore[misc]
-    """A backbone up to a cut and a new head; shares its layers with the backbone.
+    """Backbone up to a cut, with a new head; shares its layers with the backbone.
 
     Attributes:
         body: Images (B, C, H, W) to the state at `cut`.
         head: The state to logits (B, K).
-        cut: `head`, or `neck` where the neck was dropped.
+        cut: `head`, or `neck` if the neck was dropped.
     """
 
     def __init__(self, body: Any, head: ClassifierHead, cut: str) -> None:
@@ -187,15 +187,15 @@ class HeadedBackbone(nn.Module):  # type: ignore[misc]
 
 
 def attach_head(backbone: Backbone, num_classes: int, spec: HeadSpec | str | None = None) -> HeadedBackbone:
-    """Put a new classifier on a backbone.
+    """Attach a new classifier to a backbone.
 
     Args:
-        backbone: Its own classifier is left out.
+        backbone: Its own classifier is dropped.
         num_classes: K.
-        spec: How the head is built; default pooling and one linear layer.
+        spec: Configuration of the head; default pooling and one linear layer.
 
     Raises:
-        SettingError: The spec does not fit.
+        SettingError: The spec does not fit the backbone.
     """
     spec = read_head(spec) if isinstance(spec, str) else spec or HeadSpec()
     cut = head_cut(backbone, spec)
@@ -205,7 +205,7 @@ def attach_head(backbone: Backbone, num_classes: int, spec: HeadSpec | str | Non
 
 
 def head_cut(backbone: Backbone, spec: HeadSpec) -> str:
-    """Return where a new head begins: after the neck, or before it where the neck is dropped."""
+    """Return where a new head begins: after the neck, or before it if the neck is dropped."""
     shapes = backbone.network.state_shapes("head")
     is_vector = all(len(s) == 1 or s[1:] == (1, 1) for s in shapes)
     if spec.neck == "drop" or (spec.neck == "auto" and spec.pool is not None and is_vector):
@@ -220,7 +220,7 @@ def _pooled_width(shape: tuple[int, ...], pool: str) -> int:
 
 
 def _split(text: str) -> list[str]:
-    """At commas outside brackets."""
+    """Split at commas outside brackets."""
     parts, depth = [""], 0
     for sign in text:
         depth += (sign == "[") - (sign == "]")

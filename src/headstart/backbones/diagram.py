@@ -1,8 +1,7 @@
-"""The architecture as an image: stages as blocks, the cut, what is frozen, and the new head.
+"""Draw the architecture: stages as blocks, the cut, frozen stages, and the new head.
 
-The same few stage blocks for every network, so VGG16 and ResNet-101 are equally
-legible; height tells the resolution, width the channels (both on a logarithmic scale), color whether a
-stage trains, and what a stage is made of is said in words beneath it.
+Every network has the same few stage blocks, so VGG16 and ResNet-101 are equally legible. Height shows the resolution,
+width the channels (both on a logarithmic scale), color whether a stage trains; labels below state the layers.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _COLORS = {
 _LABELS = {
     "frozen": "frozen",
     "trainable": "trains",
-    "partly": "trains in part",
+    "partly": "partly trained",
     "new": "new head",
     "plain": "stage",
 }
@@ -43,12 +42,12 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of the image.
+    """One block of the diagram.
 
     Attributes:
         name: Stage.
-        shapes: (C, H, W) or (C,) of each tensor that it hands on.
-        parts: What it consists of, one entry a line.
+        shapes: (C, H, W) or (C,) of each output tensor.
+        parts: Its layers, one entry per line.
         num_params: Parameters inside.
         state: `input`, `plain`, `frozen`, `trainable`, `partly` or `new`.
     """
@@ -61,18 +60,18 @@ class Block:
 
 
 def diagram_blocks(backbone: Backbone, head: HeadedBackbone | ProbeHead | None = None) -> list[Block]:
-    """Return what will be drawn, from left to right.
+    """Return the blocks to draw, from left to right.
 
     Args:
-        backbone: Where something is frozen, stages are told by whether they train; else all look alike.
-        head: The network with its new head, where there is one.
+        backbone: If something is frozen, color shows which stages train; otherwise all look alike.
+        head: The network with its new head, if any.
     """
     from headstart.backbones.summary import ProbeHead, stage_parts, summarize
 
     network = backbone.network
     is_marked = bool(backbone.frozen_stages) or head is not None
     end = network.position("head" if isinstance(head, ProbeHead) else head.cut) if head else len(network.names)
-    rows = {r.stage: r for r in summarize(backbone, depth="stage").rows}  # of several lines the last has the counts
+    rows = {r.stage: r for r in summarize(backbone, depth="stage").rows}  # the last of several lines has the counts
     height, width = backbone.size_hw
     blocks = [Block("images", ((backbone.in_channels, height, width),), (), 0, "input")]
     for k, info in enumerate(network.table[:end]):
@@ -94,19 +93,19 @@ def diagram_blocks(backbone: Backbone, head: HeadedBackbone | ProbeHead | None =
 
 
 def draw_diagram(backbone: Backbone, file: str | Path, head: HeadedBackbone | ProbeHead | None = None) -> Path:
-    """Draw the architecture into a file.
+    """Draw the architecture to a file.
 
     Args:
         backbone: Network, frozen or not.
-        file: Ends in `.svg` or `.png`.
-        head: The network with its new head, where there is one.
+        file: A `.svg` or `.png` path.
+        head: The network with its new head, if any.
 
     Raises:
-        UsageError: Another kind of file.
+        UsageError: Unsupported file type.
     """
     target = Path(file)
     if target.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"a diagram is drawn as .svg or .png, not `{target.name}`.", hint="--diagram network.svg")
+        raise UsageError(f"Diagrams are written as .svg or .png, not `{target.name}`.", hint="--diagram network.svg")
     prepare_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
@@ -140,7 +139,7 @@ def draw_diagram(backbone: Backbone, file: str | Path, head: HeadedBackbone | Pr
 
 
 def _layout(blocks: list[Block]) -> list[tuple[float, float, float]]:
-    """Left, width and height of each block in inches."""
+    """Return left, width and height of each block in inches."""
     side = max(s[1] for s in blocks[0].shapes)
     spots, left = [], 0.0
     for block in blocks:
@@ -176,7 +175,7 @@ def _draw_block(axes: Any, block: Block, left: float, width: float, height: floa
 
 
 def _draw_cut(axes: Any, blocks: list[Block], spots: list[tuple[float, float, float]]) -> None:
-    """A dashed line between the last frozen stage and what trains after it."""
+    """Draw a dashed line between the last frozen stage and the first trained one."""
     frozen = [i for i, b in enumerate(blocks) if b.state == "frozen"]
     if not frozen or frozen[-1] + 1 >= len(blocks):
         return

@@ -1,8 +1,7 @@
-"""Fetching weights: the hub through its own client, torchvision's addresses into torch's own cache.
+"""Download weights: the hub through its own client, torchvision's files into torch's own cache.
 
-Nothing is fetched by an address of ours.  The hub's client knows mirrors, tokens and
-its cache; torchvision and timm state the addresses of their files.  What arrives is checked against the
-digest that its source states, and thrown away if it differs.
+The hub's client handles mirrors, tokens and its cache; torchvision and timm provide the addresses of their files.
+Downloads are checked against the digest stated by their source, and deleted if it differs.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ def fetch_file(card: Card, *, mirror: str | None = None) -> tuple[Path, str]:
     """Download the weights of a card into its library's cache.
 
     Args:
-        card: Which weights.
-        mirror: Address that stands in for the source's own; None takes `HEADSTART_MIRROR` or `HF_ENDPOINT`.
+        card: The card of the weights.
+        mirror: Address that replaces the source's own; None uses `HEADSTART_MIRROR` or `HF_ENDPOINT`.
 
     Returns:
         The file and its SHA-256.
 
     Raises:
-        WeightsError: The file does not exist there, broke off, or is not the one meant.
-        OfflineError: There is no way to the source.
+        WeightsError: The file does not exist there, the download broke off, or its digest differs.
+        OfflineError: The source cannot be reached.
         CacheError: The disk is full.
     """
     mirror = mirror or os.environ.get("HEADSTART_MIRROR") or None
@@ -57,9 +56,9 @@ def _from_hub(card: Card, endpoint: str | None) -> tuple[Path, str]:
     try:
         from huggingface_hub import errors
     except ImportError as error:
-        raise MissingExtraError(f"fetching the weights of {card.title}", "train") from error
-    repo, _, named = card.source.removeprefix("hub:").partition("#")
-    names = [named] if named else ["model.safetensors", "pytorch_model.bin"]
+        raise MissingExtraError(f"downloading the weights of {card.title}", "train") from error
+    repo, _, file_names = card.source.removeprefix("hub:").partition("#")
+    names = [file_names] if file_names else ["model.safetensors", "pytorch_model.bin"]
     for filename in names:
         try:
             return _hub_file(card, repo, filename, endpoint)
@@ -69,38 +68,38 @@ def _from_hub(card: Card, endpoint: str | None) -> tuple[Path, str]:
             continue
         except errors.GatedRepoError as error:
             raise WeightsError(
-                f"the hub gives `{repo}` only to people who accepted its terms.",
-                hint="accept them on the hub's page of the network and set HF_TOKEN",
+                f"The hub requires accepting the terms of `{repo}`.",
+                hint="accept them on the network's hub page and set HF_TOKEN",
             ) from error
         except errors.RepositoryNotFoundError as error:
             raise WeightsError(
-                f"the hub has no `{repo}` (or it is private).",
+                f"The hub has no `{repo}` (or it is private).",
                 hint=_other_ways(card),
             ) from error
         except errors.HfHubHTTPError as error:
-            raise WeightsError(f"the hub refused `{repo}` ({_first_line(error)}).", hint=_other_ways(card)) from error
+            raise WeightsError(f"The hub refused `{repo}` ({_first_line(error)}).", hint=_other_ways(card)) from error
         except (errors.OfflineModeIsEnabled, ConnectionError) as error:
             raise _no_route(card, endpoint, error) from error
         except OSError as error:
             raise _disk_or_broken(card, error) from error
         except Exception as error:
-            # The client's transport raises errors of its own library, which it also changes between versions.
+            # The client's transport raises errors of its own library, which changes between versions.
             if type(error).__module__.partition(".")[0] not in _TRANSPORTS:
                 raise
             is_route = "Connect" in type(error).__name__ or "Proxy" in type(error).__name__
             raise (_no_route(card, endpoint, error) if is_route else _broken(card, error)) from error
     raise WeightsError(
-        f"`{repo}` on the hub holds none of {', '.join(names)} (not found).",
+        f"`{repo}` on the hub has none of {', '.join(names)} (not found).",
         hint=_other_ways(card),
     )
 
 
 def _hub_file(card: Card, repo: str, filename: str, endpoint: str | None) -> tuple[Path, str]:
-    """Return one file through the hub's client; a damaged copy in its cache is replaced once."""
+    """Download one file through the hub's client; a damaged file in its cache is replaced once."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    # Asked once before the download, because the client's own question is repeated for half a minute
-    # where there is no route; and its answer states the SHA-256 that the file must have.
+    # Check once before the download, because the client retries for half a minute without a
+    # connection; the answer states the expected SHA-256 of the file.
     stated = get_hf_file_metadata(hf_hub_url(repo, filename, endpoint=endpoint)).etag or ""
     expected = card.digest or (stated if re.fullmatch(r"[0-9a-f]{64}", stated) else "")
     for attempt in ("", "again"):
@@ -112,11 +111,11 @@ def _hub_file(card: Card, repo: str, filename: str, endpoint: str | None) -> tup
     raise _wrong_digest(card, f"`{repo}/{filename}`", digest, expected)
 
 
-# -- plain addresses, as torchvision and timm state them
+# -- plain addresses, as given by torchvision and timm
 
 
 def library_address(card: Card) -> str | None:
-    """Return the address that the library states for a card's weights, or None where it is not installed."""
+    """Return the address of a card's weights given by its library, or None if that is not installed."""
     kind, _, rest = card.source.partition(":")
     if kind == "torchvision":
         try:
@@ -137,7 +136,7 @@ def library_address(card: Card) -> str | None:
 
 
 def torch_cache_folder() -> Path:
-    """Return where torch keeps downloaded checkpoints."""
+    """Return torch's folder of downloaded checkpoints."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints"
@@ -148,7 +147,7 @@ def _from_address(card: Card, mirror: str | None) -> tuple[Path, str]:
     if address is None:
         library = "torchvision" if card.source.startswith("torchvision") else "timm"
         raise WeightsError(
-            f"the installed {library} does not know the weights `{card.weights_tag}`.",
+            f"The installed {library} has no weights `{card.weights_tag}`.",
             hint=f"pip install --upgrade {library}",
         )
     if mirror:
@@ -165,8 +164,8 @@ def _from_address(card: Card, mirror: str | None) -> tuple[Path, str]:
         os.replace(partial, target)
     except urllib.error.HTTPError as error:
         if error.code == 404:
-            raise WeightsError(f"`{target.name}` is not at its address (not found).", hint=_other_ways(card)) from error
-        raise WeightsError(f"the source refused `{target.name}` ({error}).", hint=_other_ways(card)) from error
+            raise WeightsError(f"`{target.name}` was not found at its address.", hint=_other_ways(card)) from error
+        raise WeightsError(f"The source refused `{target.name}` ({error}).", hint=_other_ways(card)) from error
     except urllib.error.URLError as error:
         raise _no_route(card, mirror, error) from error
     except (TimeoutError, ConnectionError) as error:
@@ -177,7 +176,7 @@ def _from_address(card: Card, mirror: str | None) -> tuple[Path, str]:
 
 
 def _resume(card: Card, address: str, partial: Path) -> None:
-    """Download into a partial file, going on from where an earlier try broke off."""
+    """Download to a partial file, resuming an earlier try."""
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(address, headers={"User-Agent": "headstart"})
     if have:
@@ -185,7 +184,7 @@ def _resume(card: Card, address: str, partial: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing is left to fetch, or the part is longer than the file
+        if error.code == 416 and have:  # already complete, or the partial file is too long
             if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
                 return
             partial.unlink()
@@ -200,12 +199,12 @@ def _resume(card: Card, address: str, partial: Path) -> None:
                 advance(len(chunk))
             have = file.tell()
     if total and have != total:
-        raise ConnectionError(f"{have:,} of {total:,} bytes came")
+        raise ConnectionError(f"received {have:,} of {total:,} bytes")
 
 
 @contextlib.contextmanager
 def _progress(card: Card, response: Any, have: int) -> Any:
-    """Return a progress bar where someone looks on; gives a function that is told how many bytes came."""
+    """Show a progress bar on a terminal; returns a function that takes the number of new bytes."""
     if not sys.stderr.isatty():
         yield lambda count: None
         return
@@ -219,26 +218,26 @@ def _progress(card: Card, response: Any, have: int) -> Any:
         yield lambda count: bar.advance(task, count)
 
 
-# -- what is said when it does not work
+# -- error messages
 
 
 def _other_ways(card: Card) -> str:
-    return f"headstart models import FILE --as {card.name}   (with a file from elsewhere)"
+    return f"headstart models import FILE --as {card.name}   (if you have the file)"
 
 
 def _no_route(card: Card, endpoint: str | None, error: BaseException) -> OfflineError:
-    where = f"the mirror `{endpoint}`" if endpoint else "the source of the weights"
+    where = f"the mirror `{endpoint}`" if endpoint else "their source"
     return OfflineError(
-        f"the weights of {card.title} (`{card.weights_tag}`) are not on this machine, and {where} cannot be reached "
+        f"The weights of {card.title} (`{card.weights_tag}`) are not on this machine, and {where} cannot be reached "
         f"({_first_line(error.__cause__ or error)}).",
-        hint=f"on a machine with a network: headstart models fetch {card.name} --to DIR; then here: "
+        hint=f"on a connected machine: headstart models fetch {card.name} --to DIR; then here: "
         "headstart models import DIR",
     )
 
 
 def _broken(card: Card, error: BaseException) -> WeightsError:
     return WeightsError(
-        f"fetching the weights of {card.title} broke off ({_first_line(error)}).",
+        f"The download of the weights of {card.title} broke off ({_first_line(error)}).",
         hint=f"headstart models fetch {card.name}   (tries again)",
     )
 
@@ -248,17 +247,16 @@ def _disk_or_broken(card: Card, error: OSError) -> WeightsError | CacheError:
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         return CacheError(
-            f"the weights of {card.title} cannot be written ({error.strerror}: {error.filename or ''}).",
-            hint="free some space, or name other folders: HF_HOME=/some/folder TORCH_HOME=/some/folder",
+            f"Cannot write the weights of {card.title} ({error.strerror}: {error.filename or ''}).",
+            hint="free some disk space, or choose other folders: HF_HOME=/some/folder TORCH_HOME=/some/folder",
         )
     return _broken(card, error)
 
 
 def _wrong_digest(card: Card, what: str, digest: str, expected: str) -> WeightsError:
     return WeightsError(
-        f"{what} is not the file that was meant: its SHA-256 is {digest[:16]}..., expected {expected[:16]}...; "
-        "it was thrown away.",
-        hint=f"try again; where it stays so the source or the mirror is at fault: {_other_ways(card)}",
+        f"{what} is the wrong file: its SHA-256 is {digest[:16]}..., expected {expected[:16]}...; it was deleted.",
+        hint=f"try again; if it persists, the source or the mirror is at fault: {_other_ways(card)}",
     )
 
 

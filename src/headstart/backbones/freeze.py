@@ -1,8 +1,7 @@
-"""Freeze parts of a network: no gradient, evaluation mode, not in the optimizer, and a digest that proves it.
+"""Freeze parts of a network: no gradient, evaluation mode, not in the optimizer, verified by a digest.
 
-Frozen modules are put into evaluation mode at every call, whatever `train()` was called around them, so that their
-BatchNorm cannot drift. BatchNorm of trainable stages also keeps its statistics unless that is asked for, because small
-batches spoil them.
+Frozen modules are set to evaluation mode on every call, regardless of `train()`, so their BatchNorm cannot drift.
+BatchNorm of trainable stages keeps its statistics too unless configured otherwise, because small batches distort them.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ from headstart.errors import SettingError
 __all__ = ["BATCH_NORM", "BatchNormPolicy", "Freezing", "read_freeze", "tensors_digest"]
 
 BatchNormPolicy = Literal["frozen", "train"]
-"""What BatchNorm of trainable stages does: keep its statistics and train scale and shift, or live statistics."""
+"""BatchNorm of trainable stages: fixed statistics with trained scale and shift, or live statistics."""
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _HOOKS: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
 
 class Freezing:
-    """Keep a part of a network as it is while the rest trains.
+    """Keep a part of a network unchanged while the rest trains.
 
-    Creating it freezes the parameters that are not named and drops their gradients; a later `Freezing` of the same
+    Creating it freezes all other parameters and drops their gradients; a later `Freezing` of the same
     module replaces it.
 
     Args:
         module: The network.
         trainable: Names of its parameters that train, all the time or in a part of the schedule.
-        is_frozen: Whether the module at a path is frozen; by default where it, or the innermost module around it that
-            has parameters, has no trainable one.
-        batch_norm: What BatchNorm with trainable parameters does.
+        is_frozen: Whether the module at a path is frozen; by default if it, or the innermost enclosing module with
+            parameters, has no trainable one.
+        batch_norm: Policy for BatchNorm with trainable parameters.
 
     Raises:
-        SettingError: There is no such policy for BatchNorm.
+        SettingError: Unknown BatchNorm policy.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Freezing:
         batch_norm: BatchNormPolicy = "frozen",
     ) -> None:
         if batch_norm not in ("frozen", "train"):
-            raise SettingError(f"batch_norm is `frozen` or `train`, not `{batch_norm}`.")
+            raise SettingError(f"batch_norm must be `frozen` or `train`, not `{batch_norm}`.")
         self._module, self._trainable, self._batch_norm = module, frozenset(trainable), batch_norm
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name in self._trainable)
@@ -67,7 +66,7 @@ class Freezing:
         ]
 
     def digest(self) -> str:
-        """Return the SHA-256 of the frozen parameters and buffers: equal before and after training, to the bit."""
+        """Return the SHA-256 of the frozen parameters and buffers, bit-identical before and after training."""
         tensors = {n: p for n, p in self._module.named_parameters() if n not in self._trainable}
         for path, each in self._module.named_modules():
             if self._batch_norm == "frozen" or path in self._frozen:
@@ -110,11 +109,11 @@ def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[st
 
     Args:
         what: `none`; `all` (everything but the head); a count k (the first k of stem, stage1, ..., neck); one
-            stage name or `last-2`, which is a cut: everything before it; or a list, which is taken as it is.
+            stage name or `last-2`, which is a cut: everything before it; or a list of stages.
         stage_names: All stages of the network in forward order.
 
     Raises:
-        SettingError: An unknown name, or a count that does not fit.
+        SettingError: Unknown name, or a count that is too large.
     """
     body = [n for n in stage_names if n != "head"]
     if isinstance(what, str) and ("," in what or what.startswith("[")):
@@ -128,8 +127,8 @@ def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[st
     if isinstance(what, int):
         if not 0 <= what <= len(body):
             raise SettingError(
-                f"freeze={what} does not fit: this network has {len(body)} parts before its head.",
-                hint=f"a count is the first so many of {', '.join(body)}",
+                f"freeze={what} is out of range: this network has {len(body)} stages before its head.",
+                hint=f"a count freezes the first stages of {', '.join(body)}",
             )
         return tuple(body[:what])
     if isinstance(what, str):
@@ -138,7 +137,7 @@ def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[st
     unknown = [n for n in what if n not in stage_names]
     if unknown:
         raise SettingError(
-            f"freeze names {', '.join(f'`{n}`' for n in unknown)}, which this network does not have.",
+            f"freeze contains {', '.join(f'`{n}`' for n in unknown)}, which this network does not have.",
             hint=f"its stages are {', '.join(stage_names)}",
         )
     return tuple(n for n in stage_names if n in what)

@@ -1,9 +1,8 @@
-"""What a network costs on this machine, measured: `headstart models bench`.
+"""Measure the speed and memory of networks on this machine: `headstart models bench`.
 
-Speed depends on the shapes and not on the values of weights, so networks are measured
-with random weights and nothing is fetched.  Both engines run the same images in one process, turn by
-turn, the frozen engine as it works in earnest (a batch a core), and each rate is the best of several
-turns: on a busy machine the best is the least disturbed.
+Speed depends on shapes and not on weight values, so networks are measured with random weights, without downloads. Both
+engines process the same images in one process, alternating, the frozen engine as in production (one batch per core).
+Each rate is the best of several rounds, which is the least disturbed one on a busy machine.
 """
 
 from __future__ import annotations
@@ -36,29 +35,29 @@ __all__ = [
 ]
 
 BENCH_NAMES = ("efficientnet_lite0", "mobilenetv2", "resnet18", "resnet50", "vgg16")
-"""What is measured when nothing is named: small and large, old and new."""
+"""Networks measured by default: small and large, old and new."""
 
 _FILE = "backbone_bench.json"
-_MARGIN = 0.95  # the frozen engine is taken unless torch is faster by more than this
+_MARGIN = 0.95  # the frozen engine is used unless torch is faster by more than this
 
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """One network on this machine.
+    """Measurements of one network on this machine.
 
     Attributes:
         name: Its name.
         size: Side of the images, pixels.
-        batch: Images a call.
+        batch: Images per call.
         cores: Cores used.
-        onnx_rate: Images a second through ONNX Runtime, or None where the graph could not be made.
-        torch_rate: Images a second through torch, eager.
-        engine: `onnx` or `torch`: which one is faster here.
-        step_s: By cut, seconds an image of a training step of everything from there on (forward, backward).
-        memory_mb: Resident memory that loading and running added, megabytes.
+        onnx_rate: Images per second with ONNX Runtime, or None if the export failed.
+        torch_rate: Images per second with torch, eager.
+        engine: `onnx` or `torch`: the faster one here.
+        step_s: By cut, seconds per image of a training step from there on (forward, backward).
+        memory_mb: Resident memory added by loading and running, megabytes.
         start_s: Seconds to build the network and make its first prediction in torch.
-        export_s: Seconds to make the graph; None where it could not be made.
-        note: What went wrong, or empty.
+        export_s: Seconds to export the graph; None if that failed.
+        note: The error, or empty.
     """
 
     name: str
@@ -84,18 +83,18 @@ def bench(
     has_training: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> list[BenchResult]:
-    """Measure networks on this machine and remembers the results for estimates of time.
+    """Measure networks on this machine and save the results for time estimates.
 
     Args:
         names: Networks.
-        size: Side of the images; None takes each network's own.
-        batch: Images a call.
-        seconds: About how long each rate is measured.
-        has_training: Whether training steps are measured too, which is the slower part.
-        say: Told which network is being measured.
+        size: Side of the images; None uses each network's own.
+        batch: Images per call.
+        seconds: Approximate measuring time per rate.
+        has_training: Measure training steps too, which takes longer.
+        say: Receives the name of the network being measured.
 
     Raises:
-        UsageError: An unknown name, or a size that a network cannot take.
+        UsageError: Unknown name, or a size that a network does not support.
     """
     results = []
     for name in names:
@@ -104,24 +103,24 @@ def bench(
         results.append(_bench_one(name, size, batch, seconds, has_training))
         refusal = _remember(results[-1])
         if refusal and say:
-            say(f"warning: what was measured could not be kept for the next time ({refusal})")
+            say(f"warning: cannot save the measurements ({refusal})")
     return results
 
 
 def bench_rows(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
-    """Results as rows for `compare.render_rows`."""
+    """Convert results to rows for `card_tables.render_rows`."""
     cuts = list(dict.fromkeys(c for r in results for c in r.step_s))
     rows = []
     for r in results:
         row: dict[str, Any] = {"name": r.name, "size": r.size, "batch": r.batch}
         row |= _columns(r)
-        row |= {f"train {c} (ms an image)": _ms(r.step_s.get(c)) for c in cuts}
+        row |= {f"train {c} (ms per image)": _ms(r.step_s.get(c)) for c in cuts}
         rows.append(row | {"note": r.note})
     return rows
 
 
 def measured_columns(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return what was measured on this machine before, by name, as columns for `compare.card_rows`."""
+    """Return saved measurements of this machine by network, as columns for `card_tables.card_rows`."""
     known = read_bench()
     found = {}
     for name in names:
@@ -133,7 +132,7 @@ def measured_columns(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def read_bench() -> Mapping[tuple[str, int], BenchResult]:
-    """Return everything measured on this machine, by name and size; empty where nothing was."""
+    """Return all saved measurements of this machine, by name and size."""
     try:
         rows = json.loads((cache_root() / _FILE).read_text("utf-8"))[_machine()]
         return {(r["name"], r["size"]): BenchResult(**r) for r in rows}
@@ -142,14 +141,14 @@ def read_bench() -> Mapping[tuple[str, int], BenchResult]:
 
 
 def scanning_s(name: str, size: int, count: int) -> float | None:
-    """Seconds in which the frozen network looks at `count` images, as measured here before; None if it was not."""
+    """Return the seconds for extracting features of `count` images, from earlier measurements; None without any."""
     result = read_bench().get((find_card(name).name, size))
     rate = None if result is None else (result.onnx_rate if result.engine == "onnx" else result.torch_rate)
     return count / rate if rate else None
 
 
 def training_s(name: str, size: int, cut: str, count: int) -> float | None:
-    """Seconds of one pass over `count` images that trains everything from a cut on; None if it was not measured."""
+    """Return the seconds of one epoch of `count` images when training from a cut; None if it was not measured."""
     result = read_bench().get((find_card(name).name, size))
     step = None if result is None else result.step_s.get(cut)
     return None if step is None else count * step
@@ -197,7 +196,7 @@ def _bench_one(name: str, size: int | None, batch: int, seconds: float, has_trai
 
 
 def _onnx_runner(module: Any, images: Any) -> tuple[Callable[[], None] | None, float | None, str]:
-    """Return a function that runs one batch a core at the same time, as the frozen engine does."""
+    """Return a function that runs one batch per core in parallel, like the frozen engine."""
     import logging
     import warnings
 
@@ -225,7 +224,7 @@ def _onnx_runner(module: Any, images: Any) -> tuple[Callable[[], None] | None, f
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # an exporter fails in many ways; the network is then run by torch
+    except Exception as error:  # exports fail in many ways; torch then runs the network
         return None, None, f"no graph: {str(error).splitlines()[0][:120] if str(error) else type(error).__name__}"
     feed = {"pixels": images.numpy()}
     pool = ThreadPoolExecutor(available_cores())
@@ -240,7 +239,7 @@ def _onnx_runner(module: Any, images: Any) -> tuple[Callable[[], None] | None, f
 def _rates(
     first: Callable[[], None], second: Callable[[], None] | None, batch: int, seconds: float
 ) -> tuple[float, float | None]:
-    """Return images a second of both, turn by turn; the best turn of each. The second runs a batch on every core."""
+    """Return images per second of both, alternating; the best round of each. The second runs a batch per core."""
     runs = [first] if second is None else [first, second]
     best = [float("inf")] * len(runs)
     for run in runs:
@@ -257,7 +256,7 @@ def _rates(
 
 
 def _training_steps(backbone: Any, images: Any, seconds: float) -> dict[str, float]:
-    """Return seconds an image of forward and backward from each cut on, from a state that is already there."""
+    """Return seconds per image of forward and backward from each cut on, given the state there."""
     import torch
 
     steps = {}
@@ -281,8 +280,8 @@ def _training_steps(backbone: Any, images: Any, seconds: float) -> dict[str, flo
 
 def _columns(r: BenchResult) -> dict[str, Any]:
     return {
-        "frozen engine (images a second)": r.onnx_rate,
-        "torch (images a second)": r.torch_rate,
+        "frozen engine (images per second)": r.onnx_rate,
+        "torch (images per second)": r.torch_rate,
         "faster here": r.engine,
         "memory (MB)": r.memory_mb,
         "start-up (s)": r.start_s,
@@ -294,7 +293,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def _remember(result: BenchResult) -> str | None:
-    """Keep a result for this machine; why not, where the disk refuses."""
+    """Save a result for this machine; returns the reason if the disk refuses."""
     path = cache_root() / _FILE
     try:
         known = json.loads(path.read_text("utf-8"))
@@ -312,7 +311,7 @@ def _remember(result: BenchResult) -> str | None:
 
 
 def _machine() -> str:
-    """Return what a measurement depends on besides the network."""
+    """Return everything that a measurement depends on besides the network."""
     from importlib.metadata import version
 
     return (
@@ -321,7 +320,7 @@ def _machine() -> str:
 
 
 def _resident_mb() -> float:
-    """Resident memory of this process, megabytes; 0 where the system does not tell."""
+    """Return the resident memory of this process in megabytes; 0 if unavailable."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6

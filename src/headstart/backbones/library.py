@@ -1,9 +1,8 @@
-"""All one must know about a network before loading it, without importing torch.
+"""Describe networks without loading them or importing torch.
 
-A card is plain data read from two tables in this package, `named.json` (what a person
-wrote about the networks of headstart's own list) and `library.json` (what `harvest` read from timm and
-torchvision).  Listing, explaining and comparing networks costs milliseconds; only `load_backbone` builds
-one.
+A card is plain data from two tables in this package: `named.json` (curated descriptions of the listed networks) and
+`library.json` (properties read from timm and torchvision by `library_builder`). Listing, describing and comparing
+networks takes milliseconds; only `load_backbone` builds one.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _PREFIX: dict[str, Library] = {"timm": "timm", "tv": "torchvision", "headstart":
 _SPDX = {
     name.lower(): name for name in ("Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "MIT")
 }
-"""Licenses as the libraries spell them, and as the SPDX list does."""
+"""Licenses as spelled by the libraries, and as SPDX identifiers."""
 
 
 @dataclass(frozen=True)
@@ -40,35 +39,35 @@ class Card:
     """One network with one set of weights.
 
     Attributes:
-        name: The name headstart knows it by: `resnet50`, or `timm:...`, `tv:...` outside the list.
-        title: As the paper writes it.
-        library: Who builds the network: timm, torchvision, or headstart itself.
-        arch: The library's own name of the architecture.
-        weights_tag: Which weights, e.g. `resnet50.a1_in1k`; empty where there are none.
-        weights_reason: Why these and not others.
-        source: Where the weights come from: `package:MODULE`, `hub:REPO[#FILE]`, `torchvision:ENUM.MEMBER`,
-            `url:timm` (the address that timm states), or `none`.
-        license: License of the weights as their source states it; empty where it states none.
-        digest: SHA-256 of the weights file, or its leading digits, or empty where the source states none
-            (the hub states it when the file is fetched).
+        name: Name in headstart: `resnet50`, or `timm:...`, `tv:...` outside the list.
+        title: Name in the paper.
+        library: Library that builds the network: timm, torchvision, or headstart.
+        arch: The library's name of the architecture.
+        weights_tag: Name of the weights, e.g. `resnet50.a1_in1k`; empty without weights.
+        weights_reason: Why these weights are the default.
+        source: Source of the weights: `package:MODULE`, `hub:REPO[#FILE]`, `torchvision:ENUM.MEMBER`,
+            `url:timm` (the address given by timm), or `none`.
+        license: License of the weights as stated by their source; empty if it states none.
+        digest: SHA-256 of the weights file, or its leading digits; empty if the source states none
+            (the hub states it at download).
         num_classes: Classes of the original classifier.
         pixels: Fields of the `ImageSpec` that the weights were evaluated with.
-        min_size: Shortest side in pixels that the network can take.
-        is_fixed_size: Whether it takes its own size only.
-        family, year, paper: Where it comes from.
+        min_size: Smallest supported side in pixels.
+        is_fixed_size: Whether only its own size is supported.
+        family, year, paper: Origin.
         num_params: At inference, with the original classifier.
         num_aux_params: Parameters of auxiliary heads, which exist in training only; not in `num_params`.
         num_macs: Multiply-adds of one image of `stages_size` pixels.
-        top1, top5: ImageNet-1k validation accuracy in percent at the card's size, or None where no source
-            can be opened.
-        figures_source: Where `top1` and `top5` stand.
+        top1, top5: ImageNet-1k validation accuracy in percent at the card's size, or None without an accessible
+            source.
+        figures_source: Source of `top1` and `top5`.
         stages: Rows of the stage table: `name`, `num_params`, `num_macs`, `output_shapes`.
-        stages_size: Side of the images that the stage table is told for; the card's own in headstart's list.
+        stages_size: Side of the images of the stage table; the card's own size for listed networks.
         no_stages: Why the network cannot be cut, or empty.
-        advantages, drawbacks, choose_when: A sentence or two each; empty outside the named list.
+        advantages, drawbacks, choose_when: One or two sentences each; empty outside the list.
         aliases: Other spellings.
-        tags: Weights that can be had for this architecture.
-        is_named: Whether the network stands in headstart's own list.
+        tags: Weights available for this architecture.
+        is_named: Whether the network is in headstart's list.
     """
 
     name: str
@@ -104,13 +103,13 @@ class Card:
     is_named: bool = False
 
     def image_spec(self, size: int | tuple[int, int] | None = None) -> ImageSpec:
-        """Return the pixels this network wants.
+        """Return the preprocessing of this network.
 
         Args:
-            size: Side, or (height, width), in pixels; None takes the card's own.
+            size: Side, or (height, width), in pixels; None uses the card's own.
 
         Raises:
-            UsageError: The network cannot take this size; the smallest is named.
+            UsageError: The network does not support this size; the error states the smallest one.
         """
         spec = ImageSpec(**self.pixels)
         if size is None:
@@ -118,7 +117,7 @@ class Card:
         size_hw = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         if self.is_fixed_size and size_hw != spec.size_hw:
             raise UsageError(
-                f"{self.title} takes images of {spec.size_hw[0]} x {spec.size_hw[1]} pixels only, "
+                f"{self.title} accepts images of {spec.size_hw[0]} x {spec.size_hw[1]} pixels only, "
                 f"not {size_hw[0]} x {size_hw[1]}.",
                 hint="leave --size out, or take another network",
             )
@@ -132,16 +131,16 @@ class Card:
 
     @property
     def has_weights(self) -> bool:
-        """Whether pretrained weights can be had from anywhere."""
+        """Return whether pretrained weights are available from any source."""
         return self.source != "none"
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """`stem, stage1 .. stageN, neck, head`, as harvested; empty where the network cannot be cut."""
+        """Return `stem, stage1 .. stageN, neck, head`; empty if the network cannot be cut."""
         return tuple(row["name"] for row in self.stages)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what travels with a run or a bundle: everything but the stage table and the prose."""
+        """Return the card for runs and bundles: everything but the stage table and the prose."""
         skipped = {
             "stages",
             "stages_size",
@@ -157,13 +156,13 @@ class Card:
 
 
 def list_cards() -> tuple[Card, ...]:
-    """Return every network of headstart's own list, in the order of the list."""
+    """Return the listed networks, in order."""
     return tuple(named_cards().values())
 
 
 @lru_cache(maxsize=1)
 def named_cards() -> dict[str, Card]:
-    """Return the cards of headstart's own list by name."""
+    """Return the cards of the listed networks by name."""
     table = _read_table("named.json")
     cards = {}
     for row in table["cards"]:
@@ -179,20 +178,20 @@ def named_cards() -> dict[str, Card]:
 
 
 def library_table() -> dict[str, dict[str, Any]]:
-    """Return what was harvested, by `timm:ARCH`, `tv:ARCH` and `headstart:ARCH`."""
+    """Return the library table, by `timm:ARCH`, `tv:ARCH` and `headstart:ARCH`."""
     networks: dict[str, dict[str, Any]] = _library()["networks"]
     return networks
 
 
 def library_card(key: str, tag: str | None = None) -> Card:
-    """Return the card of a network by its library's own name.
+    """Return the card of a network by its library name.
 
     Args:
         key: A key of `library_table`.
-        tag: Which weights; None takes the library's default.
+        tag: Name of the weights; None uses the library's default.
 
     Raises:
-        UsageError: There are no such weights; those that exist are named.
+        UsageError: Unknown weights; the error lists those available.
     """
     entry = library_table()[key]
     prefix, _, arch = key.partition(":")
@@ -200,8 +199,8 @@ def library_card(key: str, tag: str | None = None) -> Card:
     chosen = entry["default"] if tag is None else tag
     if chosen not in tags and tag is not None:
         raise UsageError(
-            f"there are no weights `{tag}` for {key}.",
-            hint=f"there are: {', '.join(tags)}" if tags else "no public weights of this network exist",
+            f"{key} has no weights `{tag}`.",
+            hint=f"available: {', '.join(tags)}" if tags else "this network has no public weights",
         )
     weights = tags.get(chosen, {})
     size = weights.get("pixels", {}).get("size_hw", [224, 224])[0]

@@ -1,9 +1,8 @@
-"""Reads timm and torchvision once and writes `tables/library.json`: what every card can know without torch.
+"""Build `tables/library.json` from timm and torchvision: card data that needs no torch at run time.
 
-Facts about networks (parameters, multiply-adds, stages, licenses, pixels, where weights
-lie) are taken from the installed libraries by running this module, and kept as data; nothing of it is
-typed by hand.  `python -m headstart.backbones.library_builder FIGURES.csv` makes the table anew; networks are
-built without memory for their weights, so the pass needs minutes and little else.
+Properties of networks (parameters, multiply-adds, stages, licenses, preprocessing, weight sources) are read from the
+installed libraries, not typed in. `python -m headstart.backbones.library_builder FIGURES.csv` rebuilds the table;
+networks are built without memory for their weights, so this takes minutes and little memory.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ CNN_FAMILIES = frozenset(
         "xception_aligned",
     }
 )
-"""timm's files of convolutional networks; its other files are transformers, mixers and hybrids."""
+"""timm's modules of convolutional networks; its other modules hold transformers, mixers and hybrids."""
 
 _SIZES = (8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160, 192, 224)
 
@@ -88,12 +87,12 @@ def torchvision_names() -> list[str]:
 
 
 def harvest(figures: Path, target: Path, first: Sequence[str] = ()) -> None:
-    """Write the whole table; a pass that was stopped goes on where it was.
+    """Write the whole table; an interrupted run can be resumed.
 
     Args:
         figures: timm's published results as CSV (`model,img_size,top1,...,top5,...`).
-        target: The JSON file; what was done so far lies beside it until the pass is whole.
-        first: Keys to begin with.
+        target: The JSON file; partial results are stored next to it until the table is complete.
+        first: Keys to process first.
     """
     import timm
     import torch
@@ -161,7 +160,7 @@ def _timm_entry(name: str, results: dict[tuple[str, int], tuple[float, float]]) 
 
 @lru_cache(maxsize=1)
 def _listed_tags() -> dict[str, str]:
-    """Return the weights tag of each network of headstart's own list: stages are told at its size."""
+    """Return the weights tag of each listed network, whose size is used for its stages."""
     table = json.loads((Path(__file__).parent / "tables" / "named.json").read_text("utf-8"))
     return {f"{row['library']}:{row['arch']}": row["tag"] for row in table["cards"]}
 
@@ -199,7 +198,7 @@ def _torchvision_entry(name: str) -> dict[str, Any]:
         crop, resize = preset.crop_size[0], preset.resize_size[0]
         figures = member.meta["_metrics"]["ImageNet-1K"]
         mean, std = list(preset.mean), list(preset.std)
-        if name in ("googlenet", "inception_v3"):  # they turn ImageNet's scale into this one themselves
+        if name in ("googlenet", "inception_v3"):  # they convert from ImageNet's scale themselves
             mean, std = [0.5] * 3, [0.5] * 3
         digest = re.search(r"-([0-9a-f]{8,})\.", member.url)
         tags[member.name] = {
@@ -223,7 +222,7 @@ def _torchvision_entry(name: str) -> dict[str, Any]:
 
 
 def _entry(library: str, name: str, family: str, size_hw: tuple[int, ...]) -> dict[str, Any]:
-    """Counts and stages of one architecture, or the sentence that says why it has none."""
+    """Return counts and stages of one architecture, or the reason why it has none."""
     from headstart.backbones.build import build_empty
     from headstart.backbones.rules import AUXILIARY, NoStagesError, map_stages
     from headstart.backbones.stages import StagedNetwork
@@ -239,7 +238,7 @@ def _entry(library: str, name: str, family: str, size_hw: tuple[int, ...]) -> di
     except NoStagesError as error:
         entry["error"] = error.message
         return entry
-    except Exception as error:  # one network that cannot run its own default size must not end the pass
+    except Exception as error:  # one network that fails at its own default size must not end the run
         entry["error"] = f"it cannot be run at its own size ({type(error).__name__})"
         return entry
     entry["stages"] = [[s.name, s.num_params, s.num_macs, [list(o) for o in s.output_shapes]] for s in table]
@@ -248,7 +247,7 @@ def _entry(library: str, name: str, family: str, size_hw: tuple[int, ...]) -> di
 
 
 def _working_sizes(network: Any, own: int) -> Iterator[int]:
-    """Sides that the network can take, smallest first."""
+    """Return the sides that the network supports, smallest first."""
     from headstart.backbones.rules import map_stages
     from headstart.backbones.stages import StagedNetwork
 
@@ -256,7 +255,7 @@ def _working_sizes(network: Any, own: int) -> Iterator[int]:
     for size in sorted({*_SIZES, own}):
         try:
             shapes = [s for row in StagedNetwork(network, stages, (size, size)).table for s in row.output_shapes]
-        except Exception:  # too small, in whatever way its layers say so
+        except Exception:  # too small; layers report that in many ways
             continue
         if all(min(s) > 0 for s in shapes if s):
             yield size

@@ -1,7 +1,7 @@
-"""From a name to a network with weights and stages: `load_backbone`.
+"""Load a network by name, with weights and stages: `load_backbone`.
 
-Timm, torchvision and headstart only build networks; weights are always found,
-checked and read by `weights`, so that every network obeys the same rules about digests and code.
+The libraries only build networks; `weights` always finds, checks and reads the weights, so that the same rules about
+digests and code apply to every network.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Backbone:
     """A network with its card and its stages.
 
     Attributes:
-        card: What is known about it; `card.digest` is that of the weights in the network.
+        card: Its card; `card.digest` is that of the loaded weights.
         module: The library's network with its original classifier, a torch module.
         in_channels: Channels of its input.
-        size_hw: Input size in pixels that shapes are told for.
-        notes: What was done to it on the way, in sentences.
+        size_hw: Input size in pixels for reported shapes.
+        notes: How the network was adapted, in sentences.
         frozen_stages: Set by `freeze`.
     """
 
@@ -59,10 +59,10 @@ class Backbone:
 
     @cached_property
     def network(self) -> StagedNetwork:
-        """The network traced and cut into stages.
+        """Return the network traced and cut into stages.
 
         Raises:
-            UsageError: It cannot be cut; the sentence says why.
+            UsageError: It cannot be cut; the error states why.
         """
         from headstart.backbones.rules import NoStagesError, map_stages
         from headstart.backbones.stages import StagedNetwork
@@ -72,29 +72,29 @@ class Backbone:
         except NoStagesError as error:
             raise UsageError(
                 f"{self.card.title} cannot be cut into stages: {error.message}.",
-                hint="take one of the networks that `headstart models` lists",
+                hint="use one of the networks that `headstart models` lists",
             ) from error
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """`stem, stage1 .. stageN, neck, head`."""
+        """Return `stem, stage1 .. stageN, neck, head`."""
         return self.network.names
 
     @property
     def stages(self) -> list[StageInfo]:
-        """The stage table at `size_hw`, in forward order."""
+        """Return the stage table at `size_hw`, in forward order."""
         return list(self.network.table)
 
     @property
     def num_features(self) -> int:
-        """Width D of the embedding, which is what enters the classifier."""
+        """Return the width D of the embedding, the input of the classifier."""
         return self.network.num_features
 
     def prefix(self, cut: str) -> Any:
         """Return everything before stage `cut`: images (B, C, H, W) to a state, a tensor or a tuple of tensors.
 
         Raises:
-            UsageError: No such cut; the stages are listed.
+            UsageError: Unknown cut; the error lists the stages.
         """
         return self.network.prefix(cut)
 
@@ -102,7 +102,7 @@ class Backbone:
         """Return everything from stage `cut` on: a state to logits (B, K).
 
         Raises:
-            UsageError: No such cut; the stages are listed.
+            UsageError: Unknown cut; the error lists the stages.
         """
         return self.network.suffix(cut)
 
@@ -113,12 +113,12 @@ class Backbone:
         below: str | None = None,
         batch_norm: BatchNormPolicy = "frozen",
     ) -> tuple[str, ...]:
-        """Freeze stages; all others train. Prefixes and suffixes share the modules, so it holds for them too.
+        """Freeze stages; all others train. Prefixes and suffixes share the modules and are affected too.
 
         Args:
             what: As in `read_freeze`.
-            below: A cut: everything before it is frozen; the same as naming that stage.
-            batch_norm: What BatchNorm of the trainable stages does.
+            below: A cut: freezes everything before it, like naming that stage.
+            batch_norm: Policy for BatchNorm of the trainable stages.
 
         Returns:
             The frozen stages.
@@ -130,11 +130,11 @@ class Backbone:
         from headstart.backbones.freeze import read_freeze
 
         if (what is None) == (below is None):
-            raise UsageError("say what to freeze once: `what` or `below`.", hint='freeze(below="stage4")')
+            raise UsageError("Set either `what` or `below`.", hint='freeze(below="stage4")')
         return self._freeze(read_freeze(what if below is None else below, self.stage_names), batch_norm)
 
     def unfreeze(self, from_: str = "stem", *, batch_norm: BatchNormPolicy = "frozen") -> tuple[str, ...]:
-        """Let everything from a stage on train; what was frozen before it stays frozen.
+        """Unfreeze everything from a stage on; stages frozen before it stay frozen.
 
         Returns:
             The stages that are still frozen.
@@ -144,7 +144,7 @@ class Backbone:
         return self._freeze(names, batch_norm)
 
     def frozen_digest(self) -> str:
-        """Return the SHA-256 of everything that `freeze` keeps as it is; empty before it was called."""
+        """Return the SHA-256 of everything frozen by `freeze`; empty before it was called."""
         return "" if self._freezing is None else self._freezing.digest()
 
     def _freeze(self, names: tuple[str, ...], batch_norm: BatchNormPolicy) -> tuple[str, ...]:
@@ -176,26 +176,26 @@ def load_backbone(
     mirror: str | None = None,
     events: EventStream | None = None,
 ) -> Backbone:
-    """Build a network by name and gives it its weights.
+    """Build a network by name and load its weights.
 
     Args:
-        name: Any spelling of a network; `headstart models` lists them.
-        weights: A local `.safetensors` or `.pth` file, another weights tag (`a1_in1k`), or `none` for random
-            weights, the same ones every time; None takes the card's own weights.
+        name: Any spelling of a network name; `headstart models` lists them.
+        weights: A local `.safetensors` or `.pth` file, another weights tag (`a1_in1k`), or `none` for reproducible
+            random weights; None uses the card's own weights.
         offline: Never use the network.
-        in_channels: Channels of the images; the stem is adapted where it is not 3.
-        num_classes: Classes of the weights' classifier where it is not the published one.
-        size: Input size in pixels that shapes are told for; None takes the card's own.
-        mirror: Address that stands in for the source's own.
-        events: Gets a stage for each download.
+        in_channels: Channels of the images; the stem is adapted if it is not 3.
+        num_classes: Classes of the weights' classifier, if it is not the published one.
+        size: Input size in pixels for reported shapes; None uses the card's own.
+        mirror: Address that replaces the source's own.
+        events: Receives a stage for each download.
 
     Returns:
         The backbone in eval mode, on the CPU.
 
     Raises:
-        UsageError: No such network, or a size that it cannot take.
+        UsageError: Unknown network, or an unsupported size.
         WeightsError: The weights are missing, damaged or of another network.
-        OfflineError: The weights would have to be fetched.
+        OfflineError: The weights would have to be downloaded.
     """
     card, path = _choose(name, weights)
     size_hw = card.image_spec(size).size_hw
@@ -203,7 +203,7 @@ def load_backbone(
         import torch
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # the same ones every time
+            torch.manual_seed(0)  # reproducible
             module = build_network(card.library, card.arch, **_classes(card, num_classes))
         notes = ["random weights: trained from scratch"]
         card = replace(card, weights_tag="", source="none", digest="", top1=None, top5=None)
@@ -217,21 +217,21 @@ def load_backbone(
 
 
 def pooled_outputs(backbone: Backbone, blocks: Sequence[str]) -> Any:
-    """Return a torch module whose forward gives a tuple with one (B, D) tensor a block.
+    """Return a torch module whose forward returns a tuple with one (B, D) tensor per block.
 
     Args:
         backbone: A loaded backbone.
-        blocks: Stage names (pooled over their places; a stage with several outputs gives them side by
-            side), `embedding` (what enters the classifier), or `logits` (of the original classifier).
+        blocks: Stage names (globally pooled; a stage with several outputs concatenates them),
+            `embedding` (input of the classifier), or `logits` (of the original classifier).
 
     Raises:
-        UsageError: An unknown name; the stages are listed.
+        UsageError: Unknown name; the error lists the stages.
     """
     return backbone.network.pooled(list(blocks))
 
 
 def _choose(name: str, weights: str | None) -> tuple[Card, Path | None]:
-    """Return the card that is meant, and the weights file where one was named."""
+    """Return the card, and the weights file if one was given."""
     from headstart.backbones.store import stored_card
 
     if weights is None or weights == "none":
@@ -282,19 +282,19 @@ def _with_weights(
         num_classes = num_classes or found.num_classes
         notes = [f"weights `{card.weights_tag}` {found.origin}, checked by digest"]
         if not found.is_published:
-            notes = [f"weights `{card.weights_tag}` {found.origin}; nobody's published digest vouches for them"]
-            card = replace(card, top1=None, top5=None, figures_source="", weights_reason="imported by hand")
+            notes = [f"weights `{card.weights_tag}` {found.origin}; there is no published digest to check them against"]
+            card = replace(card, top1=None, top5=None, figures_source="", weights_reason="imported from a file")
     arguments = _classes(card, num_classes)
     module = build_empty(card.library, card.arch, **arguments)
     fill_network(module, tensors, card, is_in_order=is_in_order)
     if any(t.is_meta for t in (*module.parameters(), *module.buffers())):
-        # Some networks compute constants while they are built, which no file holds.
+        # Some networks compute constants while they are built, which are in no weights file.
         module = build_network(card.library, card.arch, **arguments)
         fill_network(module, tensors, card, is_in_order=is_in_order)
     return module, replace(card, digest=digest, num_classes=num_classes or card.num_classes), notes
 
 
 def _classes(card: Card, num_classes: int | None) -> dict[str, int]:
-    """Return the library's default is the published number of classes of the default weights, mostly 1,000."""
+    """Return the number of classes of the default weights in the library, usually 1,000."""
     classes = num_classes or card.num_classes
     return {} if classes == 1000 else {"num_classes": classes}

@@ -1,7 +1,6 @@
-"""Seeing a network, or the network of a run: layer table and diagram.
+"""Show a network, or the network of a run, as layer table and diagram.
 
-Nothing here needs weights.  Networks are built without values in their parameters, so
-showing ResNet-152 costs no download and no memory.
+Nothing here needs weights. Networks are built without parameter values, so ResNet-152 needs no download and no memory.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ __all__ = ["NetworkView", "show_network", "show_run"]
 
 @dataclass(frozen=True, slots=True)
 class NetworkView:
-    """What was made to be seen.
+    """Layer table and diagram of a network.
 
     Attributes:
         text: The layer table, or empty.
-        diagram: The file that was drawn, or None.
+        diagram: The diagram file, or None.
     """
 
     text: str = ""
@@ -45,21 +44,21 @@ def show_network(
     """Return the layer table and the diagram of a network.
 
     Args:
-        card: Which network.
-        size: Side of the images; None takes the card's own.
-        depth: `stage`, `block` or `layer`; None leaves the table out.
+        card: The card of the network.
+        size: Side of the images; None uses the card's own.
+        depth: `stage`, `block` or `layer`; None omits the table.
         diagram: A `.svg` or `.png` file to draw.
-        freeze: What is frozen, as in `freeze.read_freeze`.
-        head: A new head, as in `newhead.read_head`.
+        freeze: Frozen stages, as in `freeze.read_freeze`.
+        head: A new head, as in `classifier_head.read_head`.
         num_classes: Classes of the new head.
 
     Raises:
-        UsageError: A head without classes, a size or a stage that does not fit, or a foreign kind of file.
+        UsageError: A head without classes, an unsupported size, unknown stage, or unsupported file type.
     """
     from headstart.backbones.classifier_head import attach_head
 
     if head is not None and num_classes is None:
-        raise UsageError("a new head needs its number of classes.", hint="--head ... --classes 10")
+        raise UsageError("A new head needs its number of classes.", hint="--head ... --classes 10")
     backbone = Backbone(build_empty(card.library, card.arch), card, size_hw=card.image_spec(size).size_hw)
     if freeze is not None:
         backbone.freeze(freeze)
@@ -68,7 +67,7 @@ def show_network(
 
 
 def show_run(run: str | Path, *, depth: str | None = "block", diagram: str | Path | None = None) -> NetworkView:
-    """Return the network of a run with its head, as its bundle tells them.
+    """Return the network of a run with its head, as described by its bundle.
 
     Args:
         run: A run folder, or a bundle folder.
@@ -76,7 +75,7 @@ def show_run(run: str | Path, *, depth: str | None = "block", diagram: str | Pat
         diagram: As in `show_network`.
 
     Raises:
-        BundleError: There is no run, or it does not say which network it used.
+        BundleError: The run is missing, or its network is unknown.
     """
     from headstart.backbones.classifier_head import attach_head
     from headstart.backbones.summary import ProbeHead
@@ -85,7 +84,7 @@ def show_run(run: str | Path, *, depth: str | None = "block", diagram: str | Pat
     info = next((p for p in (folder / "bundle" / "bundle.json", folder / "bundle.json") if p.is_file()), None)
     if info is None:
         raise BundleError(
-            f"`{folder}` is no run folder: it has no bundle.", hint="name a folder that `headstart train` made"
+            f"`{folder}` is not a run folder: it has no bundle.", hint="pass a folder created by `headstart train`"
         )
     try:
         meta: dict[str, Any] = json.loads(info.read_text("utf-8"))
@@ -96,7 +95,7 @@ def show_run(run: str | Path, *, depth: str | None = "block", diagram: str | Pat
         blocks = dict(zip(made_of["names"], made_of["sizes"], strict=True))
         probe = ProbeHead(blocks, num_classes, tuple(int(w) for w in made_of.get("hidden") or ()))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"`{info}` does not say which network it holds ({error}).", hint="train again") from error
+        raise BundleError(f"`{info}` does not state its network ({error}).", hint="train again") from error
     backbone = Backbone(build_empty(card.library, card.arch), card, size_hw=(height, width))
     backbone.freeze(str(meta.get("freeze") or "all"))
     if isinstance(spec, str):

@@ -1,9 +1,8 @@
-"""Which stage a parameter belongs to, for every architecture.
+"""Assign parameters to stages, for every architecture.
 
-A rule maps names of parameters to stages and nothing else.  Where the data then
-flows is read from the traced network, so a rule cannot make a prefix that computes something wrong;
-at worst it finds no stages, and says so.  timm's own layer groups serve most of its networks; the
-table below has the families that group otherwise, and torchvision's.
+A rule maps parameter names to stages and nothing else. The data flow is read from the traced network, so a rule cannot
+produce a wrong prefix; at worst it finds no stages and reports that. timm's own layer groups cover most of its
+networks; the table below has families that group otherwise, and torchvision's.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from headstart.errors import SettingError, UsageError
 __all__ = ["AUXILIARY", "NoStagesError", "StageMap", "cut_position", "map_stages"]
 
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.", "aux_logits.")
-"""Leading names of classifiers that serve in training only."""
+"""Name prefixes of auxiliary classifiers, which are used in training only."""
 
-_MAX_STAGES = 8  # more groups than this are joined by resolution, or into quarters
+_MAX_STAGES = 8  # more groups than this are merged by resolution, or into quarters
 _JOINED = ("timm.selecsls",)  # groups that are single layers
 
 Rule = Callable[[str], Any]
-"""Name of a parameter to `stem`, `neck` or a sortable stage key (a number or a tuple of numbers)."""
+"""Parameter name to `stem`, `neck` or a sortable stage key (a number or a tuple of numbers)."""
 
 
 class NoStagesError(UsageError):
-    """This network cannot be cut into stages; the message says why in one sentence."""
+    """This network cannot be cut into stages; the message states why in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class StageMap:
     Attributes:
         stage_of: Name of a parameter or buffer to its position: 0 stem, 1..N stages, N+1 neck, N+2 head.
         num_stages: N.
-        classifiers: Names of the modules that give the logits.
+        classifiers: Names of the modules that return the logits.
     """
 
     stage_of: dict[str, int]
@@ -47,20 +46,20 @@ class StageMap:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """`stem, stage1 .. stageN, neck, head`."""
+        """Return `stem, stage1 .. stageN, neck, head`."""
         return ("stem", *(f"stage{k}" for k in range(1, self.num_stages + 1)), "neck", "head")
 
 
 def cut_position(cut: str, stage_names: Sequence[str], *, also: str = "") -> int:
-    """Return position of the first stage after a cut.
+    """Return the position of the first stage after a cut.
 
     Args:
         cut: A stage, or `last-2` for the last two stages with neck and head, or `last` for the last one.
         stage_names: `stem, stage1 .. stageN, neck, head`.
-        also: What else can be said instead, for the hint.
+        also: Further accepted values, for the hint.
 
     Raises:
-        SettingError: No such stage; the stages are listed.
+        SettingError: Unknown stage; the error lists the stages.
     """
     cut = cut.strip().lower()
     num = len(stage_names) - 3
@@ -70,7 +69,7 @@ def cut_position(cut: str, stage_names: Sequence[str], *, also: str = "") -> int
     if cut in stage_names:
         return list(stage_names).index(cut)
     raise SettingError(
-        f"there is no stage `{cut}` in this network.",
+        f"This network has no stage `{cut}`.",
         hint=f"its stages are {', '.join(stage_names)}; last-1 .. last-{num} count from the end{also}",
     )
 
@@ -89,7 +88,7 @@ def map_stages(network: Any) -> StageMap:
     heads = {n for n in names if any(n.startswith(c + ".") for c in classifiers)}
     order = sorted({k for n, k in keys.items() if n not in heads and k not in ("stem", "neck")})
     if not order:
-        raise NoStagesError("no repeated groups of layers were found in it")
+        raise NoStagesError("it has no repeated groups of layers")
     position: dict[Any, int] = {k: i for i, k in enumerate(order, 1)}
     if len(order) > _MAX_STAGES or _family(network) in _JOINED:
         position = _joined(network, order, keys)
@@ -100,10 +99,10 @@ def map_stages(network: Any) -> StageMap:
 
 
 def _classifiers(network: Any) -> tuple[str, ...]:
-    """Return names of the modules that give the logits.
+    """Return the names of the modules that return the logits.
 
-    A classifier that has hidden layers of its own is told by its last linear layer, so that the rest
-    of it counts as neck; two classifiers side by side (distillation) are told whole.
+    A classifier with hidden layers is represented by its last linear layer, so that the rest of it counts as
+    neck; two parallel classifiers (distillation) are kept whole.
     """
     stated = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
     modules = dict(network.named_modules())
@@ -142,10 +141,10 @@ def _rule(network: Any) -> Rule:
         return _from_table(table)
     if hasattr(network, "group_matcher"):
         return _from_library(network)
-    raise NoStagesError(f"the family `{family}` is not one whose stages are known")
+    raise NoStagesError(f"the stages of the family `{family}` are unknown")
 
 
-# -- rules from a table of patterns: the first that matches decides; a group in it is the stage's number
+# -- rules from a table of patterns: the first match decides; a capture group in it is the stage's number
 
 _TABLES: dict[str, list[tuple[str, Any]]] = {
     "timm.inception_v3": [("Conv2d_", "stem"), ("Mixed_5", 1), ("Mixed_6", 2), ("Mixed_7", 3)],
@@ -232,7 +231,7 @@ def _from_table(table: list[tuple[str, Any]]) -> Rule:
 def _plain_chain(network: Any) -> Rule:
     """VGG, AlexNet, SqueezeNet, ZFNet: the stem is the first convolution; a stage ends with its pooling.
 
-    A chain of five layers with parameters (AlexNet) has a stage for each of them.
+    A chain of five layers with parameters (AlexNet) has one stage per layer.
     """
     layers = list(network.features.named_children())
     count = sum(1 for _, m in layers if list(m.parameters()))
@@ -261,7 +260,7 @@ def _plain_chain(network: Any) -> Rule:
 def _inverted_residuals(network: Any) -> Rule:
     """torchvision's MobileNets and EfficientNets: the first layer is the stem and the last the neck.
 
-    Between them, a sequence is a stage (EfficientNet), or the blocks of one width are (MobileNet).
+    Between them, a stage is a sequence (EfficientNet), or all blocks of one width (MobileNet).
     """
     layers = list(network.features.children())
     stages: dict[str, Any] = {"0": "stem", str(len(layers) - 1): "neck"}
@@ -294,10 +293,10 @@ _SPECIAL: dict[str, Callable[[Any], Rule]] = {
 
 
 def _from_library(network: Any) -> Rule:
-    """timm's grouping of layers (`group_matcher`), read with its groups apart."""
+    """Read timm's grouping of layers (`group_matcher`) with separate groups."""
     matcher = network.group_matcher(coarse=True)
     if not isinstance(matcher, dict):
-        raise NoStagesError("its library groups its layers by a function that does not name stages")
+        raise NoStagesError("its library groups its layers with a function that does not name stages")
     patterns: list[tuple[re.Pattern[str], str, int, Any]] = []
     for ordinal, (group, spec) in enumerate(matcher.items()):
         for pattern, suffix in spec if isinstance(spec, (list, tuple)) else [(spec, None)]:
@@ -321,7 +320,7 @@ def _from_library(network: Any) -> Rule:
 
 
 def _joined(network: Any, order: list[Any], keys: dict[str, Any]) -> dict[Any, int]:
-    """Join many small groups: a stage begins where a group reduces the resolution, else quarters."""
+    """Merge many small groups: a stage begins where a group reduces the resolution, else quarters."""
     strided = set()
     for name, module in network.named_modules():
         stride = getattr(module, "stride", 1)

@@ -1,7 +1,7 @@
-"""What flows through a traced network, known without running it.
+"""Infer shapes and costs of a traced network without running it.
 
-One pass with tensors that have shapes but no values tells shapes, multiply-adds and
-which values are changed in place by later layers; it needs neither weights nor memory for maps.
+One pass with tensors that have shapes but no values gives shapes, multiply-adds, and which values later layers change
+in place; it needs neither weights nor memory for feature maps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ShapeFlow", "find_flow", "module_shapes"]
 
 @dataclass(frozen=True)
 class ShapeFlow:
-    """What the pass found.
+    """Result of the pass.
 
     Attributes:
         values: Node to a tensor without values, or a list of them.
@@ -38,10 +38,10 @@ class ShapeFlow:
 
 
 def find_flow(network: Any, traced: TracedNetwork, size_hw: tuple[int, int], in_channels: int) -> ShapeFlow:
-    """Run the nodes on shapes alone.
+    """Run the nodes on shapes only.
 
     Raises:
-        UsageError: The network cannot take images of this size.
+        UsageError: The network does not support images of this size.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
@@ -65,8 +65,8 @@ def find_flow(network: Any, traced: TracedNetwork, size_hw: tuple[int, int], in_
             except (RuntimeError, ValueError, AssertionError) as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise UsageError(
-                    f"this network cannot take images of {size_hw[0]} x {size_hw[1]} pixels ({reason}).",
-                    hint="take larger images: --size",
+                    f"This network does not support images of {size_hw[0]} x {size_hw[1]} pixels ({reason}).",
+                    hint="use larger images: --size",
                 ) from error
             total = counter.get_total_flops() // 2
             macs[node], before = total - before, total
@@ -78,10 +78,10 @@ def find_flow(network: Any, traced: TracedNetwork, size_hw: tuple[int, int], in_
 
 
 def module_shapes(network: Any, run: Callable[[], Any]) -> dict[str, tuple[int, ...]]:
-    """Output shape without the batch of every module that runs, by its path.
+    """Return the output shape, without the batch, of every module that runs, by its path.
 
     Args:
-        network: Its modules are watched.
+        network: The network to observe.
         run: Runs it once.
     """
     shapes: dict[str, tuple[int, ...]] = {}
@@ -104,14 +104,14 @@ def module_shapes(network: Any, run: Callable[[], Any]) -> dict[str, tuple[int, 
 
 
 def _version(value: Any) -> int:
-    """Grow with every change in place; of a list, the sum."""
+    """Return a number that grows with every change in place; the sum for lists."""
     if torch.is_tensor(value):
         return int(value._version)
     return sum(_version(v) for v in value) if isinstance(value, (list, tuple)) else 0
 
 
 def _plain(value: Any) -> Any:
-    """Arguments with ordinary lists, which some networks write into."""
+    """Return arguments with ordinary lists, which some networks write into."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -120,7 +120,7 @@ def _plain(value: Any) -> Any:
 
 
 def _run(network: Any, node: Any, args: Any, kwargs: Any) -> Any:
-    """Return the value of one node."""
+    """Compute the value of one node."""
     if node.op == "call_module":
         return network.get_submodule(node.target)(*args, **kwargs)
     if node.op == "get_attr":
@@ -132,7 +132,7 @@ def _run(network: Any, node: Any, args: Any, kwargs: Any) -> Any:
 
 @contextlib.contextmanager
 def _evaluating(network: Any) -> Iterator[None]:
-    """Evaluation mode for a while, so that no statistic moves; afterwards every module is as it was."""
+    """Set evaluation mode temporarily, so that no statistic moves; afterwards every module is restored."""
     training = [m for m in network.modules() if m.training]
     network.eval()
     try:
@@ -144,7 +144,7 @@ def _evaluating(network: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet(logger: str) -> Iterator[None]:
-    """Keep a library from writing a traceback about an error that we report ourselves."""
+    """Suppress a library's traceback of an error that is reported here."""
     log = logging.getLogger(logger)
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -1,8 +1,8 @@
-"""One set of stage names for every network, and a cut between any two of them.
+"""Cut networks between stages with uniform names.
 
-A prefix is the traced nodes before a cut, a suffix the nodes after it, and the state is
-whatever tensors cross it: so `suffix(prefix(x)) == network(x)` holds by construction, for branching
-networks as for chains.  Prefix and suffix share their modules with the network; nothing is copied.
+A prefix is the traced nodes before a cut, a suffix the nodes after it, and the state is the tensors that cross it: so
+`suffix(prefix(x)) == network(x)` holds by construction, for branching networks as for chains. Prefix and suffix share
+their modules with the network; nothing is copied.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from headstart.backbones.tracing import trace_stages
 __all__ = ["StageInfo", "StagedNetwork", "Suffix"]
 
 _Part = tuple[Any, int | None]
-"""A node, and which entry of its value where that is a list."""
+"""A node, and the index into its value if that is a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class StageInfo:
 
     Attributes:
         name: `stem`, `stage1` .. `stageN`, `neck` or `head`.
-        out_channels: Width of the pooled output; the sum over the tensors that the stage makes.
+        out_channels: Width of the pooled output; the sum over the output tensors of the stage.
         reduction: Input side over output side, for the smallest map of the stage; 0 for a vector.
-        output_shapes: (C, H, W) or (C,) of each tensor that the stage hands on.
+        output_shapes: (C, H, W) or (C,) of each output tensor.
         num_params: Parameters inside the stage.
         num_macs: Multiply-adds of one image inside the stage.
     """
@@ -47,12 +47,12 @@ class StageInfo:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing happens here."""
+        """Return whether the stage has no layers."""
         return self.num_params == 0 and not self.output_shapes
 
 
 class Suffix(nn.Module):  # type: ignore[misc]
-    """A network from a cut to its logits; takes the state as the prefix gave it, and leaves it unchanged.
+    """A network from a cut to its logits; takes the state of the prefix and leaves it unchanged.
 
     Args:
         graph: The nodes after the cut.
@@ -65,7 +65,7 @@ class Suffix(nn.Module):  # type: ignore[misc]
         self.is_copied = is_copied
 
     def forward(self, *state: Any) -> Any:
-        """Return logits (B, K) from one tensor, several, or a tuple of them."""
+        """Return logits (B, K) from one or several tensors, or a tuple of them."""
         if len(state) == 1 and isinstance(state[0], (tuple, list)):
             state = tuple(state[0])
         return self.graph(*[t.clone() if c else t for t, c in zip(state, self.is_copied, strict=True)])
@@ -76,12 +76,12 @@ class StagedNetwork:
 
     Args:
         network: A network of one of the libraries.
-        stages: Which stage each parameter belongs to.
-        size_hw: Input size in pixels that shapes are told for.
+        stages: Stage of each parameter.
+        size_hw: Input size in pixels for reported shapes.
         in_channels: Channels of the input.
 
     Raises:
-        NoStagesError: The network cannot be traced, or does not run its stages one after another.
+        NoStagesError: The network cannot be traced, or does not run its stages in order.
     """
 
     def __init__(self, network: Any, stages: StageMap, size_hw: tuple[int, int], in_channels: int = 3) -> None:
@@ -95,19 +95,19 @@ class StagedNetwork:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """`stem, stage1 .. stageN, neck, head`."""
+        """Return `stem, stage1 .. stageN, neck, head`."""
         return self.map.names
 
     @property
     def is_nhwc(self) -> bool:
-        """Whether its maps are (B, H, W, C) inside."""
+        """Return whether its maps are (B, H, W, C) internally."""
         return str(getattr(self.network, "output_fmt", "NCHW")).upper().endswith("NHWC")
 
     def position(self, cut: str) -> int:
-        """Return position of the first stage after a cut, as in `cut_position`.
+        """Return the position of the first stage after a cut, as in `cut_position`.
 
         Raises:
-            SettingError: No such stage; the stages are listed.
+            SettingError: Unknown stage; the error lists the stages.
         """
         return cut_position(cut, self.names)
 
@@ -133,10 +133,10 @@ class StagedNetwork:
         """Return a module from images to a tuple with one (B, D) tensor for each name.
 
         Args:
-            blocks: Stage names, `embedding` (what enters the classifier) or `logits`.
+            blocks: Stage names, `embedding` (input of the classifier) or `logits`.
 
         Raises:
-            UsageError: An unknown name.
+            UsageError: Unknown name.
         """
         groups = [self._parts_of_block(b) for b in blocks]
         wanted = {part for group in groups for part in group}
@@ -144,7 +144,7 @@ class StagedNetwork:
         done: dict[_Part, Any] = {}
 
         def pool(node: Any) -> None:
-            # At once, because a later layer may write into the value.
+            # Pool immediately, because a later layer may write into the value.
             for part in wanted:
                 if part[0] is node:
                     done[part] = graph.call_function(_pool, (_take(graph, env, part), self.is_nhwc))
@@ -165,7 +165,7 @@ class StagedNetwork:
 
     @cached_property
     def table(self) -> tuple[StageInfo, ...]:
-        """The stage table at `size_hw`, in forward order, computed without running the network."""
+        """Return the stage table at `size_hw`, in forward order, without running the network."""
         counts = [0] * len(self.names)
         for name, parameter in self.network.named_parameters():
             if name in self.map.stage_of:
@@ -189,7 +189,7 @@ class StagedNetwork:
 
     @cached_property
     def num_features(self) -> int:
-        """Width D of the embedding."""
+        """Return the width D of the embedding."""
         return sum(self._shape(part)[0] for part in self._parts_of_block("embedding"))
 
     def state_shapes(self, cut: str) -> tuple[tuple[int, ...], ...]:
@@ -198,11 +198,11 @@ class StagedNetwork:
 
     @cached_property
     def module_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Output shape without the batch of every module that runs, by its path."""
+        """Return the output shape, without the batch, of every module that runs, by its path."""
         return module_shapes(self.network, self._find_flow)
 
     def stages_of_module(self, path: str) -> set[int]:
-        """Return positions of the stages that a module of the network lies in; empty where it never runs."""
+        """Return the positions of the stages that contain a module of the network; empty if it never runs."""
         inside = path + "."
         found = {s for n, s in self.map.stage_of.items() if n.startswith(inside)}
         if found:
@@ -210,7 +210,7 @@ class StagedNetwork:
         return {s for t, s in self._placed.items() if (t + ".").startswith(inside) or inside.startswith(t + ".")}
 
     def blocks_of_stage(self, stage: int) -> list[str]:
-        """Return paths of the modules that a stage is made of: the parts of a sequence, else what is called."""
+        """Return the paths of a stage's modules: the items of a sequence, else the called modules."""
         paths: list[str] = []
         for node in self._nodes[self._starts[stage] : self._starts[stage + 1]]:
             if node.op == "call_module" and node.target not in paths:
@@ -218,15 +218,15 @@ class StagedNetwork:
         return paths
 
     def loose_parameters(self, stage: int) -> list[str]:
-        """Return names of a stage's parameters that lie in none of its blocks."""
+        """Return the names of a stage's parameters that are in none of its blocks."""
         blocks = tuple(b + "." for b in self.blocks_of_stage(stage))
         own = {n for n, _ in self.network.named_parameters()}
         return [n for n, s in self.map.stage_of.items() if s == stage and n in own and not n.startswith(blocks)]
 
-    # -- what crosses a cut
+    # -- tensors that cross a cut
 
     def _live(self, index: int) -> list[Any]:
-        """Nodes computed before an index and used at or after it, in order."""
+        """Return the nodes computed before an index and used at or after it, in order."""
         later = set(self._nodes[index:])
         before = [self._traced.input, *self._nodes[:index]]
         return [n for n in before if n is self._traced.result or any(u in later for u in n.users)]
@@ -235,7 +235,7 @@ class StagedNetwork:
         return [part for node in self._live(index) for part in self._parts(node)]
 
     def _made_in(self, stage: int) -> list[_Part]:
-        """Return what a stage hands on; for the head, the logits."""
+        """Return the outputs of a stage; for the head, the logits."""
         begin, end = self._starts[stage], self._starts[stage + 1]
         if end == len(self._nodes):
             return [(self._traced.result, None)]
@@ -251,16 +251,16 @@ class StagedNetwork:
         for node in self._nodes:
             if node.op == "call_module" and node.target in self.map.classifiers:
                 return [(node.args[0], None)]
-        raise NoStagesError("its classifier is not called on its own")
+        raise NoStagesError("its classifier is not called separately")
 
     def _parts(self, node: Any) -> list[_Part]:
-        """Return a tensor, or every tensor of a list."""
+        """Return a tensor, or all tensors of a list."""
         value = self._flow.values[node]
         if torch.is_tensor(value):
             return [(node, None)]
         if isinstance(value, (list, tuple)) and all(torch.is_tensor(v) for v in value):
             return [(node, i) for i in range(len(value))]
-        raise NoStagesError(f"a value that is no tensor crosses a cut ({node.name})")
+        raise NoStagesError(f"a value that is not a tensor crosses a cut ({node.name})")
 
     def _shape(self, part: _Part) -> tuple[int, ...]:
         value = self._flow.values[part[0]]
@@ -269,7 +269,7 @@ class StagedNetwork:
 
     @cached_property
     def _placed(self) -> dict[str, int]:
-        """Stage of every module that is called on its own."""
+        """Return the stage of every module that is called separately."""
         bounds = list(zip(self._starts, self._starts[1:], strict=False))
         return {n.target: k for k, (a, b) in enumerate(bounds) for n in self._nodes[a:b] if n.op == "call_module"}
 
@@ -283,7 +283,7 @@ class StagedNetwork:
     # -- building graphs
 
     def _new_graph(self, inputs: list[Any]) -> tuple[Any, dict[Any, Any]]:
-        """Return a graph with a place for every tensor that comes from outside."""
+        """Return a graph with a placeholder for every external tensor."""
         graph = fx.Graph()
         env: dict[Any, Any] = {}
         for node in inputs:
@@ -317,7 +317,7 @@ def _take(graph: Any, env: dict[Any, Any], part: _Part) -> Any:
 
 
 def _blocks(path: str, module: Any) -> list[str]:
-    """Return the parts of a list of blocks, or the module itself."""
+    """Return the items of a list of blocks, or the module itself."""
     children = list(module.named_children())
     is_list = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
     is_list = is_list or (len(children) > 1 and len({type(c) for _, c in children}) == 1)
@@ -330,7 +330,7 @@ def _blocks(path: str, module: Any) -> list[str]:
 
 
 def _pool(x: Any, is_nhwc: bool) -> Any:
-    """Return mean over places: (B, C, H, W) to (B, C); a vector stays."""
+    """Average over positions: (B, C, H, W) to (B, C); vectors stay unchanged."""
     if x.dim() == 4:
         return x.mean((1, 2)) if is_nhwc else x.mean((2, 3))
     return x.flatten(1)

@@ -1,7 +1,7 @@
-"""The hand-made store of weights, and carrying weights to a machine without a network.
+"""Store imported weights, and carry weights to a machine without a network connection.
 
-What comes in is read once as tensors, must fit its network, and is kept as safetensors
-with a small JSON beside it (digest, license, where it came from); afterwards it is like any other source.
+Imported files are read once as tensors, must match their network, and are stored as safetensors with a small JSON file
+(digest, license, origin); afterwards they work like any other source.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _MANIFEST = "headstart-weights.json"
 
 
 def import_weights(source: str | Path, name: str | None = None, *, num_classes: int | None = None) -> list[Card]:
-    """Put weights into the store.
+    """Import weights into the store.
 
     Args:
         source: A `.safetensors` or PyTorch file, or a folder that `fetch_weights` made.
-        name: The network that a file belongs to; with a tag of your own after a dot (`resnet50.mine`) the
-            network's published weights stay reachable beside it. Not needed for a folder.
-        num_classes: Classes of the file's classifier where they are not the published ones.
+        name: The network of a file; with a tag of your own after a dot (`resnet50.mine`) the network's published
+            weights stay available too. Not needed for a folder.
+        num_classes: Classes of the file's classifier, if they are not the published ones.
 
     Returns:
-        The cards under which the weights can now be loaded.
+        The cards of the imported weights.
 
     Raises:
         UsageError: No name for a file.
-        WeightsError: The file is damaged, is of another network, or is not what its folder says.
+        WeightsError: The file is damaged, of another network, or differs from its manifest.
     """
     source = Path(source)
     if source.is_dir():
         return _import_folder(source)
     if not name:
         raise UsageError(
-            "a weights file does not say which network it belongs to.",
+            "A weights file does not state its network.",
             hint=f"headstart models import {source} --as NAME",
         )
-    return [_import_file(source, *_target(name), num_classes, "imported by hand")]
+    return [_import_file(source, *_target(name), num_classes, "imported from a file")]
 
 
 def fetch_weights(
@@ -61,16 +61,16 @@ def fetch_weights(
     mirror: str | None = None,
     events: EventStream | None = None,
 ) -> list[dict[str, Any]]:
-    """Fetch weights so that they can be used without a network, here or elsewhere.
+    """Download weights for use without a network connection, here or on another machine.
 
     Args:
         names: Networks.
-        to: A folder to carry to another machine; None leaves them in this machine's caches.
+        to: A folder to carry to another machine; None keeps them in this machine's caches.
         mirror: As in `find_weights`.
-        events: Gets a stage for each download.
+        events: Receives a stage for each download.
 
     Returns:
-        One entry a network: name, weights tag, file, size in bytes, SHA-256, license, source.
+        One entry per network: name, weights tag, file, size in bytes, SHA-256, license, source.
 
     Raises:
         WeightsError: As in `find_weights`.
@@ -106,7 +106,7 @@ def fetch_weights(
 
 
 def stored_card(name: str, tag: str) -> Card | None:
-    """Return the card of imported weights with a tag of the person's own, or None."""
+    """Return the card of imported weights with a tag of the user's own, or None."""
     card = find_card(name)
     full = f"{card.arch}.{tag}"
     meta = weights_root() / "store" / store_name(full) / "weights.json"
@@ -122,16 +122,16 @@ def _import_folder(folder: Path) -> list[Card]:
     manifest = folder / _MANIFEST
     if not manifest.is_file():
         raise WeightsError(
-            f"`{folder}` holds no {_MANIFEST}, so it was not made by `headstart models fetch`.",
-            hint="name the file itself: headstart models import FILE --as NAME",
+            f"`{folder}` has no {_MANIFEST}, so it was not created by `headstart models fetch`.",
+            hint="pass the file itself: headstart models import FILE --as NAME",
         )
     cards = []
     for entry in _read_manifest(manifest):
         path = folder / Path(str(entry["file"])).name
         if not path.is_file() or file_digest(path) != entry["sha256"]:
             raise WeightsError(
-                f"`{path}` is missing or not what was fetched (its SHA-256 differs).",
-                hint=f"headstart models fetch {entry['name']} --to {folder}   (with a network)",
+                f"`{path}` is missing or was changed (its SHA-256 differs).",
+                hint=f"headstart models fetch {entry['name']} --to {folder}   (needs a connection)",
             )
         cards.append(_import_file(path, find_card(str(entry["name"])), None, None, "fetched and carried here"))
     return cards
@@ -143,12 +143,12 @@ def _read_manifest(path: Path) -> list[dict[str, Any]]:
         for entry in entries:
             entry["name"], entry["file"], entry["sha256"], entry["weights_tag"]
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"`{path}` is damaged ({error}).", hint="fetch the folder again") from error
+        raise WeightsError(f"`{path}` is damaged ({error}).", hint="run `headstart models fetch` again") from error
     return entries
 
 
 def _target(name: str) -> tuple[Card, str | None]:
-    """Return the network of `--as NAME`, and the person's own tag where there is one."""
+    """Return the network of `--as NAME`, and the user's own tag, if any."""
     base, dot, tag = name.rpartition(".")
     if dot:
         try:
@@ -203,7 +203,7 @@ def _stored_as(card: Card, tag: str, meta: dict[str, Any]) -> Card:
     return replace(
         card,
         weights_tag=tag,
-        weights_reason="imported by hand",
+        weights_reason="imported from a file",
         source="store:" + store_name(tag),
         digest=str(meta["digest"]),
         license=str(meta["license"]),

@@ -1,7 +1,7 @@
-"""What training a suffix needs of a network: from the state at a cut to the pooled features behind it.
+"""Build the trainable suffix: from the state at a cut to the pooled features behind it.
 
-The suffix is the graph of the pooled features without the nodes of the prefix's graph, so
-only what the asked-for features depend on is computed, never the network's old classifier.
+The suffix is the graph of the pooled features without the nodes of the prefix's graph, so only what the requested
+features depend on is computed, never the original classifier.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["after_cut", "middle", "pooled_suffix", "split_blocks"]
 
 
 def split_blocks(network: StagedNetwork, cut: str, blocks: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return pooled features that are made before a cut, and those that are made after it.
+    """Split pooled features into those computed before a cut and those after it.
 
     Args:
         network: The staged network.
@@ -32,21 +32,21 @@ def split_blocks(network: StagedNetwork, cut: str, blocks: Sequence[str]) -> tup
 
 
 def pooled_suffix(network: StagedNetwork, cut: str, blocks: Sequence[str]) -> Any:
-    """Return a torch module from the state at a cut to a tuple with one (B, D) tensor a block.
+    """Return a torch module from the state at a cut to a tuple with one (B, D) tensor per block.
 
     Shares its modules with the network.
 
     Args:
         network: The staged network.
         cut: Name of the first stage after the cut, or `last-k`.
-        blocks: Names of blocks that are made after the cut (see `split_blocks`), at least one.
+        blocks: Names of at least one block after the cut (see `split_blocks`).
 
     Raises:
-        UsageError: No such cut or block, a block that is made before the cut, or a cut that cannot be trained from.
+        UsageError: Unknown cut or block, a block before the cut, or a cut that cannot be trained from.
     """
     before, _ = split_blocks(network, cut, blocks)
     if before or not blocks:
-        raise UsageError(f"`{', '.join(before)}` does not come after the cut `{cut}`.")
+        raise UsageError(f"`{', '.join(before)}` is not after the cut `{cut}`.")
     return after_cut(network, cut, network.pooled(list(blocks)))
 
 
@@ -58,13 +58,13 @@ def middle(network: StagedNetwork, begin: str, end: str) -> Any:
     Args:
         network: The staged network.
         begin: Name of the first stage inside.
-        end: Name of the first stage that is outside again.
+        end: Name of the first stage after the segment.
 
     Raises:
-        UsageError: No such cut, nothing lies between the two, or a cut that cannot be trained from.
+        UsageError: Unknown cut, an empty segment, or a cut that cannot be trained from.
     """
     if network.position(begin) >= network.position(end):
-        raise UsageError(f"nothing lies between `{begin}` and `{end}`.")
+        raise UsageError(f"There is nothing between `{begin}` and `{end}`.")
     whole = network.prefix(end)
     output = next(n for n in whole.graph.nodes if n.op == "output")
     if not isinstance(output.args[0], (tuple, list)):
@@ -79,7 +79,7 @@ def after_cut(network: StagedNetwork, cut: str, whole: Any) -> Any:
     Args:
         network: The staged network.
         cut: Name of the first stage after the cut, or `last-k`.
-        whole: A traced module from images to anything that is made after the cut.
+        whole: A traced module from images to anything computed after the cut.
 
     Raises:
         UsageError: A cut that cannot be trained from.
@@ -96,7 +96,7 @@ def after_cut(network: StagedNetwork, cut: str, whole: Any) -> Any:
         try:
             env[node.name] = graph.node_copy(node, lambda n: env[n.name])
         except KeyError as error:
-            raise UsageError(f"training cannot begin at `{cut}`: a list of tensors crosses it.") from error
+            raise UsageError(f"Cannot train from `{cut}`: a list of tensors crosses it.") from error
     root = whole if isinstance(whole, nn.Module) else network.network
     suffix = fx.GraphModule(root, graph)
     suffix.train(network.network.training)

@@ -1,8 +1,7 @@
-"""The layer table of a network: name, type, output shape, parameters, trainable or frozen.
+"""Summarize the layers of a network: name, type, output shape, parameters, trainable or frozen.
 
-Shapes come from a pass that computes shapes alone, so the table of any network at any
-size costs neither memory nor weights; and the total counts every parameter that runs at inference, with
-auxiliary heads told apart.
+Shapes come from a pass without values, so the table of any network at any size costs neither memory nor weights. The
+total counts every parameter used at inference; auxiliary heads are counted separately.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ class SummaryRow:
 
     Attributes:
         name: Stage, or path of the module in the library's network.
-        kind: Class of the module, or what a stage is made of.
-        stage: Stage that it lies in.
-        output_shape: (C, H, W) or (C,) without the batch; empty where it never runs.
+        kind: Class of the module, or the layers of a stage.
+        stage: Stage of the module.
+        output_shape: (C, H, W) or (C,) without the batch; empty if it never runs.
         num_params: Parameters inside.
-        num_trainable: Those that train.
+        num_trainable: Trainable ones.
     """
 
     name: str
@@ -46,7 +45,7 @@ class SummaryRow:
 
     @property
     def state(self) -> str:
-        """`trainable`, `frozen`, `partly`, or empty where there is nothing to train."""
+        """Return `trainable`, `frozen`, `partly`, or '' without parameters."""
         if not self.num_params:
             return ""
         if self.num_trainable == self.num_params:
@@ -70,12 +69,12 @@ class ProbeHead:
 
     @property
     def num_params(self) -> int:
-        """Weights and biases of all layers."""
+        """Return the number of weights and biases of all layers."""
         return (sum(self.blocks.values()) + 1) * self.num_classes + sum(count for _, count in self.beside)
 
     @property
     def beside(self) -> list[tuple[int, int]]:
-        """Width, and weights and biases, of each layer beside the linear one."""
+        """Return width and number of weights and biases of each layer besides the linear one."""
         if not self.hidden:
             return []
         widths = (sum(self.blocks.values()), *self.hidden, self.num_classes)
@@ -84,7 +83,7 @@ class ProbeHead:
 
 @dataclass(frozen=True)
 class Summary:
-    """The table and its totals.
+    """A layer table with its totals.
 
     Attributes:
         title: Network and input.
@@ -128,16 +127,15 @@ def summarize(backbone: Backbone, head: HeadedBackbone | ProbeHead | None = None
     """Return the layer table.
 
     Args:
-        backbone: Frozen or not; the table shows it.
-        head: The network with its new head, or a probe's, where there is one; the original classifier is
-            then left out.
-        depth: `stage`, `block` (a stage's direct parts) or `layer` (every module that has no parts).
+        backbone: The network; the table shows what is frozen.
+        head: The network with its new head, or a probe's, if any; it replaces the original classifier.
+        depth: `stage`, `block` (direct children of a stage) or `layer` (every module without children).
 
     Raises:
-        SettingError: An unknown depth.
+        SettingError: Unknown depth.
     """
     if depth not in ("stage", "block", "layer"):
-        raise SettingError(f"depth is `stage`, `block` or `layer`, not `{depth}`.")
+        raise SettingError(f"depth must be `stage`, `block` or `layer`, not `{depth}`.")
     network = backbone.network
     end = network.position("head" if isinstance(head, ProbeHead) else head.cut) if head else len(network.names)
     body = _stage_rows(backbone, end) if depth == "stage" else _module_rows(backbone, end, depth)
@@ -163,7 +161,7 @@ def _stage_rows(backbone: Backbone, end: int) -> list[SummaryRow]:
     for k, info in enumerate(backbone.network.table[:end]):
         if info.num_params or info.output_shapes:
             kind = ", ".join(stage_parts(backbone, k))
-            for shape in info.output_shapes[:-1]:  # a state of several tensors has a line each
+            for shape in info.output_shapes[:-1]:  # one line per tensor of the state
                 rows.append(SummaryRow(info.name, kind, info.name, shape, 0, 0))
             last = info.output_shapes[-1] if info.output_shapes else ()
             rows.append(SummaryRow(info.name, kind, info.name, last, info.num_params, trainable[k]))
@@ -205,7 +203,7 @@ def _module_rows(backbone: Backbone, end: int, depth: Depth) -> list[SummaryRow]
                 count = sum(p.numel() for p in own)
                 if depth == "layer" and _has_parts(part) and not count:
                     continue
-                kind = type(part).__name__ if not (depth == "layer" and _has_parts(part)) else "parameters of its own"
+                kind = type(part).__name__ if not (depth == "layer" and _has_parts(part)) else "own parameters"
                 shape = shapes.get(path, ())
                 if type(part).__name__ == "Identity":
                     continue
@@ -220,7 +218,7 @@ def _module_rows(backbone: Backbone, end: int, depth: Depth) -> list[SummaryRow]
 
 
 def _layers(path: str, module: Any) -> list[str]:
-    """Return every module inside that has no parts of its own, and those that hold parameters besides their parts."""
+    """Return every module without children, and those with parameters besides their children's."""
     return [f"{path}.{n}" if n else path for n, m in module.named_modules() if not _has_parts(m) or m._parameters]
 
 
@@ -229,7 +227,7 @@ def _has_parts(module: Any) -> bool:
 
 
 def _probe_rows(head: ProbeHead) -> list[SummaryRow]:
-    pools = [SummaryRow(f"head.{n}", "mean over places", "head", (w,), 0, 0) for n, w in head.blocks.items()]
+    pools = [SummaryRow(f"head.{n}", "global average pooling", "head", (w,), 0, 0) for n, w in head.blocks.items()]
     normalizer = SummaryRow("head.normalizer", "standardize, clip", "head", (sum(head.blocks.values()),), 0, 0)
     count = (sum(head.blocks.values()) + 1) * head.num_classes
     beside = [SummaryRow(f"head.hidden.{i}", "Linear", "head", (w,), n, n) for i, (w, n) in enumerate(head.beside)]
@@ -238,7 +236,7 @@ def _probe_rows(head: ProbeHead) -> list[SummaryRow]:
 
 
 def _head_rows(headed: HeadedBackbone, depth: Depth) -> list[SummaryRow]:
-    """Return the new head; shapes follow from its own layers."""
+    """Return the rows of the new head."""
     head = headed.head
     count = sum(p.numel() for p in head.parameters())
     trains = sum(p.numel() for p in head.parameters() if p.requires_grad)

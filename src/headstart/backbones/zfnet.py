@@ -1,9 +1,8 @@
-"""ZFNet as its paper describes it, for there are no public weights and no library has it.
+"""ZFNet as described in its paper; no library has it, and there are no public weights.
 
-The layer table of the paper's figure 3 is followed to the letter (224 px, then maps of
-110, 55, 26, 13, 13, 13, 13 and 6), which fixes the padding; contrast normalization is AlexNet's local
-response normalization.  Source: Zeiler and Fergus, Visualizing and Understanding Convolutional Networks,
-2013.
+The layers follow the paper's figure 3 (224 px, then maps of 110, 55, 26, 13, 13, 13, 13 and 6), which determines the
+padding; contrast normalization is AlexNet's local response normalization. Source: Zeiler and Fergus, Visualizing and
+Understanding Convolutional Networks, 2013.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class ZFNet(nn.Module):  # type: ignore[misc]
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2),  # (B, 256, 6, 6)
         )
-        self.avgpool = nn.AdaptiveAvgPool2d((6, 6))  # does nothing at 224 px; lets other sizes in
+        self.avgpool = nn.AdaptiveAvgPool2d((6, 6))  # identity at 224 px; allows other sizes
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(dropout),

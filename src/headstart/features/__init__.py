@@ -1,1 +1,1 @@
-"""What a frozen backbone says about every image: computed once by the fastest engine, and cached."""
+"""Extract and cache features of frozen backbones."""

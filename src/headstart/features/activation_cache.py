@@ -1,7 +1,7 @@
-"""The boundary cache: what the frozen prefix says about stored views, kept in half precision and mapped.
+"""Cache activations at a cut: outputs of the frozen prefix for views, in half precision and memory-mapped.
 
-A row's key says file, view and augmentation, and the folder it lies in says network, cut and
-pixels, so that nothing is ever out of date; `features.shards` keeps rows whole, checked and safe with two users.
+The key of a row identifies file, view and augmentation, and its folder network, cut and preprocessing, so entries are
+never stale; `features.shards` stores rows atomically, with checksums, and safe with two processes.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from headstart.features.shards import Shards, drop_folders, free_bytes
 __all__ = ["DEFAULT_LIMIT_BYTES", "ActivationCache", "ActivationPartition", "RowLayout", "row_key"]
 
 DEFAULT_LIMIT_BYTES = 8 << 30
-"""What all boundary rows together may take on the disk; the spaces unused for longest go first."""
+"""Size limit of all activation rows on disk; the least recently used partitions are deleted first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """What one row holds: the tensors that cross the cut and the pooled features made before it.
+    """Layout of a row: the tensors that cross the cut and the pooled features before it.
 
     Attributes:
         names: Name of each part.
         shapes: Shape of each part, without the batch.
-        dtype: `float16`, or `float32` where values do not fit into half precision.
+        dtype: `float16`, or `float32` if values exceed half precision.
     """
 
     names: tuple[str, ...]
@@ -38,29 +38,29 @@ class RowLayout:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Number of values of each part."""
+        """Return the number of values of each part."""
         return tuple(int(np.prod(shape)) for shape in self.shapes)
 
     @property
     def row_size(self) -> int:
-        """Values in a row."""
+        """Return the number of values in a row."""
         return sum(self.sizes)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row on the disk."""
+        """Return the size of a row on disk in bytes."""
         return self.row_size * np.dtype(self.dtype).itemsize
 
     def pack(self, parts: dict[str, NDArray[np.float32]]) -> NDArray[np.floating]:
         """Return (B, row_size) rows of a batch of parts, each (B, *shape).
 
         Raises:
-            OverflowError: A value does not fit into half precision.
+            OverflowError: A value exceeds half precision.
         """
         count = len(next(iter(parts.values())))
         flat = np.concatenate([parts[name].reshape(count, -1) for name in self.names], axis=1)
         if self.dtype == "float16" and not np.abs(flat).max(initial=0.0) < 65504.0:
-            raise OverflowError("a value does not fit into half precision")
+            raise OverflowError("a value exceeds half precision")
         return flat.astype(self.dtype)
 
     def unpack(self, rows: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
@@ -73,16 +73,16 @@ class RowLayout:
 
 
 def row_key(digest: bytes, view: str) -> bytes:
-    """16 bytes that name one view of one image; `view` is `plain` or says augmentation, seed and number."""
+    """Return a 16-byte key of one view of one image; `view` is `plain` or states augmentation, seed and number."""
     return hashlib.blake2b(digest + view.encode(), digest_size=16).digest()
 
 
 class ActivationPartition:
-    """Rows of one (prefix graph, pixel spec, layout).
+    """Rows of one (prefix graph, preprocessing, layout).
 
     Args:
-        folder: Where its shards lie; made when the first one is written.
-        layout: What a row holds.
+        folder: Folder of the shards, created with the first one.
+        layout: Layout of the rows.
     """
 
     def __init__(self, folder: Path, layout: RowLayout) -> None:
@@ -98,19 +98,19 @@ class ActivationPartition:
 
     @property
     def write_error(self) -> str | None:
-        """Why the disk refused rows, or None."""
+        """Return why the disk refused rows, or None."""
         return self._shards.write_error
 
     def get(self, key: bytes) -> NDArray[np.floating] | None:
-        """Return (row_size,) row, mapped from the disk, or None where it is not there or is damaged."""
+        """Return a (row_size,) row, memory-mapped, or None if it is missing or damaged."""
         row = self._shards.get(key)
         return None if row is None else row.view(self.layout.dtype)
 
     def put(self, keys: Sequence[bytes], rows: NDArray[np.floating]) -> bool:
-        """Write one shard; its rows are found at once.
+        """Write one shard; its rows are available immediately.
 
         Returns:
-            False where the disk refused: the reason stands in `write_error`.
+            False if the disk refused; `write_error` states the reason.
         """
         if not len(keys):
             return False
@@ -118,16 +118,16 @@ class ActivationPartition:
         return self._shards.put(keys, rows.view(np.uint8))
 
     def refresh(self) -> None:
-        """Find shards that were written since, by this process or another."""
+        """Find shards written since, by this process or another."""
         self._shards.refresh()
 
 
 class ActivationCache:
-    """All spaces under one root.
+    """All partitions under one root.
 
     Args:
-        root: The cache folder (see `machine.cache_root`).
-        limit_bytes: What they may take together.
+        root: The cache folder (see `system.cache_root`).
+        limit_bytes: Size limit of all partitions.
     """
 
     def __init__(self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
@@ -135,17 +135,17 @@ class ActivationCache:
         self.limit_bytes = limit_bytes
 
     def space(self, prefix_digest: str, spec_digest: str, layout: RowLayout) -> ActivationPartition:
-        """Return the space of one prefix (its digest says weights and cut), pixel spec and layout."""
+        """Return the partition of one prefix (its digest identifies weights and cut), preprocessing and layout."""
         text = f"{prefix_digest}/{spec_digest}/{layout.names}/{layout.shapes}/{layout.dtype}/1"
         return ActivationPartition(self.root / hashlib.sha256(text.encode()).hexdigest()[:32], layout)
 
     def room_bytes(self) -> int:
-        """Return bytes that may still be written: within the limit (older spaces can go), and half of what is free."""
+        """Return how many bytes may be written: within the limit (older ones can go), and half of what is free."""
         return min(self.limit_bytes, free_bytes(self.root) // 2)
 
     def bound(self, keep: ActivationPartition | None = None) -> int:
-        """Drop the spaces unused for longest until the limit holds; returns the bytes dropped.
+        """Delete the least recently used partitions until the limit holds; returns the number of bytes deleted.
 
-        A process that has one of them mapped keeps reading it.
+        A process that has mapped one of them can continue to read it.
         """
         return drop_folders(self.root, self.limit_bytes, None if keep is None else keep.folder)

@@ -1,8 +1,7 @@
-"""The frozen graph: a pretrained network as one ONNX file that gives pooled features, made once.
+"""Export a pretrained backbone once as an ONNX graph of pooled features.
 
-After the graph is there, nothing on the probe's road imports torch.  So a graph lies
-in the cache with a JSON sidecar that holds all that later steps need: blocks, digests, the card and the
-pixel spec of its weights.
+After the export, the probe pipeline does not import torch. So the graph is cached with a JSON sidecar that holds
+everything later steps need: blocks, digests, the card and the preprocessing of its weights.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ from headstart.preprocessing.image_spec import ImageSpec
 
 __all__ = ["FrozenGraph", "export_network", "find_graph", "graph_folder", "prepare_graph"]
 
-_VERSION = 1  # of what is exported and how; a change makes every graph anew
+_VERSION = 1  # of the export; a change exports every graph again
 
 
 @dataclass(frozen=True, slots=True)
 class FrozenGraph:
-    """A network ready to embed.
+    """A backbone ready for feature extraction.
 
     Attributes:
-        path: The ONNX file: input `pixels` float32 (B, 3, H, W), one (B, D) output a block; "" where there is none.
+        path: The ONNX file: input `pixels` float32 (B, 3, H, W), one (B, D) output per block; "" if there is none.
         backbone: Name of the network.
         blocks: Width D of each block, in order of depth; the last is `embedding`.
-        spec: The pixel contract that its weights were trained with, at this graph's size.
+        spec: Preprocessing that its weights were trained with, at this graph's size.
         digest: sha256 of the ONNX file, hex.
         card: The card of the weights (license, source, digest ...), JSON-able.
-        notes: How it was made: seconds, exporter, difference from torch.
+        notes: Export metadata: seconds, exporter, difference from torch.
     """
 
     path: str
@@ -54,18 +53,18 @@ class FrozenGraph:
     notes: dict[str, Any]
 
     def at(self, spec: ImageSpec) -> FrozenGraph:
-        """The network for images of that size; a file takes images of its own size alone, so another has none."""
+        """Return the backbone at another image size; without the ONNX file, which accepts its own size only."""
         return self if spec.size_hw == self.spec.size_hw else replace(self, path="", spec=spec)
 
 
 def graph_folder(cache: Path, backbone: str, weights_digest: str, size_hw: tuple[int, int], kind: str) -> Path:
-    """Return where a graph lies; its name says what it is and its key what it depends on."""
+    """Return the folder of a graph; its name identifies the backbone and its key everything it depends on."""
     key = hashlib.sha256(f"{backbone}/{weights_digest}/{size_hw}/{kind}/{_VERSION}".encode()).hexdigest()[:16]
     return cache / "graphs" / f"{backbone.replace('/', '_').replace(':', '_')}-{size_hw[0]}x{size_hw[1]}-{kind}-{key}"
 
 
 def find_graph(folder: Path) -> FrozenGraph | None:
-    """Read a graph from its folder; None where it is not there or does not fit its sidecar."""
+    """Load a graph from its folder; None if it is missing or does not match its sidecar."""
     try:
         path, meta = read_sidecar(folder)
         return FrozenGraph(
@@ -90,24 +89,24 @@ def prepare_graph(
     card: dict[str, Any],
     events: EventStream | None = None,
 ) -> FrozenGraph:
-    """Find the graph, or exports it once and checks it against torch.
+    """Load the graph, or export it once and compare it with torch.
 
     Args:
         folder: From `graph_folder`.
-        load: Gives the torch module (pixels to a tuple of (B, D) tensors) and the width of each block.
-            Called only where the graph has to be made: it is what imports torch.
+        load: Returns the torch module (pixels to a tuple of (B, D) tensors) and the width of each block;
+            called, and torch imported, only if the graph has to be exported.
         backbone: Name of the network.
-        spec: Pixel contract at this size.
+        spec: Preprocessing at this size.
         card: The card of the weights, JSON-able.
-        events: Gets a stage where the graph has to be made.
+        events: Receives a stage if the graph has to be exported.
 
     Raises:
-        WeightsError: The graph does not give what the torch network gives.
-        CacheError: The graph cannot be written.
+        WeightsError: The outputs of the graph differ from torch.
+        CacheError: Cannot write the graph.
     """
-    found = find_graph(folder)
-    if found is not None:
-        return found
+    graph = find_graph(folder)
+    if graph is not None:
+        return graph
     started = time.monotonic()
     module, blocks = load()
 
@@ -123,10 +122,10 @@ def prepare_graph(
 
 
 def export_network(module: Any, blocks: tuple[str, ...], size_hw: tuple[int, int], path: Path) -> dict[str, Any]:
-    """Write the graph from `pixels` to blocks, and returns how it was made and how far it is from torch.
+    """Export the graph from `pixels` to blocks, and return export metadata with the difference from torch.
 
     Raises:
-        WeightsError: It does not give what the torch network gives.
+        WeightsError: The outputs differ from torch.
     """
     import torch
 
@@ -139,7 +138,7 @@ def export_network(module: Any, blocks: tuple[str, ...], size_hw: tuple[int, int
     worst = difference_of(path, {"pixels": example.numpy()}, blocks, reference)
     if not worst <= TOLERANCE:
         raise WeightsError(
-            f"the prepared network differs from the original by {worst:.1e} (relative), more than {TOLERANCE:.0e}.",
-            hint="please report this with your versions of torch and onnxruntime (headstart doctor)",
+            f"The exported network differs from torch by {worst:.1e} (relative), more than {TOLERANCE:.0e}.",
+            hint="please report this with your versions of torch and onnxruntime (`headstart doctor`)",
         )
     return {"exporter": "torch.onnx dynamo", "torch": torch.__version__, "difference": worst}

@@ -1,7 +1,7 @@
-"""Images that are decoded once and kept as bytes, for trainings in which every epoch sees new views of them.
+"""Cache decoded images as bytes, for trainings in which every epoch uses new views.
 
-A view is always cut from the kept image, whether it was found or made just now, so what
-is trained does not depend on what the cache holds.  What decodes faster than a disk reads is not kept.
+A view is always cut from the decoded image, cached or not, so training does not depend on the content of the cache.
+Images that decode faster than a disk reads are not cached.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ __all__ = ["DecodedCache", "DecodedImages"]
 
 _SHARD_BYTES = 64 << 20
 _SHARD_SECONDS = 30.0
-_MOST_WAITING = 192 << 20  # in memory, where the disk is slower than the decoder
+_MOST_WAITING = 192 << 20  # in memory, if the disk is slower than decoding
 _MOST_ROW = 16 << 20
-_READ_RATE = 500e6  # bytes a second, of an ordinary SSD; small JPEGs decode as fast (benchmarks/bench_pixels.py)
-_HEAD = 16  # bytes of a row before the pixels: height, width, and both before it was reduced
+_READ_RATE = 500e6  # bytes per second of an ordinary SSD; small JPEGs decode as fast (benchmarks/bench_pixels.py)
+_HEAD = 16  # bytes of a row before the pixels: height, width, and both before reduction
 
 
 class DecodedCache:
-    """Decoded images of all data sets, in one folder.
+    """Decoded images of all datasets, in one folder.
 
     Args:
         root: The cache folder (see `machine.cache_root`).
-        limit_bytes: What they may take together; shards unused for longest go first.
-        read_rate: Images that are decoded to more bytes a second are not kept.
+        limit_bytes: Size limit; the least recently used shards are deleted first.
+        read_rate: Images that decode to more bytes per second are not cached.
     """
 
     def __init__(self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES, read_rate: float = _READ_RATE) -> None:
@@ -47,13 +47,13 @@ class DecodedCache:
         self._shards = Shards(root / "decoded")
         self._read_rate = read_rate
         self._lock = threading.Lock()
-        self._waiting: dict[bytes, NDArray[np.uint8]] = {}  # made and not yet on the disk
+        self._waiting: dict[bytes, NDArray[np.uint8]] = {}  # decoded and not yet on disk
         self._waiting_bytes = 0
         self._is_writing = False
-        self._since = 0.0  # when the first of them came
+        self._since = 0.0  # time of the first of them
 
     def get(self, key: bytes) -> DecodedImage | None:
-        """Return an image, mapped from the disk, or None where it is not there or is damaged."""
+        """Return an image, memory-mapped, or None if it is missing or damaged."""
         row = self._waiting.get(key)
         row = self._shards.get(key) if row is None else row
         if row is None:
@@ -62,12 +62,12 @@ class DecodedCache:
         return DecodedImage(Image.fromarray(row[_HEAD:].reshape(height, width, 3)), (full_h, full_w))
 
     def put(self, key: bytes, decoded: DecodedImage, cost_s: float) -> None:
-        """Keep an image where that pays; never raises for the disk's sake.
+        """Cache an image if that pays; never raises because of the disk.
 
         Args:
-            key: Says file and decoding rule.
+            key: Identifies file and decoding rule.
             decoded: The image.
-            cost_s: What reading and decoding it took.
+            cost_s: Time for reading and decoding, seconds.
         """
         width, height = decoded.image.size
         size = _HEAD + 3 * width * height
@@ -89,7 +89,7 @@ class DecodedCache:
         self._write()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write waiting images."""
         with self._lock:
             if self._is_writing or not self._waiting:
                 return
@@ -105,7 +105,7 @@ class DecodedCache:
             new = {key: row for key, row in rows.items() if key not in self._shards}
             size = sum(row.nbytes for row in new.values())
             if not self._shards.drop_oldest(size, self.limit_bytes):
-                self.refusal = "the cache's room, or half of what is free on the disk, is used"
+                self.refusal = "the size limit of the cache, or half of the free disk space, is used"
             elif new and not self._shards.put(list(new), list(new.values())):
                 self.refusal = self._shards.write_error
             with self._lock:
@@ -118,18 +118,18 @@ class DecodedCache:
 
 
 class DecodedImages:
-    """Views of one data set.
+    """Views of one dataset.
 
     Args:
         paths: N files.
-        digests: N digests of their content, hex; a file that has changed since is refused.
-        names: How files are called in messages.
-        spec: The pixel contract of the plain view, as prediction sees it.
-        augment: How views differ from the image.
-        seed: Of the views.
-        cache: Where decoded images are kept, or None.
-        view_spec: The pixel contract of the other views, where it differs (another size).
-        cutting: How images are decoded and views cut from them.
+        digests: N digests of their content, hex; a file that has changed since raises an error.
+        names: File names in messages.
+        spec: Preprocessing of the plain view, as in prediction.
+        augment: Augmentation strengths.
+        seed: Random seed of the views.
+        cache: Cache of decoded images, or None.
+        view_spec: Preprocessing of the other views, if it differs (another size).
+        cutting: Functions that decode images and cut views.
     """
 
     def __init__(
@@ -157,10 +157,10 @@ class DecodedImages:
         self._other = (view_spec, augment, cutting.rule(view_spec, augment))
 
     def make(self, sample: int, view: int) -> NDArray[np.float32]:
-        """Return (3, H, W) normalized pixels of a view; may be called from several threads.
+        """Return (3, H, W) normalized pixels of a view; thread-safe.
 
         Raises:
-            DataError: The image cannot be read any more, or has changed.
+            DataError: The image is no longer readable, or has changed.
         """
         spec, augment, rule = self._plain if view == PLAIN else self._other
         decoded = self._find(sample, spec, augment, rule)
@@ -168,7 +168,7 @@ class DecodedImages:
         return normalize(self._cutting.cut(decoded, spec, augment, rng), spec)
 
     def _find(self, sample: int, spec: ImageSpec, augment: Augment, rule: str) -> DecodedImage:
-        """Return the kept image, or one decoded now; who needs what another thread is decoding waits for it."""
+        """Return the decoded image from the cache or decode it; threads wait for an image that another one decodes."""
         key = row_key(self._digests[sample], rule)
         found = self.cache.get(key) if self.cache is not None else None
         if found is not None:
@@ -181,9 +181,9 @@ class DecodedImages:
         if not is_ours:
             return future.result()
         try:
-            found = self.cache.get(key) if self.cache is not None else None  # kept since we looked
+            found = self.cache.get(key) if self.cache is not None else None  # cached since the first lookup
             future.set_result(found or self._decode(key, sample, spec, augment))
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # passed to waiting threads
             future.set_exception(error)
         finally:
             with self._lock:
@@ -196,7 +196,7 @@ class DecodedImages:
             started = time.perf_counter()
             data = read_bytes(self._paths[sample])
             read_s = time.perf_counter() - started
-            started = time.thread_time()  # not the time in which other threads had the core
+            started = time.thread_time()  # excludes time in which other threads had the core
             check_unchanged(data, self._digests[sample], name)
             decoded = self._cutting.decode(data, spec, augment)
             cost_s = read_s + time.thread_time() - started

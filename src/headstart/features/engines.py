@@ -1,8 +1,8 @@
-"""Runs a frozen graph: ONNX Runtime on the CPU, torch on a GPU.
+"""Run frozen graphs: ONNX Runtime on the CPU, torch on a GPU.
 
-On the CPU every worker thread runs whole batches with a one-thread session instead
-of one session using all cores.  Decoding and the network then share the cores without waiting for each
-other, which is faster than one parallel session fed by decoders (`benchmarks/bench_road.py`).
+On the CPU every worker thread runs whole batches in a single-threaded session instead of one session using all cores.
+Decoding and the network then share the cores without waiting for each other, which is faster than one parallel
+session fed by decoders (`benchmarks/bench_road.py`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from headstart.dependencies import import_onnxruntime
 __all__ = ["BATCH", "Engine", "OnnxEngine", "TorchEngine"]
 
 BATCH = 8
-"""Images a worker takes at once: more gives nothing on a CPU and costs memory and fairness."""
+"""Images per batch: larger batches are not faster on a CPU and cost memory."""
 
 
 class Engine(Protocol):
-    """Pixels in, pooled blocks out; called from several threads at once."""
+    """Map pixels to pooled blocks; called from several threads."""
 
     def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Return (B, 3, H, W) normalized pixels to one (B, D) array a block."""
+        """Map (B, 3, H, W) normalized pixels to one (B, D) array per block."""
         ...
 
 
 class OnnxEngine:
-    """ONNX Runtime with one thread a call; calls run side by side.
+    """ONNX Runtime with one thread per call; calls run in parallel.
 
     Args:
         path: The graph file.
@@ -49,15 +49,15 @@ class OnnxEngine:
         return self.feed({"pixels": pixels})
 
     def feed(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Return the outputs of a graph with inputs of any name."""
+        """Return the outputs of a graph with any inputs."""
         return dict(zip(self.blocks, self._session.run(None, inputs), strict=True))
 
 
 class TorchEngine:
-    """The same network in torch, for a GPU (or wherever torch is asked for).
+    """The same network in torch, for a GPU or any other device.
 
     Args:
-        module: Gives one (B, D) tensor a block.
+        module: Returns one (B, D) tensor per block.
         blocks: Their names.
         device: A torch device, e.g. `cuda`, `mps`, `cpu`.
     """

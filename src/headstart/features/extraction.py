@@ -1,7 +1,7 @@
-"""Files to features: every image is read once, looked up by content, and embedded only if unknown.
+"""Extract features from files: every image is read once, looked up by content, and embedded only if not cached.
 
-A worker does everything for its batch (read, digest, look up, decode, run), so there
-are no queues between stages and nothing waits but for the cores.
+A worker processes whole batches (read, digest, look up, decode, run), so there are no queues between stages and
+nothing waits except for the cores.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from headstart.system import available_cores
 __all__ = ["Progress", "ScanObserver", "embed_files"]
 
 Progress = Callable[[int, int], None]
-"""Called with (images done, images in all), from a worker thread, at most a few times a second."""
+"""Called with (images done, total), from a worker thread, at most a few times per second."""
 
 
 class ScanObserver(Protocol):
-    """Looks at each file while it is in memory anyway (`data.looks.Looker`)."""
+    """Observer of every file while it is in memory (`data.image_scan.ImageScanner`)."""
 
     def scan(self, i: int, data: bytes, digest: str, spec: ImageSpec | None = None) -> NDArray[np.uint8] | None:
-        """Told the bytes of file `i`; with a spec it gives what `read_image` would, or raises what it would."""
+        """Receive the bytes of file `i`; with a spec, return or raise what `read_image` would."""
 
     def mark_unreadable(self, i: int, error: ImageError) -> None:
-        """Told that file `i` cannot even be opened."""
+        """Receive that file `i` cannot be opened."""
 
 
-_SHARD_ROWS = (16, 512)  # least and most rows a shard
-_SHARD_SECONDS = 10.0  # a killed run loses at most so much work
+_SHARD_ROWS = (16, 512)  # minimum and maximum rows per shard
+_SHARD_SECONDS = 10.0  # maximum work lost when a run is killed
 
 
 class _Work:
-    """What the workers share; everything under one lock."""
+    """State shared by the workers; everything under one lock."""
 
     def __init__(
         self, count: int, names: Sequence[str], space: FeatureSpace | None, observer: ScanObserver | None
@@ -63,7 +63,7 @@ class _Work:
         self.last_report = 0.0
 
     def store(self, i: int, rows: Mapping[str, NDArray[np.float32]]) -> None:
-        """Put one image's (D,) rows in their place; the caller holds the lock."""
+        """Store the (D,) rows of one image; the caller holds the lock."""
         if not self.blocks:
             count = len(self.digests)
             self.blocks = {n: np.full((count, r.shape[0]), np.nan, dtype=np.float32) for n, r in rows.items()}
@@ -72,7 +72,7 @@ class _Work:
         self.is_ok[i] = True
 
     def flush(self) -> None:
-        """Write what is new as one shard; the caller holds the lock."""
+        """Write new rows as one shard; the caller holds the lock."""
         self.last_write = time.monotonic()
         fresh, self.fresh = self.fresh, []
         if self.space is not None and fresh:
@@ -92,22 +92,22 @@ def embed_files(
     progress: Progress | None = None,
     observer: ScanObserver | None = None,
 ) -> tuple[Features, int]:
-    """Embeds images with a frozen network.
+    """Extract features with a frozen network.
 
     Args:
         paths: N files, or the bytes of files.
         engine: The network.
-        spec: The pixel contract.
-        names: How files are called in messages; the paths by default.
-        space: Where features are looked up and kept; None computes everything.
-        is_mirrored: Whether images are flipped left to right (the space must be that view's).
-        threads: Worker threads; one a core by default.
-        progress: Told how far it is.
-        onlooker: Shown every file, decoded once for both; not with `is_mirrored`.
+        spec: The preprocessing specification.
+        names: File names in messages; the paths by default.
+        space: Cache for features; None computes everything.
+        is_mirrored: Flip images horizontally (the cache must be that view's).
+        threads: Worker threads; one per core by default.
+        progress: Progress callback.
+        observer: Receives every file, decoded once for both; not with `is_mirrored`.
 
     Returns:
-        The features in the order of `paths`, and how many images were computed rather than found.
-        Images that cannot be read have NaN rows and stand in `problems`.
+        The features in the order of `paths`, and how many images were computed, not cached.
+        Unreadable images have NaN rows and are listed in `problems`.
     """
     called = names or [str(p) if isinstance(p, str) else "image" for p in paths]
     work = _Work(len(paths), called, space, None if is_mirrored else observer)
@@ -129,7 +129,7 @@ def embed_files(
     try:
         for future in [pool.submit(step, start) for start in starts]:
             future.result()
-    finally:  # also after Ctrl-C: what is done is kept
+    finally:  # also after Ctrl-C: completed work is kept
         pool.shutdown(wait=True, cancel_futures=True)
         with work.lock:
             work.flush()
@@ -163,11 +163,11 @@ def _embed_batch(
         try:
             data = _read(paths[i], i, work.observer)
             digest = hashlib.sha256(data).digest()
-            known = work.space.get(digest) if work.space is not None else None
+            cached = work.space.get(digest) if work.space is not None else None
             image = None
             if work.observer is not None:
-                image = work.observer.scan(i, data, digest.hex(), spec if known is None else None)
-            if known is None:
+                image = work.observer.scan(i, data, digest.hex(), spec if cached is None else None)
+            if cached is None:
                 image = read_image(data, spec) if image is None else image
                 pixels.append(image[:, ::-1] if is_mirrored else image)
                 kept.append(i)
@@ -177,8 +177,8 @@ def _embed_batch(
             continue
         with work.lock:
             work.digests[i] = digest
-            if known is not None:
-                work.store(i, known)
+            if cached is not None:
+                work.store(i, cached)
     for first in range(0, len(kept), BATCH):
         chunk = kept[first : first + BATCH]
         outputs = engine.run(normalize(np.stack(pixels[first : first + BATCH]), spec))

@@ -1,8 +1,8 @@
-"""A content-addressed store of pooled features, safe with two processes and with SIGKILL.
+"""Cache pooled features by content, safe with two processes and with SIGKILL.
 
-A shard is one uncompressed `.npz` written beside its place and renamed into it, and
-nothing is ever changed in place.  So a shard is whole or absent; zip's own checksums find a damaged
-one, which is dropped and rebuilt; two processes at worst store the same rows twice.
+A shard is one uncompressed `.npz`, written under a temporary name and renamed, and never changed in place. So a shard
+is complete or absent; zip's checksums detect a damaged one, which is deleted and rebuilt; two processes at worst store
+the same rows twice.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from headstart.system import atomic_file, describe_os_error, drop_stale, private
 __all__ = ["DEFAULT_LIMIT_BYTES", "CacheInfo", "FeatureCache", "FeatureSpace", "cache_info", "clear_cache"]
 
 DEFAULT_LIMIT_BYTES = 4 << 30
-"""What all pooled features together may take; the spaces that were not used for longest go first."""
+"""Size limit of all pooled features; the least recently used spaces are deleted first."""
 
-_MERGE_ABOVE = 8  # so many small shards of one space are merged into one
+_MERGE_ABOVE = 8  # number of small shards of one space from which they are merged
 _SMALL_ROWS = 256
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheInfo:
-    """What one part of the cache holds."""
+    """Size of one part of the cache."""
 
     name: str
     num_files: int
@@ -46,10 +46,10 @@ class CacheInfo:
 
 
 class FeatureSpace:
-    """The features of one (backbone graph, pixel spec, view): digest of a file's bytes to a row of each block.
+    """Features of one (backbone graph, preprocessing, view): file digest to a row of each block.
 
     Args:
-        folder: Where its shards lie; made when the first shard is written.
+        folder: Folder of the shards, created with the first one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ class FeatureSpace:
         return digest in self._rows
 
     def get(self, digest: bytes) -> dict[str, NDArray[np.float32]] | None:
-        """Return one (D,) row a block, or None where this image is not known."""
+        """Return one (D,) row per block, or None if this image is not cached."""
         place = self._rows.get(digest)
         if place is None:
             return None
@@ -75,15 +75,15 @@ class FeatureSpace:
         return {name: block[row] for name, block in self._shards[shard].items()}
 
     def put(self, digests: list[bytes], blocks: Mapping[str, NDArray[np.float32]]) -> bool:
-        """Write one shard; its rows are found from the next time the space is opened.
+        """Write one shard; its rows are available when the space is opened next.
 
         Args:
             digests: n digests of 32 bytes.
             blocks: (n, D) float32 by block name.
 
         Returns:
-            False where the disk refused (full, read-only): the reason stands in `write_error`, and the
-            rows are simply not kept.
+            False if the disk refused (full, read-only); `write_error` states the reason, and the
+            rows are not cached.
         """
         if not digests or self.write_error:
             return False
@@ -101,9 +101,9 @@ class FeatureSpace:
         return True
 
     def merge(self) -> None:
-        """Write many small shards as one and drops them; harmless if it does not come to an end.
+        """Merge many small shards into one; safe to interrupt.
 
-        Only small ones are touched, so that a large space is never held in memory twice.
+        Only small shards are merged, so a large space is never held in memory twice.
         """
         if len(self._files) <= _MERGE_ABOVE or self.write_error:
             return
@@ -129,14 +129,14 @@ class FeatureSpace:
             try:
                 keys, blocks = _read_shard(path)
             except FileNotFoundError:
-                continue  # merged away by another process: its rows stand in the merged shard or are rebuilt
+                continue  # merged by another process: its rows are in the merged shard or are rebuilt
             except _UNREADABLE:
                 with contextlib.suppress(OSError):
                     path.unlink()
                 continue
             self._add(path, keys, blocks)
         with contextlib.suppress(OSError):
-            os.utime(self.folder)  # last used, for the bound on size
+            os.utime(self.folder)  # last use, for the size limit
 
     def _add(self, path: Path, keys: NDArray[np.uint8], blocks: dict[str, NDArray[np.float32]]) -> None:
         shard = len(self._shards)
@@ -147,9 +147,9 @@ class FeatureSpace:
 
 
 def _read_shard(path: Path, most_rows: int | None = None) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
-    """Return (n, 32) digests and (n, D) blocks of one shard; no blocks where it has more than `most_rows`.
+    """Return (n, 32) digests and (n, D) blocks of one shard; no blocks if it has more than `most_rows`.
 
-    Raises one of `_UNREADABLE` where it is damaged.
+    Raises one of `_UNREADABLE` if it is damaged.
     """
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
         keys = data["digests"]
@@ -165,8 +165,8 @@ class FeatureCache:
     """All feature spaces under one root.
 
     Args:
-        root: The cache folder (see `machine.cache_root`).
-        limit_bytes: What they may take together.
+        root: The cache folder (see `system.cache_root`).
+        limit_bytes: Size limit of all spaces.
     """
 
     def __init__(self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
@@ -174,17 +174,17 @@ class FeatureCache:
         self.limit_bytes = limit_bytes
 
     def space(self, graph_digest: str, spec_digest: str, view: str = "plain") -> FeatureSpace:
-        """Return the space of one graph, pixel spec and view; its key is the digest of the three."""
+        """Return the space of one graph, preprocessing and view; its key is the digest of the three."""
         key = hashlib.sha256(f"{graph_digest}/{spec_digest}/{view}/1".encode()).hexdigest()[:32]
         return FeatureSpace(self.root / key)
 
     def bound(self, keep: FeatureSpace | None = None) -> int:
-        """Drop the spaces unused for longest until the limit holds; returns the bytes dropped."""
+        """Delete the least recently used spaces until the limit holds; returns the number of bytes deleted."""
         return drop_folders(self.root, self.limit_bytes, None if keep is None else keep.folder)
 
 
 def cache_info(root: Path) -> list[CacheInfo]:
-    """Return number of files and bytes of each part of the cache."""
+    """Return the number of files and bytes of each part of the cache."""
     parts = []
     if root.is_dir():
         for folder in sorted(p for p in root.iterdir() if p.is_dir()):
@@ -194,7 +194,7 @@ def cache_info(root: Path) -> list[CacheInfo]:
 
 
 def clear_cache(root: Path, part: str | None = None) -> int:
-    """Delete the cache, or one part of it; returns the bytes that were freed.
+    """Delete the cache, or one part of it; returns the number of bytes freed.
 
     Raises:
         CacheError: Some of it cannot be deleted.
@@ -207,14 +207,14 @@ def clear_cache(root: Path, part: str | None = None) -> int:
             freed += info.size_bytes
     if refused:
         raise CacheError(
-            f"`{refused[0][0]}` cannot be deleted ({refused[0][1]}).",
-            hint="has another user or program hold of it? What could be deleted is gone",
+            f"Cannot delete `{refused[0][0]}` ({refused[0][1]}).",
+            hint="check whether another user or program is using it; the rest was deleted",
         )
     return freed
 
 
 def _delete(folder: Path, refused: list[tuple[str, str]]) -> None:
-    """Delete what can be deleted, and adds (path, why) of the rest; what another process deletes first is gone."""
+    """Delete a folder as far as possible, and add (path, reason) of the rest to `refused`."""
 
     def note(_function: Any, path: str, error: Any) -> None:
         problem = error if isinstance(error, BaseException) else error[1]

@@ -1,7 +1,7 @@
-"""Writes a torch module as an ONNX file, compares it with torch, and keeps it in a folder of its own.
+"""Export a torch module to ONNX, compare it with torch, and store it in a folder of its own.
 
-A folder holds `graph.onnx` and a sidecar `graph.json` with its digest and size, is made once, and is
-made again where the two do not fit each other.
+A folder holds `graph.onnx` and a sidecar `graph.json` with its digest and size; if they do not match, the graph is
+exported again.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from headstart.system import atomic_folder, private_folder
 __all__ = ["TOLERANCE", "difference_of", "export", "make_atomically", "read_sidecar", "write_sidecar"]
 
 TOLERANCE = 1e-4
-"""Largest difference of a graph from torch, relative to the largest value."""
+"""Maximum difference of a graph from torch, relative to the largest value."""
 
 Graph = TypeVar("Graph")
 
 
 def export(module: Any, inputs: dict[str, Any], names: Sequence[str], path: Path, *, is_listed: bool = False) -> None:
-    """Write the graph of a module for batches of any size, saying nothing.
+    """Export the graph of a module for any batch size, without output.
 
     Args:
-        module: In evaluation mode; gives a tuple of tensors.
+        module: In evaluation mode; returns a tuple of tensors.
         inputs: An example tensor of two images by the name of each input.
         names: Names of the outputs.
         path: The file to write.
@@ -66,13 +66,13 @@ def export(module: Any, inputs: dict[str, Any], names: Sequence[str], path: Path
 def difference_of(
     path: Path, inputs: dict[str, NDArray[np.float32]], names: Sequence[str], expected: Sequence[Any]
 ) -> float:
-    """Return largest difference of a graph from torch, relative to the largest value; infinite for other shapes.
+    """Return the largest difference of a graph from torch, relative to the largest value; infinite for other shapes.
 
     Args:
         path: The graph.
         inputs: An example.
         names: Names of its outputs.
-        expected: What torch makes of the example.
+        expected: Outputs of torch for the example.
     """
     got = OnnxEngine(str(path)).feed(inputs)
     worst = 0.0
@@ -84,7 +84,7 @@ def difference_of(
 
 
 def write_sidecar(path: Path, meta: dict[str, Any]) -> None:
-    """State beside a graph what it is; its digest and size are added."""
+    """Write the sidecar of a graph; its digest and size are added."""
     whole = {
         **meta,
         "digest": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -94,31 +94,31 @@ def write_sidecar(path: Path, meta: dict[str, Any]) -> None:
 
 
 def read_sidecar(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Return the graph file of a folder and what stands beside it.
+    """Return the graph file of a folder and its sidecar.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: One of them is not there or damaged, or they do not fit.
+        OSError, ValueError, KeyError, TypeError: One of them is missing or damaged, or they do not match.
     """
     meta: dict[str, Any] = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
     path = folder / "graph.onnx"
     if path.stat().st_size != meta["size_bytes"]:
-        raise ValueError("the graph is not as long as its sidecar says")
+        raise ValueError("the size of the graph does not match its sidecar")
     return str(path), meta
 
 
 def make_atomically(
     folder: Path, find: Callable[[Path], Graph | None], make: Callable[[Path], None], what: str
 ) -> Graph:
-    """Find a graph in its folder, or has it made there; what is there but cannot be used makes room.
+    """Load a graph from its folder, or create it there; an unusable one is replaced.
 
     Args:
-        folder: Where it lies.
-        find: Reads it; None where it is not there or damaged.
-        make: Writes `graph.onnx` and its sidecar into the folder that it is given.
+        folder: Folder of the graph.
+        find: Loads it; None if it is missing or damaged.
+        make: Writes `graph.onnx` and its sidecar into the given folder.
         what: Its name in errors.
 
     Raises:
-        CacheError: It cannot be written.
+        CacheError: The graph cannot be written.
     """
     found = find(folder)
     if found is not None:
@@ -131,10 +131,10 @@ def make_atomically(
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise CacheError(
-            f"the prepared {what} cannot be written to `{folder.parent}` ({error.strerror or error}).",
-            hint="free some space, or name another folder: HEADSTART_CACHE=/some/folder",
+            f"Cannot write the prepared {what} to `{folder.parent}` ({error.strerror or error}).",
+            hint="free some disk space, or choose another folder: HEADSTART_CACHE=/some/folder",
         ) from error
     made = find(folder)
     if made is None:
-        raise CacheError(f"the prepared {what} in `{folder}` cannot be read back.", hint="headstart cache clear")
+        raise CacheError(f"Cannot read back the prepared {what} in `{folder}`.", hint="headstart cache clear")
     return made

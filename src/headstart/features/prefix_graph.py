@@ -1,8 +1,7 @@
-"""The frozen prefix as an ONNX graph: images to the state at a cut and the pooled features before it.
+"""Build the frozen prefix as an ONNX graph: images to the state at a cut and the pooled features before it.
 
-Where the graph of pooled features already holds the state as one of its tensors, the
-prefix is cut out of it in milliseconds instead of being exported again; either way it is compared with
-torch before it is used.
+If the graph of pooled features already holds the state as one of its tensors, the prefix is cut out of it in
+milliseconds instead of being exported again; either way it is compared with torch before use.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ class PrefixGraph:
     """A prefix ready to run.
 
     Attributes:
-        path: The ONNX file: input `pixels`, one output a part.
-        digest: sha256 of the file, hex: weights, cut and size in one.
+        path: The ONNX file: input `pixels`, one output per part.
+        digest: sha256 of the file, hex: identifies weights, cut and size.
         layout: Names and shapes of the parts, `state0 ..` first.
-        export_cpu_s: Processor seconds that the export took when the file was made, or None where that is unknown.
+        export_cpu_s: CPU seconds of the export when the file was made, or None if unknown.
     """
 
     path: str
@@ -49,20 +48,20 @@ def prepare_prefix(
     *,
     state_block: str | None = None,
 ) -> PrefixGraph:
-    """Find the prefix's graph or makes it.
+    """Load or create the graph of the prefix.
 
     Args:
         graph: The graph of pooled features.
         cache: The cache folder.
         cut: The first stage after the cut.
-        early: Pooled features that are made before the cut; blocks of `graph`.
-        load: Gives a torch module from images to the tuple (state tensors ..., early features ...); called
-            only where the graph has to be made.
-        state_block: The block of `graph` that is the pooled state, where the state is one tensor.
+        early: Pooled features before the cut; blocks of `graph`.
+        load: Returns a torch module from images to the tuple (state tensors ..., early features ...); called
+            only if the graph has to be exported.
+        state_block: The block of `graph` that is the pooled state, if the state is one tensor.
 
     Raises:
-        WeightsError: The graph does not give what torch gives.
-        CacheError: It cannot be written.
+        WeightsError: The outputs of the graph differ from torch.
+        CacheError: Cannot write the graph.
     """
     kind = f"front-{cut}-{'-'.join(early)}"
     folder = graph_folder(cache, graph.backbone, graph.digest, graph.spec.size_hw, kind)
@@ -72,7 +71,7 @@ def prepare_prefix(
 
 
 def find_part(folder: Path) -> PrefixGraph | None:
-    """Read a part of a network from its folder; None where it is not there or does not fit its sidecar."""
+    """Load a part of a network from its folder; None if it is missing or does not match its sidecar."""
     try:
         path, meta = read_sidecar(folder)
         layout = RowLayout(tuple(meta["names"]), tuple(tuple(s) for s in meta["shapes"]), meta["dtype"])
@@ -109,44 +108,44 @@ def write_part(
     *,
     export_cpu_s: float | None = None,
 ) -> None:
-    """Compare a written graph with torch and says beside it what it gives.
+    """Compare a written graph with torch and write its sidecar.
 
     Args:
         path: The graph.
         inputs: An example.
         names: Names of its outputs.
-        expected: What torch makes of the example.
-        export_cpu_s: Processor seconds of the export, kept beside the graph.
+        expected: Outputs of torch for the example.
+        export_cpu_s: CPU seconds of the export, stored in the sidecar.
 
     Raises:
-        WeightsError: The graph does not give what torch gives.
+        WeightsError: The outputs of the graph differ from torch.
     """
     difference = difference_of(path, inputs, names, expected)
     if not difference <= TOLERANCE:
         raise WeightsError(
-            f"the prepared prefix differs from the original by {difference:.1e} (relative).",
-            hint="please report this with your versions of torch and onnxruntime (headstart doctor)",
+            f"The exported prefix differs from torch by {difference:.1e} (relative).",
+            hint="please report this with your versions of torch and onnxruntime (`headstart doctor`)",
         )
     largest = max(float(np.abs(e).max()) for e in expected)
     meta = {
         "names": names,
         "shapes": [e.shape[1:] for e in expected],
-        "dtype": "float16" if largest < 4096 else "float32",  # random pixels reach further than images do
+        "dtype": "float16" if largest < 4096 else "float32",  # random pixels give larger values than images
         "export_cpu_s": export_cpu_s,
     }
     write_sidecar(path, meta)
 
 
 def cut_out(source: str, state_block: str, early: Sequence[str], target: Path, *, begin_block: str = "") -> bool:
-    """Write the part of the graph that ends where `state_block` is pooled; False where that is not to be seen.
+    """Write the part of the graph that ends where `state_block` is pooled; False if that cannot be located.
 
     Args:
-        source: A graph of pooled features, its input `pixels`; "" where there is none.
+        source: A graph of pooled features with input `pixels`; "" if there is none.
         state_block: The block that is the pooled state at the end.
-        early: Blocks that the part gives beside the state.
+        early: Blocks that the part outputs besides the state.
         target: The file to write.
-        begin_block: The block that is the pooled state at the beginning, which is then the input `from0`; the
-            part begins with the images without it.
+        begin_block: The block that is the pooled state at the beginning, which is then the input `from0`; without it
+            the part begins with the images.
     """
     import onnx
     import onnx.helper
@@ -164,7 +163,7 @@ def cut_out(source: str, state_block: str, early: Sequence[str], target: Path, *
         if alive.intersection(node.output) and begin not in node.output:
             kept.append(node)
             alive.update(node.input)
-    if begin and "pixels" in alive:  # something beside the state comes from before it
+    if begin and "pixels" in alive:  # another tensor from before the state is needed
         return False
     kept.reverse()
     weights = [t for t in model.graph.initializer if t.name in alive]
@@ -183,7 +182,7 @@ def cut_out(source: str, state_block: str, early: Sequence[str], target: Path, *
 
 
 def _pooled_tensor(graph: Any, block: str) -> str | None:
-    """Name of the tensor that a block is the mean of; None where that is not to be seen."""
+    """Return the name of the tensor whose mean a block is; None if that cannot be located."""
     made_by = {name: node for node in graph.node for name in node.output}
     pooling = made_by.get(block)
     while pooling is not None and pooling.op_type in ("Identity", "Flatten", "Squeeze", "Reshape"):

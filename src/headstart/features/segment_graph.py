@@ -1,7 +1,6 @@
-"""Rows at a later cut, made from stored rows at an earlier one: the stages between the two as an ONNX graph.
+"""Compute activations at a later cut from cached ones at an earlier cut, with the stages in between as an ONNX graph.
 
-No image is decoded and no prefix run a second time; a row of the later cut takes what is
-stored at the earlier one, which is made (or waited for) where it is not there yet.
+No image is decoded and no prefix run a second time; missing rows of the earlier cut are computed (or waited for) first.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ def prepare_segment(
     *,
     blocks: tuple[str, str] | None = None,
 ) -> PrefixGraph:
-    """Find the graph between two cuts or makes it; its inputs are `from0 ..`, its outputs as of a front.
+    """Load or create the graph between two cuts, with inputs `from0 ..` and outputs like a prefix.
 
     Args:
         graph: The graph of pooled features.
         cache: The cache folder.
-        cuts: The first stage inside, and the first stage that is outside again.
-        pooled: Pooled features that are made between the cuts; blocks of `graph`.
-        load: Gives a torch module from the states at the first cut to the tuple (state tensors at the second ...,
-            pooled features ...), and a tuple of example states of two images; called only where the graph has
-            to be made.
-        blocks: The blocks of `graph` that are the pooled states at the two cuts, where each is one tensor.
+        cuts: The first stage inside, and the first stage after it.
+        pooled: Pooled features between the cuts; blocks of `graph`.
+        load: Returns a torch module from the states at the first cut to the tuple (state tensors at the second ...,
+            pooled features ...), and a tuple of example states of two images; called only if the graph has
+            to be exported.
+        blocks: The blocks of `graph` that are the pooled states at the two cuts, if each is one tensor.
 
     Raises:
-        WeightsError: The graph does not give what torch gives.
-        CacheError: It cannot be written.
+        WeightsError: The outputs of the graph differ from torch.
+        CacheError: Cannot write the graph.
     """
     kind = f"between-{'-'.join(cuts)}-{'-'.join(pooled)}"
     folder = graph_folder(cache, graph.backbone, graph.digest, graph.spec.size_hw, kind)
@@ -58,7 +57,7 @@ def prepare_segment(
 
 
 def derived_layout(base: RowLayout, part: RowLayout) -> RowLayout:
-    """Return the layout of a derived row: what the part makes, and the pooled features that the base has already."""
+    """Return the layout of a derived row: the outputs of the segment, and the pooled features of the base row."""
     kept = [i for i, name in enumerate(base.names) if not name.startswith("state")]
     dtype = "float32" if "float32" in (base.dtype, part.dtype) else "float16"
     return RowLayout(
@@ -67,12 +66,12 @@ def derived_layout(base: RowLayout, part: RowLayout) -> RowLayout:
 
 
 class DerivedViews(ViewActivations):
-    """Rows that are made from rows of other views.
+    """Rows computed from rows of other views.
 
     Args:
         base: Views of the same images at an earlier cut.
         engine: From states `from0 ..` at that cut to the parts of a row here.
-        space: Where rows are kept.
+        space: Cache of the rows.
     """
 
     def __init__(self, base: ViewActivations, engine: OnnxEngine, space: ActivationPartition) -> None:
@@ -83,7 +82,7 @@ class DerivedViews(ViewActivations):
         self._base, self._between = base, engine
 
     def prepare(self, pairs: Sequence[tuple[int, int]]) -> int:
-        """See `ViewActivations`; what has to be made of the base is started first."""
+        """Start making rows, and the rows of the base that they need; see `ViewActivations`."""
         self._base.prepare([pair for pair in pairs if not self.is_there(*pair)])
         return super().prepare(pairs)
 

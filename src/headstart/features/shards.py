@@ -1,8 +1,8 @@
-"""A folder of rows of bytes under keys: whole or absent, checked when first read, mapped and never copied.
+"""Store rows of bytes under keys: atomic, checked on first read, memory-mapped.
 
-Rows lie in shards that are written beside their place and renamed into it, each row
-with its checksum, and are never changed in place.  A shard is whole or absent, a damaged row is found
-when it is first read and made again, and two processes at worst store the same rows twice.
+Rows are in shards that are written under a temporary name and renamed, each row with its checksum, and never changed
+in place. A shard is complete or absent, a damaged row is detected on first read and remade, and two processes at worst
+store the same rows twice.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _ALIGN = 64
 
 @dataclass(frozen=True, slots=True)
 class _Shard:
-    """One file.
+    """One shard file.
 
     Attributes:
-        path: Where it lies.
-        content: Its bytes, mapped.
-        bounds: (n + 1,) where each row begins, and where the last one ends.
+        path: The file.
+        content: Its bytes, memory-mapped.
+        bounds: (n + 1,) start of each row, and the end of the last one.
         sums: n checksums.
     """
 
@@ -52,8 +52,8 @@ class Shards:
     """Rows in one folder.
 
     Args:
-        folder: Where shards lie; made when the first one is written.
-        row_bytes: What every row has, or None where rows differ in length.
+        folder: Folder of the shards, created with the first one.
+        row_bytes: Length of every row, or None if rows differ in length.
     """
 
     def __init__(self, folder: Path, row_bytes: int | None = None) -> None:
@@ -74,7 +74,7 @@ class Shards:
         return key in self._rows
 
     def get(self, key: bytes) -> NDArray[np.uint8] | None:
-        """Return (n,) bytes, mapped from the disk, or None where the row is not there or is damaged."""
+        """Return (n,) bytes, memory-mapped, or None if the row is missing or damaged."""
         place = self._rows.get(key)
         if place is None:
             return None
@@ -85,24 +85,24 @@ class Shards:
             if zlib.crc32(row.data) != shard.sums[i]:
                 self._rows.pop(key, None)
                 with contextlib.suppress(OSError):
-                    shard.path.unlink()  # its other rows are served until the end, each after its own check
+                    shard.path.unlink()  # its other rows stay available, each after its own check
                 return None
             self._checked.add(key)
         if number not in self._used:
             self._used.add(number)
             with contextlib.suppress(OSError):
-                os.utime(shard.path)  # last used, for `drop_oldest`
+                os.utime(shard.path)  # last use, for `drop_oldest`
         return row
 
     def put(self, keys: Sequence[bytes], rows: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> bool:
-        """Write one shard; its rows are found at once.
+        """Write one shard; its rows are available immediately.
 
         Args:
             keys: n keys.
             rows: n rows of bytes.
 
         Returns:
-            False where the disk refused: the reason stands in `write_error`.
+            False if the disk refused; `write_error` states the reason.
         """
         if not len(keys) or self.write_error:
             return False
@@ -127,7 +127,7 @@ class Shards:
         return True
 
     def refresh(self) -> None:
-        """Find shards that were written since, by this process or another."""
+        """Find shards written since, by this process or another."""
         if not self.folder.is_dir():
             return
         drop_stale(self.folder)
@@ -135,17 +135,17 @@ class Shards:
             if path.name not in self._seen:
                 self._open(path)
         with contextlib.suppress(OSError):
-            os.utime(self.folder)  # last used, for `drop_folders`
+            os.utime(self.folder)  # last use, for `drop_folders`
 
     def drop_oldest(self, size_bytes: int, limit_bytes: int) -> bool:
-        """Make room for a shard: those unused for longest go, but none that this process has read or written.
+        """Make room for a shard: delete the least recently used ones, but none that this process has read or written.
 
         Args:
-            size_bytes: What is to be written.
-            limit_bytes: What all shards of the folder may take.
+            size_bytes: Size of the new shard.
+            limit_bytes: Size limit of all shards of the folder.
 
         Returns:
-            Whether there is room: within the limit, and within half of what is free on the disk.
+            Whether there is room: within the limit, and within half of the free disk space.
         """
         files = []
         with contextlib.suppress(OSError):
@@ -165,7 +165,7 @@ class Shards:
         return True
 
     def _open(self, path: Path) -> bool:
-        """Map a shard; False where it is away or damaged."""
+        """Map a shard; False if it is missing or damaged."""
         self._seen.add(path.name)
         try:
             with open(path, "rb") as file:
@@ -182,7 +182,7 @@ class Shards:
                     raise ValueError("rows are missing")
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError:
-            return False  # dropped by another process, or too many open files: its rows are made again
+            return False  # deleted by another process, or too many open files: its rows are remade
         except (ValueError, KeyError, TypeError):
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -194,21 +194,21 @@ class Shards:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return what is free on the disk where a folder is, or would be."""
+    """Return the free disk space at a folder, existing or not, in bytes."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def drop_folders(root: Path, limit_bytes: int, keep: Path | None = None) -> int:
-    """Drop the folders unused for longest until all of them keep to the limit; returns the bytes dropped.
+    """Delete the least recently used folders until the size limit holds; returns the number of bytes deleted.
 
-    A process that has one of them mapped keeps reading it.
+    A process that has mapped one of them can continue to read it.
 
     Args:
-        root: The folder of folders.
-        limit_bytes: What they may take together.
-        keep: One that stays.
+        root: The parent folder.
+        limit_bytes: Size limit of all folders.
+        keep: A folder that is not deleted.
     """
     if not root.is_dir():
         return 0
@@ -230,5 +230,5 @@ def drop_folders(root: Path, limit_bytes: int, keep: Path | None = None) -> int:
 
 
 def _start(header_bytes: int) -> int:
-    """Return where the first row begins."""
+    """Return the offset of the first row."""
     return -(-(len(_MAGIC) + 12 + header_bytes) // _ALIGN) * _ALIGN

@@ -1,7 +1,7 @@
-"""Makes rows of the boundary cache in the background, in the order in which training will ask for them.
+"""Compute activations of views in the background, in the order in which training needs them.
 
-Who needs a row waits for exactly that row and never gets another.  A row that cannot
-be kept (full disk) is held in memory, and beyond that is made again each time it is asked for.
+A reader waits for exactly the rows it needs. Rows that cannot be stored (full disk) are held in memory, and beyond
+that are recomputed on every request.
 """
 
 from __future__ import annotations
@@ -28,68 +28,68 @@ from headstart.system import available_cores
 __all__ = ["PLAIN", "ViewActivations", "ViewJob", "check_unchanged", "known_image", "view_name"]
 
 PLAIN = 0
-"""Number of the view that is the image itself, as prediction sees it."""
+"""Number of the plain view: the image itself, as in prediction."""
 
 MakeView = Callable[[bytes, ImageSpec, Augment, np.random.Generator | None], NDArray[np.uint8]]
-"""From the bytes of a file to the pixels of a view; without a generator, of the image itself."""
+"""Map the bytes of a file to the pixels of a view; without a generator, of the plain view."""
 
 _SHARD_ROWS = 128
 _SHARD_SECONDS = 10.0
-_HELD_BYTES = 512 << 20  # rows in memory where the disk refuses them
+_HELD_BYTES = 512 << 20  # rows in memory if the disk refuses them
 
 
 def view_name(augment: Augment, seed: int, view: int) -> str:
-    """Return what a view's row is kept under: all that decides its pixels besides the file."""
+    """Return the name of a view for its key: everything that determines its pixels besides the file."""
     return "plain" if view == PLAIN or augment.is_plain else f"{augment.to_text()}/{seed}/{view}"
 
 
 @contextmanager
 def known_image(name: str) -> Iterator[None]:
-    """While inside, what cannot be read is an image that could be read before.
+    """Convert read errors of images that were readable before.
 
     Raises:
-        DataError: It cannot be read now.
+        DataError: The image is no longer readable.
     """
     try:
         yield
     except ImageError as error:
-        raise DataError(f"`{name}` could be read before and cannot be read now: {error.detail}.") from error
+        raise DataError(f"`{name}` can no longer be read: {error.detail}.") from error
 
 
 def check_unchanged(data: bytes, digest: bytes, name: str) -> None:
-    """Refuse bytes of a file that are not those whose sha256 is known.
+    """Check that the bytes of a file have the known sha256.
 
     Raises:
-        DataError: They are others.
+        DataError: The file has changed.
     """
     if hashlib.sha256(data).digest() != digest:
-        raise DataError(f"`{name}` has changed while its model was being trained.", hint="train again")
+        raise DataError(f"`{name}` was changed during training.", hint="train again")
 
 
 @dataclass(frozen=True)
 class ViewJob:
-    """A row that is to be made."""
+    """A row to compute."""
 
     sample: int
     view: int
 
 
 class ViewActivations:
-    """Rows of (sample, view) pairs of one data set.
+    """Rows of (sample, view) pairs of one dataset.
 
     Args:
         paths: N files.
-        digests: N digests of their content, hex; a file that has changed since is refused.
-        names: How files are called in messages.
+        digests: N digests of their content, hex; a file that has changed since raises an error.
+        names: File names in messages.
         engine: The frozen prefix; called from several threads.
-        spec: The pixel contract.
-        space: Where rows are kept.
-        augment: How views differ from the image.
-        seed: Of the views.
-        threads: Workers; one a core by default.
-        progress: Told (done, in all).
-        make: Makes the pixels of a view, as `pixels.views.make_view` does.
-        batch: Images a run of the engine; each worker holds that many in memory.
+        spec: The preprocessing specification.
+        space: Cache of the rows.
+        augment: Augmentation strengths.
+        seed: Random seed of the views.
+        threads: Worker threads; one per core by default.
+        progress: Called with (done, total).
+        make: Creates the pixels of a view, as `augmentation.make_view`.
+        batch: Images per call of the engine; each worker holds that many in memory.
     """
 
     def __init__(
@@ -120,15 +120,15 @@ class ViewActivations:
         self._threads = max(1, threads or available_cores())
         self._pool: ThreadPoolExecutor | None = None
         self._changed = threading.Condition()
-        self._waiting: set[bytes] = set()  # asked for and not yet made
-        self._fresh: OrderedDict[bytes, NDArray[np.floating]] = OrderedDict()  # made and not yet on the disk
-        self._held: dict[bytes, NDArray[np.floating]] = {}  # made and refused by the disk
+        self._waiting: set[bytes] = set()  # requested and not yet computed
+        self._fresh: OrderedDict[bytes, NDArray[np.floating]] = OrderedDict()  # computed and not yet on disk
+        self._held: dict[bytes, NDArray[np.floating]] = {}  # computed and refused by the disk
         self._error: BaseException | None = None
         self._last_write = time.monotonic()
-        self._num_asked = 0
+        self._num_requested = 0
 
     def key(self, sample: int, view: int) -> bytes:
-        """Return the key of a row; without augmentation all views are the image itself."""
+        """Return the key of a row; without augmentation all views are the plain view."""
         pair = (sample, PLAIN if self.augment.is_plain else view)
         if pair not in self._keys:
             name = view_name(self.augment, self._seed, pair[1])
@@ -136,12 +136,12 @@ class ViewActivations:
         return self._keys[pair]
 
     def is_there(self, sample: int, view: int) -> bool:
-        """Return whether a row is made already."""
+        """Return whether a row is already computed."""
         key = self.key(sample, view)
         return key in self.space or key in self._fresh or key in self._held
 
     def prepare(self, pairs: Sequence[tuple[int, int]]) -> int:
-        """Start making rows in the background, in this order; returns how many are missing."""
+        """Start computing rows in the background, in this order; returns how many are missing."""
         jobs = []
         with self._changed:
             for sample, view in pairs:
@@ -150,7 +150,7 @@ class ViewActivations:
                     continue
                 self._waiting.add(key)
                 jobs.append(ViewJob(sample, view))
-            self._num_asked += len(jobs)
+            self._num_requested += len(jobs)
         if jobs and self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="views")
         for start in range(0, len(jobs), self._batch):
@@ -159,10 +159,10 @@ class ViewActivations:
         return len(jobs)
 
     def rows(self, samples: Sequence[int] | NDArray[np.int64], views: Sequence[int]) -> NDArray[np.floating]:
-        """Return (B, row_size) rows; waits for those that are being made, makes those nobody has asked for.
+        """Return (B, row_size) rows; waits for rows in progress and computes those not requested before.
 
         Raises:
-            DataError: An image cannot be read any more, or has changed.
+            DataError: An image is no longer readable, or has changed.
         """
         out = np.empty((len(samples), self.space.layout.row_size), dtype=self.space.layout.dtype)
         missing = []
@@ -182,12 +182,12 @@ class ViewActivations:
         return out
 
     def close(self) -> None:
-        """Stop making rows; what is made is kept."""
+        """Stop computing rows; computed rows are kept."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
         with self._changed:
-            self._num_asked -= len(self._waiting)
+            self._num_requested -= len(self._waiting)
             self._waiting.clear()
             self._write()
 
@@ -212,17 +212,17 @@ class ViewActivations:
             return
         try:
             rows = self._make(jobs)
-        except BaseException as error:  # handed to whoever waits for these rows
+        except BaseException as error:  # passed to callers that wait for these rows
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
             return
         with self._changed:
             self._keep(jobs, rows)
-            done = self._num_asked - len(self._waiting)
+            done = self._num_requested - len(self._waiting)
             self._changed.notify_all()
         if self._progress:
-            self._progress(done, self._num_asked)
+            self._progress(done, self._num_requested)
 
     def _make(self, jobs: Sequence[ViewJob]) -> NDArray[np.floating]:
         pixels = []
@@ -238,7 +238,7 @@ class ViewActivations:
         return self.space.layout.pack(parts)
 
     def _keep(self, jobs: Sequence[ViewJob], rows: NDArray[np.floating]) -> None:
-        """Take made rows in; the caller holds the lock."""
+        """Store computed rows; the caller holds the lock."""
         for job, row in zip(jobs, rows, strict=True):
             key = self.key(job.sample, job.view)
             self._waiting.discard(key)
@@ -249,7 +249,7 @@ class ViewActivations:
             self._write()
 
     def _write(self) -> None:
-        """Move made rows to the disk, or holds what it refuses; the caller holds the lock."""
+        """Write computed rows to disk, or hold those that it refuses; the caller holds the lock."""
         self._last_write = time.monotonic()
         fresh, self._fresh = self._fresh, OrderedDict()
         if not fresh:

@@ -1,1 +1,1 @@
-"""From a file to numbers: one implementation for training, evaluation, prediction and every export."""
+"""Decode, preprocess and augment images: one implementation for training, evaluation, prediction and export."""

@@ -1,8 +1,8 @@
-"""Augmented views of an image, drawn from a seed that belongs to the image and the view.
+"""Create augmented views of images, seeded by image and view.
 
-What view 3 of an image looks like depends on its content, the number 3 and the run's
-seed alone, never on the order in which views are made.  So views can be stored, made in the background
-or made again, on any machine, and are the same.  numpy and Pillow only.
+A view depends only on the image's content, the view number and the seed of the run, never on the order in which views
+are made. So views can be cached, made in the background or remade on any machine with the same result. numpy and
+Pillow only.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ _WORDS = {
     "translate": "shift",
 }
 _BICUBIC = Image.Resampling.BICUBIC
-_KEPT_CROP = 0.5  # what is kept has a pixel for every pixel of crops of at least this share of the area
+_KEPT_CROP = 0.5  # decoded images keep full output resolution for crops of at least this fraction of the area
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """An image in memory, from which views are cut.
+    """A decoded image from which views are cut.
 
     Attributes:
         image: RGB, upright.
-        full_hw: Height and width before it was reduced: where crops lie does not depend on the reduction.
+        full_hw: Height and width before reduction, so that crops do not depend on the reduction.
     """
 
     image: Image.Image
@@ -73,20 +73,20 @@ class DecodedImage:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8."""
+        """Return (H, W, 3) uint8 pixels."""
         return np.asarray(self.image)
 
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """How strongly views differ from the image; 0 switches a part off.
+    """Augmentation strengths; 0 switches a transform off.
 
     Attributes:
-        flip: Probability of mirroring left to right.
-        vflip: Probability of mirroring top to bottom.
-        crop: Smallest share of the area that a random crop keeps, in (0, 1]; 1 keeps the plain crop.
+        flip: Probability of a horizontal flip.
+        vflip: Probability of a vertical flip.
+        crop: Smallest fraction of the area that a random crop keeps, in (0, 1]; 1 keeps the standard crop.
         zoom: Zoom factor is drawn from 1 - zoom .. 1 + zoom.
-        shift: Largest shift in either direction, as a share of the side.
+        shift: Largest shift in either direction, as a fraction of the side.
         rotate: Largest angle, degrees.
         shear: Largest shear, as a ratio of the sides.
         brightness, contrast, saturation: Largest relative change.
@@ -107,21 +107,21 @@ class Augment:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is changed."""
+        """Return whether nothing is changed."""
         return self == Augment()
 
     def to_text(self) -> str:
-        """Return the words that `parse_augment` reads back."""
+        """Return the text that `parse_augment` reads back."""
         plain = asdict(Augment())
         parts = [f"{n}={v:g}" for n, v in asdict(self).items() if v != plain[n]]
         return ",".join(parts) or "none"
 
 
 def parse_augment(text: str) -> Augment:
-    """Read `flip,zoom=.2,shear=.2`; `none` is no augmentation.  A bare `flip` or `vflip` means half of the views.
+    """Parse `flip,zoom=.2,shear=.2`, or `none`. A plain `flip` or `vflip` means half of the views.
 
     Raises:
-        SettingError: An unknown word or a value out of range.
+        SettingError: Unknown transform, or a value out of range.
     """
     values: dict[str, float] = {}
     names = [f.name for f in fields(Augment)]
@@ -133,41 +133,41 @@ def parse_augment(text: str) -> Augment:
         if name not in names:
             near = difflib.get_close_matches(name, [*names, *_WORDS], n=1, cutoff=0.5)
             raise SettingError(
-                f"there is no augmentation called `{word}`.",
-                hint=f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(names)}",
+                f"Unknown augmentation `{word}`.",
+                hint=f"did you mean `{near[0]}`?" if near else f"available: {', '.join(names)}",
             )
         if not equals:
             if name not in ("flip", "vflip"):
-                raise SettingError(f"`{word}` needs a strength.", hint=f"for example {word}=0.2")
+                raise SettingError(f"`{word}` needs a strength.", hint=f"e.g. {word}=0.2")
             number = "0.5"
         try:
             value = float(number)
         except ValueError as error:
-            raise SettingError(f"the strength of `{word}` is a number, not `{number}`.") from error
+            raise SettingError(f"The strength of `{word}` must be a number, not `{number}`.") from error
         low, high = {"rotate": (0.0, 180.0), "crop": (0.05, 1.0), "zoom": (0.0, 0.9)}.get(name, (0.0, 1.0))
         if not low <= value <= high:
-            raise SettingError(f"the strength of `{word}` lies between {low:g} and {high:g}, not at {value:g}.")
+            raise SettingError(f"The strength of `{word}` must be between {low:g} and {high:g}, not {value:g}.")
         values[name] = value
     return Augment(**values)
 
 
 def view_rng(digest: bytes, view: int, seed: int) -> np.random.Generator:
-    """Return the generator of one view of one image (digest of the file's bytes)."""
+    """Return the random generator of one view of one image (digest of the file's bytes)."""
     key = hashlib.blake2b(digest + view.to_bytes(8, "little") + seed.to_bytes(8, "little"), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(key, "little"))
 
 
 def make_view(data: bytes, spec: ImageSpec, augment: Augment, rng: np.random.Generator | None) -> NDArray[np.uint8]:
-    """Return one view of an image: (H, W, 3) uint8 at `spec.size_hw`.
+    """Create one view of an image: (H, W, 3) uint8 at `spec.size_hw`.
 
     Args:
         data: The bytes of the file.
-        spec: The pixel contract; without a generator the result is `read_image(data, spec)` exactly.
+        spec: The preprocessing specification; without a generator the result equals `read_image(data, spec)`.
         augment: The strengths.
-        rng: The view's own generator.
+        rng: Random generator of the view.
 
     Raises:
-        ImageError: The image cannot be read.
+        ImageError: The image is unreadable.
     """
     if rng is None or augment.is_plain:
         return read_image(data, spec)
@@ -179,31 +179,31 @@ def make_view(data: bytes, spec: ImageSpec, augment: Augment, rng: np.random.Gen
 
 
 def decoding_rule(spec: ImageSpec, augment: Augment) -> str:
-    """Name what `decode_once` makes of a file: the same for all strengths that share it, and for all runs."""
+    """Name the result of `decode_once`: equal for all strengths that share it, in all runs."""
     return name_rule("whole" if augment.crop < 1.0 else "plain", spec)
 
 
 def name_rule(kind: str, spec: ImageSpec) -> str:
-    """Return a decoding rule's name: its kind, and all else that decides the bytes."""
-    pixels = spec.with_(mean=(0.5,) * 3, std=(0.5,) * 3).digest  # bytes do not depend on how they are scaled later
+    """Return the name of a decoding rule: its kind, and everything else that determines the bytes."""
+    pixels = spec.with_(mean=(0.5,) * 3, std=(0.5,) * 3).digest  # bytes do not depend on normalization
     return f"{kind}/{pixels}/{pillow_version}/1"
 
 
 def decode_once(data: bytes, spec: ImageSpec, augment: Augment) -> DecodedImage:
-    """Return what all views of an image are cut from.
+    """Decode an image once for all its views.
 
-    Random crops are cut from the whole image.  It is reduced where that at least halves its bytes, to the size
-    at which a crop of half its area has a pixel for every pixel of the network's; smaller ones stay as decoded, and
-    views cut at `crop=0.5` are then those of `make_view` bit by bit.  Without random crops all views begin with
-    the plain view, which is `read_image(data, spec)` exactly.
+    Random crops are cut from the whole image. It is reduced if that at least halves its bytes, to the size at which
+    a crop of half its area still has the network's resolution. Smaller images stay as decoded, and views at
+    `crop=0.5` then equal those of `make_view` bit by bit. Without random crops all views start from the plain view,
+    which is `read_image(data, spec)`.
 
     Args:
         data: The bytes of the file.
-        spec: The pixel contract.
+        spec: The preprocessing specification.
         augment: The strengths; only whether there is a random crop matters.
 
     Raises:
-        ImageError: The image cannot be read.
+        ImageError: The image is unreadable.
     """
     if augment.crop == 1.0:
         return DecodedImage(Image.fromarray(read_image(data, spec)), spec.size_hw)
@@ -220,13 +220,13 @@ def decode_once(data: bytes, spec: ImageSpec, augment: Augment) -> DecodedImage:
 def cut_view(
     decoded: DecodedImage, spec: ImageSpec, augment: Augment, rng: np.random.Generator | None
 ) -> NDArray[np.uint8]:
-    """Return one view, as `make_view` would make it from the file: the same place, colors and all else that is drawn.
+    """Create one view as `make_view` does from the file, with the same crop, colors and other random draws.
 
     Args:
-        decoded: What `decode_once` made with the same contract.
-        spec: The pixel contract.
+        decoded: Result of `decode_once` with the same specification.
+        spec: The preprocessing specification.
         augment: The strengths.
-        rng: The view's own generator.
+        rng: Random generator of the view.
     """
     if rng is None or augment.is_plain:
         return decoded.pixels
@@ -235,12 +235,12 @@ def cut_view(
 
 @dataclass(frozen=True, slots=True)
 class ViewCodec:
-    """Three functions that belong together: from a file to what is kept of it, and from that to views.
+    """Functions that decode files once and cut views from the result.
 
     Attributes:
-        rule: Names what is kept; what two settings decode alike has the same name.
-        decode: From the bytes of a file to what is kept.
-        cut: From what is kept to (H, W, 3) uint8 pixels of a view.
+        rule: Returns the name of the decoded result; settings with equal results share a name.
+        decode: File bytes to decoded image.
+        cut: Decoded image to (H, W, 3) uint8 pixels of a view.
     """
 
     rule: Callable[[ImageSpec, Augment], str]
@@ -249,18 +249,18 @@ class ViewCodec:
 
 
 WHOLE_IMAGES = ViewCodec(decoding_rule, decode_once, cut_view)
-"""Views of images with one label."""
+"""View codec for images with one label."""
 
 
 def _draw(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return all draws of a view, used or not, so that one strength does not change the others' draws."""
+    """Draw all random values of a view, used or not, so that one strength does not change the others' draws."""
     return rng.random(20)
 
 
 def _cut(
     image: Image.Image, full_hw: tuple[int, int], spec: ImageSpec, augment: Augment, draws: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """Return a view of an image that had `full_hw` before it was reduced."""
+    """Cut a view from an image that had `full_hw` before reduction."""
     height, width = spec.size_hw
     if augment.crop < 1.0:
         full_h, full_w = full_hw
@@ -281,7 +281,7 @@ def _cut(
 
 
 def _decode(data: bytes, spec: ImageSpec, least: float) -> Image.Image:
-    """Return the whole image in RGB, decoded at a reduced scale where a crop of `least` of its area allows it."""
+    """Decode the whole image as RGB, at a reduced scale if a crop of `least` of its area allows it."""
     scale = 1.0 / np.sqrt(least)
     height, width = spec.size_hw
     larger = spec.with_(size_hw=(int(np.ceil(height * scale)), int(np.ceil(width * scale))))
@@ -296,7 +296,7 @@ def _decode(data: bytes, spec: ImageSpec, least: float) -> Image.Image:
 def _random_box(
     size: tuple[int, int], spec: ImageSpec, least: float, draws: NDArray[np.float64]
 ) -> tuple[float, float, float, float]:
-    """Return a crop of random area, shape (3:4 to 4:3 of the output's) and place, in source coordinates."""
+    """Return a crop of random area, aspect ratio (3:4 to 4:3 of the output's) and position, in source coordinates."""
     width, height = size
     area = width * height * (least + (1.0 - least) * draws[0])
     ratio = float(np.exp(np.log(4 / 3) * (2.0 * draws[1] - 1.0)))
@@ -310,7 +310,7 @@ def _random_box(
 
 
 def _warp(image: Image.Image, augment: Augment, draws: NDArray[np.float64]) -> Image.Image:
-    """Zoom, shift, rotation and shear as one affine map; what comes from outside is mirrored in."""
+    """Apply zoom, shift, rotation and shear as one affine map with reflected borders."""
     signed = 2.0 * draws - 1.0
     width, height = image.size
     angle = np.deg2rad(augment.rotate * signed[7])
@@ -330,7 +330,7 @@ def _warp(image: Image.Image, augment: Augment, draws: NDArray[np.float64]) -> I
 
 
 def _recolor(pixels: NDArray[np.uint8], augment: Augment, draws: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Brightness and contrast through one table, then saturation."""
+    """Apply brightness and contrast in one lookup table, then saturation."""
     brightness = 1.0 + augment.brightness * (2.0 * draws[12] - 1.0)
     contrast = 1.0 + augment.contrast * (2.0 * draws[13] - 1.0)
     if brightness != 1.0 or contrast != 1.0:

@@ -1,6 +1,6 @@
-"""Reads the few things a camera writes that tell where an image comes from.
+"""Read the EXIF fields that identify the origin of an image.
 
-EXIF is a hint and is often damaged, so nothing in it ever raises.
+EXIF is often damaged, so nothing here raises.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAKE, _MODEL, _ORIENTATION, _CHANGED, _MORE, _TAKEN, _SERIAL = 0x010F, 0x0110, 
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """What a camera wrote.
+    """EXIF fields of one image.
 
     Attributes:
         camera: Maker and model, or None.
@@ -32,11 +32,11 @@ class Exif:
 
 
 def read_exif(image: Image.Image) -> Exif:
-    """Read it from an opened image, decoded or not; a damaged block gives what is readable of it."""
+    """Read EXIF from an opened image, decoded or not; a damaged block gives its readable fields."""
     if image.format not in ("JPEG", "MPO", "PNG", "TIFF", "WEBP"):
         return Exif()
     if image.format in ("JPEG", "MPO", "PNG", "WEBP") and "exif" not in image.info:
-        return Exif()  # spares the parser, which is slow
+        return Exif()  # avoids the slow parser
     camera, taken, orientation = None, None, 1
     try:
         block = image.getexif()
@@ -49,7 +49,7 @@ def read_exif(image: Image.Image) -> Exif:
             taken = _seconds(more.get(_TAKEN) or block.get(_CHANGED))
         if camera and isinstance(more.get(_SERIAL), str):
             camera = f"{camera} {more[_SERIAL].strip()}"
-    except Exception:  # Pillow reads EXIF with many parsers, and an image is more than its EXIF
+    except Exception:  # Pillow reads EXIF with many parsers, and a damaged block does not make an image unreadable
         return Exif(camera, taken, orientation)
     return Exif(camera, taken, orientation)
 

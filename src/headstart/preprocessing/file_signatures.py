@@ -1,6 +1,6 @@
-"""Says what a file is that is no image: so that its name comes with a reason and a way out.
+"""Identify files that are not supported images, with a reason and a fix.
 
-The first bytes decide, never the name, because what is wrong is mostly that they disagree.
+The first bytes decide, not the name, because the extension is often wrong.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ _BOXES: dict[bytes, tuple[str, str]] = {
 
 
 def identify_file(data: bytes) -> tuple[str, str] | None:
-    """Return what kind of file these bytes begin, where it is none of the images that can be read.
+    """Identify a file by its first bytes, if it is not a supported image.
 
     Returns:
-        (kind, detail), e.g. `("lfs-pointer", "a Git LFS pointer ...")`, or None where nothing is known.
+        (kind, detail), e.g. `("lfs-pointer", "a Git LFS pointer ...")`, or None if unknown.
     """
     if not data:
         return "empty", "the file is empty (0 bytes)"
@@ -78,7 +78,7 @@ def identify_file(data: bytes) -> tuple[str, str] | None:
     if data[128:132] == b"DICM":
         return "foreign-format", "a DICOM; export it as PNG with one fixed window for all images"
     if not data.strip(b"\x00"):
-        return "zeros", "nothing but zero bytes: a damaged disk, or a cloud folder that has not fetched the file"
+        return "zeros", "nothing but zero bytes: a damaged disk, or a cloud folder that has not downloaded the file"
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return "web-page", "a web page saved in place of the image: the download failed"
@@ -99,14 +99,14 @@ def _is_text(data: bytes) -> bool:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(data) - 3:  # not just cut inside a letter
+        if error.start < len(data) - 3:  # not just cut inside a character
             return False
         text = data[: error.start].decode("utf-8")
     return len(text) >= 4 and all(c.isprintable() or c in "\t\r\n\f" for c in text)
 
 
 def _tiff_channels(data: bytes) -> int | None:
-    """Sample a pixel (tag 277) of the first directory of a TIFF, or None."""
+    """Return SamplesPerPixel (tag 277) of the first directory of a TIFF, or None."""
     order = "<" if data[:2] == b"II" else ">"
     try:
         (start,) = struct.unpack_from(order + "I", data, 4)

@@ -1,12 +1,11 @@
-"""The pixel contract: the same file gives the same numbers wherever headstart looks at it.
+"""Preprocess images: the same file gives the same numbers everywhere in headstart.
 
-`ImageSpec` is a small JSON value.  `read_image` turns a file into an (H, W, 3) uint8 array and
-`normalize` turns that into the network's float32 input.  Training, evaluation, prediction, serving and
-the parity check after an export all call these two functions; there is no second implementation.  Only
-numpy and Pillow are used, so that the runtime needs no torch.
+`ImageSpec` is a small JSON value. `read_image` turns a file into an (H, W, 3) uint8 array and `normalize` turns that
+into the network's float32 input. Training, evaluation, prediction, serving and the parity check after an export all
+use these two functions. They need numpy and Pillow only, so the runtime needs no torch.
 
-Resizing and cropping are a single `resize(box=...)` from source coordinates, so no
-intermediate size is ever rounded and nothing is computed that the crop throws away.
+Resizing and cropping are a single `resize(box=...)` from source coordinates, so no intermediate size is rounded and no
+pixel outside the crop is computed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (  # the plugins are named so that opening never depends on what else was opened
+from PIL import (  # explicit plugins, so that opening does not depend on earlier files
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
@@ -58,7 +57,7 @@ __all__ = [
 Fit = Literal["crop", "cover", "squash", "pad"]
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""The formats Pillow may open; everything else is named and refused."""
+"""Formats that Pillow may open; all others are refused."""
 
 _DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
 _FILTERS = {
@@ -68,18 +67,18 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _MAX_BYTES = 2 << 30
-_REDUCING_GAP = 2.0  # large images are first reduced by whole factors, then filtered
+_REDUCING_GAP = 2.0  # large images are first reduced by integer factors, then filtered
 
 
 class ImageError(Exception):
-    """One image cannot be read.
+    """An image is unreadable.
 
-    Not a `HeadstartError`: it is caught beside the image, named, and the rest goes on.
+    Not a `HeadstartError`: it is caught per image and reported, and processing continues.
 
     Args:
-        kind: Short stable word: `missing`, `permission`, `empty`, `format`, `truncated`, `damaged`,
+        kind: Short stable code: `missing`, `permission`, `empty`, `format`, `truncated`, `damaged`,
             `too-large`, `range`, `folder`, `special`, `cloud-placeholder`.
-        detail: What is wrong, in plain words, without the file's name.
+        detail: The reason, without the file name.
     """
 
     def __init__(self, kind: str, detail: str) -> None:
@@ -90,19 +89,19 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """How a file becomes numbers.
+    """Preprocessing specification: how a file becomes numbers.
 
     Attributes:
-        size_hw: Height and width that the network sees, pixels.
-        fit: `crop` (short side to `size / crop_fraction`, center cut out), `cover` (the same with
-            nothing but the overhang cut off), `squash` (both sides to size, proportions lost), `pad`
-            (whole image inside, rest filled with `background`).
-        crop_fraction: Share of the short side that `crop` keeps, in (0, 1].
+        size_hw: Height and width of the network input, pixels.
+        fit: `crop` (resize the short side to `size / crop_fraction`, center crop), `cover` (resize to cover the size,
+            center crop), `squash` (resize both sides, aspect ratio lost), `pad` (whole image inside,
+            rest filled with `background`).
+        crop_fraction: Fraction of the short side that `crop` keeps, in (0, 1].
         interpolation: Pillow filter, `nearest`, `bilinear`, `bicubic` or `lanczos`.
         mean, std: Per channel, on a scale of 0 to 1.
-        background: RGB 0-255 that transparent parts and padding get.
-        intensity_range: (low, high) that 16-bit and float images are mapped from onto 0-255, one range
-            for a whole data set; None means 0-65535 for integers and refuses floats.
+        background: RGB 0-255 of transparent areas and padding.
+        intensity_range: (low, high) mapped to 0-255 for 16-bit and float images, one range per dataset;
+            None means 0-65535 for integers and refuses floats.
         has_draft: Whether large JPEGs are decoded at a reduced scale (never below the target size).
         max_pixels: Larger images are refused before they are decoded.
     """
@@ -124,51 +123,51 @@ class ImageSpec:
         if self.intensity_range is not None:
             object.__setattr__(self, "intensity_range", tuple(self.intensity_range))
         if self.fit not in ("crop", "cover", "squash", "pad"):
-            raise ValueError(f"fit is crop, cover, squash or pad, not {self.fit!r}")
+            raise ValueError(f"fit must be crop, cover, squash or pad, not {self.fit!r}")
         if self.interpolation not in _FILTERS:
-            raise ValueError(f"interpolation is one of {sorted(_FILTERS)}, not {self.interpolation!r}")
+            raise ValueError(f"interpolation must be one of {sorted(_FILTERS)}, not {self.interpolation!r}")
         if min(self.size_hw) < 1 or not 0 < self.crop_fraction <= 1 or min(self.std) <= 0:
-            raise ValueError("size_hw and std are positive and crop_fraction lies in (0, 1]")
+            raise ValueError("size_hw and std must be positive and crop_fraction in (0, 1]")
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able value; `from_json` reads it back."""
+        """Return a JSON-able value for `from_json`."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> ImageSpec:
-        """Read what `to_json` wrote.
+        """Create a specification from the value of `to_json`.
 
         Raises:
-            ValueError: A key is unknown or a value does not fit.
+            ValueError: A key is unknown or a value is invalid.
         """
         unknown = set(value) - set(cls.__dataclass_fields__)
         if unknown:
-            raise ValueError(f"unknown pixel settings: {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown preprocessing settings: {', '.join(sorted(unknown))}")
         return cls(**value)
 
     def with_(self, **changes: Any) -> ImageSpec:
-        """Return the same with some values replaced."""
+        """Return a copy with some values replaced."""
         return replace(self, **changes)
 
     @property
     def digest(self) -> str:
-        """Hex digest of everything that changes the uint8 or float values."""
+        """Return a hex digest of everything that changes the uint8 or float values."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_image(source: str | os.PathLike[str] | bytes, spec: ImageSpec) -> NDArray[np.uint8]:
-    """Decodes, orients, flattens to RGB, resizes and crops one image.
+    """Decode, orient, flatten to RGB, resize and crop one image.
 
     Args:
         source: A path, or the bytes of a file.
-        spec: The pixel contract.
+        spec: The preprocessing specification.
 
     Returns:
         (H, W, 3) uint8 in RGB order, H and W from `spec.size_hw`.
 
     Raises:
-        ImageError: The file is missing, empty, damaged, of a foreign format or too large.
+        ImageError: The file is missing, empty, damaged, of an unsupported format or too large.
     """
     with open_image(source, spec.max_pixels) as image:
         with decoding():
@@ -180,10 +179,10 @@ def read_image(source: str | os.PathLike[str] | bytes, spec: ImageSpec) -> NDArr
 
 @contextlib.contextmanager
 def decoding() -> Iterator[None]:
-    """Return what goes wrong inside while an image is decoded is named.
+    """Convert errors during decoding to `ImageError`.
 
     Raises:
-        ImageError: It is too large, truncated or damaged.
+        ImageError: The image is too large, truncated or damaged.
     """
     try:
         yield
@@ -191,11 +190,11 @@ def decoding() -> Iterator[None]:
         raise ImageError("too-large", str(error)) from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError) as error:
         kind = "truncated" if "truncated" in str(error).lower() else "damaged"
-        raise ImageError(kind, f"the image data cannot be decoded ({error})") from error
+        raise ImageError(kind, f"cannot decode the image data ({error})") from error
 
 
 def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image.Image:
-    """Open an image without decoding it; only `FORMATS`, only up to `max_pixels`.
+    """Open an image without decoding it; only `FORMATS`, up to `max_pixels`.
 
     Raises:
         ImageError: As in `read_image`.
@@ -205,15 +204,15 @@ def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image
         raise ImageError("empty", "the file is empty (0 bytes)")
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and max_pixels > 2 * limit:
-        Image.MAX_IMAGE_PIXELS = max_pixels // 2 + 1  # the person lifted the limit; Pillow refuses at twice its own
+        Image.MAX_IMAGE_PIXELS = max_pixels // 2 + 1  # set by the user; Pillow refuses at twice its own limit
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError("too-large", str(error)) from error
     except UnidentifiedImageError as error:
-        raise ImageError("format", "this is not an image in a format that can be read") from error
+        raise ImageError("format", "not an image in a supported format") from error
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError) as error:
-        raise ImageError("damaged", f"the image's header is damaged ({error})") from error
+        raise ImageError("damaged", f"damaged image header ({error})") from error
     if image.width * image.height > max_pixels:
         raise ImageError(
             "too-large",
@@ -223,48 +222,48 @@ def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a file.
+    """Read the bytes of a file.
 
     Raises:
-        ImageError: There is no such file, it is a folder, it may not be read, or opening it would wait (a pipe,
-            a file that a cloud would first have to fetch) or fill the memory.
+        ImageError: The file is missing, a folder or not readable, or opening it would block (a pipe, a file that a
+            cloud would have to download first) or fill the memory.
     """
-    _check_place(path)
+    _check_path(path)
     try:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError as error:
-        raise ImageError("missing", "there is no such file") from error
+        raise ImageError("missing", "no such file") from error
     except IsADirectoryError as error:
-        raise ImageError("folder", "this is a folder, not an image") from error
+        raise ImageError("folder", "a folder, not an image") from error
     except PermissionError as error:
-        kind, detail = "permission", "the file may not be read (permission denied)"
+        kind, detail = "permission", "permission denied"
         raise ImageError(kind, detail) from error
     except OSError as error:
-        raise ImageError("unreadable", f"the file cannot be read ({error.strerror or error})") from error
+        raise ImageError("unreadable", f"cannot read the file ({error.strerror or error})") from error
 
 
-def _check_place(path: str | os.PathLike[str]) -> None:
-    """Refuse what must not be opened: pipes, files that a cloud would first have to fetch, and giants.
+def _check_path(path: str | os.PathLike[str]) -> None:
+    """Refuse paths that must not be opened: pipes, cloud placeholders and huge files.
 
     Raises:
-        ImageError: It is one of them.
+        ImageError: The path is one of them.
     """
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return  # reading says what is wrong
+        return  # reading reports the reason
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise ImageError("special", "this is a pipe, socket or device, not a file")
+        raise ImageError("special", "a pipe, socket or device, not a file")
     is_away = getattr(status, "st_flags", 0) & 0x40000000 or getattr(status, "st_file_attributes", 0) & 0x441000
     if is_away:  # SF_DATALESS of macOS; OFFLINE and RECALL_ON_OPEN or _DATA_ACCESS of Windows
-        raise ImageError("cloud-placeholder", "the cloud folder keeps this file elsewhere; make it available offline")
+        raise ImageError("cloud-placeholder", "stored in the cloud only; make it available offline")
     if status.st_size > _MAX_BYTES:
         raise ImageError("too-large", f"the file has {status.st_size / 1e9:.1f} GB, more than the limit of 2")
 
 
 def flatten(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Any mode to RGB: deep images through one range, transparency onto the stated background.
+    """Convert any mode to RGB: deep images through one range, transparency onto the background.
 
     Raises:
         ImageError: A float image without a range.
@@ -286,7 +285,7 @@ def flatten(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def fit_image(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
-    """Resize and crops an RGB image to `spec.size_hw`: (H, W, 3) uint8."""
+    """Resize and crop an RGB image to `spec.size_hw`: (H, W, 3) uint8."""
     height, width = spec.size_hw
     resample = _FILTERS[spec.interpolation]
     if image.size == (width, height) and (spec.fit != "crop" or spec.crop_fraction == 1):
@@ -306,11 +305,11 @@ def fit_image(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
 
 
 def normalize(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.float32]:
-    """Return the network's input from decoded images.
+    """Normalize decoded images to the network's input.
 
     Args:
         pixels: (H, W, 3) or (B, H, W, 3) uint8, RGB.
-        spec: The pixel contract.
+        spec: The preprocessing specification.
 
     Returns:
         (3, H, W) or (B, 3, H, W) float32, contiguous, `(value / 255 - mean) / std`.
@@ -332,7 +331,7 @@ def _affine(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[NDArray[np
 
 
 def _crop_box(width: int, height: int, spec: ImageSpec) -> tuple[float, float, float, float]:
-    """Return the part of the source that is seen, in source coordinates (left, upper, right, lower)."""
+    """Return the visible part of the source, in source coordinates (left, upper, right, lower)."""
     out_h, out_w = spec.size_hw
     fraction = spec.crop_fraction if spec.fit == "crop" else 1.0
     scale = min(width / out_w, height / out_h) * fraction
@@ -342,7 +341,7 @@ def _crop_box(width: int, height: int, spec: ImageSpec) -> tuple[float, float, f
 
 
 def draft_for(image: Image.Image, spec: ImageSpec) -> None:
-    """Let libjpeg decode at 1/2, 1/4 or 1/8 where that is still at least the size needed."""
+    """Let libjpeg decode at 1/2, 1/4 or 1/8 if that is still at least the size needed."""
     out_h, out_w = spec.size_hw
     if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
         out_h, out_w = out_w, out_h
@@ -352,13 +351,13 @@ def draft_for(image: Image.Image, spec: ImageSpec) -> None:
     if spec.fit == "squash":
         image.draft(None, (out_w, out_h))
     elif scale < 1:
-        # Pillow takes the largest reduction that leaves both sides at least as long as asked.
+        # Pillow uses the largest reduction that keeps both sides at least as long as requested.
         image.draft(None, (int(np.ceil(image.width * scale)), int(np.ceil(image.height * scale))))
 
 
 def _orient(image: Image.Image) -> Image.Image:
-    """Apply the camera's orientation; a damaged EXIF block leaves the image as stored."""
+    """Apply the EXIF orientation; a damaged EXIF block leaves the image as stored."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF is read by many parsers in Pillow, and an image is more than its EXIF
+    except Exception:  # EXIF is read by many parsers in Pillow, and a damaged block does not make an image unreadable
         return image

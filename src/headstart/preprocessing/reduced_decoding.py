@@ -1,7 +1,6 @@
-"""Decodes an image at a reduced scale, and says what was odd about the file.
+"""Decode images at a reduced scale, and report unusual properties of the file.
 
-The whole file is decoded (so that truncated ones are found) but no more pixels are
-made than asked for, where the format allows it.
+The whole file is decoded (which detects truncated files), but no more pixels than needed where the format allows it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from headstart.preprocessing.image_spec import (
 __all__ = ["DEEP_MODES", "ReducedImage", "decode_for_both", "decode_reduced", "ending_remarks"]
 
 DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I", "F"))
-"""Modes of images with more than 8 bits, which need a range."""
+"""Modes of images with more than 8 bits, which need an intensity range."""
 
 _ENDINGS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -41,20 +40,20 @@ _ENDINGS = {
     "WEBP": (".webp",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-_LUMINANCE_SUM = 3688  # of the table in ITU-T T.81 (1992), annex K.1, which quality 50 is
+_LUMINANCE_SUM = 3688  # of the quality-50 table in ITU-T T.81 (1992), annex K.1
 _MODES = {
     "1": ("one-bit", "black and white only"),
-    "P": ("palette", "colors from a palette"),
-    "PA": ("palette", "colors from a palette"),
-    "CMYK": ("cmyk", "printing colors (CMYK), turned into RGB"),
-    "YCbCr": ("other-colors", "YCbCr colors, turned into RGB"),
-    "LAB": ("other-colors", "LAB colors, turned into RGB"),
-    "HSV": ("other-colors", "HSV colors, turned into RGB"),
-    "RGBA": ("transparent", "transparent parts get the background color"),
-    "RGBa": ("transparent", "transparent parts get the background color"),
-    "LA": ("transparent", "transparent parts get the background color"),
-    "La": ("transparent", "transparent parts get the background color"),
-    "F": ("float", "floating-point values, mapped by one range for the whole data set"),
+    "P": ("palette", "palette colors"),
+    "PA": ("palette", "palette colors"),
+    "CMYK": ("cmyk", "CMYK colors, converted to RGB"),
+    "YCbCr": ("other-colors", "YCbCr colors, converted to RGB"),
+    "LAB": ("other-colors", "LAB colors, converted to RGB"),
+    "HSV": ("other-colors", "HSV colors, converted to RGB"),
+    "RGBA": ("transparent", "transparent areas get the background color"),
+    "RGBa": ("transparent", "transparent areas get the background color"),
+    "LA": ("transparent", "transparent areas get the background color"),
+    "La": ("transparent", "transparent areas get the background color"),
+    "F": ("float", "floating-point values, mapped by one range for the whole dataset"),
 }
 
 
@@ -68,8 +67,8 @@ class ReducedImage:
         mode: The mode in the file.
         size_hw: Full height and width, upright, pixels.
         quality: Estimated JPEG quality 1-100, or None.
-        exif: What the camera wrote.
-        remarks: (kind, detail) of what is odd and was handled.
+        exif: EXIF data.
+        remarks: (kind, detail) of unusual properties that were handled.
     """
 
     image: Image.Image
@@ -86,19 +85,19 @@ def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "
 
     Args:
         data: The file.
-        min_side: Both sides are left at least this long.
+        min_side: Minimum length of both sides after reduction.
         max_pixels: Larger images are refused before they are decoded.
-        name: The file's name, to compare its ending with what it is.
+        name: The file name, to compare its extension with the format.
 
     Raises:
-        ImageError: It is no image that can be read; the kind says what it is instead.
+        ImageError: The image is unreadable; the kind states why.
     """
     try:
         image = open_image(data, max_pixels)
     except ImageError as error:
-        known = identify_file(data) if error.kind in ("format", "damaged") else None
-        if known:
-            raise ImageError(known[0], f"this is {known[1]}") from error
+        signature = identify_file(data) if error.kind in ("format", "damaged") else None
+        if signature:
+            raise ImageError(signature[0], f"this is {signature[1]}") from error
         raise
     exif = read_exif(image)
     form, mode = image.format or "", image.mode
@@ -112,7 +111,7 @@ def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "
     if exif.orientation > 1:
         try:
             image = ImageOps.exif_transpose(image)
-        except Exception:  # as `read_image`: a damaged EXIF block leaves the image as stored
+        except Exception:  # as in `read_image`: a damaged EXIF block leaves the image as stored
             exif = Exif(exif.camera, exif.taken)
     if exif.orientation > 4:
         width, height = height, width
@@ -122,16 +121,16 @@ def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "
 def decode_for_both(
     data: bytes, spec: ImageSpec, *, min_side: int, name: str = ""
 ) -> tuple[ReducedImage, NDArray[np.uint8]]:
-    """`decode_reduced` and `read_image` of the same bytes, decoded once where both ask for the same scale.
+    """Return `decode_reduced` and `read_image` of the same bytes, decoded once if both need the same scale.
 
     Args:
         data: The file.
-        spec: What the network sees.
+        spec: The preprocessing specification.
         min_side: As in `decode_reduced`.
         name: As in `decode_reduced`.
 
     Returns:
-        Exactly what the two functions return.
+        The results of both functions.
 
     Raises:
         ImageError: As in `decode_reduced`.
@@ -143,50 +142,50 @@ def decode_for_both(
 
 
 def _is_decoded_for(reduced: ReducedImage, data: bytes, spec: ImageSpec) -> bool:
-    """Return whether the pixel contract would have decoded at this scale too."""
+    """Return whether `read_image` would decode at this scale too."""
     height, width = reduced.size_hw
     if reduced.format not in ("JPEG", "MPO") or not spec.has_draft:
         return reduced.image.size == (width, height)
     if spec.fit != "pad" and min(height, width) < 2 * min(spec.size_hw):
         return reduced.image.size == (width, height)  # too small for any reduction
-    with open_image(data, spec.max_pixels) as image:  # the header alone: Pillow itself says what it would do
+    with open_image(data, spec.max_pixels) as image:  # header only: ask Pillow for its reduction
         draft_for(image, spec)
         wanted = image.size
     return wanted == (reduced.image.size if reduced.exif.orientation <= 4 else reduced.image.size[::-1])
 
 
 def ending_remarks(form: str, name: str) -> list[tuple[str, str]]:
-    """Return whether a file's name ends as its format (Pillow's name) says; no name, no remark."""
+    """Return a remark if the extension of a file does not match its format (Pillow's name)."""
     ending = os.path.splitext(name)[1].lower()
     if not name or ending in _ENDINGS.get(form, (ending,)):
         return []
-    shown = f"ends in {ending}" if ending else "has no ending"
-    return [("wrong-extension", f"{shown} but is {form}; read as what it is")]
+    shown = f"extension {ending}" if ending else "no extension"
+    return [("wrong-extension", f"{shown} but the format is {form}; read by its format")]
 
 
 def _remarks(image: Image.Image, exif: Exif, name: str) -> list[tuple[str, str]]:
-    """Return what is odd about an opened file."""
+    """Return unusual properties of an opened file."""
     form = image.format or ""
     remarks = ending_remarks(form, name)
     if exif.orientation > 1:
-        remarks.append(("rotated", "turned upright as the camera says (EXIF)"))
+        remarks.append(("rotated", "rotated upright by EXIF orientation"))
     if getattr(image, "is_animated", False) and form != "MPO":
         if form == "TIFF":
-            remarks.append(("stack", f"{getattr(image, 'n_frames', 2)} pages; the first is taken"))
+            remarks.append(("stack", f"{getattr(image, 'n_frames', 2)} pages; only the first is used"))
         else:
-            remarks.append(("animated", "an animation; the first frame is taken"))
+            remarks.append(("animated", "an animation; only the first frame is used"))
     if image.mode in _MODES:
         remarks.append(_MODES[image.mode])
     elif image.mode in DEEP_MODES:
-        remarks.append(("deep", "more than 8 bits a value, mapped by one range for the whole data set"))
+        remarks.append(("deep", "more than 8 bits per value, mapped by one range for the whole dataset"))
     elif "transparency" in image.info:
         remarks.append(_MODES["RGBA"])
     if form == "PNG" and image.mode in ("RGB", "RGBA") and _png_depth(image) == 16:
-        remarks.append(("deep-color", "16 bits a color, of which the upper 8 are taken"))
+        remarks.append(("deep-color", "16 bits per channel, of which the upper 8 are used"))
     if form == "TIFF":
         samples = getattr(image, "tag_v2", {}).get(277, 1)
         if isinstance(samples, int) and samples > len(image.getbands()):
-            remarks.append(("channels", f"{samples} channels, of which {len(image.getbands())} are taken"))
+            remarks.append(("channels", f"{samples} channels, of which {len(image.getbands())} are used"))
     return remarks
 
 
@@ -199,7 +198,7 @@ def _png_depth(image: Image.Image) -> int | None:
 
 
 def _quality(image: Image.Image) -> int | None:
-    """Estimated JPEG quality as libjpeg scales the standard's table (the inverse of `jpeg_quality_scaling`)."""
+    """Estimate the JPEG quality as libjpeg scales the standard table (the inverse of `jpeg_quality_scaling`)."""
     tables = getattr(image, "quantization", None)
     if not tables or 0 not in tables:
         return None
