@@ -18,7 +18,7 @@ import headstart
 from headstart.cli import main
 from headstart.data.boxes.reader import read_boxes
 from headstart.reports.detection_report import summarize_detection, without_box_images
-from headstart.types import FindingKind
+from headstart.types import FindingKind, ReadingKind
 from headstart.workflow.detector_report import make_detection_report, read_detection_data
 
 SETTINGS: dict[str, Any] = {
@@ -291,7 +291,7 @@ def test_reader_notes_are_reported_everywhere(
         result = headstart.evaluate(run, data)
     assert result.new_classes == {}
     assert result.evaluation.num_boxes == 8
-    assert "`Blue` as `blue`" in repr(result)
+    assert ReadingKind.LABELS_MATCHED in {note.kind for note in result.notes}
     assert "gone.xml" in repr(result)
     assert any("Blue" in record.getMessage() for record in caplog.records)
 
@@ -375,8 +375,7 @@ def test_report_shows_detections(run: Path, leaky: Path, tmp_path: Path) -> None
         assert len(entry["truth"]) == 1
         assert entry["name"].endswith(".png")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "that are also in training, mAP50 would read" in page
-    for part in ("Precision and recall", "Confusion", "data:image/jpeg", "Loss over epochs"):
+    for part in ("Precision and recall", "Confusion", "data:image/jpeg", "loss over epochs"):
         assert part in page
     figures = sorted(p.stem for p in (tmp_path / "report" / "figures").iterdir())
     assert {"boxes", "confusion", "curves", "per_class", "samples"} <= set(figures) | {"samples"}

@@ -53,11 +53,9 @@ def _ood_rates(e: Mapping[str, Any], *, has_interval: bool = True) -> str:
     return f"detected as OOD (target {percent(e['target'], 0)}): {', '.join(parts)}"
 
 
-def _detection_limit(e: Mapping[str, Any]) -> str:
-    return (
-        f"{count(e['count'], 'image')} at the limit of {count(e['limit'], 'detection')} (--max-detections), e.g. "
-        f"{quote_path(e['examples'][0], 18)}"
-    )
+def _detection_limit(e: Mapping[str, Any], has_example: bool = True) -> str:
+    text = f"{count(e['count'], 'image')} at the limit of {count(e['limit'], 'detection')} (--max-detections)"
+    return f"{text}, e.g. {quote_path(e['examples'][0], 18)}" if has_example else text
 
 
 EVALUATION_MESSAGES: dict[FindingKind, Render] = {
@@ -110,6 +108,7 @@ EVALUATION_SUMMARIES: dict[FindingKind, Callable[[Sequence[Mapping[str, Any]]], 
     FindingKind.CROWDED_IMAGES: lambda es: (
         f"{pluralize(es[0]['count'], 'image')} with more than {count(es[0]['limit'], 'object')} of a class"
     ),
+    FindingKind.DETECTION_LIMIT_REACHED: lambda es: (_detection_limit(es[0]), _detection_limit(es[0], False)),
     FindingKind.OOD_RATES: lambda es: (_ood_rates(es[0]), _ood_rates(es[0], has_interval=False)),
     FindingKind.UNMEASURABLE_IMAGES: lambda es: (
         f"{pluralize(es[0]['count'], 'image')} of single-group classes count as wrong"

@@ -58,7 +58,7 @@ def _in_folders(note: ReadingNote) -> str:
 def _classes_alike(note: ReadingNote) -> str:
     groups = [" and ".join(f"`{name}`" for name in group) for group in note.evidence["groups"]]
     more = f" ... ({note.count:,} in all)" if note.count > _SHOWN else ""
-    return f"{'; '.join(groups[:_SHOWN])}{more} differ only in case, spaces or Unicode form: kept as different classes"
+    return f"{'; '.join(groups[:_SHOWN])}{more} differ only in case, spaces or Unicode form: separate classes"
 
 
 def _found_elsewhere(note: ReadingNote) -> str:
