@@ -21,8 +21,8 @@ def test_the_card_has_metadata_score_and_limits(make_facts: Callable[..., RunDat
     value = read["model-index"][0]["results"][0]["metrics"][0]["value"]
     score = facts.metrics["headline"]
     assert abs(value - score["value"]) < 1e-4
-    assert f"{100 * score['low']:.1f} to {100 * score['high']:.1f}" in body
-    for heading in ("## Intended use", "## Data", "## Score", "## Limits found", "## License"):
+    assert f"{100 * score['low']:.1f}-{100 * score['high']:.1f}" in body
+    for heading in ("## Intended use", "## Data", "## Score", "## Limitations", "## License"):
         assert heading in body
     assert ".jpg" not in text
 

@@ -40,7 +40,7 @@ def test_the_laboratory_exercise_runs_from_top_to_bottom(
     assert len(figures) >= 4
     assert all(figure.get_axes() for figure in figures)
     printed = capsys.readouterr().out
-    for words in ("precision", "head: linear", "four squares", "log-loss"):
+    for words in ("precision", "head: linear", "pretraining data", "log-loss"):
         assert words in printed
     assert "<iframe" in shown[-1]._repr_html_()
     assert (tmp_path / "runs" / "second" / "figures" / "curves.png").is_file()

@@ -36,7 +36,7 @@ def test_cells_that_look_like_formulas_are_guarded(make_facts: Callable[..., Run
 def test_the_comment_keeps_names_as_text(make_facts: Callable[..., RunData]) -> None:
     text = comment_markdown(summarize(make_facts(("<script>", "a|b", "c"), skill=0.5)))
     assert "<script>" not in text
-    assert "four squares" in text
+    assert "pretraining data" in text
 
 
 def test_the_network_adds_up(make_facts: Callable[..., RunData]) -> None:
@@ -46,4 +46,4 @@ def test_the_network_adds_up(make_facts: Callable[..., RunData]) -> None:
     assert model["num_trained"] == 27
     text = network_text(report)
     assert "stage1" in text
-    assert f"{model['num_params']:,} in all" in text
+    assert f"{model['num_params']:,} in total" in text

@@ -62,21 +62,21 @@ def test_training_images_are_counted_also_where_they_were_not_scored(held_out: R
     assert "20 training images" in str(comment_to_json(summarize_result(held_out))) + str(report["square"])
 
 
-def test_images_that_were_held_out_and_never_trained_on_are_counted_too(held_out: RunData) -> None:
+def test_held_out_images_are_counted(held_out: RunData) -> None:
     left = np.diag(20 - np.bincount(held_out.scored.truth)).tolist()
     train = {**held_out.metrics["train"], "confusion": left, "num_samples": 45}
     facts = replace(held_out, metrics={**held_out.metrics, "train": train})
     assert summarize(facts)["data"]["counts"] == {"train": [20, 20, 20]}
 
 
-def test_a_held_out_part_is_not_called_cross_validation(held_out: RunData) -> None:
+def test_hold_out_is_not_named_cross_validation(held_out: RunData) -> None:
     names = [b["name"] for b in summarize(held_out)["learning"]["blocks"]]
-    assert names == ["on its training images", "held out of training"]
+    assert names == ["training images", "held-out training images"]
     folds = replace(held_out, metrics={**held_out.metrics, "cv": {**held_out.metrics["cv"], "protocol": "k_fold"}})
-    assert summarize(folds)["learning"]["blocks"][1]["name"] == "left out of training (cross-validation)"
+    assert summarize(folds)["learning"]["blocks"][1]["name"] == "training images, cross-validated"
 
 
-def test_rates_are_those_of_the_optimizer_the_neck_included(held_out: RunData) -> None:
+def test_learning_rates_equal_those_of_the_optimizer(held_out: RunData) -> None:
     report = summarize(held_out)
     rates = {p["name"]: p["rate"] for p in report["model"]["parts"]}
     assert rates == {"stem": None, "stage1": 0.00025, "stage2": 0.0005, "neck": 0.001}
@@ -84,14 +84,14 @@ def test_rates_are_those_of_the_optimizer_the_neck_included(held_out: RunData) -
     assert "rate 0.01" in network_text(report)
 
 
-def test_the_head_is_said_to_be_what_was_kept(held_out: RunData, make_facts: Callable[..., RunData]) -> None:
+def test_report_states_the_origin_of_the_head(held_out: RunData, make_facts: Callable[..., RunData]) -> None:
     page = render(summarize(held_out), {})
-    assert "mean of the one trained by gradient and the closed-form one" in page
+    assert "mean of the trained head and a closed-form head" in page
     assert "mixture of" not in page
     plain = replace(held_out, extra={"tuning": {"plan": {**PLAN, "refit_head": False}}})
     assert "The head was trained by gradient." in render(summarize(plain), {})
     probe = replace(make_facts(), settings=held_out.settings)
-    assert "The head is a mixture of LDA 90 %" in render(summarize(probe), {})
+    assert "The head is an ensemble of LDA 90 %" in render(summarize(probe), {})
 
 
 def test_a_head_of_ones_own_is_counted_as_head_and_the_rest_by_its_parts(held_out: RunData) -> None:

@@ -154,7 +154,7 @@ def test_report_of_two_classes(tmp_path: Path, make_images: Make) -> None:
     run = headstart.train(data, out=str(tmp_path / "run"))
     page = page_of(run)
     assert "with two classes, no class can be held out" in page
-    assert "found, at chosen false alarms" in page
+    assert "by false-positive rate" in page
     assert run.metrics["positive"] == "stripes"  # of two classes of one size the last
     settings = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())
     assert settings["positive"]["value"] == "stripes"
@@ -215,7 +215,7 @@ def test_report_of_moved_images(tmp_path: Path, make_images: Make) -> None:
     shutil.move(data, tmp_path / "elsewhere")
     done = command("report", run.folder, "--no-figures")
     assert done.returncode == 0
-    assert "The data are not where they were" in done.stderr
+    assert "data are not at the path" in done.stderr
     page = page_of(run)
     assert "this image is missing" in page
     assert run.metrics["headline"]["value"] is not None

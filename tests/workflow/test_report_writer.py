@@ -65,7 +65,7 @@ def test_rewritten_report_has_maps_figures_and_curve(run: Run, tmp_path: Path) -
 def test_maps_that_fail_control_are_omitted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attribution_maps, "mean_similarity", lambda a, b: 0.9)
     report = make_report(run.folder, out=tmp_path, figures=False, curve=False)
-    assert "held back" in report.data["attribution"]["missing"]
+    assert "0.90" in report.data["attribution"]["missing"]
     assert 'alt="Attribution map' not in report.path.read_text(encoding="utf-8")
 
 
@@ -116,7 +116,7 @@ def test_report_of_damaged_run(run: Run, tmp_path: Path) -> None:
 def test_python_report_has_text_and_figures(run: Run) -> None:
     assert "parameters" in run.summary()
     assert "macro avg" in run.classification_report()
-    assert "four squares" in run.comment()
+    assert "pretraining data" in run.comment()
     assert run.plot_curves() is None, "the probe is computed in one step"
     assert run.plot_confusion(rates=True).get_axes()
     assert run.plot_diagram().get_axes()

@@ -131,7 +131,7 @@ def test_two_classes_have_no_held_out_class_recall(data: Path, tmp_path: Path) -
     assert run.metrics["novelty"]["left_out"] is None
     assert run.metrics["novelty"]["threshold"] is not None
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "with two classes none can be left out" in page
+    assert "with two classes, no class can be held out" in page
 
 
 def test_validation_split_gives_guaranteed_coverage(tmp_path: Path, make_images: Make) -> None:
@@ -157,7 +157,7 @@ def test_few_images_have_no_threshold(tmp_path: Path, make_images: Make) -> None
     (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
     assert event["evidence"]["novelty"]["threshold"] is None
     assert "19" in run.metrics["novelty"]["sentence"]
-    assert "too few for a threshold" in (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "too few for an OOD threshold" in (run.folder / "report.html").read_text(encoding="utf-8")
     first = run.predict(data)[0]
     assert first.novelty is not None
     assert first.is_ood is None

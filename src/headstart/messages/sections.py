@@ -97,7 +97,9 @@ def headline_message(score: E, baselines: E) -> str:
     if value is None:
         return f"{name} cannot be measured on these images."
     mean = " of each class on average" if metric == "balanced_accuracy" else ""
-    text = f"{name} {percent(value)} ({interval(low, high)}): {100 * value:.0f} in 100 new images{mean} are correct."
+    text = (
+        f"{name} {percent(value)} ({interval(low, high)}): about {100 * value:.0f} in 100 new images{mean} are correct."
+    )
     shares = [
         f"{title} {percent(baselines[key][metric])}"
         for key, title in (("majority", "most frequent class"), ("nearest_neighbor", "nearest neighbor (1-NN)"))

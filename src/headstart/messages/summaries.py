@@ -107,13 +107,11 @@ def _variants(findings: Sequence[Remark]) -> list[str]:
     """Return texts about all findings of one kind, longest first."""
     amount = _amount(findings)
     render = _ALL_SUMMARIES.get(findings[0].kind)
-    texts: Sequence[str] | str
+    if render is None and len(findings) == 1:
+        return [one_line(remark_message(findings[0]))]
+    texts: Sequence[str] | str = f"{amount}, e.g. {remark_message(findings[0])}"
     if render is not None:
         texts = render([f.evidence for f in findings])
-    elif len(findings) == 1:
-        texts = remark_message(findings[0])
-    else:
-        texts = f"{amount}, e.g. {remark_message(findings[0])}"
     return [one_line(text) for text in (*([texts] if isinstance(texts, str) else texts), amount)]
 
 

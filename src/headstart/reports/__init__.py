@@ -1,4 +1,1 @@
-"""What a person reads about a run: computed first as plain data (`summary`), drawn last (`html`, `figures`).
-
-The room is called `reports` since `headstart.report` is the verb.
-"""
+"""Reports of runs: computed as plain data (`summary`), then rendered (`html`, `figures`)."""

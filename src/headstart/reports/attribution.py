@@ -1,9 +1,8 @@
-"""Which part of an image spoke for a class: Grad-CAM over all stages that the head looks at, without torch.
+"""Compute Grad-CAM attribution maps over all stages used by the head, without torch.
 
-The head is a known function of pooled features, so its gradient is written down instead of
-being traced, and a mean-pooled map times that gradient *is* Grad-CAM, exactly.  The maps come out of the same
-graph that predicts.  A control with shuffled weights is drawn beside it, and maps that look alike with and
-without the learnt weights are not shown.
+The gradient of the head with respect to the pooled features is analytic; multiplied with the mean-pooled feature maps
+it is exactly Grad-CAM. The feature maps are outputs of the prediction graph. Maps with shuffled weights are the
+control (Adebayo et al. 2018).
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from headstart.probe.normalize import Blocks
 __all__ = ["MAX_ALIKE", "Mapper", "head_gradient", "mean_similarity", "paint", "rank_correlation"]
 
 MAX_ALIKE = 0.5
-"""Mean rank correlation with the control from which on maps are held back."""
+"""Mean rank correlation with the control above which maps are omitted."""
 
 _THROUGH = {"Reshape", "Flatten", "Squeeze", "Identity", "Cast", "Dropout"}
 _POOLS = {"ReduceMean", "GlobalAveragePool", "AveragePool"}
 
 
 def head_gradient(head: LinearHead, blocks: Blocks, class_ids: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Gradient of a class's log-odds with respect to the pooled features.
+    """Compute the gradient of the log-odds of a class with respect to the pooled features.
 
     Args:
         head: The head, `softmax(W n(x) + b)`.
         blocks: (N, D_b) pooled features by name.
-        class_ids: (N,) whose log-odds against all other classes are asked.
+        class_ids: (N,) classes; log-odds are against all other classes.
 
     Returns:
         (N, D_b) by name.
@@ -66,12 +65,12 @@ def head_gradient(head: LinearHead, blocks: Blocks, class_ids: NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Mapper:
-    """A network that gives its maps beside its pooled features.
+    """A network that returns feature maps and pooled features.
 
     Attributes:
         session: The ONNX Runtime session; outputs are pairs (pooled, map) in the order of `names`.
         head: The head on the pooled features.
-        names: The blocks whose maps could be found.
+        names: Blocks with a feature map.
     """
 
     session: Any
@@ -80,17 +79,17 @@ class Mapper:
 
     @classmethod
     def open(cls, model: bytes, head: LinearHead, *, is_control: bool = False, seed: int = 0) -> Mapper:
-        """Make the maps of a deployed model outputs.
+        """Add the feature maps of a bundle's model as outputs.
 
         Args:
             model: The bytes of `model.onnx`, whose pooled blocks carry the names of the head's blocks.
             head: The head in it.
-            is_control: Whether every weight is shuffled within its tensor, in the network and in the head.
-            seed: Of the shuffling.
+            is_control: Whether to shuffle all weights within their tensors, in the network and the head.
+            seed: Random seed of the shuffling.
 
         Raises:
             MissingExtraError: The `onnx` package is not installed.
-            ValueError: No block of the head is the mean of a map.
+            ValueError: No block of the head is a mean-pooled feature map.
         """
         try:
             import onnx
@@ -120,21 +119,21 @@ class Mapper:
         return cls(session, head, tuple(names))
 
     def maps(self, pixels: NDArray[np.float32], class_ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return where each image spoke for a class.
+        """Compute the attribution map of a class for each image.
 
         Args:
             pixels: (N, 3, H, W) normalized.
-            class_ids: (N,) the class asked about.
+            class_ids: (N,) classes.
 
         Returns:
-            (N, h, w) not negative, h and w those of the finest map; all zero where nothing spoke for it.
+            (N, h, w) non-negative, h and w of the finest map; zero without positive evidence.
         """
-        wanted = [o.name for o in self.session.get_outputs()]
-        found = dict(zip(wanted, self.session.run(wanted, {"pixels": pixels}), strict=True))
-        sources = wanted[1 : 2 * len(self.names) : 2]
-        gradient = head_gradient(self.head, {n: found[n] for n in self.head.normalizer.names}, class_ids)
+        outputs = [o.name for o in self.session.get_outputs()]
+        values = dict(zip(outputs, self.session.run(outputs, {"pixels": pixels}), strict=True))
+        sources = outputs[1 : 2 * len(self.names) : 2]
+        gradient = head_gradient(self.head, {n: values[n] for n in self.head.normalizer.names}, class_ids)
         layers = [
-            np.einsum("nd,ndhw->nhw", gradient[name], found[source].astype(np.float64))
+            np.einsum("nd,ndhw->nhw", gradient[name], values[source].astype(np.float64))
             for name, source in zip(self.names, sources, strict=True)
         ]
         height, width = (max(layer.shape[axis] for layer in layers) for axis in (1, 2))
@@ -145,7 +144,7 @@ class Mapper:
 
 
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's correlation of two maps; 0 where one of them is flat."""
+    """Compute Spearman's rank correlation of two maps; 0 if one of them is constant."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     ranks = [np.argsort(np.argsort(v.ravel(), kind="stable"), kind="stable").astype(np.float64) for v in (a, b)]
@@ -153,12 +152,12 @@ def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def paint(image: NDArray[np.uint8], attribution: NDArray[np.float64], side: int = 144) -> bytes:
-    """Return the map over its image, as a JPEG: the image in gray, the map from dark red to yellow.
+    """Draw the map over its grayscale image as a JPEG, from dark red to yellow.
 
     Args:
-        image: (H, W, 3) uint8, as the network saw it.
-        attribution: (h, w) not negative.
-        side: Of the result, pixels.
+        image: (H, W, 3) uint8, preprocessed.
+        attribution: (h, w) non-negative.
+        side: Longer side of the result in pixels.
     """
     import io
 
@@ -188,7 +187,7 @@ def _map_of(model: Any, name: str) -> str | None:
 
 
 def _shuffle(onnx: Any, model: Any, rng: np.random.Generator) -> None:
-    """Shuffles the values of every kernel and matrix within itself: the sizes stay, what was learnt goes."""
+    """Shuffle the values of every kernel and matrix within its tensor."""
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
         if values.ndim >= 2 and values.dtype == np.float32:
@@ -197,22 +196,22 @@ def _shuffle(onnx: Any, model: Any, rng: np.random.Generator) -> None:
 
 
 def _resize(maps: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Return (N, h, w) to (N, height, width), bilinear with the pixels' centers aligned."""
+    """Resize (N, h, w) to (N, height, width), bilinear with aligned pixel centers."""
     rows, columns = _weights(maps.shape[1], height), _weights(maps.shape[2], width)
     return np.asarray(np.einsum("ah,nhw,bw->nab", rows, maps, columns, optimize=True))
 
 
 def _weights(old: int, new: int) -> NDArray[np.float64]:
     """Return (new, old) weights of linear interpolation."""
-    place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    left = np.floor(place).astype(np.int64)
+    position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    left = np.floor(position).astype(np.int64)
     right = np.minimum(left + 1, old - 1)
     weights = np.zeros((new, old))
-    weights[np.arange(new), left] += 1 - (place - left)
-    weights[np.arange(new), right] += place - left
+    weights[np.arange(new), left] += 1 - (position - left)
+    weights[np.arange(new), right] += position - left
     return weights
 
 
 def mean_similarity(a: Sequence[NDArray[np.float64]], b: Sequence[NDArray[np.float64]]) -> float:
-    """Return mean rank correlation of pairs of maps, 0 without pairs."""
+    """Compute the mean rank correlation of pairs of maps; 0 without pairs."""
     return float(np.mean([rank_correlation(x, y) for x, y in zip(a, b, strict=True)])) if len(a) else 0.0

@@ -1,4 +1,4 @@
-"""What `trust` says about a run's scores, as sections of the report: calibration, operating points, suspects."""
+"""Create the report sections for calibration, operating points and label errors."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["calibration_section", "label_errors_section", "operating_section"]
 
 _TARGETS = (0.01, 0.02, 0.05, 0.1)
 _SHOWN = 18
-_LEAST_FITTING = 6  # of labels that are shown where none looks wrong
-_FEWEST = 20  # scored images from which on anything about probabilities is said
+_LEAST_FITTING = 6  # labels shown if there is no suspected label error
+_FEWEST = 20  # minimum number of scored images for statements about probabilities
 
 
 def calibration_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
-    """Reliability before and after the temperature, with the numbers that sum it up."""
+    """Compute the reliability diagram before and after calibration, with summary metrics."""
     scored, block = facts.scored, facts.headline_block
     temperature = facts.bundle.get("temperature")
     value: dict[str, Any] = {"temperature": temperature, "ece": block.get("ece"), "log_loss": block.get("log_loss")}
@@ -47,7 +47,7 @@ def calibration_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, A
     chosen = dict(facts.settings.get("probe.calibration") or {})
     if chosen:
         value["chosen"] = f"Chosen: {chosen.get('value')} ({chosen.get('text')})."
-    is_by_class = chosen.get("value") not in (None, "temperature")  # then the temperature alone does not lead back
+    is_by_class = chosen.get("value") not in (None, "temperature")  # then the temperature alone does not invert it
     if isinstance(temperature, (int, float)) and temperature > 0 and not is_by_class:
         before = softmax(logits * temperature)
         value |= {
@@ -60,15 +60,15 @@ def calibration_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, A
 
 
 def operating_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
-    """Thresholds whose errors are promised to stay below a target, and recall of each class of two."""
+    """Compute thresholds with bounded error rates and, for two classes, recall by false-positive rate."""
     scored = facts.scored
     if len(where) < _FEWEST:
         return empty_section(ReportKind.TOO_FEW_FOR_OPERATING_POINT, num_scored=len(where))
     groups = scored.groups_of(where)
     out_of_fold = EvaluationSetup.from_json(facts.headline_block).protocol.is_out_of_fold
     hits, confidence = scored.is_right[where], scored.confidence[where]
-    found = accept_above(confidence, hits, targets=_TARGETS, groups=groups, is_out_of_fold=out_of_fold)
-    rows = [{"target": target, **(asdict(point) if point else {})} for target, point in found.items()]
+    points = accept_above(confidence, hits, targets=_TARGETS, groups=groups, is_out_of_fold=out_of_fold)
+    rows = [{"target": target, **(asdict(point) if point else {})} for target, point in points.items()]
     section: dict[str, Any] = {"rows": rows, "num_samples": len(where)}
     names = facts.class_names
     if len(names) == 2 and scored.logits is not None:
@@ -76,27 +76,27 @@ def operating_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any
         is_positive = scored.truth[where] == positive
         if is_positive.any() and not is_positive.all():
             score = softmax(scored.logits[where])[:, positive]
-            points = recall_at_false_alarms(score, is_positive, groups=groups, is_out_of_fold=out_of_fold)
-            section |= {"positive": names[positive], "alarms": [asdict(p) for p in points]}
+            alarms = recall_at_false_alarms(score, is_positive, groups=groups, is_out_of_fold=out_of_fold)
+            section |= {"positive": names[positive], "alarms": [asdict(p) for p in alarms]}
     return section
 
 
 def label_errors_section(facts: RunData, rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return the first of `label_errors.csv` as images, each with its nearest neighbors where they are known.
+    """Return the top rows of `label_errors.csv` as images with their nearest neighbors.
 
     Args:
         facts: The run.
-        rows: Rows of the file, most doubtful first.
+        rows: Rows of the file, most probable errors first.
     """
     position = {name: i for i, name in enumerate(facts.scored.names)}
-    called = [r for r in rows if r.get("is_suspect") == "true"]
-    held_out = sum(r.get("split") in ("val", "test") for r in called)
+    suspects = [r for r in rows if r.get("is_suspect") == "true"]
+    held_out = sum(r.get("split") in ("val", "test") for r in suspects)
     shown = []
-    for row in called[:_SHOWN] or list(rows)[:_LEAST_FITTING]:
+    for row in suspects[:_SHOWN] or list(rows)[:_LEAST_FITTING]:
         image = position.get(row.get("image", ""))
         if image is None:
             continue
-        beside = (position.get(row.get(f"neighbor{n}", "")) for n in (1, 2, 3))
+        neighbors = (position.get(row.get(f"neighbor{n}", "")) for n in (1, 2, 3))
         shown.append(
             {
                 "image": image,
@@ -104,11 +104,11 @@ def label_errors_section(facts: RunData, rows: Sequence[Mapping[str, str]]) -> d
                 "suggested": row.get("suggested", ""),
                 "doubt": _number(row.get("doubt")),
                 "split": row.get("split", ""),
-                "neighbors": [i for i in beside if i is not None],
+                "neighbors": [i for i in neighbors if i is not None],
             }
         )
-    counts = {"num_ranked": len(rows), "num_suspects": len(called), "num_held_out": held_out}
-    named = [{"image": r.get("image", "")} for r in called]
+    counts = {"num_ranked": len(rows), "num_suspects": len(suspects), "num_held_out": held_out}
+    named = [{"image": r.get("image", "")} for r in suspects]
     return {**counts, "text": suspects_message(counts), "rows": named, "shown": shown}
 
 

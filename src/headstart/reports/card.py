@@ -1,7 +1,7 @@
-"""The model card: `README.md` in the bundle, with the metadata that model hubs read, made from the report's data.
+"""Create the model card: `README.md` of the bundle, with metadata for model hubs, from the report data.
 
-It says only what was measured, and lists as limits what the comment found; no file is named
-and no image shown, since a bundle is made to be given away.
+The card contains measured values and the findings of the comment. It has no file names and no images, since bundles
+are shared.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import Any
 
 from headstart.messages.numbers import percent, pluralize
 from headstart.messages.protocols import protocol_name
+from headstart.messages.values import interval
 from headstart.types import EvaluationSetup
 
 __all__ = ["model_card"]
 
 _LICENSES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause", "CC-BY-4.0": "cc-by-4.0",
              "CC-BY-NC-4.0": "cc-by-nc-4.0", "CC-BY-SA-4.0": "cc-by-sa-4.0"}  # fmt: skip
-_MOST = 60  # classes named in full
+_MOST = 60  # listed classes
 
 
 def model_card(report: Mapping[str, Any]) -> str:
-    """Return the card as Markdown with YAML metadata on top.
+    """Return the card as Markdown with a YAML header.
 
     Args:
         report: From `summarize`.
@@ -31,39 +32,38 @@ def model_card(report: Mapping[str, Any]) -> str:
     binary = report["headline"].get("binary")
     classes = ", ".join(f"`{_code(n)}`" for n in names[:_MOST])
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    weights, license = model["weights_tag"] or "weights not named", model["weights_license"]
+    weights, license = model["weights_tag"] or "unnamed weights", model["weights_license"]
     rows = []
     for c in report["per_class"][:200]:
-        shares = " | ".join(_share(c[m]) for m in ("precision", "recall", "f1"))
+        shares = " | ".join(_fraction(c[m]) for m in ("precision", "recall", "f1"))
         rows.append(f"| {_text(c['name'])} | {c['support']} | {shares} |")
     sections = {
         f"# Image classifier of {pluralize(len(names), 'class', 'classes')}": [
             report["headline"]["sentence"],
             report["headline"]["how"],
         ],
-        "## What it is": [
+        "## Model": [
             f"{_text(model['title'])} ({_text(weights)}) with a head trained on the images described below; "
             f"strategy: {_text(model['strategy'])}; {model['num_params']:,} parameters, {model['num_trained']:,} of "
-            "them trained here. It is run by ONNX Runtime from `model.onnx`; `bundle.json` says how an image becomes "
-            "numbers.",
+            "them trained in this run. ONNX Runtime runs `model.onnx`; `bundle.json` defines the preprocessing.",
             f"Classes: {classes}{more}.",
         ],
-        "## How to use it": ["    headstart predict THIS_FOLDER NEW_IMAGES/"],
+        "## Usage": ["    headstart predict THIS_FOLDER NEW_IMAGES/"],
         "## Intended use": [
-            "Images of the same origin as those it was trained on, each showing one of the classes above. A person "
-            "should check answers that matter; the report of the training run says from which probability on."
+            "Images of the same origin as the training images, each showing one of the classes above. Review important "
+            "predictions manually; the report of the training run lists probability thresholds."
         ],
         "## Data": [_data(report)],
         "## Score": [
             _score(score),
             *([f"{_text(binary['message'])}."] if binary else []),
-            "\n".join(["| class | images scored | precision | recall | F1 |", "|---|---|---|---|---|", *rows]),
+            "\n".join(["| class | scored images | precision | recall | F1 |", "|---|---|---|---|---|", *rows]),
         ],
-        "## Unknown images and sets of classes": [
+        "## Out-of-distribution images and prediction sets": [
             _text(" ".join(str(report["unknown"].get(k) or "") for k in ("text", "noticed", "missing")).strip()),
             _text(str(report["coverage"].get("text") or report["coverage"].get("missing") or "")),
         ],
-        "## Limits found": [
+        "## Limitations": [
             "\n".join(
                 [
                     *(f"- {_text(r['title'])}. {_text(r['text'])}" for r in report["comment"]["remarks"]),
@@ -72,9 +72,9 @@ def model_card(report: Mapping[str, Any]) -> str:
             )
         ],
         "## License": [
-            f"The pretrained weights: {_text(license or 'not stated by their source')} "
-            f"({_text(model['weights_source'] or 'source not stated')}). The license of the images it was trained on "
-            "is for their owner to state."
+            f"Pretrained weights: {_text(license or 'not stated by their source')} "
+            f"({_text(model['weights_source'] or 'source not stated')}). The license of the training images is up to "
+            "their owner."
         ],
     }
     body = "\n\n".join("\n\n".join([heading, *texts]) for heading, texts in sections.items())
@@ -82,7 +82,7 @@ def model_card(report: Mapping[str, Any]) -> str:
 
 
 def _metadata(report: Mapping[str, Any]) -> str:
-    """YAML between two lines of dashes; every text is quoted as JSON, which YAML reads."""
+    """Return the YAML header; texts are quoted as JSON, which is valid YAML."""
     score, model = dict(report["headline"].get("score") or {}), report["model"]
     license = model["weights_license"]
     lines = [
@@ -111,24 +111,24 @@ def _data(report: Mapping[str, Any]) -> str:
     parts = [f"{sum(v):,} {split} (smallest class {min(v):,}, largest {max(v):,})" for split, v in counts.items()]
     text = f"{pluralize(report['data']['num_samples'], 'image')}: {'; '.join(parts)}."
     if report["data"]["num_groups"]:
-        text += f" Grouped images were kept together: {pluralize(report['data']['num_groups'], 'group')}."
+        text += f" Groups stay in one split: {pluralize(report['data']['num_groups'], 'group')}."
     if report["data"]["unreadable"]:
-        text += f" Left out as unreadable: {pluralize(len(report['data']['unreadable']), 'file')}."
+        text += f" Skipped as unreadable: {pluralize(len(report['data']['unreadable']), 'file')}."
     return text
 
 
 def _score(score: Mapping[str, Any]) -> str:
     if score.get("value") is None:
-        return "It could not be measured."
+        return "Not measured."
     name = str(score.get("metric", "accuracy")).replace("_", " ")
-    span = "" if score.get("low") is None else f" (95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f})"
+    span = "" if score.get("low") is None else f" ({interval(score['low'], score['high'], 1)})"
     return (
         f"{name.capitalize()} {percent(score['value'])}{span} on {pluralize(score.get('num_samples', 0), 'image')}; "
         f"protocol: {protocol_name(EvaluationSetup.from_json(score))}."
     )
 
 
-def _share(estimate: Mapping[str, Any]) -> str:
+def _fraction(estimate: Mapping[str, Any]) -> str:
     if estimate.get("value") is None:
         return "not measurable"
     text = percent(estimate["value"], 0)
@@ -138,7 +138,7 @@ def _share(estimate: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a text that Markdown shows as it is."""
+    """Escape Markdown and HTML."""
     plain = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join("\\" + c if c in "|*_[]\\" else c for c in plain)
 

@@ -1,7 +1,4 @@
-"""Find what stands out in a result, each with the numbers that speak for it.
-
-The findings are in order of gravity. What was not measured is stated, never guessed.
-"""
+"""Derive the findings of a result from its metrics, most severe first."""
 
 from __future__ import annotations
 
@@ -16,26 +13,26 @@ from headstart.types import EvaluationProtocol, Evidence, GroupStatus, Severity,
 
 __all__ = ["comment_on", "comment_to_json", "confused_pair", "next_steps", "not_to_conclude"]
 
-_GAP = 0.08  # training score above the upper end of the held-out interval by so much is called overfitting
-_FEW = 25  # images per class (median) under which a class is too small to be learned and measured well
-_WIDE = 0.20  # an interval wider than this hardly tells a good model from a poor one
-_STEEP = 0.015  # gain that twice the images must bring at its lower end to be worth collecting
-_NEAR = 0.01  # lower end of the interval above the majority baseline by at most so much is hardly better
+_GAP = 0.08  # overfitting: training score above the upper end of the held-out interval by this much
+_FEW = 25  # minimum images per class (median)
+_WIDE = 0.20  # maximum width of a useful interval
+_STEEP = 0.015  # lower end of the gain of doubling that justifies more images
+_NEAR = 0.01  # hardly better: lower end of the interval above the majority baseline by at most this
 _SKEW = 3.0  # largest class over smallest
-_LOST = 0.15  # how much lower the small classes' recall lies before the imbalance is blamed
-_PAIR = 0.12  # share of two classes' images that are taken for one another
-_PAIR_SHARE = 0.35  # ... and of all errors that this pair makes
-_ONE_WAY = 0.3  # confusions in the rarer direction over the other, below which a pair is confused one way
+_LOST = 0.15  # harmful imbalance: recall of small classes lower by this much
+_PAIR = 0.12  # minimum confused fraction of the images of a pair of classes
+_PAIR_SHARE = 0.35  # ... and minimum fraction of all errors
+_ONE_WAY = 0.3  # one-way confusion: ratio of the rarer to the other direction below this
 
 _OPEN_QUESTIONS = (GroupStatus.QUESTION_TOO_FEW_GROUPS, GroupStatus.QUESTION_SCORE_AT_BASELINE)
 
 
 def comment_on(s: ResultSummary) -> list[ReportFinding]:
-    """Return what stands out, the gravest first; `fine` comes first where nothing stands in the way."""
+    """Return the findings, most severe first; `fine` is first if there is no problem."""
     rules = (_unmeasured, _leak, _chance, _groups, _shortcut, _imbalance, _pair, _little, _overfit, _shift, _labels)
-    found = [finding for rule in rules if (finding := rule(s)) is not None]
-    found.sort(key=lambda f: not f.is_problem)  # stable: the order of the rules is that of gravity
-    return found if found and found[0].is_problem else [_fine(s), *found]
+    findings = [finding for rule in rules if (finding := rule(s)) is not None]
+    findings.sort(key=lambda f: not f.is_problem)  # stable: rules are ordered by severity
+    return findings if findings and findings[0].is_problem else [_fine(s), *findings]
 
 
 def _problem(kind: ReportKind, **evidence: Any) -> ReportFinding:
@@ -68,12 +65,12 @@ def _chance(s: ResultSummary) -> ReportFinding | None:
     if s.low > s.majority:
         return _problem(ReportKind.NEAR_CHANCE_LEVEL, **evidence)
     copies = s.copies_at_baseline
-    told = None if copies is None else {key: copies[key] for key in ("num_pairs", "accuracy_separate")}
-    return _problem(ReportKind.CHANCE_LEVEL, **evidence, is_worse=s.high < s.majority, copies=told)
+    chains = None if copies is None else {key: copies[key] for key in ("num_pairs", "accuracy_separate")}
+    return _problem(ReportKind.CHANCE_LEVEL, **evidence, is_worse=s.high < s.majority, copies=chains)
 
 
 def _groups(s: ResultSummary) -> ReportFinding | None:
-    """Ask about guessed groups that were not applied; a problem where they look real and change the score."""
+    """Report inferred groups that were not applied; a problem if they may be real and change the score."""
     if not s.group_questions:
         return None
     open_ones = [q for q in s.group_questions if q.status in _OPEN_QUESTIONS]
@@ -100,7 +97,7 @@ def _shortcut(s: ResultSummary) -> ReportFinding | None:
         "chance",
         "given_class",
         "given_class_fraction",
-    )  # no examples: they name files
+    )  # examples contain file names
     return _problem(ReportKind.SHORTCUT, **{key: clearest[key] for key in keys})
 
 
@@ -129,7 +126,7 @@ def _imbalance(s: ResultSummary) -> ReportFinding | None:
 
 
 def confused_pair(s: ResultSummary) -> tuple[int, int, int, float] | None:
-    """Return the two classes taken for one another most often: (class, class, images, share of their images)."""
+    """Return the most confused pair of classes: (class, class, images, fraction of their images)."""
     both = s.confusion + s.confusion.T
     both[np.diag_indices_from(both)] = 0
     if both.size == 0 or both.max() == 0:
@@ -143,17 +140,17 @@ def _pair(s: ResultSummary) -> ReportFinding | None:
     pair = confused_pair(s)
     if pair is None or len(s.class_names) < 3:
         return None
-    a, b, num_pair, share = pair
+    a, b, num_pair, fraction = pair
     errors = int(s.confusion.sum() - np.trace(s.confusion))
-    there, back = int(s.confusion[a, b]), int(s.confusion[b, a])
-    if num_pair < 5 or share < _PAIR or num_pair < _PAIR_SHARE * errors:
+    forward, back = int(s.confusion[a, b]), int(s.confusion[b, a])
+    if num_pair < 5 or fraction < _PAIR or num_pair < _PAIR_SHARE * errors:
         return None
     names = [s.class_names[a], s.class_names[b]]
     mostly = None
-    if min(there, back) < _ONE_WAY * max(there, back):
-        mostly = names if there > back else names[::-1]
+    if min(forward, back) < _ONE_WAY * max(forward, back):
+        mostly = names if forward > back else names[::-1]
     return _problem(
-        ReportKind.TWO_CONFUSED_CLASSES, classes=names, count=num_pair, num_errors=errors, share=share, mostly=mostly
+        ReportKind.TWO_CONFUSED_CLASSES, classes=names, count=num_pair, num_errors=errors, share=fraction, mostly=mostly
     )
 
 
@@ -204,7 +201,7 @@ def _fine(s: ResultSummary) -> ReportFinding:
 
 
 def next_steps(s: ResultSummary) -> list[ReportFinding]:
-    """Return what would help more, as far as it was measured."""
+    """Return measured or suggested next steps."""
     steps = []
     if s.curve is None:
         steps.append(ReportFinding(ReportKind.GAIN_NOT_MEASURED))
@@ -223,17 +220,17 @@ def next_steps(s: ResultSummary) -> list[ReportFinding]:
 
 
 def not_to_conclude(s: ResultSummary) -> list[ReportFinding]:
-    """Return what the numbers do not say."""
-    found = [ReportFinding(ReportKind.SAME_ORIGIN_ONLY)]
+    """Return the limitations of the score."""
+    findings = [ReportFinding(ReportKind.SAME_ORIGIN_ONLY)]
     if s.setup.protocol is EvaluationProtocol.LEAVE_ONE_OUT and not s.has_groups:
-        found.append(ReportFinding(ReportKind.IMAGES_LEFT_OUT_ALONE))
+        findings.append(ReportFinding(ReportKind.IMAGES_LEFT_OUT_ALONE))
     if s.setup.protocol is EvaluationProtocol.VALIDATION_SPLIT and s.setup.split_source is SplitSource.USER:
-        found.append(ReportFinding(ReportKind.VALIDATION_SPLIT_REUSED))
+        findings.append(ReportFinding(ReportKind.VALIDATION_SPLIT_REUSED))
     if 0 < s.num_scored < 100:
-        found.append(ReportFinding(ReportKind.FEW_SCORED_IMAGES, evidence={"num_scored": s.num_scored}))
+        findings.append(ReportFinding(ReportKind.FEW_SCORED_IMAGES, evidence={"num_scored": s.num_scored}))
     if s.metric == "balanced_accuracy":
-        found.append(ReportFinding(ReportKind.MEAN_OVER_CLASSES))
-    return [*found, ReportFinding(ReportKind.CONFIDENCE_IS_NOT_CORRECTNESS)]
+        findings.append(ReportFinding(ReportKind.MEAN_OVER_CLASSES))
+    return [*findings, ReportFinding(ReportKind.CONFIDENCE_IS_NOT_CORRECTNESS)]
 
 
 def comment_to_json(s: ResultSummary) -> dict[str, Any]:

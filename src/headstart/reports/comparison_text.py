@@ -1,4 +1,4 @@
-"""The comparison of two runs as a value: figures, findings and curves."""
+"""Represent the comparison of two runs: numbers, findings and curves."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """B against A on the same images.
+    """Comparison of runs A and B on the same images.
 
     Attributes:
-        names: Of the two runs.
+        names: Names of the two runs.
         numbers: All figures, JSON-able: see `headstart.messages.comparisons` for the keys.
-        findings: What weakens the comparison.
+        findings: Limitations of the comparison.
         reports: `report.json` of both.
     """
 
@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What the screen shows of it."""
+        """Events for the screen."""
         return (*map(FindingMade, self.findings), RunsCompared(self.numbers))
 
     def to_json(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Comparison:
         return {**self.numbers, "findings": findings, "message": comparison_verdict(self.numbers)}
 
     def plot(self) -> Any:
-        """Return the curves of both in one image, as a matplotlib figure."""
+        """Plot the curves of both runs as a matplotlib figure."""
         from headstart.reports.figures import draw_compare
 
         return draw_compare(self.names, self.reports)
@@ -64,31 +64,31 @@ class Comparison:
 
 
 def comparison_json(
-    found: PairedComparison, names: tuple[str, str], protocol: EvaluationProtocol, *, is_new_data: bool
+    comparison: PairedComparison, names: tuple[str, str], protocol: EvaluationProtocol, *, is_new_data: bool
 ) -> dict[str, Any]:
-    """Return the figures with the keys that `headstart.messages.comparisons` renders.
+    """Return the numbers with the keys of `headstart.messages.comparisons`.
 
     Args:
-        found: The comparison.
-        names: Of the two runs.
-        protocol: How both were scored.
-        is_new_data: Whether both were scored on data that neither was trained on.
+        comparison: Paired comparison.
+        names: Names of the two runs.
+        protocol: Evaluation protocol of both runs.
+        is_new_data: Whether both were scored on new data.
     """
-    return {"runs": list(names), "protocol": protocol.value, "is_new_data": is_new_data, **asdict(found)}
+    return {"runs": list(names), "protocol": protocol.value, "is_new_data": is_new_data, **asdict(comparison)}
 
 
-def comparison_findings(found: PairedComparison) -> list[Finding]:
-    """Return what weakens a comparison, and the smallest difference that it could detect."""
-    d: Difference = getattr(found, found.metric)
+def comparison_findings(comparison: PairedComparison) -> list[Finding]:
+    """Return limitations of a comparison and its smallest detectable difference."""
+    d: Difference = getattr(comparison, comparison.metric)
     findings = []
-    if found.is_out_of_fold:
+    if comparison.is_out_of_fold:
         findings.append(Finding(FindingKind.SCORES_OUT_OF_FOLD, Severity.WARNING))
-    if found.num_groups is not None and found.num_groups < _FEW_GROUPS:
-        findings.append(Finding(FindingKind.FEW_GROUPS, Severity.WARNING, {"num_groups": found.num_groups}))
-    evidence = {"num_samples": found.num_samples, "difference": d.detectable}
+    if comparison.num_groups is not None and comparison.num_groups < _FEW_GROUPS:
+        findings.append(Finding(FindingKind.FEW_GROUPS, Severity.WARNING, {"num_groups": comparison.num_groups}))
+    evidence = {"num_samples": comparison.num_samples, "difference": d.detectable}
     findings.append(Finding(FindingKind.DETECTABLE_DIFFERENCE, Severity.INFO, evidence))
-    losses = found.log_loss
-    if found.verdict is ComparisonVerdict.UNDECIDED and losses.p_value < _LEVEL and round(losses.value, 3):
+    losses = comparison.log_loss
+    if comparison.verdict is ComparisonVerdict.UNDECIDED and losses.p_value < _LEVEL and round(losses.value, 3):
         loss_evidence = {"value": losses.value, "p_value": losses.p_value}
         findings.append(Finding(FindingKind.LOG_LOSS_DIFFERS, Severity.INFO, loss_evidence))
     return findings

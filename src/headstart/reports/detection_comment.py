@@ -1,4 +1,4 @@
-"""Find what stands out in the result of a detector, each finding with the numbers that speak for it."""
+"""Derive the findings of a detector report from its metrics."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from headstart.types import Severity
 
 __all__ = ["comment_on_detector"]
 
-_WIDE = 0.15  # width of a 95 % interval from which a score says little
-_WEAK = 0.15  # AP50 so far below the best class is worth a remark
-_FEW = 50  # boxes of a class below which more images are the first thing to try
-_SMALL = 0.3  # share of a class's boxes with a side under 16 pixels from which on a larger input helps
-_MOSTLY = 0.6  # share of all errors from which on one kind is named
+_WIDE = 0.15  # maximum width of a useful 95 % CI
+_WEAK = 0.15  # weak class: AP50 below the best class by this much
+_FEW = 50  # boxes of a class below which more images are recommended first
+_SMALL = 0.3  # fraction of boxes under 16 pixels above which a larger input helps
+_MOSTLY = 0.6  # fraction of all errors above which one kind is reported
 
 _ERRORS = {
     "missed": ReportKind.MOSTLY_MISSED,
@@ -24,13 +24,13 @@ _ERRORS = {
 
 
 def comment_on_detector(report: Mapping[str, Any]) -> list[ReportFinding]:
-    """Return what stands out in `report.json`; `fine` where nothing does."""
-    found = [*_interval(report), *_weak_classes(report), *_errors(report), *_overlap(report), *_tiny(report)]
-    found += [
+    """Return the findings of `report.json`."""
+    findings = [*_interval(report), *_weak_classes(report), *_errors(report), *_overlap(report), *_tiny(report)]
+    findings += [
         _problem(ReportKind.DATA_FINDING, **{key: row[key] for key in ("kind", "severity", "evidence")})
         for row in report["data"]["findings"][:5]
     ]
-    return found or [ReportFinding(ReportKind.NOTHING_FOUND)]
+    return findings or [ReportFinding(ReportKind.NOTHING_FOUND)]
 
 
 def _problem(report_kind: ReportKind, **evidence: Any) -> ReportFinding:
@@ -52,7 +52,7 @@ def _weak_classes(report: Mapping[str, Any]) -> list[ReportFinding]:
         return []
     best = max(value for _, value in scored)
     train = report["data"]["counts"].get("train") or report["data"]["counts"].get("all")
-    found = []
+    findings = []
     for name, value in sorted(scored, key=lambda c: c[1])[:3]:
         if value > best - _WEAK:
             continue
@@ -64,19 +64,19 @@ def _weak_classes(report: Mapping[str, Any]) -> list[ReportFinding]:
             "num_boxes": num_boxes if num_boxes is not None and num_boxes < _FEW else None,
             "share_small": _share_small(report, name),
         }
-        found.append(_problem(ReportKind.WEAK_CLASS, **evidence))
-    return found
+        findings.append(_problem(ReportKind.WEAK_CLASS, **evidence))
+    return findings
 
 
 def _share_small(report: Mapping[str, Any], name: str) -> float | None:
-    """Return the share of a class's boxes with a side under 16 pixels at the input size, None below `_SMALL`."""
+    """Return the fraction of boxes of a class under 16 pixels at the input size; None below `_SMALL`."""
     sizes = report["data"].get("after_resizing") or {}
     if name not in (sizes.get("names") or ()):
         return None
     row = sizes["counts"][sizes["names"].index(name)]
     total = sum(row)
-    share = (row[0] + row[1]) / total if total else 0.0
-    return share if share >= _SMALL else None
+    fraction = (row[0] + row[1]) / total if total else 0.0
+    return fraction if fraction >= _SMALL else None
 
 
 def _errors(report: Mapping[str, Any]) -> list[ReportFinding]:
@@ -99,7 +99,7 @@ def _overlap(report: Mapping[str, Any]) -> list[ReportFinding]:
 
 def _tiny(report: Mapping[str, Any]) -> list[ReportFinding]:
     sizes = report["data"].get("after_resizing") or {}
-    share, better = sizes.get("tiny_fraction") or 0.0, sizes.get("better_size")
-    if share <= 0.2 or not better:
+    fraction, better = sizes.get("tiny_fraction") or 0.0, sizes.get("better_size")
+    if fraction <= 0.2 or not better:
         return []
-    return [_problem(ReportKind.TINY_BOXES, share=share, better_size=better)]
+    return [_problem(ReportKind.TINY_BOXES, share=fraction, better_size=better)]

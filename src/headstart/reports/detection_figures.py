@@ -1,4 +1,4 @@
-"""Figures of a detector as PNG files, drawn from `report.json` by matplotlib, in the manner of `figures`."""
+"""Draw the figures of a detector report with matplotlib, from `report.json`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED = 30
 def draw_detection_figure(
     name: str, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None = None
 ) -> Any:
-    """Return one figure by name, or None where the report has nothing to draw.
+    """Return one figure by name, or None if the report lacks its data.
 
     Args:
         name: One of `DETECTION_FIGURES`.
@@ -31,7 +31,7 @@ def draw_detection_figure(
 
 
 def _boxes(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any:
-    """Return boxes of each class by split, and by size."""
+    """Draw boxes per class by split and by size."""
     counts, sides = report["data"]["counts"], report["data"]["sides"]
     names = report["class_names"][:_NAMED]
     if not counts or sides is None:
@@ -45,7 +45,7 @@ def _boxes(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any
     left.set_yticks(range(len(names)), [_text(n) for n in names])
     left.invert_yaxis()
     left.set_xlabel("boxes")
-    left.set_title("boxes of each class")
+    left.set_title("boxes per class")
     left.legend()
     bottom = [0] * len(sides["labels"])
     for k, row in enumerate(sides["counts"][: len(_COLORS)]):
@@ -55,7 +55,7 @@ def _boxes(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> Any
     if rest:
         right.bar(range(len(rest)), rest, bottom=bottom, color="#999999", label="other classes")
     right.set_xticks(range(len(sides["labels"])), sides["labels"], rotation=30, ha="right")
-    right.set_xlabel("side of the box (square root of its area), pixels")
+    right.set_xlabel("box size (square root of the area), pixels")
     right.set_title("boxes by size")
     right.legend()
     return figure
@@ -73,12 +73,12 @@ def _precision_recall(report: Mapping[str, Any], thumbs: Mapping[int, bytes | No
     axis.set(
         xlim=(0, 100),
         ylim=(0, 102),
-        xlabel="recall: objects that are found, %",
-        ylabel="precision: boxes that are right, %",
+        xlabel="recall, %",
+        ylabel="precision, %",
     )
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    axis.set_title("precision and recall at half overlap")
+    axis.set_title("precision and recall at IoU 0.5")
     return figure
 
 
@@ -97,9 +97,9 @@ def _curves(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> An
     losses.legend()
     if has_map:
         axis = axes[0][1]
-        seen = [(e, 100 * v) for e, v in zip(epochs["epoch"], epochs["val_mAP50"], strict=True) if v is not None]
-        axis.plot(*zip(*seen, strict=True), "o-", color=_BLUE)
-        axis.set(xlabel="epoch", ylabel="mAP50 of unseen images, %", title="mAP over epochs")
+        points = [(e, 100 * v) for e, v in zip(epochs["epoch"], epochs["val_mAP50"], strict=True) if v is not None]
+        axis.plot(*zip(*points, strict=True), "o-", color=_BLUE)
+        axis.set(xlabel="epoch", ylabel="mAP50 of validation images, %", title="mAP over epochs")
         axis.grid(alpha=0.3)
     return figure
 
@@ -120,7 +120,7 @@ def _per_class(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) ->
             axis.plot(100 * strict, k, "D", color=_ORANGE, markersize=5)
     axis.set_yticks(range(len(rows)), [_text(c["name"]) for c in rows])
     axis.invert_yaxis()
-    axis.set(xlim=(0, 102), xlabel="AP50 with 95 % interval (dot), AP50-95 (diamond), %")
+    axis.set(xlim=(0, 102), xlabel="AP50 with 95 % CI (dot), AP50-95 (diamond), %")
     axis.grid(alpha=0.3, axis="x")
     return figure
 
@@ -141,7 +141,7 @@ def _confusion(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) ->
                 if count:
                     axis.text(j, i, f"{count:,}", ha="center", va="center", fontsize=8,
                               color="white" if rates[i][j] > 0.6 else "black")  # fmt: skip
-    axis.set(xlabel="found as", ylabel="truth")
+    axis.set(xlabel="prediction", ylabel="label")
     return figure
 
 
@@ -160,7 +160,7 @@ def _images(indices: str) -> Callable[[Mapping[str, Any], Mapping[int, bytes | N
             axis.set_axis_off()
         for axis, data in zip(axes.ravel(), shown, strict=False):
             axis.imshow(Image.open(io.BytesIO(data)))
-        figure.suptitle("broken blue: true boxes; orange: what was found", fontsize=9)
+        figure.suptitle("dashed blue: true boxes; orange: predictions", fontsize=9)
         return figure
 
     return draw

@@ -1,7 +1,6 @@
-"""The report of a detector as data: what was trained on, how good it is, on what it errs; nothing is drawn here.
+"""Summarize a detector run as data: `report.json`, from which the page and the figures are rendered.
 
-The one decision: `report.json` holds all that the page and the figures show, so both can be drawn again from it, and
-a report without images leaves out what names a file.
+A report without images contains no file names.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from headstart.types import EvaluationSetup, NoteKind, Severity
 __all__ = ["BLOCKS", "DetectionFacts", "ScoredImage", "headline_block", "summarize_detection", "without_box_images"]
 
 BLOCKS = {"test": "test images", "cv": "cross-validation", "val": "validation images"}
-"""Blocks of `metrics.json` in the order in which one stands for the run, with their names for a person."""
+"""Blocks of `metrics.json`, in order of precedence for the headline, with display names."""
 
 _SIDES = (0.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
 _SHOWN = 12
@@ -45,11 +44,11 @@ class ScoredImage:
     """One scored image.
 
     Attributes:
-        name: Below the data's root.
-        path: Where it lies now, or None.
-        size_hw: Upright, pixels; None where it is gone.
-        truth: Its true boxes; None where the data are gone.
-        found: What was found, calibrated scores.
+        name: Path relative to the data root.
+        path: Current path, or None.
+        size_hw: Upright size in pixels; None if the file is missing.
+        truth: True boxes; None if the data are missing.
+        found: Detections with calibrated scores.
     """
 
     name: str
@@ -61,16 +60,16 @@ class ScoredImage:
 
 @dataclass(frozen=True)
 class DetectionFacts:
-    """What a run folder (and the data, where they still are) says.
+    """Contents of a run folder and, if available, of its data.
 
     Attributes:
         run: Name of the run.
-        metrics, health, environment, bundle: The JSON files; empty where one is missing.
+        metrics, health, environment, bundle: JSON files; empty if missing.
         settings: Rows `name, value, source, reason`.
         epochs: Rows of `results.csv`.
-        scored: The images of the headline's block.
-        training: (split, true boxes) of every image of the data, or empty where they are gone.
-        problems: What could not be read.
+        scored: Images of the headline block.
+        training: (split, true boxes) of every image of the data; empty if the data are missing.
+        problems: Notes about unreadable parts.
     """
 
     run: str
@@ -86,7 +85,7 @@ class DetectionFacts:
 
 
 def headline_block(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
-    """Return name and block of the score that stands for the run, leaky splits last; None without held-out images."""
+    """Return name and block of the headline score, leaky splits last; None without held-out images."""
     blocks = [(name, metrics[name]) for name in BLOCKS if metrics.get(name)]
     return min(blocks, key=lambda b: bool(b[1].get("is_leaky")), default=None)
 
@@ -95,13 +94,13 @@ def summarize_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, An
     """Return the report as JSON-able data.
 
     Args:
-        facts: What the run says.
-        seed: Of the draw of sample images.
+        facts: Contents of the run.
+        seed: Random seed of the sample images.
     """
     metrics = facts.metrics
     names = [str(n) for n in metrics["class_names"]]
-    found = headline_block(metrics)
-    block: Mapping[str, Any] = found[1] if found else {}
+    headline = headline_block(metrics)
+    block: Mapping[str, Any] = headline[1] if headline else {}
     thresholds = (facts.bundle.get("thresholds") or {}).get("per_class") or {}
     images = _images(facts, names, block, seed)
     report: dict[str, Any] = {
@@ -109,7 +108,7 @@ def summarize_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, An
         "task": "detect",
         "run": facts.run,
         "class_names": names,
-        "headline": _headline(metrics, found),
+        "headline": _headline(metrics, headline),
         "problems": [note_to_json(note) for note in (*facts.problems, *images["problems"])],
         "data": _data(facts, names),
         "model": _model(facts),
@@ -147,7 +146,7 @@ def summarize_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, An
 
 
 def without_box_images(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same report without anything that shows an image or names a file."""
+    """Return the report without images and file names."""
     private = {"data", "out", "split", "weights"}
     return {
         **report,
@@ -166,14 +165,14 @@ def without_box_images(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _names_files(evidence: Mapping[str, Any]) -> bool:
-    """Return whether the evidence of a remark, or of a finding about the data behind it, may hold names of files."""
+    """Return whether the evidence of a finding, or of its dataset finding, may contain file names."""
     return not {"pairs", "examples", "file"}.isdisjoint({*evidence, *(evidence.get("evidence") or {})})
 
 
-def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] | None) -> dict[str, Any]:
-    if found is None:
+def _headline(metrics: Mapping[str, Any], headline: tuple[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    if headline is None:
         return {"sentence": NO_DETECTION_SCORE, "how": "", "score": None}
-    name, block = found
+    name, block = headline
     value, is_leaky = block["mAP50"], bool(block.get("is_leaky"))
     as_given = (metrics.get(f"{name}_including_leaks") or {}).get("mAP50")
     setup = EvaluationSetup.from_json(block)
@@ -189,7 +188,7 @@ def _headline(metrics: Mapping[str, Any], found: tuple[str, Mapping[str, Any]] |
 
 
 def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
-    """Return boxes of each class by split and by size."""
+    """Count the boxes of each class by split and by size."""
     counts: dict[str, list[int]] = {}
     sides = np.zeros((len(names), len(_SIDES) - 1), dtype=np.int64)
     for split, boxes in facts.training:
@@ -242,7 +241,7 @@ def _model(facts: DetectionFacts) -> dict[str, Any]:
 
 
 def _learning(facts: DetectionFacts) -> dict[str, Any]:
-    """Return columns of `results.csv` of the training that made the model (folds have phases of their own)."""
+    """Return columns of `results.csv` of the final training phase (folds are separate phases)."""
     rows = list(facts.epochs)
     phases = [str(r.get("phase") or "") for r in rows]
     last = phases[-1] if phases else ""
@@ -277,10 +276,9 @@ def _confusion(block: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _images(facts: DetectionFacts, names: Sequence[str], block: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Return which images are shown: those with most errors at the thresholds, and random ones; with their boxes.
+    """Select images for the report, those with most errors at the thresholds and random ones, with their boxes.
 
-    The totals are those of `metrics.json`; where the labels have changed since, the errors that are drawn differ, and
-    a problem says so.
+    Totals are from `metrics.json`; if the labels have changed since, a problem reports the difference.
     """
     confusion = dict(block.get("confusion") or {})
     limits = np.array(confusion.get("thresholds") or [0.5] * len(names), dtype=np.float64)

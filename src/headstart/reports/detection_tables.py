@@ -1,4 +1,4 @@
-"""A detector's report as plain text: the network, each class, the comment."""
+"""Render a detector report as plain text: network, classes, comment."""
 
 from __future__ import annotations
 
@@ -11,57 +11,55 @@ __all__ = ["detection_class_text", "detection_comment_text", "detection_network_
 
 
 def detection_network_text(report: Mapping[str, Any]) -> str:
-    """Return what the detector is made of, line by line."""
+    """Return the architecture of the detector."""
     m = report["model"]
     height, width = m["size_hw"] or ("?", "?")
-    frozen = (
-        "all of it stayed frozen" if m["strategy"] == "head" else f"trained from {m['cut'] or 'its first stage'} on"
-    )
-    origin = f"{m['weights_tag'] or 'weights not named'}, {m['weights_license'] or 'license not stated'}"
+    frozen = "frozen" if m["strategy"] == "head" else f"trained from {m['cut'] or 'its first stage'} on"
+    origin = f"{m['weights_tag'] or 'unnamed weights'}, {m['weights_license'] or 'license not stated'}"
     lines = [
         f"backbone   {m['title']} ({origin})",
         f"           {frozen}",
         f"input      {width} x {height} pixels",
-        f"pyramid    {_of(m['fpn_channels'])} channels, finest places {_of(m['min_stride'])} pixels apart",
-        f"head       {_of(m['head_depth'])} convolutions in each of two towers: what is there, how far it reaches",
-        f"output     {pluralize(len(report['class_names']), 'class', 'classes')}, boxes in pixels of the image",
+        f"pyramid    {_of(m['fpn_channels'])} channels, minimum stride {_of(m['min_stride'])} pixels",
+        f"head       {_of(m['head_depth'])} convolutions in each of two towers (class, box)",
+        f"output     {pluralize(len(report['class_names']), 'class', 'classes')}, boxes in image pixels",
     ]
     if m["size_bytes"]:
         lines.append(f"file       {m['size_bytes'] / 1e6:.1f} MB")
     if m["latency_ms"]:
         threads = pluralize(m["latency_threads"], "thread")
-        lines.append(f"latency    {m['latency_ms']:.1f} ms an image with {threads} when it was trained")
+        lines.append(f"latency    {m['latency_ms']:.1f} ms per image with {threads}, measured at training")
     return "\n".join(lines) + "\n"
 
 
 def detection_class_text(report: Mapping[str, Any]) -> str:
-    """AP50 with its interval, and precision and recall at the threshold, a class a line."""
+    """Return a table of AP50 with interval, precision and recall at the threshold per class."""
     rows = report["per_class"]
     width = max([5, *(len(c["name"]) for c in rows)])
-    lines = [f"{'class':<{width}}   AP50  95 % interval  AP50-95  precision  recall  boxes"]
+    lines = [f"{'class':<{width}}   AP50         95 % CI  AP50-95  precision  recall  boxes"]
     for c in rows:
         ap, point = c["AP50"], c.get("threshold") or {}
         low, high = ap.get("low"), ap.get("high")
         between = f"{low:.3f}-{high:.3f}" if low is not None and high is not None else "-"
         lines.append(
-            f"{c['name']:<{width}}{_share(ap['value']):>7}{between:>15}{_share(c['AP50_95']['value']):>9}"
-            f"{_share(point.get('precision')):>11}{_share(point.get('recall')):>8}{c['num_boxes']:>7,}"
+            f"{c['name']:<{width}}{_number(ap['value']):>7}{between:>15}{_number(c['AP50_95']['value']):>9}"
+            f"{_number(point.get('precision')):>11}{_number(point.get('recall')):>8}{c['num_boxes']:>7,}"
         )
     score = report["headline"].get("score")
     if score:
-        lines.append(f"{'mAP50':<{width}}{_share(score['value']):>7}")
+        lines.append(f"{'mAP50':<{width}}{_number(score['value']):>7}")
     return "\n".join(lines) + "\n"
 
 
 def detection_comment_text(report: Mapping[str, Any]) -> str:
-    """Headline and remarks as Markdown."""
+    """Return headline and findings as Markdown."""
     lines = [f"# {report['run']}", "", report["headline"]["sentence"], "", report["headline"]["how"], ""]
     for remark in report["comment"]["remarks"]:
         lines += [f"**{remark['title']}.** {remark['text']}", ""]
     return "\n".join(lines)
 
 
-def _share(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 

@@ -1,8 +1,4 @@
-"""Small images with true and found boxes for a detector's page.
-
-True boxes are broken lines in blue and found boxes whole lines in orange with name and score,
-whatever the class, since the question on this page is what was found of what is there.
-"""
+"""Create thumbnails with true boxes (dashed blue) and predicted boxes (orange, with class and score)."""
 
 from __future__ import annotations
 
@@ -28,22 +24,22 @@ _QUALITY = 80
 def make_box_thumbs(
     report: Mapping[str, Any], paths: Mapping[int, str | None], spec: ImageSpec, *, side: int = _SIDE
 ) -> dict[int, bytes | None]:
-    """JPEG bytes by position; None where a file is gone, or the page would grow too large.
+    """Return JPEG bytes by position; None for missing files and above the size limit of the page.
 
     Args:
         report: From `summarize_detection`.
-        paths: Where each image lies.
-        spec: For the range of deep images.
-        side: The longer side, pixels.
+        paths: Path of each image.
+        spec: Preprocessing, for the intensity range.
+        side: Longer side in pixels.
     """
-    made: dict[int, bytes | None] = {}
+    thumbs: dict[int, bytes | None] = {}
     total = 0
     for key, entry in report["images"].items():
         path = paths.get(int(key))
         data = None if path is None else _thumb(entry, path, report["class_names"], spec, side)
         total += len(data or b"")
-        made[int(key)] = data if total <= MAX_BYTES else None
-    return made
+        thumbs[int(key)] = data if total <= MAX_BYTES else None
+    return thumbs
 
 
 def _thumb(entry: Mapping[str, Any], path: str, names: list[str], spec: ImageSpec, side: int) -> bytes | None:

@@ -1,7 +1,6 @@
-"""Figures as PNG files, 200 dpi on white, for those who hand in or paste: drawn from `report.json` by matplotlib.
+"""Draw report figures with matplotlib from `report.json`, for PNG files with 200 dpi on white.
 
-Every function takes the report's data and returns a figure without touching matplotlib's
-global state, so nothing opens a window and notebooks show what is returned.
+Functions return figures without changing matplotlib's global state, so no window opens and notebooks show the result.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _DPI = 200
 _BLUE, _ORANGE, _GREEN, _VIOLET = "#0b5cad", "#a84300", "#00705a", "#7a3e9d"
 _COLORS = (_BLUE, _ORANGE, _GREEN, _VIOLET)
 _STYLES = ("-", "--", ":", "-.")
-_WITH_NAMES = ("samples", "confusion", "confusion_rates", "classes")  # figures in which names of classes stand
-_NAMED = 30  # classes up to which their names stand at the axes
+_WITH_NAMES = ("samples", "confusion", "confusion_rates", "classes")  # figures with class names
+_NAMED = 30  # maximum number of class names on an axis
 
 
 def figure_png(figure: Any) -> bytes:
@@ -36,7 +35,7 @@ def figure_png(figure: Any) -> bytes:
 
 
 def draw_figure(name: str, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None] | None = None) -> Any:
-    """Return one figure by name, or None where the report has nothing to draw.
+    """Return one figure by name, or None if the report lacks its data.
 
     Args:
         name: One of `FIGURES`.
@@ -69,7 +68,7 @@ def _new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[
 
 
 def _text(value: str, limit: int = 24) -> str:
-    """Return a name as plain text: no mathematics is read into it, and it stays short."""
+    """Return a name as short plain text, with math markup escaped."""
     plain = "".join(c if c.isprintable() else "?" for c in value).replace("$", r"\$")
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
@@ -162,7 +161,7 @@ def _confusion(is_rate: bool) -> Callable[[Mapping[str, Any], Mapping[int, bytes
                         text = f"{100 * rates[t][p]:.0f} %" if is_rate else str(counts[t][p])
                         color = "white" if rates[t][p] > 0.55 else "black"
                         axis.text(p, t, text, ha="center", va="center", fontsize=7, color=color)
-        axis.set(xlabel="prediction", ylabel="label", title="share of each label" if is_rate else "images")
+        axis.set(xlabel="prediction", ylabel="label", title="row rates" if is_rate else "images")
         return figure
 
     return draw
@@ -180,9 +179,7 @@ def _reliability(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) 
         above = [max(0.0, b["high"] - b["right"]) for b in bins]
         axis.plot([0, 1], [0, 1], "--", color="#777777")
         axis.errorbar(x, y, yerr=[below, above], fmt="o-", color=_BLUE, capsize=2)
-        axis.set(
-            xlim=(0, 1.02), ylim=(0, 1.02), xlabel="stated probability", ylabel="share that was right", title=title
-        )
+        axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="predicted probability", ylabel="accuracy", title=title)
     return figure
 
 
@@ -245,7 +242,7 @@ def _diagram(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> A
 
 
 def draw_compare(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> Any:
-    """The curves of runs in one image: over epochs where there are any, else the scores by split with intervals."""
+    """Draw the training curves of runs in one figure; without epochs, their scores by split with intervals."""
     kinds = ("loss", "accuracy")
     with_epochs = [r for r in reports if r["learning"].get("epochs")]
     if with_epochs:
@@ -268,13 +265,15 @@ def draw_compare(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> 
             e = block["accuracy"] or {}
             if e.get("value") is None:
                 continue
-            place = j + 0.18 * (i - (len(names) - 1) / 2)
+            height = j + 0.18 * (i - (len(names) - 1) / 2)
             if e.get("low") is not None and e.get("high") is not None:
-                axis.plot([e["low"], e["high"]], [place, place], color=_COLORS[i % 4], alpha=0.6)
-            axis.plot([e["value"]], [place], "os^D"[i % 4], color=_COLORS[i % 4], label=_text(name) if j == 0 else None)
+                axis.plot([e["low"], e["high"]], [height, height], color=_COLORS[i % 4], alpha=0.6)
+            axis.plot(
+                [e["value"]], [height], "os^D"[i % 4], color=_COLORS[i % 4], label=_text(name) if j == 0 else None
+            )
         axis.set_yticks(range(len(blocks)), [b["name"] for b in blocks])
     axis.invert_yaxis()
-    axis.set(xlabel="accuracy, with 95 % interval")
+    axis.set(xlabel="accuracy with 95 % CI")
     axis.legend(frameon=False)
     return figure
 

@@ -1,7 +1,6 @@
-"""Names in figures whatever their script: drawn in a font that has the letters, or numbered where none here has.
+"""Select fonts for class names in figures.
 
-A name is drawn as it is or not at all; where a letter is missing in every font, the class is called
-by its number in the figure, which says so, and `class_names.txt` beside it says which name that is.
+If no installed font has the glyphs of a name, the class is numbered and `class_names.txt` lists the names.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from headstart.dependencies import prepare_matplotlib
 
 __all__ = ["NOTE", "drawable", "lettered", "names_text"]
 
-NOTE = "Numbered classes have names that no font here can draw: see class_names.txt."
+NOTE = "Numbered classes: no installed font has the glyphs of their names, see class_names.txt."
 
 _DEFAULT = "DejaVu Sans"  # comes with matplotlib
 
 
 def drawable(report: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return the report with names that can be drawn, and whether some had to be numbered.
+    """Return the report with drawable names, and whether some were replaced by numbers.
 
     Only `class_names` and the names of `per_class` change.
     """
@@ -35,7 +34,7 @@ def drawable(report: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
 
 @contextmanager
 def lettered(report: Mapping[str, Any]) -> Iterator[None]:
-    """While it lasts, matplotlib draws letters that its own font lacks in other fonts of this machine."""
+    """Let matplotlib use other installed fonts for glyphs missing in its default font."""
     missing = set().union(*(_needed(n) for n in report["class_names"])) - _covered(_default_path())
     if not missing:
         yield
@@ -45,10 +44,10 @@ def lettered(report: Mapping[str, Any]) -> Iterator[None]:
 
     families = [_DEFAULT]
     for family, path in _others():
-        found = missing & _covered(path)
-        if found and family not in families:
+        glyphs = missing & _covered(path)
+        if glyphs and family not in families:
             families.append(family)
-            missing -= found
+            missing -= glyphs
         if not missing:
             break
     with mpl.rc_context({"font.family": families}):
@@ -56,17 +55,17 @@ def lettered(report: Mapping[str, Any]) -> Iterator[None]:
 
 
 def names_text(report: Mapping[str, Any]) -> str:
-    """`class_names.txt`: the number of each class and its name."""
+    """Return `class_names.txt`: number and name of each class."""
     return "".join(f"class {i + 1}\t{' '.join(name.split())}\n" for i, name in enumerate(report["class_names"]))
 
 
 def _needed(name: str) -> set[int]:
-    """Code points of the letters that are drawn; what is no letter is replaced before."""
+    """Return the code points of the visible characters."""
     return {ord(c) for c in name if c.isprintable() and not c.isspace()}
 
 
 def _is_drawable(name: str) -> bool:
-    """Return whether every letter is in some font; others are opened only where matplotlib's own lacks one."""
+    """Return whether installed fonts have all glyphs of a name."""
     left = _needed(name) - _covered(_default_path())
     for _, path in _others() if left else ():
         left -= _covered(path)
@@ -84,12 +83,12 @@ def _default_path() -> str:
 
 @lru_cache(maxsize=1)
 def _others() -> tuple[tuple[str, str], ...]:
-    """Return (family, path) of every other font of this machine."""
+    """Return (family, path) of every other installed font."""
     prepare_matplotlib()
     from matplotlib import font_manager
 
-    found = {str(f.fname): str(f.name) for f in font_manager.fontManager.ttflist if f.name != _DEFAULT}
-    return tuple((name, path) for path, name in sorted(found.items()))
+    fonts = {str(f.fname): str(f.name) for f in font_manager.fontManager.ttflist if f.name != _DEFAULT}
+    return tuple((name, path) for path, name in sorted(fonts.items()))
 
 
 @lru_cache(maxsize=512)

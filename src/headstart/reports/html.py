@@ -1,7 +1,7 @@
-"""`report.html`: one page that needs nothing but itself.
+"""Render `report.html`, a single self-contained page.
 
-Style and script stand in the page and are named by their digests in its content security
-policy, so that nothing else can run or be fetched, whatever a class or a file is called.
+Its content security policy lists the digests of the inline style and script, so nothing else can run or be fetched,
+whatever the names of classes and files.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from headstart.reports.thumbs import data_uri
 
 __all__ = ["render"]
 
-_NOTHING = 1e-12  # a float no further from 0 is one that was rounded on its way
-_FULL_MATRIX = 30  # classes up to which the confusion matrix is a table; above it is an image
+_EPSILON = 1e-12  # smaller floats are rounding errors
+_FULL_MATRIX = 30  # maximum number of classes for a confusion table; above it is an image
 
 
 def render(
@@ -32,13 +32,13 @@ def render(
     *,
     template: str = "report.html",
 ) -> str:
-    """Draw the page.
+    """Render the page.
 
     Args:
         report: From `summarize`.
-        thumbs: JPEG bytes by position, None for those that cannot be opened; None for a page without images.
-        maps: Attribution maps by position, JPEG bytes, drawn over the image.
-        template: The page's template in this package.
+        thumbs: JPEG bytes by position, None for unreadable images; None for a page without images.
+        maps: Attribution maps over their images by position, JPEG bytes.
+        template: Name of the page template.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
@@ -90,9 +90,9 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 
 def _share(estimate: Mapping[str, Any] | None) -> str:
-    """Return an estimate with its interval, in percent."""
+    """Format an estimate with its interval in percent."""
     if not estimate or estimate.get("value") is None:
-        return "cannot be measured"
+        return "not measurable"
     text = percent(estimate["value"])
     if estimate.get("low") is not None and estimate.get("high") is not None:
         text += f" ({100 * estimate['low']:.0f}–{100 * estimate['high']:.0f})"
@@ -100,15 +100,14 @@ def _share(estimate: Mapping[str, Any] | None) -> str:
 
 
 def _ticks(text: str) -> Any:
-    """Return a text in which what stands between backticks (names, commands) is set as code; everything is escaped."""
-
+    """Escape a text and set parts in backticks as code."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _sentence(text: str) -> Any:
-    """As `_ticks`, with a capital in front."""
+    """Escape a text as in `_ticks` and capitalize it."""
     return _ticks(text[:1].upper() + text[1:])
 
 
@@ -118,7 +117,7 @@ def _number(value: Any, digits: int = 4) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value if abs(value) > _NOTHING else 0.0:.{digits}g}"
+        return f"{value if abs(value) > _EPSILON else 0.0:.{digits}g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -127,7 +126,7 @@ def _count(value: int, one: str, many: str | None = None) -> str:
 
 
 def _matrix_image(report: Mapping[str, Any]) -> str:
-    """Return the rates of a large confusion matrix as a small PNG, one square a cell, dark for many."""
+    """Draw the rates of a large confusion matrix as a small PNG; dark means high."""
     import io
 
     import numpy as np

@@ -1,8 +1,4 @@
-"""Which images a report shows: a bounded, seeded choice, so its size does not grow with the data.
-
-Images are chosen by position only; whether a file can still be opened is found when it
-is drawn.
-"""
+"""Select a bounded, seeded set of images for a report, by position."""
 
 from __future__ import annotations
 
@@ -13,15 +9,15 @@ from headstart.reports.run_data import ScoredImages
 
 __all__ = ["choose_cells", "choose_errors", "choose_samples", "choose_unsure"]
 
-_SAMPLES = 96  # images of the samples, all classes together
+_SAMPLES = 96  # sample images of all classes
 _SAMPLES_A_CLASS = 6
-_CELL = 6  # images of one cell of the confusion matrix
-_CELLS = 120  # ... of all cells together
+_CELL = 6  # images per cell of the confusion matrix
+_CELLS = 120  # ... of all cells
 _ERRORS, _UNSURE = 24, 12
 
 
 def choose_samples(scored: ScoredImages, num_classes: int, seed: int = 0) -> list[list[int]]:
-    """Return random images of each class, as many as fit; one list of positions a class."""
+    """Return random images as one list of positions per class."""
     each = max(1, min(_SAMPLES_A_CLASS, _SAMPLES // max(1, num_classes)))
     rng = np.random.default_rng(seed)
     chosen: list[list[int]] = []
@@ -35,19 +31,19 @@ def choose_samples(scored: ScoredImages, num_classes: int, seed: int = 0) -> lis
 
 
 def choose_errors(scored: ScoredImages, where: NDArray[np.int64]) -> list[int]:
-    """Return the errors it was surest of, most confident first."""
+    """Return the most confident errors, most confident first."""
     wrong = where[~scored.is_right[where]]
     return [int(i) for i in wrong[np.argsort(-scored.confidence[wrong], kind="stable")][:_ERRORS]]
 
 
 def choose_unsure(scored: ScoredImages, where: NDArray[np.int64]) -> list[int]:
-    """Return the right answers it was least sure of, least sure first."""
-    right = where[scored.is_right[where]]
-    return [int(i) for i in right[np.argsort(scored.confidence[right], kind="stable")][:_UNSURE]]
+    """Return the least confident correct predictions, least confident first."""
+    correct = where[scored.is_right[where]]
+    return [int(i) for i in correct[np.argsort(scored.confidence[correct], kind="stable")][:_UNSURE]]
 
 
 def choose_cells(scored: ScoredImages, where: NDArray[np.int64]) -> dict[tuple[int, int], list[int]]:
-    """Images of the wrong cells, fullest cells first and within a cell the surest first, until the room is used."""
+    """Return images of off-diagonal cells, largest cells first and most confident first, up to the limit."""
     wrong = where[~scored.is_right[where]]
     cells: dict[tuple[int, int], list[int]] = {}
     for i in wrong[np.argsort(-scored.confidence[wrong], kind="stable")]:

@@ -1,8 +1,4 @@
-"""The network of a run as a table of stages: what is frozen, what trained, how many parameters and features.
-
-It is told from the tensors in the bundle and the card of the weights, so neither torch nor
-the network itself is needed.
-"""
+"""Describe the network of a run as a table of stages: state, parameters and features, from the bundle."""
 
 from __future__ import annotations
 
@@ -76,7 +72,7 @@ def describe_network(facts: RunData) -> dict[str, Any]:
 
 
 def network_text(report: Mapping[str, Any]) -> str:
-    """`summary.txt`: the table as text, as `model.summary()` prints elsewhere."""
+    """Return `summary.txt`: the table as text, like `model.summary()` of Keras."""
     model = report["model"]
     head = model["head"]
     size = " x ".join(str(v) for v in reversed(model["size_hw"])) if model.get("size_hw") else "?"
@@ -89,26 +85,26 @@ def network_text(report: Mapping[str, Any]) -> str:
         f"{'input':<22}{'0':>14}{'':>16}  {size} pixels, RGB",
     ]
     for row in model["parts"]:
-        rate = f", rate {row['rate']:g}" if row.get("rate") else ""
+        rate = f", learning rate {row['rate']:g}" if row.get("rate") else ""
         used = f"{row['features']:,}" if row["features"] else ""
         lines.append(f"{row['name']:<22}{row['num_params']:>14,}{used:>16}  {row['state']}{rate}")
-    rate = f", rate {head['rate']:g}" if head.get("rate") else ""
+    rate = f", learning rate {head['rate']:g}" if head.get("rate") else ""
     is_linear = bool(head["inputs"])
     if is_linear:
-        lines.append(f"{'head: normalize':<22}{head['num_moments']:>14,}{head['num_features']:>16,}  measured once")
+        lines.append(f"{'head: normalize':<22}{head['num_moments']:>14,}{head['num_features']:>16,}  fitted once")
     lines += [
         f"{'head: linear' if is_linear else 'head':<22}{head['num_params']:>14,}{head['num_classes']:>16,}"
         f"  trained{rate}"
         " (classes on the right)",
         "-" * 72,
-        f"parameters: {model['num_params']:,} in all, {model['num_trained']:,} trained, "
+        f"parameters: {model['num_params']:,} in total, {model['num_trained']:,} trained, "
         f"{model['num_params'] - model['num_trained']:,} frozen",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _parts(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
-    """Return (parameters, tensors) of each part of the backbone, in order of depth."""
+    """Return (parameters, tensors) of each part of the backbone, by depth."""
     found: dict[str, list[int]] = {}
     for name, shape in tensors.items():
         if not name.startswith("backbone.") or _is_own_head(name, tensors):
@@ -120,7 +116,7 @@ def _parts(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]
 
 
 def _part_of(name: str) -> str:
-    """Return the portable name of the part that a timm tensor belongs to; its own first name where that is unknown."""
+    """Return the portable stage name of a timm tensor; its first name component if unknown."""
     stage = re.match(r"(?:blocks|layer|stages|layers|features)[._]?(\d+)", name)
     if stage:
         offset = 0 if name.startswith("layer") and not name.startswith("layers") else 1
@@ -140,7 +136,7 @@ def _depth(part: str) -> tuple[int, int, str]:
 
 
 def _rates(parts: tuple[str, ...], plan: Mapping[str, Any]) -> dict[str, float | None]:
-    """Peak learning rate of each part that was trained, by the plan's cut and its decay from stage to stage."""
+    """Return the peak learning rate of each trained part, from the cut and the layer decay."""
     cut = plan.get("cut")
     if cut not in parts:
         return {}
@@ -152,20 +148,17 @@ def _rates(parts: tuple[str, ...], plan: Mapping[str, Any]) -> dict[str, float |
 
 
 def _how_made(plan: Mapping[str, Any], mixture: Mapping[str, float] | None) -> str | None:
-    """Return where the head's weights come from, in a sentence."""
+    """Return the origin of the head's weights as a sentence."""
     if plan.get("refit_head"):
-        return (
-            "The head is the mean of the one trained by gradient and the closed-form one, fitted again on the tuned "
-            "features."
-        )
+        return "The head is the mean of the trained head and a closed-form head refitted on the fine-tuned features."
     if plan:
         return "The head was trained by gradient."
-    parts = [f"{candidate_name(name)} {100 * share:.0f} %" for name, share in (mixture or {}).items() if share]
-    return f"The head is a mixture of {', '.join(parts)}, chosen on left-out images." if parts else None
+    parts = [f"{candidate_name(name)} {100 * weight:.0f} %" for name, weight in (mixture or {}).items() if weight]
+    return f"The head is an ensemble of {', '.join(parts)}, weighted on held-out predictions." if parts else None
 
 
 def _is_own_head(name: str, tensors: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether a tensor is of a head that was described or has hidden layers: such a head lies in the graph."""
+    """Return whether a tensor belongs to a custom head, which is part of the graph."""
     return name.startswith("backbone.head.") and any(
         n.startswith(("backbone.body.", "backbone.pooled.")) for n in tensors
     )
@@ -178,5 +171,5 @@ def _head_params(tensors: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def _own_inputs(tensors: Mapping[str, tuple[int, ...]]) -> int:
-    """Numbers that a head in the graph looks at: the width of its widest input."""
+    """Return the input width of a head in the graph: that of its widest layer."""
     return max((s[1] for n, s in tensors.items() if len(s) == 2 and _is_own_head(n, tensors)), default=0)

@@ -1,4 +1,4 @@
-"""What a run measured about images of unknown classes and about prediction sets, as sections of the report."""
+"""Create the report sections for OOD detection and prediction sets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from headstart.reports.run_data import RunData
 
 __all__ = ["coverage_section", "unknown_section"]
 
-_STRANGEST = 12  # images that are shown
+_NUM_SHOWN = 12  # images with the highest OOD score
 
 
 def unknown_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
-    """Return how many known images are called OOD, how many of a new class are noticed, and the most novel images.
+    """Return the false-positive rate and recall of OOD detection, and the images with the highest OOD scores.
 
     Args:
         facts: The run; `novelty` as `metrics.json` has it.
-        where: Positions of the images that the headline was measured on.
+        where: Positions of the images of the headline.
     """
     section = _measured(facts, "novelty")
     if section is None:
@@ -32,12 +32,12 @@ def unknown_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
     novelty = facts.scored.novelty
     if novelty is not None:
         known = where[np.isfinite(novelty[where])]
-        section["strangest"] = [int(i) for i in known[np.argsort(-novelty[known], kind="stable")][:_STRANGEST]]
+        section["strangest"] = [int(i) for i in known[np.argsort(-novelty[known], kind="stable")][:_NUM_SHOWN]]
     return section
 
 
 def coverage_section(facts: RunData) -> dict[str, Any]:
-    """Return what the prediction sets held, in numbers and text."""
+    """Return the coverage of the prediction sets as numbers and text."""
     section = _measured(facts, "coverage")
     if section is None:
         return empty_section(ReportKind.COVERAGE_NOT_MEASURED)

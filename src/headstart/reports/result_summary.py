@@ -1,8 +1,4 @@
-"""The handful of numbers that a comment on the result is made from, taken out of a run's facts.
-
-A comment sees only this record, so that every rule can be tested on a
-constructed case.
-"""
+"""Extract the metrics for the comment of a report from a run."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ __all__ = ["Curve", "GroupQuestion", "ResultSummary", "summarize_result"]
 
 @dataclass(frozen=True)
 class Curve:
-    """What more images would bring: change of the score for twice as many, with its interval."""
+    """Expected change of the score for twice as many images, with its interval."""
 
     gain: float
     low: float | None = None
@@ -31,12 +27,12 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class GroupQuestion:
-    """A guessed grouping that was not applied; the names of files are left out on purpose.
+    """An inferred grouping that was not applied, without file names.
 
     Attributes:
-        status: Why not.
+        status: Reason.
         num_groups: Groups of at least two training images.
-        accuracy_independent, accuracy_grouped: Accuracy without the groups, and with whole groups left out, or None.
+        accuracy_independent, accuracy_grouped: Accuracy without the groups, and with leave-one-group-out, or None.
     """
 
     status: GroupStatus
@@ -47,31 +43,31 @@ class GroupQuestion:
 
 @dataclass(frozen=True)
 class ResultSummary:
-    """A result in numbers; shares in [0, 1].
+    """Metrics of a result; fractions in [0, 1].
 
     Attributes:
-        metric: `accuracy` or `balanced_accuracy`: what the next five are.
-        score, low, high: The headline with its interval; the ends are None where it cannot be measured.
-        train_score: On the images it was trained on.
-        majority, nearest: The two baselines on the same images; `majority` is the best constant answer.
-        setup: How the headline was measured.
-        num_scored: Images behind it.
+        metric: `accuracy` or `balanced_accuracy`: metric of the next five.
+        score, low, high: Headline with its interval; limits are None if not measurable.
+        train_score: Score on the training images.
+        majority, nearest: Baselines on the same images; `majority` is the best constant prediction.
+        setup: Evaluation setup of the headline.
+        num_scored: Number of scored images.
         class_names: K names.
         train_counts: (K,) training images of each class.
         confusion: (K, K) counts, rows truth, columns prediction.
-        cv_score, cv_low, cv_high: Out of fold on the training images; None where the headline is that.
-        num_leaks: Pairs of scored and training images that are copies.
-        score_including_leaks: The score with the leaking images left in, where it was measured.
-        num_conflicts: Images that occur under two labels.
-        num_suspects: Labels that look wrong.
-        has_health: Whether copies, leaks and shortcuts were looked for.
-        shortcuts: Cues beside the subject that predict the class: rows of `dataset_report.json` (`records.Shortcut`).
-        curve: What twice as many images would bring, where it was measured.
-        block_losses: Log-loss of the last features alone and with earlier stages beside them, where measured.
-        has_groups: Whether images that belong together were kept together.
-        copies_at_baseline: Evidence of chains of copies that take the score to the baseline, or None.
-        group_questions: Guessed groupings that look real and were not applied.
-        is_tuned: Whether stages of the network itself were trained.
+        cv_score, cv_low, cv_high: Out-of-fold score on the training images; None if it is the headline.
+        num_leaks: Pairs of scored and training images that are near-duplicates.
+        score_including_leaks: Score with the leaking images included, if measured.
+        num_conflicts: Images with two labels.
+        num_suspects: Suspected label errors.
+        has_health: Whether near-duplicates, leaks and shortcuts were checked.
+        shortcuts: Cues other than the subject that predict the class (`records.Shortcut`).
+        curve: Expected gain of doubling the images, if measured.
+        block_losses: Log-loss of the last features alone and with earlier stages, if measured.
+        has_groups: Whether groups were kept together.
+        copies_at_baseline: Evidence of near-duplicate chains that lower the score to the baseline, or None.
+        group_questions: Plausible inferred groupings that were not applied.
+        is_tuned: Whether backbone stages were trained.
         verdict: The paired comparison of fine-tuning with the probe (`tuning.verdict` of `metrics.json`), or None.
     """
 
@@ -106,7 +102,7 @@ class ResultSummary:
 
 
 def summarize_result(facts: RunData) -> ResultSummary:
-    """Return the situation of a finished run."""
+    """Summarize a finished run."""
     metrics, health = facts.metrics, facts.health
     head = dict(metrics.get("headline") or {})
     metric = str(head.get("metric", "accuracy"))
@@ -149,20 +145,20 @@ def summarize_result(facts: RunData) -> ResultSummary:
 
 
 def images_by_split(facts: RunData) -> dict[str, list[int]]:
-    """Return images of each class in each split; of the training images some may not have been scored."""
+    """Count the images of each class in each split, including unscored training images."""
     scored, metrics, num = facts.scored, facts.metrics, len(facts.class_names)
     counts = {s: np.bincount(scored.truth[scored.split == s], minlength=num) for s in ("train", "val", "test")}
     trained_on = np.asarray((metrics.get("train") or {}).get("confusion") or np.zeros((num, num))).sum(axis=1)
-    there = int(metrics.get("num_samples") or 0) - int(counts["val"].sum() + counts["test"].sum())
-    for found in (trained_on, trained_on + counts["train"]):  # held-out images were trained on at the end, or not
-        if counts["train"].sum() < there == int(found.sum()):
-            counts["train"] = found
+    num_train = int(metrics.get("num_samples") or 0) - int(counts["val"].sum() + counts["test"].sum())
+    for total in (trained_on, trained_on + counts["train"]):  # the final training includes held-out images, or not
+        if counts["train"].sum() < num_train == int(total.sum()):
+            counts["train"] = total
             break
-    return {split: [int(n) for n in found] for split, found in counts.items() if found.any()}
+    return {split: [int(n) for n in row] for split, row in counts.items() if row.any()}
 
 
 def _constant(confusion: NDArray[np.int64], metric: str) -> float:
-    """Score of the best constant answer on the scored images, from their (K, K) confusion; 0 without any."""
+    """Return the score of the best constant prediction, from the (K, K) confusion; 0 without images."""
     support = confusion.sum(axis=1)
     if not support.any():
         return 0.0
@@ -174,10 +170,10 @@ def _count(value: Any) -> int:
 
 
 def _shortcuts(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Return the whole rows among those that the health check wrote."""
-    wanted = {field.name for field in fields(Shortcut)}
+    """Return the complete rows of the dataset report."""
+    required = {field.name for field in fields(Shortcut)}
     rows = value if isinstance(value, list) else []
-    return tuple(row for row in rows if isinstance(row, Mapping) and wanted <= set(row))
+    return tuple(row for row in rows if isinstance(row, Mapping) and required <= set(row))
 
 
 def _evidence_of(findings: Any, kind: FindingKind) -> Mapping[str, Any] | None:
@@ -207,10 +203,7 @@ def _curve(value: Any) -> Curve | None:
 
 
 def _block_losses(decision: Mapping[str, Any] | None) -> tuple[float, float] | None:
-    """Return the log-loss of the last stage alone and the least of all compared sets, from the evidence for the blocks.
-
-    Returns None where no sets were compared.
-    """
+    """Return the log-loss of the last stage and the lowest of all compared feature sets; None without comparison."""
     losses = ((decision or {}).get("evidence") or {}).get("log_loss")
     if not isinstance(losses, Mapping) or "last_stage" not in losses:
         return None

@@ -1,8 +1,4 @@
-"""Everything a report is made from, as values: what a run folder holds, read once and aligned.
-
-Nothing else is consulted later on, so a report of a run whose images have been moved
-differs only by the images that it cannot show.
-"""
+"""Hold the contents of a run folder for a report, read once and aligned."""
 
 from __future__ import annotations
 
@@ -20,19 +16,19 @@ __all__ = ["RunData", "ScoredImages"]
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """What was said of N images; training images by a model that had not seen them.
+    """Predictions for N images; out of fold for training images.
 
     Attributes:
-        names: Relative names, as the person would write them.
-        paths: Where each file lies, None where that is not known any more.
+        names: Relative names.
+        paths: Path of each file, None if unknown.
         split: (N,) `train`, `val` or `test`.
         truth: (N,) class ids.
         predicted: (N,) class ids.
         confidence: (N,) probability of the predicted class.
-        logits: (N, K) with the temperature applied, or None where the run kept none.
-        groups: (N,) group numbers, -1 where an image stands alone, or None.
+        logits: (N, K) with the temperature applied, or None.
+        groups: (N,) group numbers, -1 without a group, or None.
         digests: (N,) leading hex digits of each file's sha256, or empty.
-        novelty: (N,) how unlike all training images each is, NaN where that is not known, or None.
+        novelty: (N,) OOD scores, NaN if unknown, or None.
     """
 
     names: tuple[str, ...]
@@ -51,11 +47,11 @@ class ScoredImages:
 
     @property
     def is_right(self) -> NDArray[np.bool_]:
-        """(N,) whether the prediction is the label."""
+        """(N,) whether the prediction equals the label."""
         return np.asarray(self.truth == self.predicted)
 
     def groups_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Return (M,) groups of some images, one that stands alone in a group of its own; None where there are none."""
+        """Return (M,) groups of the given rows, images without a group in their own; None without groups."""
         if self.groups is None:
             return None
         groups = self.groups[rows]
@@ -66,22 +62,22 @@ class ScoredImages:
 
 @dataclass(frozen=True)
 class RunData:
-    """A finished run.
+    """Contents of a finished run.
 
     Attributes:
         run: Name of the run folder.
         metrics: `metrics.json`.
-        scored: What was said of every image.
+        scored: Predictions for every image.
         settings: Rows of `config.resolved.yaml`: value, source and reason by name.
         environment: `environment.json`.
         health: `dataset_report.json`.
         bundle: `bundle.json`.
         tensors: Shape of each tensor of the model by name (`backbone.*`, `head.*`).
-        epochs: Rows of `results.csv`, empty where nothing was trained step by step.
-        extra: What later steps measured, by section name (`novelty`, `coverage`, `learning_curve` ...).
-        problems: What could not be read.
-        beside: (name, path, label) of images that are shown and were not scored (those that leak); they are
-            counted on after the scored ones.
+        epochs: Rows of `results.csv`, empty without gradient training.
+        extra: Results of later steps, by section name (`novelty`, `coverage`, `learning_curve` ...).
+        problems: Notes about unreadable parts.
+        beside: (name, path, label) of images that are shown but not scored (leaks); their positions follow the
+            scored ones.
     """
 
     run: str
@@ -102,17 +98,17 @@ class RunData:
         return tuple(self.metrics["class_names"])
 
     def path(self, i: int) -> str | None:
-        """Return where image `i` lies, scored or beside them; None where that is not known any more."""
+        """Return the path of image `i`; None if unknown."""
         count = len(self.scored)
         return self.scored.paths[i] if i < count else self.beside[i - count][1]
 
     @property
     def headline_split(self) -> str:
-        """The split that the headline was measured on."""
+        """Split of the headline."""
         return "test" if self.metrics.get("test") else "train"
 
     @property
     def headline_block(self) -> Mapping[str, Any]:
-        """The block of `metrics.json` behind the headline."""
+        """Block of `metrics.json` of the headline."""
         block = self.metrics.get("test") or self.metrics.get("cv")
         return dict(block or {})

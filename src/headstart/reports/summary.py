@@ -1,6 +1,6 @@
-"""The report as data: every table and figure is a plain value in `report.json` before anything is drawn.
+"""Summarize a run as data: `report.json`, from which the page and the figures are rendered.
 
-A section that cannot be shown is not left out: it holds `missing`, a text that says why, and `finding`, its code.
+An empty section has `missing`, the reason, and `finding`, its code.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from headstart.types import EvaluationSetup
 __all__ = ["SCHEMA", "summarize"]
 
 SCHEMA = 1
-_PAIRS = 12  # pairs of copies that are shown
+_PAIRS = 12  # near-duplicate pairs in the report
 
 
 def summarize(facts: RunData, *, seed: int = 0) -> dict[str, Any]:
-    """Make `report.json`.
+    """Create `report.json`.
 
     Args:
         facts: The finished run.
-        seed: Of the random images of each class.
+        seed: Random seed of the sample images.
 
     Returns:
-        JSON-able sections.  Images are positions in `images`, which holds what is said of each.
+        JSON-able sections. Images are positions in `images`, which holds their predictions.
     """
     situation, metrics = summarize_result(facts), facts.metrics
     scored = facts.scored
@@ -87,7 +87,7 @@ def summarize(facts: RunData, *, seed: int = 0) -> dict[str, Any]:
 
 
 def _binary(facts: RunData) -> dict[str, Any] | None:
-    """ROC AUC, sensitivity and specificity of two classes with their text, or None."""
+    """Return ROC AUC, sensitivity and specificity of two classes with their text, or None."""
     binary = facts.headline_block.get("binary")
     if not binary:
         return None
@@ -105,7 +105,7 @@ def _data(facts: RunData, samples: list[list[int]]) -> dict[str, Any]:
     groups = scored.groups
     has_groups = groups is not None and bool((groups >= 0).any())
     return {
-        "num_samples": sum(sum(found) for found in counts.values()),
+        "num_samples": sum(map(sum, counts.values())),
         "num_groups": len(np.unique(groups[groups >= 0])) if has_groups and groups is not None else None,
         "counts": counts,
         "samples": samples,
@@ -123,7 +123,7 @@ def _rows(value: Any) -> list[dict[str, Any]]:
 
 
 def _copies(facts: RunData) -> dict[str, Any]:
-    """Return pairs of copies, those across a split first; pairs whose images are known are shown as images."""
+    """Return near-duplicate pairs, leaks first; pairs of known images with their positions."""
     position = {name: i for i, name in enumerate((*facts.scored.names, *(b[0] for b in facts.beside)))}
     pairs, leaks = [], 0
     named = set()
@@ -136,12 +136,12 @@ def _copies(facts: RunData) -> dict[str, Any]:
                 pairs.append({"a": a, "b": b, "is_leak": kind == "leaks", "kind": str(row.get("kind", kind))})
     unique = {(p["a"], p["b"]): p for p in reversed(pairs)}
     ordered = sorted(unique.values(), key=lambda p: (not p["is_leak"], p["a"], p["b"]))
-    looked = any(kind in facts.health for kind in ("leaks", "duplicates", "near_duplicates"))
+    is_checked = any(kind in facts.health for kind in ("leaks", "duplicates", "near_duplicates"))
     return {
         "num_pairs": len(named),
         "num_leaks": leaks,
         "pairs": ordered[:_PAIRS],
-        **({} if looked else empty_section(ReportKind.COPIES_NOT_CHECKED)),
+        **({} if is_checked else empty_section(ReportKind.COPIES_NOT_CHECKED)),
     }
 
 
@@ -151,8 +151,8 @@ def _learning(facts: RunData) -> dict[str, Any]:
     blocks = [
         {"name": label, **{k: block.get(k) for k in ("accuracy", "balanced_accuracy", "log_loss", "num_samples")}}
         for label, block in (
-            ("on its training images", metrics.get("train")),
-            (_left_out(metrics.get("cv") or {}), metrics.get("cv")),
+            ("training images", metrics.get("train")),
+            (_held_out_name(metrics.get("cv") or {}), metrics.get("cv")),
             ("validation images", metrics.get("val")),
             ("test images", metrics.get("test")),
         )
@@ -170,40 +170,41 @@ def _learning(facts: RunData) -> dict[str, Any]:
     }
 
 
-def _left_out(block: Mapping[str, Any]) -> str:
+def _held_out_name(block: Mapping[str, Any]) -> str:
     is_all = EvaluationSetup.from_json(block).protocol.is_out_of_fold
-    return "left out of training (cross-validation)" if is_all else "held out of training"
+    return "training images, cross-validated" if is_all else "held-out training images"
 
 
 def _unfreezing(facts: RunData, num_epochs: int) -> list[dict[str, Any]]:
-    """Stages that joined later, each with the epoch (1.0 is the end of the first) after which it trained."""
+    """Return the stages unfrozen later, each with its epoch (1.0 is the end of the first epoch)."""
     plan = dict((facts.extra.get("tuning") or {}).get("plan") or {})
-    total = int(plan.get("epochs") or num_epochs)  # of the plan: shares are of its steps, also where it stopped early
-    later = [(str(stage), float(share) * total) for stage, share in plan.get("unfreeze") or () if share > 0]
+    total = int(
+        plan.get("epochs") or num_epochs
+    )  # of the plan: fractions refer to its steps, even after early stopping
+    later = [(str(stage), float(start) * total) for stage, start in plan.get("unfreeze") or () if start > 0]
     return [{"stage": stage, "epoch": round(at, 3)} for stage, at in sorted(later, key=lambda m: m[1])]
 
 
 def _epochs(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float | None]]:
-    """Return columns of `results.csv` over epochs; a cross-validated training is the mean over its folds.
+    """Return columns of `results.csv` over epochs, averaged over cross-validation folds.
 
-    A last training on all images (phase `final`) has no images left to be checked on, so it is drawn only
-    where there is nothing else.
+    The final training on all images (phase `final`) has no validation images and is used only without folds.
     """
     checked = [row for row in rows if row.get("phase") != "final"] or list(rows)
     found: dict[str, dict[float, list[float]]] = {}
-    for place, row in enumerate(checked):
+    for position, row in enumerate(checked):
         epoch = _float(row.get("epoch"))
-        at = float(place + 1) if epoch is None else epoch
+        at = float(position + 1) if epoch is None else epoch
         for key, text in row.items():
             value = _float(text)
             if value is not None and key not in ("epoch", "phase"):
                 found.setdefault(key, {}).setdefault(at, []).append(value)
-    places = sorted({at for column in found.values() for at in column})
-    if not places:
+    xs = sorted({at for column in found.values() for at in column})
+    if not xs:
         return {}
-    columns: dict[str, list[float | None]] = {"epoch": list(places)}
+    columns: dict[str, list[float | None]] = {"epoch": list(xs)}
     for key, column in found.items():
-        columns[key] = [float(np.mean(column[at])) if at in column else None for at in places]
+        columns[key] = [float(np.mean(column[at])) if at in column else None for at in xs]
     return columns
 
 
@@ -241,7 +242,7 @@ def _image(facts: RunData, i: int) -> dict[str, Any]:
     scored, names = facts.scored, facts.class_names
     if i >= len(scored):
         name, _, label = facts.beside[i - len(scored)]
-        return {"name": name, "label": label, "prediction": None, "confidence": None, "split": "left out"}
+        return {"name": name, "label": label, "prediction": None, "confidence": None, "split": "excluded"}
     return {
         "name": scored.names[i],
         "label": names[scored.truth[i]],
@@ -257,7 +258,7 @@ def _image(facts: RunData, i: int) -> dict[str, Any]:
 
 
 def _shown(report: Mapping[str, Any]) -> set[int]:
-    """Return positions of all images that some section shows."""
+    """Return the positions of all images in the report."""
     found = {i for members in report["data"]["samples"] for i in members}
     found |= {i for cell in report["confusion"]["cells"] for i in cell["images"]}
     found |= {*report["errors"]["wrong"], *report["errors"]["unsure"]}

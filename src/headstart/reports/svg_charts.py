@@ -1,8 +1,4 @@
-"""Charts as inline SVG: drawn from the report's data, colored by the page's own style sheet.
-
-No drawing library, so that writing a report costs milliseconds and imports nothing; the
-colors are classes, so that dark, light and print are the style sheet's matter.
-"""
+"""Draw charts as inline SVG without a plotting library; the style sheet of the page sets their colors."""
 
 from __future__ import annotations
 
@@ -18,13 +14,13 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 12, 40
 
 
 def heat_level(rate: float) -> int:
-    """0-10: how strongly a cell of the confusion matrix is colored."""
+    """Return the color level of a confusion matrix cell, 0-10."""
     return 0 if rate <= 0 else max(1, min(10, round(10 * rate)))
 
 
-def bar(share: float, label: str) -> Markup:
-    """Return a horizontal bar, `share` in [0, 1]."""
-    width = round(100 * min(1.0, max(0.0, share)), 2)
+def bar(fraction: float, label: str) -> Markup:
+    """Draw a horizontal bar, `fraction` in [0, 1]."""
+    width = round(100 * min(1.0, max(0.0, fraction)), 2)
     return Markup(
         '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{}">'
         '<rect class="track" x="0" y="0" width="100" height="10"/>'
@@ -33,9 +29,9 @@ def bar(share: float, label: str) -> Markup:
 
 
 def interval(value: float | None, low: float | None, high: float | None, label: str) -> Markup:
-    """Return a dot with its interval on a line from 0 to 1."""
+    """Draw a value with its interval on a line from 0 to 1."""
     if value is None:
-        return Markup('<span class="quiet">cannot be measured</span>')
+        return Markup('<span class="quiet">not measurable</span>')
     whisker = Markup("")
     if low is not None and high is not None:
         whisker = Markup('<line class="whisker" x1="{}" x2="{}" y1="8" y2="8"/>').format(
@@ -48,9 +44,9 @@ def interval(value: float | None, low: float | None, high: float | None, label: 
 
 
 def reliability(bins: Sequence[Mapping[str, Any]], label: str) -> Markup:
-    """Return share of right answers against stated probability, with intervals, beside the line where they agree."""
+    """Draw a reliability diagram with intervals and the line of perfect calibration."""
     x, y = _scales((0.0, 1.0), (0.0, 1.0))
-    parts = [_frame((0.0, 1.0), (0.0, 1.0), "stated probability", "share that was right", percent=True)]
+    parts = [_frame((0.0, 1.0), (0.0, 1.0), "predicted probability", "accuracy", percent=True)]
     parts.append(Markup('<line class="ideal" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(x(0.0), y(0.0), x(1.0), y(1.0)))
     points = []
     for b in bins:
@@ -67,14 +63,14 @@ def reliability(bins: Sequence[Mapping[str, Any]], label: str) -> Markup:
 def histogram(
     edges: Sequence[float], counts: Sequence[int], label: str, *, x_title: str, threshold: float | None = None
 ) -> Markup:
-    """Bars of counts over a line; what lies above the threshold is colored otherwise.
+    """Draw a histogram; bins above the threshold have another color.
 
     Args:
-        edges: One more than counts, rising.
-        counts: Images in each bin.
-        label: What the chart shows, for those who cannot see it.
-        x_title: Of the axis.
-        threshold: Drawn as a line, where there is one.
+        edges: Bin edges, ascending, one more than counts.
+        counts: Images per bin.
+        label: Text alternative of the chart.
+        x_title: Axis title.
+        threshold: Drawn as a line, if given.
     """
     x, y = _scales((edges[0], edges[-1]), (0.0, 1.05 * max(*counts, 1)))
     step = max(1, round((edges[-1] - edges[0]) / 6))
@@ -109,22 +105,22 @@ def curves(
     log_x: bool = False,
     marks: Sequence[Mapping[str, Any]] = (),
 ) -> Markup:
-    """Return lines over a common axis.
+    """Draw lines over a common axis.
 
     Args:
-        series: Each `{name, x, y}` and, where there is an interval, `low` and `high`; missing values are None.
-        label: What the chart shows, for those who cannot see it.
-        x_title, y_title: Axes.
-        percent: Whether y is a share.
-        log_x: Whether x is spaced by doublings.
-        marks: Each `{stage, epoch}`: a dashed line at an epoch, with the stage above it.
+        series: Each `{name, x, y}` and optionally `low` and `high`; missing values are None.
+        label: Text alternative of the chart.
+        x_title, y_title: Axis titles.
+        percent: Whether y is a fraction.
+        log_x: Whether x has a log scale.
+        marks: Each `{stage, epoch}`: a dashed line at an epoch with the stage name.
     """
     import math
 
-    def place(value: float) -> float:
+    def transform(value: float) -> float:
         return math.log2(max(value, 1e-9)) if log_x else value
 
-    xs = [place(v) for s in series for v in s["x"]]
+    xs = [transform(v) for s in series for v in s["x"]]
     ys = [v for s in series for key in ("y", "low", "high") for v in (s.get(key) or ()) if v is not None]
     if not xs or not ys:
         return Markup("")
@@ -138,26 +134,28 @@ def curves(
         at = ticks_between(ticks[0], ticks[-1], most=7, is_whole=True)
         ticks = [ticks[round(i * (len(ticks) - 1) / 5)] for i in range(6)] if log_x else at
     parts = [
-        _frame(x_range, y_range, x_title, y_title, percent=percent, x_ticks=[(place(t), f"{t:,.0f}") for t in ticks])
+        _frame(
+            x_range, y_range, x_title, y_title, percent=percent, x_ticks=[(transform(t), f"{t:,.0f}") for t in ticks]
+        )
     ]
     labeled = -_W
     for mark in marks:
-        at = x(max(place(mark["epoch"]), x_range[0]))
+        at = x(max(transform(mark["epoch"]), x_range[0]))
         parts.append(Markup('<line class="mark" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(at, at, _TOP, _H - _BOTTOM))
-        if at - labeled > 6 * len(mark["stage"]):  # else the names would touch; the caption has them in order
+        if at - labeled > 6 * len(mark["stage"]):  # avoids overlapping names
             parts.append(Markup('<text class="tick mid" x="{}" y="{}">{}</text>').format(at, _TOP - 3, mark["stage"]))
             labeled = at
     for index, s in enumerate(series):
         kind = "abcd"[index % 4]
         band = [
-            (x(place(a)), y(lo), y(hi))
+            (x(transform(a)), y(lo), y(hi))
             for a, lo, hi in zip(s["x"], s.get("low") or (), s.get("high") or (), strict=False)
             if lo is not None and hi is not None
         ]
         if band:
             outline = [f"{a},{b}" for a, b, _ in band] + [f"{a},{c}" for a, _, c in reversed(band)]
             parts.append(Markup('<polygon class="band {}" points="{}"/>').format(kind, " ".join(outline)))
-        points = [(x(place(a)), y(b)) for a, b in zip(s["x"], s["y"], strict=True) if b is not None]
+        points = [(x(transform(a)), y(b)) for a, b in zip(s["x"], s["y"], strict=True) if b is not None]
         parts.append(
             Markup('<polyline class="line {}" points="{}"/>').format(kind, " ".join(f"{a},{b}" for a, b in points))
         )
@@ -182,12 +180,12 @@ def _scales(x_range: tuple[float, float], y_range: tuple[float, float]) -> tuple
 
 
 def ticks_between(low: float, high: float, *, most: int = 6, is_whole: bool = False) -> list[float]:
-    """Round values (steps of 1, 2, 2.5 or 5 times a power of ten) in [low, high], so that each is what it says.
+    """Return round tick values (steps of 1, 2, 2.5 or 5 times a power of ten) in [low, high].
 
     Args:
-        low, high: The range; low is less.
-        most: At most so many.
-        is_whole: Whether only whole numbers are wanted, as for counts.
+        low, high: Range, low < high.
+        most: Maximum number of ticks.
+        is_whole: Whether ticks are integers.
     """
     import math
 

@@ -1,4 +1,4 @@
-"""Texts for those who hand in or paste: scikit-learn's classification report, and the comment as Markdown."""
+"""Render the classification report in scikit-learn's layout and the comment as Markdown."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["classification_csv", "classification_rows", "classification_text", "
 
 
 def classification_rows(report: Mapping[str, Any]) -> list[tuple[str, float | None, float | None, float | None, int]]:
-    """Return (name, precision, recall, F1, support) as scikit-learn's `classification_report` orders and computes them.
+    """Return (name, precision, recall, F1, support) as in scikit-learn's `classification_report`.
 
-    From the confusion matrix alone: a precision or recall of 0 / 0 is 0, as there.
+    Computed from the confusion matrix; a precision or recall of 0 / 0 is 0.
     """
     counts = np.asarray(report["confusion"]["counts"], dtype=np.float64)
-    hit, support, given = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    zeros = np.zeros(len(hit))
-    precision = np.divide(hit, given, where=given > 0, out=zeros.copy())
-    recall = np.divide(hit, support, where=support > 0, out=zeros.copy())
+    correct, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    zeros = np.zeros(len(correct))
+    precision = np.divide(correct, predicted, where=predicted > 0, out=zeros.copy())
+    recall = np.divide(correct, support, where=support > 0, out=zeros.copy())
     f1 = np.divide(2 * precision * recall, precision + recall, where=precision + recall > 0, out=zeros.copy())
     total = int(support.sum())
     rows: list[tuple[str, float | None, float | None, float | None, int]] = [
         (name, float(p), float(r), float(f), int(n))
         for name, p, r, f, n in zip(report["class_names"], precision, recall, f1, support, strict=True)
     ]
-    present = (support > 0) | (given > 0)
-    rows.append(("accuracy", None, None, float(hit.sum() / max(1, total)), total))
+    present = (support > 0) | (predicted > 0)
+    rows.append(("accuracy", None, None, float(correct.sum() / max(1, total)), total))
     for name, weight in (("macro avg", present.astype(np.float64)), ("weighted avg", support)):
         means = [float(np.average(v, weights=weight)) if total else 0.0 for v in (precision, recall, f1)]
         rows.append((name, means[0], means[1], means[2], total))
@@ -39,7 +39,7 @@ def classification_rows(report: Mapping[str, Any]) -> list[tuple[str, float | No
 
 
 def classification_text(report: Mapping[str, Any]) -> str:
-    """`classification_report.txt`, in the layout that scikit-learn prints."""
+    """Return `classification_report.txt` in scikit-learn's layout."""
     rows = classification_rows(report)
     width = max(len("weighted avg"), *(len(r[0]) for r in rows))
     lines = [" " * width + " " + "".join(f" {h:>9}" for h in ("precision", "recall", "f1-score", "support")), ""]
@@ -52,7 +52,7 @@ def classification_text(report: Mapping[str, Any]) -> str:
 
 
 def classification_csv(report: Mapping[str, Any]) -> str:
-    """`classification_report.csv`: the same with the 95 % intervals beside each value."""
+    """Return `classification_report.csv`, with 95 % CIs."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     keys = ("precision", "recall", "f1")
@@ -70,19 +70,19 @@ def classification_csv(report: Mapping[str, Any]) -> str:
 
 
 def comment_markdown(report: Mapping[str, Any]) -> str:
-    """`comment.md`: headline, remarks, next steps, what not to conclude, and the four squares."""
+    """Return `comment.md`: headline, findings, next steps, limitations and the size/similarity table."""
     comment, square = report["comment"], report["square"]
-    lines = ["# Comment on the result", "", report["headline"]["sentence"], "", report["headline"]["how"], ""]
+    lines = ["# Comment", "", report["headline"]["sentence"], "", report["headline"]["how"], ""]
     if report["headline"].get("binary"):
         lines += [f"{report['headline']['binary']['message']}.", ""]
     for remark in comment["remarks"]:
         lines += [f"## {_line(remark['title'])}", "", _line(remark["text"]), ""]
-    lines += ["## What would help more", "", *(f"- {_line(step['text'])}" for step in comment["next"]), ""]
-    lines += ["## What not to conclude", "", *(f"- {_line(f['text'])}" for f in comment["not_to_conclude"]), ""]
+    lines += ["## Next steps", "", *(f"- {_line(step['text'])}" for step in comment["next"]), ""]
+    lines += ["## Limitations", "", *(f"- {_line(f['text'])}" for f in comment["not_to_conclude"]), ""]
     lines += [
-        "## The four squares of size and similarity",
+        "## Dataset size and similarity to the pretraining data",
         "",
-        "| | similar to what the network learnt from | different |",
+        "| | similar to the pretraining data | different |",
         "|---|---|---|",
     ]
     advice = {(s["size"], s["similarity"]): s["advice"] for s in square["all"]}
@@ -90,7 +90,7 @@ def comment_markdown(report: Mapping[str, Any]) -> str:
         cells = []
         for similarity in ("similar", "different"):
             is_here = (size, similarity) == (square["size"], square["similarity"])
-            cells.append(f"**{advice[(size, similarity)]}** (these data)" if is_here else advice[(size, similarity)])
+            cells.append(f"**{advice[(size, similarity)]}** (this dataset)" if is_here else advice[(size, similarity)])
         lines.append(f"| {size} | {cells[0]} | {cells[1]} |")
     lines += [
         "",
@@ -102,7 +102,7 @@ def comment_markdown(report: Mapping[str, Any]) -> str:
 
 
 def _line(text: str) -> str:
-    """Return one line of Markdown in which a class name is text, not markup."""
+    """Return one line of Markdown with escaped markup."""
     return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")
 
 

@@ -1,7 +1,4 @@
-"""Small images for a page: decoded in threads at a reduced scale, upright, without the camera's data.
-
-An image that cannot be opened is None and the page says so; the report is written all the same.
-"""
+"""Create thumbnails for a page in threads: upright, decoded at a reduced scale, without metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from headstart.system import available_cores
 __all__ = ["MAX_BYTES", "data_uri", "make_thumbs"]
 
 MAX_BYTES = 6 << 20
-"""All thumbnails of a page together; encoded as text they are a third longer."""
+"""Maximum total size of the thumbnails of a page in bytes, before base64 encoding."""
 
 _SIDE = 144
 _QUALITY = 74
@@ -27,30 +24,30 @@ _QUALITY = 74
 def make_thumbs(
     paths: Mapping[int, str | None], spec: ImageSpec, *, side: int = _SIDE, max_bytes: int = MAX_BYTES
 ) -> dict[int, bytes | None]:
-    """JPEG thumbnails by position; None where a file is gone or cannot be read, or the page would grow too large.
+    """Return JPEG thumbnails by position; None for missing or unreadable files and above the size limit.
 
     Args:
-        paths: Where each image lies.
-        spec: For the background of transparent parts and the range of deep images.
-        side: The longer side, pixels.
-        max_bytes: What all of them may take.
+        paths: Path of each image.
+        spec: Preprocessing, for background and intensity range.
+        side: Longer side in pixels.
+        max_bytes: Maximum total size.
     """
 
     def make(path: str | None) -> bytes | None:
         return None if path is None else _thumb(path, spec, side)
 
     with ThreadPoolExecutor(min(8, available_cores()), thread_name_prefix="headstart") as pool:
-        made = dict(zip(paths, pool.map(make, paths.values()), strict=True))
+        thumbs = dict(zip(paths, pool.map(make, paths.values()), strict=True))
     total = 0
-    for key, data in made.items():
+    for key, data in thumbs.items():
         total += len(data or b"")
         if total > max_bytes:
-            made[key] = None
-    return made
+            thumbs[key] = None
+    return thumbs
 
 
 def data_uri(data: bytes, kind: str = "jpeg") -> str:
-    """Return the bytes of an image as text that a page can hold."""
+    """Encode image bytes as a data URI."""
     return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
 
 
@@ -77,5 +74,5 @@ def _thumb(path: str, spec: ImageSpec, side: int) -> bytes | None:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # as `read_image`: a damaged EXIF block leaves the image as stored
+    except Exception:  # damaged EXIF: keep the stored orientation, as `read_image`
         return image

@@ -1,7 +1,7 @@
-"""Place a data set among the four squares of size and similarity that the field teaches, by measurement.
+"""Classify a dataset by size and similarity to the pretraining data (Stanford CS231n, transfer learning).
 
-Similarity is measured by how much the earlier, more general features of the backbone add to its last ones: where the
-images are like those of pretraining, the last features suffice.
+Similarity is measured by the log-loss reduction from features of earlier, more general stages: for images similar to
+the pretraining data the last features suffice.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from headstart.reports.result_summary import ResultSummary
 
 __all__ = ["find_quadrant"]
 
-_LARGE = 500  # training images per class (median): the field gives no number
-_FLAT = 0.01  # a doubling that brings less than this says that there are enough images
-_DIFFERENT = 0.20  # fall of the log-loss by earlier stages from which on the images are called different
+_LARGE = 500  # training images per class (median) of a large dataset
+_FLAT = 0.01  # large dataset: doubling the images gains less than this
+_DIFFERENT = 0.20  # different images: log-loss reduction by earlier stages of at least this
 
 
 def find_quadrant(s: ResultSummary) -> dict[str, Any]:
-    """Return `size` and `similarity` (None where not measured), each with the measurement (`_basis`) and its text."""
+    """Return `size` and `similarity` (None if not measured) with measurement (`_basis`) and text."""
     counts = [n for n in s.train_counts if n]
     size_basis: dict[str, Any]
     if s.curve is not None:
