@@ -368,7 +368,7 @@ def _speed(figures: Figures) -> None:
                 image.load()
         decode = (time.process_time() - started) / len(files)
         started = time.process_time()
-        inspect_dataset(samples, threads=1)
+        inspect_dataset(samples, num_threads=1)
         ours = (time.process_time() - started) / len(files)
         allowed = 1.3 * decode + 1e-3
         figures.add(

@@ -272,7 +272,7 @@ def prediction(figures: Figures, run: str | None) -> None:
     folder = bench_data() / "raccoon"
     with tempfile.TemporaryDirectory() as place:
         if run is None:
-            run = str(headstart.train(folder, out=Path(place) / "run", epochs=1, views=1, size=320).folder)
+            run = str(headstart.train(folder, out=Path(place) / "run", epochs=1, num_views=1, image_size=320).folder)
         runtime = DetectorRuntime(run)
         files = [str(p) for p in read_boxes(folder).paths][:96]
         rival = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2).eval()

@@ -91,7 +91,7 @@ def make_run(name: str, budget: str, repeat: int, *, is_busy: bool) -> dict[str,
             "epochs": metrics["tuning"]["epochs_done"],
             "num_steps": metrics["tuning"]["num_steps"],
             "num_images": metrics["tuning"]["num_images"],
-            "views": plan["views"],
+            "views": plan["num_views"],
             "detail": {"budget": metrics["budget"], "duration_s": metrics["duration_s"]},
         }
 

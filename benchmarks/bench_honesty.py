@@ -110,8 +110,8 @@ def measure(key: tuple[str, int, str, str], draws: int) -> dict[str, Any]:
         "below": float((table["low"] > truth).mean()),
         "width": float((table["high"] - table["low"]).mean()),
         "bias": float((table["value"] - truth).mean()),
-        "bias_plain": float((table["uncorrected"] - truth).mean()),
-        "variance_ratio": float((table["uncorrected"] - truth).var() / binomial),
+        "bias_plain": float((table["raw_value"] - truth).mean()),
+        "variance_ratio": float((table["raw_value"] - truth).var() / binomial),
     }
 
 
@@ -148,12 +148,12 @@ def one_draw(data: Embedded, num: int, balance: str, copies: str, seed: int) -> 
     assert a.value is not None
     assert a.low is not None
     assert a.high is not None
-    assert a.uncorrected is not None
-    plain = estimate_proportion(a.uncorrected, num, effective_sample_size(hits, None, is_out_of_fold=False))
+    assert a.raw_value is not None
+    plain = estimate_proportion(a.raw_value, num, effective_sample_size(hits, None, is_out_of_fold=False))
     return {
         "truth": truth,
         "value": a.value,
-        "uncorrected": a.uncorrected,
+        "raw_value": a.raw_value,
         "low": a.low,
         "high": a.high,
         "holds": holds(a, truth),

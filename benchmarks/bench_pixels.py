@@ -266,7 +266,7 @@ def _tune(make: Make, ids: Any, train: Any, val: Any, seed: int) -> Any:
         HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
         trainable=range(len(network.names)),
     )  # fmt: skip
-    plan = default_plan("full", "stem", len(train), classes, seed=seed).with_(epochs=3, views=3)
+    plan = default_plan("full", "stem", len(train), classes, seed=seed).with_(epochs=3, num_views=3)
     source = PixelSource(make, available_cores())
     for _ in Training(net, source, ids, plan, train).run():
         pass

@@ -175,8 +175,8 @@ def agreement(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
     single = Runtime(bundle, 1)
     alone = np.concatenate([single.predict_proba(photo) for photo in photos])
     worst = 0.0
-    for threads in (1, CORES):
-        runtime = Runtime(bundle, threads)
+    for num_threads in (1, CORES):
+        runtime = Runtime(bundle, num_threads)
         for batch in (1, 3, 8, 32):
             worst = max(worst, float(np.abs(runtime.predict_proba(iter(photos), batch=batch) - alone).max()))
         worst = max(worst, float(np.abs(runtime.predict_proba(photos[0]) - alone[0]).max()))

@@ -141,9 +141,9 @@ def bare_rate(graph: FrozenGraph, seconds: float = 2.0) -> float:
 
     pixels = np.random.default_rng(0).normal(size=(8, 3, *graph.spec.size_hw)).astype(np.float32)
 
-    def run(threads: int, workers: int) -> float:
+    def run(num_threads: int, workers: int) -> float:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = num_threads
         session = onnxruntime.InferenceSession(graph.path, options, providers=["CPUExecutionProvider"])
         session.run(None, {"pixels": pixels})
         counts = [0] * workers

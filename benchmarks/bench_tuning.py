@@ -154,7 +154,7 @@ def _cached(
     values = rng.random((len(files), layout.row_size), dtype=np.float32)
     for view in (1, 2):
         space.put([views.key(i, view) for i in range(len(files))], values)
-    plan = default_plan("finetune", cut, 1000, 4).with_(epochs=100_000, views=2, batch_size=BATCH)
+    plan = default_plan("finetune", cut, 1000, 4).with_(epochs=100_000, num_views=2, batch_size=BATCH)
     training = training_class(net, source_class(views, 1), ids, plan, np.arange(len(ids)))
     steps = training.run()
 

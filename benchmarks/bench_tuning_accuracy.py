@@ -34,7 +34,7 @@ LONG_BUDGET = "5m"  # once for each set at all images
 SPLITS = {"elpv 75/25": "10m", "elpv 75/25, turned": "5m", "elpv 75/25, Lite1": "10m"}  # five splits each, the budget
 SETTINGS = {
     # of a person who knows that a solar cell has no up and down
-    "elpv 75/25, turned": {"strategy": "finetune", "from": "last-2", "augment": "flip,vflip"},
+    "elpv 75/25, turned": {"strategy": "finetune", "train_from": "last-2", "augment": "flip,vflip"},
     # of a person who takes the next larger network
     "elpv 75/25, Lite1": {"backbone": "efficientnet_lite1"},
 }
@@ -89,7 +89,7 @@ def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
         _forget(scratch)
         started = time.monotonic()
         run = headstart.train(
-            data, out=Path(folder) / "run", budget=budget, seed=seed, workers=1,
+            data, out=Path(folder) / "run", budget=budget, seed=seed, num_threads=1,
             allow_external_paths=True, offline=True,
             **SETTINGS.get(name, {}),
         )  # fmt: skip
@@ -105,7 +105,7 @@ def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
             "num_train": len(pairs),
             "num_test": len(labels),
             "taken": run.metrics["strategy"],
-            "cut": run.metrics.get("tuning", {}).get("plan", {}).get("cut"),
+            "cut": run.metrics.get("tuning", {}).get("plan", {}).get("train_from"),
             "accuracy": float(hits.mean()),
             "probe": float(probe.mean()),
             "seconds": round(spent, 1),

@@ -68,7 +68,7 @@ def _train(folder: Path) -> int:
     digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(NUM)]
     files = [b""] * NUM
     space = ActivationCache(folder).space("prefix", "spec", RowLayout(("state0",), (shape,)))
-    views = ViewActivations(files, digests, digests, None, ImageSpec(), space, parse_augment("flip"), threads=1)  # type: ignore[arg-type]
+    views = ViewActivations(files, digests, digests, None, ImageSpec(), space, parse_augment("flip"), num_threads=1)  # type: ignore[arg-type]
     row = rng.random((1, space.layout.row_size), dtype=np.float32).astype(np.float16)
     peak = 0
     for view in range(VIEWS + 1):  # as makers of views write them: shards of 128 rows
@@ -76,7 +76,7 @@ def _train(folder: Path) -> int:
             part = range(start, min(start + 128, NUM))
             space.put([views.key(i, view) for i in part], np.repeat(row, len(part), axis=0))
         peak = max(peak, _private())
-    plan = default_plan("finetune", "last-2", NUM, 10).with_(views=VIEWS, epochs=VIEWS)
+    plan = default_plan("finetune", "last-2", NUM, 10).with_(num_views=VIEWS, epochs=VIEWS)
     source = ActivationSource(views, 1)
     training = Training(net, source, ids, plan, np.arange(NUM))
     for epoch in range(VIEWS):  # all rows of an epoch are read; some of its steps are trained

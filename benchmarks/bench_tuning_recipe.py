@@ -78,8 +78,8 @@ def _measure(data: Path, settings: dict[str, Any], out: Path) -> tuple[NDArray[A
 
     started = time.process_time()
     run = headstart.train(
-        data, out=out, strategy="finetune", folds=3, epochs=6, workers=1, offline=True, allow_external_paths=True,
-        **{"from": "last-2"}, **settings,
+        data, out=out, strategy="finetune", folds=3, epochs=6, num_threads=1, offline=True, allow_external_paths=True,
+        train_from="last-2", **settings,
     )  # fmt: skip
     seconds = time.process_time() - started
     with np.load(run.folder / "oof.npz") as oof:

@@ -30,13 +30,13 @@ EPOCHS: Evidence = {
     "left_seconds": 41.0, "reserved_seconds": 8.0, "image_seconds": 0.012, "epoch_seconds": 12.0,
 }  # fmt: skip
 STEPS: Evidence = {
-    "num_images": 90, "views": 4, "num_steps": 300, "num_train": 120, "full_steps": 900, "view_seconds": 0.05,
+    "num_images": 90, "num_views": 4, "num_steps": 300, "num_train": 120, "full_steps": 900, "view_seconds": 0.05,
     "step_seconds": 0.2, "left_seconds": 75.0, "reserved_seconds": 21.0,
 }  # fmt: skip
 PILOTS: Evidence = {
     "pilots": [
-        {"cut": "stage6", "lr": 3e-4, "augment": "flip", "log_loss_gain": 0.012},
-        {"cut": "stage7", "lr": 1e-3, "augment": "none", "log_loss_gain": -0.002},
+        {"train_from": "stage6", "lr": 3e-4, "augment": "flip", "log_loss_gain": 0.012},
+        {"train_from": "stage7", "lr": 1e-3, "augment": "none", "log_loss_gain": -0.002},
     ]
 }
 PHASES: Evidence = {
@@ -81,10 +81,10 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.DEVICE_OF_TRAINING: {},
     DecisionReason.EPOCHS_FIT_BUDGET: EPOCHS,
     DecisionReason.FEATURES_ON_CPU: {},
-    DecisionReason.FITS_COMPARED: {
+    DecisionReason.RESIZE_MODES_COMPARED: {
         "log_loss": {"crop": 0.4, "cover": 0.31, "squash": 0.3, "pad": 0.32}, "num_compared": 300, **LOO,
     },
-    DecisionReason.FITS_NOT_COMPARABLE: {},
+    DecisionReason.RESIZE_MODES_NOT_COMPARABLE: {},
     DecisionReason.FLIP_LOWERS_ACCURACY: {"accuracy": 0.91, "accuracy_mirrored": 0.6, "standard_error": 0.03},
     DecisionReason.FOLDS_FIT_BUDGET: {"left_seconds": 41.0, "image_seconds": 0.012, "num_folds": 5},
     DecisionReason.GROUPS_ASKED_FOR: {
@@ -152,7 +152,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
 MAY_BE_NULL = frozenset(
     {
         "budget_minutes",  # no limit
-        "corrections",  # labels are used as they are
+        "label_corrections",  # labels are used as they are
         "detect.box_format",  # each annotation file states its own
         "first_id",  # no file of class names for numbered classes
         "folds",  # one part is held out, or nothing
@@ -226,5 +226,16 @@ def check_resolved(folder: Path) -> dict[str, dict[str, Any]]:
     unused = {name for name, row in rows.items() if row["reason"] == DecisionReason.NO_EFFECT}
     unknown = {name for name in set(known_names()) - unused if rows[name]["value"] in (None, "auto", "")}
     assert unknown <= MAY_BE_NULL
-    assert not unused & {"data", "task", "strategy", "backbone", "weights", "size", "fit", "device", "workers", "out"}
+    assert not unused & {
+        "data",
+        "task",
+        "strategy",
+        "backbone",
+        "weights",
+        "image_size",
+        "resize_mode",
+        "device",
+        "num_threads",
+        "out",
+    }
     return rows

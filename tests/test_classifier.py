@@ -23,9 +23,9 @@ def data(photos: Path) -> tuple[list[str], list[str]]:
 
 
 def test_parameters_are_kept_as_given() -> None:
-    model = ImageClassifier("lite1", size=160, class_weight="balanced")
+    model = ImageClassifier("lite1", image_size=160, class_weight="balanced")
     assert clone(model).get_params() == model.get_params()
-    assert model.set_params(size=192).size == 192
+    assert model.set_params(image_size=192).image_size == 192
     assert is_classifier(model)
 
 

@@ -90,7 +90,7 @@ def test_predict_writes_rows(
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 16
-    told = {"novelty", "is_ood", "set"}
+    told = {"ood_score", "is_ood", "prediction_set"}
     assert set(rows[0]) == {"file", "label", "probability", "label2", "probability2", *told, "error"}
     (tmp_path / "broken.jpg").write_bytes(b"no")
     done = headstart_command(
@@ -116,14 +116,14 @@ def test_evaluate_as_json(trained: tuple[Path, subprocess.CompletedProcess[str]]
         (["trian"], 2, "No such command"),
         (["train", "{photos}", "--epochs", "3"], 2, "no effect"),
         (["train", "{photos}", "sede=3"], 2, "did you mean `seed`?"),
-        (["train", "{photos}", "--fit", "stretch"], 2, "stretch"),
+        (["train", "{photos}", "--resize-mode", "stretch"], 2, "stretch"),
         (["train", "{photos}", "--out", "{photos}"], 2, "never overwritten"),
         (["train", "{photos}", "--backbone", "resnet5000"], 2, "resnet50"),
         (["train", "{empty}"], 3, "empty"),
         (["train", "{photos}", "--group-from", "patient"], 2, "patient"),
         (["train", "{photos}", "--split", "none.csv"], 3, "(No such file or directory).\nhint: name the split.csv"),
         (
-            ["train", "{photos}", "--corrections", "none.csv"],
+            ["train", "{photos}", "--label-corrections", "none.csv"],
             2,
             "(No such file or directory).\nhint: pass the label_errors",
         ),

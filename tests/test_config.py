@@ -18,18 +18,19 @@ from headstart.types import DecisionReason
 def test_command_line_beats_file_beats_default(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("data: here\nseed: 3\nsize: 240\nprobe:\n  flip_tta: on\n")
-    resolved = resolve({"size": 224}, config_file=file)
-    assert (resolved.settings.seed, resolved.settings.size, resolved.settings.fit) == (3, 224, "crop")
+    resolved = resolve({"image_size": 224}, config_file=file)
+    assert (resolved.settings.seed, resolved.settings.image_size, resolved.settings.resize_mode) == (3, 224, "crop")
     assert resolved.settings.probe.flip_tta == "on"
-    assert resolved.sources == {"data": "config", "seed": "config", "size": "cli", "probe.flip_tta": "config"}
-    assert resolved.is_explicit("size")
-    assert not resolved.is_explicit("fit")
+    assert resolved.sources == {"data": "config", "seed": "config", "image_size": "cli", "probe.flip_tta": "config"}
+    assert resolved.is_explicit("image_size")
+    assert not resolved.is_explicit("resize_mode")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "ours"),
-    [("arch", "lite1", "backbone"), ("model", "lite1", "backbone"), ("imgsz", 256, "size"), ("img_size", 256, "size"),
-     ("train.size", 256, "size"), ("threads", 3, "workers"), ("test-size", 0.3, "test_size")],
+    [("arch", "lite1", "backbone"), ("model", "lite1", "backbone"), ("imgsz", 256, "image_size"),
+     ("img_size", 256, "image_size"), ("train.size", 256, "image_size"),
+     ("threads", 3, "num_threads"), ("test-size", 0.3, "test_size")],
 )  # fmt: skip
 def test_spellings_of_other_tools(name: str, value: object, ours: str) -> None:
     assert getattr(resolve({"data": "d", name: value}).settings, ours) == value
@@ -39,8 +40,8 @@ def test_spellings_of_other_tools(name: str, value: object, ours: str) -> None:
 
 def test_one_setting_under_two_names_must_agree() -> None:
     with pytest.raises(SettingError, match="given twice"):
-        resolve({"data": "d", "size": 224, "imgsz": 256})
-    assert resolve({"data": "d", "size": 224, "imgsz": 224}).settings.size == 224
+        resolve({"data": "d", "image_size": 224, "imgsz": 256})
+    assert resolve({"data": "d", "image_size": 224, "imgsz": 224}).settings.image_size == 224
 
 
 def test_unknown_names_are_errors_with_the_nearest_name() -> None:
@@ -57,10 +58,10 @@ def test_every_spelling_means_a_setting_and_no_answer_hides_one() -> None:
 
 @pytest.mark.parametrize(
     ("name", "right_word"),
-    [("freeze", "--from"), ("freeze-epochs", "--unfreeze"), ("val_split", "--folds"), ("amp", "finetune.precision"),
-     ("lr_mult", "finetune.layer_decay"), ("warmup_epochs", "finetune.warmup"), ("exist-ok", "--out"),
-     ("gpus", "--device"), ("early_stopping", "--patience"), ("pretrained", "--strategy scratch"),
-     ("fliplr", "--augment")],
+    [("freeze", "--train-from"), ("freeze-epochs", "--unfreeze"), ("val_split", "--folds"),
+     ("amp", "finetune.precision"), ("lr_mult", "finetune.layer_decay"), ("warmup_epochs", "finetune.warmup"),
+     ("exist-ok", "--out"), ("gpus", "--device"), ("early_stopping", "--patience"),
+     ("pretrained", "--strategy scratch"), ("fliplr", "--augment")],
 )  # fmt: skip
 def test_words_of_other_tools_are_answered_with_the_right_word(name: str, right_word: str) -> None:
     with pytest.raises(SettingError, match="no setting called") as caught:
@@ -80,7 +81,10 @@ def test_the_nearest_name_is_looked_for_in_its_own_group() -> None:
 def test_every_setting_is_told_in_the_documents() -> None:
     folder = Path(__file__).parent.parent
     text = "".join(p.read_text(encoding="utf-8") for p in [folder / "README.md", *(folder / "docs").glob("*.md")])
-    spelt = {name: [name, f"no_{name}", *(a for a, ours in ALIASES.items() if ours == name)] for name in known_names()}
+    spelt = {
+        name: [name, f"no_{name.removeprefix('include_')}", *(a for a, ours in ALIASES.items() if ours == name)]
+        for name in known_names()
+    }
     untold = [
         n for n, all_ in spelt.items() if not any(f"`{a}`" in text or f"--{a.replace('_', '-')}" in text for a in all_)
     ]
@@ -100,16 +104,16 @@ def test_optimizers_and_schedules_are_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("strategy", "given", "said"),
     [("head", {"finetune.layer_decay": 0.5}, "finetune.layer_decay"),
-     ("finetune", {"from": "last", "finetune.layer_decay": 0.5}, "only one stage"),
-     ("finetune", {"from": "head", "finetune.refit_head": True}, "`head`"),
+     ("finetune", {"train_from": "last", "finetune.layer_decay": 0.5}, "only one stage"),
+     ("finetune", {"train_from": "head", "finetune.refit_head": True}, "`head`"),
      ("head", {"lr": 0.1, "finetune.head_lr": 0.1}, "beside"),
      ("finetune", {"finetune.monitor": "val_accuracy"}, "without `patience`"),
      ("finetune", {"schedule": "onecycle", "finetune.warmup": 0.1}, "below 0.3"),
-     ("finetune", {"augment": "none", "views": 3}, "augment: none"),
-     ("finetune", {"epochs": 2, "views": 3}, "beyond 2"),
-     ("full", {"views": 3}, "new view of every image"),
+     ("finetune", {"augment": "none", "num_views": 3}, "augment: none"),
+     ("finetune", {"epochs": 2, "num_views": 3}, "beyond 2"),
+     ("full", {"num_views": 3}, "new view of every image"),
      ("auto", {"budget": "5m", "folds": 5}, "the budget says"),
-     ("auto", {"budget": "5m", "keep": "best"}, "keeps what is better anyway")],
+     ("auto", {"budget": "5m", "select": "best"}, "keeps what is better anyway")],
 )  # fmt: skip
 def test_what_another_setting_makes_pointless_is_refused(strategy: str, given: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said) as caught:
@@ -121,15 +125,15 @@ def test_settings_that_do_something_together_are_taken() -> None:
     for given in (
         {"finetune.monitor": "val_accuracy", "patience": 3},
         {"schedule": "onecycle", "finetune.warmup": 0.4},
-        {"augment": "none", "views": 1},
-        {"epochs": 3, "views": 3},
-        {"from": "last-2", "finetune.layer_decay": 0.5, "lr": 0.1, "finetune.head_lr": 0.1},
+        {"augment": "none", "num_views": 1},
+        {"epochs": 3, "num_views": 3},
+        {"train_from": "last-2", "finetune.layer_decay": 0.5, "lr": 0.1, "finetune.head_lr": 0.1},
     ):
         assert resolve({"data": "d", "strategy": "finetune", **given}).settings.strategy == "finetune"
 
 
 def test_names_are_said_as_people_write_them() -> None:
-    for name, value in (("from", "last"), ("head", "hidden=8")):
+    for name, value in (("train_from", "last"), ("head", "hidden=8")):
         with pytest.raises(SettingError, match=rf"^`{name}` has no effect"):
             resolve({"data": "d", name: value})
     with pytest.raises(SettingError, match=r"^`budget` cannot be '0'"):
@@ -149,7 +153,8 @@ def test_settings_without_effect_are_errors(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("size", 3), ("seed", -1), ("test_size", 1.5), ("fit", "stretch"), ("budget", "soon")]
+    ("name", "value"),
+    [("image_size", 3), ("seed", -1), ("test_size", 1.5), ("resize_mode", "stretch"), ("budget", "soon")],
 )
 def test_values_that_do_not_fit_are_named(name: str, value: object) -> None:
     with pytest.raises(SettingError, match=f"{value}"):
@@ -175,29 +180,29 @@ def test_the_resolved_file_reads_back_what_a_person_set(tmp_path: Path) -> None:
 
 
 def test_a_reason_says_why_a_value_was_chosen_and_never_what_the_setting_means() -> None:
-    resolved = resolve({"data": "d", "fit": "auto", "epochs": 3, "strategy": "head"})
+    resolved = resolve({"data": "d", "resize_mode": "auto", "epochs": 3, "strategy": "head"})
     evidence = {"log_loss": {"crop": 0.4, "squash": 0.3}, "num_compared": 9, "protocol": "leave_one_out"}
     resolved = resolved.with_decisions(
         [
-            Decision("fit", "squash", DecisionReason.FITS_COMPARED, evidence=evidence),
+            Decision("resize_mode", "squash", DecisionReason.RESIZE_MODES_COMPARED, evidence=evidence),
             Decision("lr", 0.001, DecisionReason.DEFAULT_FOR_NUM_TRAIN, "default", {"num_train": 30}),
             Decision("epochs", 3, DecisionReason.SET_BY_USER),
         ]
     )
     rows = yaml.safe_load(resolved.to_yaml())
-    assert rows["fit"] == {
-        "value": "squash", "source": "auto", "reason": "fits_compared", "asked": "auto", "evidence": evidence,
-        "text": rows["fit"]["text"],
+    assert rows["resize_mode"] == {
+        "value": "squash", "source": "auto", "reason": "resize_modes_compared", "asked": "auto", "evidence": evidence,
+        "text": rows["resize_mode"]["text"],
     }  # fmt: skip
     assert (rows["lr"]["value"], rows["lr"]["source"]) == (0.001, "default")
     assert (rows["epochs"]["value"], rows["epochs"]["source"]) == (3, "cli")
-    unchosen = {name: row for name, row in rows.items() if name not in ("fit", "lr", "epochs")}
+    unchosen = {name: row for name, row in rows.items() if name not in ("resize_mode", "lr", "epochs")}
     assert {row["reason"] for row in unchosen.values()} == {None}
 
 
 def test_what_the_user_asked_for_is_asked_again(tmp_path: Path) -> None:
-    first = resolve({"data": "d", "fit": "auto", "epochs": 3, "strategy": "head"})
-    values = {"fit": "squash", "epochs": 3, "lr": 0.001}
+    first = resolve({"data": "d", "resize_mode": "auto", "epochs": 3, "strategy": "head"})
+    values = {"resize_mode": "squash", "epochs": 3, "lr": 0.001}
     chosen = [Decision(name, value, DecisionReason.SET_BY_USER) for name, value in values.items()]
     file = tmp_path / "config.resolved.yaml"
     file.write_text(first.with_decisions(chosen).to_yaml())
@@ -216,7 +221,7 @@ def test_a_file_may_ask_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("value", ["5,1", "3,3", "1", "a,b", "nan,1"])
 def test_a_range_rises(value: str) -> None:
-    with pytest.raises(SettingError, match=r"^`range` cannot be"):
+    with pytest.raises(SettingError, match=r"^`intensity_range` cannot be"):
         resolve({"data": "d", "range": value})
     assert resolve({"data": "d", "range": "1,5"}).settings.intensity_range == (1.0, 5.0)
 

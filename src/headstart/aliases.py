@@ -11,17 +11,18 @@ __all__ = ["ALIASES", "ANSWERS", "shown"]
 ALIASES = {
     "arch": "backbone",
     "model": "backbone",
-    "imgsz": "size",
-    "img_size": "size",
-    "image_size": "size",
+    "imgsz": "image_size",
+    "img_size": "image_size",
+    "size": "image_size",
     "batch": "batch_size",
     "lr0": "lr",
     "base_lr": "lr",
     "learning_rate": "lr",
     "num_epochs": "epochs",
     "max_epochs": "epochs",
-    "threads": "workers",
-    "num_workers": "workers",
+    "threads": "num_threads",
+    "workers": "num_threads",
+    "num_workers": "num_threads",
     "budget": "budget_minutes",
     "time_limit": "budget_minutes",
     "class_weights": "probe.class_weights",
@@ -29,7 +30,7 @@ ALIASES = {
     "pos_label": "positive",
     "positive_class": "positive",
     "project": "out",
-    "from": "cut",
+    "from": "train_from",
     "range": "intensity_range",
     "opt": "optimizer",
     "optim": "optimizer",
@@ -81,7 +82,9 @@ ALIASES = {
 }
 """Other spellings, and short ones of ours, that mean exactly the same."""
 
-_FREEZE = "--from STAGE says where training begins, all before it is frozen; --strategy head freezes all but the head"
+_FREEZE = (
+    "--train-from STAGE says where training begins, all before it is frozen; --strategy head freezes all but the head"
+)
 _FROZEN_FIRST = (
     "use --unfreeze stage7@0,stage6@30% to unfreeze stages gradually, or finetune.head_only_fraction=0.2 to train "
     "the head alone for the first fifth of the steps"
@@ -95,12 +98,10 @@ _PRECISION = "finetune.precision=bfloat16 or float32; by default what is measure
 _EXISTING = "no run is ever written over: the next free runs/trainN is taken, or name another folder by --out"
 _PRETRAINED = "weights are pretrained ones unless you ask for --strategy scratch; --weights names others"
 _DEVICE = "--device cpu, --device 0 (the first GPU), or a torch device such as cuda or mps"
-_AUGMENT = (
-    "--augment flip,zoom=0.2,rotate=10,brightness=0.2 names what changes and how much; headstart show DATA --views 6"
-)
+_AUGMENT = "use --augment flip,zoom=0.2,rotate=10,brightness=0.2; preview: headstart show DATA --num-augmented 6"
 _EARLY = "--patience 5 stops after five epochs without progress; finetune.monitor says what is watched"
 _WARMUP = "finetune.warmup is the share of the steps in which rates rise: 3 epochs of 30 are finetune.warmup=0.1"
-_ALWAYS = "every run is: the same seed, --workers N and versions give the same weights"
+_ALWAYS = "every run is: the same seed, --num-threads N and versions give the same weights"
 _HEAD = "--head hidden=256,activation=relu,dropout=0.5,pool=avg describes a head"
 _RESUME = "headstart resume RUN goes on with a run that was stopped"
 
@@ -129,9 +130,7 @@ ANSWERS = {
 """What takes the place of a word that means no setting of ours."""
 
 _SHOWN = {
-    "cut": "from",
     "budget_minutes": "budget",
-    "intensity_range": "range",
     "probe.class_weights": "class_weights",
     "finetune.head": "head",
 }

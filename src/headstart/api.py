@@ -129,7 +129,7 @@ def resume(
     )
 
 
-def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Any:
+def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> Any:
     """Open a run, a bundle folder or its zip, or `imagenet:NAME`, to predict with.
 
     Returns:
@@ -151,8 +151,8 @@ def load(model: str | os.PathLike[str], *, threads: int | None = None) -> Any:
         from headstart.detector import Detector
         from headstart.export.detector_runtime import DetectorRuntime
 
-        return Detector(DetectorRuntime(bundle, threads=threads))
-    return Model(Runtime(bundle, threads=threads))
+        return Detector(DetectorRuntime(bundle, num_threads=num_threads))
+    return Model(Runtime(bundle, num_threads=num_threads))
 
 
 def predict(
@@ -160,8 +160,8 @@ def predict(
     images: Any,
     *,
     top: int = 1,
-    threads: int | None = None,
-    reject: float | None = None,
+    num_threads: int | None = None,
+    ood_fpr: float | None = None,
     coverage: float | None = None,
 ) -> Any:
     """Predict images with a saved model.
@@ -170,21 +170,21 @@ def predict(
         model: See `load`.
         images: One or many: paths, folders, PIL images, (H, W, 3) uint8 arrays.
         top: How many classes to name for each.
-        threads: Cores to use.
-        reject: Share of known images that may be called unknown, e.g. 0.05; None as the model was trained.
+        num_threads: Cores to use.
+        ood_fpr: Share of known images that may be called unknown, e.g. 0.05; None as the model was trained.
         coverage: Share of sets that shall hold the right class, e.g. 0.9; None as the model was trained.
 
     Returns:
         `Predictions`: a list with `.to_pandas()`, `.to_csv()`; images that cannot be read carry an error.
     """
-    return load(model, threads=threads).predict(images, top=top, reject=reject, coverage=coverage)
+    return load(model, num_threads=num_threads).predict(images, top=top, ood_fpr=ood_fpr, coverage=coverage)
 
 
 def evaluate(
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     *,
-    threads: int | None = None,
+    num_threads: int | None = None,
     allow_external_paths: bool = False,
     box_format: str | None = None,
     layout: str | None = None,
@@ -205,7 +205,7 @@ def evaluate(
     Args:
         model: See `load`.
         data: Labeled images, or for a detector images with boxes.
-        threads: Cores to use.
+        num_threads: Cores to use.
         allow_external_paths, layout, label_pattern, first_id: As in `train`.
         box_format: As `detect.box_format` in `train`.
         positive: Positive class of two; by default as the model was trained.
@@ -216,7 +216,7 @@ def evaluate(
         DataError: No image has a label (or box of a class) the model knows, or none of them can be read.
         UsageError: An option of the reader has no effect.
     """
-    runtime, place = load(model, threads=threads).runtime, os.fspath(data)
+    runtime, place = load(model, num_threads=num_threads).runtime, os.fspath(data)
     events = events or open_stream(verbose, on_progress, cancel)
     if runtime.bundle.task == "detect":
         from headstart.workflow.box_check import refuse_without_effect

@@ -32,13 +32,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         backbone: The pretrained network.
-        size: Side that the network sees, pixels; its own by default.
-        fit_mode: How an image is brought to size: `crop`, `cover`, `squash` or `pad`.
+        image_size: Side that the network sees, pixels; its own by default.
+        resize_mode: How an image is brought to size: `crop`, `cover`, `squash` or `pad`.
         class_weight: None, or `balanced` (each class weighs the same).
         logistic: Whether logistic regression is tried as well: `auto`, True or False.
         random_state: Seed of everything that is drawn.
         offline: Never use the network.
-        workers: Threads; one a core by default.
+        num_threads: Threads; one a core by default.
 
     Attributes:
         classes_: (K,) labels in the order of `predict_proba`'s columns.
@@ -49,22 +49,22 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         backbone: str = "efficientnet_lite0",
         *,
-        size: int | None = None,
-        fit_mode: str = "crop",
+        image_size: int | None = None,
+        resize_mode: str = "crop",
         class_weight: str | None = None,
         logistic: str | bool = "auto",
         random_state: int = 0,
         offline: bool = False,
-        workers: int | None = None,
+        num_threads: int | None = None,
     ) -> None:
         self.backbone = backbone
-        self.size = size
-        self.fit_mode = fit_mode
+        self.image_size = image_size
+        self.resize_mode = resize_mode
         self.class_weight = class_weight
         self.logistic = logistic
         self.random_state = random_state
         self.offline = offline
-        self.workers = workers
+        self.num_threads = num_threads
 
     def fit(self, X: Sequence[Any], y: Sequence[Any], groups: Sequence[Any] | None = None) -> ImageClassifier:
         """Fit the head.
@@ -127,9 +127,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         embedder = open_embedder(
             self.backbone,
             EventStream(),
-            size=self.size,
-            fit=self.fit_mode,
-            threads=self.workers,
+            image_size=self.image_size,
+            resize_mode=self.resize_mode,
+            num_threads=self.num_threads,
             offline=self.offline,
         )
         sources = [_as_source(x) for x in X]

@@ -146,7 +146,7 @@ class TrainSettings(_Settings):
         "`finetune`: the last stages too; `full`: all weights; `scratch`: from random weights; `auto`: the probe, and "
         "with a budget fine-tuning where it measurably pays.",
     )
-    cut: str | None = Field(None, description="First stage that trains: a stage, `last`, `last-2` or `head`.")
+    train_from: str | None = Field(None, description="First stage that trains: a stage, `last`, `last-2` or `head`.")
     epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training images.")
     batch_size: int | None = Field(None, ge=1, le=100_000, description="Images a step.")
     lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last stage.")
@@ -158,16 +158,16 @@ class TrainSettings(_Settings):
     )
     augment: str | None = Field(None, description="How views differ, e.g. `flip,zoom=.2,shear=.2`, or `none`.")
     unfreeze: str | None = Field(None, description="When stages start to train, e.g. `stage7@0,stage6@30%`.")
-    views: int | None = Field(None, ge=1, le=1000, description="Stored views of each image.")
+    num_views: int | None = Field(None, ge=1, le=1000, description="Stored views of each image.")
     folds: int | None = Field(None, ge=2, le=100, description="Parts of a cross-validation of the training.")
     patience: int | None = Field(None, ge=1, description="Epochs without progress before training stops.")
-    keep: Literal["asked", "best"] = Field(
-        "asked", description="`asked` keeps what was asked for, `best` the probe where that is not better."
+    select: Literal["requested", "best"] = Field(
+        "requested", description="Final model: `requested`, or `best`: the probe unless training was better."
     )
     backbone: str = Field("efficientnet_lite0", description="The pretrained network; see `headstart models`.")
     weights: str | None = Field(None, description="A weights tag or a file; by default the network's own.")
-    size: int | None = Field(None, ge=32, le=2048, description="Side of what the network sees, pixels.")
-    fit: Literal["crop", "cover", "squash", "pad", "auto"] = Field(
+    image_size: int | None = Field(None, ge=32, le=2048, description="Side of what the network sees, pixels.")
+    resize_mode: Literal["crop", "cover", "squash", "pad", "auto"] = Field(
         "crop", description="How an image is brought to size; `auto` tries all on some of the images."
     )
     intensity_range: tuple[float, float] | None = Field(None, description="LOW,HIGH of 16-bit and float images.")
@@ -188,14 +188,14 @@ class TrainSettings(_Settings):
     positive: str | None = Field(
         None, description="Positive class of two, for ROC AUC, sensitivity and specificity; by default the rarer one."
     )
-    corrections: str | None = Field(None, description="A `label_errors.csv` whose column `action` is filled in.")
-    reject: float = Field(0.05, gt=0, lt=1, description="Share of known images that may be called unknown, e.g. `5%`.")
+    label_corrections: str | None = Field(None, description="A `label_errors.csv` whose column `action` is filled in.")
+    ood_fpr: float = Field(0.05, gt=0, lt=1, description="Share of known images that may be called unknown, e.g. `5%`.")
     coverage: float = Field(
         0.9, gt=0, lt=1, description="Share of images whose set of classes shall hold the right one, e.g. `90%`."
     )
-    images: bool = Field(True, description="Whether the report shows photographs and file names.")
+    include_images: bool = Field(True, description="Whether the report shows photographs and file names.")
     device: Annotated[str, BeforeValidator(parse_device)] = Field("auto", description="`auto`, `cpu`, `0`, `cuda` ...")
-    workers: int | None = Field(None, ge=1, le=512, description="Threads; by default one a core.")
+    num_threads: int | None = Field(None, ge=1, le=512, description="Threads; by default one a core.")
     offline: bool = Field(False, description="Never use the network.")
     allow_external_paths: bool = Field(False, description="Allow paths in a table that lie outside its folder.")
     cache: bool = Field(
@@ -215,7 +215,7 @@ class TrainSettings(_Settings):
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("reject", "coverage", "test_size", mode="before")
+    @field_validator("ood_fpr", "coverage", "test_size", mode="before")
     @classmethod
     def _shares(cls, value: Any) -> Any:
         return parse_fraction(value) if isinstance(value, str) else value

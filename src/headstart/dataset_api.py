@@ -25,7 +25,7 @@ def check(
     json_file: str | os.PathLike[str] | None = None,
     sheet: str | os.PathLike[str] | None = None,
     repair: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
+    num_threads: int | None = None,
     box_format: str | None = None,
     task: str = "auto",
     verbose: bool | None = None,
@@ -41,7 +41,7 @@ def check(
         json_file: Where to write the judgement as JSON.
         sheet: Where to draw the pairs of copies (of images with boxes: these too), `.png` or `.jpg`.
         repair: Where to write your split without what leaks, groups whole, for `train(split=...)`; no file is moved.
-        workers: Threads; one a core by default.
+        num_threads: Threads; one a core by default.
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (images with boxes), or `auto`: seen from the data.
         verbose, on_progress, cancel, events: See `train`.
@@ -62,13 +62,13 @@ def check(
     if has_boxes(place, task, allow_external_paths=bool(settings.get("allow_external_paths", False))):
         from headstart.workflow.box_check import check_boxes
 
-        checked = check_boxes(place, events, threads=workers, box_format=box_format, **settings)
+        checked = check_boxes(place, events, num_threads=num_threads, box_format=box_format, **settings)
     else:
         from headstart.workflow.box_check import refuse_box_format
         from headstart.workflow.image_check import check_data
 
         refuse_box_format(box_format)
-        checked = check_data(place, events, threads=workers, **settings)
+        checked = check_data(place, events, num_threads=num_threads, **settings)
     try:
         checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
     finally:
@@ -96,8 +96,8 @@ def embed(
         backbone: The network.
         out: A `.npz` file to write (`features`, `paths`, `labels`, and one array a block).
         verbose, on_progress, cancel, events: See `train`.
-        settings: `size`, `fit`, `intensity_range`, `max_pixels`, `weights`, `layout`, `label_pattern`, `first_id`,
-            `device`, `workers`, `offline`, `cache`, `allow_external_paths`.
+        settings: `image_size`, `resize_mode`, `intensity_range`, `max_pixels`, `weights`, `layout`, `label_pattern`,
+            `first_id`, `device`, `num_threads`, `offline`, `cache`, `allow_external_paths`.
 
     Raises:
         DataError: No image can be read.
@@ -116,11 +116,11 @@ def show(
     per_class: int = 8,
     seed: int = 0,
     as_seen: bool = False,
-    views: int | None = None,
+    num_augmented: int | None = None,
     augment: str | None = None,
     backbone: str = "efficientnet_lite0",
-    size: int | None = None,
-    fit: str = "crop",
+    image_size: int | None = None,
+    resize_mode: str = "crop",
     layout: str | None = None,
     first_id: int | str | None = None,
     allow_external_paths: bool = False,
@@ -136,10 +136,10 @@ def show(
         out: Where to write it, `.png` or `.jpg`; None writes nothing.
         per_class: Images of each class.
         seed: Of the draw.
-        as_seen: Show them exactly as the network gets them (`backbone`, `size`, `fit`).
-        views: Show so many augmented views of each of `per_class` images instead, as training would store them.
+        as_seen: Show them exactly as the network gets them (`backbone`, `image_size`, `resize_mode`).
+        num_augmented: Show so many augmented views of each of `per_class` images instead, as training would store them.
         augment: How views differ, as in `train`; None as training would choose.
-        backbone, size, fit: As in `train`.
+        backbone, image_size, resize_mode: As in `train`.
         layout, first_id, allow_external_paths: As in `train`.
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (images with boxes), or `auto`: seen from the data.
@@ -162,7 +162,12 @@ def show(
         from headstart.workflow.box_check import refuse_without_effect, show_boxes
 
         refuse_without_effect(
-            as_seen=as_seen or None, views=views, augment=augment, size=size, layout=layout, first_id=first_id
+            as_seen=as_seen or None,
+            num_augmented=num_augmented,
+            augment=augment,
+            image_size=image_size,
+            layout=layout,
+            first_id=first_id,
         )
         sheet = show_boxes(
             place,
@@ -181,8 +186,8 @@ def show(
             events,
             per_class=per_class,
             seed=seed,
-            as_seen=(backbone, size, fit) if as_seen or views is not None else None,
-            views=views,
+            as_seen=(backbone, image_size, resize_mode) if as_seen or num_augmented is not None else None,
+            num_augmented=num_augmented,
             augment=augment,
             layout=layout,
             first_id=first_id,

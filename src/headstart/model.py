@@ -42,7 +42,7 @@ class Model:
         *,
         top: int = 1,
         channel_order: Any = "rgb",
-        reject: float | None = None,
+        ood_fpr: float | None = None,
         coverage: float | None = None,
     ) -> Predictions:
         """Predict one or many: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
@@ -51,10 +51,10 @@ class Model:
             images: What to predict.
             top: How many classes to name for each.
             channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
-            reject: Share of known images that may be called unknown; None as the model was trained.
+            ood_fpr: Share of known images that may be called unknown; None as the model was trained.
             coverage: Share of sets that shall hold the right class; None as the model was trained.
         """
-        options: Any = {"channel_order": channel_order, "reject": reject, "coverage": coverage}
+        options: Any = {"channel_order": channel_order, "ood_fpr": ood_fpr, "coverage": coverage}
         return Predictions(self.runtime.predict(expand_sources(images), top, **options))
 
     def predict_proba(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:

@@ -293,7 +293,7 @@ class DatasetReport:
         group_patterns: Guesses about what belongs together, with evidence.
         shortcuts: What gives a class away besides content.
         size_range: (smallest, median, largest) of the longer side, pixels, or None.
-        overlap_fraction: Share of the median image that a square network sees, by `fit`.
+        overlap_fraction: Share of the median image that a square network sees, by resize mode.
         intensity_range: What 16-bit and float images are mapped from, or None.
         decisions: What was chosen, and why.
         findings: Further findings (about classes, groups and pixels), the worst first.
@@ -403,14 +403,14 @@ class Estimate:
     Attributes:
         value: Best estimate, corrected for choosing where something was chosen on the same data.
         low, high: Ends of the interval; None where it cannot be measured (too few groups).
-        uncorrected: The plain share, before any correction.
+        raw_value: The plain share, before any correction.
         n_eff: The number of independent samples that the interval is worth.
     """
 
     value: float | None
     low: float | None
     high: float | None
-    uncorrected: float | None
+    raw_value: float | None
     n_eff: float | None
 
 
@@ -471,10 +471,10 @@ class Prediction:
         probability: Its probability in [0, 1].
         top: (class name, probability) pairs, most probable first.
         error: Why there is no label, or None.
-        novelty: How unlike all training images it is; about 0 for known ones, None where the model cannot tell.
+        ood_score: How unlike all training images it is; about 0 for known ones, None where the model cannot tell.
         is_ood: Whether it counts as none of the classes; the label stays the best known class.
-        label_set: The classes that fit, at the coverage asked for, most probable first; empty where none does, None
-            where the model kept no sets.
+        prediction_set: Classes of the conformal prediction set, most probable first; may be empty; None if the model
+            has no prediction sets.
         problem: Kind of the error, as in `Problem`.
     """
 
@@ -483,7 +483,7 @@ class Prediction:
     probability: float | None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
-    novelty: float | None = None
+    ood_score: float | None = None
     is_ood: bool | None = None
-    label_set: tuple[str, ...] | None = None
+    prediction_set: tuple[str, ...] | None = None
     problem: str | None = None

@@ -64,8 +64,8 @@ class Predictions(Sequence[Prediction]):
             row: dict[str, Any] = {"file": p.file, "label": p.label, "probability": p.probability}
             for rank, (name, probability) in enumerate(p.top[1:], start=2):
                 row[f"label{rank}"], row[f"probability{rank}"] = name, probability
-            row["novelty"], row["is_ood"] = p.novelty, p.is_ood
-            row["set"] = None if p.label_set is None else list(p.label_set)
+            row["ood_score"], row["is_ood"] = p.ood_score, p.is_ood
+            row["prediction_set"] = None if p.prediction_set is None else list(p.prediction_set)
             row["error"] = p.error
             rows.append(row)
         return rows
@@ -148,7 +148,7 @@ class EvaluationResult(Story):
     missing_classes: tuple[str, ...]
     num_unreadable: int
     predictions: Predictions
-    unknown: dict[str, Any] = field(default_factory=dict)
+    ood: dict[str, Any] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     events: tuple[Event, ...] = ()
 
@@ -164,7 +164,7 @@ class EvaluationResult(Story):
             "new_classes": list(self.new_classes),
             "missing_classes": list(self.missing_classes),
             "num_unreadable": self.num_unreadable,
-            "unknown": self.unknown,
+            "ood": self.ood,
             "problems": [asdict(p) for p in self.problems],
             "findings": [finding_to_json(finding) for finding in self.findings],
             **reading_to_json(self.notes),

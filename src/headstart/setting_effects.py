@@ -16,19 +16,19 @@ _WITHOUT_EFFECT = {
     "lr": "the probe has no learning rate: its head is computed in closed form",
     "patience": "the probe has nothing to stop early: its head is computed in closed form",
     "batch_size": "the probe's result does not depend on a batch size, and its memory hardly does",
-    "cut": "nothing of the network is trained by the probe",
+    "train_from": "nothing of the network is trained by the probe",
     "unfreeze": "nothing of the network is trained by the probe",
-    "views": "the probe looks at every image as it is",
+    "num_views": "the probe looks at every image as it is",
     "augment": "the probe looks at every image as it is",
     "folds": "the probe is scored by leaving out every image in turn, which is finer than any folds",
     "finetune.head": "the probe's head is one linear map computed in closed form; other heads are trained by gradient",
-    **dict.fromkeys(("optimizer", "schedule", "keep"), _CLOSED_FORM),
+    **dict.fromkeys(("optimizer", "schedule", "select"), _CLOSED_FORM),
 }
 """Settings of training by gradient, refused with the reason where nothing is trained by gradient."""
 
 _CLASSIFY_ONLY = {
-    *("keep", "unfreeze", "patience", "label_pattern", "layout", "first_id", "corrections", "exclude_classes"),
-    *("positive", "reject", "coverage"),
+    *("select", "unfreeze", "patience", "label_pattern", "layout", "first_id", "label_corrections", "exclude_classes"),
+    *("positive", "ood_fpr", "coverage"),
 }
 """Settings that only classification has, beside the groups `head` and `finetune`."""
 
@@ -39,11 +39,11 @@ GRADIENT_STRATEGIES = ("head", "finetune", "full", "scratch")
 
 _BECAUSE = {
     ("folds", "auto"): ": the budget says how many parts are trained on",
-    ("keep", "auto"): ", which keeps what is better anyway",
-    ("cut", "full"): ", which trains every stage",
-    ("cut", "scratch"): ", which trains every stage",
-    ("views", "full"): ", which makes a new view of every image in every epoch",
-    ("views", "scratch"): ", which makes a new view of every image in every epoch",
+    ("select", "auto"): ", which keeps what is better anyway",
+    ("train_from", "full"): ", which trains every stage",
+    ("train_from", "scratch"): ", which trains every stage",
+    ("num_views", "full"): ", which makes a new view of every image in every epoch",
+    ("num_views", "scratch"): ", which makes a new view of every image in every epoch",
 }
 """Why a setting has no effect with a strategy, where that is not plain."""
 
@@ -84,13 +84,13 @@ def validate_combination(values: Mapping[str, Any]) -> None:
                 f"`{word}` has no effect here: {_WITHOUT_EFFECT.get(name, _CLOSED_FORM)}.",
                 hint=f"leave `{word}` out, or train by gradient: --strategy finetune (or head, full, scratch)",
             )
-    is_head_only = strategy == "head" or (strategy == "finetune" and values.get("cut") == "head")
+    is_head_only = strategy == "head" or (strategy == "finetune" and values.get("train_from") == "head")
     alone = {
-        "cut": ("finetune", "auto"),
+        "train_from": ("finetune", "auto"),
         "unfreeze": ("finetune",),
-        "views": ("head", "finetune", "auto"),
+        "num_views": ("head", "finetune", "auto"),
         "folds": GRADIENT_STRATEGIES,
-        "keep": GRADIENT_STRATEGIES,
+        "select": GRADIENT_STRATEGIES,
         "finetune.hidden": ("head",),
         "finetune.head": GRADIENT_STRATEGIES,
         "finetune.layer_decay": ("finetune", "full", "scratch", "auto"),
@@ -100,7 +100,7 @@ def validate_combination(values: Mapping[str, Any]) -> None:
         "finetune.head_only_fraction": ("finetune", "full", "scratch"),
     }
     for name, fitting in alone.items():
-        own = "head" if is_head_only and name != "cut" else strategy
+        own = "head" if is_head_only and name != "train_from" else strategy
         if name in values and own not in fitting and is_gradient:
             raise SettingError(
                 f"`{shown(name)}` has no effect with the strategy `{own}`{_BECAUSE.get((name, own), '')}.",
@@ -136,10 +136,10 @@ def _check_pairs(values: Mapping[str, Any], *, is_head_only: bool) -> None:
         raise SettingError(
             "`lr` has no effect beside `finetune.head_lr`: nothing but the head trains.", hint="give one of them"
         )
-    if "finetune.layer_decay" in values and values.get("cut") in ("last", "last-1"):
+    if "finetune.layer_decay" in values and values.get("train_from") in ("last", "last-1"):
         raise SettingError(
             "`finetune.layer_decay` has no effect: only one stage trains, at the rate `lr`.",
-            hint="leave `finetune.layer_decay` out, or begin earlier: --from last-2",
+            hint="leave `finetune.layer_decay` out, or begin earlier: --train-from last-2",
         )
     if "finetune.monitor" in values and "patience" not in values:
         raise SettingError(
@@ -156,17 +156,18 @@ def _check_pairs(values: Mapping[str, Any], *, is_head_only: bool) -> None:
 
 def _check_views(values: Mapping[str, Any]) -> None:
     """Refuse more views of an image than would ever be looked at."""
-    views, epochs = values.get("views"), values.get("epochs")
+    views, epochs = values.get("num_views"), values.get("epochs")
     if not isinstance(views, int) or views < 2:
         return
     if str(values.get("augment", "")).strip().lower() == "none":
         raise SettingError(
-            "`views` has no effect with `augment: none`, since all views would be the same.", hint="give one of them"
+            "`num_views` has no effect with `augment: none`, since all views would be the same.",
+            hint="give one of them",
         )
     if isinstance(epochs, int) and 0 < epochs < views:
         raise SettingError(
-            f"`views: {views}` has no effect beyond {epochs}: each epoch looks at one view of an image.",
-            hint=f"--views {epochs}, or more --epochs",
+            f"`num_views: {views}` has no effect beyond {epochs}: each epoch looks at one view of an image.",
+            hint=f"--num-views {epochs}, or more --epochs",
         )
 
 
@@ -188,11 +189,13 @@ def validate_detector_combination(values: Mapping[str, Any]) -> None:
             raise SettingError(
                 f"`{shown(name)}` has no effect on a detector.", hint=f"leave `{shown(name)}` out; {hint}"
             )
-    if values.get("fit") in ("crop", "cover"):
-        raise SettingError(f"`fit: {values['fit']}` would cut objects off.", hint="--fit squash or --fit pad")
+    if values.get("resize_mode") in ("crop", "cover"):
+        raise SettingError(
+            f"`resize_mode={values['resize_mode']}` would cut objects off.", hint="use --resize-mode squash or pad"
+        )
     alone = {
-        "cut": ("finetune",),
-        "views": ("head", "finetune", "auto"),
+        "train_from": ("finetune",),
+        "num_views": ("head", "finetune", "auto"),
         "detect.backbone_lr": ("finetune", "full", "scratch", "auto"),
         "detect.layer_decay": ("finetune", "full", "scratch", "auto"),
         "detect.unfreeze_after": ("finetune", "auto"),

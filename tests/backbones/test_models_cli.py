@@ -68,7 +68,7 @@ def test_mistakes_are_told(run, tmp_path):
         (("models", "show", "vgg11"), "more than one library"),
         (("models", "compare", "VGG16", "nothing"), "Unknown network"),
         (("models", "show", "resnet18", "--summary", "--freeze", "stage9"), "no stage"),
-        (("models", "show", "resnet18", "--summary", "--size", 4), "at least"),
+        (("models", "show", "resnet18", "--summary", "--image-size", 4), "at least"),
         (("models", "show", "resnet18", "--diagram", tmp_path / "a.pdf"), "svg or"),
         (("summary", tmp_path), "run folder"),
     ]:

@@ -37,7 +37,7 @@ def test_missing_value_and_unknown_setting() -> None:
         as_overrides(["d", "--dropout", "--offline"], DECLARED)
     with pytest.raises(SettingError, match="no setting called `freeze`") as caught:
         as_overrides(["d", "--freeze", "10"], DECLARED)
-    assert "--from" in str(caught.value.hint)
+    assert "--train-from" in str(caught.value.hint)
 
 
 def test_data_as_setting() -> None:
@@ -58,4 +58,4 @@ def test_alias_of_other_tool_is_accepted_or_explained(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as stop:
         main(["train", "photos", "--freeze", "10"])
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: there is no setting called `freeze`.\nhint: --from STAGE")
+    assert capsys.readouterr().err.startswith("error: there is no setting called `freeze`.\nhint: --train-from STAGE")

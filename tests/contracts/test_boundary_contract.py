@@ -44,7 +44,7 @@ def digests_of(files: list[str]) -> list[str]:
 
 def open_views(files: list[str], root: Path, engine: ToyEngine, layout: RowLayout = HALF) -> ViewActivations:
     space = ActivationCache(root).space("graph", SPEC.digest, layout)
-    return ViewActivations(files, digests_of(files), files, engine, SPEC, space, AUGMENT, 0, threads=2)
+    return ViewActivations(files, digests_of(files), files, engine, SPEC, space, AUGMENT, 0, num_threads=2)
 
 
 def expected_rows(files: list[str], layout: RowLayout, view: int) -> NDArray[np.floating]:
@@ -175,7 +175,7 @@ def test_gradients_equal_those_of_the_uncached_network(
     layout = RowLayout(("state0",), (shape,), dtype)
     space = ActivationCache(tmp_path).space("prefix", spec.digest, layout)
     views = ViewActivations(
-        files[:6], digests_of(files[:6]), files[:6], TorchPrefix(), spec, space, AUGMENT, 0, threads=1
+        files[:6], digests_of(files[:6]), files[:6], TorchPrefix(), spec, space, AUGMENT, 0, num_threads=1
     )
     states, _ = ActivationSource(views, 1).batch(np.arange(6), np.ones(6, dtype=np.int64))
     suffix = pooled_suffix(backbone.network, "last-2", ["embedding"])

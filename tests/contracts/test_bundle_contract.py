@@ -32,11 +32,13 @@ PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[-1]
 HW = (20, 28)
 
 SPECS = {
-    "crop": ImageSpec(size_hw=HW, fit="crop", crop_fraction=0.8),
-    "crop-whole": ImageSpec(size_hw=HW, fit="crop", crop_fraction=1.0, interpolation="bilinear"),
-    "cover": ImageSpec(size_hw=HW, fit="cover", interpolation="lanczos", mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7)),
-    "squash": ImageSpec(size_hw=HW, fit="squash", interpolation="nearest"),
-    "pad": ImageSpec(size_hw=HW, fit="pad", background=(9, 200, 31), intensity_range=(100.0, 3000.0)),
+    "crop": ImageSpec(size_hw=HW, resize_mode="crop", crop_fraction=0.8),
+    "crop-whole": ImageSpec(size_hw=HW, resize_mode="crop", crop_fraction=1.0, interpolation="bilinear"),
+    "cover": ImageSpec(
+        size_hw=HW, resize_mode="cover", interpolation="lanczos", mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7)
+    ),
+    "squash": ImageSpec(size_hw=HW, resize_mode="squash", interpolation="nearest"),
+    "pad": ImageSpec(size_hw=HW, resize_mode="pad", background=(9, 200, 31), intensity_range=(100.0, 3000.0)),
     "no-draft": ImageSpec(size_hw=HW, has_draft=False),
 }
 
@@ -111,8 +113,8 @@ def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         class_names=["a", "b", "c", "d", "é"],
         has_flip=request.param == "cover",
         trained_on=["0" * 64],
-        novelty=fit_ood_model(None if request.param == "pad" else rows, probabilities, ids) if is_told else None,
-        sets=fit_prediction_sets(probabilities, ids, coverage=0.8).rule if is_told else None,
+        ood=fit_ood_model(None if request.param == "pad" else rows, probabilities, ids) if is_told else None,
+        prediction_sets=fit_prediction_sets(probabilities, ids, coverage=0.8).rule if is_told else None,
     )
 
 
@@ -139,17 +141,17 @@ def test_the_program_of_the_page_says_what_the_product_says(
     assert np.abs(theirs - ours).max() < 1e-6, [p.name for p, d in zip(images, np.abs(theirs - ours), strict=True)]
     assert np.unique(ours.round(6), axis=0).shape[0] > 10  # the images are told apart at all
     runtime = Runtime(bundle_path)
-    if runtime.bundle.novelty is None:
+    if runtime.bundle.ood is None:
         assert told == [[None, None, []]] * len(images)
-        assert {(p.novelty, p.is_ood, p.label_set) for p in runtime.predict(images)} == {(None, None, None)}
+        assert {(p.ood_score, p.is_ood, p.prediction_set) for p in runtime.predict(images)} == {(None, None, None)}
         return
-    assert runtime.bundle.novelty.has_residual_norm == ("pad" not in runtime.bundle.spec.fit)
+    assert runtime.bundle.ood.has_residual_norm == ("pad" not in runtime.bundle.spec.resize_mode)
     for (novelty, is_ood, names), plain, other in zip(
-        told, runtime.predict(images), runtime.predict(images, reject=0.3, coverage=0.6), strict=True
+        told, runtime.predict(images), runtime.predict(images, ood_fpr=0.3, coverage=0.6), strict=True
     ):
-        assert plain.novelty == pytest.approx(novelty, abs=1e-6)
+        assert plain.ood_score == pytest.approx(novelty, abs=1e-6)
         assert plain.is_ood is is_ood
-        assert sorted(other.label_set or ()) == names
+        assert sorted(other.prediction_set or ()) == names
 
 
 def test_every_key_is_explained(bundle_path: Path) -> None:

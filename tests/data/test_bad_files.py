@@ -48,7 +48,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
     bad, odd = make_folder(root)
     before = {p: (p.lstat().st_size, p.lstat().st_mtime_ns) for p in sorted(root.rglob("*"))}
     samples = read(root)
-    scan = scan_images(samples, threads=2)
+    scan = scan_images(samples, num_threads=2)
     yield Zoo(root, bad, odd, samples, scan, inspect_dataset(samples, scan=scan))
     assert {p: (p.lstat().st_size, p.lstat().st_mtime_ns) for p in sorted(root.rglob("*"))} == before
 
@@ -151,7 +151,7 @@ def test_files_that_vanish_while_reading(tmp_path: Path) -> None:
     (root / "a" / "1.jpg").unlink()
     (root / "b" / "2.jpg").unlink()
     (root / "b" / "2.jpg").mkdir()
-    scan = scan_images(samples, threads=2)
+    scan = scan_images(samples, num_threads=2)
     kinds = {samples[i].name: p.kind for i, p in scan.problems.items()}
     assert kinds == {"a/1.jpg": "missing", "b/2.jpg": "folder"}
     health = inspect_dataset(samples, scan=scan)
@@ -165,7 +165,7 @@ def test_a_folder_that_vanishes_while_reading(tmp_path: Path) -> None:
     for file in (root / "b").iterdir():
         file.unlink()
     (root / "b").rmdir()
-    health = inspect_dataset(samples, threads=1)
+    health = inspect_dataset(samples, num_threads=1)
     assert [p.kind for p in health.unreadable] == ["missing"] * 4
     assert Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.ERROR, {"class": "b"}) in health.findings
 
@@ -185,7 +185,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     samples = read(root)
     (root / "a" / "0.jpg").unlink()
     os.mkfifo(root / "a" / "0.jpg")
-    scan = scan_images(samples, threads=1)
+    scan = scan_images(samples, num_threads=1)
     assert [p.kind for p in scan.problems.values()] == ["special"]
 
 
@@ -200,7 +200,7 @@ def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return open(path, mode, *rest, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(image_spec, "open", guarded, raising=False)
-    health = inspect_dataset(read(root), threads=1)
+    health = inspect_dataset(read(root), num_threads=1)
     assert [(p.name, p.kind) for p in health.unreadable] == [("b/1.jpg", "permission")]
     assert sum(health.formats.values()) == 7
 
@@ -210,7 +210,7 @@ def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_permission_denied_by_the_system_itself(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     (root / "a" / "2.jpg").chmod(0)
-    health = inspect_dataset(read(root), threads=1)
+    health = inspect_dataset(read(root), num_threads=1)
     assert [(p.name, p.kind) for p in health.unreadable] == [("a/2.jpg", "permission")]
 
 
@@ -244,7 +244,7 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
     (root / "a" / "again").symlink_to(root / "a")
     (root / "b" / "up").symlink_to(root)
     (root / "a" / "self.jpg").symlink_to(root / "a" / "self.jpg")
-    health = inspect_dataset(read(root), threads=1)
+    health = inspect_dataset(read(root), num_threads=1)
     assert sum(health.formats.values()) == 8
     assert [(p.name, p.kind) for p in health.unreadable] == [("a/self.jpg", "broken-link")]
     assert not health.duplicates
@@ -256,7 +256,7 @@ def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
     for i in range(1500):
         (root / "a" / "many" / f"{i}.jpg").touch()
     samples = read(root, layout="{label}/**")
-    health = inspect_dataset(samples, threads=2)
+    health = inspect_dataset(samples, num_threads=2)
     assert len(health.unreadable) == 1500
     assert sum(health.formats.values()) == 8
     (finding,) = unreadable_findings(health.unreadable)
@@ -268,17 +268,17 @@ def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
 def test_a_lifted_limit_lets_a_large_image_in(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     put(root, "a/large.png", encode(scene(50, (400, 300)), "PNG"))
-    tight = inspect_dataset(read(root), max_pixels=100_000, threads=1)
+    tight = inspect_dataset(read(root), max_pixels=100_000, num_threads=1)
     assert [(p.name, p.kind) for p in tight.unreadable] == [("a/large.png", "too-large")]
     assert "100,000" in tight.unreadable[0].detail
-    assert not inspect_dataset(read(root), max_pixels=120_000, threads=1).unreadable
+    assert not inspect_dataset(read(root), max_pixels=120_000, num_threads=1).unreadable
 
 
 def test_nothing_but_bad_files(tmp_path: Path) -> None:
     for k, (_, make) in enumerate(list(bad_files().values())[:12]):
         (tmp_path / "ab"[k % 2]).mkdir(exist_ok=True)
         make(tmp_path / "ab"[k % 2] / f"{k}.jpg")
-    health = inspect_dataset(read(tmp_path), threads=1)
+    health = inspect_dataset(read(tmp_path), num_threads=1)
     assert len(health.unreadable) == 12
     assert (health.size_range, health.formats, health.intensity_range) == (None, {}, None)
     assert finding_lines(dataset_findings(health))
@@ -288,6 +288,6 @@ def test_nothing_but_bad_files(tmp_path: Path) -> None:
 
 
 def test_the_same_file_looks_the_same_from_one_thread_or_many(zoo: Zoo) -> None:
-    again = scan_images(zoo.samples, threads=1)
+    again = scan_images(zoo.samples, num_threads=1)
     assert again.info == zoo.scan.info
     np.testing.assert_array_equal(again.thumbs, zoo.scan.thumbs)

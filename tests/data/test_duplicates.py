@@ -52,7 +52,7 @@ def planted() -> Planted:
         kind_of[frozenset((k, len(files)))] = kind
         files.append(data)
     scan = looks_of(samples_of([str(i) for i in range(len(files))]), files)
-    exact, near, _ = find_duplicates(scan, threads=1)
+    exact, near, _ = find_duplicates(scan, num_threads=1)
     return Planted(scan, kind_of, count, exact, near)
 
 
@@ -115,7 +115,7 @@ def test_pairs_say_what_they_are(planted: Planted) -> None:
 
 
 def test_no_pair_among_different_images(planted: Planted) -> None:
-    exact, near, _ = find_duplicates(subset(planted.scan, list(range(planted.num_scenes))), threads=1)
+    exact, near, _ = find_duplicates(subset(planted.scan, list(range(planted.num_scenes))), num_threads=1)
     assert (exact, near) == ([], [])
 
 
@@ -129,7 +129,7 @@ def test_look_alikes_of_one_studio_are_no_copies() -> None:
         x, y = (int(v) for v in rng.integers(-4, 5, 2))
         image.paste(scene(900 + seed, (110, 90)), (45 + x, 30 + y))
         files.append(encode(image))
-    exact, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(50)]), files), threads=1)
+    exact, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(50)]), files), num_threads=1)
     assert (exact, near) == ([], [])
 
 
@@ -146,7 +146,7 @@ def test_the_bar_rises_with_how_alike_different_images_are() -> None:
     candidates = find_candidates(scan.thumbs, None)
     scores, _ = duplicate_candidates.compare_candidates(scan.thumbs, candidates, 1)
     assert (scores > 1.9).sum() > 60  # a fixed bar would call these copies
-    _, near, _ = find_duplicates(scan, threads=1)
+    _, near, _ = find_duplicates(scan, num_threads=1)
     assert {(p.first, p.second) for p in near} == {(4 * k, 80 + k) for k in range(8)}
 
 
@@ -154,7 +154,7 @@ def test_the_bar_rises_with_how_alike_different_images_are() -> None:
 def test_every_quality_of_re_encoding(quality: int) -> None:
     files = [encode(scene(s), quality=92) for s in range(300, 330)]
     files += [encode(scene(s), quality=quality) for s in range(300, 310)]
-    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(40)]), files), threads=1)
+    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(40)]), files), num_threads=1)
     assert {(p.first, p.second) for p in near} == {(i, 30 + i) for i in range(10)}
 
 
@@ -167,7 +167,7 @@ def test_a_caption_over_one_end_hides_no_copy() -> None:
         bar = (0, 0, width, height * 15 // 100) if k % 2 else (0, height * 85 // 100, width, height)
         image.paste((255, 255, 255) if k % 3 else (0, 0, 0), bar)
         files.append(encode(image, quality=85))
-    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(72)]), files), threads=1)
+    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(72)]), files), num_threads=1)
     found = {(p.first, p.second) for p in near}
     assert found <= {(k, 60 + k) for k in range(12)}
     assert len(found) >= 11
@@ -180,7 +180,7 @@ def test_embeddings_point_at_more_but_pixels_decide() -> None:
     same = np.ones((40, 16), dtype=np.float32) + 1e-3 * np.random.default_rng(0).normal(size=(40, 16)).astype(
         np.float32
     )
-    assert find_duplicates(scan, embeddings=same, threads=1)[:2] == ([], [])
+    assert find_duplicates(scan, embeddings=same, num_threads=1)[:2] == ([], [])
 
 
 def test_embeddings_may_have_rows_that_are_missing() -> None:
@@ -189,13 +189,13 @@ def test_embeddings_may_have_rows_that_are_missing() -> None:
     scan = looks_of(samples_of(list("abcd")), files)
     embeddings = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
     embeddings[3] = np.nan
-    _, near, _ = find_duplicates(scan, embeddings=embeddings, threads=1)
+    _, near, _ = find_duplicates(scan, embeddings=embeddings, num_threads=1)
     assert [(p.first, p.second) for p in near] == [(0, 2)]
 
 
 def test_images_of_one_color_are_no_near_copies() -> None:
     files = [encode(Image.new("RGB", (80, 60), (i, 2 * i, 3 * i)), "PNG") for i in range(10, 40)]
-    exact, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(30)]), files), threads=1)
+    exact, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(30)]), files), num_threads=1)
     assert (exact, near) == ([], [])
 
 
@@ -212,9 +212,9 @@ def test_equal_pixels_under_other_bytes_and_modes(tmp_path_factory: pytest.TempP
         asked.append((a, b))
         return False
 
-    exact, _, _ = find_duplicates(scan, threads=1)
+    exact, _, _ = find_duplicates(scan, num_threads=1)
     assert (0, 1, "pixels") in {(p.first, p.second, p.kind) for p in exact}
-    exact, _, _ = find_duplicates(scan, same_pixels=same, threads=1)
+    exact, _, _ = find_duplicates(scan, same_pixels=same, num_threads=1)
     assert exact == []
     assert (0, 1) in asked
 
@@ -223,7 +223,7 @@ def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
     one = encode(scene(1))
     files = [one] * 300 + [encode(scene(1), quality=50)]
     scan = looks_of(samples_of([str(i) for i in range(301)]), files)
-    exact, near, _ = find_duplicates(scan, threads=1)
+    exact, near, _ = find_duplicates(scan, num_threads=1)
     assert len(exact) == 299
     assert len(near) < 20
     groups = components(301, [(p.first, p.second) for p in (*exact, *near)])
@@ -233,27 +233,27 @@ def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
 def test_a_near_copy_of_a_image_is_one_of_its_twin_too() -> None:
     """Named as pairs, so that a leak or a second label is seen whichever of the twins has it."""
     files = [encode(scene(1)), encode(scene(2)), encode(scene(1)), encode(scene(1), quality=50), encode(scene(3))]
-    exact, near, _ = find_duplicates(looks_of(samples_of(list("abcde")), files), threads=1)
+    exact, near, _ = find_duplicates(looks_of(samples_of(list("abcde")), files), num_threads=1)
     assert [(p.first, p.second) for p in exact] == [(0, 2)]
     assert {(p.first, p.second) for p in near} == {(0, 3), (2, 3)}
 
 
 def test_one_and_no_image() -> None:
-    assert find_duplicates(looks_of(samples_of([]), []), threads=1)[:2] == ([], [])
-    assert find_duplicates(looks_of(samples_of(["a"]), [encode(scene(1))]), threads=1)[:2] == ([], [])
+    assert find_duplicates(looks_of(samples_of([]), []), num_threads=1)[:2] == ([], [])
+    assert find_duplicates(looks_of(samples_of(["a"]), [encode(scene(1))]), num_threads=1)[:2] == ([], [])
 
 
 def test_two_images_suffice() -> None:
     files = [encode(scene(1)), encode(scene(1), quality=50)]
-    _, near, _ = find_duplicates(looks_of(samples_of(["a", "b"]), files), threads=1)
+    _, near, _ = find_duplicates(looks_of(samples_of(["a", "b"]), files), num_threads=1)
     assert [(p.first, p.second, p.kind) for p in near] == [(0, 1, "near")]
 
 
 def test_the_result_depends_neither_on_threads_nor_on_the_order(planted: Planted) -> None:
-    again = find_duplicates(planted.scan, threads=3)
+    again = find_duplicates(planted.scan, num_threads=3)
     assert (again[0], again[1]) == (planted.exact, planted.near)
     order = np.random.default_rng(0).permutation(len(planted.scan.info))
-    exact, near, _ = find_duplicates(subset(planted.scan, order), threads=1)
+    exact, near, _ = find_duplicates(subset(planted.scan, order), num_threads=1)
     turned = {frozenset((int(order[p.first]), int(order[p.second]))) for p in (*exact, *near)}
     plain = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
     assert len(turned ^ plain) <= 1  # ties between candidates may fall the other way
@@ -366,7 +366,7 @@ def test_burnt_out_parts_cost_a_copy_nothing() -> None:
         bright = np.clip(np.asarray(scene(s)).astype(np.float64) * 1.25, 0, 255).astype(np.uint8)
         assert (bright == 255).mean() > 0.03
         files.append(encode(Image.fromarray(bright)))
-    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(48)]), files), threads=1)
+    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(48)]), files), num_threads=1)
     found = {(p.first, p.second) for p in near}
     assert found <= {(i, 40 + i) for i in range(8)}
     assert len(found) >= 6

@@ -88,7 +88,7 @@ def test_the_same_names_dealt_out_anew_are_rejected(shuffled: tuple[Samples, Sca
 
 def test_a_rejected_guess_is_used_by_nothing(shuffled: tuple[Samples, ScanResult]) -> None:
     samples, scan = shuffled
-    health = inspect_dataset(samples, scan=scan, score=flattering, threads=1)
+    health = inspect_dataset(samples, scan=scan, score=flattering, num_threads=1)
     applied = apply_report(samples, health)
     copies = sum(1 for _ in (*health.duplicates, *health.near_duplicates))
     assert applied.groups is None or len(np.unique(applied.groups)) >= len(samples) - copies
@@ -262,7 +262,7 @@ def test_the_time_of_capture_can_be_asked_for(tmp_path_factory: pytest.TempPathF
     assert by_name["0"] == by_name["1"] == by_name["2"] != by_name["3"]
     assert by_name["3"] == by_name["4"] == by_name["5"]
     assert len({by_name[k] for k in "03nb"}) == 4
-    assert scan_images(samples, threads=1).info[0] is not None
+    assert scan_images(samples, num_threads=1).info[0] is not None
 
 
 def test_a_leak_is_never_claimed_from_names_alone(shuffled: tuple[Samples, ScanResult]) -> None:
@@ -274,7 +274,7 @@ def test_a_leak_is_never_claimed_from_names_alone(shuffled: tuple[Samples, ScanR
         splits=["train" if i % 3 else "test" for i in range(len(samples))],
     )
     scan = looks_of(split, [encode(scene(7000 + i)) for i in range(len(split))])  # strangers all
-    health = inspect_dataset(split, scan=scan, score=flattering, threads=1)
+    health = inspect_dataset(split, scan=scan, score=flattering, num_threads=1)
     assert health.leaks == ()
     assert FindingKind.GROUPS_ACROSS_SPLITS not in {f.kind for f in health.findings}
     assert not health.is_misleading
@@ -289,7 +289,7 @@ def test_groups_on_both_sides_of_a_split_are_told_where_images_bear_them_out(
         [s.label for s in samples],
         splits=["train" if i % NUM_VARIANTS else "test" for i in range(len(samples))],
     )
-    health = inspect_dataset(split, scan=scan, threads=1)
+    health = inspect_dataset(split, scan=scan, num_threads=1)
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_ACROSS_SPLITS]
     assert finding.severity is Severity.ERROR
     assert finding.evidence["num_groups"] == NUM_ORIGINALS

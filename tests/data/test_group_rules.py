@@ -155,7 +155,7 @@ def test_exposures_are_no_objects(exposures: tuple[Samples, ScanResult]) -> None
     assert pattern.evidence.off_axis_fraction is not None
     assert pattern.evidence.off_axis_fraction < 0.2
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE
-    health = inspect_dataset(exposures[0], scan=exposures[1], threads=1)
+    health = inspect_dataset(exposures[0], scan=exposures[1], num_threads=1)
     assert apply_report(exposures[0], health).groups is None
     assert not health.is_misleading
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
@@ -196,13 +196,13 @@ def test_few_groups_are_a_question() -> None:
     (pattern,) = judged(samples, scan).values()
     assert pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS
     assert pattern.evidence.num_independent == 4
-    health = inspect_dataset(samples, scan=scan, threads=1)
+    health = inspect_dataset(samples, scan=scan, num_threads=1)
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.WARNING
-    asked = inspect_dataset(samples, scan=scan, threads=1, group_from=str(finding.evidence["pattern"]))
+    asked = inspect_dataset(samples, scan=scan, num_threads=1, group_from=str(finding.evidence["pattern"]))
     assert [(p.source, p.is_used) for p in asked.group_patterns] == [("asked", True)]
     assert len(np.unique(apply_report(samples, asked, group_from=pattern.pattern).groups)) == 4
-    silent = inspect_dataset(samples, scan=scan, threads=1, group_from="none")
+    silent = inspect_dataset(samples, scan=scan, num_threads=1, group_from="none")
     assert silent.group_patterns == ()
     assert not any(f.kind is FindingKind.GROUPS_IN_QUESTION for f in silent.findings)
 
@@ -223,7 +223,7 @@ def test_a_score_at_the_baseline_is_a_question_with_both_scores() -> None:
     assert pattern.status is GroupStatus.QUESTION_SCORE_AT_BASELINE
     assert (pattern.accuracy_independent, pattern.accuracy_grouped) == (0.97, 0.52)
     assert pattern.evidence.accuracy_baseline == 0.5
-    health = inspect_dataset(samples, scan=scan, score=score, threads=1)
+    health = inspect_dataset(samples, scan=scan, score=score, num_threads=1)
     (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.ERROR  # one of the two scores misleads, and only the user knows which
     assert health.is_misleading
@@ -286,7 +286,7 @@ def test_what_is_the_split_is_a_question() -> None:
     marked = replace(samples, items=items)
     rng = np.random.default_rng(0)
     embeddings = (2.0 * np.array([[t == "train"] for t in told]) + 0.2 * rng.normal(size=(48, 4))).astype(np.float32)
-    health = inspect_dataset(marked, scan=scan, embeddings=embeddings, threads=1)
+    health = inspect_dataset(marked, scan=scan, embeddings=embeddings, num_threads=1)
     (pattern,) = health.group_patterns
     assert pattern.evidence.groups_per_level["split"] < 1.5
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT
@@ -330,7 +330,7 @@ def test_numbers_that_start_anew_in_each_class_are_groups_of_the_class() -> None
     ids, _ = group_ids(samples, pattern.pattern)
     assert ids is not None
     assert ids.tolist() == (np.arange(90) // 6).tolist()
-    applied = apply_report(samples, inspect_dataset(samples, scan=scan, threads=1))
+    applied = apply_report(samples, inspect_dataset(samples, scan=scan, num_threads=1))
     assert applied.groups is not None
     assert len(np.unique(applied.groups)) == 15
 
@@ -362,7 +362,7 @@ def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline(
         return 0.97 if groups is None or len(np.unique(groups)) > 20 else 0.52
 
     for data, measure, is_used in ((inferred, None, True), (inferred, score, False), (given, score, True)):
-        health = inspect_dataset(data, scan=scan, score=measure, threads=1)
+        health = inspect_dataset(data, scan=scan, score=measure, num_threads=1)
         (pattern,) = health.group_patterns
         assert pattern.is_used == is_used
         applied = apply_report(data, health)
@@ -420,7 +420,7 @@ def test_camera_prefixes_of_images_with_boxes_are_no_groups_across_the_split() -
     plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
     splits = ["train" if i % 5 else "test" for i in range(40)]
     data = boxed(plain, splits, np.zeros(40, dtype=np.int64), ("nut",))
-    health = inspect_box_dataset(data, scan=scan, threads=1)
+    health = inspect_box_dataset(data, scan=scan, num_threads=1)
     assert [p.status for p in health.images.group_patterns] == [GroupStatus.REJECTED_COUNTER_PREFIX]
     assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in health.findings)
     assert not health.is_misleading
@@ -435,10 +435,10 @@ def test_the_class_in_the_names_of_images_with_boxes_is_a_question() -> None:
     plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
     splits = ["train" if i % 4 else "test" for i in range(64)]
     data = boxed(plain, splits, np.arange(64) // 8, fruits)
-    health = inspect_box_dataset(data, scan=scan, threads=1)
+    health = inspect_box_dataset(data, scan=scan, num_threads=1)
     assert [p.status for p in health.images.group_patterns] == [GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS]
     assert not health.is_misleading
-    asked = inspect_box_dataset(data, scan=scan, threads=1, group_from=health.images.group_patterns[0].pattern)
+    asked = inspect_box_dataset(data, scan=scan, num_threads=1, group_from=health.images.group_patterns[0].pattern)
     assert asked.findings[0].kind is FindingKind.GROUPS_ACROSS_SPLITS
     assert asked.is_misleading
 

@@ -86,13 +86,13 @@ def test_every_copy_of_a_image_under_two_labels_is_left_out() -> None:
     files = [encode(scene(1))] * 20 + [encode(scene(i)) for i in range(2, 12)]
     labels = ["a"] * 19 + ["b"] + ["a", "b"] * 5
     samples = samples_of([f"{i}.jpg" for i in range(30)], labels)
-    health = inspect_dataset(samples, scan=looks_of(samples, files), threads=1)
+    health = inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1)
     assert len(health.label_conflicts) < 19  # so a few pairs must speak for all
     applied = apply_report(samples, health)
     assert where(applied.excluded) == list(range(20))
     splits: list[str | None] = ["train"] * 9 + ["test"] * 11 + ["train"] * 10
     samples = samples_of([f"{i}.jpg" for i in range(30)], labels, splits)
-    applied = apply_report(samples, inspect_dataset(samples, scan=looks_of(samples, files), threads=1))
+    applied = apply_report(samples, inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1))
     assert where(applied.excluded) == list(range(9))
     assert where(applied.test_including_leaks & ~applied.test) == list(range(9, 20))
 
@@ -211,7 +211,7 @@ class TestInspect:
         files[5] = files[3]
         labels = ["a", "b"] * 12
         samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
-        health = inspect_dataset(samples, scan=looks_of(samples, files), threads=1)
+        health = inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1)
         assert [(p.a, p.b) for p in health.duplicates] == [("b/3.jpg", "b/5.jpg")]
         assert [(p.a, p.label_a, p.b, p.label_b) for p in health.label_conflicts] == [("a/2.jpg", "a", "b/13.jpg", "b")]
         assert health.leaks == ()
@@ -224,7 +224,7 @@ class TestInspect:
     def test_a_healthy_set_is_honest(self) -> None:
         labels = ["a", "b"] * 12
         samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
-        health = inspect_dataset(samples, scan=looks_of(samples, [encode(scene(i)) for i in range(24)]), threads=1)
+        health = inspect_dataset(samples, scan=looks_of(samples, [encode(scene(i)) for i in range(24)]), num_threads=1)
         assert not health.is_misleading
         assert (health.duplicates, health.near_duplicates, health.label_conflicts, health.findings) == ((), (), (), ())
 
@@ -235,21 +235,21 @@ class TestInspect:
         files[13] = encode(ImageOps.mirror(scene(2)))
         labels = ["a", "b"] * 12
         samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
-        (conflict,) = inspect_dataset(samples, scan=looks_of(samples, files), threads=1).label_conflicts
+        (conflict,) = inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1).label_conflicts
         assert (conflict.a, conflict.b, conflict.kind) == ("a/2.jpg", "b/13.jpg", "mirrored")
 
     def test_images_without_labels(self) -> None:
         files = [encode(scene(i, (60, 40))) for i in range(6)]
         files[4] = files[1]
         samples = samples_of([f"{i}.jpg" for i in range(6)])
-        health = inspect_dataset(samples, scan=looks_of(samples, files), threads=1)
+        health = inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1)
         assert len(health.duplicates) == 1
         assert health.label_conflicts == ()
 
     def test_the_share_that_is_seen(self) -> None:
         files = [encode(scene(i, (400, 100))) for i in range(3)]
         samples = samples_of([f"{i}.jpg" for i in range(3)], list("aba"))
-        seen = inspect_dataset(samples, scan=looks_of(samples, files), threads=1).overlap_fraction
+        seen = inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1).overlap_fraction
         assert seen == {"crop": pytest.approx(0.25 * 0.875**2, abs=1e-3), "cover": 0.25, "squash": 1.0, "pad": 1.0}
 
 

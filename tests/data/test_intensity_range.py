@@ -134,7 +134,7 @@ def test_whole_and_floating_point_numbers_in_one_set_are_warned_of() -> None:
     assert (finding.kind, finding.evidence) == (FindingKind.MIXED_PIXEL_TYPES, {"num_float": 2, "num_integer": 3})
     assert find_mixed_depths(looks_of(samples_of(list("abc")), files[:3])) == []
     assert find_mixed_depths(looks_of(samples_of(list("ab")), files[3:])) == []
-    assert inspect_dataset(samples_of(list("abcde")), scan=scan, threads=1).findings[0] == finding
+    assert inspect_dataset(samples_of(list("abcde")), scan=scan, num_threads=1).findings[0] == finding
 
 
 def test_what_a_person_asks_for_is_taken() -> None:
@@ -195,7 +195,7 @@ def test_every_deep_image_that_is_found_was_foreseen(tmp_path: Path) -> None:
     Image.fromarray(arrays[2].astype(np.int32)).save(tmp_path / "b" / "2.tif")
     Image.fromarray(arrays[3].astype(np.float32)).save(tmp_path / "b" / "3.tiff", compression="tiff_lzw")
     samples = read(tmp_path)
-    scan = scan_images(samples, threads=1)
+    scan = scan_images(samples, num_threads=1)
     assert all(f is not None and f.quantiles is not None for f in scan.info)
     assert all(has_16_bit([path]) for path in samples.paths)
 
@@ -204,5 +204,5 @@ def test_a_range_in_words() -> None:
     assert parse_range("0,4095") == (0, 4095)
     assert parse_range(" -1.5 , 2e3 ") == (-1.5, 2000)
     for text in ("", "5", "1,2,3", "a,b", "5,5", "7,3", "0,inf", "nan,1"):
-        with pytest.raises(UsageError, match="--range"):
+        with pytest.raises(UsageError, match="--intensity-range"):
             parse_range(text)

@@ -97,7 +97,7 @@ def test_leaks_of_real_images_are_named_and_others_are_not() -> None:
         else:
             files.append(encode(scene(i)))
     samples = samples_of(names, labels, splits)
-    health = inspect_dataset(samples, scan=looks_of(samples, files), threads=1)
+    health = inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1)
     assert {(p.a, p.b) for p in health.leaks} == {
         (f"train/{'ab'[i % 2]}/{i - 30}.jpg", f"test/{'ab'[i % 2]}/{i}.jpg") for i in (31, 34, 38)
     }

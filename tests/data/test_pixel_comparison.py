@@ -95,10 +95,10 @@ def test_thumbnails_that_are_equal_by_chance_are_no_equal_images(tmp_path: Path)
         (tmp_path / label).mkdir()
         Image.fromarray(pixels).save(tmp_path / label / "1.png")
     samples = read(tmp_path)
-    scan = scan_images(samples, threads=1)
+    scan = scan_images(samples, num_threads=1)
     keys = [f.pixel_key for f in scan.info if f is not None]
     assert keys[0] == keys[1]  # else this shows nothing
-    exact, _, _ = find_duplicates(scan, same_pixels=SamePixels(samples.paths, 10**8), threads=1)
+    exact, _, _ = find_duplicates(scan, same_pixels=SamePixels(samples.paths, 10**8), num_threads=1)
     assert exact == []
-    exact, _, _ = find_duplicates(scan, threads=1)
+    exact, _, _ = find_duplicates(scan, num_threads=1)
     assert [p.kind for p in exact] == ["pixels"]

@@ -362,7 +362,7 @@ def test_a_judgement_comes_back_equal() -> None:
 def test_a_real_judgement_comes_back_equal() -> None:
     samples, files = photos(count=6)
     files[5] = files[3]
-    health = inspect_dataset(samples, scan=looks_of(samples, files), threads=1)
+    health = inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1)
     assert health.duplicates
     assert report_from_note(json.loads(json.dumps(asdict(health)))) == health
 

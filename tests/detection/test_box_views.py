@@ -15,7 +15,7 @@ from headstart.errors import SettingError
 from headstart.preprocessing.augmentation import WHOLE_IMAGES, parse_augment, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, read_image
 
-SPEC = ImageSpec(size_hw=(96, 128), fit="squash")
+SPEC = ImageSpec(size_hw=(96, 128), resize_mode="squash")
 BOX = (150, 60, 270, 200)
 
 
@@ -31,7 +31,7 @@ def image() -> bytes:
 
 @pytest.mark.parametrize("fit", ["squash", "pad"])
 def test_boxes_follow_object(image: bytes, fit: str) -> None:
-    spec = SPEC.with_(fit=fit, background=(0, 0, 0), mean=(0.0, 0.0, 0.0))
+    spec = SPEC.with_(resize_mode=fit, background=(0, 0, 0), mean=(0.0, 0.0, 0.0))
     augment = parse_augment("flip=0.5,vflip=0.5,zoom=0.5,shift=0.1,brightness=0.1")
     digest = hashlib.sha256(image).digest()
     boxes, num_seen = Boxes.of([BOX], [0]), 0

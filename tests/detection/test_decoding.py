@@ -18,7 +18,7 @@ from headstart.detection.decoding import (
 from headstart.detection.image_frames import plain_frame
 from headstart.preprocessing.image_spec import ImageSpec
 
-SPEC = ImageSpec(size_hw=(64, 64), fit="squash")
+SPEC = ImageSpec(size_hw=(64, 64), resize_mode="squash")
 
 
 def some(seed: int, count: int = 200, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +95,7 @@ def test_thousand_objects_are_kept() -> None:
     near = np.repeat(corner, 12, axis=0) + rng.normal(0, 0.5, (12_000, 2))  # 12 candidates of each object
     boxes = np.concatenate([near, near + 15.0], axis=1).astype(np.float32)
     logits = rng.normal(2.0, 1.0, (12_000, 1)).astype(np.float32)
-    spec = ImageSpec(size_hw=(500, 800), fit="squash")
+    spec = ImageSpec(size_hw=(500, 800), resize_mode="squash")
     found, is_limited = decode_with_limit(
         logits, boxes, DecodingSettings(iou=0.4), plain_frame((500, 800), spec), (500, 800)
     )

@@ -23,7 +23,7 @@ from headstart.types import USER_TEST_SPLIT
 
 SIDE = 64
 COLORS = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0))
-SPEC = ImageSpec(size_hw=(SIDE, SIDE), fit="squash")
+SPEC = ImageSpec(size_hw=(SIDE, SIDE), resize_mode="squash")
 PLAN = DetectPlan(
     strategy="head",
     epochs=14,
@@ -31,7 +31,7 @@ PLAN = DetectPlan(
     lr=4e-3,
     fpn_channels=24,
     head_depth=1,
-    views=2,
+    num_views=2,
     min_stride=8,
     ema_decay=0.9,
 )

@@ -11,7 +11,7 @@ from headstart.detection.image_frames import MIN_SIDE, Frame, clip_boxes, draw_f
 from headstart.preprocessing.augmentation import Augment
 from headstart.preprocessing.image_spec import ImageSpec
 
-SPEC = ImageSpec(size_hw=(64, 96), fit="squash")
+SPEC = ImageSpec(size_hw=(64, 96), resize_mode="squash")
 STRONG = Augment(flip=0.5, vflip=0.5, zoom=0.6, shift=0.2)
 
 
@@ -22,7 +22,7 @@ STRONG = Augment(flip=0.5, vflip=0.5, zoom=0.6, shift=0.2)
     st.lists(st.floats(0, 1, exclude_max=True), min_size=20, max_size=20),
 )
 def test_round_trip(height: int, width: int, fit: str, draws: list[float]) -> None:
-    spec = SPEC.with_(fit=fit)
+    spec = SPEC.with_(resize_mode=fit)
     frame = draw_frame((height, width), spec, STRONG, np.array(draws))
     boxes = np.array([[1.0, 2.0, 11.0, 15.0], [0.0, 0.0, width, height]])
     back = frame.to_image(frame.to_input(boxes))
@@ -41,7 +41,7 @@ def test_pad_matches_pixels() -> None:
 
     from headstart.preprocessing.image_spec import fit_image
 
-    spec = SPEC.with_(fit="pad", background=(0, 0, 0))
+    spec = SPEC.with_(resize_mode="pad", background=(0, 0, 0))
     image = Image.new("RGB", (50, 200), (255, 255, 255))
     seen = np.argwhere(fit_image(image, spec)[..., 0] > 0)
     x0, y0, x1, y1 = plain_frame((200, 50), spec).to_input(np.array([[0, 0, 50, 200]]))[0]
@@ -51,7 +51,7 @@ def test_pad_matches_pixels() -> None:
 
 def test_crop_is_refused() -> None:
     with pytest.raises(ValueError, match="whole image"):
-        plain_frame((10, 10), ImageSpec(fit="crop"))
+        plain_frame((10, 10), ImageSpec(resize_mode="crop"))
 
 
 def test_flip() -> None:

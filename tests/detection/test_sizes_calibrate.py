@@ -10,7 +10,7 @@ from headstart.detection.box_sizes import choose_finest, choose_size, measure_si
 from headstart.detection.calibration import fit_calibration, is_right, recalibrate
 from headstart.preprocessing.image_spec import ImageSpec
 
-SPEC = ImageSpec(size_hw=(320, 320), fit="squash")
+SPEC = ImageSpec(size_hw=(320, 320), resize_mode="squash")
 
 
 def squares(side: float, count: int) -> Boxes:

@@ -60,7 +60,7 @@ def test_too_few_images_for_a_floor_let_everything_in() -> None:
     rng = np.random.default_rng(3)
     p, ids = draw(8, rng)
     sets = fit_prediction_sets(p, ids, coverage=0.9)
-    assert (sets.floors == 0).all()
+    assert (sets.thresholds == 0).all()
     assert sets.sets(p).all()
     assert sets.empirical.value == 1.0
 

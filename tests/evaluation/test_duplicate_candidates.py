@@ -25,7 +25,9 @@ def test_planted_flips_come_first_and_are_about_as_many_as_called() -> None:
     first = [s.index for s in found.items[: 2 * len(flipped)]]
     assert np.isin(flipped, first).mean() >= 0.95
     assert 20 <= found.num_called <= 40
-    assert [s.doubt for s in found.items] == sorted((s.doubt for s in found.items), reverse=True)
+    assert [s.error_probability for s in found.items] == sorted(
+        (s.error_probability for s in found.items), reverse=True
+    )
     for s in found.items:
         assert s.given == given[s.index] != s.suggested
 

@@ -92,7 +92,7 @@ def test_json_is_plain_and_has_the_promised_keys() -> None:
     )
     assert {"protocol", "num_samples", "log_loss", "ece", "per_class", "confusion", "per_group"} <= set(block)
     for key in ("accuracy", "balanced_accuracy", "f1_macro"):
-        assert set(block[key]) == {"value", "low", "high", "uncorrected", "n_eff"}
+        assert set(block[key]) == {"value", "low", "high", "raw_value", "n_eff"}
     assert set(block["per_class"][0]) == {"name", "precision", "recall", "f1", "support"}
     assert set(block["per_class"][0]["f1"]) == {"value", "low", "high"}
 
@@ -138,7 +138,7 @@ def test_a_class_left_out_with_its_group_counts_as_wrong() -> None:
         is_logits=True,
         unscorable=np.array([False, False, True, True]),
     )
-    assert e.accuracy.uncorrected == 0.5
+    assert e.accuracy.raw_value == 0.5
     assert e.per_class[2].recall.value == 0.0
     assert FindingKind.UNMEASURABLE_IMAGES in [f.kind for f in e.findings]
 
@@ -171,6 +171,6 @@ def test_choosing_among_noise_lowers_the_reported_share() -> None:
         is_logits=True,
         candidates=(losses, hits),
     )
-    assert e.accuracy.uncorrected == pytest.approx(hits[best].mean())
-    assert e.accuracy.value < e.accuracy.uncorrected
+    assert e.accuracy.raw_value == pytest.approx(hits[best].mean())
+    assert e.accuracy.value < e.accuracy.raw_value
     assert e.accuracy.low < e.accuracy.value < e.accuracy.high

@@ -52,7 +52,7 @@ def test_known_images_are_refused_as_seldom_as_promised_and_strange_ones_mostly(
         half = head(rows[::2], ids[::2]), head(rows[1::2], ids[1::2])
         oof = np.empty((300, 5))
         oof[::2], oof[1::2] = half[1].predict_proba(rows[::2]), half[0].predict_proba(rows[1::2])
-        novelty = fit_ood_model(rows, oof, ids, reject=0.1, seed=seed)
+        novelty = fit_ood_model(rows, oof, ids, ood_fpr=0.1, seed=seed)
         assert novelty.empirical <= 0.1
         alarms.append(novelty.is_ood(fresh, model.predict_proba(fresh)).mean())
         strange = world.strange(300)
@@ -90,11 +90,11 @@ def test_a_sure_head_and_copies_of_training_images_stay_finite() -> None:
     assert np.isfinite(novelty.score(rows, np.eye(5)[ids])).all()
 
 
-@pytest.mark.parametrize("reject", [0.0, 1.0, -0.1])
-def test_impossible_shares_are_refused(reject: float) -> None:
+@pytest.mark.parametrize("ood_fpr", [0.0, 1.0, -0.1])
+def test_impossible_shares_are_refused(ood_fpr: float) -> None:
     rows, ids = World().known(20)
     with pytest.raises(ValueError, match="refuse"):
-        fit_ood_model(rows, np.full((20, 5), 0.2), ids, reject=reject)
+        fit_ood_model(rows, np.full((20, 5), 0.2), ids, ood_fpr=ood_fpr)
 
 
 def test_the_leading_directions_are_those_of_the_exact_decomposition() -> None:
@@ -152,7 +152,7 @@ def test_leverages_of_a_group_equal_those_of_its_rows_alone() -> None:
 
 def test_other_shares_can_be_asked_for_and_none_in_between_refuses_more() -> None:
     rows, ids = World().known(400)
-    novelty = fit_ood_model(rows, head(rows, ids).predict_proba(rows), ids, reject=0.05)
+    novelty = fit_ood_model(rows, head(rows, ids).predict_proba(rows), ids, ood_fpr=0.05)
     rule = novelty.rule
     for share in (0.01, 0.02, 0.05, 0.1, 0.2):
         assert (novelty.scores > rule.threshold(share)).mean() <= share
@@ -205,14 +205,14 @@ def test_too_few_groups_for_a_promise_are_said() -> None:
         {"ood_center": "0"},
         {"ood_center": float("nan")},
         {"residual_center": None},
-        {"reject": 1.5},
+        {"ood_fpr": 1.5},
         {"thresholds": [[0.2, 1.0], [0.1, 2.0]]},
         {"thresholds": [[0.0, 1.0]]},
         {"thresholds": [[0.1, True]]},
     ],
 )
 def test_numbers_from_outside_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
-    good = {"ood_center": 0.1, "ood_scale": 1.0, "residual_center": 0.2, "residual_scale": 1.0, "reject": 0.05,
+    good = {"ood_center": 0.1, "ood_scale": 1.0, "residual_center": 0.2, "residual_scale": 1.0, "ood_fpr": 0.05,
             "thresholds": [[0.05, 2.0], [0.1, 1.5]]}  # fmt: skip
     assert OodRule.from_json(good).threshold() == 2.0
     with pytest.raises((ValueError, TypeError)):
@@ -220,7 +220,7 @@ def test_numbers_from_outside_that_do_not_fit_are_refused(change: dict[str, obje
 
 
 def test_floors_from_outside_that_do_not_fit_are_refused() -> None:
-    good = {"coverage": 0.9, "is_guaranteed": False, "floors": {"0.9": [0.1, 0.2], "0.5": [0.4, 0.5]}}
+    good = {"coverage": 0.9, "is_guaranteed": False, "thresholds": {"0.9": [0.1, 0.2], "0.5": [0.4, 0.5]}}
     rule = PredictionSetRule.from_json(good, 2)
     assert rule.at()[0] == 0.9
     assert rule.at(0.6)[0] == 0.9, "never the one that covers less"
@@ -228,12 +228,12 @@ def test_floors_from_outside_that_do_not_fit_are_refused() -> None:
     assert PredictionSetRule.from_json(json.loads(json.dumps(rule.to_json())), 2).to_json() == rule.to_json()
     with pytest.raises(ValueError, match="largest coverage"):
         rule.at(0.95)
-    for bad in ({"floors": {}}, {"floors": {"0.9": [0.1]}}, {"floors": {"2": [0, 0]}}, {"coverage": 0}):
+    for bad in ({"thresholds": {}}, {"thresholds": {"0.9": [0.1]}}, {"thresholds": {"2": [0, 0]}}, {"coverage": 0}):
         with pytest.raises(ValueError):
             PredictionSetRule.from_json({**good, **bad}, 2)
 
 
-def left_out_in_full(rows: np.ndarray, ids: np.ndarray, reject: float) -> tuple[float, float, float]:
+def left_out_in_full(rows: np.ndarray, ids: np.ndarray, ood_fpr: float) -> tuple[float, float, float]:
     """Means of AUROC, share noticed and false alarms over classes left out of a head and of its directions in turn.
 
     A third of the known images each to fit, to set the threshold on, and to be scored as known.
@@ -257,7 +257,7 @@ def left_out_in_full(rows: np.ndarray, ids: np.ndarray, reject: float) -> tuple[
             add_up(*((x - center) / scale for x, (center, scale) in zip(parts(index), scales, strict=True)))
             for index in (tune, known, strange)
         )
-        threshold = threshold_of(of_tune, reject)
+        threshold = threshold_of(of_tune, ood_fpr)
         found.append((rank_auc(of_known, of_strange), (of_strange > threshold).mean(), (of_known > threshold).mean()))
     auroc, noticed, alarms = np.mean(found, axis=0)
     return float(auroc), float(noticed), float(alarms)
@@ -269,7 +269,7 @@ def test_a_left_out_class_is_noticed_by_the_quick_way_as_by_the_whole_one() -> N
     assert auroc > 0.6
     assert 0.03 < alarms < 0.2
     assert noticed > alarms
-    quick = evaluate_held_out_classes(rows, ids, reject=0.1)
+    quick = evaluate_held_out_classes(rows, ids, ood_fpr=0.1)
     assert set(quick.per_class) == set(range(5))
     assert quick.auroc == pytest.approx(auroc, abs=0.1)
     assert quick.false_alarms <= 0.1

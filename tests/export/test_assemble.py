@@ -97,8 +97,8 @@ def test_same_bits_in_any_batch(tmp_path: Path, has_flip: bool, num_classes: int
     model = assemble_model(graph, make_head(widths, num_classes), has_flip=has_flip)
     pixels = np.random.default_rng(0).normal(size=(13, 3, 24, 32)).astype(np.float32)
     results: list[NDArray[Any]] = []
-    for threads in (1, 2, 3):
-        session = open_session(model, threads)
+    for num_threads in (1, 2, 3):
+        session = open_session(model, num_threads)
         for batch in (1, 2, 5, 13):
             rows = [session.run(["logits"], {"pixels": pixels[i : i + batch]})[0] for i in range(0, 13, batch)]
             results.append(np.concatenate(rows))

@@ -16,7 +16,7 @@ from deploy_toys import CLASSES, SPEC, make_graph, make_head
 
 from headstart.errors import BundleError, HeadstartError, UsageError
 from headstart.export import bundle_members, bundle_writer
-from headstart.export.bundle import amend_bundle, make_direct_bundle, read_bundle, write_bundle
+from headstart.export.bundle import SCHEMA, amend_bundle, make_direct_bundle, read_bundle, write_bundle
 
 FILES = ["bundle.json", "model.onnx", "model.safetensors", "trained_on.txt"]
 
@@ -151,7 +151,7 @@ def test_a_truncated_zip(bundle_path: Path, tmp_path: Path, length: int) -> None
 
 
 def test_a_newer_schema_is_refused_with_the_remedy(copy: Path) -> None:
-    change_info(copy, schema=2, task="something new", pixels={"unknown": 1})
+    change_info(copy, schema=SCHEMA + 1, task="something new", pixels={"unknown": 1})
     with pytest.raises(BundleError, match="newer headstart") as caught:
         read_bundle(copy)
     assert "upgrade" in str(caught.value.hint)
@@ -178,7 +178,7 @@ def test_a_newer_schema_is_refused_with_the_remedy(copy: Path) -> None:
         {"pixels": {"std": [0.5, 0.5, 1e999]}},
         {"pixels": {"background": [0, 0, 256]}},
         {"pixels": {"intensity_range": [5, 5]}},
-        {"pixels": {"fit": "stretch"}},
+        {"pixels": {"resize_mode": "stretch"}},
         {"pixels": {"new_key": 1}},
         {"thresholds": 4},
         {"files": {}},
@@ -324,4 +324,4 @@ def test_reserved_keys_cannot_be_given(tmp_path: Path, graph_path: Path) -> None
         write_bundle(
             tmp_path / "b", graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES, meta={"schema": 9}
         )
-    assert bundle_writer.SCHEMA == 1
+    assert bundle_writer.SCHEMA == 2

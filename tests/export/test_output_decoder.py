@@ -35,7 +35,7 @@ def told_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     sets = fit_prediction_sets(rng.dirichlet(np.full(4, 0.5), 80), rng.integers(0, 4, 80))
     return write_bundle(
         tmp_path_factory.mktemp("run") / "bundle", graph_path=graph, head=make_head(), spec=SPEC, class_names=CLASSES,
-        has_flip=request.param, novelty=novelty, sets=sets.rule,
+        has_flip=request.param, ood=novelty, prediction_sets=sets.rule,
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_the_graph_gives_the_rest_that_training_computes(
 ) -> None:
     runtime = Runtime(told_path)
     probabilities, found = runtime.judge(images)
-    session = runtime._session(1, ("rest",))
+    session = runtime._session(1, ("residual_norm",))
     names = list(WIDTHS)
     # The pooled features themselves, from the graph before the head was joined to it.
     import onnxruntime
@@ -61,12 +61,12 @@ def test_the_graph_gives_the_rest_that_training_computes(
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert np.ptp(found) > 0.5
     logits = make_head().logits(blocks)
-    parity = check_parity(runtime, images, logits, expected_novelty=expected)
-    assert parity.max_novelty_difference == pytest.approx(np.abs(found - expected).max(), abs=1e-6)
+    parity = check_parity(runtime, images, logits, expected_ood_scores=expected)
+    assert parity.max_ood_score_difference == pytest.approx(np.abs(found - expected).max(), abs=1e-6)
     with pytest.raises(BundleError, match="unusual"):
-        check_parity(runtime, images, logits, expected_novelty=expected + 0.2)
-    alone = np.concatenate([session.run(["rest"], {"pixels": p[None]})[0] for p in pixels])
-    np.testing.assert_array_equal(alone, session.run(["rest"], {"pixels": pixels})[0])
+        check_parity(runtime, images, logits, expected_ood_scores=expected + 0.2)
+    alone = np.concatenate([session.run(["residual_norm"], {"pixels": p[None]})[0] for p in pixels])
+    np.testing.assert_array_equal(alone, session.run(["residual_norm"], {"pixels": pixels})[0])
 
 
 def test_predictions_carry_it_and_failures_do_not(told_path: Path, images: list[Path], tmp_path: Path) -> None:
@@ -76,18 +76,20 @@ def test_predictions_carry_it_and_failures_do_not(told_path: Path, images: list[
     assert np.isnan(probabilities[-1]).all()
     predictions = runtime.predict([*images, tmp_path / "missing.png"])
     last = predictions[-1]
-    assert (last.novelty, last.is_ood, last.label_set) == (None, None, None)
-    rule, floors = runtime.bundle.novelty, runtime.bundle.sets
+    assert (last.ood_score, last.is_ood, last.prediction_set) == (None, None, None)
+    rule, floors = runtime.bundle.ood, runtime.bundle.prediction_sets
     assert rule is not None
     assert floors is not None
     inside = floors.sets(probabilities[:-1])
     for p, value, row in zip(predictions, novelty, inside, strict=False):
-        assert p.novelty == pytest.approx(value)
+        assert p.ood_score == pytest.approx(value)
         assert p.is_ood is bool(value > rule.threshold())
-        assert set(p.label_set or ()) == {CLASSES[k] for k in np.flatnonzero(row)}
-    half = runtime.predict(images, reject=0.5, coverage=0.99)
+        assert set(p.prediction_set or ()) == {CLASSES[k] for k in np.flatnonzero(row)}
+    half = runtime.predict(images, ood_fpr=0.5, coverage=0.99)
     assert sum(bool(p.is_ood) for p in half) >= sum(bool(p.is_ood) for p in predictions)
-    assert all(set(a.label_set or ()) <= set(b.label_set or ()) for a, b in zip(predictions, half, strict=False))
+    assert all(
+        set(a.prediction_set or ()) <= set(b.prediction_set or ()) for a, b in zip(predictions, half, strict=False)
+    )
 
 
 def test_what_a_bundle_does_not_hold_cannot_be_asked_for(
@@ -97,10 +99,10 @@ def test_what_a_bundle_does_not_hold_cannot_be_asked_for(
     assert plain.predict(images[:1])[0].is_ood is None
     assert np.isnan(plain.judge(images)[1]).all()
     np.testing.assert_array_equal(plain.judge(images)[0], plain.predict_proba(images))
-    for options in ({"reject": 0.05}, {"coverage": 0.9}):
+    for options in ({"ood_fpr": 0.05}, {"coverage": 0.9}):
         with pytest.raises(UsageError, match="holds nothing"):
             plain.predict(images, **options)
-    for options in ({"reject": 1.5}, {"coverage": 0.0}, {"coverage": 0.999}, {"reject": 0.001}):
+    for options in ({"ood_fpr": 1.5}, {"coverage": 0.0}, {"coverage": 0.999}, {"ood_fpr": 0.001}):
         with pytest.raises(UsageError):
             Runtime(told_path).predict(images, **options)
 
@@ -108,12 +110,12 @@ def test_what_a_bundle_does_not_hold_cannot_be_asked_for(
 @pytest.mark.parametrize(
     "change",
     [
-        {"novelty": []},
-        {"novelty": {"reject": 0.05}},
-        {"novelty": {"ood_center": "a"}},
-        {"sets": {"coverage": 0.9, "floors": {"0.9": [0.1]}}},
-        {"sets": {"coverage": 0.9, "floors": 3}},
-        {"sets": 7},
+        {"ood": []},
+        {"ood": {"ood_fpr": 0.05}},
+        {"ood": {"ood_center": "a"}},
+        {"prediction_sets": {"coverage": 0.9, "thresholds": {"0.9": [0.1]}}},
+        {"prediction_sets": {"coverage": 0.9, "thresholds": 3}},
+        {"prediction_sets": 7},
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(told_path: Path, tmp_path: Path, change: dict[str, object]) -> None:

@@ -12,7 +12,7 @@ from headstart.export.runtime import Runtime
 
 @pytest.fixture(scope="module")
 def runtime(bundle_path: Path) -> Runtime:
-    return Runtime(bundle_path, threads=2)
+    return Runtime(bundle_path, num_threads=2)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_agreement_is_measured(runtime: Runtime, images: list[Path], logits: np.
         "label_agreement": 1.0,
         "max_difference": parity.max_difference,
         "tolerance": 1e-3,
-        "max_novelty_difference": None,
+        "max_ood_score_difference": None,
     }
     assert parity.max_difference < 1e-9
 

@@ -28,14 +28,14 @@ def written(predictions: list[Prediction], top: int) -> str:
 
 
 def test_columns() -> None:
-    last = ["novelty", "is_ood", "set", "error"]
+    last = ["ood_score", "is_ood", "prediction_set", "error"]
     assert columns(1) == ["file", "label", "probability", *last]
     assert columns(3) == ["file", "label", "probability", "label2", "probability2", "label3", "probability3", *last]
 
 
 def test_csv() -> None:
     assert written([GOOD, BAD], 2) == (
-        "file,label,probability,label2,probability2,novelty,is_ood,set,error\n"
+        "file,label,probability,label2,probability2,ood_score,is_ood,prediction_set,error\n"
         "a.png,cat,0.750000,dog,0.123457,,,,\n"
         "b.png,,,,,,,,the file is empty (0 bytes)\n"
     )
@@ -49,10 +49,10 @@ def test_csv() -> None:
 def test_what_is_said_beside_the_class(names: tuple[str, ...], cell: str, tmp_path: Path) -> None:
     prediction = Prediction("a.png", "cat", 0.75, (("cat", 0.75),), None, 1.23456, False, names)
     (row,) = csv.DictReader(io.StringIO(written([prediction], 1)))
-    assert (row["novelty"], row["is_ood"], row["set"]) == ("1.235", "false", cell)
+    assert (row["ood_score"], row["is_ood"], row["prediction_set"]) == ("1.235", "false", cell)
     write_rows(tmp_path / "o.jsonl", [prediction])
     told = json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8"))
-    assert (told["novelty"], told["is_ood"], told["set"]) == (1.235, False, list(names))
+    assert (told["ood_score"], told["is_ood"], told["prediction_set"]) == (1.235, False, list(names))
 
 
 def test_json_lines_have_the_same_columns(tmp_path: Path) -> None:

@@ -23,16 +23,16 @@ from headstart.records import Problem
 
 @pytest.fixture(scope="module")
 def runtime(bundle_path: Path) -> Runtime:
-    return Runtime(bundle_path, threads=2)
+    return Runtime(bundle_path, num_threads=2)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
 @pytest.mark.parametrize("batch", [1, 2, 5, 16])
 def test_same_answer_whatever_the_batch_and_the_threads(
-    bundle_path: Path, images: list[Path], threads: int, batch: int
+    bundle_path: Path, images: list[Path], num_threads: int, batch: int
 ) -> None:
-    alone = np.concatenate([Runtime(bundle_path, threads=1).predict_proba(p) for p in images])
-    together = Runtime(bundle_path, threads=threads).predict_proba(iter(images), batch=batch)
+    alone = np.concatenate([Runtime(bundle_path, num_threads=1).predict_proba(p) for p in images])
+    together = Runtime(bundle_path, num_threads=num_threads).predict_proba(iter(images), batch=batch)
     # To the last bit for the widths of real networks (see test_assemble); the toy's are odd on purpose.
     assert np.abs(together - alone).max() < 1e-6
 
@@ -164,7 +164,7 @@ def test_options_are_checked_at_once(runtime: Runtime, images: list[Path], optio
 
 def test_threads_are_at_least_one(bundle_path: Path) -> None:
     with pytest.raises(UsageError):
-        Runtime(bundle_path, threads=0)
+        Runtime(bundle_path, num_threads=0)
 
 
 def test_many_are_streamed(bundle_path: Path, images: list[Path]) -> None:
@@ -178,7 +178,7 @@ def test_many_are_streamed(bundle_path: Path, images: list[Path]) -> None:
             yield images[i % len(images)]
 
     ahead = 0
-    runtime = Runtime(bundle_path, threads=2)
+    runtime = Runtime(bundle_path, num_threads=2)
     for given, _ in enumerate(runtime.iter_predict(source(), batch=3)):
         ahead = max(ahead, taken - given)
     assert taken == 400
@@ -190,8 +190,8 @@ def test_order_is_kept_when_images_take_different_times(bundle_path: Path, tmp_p
     for i in range(21):
         paths.append(tmp_path / f"{i}.png")
         image(i, (900, 700) if i % 7 == 0 else (30, 20)).save(paths[-1])
-    expected = [Runtime(bundle_path, threads=1).predict(p)[0] for p in paths]
-    found = Runtime(bundle_path, threads=4).predict(paths, batch=1)
+    expected = [Runtime(bundle_path, num_threads=1).predict(p)[0] for p in paths]
+    found = Runtime(bundle_path, num_threads=4).predict(paths, batch=1)
     assert [p.file for p in found] == [str(p) for p in paths]
     assert [p.label for p in found] == [p.label for p in expected]
 
@@ -214,7 +214,7 @@ def test_a_source_that_fails_on_the_way_fails_the_call(runtime: Runtime, images:
 
 
 def test_calls_from_several_threads(bundle_path: Path, images: list[Path]) -> None:
-    runtime = Runtime(bundle_path, threads=2)
+    runtime = Runtime(bundle_path, num_threads=2)
     expected = runtime.predict_proba(images)
     found: list[NDArray[np.float64]] = []
     callers = [threading.Thread(target=lambda: found.append(runtime.predict_proba(images))) for _ in range(4)]

@@ -114,7 +114,7 @@ def test_folders_depend_on_everything() -> None:
 
 def test_at_another_size_there_is_no_file_to_cut_from(tmp_path: Path) -> None:
     graph = FrozenGraph("graph.onnx", "tiny", BLOCKS, SPEC, "abc", {}, {})
-    assert graph.at(SPEC.with_(fit="squash")) is graph
+    assert graph.at(SPEC.with_(resize_mode="squash")) is graph
     other = graph.at(SPEC.with_(size_hw=(40, 20)))
     assert (other.spec.size_hw, other.path, other.digest) == ((40, 20), "", graph.digest)
     assert not cut_out(other.path, "stage1", (), tmp_path / "part.onnx")

@@ -38,8 +38,8 @@ def files(photos: Path) -> list[str]:
 
 
 def test_order_and_values_do_not_depend_on_threads(files: list[str]) -> None:
-    one, _ = embed_files(files, CountingEngine(), SPEC, threads=1)
-    many, _ = embed_files(files, CountingEngine(), SPEC, threads=5)
+    one, _ = embed_files(files, CountingEngine(), SPEC, num_threads=1)
+    many, _ = embed_files(files, CountingEngine(), SPEC, num_threads=5)
     assert one.is_ok.all()
     assert one.digests == many.digests
     for name in one.blocks:
@@ -112,7 +112,7 @@ class Engine:
         return {"mean": pixels.reshape(len(pixels), 3, -1).mean(2)}
 
 files = sorted(str(p) for p in Path(sys.argv[1]).rglob("*.jpg"))
-embed_files(files, Engine(), ImageSpec(size_hw=(16, 16)), space=FeatureSpace(Path(sys.argv[2])), threads=2)
+embed_files(files, Engine(), ImageSpec(size_hw=(16, 16)), space=FeatureSpace(Path(sys.argv[2])), num_threads=2)
 """
 
 

@@ -58,7 +58,7 @@ def open_both(files: list[str], root: Path) -> tuple[ViewActivations, DerivedVie
     cache, prefix, between = ActivationCache(root), Prefix(), Between()
     digests = [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files]
     space, augment = cache.space("prefix", SPEC.digest, BASE), parse_augment("flip,crop=.5")
-    base = ViewActivations(files, digests, files, prefix, SPEC, space, augment, 0, threads=2)
+    base = ViewActivations(files, digests, files, prefix, SPEC, space, augment, 0, num_threads=2)
     later = DerivedViews(base, between, cache.space("later", SPEC.digest, LATER))  # type: ignore[arg-type]
     return base, later, prefix, between
 

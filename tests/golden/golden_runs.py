@@ -56,28 +56,42 @@ ALL = images.CLASSES
 
 def probe(data: Path, **settings: Any) -> headstart.Run:
     """Return a probe whose features are computed afresh."""
-    return headstart.train(data, out="run", workers=1, seed=0, cache=False, images=False, **settings)
+    return headstart.train(data, out="run", num_threads=1, seed=0, cache=False, include_images=False, **settings)
 
 
 def tuned(data: Path, **settings: Any) -> headstart.Run:
     """Return a training by gradient of two epochs in float32, with few stored views."""
-    fixed = {"epochs": 2, "views": 2, "workers": 1, "seed": 0, "images": False, "finetune.precision": "float32"}
+    fixed = {
+        "epochs": 2,
+        "num_views": 2,
+        "num_threads": 1,
+        "seed": 0,
+        "include_images": False,
+        "finetune.precision": "float32",
+    }
     return headstart.train(data, out="run", **(fixed | settings))
 
 
 def detector(data: Path, **settings: Any) -> headstart.Run:
     """A small detector on random weights; after so few steps it finds nothing, but rounding errors stay small."""
-    fixed = {"backbone": "timm:resnet10t", "weights": "none", "size": 64, "views": 1, "epochs": 4, "workers": 1}
+    fixed = {
+        "backbone": "timm:resnet10t",
+        "weights": "none",
+        "image_size": 64,
+        "num_views": 1,
+        "epochs": 4,
+        "num_threads": 1,
+    }
     small = {"detect.fpn_channels": 16, "detect.head_depth": 1, "detect.min_stride": 8, "seed": 0}
     return headstart.train(data, out="run", **(fixed | small | settings))
 
 
 def answers(run: headstart.Run, new: Path, **options: Any) -> dict[str, Any]:
     """Predictions and scores of a run's bundle on other images, in the files that `headstart predict` writes."""
-    model = headstart.load(run.folder, threads=1)
+    model = headstart.load(run.folder, num_threads=1)
     Path("predict").mkdir()
     model.predict(str(new), **options).to_csv(Path("predict") / "predicted.csv")
-    return {"evaluate": headstart.evaluate(run.folder, new, threads=1).to_json()}
+    return {"evaluate": headstart.evaluate(run.folder, new, num_threads=1).to_json()}
 
 
 @golden(is_quick=True)
@@ -116,7 +130,7 @@ def probe_16_bit() -> dict[str, Any]:
     """Gray images of 16 bits; the range of values is chosen."""
     data = images.class_folders(Path("data"), dict.fromkeys(ALL, 14), bits=16)
     new = images.class_folders(Path("new"), dict.fromkeys(ALL, 3), first=500, bits=16)
-    return answers(probe(data, fit="squash"), new)
+    return answers(probe(data, resize_mode="squash"), new)
 
 
 @golden()
@@ -131,20 +145,20 @@ def finetune_last() -> dict[str, Any]:
     """Return the last stage."""
     data = images.class_folders(Path("data"), dict.fromkeys(ALL, 10))
     new = images.class_folders(Path("new"), dict.fromkeys(ALL, 3), first=500)
-    return answers(tuned(data, strategy="finetune", cut="last-1"), new)
+    return answers(tuned(data, strategy="finetune", train_from="last-1"), new)
 
 
 @golden(tolerance=TRAINED)
 def finetune_last_2() -> dict[str, Any]:
     """Return the last two stages, on a user's split."""
-    tuned(images.user_split(Path("data"), {"train": 14, "val": 6, "test": 6}), strategy="finetune", cut="last-2")
+    tuned(images.user_split(Path("data"), {"train": 14, "val": 6, "test": 6}), strategy="finetune", train_from="last-2")
     return {}
 
 
 @golden(tolerance=TRAINED)
 def finetune_folds() -> dict[str, Any]:
     """Cross-validation of the last stage, with groups."""
-    tuned(images.grouped_table(Path("data"), groups=12), strategy="finetune", cut="last-1", folds=3)
+    tuned(images.grouped_table(Path("data"), groups=12), strategy="finetune", train_from="last-1", folds=3)
     return {}
 
 
@@ -158,7 +172,7 @@ def train_head() -> dict[str, Any]:
 @golden(tolerance=TRAINED)
 def finetune_solar() -> dict[str, Any]:
     """Photographs of solar cells with the module as group."""
-    tuned(solar_table(Path("data"), every=26), strategy="finetune", cut="last-1")
+    tuned(solar_table(Path("data"), every=26), strategy="finetune", train_from="last-1")
     return {}
 
 
@@ -189,8 +203,8 @@ def check_leaks() -> dict[str, Any]:
     """Return the judgement of a leaky split, with the features of a network and on pixels alone."""
     data = images.leaky_split(Path("data"))
     return {
-        "check": headstart.check(data, workers=1).to_json(),
-        "check_pixels": headstart.check(data, workers=1, use_network=False).to_json(),
+        "check": headstart.check(data, num_threads=1).to_json(),
+        "check_pixels": headstart.check(data, num_threads=1, use_network=False).to_json(),
     }
 
 
@@ -204,14 +218,14 @@ def check_groups() -> dict[str, Any]:
         target = folders / label / f"{group}_{Path(name).name}"
         target.parent.mkdir(parents=True, exist_ok=True)
         (table.parent / name).rename(target)
-    return {"check": headstart.check(folders, workers=1).to_json()}
+    return {"check": headstart.check(folders, num_threads=1).to_json()}
 
 
 @golden(is_quick=True)
 def check_boxes() -> dict[str, Any]:
     """Return the judgement of a table of boxes with faults of several kinds."""
     data = images.boxes_table(Path("data"), 12, is_faulty=True).parent
-    return {"check": headstart.check(data, workers=1).to_json()}
+    return {"check": headstart.check(data, num_threads=1).to_json()}
 
 
 def solar_table(folder: Path, *, every: int) -> Path:

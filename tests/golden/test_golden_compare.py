@@ -14,7 +14,7 @@ from golden_record import clean, collect, to_text
 RECORD: dict[str, Any] = {
     "run": {
         "metrics.json": {
-            "novelty": {"threshold": 3.7, "reject": 0.05},
+            "novelty": {"threshold": 3.7, "ood_fpr": 0.05},
             "cv": {"protocol": "leave-one-out", "log_loss": 0.5, "confusion": [[3, 1], [0, 4]]},
             "test": {"protocol": "given", "log_loss": 0.7},
         },

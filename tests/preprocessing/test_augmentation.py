@@ -54,7 +54,7 @@ def test_without_a_generator_or_strength_it_is_the_contract() -> None:
                                   "contrast=.9", "saturation=.9", "erase=1", "flip=1", "vflip=1"])  # fmt: skip
 @pytest.mark.parametrize("fit", ["crop", "cover", "squash", "pad"])
 def test_every_part_changes_something(part: str, fit: str) -> None:
-    spec = SPEC.with_(fit=fit)
+    spec = SPEC.with_(resize_mode=fit)
     data = as_file(3)
     view = make_view(data, spec, parse_augment(part), view_rng(b"c" * 32, 1, 0))
     assert view.shape == (48, 64, 3)
@@ -102,7 +102,7 @@ def ramps(size: tuple[int, int], form: str) -> bytes:
                                             ((333, 1000), "JPEG"), ((90, 80), "JPEG")])  # fmt: skip
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 def test_views_of_a_reduced_image_lie_where_those_of_the_file_lie(size: tuple[int, int], form: str, fit: str) -> None:
-    spec, data = SPEC.with_(fit=fit), ramps(size, form)
+    spec, data = SPEC.with_(resize_mode=fit), ramps(size, form)
     augment = parse_augment("flip,vflip,crop=.2,rotate=25,shift=.1,erase=.5")
     decoded = decode_once(data, spec, augment)
     for view in range(12):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_image
 
-SPEC = ImageSpec(size_hw=(32, 48), fit="squash")
+SPEC = ImageSpec(size_hw=(32, 48), resize_mode="squash")
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
@@ -51,7 +51,7 @@ def test_exif_orientation_is_applied(orientation: int, fit: str) -> None:
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    spec = SPEC.with_(fit=fit)
+    spec = SPEC.with_(resize_mode=fit)
     plain = read_image(encode(upright), spec).astype(int)
     turned = read_image(encode(stored, exif=exif), spec).astype(int)
     assert np.abs(plain - turned).max() <= 2
@@ -94,10 +94,10 @@ def test_fits_keep_what_they_promise() -> None:
     wide = Image.new("RGB", (400, 100), (0, 0, 0))
     wide.paste((255, 0, 0), (0, 0, 100, 100))
     square = ImageSpec(size_hw=(64, 64), background=(0, 0, 255))
-    assert read_image(encode(wide), square.with_(fit="cover"))[..., 0].max() < 30  # the red part is cut off
-    squashed = read_image(encode(wide), square.with_(fit="squash"))
+    assert read_image(encode(wide), square.with_(resize_mode="cover"))[..., 0].max() < 30  # the red part is cut off
+    squashed = read_image(encode(wide), square.with_(resize_mode="squash"))
     assert squashed[:, :12, 0].min() > 200
-    padded = read_image(encode(wide), square.with_(fit="pad"))
+    padded = read_image(encode(wide), square.with_(resize_mode="pad"))
     assert (padded[0, 32] == (0, 0, 255)).all()
     assert (padded[32, 2] == (255, 0, 0)).all()
 
@@ -105,7 +105,7 @@ def test_fits_keep_what_they_promise() -> None:
 def test_crop_sees_the_stated_share_of_the_short_side() -> None:
     framed = Image.new("RGB", (200, 200), (255, 0, 0))
     framed.paste((0, 0, 0), (20, 20, 180, 180))  # a red frame of 10 % on every side
-    spec = ImageSpec(size_hw=(64, 64), fit="crop", crop_fraction=0.75)
+    spec = ImageSpec(size_hw=(64, 64), resize_mode="crop", crop_fraction=0.75)
     assert read_image(encode(framed), spec)[..., 0].max() < 10
     assert read_image(encode(framed), spec.with_(crop_fraction=0.95))[0, 0, 0] > 200
 
@@ -149,10 +149,10 @@ def test_other_bad_sources(tmp_path: Path) -> None:
 
 
 def test_spec_is_a_json_value() -> None:
-    spec = ImageSpec(size_hw=(240, 240), fit="pad", intensity_range=(0, 4095))
+    spec = ImageSpec(size_hw=(240, 240), resize_mode="pad", intensity_range=(0, 4095))
     assert ImageSpec.from_json(spec.to_json()) == spec
     assert spec.digest != spec.with_(background=(0, 0, 0)).digest
     with pytest.raises(ValueError, match="unknown"):
         ImageSpec.from_json({"color": 1})
-    with pytest.raises(ValueError, match="fit"):
-        ImageSpec(fit="stretch")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="resize_mode"):
+        ImageSpec(resize_mode="stretch")  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ def assert_same(data: bytes, spec: ImageSpec, min_side: int) -> None:
 @pytest.mark.parametrize(("form", "mode"), KINDS, ids=[f"{f}-{m}" for f, m in KINDS])
 @pytest.mark.parametrize("fit", ["crop", "cover", "squash", "pad"])
 def test_every_format_and_mode(form: str, mode: str, fit: str) -> None:
-    spec = ImageSpec(size_hw=(48, 56), fit=fit, intensity_range=(0, 4095))  # type: ignore[arg-type]
+    spec = ImageSpec(size_hw=(48, 56), resize_mode=fit, intensity_range=(0, 4095))  # type: ignore[arg-type]
     for size in ((70, 50), (260, 300)):
         assert_same(encode(draw_image(*size, mode), form), spec, 64)
 
@@ -84,8 +84,8 @@ def test_every_format_and_mode(form: str, mode: str, fit: str) -> None:
 def test_every_orientation_of_a_photograph(orientation: int, fit: str) -> None:
     for size in ((900, 500), (400, 700), (130, 90)):
         data = encode(draw_image(*size, "RGB"), "JPEG", orientation)
-        assert_same(data, ImageSpec(size_hw=(96, 64), fit=fit), 64)  # type: ignore[arg-type]
-        assert_same(data, ImageSpec(size_hw=(32, 32), fit=fit), 256)  # type: ignore[arg-type]
+        assert_same(data, ImageSpec(size_hw=(96, 64), resize_mode=fit), 64)  # type: ignore[arg-type]
+        assert_same(data, ImageSpec(size_hw=(32, 32), resize_mode=fit), 256)  # type: ignore[arg-type]
 
 
 @given(
@@ -113,7 +113,7 @@ def test_any_size_spec_and_orientation(
     has_draft: bool,
     kind: tuple[str, str],
 ) -> None:
-    spec = ImageSpec(size_hw=out_hw, fit=fit, crop_fraction=crop_fraction, has_draft=has_draft)  # type: ignore[arg-type]
+    spec = ImageSpec(size_hw=out_hw, resize_mode=fit, crop_fraction=crop_fraction, has_draft=has_draft)  # type: ignore[arg-type]
     assert_same(encode(draw_image(width, height, kind[1]), kind[0], orientation), spec, min_side)
 
 

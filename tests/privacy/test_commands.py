@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from process_trace import Trace, run_traced, snapshot
 
-SMALL = ("--backbone", "timm:resnet10t", "--weights", "none", "--size", "64", "--workers", "1")
+SMALL = ("--backbone", "timm:resnet10t", "--weights", "none", "--image-size", "64", "--num-threads", "1")
 UPLOAD_S = 12  # onnxruntime 1.32 looks its collector up 5 to 9 s after it was imported
 
 KILLED_TRAINING = """
@@ -128,7 +128,7 @@ def machine(tracer: Path, photos: Path, boxes: Path, tmp_path_factory: pytest.Te
     machine.run("train", photos, "--offline", "--seed", "1", "--out", "other", out=("other",))
     machine.run(
         *("train", boxes, "--offline", "--out", "detector", *SMALL, "--strategy", "head", "--epochs", "1"),
-        *("views=1", "detect.fpn_channels=16", "detect.head_depth=1", "detect.min_stride=16"),
+        *("num_views=1", "detect.fpn_channels=16", "detect.head_depth=1", "detect.min_stride=16"),
         out=("detector",),
     )  # fmt: skip
     return machine
@@ -144,7 +144,7 @@ class TestEveryCommand:
         machine.run("evaluate", "run", fresh)
         machine.run("check", photos, "--json", "check.json", out=("check.json",))
         machine.run("show", photos, "--out", "show.png", out=("show.png",))
-        machine.run("show", photos, "--views", "3", "--out", "views.png", out=("views.png",))
+        machine.run("show", photos, "--num-augmented", "3", "--out", "views.png", out=("views.png",))
         machine.run("report", "run", out=("run",))
         machine.run("compare", "run", "other")
         machine.run("embed", photos, "--out", "features.npz", out=("features.npz",))

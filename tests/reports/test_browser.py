@@ -48,7 +48,7 @@ def page(make_facts: Callable[..., RunData], tmp_path_factory: pytest.TempPathFa
     share = {"value": 0.9, "low": 0.8, "high": 0.95}
     extra: dict[str, Any] = {
         "learning_curve": {"series": series, "text": "Twice as many: +8 points.", "gain": 0.08},
-        "novelty": {"reject": 0.05, "threshold": 2.0, "has_residual_norm": True, "test": None, "left_out": left_out,
+        "ood": {"ood_fpr": 0.05, "threshold": 2.0, "has_residual_norm": True, "test": None, "left_out": left_out,
                     "out_of_fold": {"false_alarms": 0.05, "num_samples": 75},
                     "histogram": {"edges": [-1.0, 0.0, 1.0, 2.0, 3.0], "known": [10, 30, 20, 5]}},
         "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 75, "empirical": share, "mean_size": 1.2,

@@ -61,7 +61,7 @@ def test_the_report_is_json_and_counts_what_there_is() -> None:
     assert report["learning"]["epochs"]["val_mAP50"] == [None, 0.5]
     assert [c["name"] for c in report["curves"]] == NAMES
     e = report["errors"]
-    assert (e["missed"], e["false"], e["wrong_class"], e["num_wrong"]) == (5, 0, 0, 5)
+    assert (e["missed"], e["false"], e["misclassified"], e["num_wrong"]) == (5, 0, 0, 5)
     assert all(i % 2 == 0 for i in e["shown"])
     assert set(report["samples"]) == {1, 3, 5, 7, 9}
     assert [len(p["found"]) for p in report["images"].values()] == [1] * 5 + [2] * 5  # those above the threshold
@@ -111,7 +111,7 @@ def test_remarks_come_with_their_evidence_and_go_without_it() -> None:
     assert "wide_interval" not in remarks(report, headline__score={**wide, "low": 0.68, "high": 0.72})
     assert "loose_boxes" not in remarks(report)
     assert "loose_boxes" in remarks(report, scores__0__mAP75={"value": 0.1})
-    errors = {**report["errors"], "missed": 1, "false": 20, "wrong_class": 0}
+    errors = {**report["errors"], "missed": 1, "false": 20, "misclassified": 0}
     assert "mostly_false_boxes" in remarks(report, errors=errors)
     sizes = {"names": NAMES, "counts": [[9, 0, 0, 0, 0], [9, 0, 0, 0, 0]], "tiny_fraction": 0.5, "better_size": 640}
     assert "tiny_boxes" in remarks(report, data__after_resizing=sizes)

@@ -22,7 +22,7 @@ from headstart.workflow.report_writer import without_images
 
 EVIL = ("<script>alert(1)</script>", "=1+1", "\"'><img src=x onerror=alert(2)>", "ÄÖ 猫 {{ 7*7 }}")
 SECTIONS = ("comment", "data", "model", "learning", "classes", "confusion", "errors", "calibration", "operating",
-            "unknown", "suspects", "settings", "versions")  # fmt: skip
+            "ood", "suspects", "settings", "versions")  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -175,13 +175,13 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Run
                                "low": 0.05, "high": 0.1},
             "operating": {"rows": [{"target": 0.05, "threshold": 0.9, "share_accepted": 0.6, "error": 0.01,
                                     "error_bound": 0.034}], "num_samples": 30},
-            "novelty": {"reject": 0.05, "threshold": 2.5, "out_of_fold": {"num_samples": 30, "false_alarms": 0.04},
+            "ood": {"ood_fpr": 0.05, "threshold": 2.5, "out_of_fold": {"num_samples": 30, "false_alarms": 0.04},
                         "test": None, "left_out": None},
             "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 30, "test": None, "mean_size": 1.25,
                          "empirical": {"value": 0.88}, "single_fraction": 0.7, "empty_fraction": 0.05},
             "suspects": {"text": "3 suspected label errors.", "rows": [{}, {}, {}],
                          "shown": [{"image": 1, "neighbors": [2, 3], "label": "cat", "suggested": "dog",
-                                    "doubt": 0.97}]},
+                                    "error_probability": 0.97}]},
         },
         epochs=tuple({"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i)} for i in range(1, 6)),
     )  # fmt: skip
@@ -224,7 +224,7 @@ def test_curves_are_the_mean_over_folds_and_leave_the_last_training_out(make_fac
 
 
 def test_trained_stages_stand_with_their_rates(make_facts: Callable[..., RunData]) -> None:
-    plan = {"cut": "stage1", "lr": 0.001, "layer_decay": 0.5}
+    plan = {"train_from": "stage1", "lr": 0.001, "layer_decay": 0.5}
     verdict = {"num_samples": 15, "accuracy_gain": 0.1, "accuracy_error": 0.05, "gain": 0.1, "is_better": True}
     facts = make_facts(extra={"tuning": {"plan": plan, "verdict": verdict}})
     report, text = page_of(facts)

@@ -51,7 +51,7 @@ def test_screen_and_report_state_the_protocol(
     facts = make_facts()
     metrics: dict[str, Any] = {**facts.metrics, "test": None}
     metrics["cv"] = {**facts.headline_block, **setup.to_json(), "num_samples": 1200}
-    assert summarize(replace(facts, metrics=metrics))["headline"]["how"] == f"Measured on {text}."
+    assert summarize(replace(facts, metrics=metrics))["headline"]["protocol"] == f"Measured on {text}."
 
 
 def test_only_cross_validation_is_out_of_fold() -> None:

@@ -29,7 +29,7 @@ from headstart.reports.comparison_text import comparison_findings, comparison_js
 from headstart.reports.detection_report import DetectionFacts, ScoredImage, summarize_detection
 from headstart.reports.detection_tables import detection_comment_text
 from headstart.reports.html import render
-from headstart.reports.ood_section import coverage_section, unknown_section
+from headstart.reports.ood_section import coverage_section, ood_section
 from headstart.reports.result_summary import Curve, ResultSummary
 from headstart.reports.run_data import RunData
 from headstart.reports.summary import summarize
@@ -187,7 +187,7 @@ def test_lines_of_a_score(k: int, is_imbalanced: bool, skill: float) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_suspects(facts: RunData, count: int) -> None:
-    row = {"image": "cat/000.jpg", "label": "cat", "suggested": "dog", "doubt": "", "split": "test"}
+    row = {"image": "cat/000.jpg", "label": "cat", "suggested": "dog", "error_probability": "", "split": "test"}
     for is_suspect in ("true", "false"):
         check(texts_of(label_errors_section(facts, [{**row, "is_suspect": is_suspect}] * count)))
 
@@ -201,11 +201,11 @@ def test_unknown_and_coverage(make_facts: Callable[..., RunData], num: int, shar
             "empty_fraction": 1.0}  # fmt: skip
     for part, threshold, guaranteed in itertools.product((None, test), (None, 2.5), (False, True)):
         left = {"detected": 0.0, "auroc": 1.0, "auroc_of_probability": 0.5, "num_samples": num, "per_class": []}
-        novelty = {"reject": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_alarms": 0.0},
+        novelty = {"ood_fpr": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_alarms": 0.0},
                    "test": part, "left_out": left if part else None}  # fmt: skip
         coverage = {**test, "coverage": 0.9, "is_guaranteed": guaranteed, "num_fitted": num, "test": part}
-        run = make_facts(extra={"novelty": novelty, "coverage": coverage})
-        check(texts_of([unknown_section(run, np.arange(2)), coverage_section(run)]))
+        run = make_facts(extra={"ood": novelty, "coverage": coverage})
+        check(texts_of([ood_section(run, np.arange(2)), coverage_section(run)]))
 
 
 @pytest.mark.parametrize("count", [1, 2])

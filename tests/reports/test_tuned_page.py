@@ -23,7 +23,7 @@ from headstart.reports.svg_charts import curves, histogram, reliability, ticks_b
 from headstart.training.loop import EpochRecord
 from headstart.workflow.finetune_log import EpochLog
 
-PLAN = {"cut": "stage1", "lr": 0.001, "layer_decay": 0.5, "head_lr": 0.01, "epochs": 10, "refit_head": True,
+PLAN = {"train_from": "stage1", "lr": 0.001, "layer_decay": 0.5, "head_lr": 0.01, "epochs": 10, "refit_head": True,
         "unfreeze": [["stage2", 0.0], ["stage1", 0.3]]}  # fmt: skip
 VERDICT = {
     "num_samples": 15,

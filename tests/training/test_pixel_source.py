@@ -24,7 +24,7 @@ from headstart.training.loop import Training  # noqa: E402
 from headstart.training.network import FinetunedNetwork, HeadModule  # noqa: E402
 
 SPEC = ImageSpec(size_hw=(8, 8))
-FULL = PLAN.with_(strategy="full", views=3, epochs=3, batch_size=8, augment="flip,crop=.5,brightness=.3")
+FULL = PLAN.with_(strategy="full", num_views=3, epochs=3, batch_size=8, augment="flip,crop=.5,brightness=.3")
 
 
 class Whole(torch.nn.Module):

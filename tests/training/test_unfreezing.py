@@ -20,7 +20,7 @@ from headstart.training.unfreezing import Phase, Phases, phase_cuts
 NAMES = ("stem", "stage1", "stage2", "head")
 TRAIN, VAL = np.arange(45), np.arange(45, 60)
 # 3 steps an epoch, 12 in all: the earlier stage joins in the middle of the second epoch.
-PLAN = replace(PLAN, cut="stage1", unfreeze=(("stage2", 0.0), ("stage1", 0.4)), batch_size=16)
+PLAN = replace(PLAN, train_from="stage1", unfreeze=(("stage2", 0.0), ("stage1", 0.4)), batch_size=16)
 FIRST = 5
 """The first step of 12 in which the earlier stage trains."""
 
@@ -209,5 +209,5 @@ def test_phase_cuts(
     cut: str, unfreeze: dict[str, float], head_only_fraction: float, expected: list[tuple[float, str]]
 ) -> None:
     stages = STAGES[STAGES.index(cut) :] if cut in STAGES else STAGES
-    plan = replace(PLAN, cut=cut, unfreeze=tuple(unfreeze.items()), head_only_fraction=head_only_fraction)
+    plan = replace(PLAN, train_from=cut, unfreeze=tuple(unfreeze.items()), head_only_fraction=head_only_fraction)
     assert list(phase_cuts(plan, stages, "head")) == expected

@@ -85,4 +85,6 @@ def make_net(
     return net, head
 
 
-PLAN = FinetunePlan(strategy="finetune", cut="stage2", epochs=4, batch_size=16, lr=1e-2, head_lr=1e-2, views=2)
+PLAN = FinetunePlan(
+    strategy="finetune", train_from="stage2", epochs=4, batch_size=16, lr=1e-2, head_lr=1e-2, num_views=2
+)

@@ -84,8 +84,8 @@ def test_tables_escape_formulas(evil: tuple[Run, str], table: Path, tmp_path: Pa
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 48
     assert {"'=1+1", EVIL[0], EVIL[2]} == {r["label"] for r in rows}
-    assert all(not r[c].startswith("=") for r in rows for c in ("label", "label2", "label3", "set"))
-    assert any("\\|" in r["set"] for r in rows), "a bar within a name is no border"
+    assert all(not r[c].startswith("=") for r in rows for c in ("label", "label2", "label3", "prediction_set"))
+    assert any("\\|" in r["prediction_set"] for r in rows), "a bar within a name is no border"
     done = command("predict", run.folder, table.parent / "images", "--out", tmp_path / "p.jsonl")
     predictions = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {p["label"] for p in predictions} == set(EVIL)
@@ -127,9 +127,7 @@ def test_report_without_images_names_no_file(table: Path, tmp_path: Path) -> Non
         assert ".jpg" not in text, name
         assert "data:image/jpeg" not in text, name
         assert str(table.parent) not in text, name
-    assert {"unknown", "coverage", "calibration", "confusion"} <= set(
-        json.loads((run.folder / "report.json").read_text())
-    )
+    assert {"ood", "coverage", "calibration", "confusion"} <= set(json.loads((run.folder / "report.json").read_text()))
     again = headstart.report(run.folder, attributions=False, curve=False)
     assert not again.has_images, "the setting of the training still applies"
     assert "data:image/jpeg" not in page_of(run)
@@ -203,7 +201,7 @@ def test_report_of_two_hundred_classes(tmp_path: Path, make_images: Make) -> Non
     assert len(page) < 10_000_000
     assert "Confusion matrix of 200 classes" in page
     assert page.count("class 199 Ω") >= 2
-    assert len(run.metrics["novelty"]["left_out"]["per_class"] if run.metrics["novelty"]["left_out"] else []) <= 10
+    assert len(run.metrics["ood"]["left_out"]["per_class"] if run.metrics["ood"]["left_out"] else []) <= 10
     headstart.report(run.folder, attributions=False, curve=False)
     assert (run.folder / "figures" / "confusion.png").is_file()
 

@@ -159,7 +159,7 @@ class TestLeaks:
         assert "cannot be opened any more" not in (leaky_run.folder / "report.html").read_text(encoding="utf-8")
 
     def test_finetuned_model_reports_both_scores(self, leaky: Path, tmp_path: Path) -> None:
-        run = headstart.train(leaky, strategy="head", epochs=1, views=1, out=tmp_path / "tuned")
+        run = headstart.train(leaky, strategy="head", epochs=1, num_views=1, out=tmp_path / "tuned")
         assert run.metrics["test"]["num_samples"] == 7
         assert run.metrics["test_including_leaks"]["num_samples"] == 10
         assert len(read_json(run.folder / "dataset_report.json")["leaks"]) == 3

@@ -24,10 +24,10 @@ from headstart.workflow.detector_report import make_detection_report, read_detec
 SETTINGS: dict[str, Any] = {
     "backbone": "timm:resnet10t",
     "weights": "none",
-    "size": 64,
-    "views": 1,
+    "image_size": 64,
+    "num_views": 1,
     "epochs": 1,
-    "workers": 1,
+    "num_threads": 1,
     "detect.fpn_channels": 16,
     "detect.head_depth": 1,
     "detect.min_stride": 16,

@@ -26,7 +26,14 @@ from headstart.workflow.detector_trainer import DetectorTrainer
 pytest.importorskip("torch")
 
 PLAN = DetectPlan(
-    strategy="full", cut="stem", epochs=2, batch_size=3, views=2, fpn_channels=16, head_depth=1, unfreeze_after=0.0
+    strategy="full",
+    train_from="stem",
+    epochs=2,
+    batch_size=3,
+    num_views=2,
+    fpn_channels=16,
+    head_depth=1,
+    unfreeze_after=0.0,
 )
 IDS = np.arange(6)
 
@@ -60,11 +67,11 @@ def train(images: list[str], events: EventStream, **settings: Any) -> dict[str, 
         sizes_hw=np.array([(70, 90)] * len(IDS)),
         digests=[hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in images],
         num_classes=1,
-        spec=ImageSpec(size_hw=(64, 64), fit="squash"),
+        spec=ImageSpec(size_hw=(64, 64), resize_mode="squash"),
         settings=resolve(given, source="python").settings,
         events=events,
         view_folder=Path(images[0]).parent / "private",
-        threads=1,
+        num_threads=1,
     )
     try:
         net = trainer.train(PLAN, IDS)

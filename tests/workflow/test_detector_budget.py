@@ -62,9 +62,9 @@ class Machine:
     def cpu_clock(self) -> float:
         return self.cpu
 
-    def work(self, seconds: float, threads: int | None = None) -> None:
+    def work(self, seconds: float, num_threads: int | None = None) -> None:
         self.t += seconds * self.slowdown(self.t)
-        self.cpu += (threads or self.torch_threads) * seconds
+        self.cpu += (num_threads or self.torch_threads) * seconds
 
     def set_torch_threads(self, count: int) -> None:
         self.torch_threads = count
@@ -94,7 +94,7 @@ class Machine:
         def make(strategy: str) -> tuple[DetectPlan, list[Decision]]:
             self.prepared.append(strategy)
             self.work(self.engine_s)
-            plan = DetectPlan(strategy=strategy, epochs=default_epochs(num_train, BATCH), batch_size=BATCH, views=8)
+            plan = DetectPlan(strategy=strategy, epochs=default_epochs(num_train, BATCH), batch_size=BATCH, num_views=8)
             made = {"strategy": strategy, "lr": plan.lr}
             return plan, [Decision(name, value, DecisionReason.SET_BY_USER) for name, value in made.items()]
 
@@ -227,7 +227,7 @@ def test_small_budget_trains_on_subset(tmp_path: Path) -> None:
     run = Run(Machine(view_s=0.08), 1770, 120.0, folder=tmp_path, num_scored=200)
     assert 100 < len(run.train) < 1770
     assert run.decided["budget.num_images"] == len(run.train)
-    assert run.plan.views == 1
+    assert run.plan.num_views == 1
     assert run.used_s <= 120.0
 
 
@@ -243,7 +243,7 @@ def test_late_views_leave_time_for_training(tmp_path: Path) -> None:
     run = Run(machine, 400, 120.0, folder=tmp_path)
     assert run.used_s <= 120.0
     assert run.steps[0] >= 24
-    assert run.plan.views == 1
+    assert run.plan.num_views == 1
 
 
 def test_too_small_budget_names_least_budget(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_budget_json(tmp_path: Path) -> None:
     assert value["step_s"] == pytest.approx(0.1)
     assert value["view_s"] == pytest.approx(0.02)
     assert value["num_steps"] == run.steps
-    assert value["planned"]["views"] == run.plan.views
+    assert value["planned"]["num_views"] == run.plan.num_views
 
 
 def test_validations_stay_cheap(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def fit(
 
 def price(found: AffordableTraining, num_images: int, prices: MeasuredCosts = PRICES, num_trainings: int = 1) -> float:
     """Return the seconds of the views and steps of a fit."""
-    return prices.view_s * found.views * found.num_images + prices.step_s * found.num_steps * num_trainings
+    return prices.view_s * found.num_views * found.num_images + prices.step_s * found.num_steps * num_trainings
 
 
 @pytest.mark.parametrize("num_images", [40, 131, 296, 427, 677, 1770, 20_000])
@@ -62,16 +62,16 @@ def test_more_time_gives_longer_training() -> None:
     found = [f for f in fits if f is not None]
     assert len(found) == len(fits)
     assert [f.num_images for f in found] == sorted(f.num_images for f in found)
-    assert [f.views for f in found] == sorted(f.views for f in found)
+    assert [f.num_views for f in found] == sorted(f.num_views for f in found)
     assert found[0].num_images < 400 == found[-1].num_images
-    assert found[0].views == 1 < found[-1].views
+    assert found[0].num_views == 1 < found[-1].num_views
 
 
 def test_views_are_used_in_three_epochs() -> None:
     for left_s in (12.0, 25.0, 50.0, 100.0):
         found = fit(left_s)
         assert found is not None
-        assert found.num_steps / (160 / 8) >= 3 * found.views
+        assert found.num_steps / (160 / 8) >= 3 * found.num_views
 
 
 def test_cached_views_are_free() -> None:
@@ -79,7 +79,7 @@ def test_cached_views_are_free() -> None:
     assert new is not None
     assert kept is not None
     assert kept.num_steps > new.num_steps
-    assert kept.views >= new.views
+    assert kept.num_views >= new.num_views
 
 
 def test_folds_share_time() -> None:

@@ -36,10 +36,10 @@ from headstart.workflow.run_folder import own_run_folder
 SETTINGS: dict[str, Any] = {
     "backbone": "timm:resnet10t",
     "weights": "none",
-    "size": 64,
-    "views": 1,
+    "image_size": 64,
+    "num_views": 1,
     "epochs": 2,
-    "workers": 1,
+    "num_threads": 1,
     "detect.fpn_channels": 16,
     "detect.head_depth": 1,
     "detect.min_stride": 16,
@@ -91,7 +91,7 @@ def test_task_is_inferred(run: headstart.Run) -> None:
     assert config["epochs"] == {"value": 2, "source": "python", "reason": None}
     assert config["batch_size"]["source"] == "default"
     assert config["device"]["value"] == "cpu"
-    assert config["workers"]["value"] >= 1
+    assert config["num_threads"]["value"] >= 1
 
 
 def test_run_has_all_files(run: headstart.Run) -> None:
@@ -188,7 +188,7 @@ def test_load_returns_detector(run: headstart.Run, squares: Path) -> None:
 
 
 def test_thresholds_are_default_min_score(run: headstart.Run, squares: Path) -> None:
-    runtime = DetectorRuntime(str(run.folder), threads=2)
+    runtime = DetectorRuntime(str(run.folder), num_threads=2)
     files = sorted(str(p) for p in squares.glob("*.png"))
     for every, reported in zip(runtime.predict(files, min_score=0.0), runtime.predict(files), strict=True):
         limits = runtime.thresholds[every.detections.class_ids]
@@ -198,7 +198,7 @@ def test_thresholds_are_default_min_score(run: headstart.Run, squares: Path) -> 
 def test_unreadable_images_keep_their_position(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     good = str(squares / "01.png")
-    found = DetectorRuntime(str(run.folder), threads=2).predict([str(tmp_path / "bad.jpg"), good, "/gone.png"])
+    found = DetectorRuntime(str(run.folder), num_threads=2).predict([str(tmp_path / "bad.jpg"), good, "/gone.png"])
     assert [f.error is None for f in found] == [False, True, False]
 
 
@@ -225,10 +225,10 @@ def test_tampered_bundle_is_refused(run: headstart.Run, tmp_path: Path, change: 
     ("settings", "message"),
     [
         ({"strategy": "probe"}, "no probe"),
-        ({"keep": "best"}, "no effect on a detector"),
+        ({"select": "best"}, "no effect on a detector"),
         ({"finetune.mixup": 0.2}, "no effect on a detector"),
-        ({"fit": "crop"}, "cut objects off"),
-        ({"strategy": "head", "cut": "last-1"}, "no effect with the strategy"),
+        ({"resize_mode": "crop"}, "cut objects off"),
+        ({"strategy": "head", "train_from": "last-1"}, "no effect with the strategy"),
         ({"epochs": 3, "budget": "5m"}, "how long"),
         ({"augment": "rotate=10", **SETTINGS}, "cannot be used on images with boxes"),
     ],
@@ -313,7 +313,7 @@ def scaled(factor: float) -> Callable[[], float]:
 
 def budgeted(squares: Path, out: Path, budget: str, **more: Any) -> dict[str, Any]:
     """Train with a budget and return the metrics."""
-    settings = {k: v for k, v in SETTINGS.items() if k not in ("epochs", "views", "strategy")}
+    settings = {k: v for k, v in SETTINGS.items() if k not in ("epochs", "num_views", "strategy")}
     resolved = resolve({"data": str(squares), "out": str(out), "task": "detect", "budget": budget, **settings})
     folder = train_detector(resolved, EventStream(), **more)
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -331,7 +331,7 @@ def test_same_journal_gives_same_weights(squares: Path, tmp_path: Path) -> None:
     config = check_resolved(tmp_path / "run")
     assert (config["strategy"]["value"], config["strategy"]["reason"]) == ("head", "boxes_per_class")
     assert config["test_size"]["value"] == 0.2
-    assert config["views"]["source"] == config["epochs"]["source"] == "auto"
+    assert config["num_views"]["source"] == config["epochs"]["source"] == "auto"
     # On a machine 10,000 times as slow, where the journal and not the clock decides.
     again = budgeted(squares, tmp_path / "again", "10m", clock=scaled(10_000.0), journal=journal)
     assert again["tuning"]["num_steps"] == metrics["tuning"]["num_steps"]

@@ -39,19 +39,19 @@ def plan_of(boxes: float = 100.0, num_train: int = 160, trainer: Any = None, **g
 
 def test_few_boxes_freeze_backbone() -> None:
     few, decisions = plan_of(boxes=20)
-    assert (few.strategy, few.cut) == ("head", "neck")
+    assert (few.strategy, few.train_from) == ("head", "neck")
     decision = next(d for d in decisions if d.setting == "strategy")
     assert decision.evidence == {"num_boxes_rarest": 20, "threshold": 50}
     many, _ = plan_of(boxes=200)
-    assert (many.strategy, many.cut) == ("finetune", "stage3")
+    assert (many.strategy, many.train_from) == ("finetune", "stage3")
 
 
 def test_explicit_settings_are_kept() -> None:
     plan, decisions = plan_of(
-        strategy="finetune", cut="stage2", epochs=7, views=3, **{"detect.fpn_channels": 48, "lr": 0.01}
+        strategy="finetune", train_from="stage2", epochs=7, num_views=3, **{"detect.fpn_channels": 48, "lr": 0.01}
     )
-    assert (plan.cut, plan.epochs, plan.views, plan.fpn_channels, plan.lr) == ("stage2", 7, 3, 48, 0.01)
-    assert not {"epochs", "views", "detect.fpn_channels", "lr", "cut"} & {d.setting for d in decisions}
+    assert (plan.train_from, plan.epochs, plan.num_views, plan.fpn_channels, plan.lr) == ("stage2", 7, 3, 48, 0.01)
+    assert not {"epochs", "num_views", "detect.fpn_channels", "lr", "train_from"} & {d.setting for d in decisions}
 
 
 def test_fine_level_has_narrow_pyramid() -> None:
@@ -59,9 +59,9 @@ def test_fine_level_has_narrow_pyramid() -> None:
 
 
 def test_views_fit_cache_and_epochs() -> None:
-    assert plan_of(trainer=FakeTrainer(10**9), epochs=50)[0].views == 2
-    assert plan_of(epochs=3)[0].views == 3
-    assert plan_of(strategy="full", epochs=9)[0].views == 9
+    assert plan_of(trainer=FakeTrainer(10**9), epochs=50)[0].num_views == 2
+    assert plan_of(epochs=3)[0].num_views == 3
+    assert plan_of(strategy="full", epochs=9)[0].num_views == 9
 
 
 def test_small_data_sets_get_more_epochs() -> None:

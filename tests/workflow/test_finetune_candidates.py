@@ -20,7 +20,7 @@ def plans() -> list[FinetunePlan]:
     found = []
     for cut in ("stage6", "stage7"):
         plan = default_plan("finetune", cut, 200, 4)
-        found += [plan, plan.with_(augment="none", views=1)]
+        found += [plan, plan.with_(augment="none", num_views=1)]
     return found
 
 
@@ -100,7 +100,7 @@ def test_pace_uses_epochs_with_cached_views() -> None:
 
 @pytest.mark.parametrize(("left", "folds"), [(1000, 3), (36, 3), (26, 2), (15, 1), (1, 1)])
 def test_slow_pilots_reduce_folds(left: float, folds: int) -> None:
-    plan = default_plan("finetune", "stage7", 100, 4).with_(epochs=10, augment="flip", views=4)
+    plan = default_plan("finetune", "stage7", 100, 4).with_(epochs=10, augment="flip", num_views=4)
     # Everything takes 12 s, and a fold 8 s with 2 s of scoring; 132 new views take .7 s.
     assert folds_that_fit(plan, 0.012, 0.005, 100, left) == folds
     # Images as they are need no more views.

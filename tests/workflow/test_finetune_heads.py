@@ -37,9 +37,9 @@ def test_described_head_is_trained_exported_and_shown(few: Path, tmp_path: Path)
         strategy="head",
         head="hidden=16,dropout=0.5,pool=max",
         epochs=6,
-        views=1,
-        size=64,
-        workers=1,
+        num_views=1,
+        image_size=64,
+        num_threads=1,
     )
     assert run.metrics["parity"]["label_agreement"] == 1.0
     assert run.metrics["tuning"]["plan"]["head"] == str(HeadSpec(pool="max", hidden=(16,), dropout=0.5))
@@ -59,9 +59,11 @@ def test_described_head_is_trained_exported_and_shown(few: Path, tmp_path: Path)
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["finetune", "full", "scratch"])
 def test_described_head_trains_with_stages(strategy: str, few: Path, tmp_path: Path) -> None:
-    more = {"from": "last", "views": 1} if strategy == "finetune" else {}
+    more = {"train_from": "last", "num_views": 1} if strategy == "finetune" else {}
     spec = "hidden=16,batch_norm=true,pool=flatten"
-    run = headstart.train(few, out=tmp_path / "run", strategy=strategy, head=spec, epochs=2, size=64, workers=1, **more)
+    run = headstart.train(
+        few, out=tmp_path / "run", strategy=strategy, head=spec, epochs=2, image_size=64, num_threads=1, **more
+    )
     assert run.metrics["parity"]["label_agreement"] == 1.0
     info = bundle_info(run)
     assert info["freeze"] == ("stage7" if strategy == "finetune" else "none")
@@ -72,7 +74,7 @@ def test_described_head_trains_with_stages(strategy: str, few: Path, tmp_path: P
 @pytest.mark.long
 def test_parallel_hidden_layers_are_shown(few: Path, tmp_path: Path) -> None:
     run = headstart.train(
-        few, out=tmp_path / "run", strategy="head", epochs=2, views=1, workers=1, finetune={"hidden": "16"}
+        few, out=tmp_path / "run", strategy="head", epochs=2, num_views=1, num_threads=1, finetune={"hidden": "16"}
     )
     assert run.metrics["parity"]["label_agreement"] == 1.0
     assert bundle_info(run)["head_spec"] is None

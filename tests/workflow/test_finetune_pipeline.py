@@ -40,13 +40,13 @@ def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Pat
 @pytest.fixture(scope="module")
 def tuned(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
     out = tmp_path_factory.mktemp("runs") / "tuned"
-    return headstart.train(few, out=out, strategy="finetune", **{"from": "last"}, epochs=1, views=1, workers=1)
+    return headstart.train(few, out=out, strategy="finetune", train_from="last", epochs=1, num_views=1, num_threads=1)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"augment": "blurr"}, "blurr"), ({"unfreeze": "stage7"}, None), ({"unfreeze": "stage7@soon"}, "stage7@soon"),
-     ({"finetune.head": "pool=best"}, "best"), ({"from": "stage99"}, "stage99"),
+     ({"finetune.head": "pool=best"}, "best"), ({"train_from": "stage99"}, "stage99"),
      ({"unfreeze": "stage99@0"}, "stage99")],
 )  # fmt: skip
 def test_invalid_descriptions_leave_no_run(
@@ -55,12 +55,12 @@ def test_invalid_descriptions_leave_no_run(
     begun: list[str] = []
     monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: begun.append("go"))
     if message is None:
-        headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
+        headstart.train(few, out=tmp_path / "run", strategy="finetune", num_threads=1, **wrong)
         assert begun == ["go"]
         return
     monkeypatch.setattr(finetune_pipeline, "fit_probe_on_dataset", lambda *_: begun.append("probe"))
     with pytest.raises(UsageError, match=message):
-        headstart.train(few, out=tmp_path / "run", strategy="finetune", workers=1, **wrong)
+        headstart.train(few, out=tmp_path / "run", strategy="finetune", num_threads=1, **wrong)
     assert not begun  # also of stages, which the list of networks knows
     assert not (tmp_path / "run").exists()
 
@@ -71,8 +71,8 @@ def test_folds_with_validation_split_are_refused(
     for name, seed in (("train", 0), ("val", 10), ("test", 20)):
         make_images(tmp_path / "own" / name, {"stripes": 5, "discs": 5}, seed)
     monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: None)
-    with pytest.raises(SettingError, match="validation images"):
-        headstart.train(tmp_path / "own", out=tmp_path / "run", strategy="finetune", folds=3, workers=1)
+    with pytest.raises(SettingError, match="validation split"):
+        headstart.train(tmp_path / "own", out=tmp_path / "run", strategy="finetune", folds=3, num_threads=1)
     assert not (tmp_path / "run").exists()
 
 
@@ -89,7 +89,7 @@ def test_finetuned_run_has_all_files(tuned: headstart.Run) -> None:
         "held_out_fraction": 0.2, "split_source": "made", "is_used_for_selection": True,
     }  # fmt: skip
     assert metrics["probe"]["cv"]["protocol"] == "leave_one_out"
-    assert metrics["tuning"]["plan"]["cut"] == "stage7"
+    assert metrics["tuning"]["plan"]["train_from"] == "stage7"
     assert set(metrics["tuning"]["verdict"]) >= {"gain", "low", "share", "is_better"}
     with open(tuned.folder / "results.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -171,7 +171,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, job: str, count: int) -> None:
 
 
 # One thread: several wait for each other on a busy machine, and their number is part of what a result depends on.
-HEAD: dict[str, Any] = {"strategy": "head", "epochs": 4, "views": 2, "finetune": {"dropout": 0.2}, "workers": 1}
+HEAD: dict[str, Any] = {"strategy": "head", "epochs": 4, "num_views": 2, "finetune": {"dropout": 0.2}, "num_threads": 1}
 
 
 def test_killed_run_resumes_to_same_weights(few: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_too_small_budget_keeps_probe(few: Path, tmp_path: Path) -> None:
 
 
 def test_settings_without_effect_are_refused(few: Path) -> None:
-    for settings in ({"epochs": 3}, {"strategy": "full", "views": 3}, {"strategy": "head", "unfreeze": "stage7@0"},
+    for settings in ({"epochs": 3}, {"strategy": "full", "num_views": 3}, {"strategy": "head", "unfreeze": "stage7@0"},
                      {"strategy": "finetune", "epochs": 2, "budget": "5m"},
                      {"strategy": "finetune", "optimizer": "adamax"},
                      {"strategy": "head", "finetune": {"train_image_size": 160}},
@@ -252,7 +252,7 @@ def test_leave_one_out_on_finetuned_features_is_refused() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["finetune", "full"])
 def test_training_views_may_be_smaller(strategy: str, few: Path, tmp_path: Path) -> None:
-    options = {"size": 96, "workers": 1, "finetune": {"train_image_size": 64}}
+    options = {"image_size": 96, "num_threads": 1, "finetune": {"train_image_size": 64}}
     run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, **options)
     assert run.metrics["parity"]["label_agreement"] == 1.0
     assert run.metrics["tuning"]["plan"]["train_image_size"] == 64
@@ -263,21 +263,21 @@ def test_training_views_may_be_smaller(strategy: str, few: Path, tmp_path: Path)
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["full", "scratch", "finetune"])
 def test_every_strategy_trains_a_model(strategy: str, few: Path, tmp_path: Path) -> None:
-    more = {"unfreeze": "stage7@0,stage6@50%", "views": 1} if strategy == "finetune" else {}
-    run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, size=64, workers=1, **more)
+    more = {"unfreeze": "stage7@0,stage6@50%", "num_views": 1} if strategy == "finetune" else {}
+    run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, image_size=64, num_threads=1, **more)
     assert run.metrics["strategy"] == strategy
     assert run.metrics["parity"]["label_agreement"] == 1.0
 
 
 @pytest.mark.long
 def test_auto_compares_candidates(few: Path, tmp_path: Path) -> None:
-    run = headstart.train(few, out=tmp_path / "run", budget="4m", workers=1)
+    run = headstart.train(few, out=tmp_path / "run", budget="4m", num_threads=1)
     pilots = [e["evidence"] for e in events_of(run.folder, "stage_finished") if e["stage"] == "pilot"]
     assert {p["train_from"] for p in pilots} == {"stage6", "stage7"}
     assert all("log_loss_gain" in p for p in pilots)
     assert DecisionReason.PILOTS_COMPARED in check_decisions(run.folder)
     config = check_resolved(run.folder)
-    assert config["cut"]["reason"] == config["lr"]["reason"] == "pilots_compared"
+    assert config["train_from"]["reason"] == config["lr"]["reason"] == "pilots_compared"
     assert (config["folds"]["value"], config["epochs"]["reason"]) == (3, "trial_fits_budget")
     assert json.loads((run.folder / "metrics.json").read_text())["tuning"]["verdict"]["num_samples"] >= 6
 
@@ -285,8 +285,14 @@ def test_auto_compares_candidates(few: Path, tmp_path: Path) -> None:
 def test_report_describes_rejected_candidates(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worse = ProbeComparison(-0.5, -0.6, -0.4, 0.0, 0.0, 1.0, 1.0, False, 4, -0.5, np.zeros((4, 2), np.float32))
     monkeypatch.setattr(finetune_pipeline, "compare_to_probe", lambda *a, **k: worse)
-    settings: dict[str, Any] = {"strategy": "finetune", "from": "last", "epochs": 1, "views": 1, "keep": "best"}
-    run = headstart.train(few, out=tmp_path / "run", workers=1, **settings)
+    settings: dict[str, Any] = {
+        "strategy": "finetune",
+        "train_from": "last",
+        "epochs": 1,
+        "num_views": 1,
+        "select": "best",
+    }
+    run = headstart.train(few, out=tmp_path / "run", num_threads=1, **settings)
     assert run.metrics["strategy"] == "probe"
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "Fine-tuned against probe on 4 held-out images" in page

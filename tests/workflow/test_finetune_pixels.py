@@ -28,7 +28,7 @@ from headstart.workflow.finetune_sources import BatchSources
 
 pytest.importorskip("torch")
 
-FULL: dict[str, Any] = {"strategy": "full", "epochs": 2, "size": 64, "workers": 1}
+FULL: dict[str, Any] = {"strategy": "full", "epochs": 2, "image_size": 64, "num_threads": 1}
 
 
 class Killed(BaseException):

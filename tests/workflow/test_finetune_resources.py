@@ -62,37 +62,37 @@ ROWS = {"stage6": 40_000, "stage7": 10_000}
 
 def trainer_with(room: int, checkpoints: FakeJournal | None = None) -> Any:
     cache = SimpleNamespace(room_bytes=lambda: room)
-    sources = SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.cut])
+    sources = SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.train_from])
     backbone = SimpleNamespace(cut=lambda text: {"last-2": "stage6"}.get(text, "stage7"))
     return SimpleNamespace(sources=sources, backbone=backbone, checkpoints=checkpoints or FakeJournal())
 
 
 def fitted(room: int, checkpoints: FakeJournal | None = None, **settings: Any) -> tuple[Any, FakeContext]:
     context = FakeContext(**settings)
-    plan = default_plan("finetune", "stage6", 1000, 4).with_(views=settings.get("views", 8))
+    plan = default_plan("finetune", "stage6", 1000, 4).with_(num_views=settings.get("num_views", 8))
     return fit_to_disk(context, trainer_with(room, checkpoints), plan, 1000), context  # type: ignore[arg-type]
 
 
 def test_fitting_plan_is_unchanged() -> None:
     plan, context = fitted(360_000_000)
-    assert (plan.views, plan.cut, plan.is_cached, context.decided) == (8, "stage6", True, {})
+    assert (plan.num_views, plan.train_from, plan.is_cached, context.decided) == (8, "stage6", True, {})
 
 
 def test_little_disk_space_reduces_views() -> None:
     plan, context = fitted(200_000_000)
-    assert (plan.views, plan.cut, plan.is_cached) == (4, "stage6", True)
-    assert context.decided == {"views": 4}
+    assert (plan.num_views, plan.train_from, plan.is_cached) == (4, "stage6", True)
+    assert context.decided == {"num_views": 4}
 
 
 def test_less_disk_space_moves_cut() -> None:
     plan, context = fitted(60_000_000)
-    assert (plan.views, plan.cut, plan.is_cached) == (5, "stage7", True)
-    assert context.decided == {"cut": "stage7", "views": 5}
+    assert (plan.num_views, plan.train_from, plan.is_cached) == (5, "stage7", True)
+    assert context.decided == {"train_from": "stage7", "num_views": 5}
 
 
 def test_no_disk_space_disables_cache() -> None:
     plan, context = fitted(1_000_000)
-    assert (plan.cut, plan.is_cached, plan.views) == ("stage6", False, plan.epochs)
+    assert (plan.train_from, plan.is_cached, plan.num_views) == ("stage6", False, plan.epochs)
     assert context.decided == {"finetune.is_cached": False}
 
 
@@ -100,28 +100,28 @@ def test_resumed_run_keeps_plan() -> None:
     checkpoints = FakeJournal()
     for room in (200_000_000, 60_000_000, 1_000_000_000):
         plan, context = fitted(room, checkpoints)
-        assert (plan.views, plan.cut, context.decided) == (4, "stage6", {"views": 4})
+        assert (plan.num_views, plan.train_from, context.decided) == (4, "stage6", {"num_views": 4})
 
 
 def test_equal_candidates_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetune_candidates, "without_harmful_flip", lambda context, trainer, plan: plan)
     for room, cuts in ((10**9, ["stage6", "stage6", "stage7", "stage7"]), (60_000_000, ["stage7", "stage7"])):
         plans = finetune_candidates._make_candidates(FakeContext(strategy="auto"), trainer_with(room), 1000, 4)  # type: ignore[arg-type]
-        assert [p.cut for p in plans] == cuts
+        assert [p.train_from for p in plans] == cuts
         assert [p.augment == "none" for p in plans] == [False, True] * (len(cuts) // 2)
-        assert {p.lr for p in plans if p.cut == "stage7"} == {finetune_candidates._LATE_LR}
+        assert {p.lr for p in plans if p.train_from == "stage7"} == {finetune_candidates._LATE_LR}
 
 
 def test_explicit_settings_are_unchanged() -> None:
-    plan, _ = fitted(60_000_000, views=8)
-    assert (plan.cut, plan.is_cached) == ("stage6", False)  # eight views of either stage need more
-    plan, _ = fitted(60_000_000, cut="last-2")
-    assert plan.cut == "stage6"
+    plan, _ = fitted(60_000_000, num_views=8)
+    assert (plan.train_from, plan.is_cached) == ("stage6", False)  # eight views of either stage need more
+    plan, _ = fitted(60_000_000, train_from="last-2")
+    assert plan.train_from == "stage6"
     assert not plan.is_cached
 
 
 def test_budget_below_one_epoch_keeps_probe(few: Path, tmp_path: Path) -> None:
-    run = headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s", workers=1)
+    run = headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s", num_threads=1)
     assert run.metrics["strategy"] == "probe"
     assert decisions_of(run.folder)["strategy"]["value"] == "probe"
 
@@ -171,11 +171,11 @@ class TestTensorBoard:
 def test_training_without_cache_is_equal(few: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "strategy": "finetune",
-        "from": "last",
+        "train_from": "last",
         "epochs": 2,
-        "views": 2,
-        "size": 64,
-        "workers": 1,
+        "num_views": 2,
+        "image_size": 64,
+        "num_threads": 1,
     }
     settings |= {"augment": "flip,crop=0.6"}
     stored = headstart.train(few, out=tmp_path / "stored", **settings)
@@ -210,7 +210,7 @@ def test_harmful_flip_is_disabled(tmp_path: Path) -> None:
                 corners = [(96 - a, b) for a, b in corners]
             ImageDraw.Draw(image).polygon(corners, fill=tuple(int(v) for v in rng.integers(0, 100, 3)))
             image.save(tmp_path / "data" / name / f"{i:02d}.png")
-    settings: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1, "workers": 1}
+    settings: dict[str, Any] = {"strategy": "head", "epochs": 1, "num_views": 1, "num_threads": 1}
     run = headstart.train(tmp_path / "data", out=tmp_path / "run", **settings)
     assert "flip" not in decisions_of(run.folder)["augment"]["value"]
     assert "flip" not in run.metrics["tuning"]["plan"]["augment"]

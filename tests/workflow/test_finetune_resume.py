@@ -33,7 +33,7 @@ pytest.importorskip("torch")
 from headstart.workflow import finetune_log, finetune_pipeline
 from headstart.workflow.training_jobs import InterruptHandler
 
-HEAD: dict[str, Any] = {"strategy": "head", "epochs": 1, "views": 1, "workers": 1, "batch": 1000}
+HEAD: dict[str, Any] = {"strategy": "head", "epochs": 1, "num_views": 1, "num_threads": 1, "batch": 1000}
 
 
 class Killed(BaseException):
@@ -124,7 +124,7 @@ def test_run_that_keeps_probe_resumes(few: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", dying_at("metrics.json"))
         with pytest.raises(Killed):
-            headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s", workers=1)
+            headstart.train(few, out=tmp_path / "run", strategy="head", budget="1s", num_threads=1)
     assert (tmp_path / "run" / "bundle").exists()
     assert resume(tmp_path / "run").metrics["strategy"] == "probe"
 

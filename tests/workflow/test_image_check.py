@@ -423,7 +423,9 @@ def test_network_confirms_duplicates(leaky: Path) -> None:
 
 
 def test_show_draws_network_input(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
-    done = command("show", healthy, "--as-seen", "--size", "96", "--per-class", "3", "--out", tmp_path / "seen.png")
+    done = command(
+        "show", healthy, "--as-seen", "--image-size", "96", "--per-class", "3", "--out", tmp_path / "seen.png"
+    )
     assert done.code == 0
     assert np.asarray(Image.open(tmp_path / "seen.png")).std() > 20
     assert " px)" in done.err

@@ -30,7 +30,7 @@ from headstart.types import DecisionReason
 from headstart.workflow.finetune_resources import fit_to_disk
 from headstart.workflow.phase_caches import PhaseCaches
 
-PLAN = default_plan("finetune", "stage6", 1000, 4).with_(unfreeze=parse_unfreeze("stage7@0,stage6@30%"), views=4)
+PLAN = default_plan("finetune", "stage6", 1000, 4).with_(unfreeze=parse_unfreeze("stage7@0,stage6@30%"), num_views=4)
 NAMES = ("stem", "stage5", "stage6", "stage7", "neck", "head")
 
 
@@ -89,7 +89,7 @@ def test_large_phases_use_earliest_cut(tmp_path: Path) -> None:
     assert (decision.value, decision.reason) == ("one", DecisionReason.PHASES_TOO_LARGE)
     assert (decision.evidence["room_bytes"], decision.evidence["cut"]) == (299_000_000, "stage6")
     plan, context, rows = fitted(120_000_000, tmp_path / "less")
-    assert (plan.views, plan.is_cached, rows.is_on) == (2, True, False)
+    assert (plan.num_views, plan.is_cached, rows.is_on) == (2, True, False)
 
 
 def test_resumed_run_keeps_rows(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Pat
 
 
 SETTINGS: dict[str, Any] = {
-    "strategy": "finetune", "unfreeze": "stage7@0,stage6@50%", "epochs": 3, "views": 2, "workers": 1,
+    "strategy": "finetune", "unfreeze": "stage7@0,stage6@50%", "epochs": 3, "num_views": 2, "num_threads": 1,
     "optimizer": "sgd",
 }  # fmt: skip
 
@@ -131,7 +131,7 @@ SETTINGS: dict[str, Any] = {
 @contextmanager
 def one_source() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PhaseCaches, "cuts", lambda self, plan: ((0.0, plan.cut),))
+        patch.setattr(PhaseCaches, "cuts", lambda self, plan: ((0.0, plan.train_from),))
         yield
 
 
@@ -154,11 +154,11 @@ def test_phases_have_rows_and_keep_frozen_weights(few: Path, tmp_path: Path) -> 
     with pytest.MonkeyPatch.context() as patch:
         space = ActivationCache.space
         patch.setattr(ActivationCache, "space", lambda self, d, *a: (opened.append(d), space(self, d, *a))[1])
-        run = headstart.train(few, out=tmp_path / "run", **{**SETTINGS, "epochs": 2, "views": 1})
+        run = headstart.train(few, out=tmp_path / "run", **{**SETTINGS, "epochs": 2, "num_views": 1})
     assert sum("/" in digest for digest in opened) == 1  # rows at stage7, made from those at stage6
     phases = decisions_of(run.folder)["finetune.phases"]["evidence"]["phases"]
     assert [(phase["cut"], phase["start"]) for phase in phases] == [("stage7", 0.0), ("stage6", 0.5)]
-    assert run.metrics["tuning"]["plan"]["cut"] == "stage6"
+    assert run.metrics["tuning"]["plan"]["train_from"] == "stage6"
     for part in ("fold1", "final"):
         done = ends(run, part)
         assert done.values["frozen_before"] == done.values["frozen_after"] != ""

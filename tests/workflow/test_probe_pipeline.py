@@ -69,7 +69,7 @@ def test_metrics_json_keys(run: headstart.Run) -> None:
     cv = metrics["cv"]
     assert cv["protocol"] == "leave_one_out"
     for name in ("accuracy", "balanced_accuracy", "f1_macro"):
-        assert set(cv[name]) == {"value", "low", "high", "uncorrected", "n_eff"}
+        assert set(cv[name]) == {"value", "low", "high", "raw_value", "n_eff"}
     assert cv["accuracy"]["low"] <= cv["accuracy"]["value"] <= cv["accuracy"]["high"]
     assert set(cv) >= {"num_samples", "log_loss", "ece", "per_class", "confusion"}
     assert np.sum(cv["confusion"]) == 48
@@ -81,7 +81,7 @@ def test_oof_npz_matches_cv_score(run: headstart.Run) -> None:
         assert set(oof.files) == {"paths", "group", "label", "logits", "protocol"}
         hits = (oof["logits"].argmax(1) == oof["label"]).mean()
         assert str(oof["protocol"]) == "leave_one_out"
-    assert hits == pytest.approx(run.metrics["cv"]["accuracy"]["uncorrected"])
+    assert hits == pytest.approx(run.metrics["cv"]["accuracy"]["raw_value"])
 
 
 def test_every_setting_has_source_and_reason(run: headstart.Run) -> None:
@@ -90,10 +90,10 @@ def test_every_setting_has_source_and_reason(run: headstart.Run) -> None:
     assert all(keys <= set(row) <= keys | {"evidence", "text"} for row in rows.values())
     assert rows["data"]["source"] == "python"
     assert DecisionReason.PENALTIES_COMPARED in check_decisions(run.folder)
-    used = {"task": "classify", "strategy": "probe", "size": 224, "device": "cpu", "probe.flip_tta": "off"}
+    used = {"task": "classify", "strategy": "probe", "image_size": 224, "device": "cpu", "probe.flip_tta": "off"}
     assert {name: rows[name]["value"] for name in used} == used
     assert rows["weights"]["value"].startswith("efficientnet_lite0.")
-    assert rows["workers"]["value"] >= 1
+    assert rows["num_threads"]["value"] >= 1
     losses = rows["probe.blocks"]["evidence"]["log_loss"]
     assert set(losses) == {"all_stages", "all_stages_earlier_half", "last_stage"}
 
@@ -112,7 +112,17 @@ def test_results_are_readable(run: headstart.Run, photos: Path, tmp_path: Path) 
     assert list(run.to_pandas()["class"]) == ["checks", "discs", "stripes"]
     predictions = run.predict(photos / "discs", top=2)
     assert len(predictions) == 16
-    columns = ["file", "label", "probability", "label2", "probability2", "novelty", "is_ood", "set", "error"]
+    columns = [
+        "file",
+        "label",
+        "probability",
+        "label2",
+        "probability2",
+        "ood_score",
+        "is_ood",
+        "prediction_set",
+        "error",
+    ]
     assert list(predictions.to_pandas().columns) == columns
     predictions.to_csv(tmp_path / "p.csv")
     with open(tmp_path / "p.csv", encoding="utf-8", newline="") as file:

@@ -134,7 +134,7 @@ def test_curve_scores_held_out_images_only() -> None:
 
 def test_curve_uses_settings_of_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise features are recomputed, and images that the run may read are rejected."""
-    run = headstart.train(data, out=tmp_path / "run", fit="squash", max_pixels=300_000_000)
+    run = headstart.train(data, out=tmp_path / "run", resize_mode="squash", max_pixels=300_000_000)
     opened = []
 
     def watched(*arguments: Any, **settings: Any) -> Any:

@@ -34,29 +34,29 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_auto_keeps_informative_ends(wide: Path, tmp_path: Path) -> None:
-    run = headstart.train(wide, fit="auto", out=tmp_path / "auto")
+    run = headstart.train(wide, resize_mode="auto", out=tmp_path / "auto")
     config = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())
-    assert config["fit"]["value"] in ("squash", "pad")
-    assert config["fit"]["source"] == "auto"
-    losses = config["fit"]["evidence"]["log_loss"]
-    assert config["fit"]["value"] == min(losses, key=losses.get)
+    assert config["resize_mode"]["value"] in ("squash", "pad")
+    assert config["resize_mode"]["source"] == "auto"
+    losses = config["resize_mode"]["evidence"]["log_loss"]
+    assert config["resize_mode"]["value"] == min(losses, key=losses.get)
     bundle = json.loads((run.folder / "bundle" / "bundle.json").read_text())
-    assert bundle["pixels"]["fit"] == config["fit"]["value"]
+    assert bundle["pixels"]["resize_mode"] == config["resize_mode"]["value"]
     cropped = headstart.train(wide, out=tmp_path / "crop")
     assert run.metrics["cv"]["accuracy"]["value"] > cropped.metrics["cv"]["accuracy"]["value"]
 
 
 def test_choice_is_a_candidate_for_bias_correction(wide: Path, tmp_path: Path) -> None:
     """The rejected modes are candidates in the selection-bias correction."""
-    run = headstart.train(wide, fit="auto", out=tmp_path / "auto")
-    taken = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())["fit"]["value"]
-    fixed = headstart.train(wide, fit=taken, out=tmp_path / "fixed")
+    run = headstart.train(wide, resize_mode="auto", out=tmp_path / "auto")
+    taken = yaml.safe_load((run.folder / "config.resolved.yaml").read_text())["resize_mode"]["value"]
+    fixed = headstart.train(wide, resize_mode=taken, out=tmp_path / "fixed")
     assert run.metrics["cv"]["log_loss"] == pytest.approx(fixed.metrics["cv"]["log_loss"])
     chosen, explicit = (r.metrics["cv"]["accuracy"] for r in (run, fixed))
-    assert chosen["uncorrected"] == explicit["uncorrected"]
+    assert chosen["raw_value"] == explicit["raw_value"]
     assert chosen["value"] <= explicit["value"]
 
 
 def test_embed_refuses_auto(wide: Path) -> None:
-    with pytest.raises(SettingError, match="--fit"):
-        headstart.embed(wide, fit="auto")
+    with pytest.raises(SettingError, match="--resize-mode"):
+        headstart.embed(wide, resize_mode="auto")

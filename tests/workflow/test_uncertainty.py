@@ -42,7 +42,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return headstart.train(data, out=str(tmp_path_factory.mktemp("runs") / "one"), test_size=0.25, reject="10%")
+    return headstart.train(data, out=str(tmp_path_factory.mktemp("runs") / "one"), test_size=0.25, ood_fpr="10%")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -51,25 +51,25 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_metrics_have_targets_and_results(run: Run) -> None:
-    novelty, coverage = run.metrics["novelty"], run.metrics["coverage"]
-    assert novelty["reject"] == 0.1
+    novelty, coverage = run.metrics["ood"], run.metrics["coverage"]
+    assert novelty["ood_fpr"] == 0.1
     assert 0 <= novelty["out_of_fold"]["false_alarms"] <= 0.1
     rows = [r for r in rows_of(run.folder / "predictions.csv") if r["split"] == "test"]
     assert novelty["test"]["num_samples"] == len(rows) == 30
     alarms = np.mean([r["is_ood"] == "true" for r in rows])
-    assert novelty["test"]["false_alarms"]["uncorrected"] == pytest.approx(alarms)
+    assert novelty["test"]["false_alarms"]["raw_value"] == pytest.approx(alarms)
     assert {c["name"] for c in novelty["left_out"]["per_class"]} == set(CLASSES)
     assert 0 <= novelty["left_out"]["detected"] <= 1
     assert sum(novelty["histogram"]["known"]) == 90
-    held = np.mean([r["label"] in r["set"].split("|") for r in rows])
-    assert coverage["test"]["empirical"]["uncorrected"] == pytest.approx(held)
+    held = np.mean([r["label"] in r["prediction_set"].split("|") for r in rows])
+    assert coverage["test"]["empirical"]["raw_value"] == pytest.approx(held)
     assert (coverage["coverage"], coverage["is_guaranteed"], coverage["num_fitted"]) == (0.9, False, 90)
 
 
 def test_rates_are_in_events(run: Run) -> None:
     (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
-    novelty, coverage = event["evidence"]["novelty"], event["evidence"]["coverage"]
-    stored = run.metrics["novelty"]
+    novelty, coverage = event["evidence"]["ood"], event["evidence"]["coverage"]
+    stored = run.metrics["ood"]
     assert novelty["threshold"] == pytest.approx(stored["threshold"])
     assert novelty["test"]["false_alarms"]["value"] == pytest.approx(stored["test"]["false_alarms"]["value"])
     assert novelty["left_out"]["detected"] == pytest.approx(stored["left_out"]["detected"])
@@ -82,28 +82,28 @@ def test_bundle_matches_predictions(run: Run, data: Path) -> None:
     rows = {r["file"]: r for r in rows_of(run.folder / "predictions.csv") if r["split"] == "test"}
     for p in run.predict([data / name for name in rows]):
         row = rows[str(Path(p.file).relative_to(data))]
-        assert p.novelty == pytest.approx(float(row["novelty"]), abs=0.02)
-        assert row["is_ood"] == str(p.is_ood).lower() or abs(p.novelty - float(row["novelty"])) < 0.02
-        assert "|".join(p.label_set or ()) == row["set"]
+        assert p.ood_score == pytest.approx(float(row["ood_score"]), abs=0.02)
+        assert row["is_ood"] == str(p.is_ood).lower() or abs(p.ood_score - float(row["ood_score"])) < 0.02
+        assert "|".join(p.prediction_set or ()) == row["prediction_set"]
         assert p.label == row["prediction"], "the label stays the best known class"
-    assert run.metrics["parity"]["max_novelty_difference"] < 0.05
+    assert run.metrics["parity"]["max_ood_score_difference"] < 0.05
 
 
 def test_training_images_have_out_of_fold_scores(run: Run) -> None:
     scores = np.load(run.folder / "scores.npz", allow_pickle=False)
     is_train = scores["split"] == "train"
-    threshold = run.metrics["novelty"]["threshold"]
-    assert (scores["novelty"][is_train] > threshold).mean() == pytest.approx(
-        run.metrics["novelty"]["out_of_fold"]["false_alarms"]
+    threshold = run.metrics["ood"]["threshold"]
+    assert (scores["ood_score"][is_train] > threshold).mean() == pytest.approx(
+        run.metrics["ood"]["out_of_fold"]["false_alarms"]
     )
     facts = read_run_data(run.folder, paths={})
-    assert facts.scored.novelty is not None
-    np.testing.assert_allclose(np.sort(facts.scored.novelty), np.sort(scores["novelty"]), rtol=1e-6)
+    assert facts.scored.ood_score is not None
+    np.testing.assert_allclose(np.sort(facts.scored.ood_score), np.sort(scores["ood_score"]), rtol=1e-6)
 
 
 def test_new_class_is_detected_as_ood(run: Run, strange: Path) -> None:
     result = run.evaluate(strange)
-    unknown = result.unknown
+    unknown = result.ood
     assert result.new_classes == ("noise",)
     assert unknown["detected"]["num_samples"] == 20
     assert unknown["detected"]["value"] >= 0.9, "noise is nothing like the three kinds"
@@ -117,19 +117,19 @@ def test_new_class_is_detected_as_ood(run: Run, strange: Path) -> None:
 
 
 def test_predict_with_other_rates(run: Run, strange: Path) -> None:
-    few, many = (run.predict(strange, reject=r) for r in (0.05, 0.4))
+    few, many = (run.predict(strange, ood_fpr=r) for r in (0.05, 0.4))
     assert sum(bool(p.is_ood) for p in few) < sum(bool(p.is_ood) for p in many)
     small, large = (run.predict(strange, coverage=c) for c in (0.5, 0.99))
-    assert sum(len(p.label_set or ()) for p in small) < sum(len(p.label_set or ()) for p in large)
-    assert {"novelty", "is_ood", "set"} <= set(run.predict(strange).to_pandas().columns)
+    assert sum(len(p.prediction_set or ()) for p in small) < sum(len(p.prediction_set or ()) for p in large)
+    assert {"ood_score", "is_ood", "prediction_set"} <= set(run.predict(strange).to_pandas().columns)
     with pytest.raises(UsageError, match="largest coverage"):
         run.predict(strange, coverage=0.999)
 
 
 def test_two_classes_have_no_held_out_class_recall(data: Path, tmp_path: Path) -> None:
     run = headstart.train(data, out=str(tmp_path / "two"), exclude_classes=("discs",))
-    assert run.metrics["novelty"]["left_out"] is None
-    assert run.metrics["novelty"]["threshold"] is not None
+    assert run.metrics["ood"]["left_out"] is None
+    assert run.metrics["ood"]["threshold"] is not None
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "with two classes, no class can be held out" in page
 
@@ -143,7 +143,7 @@ def test_validation_split_gives_guaranteed_coverage(tmp_path: Path, make_images:
     coverage = run.metrics["coverage"]
     assert (coverage["is_guaranteed"], coverage["num_fitted"]) == (True, 90)
     bundle = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))
-    assert bundle["sets"]["is_guaranteed"] is True
+    assert bundle["prediction_sets"]["is_guaranteed"] is True
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "guaranteed for images drawn like those of the validation split" in page
     less = headstart.train(root, out=str(tmp_path / "less"), coverage=0.95)
@@ -153,13 +153,13 @@ def test_validation_split_gives_guaranteed_coverage(tmp_path: Path, make_images:
 def test_few_images_have_no_threshold(tmp_path: Path, make_images: Make) -> None:
     data = make_images(tmp_path / "few", {"stripes": 4, "discs": 4, "checks": 3})
     run = headstart.train(data, out=str(tmp_path / "run"))
-    assert run.metrics["novelty"]["threshold"] is None
+    assert run.metrics["ood"]["threshold"] is None
     (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
-    assert event["evidence"]["novelty"]["threshold"] is None
-    assert "19" in run.metrics["novelty"]["sentence"]
+    assert event["evidence"]["ood"]["threshold"] is None
+    assert "19" in run.metrics["ood"]["sentence"]
     assert "too few for an OOD threshold" in (run.folder / "report.html").read_text(encoding="utf-8")
     first = run.predict(data)[0]
-    assert first.novelty is not None
+    assert first.ood_score is not None
     assert first.is_ood is None
 
 
@@ -228,10 +228,10 @@ class TestTunedNetworks:
         scored = train[100 - num_held_out :] if num_held_out else train
         uncertainty = fit_finetuned_uncertainty(
             samples, features, split, head if has_head else None, logits, scored, logits[scored],
-            train[: 100 - num_held_out], frozen=frozen, reject=0.1, coverage=0.9,
+            train[: 100 - num_held_out], frozen=frozen, ood_fpr=0.1, coverage=0.9,
         )  # fmt: skip
         assert uncertainty.novelty.rule.has_residual_norm is (counted > 0)
-        assert uncertainty.json["novelty"]["has_residual_norm"] is (counted > 0)
+        assert uncertainty.json["ood"]["has_residual_norm"] is (counted > 0)
         if counted:
             # What does not count may change at will.
             rows = head.normalizer(features.blocks)

@@ -270,7 +270,7 @@ def _accuracy(card: Card) -> str:
 def _pixels(card: Card) -> str:
     spec = card.image_spec()
     mean, std = (", ".join(f"{v:g}" for v in values) for values in (spec.mean, spec.std))
-    return f"{spec.interpolation}, {spec.fit} {spec.crop_fraction:g}, mean {mean}, std {std}"
+    return f"{spec.interpolation}, {spec.resize_mode} {spec.crop_fraction:g}, mean {mean}, std {std}"
 
 
 def _some(tags: Sequence[str], own: str) -> str:

@@ -119,13 +119,13 @@ class Card:
             raise UsageError(
                 f"{self.title} accepts images of {spec.size_hw[0]} x {spec.size_hw[1]} pixels only, "
                 f"not {size_hw[0]} x {size_hw[1]}.",
-                hint="leave --size out, or take another network",
+                hint="leave --image-size out, or take another network",
             )
         if min(size_hw) < self.min_size:
             raise UsageError(
                 f"{self.title} needs images of at least {self.min_size} x {self.min_size} pixels, "
                 f"not {size_hw[0]} x {size_hw[1]}.",
-                hint=f"--size {self.min_size} or more; its weights were trained at {spec.size_hw[0]}",
+                hint=f"--image-size {self.min_size} or more; its weights were trained at {spec.size_hw[0]}",
             )
         return spec.with_(size_hw=size_hw)
 

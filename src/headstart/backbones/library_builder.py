@@ -176,7 +176,7 @@ def _timm_pixels(config: Any) -> dict[str, Any]:
     squash = config.crop_mode == "squash"
     return {
         "size_hw": list(config.input_size[1:]),
-        "fit": "squash" if squash else "crop",
+        "resize_mode": "squash" if squash else "crop",
         "crop_fraction": 1.0 if squash else float(config.crop_pct),
         "interpolation": config.interpolation if config.interpolation != "random" else "bicubic",
         "mean": [round(float(v), 6) for v in config.mean],

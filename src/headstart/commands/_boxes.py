@@ -41,7 +41,7 @@ def predict_boxes(
     draw: str | None,
     min_score: float | None,
     max_detections: int | None,
-    threads: int | None,
+    num_threads: int | None,
     allow_external_paths: bool,
     unused: Mapping[str, bool],
     events: EventStream,
@@ -66,7 +66,7 @@ def predict_boxes(
     to = check_box_output(out, to)
     if draw is not None:
         check_drawing_folder(draw)
-    runtime = DetectorRuntime(bundle, threads)
+    runtime = DetectorRuntime(bundle, num_threads)
     inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
     events.find(*inputs.notes)
     names = relative_names(list(inputs))

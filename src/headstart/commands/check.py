@@ -26,14 +26,18 @@ def _check(
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     group_from: str = typer.Option(None, "--group-from", help="Groups: column, pattern, none or image."),
     backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose features help."),
-    intensity_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."),
+    intensity_range: str = typer.Option(
+        None, "--intensity-range", "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."
+    ),
     max_pixels: int = typer.Option(MAX_PIXELS, "--max-pixels", help="Larger images are refused."),
     no_network: bool = typer.Option(False, "--pixels-only", help="Judge by pixels alone, without a network."),
     allow_external_paths: bool = typer.Option(
         False, "--allow-external-paths", help="Allow a table's paths outside its folder."
     ),
     offline: bool = typer.Option(False, "--offline", help="Never use the network."),
-    workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
+    num_threads: int = typer.Option(
+        None, "--num-threads", "--workers", "--threads", help="Threads (default: one a core)."
+    ),
     box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
@@ -61,7 +65,7 @@ def _check(
         use_network=not no_network,
         allow_external_paths=allow_external_paths,
         offline=offline,
-        workers=workers,
+        num_threads=num_threads,
         box_format=box_format,
         task=task,
         json_file=None if json_file == "-" else json_file,

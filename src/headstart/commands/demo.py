@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_DETECT = {"strategy": "head", "size": 192, "epochs": 15}  # two or three minutes on two cores
+_DETECT = {"strategy": "head", "image_size": 192, "epochs": 15}  # two or three minutes on two cores
 
 
 def register(app: typer.Typer) -> None:

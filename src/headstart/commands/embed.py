@@ -17,12 +17,18 @@ def _embed(
     out: str = typer.Option(..., "--out", help="The .npz file to write."),
     backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
     weights: str = typer.Option(None, "--weights", help="A weights tag or file (default: the network's own)."),
-    size: int = typer.Option(None, "--size", "--imgsz", "--img-size", "--img_size", help="Side seen, pixels."),
-    fit: str = typer.Option(None, "--fit", help="How an image is brought to size: crop, cover, squash or pad."),
-    intensity_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."),
+    image_size: int = typer.Option(None, "--image-size", "--size", "--imgsz", "--img-size", help="Side seen, pixels."),
+    resize_mode: str = typer.Option(
+        None, "--resize-mode", help="How an image is brought to size: crop, cover, squash or pad."
+    ),
+    intensity_range: str = typer.Option(
+        None, "--intensity-range", "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."
+    ),
     max_pixels: int = typer.Option(None, "--max-pixels", help="Larger images are refused (default: 178 million)."),
     device: str = typer.Option(None, "--device", help="auto, cpu, a GPU by its index (0), or cuda, mps ..."),
-    workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
+    num_threads: int = typer.Option(
+        None, "--num-threads", "--workers", "--threads", help="Threads (default: one a core)."
+    ),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
@@ -43,12 +49,12 @@ def _embed(
             "data": data,
             "backbone": backbone,
             "weights": weights,
-            "size": size,
-            "fit": fit,
+            "image_size": image_size,
+            "resize_mode": resize_mode,
             "intensity_range": intensity_range,
             "max_pixels": max_pixels,
             "device": device,
-            "workers": workers,
+            "num_threads": num_threads,
             "layout": layout,
             "label_pattern": label_pattern,
             "first_id": read_first_id(first_id),

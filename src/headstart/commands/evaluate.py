@@ -18,7 +18,9 @@ def _evaluate(
     model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
     data: str = typer.Argument(..., help="Labeled images, or for a detector images with boxes."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
-    threads: int = typer.Option(None, "--threads", "--workers", help="Threads (default: one a core)."),
+    num_threads: int = typer.Option(
+        None, "--num-threads", "--workers", "--threads", help="Threads (default: one a core)."
+    ),
     layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
     positive: str = typer.Option(
@@ -46,7 +48,7 @@ def _evaluate(
     result = evaluate(
         model,
         data,
-        threads=threads,
+        num_threads=num_threads,
         layout=layout,
         label_pattern=label_pattern,
         first_id=read_first_id(first_id),

@@ -68,7 +68,7 @@ def _show(
     name: str = typer.Argument(..., help="A network, e.g. ResNet50, timm:resnet50d or tv:vgg11."),
     summary: bool = typer.Option(False, "--summary", help="The layer table."),
     depth: str = typer.Option("block", "--depth", help="Of the layer table: stage, block or layer."),
-    size: int = typer.Option(None, "--size", help="Side of the images, pixels."),
+    size: int = typer.Option(None, "--image-size", "--size", help="Side of the images, pixels."),
     diagram: Path = typer.Option(None, "--diagram", help="Draw the architecture into this .svg or .png file."),
     freeze: str = typer.Option(None, "--freeze", help="Mark what is frozen: a stage (all before it), all, a count."),
     classes: int = typer.Option(None, "--classes", help="Show it with a new head for so many classes."),
@@ -115,7 +115,9 @@ def _compare(
 @_app.command("bench")
 def _bench(
     names: list[str] = typer.Argument(None, help="Networks (default: a handful of different sizes)."),
-    size: int = typer.Option(None, "--size", help="Side of the images, pixels (default: each network's own)."),
+    size: int = typer.Option(
+        None, "--image-size", "--size", help="Side of the images, pixels (default: each network's own)."
+    ),
     batch: int = typer.Option(8, "--batch", help="Images at once."),
     seconds: float = typer.Option(2.0, "--seconds", help="About how long each rate is measured."),
     training: bool = typer.Option(True, "--training/--no-training", help="Measure training steps too."),

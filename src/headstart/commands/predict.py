@@ -36,13 +36,15 @@ def _predict(
         None, "--max-detections", "--max-det", min=1, help="Of a detector: most objects of an image (default: 3000)."
     ),
     top: int = typer.Option(1, "--top", "--topk", min=1, help="How many classes to name for each image."),
-    reject: str | None = typer.Option(
-        None, "--reject", metavar="SHARE", help="Known images that may be called unknown, e.g. 5% (as trained)."
+    ood_fpr: str | None = typer.Option(
+        None, "--ood-fpr", metavar="SHARE", help="Known images that may be called unknown, e.g. 5% (as trained)."
     ),
     coverage: str | None = typer.Option(
         None, "--coverage", metavar="SHARE", help="Sets that shall hold the right class, e.g. 90% (as trained)."
     ),
-    threads: int | None = typer.Option(None, "--threads", "--workers", min=1, help="Threads (default: one a core)."),
+    num_threads: int | None = typer.Option(
+        None, "--num-threads", "--workers", "--threads", min=1, help="Threads (default: one a core)."
+    ),
     allow_external_paths: bool = typer.Option(
         False, "--allow-external-paths", help="Follow links that lead out of a folder."
     ),
@@ -62,7 +64,7 @@ def _predict(
     from headstart.console import open_console
     from headstart.export.bundle import read_bundle
 
-    fractions = read_fraction("--reject", reject), read_fraction("--coverage", coverage)
+    fractions = read_fraction("--ood-fpr", ood_fpr), read_fraction("--coverage", coverage)
     events = open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v")
     path = model
     if model.startswith("imagenet:"):
@@ -81,9 +83,9 @@ def _predict(
             draw=draw,
             min_score=min_score,
             max_detections=max_detections,
-            threads=threads,
+            num_threads=num_threads,
             allow_external_paths=allow_external_paths,
-            unused={"--top": top != 1, "--reject": reject is not None, "--coverage": coverage is not None},
+            unused={"--top": top != 1, "--ood-fpr": ood_fpr is not None, "--coverage": coverage is not None},
             events=events,
         )
         return
@@ -91,7 +93,7 @@ def _predict(
         from headstart.commands._boxes import refuse_box_options
 
         refuse_box_options(to=to, draw=draw, min_score=min_score, max_detections=max_detections)
-    _predict_classes(bundle, paths, out, top, *fractions, threads, allow_external_paths, events)
+    _predict_classes(bundle, paths, out, top, *fractions, num_threads, allow_external_paths, events)
 
 
 def _predict_classes(
@@ -99,9 +101,9 @@ def _predict_classes(
     paths: Sequence[str],
     out: str | None,
     top: int,
-    reject: float | None,
+    ood_fpr: float | None,
     coverage: float | None,
-    threads: int | None,
+    num_threads: int | None,
     allow_external_paths: bool,
     events: EventStream,
 ) -> None:
@@ -119,8 +121,8 @@ def _predict_classes(
     started = time.monotonic()
     if out is not None:
         check_output(out)
-    runtime = Runtime(bundle, threads)
-    decoder = OutputDecoder(runtime.bundle, reject, coverage)
+    runtime = Runtime(bundle, num_threads)
+    decoder = OutputDecoder(runtime.bundle, ood_fpr, coverage)
     if decoder.coverage is not None and (coverage or decoder.coverage) != decoder.coverage:
         events.warn(NoteKind.COVERAGE_NOT_KEPT, asked=coverage, used=decoder.coverage)
     inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
@@ -128,7 +130,7 @@ def _predict_classes(
     top = min(top, len(runtime.class_names))
     failed: list[Problem] = []
     ood_files: list[str] = []
-    predictions = runtime.iter_predict(inputs, top, reject=reject, coverage=coverage)
+    predictions = runtime.iter_predict(inputs, top, ood_fpr=ood_fpr, coverage=coverage)
     rows = watch(
         predictions,
         len(inputs),

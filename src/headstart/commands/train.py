@@ -27,28 +27,34 @@ def _train(
     strategy: str = typer.Option(
         None, "--strategy", help="auto, probe (new head, closed form), head (by gradient), finetune, full or scratch."
     ),
-    cut: str = typer.Option(
-        None, "--from", metavar="STAGE", help="First stage that trains, e.g. stage6, last, last-2."
+    train_from: str = typer.Option(
+        None, "--train-from", metavar="STAGE", help="First stage that trains, e.g. stage6, last, last-2."
     ),
     epochs: int = typer.Option(None, "--epochs", help="Passes over the training images."),
     lr: float = typer.Option(None, "--lr", "--lr0", help="Peak learning rate of the last stage."),
-    batch: int = typer.Option(None, "--batch", "--batch-size", help="Images a training step."),
+    batch: int = typer.Option(None, "--batch-size", "--batch", help="Images a training step."),
     optimizer: str = typer.Option(
         None, "--optimizer", "--optimiser", help="adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
     ),
     schedule: str = typer.Option(None, "--schedule", help="cosine, linear, constant, step or onecycle."),
     augment: str = typer.Option(None, "--augment", help="E.g. flip,zoom=.2,shear=.2 or none."),
-    views: int = typer.Option(None, "--views", help="Stored augmented views of each image."),
+    num_views: int = typer.Option(None, "--num-views", help="Stored augmented views of each image."),
     head: str = typer.Option(None, "--head", help="The head to train, e.g. pool=avg,hidden=64 (docs/tuning.md)."),
     unfreeze: str = typer.Option(None, "--unfreeze", help="When stages start to train: stage7@0,stage6@30%."),
     folds: int = typer.Option(None, "--folds", help="Cross-validate the training in so many parts."),
     patience: int = typer.Option(None, "--patience", help="Stop after so many epochs without progress."),
-    keep: str = typer.Option(None, "--keep", help="`best` keeps the probe where the asked-for model is not better."),
+    select: str = typer.Option(
+        None, "--select", help="`best` keeps the probe where the asked-for model is not better."
+    ),
     backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
     weights: str = typer.Option(None, "--weights", help="A weights tag or file (default: the network's own)."),
-    size: int = typer.Option(None, "--size", "--imgsz", "--img-size", help="Side of what the network sees, pixels."),
-    fit: str = typer.Option(None, "--fit", help="How an image is brought to size: crop, cover, squash, pad or auto."),
-    intensity_range: str = typer.Option(None, "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."),
+    image_size: int = typer.Option(None, "--image-size", help="Side of what the network sees, pixels."),
+    resize_mode: str = typer.Option(
+        None, "--resize-mode", help="How an image is brought to size: crop, cover, squash, pad or auto."
+    ),
+    intensity_range: str = typer.Option(
+        None, "--intensity-range", metavar="LOW,HIGH", help="Of 16-bit and float images."
+    ),
     max_pixels: int = typer.Option(None, "--max-pixels", help="Larger images are refused (default: 178 million)."),
     seed: int = typer.Option(None, "--seed", help="Seed of everything that is drawn (default: 0)."),
     budget: str = typer.Option(None, "--budget", help="Time that may be spent, e.g. 5m or 90s."),
@@ -62,17 +68,17 @@ def _train(
     positive: str = typer.Option(
         None, "--positive", metavar="NAME", help="Positive class of two (default: the rarer class in training)."
     ),
-    corrections: str = typer.Option(
-        None, "--corrections", help="A label_errors.csv whose column `action` is filled in."
+    label_corrections: str = typer.Option(
+        None, "--label-corrections", help="A label_errors.csv whose column `action` is filled in."
     ),
     class_weights: str = typer.Option(
         None, "--class-weights", help="`none`, `auto` (each class weighs the same) or FILE."
     ),
-    reject: str = typer.Option(None, "--reject", help="Share of known images that may be called unknown, e.g. 5%."),
+    ood_fpr: str = typer.Option(None, "--ood-fpr", help="Share of known images that may be called unknown, e.g. 5%."),
     coverage: str = typer.Option(None, "--coverage", help="Share of sets that shall hold the right class, e.g. 90%."),
     no_images: bool = typer.Option(None, "--no-images", help="A report without photographs and file names."),
     device: str = typer.Option(None, "--device", help="auto, cpu, a GPU by its index (0), or cuda, mps ..."),
-    workers: int = typer.Option(None, "--workers", "--threads", help="Threads (default: one a core)."),
+    num_threads: int = typer.Option(None, "--num-threads", help="Threads (default: one a core)."),
     config: str = typer.Option(None, "--config", "-c", help="A YAML file of settings, or a config.resolved.yaml."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
     allow_external_paths: bool = typer.Option(
@@ -94,8 +100,8 @@ def _train(
         "strategy": strategy,
         "backbone": backbone,
         "weights": weights,
-        "size": size,
-        "fit": fit,
+        "image_size": image_size,
+        "resize_mode": resize_mode,
         "intensity_range": intensity_range,
         "max_pixels": max_pixels,
         "seed": seed,
@@ -108,26 +114,26 @@ def _train(
         "test_size": test_size,
         "exclude_classes": exclude_classes or None,
         "positive": positive,
-        "corrections": corrections,
+        "label_corrections": label_corrections,
         "probe.class_weights": class_weights,
-        "reject": reject,
+        "ood_fpr": ood_fpr,
         "coverage": coverage,
-        "images": False if no_images else None,
+        "include_images": False if no_images else None,
         "device": device,
-        "workers": workers,
+        "num_threads": num_threads,
         "batch_size": batch,
         "epochs": epochs,
         "lr": lr,
         "patience": patience,
-        "cut": cut,
+        "train_from": train_from,
         "optimizer": optimizer,
         "schedule": schedule,
         "augment": augment,
-        "views": views,
+        "num_views": num_views,
         "unfreeze": unfreeze,
         "finetune.head": head,
         "folds": folds,
-        "keep": keep,
+        "select": select,
         "offline": offline or None,
         "allow_external_paths": allow_external_paths or None,
         "cache": False if no_cache else None,

@@ -80,10 +80,10 @@ def _is_one_group(groups: NDArray[np.int64]) -> bool:
     return len(np.unique(groups)) == 1 and bool(groups[0] >= 0)
 
 
-def overlap_fraction(size_hw: tuple[int, int], out_hw: tuple[int, int], fit: str, crop_fraction: float) -> float:
-    """Return the fraction of an image's area that the network sees under a `fit`, in (0, 1]."""
-    if fit in ("squash", "pad"):
+def overlap_fraction(size_hw: tuple[int, int], out_hw: tuple[int, int], mode: str, crop_fraction: float) -> float:
+    """Return the fraction of an image's area that the network sees under a resize mode, in (0, 1]."""
+    if mode in ("squash", "pad"):
         return 1.0
     height, width = size_hw
-    scale = min(width / out_hw[1], height / out_hw[0]) * (crop_fraction if fit == "crop" else 1.0)
+    scale = min(width / out_hw[1], height / out_hw[0]) * (crop_fraction if mode == "crop" else 1.0)
     return min(1.0, out_hw[1] * scale / width) * min(1.0, out_hw[0] * scale / height)

@@ -74,7 +74,7 @@ def draw_by_class(
     title = f"{pluralize(len(samples), 'image')}, {classes}, drawn with seed {seed}"
     if as_seen is not None:
         height, width = as_seen.size_hw
-        title += f", as the network sees them ({width} x {height}, {as_seen.fit})"
+        title += f", as the network sees them ({width} x {height}, {as_seen.resize_mode})"
     return draw_sheet(
         rows, title=title + (f"; {pluralize_is(left, 'class', 'classes')} not shown" if left > 0 else ""), side=side
     )
@@ -174,7 +174,7 @@ def image_tile(pixels: NDArray[np.uint8], caption: str) -> Tile:
 
 def _sample_tile(samples: Samples, i: int, side: int, as_seen: ImageSpec | None) -> Tile:
     sample = samples[i]
-    spec = as_seen or ImageSpec(size_hw=(side, side), fit="pad", background=(235, 235, 235))
+    spec = as_seen or ImageSpec(size_hw=(side, side), resize_mode="pad", background=(235, 235, 235))
     caption = sample.name.rpartition("/")[2]
     try:
         return image_tile(read_image(sample.path, spec), caption)

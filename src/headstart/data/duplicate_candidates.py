@@ -47,13 +47,15 @@ class Candidates:
     is_flipped: NDArray[np.bool_]
 
 
-def find_candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | None, threads: int = 1) -> Candidates:
+def find_candidates(
+    thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | None, num_threads: int = 1
+) -> Candidates:
     """Return the nearest images of each image: whole or through a window, flipped or not."""
     count = len(thumbs)
     plain = describe_thumbnails(thumbs)
     whiten = Whitener(plain)
     every = np.arange(count)
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with ThreadPoolExecutor(max(1, num_threads)) as pool:
         windows = np.concatenate(list(pool.map(lambda window: whiten(describe_thumbnails(thumbs, window)), WINDOWS)))
     batches: list[tuple[NDArray[np.generic], ...]] = []
     part, entry, cosine = nearest(
@@ -99,11 +101,11 @@ def find_candidates(thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] |
 
 
 def compare_candidates(
-    thumbs: NDArray[np.uint8], candidates: Candidates, threads: int
+    thumbs: NDArray[np.uint8], candidates: Candidates, num_threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return (M,) agreement of each pair's details, and whether one image is a crop of the other."""
     pairs = _Pairs(thumbs, candidates)
-    with _one_blas_thread() as is_single, ThreadPoolExecutor(max(1, threads if is_single else 1)) as pool:
+    with _one_blas_thread() as is_single, ThreadPoolExecutor(max(1, num_threads if is_single else 1)) as pool:
         is_part = candidates.window > 0
         pairs.compare_whole(np.flatnonzero(~is_part), pool)
         list(pool.map(pairs.compare_parts, _chunks(np.flatnonzero(is_part))))

@@ -48,7 +48,7 @@ def find_duplicates(
     *,
     embeddings: NDArray[np.float32] | None = None,
     same_pixels: Callable[[int, int], bool] | None = None,
-    threads: int | None = None,
+    num_threads: int | None = None,
 ) -> tuple[list[Pair], list[Pair], float]:
     """Find duplicates among all images.
 
@@ -56,7 +56,7 @@ def find_duplicates(
         scan: The scanned images.
         embeddings: (N, D) backbone features, used to find more candidates; pixels decide.
         same_pixels: Compares two images pixel by pixel; None compares the digests of thumbnails.
-        threads: Worker threads; one per core by default.
+        num_threads: Worker threads; one per core by default.
 
     Returns:
         Pairs of equal images, pairs of near-duplicates, and the similarity threshold of the latter.
@@ -66,9 +66,9 @@ def find_duplicates(
     if len(usable) < 2:
         return exact, [], _BAR[0]
     thumbs = scan.thumbs if len(usable) == len(scan.thumbs) else scan.thumbs[usable]
-    threads = threads or available_cores()
-    candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable], threads)
-    scores, is_cropped = compare_candidates(thumbs, candidates, threads)
+    num_threads = num_threads or available_cores()
+    candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable], num_threads)
+    scores, is_cropped = compare_candidates(thumbs, candidates, num_threads)
     bar = _bar(np.where(is_cropped, 0, scores), candidates, len(usable))
     crop_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _bar(scores, candidates, len(usable)))
     best: dict[tuple[int, int], tuple[float, str]] = {}

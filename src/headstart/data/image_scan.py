@@ -211,7 +211,7 @@ def scan_images(
     samples: Sequence[Sample],
     *,
     max_pixels: int = MAX_PIXELS,
-    threads: int | None = None,
+    num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     scanner: ImageScanner | None = None,
 ) -> ScanResult:
@@ -220,7 +220,7 @@ def scan_images(
     Args:
         samples: The images.
         max_pixels: Larger images are refused before they are decoded.
-        threads: Worker threads; one per core by default.
+        num_threads: Worker threads; one per core by default.
         progress: Called with (done, all) after every few images, from a worker thread.
         scanner: Scanner that keeps the results, for later use; a new one by default.
     """
@@ -247,7 +247,7 @@ def scan_images(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about problems that are reported here
-        pool = ThreadPoolExecutor(max(1, threads or available_cores()), thread_name_prefix="look")
+        pool = ThreadPoolExecutor(max(1, num_threads or available_cores()), thread_name_prefix="look")
         try:
             for future in [pool.submit(work, start) for start in range(0, count, _BATCH)]:
                 future.result()

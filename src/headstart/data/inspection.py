@@ -63,7 +63,7 @@ def inspect_dataset(
     score: Score | None = None,
     intensity_range: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
-    threads: int | None = None,
+    num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     group_from: str | None = None,
     strata: NDArray[np.int64] | None = None,
@@ -78,7 +78,7 @@ def inspect_dataset(
             hidden groups on the score.
         intensity_range: Input range of 16-bit and float images; None chooses it.
         max_pixels: Larger images are refused.
-        threads: Worker threads.
+        num_threads: Worker threads.
         progress: Called with (images done, all) during the scan.
         group_from: As in `apply_report`; the requested grouping is measured instead of proposals.
         strata: (N,) substitute for the class in the group rules where samples have no label, or None.
@@ -90,10 +90,10 @@ def inspect_dataset(
         UsageError: `group_from` matches nothing.
     """
     if scan is None:
-        scan = scan_images(samples, max_pixels=max_pixels, threads=threads, progress=progress)
+        scan = scan_images(samples, max_pixels=max_pixels, num_threads=num_threads, progress=progress)
     is_ok = scan.is_ok
     same = SamePixels(samples.paths, max_pixels)
-    exact, near, bar = find_duplicates(scan, embeddings=embeddings, same_pixels=same, threads=threads)
+    exact, near, bar = find_duplicates(scan, embeddings=embeddings, same_pixels=same, num_threads=num_threads)
     pairs = [*exact, *near]
     duplicates = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
     is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
@@ -315,7 +315,7 @@ def _visible_fractions(scan: ScanResult) -> dict[str, float]:
         return {}
     fits = ("crop", "cover", "squash", "pad")
     return {
-        fit: round(float(np.median([overlap_fraction(s, (224, 224), fit, 0.875) for s in sizes])), 3) for fit in fits
+        mode: round(float(np.median([overlap_fraction(s, (224, 224), mode, 0.875) for s in sizes])), 3) for mode in fits
     }
 
 

@@ -31,7 +31,7 @@ def choose_range(
     Args:
         samples: The images; those of a val or test split are not used.
         scan: The scanned images.
-        given: Range requested by the user (`--range LOW,HIGH`).
+        given: Range requested by the user (`--intensity-range LOW,HIGH`).
 
     (low, high) for `ImageSpec.intensity_range` and the decision; None and None for 8-bit images.
         (low, high) for `ImageSpec.intensity_range`, and why; None and None where no image is deep.
@@ -98,9 +98,13 @@ def parse_range(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--range expects two numbers LOW,HIGH, not `{text}`.", hint="e.g. --range 0,4095") from error
+        raise UsageError(
+            f"--intensity-range expects two numbers LOW,HIGH, not `{text}`.", hint="e.g. --intensity-range 0,4095"
+        ) from error
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise UsageError(f"--range `{text}` is empty: LOW must be below HIGH.", hint="e.g. --range 0,4095")
+        raise UsageError(
+            f"--intensity-range `{text}` is empty: LOW must be below HIGH.", hint="e.g. --intensity-range 0,4095"
+        )
     return low, high
 
 

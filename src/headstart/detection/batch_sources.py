@@ -62,11 +62,13 @@ class ImageSource:
     Args:
         make: Maps (sample, view) to (3, H, W) normalized pixels; must be thread-safe.
         find_boxes: Returns the boxes of a view.
-        threads: Worker threads.
+        num_threads: Worker threads.
     """
 
-    def __init__(self, make: Callable[[int, int], NDArray[np.float32]], find_boxes: FindBoxes, threads: int) -> None:
-        self._pixels = PixelSource(make, threads)
+    def __init__(
+        self, make: Callable[[int, int], NDArray[np.float32]], find_boxes: FindBoxes, num_threads: int
+    ) -> None:
+        self._pixels = PixelSource(make, num_threads)
         self._find = find_boxes
 
     def announce(self, pairs: Sequence[tuple[int, int]]) -> None:

@@ -77,13 +77,13 @@ def plain_frame(image_hw: tuple[int, int], spec: ImageSpec) -> Frame:
         spec: The image spec; its `fit` must be `squash` or `pad`, which show the whole image.
 
     Raises:
-        ValueError: Another `fit`, which would cut objects off.
+        ValueError: Another `resize_mode`, which would cut objects off.
     """
     height, width = spec.size_hw
-    if spec.fit == "squash":
+    if spec.resize_mode == "squash":
         return Frame(0.0, 0.0, width / image_hw[1], height / image_hw[0], spec.size_hw)
-    if spec.fit != "pad":
-        raise ValueError(f"a detector needs the whole image: fit must be squash or pad, not {spec.fit}")
+    if spec.resize_mode != "pad":
+        raise ValueError(f"a detector needs the whole image: fit must be squash or pad, not {spec.resize_mode}")
     scale = min(width / image_hw[1], height / image_hw[0])  # the same rounding as `fit_image`
     inner_w, inner_h = max(1, round(image_hw[1] * scale)), max(1, round(image_hw[0] * scale))
     scale_x, scale_y = inner_w / image_hw[1], inner_h / image_hw[0]

@@ -175,7 +175,7 @@ class DetectTraining:
         while not self.schedule.is_done(self.step):
             epoch += 1
             order = epoch_order(self.train, epoch, self.plan.seed)
-            view = view_of(epoch, self.plan.views)
+            view = view_of(epoch, self.plan.num_views)
             self._announce(order, epoch)
             started, sums = self._clock(), np.zeros(3)
             for i in range(self.steps_per_epoch):
@@ -264,8 +264,8 @@ class DetectTraining:
 
     def _announce(self, order: Ids, epoch: int) -> None:
         """Announce the batches of this epoch and the next."""
-        pairs = [(int(s), view_of(epoch, self.plan.views)) for s in order]
+        pairs = [(int(s), view_of(epoch, self.plan.num_views)) for s in order]
         if not self.schedule.is_done((epoch + 1) * self.steps_per_epoch):
-            following = view_of(epoch + 1, self.plan.views)
+            following = view_of(epoch + 1, self.plan.num_views)
             pairs += [(int(s), following) for s in epoch_order(self.train, epoch + 1, self.plan.seed)]
         self.source.announce(pairs)

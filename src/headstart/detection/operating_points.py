@@ -17,7 +17,7 @@ from headstart.detection.matching import ClassMatches, iou_with_crowds
 
 __all__ = ["ERRORS", "Confusion", "OperatingPoint", "best_points", "confuse", "points_at"]
 
-ERRORS = ("missed", "false", "wrong_class")
+ERRORS = ("missed", "false", "misclassified")
 """Error types: missed objects, false positives, objects detected as another class."""
 
 _IOU = 0.5

@@ -38,7 +38,7 @@ class DetectPlan:
     """
 
     strategy: str = "head"
-    cut: str = "neck"
+    train_from: str = "neck"
     epochs: int = 60
     batch_size: int = 8
     lr: float = 1.5e-3
@@ -51,7 +51,7 @@ class DetectPlan:
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     grad_clip_norm: float = 10.0
-    views: int = 16
+    num_views: int = 16
     augment: str = DEFAULT_AUGMENT
     fpn_channels: int = 96
     head_depth: int = 2

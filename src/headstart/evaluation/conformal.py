@@ -29,7 +29,7 @@ class PredictionSets:
 
     Attributes:
         coverage: The share of images whose set shall hold the true class.
-        floors: (K,) a class is in the set where its probability is at least its floor; 0 lets it in always.
+        thresholds: (K,) a class is in the set where its probability is at least its floor; 0 lets it in always.
         is_per_class: (K,) whether the floor comes from the class's own images, else from all.
         empirical: Share of sets that held the truth, cross-fitted, with its 95 % interval.
         realised_per_class: (K,) the same for each class; NaN without images.
@@ -42,7 +42,7 @@ class PredictionSets:
     """
 
     coverage: float
-    floors: Float
+    thresholds: Float
     is_per_class: NDArray[np.bool_]
     empirical: Estimate
     realised_per_class: Float
@@ -54,7 +54,7 @@ class PredictionSets:
 
     def sets(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return (N, K) which classes are in the set of each image; a row without any means unknown."""
-        return np.asarray(probabilities >= self.floors, dtype=np.bool_)
+        return np.asarray(probabilities >= self.thresholds, dtype=np.bool_)
 
 
 def fit_prediction_sets(
@@ -86,7 +86,7 @@ def fit_prediction_sets(
     """
     if not 0.0 < coverage < 1.0:
         raise ValueError(f"a coverage lies strictly between 0 and 1, got {coverage}")
-    floors, is_per_class = _floors(probabilities, class_ids, coverage, groups, is_separate_split)
+    thresholds, is_per_class = _floors(probabilities, class_ids, coverage, groups, is_separate_split)
     every = tuple(
         (c, _floors(probabilities, class_ids, c, groups, is_separate_split)[0]) for c in sorted({*COVERAGES, coverage})
     )
@@ -106,7 +106,7 @@ def fit_prediction_sets(
     worth = effective_sample_size(held, groups, is_out_of_fold=not is_separate_split)
     return PredictionSets(
         coverage=coverage,
-        floors=floors,
+        thresholds=thresholds,
         is_per_class=is_per_class,
         empirical=estimate_proportion(float(held.mean()), num, worth),
         realised_per_class=per_class,
@@ -132,7 +132,7 @@ def _floors(
     """
     num_classes = probabilities.shape[1]
     given = probabilities[np.arange(len(class_ids)), class_ids]
-    floors = np.full(num_classes, _floor(given, coverage, groups))
+    thresholds = np.full(num_classes, _floor(given, coverage, groups))
     is_own = np.zeros(num_classes, dtype=np.bool_)
     enough = 2.0 / (1.0 - coverage)  # 20 images at 0.9: then the floor is at most half an image too careful
     for k in range(num_classes):
@@ -140,11 +140,11 @@ def _floors(
         part = None if groups is None else groups[mine]
         count = int(mine.sum()) if part is None else len(np.unique(part))
         if count >= enough:
-            floors[k] = _floor(given[mine], coverage, part)
+            thresholds[k] = _floor(given[mine], coverage, part)
             is_own[k] = True
     if is_all_or_none and not is_own.all():
         return np.full(num_classes, _floor(given, coverage, groups)), np.zeros(num_classes, dtype=np.bool_)
-    return floors, is_own
+    return thresholds, is_own
 
 
 def _floor(given: Float, coverage: float, groups: NDArray[np.int64] | None) -> float:

@@ -32,13 +32,13 @@ _SUREST = 1.0 - 1e-5  # a runtime's float32 tells no more apart above it, and no
 class OodRule:
     """Novelty of an image from two numbers that a graph gives, and from where on it counts as unknown.
 
-        u = standardized log(-log(largest probability)),  v = standardized log(rest)
+        u = standardized log(-log(largest probability)),  v = standardized log(residual_norm)
         novelty = u + (max(0, v + 1) / 2)^2,  or u alone where there is no rest
 
     Attributes:
         ood_center, ood_scale: Of log(-log(largest probability)) of known images, out of fold.
-        residual_center, residual_scale: Of log(rest) of known images, out of fold; None where a head gives no rest.
-        reject: The share of known images that may be refused, unless another is asked for.
+        residual_center, residual_scale: Center and scale of log(residual_norm) of known images, out of fold, or None.
+        ood_fpr: The share of known images that may be refused, unless another is asked for.
         thresholds: (share, threshold) pairs, shares rising; a novelty above the threshold is unknown.
     """
 
@@ -46,12 +46,12 @@ class OodRule:
     ood_scale: float
     residual_center: float | None
     residual_scale: float | None
-    reject: float
+    ood_fpr: float
     thresholds: tuple[tuple[float, float], ...]
 
     @property
     def has_residual_norm(self) -> bool:
-        """Whether the graph's output `rest` is needed."""
+        """Whether the graph's output `residual_norm` is needed."""
         return self.residual_center is not None
 
     def combine(self, largest_probability: Float, rest: NDArray[np.floating[Any]] | None) -> Float:
@@ -67,16 +67,16 @@ class OodRule:
         off = np.log(np.maximum(np.asarray(rest, dtype=np.float64), _TINY))
         return add_up(u, (off - self.residual_center) / self.residual_scale)
 
-    def threshold(self, reject: float | None = None) -> float:
+    def threshold(self, ood_fpr: float | None = None) -> float:
         """Return the novelty above which an image counts as unknown; infinite where there were too few images for one.
 
         Args:
-            reject: Share of known images that may be refused at most; None takes the rule's own.
+            ood_fpr: Share of known images that may be refused at most; None takes the rule's own.
 
         Raises:
             ValueError: The share is not strictly between 0 and 1.
         """
-        wanted = self.reject if reject is None else reject
+        wanted = self.ood_fpr if ood_fpr is None else ood_fpr
         if not 0.0 < wanted < 1.0:
             raise ValueError(f"the share of known images to refuse lies strictly between 0 and 1, got {wanted}")
         return min((t for share, t in self.thresholds if share <= wanted + 1e-9), default=math.inf)
@@ -88,7 +88,7 @@ class OodRule:
             "ood_scale": self.ood_scale,
             "residual_center": self.residual_center,
             "residual_scale": self.residual_scale,
-            "reject": self.reject,
+            "ood_fpr": self.ood_fpr,
             "thresholds": [list(pair) for pair in self.thresholds],
         }
 
@@ -105,9 +105,9 @@ class OodRule:
             rest = _number(value["residual_center"]), _number(value["residual_scale"])
         pairs = tuple((_share(share), _number(threshold)) for share, threshold in value["thresholds"])
         if doubt[1] <= 0 or (rest is not None and rest[1] <= 0) or list(pairs) != sorted(pairs, key=lambda p: p[0]):
-            raise ValueError("the scales of `novelty` are above 0 and its shares rise")
+            raise ValueError("the scales of `ood` must be positive and its rates ascending")
         center, scale = rest or (None, None)
-        return cls(*doubt, center, scale, _share(value["reject"]), pairs)
+        return cls(*doubt, center, scale, _share(value["ood_fpr"]), pairs)
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,13 @@ class PredictionSetRule:
 
     Attributes:
         coverage: The share of images whose set shall hold the true class, unless another is asked for.
-        floors: (K,) by coverage, coverages rising: a class is in the set where its probability is at least its
+        thresholds: (K,) by coverage, coverages rising: a class is in the set where its probability is at least its
             floor; 0 lets it in always.
         is_guaranteed: Whether the floors come from a split that was used for nothing else.
     """
 
     coverage: float
-    floors: tuple[tuple[float, Float], ...]
+    thresholds: tuple[tuple[float, Float], ...]
     is_guaranteed: bool = False
 
     def at(self, coverage: float | None = None) -> tuple[float, Float]:
@@ -134,9 +134,9 @@ class PredictionSetRule:
         wanted = self.coverage if coverage is None else coverage
         if not 0.0 < wanted < 1.0:
             raise ValueError(f"a coverage lies strictly between 0 and 1, got {wanted}")
-        found = next((pair for pair in self.floors if pair[0] >= wanted - 1e-9), None)
+        found = next((pair for pair in self.thresholds if pair[0] >= wanted - 1e-9), None)
         if found is None:
-            raise ValueError(f"the largest coverage that was kept is {self.floors[-1][0]:g}, got {wanted:g}")
+            raise ValueError(f"the largest coverage that was kept is {self.thresholds[-1][0]:g}, got {wanted:g}")
         return found
 
     def sets(self, probabilities: NDArray[np.floating[Any]], coverage: float | None = None) -> NDArray[np.bool_]:
@@ -148,7 +148,7 @@ class PredictionSetRule:
         return {
             "coverage": self.coverage,
             "is_guaranteed": self.is_guaranteed,
-            "floors": {f"{c:g}": [float(f"{v:.7g}") for v in row] for c, row in self.floors},
+            "thresholds": {f"{c:g}": [float(f"{v:.7g}") for v in row] for c, row in self.thresholds},
         }
 
     @classmethod
@@ -159,13 +159,13 @@ class PredictionSetRule:
             ValueError, TypeError, KeyError: A value is missing or does not fit: it comes from outside.
         """
         rows = []
-        for coverage, floors in dict(value["floors"]).items():
-            if not isinstance(floors, Sequence) or len(floors) != num_classes:
-                raise ValueError("`sets` has one floor a class")
-            rows.append((_share(float(coverage)), np.array([_number(v) for v in floors], dtype=np.float64)))
+        for coverage, thresholds in dict(value["thresholds"]).items():
+            if not isinstance(thresholds, Sequence) or len(thresholds) != num_classes:
+                raise ValueError("`prediction_sets` needs one threshold per class")
+            rows.append((_share(float(coverage)), np.array([_number(v) for v in thresholds], dtype=np.float64)))
         rows.sort(key=lambda pair: pair[0])
         if not rows:
-            raise ValueError("`sets` holds no floors")
+            raise ValueError("`prediction_sets` has no thresholds")
         return cls(_share(value["coverage"]), tuple(rows), value["is_guaranteed"] is True)
 
 

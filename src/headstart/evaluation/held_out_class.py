@@ -46,7 +46,7 @@ def evaluate_held_out_classes(
     rows: NDArray[np.floating[Any]],
     class_ids: Ids,
     *,
-    reject: float = 0.05,
+    ood_fpr: float = 0.05,
     groups: Ids | None = None,
     penalty: float = 1e-2,
     max_classes: int = 10,
@@ -57,7 +57,7 @@ def evaluate_held_out_classes(
     Args:
         rows: (N, D) normalized as the head's.
         class_ids: (N,).
-        reject: Share of known images that may be refused.
+        ood_fpr: Share of known images that may be refused.
         groups: (N,) images that are never parted.
         penalty: Of the ridge head, as a share of the scatter.
         max_classes: Classes that are tried, drawn at random where there are more.
@@ -92,7 +92,7 @@ def evaluate_held_out_classes(
         if not found:
             continue
         everyone = np.concatenate([a.known for a in found])
-        threshold = threshold_of(everyone, reject)
+        threshold = threshold_of(everyone, ood_fpr)
         if math.isinf(threshold):
             continue
         auc = float(np.mean([rank_auc(a.known, a.strange) for a in found]))

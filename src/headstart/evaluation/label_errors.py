@@ -25,7 +25,7 @@ class LabelError:
         index: Position of the sample.
         given: Its class id.
         suggested: The class id that fits best besides the given one.
-        doubt: Chance of the suggested class against the given one alone, in [0, 1].
+        error_probability: Chance of the suggested class against the given one alone, in [0, 1].
         probability_given, probability_suggested: Out of fold.
         twins: Positions of near-duplicates that carry another label.
     """
@@ -33,7 +33,7 @@ class LabelError:
     index: int
     given: int
     suggested: int
-    doubt: float
+    error_probability: float
     probability_given: float
     probability_suggested: float
     twins: tuple[int, ...] = ()
@@ -82,7 +82,7 @@ def find_label_errors_or_pairs(
     others[rows, class_ids] = -1.0
     suggested = others.argmax(axis=1)
     best_other = others[rows, suggested]
-    doubt = (best_other + _TINY) / (best_other + given + 2 * _TINY)
+    error_probability = (best_other + _TINY) / (best_other + given + 2 * _TINY)
 
     threshold = np.full(num_classes, np.inf)  # mean probability of a class among those labeled so
     for k in range(num_classes):
@@ -102,20 +102,20 @@ def find_label_errors_or_pairs(
         if class_ids[a] != class_ids[b]:
             partners.setdefault(int(a), []).append(int(b))
             partners.setdefault(int(b), []).append(int(a))
-    rank = doubt + np.array([1.0 if i in partners else 0.0 for i in range(num)])
+    rank = error_probability + np.array([1.0 if i in partners else 0.0 for i in range(num)])
     order = np.argsort(-rank, kind="stable")
     if unscorable is not None:
         order = order[~unscorable[order] | (rank[order] > 1.0)]
     # Twins are called whatever the count says; nobody is called whose own label is the likelier one.
     called = max(num_called, len(partners))
-    called = min(called, int(((doubt[order] > 0.5) | (rank[order] > 1.0)).sum()))
+    called = min(called, int(((error_probability[order] > 0.5) | (rank[order] > 1.0)).sum()))
     length = max(20, 2 * called) if limit is None else limit
     items = tuple(
         LabelError(
             index=int(i),
             given=int(class_ids[i]),
             suggested=int(class_ids[partners[int(i)][0]]) if int(i) in partners else int(suggested[i]),
-            doubt=float(doubt[i]),
+            error_probability=float(error_probability[i]),
             probability_given=float(given[i]),
             probability_suggested=float(best_other[i]),
             twins=tuple(sorted(partners.get(int(i), ()))),

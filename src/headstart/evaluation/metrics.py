@@ -223,7 +223,7 @@ def _class_score(name: str, k: int, counts: NDArray[np.int64], worth: EffectiveS
         value=_jaccard_to_f1(jaccard.value),
         low=_jaccard_to_f1(jaccard.low),
         high=_jaccard_to_f1(jaccard.high),
-        uncorrected=_jaccard_to_f1(jaccard.uncorrected),
+        raw_value=_jaccard_to_f1(jaccard.raw_value),
         n_eff=jaccard.n_eff,
     )
     return ClassScore(

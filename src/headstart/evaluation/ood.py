@@ -62,9 +62,9 @@ class OodModel:
         return self.rule.threshold()
 
     @property
-    def reject(self) -> float:
+    def ood_fpr(self) -> float:
         """The share of known images that may be refused."""
-        return self.rule.reject
+        return self.rule.ood_fpr
 
     def score(self, rows: Rows | None, probabilities: Float) -> Float:
         """Return (N,) novelty of images; about 0 for known ones, more is stranger.
@@ -137,7 +137,7 @@ def fit_ood_model(
     probabilities: Float,
     class_ids: NDArray[np.int64],
     *,
-    reject: float = 0.05,
+    ood_fpr: float = 0.05,
     groups: NDArray[np.int64] | None = None,
     space: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     rest: Float | None = None,
@@ -149,20 +149,20 @@ def fit_ood_model(
         rows: (N, D) training images, normalized as the head's; None goes by the head's doubt alone.
         probabilities: (N, K) out of fold.
         class_ids: (N,) labels, to keep folds even.
-        reject: Share of known images that may be refused, strictly between 0 and 1.
+        ood_fpr: Share of known images that may be refused, strictly between 0 and 1.
         groups: (N,) images that belong together stay together in the folds.
         space: Mean (D,) and leading directions (D, r) of all rows, where they are known already.
         rest: (N,) squared rest of images that the space (and the network) was not fitted on; then no rows are needed.
         seed: Of the folds, and of the images looked at when there are more than 4,096.
 
     Raises:
-        ValueError: `reject` is not strictly between 0 and 1.
+        ValueError: `ood_fpr` is not strictly between 0 and 1.
 
     Source: Wang et al. (2022), virtual-logit matching, for adding the rest off the leading directions to the head's
     own doubt; Vovk (2015) for the threshold.
     """
-    if not 0.0 < reject < 1.0:
-        raise ValueError(f"the share of known images to refuse lies strictly between 0 and 1, got {reject}")
+    if not 0.0 < ood_fpr < 1.0:
+        raise ValueError(f"the share of known images to refuse lies strictly between 0 and 1, got {ood_fpr}")
     num = len(probabilities)
     doubt = log_ood_score(probabilities.max(axis=1))
     looked_at = np.arange(num)
@@ -190,15 +190,15 @@ def fit_ood_model(
         residual_center, residual_scale = _center_and_scale(log_rest)
         scores = add_up((doubt[looked_at] - ood_center) / ood_scale, (log_rest - residual_center) / residual_scale)
     # With too few groups for the promise to hold for a new one, it holds for images of those that are there.
-    is_by_group = groups is not None and (len(np.unique(groups[looked_at])) + 1) * reject >= 1.0
+    is_by_group = groups is not None and (len(np.unique(groups[looked_at])) + 1) * ood_fpr >= 1.0
     part_groups = groups[looked_at] if groups is not None and is_by_group else None
-    levels = ((share, threshold_of(scores, share, part_groups)) for share in sorted({*REJECTS, reject}))
+    levels = ((share, threshold_of(scores, share, part_groups)) for share in sorted({*REJECTS, ood_fpr}))
     rule = OodRule(
         ood_center=ood_center,
         ood_scale=ood_scale,
         residual_center=residual_center,
         residual_scale=residual_scale,
-        reject=reject,
+        ood_fpr=ood_fpr,
         thresholds=tuple(pair for pair in levels if math.isfinite(pair[1])),
     )
     everyone = np.full(num, np.nan)
@@ -218,8 +218,8 @@ def _center_and_scale(values: Float) -> tuple[float, float]:
     return float(values.mean()), max(float(values.std()), 1e-6)
 
 
-def threshold_of(scores: Float, reject: float, groups: NDArray[np.int64] | None = None) -> float:
-    """Return the score that a new known image exceeds with at most the chance `reject`; infinite with too few.
+def threshold_of(scores: Float, ood_fpr: float, groups: NDArray[np.int64] | None = None) -> float:
+    """Return the score that a new known image exceeds with at most the chance `ood_fpr`; infinite with too few.
 
     With groups it holds for an image of a new group, each group counting as one (19 are needed for 5 %).
 
@@ -229,7 +229,7 @@ def threshold_of(scores: Float, reject: float, groups: NDArray[np.int64] | None 
         _, position, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         mass = 1.0 / ((len(sizes) + 1) * sizes[position])  # the new group's lies above all
         order = np.argsort(scores, kind="stable")
-        reached = np.cumsum(mass[order]) >= 1.0 - reject - 1e-12
+        reached = np.cumsum(mass[order]) >= 1.0 - ood_fpr - 1e-12
         return float(scores[order[reached.argmax()]]) if reached.any() else math.inf
-    rank = math.ceil((len(scores) + 1) * (1.0 - reject) - 1e-9)
+    rank = math.ceil((len(scores) + 1) * (1.0 - ood_fpr) - 1e-9)
     return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])

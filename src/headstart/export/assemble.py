@@ -40,13 +40,13 @@ def assemble_model(
         graph: ONNX model with input `pixels` (B, 3, H, W) and one output (B, D) a block.
         head: The head; its blocks are outputs of the graph.
         has_flip: Whether features are the mean over the image and its mirror image.
-        space: Mean (D,) and leading directions (D, r) of the head's normalized rows, for novelty, and (D,) of 1 for the
-            features that count, or None where all do.
+        space: For the OOD score: mean (D,) and leading directions (D, r) of the head's normalized rows, and (D,) ones
+            for features that count, or None for all.
 
     Returns:
         The serialized model: input `pixels` float32 (B, 3, H, W) normalized, outputs `logits` (B, K) with
         the temperature applied, `embedding` (B, D), the block `embedding` or else the head's last block, and where
-        there is a space `rest` (B, 1), the squared length of a normalized row off its leading directions.
+        there is a space `residual_norm` (B, 1), the squared length of a normalized row off its leading directions.
 
     Raises:
         BundleError: A block of the head is not in the graph, or its size differs.
@@ -81,7 +81,7 @@ def assemble_model(
     outputs = {"logits": len(head.bias), "embedding": widths[embedding]}
     if space is not None:
         _add_rest(parts, features, *space)
-        outputs["rest"] = 1
+        outputs["residual_norm"] = 1
     _set_outputs(onnx, model, outputs)
     return _finish(onnx, model)
 
@@ -177,7 +177,7 @@ def _add_rest(
     directions: NDArray[np.float32],
     columns: NDArray[np.float32] | None,
 ) -> None:
-    """What of each row (B, D, 1, 1) lies off the leading directions: `trust.directions.squared_rest`, as `rest`."""
+    """Add the output `residual_norm`: the squared distance of each row (B, D, 1, 1) from the leading directions."""
     width, count = directions.shape
     if columns is not None:
         counted = parts.constant("rest.columns", columns.reshape(1, width, 1, 1))
@@ -194,7 +194,7 @@ def _add_rest(
         lengths.append(parts.node("Conv", [squares, ones], f"rest.{name}"))  # (B, 1, 1, 1)
     off = parts.node("Sub", lengths, "rest.off")
     least = parts.constant("rest.least", np.array(LEAST_REST))
-    parts.node("Flatten", [parts.node("Max", [off, least], "rest.floored")], "rest", axis=1)
+    parts.node("Flatten", [parts.node("Max", [off, least], "residual_norm.floored")], "residual_norm", axis=1)
 
 
 def _average_flip(parts: _Parts, widths: dict[str, int]) -> dict[str, str]:

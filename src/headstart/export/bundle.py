@@ -55,8 +55,8 @@ class Bundle:
         spec: The pixel contract.
         temperature: Already applied in the logits.
         thresholds: Operating points by name; may be empty.
-        novelty: How images that are none of the classes are told, or None.
-        sets: Floors of sets of classes, or None.
+        ood: How images that are none of the classes are told, or None.
+        prediction_sets: Floors of sets of classes, or None.
         info: The whole of `bundle.json`.
         model: The bytes of `model.onnx`.
     """
@@ -66,8 +66,8 @@ class Bundle:
     spec: ImageSpec
     temperature: float
     thresholds: dict[str, Any]
-    novelty: OodRule | None
-    sets: PredictionSetRule | None
+    ood: OodRule | None
+    prediction_sets: PredictionSetRule | None
     info: dict[str, Any] = field(repr=False)
     model: bytes = field(repr=False)
 
@@ -135,13 +135,17 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         names = _read_names(info["class_names"])
         temperature = float(info["temperature"])
         thresholds = dict(info.get("thresholds") or {})
-        novelty = None if info.get("novelty") is None else OodRule.from_json(info["novelty"])
-        sets = None if info.get("sets") is None else PredictionSetRule.from_json(info["sets"], len(names))
+        ood = None if info.get("ood") is None else OodRule.from_json(info["ood"])
+        prediction_sets = (
+            None
+            if info.get("prediction_sets") is None
+            else PredictionSetRule.from_json(info["prediction_sets"], len(names))
+        )
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
         raise damaged(members.path, f"`{INFO}` does not fit: {error}") from error
     model = read_checked(members, MODEL, info["files"])
     check_model(model, f"{members.path}/{MODEL}")
-    return Bundle(members.path, names, spec, temperature, thresholds, novelty, sets, info, model)
+    return Bundle(members.path, names, spec, temperature, thresholds, ood, prediction_sets, info, model)
 
 
 def _read_info(members: BundleMembers) -> dict[str, Any]:
@@ -152,6 +156,11 @@ def _read_info(members: BundleMembers) -> dict[str, Any]:
         raise damaged(path, f"`{INFO}` cannot be read as JSON ({error})") from error
     if not isinstance(info, dict) or type(info.get("schema")) is not int:
         raise damaged(path, f"`{INFO}` has no schema number")
+    if info["schema"] < SCHEMA:
+        raise BundleError(
+            f"`{path}` has the old bundle schema {info['schema']}; schema {SCHEMA} is required.",
+            hint="train the model again",
+        )
     if info["schema"] > SCHEMA:
         raise BundleError(
             f"`{path}` was written by a newer headstart (schema {info['schema']}; this one reads up to {SCHEMA}).",

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DIGEST_LENGTH", "SCHEMA", "amend_bundle", "make_direct_bundle", "write_bundle"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout; a runtime refuses bundles with a larger one."""
 
 DIGEST_LENGTH = 16
 """Hex digits kept of the digest of each training image: enough to know it again, too few to prove more."""
 
 _RESERVED = {"schema", "class_names", "pixels", "temperature", "files", "created_by", "input", "outputs", "head",
-             "novelty", "sets"}  # fmt: skip
+             "ood", "prediction_sets"}  # fmt: skip
 
 
 def write_bundle(
@@ -50,8 +50,8 @@ def write_bundle(
     meta: Mapping[str, Any] | None = None,
     has_flip: bool = False,
     trained_on: Sequence[str] = (),
-    novelty: OodModel | None = None,
-    sets: PredictionSetRule | None = None,
+    ood: OodModel | None = None,
+    prediction_sets: PredictionSetRule | None = None,
 ) -> Path:
     """Write a bundle.
 
@@ -65,9 +65,9 @@ def write_bundle(
         meta: More for `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_license` ...
         has_flip: Whether features are averaged over the image and its mirror image.
         trained_on: sha256 of each training image, hex.
-        novelty: How images that are none of the classes are told; the graph gets an output `rest` where it needs
+        ood: How images that are none of the classes are told; the graph gets an output `residual_norm` where it needs
             one.
-        sets: Floors of sets of classes.
+        prediction_sets: Floors of sets of classes.
 
     Returns:
         The folder.
@@ -92,10 +92,10 @@ def write_bundle(
             f"{pluralize(len(class_names), 'name')}."
         )
     space = None
-    if novelty is not None and novelty.mean is not None and novelty.directions is not None:
-        space = novelty.mean, novelty.directions, novelty.columns
+    if ood is not None and ood.mean is not None and ood.directions is not None:
+        space = ood.mean, ood.directions, ood.columns
     if head is None and space is not None:
-        raise ValueError("a network with its own classifier has no normalized rows for novelty")
+        raise ValueError("a network with its own classifier has no normalized rows for OOD score")
     if head is None:
         model = assemble_direct(graph_path)
     else:
@@ -108,8 +108,8 @@ def write_bundle(
         "head": None if head is None else head.normalizer.to_json(),
         "has_flip": has_flip,
         "thresholds": {},
-        "novelty": None if novelty is None else novelty.rule.to_json(),
-        "sets": None if sets is None else sets.to_json(),
+        "ood": None if ood is None else ood.rule.to_json(),
+        "prediction_sets": None if prediction_sets is None else prediction_sets.to_json(),
         **closing_facts(graph_meta or {}, spec, session),
         **extra,
     }

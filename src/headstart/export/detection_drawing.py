@@ -62,7 +62,7 @@ def draw_found(
     """
     if image.error is not None or not os.path.isfile(image.file):
         return None
-    whole = spec.with_(size_hw=image.size_hw, fit="squash", has_draft=False)
+    whole = spec.with_(size_hw=image.size_hw, resize_mode="squash", has_draft=False)
     try:
         pixels = Image.fromarray(read_image(image.file, whole))
     except ImageError:

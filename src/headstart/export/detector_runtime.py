@@ -71,24 +71,24 @@ class DetectorRuntime:
 
     Args:
         bundle: A bundle, or the path of one (run folder, bundle folder or zip).
-        threads: Cores to use; None means all that this process may use.
+        num_threads: Cores to use; None means all that this process may use.
 
     Raises:
         UsageError, BundleError: As in `read_bundle`, or it is no detector's bundle.
     """
 
-    def __init__(self, bundle: Bundle | str | os.PathLike[str], threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle | str | os.PathLike[str], num_threads: int | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(os.fspath(bundle))
         if self.bundle.task != "detect":
             raise BundleError(f"`{self.bundle.path}` is a model for `{self.bundle.task}`, not a detector.")
-        if threads is not None and threads < 1:
-            raise UsageError(f"The number of threads is at least 1, not {threads}.")
-        self.threads = threads or available_cores()
+        if num_threads is not None and num_threads < 1:
+            raise UsageError(f"The number of threads is at least 1, not {num_threads}.")
+        self.num_threads = num_threads or available_cores()
         self.decoding = open_decoding(self.bundle)
-        self._worker = _Worker(self.bundle, self.threads)
+        self._worker = _Worker(self.bundle, self.num_threads)
 
     def __reduce__(self) -> tuple[type[DetectorRuntime], tuple[Bundle, int]]:
-        return DetectorRuntime, (self.bundle, self.threads)
+        return DetectorRuntime, (self.bundle, self.num_threads)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ class DetectorRuntime:
             raise UsageError(f"max_detections lies between 1 and {_MOST_DETECTIONS:,}, not at {max_detections:,}.")
         limits = self.thresholds if min_score is None else np.full(len(self.class_names), min_score, dtype=np.float32)
         if isinstance(sources, Sequence) and not isinstance(sources, (str, bytes)):
-            batch = min(batch, max(1, -(-len(sources) // self.threads)))
+            batch = min(batch, max(1, -(-len(sources) // self.num_threads)))
         decoding = self.decoding if max_detections is None else self.decoding.limited(max_detections)
         # Suppression goes from the best score down, so that what lies below all limits changes nothing above them.
         floor = max(decoding.min_score, (1.0 - 1e-4) * min(float(limits.min()), _ALMOST_ONE))
@@ -162,11 +162,11 @@ class _Worker:
 
     Args:
         bundle: The detector.
-        threads: Cores to use.
+        num_threads: Cores to use.
     """
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        self.bundle, self.threads = bundle, threads
+    def __init__(self, bundle: Bundle, num_threads: int) -> None:
+        self.bundle, self.num_threads = bundle, num_threads
         self._sessions: dict[int, Any] = {}
         self._lock = threading.Lock()
 
@@ -176,8 +176,8 @@ class _Worker:
         """Return one answer a source, in order."""
         numbered = enumerate(sources)
         chunk = list(islice(numbered, max(batch, 2)))
-        if len(chunk) < 2 or self.threads == 1:
-            session = self._session(self.threads)
+        if len(chunk) < 2 or self.num_threads == 1:
+            session = self._session(self.num_threads)
             while chunk:
                 yield from self._work(chunk, session, channel_order, decoding)
                 chunk = list(islice(numbered, batch))
@@ -185,12 +185,12 @@ class _Worker:
         rest, chunk = chain(chunk, numbered), []
         session = self._session(1)
         pending: deque[Future[list[_Answer]]] = deque()
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="headstart") as pool:
+        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="headstart") as pool:
             try:
                 while (chunk := list(islice(rest, batch))) or pending:
                     if chunk:
                         pending.append(pool.submit(self._work, chunk, session, channel_order, decoding))
-                    if not chunk or len(pending) > 2 * self.threads:
+                    if not chunk or len(pending) > 2 * self.num_threads:
                         yield from pending.popleft().result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -231,14 +231,14 @@ class _Worker:
         frame = plain_frame(size_hw, self.bundle.spec)
         return size_hw, *decode_with_limit(logits, boxes, decoding, frame, size_hw)
 
-    def _session(self, threads: int) -> Any:
+    def _session(self, num_threads: int) -> Any:
         """Return the session with that many threads, made when it is first needed."""
         with self._lock:
-            if threads not in self._sessions:
-                session = open_session(self.bundle.model, threads)
+            if num_threads not in self._sessions:
+                session = open_session(self.bundle.model, num_threads)
                 check_detector(session, self.bundle.spec.size_hw, len(self.bundle.class_names))
-                self._sessions[threads] = session
-            return self._sessions[threads]
+                self._sessions[num_threads] = session
+            return self._sessions[num_threads]
 
 
 def open_decoding(bundle: Bundle) -> DecodingSettings:

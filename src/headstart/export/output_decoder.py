@@ -21,54 +21,56 @@ __all__ = ["OutputDecoder"]
 
 
 class OutputDecoder:
-    """A bundle's novelty and sets at the shares that are asked for.
+    """A bundle's OOD score and sets at the shares that are asked for.
 
     Args:
         bundle: The model.
-        reject: Share of known images that may be called unknown at most; None as the model was trained.
+        ood_fpr: Share of known images that may be called unknown at most; None as the model was trained.
         coverage: Share of images whose set shall hold the true class; None as the model was trained.
 
     Raises:
         UsageError: A share does not fit, or the model holds nothing of the kind.
 
     Attributes:
-        outputs: The network's outputs that are needed: `logits` and perhaps `rest`.
+        outputs: The network's outputs that are needed: `logits` and perhaps `residual_norm`.
         coverage: The coverage of the sets, which may lie a little above the one asked for; None without sets.
     """
 
-    def __init__(self, bundle: Bundle, reject: float | None = None, coverage: float | None = None) -> None:
+    def __init__(self, bundle: Bundle, ood_fpr: float | None = None, coverage: float | None = None) -> None:
         self._names = bundle.class_names
-        self._rule = bundle.novelty
-        if reject is not None and bundle.novelty is None:
-            raise UsageError(f"`{bundle.path}` cannot tell unknown images: it holds nothing for --reject.")
-        if coverage is not None and bundle.sets is None:
+        self._rule = bundle.ood
+        if ood_fpr is not None and bundle.ood is None:
+            raise UsageError(f"`{bundle.path}` cannot tell unknown images: it holds nothing for --ood-fpr.")
+        if coverage is not None and bundle.prediction_sets is None:
             raise UsageError(f"`{bundle.path}` kept no sets of classes: it holds nothing for --coverage.")
         try:
-            self._threshold = math.inf if bundle.novelty is None else bundle.novelty.threshold(reject)
-            found = None if bundle.sets is None else bundle.sets.at(coverage)
+            self._threshold = math.inf if bundle.ood is None else bundle.ood.threshold(ood_fpr)
+            found = None if bundle.prediction_sets is None else bundle.prediction_sets.at(coverage)
         except ValueError as error:
-            raise UsageError(f"{error}.", hint="for example --reject 5% or --coverage 90%") from error
-        if reject is not None and math.isinf(self._threshold):
+            raise UsageError(f"{error}.", hint="for example --ood-fpr 5% or --coverage 90%") from error
+        if ood_fpr is not None and math.isinf(self._threshold):
             raise UsageError(
-                f"too few known images were seen to tell which ones to refuse at --reject {100 * reject:g}%.",
+                f"too few known images were seen to tell which ones to refuse at --ood-fpr {100 * ood_fpr:g}%.",
                 hint="ask for a larger share",
             )
         self.coverage: float | None = None if found is None else found[0]
         self._floors: NDArray[np.float64] | None = None if found is None else found[1]
-        self.outputs = ("logits", "rest") if self._rule is not None and self._rule.has_residual_norm else ("logits",)
+        self.outputs = (
+            ("logits", "residual_norm") if self._rule is not None and self._rule.has_residual_norm else ("logits",)
+        )
 
-    def novelty(self, probabilities: NDArray[np.float64], outputs: Sequence[NDArray[Any]]) -> float | None:
+    def ood_score(self, probabilities: NDArray[np.float64], outputs: Sequence[NDArray[Any]]) -> float | None:
         """Of one image, from its (K,) probabilities and its row of each of the `outputs`."""
         if self._rule is None:
             return None
         rest = np.asarray(outputs[1]).reshape(1) if len(self.outputs) > 1 else None
         return float(self._rule.combine(probabilities.max(keepdims=True), rest)[0])
 
-    def is_ood(self, novelty: float | None) -> bool | None:
+    def is_ood(self, ood_score: float | None) -> bool | None:
         """Return whether an image counts as none of the classes; None where that cannot be told."""
-        return None if novelty is None or math.isinf(self._threshold) else novelty > self._threshold
+        return None if ood_score is None or math.isinf(self._threshold) else ood_score > self._threshold
 
-    def label_set(self, probabilities: NDArray[np.float64]) -> tuple[str, ...] | None:
+    def prediction_set(self, probabilities: NDArray[np.float64]) -> tuple[str, ...] | None:
         """Return names of the classes that fit, most probable first."""
         if self._floors is None:
             return None

@@ -40,7 +40,7 @@ class Parity:
         label_agreement: Share of files with the same most probable class, in [0, 1].
         max_difference: Largest difference of any probability.
         tolerance: Largest difference that is accepted.
-        max_novelty_difference: Largest difference of the novelty; None where the model tells none.
+        max_ood_score_difference: Largest difference of the OOD score; None where the model tells none.
     """
 
     num_files: int
@@ -48,7 +48,7 @@ class Parity:
     label_agreement: float
     max_difference: float
     tolerance: float = _TOLERANCE
-    max_novelty_difference: float | None = None
+    max_ood_score_difference: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, for `bundle.json` and `metrics.json`."""
@@ -60,7 +60,7 @@ def check_parity(
     sources: Sequence[Any],
     expected_logits: NDArray[np.floating[Any]],
     *,
-    expected_novelty: NDArray[np.float64] | None = None,
+    expected_ood_scores: NDArray[np.float64] | None = None,
     max_files: int = _MAX_FILES,
     budget_s: float = _BUDGET_S,
     tolerance: float = _TOLERANCE,
@@ -71,7 +71,7 @@ def check_parity(
         runtime: The bundle.
         sources: Files (or images) in the order to try them; a random order makes the sample fair.
         expected_logits: (N, K) of the training path, temperature applied; rows with NaN are passed over.
-        expected_novelty: (N,) of the training path, where the bundle tells novelty.
+        expected_ood_scores: (N,) of the training path, where the bundle tells OOD score.
         max_files: How many are compared at most.
         budget_s: No new files are taken after that time, once 20 are compared.
         tolerance: Largest difference of a probability that is accepted.
@@ -81,7 +81,7 @@ def check_parity(
 
     Raises:
         BundleError: A probability differs by more than the tolerance, a label differs that is not a tie
-            within it, a novelty by more than 0.05, or no file could be compared.
+            within it, a OOD score by more than 0.05, or no file could be compared.
     """
     usable = np.flatnonzero(np.isfinite(expected_logits).all(axis=1))[:max_files]
     expected = softmax(expected_logits[usable])
@@ -101,8 +101,8 @@ def check_parity(
             if difference >= max(differences, default=0.0):
                 worst = name
             differences.append(difference)
-            if expected_novelty is not None:
-                off.append(abs((judge.novelty(found, row) or 0.0) - float(expected_novelty[i])))
+            if expected_ood_scores is not None:
+                off.append(abs((judge.ood_score(found, row) or 0.0) - float(expected_ood_scores[i])))
             # Two classes as probable as each other may change places by a rounding.
             num_same += bool(probabilities[found.argmax()] >= probabilities.max() - 2 * tolerance)
             if len(differences) >= _MIN_FILES and time.monotonic() - started > budget_s:

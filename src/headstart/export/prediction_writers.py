@@ -1,7 +1,7 @@
 """Predictions as rows of a table: CSV for people and spreadsheets, JSON Lines for programs.
 
-Both have the same columns (`file, label, probability, label2, probability2 ..., novelty,
-is_ood, set, error`), whatever the model can tell, and are written row by row, so that fifty thousand images
+Both have the same columns (`file, label, probability, label2, probability2 ..., ood_score,
+is_ood, prediction_set, error`), whatever the model can tell, and are written row by row, so that fifty thousand images
 need no memory.  In the CSV a text that a spreadsheet would run as a formula is guarded.
 """
 
@@ -23,13 +23,13 @@ from headstart.system import atomic_file
 __all__ = ["PredictInputs", "columns", "expand_inputs", "join_prediction_set", "row_of", "row_writer", "write_rows"]
 
 _PROBABILITY_DIGITS = 6
-_NOVELTY_DIGITS = 3
+_OOD_SCORE_DIGITS = 3
 
 
 def columns(top: int) -> list[str]:
     """Return names of the columns when `top` classes are named for each image."""
     ranks = [f"{what}{rank}" for rank in range(2, top + 1) for what in ("label", "probability")]
-    return ["file", "label", "probability", *ranks, "novelty", "is_ood", "set", "error"]
+    return ["file", "label", "probability", *ranks, "ood_score", "is_ood", "prediction_set", "error"]
 
 
 def row_of(prediction: Prediction, top: int) -> dict[str, Any]:
@@ -39,10 +39,10 @@ def row_of(prediction: Prediction, top: int) -> dict[str, Any]:
     for rank, (name, probability) in enumerate(prediction.top[:top], start=1):
         suffix = "" if rank == 1 else str(rank)
         row[f"label{suffix}"], row[f"probability{suffix}"] = name, round(probability, _PROBABILITY_DIGITS)
-    if prediction.novelty is not None:
-        row["novelty"] = round(prediction.novelty, _NOVELTY_DIGITS)
+    if prediction.ood_score is not None:
+        row["ood_score"] = round(prediction.ood_score, _OOD_SCORE_DIGITS)
     row["is_ood"] = prediction.is_ood
-    row["set"] = None if prediction.label_set is None else list(prediction.label_set)
+    row["prediction_set"] = None if prediction.prediction_set is None else list(prediction.prediction_set)
     return row
 
 
@@ -127,5 +127,5 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.{_NOVELTY_DIGITS if name == 'novelty' else _PROBABILITY_DIGITS}f}"
+        return f"{value:.{_OOD_SCORE_DIGITS if name == 'ood_score' else _PROBABILITY_DIGITS}f}"
     return escape_formula(join_prediction_set(value) if isinstance(value, list) else value)

@@ -45,27 +45,27 @@ class Runtime:
 
     Args:
         bundle: A bundle, or the path of one (run folder, bundle folder or zip).
-        threads: Cores to use; None means all that this process may use.
+        num_threads: Cores to use; None means all that this process may use.
 
     Raises:
         UsageError, BundleError: As in `read_bundle`.
     """
 
-    def __init__(self, bundle: Bundle | str | os.PathLike[str], threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle | str | os.PathLike[str], num_threads: int | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(os.fspath(bundle))
         if self.bundle.task != "classify":
             raise BundleError(
                 f"`{self.bundle.path}` is a model for `{self.bundle.task}`, not a classifier.",
                 hint="headstart.load opens every kind of model",
             )
-        if threads is not None and threads < 1:
-            raise UsageError(f"The number of threads is at least 1, not {threads}.")
-        self.threads = threads or available_cores()
+        if num_threads is not None and num_threads < 1:
+            raise UsageError(f"The number of threads is at least 1, not {num_threads}.")
+        self.num_threads = num_threads or available_cores()
         self._sessions: dict[int, Any] = {}
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Runtime], tuple[Bundle, int]]:
-        return Runtime, (self.bundle, self.threads)  # sessions are made anew where it arrives
+        return Runtime, (self.bundle, self.num_threads)  # sessions are made anew where it arrives
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -78,11 +78,11 @@ class Runtime:
         *,
         batch: int = BATCH,
         channel_order: ChannelOrder = "rgb",
-        reject: float | None = None,
+        ood_fpr: float | None = None,
         coverage: float | None = None,
     ) -> list[Prediction]:
         """Predict one or many images; see `iter_predict`."""
-        options: Any = {"batch": batch, "channel_order": channel_order, "reject": reject, "coverage": coverage}
+        options: Any = {"batch": batch, "channel_order": channel_order, "ood_fpr": ood_fpr, "coverage": coverage}
         return list(self.iter_predict(sources, top, **options))
 
     def iter_predict(
@@ -92,7 +92,7 @@ class Runtime:
         *,
         batch: int = BATCH,
         channel_order: ChannelOrder = "rgb",
-        reject: float | None = None,
+        ood_fpr: float | None = None,
         coverage: float | None = None,
     ) -> Iterator[Prediction]:
         """Predict images one after another, holding only a few in memory.
@@ -102,7 +102,7 @@ class Runtime:
             top: How many classes to name for each image, at least 1; at most all are named.
             batch: Images a run of the network.
             channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
-            reject: Share of known images that may be called unknown at most; None as the model was trained.
+            ood_fpr: Share of known images that may be called unknown at most; None as the model was trained.
             coverage: Share of images whose set shall hold the true class; None as the model was trained.
 
         Returns:
@@ -113,7 +113,7 @@ class Runtime:
         """
         if top < 1:
             raise UsageError(f"top is at least 1, not {top}.")
-        judge = OutputDecoder(self.bundle, reject, coverage)
+        judge = OutputDecoder(self.bundle, ood_fpr, coverage)
         answers = self.iter_outputs(sources, judge.outputs, batch=batch, channel_order=channel_order)
         return (self._prediction(name, outputs, top, judge) for name, outputs in answers)
 
@@ -142,20 +142,20 @@ class Runtime:
     def judge(
         self, sources: Any, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (N, K) probabilities and (N,) novelty; NaN where an image cannot be read or the model cannot tell."""
+        """Return (N, K) probabilities and (N,) OOD score; NaN if unreadable or unavailable."""
         judge = OutputDecoder(self.bundle)
         missing = np.full(len(self.class_names), np.nan)
         rows: list[NDArray[np.float64]] = []
-        novelty: list[float] = []
+        ood_score: list[float] = []
         for _, outputs in self.iter_outputs(sources, judge.outputs, batch=batch, channel_order=channel_order):
             if isinstance(outputs, ImageError):
                 rows.append(missing)
-                novelty.append(np.nan)
+                ood_score.append(np.nan)
                 continue
             rows.append(softmax(outputs[0]))
-            found = judge.novelty(rows[-1], outputs)
-            novelty.append(np.nan if found is None else found)
-        return np.array(rows).reshape(-1, len(missing)), np.array(novelty, dtype=np.float64)
+            found = judge.ood_score(rows[-1], outputs)
+            ood_score.append(np.nan if found is None else found)
+        return np.array(rows).reshape(-1, len(missing)), np.array(ood_score, dtype=np.float64)
 
     def _prediction(self, name: str, outputs: Outputs | ImageError, top: int, judge: OutputDecoder) -> Prediction:
         if isinstance(outputs, ImageError):
@@ -163,15 +163,15 @@ class Runtime:
         probabilities = softmax(outputs[0])
         order = np.argsort(-probabilities, kind="stable")[:top]
         best = tuple((self.class_names[i], float(probabilities[i])) for i in order)
-        novelty = judge.novelty(probabilities, outputs)
+        ood_score = judge.ood_score(probabilities, outputs)
         return Prediction(
             file=name,
             label=best[0][0],
             probability=best[0][1],
             top=best,
-            novelty=novelty,
-            is_ood=judge.is_ood(novelty),
-            label_set=judge.label_set(probabilities),
+            ood_score=ood_score,
+            is_ood=judge.is_ood(ood_score),
+            prediction_set=judge.prediction_set(probabilities),
         )
 
     def iter_outputs(
@@ -199,15 +199,15 @@ class Runtime:
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order is `rgb` or `bgr`, not {channel_order!r}.")
         if isinstance(sources, Sequence) and not isinstance(sources, (str, bytes)):
-            batch = min(batch, max(1, -(-len(sources) // self.threads)))  # a few slow images use all cores too
+            batch = min(batch, max(1, -(-len(sources) // self.num_threads)))  # a few slow images use all cores too
         return self._stream(enumerate(as_sources(sources)), outputs, batch, channel_order)
 
     def _stream(
         self, numbered: Iterator[tuple[int, Source]], outputs: tuple[str, ...], batch: int, channel_order: ChannelOrder
     ) -> Generator[Answer, None, None]:
         chunk = list(islice(numbered, max(batch, 2)))
-        if len(chunk) < 2 or self.threads == 1:
-            session = self._session(self.threads, outputs)
+        if len(chunk) < 2 or self.num_threads == 1:
+            session = self._session(self.num_threads, outputs)
             while chunk:
                 yield from self._work(chunk, outputs, session, channel_order)
                 chunk = list(islice(numbered, batch))
@@ -215,12 +215,12 @@ class Runtime:
         numbered, chunk = chain(chunk, numbered), []
         session = self._session(1, outputs)
         pending: deque[Future[list[Answer]]] = deque()
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="headstart") as pool:
+        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="headstart") as pool:
             try:
                 while (chunk := list(islice(numbered, batch))) or pending:
                     if chunk:
                         pending.append(pool.submit(self._work, chunk, outputs, session, channel_order))
-                    if not chunk or len(pending) > 2 * self.threads:
+                    if not chunk or len(pending) > 2 * self.num_threads:
                         yield from pending.popleft().result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -246,14 +246,14 @@ class Runtime:
             results = [(name, next(rows) if problem is None else problem) for name, problem in results]
         return results
 
-    def _session(self, threads: int, outputs: tuple[str, ...]) -> Any:
+    def _session(self, num_threads: int, outputs: tuple[str, ...]) -> Any:
         """Return the session with that many threads, made when it is first needed."""
         with self._lock:
-            if threads not in self._sessions:
-                session = open_session(self.bundle.model, threads)
+            if num_threads not in self._sessions:
+                session = open_session(self.bundle.model, num_threads)
                 check_session(session, self.bundle.spec.size_hw, len(self.class_names))
-                self._sessions[threads] = session
-            session = self._sessions[threads]
+                self._sessions[num_threads] = session
+            session = self._sessions[num_threads]
         missing = set(outputs) - {value.name for value in session.get_outputs()}
         if missing:
             raise UsageError(f"the model has no output {', '.join(sorted(missing))}.")

@@ -14,7 +14,7 @@ from headstart.messages.numbers import pluralize
 __all__ = ["check_session", "measure_latency", "open_session"]
 
 
-def open_session(model: bytes, threads: int) -> Any:
+def open_session(model: bytes, num_threads: int) -> Any:
     """Return an ONNX Runtime session on the CPU.
 
     Raises:
@@ -22,7 +22,7 @@ def open_session(model: bytes, threads: int) -> Any:
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked, no other reading of it
     options.log_severity_level = 4  # what is wrong is raised, and said in our words
@@ -35,13 +35,13 @@ def open_session(model: bytes, threads: int) -> Any:
         ) from error
 
 
-def measure_latency(session: Any, size_hw: tuple[int, int], threads: int) -> dict[str, Any]:
+def measure_latency(session: Any, size_hw: tuple[int, int], num_threads: int) -> dict[str, Any]:
     """Time of one normalized image through the warm model, milliseconds; at most about a second is spent.
 
     Args:
-        session: The model, opened with `threads`.
+        session: The model, opened with `num_threads`.
         size_hw: Of its images.
-        threads: Only written down.
+        num_threads: Only written down.
     """
     pixels = np.zeros((1, 3, *size_hw), dtype=np.float32)
     times: list[float] = []
@@ -52,7 +52,7 @@ def measure_latency(session: Any, size_hw: tuple[int, int], threads: int) -> dic
         times.append((time.perf_counter() - started) * 1000)
     p50, p95 = np.quantile(times[3:], [0.5, 0.95])  # the first runs warm up
     rounded = {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3)}
-    return {"batch": 1, **rounded, "threads": threads, "runs": len(times) - 3}
+    return {"batch": 1, **rounded, "num_threads": num_threads, "runs": len(times) - 3}
 
 
 def check_session(session: Any, size_hw: tuple[int, int], num_classes: int) -> None:

@@ -88,7 +88,7 @@ def embed_files(
     names: Sequence[str] | None = None,
     space: FeatureSpace | None = None,
     is_mirrored: bool = False,
-    threads: int | None = None,
+    num_threads: int | None = None,
     progress: Progress | None = None,
     observer: ScanObserver | None = None,
 ) -> tuple[Features, int]:
@@ -101,7 +101,7 @@ def embed_files(
         names: File names in messages; the paths by default.
         space: Cache for features; None computes everything.
         is_mirrored: Flip images horizontally (the cache must be that view's).
-        threads: Worker threads; one per core by default.
+        num_threads: Worker threads; one per core by default.
         progress: Progress callback.
         observer: Receives every file, decoded once for both; not with `is_mirrored`.
 
@@ -125,7 +125,7 @@ def embed_files(
                 work.last_report = now
                 progress(work.num_done, len(paths))
 
-    pool = ThreadPoolExecutor(max(1, threads or available_cores()), thread_name_prefix="embed")
+    pool = ThreadPoolExecutor(max(1, num_threads or available_cores()), thread_name_prefix="embed")
     try:
         for future in [pool.submit(step, start) for start in starts]:
             future.result()

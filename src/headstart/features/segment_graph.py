@@ -77,7 +77,7 @@ class DerivedViews(ViewActivations):
     def __init__(self, base: ViewActivations, engine: OnnxEngine, space: ActivationPartition) -> None:
         super().__init__(
             base._paths, [d.hex() for d in base._digests], base._names, base._engine, base.spec, space,
-            base.augment, base._seed, threads=1,
+            base.augment, base._seed, num_threads=1,
         )  # fmt: skip
         self._base, self._between = base, engine
 

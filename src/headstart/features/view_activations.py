@@ -86,7 +86,7 @@ class ViewActivations:
         space: Cache of the rows.
         augment: Augmentation strengths.
         seed: Random seed of the views.
-        threads: Worker threads; one per core by default.
+        num_threads: Worker threads; one per core by default.
         progress: Called with (done, total).
         make: Creates the pixels of a view, as `augmentation.make_view`.
         batch: Images per call of the engine; each worker holds that many in memory.
@@ -103,7 +103,7 @@ class ViewActivations:
         augment: Augment,
         seed: int = 0,
         *,
-        threads: int | None = None,
+        num_threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
         make: MakeView = make_view,
         batch: int = BATCH,
@@ -117,7 +117,7 @@ class ViewActivations:
         self._digests = [bytes.fromhex(d) for d in digests]
         self._keys: dict[tuple[int, int], bytes] = {}
         self._progress = progress
-        self._threads = max(1, threads or available_cores())
+        self._threads = max(1, num_threads or available_cores())
         self._pool: ThreadPoolExecutor | None = None
         self._changed = threading.Condition()
         self._waiting: set[bytes] = set()  # requested and not yet computed

@@ -55,7 +55,7 @@ BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
     "rotated": ("image with boxes", "has an EXIF rotation", "have an EXIF rotation"),
     "swapped": ("box", "has swapped corners; reordered", "have swapped corners; reordered"),
     "over-edge": ("box", "extends over the edge of its image; clipped", "extend over the edge of their image; clipped"),
-    "twice": ("box", "is a duplicate; one is used", "are duplicates; one of each is used"),
+    "duplicate": ("box", "is a duplicate; one is used", "are duplicates; one of each is used"),
     "two-classes": ("box", "has two classes; both are used", "have two classes; both are used"),
     "unused-class": ("class", "is declared but has no box; ignored", "are declared but have no box; ignored"),
 }

@@ -97,7 +97,7 @@ def _files_handled(e: Mapping[str, Any]) -> str:
 
 def _narrow_crop(e: Mapping[str, Any]) -> str:
     return (
-        f"the center crop shows {percent(e['crop'], 0)} of the median image; --fit cover shows "
+        f"the center crop shows {percent(e['crop'], 0)} of the median image; --resize-mode cover shows "
         f"{percent(e['cover'], 0)}, squash and pad all of it"
     )
 

@@ -66,8 +66,8 @@ HEAD_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     DecisionReason.CLASS_WEIGHTS_FROM_FILE: lambda e: (
         f"factors {min(e['factors'].values()):.3g} to {max(e['factors'].values()):.3g} from the file"
     ),
-    DecisionReason.FITS_COMPARED: _compared_on,
-    DecisionReason.FITS_NOT_COMPARABLE: lambda e: "resize modes cannot be compared on these images",
+    DecisionReason.RESIZE_MODES_COMPARED: _compared_on,
+    DecisionReason.RESIZE_MODES_NOT_COMPARABLE: lambda e: "resize modes cannot be compared on these images",
     DecisionReason.LOGISTIC_COMPARED: _logistic_compared,
     DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN: lambda e: "scikit-learn is not installed",
     DecisionReason.LOGISTIC_SWITCHED_OFF: lambda e: "disabled",

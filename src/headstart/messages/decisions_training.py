@@ -38,7 +38,7 @@ def _reserved(e: Mapping[str, Any]) -> str:
 
 def _pilots(e: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{p['cut']} at {p['lr']:g}{' without augmentation' if p['augment'] == 'none' else ''} "
+        f"{p['train_from']} at {p['lr']:g}{' without augmentation' if p['augment'] == 'none' else ''} "
         f"{signed(-p['log_loss_gain'], 4)}"
         for p in e["pilots"]
     )

@@ -63,7 +63,7 @@ def _weak(e: E) -> str:
     if e["share_small"] is not None:
         text += (
             f" {percent(e['share_small'], 0)} of its boxes have a side under 16 pixels at the input size: try a larger "
-            "--size."
+            "--image-size."
         )
     return text
 
@@ -75,13 +75,13 @@ def _errors(advice: str) -> Callable[[E], str]:
 def _loose(e: E) -> str:
     return (
         f"mAP50 is {percent(e['map50'], 0)}, but mAP75 (IoU of at least 0.75) is {percent(e['map75'], 0)}: objects "
-        "are detected, but located inaccurately. Longer training, a larger --size or more exact annotations help."
+        "are detected, but located inaccurately. Longer training, a larger --image-size or more exact annotations help."
     )
 
 
 def _tiny(e: E) -> str:
     return (
-        f"{percent(e['share'], 0)} of the boxes have a side under 8 pixels at the input size; --size "
+        f"{percent(e['share'], 0)} of the boxes have a side under 8 pixels at the input size; --image-size "
         f"{e['better_size']} is recommended."
     )
 

@@ -51,7 +51,9 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
         "the data are not at the path of the run: no images in the report (set --data FOLDER)"
     ),
     NoteKind.FINE_TUNING_SKIPPED: lambda e: f"no fine-tuning: {_SKIPPED[e['why']](e)}",
-    NoteKind.FIT_NOT_MEASURED: lambda e: f"--fit auto cannot be measured on these images: {e['fit']} is used",
+    NoteKind.RESIZE_MODE_NOT_MEASURED: lambda e: (
+        f"--resize-mode auto cannot be measured on these images: {e['resize_mode']} is used"
+    ),
     NoteKind.IMAGES_MISSING: lambda e: (
         f"{e['count']:,} of {count(e['total'], 'image')} of the report cannot be opened (moved, renamed or deleted)"
     ),
@@ -66,7 +68,7 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     ),
     NoteKind.PROBE_NOT_WORSE: lambda e: (
         f"the probe is {'better' if e['is_probe_better'] else 'not clearly worse'} (saved in "
-        f"{shorten(e['probe'], 24)}); --keep best selects it"
+        f"{shorten(e['probe'], 24)}); --select best selects it"
     ),
     NoteKind.REPORT_NOT_WRITTEN: lambda e: (
         f"no report ({shorten(str(e['reason']), 20)}), the run is complete: headstart report {shorten(e['run'], 18)}"
@@ -77,7 +79,7 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     NoteKind.RUN_WITHOUT_SCORES: lambda e: "the run has no image scores: the calibration section is incomplete",
     NoteKind.RUN_WITHOUT_SETTINGS: lambda e: f"the run has no readable {e['file']}: no settings in the report",
     NoteKind.SMALL_BOXES: lambda e: (
-        f"boxes under 8 px at {e['size']} px: {percent(e['tiny_fraction'], 0)}; --size {e['better_size']} helps "
+        f"boxes under 8 px at {e['size']} px: {percent(e['tiny_fraction'], 0)}; --image-size {e['better_size']} helps "
         f"(epochs take {e['time_factor']:.1f}x)"
     ),
     NoteKind.SPEED_MEASURED: lambda e: (

@@ -134,14 +134,14 @@ def false_alarms_message(section: E) -> str:
     """Return the false-positive rate of OOD detection.
 
     Args:
-        section: `novelty` of `metrics.json`.
+        section: `ood` of `metrics.json`.
     """
-    reject = f"{100 * section['reject']:g} %"
+    ood_fpr = f"{100 * section['ood_fpr']:g} %"
     if section["threshold"] is None:
         images = pluralize_is(section["out_of_fold"]["num_samples"], "known image")
         return (
-            f"{images} too few for an OOD threshold with a false-positive rate of at most {reject}; "
-            f"{math.ceil(1 / section['reject']) - 1} are needed."
+            f"{images} too few for an OOD threshold with a false-positive rate of at most {ood_fpr}; "
+            f"{math.ceil(1 / section['ood_fpr']) - 1} are needed."
         )
     parts = "the uncertainty of the head"
     if section.get("has_residual_norm"):
@@ -149,7 +149,7 @@ def false_alarms_message(section: E) -> str:
     text = (
         "An image is out of distribution (OOD, probably none of these classes) if its OOD score is above "
         f"{section['threshold']:.2f}. The OOD score combines {parts}. The threshold aims at a "
-        f"false-positive rate of at most {reject}. "
+        f"false-positive rate of at most {ood_fpr}. "
     )
     test = section.get("test")
     if test:
@@ -228,7 +228,7 @@ def suspects_message(evidence: E) -> str:
         text += f", {held_out:,} in scored images"
     text += (
         ". `label_errors.csv` ranks the labels: fill in its column `action` (keep, relabel:CLASS or drop) and train "
-        "again with --corrections label_errors.csv; your own files are not changed."
+        "again with --label-corrections label_errors.csv; your own files are not changed."
     )
     return text if num else f"{text} The least probable labels are shown below."
 

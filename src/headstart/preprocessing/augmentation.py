@@ -300,7 +300,7 @@ def _random_box(
     width, height = size
     area = width * height * (least + (1.0 - least) * draws[0])
     ratio = float(np.exp(np.log(4 / 3) * (2.0 * draws[1] - 1.0)))
-    if spec.fit == "squash":
+    if spec.resize_mode == "squash":
         ratio *= width / height
     else:
         ratio *= spec.size_hw[1] / spec.size_hw[0]

@@ -41,9 +41,9 @@ from headstart.limits import MAX_PIXELS
 
 __all__ = [
     "FORMATS",
-    "Fit",
     "ImageError",
     "ImageSpec",
+    "ResizeMode",
     "decoding",
     "draft_for",
     "fit_image",
@@ -54,7 +54,7 @@ __all__ = [
     "read_image",
 ]
 
-Fit = Literal["crop", "cover", "squash", "pad"]
+ResizeMode = Literal["crop", "cover", "squash", "pad"]
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Formats that Pillow may open; all others are refused."""
@@ -107,7 +107,7 @@ class ImageSpec:
     """
 
     size_hw: tuple[int, int] = (224, 224)
-    fit: Fit = "crop"
+    resize_mode: ResizeMode = "crop"
     crop_fraction: float = 0.875
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -122,8 +122,8 @@ class ImageSpec:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.intensity_range is not None:
             object.__setattr__(self, "intensity_range", tuple(self.intensity_range))
-        if self.fit not in ("crop", "cover", "squash", "pad"):
-            raise ValueError(f"fit must be crop, cover, squash or pad, not {self.fit!r}")
+        if self.resize_mode not in ("crop", "cover", "squash", "pad"):
+            raise ValueError(f"resize_mode must be crop, cover, squash or pad, not {self.resize_mode!r}")
         if self.interpolation not in _FILTERS:
             raise ValueError(f"interpolation must be one of {sorted(_FILTERS)}, not {self.interpolation!r}")
         if min(self.size_hw) < 1 or not 0 < self.crop_fraction <= 1 or min(self.std) <= 0:
@@ -272,7 +272,7 @@ def flatten(image: Image.Image, spec: ImageSpec) -> Image.Image:
         return image
     if image.mode in _DEEP_MODES:
         if spec.intensity_range is None and image.mode == "F":
-            raise ImageError("range", "a floating-point image needs a range: --range LOW,HIGH")
+            raise ImageError("range", "a floating-point image needs a range: --intensity-range LOW,HIGH")
         low, high = spec.intensity_range or (0.0, 65535.0)
         values = np.asarray(image, dtype=np.float32)
         scaled = np.clip((np.nan_to_num(values, posinf=high, neginf=low) - low) * (255.0 / (high - low)), 0, 255)
@@ -288,11 +288,11 @@ def fit_image(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
     """Resize and crop an RGB image to `spec.size_hw`: (H, W, 3) uint8."""
     height, width = spec.size_hw
     resample = _FILTERS[spec.interpolation]
-    if image.size == (width, height) and (spec.fit != "crop" or spec.crop_fraction == 1):
+    if image.size == (width, height) and (spec.resize_mode != "crop" or spec.crop_fraction == 1):
         return np.asarray(image)
-    if spec.fit == "squash":
+    if spec.resize_mode == "squash":
         image = image.resize((width, height), resample, reducing_gap=_REDUCING_GAP)
-    elif spec.fit == "pad":
+    elif spec.resize_mode == "pad":
         scale = min(width / image.width, height / image.height)
         inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         small = image.resize(inner, resample, reducing_gap=_REDUCING_GAP)
@@ -333,7 +333,7 @@ def _affine(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[NDArray[np
 def _crop_box(width: int, height: int, spec: ImageSpec) -> tuple[float, float, float, float]:
     """Return the visible part of the source, in source coordinates (left, upper, right, lower)."""
     out_h, out_w = spec.size_hw
-    fraction = spec.crop_fraction if spec.fit == "crop" else 1.0
+    fraction = spec.crop_fraction if spec.resize_mode == "crop" else 1.0
     scale = min(width / out_w, height / out_h) * fraction
     box_w, box_h = out_w * scale, out_h * scale
     left, upper = max((width - box_w) / 2, 0.0), max((height - box_h) / 2, 0.0)
@@ -345,10 +345,10 @@ def draft_for(image: Image.Image, spec: ImageSpec) -> None:
     out_h, out_w = spec.size_hw
     if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
         out_h, out_w = out_w, out_h
-    fraction = spec.crop_fraction if spec.fit == "crop" else 1.0
+    fraction = spec.crop_fraction if spec.resize_mode == "crop" else 1.0
     ratios = (out_w / image.width, out_h / image.height)
-    scale = (min(ratios) if spec.fit == "pad" else max(ratios)) / fraction
-    if spec.fit == "squash":
+    scale = (min(ratios) if spec.resize_mode == "pad" else max(ratios)) / fraction
+    if spec.resize_mode == "squash":
         image.draft(None, (out_w, out_h))
     elif scale < 1:
         # Pillow uses the largest reduction that keeps both sides at least as long as requested.

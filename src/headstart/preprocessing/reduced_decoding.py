@@ -146,7 +146,7 @@ def _is_decoded_for(reduced: ReducedImage, data: bytes, spec: ImageSpec) -> bool
     height, width = reduced.size_hw
     if reduced.format not in ("JPEG", "MPO") or not spec.has_draft:
         return reduced.image.size == (width, height)
-    if spec.fit != "pad" and min(height, width) < 2 * min(spec.size_hw):
+    if spec.resize_mode != "pad" and min(height, width) < 2 * min(spec.size_hw):
         return reduced.image.size == (width, height)  # too small for any reduction
     with open_image(data, spec.max_pixels) as image:  # header only: ask Pillow for its reduction
         draft_for(image, spec)

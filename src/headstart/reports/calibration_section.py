@@ -102,7 +102,7 @@ def label_errors_section(facts: RunData, rows: Sequence[Mapping[str, str]]) -> d
                 "image": image,
                 "label": row.get("label", ""),
                 "suggested": row.get("suggested", ""),
-                "doubt": _number(row.get("doubt")),
+                "error_probability": _number(row.get("error_probability")),
                 "split": row.get("split", ""),
                 "neighbors": [i for i in neighbors if i is not None],
             }

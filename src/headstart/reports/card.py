@@ -40,7 +40,7 @@ def model_card(report: Mapping[str, Any]) -> str:
     sections = {
         f"# Image classifier of {pluralize(len(names), 'class', 'classes')}": [
             report["headline"]["sentence"],
-            report["headline"]["how"],
+            report["headline"]["protocol"],
         ],
         "## Model": [
             f"{_text(model['title'])} ({_text(weights)}) with a head trained on the images described below; "
@@ -60,7 +60,7 @@ def model_card(report: Mapping[str, Any]) -> str:
             "\n".join(["| class | scored images | precision | recall | F1 |", "|---|---|---|---|---|", *rows]),
         ],
         "## Out-of-distribution images and prediction sets": [
-            _text(" ".join(str(report["unknown"].get(k) or "") for k in ("text", "noticed", "missing")).strip()),
+            _text(" ".join(str(report["ood"].get(k) or "") for k in ("text", "noticed", "missing")).strip()),
             _text(str(report["coverage"].get("text") or report["coverage"].get("missing") or "")),
         ],
         "## Limitations": [

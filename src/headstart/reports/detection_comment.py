@@ -19,7 +19,7 @@ _MOSTLY = 0.6  # fraction of all errors above which one kind is reported
 _ERRORS = {
     "missed": ReportKind.MOSTLY_MISSED,
     "false": ReportKind.MOSTLY_FALSE_BOXES,
-    "wrong_class": ReportKind.MOSTLY_WRONG_CLASS,
+    "misclassified": ReportKind.MOSTLY_WRONG_CLASS,
 }
 
 

@@ -171,7 +171,7 @@ def _names_files(evidence: Mapping[str, Any]) -> bool:
 
 def _headline(metrics: Mapping[str, Any], headline: tuple[str, Mapping[str, Any]] | None) -> dict[str, Any]:
     if headline is None:
-        return {"sentence": NO_DETECTION_SCORE, "how": "", "score": None}
+        return {"sentence": NO_DETECTION_SCORE, "protocol": "", "score": None}
     name, block = headline
     value, is_leaky = block["mAP50"], bool(block.get("is_leaky"))
     as_given = (metrics.get(f"{name}_including_leaks") or {}).get("mAP50")
@@ -179,7 +179,7 @@ def _headline(metrics: Mapping[str, Any], headline: tuple[str, Mapping[str, Any]
     score = {"metric": "mAP50", **value}
     return {
         "sentence": detection_headline_message(block, name),
-        "how": detection_protocol_message(block, protocol_name(setup)),
+        "protocol": detection_protocol_message(block, protocol_name(setup)),
         "score": score,
         "block": name,
         "as_given": as_given,
@@ -230,12 +230,12 @@ def _model(facts: DetectionFacts) -> dict[str, Any]:
         "weights_license": facts.bundle.get("weights_license"),
         "size_hw": pixels.get("size_hw"),
         "strategy": facts.metrics.get("strategy"),
-        "cut": plan.get("cut"),
+        "train_from": plan.get("train_from"),
         "fpn_channels": plan.get("fpn_channels"),
         "head_depth": plan.get("head_depth"),
         "min_stride": plan.get("min_stride"),
         "latency_ms": latency.get("p50_ms"),
-        "latency_threads": latency.get("threads"),
+        "latency_threads": latency.get("num_threads"),
         "size_bytes": (files.get("model.onnx") or {}).get("size_bytes"),
     }
 

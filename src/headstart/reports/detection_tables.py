@@ -14,7 +14,7 @@ def detection_network_text(report: Mapping[str, Any]) -> str:
     """Return the architecture of the detector."""
     m = report["model"]
     height, width = m["size_hw"] or ("?", "?")
-    frozen = "frozen" if m["strategy"] == "head" else f"trained from {m['cut'] or 'its first stage'} on"
+    frozen = "frozen" if m["strategy"] == "head" else f"trained from {m['train_from'] or 'its first stage'} on"
     origin = f"{m['weights_tag'] or 'unnamed weights'}, {m['weights_license'] or 'license not stated'}"
     lines = [
         f"backbone   {m['title']} ({origin})",
@@ -27,8 +27,8 @@ def detection_network_text(report: Mapping[str, Any]) -> str:
     if m["size_bytes"]:
         lines.append(f"file       {m['size_bytes'] / 1e6:.1f} MB")
     if m["latency_ms"]:
-        threads = pluralize(m["latency_threads"], "thread")
-        lines.append(f"latency    {m['latency_ms']:.1f} ms per image with {threads}, measured at training")
+        num_threads = pluralize(m["latency_threads"], "thread")
+        lines.append(f"latency    {m['latency_ms']:.1f} ms per image with {num_threads}, measured at training")
     return "\n".join(lines) + "\n"
 
 
@@ -53,7 +53,7 @@ def detection_class_text(report: Mapping[str, Any]) -> str:
 
 def detection_comment_text(report: Mapping[str, Any]) -> str:
     """Return headline and findings as Markdown."""
-    lines = [f"# {report['run']}", "", report["headline"]["sentence"], "", report["headline"]["how"], ""]
+    lines = [f"# {report['run']}", "", report["headline"]["sentence"], "", report["headline"]["protocol"], ""]
     for remark in report["comment"]["remarks"]:
         lines += [f"**{remark['title']}.** {remark['text']}", ""]
     return "\n".join(lines)

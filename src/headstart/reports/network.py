@@ -48,7 +48,7 @@ def describe_network(facts: RunData) -> dict[str, Any]:
         "weights_source": card.get("source"),
         "weights_digest": card.get("digest"),
         "size_hw": pixels.get("size_hw"),
-        "fit": pixels.get("fit"),
+        "resize_mode": pixels.get("resize_mode"),
         "parts": rows,
         "head": {
             "num_params": head_params,
@@ -66,7 +66,7 @@ def describe_network(facts: RunData) -> dict[str, Any]:
         "num_trained": head_params + sum(r["num_params"] for r in rows if r["state"] == "trained"),
         "size_bytes": ((bundle.get("files") or {}).get("model.onnx") or {}).get("size_bytes"),
         "latency_ms": latency.get("p50_ms"),
-        "latency_threads": latency.get("threads"),
+        "latency_threads": latency.get("num_threads"),
         "has_flip": bool(bundle.get("has_flip")),
     }
 
@@ -137,7 +137,7 @@ def _depth(part: str) -> tuple[int, int, str]:
 
 def _rates(parts: tuple[str, ...], plan: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the peak learning rate of each trained part, from the cut and the layer decay."""
-    cut = plan.get("cut")
+    cut = plan.get("train_from")
     if cut not in parts:
         return {}
     trained = parts[parts.index(str(cut)) :]

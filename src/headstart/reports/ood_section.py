@@ -12,27 +12,27 @@ from headstart.messages.sections import coverage_message, false_alarms_message, 
 from headstart.report_types import ReportKind
 from headstart.reports.run_data import RunData
 
-__all__ = ["coverage_section", "unknown_section"]
+__all__ = ["coverage_section", "ood_section"]
 
 _NUM_SHOWN = 12  # images with the highest OOD score
 
 
-def unknown_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
+def ood_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
     """Return the false-positive rate and recall of OOD detection, and the images with the highest OOD scores.
 
     Args:
-        facts: The run; `novelty` as `metrics.json` has it.
+        facts: The run; `ood_score` as `metrics.json` has it.
         where: Positions of the images of the headline.
     """
-    section = _measured(facts, "novelty")
+    section = _measured(facts, "ood")
     if section is None:
         return empty_section(ReportKind.NOVELTY_NOT_MEASURED)
     section["text"] = false_alarms_message(section)
     section["noticed"] = new_class_message(section, len(facts.class_names))
-    novelty = facts.scored.novelty
-    if novelty is not None:
-        known = where[np.isfinite(novelty[where])]
-        section["strangest"] = [int(i) for i in known[np.argsort(-novelty[known], kind="stable")][:_NUM_SHOWN]]
+    ood_score = facts.scored.ood_score
+    if ood_score is not None:
+        known = where[np.isfinite(ood_score[where])]
+        section["strangest"] = [int(i) for i in known[np.argsort(-ood_score[known], kind="stable")][:_NUM_SHOWN]]
     return section
 
 

@@ -139,7 +139,7 @@ def summarize_result(facts: RunData) -> ResultSummary:
         has_groups=bool(metrics.get("num_groups")),
         copies_at_baseline=_evidence_of(health.get("findings"), FindingKind.COPIES_AT_BASELINE),
         group_questions=_group_questions(health.get("findings")),
-        is_tuned=str(tuning.get("plan", {}).get("cut", "head")) != "head",
+        is_tuned=str(tuning.get("plan", {}).get("train_from", "head")) != "head",
         verdict=tuning.get("verdict"),
     )
 

@@ -28,7 +28,7 @@ class ScoredImages:
         logits: (N, K) with the temperature applied, or None.
         groups: (N,) group numbers, -1 without a group, or None.
         digests: (N,) leading hex digits of each file's sha256, or empty.
-        novelty: (N,) OOD scores, NaN if unknown, or None.
+        ood_score: (N,) OOD scores, NaN if unknown, or None.
     """
 
     names: tuple[str, ...]
@@ -40,7 +40,7 @@ class ScoredImages:
     logits: NDArray[np.float32] | None = None
     groups: NDArray[np.int64] | None = None
     digests: tuple[str, ...] = ()
-    novelty: NDArray[np.float64] | None = None
+    ood_score: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,7 +74,7 @@ class RunData:
         bundle: `bundle.json`.
         tensors: Shape of each tensor of the model by name (`backbone.*`, `head.*`).
         epochs: Rows of `results.csv`, empty without gradient training.
-        extra: Results of later steps, by section name (`novelty`, `coverage`, `learning_curve` ...).
+        extra: Results of later steps, by section name (`ood_score`, `coverage`, `learning_curve` ...).
         problems: Notes about unreadable parts.
         beside: (name, path, label) of images that are shown but not scored (leaks); their positions follow the
             scored ones.

@@ -21,7 +21,7 @@ from headstart.reports.calibration_section import calibration_section, operating
 from headstart.reports.comment import comment_to_json
 from headstart.reports.image_selection import choose_cells, choose_errors, choose_samples, choose_unsure
 from headstart.reports.network import describe_network
-from headstart.reports.ood_section import coverage_section, unknown_section
+from headstart.reports.ood_section import coverage_section, ood_section
 from headstart.reports.result_summary import images_by_split, summarize_result
 from headstart.reports.run_data import RunData
 from headstart.reports.transfer_quadrants import find_quadrant
@@ -55,7 +55,7 @@ def summarize(facts: RunData, *, seed: int = 0) -> dict[str, Any]:
         "class_names": list(facts.class_names),
         "headline": {
             "sentence": headline_message(metrics.get("headline") or {}, metrics.get("baselines") or {}),
-            "how": _how(facts),
+            "protocol": _how(facts),
             "score": facts.metrics.get("headline"),
             "binary": _binary(facts),
             "baselines": facts.metrics.get("baselines"),
@@ -71,7 +71,7 @@ def summarize(facts: RunData, *, seed: int = 0) -> dict[str, Any]:
         "errors": {"wrong": errors, "unsure": unsure, "num_wrong": int((~scored.is_right[where]).sum())},
         "calibration": {**calibration_section(facts, where), **dict(facts.extra.get("calibration") or {})},
         "operating": facts.extra.get("operating") or operating_section(facts, where),
-        "unknown": unknown_section(facts, where),
+        "ood": ood_section(facts, where),
         "coverage": coverage_section(facts),
         "suspects": facts.extra.get("suspects") or empty_section(ReportKind.SUSPECTS_NOT_CHECKED),
         "settings": [{"name": k, **dict(v)} for k, v in facts.settings.items()],
@@ -250,8 +250,8 @@ def _image(facts: RunData, i: int) -> dict[str, Any]:
         "confidence": round(float(scored.confidence[i]), 4),
         **(
             {}
-            if scored.novelty is None or np.isnan(scored.novelty[i])
-            else {"novelty": round(float(scored.novelty[i]), 2)}
+            if scored.ood_score is None or np.isnan(scored.ood_score[i])
+            else {"ood_score": round(float(scored.ood_score[i]), 2)}
         ),
         "split": str(scored.split[i]),
     }
@@ -263,7 +263,7 @@ def _shown(report: Mapping[str, Any]) -> set[int]:
     found |= {i for cell in report["confusion"]["cells"] for i in cell["images"]}
     found |= {*report["errors"]["wrong"], *report["errors"]["unsure"]}
     found |= {p[k] for p in report["data"]["copies"]["pairs"] for k in ("a", "b")}
-    found |= set(report["unknown"].get("strangest", ()))
+    found |= set(report["ood"].get("strangest", ()))
     for row in report["suspects"].get("shown", ()):
         found |= {row["image"], *row.get("neighbors", ())}
     return found

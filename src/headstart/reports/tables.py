@@ -72,7 +72,7 @@ def classification_csv(report: Mapping[str, Any]) -> str:
 def comment_markdown(report: Mapping[str, Any]) -> str:
     """Return `comment.md`: headline, findings, next steps, limitations and the size/similarity table."""
     comment, square = report["comment"], report["square"]
-    lines = ["# Comment", "", report["headline"]["sentence"], "", report["headline"]["how"], ""]
+    lines = ["# Comment", "", report["headline"]["sentence"], "", report["headline"]["protocol"], ""]
     if report["headline"].get("binary"):
         lines += [f"{report['headline']['binary']['message']}.", ""]
     for remark in comment["remarks"]:

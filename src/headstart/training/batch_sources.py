@@ -117,14 +117,14 @@ class PixelSource:
 
     Args:
         make: Maps (sample, view) to (3, H, W) float32 normalized pixels; must be thread-safe.
-        threads: Worker threads.
+        num_threads: Worker threads.
         ahead: Largest number of prepared images.
     """
 
-    def __init__(self, make: Callable[[int, int], NDArray[np.float32]], threads: int, ahead: int = 128) -> None:
+    def __init__(self, make: Callable[[int, int], NDArray[np.float32]], num_threads: int, ahead: int = 128) -> None:
         self._make = make
         self._ahead = ahead
-        self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="pixels")
+        self._pool = ThreadPoolExecutor(max(1, num_threads), thread_name_prefix="pixels")
         self._started: OrderedDict[tuple[int, int], Future[NDArray[np.float32]]] = OrderedDict()
         self._coming: list[tuple[int, int]] = []
 

@@ -124,7 +124,7 @@ class Training:
         while self.step < self.num_steps and not self.is_stopped_early:
             epoch, at = divmod(self.step, self.steps_per_epoch)
             order = self._order(epoch)
-            view = view_of(epoch, self.plan.views)
+            view = view_of(epoch, self.plan.num_views)
             self._announce(order, epoch, at)
             started = time.monotonic()
             for i in range(at, self.steps_per_epoch):
@@ -206,7 +206,7 @@ class Training:
 
     def _steps_of(self, epoch: int, order: Ids, at: int) -> list[tuple[int, list[tuple[int, int]]]]:
         """Return (step, (sample, view) pairs) of an epoch, from its step `at` on."""
-        view, size, first = view_of(epoch, self.plan.views), self._per_step, epoch * self.steps_per_epoch
+        view, size, first = view_of(epoch, self.plan.num_views), self._per_step, epoch * self.steps_per_epoch
         parts = [(i, order[i * size : (i + 1) * size]) for i in range(at, self.steps_per_epoch)]
         return [(first + i, [(int(s), view) for s in part]) for i, part in parts]
 

@@ -57,7 +57,7 @@ class FinetunePlan:
     """
 
     strategy: str
-    cut: str
+    train_from: str
     epochs: int
     batch_size: int = 32
     lr: float = 3e-4
@@ -80,7 +80,7 @@ class FinetunePlan:
     head_only_fraction: float = 0.0
     swa_fraction: float = 0.25
     grad_clip_norm: float = 1.0
-    views: int = 4
+    num_views: int = 4
     is_cached: bool = True
     augment: str = "none"
     train_image_size: int = 0
@@ -131,7 +131,7 @@ def default_plan(strategy: str, cut: str, num_train: int, num_classes: int, *, s
     per_class = num_train / max(1, num_classes)
     plan = FinetunePlan(
         strategy=strategy,
-        cut=cut,
+        train_from=cut,
         epochs=10,
         batch_size=32 if num_train >= 128 else max(4, num_train // 4),
         label_smoothing=0.1 if per_class >= 20 and strategy in ("full", "scratch") else 0.0,
@@ -140,7 +140,7 @@ def default_plan(strategy: str, cut: str, num_train: int, num_classes: int, *, s
         seed=seed,
     )
     if strategy == "head":
-        return plan.with_(epochs=30, lr=1e-3, head_lr=1e-3, weight_decay=0.02, views=4)
+        return plan.with_(epochs=30, lr=1e-3, head_lr=1e-3, weight_decay=0.02, num_views=4)
     if strategy == "full":
         return plan.with_(lr=2e-4, layer_decay=0.7)
     if strategy == "scratch":

@@ -77,7 +77,7 @@ def phase_cuts(plan: FinetunePlan, stages: Sequence[str], end: str) -> tuple[tup
         end: Cut before the head, used while only the head trains.
     """
     if not plan.unfreeze:
-        return ((0.0, plan.cut),)
+        return ((0.0, plan.train_from),)
     begins = [start_of(plan, stage) for stage in stages]
     cuts: list[tuple[float, str]] = []
     for fraction in sorted({0.0, *begins}):
@@ -85,5 +85,5 @@ def phase_cuts(plan: FinetunePlan, stages: Sequence[str], end: str) -> tuple[tup
         cut = training[0] if training else end
         if not cuts or cuts[-1][1] != cut:
             cuts.append((fraction, cut))
-    cuts[-1] = (cuts[-1][0], plan.cut)  # include stages without weights before the first one with weights
+    cuts[-1] = (cuts[-1][0], plan.train_from)  # include stages without weights before the first one with weights
     return tuple(cuts)

@@ -84,7 +84,7 @@ def check_boxes(
     group_from: str | None = None,
     allow_external_paths: bool = False,
     max_pixels: int = MAX_PIXELS,
-    threads: int | None = None,
+    num_threads: int | None = None,
     box_format: str | None = None,
     **others: Any,
 ) -> BoxCheckResult:
@@ -93,7 +93,7 @@ def check_boxes(
     Args:
         data: As in `train`.
         events: The event stream.
-        group_from, allow_external_paths, max_pixels, threads: As in `check_data`.
+        group_from, allow_external_paths, max_pixels, num_threads: As in `check_data`.
         box_format: As in `read_boxes`.
         others: Other settings of `check_data`; settings of a network are ignored.
 
@@ -107,7 +107,7 @@ def check_boxes(
     report_box_reading(samples, events, is_checked=True)
     progress = events.progress(Stage.SCAN)
     report = inspect_box_dataset(
-        samples, max_pixels=max_pixels, threads=threads, progress=progress, group_from=group_from
+        samples, max_pixels=max_pixels, num_threads=num_threads, progress=progress, group_from=group_from
     )
     return BoxCheckResult(samples, report, group_from)
 

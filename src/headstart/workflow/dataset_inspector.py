@@ -39,7 +39,7 @@ class DatasetInspector:
         intensity_range: Input range of 16-bit and float images; None chooses it from the data.
         max_pixels: Larger images are rejected.
         group_from: Source of the groups; None infers them.
-        threads: Worker threads; one per core by default.
+        num_threads: Worker threads; one per core by default.
         use_cache: Whether scans and reports are cached on disk.
     """
 
@@ -52,11 +52,11 @@ class DatasetInspector:
         intensity_range: tuple[float, float] | None = None,
         max_pixels: int = MAX_PIXELS,
         group_from: str | None = None,
-        threads: int | None = None,
+        num_threads: int | None = None,
         use_cache: bool = True,
     ) -> None:
         self.samples = samples
-        self._events, self._range, self._max_pixels, self._threads = events, intensity_range, max_pixels, threads
+        self._events, self._range, self._max_pixels, self._threads = events, intensity_range, max_pixels, num_threads
         self._group_from = group_from
         self._cache = ScanCache(cache_root(), data) if use_cache else None
         self.scanner = ImageScanner(samples, max_pixels=max_pixels, cache=self._cache)
@@ -94,7 +94,7 @@ class DatasetInspector:
             score=None if features is None else _score(self.samples, features),
             intensity_range=self._range,
             max_pixels=self._max_pixels,
-            threads=self._threads,
+            num_threads=self._threads,
             group_from=self._group_from,
         )
         if self._cache is not None:
@@ -103,7 +103,7 @@ class DatasetInspector:
 
     def _scan(self) -> ScanResult:
         progress = self._events.progress(Stage.SCAN)
-        return scan_images(self.samples, threads=self._threads, progress=progress, scanner=self.scanner)
+        return scan_images(self.samples, num_threads=self._threads, progress=progress, scanner=self.scanner)
 
     def _key(self, backbone_key: str) -> str:
         """Return a digest of everything that a report depends on."""

@@ -200,7 +200,7 @@ class DetectBudget:
                 choice, made = candidate, next_decisions
             else:  # the trial has used some of the time
                 choice = self._measure(choice.plan, least_images, turn="again")
-        from_fit = {"epochs", "views", *(("strategy",) if len(strategies) > 1 else ())}
+        from_fit = {"epochs", "num_views", *(("strategy",) if len(strategies) > 1 else ())}
         decisions += [d for d in made if d.setting not in from_fit]
         choice = self._make_views(choice, least_images)
         self._choice = choice
@@ -255,7 +255,9 @@ class DetectBudget:
         """Return the training that fits now; if none fits and one is needed, retry without the safety factor."""
         now = self._clock()
         is_stored = plan.strategy in ("head", "finetune")
-        by_view = [len(self._missing(plan, self._order, v, v)) if is_stored else 0 for v in range(1, plan.views + 1)]
+        by_view = [
+            len(self._missing(plan, self._order, v, v)) if is_stored else 0 for v in range(1, plan.num_views + 1)
+        ]
         missing = np.cumsum([0, *by_view])
         assert self._final is not None
         for safety in (SAFETY, 1.0) if is_needed else (SAFETY,):
@@ -264,7 +266,7 @@ class DetectBudget:
                 costs,
                 num_images=len(self._order),
                 batch_size=plan.batch_size,
-                limit_views=plan.views if is_stored else 1,
+                limit_views=plan.num_views if is_stored else 1,
                 full_steps=self._full_steps,
                 least_images=least_images,
                 missing=lambda views: int(missing[views]),
@@ -295,7 +297,7 @@ class DetectBudget:
             plan, fit = choice.plan, choice.fit
             samples = self._order[: fit.num_images]
             if plan.strategy in ("head", "finetune"):
-                pairs = self._missing(plan, samples, fit.views)
+                pairs = self._missing(plan, samples, fit.num_views)
                 planned_s = choice.costs.view_s * len(pairs)
                 latest = self.deadline - self._reserve_s() - self._least_s(choice, least_images)
                 until = min(self._clock() + _LATE * planned_s + 1.0, latest)
@@ -304,14 +306,14 @@ class DetectBudget:
             left_s = self.deadline - self._reserve_s() - self._held_s() - self._clock()
             steps = int(left_s / (choice.costs.step_s * self._num_trainings))
             full_steps = max(1, fit.num_images // min(plan.batch_size, fit.num_images)) * plan.epochs
-            return AffordableTraining(fit.num_images, fit.views, max(1, min(steps, full_steps))).to_json()
+            return AffordableTraining(fit.num_images, fit.num_views, max(1, min(steps, full_steps))).to_json()
 
         return _Choice(choice.plan, choice.costs, AffordableTraining(**self._journal.once("fit", make)))
 
     def _reduce_to_cached(self, plan: DetectPlan, fit: AffordableTraining, least_images: int) -> AffordableTraining:
         """Reduce a fit to the cached views: complete views, or the images whose first view is cached."""
         samples = self._order[: fit.num_images]
-        for views in range(fit.views, 0, -1):
+        for views in range(fit.num_views, 0, -1):
             if not self._missing(plan, samples, views):
                 return AffordableTraining(fit.num_images, views, fit.num_steps)
         gap = self._missing(plan, samples, 1)[0][0]
@@ -327,7 +329,7 @@ class DetectBudget:
         batch_size = min(plan.batch_size, fit.num_images)
         epochs = -(-fit.num_steps // max(1, fit.num_images // batch_size))
         is_stored = plan.strategy in ("head", "finetune")
-        return plan.with_(batch_size=batch_size, epochs=epochs, views=fit.views if is_stored else epochs)
+        return plan.with_(batch_size=batch_size, epochs=epochs, num_views=fit.num_views if is_stored else epochs)
 
     # -- measuring
 
@@ -355,7 +357,7 @@ class DetectBudget:
 
     def _time_views(self, plan: DetectPlan) -> float:
         """Measure the seconds of making one view; 0 where all are cached."""
-        pairs = self._missing(plan, self._order, max(1, plan.views))[: _CHUNK * _CHUNKS]
+        pairs = self._missing(plan, self._order, max(1, plan.num_views))[: _CHUNK * _CHUNKS]
         if not pairs:
             return 0.0
         seconds_per_view, seconds, cpu_s = list[float](), 0.0, 0.0
@@ -478,7 +480,7 @@ class DetectBudget:
             "reserved_seconds": self._reserve_s(),
         }
         chosen: list[tuple[str, Any, DecisionReason]] = [("epochs", plan.epochs, DecisionReason.STEPS_FIT_BUDGET)]
-        chosen.append(("views", plan.views, DecisionReason.VIEWS_FIT_BUDGET))
+        chosen.append(("num_views", plan.num_views, DecisionReason.VIEWS_FIT_BUDGET))
         if num_strategies > 1:
             chosen.insert(0, ("strategy", plan.strategy, DecisionReason.STRATEGY_FITS_BUDGET))
         if fit.num_images < num_train:

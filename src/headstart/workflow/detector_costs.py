@@ -67,7 +67,7 @@ class AffordableTraining:
     """
 
     num_images: int
-    views: int
+    num_views: int
     num_steps: int
 
     def to_json(self) -> dict[str, Any]:

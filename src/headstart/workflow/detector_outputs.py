@@ -64,7 +64,7 @@ def write_detector_outputs(context: DetectorRunContext, trainer: DetectorTrainer
     with context.timed("parity"):
         count = _MOST_COMPARED if run.budget is None else run.budget.num_compared(_MOST_COMPARED)
         order = np.random.default_rng(context.resolved.settings.seed).permutation(len(context.samples))[:count]
-        runtime = DetectorRuntime(str(context.folder), threads=trainer.threads)
+        runtime = DetectorRuntime(str(context.folder), num_threads=trainer.num_threads)
         expected = trainer.detect_from_pixels(net, plan, order, decoding)
         parity = check_detector_parity(runtime, [trainer.paths[i] for i in order], expected).to_json()
         amend_bundle(context.folder / "bundle", parity=parity)
@@ -118,7 +118,7 @@ def _find(context: DetectorRunContext, trainer: DetectorTrainer, run: DetectRun)
         all_clean = np.ones(len(run.oof.samples), dtype=bool)
         setup = EvaluationSetup(EvaluationProtocol.K_FOLD, num_folds=run.oof.num_folds)
         blocks["cv"] = _Block(run.oof.samples, run.oof.detections, all_clean, setup)
-    runtime = DetectorRuntime(str(context.folder), threads=trainer.threads)
+    runtime = DetectorRuntime(str(context.folder), num_threads=trainer.num_threads)
     for name in ("val", "test"):
         index = split.where(name)
         if len(index):
@@ -306,7 +306,7 @@ def _write_predictions(context: DetectorRunContext, scored: dict[str, _Scored]) 
                 edges = [f"{v:.1f}" for v in box]
                 cells = (context.samples.names[sample], _part(block), names[kind], f"{score:.4f}", *edges)
                 rows.append([escape_formula(str(cell)) for cell in (*cells, one.evaluation.setup.protocol.value)])
-    columns = ("file", "split", "label", "score", "xmin", "ymin", "xmax", "ymax", "how")
+    columns = ("file", "split", "label", "score", "xmin", "ymin", "xmax", "ymax", "protocol")
     write_csv(context.folder / "predictions.csv", columns, rows)
 
 
@@ -340,7 +340,7 @@ def _close(context: DetectorRunContext, scored: dict[str, _Scored]) -> None:
     """Write the report, emit score and files, and mark the run as complete."""
     events = context.events
     num_images = report_detector_run(
-        context.folder, context.samples, events, has_images=context.resolved.settings.images
+        context.folder, context.samples, events, has_images=context.resolved.settings.include_images
     )
     events.emit(ScoreMeasured(_summary(scored)))
     if num_images is not None:

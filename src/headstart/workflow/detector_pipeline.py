@@ -130,14 +130,14 @@ def _prepare(
     scan = scan_images(
         as_samples(samples),
         max_pixels=settings.max_pixels,
-        threads=settings.workers,
+        num_threads=settings.num_threads,
         progress=events.progress(Stage.CHECK),
     )
     report = inspect_box_dataset(
         samples,
         scan=scan,
         max_pixels=settings.max_pixels,
-        threads=settings.workers,
+        num_threads=settings.num_threads,
         group_from=settings.group_from,
     )
     durations["check"] = clock() - begun
@@ -186,7 +186,7 @@ def _prepare(
     context.decide_used(
         Decision("out", str(folder), DecisionReason.NEXT_FREE_FOLDER),
         Decision("weights", weights, DecisionReason.DEFAULT_WEIGHTS, "default"),
-        Decision("workers", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
+        Decision("num_threads", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
         Decision("device", "cpu", DecisionReason.DEVICE_OF_TRAINING, "default"),
         Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
     )
@@ -274,21 +274,22 @@ def _spec(resolved: ResolvedConfig, samples: DetectionSamples, split: Split) -> 
     settings = resolved.settings
     card = find_card(settings.backbone)
     base = card.image_spec(max(card.min_size, 320) if not card.is_fixed_size else None)
-    is_explicit = resolved.is_explicit("fit") and settings.fit in ("squash", "pad")
-    fit = settings.fit if is_explicit else "squash"
-    own: dict[str, Any] = {"fit": fit, "intensity_range": settings.intensity_range, "max_pixels": settings.max_pixels}
+    is_explicit = resolved.is_explicit("resize_mode") and settings.resize_mode in ("squash", "pad")
+    resize_mode = settings.resize_mode if is_explicit else "squash"
+    own: dict[str, Any] = {"resize_mode": resize_mode, "max_pixels": settings.max_pixels}
+    own["intensity_range"] = settings.intensity_range
     base = base.with_(**own)
     train = split.where("train")
-    decisions = [] if is_explicit else [Decision("fit", "squash", DecisionReason.WHOLE_IMAGE_FOR_BOXES)]
-    if settings.size is not None:
-        size = settings.size
+    decisions = [] if is_explicit else [Decision("resize_mode", "squash", DecisionReason.WHOLE_IMAGE_FOR_BOXES)]
+    if settings.image_size is not None:
+        size = settings.image_size
         if size % 32:
             size = -(-size // 32) * 32
-            evidence: Evidence = {"asked": settings.size, "multiple": 32}
-            decisions.append(Decision("size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=evidence))
+            evidence: Evidence = {"asked": settings.image_size, "multiple": 32}
+            decisions.append(Decision("image_size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=evidence))
     else:
         size, sides = choose_size([samples.boxes[i] for i in train], samples.sizes_hw[train], base)
-        decisions.append(Decision("size", size, DecisionReason.BOX_SIZES, evidence=sides))
+        decisions.append(Decision("image_size", size, DecisionReason.BOX_SIZES, evidence=sides))
     return card.image_spec(size).with_(**own), decisions
 
 
@@ -311,7 +312,7 @@ def _run(context: DetectorRunContext, journal: Journal) -> None:
         settings=settings,
         events=context.events,
         view_folder=context.temporary_folder,
-        threads=settings.workers or available_cores(),
+        num_threads=settings.num_threads or available_cores(),
         clock=context.clock,
     )
     try:
@@ -371,11 +372,11 @@ def _plan(
             samples.boxes,
             len(samples.class_names),
             seed=settings.seed,
-            torch_threads=None if settings.workers else lambda: measure_threads(available_cores()),
+            torch_threads=None if settings.num_threads else lambda: measure_threads(available_cores()),
         )
     shown = {"strategy", "detect.min_stride"}
     if budget is not None:
-        shown |= {"epochs", "views", "budget.num_images"}
+        shown |= {"epochs", "num_views", "budget.num_images"}
     context.decide([d for d in decisions if d.setting in shown])
     context.decide([d for d in decisions if d.setting not in shown], is_shown=False)
     return plan, train, budget

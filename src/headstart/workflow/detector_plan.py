@@ -27,7 +27,7 @@ _FINE = (
     *("fpn_channels", "head_depth", "layer_decay", "unfreeze_after", "warmup", "weight_decay", "ema_decay"),
     *("grad_clip_norm", "assign_topk", "box_weight"),
 )
-_TOP = ("epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views")
+_TOP = ("epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "num_views")
 
 
 def make_detect_plan(
@@ -61,20 +61,22 @@ def make_detect_plan(
     if settings.detect.min_stride is None:
         decisions.append(Decision("detect.min_stride", min_stride[0], DecisionReason.BOX_SIZES, evidence=min_stride[1]))
     plan = plan.with_(min_stride=settings.detect.min_stride or min_stride[0])
-    plan = plan.with_(cut=_cut(resolved, trainer, plan), fpn_channels=_WIDTHS.get(plan.min_stride, plan.fpn_channels))
+    plan = plan.with_(
+        train_from=_cut(resolved, trainer, plan), fpn_channels=_WIDTHS.get(plan.min_stride, plan.fpn_channels)
+    )
     plan = plan.with_(batch_size=min(plan.batch_size, max(1, num_train)))
     explicit: dict[str, Any] = {n: getattr(settings, n) for n in _TOP}
     explicit |= {n: getattr(settings.detect, n) for n in _FINE} | {"backbone_lr": settings.detect.backbone_lr}
     plan = plan.with_(**{n: v for n, v in explicit.items() if v is not None})
     if settings.epochs is None:
         plan = plan.with_(epochs=default_epochs(num_train, plan.batch_size))
-    if settings.views is None:
-        plan = plan.with_(views=_views(trainer, plan, num_train))
-    plan = plan.with_(views=min(plan.views, plan.epochs))
+    if settings.num_views is None:
+        plan = plan.with_(num_views=_views(trainer, plan, num_train))
+    plan = plan.with_(num_views=min(plan.num_views, plan.epochs))
     if plan.strategy == "scratch" and settings.detect.backbone_lr is None:
         plan = plan.with_(backbone_lr=plan.lr, layer_decay=1.0, unfreeze_after=0.0)
     for name, value in plan.to_json().items():
-        setting = name if name in _TOP or name == "cut" else f"detect.{name}"
+        setting = name if name in _TOP or name == "train_from" else f"detect.{name}"
         if name not in ("strategy", "seed", "min_stride"):
             decisions += planned_decision(resolved, setting, value, num_train)
     return plan, decisions
@@ -102,7 +104,7 @@ def _cut(resolved: ResolvedConfig, trainer: DetectorTrainer, plan: DetectPlan) -
     if plan.strategy in ("full", "scratch"):
         return "stem"
     if plan.strategy == "finetune":
-        return trainer.cut(resolved.settings.cut or "last-2")
+        return trainer.cut(resolved.settings.train_from or "last-2")
     names = trainer.network.names
     return str(names[names.index(trainer.taps(plan).stages[-1]) + 1])
 

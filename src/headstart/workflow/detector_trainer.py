@@ -61,7 +61,7 @@ class DetectorTrainer:
         settings: Settings of the run.
         events: The event stream.
         view_folder: Folder of the views if the cache is off.
-        threads: Threads of torch and of the view workers.
+        num_threads: Threads of torch and of the view workers.
         clock: Clock in seconds.
     """
 
@@ -78,18 +78,18 @@ class DetectorTrainer:
         settings: TrainSettings,
         events: EventStream,
         view_folder: Path,
-        threads: int,
+        num_threads: int,
         clock: Clock = time.monotonic,
     ) -> None:
         import torch
 
         from headstart.backbones import load_backbone
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(num_threads)
         self.paths, self.names, self.boxes, self.digests = list(paths), list(names), list(boxes), list(digests)
         self.sizes_hw = [(int(h), int(w)) for h, w in sizes_hw]
         self.num_classes, self.spec, self.settings, self.events = num_classes, spec, settings, events
-        self.view_folder, self.threads, self.clock = view_folder, threads, clock
+        self.view_folder, self.num_threads, self.clock = view_folder, num_threads, clock
         self.backbone = load_backbone(
             settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, events=events
         )
@@ -122,7 +122,7 @@ class DetectorTrainer:
 
     def source(self, plan: DetectPlan) -> Any:
         """Return the batch source of a plan."""
-        key = (plan.strategy in ("full", "scratch"), plan.cut, plan.min_stride, plan.augment, plan.seed)
+        key = (plan.strategy in ("full", "scratch"), plan.train_from, plan.min_stride, plan.augment, plan.seed)
         if key not in self._sources:
             self._sources[key] = self._open_source(plan)
         return self._sources[key]
@@ -143,12 +143,12 @@ class DetectorTrainer:
             images = DecodedImages(
                 self.paths, self.digests, self.names, self.spec, augment, plan.seed, self._decoded, cutting=BOX_IMAGES
             )
-            return ImageSource(images.make, find, self.threads)
+            return ImageSource(images.make, find, self.num_threads)
         front = self._front(plan)
         views = ViewActivations(
             self.paths, self.digests, self.names, OnnxEngine(front.path), self.spec, self._space(front), augment,
-            plan.seed, threads=self.threads, progress=self.events.progress(Stage.VIEWS, "view"), make=make_box_view,
-            batch=_VIEW_BATCH,
+            plan.seed, num_threads=self.num_threads, progress=self.events.progress(Stage.VIEWS, "view"),
+            make=make_box_view, batch=_VIEW_BATCH,
         )  # fmt: skip
         return CachedSource(views, find)
 
@@ -170,9 +170,9 @@ class DetectorTrainer:
         def load() -> Any:
             with self.events.stage(Stage.EXPORT_BACKBONE, backbone=card.name):
                 self.reset()
-                return tap_prefix(self.network, plan.cut, stages).eval()
+                return tap_prefix(self.network, plan.train_from, stages).eval()
 
-        return prepare_prefix(graph, cache_root(), f"maps-{plan.cut}-{'-'.join(stages)}", (), load)
+        return prepare_prefix(graph, cache_root(), f"maps-{plan.train_from}-{'-'.join(stages)}", (), load)
 
     def reset(self) -> None:
         """Restore the pretrained weights."""
@@ -201,7 +201,7 @@ class DetectorTrainer:
         if plan.strategy in ("full", "scratch"):
             suffix = FeatureTapsSuffix(tap_maps(self.network, taps.stages), 1, 0, ())
         else:
-            suffix = tap_suffix(self.network, plan.cut, taps.stages)
+            suffix = tap_suffix(self.network, plan.train_from, taps.stages)
         suffix = suffix.to(memory_format=torch.channels_last)
         inside = {id(p) for p in suffix.parameters()}
         stages: dict[int, list[tuple[str, Any]]] = {}
@@ -267,11 +267,6 @@ class DetectorTrainer:
         return detections
 
     # -- used by a budget
-
-    @property
-    def num_threads(self) -> int:
-        """Return the number of workers that make views and score."""
-        return self.threads
 
     def set_torch_threads(self, count: int) -> None:
         """Set the number of torch threads."""

@@ -154,13 +154,13 @@ class DetectRun:
         plan = self.plan
         return {
             "strategy": plan.strategy,
-            "train_from": plan.cut,
+            "train_from": plan.train_from,
             "num_images": num_train,
             "num_epochs": plan.epochs,
             "batch_size": plan.batch_size,
             "optimizer": plan.optimizer,
             "lr": plan.lr,
             "schedule": plan.schedule,
-            "num_views": plan.views,
-            "cache_bytes": self.trainer.row_bytes(plan) * num_train * (plan.views + 1),
+            "num_views": plan.num_views,
+            "cache_bytes": self.trainer.row_bytes(plan) * num_train * (plan.num_views + 1),
         }

@@ -29,11 +29,11 @@ _USED = {
         "allow_external_paths",
         "backbone",
         "weights",
-        "size",
-        "fit",
+        "image_size",
+        "resize_mode",
         "intensity_range",
     ),
-    *("max_pixels", "device", "workers", "offline", "cache"),
+    *("max_pixels", "device", "num_threads", "offline", "cache"),
 }
 
 
@@ -52,9 +52,9 @@ def extract(resolved: ResolvedConfig, events: EventStream, out: str | os.PathLik
             f"`{ignored[0]}` cannot be used with embed: nothing is trained.",
             hint=f"remove `{ignored[0]}`",
         )
-    if settings.fit == "auto":
+    if settings.resize_mode == "auto":
         raise SettingError(
-            "--fit auto cannot be used with embed: there is no score to choose by.",
+            "--resize-mode auto cannot be used with embed: there is no score to choose by.",
             hint="use crop, cover, squash or pad",
         )
     check_device(settings.device)
@@ -67,7 +67,9 @@ def extract(resolved: ResolvedConfig, events: EventStream, out: str | os.PathLik
         task="images",
     )
     report_reading(samples, events)
-    embedder = open_from_settings(settings, events, fit=settings.fit, intensity_range=settings.intensity_range)
+    embedder = open_from_settings(
+        settings, events, resize_mode=settings.resize_mode, intensity_range=settings.intensity_range
+    )
     features, computed, seconds = embedder.embed(samples.paths, samples.names, events)
     report_unreadable(features, events)
     events.emit(StageFinished(Stage.FEATURES, seconds, embedder.evidence(features, computed)))

@@ -56,14 +56,14 @@ class FeatureExtractor:
         spec: The image spec of this run.
         engine: The inference engine.
         cache: The feature cache, or None.
-        threads: Worker threads; None for one per core.
+        num_threads: Worker threads; None for one per core.
     """
 
     graph: FrozenGraph
     spec: ImageSpec
     engine: Engine
     cache: FeatureCache | None
-    threads: int | None
+    num_threads: int | None
     _opened: dict[str, FeatureSpace] = field(default_factory=dict, repr=False)
 
     def num_known(self) -> int:
@@ -92,7 +92,7 @@ class FeatureExtractor:
             names=names,
             space=space,
             is_mirrored=is_mirrored,
-            threads=self.threads,
+            num_threads=self.num_threads,
             progress=events.progress(Stage.MIRRORED_FEATURES if is_mirrored else Stage.FEATURES),
             observer=observer,
         )
@@ -130,13 +130,13 @@ def open_embedder(
     backbone: str,
     events: EventStream,
     *,
-    size: int | None = None,
-    fit: str = "crop",
+    image_size: int | None = None,
+    resize_mode: str = "crop",
     intensity_range: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
     weights: str | None = None,
     device: str = "auto",
-    threads: int | None = None,
+    num_threads: int | None = None,
     offline: bool = False,
     use_cache: bool = True,
     root: Path | None = None,
@@ -149,8 +149,8 @@ def open_embedder(
     """
     check_device(device)
     root = root or cache_root()
-    graph = open_graph(backbone, events, size=size, weights=weights, offline=offline, root=root)
-    spec = graph.spec.with_(fit=fit, intensity_range=intensity_range, max_pixels=max_pixels)
+    graph = open_graph(backbone, events, image_size=image_size, weights=weights, offline=offline, root=root)
+    spec = graph.spec.with_(resize_mode=resize_mode, intensity_range=intensity_range, max_pixels=max_pixels)
     engine: Engine
     if device in ("auto", "cpu"):
         engine = OnnxEngine(graph.path)
@@ -159,7 +159,7 @@ def open_embedder(
 
         network = load_backbone(backbone, weights=weights, offline=offline)
         engine = TorchEngine(pooled_outputs(network, tuple(graph.blocks)), tuple(graph.blocks), device)
-    return FeatureExtractor(graph, spec, engine, FeatureCache(root) if use_cache else None, threads)
+    return FeatureExtractor(graph, spec, engine, FeatureCache(root) if use_cache else None, num_threads)
 
 
 def report_unreadable(features: Features, events: EventStream) -> None:
@@ -195,7 +195,7 @@ def averaged_blocks(
 
 
 def open_from_settings(
-    settings: TrainSettings, events: EventStream, *, fit: str, intensity_range: tuple[float, float] | None
+    settings: TrainSettings, events: EventStream, *, resize_mode: str, intensity_range: tuple[float, float] | None
 ) -> FeatureExtractor:
     """Open the backbone with the given settings.
 
@@ -211,13 +211,13 @@ def open_from_settings(
     return open_embedder(
         settings.backbone,
         events,
-        size=settings.size,
-        fit=fit,
+        image_size=settings.image_size,
+        resize_mode=resize_mode,
         intensity_range=intensity_range,
         max_pixels=settings.max_pixels,
         weights=settings.weights,
         device=settings.device,
-        threads=settings.workers,
+        num_threads=settings.num_threads,
         offline=settings.offline,
         use_cache=settings.cache,
     )
@@ -227,7 +227,7 @@ def open_graph(
     backbone: str,
     events: EventStream,
     *,
-    size: int | None = None,
+    image_size: int | None = None,
     weights: str | None = None,
     offline: bool = False,
     root: Path | None = None,
@@ -246,7 +246,7 @@ def open_graph(
             instead of the pooled features of its last stages.
     """
     card = find_card(backbone)
-    spec = card.image_spec(size)
+    spec = card.image_spec(image_size)
     kind = "direct" if is_direct else "pooled"
     folder = graph_folder(root or cache_root(), card.name, _weights_key(card, weights), spec.size_hw, kind)
 

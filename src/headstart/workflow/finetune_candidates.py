@@ -95,13 +95,13 @@ def select_candidate(
     begun = time.monotonic()
     speeds = []
     for plan in plans:
-        key = f"speed-{plan.cut}"
+        key = f"speed-{plan.train_from}"
         speeds.append(journal.once(key, lambda p=plan: measure_speed(trainer, p, make_head(p), train)))  # type: ignore[misc]
         s = speeds[-1]
-        if plan.cut not in [p.cut for p in plans[: len(speeds) - 1]]:
+        if plan.train_from not in [p.train_from for p in plans[: len(speeds) - 1]]:
             context.events.note(
                 NoteKind.SPEED_MEASURED,
-                train_from=plan.cut,
+                train_from=plan.train_from,
                 image_seconds=s["image_s"],
                 view_seconds=s["view_s"],
             )
@@ -118,12 +118,12 @@ def select_candidate(
     times = {"left_seconds": left, "expected_seconds": seconds}
     context.decide([Decision("finetune.trial", trial, DecisionReason.TRIAL_FITS_BUDGET, evidence=times)])
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
-    sized = [p.with_(views=min(p.views, p.epochs)) for p in sized]
+    sized = [p.with_(num_views=min(p.num_views, p.epochs)) for p in sized]
     speeds = speeds[-len(sized) :]
     sized = _with_more_views(context, trainer, sized, speeds, len(train), left - seconds)
     gains, seconds_per_image = [], []
     for plan in sized:
-        settings = {"train_from": plan.cut, "lr": plan.lr, "augment": plan.augment, "num_epochs": plan.epochs}
+        settings = {"train_from": plan.train_from, "lr": plan.lr, "augment": plan.augment, "num_epochs": plan.epochs}
         with context.events.stage(Stage.PILOT, **settings) as evidence:
             gain, image_s = pilot(plan)
             evidence["log_loss_gain"] = gain
@@ -180,7 +180,7 @@ def _fit(
                 seconds += pilot
                 if not num_val:
                     rests.append((folds - 1) * pilot + training_s(sized, c["image_s"], num))
-                by_cut[p.cut] = max(by_cut.get(p.cut, 0.0), views_s(sized, c["view_s"], num + num_val))
+                by_cut[p.train_from] = max(by_cut.get(p.train_from, 0.0), views_s(sized, c["view_s"], num + num_val))
             seconds = SAFETY * (seconds + max(rests) + sum(by_cut.values()))
             if seconds <= left:
                 return used, epochs, 1 if num_val else folds, seconds
@@ -197,7 +197,7 @@ def _make_candidates(
     the first three, the last two stages on digits.
     """
     resolved = context.resolved
-    cut_setting = resolved.settings.cut
+    cut_setting = resolved.settings.train_from
     cuts = [trainer.backbone.cut(text) for text in ((cut_setting,) if cut_setting else ("last-2", "last-1"))]
     plans = []
     for cut in cuts:
@@ -205,20 +205,20 @@ def _make_candidates(
         if cut == cuts[-1] and len(cuts) > 1 and not resolved.is_explicit("lr"):
             plan = plan.with_(lr=_LATE_LR)
         plan = fit_to_disk(context, trainer, without_harmful_flip(context, trainer, plan), num)
-        if plan.cut != cut:
+        if plan.train_from != cut:
             continue  # limited by disk space to the cut of the next candidate
         plans.append(plan)
-        if not resolved.is_explicit("augment") and not resolved.is_explicit("views"):
-            plans.append(plan.with_(augment="none", views=1))
+        if not resolved.is_explicit("augment") and not resolved.is_explicit("num_views"):
+            plans.append(plan.with_(augment="none", num_views=1))
     return plans
 
 
 def _candidate_json(plan: FinetunePlan) -> dict[str, JsonValue]:
-    return {"cut": plan.cut, "lr": plan.lr, "augment": plan.augment}
+    return {"train_from": plan.train_from, "lr": plan.lr, "augment": plan.augment}
 
 
 def _arm_name(plan: FinetunePlan) -> str:
-    text = f"from {plan.cut} on at {plan.lr:g}"
+    text = f"from {plan.train_from} on at {plan.lr:g}"
     return f"{text}, no augmentation" if plan.augment == "none" else text
 
 
@@ -231,22 +231,22 @@ def _with_more_views(
     spare_s: float,
 ) -> list[FinetunePlan]:
     """Return the plans with as many distinct views as time and disk space allow."""
-    if context.resolved.is_explicit("views") or all(p.augment == "none" for p in plans):
+    if context.resolved.is_explicit("num_views") or all(p.augment == "none" for p in plans):
         return plans
-    now = max(p.views for p in plans)
+    now = max(p.num_views for p in plans)
 
     def number() -> int:
-        cuts = {p.cut: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
+        cuts = {p.train_from: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
         more = int(0.5 * spare_s / max(SAFETY * num * sum(cuts.values()), 1e-9))
         row = max(trainer.sources.row_bytes(p) for p in plans) * num * len(cuts)
         return min(plans[0].epochs, now + min(more, trainer.sources.cache.room_bytes() // max(row, 1) - now - 1))
 
-    views = trainer.checkpoints.once("views", number)  # journaled: a resumed run has less free space
+    views = trainer.checkpoints.once("num_views", number)  # journaled: a resumed run has less free space
     if views <= now or not all(p.is_cached for p in plans):
         return plans
     evidence: Evidence = {"spare_seconds": spare_s, "view_seconds": max(s["view_s"] for s in speeds)}
-    context.decide([Decision("views", views, DecisionReason.VIEWS_FIT_BUDGET, evidence=evidence)])
-    return [p if p.augment == "none" else p.with_(views=views) for p in plans]
+    context.decide([Decision("num_views", views, DecisionReason.VIEWS_FIT_BUDGET, evidence=evidence)])
+    return [p if p.augment == "none" else p.with_(num_views=views) for p in plans]
 
 
 def _keep_probe(context: ProbeRunContext, reason: DecisionReason, evidence: Evidence) -> None:

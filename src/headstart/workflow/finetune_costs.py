@@ -59,9 +59,9 @@ def measure_speed(trainer: FinetuneTrainer, plan: FinetunePlan, head: LinearHead
     if num_made == 0:  # all were cached by an earlier run
         view_s = 0.0
     elif num_made is not None:
-        view_s /= trainer.threads  # measured with one worker; training uses all
+        view_s /= trainer.num_threads  # measured with one worker; training uses all
     net = trainer.network(plan, head)
-    short = plan.with_(epochs=1, views=1, grad_accum_steps=1)
+    short = plan.with_(epochs=1, num_views=1, grad_accum_steps=1)
     training = Training(net, source, trainer.fitted.samples.class_ids, short, some, device=trainer.device)
     seconds = []
     started = time.monotonic()
@@ -101,7 +101,7 @@ def views_s(plan: FinetunePlan, view_s: float, num_images: int, *, has_plain: bo
     """Return the seconds of caching all views of some images; `has_plain` if the unaugmented ones are cached."""
     if plan.is_from_pixels:
         return 0.0
-    varied = 0 if parse_augment(plan.augment).is_plain else min(plan.views, plan.epochs)
+    varied = 0 if parse_augment(plan.augment).is_plain else min(plan.num_views, plan.epochs)
     return view_s * num_images * (varied + (0 if has_plain else 1))
 
 

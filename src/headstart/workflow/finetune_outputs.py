@@ -97,7 +97,7 @@ def write_finetune_outputs(
         "score": evaluation.headline_score(),
         "strategy": tuned.plan.strategy,
         "positive": evaluation.positive,
-        "freeze": {"head": "all", "finetune": tuned.plan.cut}.get(tuned.plan.strategy, "none"),
+        "freeze": {"head": "all", "finetune": tuned.plan.train_from}.get(tuned.plan.strategy, "none"),
         "head_spec": tuned.plan.head or None,
         "head_beside": None if tuned.plan.is_linear or tuned.plan.head else _hidden_head_json(tuned),
     }
@@ -111,13 +111,13 @@ def write_finetune_outputs(
             class_names=fitted.samples.class_names,
             meta=meta,
             trained_on=[features.digests[i] for i in fitted.split.where("train")],
-            novelty=uncertainty.novelty,
-            sets=uncertainty.sets.rule,
+            ood=uncertainty.ood,
+            prediction_sets=uncertainty.sets.rule,
         )
         (context.folder / "probe").mkdir(exist_ok=True)
         write_probe_bundle(context.folder / "probe" / "bundle", fitted, probe, probe_uncertainty)
     with context.timed("parity"):
-        parity = verify_export(context, fitted, evaluation, uncertainty, trainer.threads)
+        parity = verify_export(context, fitted, evaluation, uncertainty, trainer.num_threads)
     _emit_notes(context, tuned, log)
     _write(context, fitted, tuned, evaluation, probe, uncertainty, parity, features, log, started)
     finish_run(context, evaluation, started)
@@ -133,7 +133,7 @@ def _fit_uncertainty(
     features: Features,
 ) -> tuple[UncertaintyModel, UncertaintyModel]:
     """Fit the OOD score and prediction sets of the fine-tuned model and of the probe."""
-    options: Any = {name: getattr(context.resolved.settings, name) for name in ("reject", "coverage", "seed")}
+    options: Any = {name: getattr(context.resolved.settings, name) for name in ("ood_fpr", "coverage", "seed")}
     # Features of a network from random weights hardly differ, so distances between them carry no information.
     known = None if tuned.plan.strategy == "scratch" else head
     with context.timed("trust"):
@@ -157,9 +157,9 @@ def _frozen_blocks(tuned: FinetunedModel, head: LinearHead | None) -> list[str]:
         return list(names)
     if tuned.plan.strategy != "finetune":
         return []
-    if tuned.plan.cut == "neck":
+    if tuned.plan.train_from == "neck":
         return [n for n in names if n.startswith("stage")]
-    stage = re.fullmatch(r"stage(\d+)", tuned.plan.cut)
+    stage = re.fullmatch(r"stage(\d+)", tuned.plan.train_from)
     numbers = {n: re.fullmatch(r"stage(\d+)", n) for n in names}
     return [n for n, m in numbers.items() if m and stage and int(m[1]) < int(stage[1])]
 
@@ -197,7 +197,7 @@ def _deploy(
         OnnxEngine(str(path)),
         fitted.embedder.spec,
         names=fitted.samples.names,
-        threads=trainer.threads,
+        num_threads=trainer.num_threads,
         progress=context.events.progress(Stage.EVALUATE),
     )
     tuned_on = frozenset(features.digests[i] for i in tuned.train)

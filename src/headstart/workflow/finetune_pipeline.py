@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ from headstart.workflow.training_jobs import TrainingResult, check_frozen
 __all__ = ["train_finetuned"]
 
 Ids = NDArray[np.int64]
-_TOP = ("cut", "epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "views", "patience")
+_TOP = ("train_from", "epochs", "batch_size", "lr", "optimizer", "schedule", "augment", "num_views", "patience")
 _HELD_OUT = 5  # 1/5 is held out where no folds are requested
 
 
@@ -118,9 +119,10 @@ def train_finetuned(
         else:
             verify_resume_state(checkpoints, fitted)
             clear_partial_output(folder)
-        threads = checkpoints.once("threads", lambda: settings.workers or available_cores())
-        torch_threads = settings.workers or checkpoints.once("torch_threads", lambda: choose_threads(context, threads))
-        sources = BatchSources(fitted, backbone, checkpoints, events, threads)
+        num_threads = checkpoints.once("threads", lambda: settings.num_threads or available_cores())
+        measure = partial(choose_threads, context, num_threads)
+        torch_threads = settings.num_threads or checkpoints.once("torch_threads", measure)
+        sources = BatchSources(fitted, backbone, checkpoints, events, num_threads)
         trainer = FinetuneTrainer(sources, str(folder), torch_threads)
         context.decide_used(Decision("device", str(trainer.device), DecisionReason.DEVICE_OF_TRAINING, "default"))
         try:
@@ -193,7 +195,7 @@ class FinetunePipeline:
         with self.context.events.stage(Stage.TRAIN, **self._decide_plan(plan)) as stage:
             evidence, results = self._measure(plan, num_folds, num_used)
             comparison = self._compare(evidence, is_probe_allowed=not is_requested)
-            is_kept = comparison.is_better or (is_requested and self.settings.keep != "best")
+            is_kept = comparison.is_better or (is_requested and self.settings.select != "best")
             stage |= {**self._describe(comparison, evidence), "is_kept": is_kept}
             strategy, reason = plan.strategy if is_kept else "probe", DecisionReason.TUNED_COMPARED_WITH_PROBE
             self.context.decide([Decision("strategy", strategy, reason, evidence=comparison.to_json())])
@@ -229,7 +231,7 @@ class FinetunePipeline:
     def _requested_plan(self) -> FinetunePlan | None:
         """Return the requested plan, with epochs from the budget if there is one; None where it is too small."""
         resolved = self.context.resolved
-        strategy = "head" if self.settings.cut == "head" else self.settings.strategy
+        strategy = "head" if self.settings.train_from == "head" else self.settings.strategy
         plan = make_plan(resolved, strategy, self.trainer.backbone.cut_for(), len(self.train), self.num_classes)
         plan = without_harmful_flip(self.context, self.trainer, plan)
         plan = fit_to_disk(self.context, self.trainer, plan, len(self.train))
@@ -263,7 +265,7 @@ class FinetunePipeline:
             self.context.decide([Decision("strategy", "probe", reason, evidence=evidence)])
             return None
         self.context.decide([Decision("epochs", epochs, DecisionReason.EPOCHS_FIT_BUDGET, evidence=evidence)])
-        return plan.with_(epochs=epochs, views=epochs if plan.is_from_pixels else min(plan.views, epochs))
+        return plan.with_(epochs=epochs, num_views=epochs if plan.is_from_pixels else min(plan.num_views, epochs))
 
     def _parts(self, plan: FinetunePlan) -> list[tuple[int, int]]:
         """Return (training images, scored images) of each requested training."""
@@ -318,7 +320,7 @@ class FinetunePipeline:
         net = self.trainer.network(plan, self._start_head(plan, self.train))
         count = sum(p.numel() for p in net.parameters() if p.requires_grad)
         graph = self.fitted.embedder.graph
-        expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.cut, plan.epochs * len(self.train))
+        expected = training_s(graph.backbone, graph.spec.size_hw[0], plan.train_from, plan.epochs * len(self.train))
         planned = {
             name if name in _TOP else f"finetune.{name}": value
             for name, value in plan.to_json().items()
@@ -334,7 +336,7 @@ class FinetunePipeline:
         row_bytes = 0 if plan.is_from_pixels else self.trainer.sources.row_bytes(plan)
         return {
             "strategy": plan.strategy,
-            "train_from": plan.cut,
+            "train_from": plan.train_from,
             "num_parameters": count,
             "num_images": len(self.train),
             "num_epochs": plan.epochs,
@@ -343,8 +345,8 @@ class FinetunePipeline:
             "lr": plan.lr,
             "head_lr": plan.head_lr,
             "schedule": plan.schedule,
-            "num_views": plan.views,
-            "cache_bytes": row_bytes * len(self.train) * (plan.views + 1),
+            "num_views": plan.num_views,
+            "cache_bytes": row_bytes * len(self.train) * (plan.num_views + 1),
             "expected_seconds": expected,
         }
 
@@ -376,7 +378,7 @@ class FinetunePipeline:
     def _job(self, plan: FinetunePlan, part: str) -> str:
         """Return the unique name of a training's checkpoints."""
         is_plain = self.settings.strategy == "auto" and plan.augment == "none"
-        return f"{plan.strategy}-{plan.cut}{'-plain' if is_plain else ''}-{part}"
+        return f"{plan.strategy}-{plan.train_from}{'-plain' if is_plain else ''}-{part}"
 
     def _folds(self, num_folds: int) -> Ids:
         labels, groups = self.fitted.samples.class_ids[self.train], self._groups(self.train)
@@ -422,7 +424,7 @@ class FinetunePipeline:
             return results[0], self._start_head(plan, part), part
         epochs = max(1, round(float(np.mean([r.best_epoch for r in results]))))
         final_plan = plan.with_(epochs=min(plan.epochs, epochs), patience=None)
-        final_plan = final_plan.with_(views=min(final_plan.views, final_plan.epochs))
+        final_plan = final_plan.with_(num_views=min(final_plan.num_views, final_plan.epochs))
         head = self._start_head(plan, self.train)
         numbers = {"num_epochs": final_plan.epochs, "num_images": len(self.train)}
         stage = self.context.events.stage(Stage.FINAL_TRAINING, **numbers)

@@ -20,7 +20,7 @@ HEAD_FIRST = 0.2
 Source: Kumar et al. (2022), fine-tuning can distort pretrained features.
 """
 
-_DIRECT = ("epochs", "batch_size", "lr", "optimizer", "schedule", "views", "patience")
+_DIRECT = ("epochs", "batch_size", "lr", "optimizer", "schedule", "num_views", "patience")
 _NESTED = (
     "head_lr", "layer_decay", "warmup", "weight_decay", "label_smoothing", "mixup", "cutmix", "dropout",
     "drop_path", "grad_accum_steps", "sampling", "hidden", "head_only_fraction",
@@ -39,7 +39,7 @@ def check_descriptions(settings: TrainSettings) -> None:
         read_head(settings.finetune.head)
     if settings.augment is not None:
         parse_augment(settings.augment)
-    stages = [] if settings.cut is None else [settings.cut]
+    stages = [] if settings.train_from is None else [settings.train_from]
     if settings.unfreeze is not None:
         stages += [stage for stage, _ in parse_unfreeze(settings.unfreeze)]
     known = find_card(settings.backbone).stage_names  # empty where tracing is needed: see `check_stages`
@@ -53,7 +53,7 @@ def check_stages(settings: TrainSettings, backbone: SharedBackbone, *, has_val: 
     Raises:
         SettingError: A stage does not exist, or `folds` has no effect.
     """
-    if settings.cut is not None or settings.unfreeze is not None:
+    if settings.train_from is not None or settings.unfreeze is not None:
         backbone.cut_for()
     if has_val and settings.folds is not None:
         raise SettingError(
@@ -102,9 +102,9 @@ def make_plan(resolved: ResolvedConfig, strategy: str, cut: str, num_train: int,
     has_refit = strategy in ("finetune", "full") and plan.is_linear
     plan = plan.with_(refit_head=has_refit and settings.finetune.refit_head is not False)
     if parse_augment(plan.augment).is_plain:
-        plan = plan.with_(views=1)
+        plan = plan.with_(num_views=1)
     if strategy in ("full", "scratch"):  # nothing is cached: new views every epoch
-        plan = plan.with_(views=plan.epochs)
+        plan = plan.with_(num_views=plan.epochs)
     if settings.finetune.precision != "auto":
         plan = plan.with_(precision=settings.finetune.precision)
-    return plan.with_(views=min(plan.views, plan.epochs), batch_size=min(plan.batch_size, num_train))
+    return plan.with_(num_views=min(plan.num_views, plan.epochs), batch_size=min(plan.batch_size, num_train))

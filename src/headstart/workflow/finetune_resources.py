@@ -43,7 +43,7 @@ def fit_to_disk(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Finetu
     if plan.unfreeze:
         _decide_phases(context, trainer, plan, num)
     # Decided once: cached rows take space, and a resumed run must keep its plan.
-    key = f"room-{plan.strategy}-{plan.cut}"
+    key = f"room-{plan.strategy}-{plan.train_from}"
     changes, evidence = trainer.checkpoints.once(key, lambda: _fit_changes(context.resolved, trainer, plan, num))
     shown = {"finetune.is_cached": False} if "is_cached" in changes else changes
     reason = DecisionReason.CACHE_TOO_SMALL
@@ -66,10 +66,10 @@ def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Fin
     if len(cuts) == 1:
         return
     try:
-        sizes = [size * num * (plan.views + 1) for size in sources.phase_bytes(plan)]
+        sizes = [size * num * (plan.num_views + 1) for size in sources.phase_bytes(plan)]
     except (UsageError, WeightsError) as error:  # the network cannot be cut at a later stage
         rows.is_on = False
-        problem: Evidence = {"cut": plan.cut, "detail": error.message}
+        problem: Evidence = {"cut": plan.train_from, "detail": error.message}
         context.decide([Decision("finetune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=problem)])
         return
     room = sources.cache.room_bytes()
@@ -81,7 +81,7 @@ def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Fin
             for (share, cut), size in zip(cuts, sizes, strict=True)
         ],
         "room_bytes": int(room),
-        "cut": plan.cut,
+        "cut": plan.train_from,
     }
     value, reason = (
         ("one_per_cut", DecisionReason.PHASES_FIT_CACHE) if rows.is_on else ("one", DecisionReason.PHASES_TOO_LARGE)
@@ -94,22 +94,22 @@ def _fit_changes(
 ) -> tuple[dict[str, Any], Evidence]:
     """Return the changes of a plan that does not fit the disk, and the sizes."""
     room = trainer.sources.cache.room_bytes()
-    wanted = trainer.sources.row_bytes(plan) * num * (plan.views + 1)
+    wanted = trainer.sources.row_bytes(plan) * num * (plan.num_views + 1)
     if wanted <= room:
         return {}, {}
     sizes: Evidence = {"needed_bytes": int(wanted), "room_bytes": int(room)}
     candidates = [plan]
-    if plan.strategy == "finetune" and not (resolved.is_explicit("cut") or resolved.is_explicit("unfreeze")):
-        candidates.append(plan.with_(cut=trainer.backbone.cut("last-1")))
+    if plan.strategy == "finetune" and not (resolved.is_explicit("train_from") or resolved.is_explicit("unfreeze")):
+        candidates.append(plan.with_(train_from=trainer.backbone.cut("last-1")))
     for candidate in candidates:
         each = trainer.sources.row_bytes(candidate) * num
-        views = plan.views if resolved.is_explicit("views") else min(plan.views, room // max(each, 1) - 1)
-        if views >= min(_FEWEST_VIEWS, plan.views) and each * (views + 1) <= room:
-            moved = {"cut": candidate.cut} if candidate.cut != plan.cut else {}
-            return {**moved, "views": int(views)}, sizes
+        views = plan.num_views if resolved.is_explicit("num_views") else min(plan.num_views, room // max(each, 1) - 1)
+        if views >= min(_FEWEST_VIEWS, plan.num_views) and each * (views + 1) <= room:
+            moved = {"train_from": candidate.train_from} if candidate.train_from != plan.train_from else {}
+            return {**moved, "num_views": int(views)}, sizes
     if plan.strategy != "finetune":
         return {}, {}  # rows of a head are small; those that do not fit stay in memory or are recomputed
-    return {"is_cached": False, "views": plan.epochs}, sizes
+    return {"is_cached": False, "num_views": plan.epochs}, sizes
 
 
 def measure_precision(trainer: FinetuneTrainer, plan: FinetunePlan, head: Any, num: int) -> tuple[str, float | None]:

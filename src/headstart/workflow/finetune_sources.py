@@ -39,18 +39,23 @@ class BatchSources:
         backbone: The shared backbone.
         checkpoints: Checkpoints of the run; also store the rows if the cache is off.
         events: The event stream.
-        threads: Threads of the view workers.
+        num_threads: Threads of the view workers.
     """
 
     def __init__(
-        self, fitted: FittedProbe, backbone: SharedBackbone, checkpoints: Checkpoints, events: EventStream, threads: int
+        self,
+        fitted: FittedProbe,
+        backbone: SharedBackbone,
+        checkpoints: Checkpoints,
+        events: EventStream,
+        num_threads: int,
     ) -> None:
-        self.fitted, self.backbone, self.checkpoints, self.events, self.threads = (
+        self.fitted, self.backbone, self.checkpoints, self.events, self.num_threads = (
             fitted,
             backbone,
             checkpoints,
             events,
-            threads,
+            num_threads,
         )
         self.embedder = fitted.embedder
         self.blocks = tuple(self.embedder.graph.blocks)
@@ -63,7 +68,15 @@ class BatchSources:
 
     def open(self, plan: FinetunePlan) -> Source:
         """Return the batch source of a training."""
-        key = (plan.strategy, plan.cut, plan.is_cached, plan.head, plan.augment, plan.seed, plan.train_image_size)
+        key = (
+            plan.strategy,
+            plan.train_from,
+            plan.is_cached,
+            plan.head,
+            plan.augment,
+            plan.seed,
+            plan.train_image_size,
+        )
         if key not in self._sources:
             self._sources[key] = self._open(plan)
         return self._sources[key]
@@ -79,7 +92,7 @@ class BatchSources:
                 samples.paths, features.digests, samples.names, spec, parse_augment(plan.augment), plan.seed,
                 self.decoded, view_spec=smaller,
             )  # fmt: skip
-            return PixelSource(images.make, self.threads)
+            return PixelSource(images.make, self.num_threads)
         plain = self._stored(plan, spec)
         return SizedSource(self._stored(plan, smaller), plain) if smaller != spec else plain
 
@@ -106,7 +119,7 @@ class BatchSources:
         progress = self.events.progress(Stage.VIEWS, "view")
         views = ViewActivations(
             samples.paths, features.digests, samples.names, engine, spec, space, parse_augment(plan.augment), plan.seed,
-            threads=self.threads, progress=progress,
+            num_threads=self.num_threads, progress=progress,
         )  # fmt: skip
         return ActivationSource(views, num_states)
 
@@ -139,7 +152,7 @@ class BatchSources:
         from headstart.backbones.classifier_head import pool_state, read_head
         from headstart.backbones.suffix_parts import split_blocks
 
-        cut = plan.cut
+        cut = plan.train_from
         network = self.backbone.model.network
         early = [] if plan.head else split_blocks(network, cut, self.blocks)[0]
         # Fixed pooling is applied before caching: rows are 50 times smaller.

@@ -54,7 +54,7 @@ class FinetuneTrainer:
 
         self.sources, self.folder_name = sources, folder_name
         self.fitted, self.backbone, self.checkpoints = sources.fitted, sources.backbone, sources.checkpoints
-        self.events, self.threads = sources.events, sources.threads
+        self.events, self.num_threads = sources.events, sources.num_threads
         self.embedder, self.blocks, self.settings = sources.embedder, sources.blocks, self.backbone.settings
         self.stopper = InterruptHandler(self.events)
         self._has_drop_path = False
@@ -96,7 +96,7 @@ class FinetuneTrainer:
             return net
         network = self.backbone.model.network
         self.backbone.reset()
-        cut = "stem" if plan.is_from_pixels else plan.cut
+        cut = "stem" if plan.is_from_pixels else plan.train_from
         is_scratch = plan.strategy == "scratch"
         if is_scratch:
             draw_weights(self.backbone.model.module, plan.seed)
@@ -112,7 +112,7 @@ class FinetuneTrainer:
             used,
             owner=self.backbone.model.module,
             stage_of=network.map.stage_of,
-            trainable=range(network.position(plan.cut), len(network.names)),
+            trainable=range(network.position(plan.train_from), len(network.names)),
             is_bn_live=is_scratch,
         )
         if plan.drop_path or self._has_drop_path:

@@ -175,7 +175,7 @@ def check_data(
     intensity_range: tuple[float, float] | None = None,
     allow_external_paths: bool = False,
     max_pixels: int = MAX_PIXELS,
-    threads: int | None = None,
+    num_threads: int | None = None,
     offline: bool = False,
     use_network: bool = True,
     use_memory: bool = True,
@@ -187,7 +187,7 @@ def check_data(
         events: The event stream.
         backbone: Backbone whose features confirm near-duplicates and measure the effect of groups on the score.
         layout, label_pattern, first_id, group_from, intensity_range: As in `train`.
-        allow_external_paths, threads, offline: As in `train`.
+        allow_external_paths, num_threads, offline: As in `train`.
         max_pixels: Larger images are rejected.
         use_network: Whether to extract features; never without the training extra.
         use_memory: Whether scans and reports are cached on disk.
@@ -203,12 +203,12 @@ def check_data(
         intensity_range=intensity_range,
         max_pixels=max_pixels,
         group_from=group_from,
-        threads=threads,
+        num_threads=num_threads,
         use_cache=use_memory,
     )
     if use_network and importlib.util.find_spec("torch") is not None:
         chosen, _ = inspector.find_range()
-        embedder = _open(events, backbone, chosen, max_pixels, threads, offline)
+        embedder = _open(events, backbone, chosen, max_pixels, num_threads, offline)
         if embedder is not None:
             features, _, _ = embedder.embed(samples.paths, samples.names, events, observer=inspector.scanner)
             if features.is_ok.any():
@@ -247,7 +247,7 @@ def _open(
     backbone: str,
     intensity_range: tuple[float, float] | None,
     max_pixels: int,
-    threads: int | None,
+    num_threads: int | None,
     offline: bool,
 ) -> FeatureExtractor | None:
     """Open the feature extractor; return None with a warning where that fails."""
@@ -255,7 +255,12 @@ def _open(
 
     try:
         return open_embedder(
-            backbone, events, intensity_range=intensity_range, max_pixels=max_pixels, threads=threads, offline=offline
+            backbone,
+            events,
+            intensity_range=intensity_range,
+            max_pixels=max_pixels,
+            num_threads=num_threads,
+            offline=offline,
         )
     except HeadstartError as error:
         events.warn(NoteKind.NO_BACKBONE_FOR_CHECK, reason=error.message)

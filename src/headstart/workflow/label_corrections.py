@@ -29,7 +29,7 @@ from headstart.workflow.run_files import write_csv
 
 __all__ = ["COLUMNS", "correct_labels", "write_label_errors"]
 
-COLUMNS = ("image", "label", "suggested", "doubt", "probability_label", "probability_suggested", "split",
+COLUMNS = ("image", "label", "suggested", "error_probability", "probability_label", "probability_suggested", "split",
            "is_suspect", "neighbor1", "neighbor2", "neighbor3", "action")  # fmt: skip
 _NEIGHBORS = 3
 _EXAMPLES = 5
@@ -154,7 +154,7 @@ def _row(
         samples.names[i],
         samples.class_names[suspect.given],
         samples.class_names[suspect.suggested],
-        f"{suspect.doubt:.4f}",
+        f"{suspect.error_probability:.4f}",
         f"{suspect.probability_given:.4f}",
         f"{suspect.probability_suggested:.4f}",
         str(split.assignment[i]),

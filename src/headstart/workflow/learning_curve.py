@@ -75,13 +75,13 @@ def _features(facts: RunData, train: NDArray[np.int64]) -> dict[str, NDArray[np.
     embedder = open_embedder(
         value("backbone", "efficientnet_lite0"),
         EventStream(),
-        size=value("size"),
-        fit=value("fit", "crop"),
+        image_size=value("image_size"),
+        resize_mode=value("resize_mode", "crop"),
         intensity_range=None if intensity_range is None else (float(intensity_range[0]), float(intensity_range[1])),
         max_pixels=value("max_pixels", MAX_PIXELS),
         weights=value("weights"),
         device=value("device", "auto"),
-        threads=value("workers"),
+        num_threads=value("num_threads"),
         offline=bool(value("offline", False)),
         use_cache=bool(value("cache", True)),
     )

@@ -83,9 +83,9 @@ def evaluate_model(
     truth = np.array([position[s.label or ""] for s in scored], dtype=np.int64)
     is_trained_on = seen_in_training([s.path for s in scored], runtime.bundle.trained_on())
     strange = [s for s in samples if s.label is not None and s.label not in position]
-    probabilities, novelty = runtime.judge([s.path for s in (*scored, *strange)])
-    probabilities, strange_novelty = probabilities[: len(scored)], novelty[len(scored) :]
-    novelty = novelty[: len(scored)]
+    probabilities, ood_score = runtime.judge([s.path for s in (*scored, *strange)])
+    probabilities, strange_scores = probabilities[: len(scored)], ood_score[len(scored) :]
+    ood_score = ood_score[: len(scored)]
     is_read = np.isfinite(probabilities).all(axis=1)
     unreadable = [read_problem(scored[i].name, scored[i].path, runtime) for i in np.flatnonzero(~is_read)]
     if not is_read.any():
@@ -102,13 +102,13 @@ def evaluate_model(
         )
 
     predictions = []
-    for sample, row, value in zip(scored, probabilities, novelty, strict=True):
+    for sample, row, value in zip(scored, probabilities, ood_score, strict=True):
         predictions.append(_prediction(sample.name, row, float(value), runtime))
     present = {s.label for s in scored}
     is_new = is_read & ~is_trained_on
     evaluation, known = score(is_new, USER_TEST_SPLIT), score(is_read & is_trained_on, RESUBSTITUTION)
     missing = tuple(name for name in names if name not in present)
-    unknown = _unknown(runtime, probabilities[is_new], truth[is_new], novelty[is_new], strange_novelty)
+    unknown = _unknown(runtime, probabilities[is_new], truth[is_new], ood_score[is_new], strange_scores)
     if evaluation is not None:
         events.find(*evaluation.findings)
     if known is not None:
@@ -125,7 +125,7 @@ def evaluate_model(
         num_unreadable=len(unreadable) + len(samples.problems),
         problems=(*samples.problems, *unreadable),
         predictions=Predictions(predictions),
-        unknown=unknown,
+        ood=unknown,
         events=events.history[num_earlier:],
     )
 
@@ -159,7 +159,7 @@ def _ood_findings(unknown: dict[str, Any]) -> list[Finding]:
     findings = []
     rates = {"known": unknown.get("false_alarms"), "new": unknown.get("detected")}
     if any(rates.values()):
-        evidence: Evidence = {"target": unknown["reject"], **rates}
+        evidence: Evidence = {"target": unknown["ood_fpr"], **rates}
         findings.append(Finding(FindingKind.OOD_RATES, Severity.INFO, evidence))
     if "empirical" in unknown:
         evidence = {"target": unknown["coverage"], **unknown["empirical"]}
@@ -208,9 +208,9 @@ def _unknown(
 ) -> dict[str, Any]:
     """Return OOD rates and prediction-set coverage with intervals, on images not used in training."""
     rates: dict[str, Any] = {}
-    rule, sets = runtime.bundle.novelty, runtime.bundle.sets
+    rule, sets = runtime.bundle.ood, runtime.bundle.prediction_sets
     if rule is not None and math.isfinite(rule.threshold()):
-        rates["reject"] = rule.reject
+        rates["ood_fpr"] = rule.ood_fpr
         for name, values in (("false_alarms", known), ("detected", strange[np.isfinite(strange)])):
             if len(values):
                 rates[name] = _proportion(values > rule.threshold())
@@ -232,19 +232,19 @@ def _proportion(hits: NDArray[np.bool_]) -> dict[str, Any]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "num_samples": len(hits)}
 
 
-def _prediction(name: str, row: NDArray[np.float64], novelty: float, runtime: Runtime) -> Prediction:
+def _prediction(name: str, row: NDArray[np.float64], ood_score: float, runtime: Runtime) -> Prediction:
     if not np.isfinite(row).all():
         return Prediction(file=name, label=None, probability=None, error="cannot read the image")
     decoder, best, names = OutputDecoder(runtime.bundle), int(row.argmax()), runtime.class_names
-    value = None if math.isnan(novelty) else novelty
+    value = None if math.isnan(ood_score) else ood_score
     return Prediction(
         file=name,
         label=names[best],
         probability=float(row[best]),
         top=((names[best], float(row[best])),),
-        novelty=value,
+        ood_score=value,
         is_ood=decoder.is_ood(value),
-        label_set=decoder.label_set(row),
+        prediction_set=decoder.prediction_set(row),
     )
 
 

@@ -43,10 +43,10 @@ class PhaseCaches:
     def cuts(self, plan: FinetunePlan) -> tuple[tuple[float, str], ...]:
         """Return (fraction of the steps, first trainable stage from there on) per phase."""
         if not (self.is_on and plan.unfreeze and plan.strategy == "finetune" and plan.is_cached):
-            return ((0.0, plan.cut),)
+            return ((0.0, plan.train_from),)
         network, end = self.backbone.model.network, self.backbone.end_cut(plan)
         with_weights = set(network.map.stage_of.values())
-        inside = range(network.position(plan.cut), network.position(end))
+        inside = range(network.position(plan.train_from), network.position(end))
         return phase_cuts(plan, [network.names[i] for i in inside if i in with_weights], end)
 
     def open(self, plan: FinetunePlan, base: Source) -> tuple[Phase, ...]:
@@ -60,7 +60,7 @@ class PhaseCaches:
         if len(cuts) == 1 or isinstance(base, PixelSource):
             return ()
         source: Source = base
-        phases, below = [Phase(cuts[-1][0], "", base)], plan.cut
+        phases, below = [Phase(cuts[-1][0], "", base)], plan.train_from
         for fraction, cut in reversed(cuts[:-1]):
             below, source = cut, self._at(plan, below, cut, source)
             phases.insert(0, Phase(fraction, cut, source))

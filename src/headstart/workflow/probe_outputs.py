@@ -48,13 +48,13 @@ def write_probe_outputs(context: ProbeRunContext, fitted: FittedProbe, started: 
     with context.timed("trust"):
         uncertainty = fit_probe_uncertainty(
             samples, features, split, fit, evaluation.logits,
-            reject=settings.reject, coverage=settings.coverage, seed=settings.seed,
+            ood_fpr=settings.ood_fpr, coverage=settings.coverage, seed=settings.seed,
         )  # fmt: skip
     context.events.emit(StageFinished(Stage.UNCERTAINTY, context.duration_s["trust"], uncertainty.evidence()))
     with context.timed("bundle"):
         write_probe_bundle(context.folder / "bundle", fitted, evaluation, uncertainty)
     with context.timed("parity"):
-        parity = verify_export(context, fitted, evaluation, uncertainty, context.resolved.settings.workers)
+        parity = verify_export(context, fitted, evaluation, uncertainty, context.resolved.settings.num_threads)
     _write_run(context, fitted, evaluation, uncertainty, parity, started, more)
     finish_run(context, evaluation, started)
 
@@ -86,8 +86,8 @@ def write_probe_bundle(
         meta={"score": evaluation.headline_score(), "strategy": "probe", "positive": evaluation.positive},
         has_flip=fitted.has_flip_tta,
         trained_on=[fitted.features.digests[i] for i in fitted.split.where("train")],
-        novelty=uncertainty.novelty,
-        sets=uncertainty.sets.rule,
+        ood=uncertainty.ood,
+        prediction_sets=uncertainty.sets.rule,
     )
 
 
@@ -96,7 +96,7 @@ def verify_export(
     fitted: FittedProbe,
     evaluation: HeadEvaluation,
     uncertainty: UncertaintyModel,
-    threads: int | None,
+    num_threads: int | None,
 ) -> Any:
     """Predict the run's images with the bundle and compare with the training outputs; a mismatch fails the run.
 
@@ -104,10 +104,10 @@ def verify_export(
         The differences as JSON values; also stored in the bundle.
     """
     order = np.random.default_rng(context.resolved.settings.seed).permutation(len(fitted.samples))
-    runtime = Runtime(read_bundle(context.folder), threads=threads)
+    runtime = Runtime(read_bundle(context.folder), num_threads=num_threads)
     paths = [fitted.samples.paths[i] for i in order]
     parity = check_parity(
-        runtime, paths, evaluation.logits[order], expected_novelty=uncertainty.shipped[order]
+        runtime, paths, evaluation.logits[order], expected_ood_scores=uncertainty.shipped[order]
     ).to_json()
     amend_bundle(context.folder / "bundle", parity=parity)
     return parity
@@ -196,7 +196,9 @@ def write_metrics(
 
 def finish_run(context: ProbeRunContext, evaluation: HeadEvaluation, started: float) -> None:
     """Write the report, emit score and files, and mark the run as complete."""
-    num_images = report_run(context.folder, context.paths, context.events, has_images=context.resolved.settings.images)
+    num_images = report_run(
+        context.folder, context.paths, context.events, has_images=context.resolved.settings.include_images
+    )
     score = summarize_classification(context.metrics)
     context.events.find(*evaluation.headline.findings)
     context.events.emit(ScoreMeasured(score))

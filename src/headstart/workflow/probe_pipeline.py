@@ -33,7 +33,7 @@ from headstart.workflow.positive import check_positive, choose_positive
 from headstart.workflow.probe_outputs import write_probe_outputs
 from headstart.workflow.probe_types import FittedProbe, ProbeRunContext
 from headstart.workflow.reading_report import report_reading
-from headstart.workflow.resize_mode_choice import add_choice_candidates, choose_fit
+from headstart.workflow.resize_mode_choice import add_choice_candidates, choose_resize_mode
 from headstart.workflow.run_folder import own_run_folder
 
 __all__ = ["fit_probe_on_dataset", "train_probe"]
@@ -83,7 +83,9 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
     settings, events = context.resolved.settings, context.events
     report_reading(data.samples, events, is_checked=True)
 
-    samples = correct_labels(without_classes(data.samples, settings.exclude_classes), settings.corrections, events)
+    samples = correct_labels(
+        without_classes(data.samples, settings.exclude_classes), settings.label_corrections, events
+    )
     check_positive(settings.positive, samples.class_names)
     inspector = DatasetInspector(
         samples,
@@ -92,37 +94,41 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
         intensity_range=settings.intensity_range,
         max_pixels=settings.max_pixels,
         group_from=settings.group_from,
-        threads=settings.workers,
+        num_threads=settings.num_threads,
         use_cache=settings.cache,
     )
     with context.timed("prepare"):
         intensity_range, decision = inspector.find_range(is_split_later=settings.test_size is not None)
         context.decide([] if decision is None else [decision])
         choice = None
-        if settings.fit == "auto":
-            choice = choose_fit(
+        if settings.resize_mode == "auto":
+            choice = choose_resize_mode(
                 samples,
-                lambda fit: open_from_settings(settings, events, intensity_range=intensity_range, fit=fit),
+                lambda fit: open_from_settings(settings, events, intensity_range=intensity_range, resize_mode=fit),
                 events,
                 group_from=settings.group_from,
                 seed=settings.seed,
             )
             context.decide([] if choice is None else [choice.decision])
-        fit_to = settings.fit if settings.fit != "auto" else (choice.fit if choice is not None else "crop")
-        embedder = open_from_settings(settings, events, intensity_range=intensity_range, fit=fit_to)
+        resize_mode = (
+            settings.resize_mode
+            if settings.resize_mode != "auto"
+            else (choice.resize_mode if choice is not None else "crop")
+        )
+        embedder = open_from_settings(settings, events, intensity_range=intensity_range, resize_mode=resize_mode)
     card = embedder.graph.card
     context.decide_used(
         Decision("task", "classify", DecisionReason.NO_BOXES),
         Decision("out", str(context.folder), DecisionReason.NEXT_FREE_FOLDER),
         Decision("weights", card.get("weights_tag"), DecisionReason.DEFAULT_WEIGHTS, "default"),
-        Decision("size", embedder.spec.size_hw[0], DecisionReason.DEFAULT_INPUT_SIZE, "default"),
-        Decision("workers", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
+        Decision("image_size", embedder.spec.size_hw[0], DecisionReason.DEFAULT_INPUT_SIZE, "default"),
+        Decision("num_threads", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
         Decision("device", "cpu", DecisionReason.FEATURES_ON_CPU, "default"),
         Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
         *_class_numbers(samples),
     )
     if choice is None:
-        context.decide_used(Decision("fit", fit_to, DecisionReason.FITS_NOT_COMPARABLE))
+        context.decide_used(Decision("resize_mode", resize_mode, DecisionReason.RESIZE_MODES_NOT_COMPARABLE))
     features, seconds = _embed(context, embedder, samples, inspector)
     with context.timed("check"):
         report = inspector.inspect(features, f"{embedder.graph.digest}-{embedder.spec.digest}")

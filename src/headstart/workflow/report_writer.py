@@ -83,7 +83,7 @@ def make_report(
     """See `api.report`."""
     settings = read_run_data(folder, paths={}).settings
     if images is None:
-        images = (settings.get("images") or {}).get("value") is not False
+        images = (settings.get("include_images") or {}).get("value") is not False
     paths = None if data is None else find_images(os.fspath(data), settings)
     target = Path(out) if out is not None else folder
     written = write_report(
@@ -220,7 +220,7 @@ def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
     clean["data"]["group_patterns"] = []  # derived from file names
     clean["confusion"] = {**report["confusion"], "cells": []}
     clean["errors"] = {"wrong": [], "unsure": [], "num_wrong": report["errors"]["num_wrong"]}
-    clean["unknown"] = {k: v for k, v in report["unknown"].items() if k != "strangest"}
+    clean["ood"] = {k: v for k, v in report["ood"].items() if k != "strangest"}
     clean["suspects"] = {k: v for k, v in report["suspects"].items() if k not in ("rows", "shown")}
     private = {"data", "out", "split", "weights"}
     clean["settings"] = [row for row in report["settings"] if row["name"] not in private]
@@ -279,7 +279,7 @@ def _read_beside(facts: RunData, paths: Mapping[str, str]) -> tuple[tuple[str, s
     return tuple(images.values())
 
 
-_SECTIONS = ("novelty", "coverage", "operating", "learning_curve", "calibration", "suspects", "tuning", "sizes")
+_SECTIONS = ("ood", "coverage", "operating", "learning_curve", "calibration", "suspects", "tuning", "sizes")
 
 
 def _read_scored(
@@ -295,7 +295,7 @@ def _read_scored(
     if not rows:
         problems.append(Note(NoteKind.RUN_WITHOUT_PREDICTIONS, Severity.WARNING, {"file": "predictions.csv"}))
     kept = [r["file"] for r in rows]
-    logits, digests, novelty = _read_logits(folder, kept, len(names))
+    logits, digests, ood_score = _read_logits(folder, kept, len(names))
     if logits is None and rows:
         problems.append(Note(NoteKind.RUN_WITHOUT_SCORES, Severity.WARNING))
     groups = _read_groups(folder / "split.csv", kept)
@@ -309,7 +309,7 @@ def _read_scored(
         logits=logits,
         groups=groups,
         digests=digests,
-        novelty=novelty,
+        ood_score=ood_score,
     )
 
 
@@ -321,7 +321,7 @@ def _read_logits(
         with np.load(folder / "scores.npz", allow_pickle=False) as file:
             stored, logits = [str(p) for p in file["paths"]], np.asarray(file["logits"], dtype=np.float32)
             digests = [str(d) for d in file["digests"]] if "digests" in file else []
-            novelty = np.asarray(file["novelty"], dtype=np.float64) if "novelty" in file else None
+            ood_score = np.asarray(file["ood_score"], dtype=np.float64) if "ood_score" in file else None
     except (OSError, ValueError, KeyError):
         return None, (), None
     if logits.shape != (len(stored), num_classes):
@@ -330,7 +330,7 @@ def _read_logits(
     if not all(name in at for name in names):
         return None, (), None
     index = [at[name] for name in names]
-    scores = novelty[index] if novelty is not None and len(novelty) == len(stored) else None
+    scores = ood_score[index] if ood_score is not None and len(ood_score) == len(stored) else None
     return logits[index], tuple(digests[i] for i in index) if digests else (), scores
 
 

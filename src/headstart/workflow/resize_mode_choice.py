@@ -19,14 +19,14 @@ from headstart.records import Decision, Samples
 from headstart.types import DecisionReason, Evidence, NoteKind
 from headstart.workflow.feature_extraction import FeatureExtractor
 
-__all__ = ["FitChoice", "add_choice_candidates", "choose_fit"]
+__all__ = ["ResizeModeChoice", "add_choice_candidates", "choose_resize_mode"]
 
-_FITS = ("crop", "cover", "squash", "pad")
+_MODES = ("crop", "cover", "squash", "pad")
 _MAX_IMAGES = 300
 
 
 @dataclass(frozen=True)
-class FitChoice:
+class ResizeModeChoice:
     """Result of the comparison.
 
     Attributes:
@@ -37,21 +37,21 @@ class FitChoice:
         hits: (4, n) whether each prediction is correct.
     """
 
-    fit: str
+    resize_mode: str
     decision: Decision
     paths: tuple[str, ...]
     losses: NDArray[np.float64]
     hits: NDArray[np.bool_]
 
 
-def choose_fit(
+def choose_resize_mode(
     samples: Samples,
     open_with: Callable[[str], FeatureExtractor],
     events: EventStream,
     *,
     group_from: str | None,
     seed: int,
-) -> FitChoice | None:
+) -> ResizeModeChoice | None:
     """Compare all four modes.
 
     Args:
@@ -69,8 +69,8 @@ def choose_fit(
     groups, _ = group_ids(samples, group_from)
     all_features = []
     readable = np.ones(len(part), dtype=bool)
-    for fit in _FITS:
-        features, _, _ = open_with(fit).embed(part.paths, part.names, events)
+    for mode in _MODES:
+        features, _, _ = open_with(mode).embed(part.paths, part.names, events)
         readable &= features.is_ok
         all_features.append(features)
     rows = np.flatnonzero(readable)
@@ -90,26 +90,26 @@ def choose_fit(
             )
             results.append((fitted.candidate_losses[-1].astype(np.float64), fitted.candidate_hits[-1]))
     except HeadstartError:
-        events.warn(NoteKind.FIT_NOT_MEASURED, fit=_FITS[0])
+        events.warn(NoteKind.RESIZE_MODE_NOT_MEASURED, resize_mode=_MODES[0])
         return None
     means = [float(losses.mean()) for losses, _ in results]
     best = int(np.argmin(means))
-    order = [k for k in range(len(_FITS)) if k != best] + [best]
+    order = [k for k in range(len(_MODES)) if k != best] + [best]
     evidence: Evidence = {
-        "log_loss": dict(zip(_FITS, means, strict=True)),
+        "log_loss": dict(zip(_MODES, means, strict=True)),
         "num_compared": len(rows),
         "protocol": fitted.setup.protocol.value,
     }
-    return FitChoice(
-        fit=_FITS[best],
-        decision=Decision("fit", _FITS[best], DecisionReason.FITS_COMPARED, evidence=evidence),
+    return ResizeModeChoice(
+        resize_mode=_MODES[best],
+        decision=Decision("resize_mode", _MODES[best], DecisionReason.RESIZE_MODES_COMPARED, evidence=evidence),
         paths=tuple(part.paths[i] for i in rows),
         losses=np.stack([results[k][0] for k in order]),
         hits=np.stack([results[k][1] for k in order]),
     )
 
 
-def add_choice_candidates(fitted: ProbeFit, paths: list[str], choice: FitChoice | None) -> ProbeFit:
+def add_choice_candidates(fitted: ProbeFit, paths: list[str], choice: ResizeModeChoice | None) -> ProbeFit:
     """Add the rejected modes to the candidates of a fit, so that its selection bias is corrected.
 
     Args:

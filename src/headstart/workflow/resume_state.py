@@ -78,7 +78,7 @@ def _resolve_paths(settings: TrainSettings, directory: Path) -> TrainSettings:
         return settings
     changes: dict[str, Any] = {
         name: str(directory / value)
-        for name in ("data", "split", "corrections", "weights")
+        for name in ("data", "split", "label_corrections", "weights")
         if (value := getattr(settings, name)) and (directory / value).exists()
     }
     probe = settings.probe

@@ -89,8 +89,8 @@ def write_predictions(
 ) -> None:
     """Write `predictions.csv`: the prediction for every scored image, out-of-fold for training images.
 
-    Columns: `file, split, label, prediction, probability, is_right, how, novelty, is_ood, set`, the last three as
-    in the predictions of a bundle.
+    Columns: `file, split, label, prediction, probability, is_right, protocol, ood_score, is_ood, prediction_set`; the
+    last three as in the predictions of a bundle.
     """
     logits = evaluation.logits.astype(np.float64)
     train = split.where("train")
@@ -109,11 +109,22 @@ def write_predictions(
         prediction = samples.class_names[best[i]]
         protocol = protocols[name].value
         is_right = str(prediction == sample.label).lower()
-        novelty, is_ood, prediction_set = cells[i]
+        ood_score, is_ood, prediction_set = cells[i]
         texts = (sample.name, name, sample.label or "", prediction)
-        numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, protocol, novelty, is_ood)
+        numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, protocol, ood_score, is_ood)
         rows.append([*map(escape_formula, texts), *numbers, escape_formula(prediction_set)])
-    columns = ("file", "split", "label", "prediction", "probability", "is_right", "how", "novelty", "is_ood", "set")
+    columns = (
+        "file",
+        "split",
+        "label",
+        "prediction",
+        "probability",
+        "is_right",
+        "protocol",
+        "ood_score",
+        "is_ood",
+        "prediction_set",
+    )
     write_csv(path, columns, rows)
 
 
@@ -129,8 +140,8 @@ def write_scores(
     """Write `scores.npz`: logits of every image, out-of-fold for training images; no pickle.
 
     Keys: `paths` (N,) str, `split` (N,) str, `label` (N,) int64 class ids, `logits` (N, K) float32 with the
-    temperature applied, `digests` (N,) leading 16 hex digits of each file's SHA-256, `novelty` (N,) float32, NaN where
-    unknown.
+    temperature applied, `digests` (N,) leading 16 hex digits of each file's SHA-256, `ood_score` (N,) float32, NaN
+    where unknown.
     """
     logits = evaluation.logits.copy()
     logits[split.where("train")] = fit.oof_logits
@@ -142,7 +153,7 @@ def write_scores(
             split=split.assignment.astype(str),
             label=samples.class_ids,
             logits=logits.astype(np.float32),
-            novelty=uncertainty.held_out.astype(np.float32),
+            ood_score=uncertainty.held_out.astype(np.float32),
             digests=np.array([d[:16] for d in features.digests], dtype=str),
         )
 

@@ -50,9 +50,9 @@ class SharedBackbone:
         return name
 
     def cut_for(self) -> str:
-        """Return the first trainable stage, from the strategy, `from` and `unfreeze`."""
+        """Return the first trainable stage, from the strategy, `train_from` and `unfreeze`."""
         settings = self.settings
-        if settings.strategy == "head" or settings.cut == "head":
+        if settings.strategy == "head" or settings.train_from == "head":
             return self.head_cut(settings.finetune.head) if settings.finetune.head else "head"
         if settings.strategy in ("full", "scratch"):
             return "stem"
@@ -60,10 +60,13 @@ class SharedBackbone:
             network = self.model.network
             stages = [stage for stage, _ in parse_unfreeze(settings.unfreeze)]
             first = min(stages, key=network.position)
-            if settings.cut is not None and self.cut(settings.cut) != self.cut(first):
-                raise SettingError(f"`from` is {settings.cut}, but `unfreeze` starts at {first}.", hint="remove `from`")
+            if settings.train_from is not None and self.cut(settings.train_from) != self.cut(first):
+                raise SettingError(
+                    f"`train_from` is {settings.train_from}, but `unfreeze` starts at {first}.",
+                    hint="remove `train_from`",
+                )
             return self.cut(first)
-        return self.cut(settings.cut or "last-2")
+        return self.cut(settings.train_from or "last-2")
 
     def head_cut(self, spec_text: str) -> str:
         """Return the start of a described head: `head`, or `neck` where the backbone's neck is dropped."""

@@ -42,14 +42,14 @@ class UncertaintyModel:
     """OOD score and prediction sets of one model.
 
     Attributes:
-        novelty: The OOD model, stored in the bundle.
+        ood: The OOD model, stored in the bundle.
         sets: The prediction sets, stored in the bundle.
         shipped: (N,) OOD scores of the final model, for the parity check.
         held_out: (N,) OOD scores, out-of-fold for training images; NaN where unknown.
-        json: The sections `novelty` and `coverage` of `metrics.json`.
+        json: The sections `ood` and `coverage` of `metrics.json`.
     """
 
-    novelty: OodModel
+    ood: OodModel
     sets: PredictionSets
     shipped: Float
     held_out: Float
@@ -57,13 +57,13 @@ class UncertaintyModel:
 
     def evidence(self) -> dict[str, JsonValue]:
         """Return the measured rates of OOD detection and prediction sets, without text, lists and histograms."""
-        return {section: _numbers(self.json[section]) for section in ("novelty", "coverage")}
+        return {section: _numbers(self.json[section]) for section in ("ood", "coverage")}
 
     def cells(self, probabilities: Float, class_names: Sequence[str]) -> list[tuple[str, str, str]]:
-        """Return the cells `novelty`, `is_ood` and `set` of every sample, from (N, K) probabilities."""
+        """Return the cells `ood`, `is_ood` and `set` of every sample, from (N, K) probabilities."""
         inside = self.sets.sets(probabilities)
         order = np.argsort(-probabilities, axis=1, kind="stable")
-        threshold = self.novelty.threshold
+        threshold = self.ood.threshold
         rows = []
         for i, value in enumerate(self.held_out):
             cells = ("", "")
@@ -90,7 +90,7 @@ def fit_probe_uncertainty(
     fit: ProbeFit,
     logits: NDArray[np.float32],
     *,
-    reject: float,
+    ood_fpr: float,
     coverage: float,
     seed: int = 0,
 ) -> UncertaintyModel:
@@ -100,7 +100,7 @@ def fit_probe_uncertainty(
         samples, features, split: N samples.
         fit: The head, fitted on the training images.
         logits: (N, K) of the final head.
-        reject: Target OOD false-positive rate, 0 to 1.
+        ood_fpr: Target OOD false-positive rate, 0 to 1.
         coverage: Target coverage of prediction sets, 0 to 1.
         seed: Random seed.
     """
@@ -109,21 +109,21 @@ def fit_probe_uncertainty(
     with one_blas_thread():
         rows = fit.head.normalizer(features.blocks)  # (N, D)
         train_rows = rows[train]
-        novelty = fit_ood_model(
+        ood = fit_ood_model(
             train_rows,
             softmax(fit.oof_logits),
             samples.class_ids[train],
-            reject=reject,
+            ood_fpr=ood_fpr,
             groups=groups,
             space=(fit.row_mean, fit.row_directions),
             seed=seed,
         )
         held_out_class = evaluate_held_out_classes(
-            train_rows, samples.class_ids[train], reject=reject, groups=groups, penalty=fit.ridge_penalty, seed=seed
+            train_rows, samples.class_ids[train], ood_fpr=ood_fpr, groups=groups, penalty=fit.ridge_penalty, seed=seed
         )
-        shipped = novelty.score(rows, softmax(logits))
+        shipped = ood.score(rows, softmax(logits))
     return summarize_uncertainty(
-        samples, split, logits, novelty, shipped, train, fit.oof_logits,
+        samples, split, logits, ood, shipped, train, fit.oof_logits,
         held_out_class=held_out_class, coverage=coverage, is_val_kept=True, seed=seed,
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ def fit_finetuned_uncertainty(
     trained_on: Ids,
     *,
     frozen: Sequence[str],
-    reject: float,
+    ood_fpr: float,
     coverage: float,
     seed: int = 0,
 ) -> UncertaintyModel:
@@ -156,10 +156,10 @@ def fit_finetuned_uncertainty(
         oof_logits: (M, K).
         trained_on: Positions of the training images of the final weights.
         frozen: Feature blocks of frozen stages.
-        reject, coverage, seed: As in `fit_probe_uncertainty`.
+        ood_fpr, coverage, seed: As in `fit_probe_uncertainty`.
     """
     groups = None if split.groups is None else split.groups[scored]
-    options: dict[str, Any] = {"reject": reject, "groups": groups, "seed": seed}
+    options: dict[str, Any] = {"ood_fpr": ood_fpr, "groups": groups, "seed": seed}
     probabilities, ids = softmax(oof_logits), samples.class_ids[scored]
     held_out_class = None
     with one_blas_thread():
@@ -170,21 +170,21 @@ def fit_finetuned_uncertainty(
             columns = np.repeat([name in frozen for name in norm.names], norm.sizes)
         if rows is None or (np.isin(scored, trained_on).any() and not columns.any()):
             rows = None
-            novelty = fit_ood_model(None, probabilities, ids, **options)
+            ood = fit_ood_model(None, probabilities, ids, **options)
         elif columns.all():
-            novelty = fit_ood_model(rows[scored], probabilities, ids, **options)
-            held_out_class = evaluate_held_out_classes(rows[scored], ids, reject=reject, groups=groups, seed=seed)
+            ood = fit_ood_model(rows[scored], probabilities, ids, **options)
+            held_out_class = evaluate_held_out_classes(rows[scored], ids, ood_fpr=ood_fpr, groups=groups, seed=seed)
         elif np.isin(scored, trained_on).any():
             part = np.ascontiguousarray(rows[np.ix_(scored, np.flatnonzero(columns))])
-            novelty = fit_ood_model(part, probabilities, ids, **options).spread(columns)
+            ood = fit_ood_model(part, probabilities, ids, **options).spread(columns)
         else:
             space = leading_directions(rows[trained_on], seed=seed)
-            novelty = fit_ood_model(
+            ood = fit_ood_model(
                 None, probabilities, ids, space=space, rest=squared_residual(rows[scored], *space), **options
             )
-        shipped = novelty.score(rows, softmax(logits))
+        shipped = ood.score(rows, softmax(logits))
     return summarize_uncertainty(
-        samples, split, logits, novelty, shipped, scored, oof_logits,
+        samples, split, logits, ood, shipped, scored, oof_logits,
         held_out_class=held_out_class, coverage=coverage, is_val_kept=False, seed=seed,
     )  # fmt: skip
 
@@ -193,7 +193,7 @@ def summarize_uncertainty(
     samples: Samples,
     split: Split,
     logits: NDArray[np.float32],
-    novelty: OodModel,
+    ood: OodModel,
     shipped: Float,
     scored: Ids,
     oof_logits: NDArray[np.floating[Any]],
@@ -208,7 +208,7 @@ def summarize_uncertainty(
     Args:
         samples, split: N samples.
         logits: (N, K) of the final model.
-        novelty: OOD model, fitted on the images with out-of-fold logits.
+        ood: OOD model, fitted on the images with out-of-fold logits.
         shipped: (N,) OOD scores of the final model.
         scored: (M,) positions of the images with out-of-fold logits.
         oof_logits: (M, K).
@@ -221,7 +221,7 @@ def summarize_uncertainty(
     val, test = split.where("val"), split.where("test")
     held_out = shipped.copy()
     held_out[split.where("train")] = np.nan
-    held_out[scored] = novelty.scores
+    held_out[scored] = ood.scores
     is_separate = is_val_kept and _num_units(groups, val) >= _ENOUGH / (1.0 - coverage)
     where, fitted_on = (val, logits[val]) if is_separate else (scored, oof_logits)
     with one_blas_thread():
@@ -234,16 +234,16 @@ def summarize_uncertainty(
             seed=seed,
         )
     sections = {
-        "novelty": _novelty_json(novelty, held_out, shipped, scored, test, groups, held_out_class, samples.class_names),
+        "ood": _novelty_json(ood, held_out, shipped, scored, test, groups, held_out_class, samples.class_names),
         "coverage": _coverage_json(
             sets, softmax(logits[test]), ids[test], test, groups, len(where), samples.class_names
         ),
     }
-    return UncertaintyModel(novelty, sets, shipped, held_out, sections)
+    return UncertaintyModel(ood, sets, shipped, held_out, sections)
 
 
 def _novelty_json(
-    novelty: OodModel,
+    ood: OodModel,
     held_out: Float,
     shipped: Float,
     scored: Ids,
@@ -252,15 +252,15 @@ def _novelty_json(
     held_out_class: HeldOutClassResult | None,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the `novelty` section of `metrics.json`."""
-    threshold = novelty.threshold
+    """Return the `ood` section of `metrics.json`."""
+    threshold = ood.threshold
     known = held_out[scored][np.isfinite(held_out[scored])]
     section: dict[str, Any] = {
-        "reject": novelty.reject,
+        "ood_fpr": ood.ood_fpr,
         "threshold": threshold if math.isfinite(threshold) else None,
-        "has_residual_norm": novelty.rule.has_residual_norm,
-        "is_by_group": novelty.is_by_group if groups is not None else None,
-        "out_of_fold": {"false_alarms": novelty.empirical, "num_samples": len(known)},
+        "has_residual_norm": ood.rule.has_residual_norm,
+        "is_by_group": ood.is_by_group if groups is not None else None,
+        "out_of_fold": {"false_alarms": ood.empirical, "num_samples": len(known)},
         "test": None,
         "left_out": None,
         "histogram": _histogram(known, threshold),
@@ -281,16 +281,16 @@ def _novelty_json(
 
 
 def _novelty_sentence(section: dict[str, Any], num_classes: int) -> str:
-    reject = f"{100 * section['reject']:g}"
+    ood_fpr = f"{100 * section['ood_fpr']:g}"
     if section["threshold"] is None:
         return (
             "OOD detection: too few images to choose a threshold "
-            f"(--reject {reject}% needs {math.ceil(1 / section['reject']) - 1})."
+            f"(--ood-fpr {ood_fpr}% needs {math.ceil(1 / section['ood_fpr']) - 1})."
         )
     test, left = section["test"], section["left_out"]
     alarms = test["false_alarms"]["value"] if test else section["out_of_fold"]["false_alarms"]
     images = "test images" if test else "out-of-fold images"
-    text = f"OOD detection: false-positive rate {percent(alarms)} on {images} (target <= {reject} %)"
+    text = f"OOD detection: false-positive rate {percent(alarms)} on {images} (target <= {ood_fpr} %)"
     if left is not None:
         text += f"; held-out-class recall {percent(left['detected'], 0)}"
     elif num_classes < 3:

@@ -49,6 +49,7 @@ def test_every_kind_of_bad_box_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
     )
     samples = read_boxes(tmp_path)
     assert kinds(samples.problems) == [
+        ("duplicate", "twice.png"),
         ("no-area", "empty.png"),
         ("no-box", "words.xml"),
         ("no-class", "nameless.xml"),
@@ -58,7 +59,6 @@ def test_every_kind_of_bad_box_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
         ("over-edge", "over.png"),
         ("over-edge", "vast.png"),
         ("swapped", "swapped.png"),
-        ("twice", "twice.png"),
         ("two-classes", "both.png"),
     ]
     boxes = dict(zip(samples.names, samples.boxes, strict=True))

@@ -185,7 +185,7 @@ def test_yolo_outlines_scores_and_key_points(tmp_path: Path) -> None:
     put_text(tmp_path / "labels/a.txt", "\n".join(lines))
     samples = read_boxes(tmp_path)
     assert [xyxy for _, xyxy in rows(samples)["images/a.jpg"]] == [[10, 20, 50, 60], [20, 30, 40, 50]]
-    assert [p.kind for p in samples.problems] == ["twice"]  # outline and scored box are one
+    assert [p.kind for p in samples.problems] == ["duplicate"]  # outline and scored box are one
     notes = {n.kind: n for n in samples.notes}
     assert notes[ReadingKind.OUTLINES_BOXED].evidence == {"is_mixed": True}
     assert notes[ReadingKind.BOX_SCORES].count == 1

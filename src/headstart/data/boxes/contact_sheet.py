@@ -116,7 +116,7 @@ def small_image(
     height, width = size_hw
     factor = min(1.0, side / max(height, width))
     small = (max(1, round(height * factor)), max(1, round(width * factor)))
-    pixels = read_image(path, ImageSpec(size_hw=small, fit="squash", intensity_range=intensity_range))
+    pixels = read_image(path, ImageSpec(size_hw=small, resize_mode="squash", intensity_range=intensity_range))
     return Image.fromarray(pixels), np.array([small[1] / width, small[0] / height] * 2, dtype=np.float32)
 
 

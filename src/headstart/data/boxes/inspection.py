@@ -26,7 +26,7 @@ __all__ = ["BoxReport", "ClassBoxes", "apply_box_report", "inspect_box_dataset",
 _KEPT = frozenset(
     (
         *("assumed-format", "over-edge", "rotated", "scaled", "size-differs", "swapped"),
-        *("twice", "two-classes", "two-splits", "unused-class"),
+        *("duplicate", "two-classes", "two-splits", "unused-class"),
     )
 )
 
@@ -87,7 +87,7 @@ def inspect_box_dataset(
     *,
     scan: ScanResult | None = None,
     max_pixels: int = MAX_PIXELS,
-    threads: int | None = None,
+    num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     group_from: str | None = None,
 ) -> BoxReport:
@@ -102,7 +102,7 @@ def inspect_box_dataset(
         plain,
         scan=scan,
         max_pixels=max_pixels,
-        threads=threads,
+        num_threads=num_threads,
         progress=progress,
         group_from=group_from,
         strata=rarest_class(samples),

@@ -308,7 +308,7 @@ def _check_boxes(
         key = tuple(round(v, 1) for v in cut)
         before = seen.setdefault(key, set())
         if box.label in before:
-            problems.append(Problem(name, "twice", f"{shown} is repeated; one was kept"))
+            problems.append(Problem(name, "duplicate", f"{shown} is repeated; one was kept"))
             continue
         if before:
             problems.append(Problem(name, "two-classes", f"{shown} is also a `{min(before)}`; both were kept"))
