@@ -51,8 +51,8 @@ def test_the_same_seed_makes_the_same_images(tmp_path: Path) -> None:
     assert first != other
 
 
-def test_an_unknown_demonstration_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_demo_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["demo", "--task", "segment"])
     assert stop.value.code == 2
-    assert "no demonstration" in capsys.readouterr().err
+    assert "no demo" in capsys.readouterr().err

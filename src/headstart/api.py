@@ -1,7 +1,6 @@
-"""The story on one page: what the command line does, as functions that take and return values.
+"""Provide the Python API: the commands as functions that take and return values.
 
-Nothing here blocks, opens a browser or exits the interpreter.  Heavy imports happen inside, so that
-predicting needs neither torch nor the training part.
+Heavy imports are local, so that prediction needs neither torch nor the training extra.
 """
 
 from __future__ import annotations
@@ -37,25 +36,25 @@ def train(
     events: EventStream | None = None,
     **settings: Any,
 ) -> Run:
-    """Turn labeled images into a model, a score with an interval, and a run folder.
+    """Train a model on labeled images and write a run folder.
 
     Args:
         data: Folder, table, metadata file, list or zip of images.
         config: Settings as a dict, or a YAML file.
-        verbose: Whether it prints what it does; by default in notebooks and interactive interpreters, elsewhere it logs
-            to the logger `headstart`.
+        verbose: Whether to print progress; by default in notebooks and interactive interpreters, otherwise events go to
+            the logger `headstart`.
         on_progress: Called with every event (`headstart.events`).
-        cancel: Its `cancel()`, called from another thread, stops the work; what is saved can be resumed.
-        events: An event stream of your own, instead of the three above.
-        settings: Any setting of `headstart train`, in any accepted spelling, e.g. `backbone="lite1"`,
+        cancel: Token whose `cancel()` stops the run from another thread; the run can be resumed.
+        events: Event stream that replaces the three arguments above.
+        settings: Settings of `headstart train`, in any accepted spelling, e.g. `backbone="lite1"`,
             `budget="5m"`, `test_size=0.2`.
 
     Returns:
-        The run: its score, its folder, and the model ready to predict.
+        The run: score, folder and model.
 
     Raises:
         SettingError: An unknown setting or value.
-        DataError: The images do not allow an honest model.
+        DataError: The data are unsuitable for training or a valid evaluation.
 
     Example:
         >>> run = headstart.train("photos/")        # doctest: +SKIP
@@ -68,7 +67,7 @@ def train(
 
 
 def train_resolved(resolved: ResolvedConfig, events: EventStream, *, started: float | None = None) -> Run:
-    """`train` from settings that are already resolved (the command line's entry)."""
+    """Train with resolved settings, as the command line does."""
     from headstart.model import Run
 
     settings = resolved.settings
@@ -88,7 +87,7 @@ def train_resolved(resolved: ResolvedConfig, events: EventStream, *, started: fl
 
 
 def is_box_dataset(data: str, allow_external_paths: bool) -> bool:
-    """Return whether data hold boxes, so that the task is detection; asked where nobody says the task."""
+    """Return whether the data have boxes, to infer the task."""
     from headstart.data.boxes.reader import has_boxes
 
     return has_boxes(data, allow_external_paths=allow_external_paths)
@@ -102,15 +101,15 @@ def resume(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
 ) -> Run:
-    """Go on with a training that was stopped or killed, to the result it would have had.
+    """Resume an interrupted run; the result equals that of an uninterrupted run.
 
     Args:
-        run: The run folder; the newest one that can go on by default.
+        run: Run folder; default: the newest resumable one.
         verbose, on_progress, cancel, events: See `train`.
 
     Raises:
-        UsageError: There is nothing that can go on.
-        DataError: The images have changed since.
+        UsageError: There is no resumable run.
+        DataError: The images have changed.
     """
     started = time.monotonic()
     release_idle_threads()
@@ -130,23 +129,23 @@ def resume(
 
 
 def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> Any:
-    """Open a run, a bundle folder or its zip, or `imagenet:NAME`, to predict with.
+    """Load a run, a bundle folder or zip, or `imagenet:NAME` for prediction.
 
     Returns:
-        A `Model`; for a model that finds objects a `Detector`.
+        A `Model`, or a `Detector` for object detection.
 
     Raises:
-        UsageError: There is nothing there.
-        BundleError: It is damaged, of a newer version, or would reach outside of itself.
+        UsageError: The path does not exist or has no model.
+        BundleError: The bundle is damaged, newer than this version, or refers to files outside itself.
     """
     from headstart.export.bundle import read_bundle
     from headstart.export.runtime import Runtime
     from headstart.model import Model
 
-    place = os.fspath(model)
-    if place.startswith("imagenet:"):
-        place = str(imagenet_bundle(place.removeprefix("imagenet:")))
-    bundle = read_bundle(place)
+    path = os.fspath(model)
+    if path.startswith("imagenet:"):
+        path = str(imagenet_bundle(path.removeprefix("imagenet:")))
+    bundle = read_bundle(path)
     if bundle.task == "detect":
         from headstart.detector import Detector
         from headstart.export.detector_runtime import DetectorRuntime
@@ -169,13 +168,13 @@ def predict(
     Args:
         model: See `load`.
         images: One or many: paths, folders, PIL images, (H, W, 3) uint8 arrays.
-        top: How many classes to name for each.
-        num_threads: Cores to use.
-        ood_fpr: Share of known images that may be called unknown, e.g. 0.05; None as the model was trained.
-        coverage: Share of sets that shall hold the right class, e.g. 0.9; None as the model was trained.
+        top: Number of most probable classes per image.
+        num_threads: Number of CPU threads.
+        ood_fpr: Target false-positive rate of OOD detection, e.g. 0.05; None: as in training.
+        coverage: Target coverage of prediction sets, e.g. 0.9; None: as in training.
 
     Returns:
-        `Predictions`: a list with `.to_pandas()`, `.to_csv()`; images that cannot be read carry an error.
+        `Predictions`: a list with `.to_pandas()` and `.to_csv()`; unreadable images have an error.
     """
     return load(model, num_threads=num_threads).predict(images, top=top, ood_fpr=ood_fpr, coverage=coverage)
 
@@ -196,41 +195,40 @@ def evaluate(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
 ) -> EvaluationResult | DetectionResult:
-    """Score a saved model on labeled images, or a detector on images with boxes.
+    """Evaluate a saved model on labeled images, or a detector on images with boxes.
 
-    Says which of them it was trained on (by content) and which classes are missing or new; images it
-    was trained on are scored apart and are not in the headline.  Labels that differ from a class of the model only in
-    case, blanks or Unicode form count as that class, which is reported.
+    Training images (matched by content) are scored separately and excluded from the headline. Labels that differ from
+    a class of the model only in case, spaces or Unicode form count as that class; this is reported.
 
     Args:
         model: See `load`.
         data: Labeled images, or for a detector images with boxes.
-        num_threads: Cores to use.
+        num_threads: Number of CPU threads.
         allow_external_paths, layout, label_pattern, first_id: As in `train`.
         box_format: As `detect.box_format` in `train`.
-        positive: Positive class of two; by default as the model was trained.
+        positive: Positive class of two; default: that of the model.
         verbose, on_progress, cancel, events: See `train`.
 
     Raises:
-        SettingError: The model has no two classes, or `positive` is neither of them.
-        DataError: No image has a label (or box of a class) the model knows, or none of them can be read.
-        UsageError: An option of the reader has no effect.
+        SettingError: The model does not have two classes, or `positive` is not one of them.
+        DataError: No readable image has a label or box of a class of the model.
+        UsageError: A reader option has no effect.
     """
-    runtime, place = load(model, num_threads=num_threads).runtime, os.fspath(data)
+    runtime, path = load(model, num_threads=num_threads).runtime, os.fspath(data)
     events = events or open_stream(verbose, on_progress, cancel)
     if runtime.bundle.task == "detect":
         from headstart.workflow.box_check import refuse_without_effect
         from headstart.workflow.detector_evaluation import evaluate_detector
 
         refuse_without_effect(layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive)
-        return evaluate_detector(runtime, place, allow_external_paths, events, box_format=box_format)
+        return evaluate_detector(runtime, path, allow_external_paths, events, box_format=box_format)
     from headstart.workflow.box_check import refuse_box_format
     from headstart.workflow.model_evaluation import evaluate_model
 
     refuse_box_format(box_format)
     return evaluate_model(
         runtime,
-        place,
+        path,
         events,
         allow_external_paths=allow_external_paths,
         layout=layout,
@@ -252,23 +250,23 @@ def report(
     verbose: bool | None = None,
     events: EventStream | None = None,
 ) -> Report:
-    """Write the report of a finished run again: `report.html` and the files beside it.
+    """Rewrite the report of a finished run: `report.html` and its other files.
 
     Args:
         run: The run folder.
-        data: Where the images are now, if they were moved since.
-        out: Where the files go; the run folder by default.
-        images: Whether photographs and file names go into the files; None as the run was trained.
-        attributions: Whether it is drawn which part of each shown error spoke.
-        figures: Whether `figures/*.png` are drawn.
-        curve: Whether it is measured what more images would bring.
+        data: Current image folder, if the images were moved.
+        out: Output folder; default: the run folder.
+        images: Whether to include photographs and file names; None: as in training.
+        attributions: Whether to compute attribution maps.
+        figures: Whether to write `figures/*.png`.
+        curve: Whether to compute the learning curve.
         verbose, events: See `train`.
 
     Returns:
         The report; a notebook shows it inline.
 
     Raises:
-        UsageError: It is no finished run.
+        UsageError: The folder is not a finished run.
         DataError: There are no images in `data`.
     """
     from headstart.workflow.detector_report import is_detector_run, make_detection_report
@@ -298,21 +296,21 @@ def compare(
     label_pattern: str | None = None,
     first_id: int | str | None = None,
 ) -> Comparison:
-    """State whether run B is better than run A: paired, on the same images.
+    """Test whether run B is better than run A, paired on the same images.
 
     Args:
         run_a, run_b: Run folders.
-        data: Labeled images to score both on; by default their own test images, or where neither has
-            any, their training images out of fold.
+        data: Labeled images for both; default: their own test images, or without test images their training images
+            out of fold.
         verbose, events: See `train`.
-        allow_external_paths, layout, label_pattern, first_id: How `data` is read, as in `train`.
+        allow_external_paths, layout, label_pattern, first_id: Reader options for `data`, as in `train`.
 
     Returns:
-        The comparison: a sentence, all differences with intervals, `.plot()`.
+        The comparison: result, differences with intervals, `.plot()`.
 
     Raises:
-        DataError: They were scored on different images or know different classes.
-        InvalidEvaluationError: Every image of `data` was trained on by one of them.
+        DataError: The runs have different images or classes.
+        InvalidEvaluationError: Every image of `data` is a training image of one run.
     """
     from headstart.workflow.run_comparison import compare_runs
 
@@ -329,13 +327,13 @@ def compare(
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, events: EventStream | None = None) -> Path:
-    """Return the bundle of a network with its own 1,000 ImageNet classes; built once, torch-free afterwards.
+    """Return the bundle of a network with its 1,000 ImageNet classes; cached after the first call.
 
     Returns:
-        Its folder in the cache.
+        Folder in the cache.
 
     Raises:
-        MissingExtraError: It has to be built and the training part is not installed.
+        MissingExtraError: The bundle is not cached and the training extra is not installed.
     """
     from headstart.workflow.imagenet_model import direct_bundle
 

@@ -1,8 +1,7 @@
-"""`ImageClassifier`: the probe with scikit-learn's estimator contract.
+"""Provide the probe as a scikit-learn estimator, `ImageClassifier`.
 
-X is a list (or array) of paths or PIL images, so it can be cloned, put into a pipeline and
-cross-validated like any other classifier.  Features are cached by content, so cross-validation looks at
-every image once.
+X is a list or array of paths or PIL images. Features are cached by content, so cross-validation extracts the features
+of each image once.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ __all__ = ["ImageClassifier"]
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A new head on a frozen pretrained backbone, fitted in closed form.
+    """A linear head on a frozen pretrained backbone, fitted in closed form.
 
     Args:
         backbone: The pretrained network.
-        image_size: Side that the network sees, pixels; its own by default.
-        resize_mode: How an image is brought to size: `crop`, `cover`, `squash` or `pad`.
-        class_weight: None, or `balanced` (each class weighs the same).
-        logistic: Whether logistic regression is tried as well: `auto`, True or False.
-        random_state: Seed of everything that is drawn.
-        offline: Never use the network.
-        num_threads: Threads; one a core by default.
+        image_size: Input size in pixels; default: that of the network.
+        resize_mode: Resize mode: `crop`, `cover`, `squash` or `pad`.
+        class_weight: None, or `balanced` (equal total weight per class).
+        logistic: Whether to also try logistic regression: `auto`, True or False.
+        random_state: Random seed.
+        offline: Whether to forbid downloads.
+        num_threads: CPU threads; default: one per core.
 
     Attributes:
         classes_: (K,) labels in the order of `predict_proba`'s columns.
-        oof_logits_: (N, K) of every training image by a model that had not seen it.
+        oof_logits_: (N, K) out-of-fold logits of the training images.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: N paths or PIL images.
             y: N labels.
-            groups: N group names or numbers; images of one group are left out together.
+            groups: N group names or numbers; images of one group are held out together.
 
         Raises:
             DataError: An image cannot be read, or there are fewer than two classes.
@@ -80,9 +79,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from headstart.probe.probe import fit_probe
 
         if len(X) != len(y):
-            raise DataError(f"there are {len(X)} images and {len(y)} labels.")
+            raise DataError(f"X and y differ in length: {len(X)} images, {len(y)} labels.")
         if self.class_weight not in (None, "balanced"):
-            raise ValueError(f"class_weight is None or 'balanced', not {self.class_weight!r}")
+            raise ValueError(f"class_weight must be None or 'balanced', not {self.class_weight!r}")
         self.classes_, class_ids = np.unique(np.asarray(y), return_inverse=True)
         blocks = self._embed(X)
         counts = np.bincount(class_ids)
@@ -102,7 +101,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def decision_function(self, X: Sequence[Any]) -> NDArray[np.float32]:
-        """(N, K) logits; (N,) of the second class against the first where there are two, as scikit-learn has it."""
+        """Return (N, K) logits; for two classes (N,) log-odds of the second class, as in scikit-learn."""
         check_is_fitted(self, "head_")
         logits = self.head_.logits(self._embed(X))
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -115,7 +114,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return softmax(self.head_.logits(self._embed(X)))
 
     def predict(self, X: Sequence[Any]) -> NDArray[Any]:
-        """Return (N,) most probable label of each image."""
+        """Return the (N,) most probable labels."""
         best = self.predict_proba(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[best]
         return labels
@@ -137,12 +136,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features, _, _ = embedder.embed(sources, names, EventStream())
         if features.problems:
             first = features.problems[0]
-            raise DataError(f"{len(features.problems)} images cannot be read, first `{first.name}`: {first.detail}.")
+            raise DataError(f"{len(features.problems)} images are unreadable, first `{first.name}`: {first.detail}.")
         return features.blocks
 
 
 def _as_source(x: Any) -> str | bytes:
-    """Return a path as text; an image in memory as the bytes of a lossless file, so that it has a content digest."""
+    """Return a path as text, or an image in memory as lossless file bytes (for its content digest)."""
     if isinstance(x, (str, os.PathLike)):
         return os.fspath(x)
     if isinstance(x, np.str_):
@@ -151,4 +150,4 @@ def _as_source(x: Any) -> str | bytes:
         buffer = io.BytesIO()
         x.save(buffer, format="TIFF" if x.mode in ("F", "CMYK", "LAB", "YCbCr") else "PNG")
         return buffer.getvalue()
-    raise DataError(f"images are paths or PIL images, not {type(x).__name__}.")
+    raise DataError(f"Images must be paths or PIL images, not {type(x).__name__}.")

@@ -1,4 +1,4 @@
-"""Open an event stream for the command line, for Python, or for a program that reads JSON lines."""
+"""Open event streams for the command line, Python, and JSON lines."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["is_interactive", "open_console", "open_stream", "quoted"]
 def open_console(
     *, verbose: bool = False, quiet: bool = False, progress: str | None = None, details: str | None = None
 ) -> EventStream:
-    """Return the event stream of the command line; everything goes to stderr, since stdout is for data.
+    """Return the event stream of the command line; output goes to stderr, since stdout is for data.
 
     Args:
         verbose: Show each decision and finding with its evidence.
-        quiet: Show the score only.
-        progress: `text` for a person (default), `json` for a program: one event per line.
+        quiet: Show only the score.
+        progress: `text` (default) or `json`: one event per line.
         details: As in `Screen`.
 
     Raises:
         UsageError: `progress` is neither, or both `verbose` and `quiet` are set.
     """
     if progress not in (None, "text", "json"):
-        raise UsageError(f"--progress is text or json, not `{progress}`.")
+        raise UsageError(f"--progress must be text or json, not `{progress}`.")
     if verbose and quiet:
-        raise UsageError("-v and -q exclude each other.", hint="give one of them")
+        raise UsageError("-v and -q are mutually exclusive.", hint="use one of them")
     if progress == "json":
         return EventStream([JsonLines(sys.stderr)])
     verbosity = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
@@ -47,8 +47,8 @@ def open_stream(
     """Return the event stream of a Python function.
 
     Args:
-        verbose: True shows the screen, False shows nothing; by default it is shown in notebooks and interactive
-            interpreters, and elsewhere events go to the logger `headstart`.
+        verbose: Whether to show the screen; by default in notebooks and interactive interpreters, otherwise events
+            go to the logger `headstart`.
         on_progress: Called with every event.
         cancel: Stops the function when its `cancel()` is called.
     """
@@ -63,7 +63,7 @@ def open_stream(
 
 
 def is_interactive() -> bool:
-    """Return whether a person watches: a notebook, IPython, or an interactive interpreter."""
+    """Return whether this is a notebook, IPython or an interactive interpreter."""
     if hasattr(sys, "ps1") or bool(sys.flags.interactive):
         return True
     with suppress(AttributeError, KeyError):
@@ -72,6 +72,6 @@ def is_interactive() -> bool:
 
 
 def quoted(path: str | os.PathLike[str]) -> str:
-    """Return a path as it is typed in a shell."""
+    """Quote a path for a shell."""
     text = os.fspath(path)
     return f'"{text}"' if " " in text else text

@@ -1,12 +1,12 @@
-"""The demonstrations' data: photographs of solar cells that come by pip, as a table or as images with boxes.
+"""Create demo datasets from the solar-cell images of a pip package, as a table or with boxes.
 
 Source: elpv-dataset, S. Deitsch et al., https://github.com/zae-bayern/elpv-dataset, CC BY-NC-SA 4.0: not
 for commercial use.  2,624 electroluminescence images of cells from 44 solar modules, each with an
 expert's probability of a defect.
 
-Cells of one module belong together, but the table does not name the module.  It lists
-them in order, so each run of one cell type is parted evenly into modules of 60 cells, which gives just
-the 44 modules (18 mono-, 26 polycrystalline) that the authors report.
+Cells of one module form a group, but the table does not contain the module. It lists the cells in order, so each run
+of one cell type is divided evenly into modules of 60 cells, which gives the 44 modules (18 mono-, 26
+polycrystalline) that the authors report.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ LICENSE = "images: elpv-dataset, CC BY-NC-SA 4.0 (not for commercial use)"
 _CELLS_PER_MODULE = 60
 _DEFECTIVE_ABOVE = 0.5
 _KINDS, _CLASSES = ("mono", "poly"), ("monocrystalline", "polycrystalline")
-_MOST_OVERLAP = 0.15  # share of a cell that another one may cover
+_MOST_OVERLAP = 0.15  # maximum fraction of a cell covered by another one
 
 
 def load_solar_cells() -> Path:
-    """Return the folder of the installed package that holds `labels.csv` and `images/`, without importing it.
+    """Return the data folder of the installed package (`labels.csv`, `images/`), without importing it.
 
     Raises:
         MissingExtraError: The package is not installed.
     """
     spec = importlib.util.find_spec("elpv_dataset")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place) / "data"
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(location) / "data"
         if (folder / "labels.csv").is_file():
             return folder
-    raise MissingExtraError("the demonstration", "demo")
+    raise MissingExtraError("the demo", "demo")
 
 
 def write_solar_csv(target: Path, source: Path | None = None) -> int:
@@ -54,7 +54,7 @@ def write_solar_csv(target: Path, source: Path | None = None) -> int:
 
     Args:
         target: The CSV file.
-        source: The data folder of the package; found by default.
+        source: Data folder of the package; default: the installed one.
 
     Returns:
         Number of images.
@@ -72,35 +72,35 @@ def write_solar_csv(target: Path, source: Path | None = None) -> int:
 
 
 def module_of_each(kinds: list[str]) -> list[int]:
-    """Return number of the solar module of each cell, from the cell types in the table's order."""
+    """Return the module number of each cell, from the cell types in table order."""
     modules: list[int] = []
     for _, run in itertools.groupby(kinds):
         size = len(list(run))
         parts = -(-size // _CELLS_PER_MODULE)
         if size <= 1.5 * _CELLS_PER_MODULE:
-            parts = 1  # one module of 72 cells, not one of 60 and a rest of 12
+            parts = 1  # one module of 72 cells instead of 60 and 12
         first = modules[-1] + 1 if modules else 1
         modules.extend(first + position * parts // size for position in range(size))
     return modules
 
 
 def write_synthetic_boxes(target: Path, *, count: int = 120, side: int = 256, seed: int = 0) -> DetectionSamples:
-    """Make images with boxes: photographs of single cells strewn over blurred enlargements of other cells.
+    """Create synthetic images with boxes: photographs of single cells pasted onto blurred enlargements of others.
 
-    The images are synthetic: the cells and their kinds (`monocrystalline`, `polycrystalline`) are real, where they
-    lie is drawn.  No cell is used twice, so no two images share anything; every tenth image has no object.
+    Cells and their classes (`monocrystalline`, `polycrystalline`) are real, positions are random. Each cell is used
+    once; every tenth image has no object.
 
     Args:
-        target: A folder; it becomes a VOC data set (`JPEGImages`, `Annotations`).
-        count: Images.
-        side: Their width and height, pixels.
-        seed: Of everything that is drawn.
+        target: Folder of the VOC dataset (`JPEGImages`, `Annotations`).
+        count: Number of images.
+        side: Width and height in pixels.
+        seed: Random seed.
 
     Returns:
-        The images with their boxes, as they were written.
+        The written images with their boxes.
 
     Raises:
-        MissingExtraError: The package with the photographs is not installed.
+        MissingExtraError: The image package is not installed.
     """
     source = load_solar_cells()
     rows = [line.split() for line in (source / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -110,11 +110,11 @@ def write_synthetic_boxes(target: Path, *, count: int = 120, side: int = 256, se
     folder.mkdir(parents=True, exist_ok=True)
     names, boxes = [], []
     for number in range(count):
-        image, found = _strew(cells, 0 if number % 10 == 9 else int(rng.integers(1, 5)), side, rng)
+        image, cells_drawn = _paste_cells(cells, 0 if number % 10 == 9 else int(rng.integers(1, 5)), side, rng)
         names.append(f"JPEGImages/{number:04d}.jpg")
-        with atomic_file(target / names[-1]) as place:
-            image.save(place, format="JPEG", quality=88)
-        boxes.append(Boxes.of([xyxy for xyxy, _ in found], [_KINDS.index(kind) for _, kind in found]))
+        with atomic_file(target / names[-1]) as path:
+            image.save(path, format="JPEG", quality=88)
+        boxes.append(Boxes.of([xyxy for xyxy, _ in cells_drawn], [_KINDS.index(kind) for _, kind in cells_drawn]))
     samples = DetectionSamples(
         names=tuple(names),
         paths=tuple(target / name for name in names),
@@ -131,16 +131,16 @@ def write_synthetic_boxes(target: Path, *, count: int = 120, side: int = 256, se
     return samples
 
 
-def _strew(
+def _paste_cells(
     cells: Iterator[tuple[Path, str]], count: int, side: int, rng: np.random.Generator
 ) -> tuple[Image.Image, list[tuple[tuple[int, int, int, int], str]]]:
-    """Return one image and its boxes with the kind of each cell; cells that would cover another are laid elsewhere."""
+    """Return one image and its boxes with the class of each cell; cells hardly overlap."""
     with Image.open(next(cells)[0]) as source:
         edge = int(rng.integers(60, 140))
         x, y = (int(v) for v in rng.integers(0, 300 - edge, 2))
         ground = source.convert("L").crop((x, y, x + edge, y + edge)).resize((side, side), Image.Resampling.BICUBIC)
     image = ground.filter(ImageFilter.GaussianBlur(6)).point([int(0.7 * v) for v in range(256)])
-    found: list[tuple[tuple[int, int, int, int], str]] = []
+    boxes: list[tuple[tuple[int, int, int, int], str]] = []
     for _ in range(count):
         path, kind = next(cells)
         with Image.open(path) as source:
@@ -149,16 +149,16 @@ def _strew(
         for _ in range(20):
             x, y = (int(v) for v in rng.integers(0, side - size, 2))
             box = (x, y, x + size, y + size)
-            if all(_overlap(box, other) < _MOST_OVERLAP for other, _ in found):
+            if all(_overlap(box, other) < _MOST_OVERLAP for other, _ in boxes):
                 gain = float(rng.uniform(0.8, 1.2))
                 image.paste(cell.point([min(255, int(gain * v)) for v in range(256)]), (x, y))
-                found.append((box, kind))
+                boxes.append((box, kind))
                 break
-    return image.convert("RGB"), found
+    return image.convert("RGB"), boxes
 
 
 def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
-    """Return share of the smaller box that lies in the other."""
+    """Return the fraction of the smaller box inside the other."""
     width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))

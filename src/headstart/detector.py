@@ -1,4 +1,4 @@
-"""A saved detector, ready to use from Python."""
+"""Provide saved detectors as Python objects."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["DetectedObjects", "Detector"]
 
 
 class DetectedObjects(list[ImageDetections]):
-    """What was found, one entry an image.
+    """Detections, one entry per image.
 
     Args:
-        images: The entries.
-        class_names: By class id.
+        images: Detections per image.
+        class_names: Names by class id.
     """
 
     def __init__(self, images: Iterable[ImageDetections], class_names: tuple[str, ...]) -> None:
@@ -26,7 +26,7 @@ class DetectedObjects(list[ImageDetections]):
         self.class_names = class_names
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row an object: `file, label, score, xmin, ymin, xmax, ymax`, pixels of the upright image."""
+        """Return one row per object: `file, label, score, xmin, ymin, xmax, ymax` in pixels of the upright image."""
         return [
             {
                 "file": image.file,
@@ -47,7 +47,7 @@ class DetectedObjects(list[ImageDetections]):
         )
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as CSV, images that cannot be read and images without objects included."""
+        """Write the rows as CSV, including unreadable images and images without objects."""
         from pathlib import Path
 
         from headstart.export.detection_writers import write_box_rows
@@ -61,10 +61,10 @@ class DetectedObjects(list[ImageDetections]):
 
 
 class Detector:
-    """A saved detector, open and ready.
+    """A loaded detector.
 
     Args:
-        runtime: What runs it.
+        runtime: Inference runtime.
     """
 
     def __init__(self, runtime: DetectorRuntime) -> None:
@@ -76,7 +76,7 @@ class Detector:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Score from which an object is reported, by class."""
+        """Minimum score of reported objects, by class."""
         return {n: float(t) for n, t in zip(self.class_names, self.runtime.thresholds, strict=True)}
 
     def predict(
@@ -87,23 +87,23 @@ class Detector:
         max_detections: int | None = None,
         channel_order: Any = "rgb",
     ) -> DetectedObjects:
-        """Find objects in one or many: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
+        """Detect objects in one or many images: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
 
         Args:
-            images: Where to look.
-            min_score: Least score of what is given, in [0, 1]; None takes each class's own threshold.
-            max_detections: Most objects of an image; None takes the limit of the bundle. Where it leaves some out,
-                `is_limited` of the entry is true.
-            channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
+            images: Images to process.
+            min_score: Minimum score in [0, 1]; None: the threshold of each class.
+            max_detections: Maximum detections per image; None: the limit of the bundle. Entries that reach it have
+                `is_limited` set.
+            channel_order: Channel order of arrays: `rgb`, or `bgr` as in OpenCV.
         """
         sources = expand_sources(images)
-        found = self.runtime.iter_predict(
+        detections = self.runtime.iter_predict(
             sources, min_score=min_score, max_detections=max_detections, channel_order=channel_order
         )
-        return DetectedObjects(found, self.class_names)
+        return DetectedObjects(detections, self.class_names)
 
     def evaluate(self, data: str | os.PathLike[str]) -> Any:
-        """Return scores it on images with boxes; see `headstart.evaluate`."""
+        """Evaluate on images with boxes; see `headstart.evaluate`."""
         from headstart.events import EventStream
         from headstart.workflow.detector_evaluation import evaluate_detector
 

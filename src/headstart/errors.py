@@ -1,22 +1,21 @@
-"""The tree of errors a person can meet, drawn first.
+"""Define the exceptions of headstart.
 
-    HeadstartError                 exit 1   something went wrong and we know what
-    ├── UsageError                 exit 2   the command or a setting is not possible
-    │   └── SettingError           exit 2   a setting has an unknown name or a value that does not fit
-    │       ├── DeviceError        exit 2   there is no such device here, or it cannot be used
-    │       └── BudgetError        exit 2   the budget is too small for the shortest training
-    ├── DataError                  exit 3   the images or their labels do not allow it
-    │   ├── BoxFormatError         exit 3   the numbers of the boxes do not fit the format that the file states
-    │   └── InvalidEvaluationError         exit 3   a number could be computed but would mislead
-    ├── MissingExtraError          exit 1   an optional part of headstart is not installed
-    ├── WeightsError               exit 1   pretrained weights are missing, damaged or of another network
-    │   └── OfflineError           exit 1   something would have to be fetched and the network may not be used
-    ├── BundleError                exit 1   a saved model cannot be read or does not agree with its training
-    └── CacheError                 exit 1   the cache folder cannot be used (full, no permission)
+    HeadstartError                 exit 1   base class of all expected errors
+    ├── UsageError                 exit 2   invalid command or setting
+    │   └── SettingError           exit 2   unknown setting or invalid value
+    │       ├── DeviceError        exit 2   device missing or unusable
+    │       └── BudgetError        exit 2   time budget too small
+    ├── DataError                  exit 3   unsuitable images or labels
+    │   ├── BoxFormatError         exit 3   boxes contradict the stated format
+    │   └── InvalidEvaluationError exit 3   score would mislead
+    ├── MissingExtraError          exit 1   optional dependency missing
+    ├── WeightsError               exit 1   weights missing, damaged or of another network
+    │   └── OfflineError           exit 1   download needed in offline mode
+    ├── BundleError                exit 1   saved model unreadable or inconsistent
+    └── CacheError                 exit 1   cache folder unusable
 
-Each error says what happened, what was expected and how to mend it.  The command line catches
-`HeadstartError` once; nothing else is ever turned into a plain message, so a traceback is always a
-defect of ours.
+Each error states the cause, what was expected and the fix. The command line catches only `HeadstartError`; any
+other traceback is a bug.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ __all__ = [
 
 
 class HeadstartError(Exception):
-    """Something went wrong and we know what.
+    """Base class of all expected errors.
 
     Args:
-        message: What happened and what was expected, one or two sentences.
-        hint: How to mend it; a command where there is one.
+        message: Cause and expectation, one or two sentences.
+        hint: Fix, if possible a command.
     """
 
     exit_code = 1
@@ -67,34 +66,34 @@ class HeadstartError(Exception):
 
 
 class UsageError(HeadstartError):
-    """The command or a setting is not possible."""
+    """The command or a setting is invalid."""
 
     exit_code = 2
 
 
 class SettingError(UsageError):
-    """A setting has an unknown name or a value that does not fit."""
+    """A setting is unknown or its value is invalid."""
 
 
 class DeviceProblem(StrEnum):
-    """Stable codes of what is wrong with a device."""
+    """Stable codes of device problems."""
 
     UNKNOWN = "unknown"  # no such name
     SEVERAL = "several"  # more than one device
-    UNAVAILABLE = "unavailable"  # this machine, its driver or the installed PyTorch has none of the kind
-    NO_SUCH_INDEX = "no_such_index"  # fewer devices of the kind
-    UNUSABLE = "unusable"  # it is there, and PyTorch cannot compute on it
+    UNAVAILABLE = "unavailable"  # not available on this machine or in the installed PyTorch
+    NO_SUCH_INDEX = "no_such_index"  # fewer devices of this kind
+    UNUSABLE = "unusable"  # PyTorch cannot compute on it
     UNSUPPORTED = "unsupported"  # the task runs on the CPU only
 
 
 class DeviceError(SettingError):
-    """There is no such device here, or it cannot be used.
+    """The device is missing or unusable.
 
     Args:
-        problem: What is wrong.
+        problem: Code of the problem.
         message: See `HeadstartError`.
         hint: See `HeadstartError`.
-        device: The devices that were asked for.
+        device: Requested devices.
     """
 
     def __init__(
@@ -113,12 +112,12 @@ def _device_error(problem: DeviceProblem, message: str, hint: str | None, device
 
 
 class BudgetError(SettingError):
-    """The budget is too small for the shortest training.
+    """The time budget is too small for the shortest training.
 
     Args:
         message, hint: As in `HeadstartError`.
-        least_s: The smallest budget that would do, seconds.
-        measured: Seconds behind it: `spent_s` before the training, `training_s` of the shortest one, `ending_s`.
+        least_s: Smallest sufficient budget in seconds.
+        measured: Seconds before (`spent_s`), in (`training_s`) and after (`ending_s`) the shortest training.
     """
 
     def __init__(
@@ -137,18 +136,18 @@ class BudgetError(SettingError):
 
 
 class DataError(HeadstartError):
-    """The images or their labels do not allow what was asked."""
+    """The images or labels are unsuitable."""
 
     exit_code = 3
 
 
 class BoxFormatError(DataError):
-    """The boxes of an annotation file do not fit the format that it states.
+    """The boxes of an annotation file contradict its stated format.
 
     Args:
         message, hint: As in `HeadstartError`.
         source: Name of the annotation file.
-        stated: Name of the format that it states, e.g. `xywh`.
+        stated: Name of the stated format, e.g. `xywh`.
         fitting: Names of the formats that fit its values.
     """
 
@@ -161,22 +160,22 @@ class BoxFormatError(DataError):
 
 
 class InvalidEvaluationError(DataError):
-    """A number could be computed but would mislead."""
+    """A score could be computed but would mislead."""
 
 
 class MissingExtraError(HeadstartError):
-    """An optional part of headstart is not installed."""
+    """An optional dependency is not installed."""
 
-    def __init__(self, what: str, extra: str) -> None:
+    def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
-            f"{what} needs the optional part `{extra}` of headstart, which is not installed.",
+            f"{feature} needs the extra `{extra}` of headstart, which is not installed.",
             hint=f'pip install "headstart[{extra}]"',
         )
-        self.what = what
+        self.feature = feature
         self.extra = extra
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return type(self), (self.what, self.extra)
+        return type(self), (self.feature, self.extra)
 
 
 class WeightsError(HeadstartError):
@@ -184,11 +183,11 @@ class WeightsError(HeadstartError):
 
 
 class OfflineError(WeightsError):
-    """Something would have to be fetched and the network may not be used."""
+    """A download is needed in offline mode."""
 
 
 class BundleError(HeadstartError):
-    """A saved model cannot be read or does not agree with its training."""
+    """A saved model is unreadable or differs from the trained one."""
 
 
 class CacheError(HeadstartError):
@@ -196,6 +195,6 @@ class CacheError(HeadstartError):
 
 
 class CancelledError(HeadstartError):
-    """The user or a program asked the pipeline to stop; what was computed is kept."""
+    """The pipeline was canceled; computed results are kept."""
 
     exit_code = 130

@@ -1,4 +1,4 @@
-"""A saved model and a finished run, ready to use from Python."""
+"""Provide saved models and finished runs as Python objects."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["Model", "Run"]
 
 
 class Model:
-    """A saved model, open and ready.
+    """A loaded classifier.
 
     Args:
-        runtime: What runs it.
+        runtime: Inference runtime.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -48,17 +48,17 @@ class Model:
         """Predict one or many: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
 
         Args:
-            images: What to predict.
-            top: How many classes to name for each.
-            channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
-            ood_fpr: Share of known images that may be called unknown; None as the model was trained.
-            coverage: Share of sets that shall hold the right class; None as the model was trained.
+            images: Images to predict.
+            top: Number of most probable classes per image.
+            channel_order: Channel order of arrays: `rgb`, or `bgr` as in OpenCV.
+            ood_fpr: Target false-positive rate of OOD detection; None: as in training.
+            coverage: Target coverage of prediction sets; None: as in training.
         """
         options: Any = {"channel_order": channel_order, "ood_fpr": ood_fpr, "coverage": coverage}
         return Predictions(self.runtime.predict(expand_sources(images), top, **options))
 
     def predict_proba(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
-        """Return (N, K) probabilities in the order of `class_names`; NaN rows for images that cannot be read."""
+        """Return (N, K) probabilities in the order of `class_names`; NaN rows for unreadable images."""
         return self.runtime.predict_proba(expand_sources(images), channel_order=channel_order)
 
     def embed(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float32]:
@@ -66,7 +66,7 @@ class Model:
         return self.runtime.embed(expand_sources(images), channel_order=channel_order)
 
     def evaluate(self, data: str | os.PathLike[str], **options: Any) -> EvaluationResult:
-        """Score it on labeled images; options of the reader as in `headstart.evaluate`."""
+        """Evaluate on labeled images; reader options as in `headstart.evaluate`."""
         from headstart.workflow.model_evaluation import evaluate_model
 
         return evaluate_model(self.runtime, os.fspath(data), EventStream(), **options)
@@ -82,24 +82,24 @@ class Model:
 
 
 class Run(Story):
-    """One training run: its folder and everything in it."""
+    """A training run and its folder."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """`metrics.json`.
+        """Contents of `metrics.json`.
 
         Raises:
-            UsageError: The folder holds no finished run.
+            UsageError: The folder has no finished run.
         """
         try:
             return dict(json.loads((self.folder / "metrics.json").read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"`{self.folder}` is no finished run: it has no readable `metrics.json`.",
-                hint=f"headstart resume {self.folder} finishes a stopped run",
+                f"`{self.folder}` is not a finished run: `metrics.json` is missing or unreadable.",
+                hint=f"headstart resume {self.folder} finishes an interrupted run",
             ) from error
 
     def __repr__(self) -> str:
@@ -116,12 +116,12 @@ class Run(Story):
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What was read, found, trained and measured, in order."""
+        """Events of the run, in order."""
         return self._story
 
     @property
     def score(self) -> dict[str, Any]:
-        """The headline: `metric, value, low, high, protocol, num_samples`.
+        """Headline score: `metric, value, low, high, protocol, num_samples`.
 
         With two classes also `positive`, and `roc_auc`, `sensitivity` and `specificity` (each `value, low, high`).
         """
@@ -130,7 +130,7 @@ class Run(Story):
 
     @cached_property
     def model(self) -> Any:
-        """The `Model`, or for images with boxes the `Detector`, ready to predict."""
+        """The `Model`, or the `Detector` for object detection."""
         if self.metrics.get("task") == "detect":
             return Detector(DetectorRuntime(str(self.folder)))
         return Model(Runtime(str(self.folder)))
@@ -165,36 +165,36 @@ class Run(Story):
         return summarize(read_run_data(self.folder, paths={}))
 
     def summary(self) -> str:
-        """Return the network with its head as a table of text: parts, parameters, what is frozen."""
+        """Return the network as a text table: layers, parameters, frozen or trained."""
         from headstart.reports.detection_tables import detection_network_text
         from headstart.reports.network import network_text
 
         return detection_network_text(self._summary) if self._is_detector else network_text(self._summary)
 
     def classification_report(self) -> str:
-        """Precision, recall and F1 of each class, in scikit-learn's layout; of a detector AP50 as well."""
+        """Return precision, recall and F1 per class in scikit-learn's layout; for detectors also AP50."""
         from headstart.reports.detection_tables import detection_class_text
         from headstart.reports.tables import classification_text
 
         return detection_class_text(self._summary) if self._is_detector else classification_text(self._summary)
 
     def comment(self) -> str:
-        """Return the comment on the result as Markdown, with the four squares of size and similarity."""
+        """Return the comment as Markdown."""
         from headstart.reports.detection_tables import detection_comment_text
         from headstart.reports.tables import comment_markdown
 
         return detection_comment_text(self._summary) if self._is_detector else comment_markdown(self._summary)
 
     def plot_curves(self) -> Any:
-        """Loss and accuracy over epochs as a matplotlib figure; None where nothing was trained step by step."""
+        """Plot loss and accuracy over epochs with matplotlib; None without gradient training."""
         return self._figure("curves")
 
     def plot_confusion(self, *, rates: bool = False) -> Any:
-        """Return the confusion matrix as a matplotlib figure, in images or in rates of each row."""
+        """Plot the confusion matrix with matplotlib, as counts or row rates."""
         return self._figure("confusion_rates" if rates else "confusion")
 
     def plot_diagram(self) -> Any:
-        """Return the network's parts, frozen and trained, as a matplotlib figure."""
+        """Plot the network with frozen and trained parts with matplotlib."""
         return self._figure("diagram")
 
     def _figure(self, name: str) -> Any:
@@ -202,18 +202,18 @@ class Run(Story):
             from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
 
             if name not in DETECTION_FIGURES:
-                raise UsageError(f"there is no figure `{name}` of a detector.", hint="run.report() draws all there are")
+                raise UsageError(f"Detectors have no figure `{name}`.", hint="run.report() writes all figures")
             return draw_detection_figure(name, self._summary)
         from headstart.reports.figures import draw_figure
 
         return draw_figure(name, self._summary)
 
     def report(self, **options: Any) -> Report:
-        """Write the report again and returns it, shown inline in a notebook; see `headstart.report`."""
+        """Rewrite the report and return it; see `headstart.report`."""
         if self._is_detector:
             from headstart.workflow.detector_report import make_detection_report
 
-            for name in ("curve", "attributions"):  # a classifier's, of which a detector's report has neither
+            for name in ("curve", "attributions"):  # sections of classifier reports only
                 options.pop(name, None)
             return make_detection_report(self.folder, **options)
         from headstart.workflow.report_writer import make_report
@@ -221,7 +221,7 @@ class Run(Story):
         return make_report(self.folder, **options)
 
     def to_pandas(self) -> Any:
-        """Return the scores of each class on the headline's images, as a DataFrame."""
+        """Return the per-class scores of the headline as a DataFrame."""
         return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
@@ -243,7 +243,7 @@ class Run(Story):
 
     @cached_property
     def reading(self) -> dict[str, list[dict[str, Any]]]:
-        """Assumptions of the reader and unused data (`assumptions`, `unused`), as in `dataset_report.json`."""
+        """Reading notes (`assumptions`, `unused`), as in `dataset_report.json`."""
         try:
             health = json.loads((self.folder / "dataset_report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What the Python functions return: readable on a console and in a notebook, and easy to carry on with."""
+"""Define the result objects of the Python API."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ class Predictions(Sequence[Prediction]):
         return len(self._items)
 
     def __getitem__(self, index: Any) -> Any:
-        found = self._items[index]
-        return Predictions(found) if isinstance(index, slice) else found
+        items = self._items[index]
+        return Predictions(items) if isinstance(index, slice) else items
 
     def __iter__(self) -> Iterator[Prediction]:
         return iter(self._items)
 
     @property
     def labels(self) -> list[str | None]:
-        """The most probable class of each image, None where it could not be read."""
+        """Most probable class of each image, None for unreadable images."""
         return [p.label for p in self._items]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one flat dict an image, as in the CSV."""
+        """Return one flat dict per image, as in the CSV."""
         rows = []
         for p in self._items:
             row: dict[str, Any] = {"file": p.file, "label": p.label, "probability": p.probability}
@@ -75,15 +75,15 @@ class Predictions(Sequence[Prediction]):
         return import_pandas().DataFrame(self.rows())
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write what `headstart predict --out FILE.csv` writes."""
+        """Write the CSV of `headstart predict --out FILE.csv`."""
         write_rows(path, self._items)
 
     def __repr__(self) -> str:
         lines = [pluralize(len(self), "prediction")]
         for p in self._items[:10]:
-            doubt = ", unknown" if p.is_ood else ""
-            told = f"{p.label} ({p.probability or 0:.2f}{doubt})"
-            lines.append(f"  {p.file}: {p.error or told}")
+            ood = ", OOD" if p.is_ood else ""
+            prediction = f"{p.label} ({p.probability or 0:.2f}{ood})"
+            lines.append(f"  {p.file}: {p.error or prediction}")
         if len(self) > 10:
             lines.append(f"  ... and {len(self) - 10} more")
         return "\n".join(lines)
@@ -93,27 +93,27 @@ class Predictions(Sequence[Prediction]):
 
 
 class Story:
-    """A result whose text and HTML are what the screen shows of its events."""
+    """A result whose text and HTML are the screen output of its events."""
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What was read, found and measured, in order."""
+        """Events of the pipeline, in order."""
         raise NotImplementedError
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What limits or distorts the result, in the order in which it was found."""
-        found = (event.finding for event in self.events if isinstance(event, FindingMade))
-        return tuple(finding for finding in found if isinstance(finding, Finding))
+        """Findings about data and result, in order of detection."""
+        findings = (event.finding for event in self.events if isinstance(event, FindingMade))
+        return tuple(finding for finding in findings if isinstance(finding, Finding))
 
     @property
     def notes(self) -> tuple[ReadingNote, ...]:
-        """What the reader of the data assumed and did not use."""
-        found = (event.finding for event in self.events if isinstance(event, FindingMade))
-        return tuple(note for note in found if isinstance(note, ReadingNote))
+        """Reading notes: assumptions and unused files."""
+        findings = (event.finding for event in self.events if isinstance(event, FindingMade))
+        return tuple(note for note in findings if isinstance(note, ReadingNote))
 
     def _class_rows(self) -> list[dict[str, Any]]:
-        """Return one row for each class."""
+        """Return one row per class."""
         return []
 
     def __repr__(self) -> str:
@@ -126,20 +126,20 @@ class Story:
 
 @dataclass(frozen=True, repr=False)
 class EvaluationResult(Story):
-    """A saved model scored on labeled images.
+    """Evaluation of a saved model on labeled images.
 
     Attributes:
-        evaluation: On images that it was not trained on; None without any.
-        known: On images that it was trained on; None without any.
-        new_classes: Labels of the data that the model does not know; their images are not scored.
+        evaluation: Evaluation on new images; None without any.
+        known: Evaluation on training images; None without any.
+        new_classes: Labels that are not classes of the model; their images are not scored.
         missing_classes: Classes of the model without an image in the data.
-        num_unreadable: Files and rows that could not be used.
-        predictions: Of every scored image, those that it was trained on included.
+        num_unreadable: Number of unusable files and rows.
+        predictions: Predictions for all scored images, including training images.
         unknown: OOD detection and prediction sets on images that it was not trained on: `false_alarms` and `detected`
-            (shares of images of known and of new classes that are called OOD), `coverage` and `empirical` of the sets,
-            each with its count; empty where the model has neither.
-        problems: Files and rows that are not scored, with the reason.
-        events: What was read, found and measured.
+            (fractions of images of known and new classes detected as OOD), `coverage` and `empirical` of the sets,
+            each with its count; empty if the model has neither.
+        problems: Unscored files and rows with the reason.
+        events: Events of the pipeline.
     """
 
     evaluation: Evaluation | None
@@ -153,7 +153,7 @@ class EvaluationResult(Story):
     events: tuple[Event, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, evaluations as in `metrics.json`."""
+        """Return JSON-able values, evaluations as in `metrics.json`."""
         from headstart.evaluation.metrics import evaluation_to_json
         from headstart.messages.findings import finding_to_json
         from headstart.messages.reading import reading_to_json
@@ -171,7 +171,7 @@ class EvaluationResult(Story):
         }
 
     def to_pandas(self) -> Any:
-        """Return one row a class, as a DataFrame."""
+        """Return a DataFrame with one row per class."""
         return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
@@ -189,10 +189,10 @@ class Embedding:
     """Features of images.
 
     Attributes:
-        features: (N, D) float32, the network's final pooled features.
-        blocks: The same at several depths, by name.
+        features: (N, D) float32, final pooled features.
+        blocks: Pooled features of several stages, by name.
         paths: N names.
-        labels: N labels, None where there is none.
+        labels: N labels or None.
     """
 
     features: NDArray[np.float32]
@@ -201,7 +201,7 @@ class Embedding:
     labels: tuple[str | None, ...]
 
     def to_pandas(self) -> Any:
-        """Return one row an image: path, label, then the features."""
+        """Return a DataFrame with one row per image: path, label, features."""
         frame = import_pandas().DataFrame(self.features)
         frame.insert(0, "label", list(self.labels))
         frame.insert(0, "path", list(self.paths))
@@ -221,9 +221,9 @@ class Report:
     """A written report.
 
     Attributes:
-        folder: Where `report.html` and the files beside it are.
-        data: `report.json`.
-        has_images: Whether photographs and file names are in it.
+        folder: Folder of `report.html` and its other files.
+        data: Contents of `report.json`.
+        has_images: Whether it contains photographs and file names.
     """
 
     folder: Path
@@ -232,16 +232,16 @@ class Report:
 
     @property
     def path(self) -> Path:
-        """The page."""
+        """Path of `report.html`."""
         return self.folder / "report.html"
 
     @property
     def remarks(self) -> list[str]:
-        """The comment on the result, one text a remark."""
+        """Findings of the comment as texts."""
         return [f"{r['title']}: {r['text']}" for r in self.data["comment"]["remarks"]]
 
     def _repr_html_(self) -> str:
-        """Return the page inline, in a frame of its own: no server, and nothing of it touches the notebook."""
+        """Return the page in a sandboxed frame."""
         page = html.escape(self.path.read_text(encoding="utf-8"), quote=True)
         style = "width:100%;height:40rem;border:1px solid #888"
         return f'<iframe title="headstart report" sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
@@ -254,14 +254,14 @@ def score_text(score: dict[str, Any]) -> str:
     """Return a score with its interval and protocol on one line."""
     value, low, high = score.get("value"), score.get("low"), score.get("high")
     if value is None:
-        return "score: cannot be measured"
-    interval = f" (95 %: {100 * low:.1f}-{100 * high:.1f})" if low is not None and high is not None else ""
-    how = f", {protocol_name(EvaluationSetup.from_json(score))}" if score.get("protocol") else ""
-    return f"{str(score.get('metric', 'accuracy')).replace('_', ' ')} {percent(value)}{interval}{how}"
+        return "score: not measurable"
+    interval = f" (95 % CI {100 * low:.1f}-{100 * high:.1f})" if low is not None and high is not None else ""
+    protocol = f", {protocol_name(EvaluationSetup.from_json(score))}" if score.get("protocol") else ""
+    return f"{str(score.get('metric', 'accuracy')).replace('_', ' ')} {percent(value)}{interval}{protocol}"
 
 
 def html_table(rows: list[dict[str, Any]], caption: str) -> str:
-    """Return rows as an HTML table, every text escaped."""
+    """Render rows as an HTML table with escaped texts."""
     if not rows:
         return f"<p>{html.escape(caption)}</p>"
     keys = list(rows[0])
@@ -281,7 +281,7 @@ def html_table(rows: list[dict[str, Any]], caption: str) -> str:
 
 
 def import_pandas() -> Any:
-    """pandas, or an error that names how to get it."""
+    """Return pandas, or raise MissingExtraError."""
     try:
         import pandas
     except ImportError as error:

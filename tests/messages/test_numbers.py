@@ -57,7 +57,6 @@ NEVER_ONE = {
     ("messages/reading.py", "count"): "the plural of a distinguished pair",
     ("reports/figures.py", "kind"): "no number",
     ("messages/decisions_data.py", "e['num_threads']"): "one thread is not compared with itself",
-    ("workflow/imagenet_model.py", "len(names)"): "the classes of ImageNet",
     ("messages/findings.py", "e['count']"): "one file has its own wording",
     ("messages/summaries.py", "len(es)"): "one class has its own wording",
     ("messages/findings.py", "len(pairs)"): "more than are shown",
