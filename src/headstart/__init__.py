@@ -1,12 +1,12 @@
-"""Turns your own images into a model you can trust, by transfer learning.
+"""Train image models on your own images by transfer learning, with tested accuracy estimates.
 
     import headstart
 
-    run = headstart.train("photos/")            # a folder with one sub-folder a class
-    print(run.score)                            # with its 95 % interval and how it was measured
+    run = headstart.train("photos/")            # a folder with one subfolder per class
+    print(run.score)                            # with its 95 % CI and protocol
     run.predict("new_images/").to_csv("answers.csv")
 
-Names are loaded when they are first used, so `import headstart` costs next to nothing.
+Names are imported lazily, so `import headstart` is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m headstart` equals `headstart`."""
+"""Run the command line with `python -m headstart`."""
 
 from headstart.cli import main
 

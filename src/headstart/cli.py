@@ -57,15 +57,15 @@ def _version(is_asked: bool) -> None:
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
-    """Turn your own images into a model you can trust, by transfer learning."""
+    """Train image models on your own images by transfer learning."""
 
 
 class _Stopped(BaseException):
-    """Ctrl-C; its own class, since typer turns KeyboardInterrupt into "Aborted!"."""
+    """Ctrl-C; a separate class, since typer converts KeyboardInterrupt to "Aborted!"."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C aborts
     raise _Stopped
 
 
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (_Stopped, KeyboardInterrupt):
         _say("stopped; what was computed so far is kept and will not be computed again.")
         _leave(130)
-    except BrokenPipeError:  # `headstart predict ... | head` is no mistake
+    except BrokenPipeError:  # `headstart predict ... | head` is valid
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(0)
     return 0

@@ -34,14 +34,14 @@ def check(
     events: EventStream | None = None,
     **settings: Any,
 ) -> ImageCheckResult | BoxCheckResult:
-    """Evaluate a data set and changes nothing: bad files, bad boxes, copies, leaks, hidden groups, shortcuts.
+    """Check a dataset without changing it: bad files and boxes, duplicates, leaks, hidden groups, shortcuts.
 
     Args:
         data: As in `train`.
-        json_file: Where to write the judgement as JSON.
-        sheet: Where to draw the pairs of copies (of images with boxes: these too), `.png` or `.jpg`.
-        repair: Where to write your split without what leaks, groups whole, for `train(split=...)`; no file is moved.
-        num_threads: Threads; one a core by default.
+        json_file: Path of a JSON report.
+        sheet: Path of a contact sheet of duplicates (and of images with boxes), `.png` or `.jpg`.
+        repair: Path of your split without leaks, groups whole, for `train(split=...)`; no file is moved.
+        num_threads: CPU threads; default: one per core.
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (images with boxes), or `auto`: seen from the data.
         verbose, on_progress, cancel, events: See `train`.
@@ -57,7 +57,7 @@ def check(
     started = time.monotonic()
     place, events = os.fspath(data), events or open_stream(verbose, on_progress, cancel)
     if sheet is not None:
-        sheet_kind(os.fspath(sheet))  # refused before a long look, not after it
+        sheet_kind(os.fspath(sheet))  # fail before the scan
     checked: ImageCheckResult | BoxCheckResult
     if has_boxes(place, task, allow_external_paths=bool(settings.get("allow_external_paths", False))):
         from headstart.workflow.box_check import check_boxes
@@ -89,19 +89,19 @@ def embed(
     events: EventStream | None = None,
     **settings: Any,
 ) -> Embedding:
-    """Use a pretrained network as a feature extractor, without training anything.
+    """Extract features with a pretrained network.
 
     Args:
         data: Images, labeled or not.
         backbone: The network.
-        out: A `.npz` file to write (`features`, `paths`, `labels`, and one array a block).
+        out: Path of an `.npz` file (`features`, `paths`, `labels`, and one array per block).
         verbose, on_progress, cancel, events: See `train`.
         settings: `image_size`, `resize_mode`, `intensity_range`, `max_pixels`, `weights`, `layout`, `label_pattern`,
             `first_id`, `device`, `num_threads`, `offline`, `cache`, `allow_external_paths`.
 
     Raises:
-        DataError: No image can be read.
-        SettingError: A setting would be without effect.
+        DataError: No image is readable.
+        SettingError: A setting has no effect.
     """
     from headstart.workflow.embedding_export import extract
 
@@ -129,16 +129,16 @@ def show(
     verbose: bool | None = None,
     events: EventStream | None = None,
 ) -> Any:
-    """Return random images of each class on one sheet, with their boxes where there are any.
+    """Draw random images of each class on one contact sheet, with boxes if available.
 
     Args:
         data: Images, labeled or not.
-        out: Where to write it, `.png` or `.jpg`; None writes nothing.
-        per_class: Images of each class.
-        seed: Of the draw.
-        as_seen: Show them exactly as the network gets them (`backbone`, `image_size`, `resize_mode`).
-        num_augmented: Show so many augmented views of each of `per_class` images instead, as training would store them.
-        augment: How views differ, as in `train`; None as training would choose.
+        out: Output path, `.png` or `.jpg`; None writes no file.
+        per_class: Images per class.
+        seed: Random seed.
+        as_seen: Whether to show the network inputs (`backbone`, `image_size`, `resize_mode`).
+        num_augmented: Number of augmented views to show of each of `per_class` images.
+        augment: Augmentations as in `train`; None: the default of training.
         backbone, image_size, resize_mode: As in `train`.
         layout, first_id, allow_external_paths: As in `train`.
         box_format: As `detect.box_format` in `train`.

@@ -3,7 +3,7 @@
 onnxruntime (since 1.29, on Linux and macOS) starts its telemetry while it is imported: it writes a device id and a
 database of events to `~/.cache/Microsoft` and uploads the events from a thread a few seconds later. It reads
 `ORT_DISABLE_TELEMETRY` at that moment and never again, and `disable_telemetry_events()` neither stops the upload nor
-removes the files. Hence `headstart/__init__.py` calls `disable_telemetry` before anything else is imported.
+removes the files. Therefore `headstart/__init__.py` calls `disable_telemetry` before anything else is imported.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ TELEMETRY_OFF = {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub: no usage report, no library versions in request headers
 }
-"""Environment variables that switch telemetry off; child processes inherit them."""
+"""Environment variables that disable telemetry; child processes inherit them."""
 
 _TRUE = ("1", "true", "yes", "on", "y")
 _FIRST_ONNXRUNTIME_WITH_UPLOAD = (1, 29)
 
 
 class TelemetryWarning(UserWarning):
-    """A dependency was imported before headstart, and its telemetry can no longer be switched off."""
+    """A dependency was imported before headstart, and its telemetry can no longer be disabled."""
 
 
 def disable_telemetry() -> None:
-    """Switch the telemetry of all dependencies off, for this process and its children.
+    """Disable the telemetry of all dependencies for this process and its children.
 
-    Values that the environment has for `TELEMETRY_OFF` are replaced: headstart sends nothing, and asks nobody to.
-    Dependencies that are already imported are switched off as far as they allow it.
+    Existing values of `TELEMETRY_OFF` in the environment are overwritten. For dependencies that are already imported,
+    telemetry is disabled as far as possible.
 
     Warns:
         TelemetryWarning: onnxruntime was imported first and has started its telemetry.

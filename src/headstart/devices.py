@@ -1,6 +1,6 @@
-"""Names of the device that computes, in the spellings of other tools.
+"""Parse device names in the spellings of other tools.
 
-One device has one name here, PyTorch's: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu:0`. Whether it exists is checked
+The canonical name is that of PyTorch: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu:0`. Whether it exists is checked
 where torch is loaded (`headstart.workflow.devices.find_device`).
 """
 
@@ -16,7 +16,7 @@ __all__ = ["parse_device"]
 
 _WITHOUT_INDEX = ("auto", "cpu", "mps")
 _WITH_INDEX = ("cuda", "xpu", "hpu", "npu", "mtia")
-_EXPECTED = "a device is auto, cpu, cuda, cuda:1, mps, xpu, or the index of a CUDA device such as 0"
+_EXPECTED = "use auto, cpu, cuda, cuda:1, mps, xpu, or the index of a CUDA device such as 0"
 _ONE = "headstart trains on one device: --device 0 takes the first GPU, --device cpu the CPU"
 
 
@@ -28,7 +28,7 @@ def parse_device(value: object) -> str:
             macOS); `0`, `"0"` or `[0]`, the index of a CUDA device; or a `torch.device`.
 
     Raises:
-        DeviceError: No such name, or several devices.
+        DeviceError: Unknown name or several devices.
     """
     parts = _parts(value)
     if len(parts) > 1:
@@ -59,4 +59,4 @@ def _parts(value: object) -> tuple[str, ...]:
 
 
 def _unknown(value: object) -> DeviceError:
-    return DeviceError(DeviceProblem.UNKNOWN, f"there is no device `{value}`.", hint=_EXPECTED, device=(str(value),))
+    return DeviceError(DeviceProblem.UNKNOWN, f"Unknown device `{value}`.", hint=_EXPECTED, device=(str(value),))

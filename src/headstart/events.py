@@ -1,4 +1,4 @@
-"""The stream of typed events that every pipeline emits: screen, log, `events.jsonl` and callbacks listen to it.
+"""Define the typed events of pipelines and the stream that sends them to listeners (screen, log, callbacks).
 
 An event carries codes and numbers; `headstart.messages` renders it. Listeners are called in order, one event at a
 time, in the thread that emits it.
@@ -80,14 +80,14 @@ class DatasetRead(Event):
     """A dataset was read.
 
     Attributes:
-        data: What the user named.
+        data: Data path given by the user.
         layout: Short name of the recognized layout.
-        num_images: Images that were found.
+        num_images: Number of images.
         class_names: Names of all classes, empty without labels.
         splits: Images by split name; empty without a split.
-        num_boxes: Boxes, or None where the task has none.
+        num_boxes: Boxes, or None for other tasks.
         num_unlabeled: Images without a label.
-        num_groups: Groups that the data state; 0 without any.
+        num_groups: Groups given by the data; 0 without groups.
     """
 
     type: ClassVar[str] = "dataset_read"
@@ -112,7 +112,7 @@ class StageStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Event):
-    """How far a stage is: `done` of `total` units after `seconds`."""
+    """Progress of a stage: `done` of `total` units after `seconds`."""
 
     type: ClassVar[str] = "progress"
     stage: Stage
@@ -163,9 +163,9 @@ class CheckFinished(Event):
     """All findings about the dataset are known.
 
     Attributes:
-        data: What the user named.
+        data: Data path given by the user.
         num_images: Images that were checked.
-        is_final: Whether the check is the whole pipeline: then every kind of finding is shown.
+        is_final: Whether the check is the whole pipeline; all kinds of findings are then shown.
         evidence: `classes` of a dataset with boxes: number and size of the boxes of each class.
     """
 
@@ -215,7 +215,7 @@ class FileWritten(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(Event):
-    """A pipeline ended after `seconds`; `next_commands` are what a user may want to type next."""
+    """A pipeline ended after `seconds`; `next_commands` are suggested commands."""
 
     type: ClassVar[str] = "finished"
     seconds: float
@@ -225,7 +225,7 @@ class RunFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class Note(Event):
-    """What a pipeline reports about its own work, e.g. that features could not be cached.
+    """A note of a pipeline, e.g. that features could not be cached.
 
     The screen shows a note of severity INFO with `-v` only; log and `events.jsonl` hold every note.
     """
@@ -240,7 +240,7 @@ Listener = Callable[[Event], None]
 
 
 class CancelToken:
-    """Asks a running pipeline to stop; safe to call from another thread."""
+    """Token that stops a running pipeline; thread-safe."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -256,7 +256,7 @@ class CancelToken:
 
 
 class EventStream:
-    """Hand events to listeners, and stop the pipeline where it was cancelled.
+    """Send events to listeners and stop the pipeline if canceled.
 
     Args:
         listeners: Called with each event.

@@ -1,4 +1,4 @@
-"""The values that travel between rooms: frozen, plain, without behavior beyond reading themselves.
+"""Define frozen value types shared by the packages.
 
 Nothing here imports torch or Pillow.  Arrays are numpy; the order of samples is one order for a whole
 run, so every array of length N in these records is aligned with `Samples`.
@@ -49,14 +49,14 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image as a person gave it.
+    """One image of the input data.
 
     Attributes:
         path: Absolute path of the file.
-        name: The path as the person would write it, relative to the data root, with `/`.
-        label: Class name, or None where the image has no label.
-        split: The split that the person's layout gave it, or None.
-        group: Samples that share a group must not be parted (same patient, video, original), or None.
+        name: Path relative to the data root, with `/`.
+        label: Class name, or None.
+        split: Split given by the data, or None.
+        group: Group of related samples (same patient, video, original) that stay in one fold and split, or None.
     """
 
     path: str
@@ -68,17 +68,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples(Sequence[Sample]):
-    """The images of a data set, in one fixed order (sorted by name unless a list gave the order).
+    """The images of a dataset in a fixed order (sorted by name, or in the order of a list).
 
     Attributes:
         items: The samples.
         class_names: Sorted names of all labels; a `class_id` is a position in it.
-        root: The folder that names are relative to.
-        layout: Short name of the layout that was recognized, e.g. `class folders`.
-        notes: What the reader assumed and what it did not use; stops nothing.
-        problems: Files that reading already knows cannot be used (missing, a foreign format ...).
-        columns: The other columns of a table, each with one value a sample, for `--group-from`.
-        has_inferred_groups: Whether the groups were inferred from nested folders, not given.
+        root: Folder of the relative names.
+        layout: Short name of the detected layout, e.g. `class folders`.
+        notes: Assumptions of the reader and unused files.
+        problems: Unusable files (missing, unsupported format ...).
+        columns: Other columns of a table, one value per sample, for `--group-from`.
+        has_inferred_groups: Whether groups were inferred from nested folders.
     """
 
     items: tuple[Sample, ...]
@@ -101,12 +101,12 @@ class Samples(Sequence[Sample]):
 
     @cached_property
     def class_ids(self) -> NDArray[np.int64]:
-        """(N,) position of each label in `class_names`; -1 where there is no label."""
+        """(N,) index of each label in `class_names`; -1 without a label."""
         position = {name: i for i, name in enumerate(self.class_names)}
         return np.array([position.get(s.label or "", -1) for s in self.items], dtype=np.int64)
 
     def take(self, index: NDArray[np.int64]) -> Samples:
-        """Return the same for some of the samples; the class names stay."""
+        """Select samples; class names are kept."""
         return replace(
             self,
             items=tuple(self.items[i] for i in index),
@@ -124,12 +124,12 @@ class Samples(Sequence[Sample]):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One file (or line) that cannot be used as it is.
+    """One unusable file or line.
 
     Attributes:
         name: Path relative to the data root.
         kind: Short stable word: `unreadable`, `empty`, `truncated`, `missing`, `permission` ...
-        detail: What is wrong, in plain words.
+        detail: Description.
     """
 
     name: str
@@ -139,13 +139,13 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Files that are odd in one way and were handled.
+    """Unusual files of one kind that were handled.
 
     Attributes:
         kind: Short stable word: `rotated`, `transparent`, `wrong-extension`, `animated` ...
-        count: How many.
-        detail: What was done, in plain words.
-        examples: Some of their names.
+        count: Number of files.
+        detail: Handling.
+        examples: Some names.
     """
 
     kind: str
@@ -156,13 +156,13 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class ImagePair:
-    """Two images that are copies of each other.
+    """Two images that are duplicates or near-duplicates.
 
     Attributes:
         a, b: Names relative to the data root.
         kind: `bytes`, `pixels`, `near`, `mirrored` or `cropped`.
         similarity: In [0, 1]; 1 for equal pixels.
-        split_a, split_b, label_a, label_b: What the data say of each, or None.
+        split_a, split_b, label_a, label_b: Splits and labels, or None.
         index_a, index_b: Positions in the samples.
     """
 
@@ -180,23 +180,23 @@ class ImagePair:
 
 @dataclass(frozen=True, slots=True)
 class GroupEvidence:
-    """Numbers that decide whether a guessed grouping may be applied.
+    """Evidence for or against an inferred grouping.
 
     Attributes:
-        num_images: Training images that were looked at.
-        num_independent: Independent groups of training images once certain copies are joined; an image without a
+        num_images: Tested training images.
+        num_independent: Independent groups of training images after joining certain duplicates; an image without a
             group counts as one.
         effective_groups: 1 / (sum of squared group shares), between 1 and `num_independent`.
         groups_per_level: Effective number of groups (exp of the conditional entropy) inside one level of `class`,
             `split` and `camera`, as far as known; near 1 where the factor determines the group.
-        unscorable_fraction: Share of the training images, or of the classes if that is larger, whose class lies in
+        unscorable_fraction: Fraction of the training images, or of the classes if that is larger, whose class lies in
             one group.
-        copies_within, copies_across: Pairs of certain copies inside one group, and in two different ones.
+        copies_within, copies_across: Pairs of certain duplicates within a group and across groups.
         off_axis_fraction: Fraction of the similarity within groups outside its strongest direction; near 0 for
             a recording condition such as exposure. None if images of one group do not look alike.
-        accuracy_baseline: Accuracy of always predicting the most frequent class, or None if no score was measured.
-        num_straddling: Groups on both sides of the split that the data bring.
-        straddling_fraction: Share of the scored images that are in such a group.
+        accuracy_baseline: Majority-class accuracy, or None without a score.
+        num_straddling: Groups in several splits of the data.
+        straddling_fraction: Fraction of the scored images in such groups.
     """
 
     num_images: int = 0
@@ -214,18 +214,18 @@ class GroupEvidence:
 
 @dataclass(frozen=True, slots=True)
 class GroupPattern:
-    """One guess about what belongs together, with its evidence.
+    """One candidate grouping with its evidence.
 
     Attributes:
-        pattern: What `--group-from` takes to ask for it.
-        meaning: The same in words.
+        pattern: Value of `--group-from` for it.
+        meaning: Description.
         num_groups: Groups of at least two training images.
-        status: What becomes of it, and why.
-        p_value: Of the permutation test within classes.
-        nearness: How much nearer images of one group are than any two of a class (difference of cosines).
-        accuracy_independent: Out-of-fold accuracy as if every image stood alone, or None if not measured.
-        accuracy_grouped: The same with whole groups left out, or None if not measured.
-        evidence: The other numbers that `status` follows from.
+        status: Decision and reason.
+        p_value: p-value of the permutation test within classes.
+        nearness: Mean cosine similarity within groups minus within classes.
+        accuracy_independent: Leave-one-out accuracy, or None.
+        accuracy_grouped: Leave-one-group-out accuracy, or None.
+        evidence: Other numbers behind `status`.
         source: `guessed` (from names, columns or times), `inferred` (from nested folders), `given` (by a table or
             `--layout`) or `asked` (with `--group-from`). Guesses have to pass all rules, inferred groups the last one.
     """
@@ -243,27 +243,27 @@ class GroupPattern:
 
     @property
     def accepted(self) -> bool:
-        """Whether images of one group look alike beyond chance; true for groups that the user gave."""
+        """Whether within-group similarity is above chance; true for given groups."""
         return not self.status.is_rejected
 
     @property
     def is_used(self) -> bool:
-        """Whether training keeps these groups together unless told otherwise."""
+        """Whether training keeps these groups together by default."""
         return self.status is GroupStatus.APPLIED
 
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """Something about the files, not their content, that gives a class away.
+    """A cue other than the subject that predicts a class.
 
     Attributes:
         what: The cue (a key of `messages.shortcuts.CUES`), e.g. `file size`.
-        accuracy: Balanced out-of-fold accuracy of a small classifier that sees only the cue, in [0, 1].
-        chance: What guessing reaches.
-        given_class: The class that is given away most, or None where the cue predicts well without giving one away.
-        given_class_fraction: Fraction of its images whose nearest neighbors in this cue share the class.
-        classes: All classes of which more than a fifth are given away, the most first; at most three.
-        examples: Names of some images of `given_class` that are given away.
+        accuracy: Balanced out-of-fold accuracy of a small classifier on the cue, in [0, 1].
+        chance: Chance level.
+        given_class: Class revealed most by the cue, or None.
+        given_class_fraction: Fraction of its images whose nearest neighbors in the cue share the class.
+        classes: Up to three classes with more than a fifth revealed, most first.
+        examples: Names of some revealed images of `given_class`.
     """
 
     what: str
@@ -277,27 +277,27 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """The data doctor's judgement of one data set; nothing in it changes a file.
+    """Result of the dataset check.
 
     Attributes:
-        num_samples: Images that were judged.
-        layout: How they were understood.
-        classes: Class name to counts by split (`none` without one).
+        num_samples: Checked images.
+        layout: Detected layout.
+        classes: Class name to counts by split (`none` without a split).
         formats: Counts by file format.
-        unreadable: Files that cannot be used, by name and kind.
-        remarks: Oddities that were handled.
+        unreadable: Unusable files by name and kind.
+        remarks: Unusual files that were handled.
         duplicates: Pairs with equal bytes or pixels.
-        near_duplicates: Pairs that are nearly the same image.
-        leaks: Those of both that lie in different splits.
-        label_conflicts: Those of both that have different labels.
-        group_patterns: Guesses about what belongs together, with evidence.
-        shortcuts: What gives a class away besides content.
+        near_duplicates: Near-duplicate pairs.
+        leaks: Pairs across splits.
+        label_conflicts: Pairs with different labels.
+        group_patterns: Candidate groupings with evidence.
+        shortcuts: Cues other than the subject that predict a class.
         size_range: (smallest, median, largest) of the longer side, pixels, or None.
-        overlap_fraction: Share of the median image that a square network sees, by resize mode.
-        intensity_range: What 16-bit and float images are mapped from, or None.
-        decisions: What was chosen, and why.
-        findings: Further findings (about classes, groups and pixels), the worst first.
-        is_misleading: Whether a score on these data as they are would mislead, or files are lost.
+        overlap_fraction: Visible fraction of the median image for a square input, by resize mode.
+        intensity_range: Value range of 16-bit and float images, or None.
+        decisions: Decisions with reasons.
+        findings: Further findings (classes, groups, pixels), worst first.
+        is_misleading: Whether a score on these data would mislead, or files are lost.
     """
 
     num_samples: int
@@ -322,15 +322,15 @@ class DatasetReport:
 
 @dataclass(frozen=True)
 class Split:
-    """Who is trained on and who is only scored.
+    """Assignment of samples to splits.
 
     Attributes:
         assignment: (N,) of `train`, `val`, `test`, or the empty string for a sample that is left out.
         groups: (N,) integer group of each sample, or None where every sample stands alone.
         source: `given` (the person's own), `file` (a saved manifest) or `made` (by us).
-        setup: How the test split was drawn and is scored, or None where there is none.
-        seed: The seed it was made with.
-        reason: One sentence that says why it is so.
+        setup: Evaluation setup of the test split, or None.
+        seed: Random seed.
+        reason: Reason of the split.
         evidence: Numbers and names behind the reason.
     """
 
@@ -343,20 +343,20 @@ class Split:
     evidence: Evidence = field(default_factory=dict)
 
     def where(self, name: SplitName) -> NDArray[np.int64]:
-        """Return positions of the samples in one split."""
+        """Return the positions of the samples of one split."""
         return np.flatnonzero(self.assignment == name)
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a frozen backbone says about every image.
+    """Features of a frozen backbone for every image.
 
     Attributes:
         blocks: Pooled features by block name, e.g. `stage6`, `embedding`, each (N, D) float32.
         digests: (N,) content digest of each file, hex.
-        problems: Files that could not be embedded; their rows are NaN.
+        problems: Files without features; their rows are NaN.
         is_ok: (N,) False where a row is NaN.
-        tuned_on: Digests of the samples that the backbone itself was tuned on (empty for a
+        tuned_on: Digests of the samples used to fine-tune the backbone (empty for a
             pretrained network).  Leave-one-out on those would lie and is refused.
     """
 
@@ -367,7 +367,7 @@ class Features:
     tuned_on: frozenset[str] = frozenset()
 
     def take(self, index: NDArray[np.int64]) -> Features:
-        """Return the same for some of the samples."""
+        """Select samples."""
         return Features(
             blocks={k: v[index] for k, v in self.blocks.items()},
             digests=tuple(self.digests[i] for i in index),
@@ -379,12 +379,12 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One value that was chosen, and why: shown with `-v` and kept in the run.
+    """One chosen value with its reason, shown with `-v` and stored in the run.
 
     Attributes:
-        setting: Its dotted name, e.g. `probe.ridge_penalty`.
-        value: What was chosen; JSON-serializable.
-        reason: Stable code of why.
+        setting: Dotted name, e.g. `probe.ridge_penalty`.
+        value: Chosen value; JSON-serializable.
+        reason: Stable code of the reason.
         source: `auto`, `default`, `config`, `cli` or `python`.
         evidence: Numbers and names behind the reason; the keys depend on it, see `headstart.messages.decisions`.
     """
@@ -398,13 +398,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A measured share with its 95 % interval; all of it in [0, 1].
+    """A measured fraction with its 95 % CI, in [0, 1].
 
     Attributes:
-        value: Best estimate, corrected for choosing where something was chosen on the same data.
-        low, high: Ends of the interval; None where it cannot be measured (too few groups).
-        raw_value: The plain share, before any correction.
-        n_eff: The number of independent samples that the interval is worth.
+        value: Best estimate, corrected for selection bias if something was selected on the same data.
+        low, high: Limits of the interval; None if not measurable (too few groups).
+        raw_value: Uncorrected fraction.
+        n_eff: Effective sample size.
     """
 
     value: float | None
@@ -416,7 +416,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How one class fares; `support` counts its scored samples."""
+    """Metrics of one class; `support` is its number of scored samples."""
 
     name: str
     precision: Estimate
@@ -427,18 +427,18 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known about a model on one set of scored samples (a block of `metrics.json`).
+    """Evaluation of a model on one set of samples (a block of `metrics.json`).
 
     Attributes:
         setup: The protocol with its details.
-        num_samples, num_groups: What was scored (`num_groups` is None without groups).
+        num_samples, num_groups: Number of scored samples and groups (None without groups).
         accuracy, balanced_accuracy, f1_macro: With intervals.
         log_loss: Mean negative log-probability of the true class, nats.
         ece: Expected calibration error, in [0, 1].
-        per_class: One score a class, in order of class ids.
+        per_class: Metrics per class, in order of class ids.
         confusion: (K, K) counts, rows truth, columns prediction.
         per_group: Accuracy and size of each group, or None.
-        findings: What limits these numbers.
+        findings: Limitations of these numbers.
     """
 
     setup: EvaluationSetup
@@ -457,22 +457,22 @@ class Evaluation:
 
     @property
     def protocol(self) -> EvaluationProtocol:
-        """The protocol without its details."""
+        """Protocol without details."""
         return self.setup.protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says about one image.
+    """Prediction for one image.
 
     Attributes:
-        file: Name of the image as it was given.
-        label: Most probable class, or None where the image could not be read.
+        file: Name of the image as given.
+        label: Most probable class, or None for an unreadable image.
         probability: Its probability in [0, 1].
         top: (class name, probability) pairs, most probable first.
-        error: Why there is no label, or None.
-        ood_score: How unlike all training images it is; about 0 for known ones, None where the model cannot tell.
-        is_ood: Whether it counts as none of the classes; the label stays the best known class.
+        error: Reason for a missing label, or None.
+        ood_score: Difference from the training images; about 0 in distribution, None without OOD detection.
+        is_ood: Whether it counts as out of distribution; the label remains the most probable class.
         prediction_set: Classes of the conformal prediction set, most probable first; may be empty; None if the model
             has no prediction sets.
         problem: Kind of the error, as in `Problem`.

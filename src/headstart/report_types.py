@@ -1,4 +1,4 @@
-"""What a report states about a result: stable codes with the numbers behind them.
+"""Define report findings: stable codes with evidence.
 
 `headstart.messages.comment`, `headstart.messages.sections` and `headstart.messages.detection_comment` render them.
 """
@@ -14,7 +14,7 @@ __all__ = ["ReportFinding", "ReportKind"]
 
 
 class ReportKind(StrEnum):
-    """Stable codes of what a report states."""
+    """Stable codes of report findings."""
 
     # comment on a classifier
     CHANCE_LEVEL = "chance_level"
@@ -30,13 +30,13 @@ class ReportKind(StrEnum):
     TOO_LITTLE_DATA = "too_little_data"
     TWO_CONFUSED_CLASSES = "two_confused_classes"
     UNMEASURED = "unmeasured"
-    # what would help more
+    # next steps
     BACKBONE_FROZEN = "backbone_frozen"
     COMMONEST_CONFUSION = "commonest_confusion"
     FINE_TUNING_COMPARED = "fine_tuning_compared"
     GAIN_OF_MORE_IMAGES = "gain_of_more_images"
     GAIN_NOT_MEASURED = "gain_not_measured"
-    # what not to conclude
+    # limitations
     CONFIDENCE_IS_NOT_CORRECTNESS = "confidence_is_not_correctness"
     FEW_SCORED_IMAGES = "few_scored_images"
     IMAGES_LEFT_OUT_ALONE = "images_left_out_alone"
@@ -53,7 +53,7 @@ class ReportKind(StrEnum):
     TINY_BOXES = "tiny_boxes"
     WEAK_CLASS = "weak_class"
     WIDE_INTERVAL = "wide_interval"
-    # why a section is empty
+    # reasons for empty sections
     ATTRIBUTION_CONTROL_FAILED = "attribution_control_failed"
     ATTRIBUTION_IMAGES_GONE = "attribution_images_gone"
     ATTRIBUTION_NOT_NEEDED = "attribution_not_needed"
@@ -79,11 +79,11 @@ class ReportKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReportFinding:
-    """One statement about a result.
+    """One finding about a result.
 
     Attributes:
         kind: Stable code.
-        severity: WARNING where it stands in the way of using the model or the score, else INFO.
+        severity: WARNING if it limits the use of model or score, otherwise INFO.
         evidence: Names and numbers behind it; the keys depend on the kind.
     """
 
@@ -93,5 +93,5 @@ class ReportFinding:
 
     @property
     def is_problem(self) -> bool:
-        """Whether it stands in the way."""
+        """Whether it is a problem."""
         return self.severity is not Severity.INFO

@@ -1,4 +1,4 @@
-"""One process at a time works on a run.
+"""Lock a run folder for one process.
 
 The claim is a lock that the system lets go of when the process ends, however it ends; the number of a
 process says too little, since another one may have it by now.
@@ -14,11 +14,11 @@ from pathlib import Path
 __all__ = ["LOCK", "RunLock"]
 
 LOCK = "lock"
-"""Name of the file that is locked."""
+"""Name of the lock file."""
 
 
 class RunLock:
-    """The claim on one run.
+    """Lock of one run.
 
     Args:
         folder: The run folder.
@@ -37,7 +37,7 @@ class RunLock:
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError:
-            return True  # a folder that cannot be written to is found out about when something is saved
+            return True  # an unwritable folder raises when something is saved
         try:
             _lock(handle)
         except (BlockingIOError, PermissionError):
@@ -49,22 +49,22 @@ class RunLock:
         return True
 
     def drop(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         if self._handle is not None:
             with contextlib.suppress(OSError):
                 os.close(self._handle)
             self._handle = None
 
     def end(self) -> None:
-        """Let go of a run that is over, and takes the file away: nobody will claim it again."""
-        if sys.platform == "win32":  # there, what is open cannot be deleted
+        """Release the lock of a finished run and delete its file."""
+        if sys.platform == "win32":  # open files cannot be deleted on Windows
             self.drop()
         with contextlib.suppress(OSError):
             self.path.unlink()
         self.drop()
 
     def is_taken(self) -> bool:
-        """Return whether another process has it now."""
+        """Return whether another process holds the lock."""
         if not self.path.exists():
             return False
         is_free = self.take()
@@ -73,7 +73,7 @@ class RunLock:
 
 
 def _lock(handle: int) -> None:
-    """Lock the file, or raises at once where it is locked."""
+    """Lock the file without waiting; raise if it is locked."""
     if sys.platform == "win32":
         import msvcrt
 

@@ -1,4 +1,4 @@
-"""Turn values into plain JSON."""
+"""Convert values to plain JSON."""
 
 from __future__ import annotations
 

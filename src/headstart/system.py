@@ -1,7 +1,4 @@
-"""What this machine offers: cores, the cache folder, atomic writing.
-
-Floor 0: standard library only, and every POSIX-only call has its Windows branch.
-"""
+"""Provide system helpers: CPU cores, cache folder, atomic writes (standard library only)."""
 
 from __future__ import annotations
 
@@ -34,20 +31,20 @@ __all__ = [
 ]
 
 Clock: TypeAlias = Callable[[], float]
-"""Source of the time by which a budget is kept, seconds since any moment; `time.monotonic` unless tests inject one."""
+"""Monotonic clock of time budgets in seconds; tests replace it."""
 
 _STALE_S = 3600.0
 
 
 def available_cores() -> int:
-    """Return number of cores this process may use, at least 1."""
+    """Return the number of cores available to this process, at least 1."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
 
 
 def release_idle_threads() -> None:
-    """Threads of torch sleep where they wait; to be called before torch is loaded, since it is read then and only then.
+    """Let waiting torch threads sleep; call before torch is imported, which reads the setting once.
 
     Threads that wait by spinning slow everything down by factors as soon as anything else runs, our own makers of
     views included (`benchmarks/bench_tuning.py`).
@@ -56,7 +53,7 @@ def release_idle_threads() -> None:
 
 
 def cache_root() -> Path:
-    """Return the cache folder: `HEADSTART_CACHE`, else the user's own cache folder.
+    """Return the cache folder: `HEADSTART_CACHE`, otherwise the cache folder of the user.
 
     Linux honours `XDG_CACHE_HOME`; macOS has `~/Library/Caches`, Windows `%LOCALAPPDATA%`.
     """
@@ -73,10 +70,10 @@ def cache_root() -> Path:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder that only this user can read, with its parents.
+    """Create a folder that only this user can read, with its parents.
 
     Raises:
-        CacheError: It cannot be made.
+        CacheError: The folder cannot be created.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,7 +86,7 @@ def private_folder(folder: Path) -> Path:
 
 
 def describe_os_error(error: OSError | CacheError) -> str:
-    """Why the disk refused to keep something, or to make the folder for it, in plain words."""
+    """Return the reason of a write error as text."""
     if isinstance(error, CacheError):
         return error.message.rstrip(".")
     is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -97,15 +94,15 @@ def describe_os_error(error: OSError | CacheError) -> str:
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file as hex."""
+    """Return the SHA-256 of a file as hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync_path(path: Path) -> None:
-    """Flushes a file or (where the system allows it) a folder to the disk."""
+    """Flush a file, or if possible a folder, to disk."""
     if sys.platform == "win32" and path.is_dir():
-        return  # a folder cannot be opened for flushing there; renames are journalled
+        return  # folders cannot be opened on Windows; renames are journaled
     handle = os.open(path, os.O_RDONLY if sys.platform != "win32" else os.O_RDWR)
     try:
         os.fsync(handle)
@@ -115,7 +112,7 @@ def fsync_path(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target`; at the end it becomes `target` in one step, or nothing happens."""
+    """Yield a temporary path next to `target` that atomically replaces it on success."""
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
@@ -126,16 +123,16 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 def drop_stale(folder: Path) -> None:
-    """Remove what `atomic_file` left in a folder where a process was killed in the middle, an hour ago or earlier."""
+    """Remove temporary files of `atomic_file` from killed processes, at least an hour old."""
     for stale in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):
-            if time.time() - stale.stat().st_mtime > _STALE_S:  # another process may be writing a younger one now
+            if time.time() - stale.stat().st_mtime > _STALE_S:  # younger files may be in use
                 stale.unlink()
 
 
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target` that becomes `target` in one step at the end.
+    """Yield a temporary folder next to `target` that is atomically renamed to it on success.
 
     Where `target` already exists (another process was faster) the new one is dropped.
     """

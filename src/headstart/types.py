@@ -1,4 +1,4 @@
-"""Small frozen values with stable codes that every layer may carry.
+"""Define small frozen values with stable codes, used by all layers.
 
 Text is not data: code compares the codes and numbers of these values, and `headstart.messages` renders them.
 """
@@ -35,7 +35,7 @@ Evidence: TypeAlias = Mapping[str, JsonValue]
 
 
 class DecisionReason(StrEnum):
-    """Stable codes of why a value was chosen; each has a message in `headstart.messages.decisions`."""
+    """Stable codes of decision reasons; each has a message in `headstart.messages.decisions`."""
 
     # data
     BOXES_FOUND = "boxes_found"
@@ -58,7 +58,7 @@ class DecisionReason(StrEnum):
     VALUE_RANGE_OF_BITS = "value_range_of_bits"
     VALUE_RANGE_OF_FLOATS = "value_range_of_floats"
     VALUE_RANGE_OF_PERCENTILES = "value_range_of_percentiles"
-    # defaults and values that were given
+    # defaults and given values
     ADAPTED_FROM_ASKED = "adapted_from_asked"
     DEFAULT_FOR_NUM_TRAIN = "default_for_num_train"
     DEFAULT_INPUT_SIZE = "default_input_size"
@@ -93,7 +93,7 @@ class DecisionReason(StrEnum):
     TOO_FEW_TO_COMPARE_BLOCKS = "too_few_to_compare_blocks"
     POSITIVE_CLASS_IS_RARER = "positive_class_is_rarer"
     POSITIVE_CLASS_OF_MODEL = "positive_class_of_model"
-    # training by gradient
+    # gradient training
     BATCH_LIMITED_BY_DATA = "batch_limited_by_data"
     BUDGET_SPENT = "budget_spent"
     BUDGET_TOO_SHORT_FOR_EPOCH = "budget_too_short_for_epoch"
@@ -124,7 +124,7 @@ class DecisionReason(StrEnum):
 
 
 class Severity(StrEnum):
-    """How much a finding matters.
+    """Severity of a finding.
 
     ERROR: a score on the data as they are would mislead, or data are lost. WARNING: results suffer or are uncertain.
     INFO: handled, or worth knowing.
@@ -187,7 +187,7 @@ class FindingKind(StrEnum):
 
 
 class NoteKind(StrEnum):
-    """Stable codes of what a pipeline reports about its own work; each has a message in `headstart.messages.notes`."""
+    """Stable codes of pipeline notes; each has a message in `headstart.messages.notes`."""
 
     BOX_SIZES = "box_sizes"
     CACHE_NOT_WRITTEN = "cache_not_written"
@@ -217,7 +217,7 @@ class NoteKind(StrEnum):
 
 
 class GroupStatus(StrEnum):
-    """What becomes of a grouping that was guessed from names, columns or times, and why."""
+    """Decision about an inferred grouping, with its reason."""
 
     APPLIED = "applied"
     ALTERNATIVE = "alternative"
@@ -233,22 +233,22 @@ class GroupStatus(StrEnum):
 
     @property
     def is_question(self) -> bool:
-        """Whether only the user can say if the groups are real; they are not applied."""
+        """Whether the user must decide; the groups are not applied."""
         return self.value.startswith("question_")
 
     @property
     def is_rejected(self) -> bool:
-        """Whether the name itself or the images speak against the groups."""
+        """Whether the name or the images contradict the groups."""
         return self.value.startswith("rejected_")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One remark of a check.
+    """One finding of a check.
 
     Attributes:
         kind: Stable code.
-        severity: How much it matters.
+        severity: Severity.
         evidence: Names and numbers behind it; the keys depend on the kind.
     """
 
@@ -258,9 +258,9 @@ class Finding:
 
 
 class ReadingKind(StrEnum):
-    """Stable codes of what a reader assumed or did not use; each has a message in `headstart.messages.reading`."""
+    """Stable codes of reading notes; each has a message in `headstart.messages.reading`."""
 
-    # assumed
+    # assumptions
     BOX_FORMAT_ASSUMED = "box_format_assumed"
     CLASSES_ALIKE = "classes_alike"
     ENCODING_GUESSED = "encoding_guessed"
@@ -273,7 +273,7 @@ class ReadingKind(StrEnum):
     PATHS_RESPELLED = "paths_respelled"
     PLACES_MOVED = "places_moved"
     SPLITS_FROM_FOLDERS = "splits_from_folders"
-    # not used
+    # unused
     AUXILIARY_IMAGES = "auxiliary_images"
     BOX_SCORES = "box_scores"
     EMPTY_FOLDERS = "empty_folders"
@@ -307,12 +307,12 @@ _INFO = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ReadingNote:
-    """One thing that the reader of a data set assumed or did not use.
+    """One assumption of the dataset reader, or one kind of unused data.
 
     Attributes:
         kind: Stable code.
-        count: How many images, rows, files or classes it concerns; the unit depends on the kind.
-        examples: Some of their names, at most five.
+        count: Number of images, rows, files or classes; the unit depends on the kind.
+        examples: Up to five names.
         evidence: Further names and numbers; the keys depend on the kind.
     """
 
@@ -323,17 +323,17 @@ class ReadingNote:
 
     @property
     def is_unused(self) -> bool:
-        """Whether something of the data is not used; otherwise the reader assumed something."""
+        """Whether data are unused; otherwise it is an assumption."""
         return self.kind in _UNUSED
 
     @property
     def severity(self) -> Severity:
-        """WARNING where labels or splits may be wrong or images are not used because of it, else INFO."""
+        """WARNING if labels or splits may be wrong or images are unused, otherwise INFO."""
         return Severity.INFO if self.kind in _INFO else Severity.WARNING
 
 
 class EvaluationProtocol(StrEnum):
-    """How the scored samples relate to the samples that the model was fitted on."""
+    """Relation of the scored samples to the training samples."""
 
     RESUBSTITUTION = "resubstitution"
     LEAVE_ONE_OUT = "leave_one_out"
@@ -344,12 +344,12 @@ class EvaluationProtocol(StrEnum):
 
     @property
     def is_out_of_fold(self) -> bool:
-        """Whether the scored samples also trained one another's models."""
+        """Whether the scored samples are also training samples of the other folds."""
         return self in (self.LEAVE_ONE_OUT, self.LEAVE_ONE_GROUP_OUT, self.K_FOLD)
 
 
 class SplitSource(StrEnum):
-    """Who drew a split: the user (folders, a table or a manifest) or headstart."""
+    """Origin of a split: the user (folders, table, manifest) or headstart."""
 
     USER = "user"
     MADE = "made"
@@ -357,16 +357,16 @@ class SplitSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSetup:
-    """An evaluation protocol with its details; None and False where they do not apply.
+    """An evaluation protocol with its details; None and False if not applicable.
 
     Attributes:
-        protocol: How the samples were scored.
-        num_folds: Folds of a k-fold cross-validation.
-        num_folds_used: How many of them were scored, where not all were.
-        held_out_fraction: Share of the samples that was held out, in (0, 1), of a split that headstart drew.
-        split_source: Who drew the split.
-        is_used_for_selection: Whether the same samples also chose between models.
-        includes_leaks: Whether samples with a copy in the training data are among them.
+        protocol: Evaluation protocol.
+        num_folds: Number of cross-validation folds.
+        num_folds_used: Number of scored folds, if not all.
+        held_out_fraction: Held-out fraction in (0, 1) of a split drawn by headstart.
+        split_source: Origin of the split.
+        is_used_for_selection: Whether the samples were also used for model selection.
+        includes_leaks: Whether they include samples with a duplicate in the training data.
     """
 
     protocol: EvaluationProtocol
@@ -391,7 +391,7 @@ class EvaluationSetup:
         """Read what `to_json` wrote; other keys of the block are ignored.
 
         Raises:
-            ValueError: There is no known protocol.
+            ValueError: The protocol is unknown.
         """
         detail = dict(block.get("protocol_detail") or {})
         known = {f.name for f in fields(cls)} - {"protocol"}
