@@ -32,6 +32,7 @@ ALIASES = {
     "project": "out",
     "from": "train_from",
     "range": "intensity_range",
+    "exclude": "exclude_classes",
     "opt": "optimizer",
     "optim": "optimizer",
     "optimiser": "optimizer",

@@ -59,11 +59,12 @@ class ProbeSettings(_Settings):
     """How the new head is fitted on the frozen backbone."""
 
     class_weights: str = Field(
-        "none", description="`none`, `auto` (each class weighs the same) or a JSON or CSV file of name and factor."
+        "none", description="`none`, `auto` (equal weight per class), or a JSON or CSV file of class name and weight."
     )
-    logistic: Literal["auto", "on", "off"] = Field("auto", description="Whether logistic regression is tried as well.")
+    logistic: Literal["auto", "on", "off"] = Field("auto", description="Also try logistic regression.")
     flip_tta: Literal["auto", "on", "off"] = Field(
-        "auto", description="Whether features of the mirrored image are averaged in (twice the time)."
+        "auto",
+        description="Flip test-time augmentation (twice the time).",
     )
 
     @field_validator("class_weights", mode="before")
@@ -83,45 +84,45 @@ class FinetuneSettings(_Settings):
     """Finer settings of training by gradient; what is not set depends on the images and is written to the run."""
 
     head_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the head.")
-    layer_decay: float | None = Field(None, gt=0, le=1, description="Factor on the rate for each earlier stage.")
-    warmup: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which rates rise.")
+    layer_decay: float | None = Field(None, gt=0, le=1, description="Learning-rate factor per earlier stage.")
+    warmup: float | None = Field(None, ge=0, lt=1, description="Fraction of the steps with linear warm-up.")
     weight_decay: float | None = Field(
-        None, ge=0, lt=10, description="Pull towards the weights of the start; from scratch towards zero."
+        None, ge=0, lt=10, description="Weight decay towards the initial weights; from scratch towards zero."
     )
-    label_smoothing: float | None = Field(None, ge=0, lt=1, description="Share of the target spread over all classes.")
-    mixup: float | None = Field(None, ge=0, le=10, description="Strength of blending pairs of images; 0 is off.")
-    cutmix: float | None = Field(
-        None, ge=0, le=10, description="Strength of putting a rectangle of one image into another; 0 is off."
-    )
+    label_smoothing: float | None = Field(None, ge=0, lt=1, description="Label smoothing.")
+    mixup: float | None = Field(None, ge=0, le=10, description="Mixup strength (alpha); 0 disables it.")
+    cutmix: float | None = Field(None, ge=0, le=10, description="CutMix strength (alpha); 0 disables it.")
     drop_path: float | None = Field(
-        None, ge=0, lt=1, description="Share of times the last residual block is left out (stochastic depth)."
+        None, ge=0, lt=1, description="Stochastic-depth probability of the last residual block."
     )
-    grad_accum_steps: int | None = Field(None, ge=1, le=10_000, description="Batches whose gradients make one step.")
+    grad_accum_steps: int | None = Field(
+        None, ge=1, le=10_000, description="Batches per optimizer step (gradient accumulation)."
+    )
     sampling: Literal["natural", "balanced"] | None = Field(
-        None, description="`natural`, or `balanced`: images of every class come up equally often."
+        None, description="`natural`, or `balanced`: sample all classes equally often."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="What layers compute in; `auto` takes bfloat16 where it is measured to be faster."
+        "auto", description="Compute precision; `auto` uses bfloat16 if it is measured to be faster."
     )
-    tensorboard: bool = Field(False, description="Write event files for TensorBoard, `RUN/tensorboard`.")
-    dropout: float | None = Field(None, ge=0, lt=1, description="Share of features dropped while training.")
-    hidden: tuple[int, ...] | None = Field(None, description="Widths of hidden layers of the head, e.g. 256.")
-    head: str | None = Field(None, description="The head to train, e.g. `hidden=256,dropout=0.5,pool=flatten`.")
+    tensorboard: bool = Field(False, description="Write TensorBoard event files to `RUN/tensorboard`.")
+    dropout: float | None = Field(None, ge=0, lt=1, description="Dropout probability of the head's inputs.")
+    hidden: tuple[int, ...] | None = Field(None, description="Widths of the hidden layers of the head, e.g. 256.")
+    head: str | None = Field(None, description="Custom head, e.g. `hidden=256,dropout=0.5,pool=flatten`.")
     head_only_fraction: float | None = Field(
-        None, ge=0, lt=1, description="Share of the steps in which the head trains alone."
+        None, ge=0, lt=1, description="Fraction of the steps that train only the head."
     )
     swa_fraction: float | None = Field(
-        None, ge=0, le=1, description="Share of the last steps whose weights are averaged."
+        None, ge=0, le=1, description="Fraction of the final steps whose weights are averaged (SWA)."
     )
-    grad_clip_norm: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
+    grad_clip_norm: float | None = Field(None, ge=0, description="Maximum gradient norm; 0 disables clipping.")
     train_image_size: int | None = Field(
-        None, ge=32, le=1024, description="Pixels of the shorter side of training views; scores keep the network's own."
+        None, ge=32, le=1024, description="Image size of training views in pixels; evaluation uses `image_size`."
     )
     refit_head: bool | None = Field(
-        None, description="Average the trained head with the closed-form one, fitted again on the tuned features."
+        None, description="Average the trained head with a closed-form head refitted on the fine-tuned features."
     )
     monitor: Literal["val_loss", "val_accuracy", "val_f1_macro"] = Field(
-        "val_loss", description="What `patience` watches: `val_loss`, `val_accuracy` or `val_f1_macro`."
+        "val_loss", description="Metric for `patience`: `val_loss`, `val_accuracy` or `val_f1_macro`."
     )
 
     @field_validator("hidden", mode="before")
@@ -137,70 +138,70 @@ class TrainSettings(_Settings):
 
     data: str = Field(description="Folder, CSV/TSV table, metadata file, list or zip of images.")
     task: Literal["auto", "classify", "detect"] = Field(
-        "auto", description="`classify` or `detect` (images with boxes); `auto` sees it from the data."
+        "auto", description="`classify`, `detect` or `auto` (from the data)."
     )
-    out: str | None = Field(None, description="The run folder; by default the next free `runs/trainN`.")
+    out: str | None = Field(None, description="Run folder; default: the next free `runs/trainN`.")
     strategy: Literal["auto", "probe", "head", "finetune", "full", "scratch"] = Field(
         "auto",
-        description="`probe`: a new head on the frozen backbone, in closed form; `head`: the same trained by gradient; "
-        "`finetune`: the last stages too; `full`: all weights; `scratch`: from random weights; `auto`: the probe, and "
-        "with a budget fine-tuning where it measurably pays.",
+        description="`probe`: closed-form head on the frozen backbone; `head`: head trained by gradient; "
+        "`finetune`: also the last stages; `full`: all weights; `scratch`: from random weights; `auto`: the probe, and "
+        "with a budget fine-tuning if it is measurably better.",
     )
-    train_from: str | None = Field(None, description="First stage that trains: a stage, `last`, `last-2` or `head`.")
-    epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training images.")
-    batch_size: int | None = Field(None, ge=1, le=100_000, description="Images a step.")
+    train_from: str | None = Field(None, description="First trained stage: a stage, `last`, `last-2` or `head`.")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="Number of epochs.")
+    batch_size: int | None = Field(None, ge=1, le=100_000, description="Batch size.")
     lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last stage.")
     optimizer: Literal["adamw", "adam", "nadam", "radam", "adagrad", "rmsprop", "sgd"] | None = Field(
-        None, description="How gradients become steps: adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
+        None, description="Optimizer: adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
     )
     schedule: Literal["cosine", "linear", "constant", "step", "onecycle"] | None = Field(
-        None, description="How rates fall: cosine, linear, constant, onecycle, or step (by 10 at 50, 75 and 90 %)."
+        None,
+        description="Learning-rate schedule: cosine, linear, constant, onecycle or step (x 0.1 at 50, 75 and 90 %).",
     )
-    augment: str | None = Field(None, description="How views differ, e.g. `flip,zoom=.2,shear=.2`, or `none`.")
-    unfreeze: str | None = Field(None, description="When stages start to train, e.g. `stage7@0,stage6@30%`.")
-    num_views: int | None = Field(None, ge=1, le=1000, description="Stored views of each image.")
-    folds: int | None = Field(None, ge=2, le=100, description="Parts of a cross-validation of the training.")
-    patience: int | None = Field(None, ge=1, description="Epochs without progress before training stops.")
+    augment: str | None = Field(None, description="Augmentations, e.g. `flip,zoom=.2,shear=.2`, or `none`.")
+    unfreeze: str | None = Field(None, description="Gradual unfreezing, e.g. `stage7@0,stage6@30%`.")
+    num_views: int | None = Field(None, ge=1, le=1000, description="Cached augmented views per image.")
+    folds: int | None = Field(None, ge=2, le=100, description="Number of cross-validation folds.")
+    patience: int | None = Field(None, ge=1, description="Early stopping: epochs without improvement.")
     select: Literal["requested", "best"] = Field(
-        "requested", description="Final model: `requested`, or `best`: the probe unless training was better."
+        "requested", description="Final model: `requested`, or `best` (the probe unless training is better)."
     )
-    backbone: str = Field("efficientnet_lite0", description="The pretrained network; see `headstart models`.")
-    weights: str | None = Field(None, description="A weights tag or a file; by default the network's own.")
-    image_size: int | None = Field(None, ge=32, le=2048, description="Side of what the network sees, pixels.")
+    backbone: str = Field("efficientnet_lite0", description="Pretrained backbone; see `headstart models`.")
+    weights: str | None = Field(None, description="Weights tag or file; default: that of the backbone.")
+    image_size: int | None = Field(None, ge=32, le=2048, description="Input image size in pixels.")
     resize_mode: Literal["crop", "cover", "squash", "pad", "auto"] = Field(
-        "crop", description="How an image is brought to size; `auto` tries all on some of the images."
+        "crop", description="Resize mode: crop, cover, squash, pad or auto."
     )
-    intensity_range: tuple[float, float] | None = Field(None, description="LOW,HIGH of 16-bit and float images.")
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images are refused before they are decoded.")
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is drawn.")
-    budget_minutes: float | None = Field(None, gt=0, description="Time that may be spent, e.g. `5m` or `90s`.")
+    intensity_range: tuple[float, float] | None = Field(
+        None, description="Intensity range LOW,HIGH of 16-bit and float images."
+    )
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Reject images with more pixels before decoding.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Random seed.")
+    budget_minutes: float | None = Field(None, gt=0, description="Time budget, e.g. `5m` or `90s`.")
     group_from: str | None = Field(
-        None, description="Column or pattern of images that belong together, none, or image (copies apart)."
+        None, description="Group key: a column, a pattern, none, or image (only duplicates)."
     )
-    layout: str | None = Field(None, description="How folders are to be read, e.g. `{group}/{label}/*`.")
-    label_pattern: str | None = Field(None, description="Pattern that finds the label in a file name.")
-    first_id: Literal[0, 1, "none"] | None = Field(None, description="Number of the first class name: 0, 1 or none.")
-    split: str | None = Field(None, description="A `split.csv` of an earlier run to use again.")
-    test_size: float | None = Field(
-        None, gt=0, lt=0.9, description="Share of images held out as test split, e.g. `20%`."
-    )
-    exclude_classes: tuple[str, ...] = Field((), description="Classes that are left out.")
+    layout: str | None = Field(None, description="Meaning of the folder levels, e.g. `{group}/{label}/*`.")
+    label_pattern: str | None = Field(None, description="Regular expression for the label in a file name.")
+    first_id: Literal[0, 1, "none"] | None = Field(None, description="Id of the first class name: 0, 1 or none.")
+    split: str | None = Field(None, description="Reuse the `split.csv` of an earlier run.")
+    test_size: float | None = Field(None, gt=0, lt=0.9, description="Fraction held out as test split, e.g. `20%`.")
+    exclude_classes: tuple[str, ...] = Field((), description="Classes to exclude.")
     positive: str | None = Field(
-        None, description="Positive class of two, for ROC AUC, sensitivity and specificity; by default the rarer one."
+        None,
+        description="Positive class for ROC AUC, sensitivity and specificity; default: the rarer of two.",
     )
-    label_corrections: str | None = Field(None, description="A `label_errors.csv` whose column `action` is filled in.")
-    ood_fpr: float = Field(0.05, gt=0, lt=1, description="Share of known images that may be called unknown, e.g. `5%`.")
-    coverage: float = Field(
-        0.9, gt=0, lt=1, description="Share of images whose set of classes shall hold the right one, e.g. `90%`."
+    label_corrections: str | None = Field(None, description="Apply the column `action` of a `label_errors.csv`.")
+    ood_fpr: float = Field(0.05, gt=0, lt=1, description="Target false-positive rate of OOD detection, e.g. `5%`.")
+    coverage: float = Field(0.9, gt=0, lt=1, description="Target coverage of the prediction sets, e.g. `90%`.")
+    include_images: bool = Field(True, description="Include photographs and file names in the report.")
+    device: Annotated[str, BeforeValidator(parse_device)] = Field(
+        "auto", description="`auto`, `cpu`, a GPU index such as `0`, or `cuda`, `mps` ..."
     )
-    include_images: bool = Field(True, description="Whether the report shows photographs and file names.")
-    device: Annotated[str, BeforeValidator(parse_device)] = Field("auto", description="`auto`, `cpu`, `0`, `cuda` ...")
-    num_threads: int | None = Field(None, ge=1, le=512, description="Threads; by default one a core.")
+    num_threads: int | None = Field(None, ge=1, le=512, description="Number of threads; default: one per core.")
     offline: bool = Field(False, description="Never use the network.")
-    allow_external_paths: bool = Field(False, description="Allow paths in a table that lie outside its folder.")
-    cache: bool = Field(
-        True, description="Keep features so that they need not be computed again (in the folder HEADSTART_CACHE)."
-    )
+    allow_external_paths: bool = Field(False, description="Allow table paths outside the folder of the table.")
+    cache: bool = Field(True, description="Cache features in the folder HEADSTART_CACHE.")
     probe: ProbeSettings = Field(default_factory=lambda: ProbeSettings())
     finetune: FinetuneSettings = Field(default_factory=lambda: FinetuneSettings())
     detect: DetectSettings = Field(default_factory=lambda: DetectSettings())
@@ -393,7 +394,7 @@ def canonical_name(name: str) -> str:
     pool = [n.rpartition(".")[2] for n in known_names() if n.rpartition(".")[0] == group]
     near = difflib.get_close_matches(leaf, pool if group else [*known_names(), *ALIASES], n=1, cutoff=0.6)
     meant = f"{group}.{near[0]}" if near and group else "".join(near)
-    hint = f"did you mean `{meant}`?" if near else "headstart train --help lists all of them"
+    hint = f"did you mean `{meant}`?" if near else "headstart train --help-all lists all settings"
     raise SettingError(f"there is no setting called `{name}`.", hint=answer or hint)
 
 

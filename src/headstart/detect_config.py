@@ -16,32 +16,28 @@ class DetectSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    fpn_channels: int | None = Field(None, ge=8, le=1024, description="Channels of the pyramid and the head.")
-    head_depth: int | None = Field(None, ge=0, le=8, description="Convolutions in each of the head's two towers.")
-    min_stride: Literal[4, 8, 16, 32] | None = Field(None, description="Pixels between places of the finest level.")
-    backbone_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last stage.")
-    layer_decay: float | None = Field(None, gt=0, le=1, description="Factor on that rate for each earlier stage.")
+    fpn_channels: int | None = Field(None, ge=8, le=1024, description="Channels of the feature pyramid and head.")
+    head_depth: int | None = Field(None, ge=0, le=8, description="Convolutions per head tower.")
+    min_stride: Literal[4, 8, 16, 32] | None = Field(None, description="Stride of the finest pyramid level in pixels.")
+    backbone_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the last backbone stage.")
+    layer_decay: float | None = Field(None, gt=0, le=1, description="Learning-rate factor per earlier backbone stage.")
     unfreeze_after: float | None = Field(
-        None, ge=0, lt=1, description="Share of the steps before the stages begin to train."
+        None, ge=0, lt=1, description="Fraction of the steps before the backbone stages train."
     )
-    warmup: float | None = Field(None, ge=0, lt=1, description="Share of the steps in which rates rise.")
-    weight_decay: float | None = Field(None, ge=0, lt=10, description="Shrinking of the head's weights.")
-    ema_decay: float | None = Field(
-        None, ge=0, lt=1, description="Decay of the running average of the weights; 0: off."
+    warmup: float | None = Field(None, ge=0, lt=1, description="Fraction of the steps with linear warm-up.")
+    weight_decay: float | None = Field(None, ge=0, lt=10, description="Weight decay of the head.")
+    ema_decay: float | None = Field(None, ge=0, lt=1, description="Decay of the EMA of the weights; 0 disables it.")
+    grad_clip_norm: float | None = Field(None, ge=0, description="Maximum gradient norm; 0 disables clipping.")
+    assign_topk: int | None = Field(
+        None, ge=1, le=1000, description="Candidate anchor points per ground-truth box (TAL top-k)."
     )
-    grad_clip_norm: float | None = Field(None, ge=0, description="Largest norm of the gradient; 0 is off.")
-    assign_topk: int | None = Field(None, ge=1, le=1000, description="Places that answer for a box.")
-    box_weight: float | None = Field(None, gt=0, description="Weight of the boxes' loss against the classes'.")
-    flip_tta: bool = Field(
-        True, description="Whether prediction also looks at the mirrored image and averages (twice the time)."
-    )
+    box_weight: float | None = Field(None, gt=0, description="Weight of the box loss relative to the class loss.")
+    flip_tta: bool = Field(True, description="Flip test-time augmentation (twice the time).")
     box_format: str | None = Field(
         None,
         pattern="^(rel_|percent_|permille_)?(xyxy|xywh|cxcywh|yxyx|yxhw)$",
-        description="Meaning of the numbers of a box: `xyxy`, `xywh`, `cxcywh`, `yxyx` or `yxhw` in pixels, with "
-        "`rel_` before it in shares of the image size; by default as the files state, if that fits.",
+        description="Format of box coordinates: `xyxy`, `xywh`, `cxcywh`, `yxyx` or `yxhw` in pixels; with `rel_` "
+        "before it as fractions of the image size; default: as stated by the files.",
     )
-    nms_iou: float = Field(0.6, gt=0, le=1, description="Overlap from which the less certain of two boxes is dropped.")
-    max_detections: int = Field(
-        MAX_DETECTIONS, ge=1, le=100_000, description="Most objects of an image that prediction hands out."
-    )
+    nms_iou: float = Field(0.6, gt=0, le=1, description="IoU threshold of non-maximum suppression.")
+    max_detections: int = Field(MAX_DETECTIONS, ge=1, le=100_000, description="Maximum detections per image.")

@@ -46,12 +46,23 @@ def test_data_as_setting() -> None:
     assert data_and_overrides(None, []) == (None, [])
 
 
-def test_help_lists_finer_settings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_complete_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help-all"])
+    text = capsys.readouterr().out
+    assert [name for name in known_names() if "." in name and f"  {name} " not in text] == []
+    assert "--first-id" in text
+    assert "…" not in text  # nothing is cut off
+
+
+def test_help_hides_advanced_settings(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    said = capsys.readouterr().out
-    assert [name for name in known_names() if "." in name and f"  {name} " not in said] == []
-    assert "…" not in said  # nothing is cut off
+    text = capsys.readouterr().out
+    assert "--help-all" in text
+    assert "--budget" in text
+    assert "--first-id" not in text
+    assert "finetune.warmup" not in text
 
 
 def test_alias_of_other_tool_is_accepted_or_explained(capsys: pytest.CaptureFixture[str]) -> None:

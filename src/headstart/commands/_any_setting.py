@@ -15,7 +15,9 @@ from typer.core import TyperCommand
 
 from headstart.errors import SettingError
 
-__all__ = ["AnySettingCommand", "as_overrides", "data_and_overrides"]
+__all__ = ["AnySettingCommand", "as_overrides", "data_and_overrides", "show_all_help"]
+
+_ALL = "headstart.help_all"
 
 
 class AnySettingCommand(TyperCommand):
@@ -27,15 +29,32 @@ class AnySettingCommand(TyperCommand):
         return super().parse_args(ctx, as_overrides(args, declared))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the declared options, then the finer settings."""
+        """Print the options; with `--help-all` also the hidden options and the settings of all groups."""
         super().format_help(ctx, formatter)
+        if not ctx.meta.get(_ALL):
+            return
         try:
             from headstart.config import finer_settings
         except ImportError:  # the training extra is not installed
             return
-        typer.echo("Finer settings, as --NAME VALUE or NAME=VALUE (docs/tuning.md and docs/detection.md):\n")
+        typer.echo("Advanced settings, as --NAME VALUE or NAME=VALUE (docs/tuning.md and docs/detection.md):\n")
         for name, meaning in finer_settings():
-            typer.echo(f"  {name:22} {meaning}")
+            typer.echo(f"  {name:27} {meaning}")
+
+
+def show_all_help(ctx: typer.Context, value: bool) -> None:
+    """Print the complete help and exit if `--help-all` is given.
+
+    Raises:
+        typer.Exit: The help was printed.
+    """
+    if not value:
+        return
+    ctx.meta[_ALL] = True
+    for parameter in ctx.command.params:
+        parameter.hidden = False  # type: ignore[attr-defined]
+    typer.echo(ctx.get_help(), nl=False)
+    raise typer.Exit
 
 
 def as_overrides(arguments: Sequence[str], declared: dict[str, bool]) -> list[str]:

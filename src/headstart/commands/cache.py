@@ -26,7 +26,7 @@ def _info() -> None:
 
 
 @_app.command("clear")
-def _clear(part: str = typer.Argument(None, help="One part, e.g. features; everything by default.")) -> None:
+def _clear(part: str = typer.Argument(None, help="Part to delete, e.g. features (default: everything).")) -> None:
     """Delete the cache; everything in it can be recomputed."""
     from headstart.errors import UsageError
     from headstart.features.feature_cache import cache_info, clear_cache

@@ -17,31 +17,37 @@ def register(app: typer.Typer) -> None:
 
 
 def _check(
-    data: str = typer.Argument(..., help="Folder, table, metadata file, list or zip of images."),
-    json_file: str = typer.Option(None, "--json", metavar="FILE", help="Write the judgement as JSON (- for stdout)."),
-    sheet: str = typer.Option(None, "--sheet", metavar="FILE", help="Draw the copies (and boxes), .png or .jpg."),
-    repair: str = typer.Option(None, "--repair", metavar="FILE", help="Write your split, leaks out, groups whole."),
-    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
-    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
-    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
-    group_from: str = typer.Option(None, "--group-from", help="Groups: column, pattern, none or image."),
-    backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose features help."),
-    intensity_range: str = typer.Option(
-        None, "--intensity-range", "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."
+    data: str = typer.Argument(..., help="Folder, CSV or TSV table, metadata file, list or zip of images."),
+    json_file: str = typer.Option(None, "--json", metavar="FILE", help="Write the report as JSON (- for stdout)."),
+    sheet: str = typer.Option(
+        None, "--sheet", metavar="FILE", help="Draw near-duplicates and boxes to a .png or .jpg file."
     ),
-    max_pixels: int = typer.Option(MAX_PIXELS, "--max-pixels", help="Larger images are refused."),
-    no_network: bool = typer.Option(False, "--pixels-only", help="Judge by pixels alone, without a network."),
+    repair: str = typer.Option(
+        None, "--repair", metavar="FILE", help="Write a split.csv without leaks, groups kept whole."
+    ),
+    layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
+    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
+    group_from: str = typer.Option(None, "--group-from", help="Group key: column, pattern, none or image."),
+    backbone: str = typer.Option(
+        "efficientnet_lite0", "--backbone", "--model", "--arch", help="Backbone whose features are used."
+    ),
+    intensity_range: str = typer.Option(
+        None, "--intensity-range", "--range", metavar="LOW,HIGH", help="Intensity range of 16-bit and float images."
+    ),
+    max_pixels: int = typer.Option(MAX_PIXELS, "--max-pixels", help="Reject images with more pixels."),
+    no_network: bool = typer.Option(False, "--pixels-only", help="Compare pixels only, without a backbone."),
     allow_external_paths: bool = typer.Option(
-        False, "--allow-external-paths", help="Allow a table's paths outside its folder."
+        False, "--allow-external-paths", help="Allow table paths outside the folder of the table."
     ),
     offline: bool = typer.Option(False, "--offline", help="Never use the network."),
     num_threads: int = typer.Option(
-        None, "--num-threads", "--workers", "--threads", help="Threads (default: one a core)."
+        None, "--num-threads", "--workers", "--threads", help="Number of threads (default: one per core)."
     ),
-    box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
-    task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    box_format: str = typer.Option(None, "--box-format", help="Format of box coordinates, e.g. rel_xyxy."),
+    task: str = typer.Option("auto", "--task", help="Task: classify, detect or auto (from the data)."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Check a data set: unreadable files, invalid boxes, near-duplicates, leaks, groups, shortcuts. Changes nothing.

@@ -14,18 +14,22 @@ def register(app: typer.Typer) -> None:
 
 def _compare(
     run_a: str = typer.Argument(..., metavar="RUN_A", help="A run folder."),
-    run_b: str = typer.Argument(..., metavar="RUN_B", help="The run that is asked about: is it better than RUN_A?"),
-    data: str = typer.Option(None, "--data", help="Labeled images to score both on (default: their own test images)."),
-    layout: str = typer.Option(None, "--layout", help="How folders of --data are read, e.g. '{group}/{label}/*'."),
-    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name of --data."),
-    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
-    allow_external_paths: bool = typer.Option(
-        False, "--allow-external-paths", help="Allow a table's paths outside its folder."
+    run_b: str = typer.Argument(..., metavar="RUN_B", help="The run to compare with RUN_A."),
+    data: str = typer.Option(None, "--data", help="Labeled images to evaluate both on (default: their test images)."),
+    layout: str = typer.Option(
+        None, "--layout", help="Meaning of the folder levels of --data, e.g. '{group}/{label}/*'."
     ),
-    out: str = typer.Option(None, "--out", help="A folder for compare.json and compare.png (the curves of both)."),
-    as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    label_pattern: str = typer.Option(
+        None, "--label-pattern", help="Regular expression for the label in a file name of --data."
+    ),
+    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
+    allow_external_paths: bool = typer.Option(
+        False, "--allow-external-paths", help="Allow table paths outside the folder of the table."
+    ),
+    out: str = typer.Option(None, "--out", help="Folder for compare.json and compare.png (training curves)."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON on stdout."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Compare two runs on the same images: is RUN_B better than RUN_A, worse, or undecided?"""

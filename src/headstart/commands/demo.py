@@ -21,8 +21,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _demo(
-    out: str = typer.Option(None, "--out", help="The run folder (default: the next free runs/trainN)."),
-    task: str = typer.Option("classify", "--task", help="classify, or detect: find objects on synthetic images."),
+    out: str = typer.Option(None, "--out", help="Run folder (default: the next free runs/trainN)."),
+    task: str = typer.Option("classify", "--task", help="classify, or detect (objects in synthetic images)."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
 ) -> None:
     """Train on 2,624 photographs of solar cells: which ones are defective?

@@ -13,8 +13,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _doctor(
-    prepare: bool = typer.Option(False, "--prepare", help="Make the one-off graphs now, e.g. before going offline."),
-    backbone: list[str] = typer.Option(None, "--backbone", help="Networks to prepare (default: the bundled ones)."),
+    prepare: bool = typer.Option(False, "--prepare", help="Export the backbone graphs now, e.g. before going offline."),
+    backbone: list[str] = typer.Option(None, "--backbone", help="Backbones to prepare (default: the bundled ones)."),
 ) -> None:
     """Check this machine: versions, memory, disk, cache, weights."""
     from headstart.console import open_console

@@ -15,29 +15,31 @@ def register(app: typer.Typer) -> None:
 def _embed(
     data: str = typer.Argument(..., help="Images, labeled or not."),
     out: str = typer.Option(..., "--out", help="The .npz file to write."),
-    backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
-    weights: str = typer.Option(None, "--weights", help="A weights tag or file (default: the network's own)."),
-    image_size: int = typer.Option(None, "--image-size", "--size", "--imgsz", "--img-size", help="Side seen, pixels."),
-    resize_mode: str = typer.Option(
-        None, "--resize-mode", help="How an image is brought to size: crop, cover, squash or pad."
+    backbone: str = typer.Option(
+        None, "--backbone", "--model", "--arch", help="Pretrained backbone (default: efficientnet_lite0)."
     ),
+    weights: str = typer.Option(None, "--weights", help="Weights tag or file (default: that of the backbone)."),
+    image_size: int = typer.Option(
+        None, "--image-size", "--size", "--imgsz", "--img-size", help="Input image size in pixels."
+    ),
+    resize_mode: str = typer.Option(None, "--resize-mode", help="Resize mode: crop, cover, squash or pad."),
     intensity_range: str = typer.Option(
-        None, "--intensity-range", "--range", metavar="LOW,HIGH", help="Of 16-bit and float images."
+        None, "--intensity-range", "--range", metavar="LOW,HIGH", help="Intensity range of 16-bit and float images."
     ),
-    max_pixels: int = typer.Option(None, "--max-pixels", help="Larger images are refused (default: 178 million)."),
-    device: str = typer.Option(None, "--device", help="auto, cpu, a GPU by its index (0), or cuda, mps ..."),
+    max_pixels: int = typer.Option(None, "--max-pixels", help="Reject images with more pixels (default: 178 million)."),
+    device: str = typer.Option(None, "--device", help="auto, cpu, a GPU index (0), or cuda, mps ..."),
     num_threads: int = typer.Option(
-        None, "--num-threads", "--workers", "--threads", help="Threads (default: one a core)."
+        None, "--num-threads", "--workers", "--threads", help="Number of threads (default: one per core)."
     ),
-    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
-    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
-    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
+    layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
+    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
     allow_external_paths: bool = typer.Option(
-        None, "--allow-external-paths", help="Allow a table's paths outside its folder."
+        None, "--allow-external-paths", help="Allow table paths outside the folder of the table."
     ),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Extract features of images with a pretrained network; nothing is trained."""

@@ -16,23 +16,23 @@ def register(app: typer.Typer) -> None:
 
 def _evaluate(
     model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
-    data: str = typer.Argument(..., help="Labeled images, or for a detector images with boxes."),
-    as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout."),
+    data: str = typer.Argument(..., help="Labeled images, or images with boxes for a detector."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON on stdout."),
     num_threads: int = typer.Option(
-        None, "--num-threads", "--workers", "--threads", help="Threads (default: one a core)."
+        None, "--num-threads", "--workers", "--threads", help="Number of threads (default: one per core)."
     ),
-    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
-    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
+    layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
     positive: str = typer.Option(
-        None, "--positive", metavar="NAME", help="Positive class of two (default: as the model was trained)."
+        None, "--positive", metavar="NAME", help="Positive class of a binary task (default: as trained)."
     ),
-    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
+    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
     allow_external_paths: bool = typer.Option(
-        False, "--allow-external-paths", help="Allow a table's paths outside its folder."
+        False, "--allow-external-paths", help="Allow table paths outside the folder of the table."
     ),
-    box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    box_format: str = typer.Option(None, "--box-format", help="Format of box coordinates, e.g. rel_xyxy."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Evaluate a saved model on labeled images; images it was trained on are scored separately.

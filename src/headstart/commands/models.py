@@ -27,9 +27,9 @@ def register(app: typer.Typer) -> None:
 @_app.callback(invoke_without_command=True)
 def _models(
     context: typer.Context,
-    task: str = typer.Option("classify", "--task", help="classify, or detect: networks fit for a detector."),
-    sort: str = typer.Option(None, "--sort", help="name, year, parameters, macs, top1 or size."),
-    to: str = typer.Option("text", "--to", help="text, md, csv or html."),
+    task: str = typer.Option("classify", "--task", help="classify, or detect (backbones suitable for detection)."),
+    sort: str = typer.Option(None, "--sort", help="Sort by name, year, parameters, macs, top1 or size."),
+    to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html."),
     history: bool = typer.Option(False, "--history", help="The networks of the ImageNet challenge, 2012 to 2018."),
 ) -> None:
     """List the networks; `headstart models show NAME` explains one."""
@@ -43,9 +43,9 @@ def _models(
 
 @_app.command("list")
 def _list(
-    task: str = typer.Option("classify", "--task", help="classify, or detect: networks fit for a detector."),
-    sort: str = typer.Option(None, "--sort", help="name, year, parameters, macs, top1 or size."),
-    to: str = typer.Option("text", "--to", help="text, md, csv or html."),
+    task: str = typer.Option("classify", "--task", help="classify, or detect (backbones suitable for detection)."),
+    sort: str = typer.Option(None, "--sort", help="Sort by name, year, parameters, macs, top1 or size."),
+    to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html."),
 ) -> None:
     """List the networks."""
     from headstart.backbones.card_tables import LIST_LEGEND, list_rows, render_rows
@@ -55,7 +55,7 @@ def _list(
 
 
 @_app.command("history")
-def _history(to: str = typer.Option("text", "--to", help="text, md, csv or html.")) -> None:
+def _history(to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html.")) -> None:
     """Show the networks of the ImageNet challenge, 2012 to 2018."""
     from headstart.backbones.card_tables import history_rows, render_rows
 
@@ -66,13 +66,13 @@ def _history(to: str = typer.Option("text", "--to", help="text, md, csv or html.
 @_app.command("show")
 def _show(
     name: str = typer.Argument(..., help="A network, e.g. ResNet50, timm:resnet50d or tv:vgg11."),
-    summary: bool = typer.Option(False, "--summary", help="The layer table."),
-    depth: str = typer.Option("block", "--depth", help="Of the layer table: stage, block or layer."),
-    size: int = typer.Option(None, "--image-size", "--size", help="Side of the images, pixels."),
-    diagram: Path = typer.Option(None, "--diagram", help="Draw the architecture into this .svg or .png file."),
-    freeze: str = typer.Option(None, "--freeze", help="Mark what is frozen: a stage (all before it), all, a count."),
-    classes: int = typer.Option(None, "--classes", help="Show it with a new head for so many classes."),
-    head: str = typer.Option(None, "--head", help="The new head, e.g. hidden=256,dropout=0.5,pool=flatten."),
+    summary: bool = typer.Option(False, "--summary", help="Show the layer table."),
+    depth: str = typer.Option("block", "--depth", help="Detail of the layer table: stage, block or layer."),
+    size: int = typer.Option(None, "--image-size", "--size", help="Input image size in pixels."),
+    diagram: Path = typer.Option(None, "--diagram", help="Draw the architecture to a .svg or .png file."),
+    freeze: str = typer.Option(None, "--freeze", help="Mark frozen parts: a stage (all before it), all, or a count."),
+    classes: int = typer.Option(None, "--classes", help="Show the network with a new head for this number of classes."),
+    head: str = typer.Option(None, "--head", help="Custom head, e.g. hidden=256,dropout=0.5,pool=flatten."),
 ) -> None:
     """Show one network: description, cost, stages, weights, when to choose it."""
     from headstart.backbones.cards import find_card
@@ -103,7 +103,7 @@ def _show(
 @_app.command("compare")
 def _compare(
     names: list[str] = typer.Argument(..., help="Networks, e.g. VGG16 ResNet50 MobileNetV2."),
-    to: str = typer.Option("text", "--to", help="text, md, csv or html."),
+    to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html."),
 ) -> None:
     """Compare networks side by side, with measurements on this machine."""
     from headstart.backbones.card_tables import compare_cards
@@ -114,14 +114,14 @@ def _compare(
 
 @_app.command("bench")
 def _bench(
-    names: list[str] = typer.Argument(None, help="Networks (default: a handful of different sizes)."),
+    names: list[str] = typer.Argument(None, help="Networks (default: a few of different sizes)."),
     size: int = typer.Option(
-        None, "--image-size", "--size", help="Side of the images, pixels (default: each network's own)."
+        None, "--image-size", "--size", help="Input image size in pixels (default: that of each network)."
     ),
-    batch: int = typer.Option(8, "--batch", help="Images at once."),
-    seconds: float = typer.Option(2.0, "--seconds", help="About how long each rate is measured."),
-    training: bool = typer.Option(True, "--training/--no-training", help="Measure training steps too."),
-    to: str = typer.Option("text", "--to", help="text, md, csv or html."),
+    batch: int = typer.Option(8, "--batch", help="Batch size."),
+    seconds: float = typer.Option(2.0, "--seconds", help="Approximate duration of each measurement."),
+    training: bool = typer.Option(True, "--training/--no-training", help="Also measure training steps."),
+    to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html."),
 ) -> None:
     """Measure networks on this machine: throughput, training steps, memory, start-up."""
     from headstart.backbones.card_tables import render_rows
@@ -137,8 +137,10 @@ def _bench(
 @_app.command("import")
 def _import(
     source: Path = typer.Argument(..., help="A .safetensors or .pth file, or a folder made by `models fetch`."),
-    name: str = typer.Option(None, "--as", help="The network it belongs to; NAME.TAG keeps the published weights."),
-    classes: int = typer.Option(None, "--classes", help="Classes of the file where they are not the published ones."),
+    name: str = typer.Option(None, "--as", help="Network of the weights; NAME.TAG keeps the published weights."),
+    classes: int = typer.Option(
+        None, "--classes", help="Number of classes in the file, if it differs from the published weights."
+    ),
 ) -> None:
     """Import weights into the local store; they are verified, and then work offline."""
     from headstart.backbones.store import import_weights
@@ -151,8 +153,8 @@ def _import(
 @_app.command("fetch")
 def _fetch(
     names: list[str] = typer.Argument(..., help="Networks."),
-    to: Path = typer.Option(None, "--to", help="A folder to carry to a machine without a network."),
-    mirror: str = typer.Option(None, "--mirror", help="Address that stands in for the source's own."),
+    to: Path = typer.Option(None, "--to", help="Folder to copy to an offline machine."),
+    mirror: str = typer.Option(None, "--mirror", help="URL of a download mirror."),
 ) -> None:
     """Download weights for offline use, here or on another machine."""
     from headstart.backbones.store import fetch_weights
@@ -170,8 +172,8 @@ def _fetch(
 
 def _summary(
     run: Path = typer.Argument(..., help="A run folder."),
-    depth: str = typer.Option("block", "--depth", help="stage, block or layer."),
-    diagram: Path = typer.Option(None, "--diagram", help="Draw the network into this .svg or .png file."),
+    depth: str = typer.Option("block", "--depth", help="Detail: stage, block or layer."),
+    diagram: Path = typer.Option(None, "--diagram", help="Draw the network to a .svg or .png file."),
 ) -> None:
     """Show the network of a run with its new head: layers, parameters, trainable and frozen stages."""
     from headstart.backbones.network_view import show_run

@@ -23,34 +23,44 @@ def register(app: typer.Typer) -> None:
 
 def _predict(
     model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
-    paths: list[str] = typer.Argument(..., help="Images, folders, globs; - reads names from stdin."),
+    paths: list[str] = typer.Argument(..., help="Images, folders or globs; - reads paths from stdin."),
     out: str | None = typer.Option(
-        None, "--out", metavar="PLACE", help="A .csv or .jsonl file (default: CSV on stdout), or as --to says."
+        None, "--out", metavar="PATH", help="A .csv or .jsonl file (default: CSV on stdout), or the target of --to."
     ),
-    to: str | None = typer.Option(None, "--to", help="Of a detector: csv, coco (.json), yolo or voc (a new folder)."),
-    draw: str | None = typer.Option(None, "--draw", metavar="DIR", help="Of a detector: images with their boxes."),
+    to: str | None = typer.Option(
+        None, "--to", help="Detector: output format csv, coco (.json), yolo or voc (new folder)."
+    ),
+    draw: str | None = typer.Option(
+        None, "--draw", metavar="DIR", help="Detector: folder for images with drawn boxes."
+    ),
     min_score: float | None = typer.Option(
-        None, "--min-score", "--conf", help="Of a detector: least score (default: its own)."
+        None, "--min-score", "--conf", help="Detector: minimum score (default: as trained)."
     ),
     max_detections: int | None = typer.Option(
-        None, "--max-detections", "--max-det", min=1, help="Of a detector: most objects of an image (default: 3000)."
+        None, "--max-detections", "--max-det", min=1, help="Detector: maximum detections per image (default: 3000)."
     ),
-    top: int = typer.Option(1, "--top", "--topk", min=1, help="How many classes to name for each image."),
+    top: int = typer.Option(1, "--top", "--topk", min=1, help="Number of classes per image."),
     ood_fpr: str | None = typer.Option(
-        None, "--ood-fpr", metavar="SHARE", help="Known images that may be called unknown, e.g. 5% (as trained)."
+        None,
+        "--ood-fpr",
+        metavar="FRACTION",
+        help="Target false-positive rate of OOD detection, e.g. 5% (default: as trained).",
     ),
     coverage: str | None = typer.Option(
-        None, "--coverage", metavar="SHARE", help="Sets that shall hold the right class, e.g. 90% (as trained)."
+        None,
+        "--coverage",
+        metavar="FRACTION",
+        help="Target coverage of the prediction sets, e.g. 90% (default: as trained).",
     ),
     num_threads: int | None = typer.Option(
-        None, "--num-threads", "--workers", "--threads", min=1, help="Threads (default: one a core)."
+        None, "--num-threads", "--workers", "--threads", min=1, help="Number of threads (default: one per core)."
     ),
     allow_external_paths: bool = typer.Option(
-        False, "--allow-external-paths", help="Follow links that lead out of a folder."
+        False, "--allow-external-paths", help="Follow links that leave the folder."
     ),
     offline: bool = typer.Option(False, "--offline", help="Never use the network (imagenet:NAME may need it once)."),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Predict images with a saved model: one row per image, or per box with a detector.

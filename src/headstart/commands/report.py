@@ -14,16 +14,16 @@ def register(app: typer.Typer) -> None:
 
 def _report(
     run: str = typer.Argument(..., help="The run folder."),
-    data: str = typer.Option(None, "--data", help="Where the images are now, if they were moved since."),
-    out: str = typer.Option(None, "--out", help="Where the files go (default: the run folder)."),
+    data: str = typer.Option(None, "--data", help="New location of the images, if they were moved."),
+    out: str = typer.Option(None, "--out", help="Output folder (default: the run folder)."),
     images: bool = typer.Option(
-        None, "--images/--no-images", help="Photographs and file names (default: as the run was trained)."
+        None, "--images/--no-images", help="Include photographs and file names (default: as in training)."
     ),
-    attributions: bool = typer.Option(True, help="Draw which part of each shown error spoke."),
-    figures: bool = typer.Option(True, help="Draw figures/*.png as well."),
-    curve: bool = typer.Option(True, help="Measure what more images would bring."),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    attributions: bool = typer.Option(True, help="Compute attribution maps of the shown errors."),
+    figures: bool = typer.Option(True, help="Write figures/*.png."),
+    curve: bool = typer.Option(True, help="Measure the learning curve."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Write the report of a run: one page, with figures and text files."""

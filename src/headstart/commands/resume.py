@@ -13,9 +13,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _resume(
-    run: str = typer.Argument(None, help="The run folder (default: the newest one that was stopped)."),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
+    run: str = typer.Argument(None, help="Run folder (default: the newest interrupted run)."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Resume a training that was stopped or killed; the result is the same."""

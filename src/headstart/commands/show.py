@@ -14,24 +14,28 @@ def register(app: typer.Typer) -> None:
 
 def _show(
     data: str = typer.Argument(..., help="Images, labeled or not."),
-    out: str = typer.Option("samples.png", "--out", help="The image to write, .png or .jpg."),
-    per_class: int = typer.Option(8, "--per-class", min=1, max=50, help="Images of each class."),
-    seed: int = typer.Option(0, "--seed", help="Of the draw."),
-    as_seen: bool = typer.Option(False, "--as-seen", help="Exactly as the network gets them."),
+    out: str = typer.Option("samples.png", "--out", help="Image file to write, .png or .jpg."),
+    per_class: int = typer.Option(8, "--per-class", metavar="N", min=1, max=50, help="Images per class."),
+    seed: int = typer.Option(0, "--seed", help="Random seed."),
+    as_seen: bool = typer.Option(False, "--as-seen", help="Show the images as network inputs."),
     num_augmented: int = typer.Option(
-        None, "--num-augmented", min=1, max=50, help="Show so many augmented views of each image."
+        None, "--num-augmented", metavar="N", min=1, max=50, help="Number of augmented views per image."
     ),
-    augment: str = typer.Option(None, "--augment", help="How views differ, e.g. flip,zoom=.2 (default: as in train)."),
-    backbone: str = typer.Option("efficientnet_lite0", "--backbone", "--model", "--arch", help="Whose eyes."),
-    image_size: int = typer.Option(None, "--image-size", "--size", "--imgsz", "--img-size", help="Side seen, pixels."),
-    resize_mode: str = typer.Option("crop", "--resize-mode", help="crop, cover, squash or pad."),
-    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
-    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
+    augment: str = typer.Option(None, "--augment", help="Augmentations, e.g. flip,zoom=.2 (default: as in train)."),
+    backbone: str = typer.Option(
+        "efficientnet_lite0", "--backbone", "--model", "--arch", help="Backbone whose input is shown."
+    ),
+    image_size: int = typer.Option(
+        None, "--image-size", "--size", "--imgsz", "--img-size", help="Input image size in pixels."
+    ),
+    resize_mode: str = typer.Option("crop", "--resize-mode", help="Resize mode: crop, cover, squash or pad."),
+    layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
+    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
     allow_external_paths: bool = typer.Option(
-        False, "--allow-external-paths", help="Allow a table's paths outside its folder."
+        False, "--allow-external-paths", help="Allow table paths outside the folder of the table."
     ),
-    box_format: str = typer.Option(None, "--box-format", help="Meaning of the numbers of a box, e.g. rel_xyxy."),
-    task: str = typer.Option("auto", "--task", help="classify, detect (boxes), or auto: as the data are."),
+    box_format: str = typer.Option(None, "--box-format", help="Format of box coordinates, e.g. rel_xyxy."),
+    task: str = typer.Option("auto", "--task", help="Task: classify, detect or auto (from the data)."),
 ) -> None:
     """Draw random images of each class on one contact sheet, with boxes if there are any."""
     from headstart.commands._shared import read_first_id

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
-from headstart.commands._any_setting import AnySettingCommand, data_and_overrides
+from headstart.commands._any_setting import AnySettingCommand, data_and_overrides, show_all_help
 
 __all__ = ["register"]
+
+
+def _panel(title: str) -> Callable[..., Any]:
+    """Return a function that declares an option in a panel of the help; `default` is None unless given."""
+
+    def option(*names: str, default: Any = None, **more: Any) -> Any:
+        return typer.Option(default, *names, rich_help_panel=title, **more)
+
+    return option
+
+
+_data, _model, _training = _panel("Data"), _panel("Model"), _panel("Training")
+_evaluation, _output = _panel("Evaluation"), _panel("Output")
 
 
 def register(app: typer.Typer) -> None:
@@ -19,77 +33,76 @@ def register(app: typer.Typer) -> None:
 
 def _train(
     data: str = typer.Argument(
-        None, metavar="DATA", help="Folder, CSV/TSV table, metadata file, list or zip of labeled images."
+        None, metavar="DATA", help="Folder, CSV or TSV table, metadata file, list or zip of labeled images."
     ),
-    overrides: list[str] = typer.Argument(None, metavar="NAME=VALUE", help="Any setting; finer ones are listed below."),
-    out: str = typer.Option(None, "--out", "--project", help="The run folder (default: the next free runs/trainN)."),
-    task: str = typer.Option(None, "--task", help="auto (seen from the data), classify or detect."),
-    strategy: str = typer.Option(
-        None, "--strategy", help="auto, probe (new head, closed form), head (by gradient), finetune, full or scratch."
+    overrides: list[str] = typer.Argument(None, metavar="NAME=VALUE", help="Any setting; --help-all lists them."),
+    task: str = _data("--task", help="Task: classify, detect or auto (from the data)."),
+    layout: str = _data("--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
+    label_pattern: str = _data("--label-pattern", help="Regular expression for the label in a file name."),
+    group_from: str = _data("--group-from", help="Group key: column, pattern, none or image."),
+    split: str = _data("--split", metavar="FILE", help="Reuse the split.csv of an earlier run."),
+    test_size: str = _data("--test-size", help="Fraction held out as test split, e.g. 20%."),
+    exclude_classes: list[str] = _data(
+        "--exclude", "--exclude-classes", metavar="NAME", help="Class to exclude (repeatable)."
     ),
-    train_from: str = typer.Option(
-        None, "--train-from", metavar="STAGE", help="First stage that trains, e.g. stage6, last, last-2."
+    label_corrections: str = _data(
+        "--label-corrections", metavar="FILE", help="Apply the column `action` of a label_errors.csv."
     ),
-    epochs: int = typer.Option(None, "--epochs", help="Passes over the training images."),
-    lr: float = typer.Option(None, "--lr", "--lr0", help="Peak learning rate of the last stage."),
-    batch: int = typer.Option(None, "--batch-size", "--batch", help="Images a training step."),
-    optimizer: str = typer.Option(
-        None, "--optimizer", "--optimiser", help="adamw, adam, nadam, radam, adagrad, rmsprop or sgd."
+    first_id: str = _data("--first-id", help="Id of the first class name: 0, 1 or none.", hidden=True),
+    intensity_range: str = _data(
+        "--intensity-range", metavar="LOW,HIGH", help="Intensity range of 16-bit and float images.", hidden=True
     ),
-    schedule: str = typer.Option(None, "--schedule", help="cosine, linear, constant, step or onecycle."),
-    augment: str = typer.Option(None, "--augment", help="E.g. flip,zoom=.2,shear=.2 or none."),
-    num_views: int = typer.Option(None, "--num-views", help="Stored augmented views of each image."),
-    head: str = typer.Option(None, "--head", help="The head to train, e.g. pool=avg,hidden=64 (docs/tuning.md)."),
-    unfreeze: str = typer.Option(None, "--unfreeze", help="When stages start to train: stage7@0,stage6@30%."),
-    folds: int = typer.Option(None, "--folds", help="Cross-validate the training in so many parts."),
-    patience: int = typer.Option(None, "--patience", help="Stop after so many epochs without progress."),
-    select: str = typer.Option(
-        None, "--select", help="`best` keeps the probe where the asked-for model is not better."
+    max_pixels: int = _data("--max-pixels", help="Reject images with more pixels (default: 178 million).", hidden=True),
+    allow_external_paths: bool = _data(
+        "--allow-external-paths", help="Allow table paths outside the folder of the table.", hidden=True
     ),
-    backbone: str = typer.Option(None, "--backbone", "--model", "--arch", help="The pretrained network."),
-    weights: str = typer.Option(None, "--weights", help="A weights tag or file (default: the network's own)."),
-    image_size: int = typer.Option(None, "--image-size", help="Side of what the network sees, pixels."),
-    resize_mode: str = typer.Option(
-        None, "--resize-mode", help="How an image is brought to size: crop, cover, squash, pad or auto."
+    backbone: str = _model("--backbone", help="Pretrained backbone (default: efficientnet_lite0)."),
+    weights: str = _model("--weights", help="Weights tag or file (default: that of the backbone).", hidden=True),
+    image_size: int = _model("--image-size", help="Input image size in pixels."),
+    resize_mode: str = _model("--resize-mode", help="Resize mode: crop, cover, squash, pad or auto."),
+    head: str = _model("--head", help="Custom head, e.g. pool=avg,hidden=64.", hidden=True),
+    strategy: str = _training("--strategy", help="auto, probe, head, finetune, full or scratch."),
+    budget: str = _training("--budget", help="Time budget, e.g. 5m or 90s; fine-tunes if it helps."),
+    train_from: str = _training(
+        "--train-from", metavar="STAGE", help="First trained stage, e.g. stage6, last, last-2."
     ),
-    intensity_range: str = typer.Option(
-        None, "--intensity-range", metavar="LOW,HIGH", help="Of 16-bit and float images."
+    epochs: int = _training("--epochs", help="Number of epochs."),
+    batch: int = _training("--batch-size", help="Batch size."),
+    lr: float = _training("--lr", help="Peak learning rate of the last stage."),
+    augment: str = _training("--augment", help="Augmentations, e.g. flip,zoom=.2, or none."),
+    class_weights: str = _training("--class-weights", help="none, auto (equal weight per class) or a file."),
+    seed: int = _training("--seed", help="Random seed (default: 0)."),
+    optimizer: str = _training("--optimizer", help="adamw, adam, nadam, radam, adagrad, rmsprop or sgd.", hidden=True),
+    schedule: str = _training("--schedule", help="cosine, linear, constant, step or onecycle.", hidden=True),
+    num_views: int = _training("--num-views", help="Cached augmented views per image.", hidden=True),
+    unfreeze: str = _training("--unfreeze", help="Gradual unfreezing, e.g. stage7@0,stage6@30%.", hidden=True),
+    folds: int = _training("--folds", help="Number of cross-validation folds.", hidden=True),
+    patience: int = _training("--patience", help="Early stopping: epochs without improvement.", hidden=True),
+    select: str = _training(
+        "--select", help="Final model: requested, or best (the probe unless training is better).", hidden=True
     ),
-    max_pixels: int = typer.Option(None, "--max-pixels", help="Larger images are refused (default: 178 million)."),
-    seed: int = typer.Option(None, "--seed", help="Seed of everything that is drawn (default: 0)."),
-    budget: str = typer.Option(None, "--budget", help="Time that may be spent, e.g. 5m or 90s."),
-    group_from: str = typer.Option(None, "--group-from", help="Groups: column, pattern, none or image."),
-    layout: str = typer.Option(None, "--layout", help="How folders are read, e.g. '{group}/{label}/*'."),
-    label_pattern: str = typer.Option(None, "--label-pattern", help="Finds the label in a file name."),
-    first_id: str = typer.Option(None, "--first-id", help="Number of the first class name: 0, 1 or none."),
-    split: str = typer.Option(None, "--split", help="The split.csv of an earlier run, to use again."),
-    test_size: str = typer.Option(None, "--test-size", help="Share held out as test split, e.g. 20%."),
-    exclude_classes: list[str] = typer.Option(None, "--exclude-classes", help="Leave a class out (may be repeated)."),
-    positive: str = typer.Option(
-        None, "--positive", metavar="NAME", help="Positive class of two (default: the rarer class in training)."
+    positive: str = _evaluation(
+        "--positive", metavar="NAME", help="Positive class of a binary task (default: the rarer class)."
     ),
-    label_corrections: str = typer.Option(
-        None, "--label-corrections", help="A label_errors.csv whose column `action` is filled in."
+    ood_fpr: str = _evaluation("--ood-fpr", help="Target false-positive rate of OOD detection, e.g. 5%.", hidden=True),
+    coverage: str = _evaluation("--coverage", help="Target coverage of the prediction sets, e.g. 90%.", hidden=True),
+    out: str = _output("--out", help="Run folder (default: the next free runs/trainN)."),
+    no_images: bool = _output("--no-images", help="Omit photographs and file names from the report."),
+    config: str = _output("--config", "-c", metavar="FILE", help="YAML file of settings, or a config.resolved.yaml."),
+    device: str = _output("--device", help="auto, cpu, a GPU index (0), or cuda, mps ..."),
+    num_threads: int = _output("--num-threads", help="Number of threads (default: one per core).", hidden=True),
+    offline: bool = _output("--offline", help="Never use the network.", hidden=True),
+    no_cache: bool = _output("--no-cache", help="Do not cache features.", hidden=True),
+    progress: str = _output("--progress", metavar="text|json", help="json: one event per line on stderr.", hidden=True),
+    verbose: bool = _output(
+        "-v", "--verbose", help="Show every decision and finding with its evidence.", default=False
     ),
-    class_weights: str = typer.Option(
-        None, "--class-weights", help="`none`, `auto` (each class weighs the same) or FILE."
+    quiet: bool = _output("-q", "--quiet", help="Show only the score.", default=False),
+    help_all: bool = typer.Option(
+        False, "--help-all", is_eager=True, callback=show_all_help, help="Show all options and settings."
     ),
-    ood_fpr: str = typer.Option(None, "--ood-fpr", help="Share of known images that may be called unknown, e.g. 5%."),
-    coverage: str = typer.Option(None, "--coverage", help="Share of sets that shall hold the right class, e.g. 90%."),
-    no_images: bool = typer.Option(None, "--no-images", help="A report without photographs and file names."),
-    device: str = typer.Option(None, "--device", help="auto, cpu, a GPU by its index (0), or cuda, mps ..."),
-    num_threads: int = typer.Option(None, "--num-threads", help="Threads (default: one a core)."),
-    config: str = typer.Option(None, "--config", "-c", help="A YAML file of settings, or a config.resolved.yaml."),
-    offline: bool = typer.Option(None, "--offline", help="Never use the network."),
-    allow_external_paths: bool = typer.Option(
-        None, "--allow-external-paths", help="Allow a table's paths outside its folder."
-    ),
-    no_cache: bool = typer.Option(None, "--no-cache", help="Keep no features for the next time."),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show each decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show the score only."),
-    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Train a model on labeled images, and estimate its accuracy without bias."""
+    """Train an image classifier or detector and estimate its accuracy on unseen images."""
     started = time.monotonic() - time.process_time()  # the process has started before
     from headstart.commands._shared import read_first_id, resolved_settings
     from headstart.console import open_console

@@ -58,10 +58,7 @@ def _class_too_small(e: Mapping[str, Any]) -> str:
 
 
 def _class_with_one_image(e: Mapping[str, Any]) -> str:
-    return (
-        f"class `{e['class']}` has 1 training image and cannot be trained: add images or exclude it with "
-        "--exclude-classes"
-    )
+    return f"class `{e['class']}` has 1 training image and cannot be trained: add images or exclude it with --exclude"
 
 
 def _copies_at_baseline(e: Mapping[str, Any]) -> str:

@@ -160,7 +160,7 @@ def check_classes(samples: Samples, split: Split) -> None:
     if small:
         raise DataError(
             f"too few training images of {_shown(small)}; each class needs at least {_MIN_PER_CLASS}.",
-            hint="add images, or exclude the class: " + " ".join(f'--exclude-classes "{n}"' for n in small[:3]),
+            hint="add images, or exclude the class: " + " ".join(f'--exclude "{n}"' for n in small[:3]),
         )
 
 

@@ -109,7 +109,7 @@ def _same_classes(facts: Sequence[RunData], names: Sequence[str]) -> tuple[str, 
         only = [f"only {run} has {', '.join(f'`{n}`' for n in sorted(own)[:5])}" for run, own in pairs if own]
         raise DataError(
             f"the runs have different classes: {'; '.join(only)}.",
-            hint="train both on the same classes (see --exclude-classes)",
+            hint="train both on the same classes (see --exclude)",
         )
     return a
 
